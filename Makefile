@@ -1,0 +1,75 @@
+# What one does with this project; `make` alone lists it.
+#
+# Needs make, Python 3.11 or newer, and no root. Everything goes into .venv, from lists with versions and hashes.
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
+RECENT := import sys; sys.exit(sys.version_info < (3, 11))
+# The first one that is new enough. Another: make demo PYTHON=/path/to/python (after `make clean`).
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
+	"$$p" -c '$(RECENT)' 2>/dev/null && echo "$$p" && break; done)
+# More words for the command behind a target: make demo ARGS="--port 8000", make test ARGS="-x tests/cli"
+ARGS ?=
+
+.PHONY: help demo test lint format bench lock upgrade clean
+
+help: ## List what there is to do
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+demo: $(VENV)/.runtime ## Try it: both providers emulated, lines to paste
+	@$(BIN)/runward demo $(ARGS)
+
+test: lint ## Check everything: style, types, tests
+	@$(BIN)/python -m pytest --quiet $(ARGS)
+
+lint: $(VENV)/.dev ## Check style and types only
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --quiet --check .
+	@$(BIN)/mypy --no-error-summary
+
+format: $(VENV)/.dev ## Let ruff put the style right, where it can
+	@$(BIN)/ruff check --quiet --fix .
+	@$(BIN)/ruff format --quiet .
+
+bench: $(VENV)/.dev ## Measure how much the gateway adds
+	@$(BIN)/python -m bench.run $(ARGS)
+
+lock: $(VENV)/.dev ## Write both lists anew; versions stay where they can
+	@$(COMPILE) --group build --output-file requirements.lock
+	@$(COMPILE) --group dev --constraints requirements.lock --output-file requirements-dev.lock
+
+upgrade: ## Write both lists anew, with the newest versions
+	@$(MAKE) --no-print-directory lock UPGRADE=--upgrade
+
+clean: ## Remove everything that was made
+	@rm -rf $(VENV) dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+UPGRADE ?=
+COMPILE = $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-annotate --no-header --extra uvloop $(UPGRADE)
+
+# The stamps say what is installed, so that a second `make demo` starts at once. The second list contains the first.
+$(VENV)/.runtime: requirements.lock pyproject.toml | $(BIN)/python
+	@echo "Installing what Runward needs into $(VENV) ..."
+	@$(PIP) install --require-hashes -r requirements.lock
+	@$(PIP) install --no-index --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.lock pyproject.toml | $(BIN)/python
+	@echo "Installing what Runward and its tests need into $(VENV) ..."
+	@$(PIP) install --require-hashes -r requirements-dev.lock
+	@$(PIP) install --no-index --no-deps --no-build-isolation -e .
+	@touch $(VENV)/.runtime $@
+
+# Some systems ship a Python that can not put pip into a new environment: then its own pip does it, or uv.
+$(BIN)/python:
+	@"$(PYTHON)" -c '$(RECENT)' 2>/dev/null || { \
+		echo "Runward needs Python 3.11 or newer. Where is it? make PYTHON=/path/to/python" >&2; exit 1; }
+	@"$(PYTHON)" -m venv $(VENV) >/dev/null 2>&1 \
+		|| { "$(PYTHON)" -m venv --clear --without-pip $(VENV) \
+			&& "$(PYTHON)" -m pip --python $(BIN)/python install --quiet pip; } >/dev/null 2>&1 \
+		|| uv venv --quiet --clear --seed --python "$(PYTHON)" $(VENV) 2>/dev/null \
+		|| { rm -rf $(VENV); echo "$(PYTHON) can not make an environment with pip in it. Install its venv package" \
+			"(Debian and Ubuntu: python3-venv), or uv, or name another: make PYTHON=/path/to/python" >&2; exit 1; }

@@ -1,0 +1,109 @@
+"""The processes of a benchmark: started on cores of their own, measured from outside, ended by id."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from gateway.access.keys import hash_key, new_key
+from gateway.clock import SystemClock
+
+HERE = Path(__file__).parent
+KEY = new_key(SystemClock())
+_TICKS = os.sysconf("SC_CLK_TCK")
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+class Server(AbstractContextManager["Server"]):
+    """A process that prints its port, or the gateway's "listening" line, when it is ready."""
+
+    def __init__(self, command: list[str], *, core: int, env: Mapping[str, str] | None = None) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, *command], stdout=subprocess.PIPE, env={**os.environ, **(env or {})}, text=True
+        )
+        _pin(self._process.pid, core)
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        self.port = int(json.loads(line)["url"].rpartition(":")[2]) if line.startswith("{") else int(line)
+        # Whatever else it prints goes nowhere, but costs it the writing, as in real life.
+        subprocess_drain = subprocess.Popen(["cat"], stdin=self._process.stdout, stdout=subprocess.DEVNULL)
+        _pin(subprocess_drain.pid, 1)
+        self._drain = subprocess_drain
+
+    def cpu_seconds(self) -> float:
+        """User and system time so far."""
+        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / _TICKS
+
+    def resident(self) -> int:
+        """Resident memory in bytes."""
+        return int(Path(f"/proc/{self._process.pid}/statm").read_text().split()[1]) * _PAGE
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait()
+        self._drain.wait()
+
+
+def upstream(delay: float = 0.0) -> Server:
+    """The provider."""
+    return Server([str(HERE / "upstream.py"), "0", str(delay)], core=1)
+
+
+def relay(provider: Server) -> Server:
+    """The bare relay."""
+    return Server([str(HERE / "relay.py"), f"http://127.0.0.1:{provider.port}"], core=0)
+
+
+def gateway(provider: Server) -> Server:
+    """The gateway with everything on: key, limits, metrics, logs."""
+    limits = {"rate": "1000000/s", "burst": 1000000, "concurrency": 20000}
+    config = {
+        "server": {"port": 0, "ops_port": 0, "max_in_flight": 20000},
+        "logs": {"format": "json"},
+        "providers": {
+            "prompt_studio": {
+                "base_url": f"http://127.0.0.1:{provider.port}",
+                "api_key": {"env": "BENCH_KEY"},
+                "limits": limits,
+            }
+        },
+        "workflows": {"studio": {"provider": "prompt_studio", "name": "dep", "timeout": "120s"}},
+        "clients": {
+            "bench": {
+                "keys": [{"hash": hash_key(KEY)}],
+                "workflows": ["*"],
+                "limits": {**limits, "daily": 1000000000},
+            }
+        },
+    }
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+        json.dump(config, file)  # JSON is YAML
+        file.flush()
+        return Server(["-m", "gateway", "serve", "--config", file.name], core=0, env={"BENCH_KEY": "bench-key-0123"})
+
+
+def load(server: Server, *, connections: int, requests: int) -> dict[str, float]:
+    """Run one round; adds `cpu_us`, the server's processor time a request."""
+    before = server.cpu_seconds()
+    command = [sys.executable, str(HERE / "load.py"), str(server.port), str(connections), str(requests), KEY]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    _pin(process.pid, 1)
+    out, _ = process.communicate(timeout=60)
+    figures = json.loads(out)
+    if figures.pop("statuses") != {"200": requests}:
+        raise SystemExit(f"not every request was answered with 200: {out}")
+    figures["cpu_us"] = (server.cpu_seconds() - before) / requests * 1e6
+    return dict(figures)
+
+
+def _pin(pid: int, core: int) -> None:
+    """Keep what is measured away from what measures it, where there are two cores."""
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(pid, {cores[core % len(cores)]})

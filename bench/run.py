@@ -1,0 +1,65 @@
+"""`make bench`: the gateway beside a bare aiohttp relay, in the same run, as ratios.
+
+Rounds alternate, so that what the machine does meanwhile meets both; the medians of the rounds' ratios are printed.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import time
+
+from bench.processes import HERE, KEY, Server, gateway, load, relay, upstream
+
+ROUNDS = 7
+CONNECTIONS = 64
+REQUESTS = 6_000
+HELD = 5_000
+FIGURES = {"per_second": "requests/s", "p50": "p50 ms", "p99": "p99 ms", "cpu_us": "CPU us/request"}
+
+
+def speed() -> None:
+    """Throughput, latency and processor time."""
+    rounds: list[tuple[dict[str, float], dict[str, float]]] = []
+    with upstream() as provider, relay(provider) as bare, gateway(provider) as ours:
+        for server in (bare, ours):
+            load(server, connections=CONNECTIONS, requests=REQUESTS)  # warm
+        for _ in range(ROUNDS):
+            one = [load(server, connections=CONNECTIONS, requests=REQUESTS) for server in (bare, ours)]
+            rounds.append((one[0], one[1]))
+    print(f"{'':16}{'bare relay':>12}{'gateway':>12}{'ratio':>8}   ({ROUNDS} rounds, medians)")
+    for figure, name in FIGURES.items():
+        ratio = statistics.median(ours[figure] / bare[figure] for bare, ours in rounds)
+        bare_figure = statistics.median(bare[figure] for bare, _ in rounds)
+        our_figure = statistics.median(ours[figure] for _, ours in rounds)
+        print(f"{name:16}{bare_figure:12.1f}{our_figure:12.1f}{ratio:8.2f}")
+
+
+def memory() -> None:
+    """Resident memory: idle, and for each run held open by a slow provider."""
+    with upstream(delay=20.0) as provider:
+        for name, make in (("bare relay", relay), ("gateway", gateway)):
+            with make(provider) as server:
+                print(f"{name:12} idle {server.resident() / 1e6:6.1f} MB", end="", flush=True)
+                held = _hold(server)
+                print(f"   {held / 1000:6.1f} kB for each of {HELD} runs in flight")
+
+
+def _hold(server: Server) -> float:
+    """Open many runs at once and see what they take while none is answered; bytes for each."""
+    before = server.resident()
+    command = [sys.executable, str(HERE / "load.py"), str(server.port), str(HELD), str(HELD), KEY]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        time.sleep(14)
+        taken = server.resident() - before
+        out, _ = process.communicate(timeout=120)
+    if json.loads(out)["statuses"] != {"200": HELD}:
+        raise SystemExit(f"not every request was answered with 200: {out}")
+    return taken / HELD
+
+
+if __name__ == "__main__":
+    speed()
+    memory()

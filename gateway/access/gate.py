@@ -1,0 +1,48 @@
+"""What all clients together may take of one workflow or provider: a rate and a number of slots, passed as one."""
+
+from __future__ import annotations
+
+import math
+
+from gateway.access.gcra import Bucket
+from gateway.access.limits import Scope, SharedLimits
+
+
+class Gate:
+    """A provider's or workflow's limits and what is used of them; without limits it is always open.
+
+    `limited` says whether there are any; `max_wait` is the longest wait for it in seconds.
+    """
+
+    __slots__ = ("_capacity", "bucket", "in_flight", "limited", "max_wait", "scope")
+
+    def __init__(self, scope: Scope, limits: SharedLimits | None = None) -> None:
+        limits = limits or SharedLimits()
+        self.scope = scope
+        self.bucket = Bucket(limits.rate, limits.burst)
+        self.in_flight = 0
+        self._capacity = math.inf if limits.concurrency is None else limits.concurrency
+        self.limited = limits.rate is not None or limits.concurrency is not None
+        self.max_wait = limits.max_wait if self.limited else math.inf
+
+    @property
+    def full(self) -> bool:
+        """Whether every slot is taken."""
+        return self.in_flight >= self._capacity
+
+    def blocked(self, now: float) -> bool:
+        """Whether nothing may pass at `now`."""
+        return self.in_flight >= self._capacity or self.bucket.blocked(now)
+
+    def opens_at(self) -> float:
+        """The moment from which on something may pass; infinity where that needs a slot."""
+        return math.inf if self.full else self.bucket.opens_at()
+
+    def take(self, now: float) -> None:
+        """Pass: one of the rate and one slot; the caller has asked `blocked`."""
+        self.in_flight += 1
+        self.bucket.take(now)
+
+    def free(self) -> None:
+        """The slot is free."""
+        self.in_flight -= 1

@@ -1,0 +1,127 @@
+"""The contract of the limits: what may be limited, how a request is let in, and what it holds until it leaves.
+
+A client's own limits refuse at once (`rate_limited`). A workflow's and a provider's limits protect the account behind
+them and shape: a request waits its turn, fair between clients, as long as its deadline and `max_wait` allow. Every
+bucket that a request needs is taken at once or not at all, nothing is held while it waits, a refusal costs nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Literal, Protocol, Self, TypeAlias
+
+Fields: TypeAlias = tuple[tuple[str, str], ...]
+"""Header fields, ready to be sent."""
+
+Scope: TypeAlias = Literal["client", "workflow", "provider"]
+Decision: TypeAlias = Literal["admitted", "waited", "refused"]
+Decided: TypeAlias = Callable[[Scope, Decision], None]
+"""Told what each limited scope decided, once per request or call: let in at once, let in after a wait, or refused."""
+
+SLOT_RETRY = 1.0  # seconds, as Retry-After: nobody knows when a slot will be free
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """`count` requests in every `per` seconds."""
+
+    count: float
+    per: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not (0 < self.count < math.inf and 0 < self.per < math.inf):
+            raise ValueError("a rate is a positive number of requests in a positive number of seconds")
+
+    @property
+    def default_burst(self) -> int:
+        """How many may come at once where nothing else is said: a second's worth, at least one."""
+        return max(1, math.ceil(self.count / self.per))
+
+
+@dataclass(frozen=True, slots=True)
+class ClientLimits:
+    """What one client may take. None: no such limit. `daily` counts requests in a UTC day."""
+
+    rate: Rate | None = None
+    burst: int | None = None
+    concurrency: int | None = None
+    daily: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SharedLimits:
+    """What all clients together may take of a workflow or provider. `max_wait` is in seconds."""
+
+    rate: Rate | None = None
+    burst: int | None = None
+    concurrency: int | None = None
+    max_wait: float = 1.0
+
+
+class Admission(Protocol):
+    """What a run holds from its admission until it leaves: a slot of its client, its workflow and its provider.
+
+    A run does one thing at a time: it may leave while it waits, but not wait for two things. `deadline` is in monotonic
+    time everywhere here.
+    """
+
+    @property
+    def headers(self) -> Fields:
+        """`RateLimit-Policy` and `RateLimit` of the client for the answer; empty where it has no limits."""
+
+    async def move(self, workflow: str, provider: str, *, deadline: float) -> None:
+        """A fallback: leave the workflow and provider, wait for the new ones. The client is not charged again.
+
+        Raises `Problem` as `Limits.admit` does; then the run holds its client's slot only.
+        """
+
+    async def start_again(self, *, deadline: float) -> None:
+        """A retried start: one more call in the provider's rate, before any first start.
+
+        Raises `Problem`: `overloaded` or `deadline_exceeded`, with the outcome `not_run` (of this attempt).
+        """
+
+    async def poll(self, *, deadline: float) -> None:
+        """One more question about a run that has started: a call in the provider's rate, after any start.
+
+        A poll is never refused, and after `max_wait` it goes before the starts: a finished run is always seen.
+        Raises `Problem("deadline_exceeded")`, with the outcome `unknown`.
+        """
+
+    def release(self) -> None:
+        """Leave: every slot is free again. A second time does nothing."""
+
+    def refund(self) -> None:
+        """Leave because nothing was sent (a circuit is open): the charges go back too.
+
+        Meant for the moment of admission; later a rate has moved on, and what it gives back may be a burst too many.
+        """
+
+    async def __aenter__(self) -> Self:
+        """The admission itself."""
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """`release`."""
+
+
+class Limits(Protocol):
+    """Where every client, workflow and provider is counted: this process's memory, or a state that replicas share."""
+
+    async def admit(
+        self, client: str, workflow: str, provider: str, *, deadline: float, wanted: Callable[[], bool] | None = None
+    ) -> Admission:
+        """Let a request in, now or when its turn comes.
+
+        All names are the configuration's; one without limits costs nearly nothing. `wanted` is asked when the turn of
+        a start comes after a wait: False where the client has left (R32).
+
+        Raises `Problem`: `rate_limited` where the client's own limits refuse, with its header fields; `overloaded`
+        where the turn does not come within `max_wait`, or a rate can not let it come in time, or the line is full;
+        `deadline_exceeded`; `client_closed_request`. `retry_after` is exact where a rate or the day decides, and
+        1 second where a slot does.
+        """

@@ -1,0 +1,42 @@
+"""Limits that are counted in this process's memory: exact, and a few microseconds a request."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from gateway.access.hold import Hold
+from gateway.access.limits import ClientLimits, Decided, SharedLimits
+from gateway.access.state import State
+from gateway.clock import Clock
+
+
+class MemoryLimits:
+    """`Limits` for one process."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        *,
+        clients: Mapping[str, ClientLimits],
+        workflows: Mapping[str, SharedLimits],
+        providers: Mapping[str, SharedLimits],
+        decided: Decided | None = None,
+    ) -> None:
+        """By the names of the configuration; what is missing has no limits. A workflow belongs to one provider."""
+        self._state = State(clock, clients=clients, workflows=workflows, providers=providers, decided=decided)
+
+    async def admit(
+        self, client: str, workflow: str, provider: str, *, deadline: float, wanted: Callable[[], bool] | None = None
+    ) -> Hold:
+        """See `Limits.admit`."""
+        hold = Hold(self._state, client, wanted)
+        await hold.enter(workflow, provider, deadline=deadline)
+        return hold
+
+    def waiting(self, provider: str) -> int:
+        """How many starts and calls wait for the provider."""
+        return self._state.lane(provider).waiting
+
+    def running(self, provider: str) -> int:
+        """How many runs hold a slot of the provider."""
+        return self._state.lane(provider).gate.in_flight

@@ -1,0 +1,166 @@
+"""The API's own description (OpenAPI 3.1), made of the models that check requests and the table of problems."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue, models_json_schema
+from pydantic_core import core_schema
+
+from gateway.api import examples
+from gateway.api.answers import ProblemAnswer, RunAnswer
+from gateway.api.responses import HEADERS, Node, answer, json_of, problems
+from gateway.api.wire import RunRequest
+from gateway.problems import PROBLEMS
+
+_ABOUT = """\
+Runs prompt workflows at PromptLayer and Prompt Studio: one endpoint, one key.
+
+Starting a run is a paid act that can not be taken back. So a start that may have reached a provider is not sent again,
+and whatever happens, the answer says what became of the run:
+
+| `outcome` | what it means |
+|---|---|
+| (status 200) | The run succeeded. |
+| `not_run` | Nothing ran, and nothing will. |
+| `failed` | The run was executed, and failed. |
+| `unknown` | The run may have been executed, or may still be going on. Sending it again may pay for it twice. |
+
+`retryable: true` says that the same request may succeed later, and that it can not cost a second run."""
+_TAGS = (("Runs", "Run workflows."), ("Health", "For load balancers."), ("Documentation", "What you are reading."))
+_KEYED: tuple[dict[str, list[str]], ...] = ({"bearer": []}, {"key": []})
+
+_RUN_CODES = tuple(code for code in PROBLEMS if code != "client_closed_request")  # whose client is gone
+_OPEN_CODES = ("malformed_request", "internal")
+_KEYED_CODES = (*_OPEN_CODES, "unauthorized", "too_many_failures", "overloaded", "draining")
+
+
+def document() -> Node:
+    """The whole document."""
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Runward",
+            "version": version("runward"),
+            "description": _ABOUT,
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "servers": [{"url": "/"}],
+        "tags": [{"name": name, "description": text} for name, text in _TAGS],
+        "paths": {
+            "/run": {"post": _run()},
+            "/healthz": {"get": _healthz()},
+            "/readyz": {"get": _readyz()},
+            "/openapi.json": {"get": _openapi()},
+            "/docs": {"get": _docs()},
+        },
+        "components": {
+            "schemas": _schemas(),
+            "headers": HEADERS,
+            "parameters": {"RequestId": _REQUEST_ID},
+            "securitySchemes": {
+                "bearer": {"type": "http", "scheme": "bearer", "description": "A gateway key."},
+                "key": {"type": "apiKey", "in": "header", "name": "X-API-KEY", "description": "A gateway key."},
+            },
+        },
+    }
+
+
+_REQUEST_ID: Node = {
+    "name": "X-Request-Id",
+    "in": "header",
+    "required": False,
+    "schema": {"type": "string"},
+    "description": "An id of your own, to find the request by: at most 128 of `A-Z a-z 0-9 . _ : / + = -`.",
+}
+
+
+def _run() -> Node:
+    request = {"schema": {"$ref": "#/components/schemas/RunRequest"}, "examples": examples.requests()}
+    run = {"schema": {"$ref": "#/components/schemas/RunAnswer"}, "examples": examples.runs()}
+    succeeded = answer("The run succeeded.", {"application/json": run}, "RateLimit", "RateLimit-Policy")
+    return {
+        **_operation("run", "Runs", "Run a workflow and answer when it has ended"),
+        "security": _KEYED,
+        "requestBody": {"required": True, "content": {"application/json": request}},
+        "responses": {"200": succeeded, **problems(_RUN_CODES)},
+    }
+
+
+def _healthz() -> Node:
+    alive = answer("The process answers.", _state("alive"))
+    return {
+        **_operation("healthz", "Health", "Whether the process answers"),
+        "security": [],
+        "responses": {"200": alive, **problems(_OPEN_CODES)},
+    }
+
+
+def _readyz() -> Node:
+    ready = answer("It takes requests.", _state("ready"))
+    draining = answer("It is shutting down: send requests elsewhere.", _state("draining"), "Retry-After")
+    return {
+        **_operation("readyz", "Health", "Whether requests should be sent here"),
+        "security": [],
+        "responses": {"200": ready, "503": draining, **problems(_OPEN_CODES)},
+    }
+
+
+def _openapi() -> Node:
+    whole = answer("The document.", json_of({"type": "object"}))
+    return {
+        **_operation("openapi", "Documentation", "This document"),
+        "description": "On the operations port, and where `server.open_docs` is set, it needs no key.",
+        "security": _KEYED,
+        "responses": {"200": whole, **problems(_KEYED_CODES)},
+    }
+
+
+def _docs() -> Node:
+    page = answer("The page.", {"text/html": {"schema": {"type": "string"}}})
+    return {
+        **_operation("docs", "Documentation", "A page to read this document in"),
+        "security": [],
+        "responses": {"200": page, **problems(_OPEN_CODES)},
+    }
+
+
+def _operation(name: str, tag: str, summary: str) -> Node:
+    return {
+        "operationId": name,
+        "tags": [tag],
+        "summary": summary,
+        "parameters": [{"$ref": "#/components/parameters/RequestId"}],
+    }
+
+
+def _state(word: str) -> Node:
+    return json_of({"type": "object", "properties": {"status": {"const": word}}, "required": ["status"]})
+
+
+class _Schemas(GenerateJsonSchema):
+    """Pydantic's schemas in fewer words: no titles made of names, no defaults that are null, no needless `anyOf`."""
+
+    def field_title_should_be_set(self, _schema: object) -> bool:
+        return False
+
+    def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
+        if schema.get("default", ...) is None:
+            return self.generate_inner(schema["schema"])
+        return super().default_schema(schema)
+
+    def nullable_schema(self, schema: core_schema.NullableSchema) -> JsonSchemaValue:
+        inner = self.generate_inner(schema["schema"])
+        if isinstance(inner.get("type"), str) and not {"enum", "const"} & inner.keys():
+            return {**inner, "type": [inner["type"], "null"]}
+        return super().nullable_schema(schema)
+
+
+def _schemas() -> Node:
+    _, found = models_json_schema(
+        [(RunRequest, "validation"), (RunAnswer, "serialization"), (ProblemAnswer, "serialization")],
+        ref_template="#/components/schemas/{model}",
+        schema_generator=_Schemas,
+    )
+    schemas: Node = found["$defs"]
+    return schemas

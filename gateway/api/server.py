@@ -1,0 +1,202 @@
+"""The HTTP server: aiohttp's own, low level, with one look-up from path to route.
+
+A table of routes and a table of middlewares make an application; no request pays for more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
+
+from aiohttp import StreamReader, web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http import HttpVersion10, HttpVersion11
+from aiohttp.http_parser import RawRequestMessage
+from aiohttp.web_protocol import _ErrInfo
+
+from gateway.problems import CONTENT_TYPE, Problem
+
+if TYPE_CHECKING:
+    from gateway.access.clients import Client
+    from gateway.runs.record import RunRecord
+
+
+class Request(web.BaseRequest):
+    """A request with what the middlewares found out about it."""
+
+    route: Route
+    request_id: str = ""
+    client: Client
+    client_name: str = ""
+    run: RunRecord | None = None
+
+    def is_awaited(self) -> Callable[[], bool]:
+        """Something that tells whether the client still waits, and that does not keep the request alive."""
+        transport = self.transport
+        return lambda: transport is not None and not transport.is_closing()
+
+
+Handler: TypeAlias = Callable[[Request], Awaitable[web.Response]]
+Middleware: TypeAlias = Callable[[Handler], Handler]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One method of one path. `name` is its label in the metrics; `keyed` routes want a gateway key."""
+
+    method: str
+    path: str
+    handler: Handler
+    name: str
+    keyed: bool = False
+    logged: bool = True
+
+
+async def _unknown(_request: Request) -> web.Response:
+    raise Problem("unknown_route", "No route has this path.")
+
+
+async def _malformed(_request: Request) -> web.Response:
+    raise Problem("malformed_request", headers=(("Connection", "close"),))
+
+
+_UNKNOWN = Route("*", "*", _unknown, "unknown")
+_MALFORMED = Route("*", "*", _malformed, "malformed")
+_VERSIONS = (HttpVersion11, HttpVersion10)
+_HOST = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=%:\[\]-]*").fullmatch  # RFC 9112, 3.2: else a 400
+
+
+@dataclass(frozen=True, slots=True)
+class Router:
+    """Finds the route of a request; exact paths only."""
+
+    routes: Mapping[str, Mapping[str, Route]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, routes: Iterable[Route]) -> Router:
+        """Build it from a table."""
+        table: dict[str, dict[str, Route]] = {}
+        for route in routes:
+            methods = table.setdefault(route.path, {})
+            methods[route.method] = route
+            if route.method == "GET":  # aiohttp leaves the body out
+                methods["HEAD"] = route
+        return cls(table)
+
+    def find(self, request: web.BaseRequest) -> Route:
+        """The route, or one that answers with the right problem."""
+        methods = self.routes.get(request.rel_url.raw_path)
+        if methods is None:
+            return _UNKNOWN
+        return methods.get(request.method) or self._other_method(methods)
+
+    @staticmethod
+    def _other_method(methods: Mapping[str, Route]) -> Route:
+        allow = ", ".join(sorted(methods))
+
+        async def refuse(_request: Request) -> web.Response:
+            raise Problem("method_not_allowed", f"This route has {allow}.", headers=(("Allow", allow),))
+
+        return Route("*", "*", refuse, next(iter(methods.values())).name)
+
+
+class Server(web.Server):
+    """Answers requests by a table of routes, through middlewares (the first is the outermost)."""
+
+    def __init__(self, routes: Iterable[Route], middlewares: Sequence[Middleware], *, header_timeout: float) -> None:
+        self._router = Router.of(routes)
+        answer: Handler = self._route
+        for middleware in reversed(middlewares):
+            answer = middleware(answer)
+        super().__init__(
+            answer,  # type: ignore[arg-type]  # aiohttp types it for BaseRequest; `_make_request` makes ours
+            keepalive_timeout=header_timeout,  # the only timer that aiohttp has for a request's headers
+            auto_decompress=False,
+            access_log=None,
+            lingering_time=2.0,
+        )
+
+    def __call__(self) -> web.RequestHandler:
+        """Make what answers one connection."""
+        return _Connection(self, loop=self._loop, **self._kwargs)
+
+    def _make_request(
+        self,
+        message: RawRequestMessage,
+        payload: StreamReader,
+        protocol: web.RequestHandler,
+        writer: AbstractStreamWriter,
+        task: asyncio.Task[None],
+    ) -> Request:
+        known = message.version in _VERSIONS
+        if not known:  # the parser takes HTTP/2.0 and 0.9 too, and the answer would claim to be of that version
+            message = message._replace(version=HttpVersion11)
+        request = Request(message, payload, protocol, writer, task, self._loop)
+        readable = known and _HOST(message.headers.get("Host", ""))
+        request.route = self._router.find(request) if readable else _MALFORMED
+        return request
+
+    @staticmethod
+    async def _route(request: Request) -> web.Response:
+        return await request.route.handler(request)
+
+
+class _Connection(web.RequestHandler):
+    """One connection. What its parser refuses goes through the middlewares like every request, without its words."""
+
+    __slots__ = ("_stuck",)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._stuck: asyncio.TimerHandle | None = None
+
+    def _make_error_handler(self, _error: _ErrInfo) -> Handler:  # type: ignore[override]  # as in Server.__init__
+        answer = cast("Handler", self._request_handler)
+
+        async def handle(request: Request) -> web.Response:
+            request.route = _MALFORMED
+            return await answer(request)
+
+        return handle
+
+    def handle_error(self, request: web.BaseRequest, *_: object, **__: object) -> web.StreamResponse:
+        """Answer where even the middlewares failed; aiohttp would say how."""
+        if request.writer.output_size > 0:
+            raise ConnectionError("an answer was begun already")
+        problem = Problem("internal")
+        headers = {"Content-Type": CONTENT_TYPE, "Server": "runward"}
+        answer = web.Response(body=problem.document(""), status=problem.status, headers=headers)
+        answer.force_close()
+        return answer
+
+    def data_received(self, data: bytes) -> None:
+        """Parse. Where the parser gives up within a body, tell its reader, which aiohttp leaves waiting."""
+        super().data_received(data)
+        if self._messages and isinstance(self._messages[-1][0], _ErrInfo):
+            request = self._current_request
+            if request is not None and not request.content.is_eof():
+                request.content.set_exception(web.RequestPayloadError())
+
+    def pause_writing(self) -> None:
+        """Give a client that does not read its answers as long as one that does not send its headers."""
+        super().pause_writing()
+        if self.transport is not None:
+            self._stuck = self._loop.call_later(self.keepalive_timeout, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """It reads again."""
+        super().resume_writing()
+        self._unstick()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Forget it."""
+        super().connection_lost(exc)
+        self._unstick()
+
+    def _unstick(self) -> None:
+        if self._stuck is not None:
+            self._stuck.cancel()
+            self._stuck = None

@@ -1,0 +1,192 @@
+"""What goes over the wire: bodies read within bounds, models that check them, answers rendered."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any, TypeVar
+
+from aiohttp import HttpVersion11, web
+from multidict import CIMultiDict
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic.config import JsonDict
+from pydantic_core import PydanticCustomError
+
+from gateway import strictjson
+from gateway.api.server import Request
+from gateway.api.whole import Whole
+from gateway.clock import stamp
+from gateway.problems import CONTENT_TYPE, Pointer, Problem
+from gateway.runs.record import RunRecord
+
+M = TypeVar("M", bound=BaseModel)
+_MOST_ERRORS = 20
+_MOST_MEMBERS = 1000  # of an object whose members are checked one by one: each error costs 2 us
+_LONGEST_POINTER = 200
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_CLOSE = (("Connection", "close"),)
+_EXCLUSIVE: JsonDict = {
+    "required": ["label", "version"],
+    "properties": {"label": {"type": "string"}, "version": {"type": "integer"}},
+}
+
+
+class RunRequest(BaseModel):
+    """The body of `POST /run`."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        frozen=True,
+        hide_input_in_errors=True,
+        title="RunRequest",
+        json_schema_extra={"not": _EXCLUSIVE},  # what `_one_of_label_and_version` checks
+    )
+
+    workflow: Annotated[
+        str, Field(min_length=1, max_length=512, description="An alias of the configuration, or `provider/name`.")
+    ]
+    input: Annotated[dict[str, Any], Field(description="What the workflow is given.")] = {}
+    metadata: Annotated[
+        dict[str, str],
+        Field(max_length=_MOST_MEMBERS, description="Kept on the run; PromptLayer stores it too."),
+    ] = {}
+    label: Annotated[str | None, Field(min_length=1, max_length=512, description="A release label.")] = None
+    version: Annotated[int | None, Field(ge=1, lt=2**31, description="A version; excludes `label`.")] = None
+    return_all_outputs: Annotated[bool, Field(description="Answer with every node's output too.")] = False
+    timeout: Annotated[
+        float | None,
+        Field(gt=0, allow_inf_nan=False, description="Seconds for everything; clamped to the workflow's maximum."),
+    ] = None
+    callback_url: Annotated[str | None, Field(max_length=2048, description="Deliver the result here.")] = None
+
+    @field_validator("metadata", mode="before")
+    @classmethod
+    def _not_too_many(cls, value: object) -> object:
+        """Count before the members are looked at: pydantic itself does so afterwards."""
+        if isinstance(value, dict) and len(value) > _MOST_MEMBERS:
+            raise PydanticCustomError("too_long", "more than {most} members", {"most": _MOST_MEMBERS})
+        return value
+
+    @model_validator(mode="after")
+    def _one_of_label_and_version(self) -> RunRequest:
+        if self.label is not None and self.version is not None:
+            raise PydanticCustomError("exclusive", "label and version exclude each other")
+        return self
+
+
+async def read_body(request: Request, *, limit: int, seconds: float) -> bytes:
+    """Read a JSON body of at most `limit` bytes within `seconds`.
+
+    Raises Problem: unsupported_media_type, payload_too_large, request_timeout, malformed_request; and
+    client_closed_request where the client leaves before it has sent all.
+    """
+    headers = request.headers
+    if "Content-Encoding" in headers or headers.get("Transfer-Encoding", "chunked").lower() != "chunked":
+        raise Problem("unsupported_media_type", "Compressed bodies are not accepted.")
+    if headers.get("Content-Type", "").partition(";")[0].strip().lower() != "application/json":
+        raise Problem("unsupported_media_type", "Send the body as Content-Type: application/json.")
+    if (request.content_length or 0) > limit:
+        raise _too_large(limit)
+    content = request.content
+    if content.is_eof():  # it came with the headers, as nearly always
+        body = content.read_nowait()
+    else:
+        body = await _read_slowly(request, limit, seconds)
+    if len(body) > limit:
+        raise _too_large(limit)
+    return body
+
+
+async def _read_slowly(request: Request, limit: int, seconds: float) -> bytes:
+    chunks, size = [], 0
+    try:
+        async with asyncio.timeout(seconds):
+            if request.version == HttpVersion11 and headers_expect_continue(request.headers):
+                await request.writer.write(_CONTINUE)
+                request.writer.output_size = 0
+            while size <= limit and (chunk := await request.content.readany()):
+                size += len(chunk)
+                chunks.append(chunk)
+    except TimeoutError:
+        late = f"The body did not arrive within {seconds:g} s."
+        raise Problem("request_timeout", late, headers=_CLOSE) from None
+    except web.RequestPayloadError:
+        raise Problem("malformed_request", "The body is not framed as HTTP has it.", headers=_CLOSE) from None
+    except ConnectionError:
+        raise Problem("client_closed_request") from None
+    return b"".join(chunks)
+
+
+def headers_expect_continue(headers: Mapping[str, str]) -> bool:
+    """Whether the client waits for a word before it sends its body (RFC 9110, 10.1.1)."""
+    return headers.get("Expect", "").lower() == "100-continue"
+
+
+def _too_large(limit: int) -> Problem:
+    return Problem("payload_too_large", f"A body may have {limit} bytes.", headers=_CLOSE)
+
+
+def parse(model: type[M], body: bytes) -> M:
+    """Check a body against a model.
+
+    Raises Problem: malformed_json, or invalid_request with a JSON pointer for each error and no value.
+    """
+    try:
+        value = strictjson.read_unique(body)
+    except strictjson.NotJson as error:
+        raise Problem("malformed_json", f"The body is {error}.") from None
+    if isinstance(value, dict) and len(value) > _MOST_MEMBERS:
+        raise Problem("invalid_request", errors=(Pointer("", f"more than {_MOST_MEMBERS} members"),))
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        found = error.errors(include_url=False, include_context=False, include_input=False)[:_MOST_ERRORS]
+        pointers = tuple(Pointer(_pointer(e["loc"]), e["msg"]) for e in found)
+        raise Problem("invalid_request", f"{error.error_count()} thing(s) are wrong.", errors=pointers) from None
+
+
+def _pointer(location: tuple[int | str, ...]) -> str:
+    steps = (str(step).replace("~", "~0").replace("/", "~1") for step in location)
+    return "".join(f"/{step}" for step in steps)[:_LONGEST_POINTER].removesuffix("~")  # it may be half of an escape
+
+
+def answer_run(run: RunRecord) -> web.Response:
+    """Render a run that succeeded."""
+    order = run.order
+    document: dict[str, object] = {
+        "id": run.id,
+        "status": run.status,
+        "workflow": order.workflow,
+        "provider": run.provider,
+        "output": run.output,
+    }
+    if order.return_all_outputs:
+        document["outputs"] = run.outputs
+    document |= {
+        "warning": run.warning,
+        "attempts": run.attempts,
+        "provider_run_id": run.provider_run_id,
+        "metadata": order.metadata,
+        "created_at": stamp(run.created_at),
+        "finished_at": run.finished_at and stamp(run.finished_at),
+        "duration_ms": round(run.duration * 1000),
+    }
+    return answer(200, strictjson.write(document), "application/json", run.limit_headers)
+
+
+def answer_problem(problem: Problem, request: Request) -> web.Response:
+    """Render a problem, with the headers that go with it."""
+    headers = list(problem.headers)
+    if problem.retry_after is not None:
+        headers.append(("Retry-After", str(math.ceil(problem.retry_after))))
+    return answer(problem.status, problem.document(request.request_id), CONTENT_TYPE, tuple(headers))
+
+
+def answer(status: int, body: bytes, content_type: str, headers: tuple[tuple[str, str], ...] = ()) -> web.Response:
+    """Make an answer; it names no version of anything."""
+    fields = CIMultiDict(headers)
+    fields["Content-Type"] = content_type
+    fields["Server"] = "runward"
+    return Whole(body=body, status=status, headers=fields)

@@ -1,0 +1,106 @@
+"""The composition root: every object is built here, once, and handed what it needs."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from concurrent.futures import ThreadPoolExecutor
+
+from structlog.typing import FilteringBoundLogger
+
+from gateway import configured, logs
+from gateway.access.memory import MemoryLimits
+from gateway.access.strangers import Strangers
+from gateway.api.docs import DocsFace
+from gateway.api.middleware import Doors, Porter, observe
+from gateway.api.ops import OpsFace
+from gateway.api.run import RunFace
+from gateway.api.server import Middleware, Route, Server
+from gateway.clock import Clock
+from gateway.lifecycle import Gateway, Listener
+from gateway.metrics import Metrics
+from gateway.runs.catalog import Catalog
+from gateway.runs.engine import Engine
+from gateway.runs.leg import Means
+from gateway.runs.polling import Schedule
+from gateway.runs.retry import Policy
+from gateway.settings import Settings
+
+_THREADS = 32
+
+
+async def start(settings: Settings, clock: Clock, log: FilteringBoundLogger) -> Gateway:
+    """Build everything and listen.
+
+    Raises SettingsError where an adapter is missing, OSError where a port is taken.
+    """
+    loop = asyncio.get_running_loop()
+    logs.watch_loop(loop, log)
+    # For names that are looked up, and metrics that are rendered: one that hangs must not hold up the others.
+    loop.set_default_executor(ThreadPoolExecutor(_THREADS, thread_name_prefix="runward"))
+    metrics = Metrics()
+    providers = configured.providers(settings, clock, metrics)
+    workflows = configured.workflows(settings, providers)
+    clients = configured.clients(settings)
+    of_workflows, of_providers = configured.shared_limits(settings)
+    limits = MemoryLimits(
+        clients={name: client.limits for name, client in clients.items()},
+        workflows=of_workflows,
+        providers=of_providers,
+        clock=clock,
+        decided=metrics.decided,
+    )
+    policy = Policy(settings.retries.attempts, settings.retries.backoff, settings.retries.backoff_max)
+    schedule = Schedule(settings.polling.first, settings.polling.max, settings.polling.timeout)
+    engine = Engine(Means(limits, policy, schedule, configured.guards(settings, clock, metrics), clock, metrics))
+
+    server = settings.server
+    doors = Doors(server.max_in_flight)
+    metrics.in_flight(lambda: doors.in_flight)
+    run = RunFace(engine, Catalog(workflows, providers), clock, server.max_body, server.body_timeout)
+    ops = OpsFace(metrics, ready=lambda: not doors.draining)
+    docs = DocsFace.load()
+    observed = observe(metrics, log, clock)
+
+    # Outermost first. What comes later has what came earlier to rely on.
+    porter = Porter(configured.key_ring(settings), clients, Strangers(clock), server.trusted_proxies, clock, log)
+    middlewares: list[Middleware] = [
+        doors.farewell,  # while draining, every answer is the last on its connection
+        observed,  # every request gets its id, its document, its line, its count
+        doors.guard,  # the surplus is refused before any work is done for it
+        porter.authenticate,  # from here on there is a client
+    ]
+    routes = [*_public_routes(run, ops), *docs.public_routes(keyed=not server.open_docs)]
+    public = Server(routes, middlewares, header_timeout=server.header_timeout)
+    watched = Server([*_ops_routes(ops), *docs.ops_routes()], [observed], header_timeout=server.header_timeout)
+    opened = await Listener.open(public, server.host, server.port)
+    try:
+        ops_opened = await Listener.open(watched, server.ops_host, server.ops_port)
+    except OSError:
+        await opened.runner.cleanup()
+        raise
+    _settle_memory()
+    return Gateway(opened, ops_opened, doors, tuple(providers.values()), server.drain, clock)
+
+
+def _public_routes(run: RunFace, ops: OpsFace) -> list[Route]:
+    return [
+        Route("POST", "/run", run.start, "run", keyed=True),
+        Route("GET", "/healthz", ops.healthz, "healthz", logged=False),
+        Route("GET", "/readyz", ops.readyz, "readyz", logged=False),
+    ]
+
+
+def _ops_routes(ops: OpsFace) -> list[Route]:
+    return [
+        Route("GET", "/metrics", ops.render_metrics, "metrics", logged=False),
+        Route("GET", "/healthz", ops.healthz, "healthz", logged=False),
+        Route("GET", "/readyz", ops.readyz, "readyz", logged=False),
+    ]
+
+
+def _settle_memory() -> None:
+    """Keep the collector away from what was built to stay, and let it look less often at what comes and goes."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 50)

@@ -1,0 +1,150 @@
+"""The command `runward`: everything that can be typed. What a command does is in the room of its name.
+
+Rooms are imported when their command runs, so that `--help` need not wait for a server's libraries.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import version as version_of
+from pathlib import Path
+from typing import Annotated, TypeAlias
+
+import typer
+
+from gateway.cli.failure import Failure
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+keys_app = typer.Typer(help="Make gateway keys, and hash them for the configuration.")
+config_app = typer.Typer(help="Write what describes the configuration.")
+app.add_typer(keys_app, name="keys")
+app.add_typer(config_app, name="config")
+
+Config: TypeAlias = Annotated[Path | None, typer.Option(help="The configuration.", envvar="RUNWARD_CONFIG")]
+
+
+@app.callback(invoke_without_command=True)
+def runward(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,  # noqa: FBT002 - a flag
+) -> None:
+    """One HTTP service in front of PromptLayer and Prompt Studio."""
+    if version:
+        typer.echo(f"runward {version_of('runward')}")
+    elif context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+@app.command()
+def serve(config: Config = None) -> None:
+    """Serve until SIGTERM or Ctrl-C."""
+    from gateway.cli.serve import serve
+
+    serve(config)
+
+
+@app.command()
+def demo(
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The gateway's port; 0 is any free one.")] = 8080,
+    ops_port: Annotated[int, typer.Option(min=0, max=65535, help="The operations port; 0 is any free one.")] = 9090,
+) -> None:
+    """Try Runward on this machine: both providers are emulated, no account is needed, nothing is paid for."""
+    from gateway.cli.demo import demo
+
+    demo(port, ops_port)
+
+
+@app.command()
+def check(
+    path: Annotated[Path | None, typer.Argument(help="The configuration.", show_default=False)] = None,
+    config: Config = None,
+) -> None:
+    """Say whether a configuration is sound, and what is in it, without serving it."""
+    from gateway.cli.check import check
+
+    check(path or config)
+
+
+@app.command()
+def run(
+    workflow: Annotated[str, typer.Argument(help="An alias, or provider/name.")],
+    context: typer.Context,
+    *,
+    given: Annotated[
+        str | None, typer.Option("--input", help="The input, a JSON object; @FILE or @- reads it.")
+    ] = None,
+    pairs: Annotated[
+        list[str] | None,
+        typer.Option("-i", metavar="NAME=TEXT", help="A piece of the input: name=text or name:=JSON. Repeatable."),
+    ] = None,
+    url: Annotated[str, typer.Option(envvar="RUNWARD_URL", help="The gateway.")] = "http://127.0.0.1:8080",
+    key: Annotated[str | None, typer.Option(envvar="RUNWARD_KEY", hidden=True)] = None,
+    key_file: Annotated[
+        Path | None, typer.Option(help="A file that holds the gateway key; without it, RUNWARD_KEY does.")
+    ] = None,
+    label: Annotated[str | None, typer.Option(help="The release label to run.")] = None,
+    version: Annotated[int | None, typer.Option(help="The version to run; excludes --label.")] = None,
+    timeout: Annotated[float | None, typer.Option(help="Seconds that everything may take.")] = None,
+    return_all_outputs: Annotated[bool, typer.Option("--all-outputs", help="Show every node's output too.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the whole answer, as the gateway gave it.")] = False,
+) -> None:
+    """Run a workflow through a gateway and print its output.
+
+    Exit code 0: it succeeded. 1: it did not, or nobody knows. 2: it was not even asked for.
+    """
+    from gateway.cli.asking import read_input, read_key
+    from gateway.cli.run import run_and_print
+
+    source = context.get_parameter_source("key")
+    if source is not None and source.name == "COMMANDLINE":
+        raise typer.BadParameter("others can read arguments: use RUNWARD_KEY or --key-file", param_hint="--key")
+    asked = {
+        "workflow": workflow,
+        "input": read_input(given, pairs or []),
+        "label": label,
+        "version": version,
+        "timeout": timeout,
+        "return_all_outputs": return_all_outputs,
+    }
+    run_and_print(url, read_key(key, key_file), asked, whole=as_json)
+
+
+@keys_app.command("new")
+def new_key(
+    client: Annotated[str, typer.Option(help="Whose key it is.")] = "my-app",
+    expires: Annotated[str | None, typer.Option(help="Its end: a date, or a date and time.", metavar="DATE")] = None,
+) -> None:
+    """Make a key. It alone goes to standard output; what the configuration needs is said beside it."""
+    from gateway.cli.keys import new
+
+    new(client, expires)
+
+
+@keys_app.command("hash")
+def hash_key() -> None:
+    """Read a key from standard input and print its hash."""
+    from gateway.cli.keys import hash_from_stdin
+
+    hash_from_stdin()
+
+
+@config_app.command("schema")
+def schema() -> None:
+    """Print the configuration's JSON schema."""
+    from gateway.settings.schema import document
+
+    typer.echo(document(), nl=False)
+
+
+def main() -> None:
+    """Run the command line. Whatever goes wrong is said in a line, and never by a traceback."""
+    try:
+        code = app(standalone_mode=False)
+    except typer.TyperException as error:
+        hint = "" if isinstance(error, Failure) else " Try --help."
+        for line in (error.format_message() + hint).splitlines():
+            typer.echo(f"runward: {line}", err=True)
+        code = error.exit_code
+    except typer.Abort:
+        code = 130
+    sys.exit(code)

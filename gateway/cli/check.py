@@ -1,0 +1,58 @@
+"""`runward check`: builds what a gateway is made of, opens no port, calls nobody, and says what it found."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+
+from rich.console import Console
+
+from gateway import configured
+from gateway.cli import findings
+from gateway.cli.serve import starting
+from gateway.clock import SystemClock
+from gateway.metrics import Metrics
+from gateway.settings import Settings, load
+
+
+def check(path: Path | None) -> None:
+    """Print what is in a configuration; Failure where a gateway would refuse it."""
+    clock = SystemClock()
+    with starting():
+        settings = load(path)
+        asyncio.run(_build(settings, clock))
+    console = findings.console()
+    now = clock.now()
+    for table in (findings.providers(settings), findings.workflows(settings), findings.clients(settings, now)):
+        console.print(table)
+    for warning in _warnings(settings, now):
+        console.print(f"warning: {warning}", style="yellow", markup=False, soft_wrap=True)
+    _conclude(console, settings, path)
+
+
+async def _build(settings: Settings, clock: SystemClock) -> None:
+    """Build what `app.start` builds, up to the ports: an adapter may be missing, or not know a label."""
+    providers = configured.providers(settings, clock, Metrics())
+    try:
+        configured.workflows(settings, providers)
+    finally:
+        for provider in providers.values():
+            await provider.upstream.close()
+
+
+def _warnings(settings: Settings, now: datetime) -> Iterator[str]:
+    yield from settings.warnings()
+    for section in settings.unused():
+        yield f"{section}: is sound, and this version does not use it"
+    for name, client in settings.clients.items():
+        for index, key in enumerate(client.keys):
+            if key.expires is not None and key.expires <= now:
+                yield f"clients.{name}.keys[{index}]: has expired"
+
+
+def _conclude(console: Console, settings: Settings, path: Path | None) -> None:
+    named = path or "the configuration that RUNWARD_CONFIG names"
+    counts = ", ".join(f"{kind}: {len(getattr(settings, kind))}" for kind in ("providers", "workflows", "clients"))
+    console.print(f"sound: {named} ({counts})", style="green", markup=False, soft_wrap=True)

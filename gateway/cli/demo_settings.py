@@ -1,0 +1,75 @@
+"""The configuration of `runward demo`: both providers in the sandbox, and a workflow for each way a run can end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pydantic import SecretStr
+
+from gateway.access.keys import hash_key, new_key
+from gateway.clock import Clock
+from gateway.sandbox import SandboxKeys
+from gateway.settings import (
+    ClientLimits,
+    ClientSettings,
+    KeySettings,
+    PollingSettings,
+    ProviderLimits,
+    ProviderSettings,
+    Rate,
+    RetrySettings,
+    ServerSettings,
+    Settings,
+    WorkflowSettings,
+)
+
+HOST = "127.0.0.1"
+
+WORKFLOWS = {
+    "support-triage": WorkflowSettings(provider="promptlayer", label="production", fallback=("triage-studio",)),
+    "triage-studio": WorkflowSettings(provider="prompt_studio", name="dep_triage"),
+    "answer": WorkflowSettings(provider="prompt_studio", name="dep_answer"),
+    "falls-back": WorkflowSettings(provider="promptlayer", name="throttled", fallback=("triage-studio",), timeout=10),
+    "always-fails": WorkflowSettings(provider="promptlayer", name="fail"),
+    "always-busy": WorkflowSettings(provider="prompt_studio", name="dep_throttled", timeout=2),
+    "never-answers": WorkflowSettings(provider="prompt_studio", name="dep_hang", timeout=2),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class DemoKeys:
+    """The keys of one demo: the client's, and those that the sandbox accepts. They are made anew at each start."""
+
+    client: str
+    sandbox: SandboxKeys
+
+    @classmethod
+    def make(cls, clock: Clock) -> DemoKeys:
+        """Make them."""
+        return cls(new_key(clock), SandboxKeys("pl_" + clock.token(16).hex(), "ps_" + clock.token(16).hex()))
+
+
+def demo_settings(sandbox_url: str, keys: DemoKeys, *, port: int, ops_port: int) -> Settings:
+    """Build the configuration; SettingsError where the ports are the same."""
+    return Settings(
+        server=ServerSettings(host=HOST, port=port, ops_host=HOST, ops_port=ops_port, drain=0, open_docs=True),
+        retries=RetrySettings(attempts=2),
+        polling=PollingSettings(first=0.05, max=1),
+        providers={
+            "promptlayer": _provider(sandbox_url, keys.sandbox.promptlayer),
+            "prompt_studio": _provider(sandbox_url, keys.sandbox.prompt_studio),
+        },
+        workflows=WORKFLOWS,
+        clients={
+            "demo": ClientSettings(
+                keys=(KeySettings(hash=hash_key(keys.client)),),
+                workflows=("*",),
+                limits=ClientLimits(rate=Rate(20, 1), burst=40, concurrency=20, daily=10_000),
+            )
+        },
+    )
+
+
+def _provider(sandbox_url: str, key: str) -> ProviderSettings:
+    limits = ProviderLimits(rate=Rate(50, 1), concurrency=50)
+    return ProviderSettings(base_url=sandbox_url, api_key=SecretStr(key), limits=limits)

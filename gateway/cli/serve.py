@@ -1,0 +1,50 @@
+"""`runward serve`: the gateway as it runs in production."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from gateway import logs
+from gateway.app import start
+from gateway.cli.failure import Failure
+from gateway.clock import SystemClock
+from gateway.lifecycle import until_stopped
+from gateway.settings import SettingsError, load
+
+
+def serve(config: Path | None) -> None:
+    """Serve until SIGTERM; Failure where the configuration is wrong or a port is taken."""
+    with starting():
+        settings = load(config)
+
+    async def work() -> None:
+        clock = SystemClock()
+        log = logs.configure(settings.logs.level, settings.logs.format, clock)
+        with starting():
+            gateway = await start(settings, clock, log)
+        await until_stopped(gateway, log)
+
+    event_loop()(work())
+
+
+@contextmanager
+def starting() -> Iterator[None]:
+    """Turn what can go wrong at a start into Failure."""
+    try:
+        yield
+    except SettingsError as error:
+        raise Failure(str(error)) from None
+    except OSError as error:
+        raise Failure(f"can not listen: {error.strerror or error}") from None
+
+
+def event_loop() -> Callable[[Coroutine[object, object, None]], None]:
+    """Find what runs a coroutine to its end: uvloop where it is installed, else asyncio."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.run
+    return uvloop.run

@@ -1,0 +1,150 @@
+"""One JSON object a line on standard output; readable colours where that is a terminal.
+
+What other libraries log is let through by logger, level and kind of exception only: their texts quote headers.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import traceback
+from asyncio import AbstractEventLoop
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import datetime
+from typing import BinaryIO, Literal, cast
+
+import orjson
+import structlog
+from structlog.typing import FilteringBoundLogger
+
+from gateway.clock import Clock
+
+Level = Literal["debug", "info", "warning", "error"]
+_LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+_NAMES = {number: name for name, number in _LEVELS.items()}
+
+
+def configure(level: Level, form: Literal["auto", "json", "console"], clock: Clock) -> FilteringBoundLogger:
+    """Set up logging for the process and return its logger."""
+    pretty = form == "console" or (form == "auto" and sys.stdout.isatty())
+    people: list[structlog.typing.Processor] = [
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False),
+        structlog.dev.ConsoleRenderer(),
+    ]
+    if pretty:
+        structlog.configure(
+            processors=people,
+            wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
+            logger_factory=structlog.WriteLoggerFactory(),
+        )
+    else:
+        structlog.configure(
+            wrapper_class=type("Lines", (_Lines,), {"least": _LEVELS[level], "clock": clock}),
+            logger_factory=structlog.BytesLoggerFactory(_output()),
+        )
+    # Bound at once: the lazy one that get_logger returns looks itself up for every line.
+    logger = cast("FilteringBoundLogger", structlog.get_logger().bind())
+    logging.basicConfig(handlers=[_Others(logger)], level=_LEVELS[level], force=True)
+    return logger
+
+
+def watch_loop(loop: AbstractEventLoop, logger: FilteringBoundLogger) -> None:
+    """Log what nobody awaited, without its text."""
+
+    def handle(_loop: AbstractEventLoop, context: Mapping[str, object]) -> None:
+        error = context.get("exception")
+        logger.error("unhandled", **describe(error if isinstance(error, BaseException) else None))
+
+    loop.set_exception_handler(handle)
+
+
+def describe(error: BaseException | None) -> dict[str, object]:
+    """An exception as log fields: what kind it is and where it was raised, never what it says."""
+    if error is None:
+        return {}
+    frames = traceback.extract_tb(error.__traceback__)[-8:]
+    places = [f"{frame.filename.rpartition('site-packages/')[2]}:{frame.lineno} {frame.name}" for frame in frames]
+    return {"exception": type(error).__qualname__, "places": places}
+
+
+class _Others(logging.Handler):
+    """The standard library's loggers, without their words."""
+
+    def __init__(self, logger: FilteringBoundLogger) -> None:
+        super().__init__()
+        self._logger = logger
+
+    def emit(self, record: logging.LogRecord) -> None:
+        fields = describe(record.exc_info[1] if record.exc_info else None)
+        level = min(max(record.levelno // 10 * 10, 10), 50)  # libraries have levels between ours
+        self._logger.log(level, "library", logger=record.name, **fields)
+
+
+class _Lines(structlog.BoundLoggerBase):
+    """Writes a JSON line in one step: structlog's own way to it, through a chain of processors, costs twice as much."""
+
+    least = 0
+    clock: Clock
+
+    def debug(self, event: str, **fields: object) -> None:
+        """What only a developer wants to know."""
+        self.log(10, event, **fields)
+
+    def info(self, event: str, **fields: object) -> None:
+        """What happens all day."""
+        if self.least <= 20:
+            self._logger.msg(_line(self.clock.now(), "info", event, fields))
+
+    def warning(self, event: str, **fields: object) -> None:
+        """What somebody should look at some time."""
+        self.log(30, event, **fields)
+
+    def error(self, event: str, **fields: object) -> None:
+        """What somebody should look at now."""
+        self.log(40, event, **fields)
+
+    def log(self, level: int, event: str, **fields: object) -> None:
+        """Any of them."""
+        if level >= self.least:
+            self._logger.msg(_line(self.clock.now(), _NAMES.get(level, "critical"), event, fields))
+
+
+def _line(now: datetime, level: str, event: str, fields: Mapping[str, object]) -> bytes:
+    line = {"time": now, "level": level, "event": event, **fields}
+    try:
+        written = orjson.dumps(line, option=orjson.OPT_UTC_Z)
+    except TypeError:  # lone surrogates, from raw bytes in a header
+        written = orjson.dumps({key: _writable(value) for key, value in line.items()}, option=orjson.OPT_UTC_Z)
+    if written.isascii():
+        return written
+    # For some readers U+2028 ends a line, for some terminals U+009B begins a command.
+    return json.dumps(orjson.loads(written), separators=(",", ":")).encode()
+
+
+def _writable(value: object) -> object:
+    """The value, or its text with everything escaped that UTF-8 does not have."""
+    if value is None or isinstance(value, float | datetime) or (isinstance(value, int) and abs(value) < 2**63):
+        return value
+    return str(value).encode("utf-8", "backslashreplace").decode()
+
+
+def _output() -> BinaryIO:
+    return cast("BinaryIO", _Output(sys.stdout.buffer))
+
+
+class _Output:
+    """Where lines go. A full disk or a reader that left costs log lines, not the answer of a run that was paid for."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    def write(self, line: bytes) -> None:
+        with suppress(OSError, ValueError):
+            self._file.write(line)
+
+    def flush(self) -> None:
+        with suppress(OSError, ValueError):
+            self._file.flush()

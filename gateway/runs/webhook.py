@@ -1,0 +1,91 @@
+"""What is delivered when a run ends, how it is signed, and when it is tried again (Standard Webhooks 1.0.0)."""
+
+from __future__ import annotations
+
+import hmac
+from base64 import b64decode, b64encode
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal, TypeAlias
+
+from gateway.clock import Clock, stamp
+from gateway.upstream.courier import Answered, Message, Result
+
+_PREFIX = "whsec_"
+_SHORTEST_KEY = 8
+_JITTER = 0.2
+
+
+def payload(document: bytes, finished_at: datetime) -> bytes:
+    """The body: `document` is the run's JSON as `GET /runs/{id}` shows it, and goes in as it is."""
+    return b'{"type":"run.finished","timestamp":"%b","data":%b}' % (stamp(finished_at).encode(), document)
+
+
+def signing_key(secret: str) -> bytes:
+    """Read a secret: "whsec_" and base64, or any text.
+
+    ValueError where it says that it is base64 and is not, or is shorter than eight bytes.
+    """
+    if not secret.startswith(_PREFIX):
+        key = secret.encode()
+    else:
+        encoded = secret.removeprefix(_PREFIX)
+        try:
+            key = b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
+        except ValueError:
+            raise ValueError("a secret that begins with whsec_ must go on in base64") from None
+    if len(key) < _SHORTEST_KEY:
+        raise ValueError(f"the secret is shorter than {_SHORTEST_KEY} bytes")
+    return key
+
+
+def signed(run_id: str, body: bytes, keys: Sequence[bytes], now: datetime) -> Message:
+    """Sign a body with each of the keys, so that a receiver may know the new secret or still the old one.
+
+    The id is always the same for a run, so that a receiver can tell a repetition; the time is that of this attempt.
+    """
+    message_id, timestamp = f"msg_{run_id}", int(now.timestamp())
+    content = f"{message_id}.{timestamp}.".encode() + body
+    signatures = (b64encode(hmac.digest(key, content, "sha256")).decode() for key in keys)
+    return Message(message_id, timestamp, " ".join(f"v1,{signature}" for signature in signatures), body)
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """The receiver has it."""
+
+
+@dataclass(frozen=True, slots=True)
+class GaveUp:
+    """The receiver wants no more (410), or the schedule is over."""
+
+    why: Literal["gone", "exhausted"]
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """It is due again `at` these seconds since 1970."""
+
+    at: float
+
+
+Step: TypeAlias = Delivered | GaveUp | Again
+
+
+def next_step(attempts: int, result: Result, schedule: Sequence[float], clock: Clock) -> Step:
+    """What follows from the result of the latest of `attempts` attempts.
+
+    `schedule` has the delay in seconds before each attempt, the first one's too. Each is stretched or shortened by up
+    to a fifth, so that what failed together does not come back together, and is never less than `Retry-After`.
+    """
+    if isinstance(result, Answered):
+        if 200 <= result.status < 300:
+            return Delivered()
+        if result.status == 410:
+            return GaveUp("gone")
+    if attempts >= len(schedule):
+        return GaveUp("exhausted")
+    delay = schedule[attempts] * (1 - _JITTER + 2 * _JITTER * clock.random())
+    hint = result.retry_after if isinstance(result, Answered) else None
+    return Again(clock.now().timestamp() + max(delay, hint or 0.0))

@@ -1,0 +1,106 @@
+"""Prompt Studio's run in both of its dialects, and its list of deployments.
+
+`POST /v1/workflows/{deployment_id}/run` with `API_KEY` is what its page says (api/run-flow);
+`POST /api/v1/instructions/{deployment_id}/run` with a Bearer key is what its newer SDK calls. Documented errors are 404
+and 500 with an empty object; chosen in their likeness: 401 for a wrong key, 400 for a body without an `input` object.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from aiohttp import web
+
+from gateway import strictjson
+from gateway.clock import Clock
+from gateway.sandbox.calls import UNKNOWN, ProviderCalls
+from gateway.sandbox.faults import Faults
+from gateway.sandbox.wire import answer, has_header, read
+from gateway.sandbox.workflows import Deployment, NodeFailed, Question
+from providers.contract import JsonValue
+
+_CREATED = "2026-01-15T09:00:00Z"
+
+
+class PromptStudio:
+    """Its three routes. `deployments` are found by id."""
+
+    def __init__(self, clock: Clock, key: str, deployments: Mapping[str, Deployment], calls: ProviderCalls) -> None:
+        self._clock = clock
+        self._key = key
+        self._deployments = deployments
+        self._calls = calls
+        self._faults = Faults(clock, lambda _: b"{}")
+
+    def routes(self) -> list[web.RouteDef]:
+        """Two of them run."""
+        return [
+            web.post("/v1/workflows/{deployment_id}/run", self._run_workflow),
+            web.post("/api/v1/instructions/{deployment_id}/run", self._run_instruction),
+            web.get("/api/v1/deployments", self._list),
+        ]
+
+    async def _run_workflow(self, request: web.Request) -> web.Response:
+        return await self._run(request, "result", allowed=has_header(request, "API_KEY", self._key))
+
+    async def _run_instruction(self, request: web.Request) -> web.Response:
+        return await self._run(request, "completion", allowed=self._has_bearer(request))
+
+    async def _list(self, request: web.Request) -> web.Response:
+        if not self._has_bearer(request):
+            return answer({}, 401)
+        return answer({"deployments": [_described(d) for d in self._deployments.values()]})
+
+    def _has_bearer(self, request: web.Request) -> bool:
+        return has_header(request, "Authorization", f"Bearer {self._key}")
+
+    async def _run(self, request: web.Request, member: str, *, allowed: bool) -> web.Response:
+        deployment = self._deployments.get(request.match_info["deployment_id"])
+        count = self._calls.workflows[deployment.id if deployment else UNKNOWN]
+        count.starts += 1
+        if not allowed:
+            return answer({}, 401)
+        if deployment is None:
+            return answer({}, 404)
+        body = await read(request)
+        given = _input(body)
+        if given is None:
+            return answer({}, 400)
+        question = Question(given)
+        fault = self._faults.due(deployment.fault, deployment.id, body)
+        count.runs += fault is None or fault.paid
+        if fault is not None:
+            return await self._faults.answer(fault, question)
+        return await self._answer(deployment, question, member)
+
+    async def _answer(self, deployment: Deployment, question: Question, member: str) -> web.Response:
+        seconds = deployment.seconds(question)
+        if seconds > 0:
+            await self._clock.sleep(seconds)
+        try:
+            return answer({member: deployment.answer(question)})
+        except NodeFailed:
+            return answer({}, 500)
+
+
+def _input(body: bytes) -> dict[str, JsonValue] | None:
+    try:
+        document = strictjson.read(body)
+    except strictjson.NotJson:
+        return None
+    given = document.get("input") if isinstance(document, dict) else None
+    return given if isinstance(given, dict) else None
+
+
+def _described(deployment: Deployment) -> dict[str, object]:
+    properties = {name: {"type": kind} for name, kind in deployment.inputs.items()}
+    return {
+        "deployment_id": deployment.id,
+        "created_at": _CREATED,
+        "recipe_id": deployment.id.replace("dep_", "rec_", 1),
+        "recipe_name": deployment.id.removeprefix("dep_"),
+        "schemas": {
+            "request_schema": {"type": "object", "properties": properties},
+            "response_schema": {"type": "object"},
+        },
+    }

@@ -1,0 +1,9 @@
+"""Prints the configuration's JSON schema: python -m gateway.settings > config/gateway.schema.json."""
+
+from __future__ import annotations
+
+import sys
+
+from gateway.settings.schema import document
+
+sys.stdout.write(document())

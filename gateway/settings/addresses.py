@@ -1,0 +1,117 @@
+"""Addresses in the configuration: base URLs, networks, and whom a callback may reach."""
+
+from __future__ import annotations
+
+import re
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from typing import Annotated, TypeAlias
+from urllib.parse import SplitResult, urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
+
+Network: TypeAlias = IPv4Network | IPv6Network
+
+_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9])?"
+_HOST = rf"{_LABEL}(?:\.{_LABEL})*"
+_ALLOW = re.compile(rf"(?:\*\.)?{_HOST}(?::([0-9]{{1,5}}))?|\[[0-9A-Fa-f:.]+\]:([0-9]{{1,5}})")
+_STORES = ("sqlite", "memory", "redis", "rediss")
+
+
+def base_url(text: str) -> str:
+    """Check a provider's address; it comes out without a slash at its end. ValueError where it can not be one."""
+    parts = _parts(text)
+    if parts.scheme not in {"http", "https"} or not _is_host(parts.hostname or ""):
+        raise ValueError("must be a URL such as https://api.example.com")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("must not hold a user or password: the key belongs in api_key")
+    if "?" in text or "#" in text:
+        raise ValueError("must not have a query or fragment")
+    return text.rstrip("/")
+
+
+def is_exposed(url: str) -> bool:
+    """Whether a key sent to this base URL crosses a network in the clear: plain http to another machine."""
+    parts = urlsplit(url)
+    return parts.scheme == "http" and not _is_loopback(parts.hostname or "")
+
+
+def store_url(text: str) -> str:
+    """Check where the store is: sqlite:///path, memory://, redis://host:port/0."""
+    parts = _parts(text)
+    if parts.scheme not in _STORES or "://" not in text:
+        raise ValueError("must be sqlite:///path, memory://, redis://host or rediss://host")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("must not hold a user or password")
+    if parts.scheme.startswith("redis") and not _is_host(parts.hostname or ""):
+        raise ValueError("must name a host")
+    if parts.scheme == "sqlite" and not parts.path.strip("/"):
+        raise ValueError("must name a file")
+    return text
+
+
+def network(value: object) -> Network:
+    """Read an address or a network; ValueError where it is none, or has bits set behind its mask."""
+    try:
+        # A number would be taken for an address.
+        return ip_network(value if isinstance(value, str | IPv4Network | IPv6Network) else "")
+    except ValueError:
+        raise ValueError("must be an address or a network such as 10.0.0.0/8") from None
+
+
+def allowed(text: str) -> str:
+    """Check whom callbacks may reach: a host, *.host, host:port, or a network."""
+    match = _ALLOW.fullmatch(text)
+    port = match and (match.group(1) or match.group(2))
+    if match and 0 < int(port or 443) < 65536 and len(text) <= 300:
+        return text
+    try:
+        return str(network(text))
+    except ValueError:
+        raise ValueError("must be a host, *.host, host:port or network") from None
+
+
+def host(text: str) -> str:
+    """Check what to listen on: an address or a host's name."""
+    if not _is_host(text):
+        raise ValueError("must be an address or a host's name")
+    return text
+
+
+def _parts(text: str) -> SplitResult:
+    """Take a URL apart; ValueError for what parsers disagree about: spaces, tabs, backslashes, wide letters."""
+    try:
+        parts = urlsplit(text)
+        sound = parts.port != 0
+    except ValueError:
+        sound = False
+    if not sound or not text.isascii() or re.search(r"[\x00-\x20\x7f\\]", text):
+        raise ValueError("is not a URL")
+    return urlsplit(text)
+
+
+def _is_host(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        # What ends in a number is an address to some resolvers (0x7f.1, 127.1), and was none above.
+        numeric = re.fullmatch(r"[0-9]+|0[xX][0-9A-Fa-f]*", text.rpartition(".")[2])
+        return len(text) <= 253 and re.fullmatch(_HOST, text) is not None and not numeric
+    return True
+
+
+def _is_loopback(text: str) -> bool:
+    try:
+        return ip_address(text).is_loopback
+    except ValueError:
+        return text == "localhost"
+
+
+def _text(**more: str) -> WithJsonSchema:
+    return WithJsonSchema({"type": "string", **more})
+
+
+BaseUrl: TypeAlias = Annotated[str, AfterValidator(base_url), _text(pattern=r"^https?://[^?#\s]+$")]
+StoreUrl: TypeAlias = Annotated[str, AfterValidator(store_url), _text(pattern=f"^({'|'.join(_STORES)})://")]
+NetworkSetting: TypeAlias = Annotated[Network, BeforeValidator(network), _text()]
+Allowed: TypeAlias = Annotated[str, AfterValidator(allowed), _text()]
+Host: TypeAlias = Annotated[str, AfterValidator(host), _text()]

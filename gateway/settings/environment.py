@@ -1,0 +1,121 @@
+"""Settings from the environment and from mounted secret files: texts with names such as `RUNWARD_SERVER__PORT`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gateway.settings.complaints import Loc, SettingsError, hint, shown
+from gateway.settings.model import Settings
+from gateway.settings.secret import secret_file
+from gateway.settings.tree import nodes
+
+PREFIX = "runward_"
+DELIMITER = "__"
+SECRETS_FOLDER = Path("/run/secrets")
+NAMED = frozenset({"providers", "workflows", "clients"})
+"""The sections whose keys are names of the operator's choice."""
+
+Names = Mapping[str, Iterable[str]]
+"""The names that the file knows, by section."""
+
+
+@dataclass(slots=True)
+class Variables:
+    """Texts by setting: `texts` as pydantic-settings wants them named, `labels` says where each of them came from."""
+
+    texts: dict[str, str] = field(default_factory=dict)
+    labels: dict[Loc, str] = field(default_factory=dict)
+    complaints: list[tuple[str, str]] = field(default_factory=list)
+
+    def add(self, name: str, text: str, *, label: str, names: Names) -> None:
+        """Take one over if its name is that of a setting; complain where it nearly is one, or stands twice."""
+        section, *rest = name[len(PREFIX) :].split(DELIMITER)
+        section = section.lower()
+        if section not in Settings.model_fields:
+            # Without a delimiter it may be anybody's: Kubernetes sets RUNWARD_PORT where a service is called runward.
+            if rest:
+                self.complaints.append((label, "unknown section" + hint(section, Settings.model_fields)))
+            return
+        try:
+            loc = (section, *_way(section, rest, names))
+        except ValueError as error:
+            self.complaints.append((label, str(error)))
+            return
+        if loc in self.labels:
+            self.complaints.append((label, f"is the same setting as {self.labels[loc]}"))
+        self.labels[loc] = label
+        self.texts[_variable(loc)] = text
+
+    def each(self) -> Iterator[tuple[Loc, Variables]]:
+        """Take them apart: each alone."""
+        for loc, label in self.labels.items():
+            yield loc, Variables({_variable(loc): self.texts[_variable(loc)]}, {loc: label})
+
+    def branches(self) -> dict[Loc, str]:
+        """Label the mappings that these settings are in."""
+        return {loc[:end]: label for loc, label in self.labels.items() for end in range(1, len(loc))}
+
+    def leaves(self, tree: dict[str, Any]) -> dict[Loc, str]:
+        """Label what is in the tree that these texts describe: a text may be JSON, and a whole section."""
+        ends = [loc for loc, leaf in nodes(tree) if leaf]
+        return {loc: self.labels[loc[:n]] for loc in ends for n in range(len(loc) + 1) if loc[:n] in self.labels}
+
+
+def from_environment(environ: Mapping[str, str], names: Names) -> Variables:
+    """Find the settings among the environment's variables, in any case."""
+    found = Variables()
+    for name in sorted(environ):
+        if name.lower().startswith(PREFIX):
+            found.add(name, environ[name], label=shown(name), names=names)
+    return found
+
+
+def from_secret_files(environ: Mapping[str, str], names: Names) -> Variables:
+    """Find the settings among the files of RUNWARD_SECRETS_DIR (/run/secrets where it is not set).
+
+    A file counts if its name is that of a setting, such as runward_providers__promptlayer__api_key.
+    """
+    found = Variables()
+    for path in _files(environ.get("RUNWARD_SECRETS_DIR")):
+        label = f"secret file {shown(path.name)}"
+        try:
+            found.add(path.name, secret_file(path), label=label, names=names)
+        except ValueError as error:
+            found.complaints.append((label, str(error)))
+    return found
+
+
+def _files(folder: str | None) -> Iterator[Path]:
+    try:
+        paths = sorted((Path(folder) if folder else SECRETS_FOLDER).iterdir())
+    except OSError as error:
+        if folder:
+            raise SettingsError([("RUNWARD_SECRETS_DIR", f"can not be read ({error.strerror})")]) from None
+        return
+    yield from (path for path in paths if path.name.lower().startswith(PREFIX) and DELIMITER in path.name)
+
+
+def _variable(loc: Loc) -> str:
+    return PREFIX + DELIMITER.join(map(str, loc))
+
+
+def _way(section: str, rest: list[str], names: Names) -> Iterator[str]:
+    """Turn what follows the section into keys: a name as the file spells it, everything else in lower case."""
+    for depth, key in enumerate(rest):
+        if not key:
+            raise ValueError("is not the name of a setting")
+        yield _name(key, names.get(section, ())) if section in NAMED and depth == 0 else key.lower()
+
+
+def _name(key: str, known: Iterable[str]) -> str:
+    """Find the name that is meant: a shell's variables have no `-`, no `.`, and by custom no small letters."""
+    spelled = {name for name in known if re.sub(r"[-.]", "_", name).lower() == re.sub(r"[-.]", "_", key).lower()}
+    if key in spelled:
+        return key
+    if len(spelled) > 1:
+        raise ValueError("could mean any of " + ", ".join(sorted(map(shown, spelled))))
+    return spelled.pop() if spelled else key.lower()

@@ -1,0 +1,120 @@
+"""The whole configuration, checked: plain attributes, ready for use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from itertools import chain
+from typing import Self
+
+from pydantic import field_validator, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from gateway.settings.complaints import dotted, refuse
+from gateway.settings.consistency import circular_fallbacks, idle, shared_keys, unknown_fallbacks, unknown_providers
+from gateway.settings.names import Name
+from gateway.settings.routes import ClientSettings, ProviderSettings, WorkflowSettings
+from gateway.settings.sections import (
+    BreakerSettings,
+    CallbackSettings,
+    LogsSettings,
+    PollingSettings,
+    RetrySettings,
+    ServerSettings,
+    StoreSettings,
+)
+
+UNUSED = ("store", "callbacks")
+"""Sections that are checked, and that nothing uses yet."""
+
+_sources: ContextVar[tuple[PydanticBaseSettingsSource, ...]] = ContextVar("sources", default=())
+
+
+class Settings(BaseSettings):
+    """Runward's configuration. Built by `load`; built by hand, it reads neither files nor the environment.
+
+    Durations are seconds, sizes bytes, secrets `SecretStr`. Every default is filled in: a workflow has its `name` and
+    `max_timeout`, a provider its `adapter`.
+    """
+
+    model_config = SettingsConfigDict(
+        extra="forbid", frozen=True, hide_input_in_errors=True, use_attribute_docstrings=True
+    )
+
+    server: ServerSettings = ServerSettings()
+    """The two ports, and what bounds a request."""
+    logs: LogsSettings = LogsSettings()
+    """What is logged, and how."""
+    store: StoreSettings = StoreSettings()
+    """Where runs are kept."""
+    providers: dict[Name, ProviderSettings] = {}
+    """The accounts at providers, by name."""
+    workflows: dict[Name, WorkflowSettings] = {}
+    """The workflows, by the alias that clients know."""
+    clients: dict[Name, ClientSettings] = {}
+    """The apps that may use the gateway, by name."""
+    callbacks: CallbackSettings = CallbackSettings()
+    """How results are delivered to a `callback_url`."""
+    retries: RetrySettings = RetrySettings()
+    """How calls are repeated where that is safe."""
+    breaker: BreakerSettings = BreakerSettings()
+    """When a failing provider is left alone."""
+    polling: PollingSettings = PollingSettings()
+    """How PromptLayer is asked whether a run is done."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Put what the caller says first, then the sources of `reading`; pydantic's own are not asked."""
+        del settings_cls, env_settings, dotenv_settings, file_secret_settings
+        return init_settings, *_sources.get()
+
+    @field_validator("providers")
+    @classmethod
+    def _name_adapters(cls, providers: dict[str, ProviderSettings]) -> dict[str, ProviderSettings]:
+        return {n: p if p.adapter else p.model_copy(update={"adapter": n}) for n, p in providers.items()}
+
+    @field_validator("workflows")
+    @classmethod
+    def _name_workflows(cls, workflows: dict[str, WorkflowSettings]) -> dict[str, WorkflowSettings]:
+        return {alias: w if w.name else w.model_copy(update={"name": alias}) for alias, w in workflows.items()}
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        refuse(
+            chain(
+                unknown_providers(self.workflows, self.providers),
+                unknown_fallbacks(self.workflows),
+                circular_fallbacks(self.workflows),
+                shared_keys(self.clients),
+            )
+        )
+        return self
+
+    def unused(self) -> list[str]:
+        """Name the sections that somebody set and nothing uses yet."""
+        return [section for section in UNUSED if section in self.model_fields_set]
+
+    def warnings(self) -> list[str]:
+        """Say what is no mistake and yet can not be meant, one line each."""
+        empty = [f"{name}: there are none" for name in ("providers", "clients") if not getattr(self, name)]
+        useless = idle(self.clients, self.workflows, self.providers)
+        return empty + [f"{dotted(loc)}: {text}" for loc, text in useless]
+
+
+@contextmanager
+def reading(*sources: PydanticBaseSettingsSource) -> Iterator[None]:
+    """Let a `Settings` that is built inside read these sources, the most important one first."""
+    # pydantic-settings takes the sources from the class and has no parameter for them.
+    token = _sources.set(sources)
+    try:
+        yield
+    finally:
+        _sources.reset(token)

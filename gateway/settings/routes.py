@@ -1,0 +1,129 @@
+"""The sections about who runs what: providers, workflows, clients, and their limits."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+from pydantic import Field, FilePath, model_validator
+
+from gateway.settings.addresses import BaseUrl, is_exposed
+from gateway.settings.complaints import refuse
+from gateway.settings.names import Count, KeyHash, Moment, Name, OwnName, Scope
+from gateway.settings.secret import Secret
+from gateway.settings.sections import Section
+from gateway.settings.units import Duration, Pause, RateSetting, Size
+
+
+class Limits(Section):
+    """How much may go on; what is not set is not limited."""
+
+    rate: RateSetting | None = None
+    """How many runs in a time: 50/s, 100/m, 10/h."""
+    burst: Count | None = None
+    """How many of them may come at once; without it the rate decides."""
+    concurrency: Count | None = None
+    """How many may be in flight together."""
+
+    @model_validator(mode="after")
+    def _burst_has_a_rate(self) -> Self:
+        if self.burst is not None and self.rate is None:
+            refuse([(("burst",), "limits nothing without a rate")])
+        return self
+
+
+class ProviderLimits(Limits):
+    """What protects the account at a provider; requests wait their turn."""
+
+    max_wait: Pause = 1.0
+    """How long a request may wait for its turn before it is a 503."""
+
+
+class ClientLimits(Limits):
+    """What a client may use up; more is a 429."""
+
+    daily: Count | None = None
+    """How many runs a day."""
+
+
+class ProviderSettings(Section):
+    """An account at a provider."""
+
+    adapter: Name = ""
+    """Which adapter speaks to it; its own name by default."""
+    base_url: BaseUrl | None = None
+    """Where it is; the adapter knows the public address."""
+    api_key: Secret
+    """The provider's key: {env: NAME} or {file: PATH}."""
+    dialect: Name | None = None
+    """Which of its interfaces to speak, where the adapter knows several."""
+    allow_http: bool = False
+    """Whether base_url may be plain http to another machine, so that the key can be read on the way."""
+    ca_file: FilePath | None = None
+    """Certificates to trust instead of the system's, in PEM."""
+    connect_timeout: Duration = 5.0
+    """How long a connection with its TLS handshake may take."""
+    max_response: Size = 10_000_000
+    """The largest answer that is read; more is a 502."""
+    limits: ProviderLimits = ProviderLimits()
+    """What the account can take."""
+
+    @model_validator(mode="after")
+    def _not_in_the_clear(self) -> Self:
+        if self.base_url and is_exposed(self.base_url) and not self.allow_http:
+            refuse([(("base_url",), "must be https, or allow_http: true must say that the key may be read on the way")])
+        return self
+
+
+def _timeout(fields: dict[str, Any]) -> float:
+    return float(fields["timeout"])
+
+
+class WorkflowSettings(Section):
+    """A workflow, under the alias that clients know."""
+
+    provider: Name
+    """Which of the providers runs it."""
+    name: OwnName = ""
+    """What the provider calls it; the alias by default."""
+    label: OwnName | None = None
+    """The release label to run, where the provider has them; excludes version."""
+    version: Count | None = None
+    """The version to run, where the provider has them; excludes label."""
+    timeout: Duration = 60.0
+    """How long a run may take in all, where the client does not say."""
+    max_timeout: Duration = Field(default_factory=_timeout)
+    """How long a client may ask for; timeout by default."""
+    fallback: tuple[Name, ...] = Field(default=(), max_length=20)
+    """Aliases to try in turn while nothing was run."""
+    repeatable: bool = False
+    """Whether a run that may have been started may be started again. It is paid for twice then."""
+    limits: Limits = Limits()
+    """What the workflow can take."""
+
+    @model_validator(mode="after")
+    def _sound(self) -> Self:
+        if self.label is not None and self.version is not None:
+            refuse([(("version",), "label and version exclude each other")])
+        if self.max_timeout < self.timeout:
+            refuse([(("max_timeout",), "must be at least timeout")])
+        return self
+
+
+class KeySettings(Section):
+    """One of a client's keys, by its hash."""
+
+    hash: KeyHash
+    """sha256: and the key's SHA-256 in hexadecimal, as `runward keys` prints it."""
+    expires: Moment | None = None
+    """From when on it no longer works: a date (00:00 UTC) or a date and time; never by default."""
+
+
+class ClientSettings(Section):
+    """An app that may use the gateway."""
+
+    keys: tuple[KeySettings, ...] = ()
+    """Its keys; two while one is replaced by the other."""
+    workflows: tuple[Scope, ...] = Field(min_length=1)
+    """What it may run: patterns over aliases, or provider/pattern over a provider's own names."""
+    limits: ClientLimits = ClientLimits()
+    """What it may use up."""

@@ -1,0 +1,164 @@
+"""The sections about the gateway itself: what it listens on, logs, keeps, retries and calls back."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic_settings import NoDecode
+
+from gateway.settings.addresses import Allowed, Host, NetworkSetting, StoreUrl
+from gateway.settings.complaints import refuse
+from gateway.settings.names import Attempts, Count, Port
+from gateway.settings.secret import Secret
+from gateway.settings.units import DURATION_PATTERN, Duration, Pause, Size
+
+STANDARD_SCHEDULE = (0.0, 5.0, 300.0, 1800.0, 7200.0, 18000.0, 36000.0, 50400.0, 72000.0, 86400.0)
+"""The delays, in seconds, that the Standard Webhooks specification suggests ("Deliverability and reliability")."""
+
+
+class Section(BaseModel):
+    """What every section has in common: no unknown keys, no changes, no values in its complaints."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, use_attribute_docstrings=True)
+
+
+class ServerSettings(Section):
+    """The two ports, and what bounds a request before it is known whose it is."""
+
+    host: Host = "127.0.0.1"
+    """Where the public port listens; 0.0.0.0 or :: for every interface."""
+    port: Port = 8080
+    """The public port; 0 lets the system choose."""
+    ops_host: Host = "127.0.0.1"
+    """Where the operations port (metrics, health, console) listens."""
+    ops_port: Port = 9090
+    """The operations port; 0 lets the system choose."""
+    drain: Pause = 10.0
+    """How long a stopping gateway still takes requests, so that nobody is cut off."""
+    max_body: Size = 1_000_000
+    """The largest request body; more is a 413."""
+    max_in_flight: Count = 2000
+    """How many requests may be in work at once; more is a 503."""
+    header_timeout: Duration = 10.0
+    """How long a request's headers may take, and an idle connection may stay."""
+    body_timeout: Duration = 10.0
+    """How long a request's body may take; longer is a 408."""
+    open_docs: bool = False
+    """Whether /openapi.json on the public port needs no key."""
+    trusted_proxies: tuple[NetworkSetting, ...] = ()
+    """Networks of the proxies whose X-Forwarded-For is believed; from others it counts for nothing."""
+
+    @model_validator(mode="after")
+    def _ports_differ(self) -> Self:
+        if self.port == self.ops_port != 0 and self.host == self.ops_host:
+            refuse([(("ops_port",), "must differ from server.port")])
+        return self
+
+
+class LogsSettings(Section):
+    """What is logged, and how."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least important level that is written."""
+    format: Literal["auto", "json", "console"] = "auto"
+    """json for machines, console for people; auto is console on a terminal."""
+
+
+class StoreSettings(Section):
+    """Where runs, idempotency records and callbacks are kept."""
+
+    url: StoreUrl = "sqlite:///var/runward.db"
+    """sqlite:///path, redis://host:port/0 for replicas, or memory:// for tests."""
+    retention: Duration = 7 * 86400.0
+    """How long a finished run can be looked up."""
+
+
+def _schedule(value: object) -> object:
+    if isinstance(value, str):
+        return STANDARD_SCHEDULE if value == "standard" else value.split(",")
+    return value
+
+
+class CallbackSettings(Section):
+    """How results are delivered to a `callback_url`."""
+
+    secrets: tuple[Secret, ...] = ()
+    """What callbacks are signed with, newest first; two while one is replaced by the other."""
+    allow: tuple[Allowed, ...] = ()
+    """Hosts, host:port or networks that may be private and plain http. Everything else must be public https."""
+    schedule: Annotated[
+        tuple[Pause, ...],
+        NoDecode,
+        BeforeValidator(_schedule),
+        Field(min_length=1, max_length=50, json_schema_extra={"default": "standard"}),
+        WithJsonSchema(
+            {
+                "anyOf": [
+                    {"const": "standard"},
+                    {
+                        "type": "array",
+                        "minItems": 1,
+                        "maxItems": 50,
+                        "items": {"anyOf": [{"type": "number"}, {"type": "string", "pattern": DURATION_PATTERN}]},
+                    },
+                ]
+            }
+        ),
+    ] = STANDARD_SCHEDULE
+    """The delays before each attempt: "standard", or a list such as [0s, 5s, 5m]."""
+
+
+class RetrySettings(Section):
+    """How a call to a provider is repeated where that is safe."""
+
+    attempts: Attempts = 3
+    """How often a call is made at most, the first one included."""
+    backoff: Pause = 0.1
+    """The longest wait before the second attempt; it doubles with each further one."""
+    backoff_max: Pause = 5.0
+    """The longest wait there is."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.backoff_max < self.backoff:
+            refuse([(("backoff_max",), "must be at least backoff")])
+        return self
+
+
+class BreakerSettings(Section):
+    """When a workflow whose provider fails is left alone for a while."""
+
+    failures: Count = 3
+    """How many starts must have failed within the window, at least."""
+    ratio: Annotated[float, Field(gt=0, le=1)] = 0.8
+    """Which share of the starts within the window must have failed, at least."""
+    window: Duration = 10.0
+    """How far back failures count."""
+    cooldown: Duration = 10.0
+    """How long the circuit stays open before one run may try; six times longer after each failed try."""
+    cooldown_max: Duration = 300.0
+    """The longest time it stays open."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.cooldown_max < self.cooldown:
+            refuse([(("cooldown_max",), "must be at least cooldown")])
+        return self
+
+
+class PollingSettings(Section):
+    """How PromptLayer is asked whether a run is done."""
+
+    first: Duration = 0.25
+    """The shortest wait; when to ask is learned from how long a workflow's runs usually take."""
+    max: Duration = 60.0
+    """The longest wait between two questions."""
+    timeout: Duration = 10.0
+    """How long one question may stay unanswered before it is asked again."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.max < self.first:
+            refuse([(("max",), "must be at least first")])
+        return self

@@ -1,0 +1,102 @@
+"""Durations, sizes and rates: how people write them, and the plain numbers the program counts in."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Annotated, TypeAlias
+
+from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
+
+_NUMBER = r"[0-9]{1,15}(?:\.[0-9]{1,9})?"
+_SECONDS = {"ms": "0.001", "s": "1", "m": "60", "h": "3600", "d": "86400"}
+_BYTES = {
+    "B": 1,
+    "kB": 10**3,
+    "KB": 10**3,
+    "MB": 10**6,
+    "GB": 10**9,
+    "KiB": 2**10,
+    "MiB": 2**20,
+    "GiB": 2**30,
+}
+_PERIODS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+
+DURATION_PATTERN = f"^{_NUMBER}(?:{'|'.join(_SECONDS)})?$"
+SIZE_PATTERN = f"^{_NUMBER}(?:{'|'.join(_BYTES)})?$"
+RATE_PATTERN = f"^{_NUMBER}/(?:{'|'.join(_PERIODS)})$"
+
+LONGEST = 3660 * 86400.0
+"""Ten years in seconds: beyond any duration that is meant, and within what timers can hold."""
+LARGEST = 2**30
+"""The largest size in bytes; what it bounds is held in memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """`count` events in `per` seconds; both are above 0."""
+
+    count: float
+    per: float
+
+
+def duration(value: object) -> float:
+    """Read "10s", "500ms", "2m", "1h", "7d" or a bare number of seconds as seconds; ValueError where it is none."""
+    number, unit = _split(value, DURATION_PATTERN)
+    seconds = float(number * Decimal(_SECONDS[unit or "s"])) if number is not None else -1.0
+    if not 0 <= seconds <= LONGEST:
+        raise ValueError("must be a duration such as 500ms, 10s, 2m, 1h or 7d")
+    return seconds
+
+
+def size(value: object) -> int:
+    """Read "1MB" (10^6), "1MiB" (2^20), "64kB" or a bare number of bytes as bytes; ValueError where it is none."""
+    number, unit = _split(value, SIZE_PATTERN)
+    count = number * _BYTES[unit or "B"] if number is not None else Decimal(0)
+    if not 1 <= count <= LARGEST or count != int(count):
+        raise ValueError("must be a size such as 64kB, 1MB or 1MiB, and at most 1GiB")
+    return int(count)
+
+
+def rate(value: object) -> Rate:
+    """Read "50/s", "100/m" or "10/h"; ValueError where it is none."""
+    if isinstance(value, Rate):
+        return value
+    match = re.fullmatch(RATE_PATTERN, value) if isinstance(value, str) else None
+    count, _, period = match.group().partition("/") if match else ("0", "", "s")
+    if not float(count) > 0:
+        raise ValueError("must be a rate such as 50/s, 100/m or 10/h")
+    return Rate(float(count), _PERIODS[period])
+
+
+def _split(value: object, pattern: str) -> tuple[Decimal | None, str]:
+    """Take the number and its unit apart; (None, "") where `value` has not that form."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        number = Decimal(str(value))
+        return (number, "") if number.is_finite() else (None, "")
+    if not isinstance(value, str) or not re.fullmatch(pattern, value):
+        return None, ""
+    text = value.rstrip("BGKMdhikms")
+    return Decimal(text), value[len(text) :]
+
+
+def _some(seconds: float) -> float:
+    if seconds == 0:
+        raise ValueError("must be longer than 0")
+    return seconds
+
+
+def _schema(pattern: str) -> WithJsonSchema:
+    return WithJsonSchema({"anyOf": [{"type": "number", "minimum": 0}, {"type": "string", "pattern": pattern}]})
+
+
+Pause: TypeAlias = Annotated[float, BeforeValidator(duration), _schema(DURATION_PATTERN)]
+"""Seconds, 0 allowed."""
+Duration: TypeAlias = Annotated[float, BeforeValidator(duration), AfterValidator(_some), _schema(DURATION_PATTERN)]
+"""Seconds, more than 0."""
+Size: TypeAlias = Annotated[int, BeforeValidator(size), _schema(SIZE_PATTERN)]
+"""Bytes, more than 0."""
+RateSetting: TypeAlias = Annotated[
+    Rate, BeforeValidator(rate), WithJsonSchema({"type": "string", "pattern": RATE_PATTERN})
+]

@@ -1,0 +1,86 @@
+"""Prompt Studio: one long request whose answer is the result.
+
+Sources: docs.prompt.studio, "Run a workflow" (the dialect `workflows`), and for `instructions` the later recipes/deploy
+page and the ps-sdk, which disagree with it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from providers.contract import (
+    UNREADABLE,
+    Call,
+    Cause,
+    JsonValue,
+    KeyHeader,
+    Outcome,
+    ProviderFault,
+    Reply,
+    Run,
+    Steps,
+    ask,
+    invalid,
+    refusal,
+    segment,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """One generation of the API: where a run is started, how the key is sent, where the result stands."""
+
+    path: str
+    key_header: KeyHeader
+    results: tuple[str, ...]
+    whole_body: bool
+
+
+DIALECTS = {
+    "workflows": Dialect("/v1/workflows/{}/run", KeyHeader("API_KEY"), ("result",), whole_body=False),
+    "instructions": Dialect(
+        "/api/v1/instructions/{}/run",
+        KeyHeader("Authorization", "Bearer "),
+        ("result", "completion"),
+        whole_body=True,
+    ),
+}
+
+
+class PromptStudio:
+    """The adapter, in one of the `DIALECTS`; "workflows" where none is named."""
+
+    base_url = "https://api.prompt.studio"
+    versions = False
+    nodes = False
+
+    def __init__(self, dialect: str | None = None) -> None:
+        if dialect is not None and dialect not in DIALECTS:
+            raise ValueError(f"Prompt Studio's dialects are: {', '.join(DIALECTS)}")
+        self._dialect = DIALECTS[dialect or "workflows"]
+        self.key_header = self._dialect.key_header
+
+    def steps(self, run: Run) -> Steps:
+        """One call."""
+        path = self._dialect.path.format(segment(run.workflow))
+        call = Call("POST", path, "start", safe=False, json={"input": dict(run.input)})
+        output = yield from ask(call, self._read)
+        return Outcome(succeeded=True, output=output)
+
+    def follow(self, provider_run_id: str) -> None:
+        """There is no way to ask about a run."""
+
+    def _read(self, reply: Reply) -> JsonValue:
+        if reply.status == 500:  # "error running the workflow": it ran
+            raise ProviderFault(Cause.RUN_FAILED, "error running the workflow")
+        if reply.status != 200:
+            raise refusal(reply)
+        if reply.body is UNREADABLE:
+            raise invalid("the answer is not JSON")
+        body = reply.body
+        for member in self._dialect.results:
+            if isinstance(body, dict) and member in body:
+                return body[member]
+        if not self._dialect.whole_body:
+            raise invalid("the answer has no result")
+        return body

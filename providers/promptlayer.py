@@ -1,0 +1,174 @@
+"""PromptLayer: start a run, then ask for its results until every node has ended.
+
+Sources: docs.promptlayer.com, "Run Workflow" and "Get Workflow Version Execution Results", and recorded answers of the
+official SDK's tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from providers.contract import (
+    Call,
+    JsonValue,
+    KeyHeader,
+    NodeOutput,
+    Outcome,
+    Pause,
+    ProviderFault,
+    Reply,
+    Run,
+    Steps,
+    ask,
+    clean,
+    invalid,
+    refusal,
+    segment,
+)
+
+_RESULTS = "/workflow-version-execution-results?workflow_version_execution_id={}&return_all_outputs=true"
+_UNFINISHED = {"QUEUED", "RUNNING"}
+# The results page says FAILED, the callback page said FAILURE: both mean it.
+_STATUSES: Mapping[object, Literal["succeeded", "failed", "skipped"]] = {
+    "SUCCESS": "succeeded",
+    "FAILED": "failed",
+    "FAILURE": "failed",
+    "SKIPPED": "skipped",
+}
+
+
+class PromptLayer:
+    """The adapter. It has one dialect, so it accepts no name of one."""
+
+    key_header = KeyHeader("X-API-KEY")
+    base_url = "https://api.promptlayer.com"
+    versions = True
+    nodes = True
+
+    def __init__(self, dialect: str | None = None) -> None:
+        if dialect is not None:
+            raise ValueError("PromptLayer has no dialects")
+
+    def steps(self, run: Run) -> Steps:
+        """Start, wait, follow."""
+        path = f"/workflows/{segment(run.workflow)}/run"
+        started = yield from ask(Call("POST", path, "start", safe=False, json=_request(run)), _read_start)
+        yield Pause(started.execution_id)
+        outcome = yield from self.follow(started.execution_id)
+        return replace(outcome, warning=started.warning)
+
+    def follow(self, provider_run_id: str) -> Steps:
+        """Ask until the run has ended.
+
+        Always with `return_all_outputs=true`: the other form is a bare value, in which a failed run can not be told
+        from a successful one.
+        """
+        call = Call("GET", _RESULTS.format(segment(provider_run_id)), "poll", safe=True)
+        while (nodes := (yield from ask(call, _read_results))) is None:
+            yield Pause(provider_run_id)
+        return replace(_outcome(nodes), provider_run_id=provider_run_id)
+
+
+@dataclass(frozen=True, slots=True)
+class _Started:
+    execution_id: str
+    warning: str | None
+
+
+def _request(run: Run) -> JsonValue:
+    body: dict[str, JsonValue] = {
+        "input_variables": dict(run.input),
+        "metadata": dict(run.metadata),
+        "return_all_outputs": run.return_all_outputs,
+    }
+    if run.label is not None:
+        body["workflow_label_name"] = run.label
+    if run.version is not None:
+        body["workflow_version_number"] = run.version
+    if run.callback_url is not None:
+        body["callback_url"] = run.callback_url
+    return body
+
+
+def _read_start(reply: Reply) -> _Started:
+    if reply.status not in {200, 201, 202}:
+        raise _refusal(reply)
+    body = reply.body
+    if not isinstance(body, dict) or body.get("success") is not True:
+        raise invalid("the start was answered without success: true")
+    execution = body.get("workflow_version_execution_id")
+    if not isinstance(execution, int) or isinstance(execution, bool) or not 0 <= execution < 2**63:
+        raise invalid("the start was answered without an integer workflow_version_execution_id")
+    warning = body.get("warning")
+    return _Started(str(execution), clean(warning, limit=1000) if isinstance(warning, str) else None)
+
+
+def _read_results(reply: Reply) -> dict[str, NodeOutput] | None:
+    """The nodes of a run that has ended, or None while it goes on (202, and 204 as once was proposed)."""
+    if reply.status in {202, 204}:
+        return None
+    if reply.status != 200:
+        raise _refusal(reply)
+    if not isinstance(reply.body, dict):
+        raise invalid("the results are not an object of nodes")
+    nodes = [(name, _fields(node)) for name, node in reply.body.items()]
+    if any(node.get("status") in _UNFINISHED for _, node in nodes):
+        return None  # the changelog admits status codes that raced their nodes: the nodes are right
+    return {name: _node(node) for name, node in nodes}
+
+
+def _fields(node: JsonValue) -> dict[str, JsonValue]:
+    if not isinstance(node, dict) or not isinstance(node.get("status"), str) or "value" not in node:
+        raise invalid("a node has no status or no value")
+    return node
+
+
+def _node(node: dict[str, JsonValue]) -> NodeOutput:
+    status = _STATUSES.get(node["status"])
+    if status is None:
+        raise invalid("a node has an unknown status")
+    error = node.get("error_message")
+    return NodeOutput(
+        status=status,
+        value=node["value"],
+        error=clean(error) if isinstance(error, str) else None,
+        is_output=node.get("is_output_node") is True,
+    )
+
+
+def _outcome(nodes: Mapping[str, NodeOutput]) -> Outcome:
+    """PromptLayer's own choice: "whichever Output Node executes successfully first"; none means that the run failed."""
+    for node in nodes.values():
+        if node.is_output and node.status == "succeeded":
+            return Outcome(succeeded=True, output=node.value, outputs=nodes)
+    failed = [(name, node) for name, node in nodes.items() if node.status == "failed"]
+    error = "no output node succeeded"
+    if failed:
+        name, node = failed[0]
+        error = clean(f"node {name!r}: {node.error or 'failed'}")
+    return Outcome(succeeded=False, outputs=nodes, error=error)
+
+
+def _refusal(reply: Reply) -> ProviderFault:
+    return refusal(reply, _message(reply.body))
+
+
+def _message(body: object) -> str:
+    """The words of an error body, in any of its shapes: message, error, detail (a text or FastAPI's list), none."""
+    if not isinstance(body, dict):
+        return ""
+    detail = body.get("detail")
+    if isinstance(detail, list):
+        return "; ".join(_violation(item) for item in detail[:5])
+    texts = (body.get("message"), body.get("error"), detail)
+    return next((text for text in texts if isinstance(text, str) and text), "")
+
+
+def _violation(item: object) -> str:
+    if not isinstance(item, dict):
+        return "not acceptable"
+    place = item.get("loc")
+    steps = [str(step) for step in place[:10]] if isinstance(place, list) else []
+    return f"{'.'.join(steps)}: {item.get('msg', 'not acceptable')}"

@@ -1,0 +1,118 @@
+"""The bucket: never more than its burst and rate, and exact about the wait."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.access.gcra import Bucket
+from gateway.access.limits import Rate
+
+RATES = st.builds(Rate, st.floats(0.1, 1000), st.floats(0.1, 86_400))
+GAPS = st.lists(st.one_of(st.just(0.0), st.floats(0, 2), st.floats(0, 0.01)), max_size=80)
+START = 1000.0
+
+
+def _try(bucket: Bucket, now: float) -> bool:
+    if bucket.blocked(now):
+        return False
+    bucket.take(now)
+    return True
+
+
+@given(RATES, st.integers(1, 50), GAPS)
+def test_no_window_holds_more_than_burst_and_rate(rate: Rate, burst: int, gaps: list[float]) -> None:
+    bucket, now, taken = Bucket(rate, burst), START, []
+    for gap in gaps:
+        now += gap * rate.per / rate.count
+        if _try(bucket, now):
+            taken.append(now)
+    for first, start in enumerate(taken):
+        for last, end in enumerate(taken[first:], first):
+            # A hair of a request: the microsecond of grace, and the sums of floats.
+            assert last - first + 1 <= burst + (end - start + 2e-6) * rate.count / rate.per + 1e-6
+
+
+@given(RATES, st.integers(1, 50))
+def test_the_whole_burst_passes_at_once(rate: Rate, burst: int) -> None:
+    bucket = Bucket(rate, burst)
+    assert [True] * burst == [_try(bucket, START) for _ in range(burst)]
+
+
+@given(RATES, st.integers(1, 10), GAPS, st.floats(0, 1e7))
+def test_waiting_exactly_as_told_is_enough_and_a_little_less_is_not(
+    rate: Rate, burst: int, gaps: list[float], start: float
+) -> None:
+    """R85."""
+    bucket, now = Bucket(rate, burst), start
+    for gap in gaps:
+        now += gap * rate.per / rate.count
+        _try(bucket, now)
+    wait = bucket.wait(now)
+    assert bucket.blocked(now) == (wait > 1e-6)
+    assert not bucket.blocked(now + wait)
+    assert wait < 1e-4 or bucket.blocked(now + wait - 5e-5)
+
+
+def test_the_wait_behind_others_is_theirs_too() -> None:
+    bucket = Bucket(Rate(10), 2)
+    assert [0.0, 0.0, 0.1, 0.2] == pytest.approx([bucket.wait(START, count) for count in (1, 2, 3, 4)])
+    bucket.take(START)
+    bucket.take(START)
+    assert [0.1, 0.2] == pytest.approx([bucket.wait(START, count) for count in (1, 2)])
+
+
+@given(RATES, st.integers(1, 50), st.integers(0, 60))
+def test_what_is_left_is_what_passes(rate: Rate, burst: int, used: int) -> None:
+    bucket = Bucket(rate, burst)
+    for _ in range(used):
+        _try(bucket, START)
+    left, _ = bucket.left(START)
+    assert max(0, burst - used) == left
+    assert left == sum(_try(bucket, START) for _ in range(left + 1))
+
+
+@given(RATES, st.integers(1, 50), st.integers(1, 60))
+def test_one_more_is_there_when_the_bucket_says_so(rate: Rate, burst: int, used: int) -> None:
+    bucket = Bucket(rate, burst)
+    for _ in range(used):
+        _try(bucket, START)
+    left, more_in = bucket.left(START)
+    assert more_in >= 1
+    assert bucket.left(START + more_in)[0] > left
+
+
+def test_a_refund_undoes_a_take() -> None:
+    bucket = Bucket(Rate(1), 1)
+    bucket.take(START)
+    bucket.refund()
+    assert (1, 1) == bucket.left(START)
+    assert _try(bucket, START)
+
+
+def test_it_is_open_from_the_moment_it_names() -> None:
+    bucket = Bucket(Rate(1), 1)
+    bucket.take(START)
+    assert not bucket.blocked(bucket.opens_at())
+    assert START + 1 == pytest.approx(bucket.opens_at(), abs=2e-6)
+
+
+def test_without_a_rate_everything_passes() -> None:
+    bucket = Bucket(None)
+    assert all(_try(bucket, START) for _ in range(1000))
+    assert 0.0 == bucket.wait(START, 1000)
+    assert not bucket.limited
+
+
+@pytest.mark.parametrize(
+    ("rate", "burst"), [(Rate(20), 20), (Rate(2.5), 3), (Rate(5, 60), 1), (Rate(600, 60), 10), (Rate(0.1), 1)]
+)
+def test_a_burst_that_nobody_set_is_a_seconds_worth(rate: Rate, burst: int) -> None:
+    assert burst == Bucket(rate).burst
+
+
+@pytest.mark.parametrize(("count", "per"), [(0, 1), (-1, 1), (1, 0), (float("inf"), 1), (1, float("nan"))])
+def test_a_senseless_rate_is_refused(count: float, per: float) -> None:
+    with pytest.raises(ValueError, match="positive"):
+        Rate(count, per)

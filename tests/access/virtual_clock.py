@@ -1,0 +1,69 @@
+"""A clock on which several may sleep at once: time passes only when the test says so, and wakes them in order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from heapq import heappop, heappush
+from typing import TypeVar
+
+from tests.manual_clock import ManualClock
+
+T = TypeVar("T")
+
+_TURNS = 12  # of the loop: more than any chain of wake-ups in the limits is long
+
+
+async def settle() -> None:
+    """Let every task run that can."""
+    for _ in range(_TURNS):
+        await asyncio.sleep(0)
+
+
+class VirtualClock(ManualClock):
+    """Like `ManualClock`, but a `sleep` waits until the test has let its time pass."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._sleepers: list[tuple[float, int, asyncio.Future[None]]] = []
+        self._number = 0
+
+    async def sleep(self, seconds: float) -> None:
+        """See `Clock.sleep`."""
+        self.slept.append(seconds)
+        if seconds <= 0:
+            await asyncio.sleep(0)
+            return
+        self._number += 1
+        woken = asyncio.get_running_loop().create_future()
+        heappush(self._sleepers, (self.monotonic() + seconds, self._number, woken))
+        await woken
+
+    async def run_for(self, seconds: float) -> None:
+        """Let `seconds` pass, and everybody wake on the way whose time has come."""
+        end = self.monotonic() + seconds
+        await settle()
+        while self._sleepers and self._sleepers[0][0] <= end:
+            at, _, woken = heappop(self._sleepers)
+            if not woken.done():
+                self.move_to(at)
+                woken.set_result(None)
+                await settle()
+        self.move_to(end)
+
+    async def run_until_done(self, work: Awaitable[T], *, at_most: float = 3600.0) -> T:
+        """Let time pass until `work` is done; TimeoutError where that takes too long."""
+        task = asyncio.ensure_future(work)
+        end = self.monotonic() + at_most
+        await settle()
+        while not task.done():
+            if not self._sleepers or self._sleepers[0][0] > end:
+                task.cancel()
+                raise TimeoutError
+            await self.run_for(self._sleepers[0][0] - self.monotonic())
+        return await task
+
+    def move_to(self, at: float) -> None:
+        """Set both clocks on to the monotonic moment `at`, exactly."""
+        self.advance(at - self.monotonic())
+        self._monotonic = at

@@ -1,0 +1,58 @@
+"""The command line as it is typed, and a gateway that answers as it is told."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import pytest
+
+from gateway.cli import main
+from tests.cli.stub import StubGateway
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """How a command ended, and what it wrote."""
+
+    code: int
+    out: str
+    err: str
+
+
+class Runward(Protocol):
+    """The fixture `runward`."""
+
+    def __call__(self, *words: str, stdin: str = "", **env: str) -> Said:
+        """Type a command; it sees `env` and no other setting of Runward's."""
+
+
+@pytest.fixture
+def runward(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Runward:
+    """Run `main` in this process."""
+    for name in (name for name in os.environ if name.startswith("RUNWARD_")):
+        monkeypatch.delenv(name)
+
+    def typed(*words: str, stdin: str = "", **env: str) -> Said:
+        monkeypatch.setattr(sys, "argv", ["runward", *words])
+        monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
+        for name, value in env.items():
+            monkeypatch.setenv(name, value)
+        with pytest.raises(SystemExit) as ended:
+            main()
+        out, err = capsys.readouterr()
+        assert "Traceback" not in err
+        return Said(int(ended.value.code or 0), out, err)
+
+    return typed
+
+
+@pytest.fixture
+def stub() -> Iterator[StubGateway]:
+    """A gateway on loopback that answers `POST /run` as the test says."""
+    with StubGateway() as running:
+        yield running

@@ -1,0 +1,69 @@
+"""What can be typed, and what is said where it can not."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+import pytest
+
+from gateway.settings.schema import document
+from tests.process import ROOT
+
+if TYPE_CHECKING:
+    from tests.cli.conftest import Runward
+
+COMMANDS = ("serve", "demo", "check", "run", "keys", "config")
+
+
+def test_help_lists_every_command_and_so_does_no_command_at_all(runward: Runward) -> None:
+    asked, alone = runward("--help"), runward()
+    assert (0, "") == (asked.code, asked.err)
+    assert [] == [name for name in COMMANDS if f"\n  {name} " not in asked.out]
+    assert asked.out.split() == alone.out.split()
+
+
+@pytest.mark.parametrize("words", [(name,) for name in COMMANDS] + [("keys", "new"), ("config", "schema")])
+def test_every_command_explains_itself(runward: Runward, words: tuple[str, ...]) -> None:
+    said = runward(*words, "--help")
+    assert (0, "") == (said.code, said.err)
+    assert re.match(rf"Usage: .*{' '.join(words)} \[OPTIONS\]", said.out)
+
+
+def test_help_waits_for_no_heavy_library() -> None:
+    """A server, its models and its tables are imported by the commands that need them."""
+    look = "import sys, gateway.cli; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", look], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert set() == {"aiohttp", "pydantic", "rich", "uvloop", "yaml"} & set(loaded.stdout.split())
+
+
+def test_the_version_is_that_of_the_package(runward: Runward) -> None:
+    assert f"runward {version('runward')}\n" == runward("--version").out
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (("serv",), "No such command 'serv'"),
+        (("serve", "--prot", "1"), "No such option: --prot"),
+        (("demo", "--port", "99999"), "65535"),
+        (("demo", "--port", "8000", "--ops-port", "8000"), "must differ"),
+        (("keys",), "Missing command"),
+        (("run",), "Missing argument"),
+        (("serve",), "RUNWARD_CONFIG"),
+        (("serve", "--config", "no-such-file.yaml"), "no-such-file.yaml: can not be read"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(runward: Runward, words: tuple[str, ...], complaint: str) -> None:
+    said = runward(*words)
+    assert (2, "") == (said.code, said.out)
+    [line] = said.err.splitlines()
+    assert line.startswith("runward: ")
+    assert complaint in line
+
+
+def test_the_schema_is_the_settings_own(runward: Runward) -> None:
+    assert document() == runward("config", "schema").out

@@ -1,0 +1,65 @@
+"""To a provider that can not prove who it is, nothing is sent (R26)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.configuration import SECRETS, gateway_config
+from tests.faults import certificates
+from tests.faults.provider_answers import prompt_studio_reply
+from tests.faults.upstream import Upstream
+
+if TYPE_CHECKING:
+    import ssl
+    from pathlib import Path
+
+    from tests.client import Answered, RunWorkflow
+    from tests.conftest import StartGateway
+
+pytestmark = pytest.mark.skipif(not certificates.available(), reason="there is no openssl program here")
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> certificates.Authority:
+    """An authority which the gateway of the test trusts."""
+    return certificates.new_authority(tmp_path)
+
+
+async def ask(
+    gateway: StartGateway, run: RunWorkflow, authority: certificates.Authority, tls: ssl.SSLContext
+) -> tuple[Answered, Upstream]:
+    """One run against a provider that presents itself so."""
+    async with Upstream(tls=tls) as fake:
+        fake.default = prompt_studio_reply({"completion": "because"})
+        env = {**SECRETS, "SSL_CERT_FILE": str(authority.ca_file)}
+        running = await gateway(gateway_config(fake.url, fake.url), env)
+        return await run(running, {"workflow": "studio"}), fake
+
+
+async def test_a_provider_with_a_trusted_certificate_is_used(
+    gateway: StartGateway, run: RunWorkflow, authority: certificates.Authority
+) -> None:
+    """The other tests of this file would pass for any reason without this one."""
+    answered, fake = await ask(gateway, run, authority, authority.trusted())
+    assert (200, 1) == (answered.status, len(fake.log))
+
+
+@pytest.mark.parametrize("kind", ["wrong_host", "expired", "self_signed"])
+async def test_a_bad_certificate_ends_the_run_before_anything_is_sent(
+    gateway: StartGateway, run: RunWorkflow, authority: certificates.Authority, kind: str
+) -> None:
+    """R26: 502, not_run; it is not tried again, and never without TLS."""
+    answered, fake = await ask(gateway, run, authority, getattr(authority, kind)())
+    assert (502, "upstream_misconfigured", "not_run") == answered.summary
+    assert (1, []) == (answered.json["attempts"], fake.log)
+
+
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1 is deprecated:DeprecationWarning")
+async def test_an_old_protocol_is_not_spoken(
+    gateway: StartGateway, run: RunWorkflow, authority: certificates.Authority
+) -> None:
+    """R26: TLS 1.0 is as good as nobody there."""
+    answered, fake = await ask(gateway, run, authority, certificates.tls_1_0(authority.trusted()))
+    assert (502, "not_run", []) == (answered.status, answered.json["outcome"], fake.log)

@@ -1,0 +1,36 @@
+"""Takes an adapter's steps with prepared replies: no I/O, no mocks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from providers.contract import Call, Outcome, Reply, Step, Steps
+
+
+def drive(steps: Steps, replies: Iterable[Reply]) -> tuple[list[Step], Outcome | None]:
+    """Answer each `Call` with the next reply; list every step.
+
+    The outcome is None where the replies ran out first, or the adapter refused one.
+    """
+    taken: list[Step] = []
+    waiting = iter(replies)
+    try:
+        step = next(steps)
+        while True:
+            taken.append(step)
+            if isinstance(step, Call):
+                reply = next(waiting, None)
+                if reply is None:
+                    return taken, None
+                step = steps.send(reply)
+            elif isinstance(step, Exception):
+                return taken, None
+            else:
+                step = steps.send(Reply(0))
+    except StopIteration as end:
+        return taken, end.value
+
+
+def calls(steps: Iterable[Step]) -> list[Call]:
+    """The calls among the steps."""
+    return [step for step in steps if isinstance(step, Call)]

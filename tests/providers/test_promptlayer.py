@@ -1,0 +1,322 @@
+"""PromptLayer's pages and recorded answers, as a contract."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway import strictjson
+from providers.contract import UNREADABLE, Call, Cause, JsonValue, NodeOutput, Outcome, Pause, ProviderFault, Reply, Run
+from providers.promptlayer import PromptLayer
+from tests.providers.drive import calls, drive
+
+# Verbatim: "Run Workflow" (201 and 202), the SDK's recording, the results page.
+STARTED = b"""{"success": true, "message": "Workflow execution started", "warning": null,
+  "workflow_version_execution_id": 98765}"""
+ACCEPTED = b"""{"success": true, "message": "Workflow execution accepted", "warning": null,
+  "workflow_version_execution_id": 98765}"""
+RECORDED = (
+    b'{"success":true,"message":"Workflow execution created successfully","warning":null,'
+    b'"workflow_version_execution_id":787}'
+)
+RESULTS = b"""{"Node 1":{"status":"SUCCESS","value":"First","error_message":null,"raw_error_message":null,
+  "is_output_node":false},
+ "Node 2":{"status":"FAILED","value":null,"error_message":"Code execution failed: Traceback...",
+  "raw_error_message":{"raw":"Code execution failed: Traceback..."},"is_output_node":true}}"""
+
+
+def reply(status: int, body: bytes | JsonValue) -> Reply:
+    return Reply(status, strictjson.read(body) if isinstance(body, bytes) else body)
+
+
+def node(status: str, value: JsonValue = None, *, output: bool | None = True, error: str | None = None) -> JsonValue:
+    return {
+        "status": status,
+        "value": value,
+        "error_message": error,
+        "raw_error_message": error,
+        "is_output_node": output,
+    }
+
+
+def run(*replies: Reply, order: Run | None = None) -> tuple[list[object], Outcome | None]:
+    steps, outcome = drive(PromptLayer().steps(order or Run("triage")), replies)
+    return list(steps), outcome
+
+
+def fault(*replies: Reply) -> ProviderFault:
+    steps, _ = run(*replies)
+    assert isinstance(steps[-1], ProviderFault)
+    return steps[-1]
+
+
+def test_start_sends_every_field_of_the_page() -> None:
+    """The request has the page's names, and only those that are set where they exclude each other."""
+    order = Run(
+        "support",
+        input={"user_message": "I need help with billing"},
+        metadata={"environment": "production"},
+        label="production",
+        return_all_outputs=True,
+        callback_url="https://example.com/promptlayer/workflow-callback",
+    )
+    steps, _ = run(order=order)
+    assert [
+        Call(
+            "POST",
+            "/workflows/support/run",
+            "start",
+            safe=False,
+            json={
+                "input_variables": {"user_message": "I need help with billing"},
+                "metadata": {"environment": "production"},
+                "return_all_outputs": True,
+                "workflow_label_name": "production",
+                "callback_url": "https://example.com/promptlayer/workflow-callback",
+            },
+        )
+    ] == steps
+
+
+def test_a_version_goes_as_a_number() -> None:
+    """`workflow_version_number`, without a label beside it."""
+    (call,) = calls(drive(PromptLayer().steps(Run("w", version=3)), [])[0])
+    assert {
+        "input_variables": {},
+        "metadata": {},
+        "return_all_outputs": False,
+        "workflow_version_number": 3,
+    } == call.json
+
+
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [
+        ("team/flow a?b", "/workflows/team%2Fflow%20a%3Fb/run"),
+        ("../x", "/workflows/..%2Fx/run"),
+        ("%2e%2e%2f", "/workflows/%252e%252e%252f/run"),
+        ("a#b\r\nc\0", "/workflows/a%23b%0D%0Ac%00/run"),
+        ("résumé", "/workflows/r%C3%A9sum%C3%A9/run"),
+        ("42", "/workflows/42/run"),
+    ],
+)
+def test_a_name_is_exactly_one_segment(name: str, path: str) -> None:
+    """R61: whatever a name holds, it stays one encoded segment; integer ids work as they are."""
+    (call,) = calls(drive(PromptLayer().steps(Run(name)), [])[0])
+    assert path == call.path
+
+
+@pytest.mark.parametrize("started", [reply(201, STARTED), reply(202, ACCEPTED), reply(201, RECORDED)])
+def test_a_start_is_followed_by_polls_with_all_outputs(started: Reply) -> None:
+    """201 and 202 both start a run; it is asked about with return_all_outputs=true, which alone shows failure."""
+    steps, _ = run(started)
+    assert isinstance(started.body, dict)
+    execution = str(started.body["workflow_version_execution_id"])
+    path = f"/workflow-version-execution-results?workflow_version_execution_id={execution}&return_all_outputs=true"
+    assert [Pause(execution), Call("GET", path, "poll", safe=True)] == steps[1:]
+
+
+def test_it_asks_until_the_run_is_done() -> None:
+    """202 and 204 mean running; so does a 200 whose nodes still run."""
+    running = [
+        Reply(202, {"a": node("RUNNING")}),
+        Reply(204),
+        Reply(202, {}),
+        Reply(200, {"a": node("QUEUED"), "b": node("SUCCESS", 1)}),
+    ]
+    steps, outcome = run(reply(201, STARTED), *running, Reply(200, {"a": node("SUCCESS", "done")}))
+    assert 5 == sum(isinstance(step, Pause) for step in steps)
+    assert outcome is not None
+    assert ("done", "98765") == (outcome.output, outcome.provider_run_id)
+
+
+def test_a_failed_run_is_a_200() -> None:
+    """The results page's own example: no output node succeeded, so the run failed; no stack trace is kept."""
+    _, outcome = run(reply(201, STARTED), reply(200, RESULTS))
+    assert (
+        Outcome(
+            succeeded=False,
+            outputs={
+                "Node 1": NodeOutput("succeeded", "First"),
+                "Node 2": NodeOutput("failed", None, "Code execution failed", is_output=True),
+            },
+            error="node 'Node 2': Code execution failed",
+            provider_run_id="98765",
+        )
+        == outcome
+    )
+
+
+@pytest.mark.parametrize("status", ["FAILED", "FAILURE"])
+def test_both_words_for_failure_are_failures(status: str) -> None:
+    """One page says FAILED, the other FAILURE."""
+    _, outcome = run(reply(201, STARTED), Reply(200, {"a": node(status, error="no key\x1b[31m\nfor it")}))
+    assert outcome is not None
+    assert (False, "node 'a': no key [31m for it") == (outcome.succeeded, outcome.error)
+
+
+def test_the_first_output_node_that_succeeded_is_the_output() -> None:
+    """In the order of the answer, failed and skipped output nodes passed over, other nodes never chosen."""
+    nodes: dict[str, JsonValue] = {
+        "inner": node("SUCCESS", "not me", output=False),
+        "unsure": node("SUCCESS", "nor me", output=None),
+        "skipped": node("SKIPPED"),
+        "failed": node("FAILED", error="x"),
+        "first": node("SUCCESS", False),
+        "second": node("SUCCESS", "too late"),
+    }
+    _, outcome = run(reply(201, STARTED), Reply(200, nodes))
+    assert outcome is not None
+    assert (True, False) == (outcome.succeeded, outcome.output)
+    assert list(nodes) == list(outcome.outputs or {})
+
+
+@pytest.mark.parametrize("value", ["AAA", 7, False, None, 0.1, [1], {}, {"a": {"b": []}}])
+def test_an_output_is_any_json_value(value: JsonValue) -> None:
+    """An empty object is an output like any other."""
+    _, outcome = run(reply(201, STARTED), Reply(200, {"a": node("SUCCESS", value)}))
+    assert outcome is not None
+    assert (True, value) == (outcome.succeeded, outcome.output)
+
+
+def test_no_nodes_is_no_success() -> None:
+    """A run that ended without an output node has failed, as the official SDKs say too."""
+    _, outcome = run(reply(201, STARTED), Reply(200, {}))
+    assert outcome is not None
+    assert (False, "no output node succeeded") == (outcome.succeeded, outcome.error)
+
+
+def test_a_warning_is_carried_through() -> None:
+    """The start's warning stands on the outcome."""
+    started: JsonValue = {
+        "success": True,
+        "message": "",
+        "warning": "Unused input: x",
+        "workflow_version_execution_id": 1,
+    }
+    _, outcome = run(Reply(201, started), Reply(200, {"a": node("SUCCESS", 1)}))
+    assert outcome is not None
+    assert "Unused input: x" == outcome.warning
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        UNREADABLE,
+        [],
+        {},
+        None,
+        "x",
+        {"success": False, "workflow_version_execution_id": 1},
+        {"success": "true", "workflow_version_execution_id": 1},
+        {"workflow_version_execution_id": 1},
+        {"success": True},
+        {"success": True, "workflow_version_execution_id": "98765"},
+        {"success": True, "workflow_version_execution_id": True},
+        {"success": True, "workflow_version_execution_id": 1.0},
+        {"success": True, "workflow_version_execution_id": -1},
+        {"success": True, "workflow_version_execution_id": 2**63},
+    ],
+)
+def test_a_start_of_another_shape_is_refused(body: JsonValue) -> None:
+    """R17: an answer that does not say which run it started is no answer."""
+    assert Cause.INVALID_REPLY is fault(Reply(201, body)).cause
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        UNREADABLE,
+        [],
+        "bare",
+        {"a": 1},
+        {"a": {"value": 1}},
+        {"a": {"status": "SUCCESS"}},
+        {"a": node("DREAMING")},
+        {"a": {"status": ["SUCCESS"], "value": 1}},
+    ],
+)
+def test_results_of_another_shape_are_refused(body: JsonValue) -> None:
+    """R17, for polls: the adapter refuses the answer and can be given another."""
+    assert Cause.INVALID_REPLY is fault(reply(201, STARTED), Reply(200, body)).cause
+
+
+def test_a_refused_answer_can_be_followed_by_a_good_one() -> None:
+    """After a fault that it yielded, the adapter goes on with the next reply to the same call."""
+    steps = PromptLayer().steps(Run("w"))
+    next(steps)
+    steps.send(reply(201, STARTED))
+    call = steps.send(Reply(0))
+    assert isinstance(call, Call)
+    assert isinstance(steps.send(Reply(500)), ProviderFault)
+    with pytest.raises(StopIteration) as end:
+        steps.send(Reply(200, {"a": node("SUCCESS", "ok")}))
+    assert "ok" == end.value.value.output
+
+
+@pytest.mark.parametrize(
+    ("body", "detail"),
+    [
+        ({"success": False, "message": "Label not found"}, "Label not found"),
+        ({"success": False, "error": "Label not found"}, "Label not found"),
+        ({"detail": "Label not found"}, "Label not found"),
+        (
+            {"detail": [{"loc": ["body", "input_variables"], "msg": "field required", "type": "x"}, 3]},
+            "body.input_variables: field required; not acceptable",
+        ),
+        ({"detail": []}, ""),
+        ({"message": 7}, ""),
+        ({}, ""),
+        ("text", ""),
+        (UNREADABLE, ""),
+    ],
+)
+def test_every_shape_of_an_error_is_read(body: JsonValue, detail: str) -> None:
+    """message, error, detail as a text or FastAPI's list, an empty object, HTML, nothing."""
+    refused = fault(Reply(422, body))
+    assert (Cause.REJECTED, detail) == (refused.cause, refused.detail)
+
+
+@pytest.mark.parametrize(
+    ("status", "cause"),
+    [
+        (400, Cause.REJECTED),
+        (401, Cause.CREDENTIALS),
+        (402, Cause.REJECTED),
+        (403, Cause.CREDENTIALS),
+        (404, Cause.NOT_FOUND),
+        (408, Cause.GATEWAY_ERROR),
+        (418, Cause.REJECTED),
+        (422, Cause.REJECTED),
+        (429, Cause.THROTTLED),
+        (500, Cause.SERVER_ERROR),
+        (501, Cause.SERVER_ERROR),
+        (502, Cause.GATEWAY_ERROR),
+        (503, Cause.GATEWAY_ERROR),
+        (504, Cause.GATEWAY_ERROR),
+        (204, Cause.INVALID_REPLY),
+        (999, Cause.INVALID_REPLY),
+    ],
+)
+def test_each_status_of_a_start_has_one_meaning(status: int, cause: Cause) -> None:
+    """A 500 may have started the run: PromptLayer answers before it runs."""
+    assert cause is fault(Reply(status)).cause
+
+
+def test_a_503_with_a_hint_was_turned_away() -> None:
+    """With Retry-After it is the provider who speaks, so nothing was started."""
+    refused = fault(Reply(503, retry_after=2.0))
+    assert (Cause.UNAVAILABLE, 2.0) == (refused.cause, refused.retry_after)
+
+
+def test_a_known_execution_can_be_followed_without_a_start() -> None:
+    """After a crash: the first thing is to ask."""
+    steps, outcome = drive(PromptLayer().follow("7"), [Reply(200, {"a": node("SUCCESS", 1)})])
+    assert ["poll"] == [call.operation for call in calls(steps)]
+    assert outcome is not None
+    assert "7" == outcome.provider_run_id
+
+
+def test_there_is_one_dialect() -> None:
+    """Another is a mistake of the configuration."""
+    with pytest.raises(ValueError, match="no dialects"):
+        PromptLayer("workflows")

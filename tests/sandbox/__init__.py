@@ -1,0 +1,1 @@
+"""Tests of the emulated providers: against their pages, and over real HTTP."""

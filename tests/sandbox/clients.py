@@ -1,0 +1,101 @@
+"""One client for each of the providers that the sandbox emulates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from io import BytesIO
+from urllib.parse import quote
+
+from aiohttp import web
+from aiohttp.test_utils import TestClient
+
+from gateway import strictjson
+from gateway.sandbox import SandboxKeys
+from providers.contract import JsonValue
+
+KEYS = SandboxKeys(promptlayer="pl_sandbox_key", prompt_studio="ps_sandbox_key")
+Client = TestClient[web.Request, web.Application]
+
+
+@dataclass(frozen=True)
+class Got:
+    """An answer: `json` is None where the body is none."""
+
+    status: int
+    json: JsonValue
+    text: str
+    headers: Mapping[str, str]
+
+    @property
+    def id(self) -> int:
+        """The execution that was started."""
+        assert isinstance(self.json, dict)
+        execution_id = self.json["workflow_version_execution_id"]
+        assert isinstance(execution_id, int)
+        return execution_id
+
+
+async def request(client: Client, method: str, path: str, headers: Mapping[str, str], body: bytes | None = None) -> Got:
+    """Any request at all."""
+    async with client.request(method, path, headers=headers, data=body and BytesIO(body)) as response:
+        data = await response.read()
+        document = strictjson.read(data) if response.content_type == "application/json" else None
+        return Got(response.status, document, data.decode(), dict(response.headers))
+
+
+@dataclass(frozen=True)
+class PromptLayerClient:
+    """What an app sends to PromptLayer."""
+
+    client: Client
+    key: str = KEYS.promptlayer
+
+    async def get(self, path: str) -> Got:
+        """With the key."""
+        return await request(self.client, "GET", path, {"X-API-KEY": self.key})
+
+    async def post(self, path: str, body: bytes) -> Got:
+        """With the key, whatever the body."""
+        headers = {"X-API-KEY": self.key, "Content-Type": "application/json"}
+        return await request(self.client, "POST", path, headers, body)
+
+    async def run(self, name: str, **body: JsonValue) -> Got:
+        """Start a workflow; its name is encoded."""
+        return await self.post(f"/workflows/{quote(name, safe='')}/run", strictjson.write(body))
+
+    async def results(self, execution_id: int, *, all_outputs: str = "true") -> Got:
+        """Ask how a run stands."""
+        return await self.get(
+            f"/workflow-version-execution-results?workflow_version_execution_id={execution_id}"
+            f"&return_all_outputs={all_outputs}"
+        )
+
+
+@dataclass(frozen=True)
+class PromptStudioClient:
+    """What an app sends to Prompt Studio, in either dialect."""
+
+    client: Client
+    key: str = KEYS.prompt_studio
+
+    async def run(self, deployment_id: str, **given: JsonValue) -> Got:
+        """As its page says."""
+        return await self.post(deployment_id, strictjson.write({"input": given}))
+
+    async def post(self, deployment_id: str, body: bytes) -> Got:
+        """The same, whatever the body."""
+        return await request(self.client, "POST", f"/v1/workflows/{deployment_id}/run", {"API_KEY": self.key}, body)
+
+    async def instruct(self, deployment_id: str, **given: JsonValue) -> Got:
+        """As its newer SDK does."""
+        path = f"/api/v1/instructions/{deployment_id}/run"
+        return await request(self.client, "POST", path, self._bearer, strictjson.write({"input": given}))
+
+    async def deployments(self) -> Got:
+        """Ask what there is."""
+        return await request(self.client, "GET", "/api/v1/deployments", self._bearer)
+
+    @property
+    def _bearer(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.key}"}

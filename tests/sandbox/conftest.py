@@ -1,0 +1,37 @@
+"""The sandbox under a clock of the test's own."""
+
+from __future__ import annotations
+
+import pytest
+from pytest_aiohttp.plugin import AiohttpClient
+
+from gateway.sandbox import CALLS, Calls, application
+from tests.manual_clock import ManualClock
+from tests.sandbox.clients import KEYS, Client, PromptLayerClient, PromptStudioClient
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+async def client(clock: ManualClock, aiohttp_client: AiohttpClient) -> Client:
+    """The sandbox over real HTTP."""
+    return await aiohttp_client(application(clock, keys=KEYS))
+
+
+@pytest.fixture
+def calls(client: Client) -> Calls:
+    assert client.app is not None
+    return client.app[CALLS]
+
+
+@pytest.fixture
+def promptlayer(client: Client) -> PromptLayerClient:
+    return PromptLayerClient(client)
+
+
+@pytest.fixture
+def prompt_studio(client: Client) -> PromptStudioClient:
+    return PromptStudioClient(client)

@@ -1,0 +1,44 @@
+"""What is kept of the runs, and for how long."""
+
+from __future__ import annotations
+
+from gateway.sandbox import Node, Question, Workflow
+from gateway.sandbox.answers import failure
+from gateway.sandbox.executions import FIRST_ID, Executions, is_running, main_output, results
+
+ECHO = Workflow(1, "echo", (Node("Echo", lambda question: dict(question.input), is_output=True),))
+
+
+def test_the_last_ten_thousand_are_kept() -> None:
+    executions = Executions()
+    for _ in range(10_001):
+        executions.start(ECHO, Question({}), now=0.0, size=2)
+    assert executions.get(str(FIRST_ID)) is None
+    kept = [executions.get(str(FIRST_ID + n)) for n in range(1, 10_001)]
+    assert [FIRST_ID + n for n in range(1, 10_001)] == [each.id for each in kept if each is not None]
+
+
+def test_large_inputs_are_forgotten_sooner() -> None:
+    """64 MiB of them are kept."""
+    executions = Executions()
+    for _ in range(65):
+        executions.start(ECHO, Question({}), now=0.0, size=1024 * 1024)
+    assert executions.get(str(FIRST_ID)) is None
+    assert executions.get(str(FIRST_ID + 1)) is not None
+
+
+def test_asking_twice_gives_the_same_answer() -> None:
+    execution = Executions().start(ECHO, Question({"a": 1}), now=5.0, size=2)
+    assert results(execution, 5.0) == results(execution, 99.0)
+    assert not is_running(results(execution, 5.0))
+
+
+def test_the_main_output_is_the_first_output_node_that_succeeded() -> None:
+    nodes = (
+        Node("A", lambda _: "a"),
+        Node("B", failure, is_output=True),
+        Node("C", lambda _: "c", is_output=True),
+        Node("D", lambda _: "d", is_output=True),
+    )
+    execution = Executions().start(Workflow(1, "w", nodes), Question({}), now=0.0, size=2)
+    assert "c" == main_output(results(execution, 0.0))

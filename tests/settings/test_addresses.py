@@ -1,0 +1,147 @@
+"""Base URLs, networks, and whom a callback may reach."""
+
+from __future__ import annotations
+
+from ipaddress import ip_network
+
+import pytest
+
+from gateway.settings.addresses import allowed, base_url, host, is_exposed, network, store_url
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("https://api.promptlayer.com", "https://api.promptlayer.com"),
+        ("https://api.example.com/", "https://api.example.com"),
+        ("https://api.example.com/v1/", "https://api.example.com/v1"),
+        ("http://127.0.0.1:8001", "http://127.0.0.1:8001"),
+        ("http://[::1]:8001", "http://[::1]:8001"),
+        ("http://prompt_sandbox:8001", "http://prompt_sandbox:8001"),
+    ],
+)
+def test_base_url(written: str, read: str) -> None:
+    """A base URL has a scheme, a host, perhaps a port and path; it comes out without the last slash."""
+    assert read == base_url(written)
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "",
+        "api.example.com",
+        "https://",
+        "https:///v1",
+        "https:api.example.com",
+        "//api.example.com",
+        "file:///etc/passwd",
+        "https://a b",
+        " https://a",
+        "https://a\n",
+        "https://a\\@b",
+        "https://ⓛocalhost",
+        "https://a:0",
+        "https://a:99999",
+        "https://a:x",
+        "https://[::1",
+        "https://-a",
+        "https://a..b",
+        "https://127.1",
+        "https://0x7f.1",
+        "https://2130706433",
+        "https://user@a",
+        "https://user:password@a",
+        "https://@a",
+        "https://a?",
+        "https://a/?b=c",
+        "https://a#",
+        "https://a/#b",
+    ],
+)
+def test_not_a_base_url(written: str) -> None:
+    """What parsers disagree about is refused, and so is what a base URL has no use for."""
+    with pytest.raises(ValueError, match=r"must|is not"):
+        base_url(written)
+
+
+@pytest.mark.parametrize(
+    ("url", "exposed"),
+    [
+        ("https://api.example.com", False),
+        ("http://127.0.0.1:8001", False),
+        ("http://127.9.9.9", False),
+        ("http://[::1]", False),
+        ("http://localhost:8001", False),
+        ("http://LOCALHOST", False),
+        ("http://localhost.example.com", True),
+        ("http://10.0.0.1", True),
+        ("http://0.0.0.0", True),
+        ("http://sandbox", True),
+    ],
+)
+def test_exposed(url: str, exposed: bool) -> None:  # noqa: FBT001 - the second column
+    """Plain http is fine as long as it stays on this machine."""
+    assert exposed is is_exposed(url)
+
+
+@pytest.mark.parametrize(
+    "url", ["sqlite:///var/a.db", "sqlite:////var/a.db", "memory://", "redis://cache:6379/0", "rediss://a"]
+)
+def test_store_url(url: str) -> None:
+    """A store is a file, this process's memory, or Redis."""
+    assert url == store_url(url)
+
+
+@pytest.mark.parametrize(
+    "url", ["", "sqlite", "sqlite://", "sqlite:///", "redis://", "redis://:password@a", "postgres://a", "memory:"]
+)
+def test_not_a_store_url(url: str) -> None:
+    """Everything else is refused, a password above all."""
+    with pytest.raises(ValueError, match="must"):
+        store_url(url)
+
+
+def test_network() -> None:
+    """A network, or an address as the network of itself; numbers are not taken for addresses."""
+    assert ip_network("10.0.0.0/8") == network("10.0.0.0/8")
+    assert ip_network("::1/128") == network("::1")
+    for wrong in ("", "10.0.0.1/8", "10.0.0", "example.com", 10, None):
+        with pytest.raises(ValueError, match="must be an address or a network"):
+            network(wrong)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "hooks.example.com",
+        "*.example.com",
+        "hooks.internal.example.com:8443",
+        "10.1.0.0/16",
+        "10.1.2.3",
+        "10.1.2.3:80",
+        "fd00::/8",
+        "[::1]:8443",
+        "localhost:8080",
+    ],
+)
+def test_allowed(entry: str) -> None:
+    """A callback may be allowed a host, *.host, host:port or network."""
+    assert entry in {allowed(entry), allowed(entry).removesuffix("/32")}
+
+
+@pytest.mark.parametrize(
+    "entry", ["", "*", "https://a", "a/b", "a:0", "a:65536", "a:b", "*.*.a", "a.*", "user@a", "a b", "10.0.0.1/8"]
+)
+def test_not_allowed(entry: str) -> None:
+    """Nothing wider than the names under a host can be allowed by a pattern."""
+    with pytest.raises(ValueError, match="must be a host"):
+        allowed(entry)
+
+
+def test_host() -> None:
+    """What to listen on is an address or a name."""
+    for sound in ("127.0.0.1", "0.0.0.0", "::", "::1", "localhost", "gateway.internal"):
+        assert sound == host(sound)
+    for wrong in ("", "a b", "[::1]", "127.0.0.1:80", "256.0.0.1"):
+        with pytest.raises(ValueError, match="must be an address"):
+            host(wrong)

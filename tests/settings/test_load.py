@@ -1,0 +1,249 @@
+"""Loading: which source wins, what is filled in, and what a refusal says."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from ipaddress import ip_network
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from gateway.settings import Rate, Settings, SettingsError, load
+from tests.settings.files import ENVIRON, SOUND, refusal_of, settings_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_defaults(tmp_path: Path) -> None:
+    """What is not written has the documented default, in seconds and bytes."""
+    settings = settings_of(tmp_path, "server:\n")
+    server, retries, polling = settings.server, settings.retries, settings.polling
+    assert ("127.0.0.1", 8080, "127.0.0.1", 9090) == (server.host, server.port, server.ops_host, server.ops_port)
+    assert (10.0, 1_000_000, 2000) == (server.drain, server.max_body, server.max_in_flight)
+    assert (10.0, 10.0, False, ()) == (
+        server.header_timeout,
+        server.body_timeout,
+        server.open_docs,
+        server.trusted_proxies,
+    )
+    assert ("info", "auto") == (settings.logs.level, settings.logs.format)
+    assert ("sqlite:///var/runward.db", 604800.0) == (settings.store.url, settings.store.retention)
+    assert (3, 0.1, 5.0) == (retries.attempts, retries.backoff, retries.backoff_max)
+    assert (0.25, 60.0, 10.0) == (polling.first, polling.max, polling.timeout)
+    assert ((), (), 10) == (settings.callbacks.secrets, settings.callbacks.allow, len(settings.callbacks.schedule))
+
+
+def test_own_names_and_maximum_are_filled_in(tmp_path: Path) -> None:
+    """A provider's adapter and a workflow's name are their own, and its maximum is its timeout."""
+    settings = settings_of(tmp_path)
+    workflow = settings.workflows["support-triage"]
+    assert ("support-triage", 90.0, 90.0) == (workflow.name, workflow.timeout, workflow.max_timeout)
+    provider = settings.providers["studio"]
+    assert ("studio", None, 5.0, 10_000_000, 1.0) == (
+        provider.adapter,
+        provider.base_url,
+        provider.connect_timeout,
+        provider.max_response,
+        provider.limits.max_wait,
+    )
+
+
+def test_everything_can_be_set(tmp_path: Path) -> None:
+    """Each knob turns."""
+    (tmp_path / "ca.pem").write_text("")
+    settings = settings_of(
+        tmp_path,
+        f"""\
+server:
+  {{host: 0.0.0.0, port: 0, ops_host: "::", ops_port: 0, drain: 0, max_body: 2MiB, max_in_flight: 7,
+   header_timeout: 1s, body_timeout: 2s, open_docs: true, trusted_proxies: [10.0.0.0/8, "::1"]}}
+logs: {{level: debug, format: json}}
+store: {{url: "memory://", retention: 1h}}
+providers:
+  a: {{adapter: studio, base_url: "http://sandbox:8001/", allow_http: true, api_key: {{env: STUDIO_KEY}}, dialect: old,
+      ca_file: ca.pem, connect_timeout: 1s, max_response: 1kB,
+      limits: {{rate: 5/m, burst: 2, concurrency: 3, max_wait: 0}}}}
+workflows:
+  w: {{provider: a, name: dep/1, version: 3, timeout: 1s, max_timeout: 2s, fallback: [v], repeatable: true,
+      limits: {{rate: 1/s, burst: 4, concurrency: 5}}}}
+  v: {{provider: a, label: production}}
+clients:
+  c: {{keys: [{{hash: "sha256:{"AB" * 32}", expires: 2027-01-01}}, {{hash: "sha256:{"cd" * 32}"}}],
+      workflows: ["*", a/x], limits: {{rate: 2/h, burst: 6, concurrency: 7, daily: 8}}}}
+callbacks: {{secrets: [{{env: STUDIO_KEY}}], allow: ["*.example.com"], schedule: [0s, 5s]}}
+retries: {{attempts: 10, backoff: 0, backoff_max: 0}}
+polling: {{first: 1s, max: 1s, timeout: 1s}}
+""",
+    )
+    server = settings.server
+    assert ("0.0.0.0", 0, "::", 0, 0.0, 2_097_152, 7, 1.0, 2.0, True) == tuple(server.model_dump().values())[:10]
+    assert (ip_network("10.0.0.0/8"), ip_network("::1")) == server.trusted_proxies
+    assert ("debug", "json") == (settings.logs.level, settings.logs.format)
+    assert ("memory://", 3600.0) == (settings.store.url, settings.store.retention)
+    provider = settings.providers["a"]
+    assert ("studio", "http://sandbox:8001", True, "old") == (
+        provider.adapter,
+        provider.base_url,
+        provider.allow_http,
+        provider.dialect,
+    )
+    assert (tmp_path / "ca.pem", 1.0, 1000) == (provider.ca_file, provider.connect_timeout, provider.max_response)
+    assert (Rate(5, 60), 2, 3, 0.0) == tuple(value for _, value in provider.limits)
+    workflow = settings.workflows["w"]
+    assert ("a", "dep/1", None, 3, 1.0, 2.0, ("v",), True) == tuple(value for _, value in workflow)[:8]
+    assert (Rate(1, 1), 4, 5) == tuple(value for _, value in workflow.limits)
+    assert "production" == settings.workflows["v"].label
+    client = settings.clients["c"]
+    assert [("sha256:" + "ab" * 32, datetime(2027, 1, 1, tzinfo=UTC)), ("sha256:" + "cd" * 32, None)] == [
+        (key.hash, key.expires) for key in client.keys
+    ]
+    assert (("*", "a/x"), (Rate(2, 3600), 6, 7, 8)) == (client.workflows, tuple(value for _, value in client.limits))
+    assert (1, ("*.example.com",), (0.0, 5.0)) == (
+        len(settings.callbacks.secrets),
+        settings.callbacks.allow,
+        settings.callbacks.schedule,
+    )
+    assert (10, 0.0, 0.0) == tuple(value for _, value in settings.retries)
+    assert (1.0, 1.0, 1.0) == tuple(value for _, value in settings.polling)
+
+
+def test_order_of_the_sources(tmp_path: Path) -> None:
+    """What the caller says wins over the environment, that over secret files, and those over the YAML."""
+    (folder := tmp_path / "secrets").mkdir()
+    text = "server: {port: 1, ops_port: 2, max_in_flight: 3, drain: 4s}\n"
+    for key in ("port", "ops_port", "max_in_flight"):
+        (folder / f"runward_server__{key}").write_text("10\n")
+    environ = {"RUNWARD_SECRETS_DIR": str(folder), "RUNWARD_SERVER__PORT": "20", "RUNWARD_SERVER__OPS_PORT": "20"}
+    (tmp_path / "gateway.yaml").write_text(text)
+    server = load(tmp_path / "gateway.yaml", environ, overrides={"server": {"port": 30}}).server
+    assert (30, 20, 10, 4.0) == (server.port, server.ops_port, server.max_in_flight, server.drain)
+
+
+def test_the_environment_is_that_of_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without `environ`, and without a path, the process's own environment says both."""
+    (tmp_path / "named.yaml").write_text("server: {port: 8081}\n")
+    monkeypatch.setenv("RUNWARD_CONFIG", str(tmp_path / "named.yaml"))
+    monkeypatch.setenv("RUNWARD_SERVER__OPS_PORT", "8082")
+    assert (8081, 8082) == (load(None).server.port, load(None).server.ops_port)
+
+
+@pytest.mark.parametrize("environ", [{}, {"RUNWARD_CONFIG": ""}])
+def test_no_file_named(environ: dict[str, str]) -> None:
+    """Without any file there is no configuration, and it is said how to name one."""
+    with pytest.raises(SettingsError) as refused:
+        load(None, environ)
+    assert (("RUNWARD_CONFIG", "is not set, and no other configuration was named"),) == refused.value.places
+
+
+def test_nothing_but_what_was_said_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Settings that a test builds by hand do not depend on the machine's environment."""
+    monkeypatch.setenv("RUNWARD_SERVER__PORT", "1")
+    assert 8080 == Settings().server.port
+
+
+def test_one_line_for_each_complaint(tmp_path: Path) -> None:
+    """All that is wrong is said at once: in the file, in the environment, in a secret file."""
+    (folder := tmp_path / "secrets").mkdir()
+    (folder / "runward_logs__level").write_text("loud")
+    environ = {"RUNWARD_SECRETS_DIR": str(folder), "RUNWARD_SERVER__PRT": "1"}
+    text = "providers:\n  a:\n    api_key: literal-secret\nworkflows:\n  w: {}\npolling: {frist: 1s}\n"
+    assert [
+        "gateway.yaml:3 providers.a.api_key: secrets never stand in the YAML: name them, {env: NAME} or {file: PATH}",
+        "RUNWARD_SERVER__PRT server.prt: unknown key (did you mean port?)",
+        "secret file runward_logs__level logs.level: must be 'debug', 'info', 'warning' or 'error'",
+        "gateway.yaml:5 workflows.w.provider: is required",
+        "gateway.yaml:6 polling.frist: unknown key (did you mean first?)",
+    ] == refusal_of(tmp_path, text, environ).splitlines()
+
+
+def test_the_place_is_that_of_the_source_that_won(tmp_path: Path) -> None:
+    """A wrong value is looked for where it came from, though other sources say something about it, too."""
+    (folder := tmp_path / "secrets").mkdir()
+    (folder / "runward_server__port").write_text("1")
+    environ = {"RUNWARD_SECRETS_DIR": str(folder), "RUNWARD_SERVER__PORT": "canary"}
+    expected = "RUNWARD_SERVER__PORT server.port: must be a whole number"
+    assert expected == refusal_of(tmp_path, "server: {port: 2}\n", environ)
+
+
+def test_overrides_are_checked(tmp_path: Path) -> None:
+    """What the caller says is checked like everything else."""
+    (tmp_path / "gateway.yaml").write_text(SOUND)
+    with pytest.raises(SettingsError) as refused:
+        load(tmp_path / "gateway.yaml", ENVIRON, overrides={"server": {"port": "canary"}})
+    assert (("override server.port", "must be a whole number"),) == refused.value.places
+
+
+def test_a_flood_of_mistakes_is_cut_off(tmp_path: Path) -> None:
+    """Nobody reads more than fifty complaints; the rest are counted."""
+    lines = refusal_of(tmp_path, "".join(f"key{n}: 1\n" for n in range(500))).splitlines()
+    assert (51, "gateway.yaml: and 450 more complaints") == (len(lines), lines[-1])
+
+
+@hypothesis_settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    place=st.sampled_from(
+        [
+            "server.host",
+            "server.port",
+            "server.drain",
+            "server.max_body",
+            "server.open_docs",
+            "server.trusted_proxies.0",
+        ]
+        + [
+            "logs.level",
+            "store.url",
+            "callbacks.secrets.0",
+            "callbacks.allow.0",
+            "callbacks.schedule",
+            "retries.attempts",
+        ]
+        + [
+            f"providers.p.{key}"
+            for key in ("api_key", "api_key.env", "api_key.file", "api_key.other", "base_url", "ca_file")
+        ]
+        + [
+            "providers.p.limits.rate",
+            "providers.p",
+            "workflows.w.provider",
+            "workflows.w.version",
+            "workflows.w.fallback.0",
+        ]
+        + [
+            "clients.c.keys.0.hash",
+            "clients.c.keys.0.expires",
+            "clients.c.keys",
+            "clients.c.workflows.0",
+            "clients.c.limits",
+        ]
+    ),
+    value=st.sampled_from(
+        ["canary", "https://canary:canary@a", "{canary}", "canary/s", "-canary", "pl_canary", "canary\n"]
+    ),
+)
+def test_no_value_is_ever_shown(tmp_path: Path, place: str, value: str) -> None:
+    """R84: wherever a wrong value stands, it is not shown; from the environment as little as from the file."""
+    tree: object = value
+    for key in reversed(place.split(".")):
+        tree = [tree] if key == "0" else {key: tree}
+    assert isinstance(tree, dict)
+    section, content = next(iter(tree.items()))
+    in_the_environment = _refused(tmp_path, {"RUNWARD_" + section.upper(): json.dumps(content)}, "logs:\n")
+    in_the_file = _refused(tmp_path, {}, json.dumps(tree))
+    for error in (in_the_environment, in_the_file):
+        assert "canary" not in str(error)
+        assert error is None or (None, None) == (error.__cause__, error.__context__)
+
+
+def _refused(folder: Path, environ: dict[str, str], text: str) -> SettingsError | None:
+    (folder / "gateway.yaml").write_text(text)
+    try:
+        load(folder / "gateway.yaml", environ)
+    except SettingsError as error:
+        return error
+    return None

@@ -1,0 +1,77 @@
+"""The checked configuration: unchangeable, consistent however it was built, and able to warn."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from pydantic import ValidationError
+
+from gateway.settings import Settings
+from tests.settings.files import ENVIRON, SOUND, settings_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+CLIENT = "clients:\n  app:\n    keys: [{hash: 'sha256:" + "ab" * 32 + "'}]\n    workflows: [%s]\n"
+
+
+def test_frozen(tmp_path: Path) -> None:
+    """Nothing changes after the start."""
+    settings = settings_of(tmp_path)
+    with pytest.raises(ValidationError, match="frozen"):
+        settings.server.port = 1  # type: ignore[misc]  # mypy knows, too
+    with pytest.raises(ValidationError, match="frozen"):
+        settings.server = settings.server  # type: ignore[misc]  # the same
+
+
+def test_consistent_without_load() -> None:
+    """What does not fit together can not be built by hand either."""
+    with pytest.raises(ValidationError) as refused:
+        Settings.model_validate({"workflows": {"w": {"provider": "nobody"}}})
+    assert [("workflows", "w", "provider")] == [error["loc"] for error in refused.value.errors()]
+    assert "nobody" not in str(refused.value)
+
+
+def test_long_chains_of_fallbacks_are_no_circle() -> None:
+    """A fallback may be another's, and many may share one."""
+    chain = {f"w{n}": {"provider": "p", "fallback": [f"w{n + 1}", "w500"]} for n in range(499)}
+    last = {"w499": {"provider": "p", "fallback": ["w500"]}, "w500": {"provider": "p"}}
+    settings = Settings.model_validate({"providers": {"p": {"api_key": "0123456789"}}, "workflows": chain | last})
+    assert 501 == len(settings.workflows)
+
+
+def test_long_circles_are_counted() -> None:
+    """A circle of many is not written out."""
+    circle = {f"w{n}": {"provider": "p", "fallback": [f"w{(n + 1) % 300}"]} for n in range(300)}
+    with pytest.raises(ValidationError, match=r"leads back to itself \(300 workflows\)"):
+        Settings.model_validate({"providers": {"p": {"api_key": "0123456789"}}, "workflows": circle})
+
+
+@pytest.mark.parametrize(
+    "pattern", ["support-triage", "support-*", "'*'", "'s[tu]pport-triage'", "studio/*", "studio/dep_1"]
+)
+def test_no_warnings(tmp_path: Path, pattern: str) -> None:
+    """A client whose pattern matches an alias, or names a provider, is fine."""
+    assert [] == settings_of(tmp_path, SOUND + CLIENT % pattern).warnings()
+
+
+@pytest.mark.parametrize("pattern", ["suport-*", "Support-*", "stduio/*", "support-triage/*"])
+def test_pattern_without_a_match(tmp_path: Path, pattern: str) -> None:
+    """A pattern that matches no alias, or names no provider, is a warning: the alias may come later."""
+    settings = settings_of(tmp_path, SOUND + CLIENT % f"support-triage, {pattern}")
+    assert ["clients.app.workflows[1]: matches no workflow"] == settings.warnings()
+
+
+def test_nobody_can_run_anything(tmp_path: Path) -> None:
+    """A gateway without providers or clients starts, and says so; a client without keys, too."""
+    assert ["providers: there are none", "clients: there are none"] == settings_of(tmp_path, "logs:\n").warnings()
+    settings = settings_of(tmp_path, SOUND + "clients: {app: {workflows: ['*']}}\n")
+    assert ["clients.app: has no keys"] == settings.warnings()
+
+
+def test_unused(tmp_path: Path) -> None:
+    """Sections that nothing uses yet are named where somebody set them, wherever that was."""
+    assert [] == settings_of(tmp_path, SOUND + "store:\n").unused()
+    environ = {**ENVIRON, "RUNWARD_CALLBACKS__SCHEDULE": "standard"}
+    assert ["store", "callbacks"] == settings_of(tmp_path, SOUND + "store: {retention: 1d}\n", environ).unused()

@@ -1,0 +1,131 @@
+"""Durations, sizes and rates."""
+
+from __future__ import annotations
+
+import math
+from contextlib import suppress
+from datetime import timedelta
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway.settings.units import LONGEST, Rate, duration, rate, size
+
+
+@pytest.mark.parametrize(
+    ("written", "seconds"),
+    [
+        ("500ms", 0.5),
+        ("100ms", 0.1),
+        ("10s", 10),
+        ("1.5s", 1.5),
+        ("2m", 120),
+        ("1h", 3600),
+        ("7d", 604800),
+        ("15", 15),
+        (15, 15),
+        (0.25, 0.25),
+        (0, 0),
+    ],
+)
+def test_duration(written: object, seconds: float) -> None:
+    """A duration is read as seconds, exactly; a bare number is seconds already."""
+    assert seconds == duration(written)
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "",
+        "s",
+        "-1s",
+        "+1s",
+        "1 s",
+        "1m30s",
+        "1w",
+        "1S",
+        "1e3",
+        ".5s",
+        "5.s",
+        "٣s",
+        "nan",
+        "9999999d",
+        -1,
+        math.inf,
+        math.nan,
+        LONGEST + 1,
+        True,
+        None,
+        [1],
+        timedelta(seconds=1),
+    ],
+)
+def test_not_a_duration(written: object) -> None:
+    """Everything else is refused."""
+    with pytest.raises(ValueError, match="must be a duration"):
+        duration(written)
+
+
+@pytest.mark.parametrize(
+    ("written", "count"),
+    [
+        ("1MB", 1_000_000),
+        ("1MiB", 1_048_576),
+        ("64kB", 64_000),
+        ("64KB", 64_000),
+        ("4KiB", 4096),
+        ("1GB", 10**9),
+        ("1GiB", 2**30),
+        ("1.5MB", 1_500_000),
+        ("512B", 512),
+        ("512", 512),
+        (512, 512),
+    ],
+)
+def test_size(written: object, count: int) -> None:
+    """A size is read as bytes, by powers of ten or, with an i, of two."""
+    assert count == size(written)
+
+
+@pytest.mark.parametrize("written", ["", "MB", "1mb", "1Mb", "1M", "-1MB", "1.5B", "2GiB", 0, -1, 1.5, True, None, []])
+def test_not_a_size(written: object) -> None:
+    """Everything else is refused: small letters could be bits, and nothing holds half a byte."""
+    with pytest.raises(ValueError, match="must be a size"):
+        size(written)
+
+
+@pytest.mark.parametrize(
+    ("written", "count", "per"), [("50/s", 50, 1), ("100/m", 100, 60), ("10/h", 10, 3600), ("0.5/s", 0.5, 1)]
+)
+def test_rate(written: str, count: float, per: float) -> None:
+    """A rate is a count in a second, minute or hour."""
+    assert Rate(count, per) == rate(written)
+
+
+@pytest.mark.parametrize(
+    "written", ["", "50", "0/s", "-1/s", "50/d", "50/ s", "50/sec", "/s", "50/s/s", 50, None, True]
+)
+def test_not_a_rate(written: object) -> None:
+    """Everything else is refused."""
+    with pytest.raises(ValueError, match="must be a rate"):
+        rate(written)
+
+
+@settings(deadline=None)
+@given(st.integers(0, 3000), st.sampled_from([("ms", 0.001), ("s", 1), ("m", 60), ("h", 3600), ("d", 86400)]))
+def test_any_duration(number: int, unit: tuple[str, float]) -> None:
+    """A number with a unit is so many of it."""
+    assert math.isclose(number * unit[1], duration(f"{number}{unit[0]}"))
+
+
+@settings(deadline=None)
+@given(st.text())
+def test_any_text(text: str) -> None:
+    """No text makes a parser fail in another way than ValueError, or gives what can not be counted in."""
+    with suppress(ValueError):
+        assert 0 <= duration(text) <= LONGEST
+    with suppress(ValueError):
+        assert size(text) >= 1
+    with suppress(ValueError):
+        assert rate(text).count > 0

@@ -1,0 +1,45 @@
+"""What the documents list is what there is."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from prometheus_client import Gauge
+from prometheus_client.parser import text_string_to_metric_families
+
+from gateway.metrics import Metrics
+from gateway.tallies import Spread, Tally
+from providers.contract import Cause
+
+DOCS = Path(__file__).parent.parent / "docs"
+
+
+def test_every_metric_stands_in_its_table() -> None:
+    """docs/metrics.md and the registry have the same names, types and labels."""
+    rows = re.findall(r"^\| `(runward_\w+)` \| (\w+) \|([^|]*)\|", _page("metrics.md"), re.MULTILINE)
+    told = {name.removesuffix("_total"): (kind, set(re.findall(r"`(\w+)`", labels))) for name, kind, labels in rows}
+    real: dict[str, tuple[str, set[str]]] = {}
+    for metric in Metrics().registry._collector_to_names:
+        if isinstance(metric, Gauge):  # the library tells these nowhere else
+            real[metric._name] = ("gauge", set(metric._labelnames))
+        elif isinstance(metric, Tally | Spread):
+            real[metric.name] = ("counter" if isinstance(metric, Tally) else "histogram", set(metric.labels))
+    assert real == told
+
+
+def test_every_cause_stands_in_the_metrics_page() -> None:
+    """The words of the label `cause`."""
+    listed = re.search(r"\*\*Causes\*\*: (.*?)\n\n", _page("metrics.md"), re.DOTALL)
+    assert listed is not None
+    assert {cause.value for cause in Cause} == set(re.findall(r"`(\w+)`", listed[1]))
+
+
+def test_the_exposition_is_readable() -> None:
+    """Prometheus's own parser reads it, and every name has our prefix."""
+    families = list(text_string_to_metric_families(Metrics().render().decode()))
+    assert [] == [family.name for family in families if not family.name.startswith("runward_")]
+
+
+def _page(name: str) -> str:
+    return (DOCS / name).read_text()

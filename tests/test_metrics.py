@@ -1,0 +1,199 @@
+"""What is counted, under which names, and that there is no way to make the series grow."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
+
+from gateway.metrics import CONTENT_TYPE, Metrics
+
+# Dashboards and alerts are written against these; a change here breaks them.
+FAMILIES = {
+    "runward_requests": ("counter", {"route", "status"}),
+    "runward_refusals": ("counter", {"client", "code"}),
+    "runward_runs": ("counter", {"client", "workflow", "provider", "outcome"}),
+    "runward_run_duration_seconds": ("histogram", {"workflow", "provider"}),
+    "runward_overhead_seconds": ("histogram", set()),
+    "runward_upstream_calls": ("counter", {"provider", "operation", "result"}),
+    "runward_upstream_call_duration_seconds": ("histogram", {"provider", "operation"}),
+    "runward_refused_replies": ("counter", {"provider", "operation", "cause"}),
+    "runward_retries": ("counter", {"provider", "operation", "cause"}),
+    "runward_fallbacks": ("counter", {"workflow", "fallback"}),
+    "runward_circuit_state": ("gauge", {"provider", "workflow", "state"}),
+    "runward_limiter_decisions": ("counter", {"scope", "decision"}),
+    "runward_requests_in_flight": ("gauge", set()),
+    "runward_build_info": ("gauge", {"version", "python"}),
+}
+
+
+def everything_once(metrics: Metrics) -> None:
+    """Count one of each."""
+    metrics.request_ended("run", 200)
+    metrics.refused("one", "overloaded")
+    metrics.run_ended("one", "w", "p", "succeeded")
+    metrics.run_took("w", "p", 1.5, 0.001)
+    metrics.called("p", "start", "ok", 1.4)
+    metrics.refused_reply("p", "start", "throttled")
+    metrics.retried("p", "start", "unreachable")
+    metrics.fell_back("w", "other")
+    metrics.circuit("p", "w")
+    metrics.decided("client", "admitted")
+
+
+def samples(metrics: Metrics) -> list[Sample]:
+    """What a scrape sees, without the times at which counters began."""
+    families = text_string_to_metric_families(metrics.render().decode())
+    return [s for family in families for s in family.samples if not s.name.endswith("_created")]
+
+
+def value(metrics: Metrics, name: str, **labels: str) -> float:
+    """The sum of the samples of that name with these labels."""
+    return sum(s.value for s in samples(metrics) if s.name == name and labels.items() <= s.labels.items())
+
+
+def test_the_names_and_labels_are_those_that_dashboards_use() -> None:
+    metrics = Metrics()
+    everything_once(metrics)
+    found = {}
+    for family in text_string_to_metric_families(metrics.render().decode()):
+        labels = {label for s in family.samples for label in s.labels} - {"le"}
+        if not family.name.endswith("_created"):
+            found[family.name] = (family.type, labels)
+    assert found == FAMILIES
+
+
+def test_every_family_says_what_it_counts() -> None:
+    """What `promtool check metrics` asks for: help texts, and names with their units."""
+    metrics = Metrics()
+    for family in text_string_to_metric_families(metrics.render().decode()):
+        assert family.documentation.endswith(".") or family.name.endswith("_created"), family.name
+
+
+def test_nothing_is_counted_before_anything_happened() -> None:
+    assert [0, 1] == sorted({s.value for s in samples(Metrics())})
+
+
+def test_each_word_counts_one() -> None:
+    metrics = Metrics()
+    everything_once(metrics)
+    everything_once(metrics)
+    assert 2 == value(metrics, "runward_requests_total", route="run", status="200")
+    assert 2 == value(metrics, "runward_refusals_total", client="one", code="overloaded")
+    assert 2 == value(metrics, "runward_runs_total", client="one", workflow="w", provider="p", outcome="succeeded")
+    assert 2 == value(metrics, "runward_upstream_calls_total", provider="p", operation="start", result="ok")
+    assert 2 == value(metrics, "runward_retries_total", provider="p", operation="start", cause="unreachable")
+    assert 2 == value(metrics, "runward_fallbacks_total", workflow="w", fallback="other")
+    assert 2 == value(metrics, "runward_limiter_decisions_total", scope="client", decision="admitted")
+
+
+def test_durations_are_put_into_buckets() -> None:
+    metrics = Metrics()
+    everything_once(metrics)
+    assert (1, 1.5) == (
+        value(metrics, "runward_run_duration_seconds_count", workflow="w", provider="p"),
+        value(metrics, "runward_run_duration_seconds_sum", workflow="w", provider="p"),
+    )
+    assert 0 == value(metrics, "runward_run_duration_seconds_bucket", le="1.0")
+    assert 1 == value(metrics, "runward_run_duration_seconds_bucket", le="2.5")
+    assert 1.4 == value(metrics, "runward_upstream_call_duration_seconds_sum", provider="p", operation="start")
+    assert 0.001 == value(metrics, "runward_overhead_seconds_sum")
+
+
+def test_the_buckets_reach_as_far_as_runs_may_last() -> None:
+    """R96: the longest run that anybody configures is half an hour; the overhead is looked at from 100 us on."""
+    metrics = Metrics()
+    everything_once(metrics)
+    bounds = {
+        name: sorted({float(s.labels["le"]) for s in samples(metrics) if s.name == f"{name}_bucket"})
+        for name in ("runward_run_duration_seconds", "runward_upstream_call_duration_seconds")
+    }
+    for found in bounds.values():
+        assert 1800 == found[-2]
+    overhead = [float(s.labels["le"]) for s in samples(metrics) if s.name == "runward_overhead_seconds_bucket"]
+    assert 0.0001 == min(overhead)
+
+
+def test_in_flight_is_asked_for_when_somebody_looks() -> None:
+    metrics, count = Metrics(), [0]
+    metrics.in_flight(lambda: count[0])
+    count[0] = 7
+    assert 7 == value(metrics, "runward_requests_in_flight")
+
+
+def test_a_circuit_is_in_one_state_at_a_time() -> None:
+    metrics = Metrics()
+    become = metrics.circuit("p", "w")
+    for state in ("closed", "open", "half_open", "closed"):
+        become(state)
+        shown = {s.labels["state"]: s.value for s in samples(metrics) if s.name == "runward_circuit_state"}
+        assert {"closed": 0, "open": 0, "half_open": 0, state: 1} == shown
+
+
+def test_two_sets_of_metrics_know_nothing_of_each_other() -> None:
+    """They are on a registry of their own: two gateways in one process are two."""
+    one, two = Metrics(), Metrics()
+    everything_once(one)
+    assert 0 == value(two, "runward_requests_total")
+
+
+ROUTES, STATUSES = ["run", "healthz", "unknown"], [200, 404, 503]
+NAMES, OUTCOMES = ["a", "b", ""], ["succeeded", "failed", "unknown", "not_run"]
+EVENTS = st.one_of(
+    st.tuples(st.just("request"), st.sampled_from(ROUTES), st.sampled_from(STATUSES)),
+    st.tuples(st.just("run"), st.sampled_from(NAMES), st.sampled_from(OUTCOMES)),
+    st.tuples(st.just("call"), st.sampled_from(NAMES), st.sampled_from(["ok", "timeout"])),
+)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(EVENTS, max_size=60))
+def test_the_books_balance(events: list[tuple[str, str, str | int]]) -> None:
+    """R92: whatever happens in whatever order, each sum is what was told, and no label gets another's counts."""
+    metrics = Metrics()
+    for kind, name, word in events:
+        if kind == "request":
+            metrics.request_ended(name, int(word))
+        elif kind == "run":
+            metrics.run_ended("one", name, "p", str(word))
+        else:
+            metrics.called("p", name, str(word), 0.1)
+    told = Counter((kind, name, str(word)) for kind, name, word in events)
+    counted: Counter[tuple[str, str, str]] = Counter()
+    for s in samples(metrics):
+        if s.name == "runward_requests_total":
+            counted["request", s.labels["route"], s.labels["status"]] += int(s.value)
+        elif s.name == "runward_runs_total":
+            counted["run", s.labels["workflow"], s.labels["outcome"]] += int(s.value)
+        elif s.name == "runward_upstream_calls_total":
+            counted["call", s.labels["operation"], s.labels["result"]] += int(s.value)
+    assert told == counted
+
+
+def test_what_happens_again_makes_no_new_series() -> None:
+    """R93: the series are as many as the words, however often they are said."""
+    metrics = Metrics()
+    everything_once(metrics)
+    before = len(samples(metrics))
+    for _ in range(1000):
+        everything_once(metrics)
+    assert before == len(samples(metrics))
+
+
+def test_label_values_are_escaped() -> None:
+    """A client is called what the configuration calls it."""
+    metrics = Metrics()
+    metrics.refused('a"b\\c\nd', "forbidden")
+    assert 1 == value(metrics, "runward_refusals_total", client='a"b\\c\nd')
+
+
+def test_the_build_is_told() -> None:
+    [build] = [s for s in samples(Metrics()) if s.name == "runward_build_info"]
+    assert (1, True) == (build.value, build.labels["version"] != "")
+
+
+def test_the_content_type_is_prometheus_text() -> None:
+    assert CONTENT_TYPE.startswith("text/plain; version=")

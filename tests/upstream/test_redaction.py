@@ -1,0 +1,78 @@
+"""Our key does not come back with an answer, however a provider spells it (R79, R81)."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable
+from urllib.parse import quote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway import strictjson
+from gateway.upstream.redaction import Redaction
+
+KEY = 'sk/Ab+"9\\=%canary&0'
+
+
+def escaped(text: str) -> str:
+    """Every character as JSON may write it."""
+    return "".join(f"\\u{ord(character):04x}" for character in text)
+
+
+SPELLINGS: dict[str, Callable[[str], str]] = {
+    "plain": lambda key: json.dumps(key)[1:-1],
+    "slashes escaped": lambda key: json.dumps(key)[1:-1].replace("/", "\\/"),
+    "one character escaped": lambda key: json.dumps(key)[1:-1].replace("+", "\\u002B"),
+    "every character escaped": escaped,
+    "in a URL": lambda key: quote(key, safe=""),
+    "in a URL, escaped": lambda key: escaped(quote(key, safe="")),
+    "base64": lambda key: base64.b64encode(key.encode()).decode(),
+    "base64 for URLs": lambda key: base64.urlsafe_b64encode(key.encode()).decode(),
+    "base64 behind one byte": lambda key: base64.b64encode(b":" + key.encode()).decode(),
+    "base64 between others": lambda key: base64.b64encode(b"user:" + key.encode() + b":more").decode(),
+    "base64, escaped slashes": lambda key: base64.b64encode(b"?" + key.encode()).decode().replace("/", "\\/"),
+}
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+@pytest.mark.parametrize("shape", ['"%s"', '{"message": "bad key %s, really"}', '{"%s": [1, "%s"]}'])
+def test_the_key_is_gone(spelling: str, shape: str) -> None:
+    quoted = SPELLINGS[spelling](KEY)
+    read = strictjson.write(Redaction(KEY).read(shape.replace("%s", quoted).encode())).decode()
+    assert "[redacted]" in read
+    for each in SPELLINGS.values():
+        assert each(KEY) not in read
+
+
+@pytest.mark.parametrize("spelling", ["plain", "every character escaped", "in a URL"])
+def test_only_the_key_is_gone(spelling: str) -> None:
+    text = f'{{"message": "bad key {SPELLINGS[spelling](KEY)}, really\\n", "code": 1.50}}'
+    assert {"message": "bad key [redacted], really\n", "code": 1.5} == Redaction(KEY).read(text.encode())
+
+
+@given(
+    st.recursive(
+        st.none() | st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)
+    )
+)
+def test_everything_else_is_read_as_it_is(value: object) -> None:
+    for written in (json.dumps(value), json.dumps(value, ensure_ascii=False)):
+        content = written.encode("utf-8", "surrogatepass")
+        try:
+            expected = strictjson.read(content)
+        except strictjson.NotJson:
+            with pytest.raises(strictjson.NotJson):
+                Redaction(KEY).read(content)
+        else:
+            assert expected == Redaction(KEY).read(content)
+
+
+@pytest.mark.parametrize("content", [b"", b"not JSON", KEY.encode(), b'{"a": NaN}', b'"\\u00'])
+def test_what_is_not_json_is_not_read(content: bytes) -> None:
+    """And the exception quotes nothing."""
+    with pytest.raises(strictjson.NotJson) as refused:
+        Redaction(KEY).read(content)
+    assert KEY not in str(refused.value)
