@@ -67,6 +67,7 @@ def gateway(provider: Server) -> Server:
     config = {
         "server": {"port": 0, "ops_port": 0, "max_in_flight": 20000},
         "logs": {"format": "json"},
+        "store": {"url": "memory://"},
         "providers": {
             "prompt_studio": {
                 "base_url": f"http://127.0.0.1:{provider.port}",

@@ -15,16 +15,23 @@ from gateway.api.docs import DocsFace
 from gateway.api.middleware import Doors, Porter, observe
 from gateway.api.ops import OpsFace
 from gateway.api.run import RunFace
+from gateway.api.runs import RunsFace
 from gateway.api.server import Middleware, Route, Server
 from gateway.clock import Clock
 from gateway.lifecycle import Gateway, Listener
 from gateway.metrics import Metrics
+from gateway.problems import Problem
 from gateway.runs.catalog import Catalog
+from gateway.runs.desk import Desk
 from gateway.runs.engine import Engine
 from gateway.runs.leg import Means
+from gateway.runs.office import BackOffice
 from gateway.runs.polling import Schedule
+from gateway.runs.recovery import Recovery
 from gateway.runs.retry import Policy
 from gateway.settings import Settings
+from gateway.store import by_url
+from gateway.upstream.egress import Egress
 
 _THREADS = 32
 
@@ -57,7 +64,22 @@ async def start(settings: Settings, clock: Clock, log: FilteringBoundLogger) -> 
     server = settings.server
     doors = Doors(server.max_in_flight)
     metrics.in_flight(lambda: doors.in_flight)
-    run = RunFace(engine, Catalog(workflows, providers), clock, server.max_body, server.body_timeout)
+    catalog = Catalog(workflows, providers)
+    store = by_url.store(settings.store.url, clock)
+    desk = Desk(engine, store, clock, log, owner="rep_" + clock.token(8).hex(), most_queued=server.max_queued)
+    ports: list[tuple[str, int]] = []
+    egress = Egress(settings.callbacks.allow, own=lambda: ports)
+    callbacks = configured.callbacks(settings, store, egress, clock=clock, metrics=metrics, log=log)
+    recovery = Recovery(desk, store, catalog, clock, log)
+    office = BackOffice(desk, store, recovery, callbacks, clock, log, settings.store.retention)
+
+    async def check_callback(url: str) -> None:
+        if not callbacks.keys:
+            raise Problem("callback_url_refused", "No secret is configured to sign callbacks with.")
+        await egress.resolve(egress.check(url))
+
+    run = RunFace(engine, desk, catalog, check_callback, clock, server.max_body, server.body_timeout)
+    runs = RunsFace(store, clock, draining=lambda: doors.draining)
     ops = OpsFace(metrics, ready=lambda: not doors.draining)
     docs = DocsFace.load()
     observed = observe(metrics, log, clock)
@@ -70,22 +92,26 @@ async def start(settings: Settings, clock: Clock, log: FilteringBoundLogger) -> 
         doors.guard,  # the surplus is refused before any work is done for it
         porter.authenticate,  # from here on there is a client
     ]
-    routes = [*_public_routes(run, ops), *docs.public_routes(keyed=not server.open_docs)]
+    routes = [*_public_routes(run, runs, ops), *docs.public_routes(keyed=not server.open_docs)]
     public = Server(routes, middlewares, header_timeout=server.header_timeout)
     watched = Server([*_ops_routes(ops), *docs.ops_routes()], [observed], header_timeout=server.header_timeout)
+    await office.open()
     opened = await Listener.open(public, server.host, server.port)
     try:
         ops_opened = await Listener.open(watched, server.ops_host, server.ops_port)
     except OSError:
         await opened.runner.cleanup()
         raise
+    ports += [*opened.addresses, *ops_opened.addresses]
     _settle_memory()
-    return Gateway(opened, ops_opened, doors, tuple(providers.values()), server.drain, clock)
+    return Gateway(opened, ops_opened, doors, office, tuple(providers.values()), server.drain, clock)
 
 
-def _public_routes(run: RunFace, ops: OpsFace) -> list[Route]:
+def _public_routes(run: RunFace, runs: RunsFace, ops: OpsFace) -> list[Route]:
     return [
         Route("POST", "/run", run.start, "run", keyed=True),
+        Route("GET", "/runs", runs.show_all, "runs", keyed=True),
+        Route("GET", "/runs/{id}", runs.show, "runs", keyed=True),
         Route("GET", "/healthz", ops.healthz, "healthz", logged=False),
         Route("GET", "/readyz", ops.readyz, "readyz", logged=False),
     ]

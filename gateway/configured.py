@@ -7,18 +7,25 @@ from collections.abc import Mapping
 from importlib.metadata import entry_points, version
 from typing import cast
 
+from structlog.typing import FilteringBoundLogger
+
 from gateway.access import limits
 from gateway.access.clients import Client
 from gateway.access.keys import KeyRing
 from gateway.clock import Clock
 from gateway.metrics import Metrics
 from gateway.runs.breaker import Tolerance
+from gateway.runs.callbacks import Callbacks
 from gateway.runs.catalog import Provider, Workflow
 from gateway.runs.guards import Guards
+from gateway.runs.webhook import signing_key
 from gateway.settings import Settings, SettingsError
 from gateway.settings.routes import Limits, ProviderSettings, WorkflowSettings
 from gateway.settings.units import Rate
+from gateway.store.contract import Store
 from gateway.upstream.client import HttpUpstream, Origin
+from gateway.upstream.courier import Courier
+from gateway.upstream.egress import Egress
 from providers.contract import Adapter, AdapterFactory
 
 ADAPTERS = "runward.providers"
@@ -141,3 +148,15 @@ def guards(settings: Settings, clock: Clock, metrics: Metrics) -> Guards:
     """Build what watches over failing providers."""
     b = settings.breaker
     return Guards(Tolerance(b.failures, b.ratio, b.window, b.cooldown, b.cooldown_max), clock.monotonic, metrics)
+
+
+def callbacks(
+    settings: Settings, store: Store, egress: Egress, *, clock: Clock, metrics: Metrics, log: FilteringBoundLogger
+) -> Callbacks:
+    """Build what delivers results. SettingsError where a secret can not be one."""
+    try:
+        keys = [signing_key(secret.get_secret_value()) for secret in settings.callbacks.secrets]
+    except ValueError as error:
+        raise SettingsError([("callbacks.secrets", str(error))]) from None
+    courier = Courier(egress, clock, user_agent=f"runward/{version('runward')}")
+    return Callbacks(store, courier, keys, settings.callbacks.schedule, clock, metrics, log)

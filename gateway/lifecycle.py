@@ -12,6 +12,7 @@ from structlog.typing import FilteringBoundLogger
 from gateway.api.middleware import Doors
 from gateway.clock import Clock
 from gateway.runs.catalog import Provider
+from gateway.runs.office import BackOffice
 
 _TICK = 0.05
 _LAST_WORDS = 1.0  # seconds for answers that are being sent when a port closes; aiohttp would wait for a minute
@@ -39,6 +40,11 @@ class Listener:
         name = f"[{where[0]}]" if ":" in where[0] else where[0]
         return cls(runner, f"http://{name}:{where[1]}")
 
+    @property
+    def addresses(self) -> list[tuple[str, int]]:
+        """Where it listens: host and port."""
+        return [(address[0], address[1]) for address in self.runner.addresses]
+
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
@@ -47,6 +53,7 @@ class Gateway:
     public: Listener
     ops: Listener
     doors: Doors
+    back_office: BackOffice
     providers: tuple[Provider, ...]
     linger: float
     clock: Clock
@@ -63,12 +70,14 @@ class Gateway:
             await site.stop()
         while self.doors.in_flight:
             await self.clock.sleep(_TICK)
+        await self.back_office.settle()
 
     async def close(self) -> None:
         """Close every port and connection, whatever is going on."""
         self.doors.draining = True
         await self.public.runner.cleanup()
         await self.ops.runner.cleanup()
+        await self.back_office.close()
         for provider in self.providers:
             await provider.upstream.close()
 

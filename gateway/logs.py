@@ -10,10 +10,10 @@ import logging
 import sys
 import traceback
 from asyncio import AbstractEventLoop
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from contextlib import suppress
 from datetime import datetime
-from typing import BinaryIO, Literal, cast
+from typing import Any, BinaryIO, Literal, cast
 
 import orjson
 import structlog
@@ -32,6 +32,7 @@ def configure(level: Level, form: Literal["auto", "json", "console"], clock: Clo
     people: list[structlog.typing.Processor] = [
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False),
+        _printable,
         structlog.dev.ConsoleRenderer(),
     ]
     if pretty:
@@ -81,6 +82,13 @@ class _Others(logging.Handler):
         fields = describe(record.exc_info[1] if record.exc_info else None)
         level = min(max(record.levelno // 10 * 10, 10), 50)  # libraries have levels between ours
         self._logger.log(level, "library", logger=record.name, **fields)
+
+
+def _printable(_logger: object, _method: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Names come from clients, and a terminal obeys control characters."""
+    return {
+        k: "".join(c if c.isprintable() else "?" for c in v) if isinstance(v, str) else v for k, v in fields.items()
+    }
 
 
 class _Lines(structlog.BoundLoggerBase):

@@ -39,6 +39,8 @@ class Metrics:
         )
         self._retries = self._tally("retries", "Calls made again, by why.", "provider", "operation", "cause")
         self._fallbacks = self._tally("fallbacks", "Runs handed on to another workflow.", "workflow", "fallback")
+        self._callbacks = self._tally("callbacks", "Callbacks tried, by what the receiver did.", "result")
+        self._callbacks_given_up = self._tally("callbacks_given_up", "Callbacks that were given up.")
         self._decisions = self._tally("limiter_decisions", "What the limits decided.", "scope", "decision")
         self._run_duration = self._spread(
             "run_duration", "From the request's arrival to the end of its run.", _RUN_BUCKETS, "workflow", "provider"
@@ -119,6 +121,14 @@ class Metrics:
 
         become("closed")
         return become
+
+    def callback_tried(self, result: str) -> None:
+        """A callback was tried: `result` is 2xx to 5xx, or what happened instead of an answer."""
+        self._callbacks.counts[(result,)] += 1
+
+    def callback_given_up(self) -> None:
+        """A callback is not tried any more."""
+        self._callbacks_given_up.counts[()] += 1
 
     def decided(self, scope: str, decision: str) -> None:
         """A limit let pass, made wait or refused."""

@@ -47,7 +47,7 @@ PROBLEMS: Mapping[str, Kind] = MappingProxyType(
         "upstream_unreachable": Kind(502, "The provider can not be reached", retryable=True),
         "upstream_misconfigured": Kind(502, "No safe connection to the provider is possible"),
         "upstream_credentials": Kind(502, "The provider does not accept Runward's key"),
-        "upstream_disconnected": Kind(502, "The provider closed the connection before it answered"),
+        "upstream_disconnected": Kind(502, "The connection ended before the provider answered"),
         "upstream_error": Kind(502, "The provider answered with an error"),
         "upstream_invalid_response": Kind(502, "The provider's answer makes no sense"),
         "upstream_too_large": Kind(502, "The provider's answer is too large"),

@@ -42,6 +42,7 @@ def gateway_config(promptlayer_url: str, prompt_studio_url: str, **overrides: Js
             "body_timeout": "2s",
         },
         "logs": {"level": "debug", "format": "json"},
+        "store": {"url": "memory://"},
         "retries": {"attempts": 3, "backoff": "50ms", "backoff_max": "1s"},
         "polling": {"first": "20ms", "max": "100ms"},
         "providers": {

@@ -18,7 +18,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("gateway.lifecycle", "gateway.configured"),
     ("gateway.api",),
     ("gateway.runs",),
-    ("gateway.access", "gateway.upstream"),
+    ("gateway.access", "gateway.upstream", "gateway.store"),
     ("gateway.sandbox",),
     (
         "gateway.problems",

@@ -230,3 +230,9 @@ def test_json_is_what_a_pipe_gets(output: Output) -> None:
     """`auto` is colours on a terminal and JSON elsewhere."""
     logs.configure("info", "auto", ManualClock()).info("x")
     assert ["x"] == [line["event"] for line in output.lines]
+
+
+def test_a_terminal_is_not_commanded(output: Output) -> None:
+    """R73: escape sequences in a client's name of a workflow reach no terminal."""
+    logs.configure("info", "console", ManualClock()).info("request", workflow="\x1b[2Jgone\u202e")
+    assert b"?[2Jgone?" in output.text

@@ -24,6 +24,8 @@ FAMILIES = {
     "runward_retries": ("counter", {"provider", "operation", "cause"}),
     "runward_fallbacks": ("counter", {"workflow", "fallback"}),
     "runward_circuit_state": ("gauge", {"provider", "workflow", "state"}),
+    "runward_callbacks": ("counter", {"result"}),
+    "runward_callbacks_given_up": ("counter", set()),
     "runward_limiter_decisions": ("counter", {"scope", "decision"}),
     "runward_requests_in_flight": ("gauge", set()),
     "runward_build_info": ("gauge", {"version", "python"}),
@@ -41,6 +43,8 @@ def everything_once(metrics: Metrics) -> None:
     metrics.retried("p", "start", "unreachable")
     metrics.fell_back("w", "other")
     metrics.circuit("p", "w")
+    metrics.callback_tried("2xx")
+    metrics.callback_given_up()
     metrics.decided("client", "admitted")
 
 

@@ -41,6 +41,49 @@ class RunAnswer(BaseModel):
     duration_ms: Annotated[int, Field(ge=0)]
 
 
+class RunError(BaseModel):
+    """Why a run did not succeed."""
+
+    code: Annotated[str, Field(pattern="^[a-z_]+$", description="As in the problem that `POST /run` answers.")]
+    detail: str | None
+
+
+class CallbackState(BaseModel):
+    """What became of a run's callback."""
+
+    state: Literal["pending", "delivered", "gave_up"]
+
+
+class RunShown(BaseModel):
+    """A run that its client did not wait for, or that has an Idempotency-Key, as it is now."""
+
+    id: Annotated[str, Field(pattern="^run_[0-9a-f]{32}$")]
+    status: Annotated[
+        Literal["queued", "running", "succeeded", "failed", "unknown", "not_run"],
+        Field(description="It only moves forward: queued, running, and one of the others."),
+    ]
+    workflow: str
+    provider: str
+    output: Annotated[Any, Field(description="Any JSON: what the workflow made; null until it has succeeded.")]
+    outputs: dict[str, NodeAnswer] | None = None
+    warning: str | None
+    attempts: Annotated[int, Field(ge=0)]
+    provider_run_id: str | None
+    metadata: dict[str, str]
+    created_at: datetime
+    finished_at: datetime | None
+    duration_ms: Annotated[int | None, Field(ge=0)]
+    error: Annotated[RunError | None, Field(description="Where it ended and did not succeed.")] = None
+    callback: Annotated[CallbackState | None, Field(description="Where it has a callback_url.")] = None
+
+
+class RunsPage(BaseModel):
+    """Runs, newest first."""
+
+    runs: list[RunShown]
+    next: Annotated[str | None, Field(description="The `cursor` of the next page; null on the last.")]
+
+
 class ProblemPointer(BaseModel):
     """One thing that is wrong with a body."""
 
@@ -66,6 +109,9 @@ class ProblemAnswer(BaseModel):
     provider: Annotated[str | _Absent, Field(description="Where it was tried last.")] = None
     attempts: Annotated[
         Annotated[int, Field(ge=0)] | _Absent, Field(description="How many starts were sent to a provider.")
+    ] = None
+    provider_run_id: Annotated[
+        str | _Absent, Field(description="What the provider calls it, to look for it there.")
     ] = None
     outcome: Annotated[
         Literal["failed", "not_run", "unknown"] | _Absent,

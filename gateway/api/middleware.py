@@ -29,7 +29,7 @@ def observe(metrics: Metrics, log: FilteringBoundLogger, clock: Clock) -> Middle
     """Give the request its id, and write what became of it: one line, one count. Every problem becomes a document."""
 
     def around(inner: Handler) -> Handler:
-        async def handle(request: Request) -> web.Response:
+        async def handle(request: Request) -> web.StreamResponse:
             began = clock.monotonic()
             given = request.headers.get("X-Request-Id", "")
             request.request_id = given if _REQUEST_ID(given) else "req_" + clock.token(12).hex()
@@ -90,6 +90,7 @@ def _write_line(log: FilteringBoundLogger, request: Request, status: int, code: 
             "provider": run.provider,
             "attempts": run.attempts,
             "outcome": run.status,
+            "provider_run_id": run.provider_run_id,
             "waited_ms": round(run.waited * 1000, 3),
         }
         if run.order.traceparent:
@@ -108,7 +109,7 @@ class Doors:
     def farewell(self, inner: Handler) -> Handler:
         """While draining, end each connection with its answer."""
 
-        async def handle(request: Request) -> web.Response:
+        async def handle(request: Request) -> web.StreamResponse:
             response = await inner(request)
             if self.draining:
                 # aiohttp's force_close alone closes without a word: the client would send into a closing connection.
@@ -121,7 +122,7 @@ class Doors:
     def guard(self, inner: Handler) -> Handler:
         """Count keyed requests in and out, and refuse the surplus at once."""
 
-        async def handle(request: Request) -> web.Response:
+        async def handle(request: Request) -> web.StreamResponse:
             if not request.route.keyed:
                 return await inner(request)
             if self.in_flight >= self.limit:
@@ -151,7 +152,7 @@ class Porter:
     def authenticate(self, inner: Handler) -> Handler:
         """Find the client of a request to a keyed route. Whatever is wrong with a key, the answer is the same."""
 
-        async def handle(request: Request) -> web.Response:
+        async def handle(request: Request) -> web.StreamResponse:
             if request.route.keyed:
                 found = self.keys.find(presented_key(request), self.clock.now())
                 if isinstance(found, KeyRefusal):

@@ -8,7 +8,7 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue, models_jso
 from pydantic_core import core_schema
 
 from gateway.api import examples
-from gateway.api.answers import ProblemAnswer, RunAnswer
+from gateway.api.answers import ProblemAnswer, RunAnswer, RunShown, RunsPage
 from gateway.api.responses import HEADERS, Node, answer, json_of, problems
 from gateway.api.wire import RunRequest
 from gateway.problems import PROBLEMS
@@ -49,6 +49,8 @@ def document() -> Node:
         "tags": [{"name": name, "description": text} for name, text in _TAGS],
         "paths": {
             "/run": {"post": _run()},
+            "/runs": {"get": _runs()},
+            "/runs/{id}": {"get": _shown()},
             "/healthz": {"get": _healthz()},
             "/readyz": {"get": _readyz()},
             "/openapi.json": {"get": _openapi()},
@@ -79,12 +81,75 @@ def _run() -> Node:
     request = {"schema": {"$ref": "#/components/schemas/RunRequest"}, "examples": examples.requests()}
     run = {"schema": {"$ref": "#/components/schemas/RunAnswer"}, "examples": examples.runs()}
     succeeded = answer("The run succeeded.", {"application/json": run}, "RateLimit", "RateLimit-Policy")
+    accepted = answer("The run is kept, and goes on in the background.", _model("RunShown"), "Location")
     return {
-        **_operation("run", "Runs", "Run a workflow and answer when it has ended"),
+        **_operation("run", "Runs", "Run a workflow", _KEY, _PREFER),
+        "description": "Answers when the run has ended; at once, with 202, where a `callback_url` or `Prefer` says so.",
         "security": _KEYED,
         "requestBody": {"required": True, "content": {"application/json": request}},
-        "responses": {"200": succeeded, **problems(_RUN_CODES)},
+        "responses": {"200": succeeded, "202": accepted, **problems(_RUN_CODES)},
     }
+
+
+def _runs() -> Node:
+    page = answer("A page of runs.", _model("RunsPage"))
+    status: Node = {"type": "string", "enum": ["queued", "running", "succeeded", "failed", "unknown", "not_run"]}
+    return {
+        **_operation(
+            "listRuns",
+            "Runs",
+            "List your runs, newest first",
+            _query("limit", {"type": "integer", "minimum": 1, "maximum": 100, "default": 50}),
+            _query("cursor", {"type": "string"}),
+            _query("status", status),
+            _query("workflow", {"type": "string"}),
+        ),
+        "description": "Those that were asked for with an Idempotency-Key, or that nobody waited for.",
+        "security": _KEYED,
+        "responses": {"200": page, **problems((*_KEYED_CODES, "invalid_request", "store_unavailable"))},
+    }
+
+
+def _shown() -> Node:
+    content = {**_model("RunShown"), "text/event-stream": {"schema": {"type": "string"}}}
+    run = answer("The run. As `text/event-stream`, one event for each status, until it has ended.", content)
+    path = {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}
+    return {
+        **_operation(
+            "showRun",
+            "Runs",
+            "Look a run up",
+            path,
+            _query("wait", {"type": "integer", "minimum": 0, "maximum": 60, "default": 0}),
+        ),
+        "description": "With `wait`, answers when the run has ended, or after so many seconds.",
+        "security": _KEYED,
+        "responses": {"200": run, **problems((*_KEYED_CODES, "not_found", "invalid_request", "store_unavailable"))},
+    }
+
+
+_KEY: Node = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "schema": {"type": "string"},
+    "description": "1 to 255 printable characters. The same key with the same body gets the same answer, for 24 hours.",
+}
+_PREFER: Node = {
+    "name": "Prefer",
+    "in": "header",
+    "required": False,
+    "schema": {"type": "string"},
+    "description": "`respond-async`: answer at once, with 202.",
+}
+
+
+def _query(name: str, schema: Node) -> Node:
+    return {"name": name, "in": "query", "required": False, "schema": schema}
+
+
+def _model(name: str) -> Node:
+    return json_of({"$ref": f"#/components/schemas/{name}"})
 
 
 def _healthz() -> Node:
@@ -125,12 +190,12 @@ def _docs() -> Node:
     }
 
 
-def _operation(name: str, tag: str, summary: str) -> Node:
+def _operation(name: str, tag: str, summary: str, *parameters: Node) -> Node:
     return {
         "operationId": name,
         "tags": [tag],
         "summary": summary,
-        "parameters": [{"$ref": "#/components/parameters/RequestId"}],
+        "parameters": [{"$ref": "#/components/parameters/RequestId"}, *parameters],
     }
 
 
@@ -156,9 +221,15 @@ class _Schemas(GenerateJsonSchema):
         return super().nullable_schema(schema)
 
 
+_ANSWERS = (RunAnswer, RunShown, RunsPage, ProblemAnswer)
+
+
 def _schemas() -> Node:
     _, found = models_json_schema(
-        [(RunRequest, "validation"), (RunAnswer, "serialization"), (ProblemAnswer, "serialization")],
+        [
+            (RunRequest, "validation"),
+            *((model, "serialization") for model in (RunAnswer, RunShown, RunsPage, ProblemAnswer)),
+        ],
         ref_template="#/components/schemas/{model}",
         schema_generator=_Schemas,
     )

@@ -20,6 +20,8 @@ HEADERS: Node = {
     },
     "Retry-After": {"description": "Whole seconds after which the same request may succeed.", "schema": _SECONDS},
     "WWW-Authenticate": {"description": "How to present a key.", "schema": _TEXT},
+    "Location": {"description": "Where the run can be looked up.", "schema": _TEXT},
+    "Idempotent-Replayed": {"description": "`true` where the answer is an earlier one.", "schema": _TEXT},
     "Allow": {"description": "The methods that the route has.", "schema": _TEXT},
     "RateLimit": {
         "description": "What is left of the client's own limits: items of `r` requests, more in `t` seconds.",

@@ -2,40 +2,69 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from aiohttp import web
 
 from gateway.api.server import Request
 from gateway.api.tracing import read_traceparent
-from gateway.api.wire import RunRequest, answer_run, parse, read_body
+from gateway.api.wire import RunRequest, answer, answer_run, parse, read_body
 from gateway.clock import Clock
 from gateway.problems import Pointer, Problem
+from gateway.runs import answers
 from gateway.runs.catalog import Catalog, Workflow
+from gateway.runs.desk import Desk
 from gateway.runs.engine import Engine
-from gateway.runs.record import Order, RunRecord
+from gateway.runs.idempotency import read_key
+from gateway.runs.record import Order, RunRecord, always
+from gateway.store.contract import Answer, Claim, Key, StoredRun
+
+_REPLAYED = (("Idempotent-Replayed", "true"),)
 
 
 @dataclass(frozen=True, slots=True)
 class RunFace:
-    """Parses, calls the engine, renders. Sizes in bytes, times in seconds."""
+    """Parses, calls the engine or the desk, renders. Sizes in bytes, times in seconds.
+
+    `check_callback` raises Problem where a URL must not be called.
+    """
 
     engine: Engine
+    desk: Desk
     catalog: Catalog
+    check_callback: Callable[[str], Awaitable[None]]
     clock: Clock
     max_body: int
     body_timeout: float
 
     async def start(self, request: Request) -> web.Response:
-        """Answer `POST /run` when the run has ended."""
-        if "Idempotency-Key" in request.headers:
-            raise Problem("invalid_idempotency_key", "This version does not keep idempotency keys; send none.")
-        body = parse(RunRequest, await read_body(request, limit=self.max_body, seconds=self.body_timeout))
+        """Answer `POST /run`: when the run has ended, or at once where the client does not wait."""
+        raw = await read_body(request, limit=self.max_body, seconds=self.body_timeout)
+        body = parse(RunRequest, raw)
+        key = read_key(request.client_name, request.headers.getall("Idempotency-Key", ()), raw)
         workflow = self.catalog.find(body.workflow, request.client)
         _check_version(body, workflow)
+        run = RunRecord.open(self._order(request, body, workflow), workflow.provider.name, self.clock)
+        if run.order.waits and key is None:
+            request.run = run
+            await self.engine.run(run, workflow)
+            return answer_run(run)
         if body.callback_url is not None:
-            raise Problem("callback_url_refused", "This version does not deliver results to callbacks.")
-        order = Order(
+            await self.check_callback(body.callback_url)
+        claim = await self.desk.keep(run, key, callback_url=body.callback_url)
+        if claim is not None and key is not None:
+            return await self._again(claim, key)
+        request.run = run
+        if run.order.waits:
+            return _stored(await self.desk.serve(run, workflow, request.request_id))
+        accepted = self.desk.kept(run)
+        self.desk.start(run, workflow)
+        return _accepted(accepted)
+
+    def _order(self, request: Request, body: RunRequest, workflow: Workflow) -> Order:
+        waits = body.callback_url is None and not _prefers_async(request)
+        return Order(
             client=request.client.name,
             workflow=body.workflow,
             timeout=min(body.timeout or workflow.timeout, workflow.max_timeout),
@@ -44,12 +73,36 @@ class RunFace:
             label=body.label,
             version=body.version,
             return_all_outputs=body.return_all_outputs,
+            waits=waits,
             traceparent=read_traceparent(request.headers.getall("traceparent", ()), self.clock),
-            wanted=request.is_awaited(),
+            wanted=request.is_awaited() if waits else always,
         )
-        run = request.run = RunRecord.open(order, workflow.provider.name, self.clock)
-        await self.engine.run(run, workflow)
-        return answer_run(run)
+
+    async def _again(self, claim: Claim, key: Key) -> web.Response:
+        """Answer a request whose key was used before."""
+        if claim.key.fingerprint != key.fingerprint:
+            raise Problem("idempotency_mismatch", "This key was used with another body.")
+        earlier = await self.desk.find(claim.run_id)
+        if earlier is not None and not answers.waits(earlier):
+            return _accepted(answers.as_accepted(earlier), _REPLAYED)
+        if claim.answer is None:
+            raise Problem("idempotency_in_flight", retry_after=1)
+        return _stored(claim.answer, _REPLAYED)
+
+
+def _prefers_async(request: Request) -> bool:
+    """`Prefer: respond-async` (RFC 7240)."""
+    preferences = ",".join(request.headers.getall("Prefer", ())).lower().split(",")
+    return any(preference.partition(";")[0].strip() == "respond-async" for preference in preferences)
+
+
+def _accepted(run: StoredRun, headers: tuple[tuple[str, str], ...] = ()) -> web.Response:
+    return answer(202, answers.unfinished(run), answers.JSON, (("Location", f"/runs/{run.id}"), *headers))
+
+
+def _stored(kept: Answer, headers: tuple[tuple[str, str], ...] = ()) -> web.Response:
+    fields = dict(kept.headers)
+    return answer(kept.status, kept.body, fields.pop("Content-Type"), (*fields.items(), *headers))
 
 
 def _check_version(body: RunRequest, workflow: Workflow) -> None:

@@ -25,9 +25,10 @@ if TYPE_CHECKING:
 
 
 class Request(web.BaseRequest):
-    """A request with what the middlewares found out about it."""
+    """A request with what the middlewares found out about it. `tail` is what its route's `{id}` stands for."""
 
     route: Route
+    tail: str = ""
     request_id: str = ""
     client: Client
     client_name: str = ""
@@ -39,7 +40,7 @@ class Request(web.BaseRequest):
         return lambda: transport is not None and not transport.is_closing()
 
 
-Handler: TypeAlias = Callable[[Request], Awaitable[web.Response]]
+Handler: TypeAlias = Callable[[Request], Awaitable[web.StreamResponse]]
 Middleware: TypeAlias = Callable[[Handler], Handler]
 
 
@@ -71,7 +72,7 @@ _HOST = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=%:\[\]-]*").fullmatch  # RFC 9112, 
 
 @dataclass(frozen=True, slots=True)
 class Router:
-    """Finds the route of a request; exact paths only."""
+    """Finds the route of a request: by its whole path, or by all but its last segment, which is then `{id}`."""
 
     routes: Mapping[str, Mapping[str, Route]] = field(default_factory=dict)
 
@@ -86,9 +87,13 @@ class Router:
                 methods["HEAD"] = route
         return cls(table)
 
-    def find(self, request: web.BaseRequest) -> Route:
+    def find(self, request: Request) -> Route:
         """The route, or one that answers with the right problem."""
-        methods = self.routes.get(request.rel_url.raw_path)
+        path = request.rel_url.raw_path
+        methods = self.routes.get(path)
+        if methods is None:
+            parent, _, request.tail = path.rpartition("/")
+            methods = self.routes.get(parent + "/{id}")
         if methods is None:
             return _UNKNOWN
         return methods.get(request.method) or self._other_method(methods)
@@ -140,7 +145,7 @@ class Server(web.Server):
         return request
 
     @staticmethod
-    async def _route(request: Request) -> web.Response:
+    async def _route(request: Request) -> web.StreamResponse:
         return await request.route.handler(request)
 
 
@@ -156,7 +161,7 @@ class _Connection(web.RequestHandler):
     def _make_error_handler(self, _error: _ErrInfo) -> Handler:  # type: ignore[override]  # as in Server.__init__
         answer = cast("Handler", self._request_handler)
 
-        async def handle(request: Request) -> web.Response:
+        async def handle(request: Request) -> web.StreamResponse:
             request.route = _MALFORMED
             return await answer(request)
 

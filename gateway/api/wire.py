@@ -16,8 +16,8 @@ from pydantic_core import PydanticCustomError
 from gateway import strictjson
 from gateway.api.server import Request
 from gateway.api.whole import Whole
-from gateway.clock import stamp
 from gateway.problems import CONTENT_TYPE, Pointer, Problem
+from gateway.runs import answers
 from gateway.runs.record import RunRecord
 
 M = TypeVar("M", bound=BaseModel)
@@ -154,26 +154,7 @@ def _pointer(location: tuple[int | str, ...]) -> str:
 
 def answer_run(run: RunRecord) -> web.Response:
     """Render a run that succeeded."""
-    order = run.order
-    document: dict[str, object] = {
-        "id": run.id,
-        "status": run.status,
-        "workflow": order.workflow,
-        "provider": run.provider,
-        "output": run.output,
-    }
-    if order.return_all_outputs:
-        document["outputs"] = run.outputs
-    document |= {
-        "warning": run.warning,
-        "attempts": run.attempts,
-        "provider_run_id": run.provider_run_id,
-        "metadata": order.metadata,
-        "created_at": stamp(run.created_at),
-        "finished_at": run.finished_at and stamp(run.finished_at),
-        "duration_ms": round(run.duration * 1000),
-    }
-    return answer(200, strictjson.write(document), "application/json", run.limit_headers)
+    return answer(200, strictjson.write(answers.document(run)), answers.JSON, run.limit_headers)
 
 
 def answer_problem(problem: Problem, request: Request) -> web.Response:

@@ -15,6 +15,7 @@ from gateway.cli.serve import starting
 from gateway.clock import SystemClock
 from gateway.metrics import Metrics
 from gateway.settings import Settings, load
+from gateway.store import by_url
 
 
 def check(path: Path | None) -> None:
@@ -37,6 +38,7 @@ async def _build(settings: Settings, clock: SystemClock) -> None:
     providers = configured.providers(settings, clock, Metrics())
     try:
         configured.workflows(settings, providers)
+        by_url.store(settings.store.url, clock)
     finally:
         for provider in providers.values():
             await provider.upstream.close()
@@ -44,8 +46,6 @@ async def _build(settings: Settings, clock: SystemClock) -> None:
 
 def _warnings(settings: Settings, now: datetime) -> Iterator[str]:
     yield from settings.warnings()
-    for section in settings.unused():
-        yield f"{section}: is sound, and this version does not use it"
     for name, client in settings.clients.items():
         for index, key in enumerate(client.keys):
             if key.expires is not None and key.expires <= now:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from rich.console import Console
 
@@ -24,6 +26,11 @@ def demo(port: int, ops_port: int) -> None:
 
 
 async def _work(port: int, ops_port: int) -> None:
+    with starting(), TemporaryDirectory(prefix="runward-demo-") as folder:
+        await _serve(port, ops_port, Path(folder) / "runward.db")
+
+
+async def _serve(port: int, ops_port: int, store: Path) -> None:
     clock = SystemClock()
     keys = DemoKeys.make(clock)
     taken = [wanted for wanted in (port, ops_port) if not _is_free(wanted)]
@@ -33,6 +40,7 @@ async def _work(port: int, ops_port: int) -> None:
             settings = demo_settings(
                 providers.url,
                 keys,
+                store,
                 port=0 if port in taken else port,
                 ops_port=0 if ops_port in taken else ops_port,
             )

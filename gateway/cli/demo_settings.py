@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from pydantic import SecretStr
 
@@ -20,6 +21,7 @@ from gateway.settings import (
     RetrySettings,
     ServerSettings,
     Settings,
+    StoreSettings,
     WorkflowSettings,
 )
 
@@ -49,10 +51,11 @@ class DemoKeys:
         return cls(new_key(clock), SandboxKeys("pl_" + clock.token(16).hex(), "ps_" + clock.token(16).hex()))
 
 
-def demo_settings(sandbox_url: str, keys: DemoKeys, *, port: int, ops_port: int) -> Settings:
+def demo_settings(sandbox_url: str, keys: DemoKeys, store: Path, *, port: int, ops_port: int) -> Settings:
     """Build the configuration; SettingsError where the ports are the same."""
     return Settings(
         server=ServerSettings(host=HOST, port=port, ops_host=HOST, ops_port=ops_port, drain=0, open_docs=True),
+        store=StoreSettings(url=f"sqlite:///{store}"),
         retries=RetrySettings(attempts=2),
         polling=PollingSettings(first=0.05, max=1),
         providers={

@@ -13,6 +13,7 @@ from gateway.cli.failure import Failure
 from gateway.clock import SystemClock
 from gateway.lifecycle import until_stopped
 from gateway.settings import SettingsError, load
+from gateway.store.contract import StoreUnavailable
 
 
 def serve(config: Path | None) -> None:
@@ -37,6 +38,8 @@ def starting() -> Iterator[None]:
         yield
     except SettingsError as error:
         raise Failure(str(error)) from None
+    except StoreUnavailable as error:
+        raise Failure(f"store: {error}") from None
     except OSError as error:
         raise Failure(f"can not listen: {error.strerror or error}") from None
 

@@ -84,5 +84,17 @@ class Catalog:
             raise Problem("workflow_not_found", "No workflow has this name.")
         if not scope.may_run_direct(provider, own_name):
             raise Problem("forbidden", "This key may not run this workflow.")
+        return self._direct(provider, own_name)
+
+    def known(self, name: str, provider: str) -> Workflow | None:
+        """Find what a kept run was about: its workflow, or the fallback of it that `provider` runs."""
+        workflow = self._workflows.get(name)
+        if workflow is not None:
+            chain = (workflow, *workflow.fallbacks)
+            return next((w for w in chain if w.provider.name == provider), None)
+        asked, slash, own_name = name.partition("/")
+        return self._direct(asked, own_name) if slash and asked == provider and asked in self._providers else None
+
+    def _direct(self, provider: str, own_name: str) -> Workflow:
         # Metrics and limits know these by the provider alone: their names come from clients, and are not bounded.
         return Workflow(alias=f"{provider}/*", provider=self._providers[provider], name=own_name)

@@ -6,6 +6,7 @@ declared repeatable), and a run's ending never claims more than is known.
 
 from __future__ import annotations
 
+from collections.abc import Coroutine
 from dataclasses import dataclass
 
 from gateway.access.limits import Admission
@@ -30,13 +31,26 @@ class Engine:
 
         Raises Problem where the run did not succeed; the record then says how it ended too.
         """
+        await self._to_its_end(record, workflow, self._along_the_fallbacks(record, workflow))
+
+    async def follow(self, record: RunRecord, workflow: Workflow) -> None:
+        """Bring a run to its end that was started before, likewise."""
+        await self._to_its_end(record, workflow, self._follow(record, workflow))
+
+    async def _to_its_end(self, record: RunRecord, workflow: Workflow, way: Coroutine[object, object, None]) -> None:
         try:
-            await self._along_the_fallbacks(record, workflow)
+            await way
         except Problem as problem:
             self._end_badly(problem, record)
             raise
         finally:
-            self._account(record, workflow.alias)
+            if record.finished_at is not None or record.journal is None:  # else whoever adopts it goes on with it
+                self._account(record, workflow.alias)
+
+    async def _follow(self, record: RunRecord, workflow: Workflow) -> None:
+        guard = self.means.guards.of(workflow.provider.name, workflow.alias)
+        async with await self._admit(record, workflow, None) as admission:
+            await Leg(self.means, record, workflow, admission, guard).follow(record.provider_run_id or "")
 
     async def _along_the_fallbacks(self, record: RunRecord, first: Workflow) -> None:
         admission: Admission | None = None
@@ -71,6 +85,24 @@ class Engine:
         return guard
 
     async def _admit(self, record: RunRecord, workflow: Workflow, admission: Admission | None) -> Admission:
+        if record.order.waits:
+            return await self._enter(record, workflow, admission)
+        return await self._enter_in_time(record, workflow, admission)
+
+    async def _enter_in_time(self, record: RunRecord, workflow: Workflow, admission: Admission | None) -> Admission:
+        """Nobody waits at the door: come back as often as the limits say, until the deadline."""
+        clock = self.means.clock
+        while (left := record.deadline - clock.monotonic()) > 0:
+            try:
+                return await self._enter(record, workflow, admission)
+            except Problem as problem:
+                wait = problem.retry_after or 1.0
+                if problem.code != "overloaded" and (problem.code != "rate_limited" or wait >= left):
+                    raise
+            await record.waiting(clock.sleep(min(wait, left)), clock)
+        raise Problem("deadline_exceeded", "The deadline passed before the turn came.")
+
+    async def _enter(self, record: RunRecord, workflow: Workflow, admission: Admission | None) -> Admission:
         order, names, deadline = record.order, (workflow.alias, workflow.provider.name), record.deadline
         limits, clock = self.means.limits, self.means.clock
         if admission is None:
@@ -84,12 +116,14 @@ class Engine:
         record.close(ending_of(problem), self.means.clock)
         if record.status != "not_run":  # to come back would be to run it again
             problem.retry_after = None
+        known = {"provider_run_id": record.provider_run_id} if record.provider_run_id is not None else {}
         problem.extra = {
             **problem.extra,
             "run_id": record.id,
             "provider": record.provider,
             "attempts": record.attempts,
             "outcome": record.status,
+            **known,
         }
 
     def _account(self, record: RunRecord, alias: str) -> None:

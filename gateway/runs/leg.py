@@ -53,12 +53,22 @@ class Leg:
     ended: bool = False
 
     async def travel(self) -> None:
-        """Take every step; the record has the outcome then, or a Problem is raised."""
-        self.record.status = "running"
+        """Start the run and take every step; the record has the outcome then, or a Problem is raised."""
         self.record.provider_run_id = None  # that of a workflow tried before says nothing here
+        await self._take(lambda: self.workflow.provider.adapter.steps(self._run()))
+
+    async def follow(self, provider_run_id: str) -> None:
+        """Take up a run that was started before, likewise."""
+        self.started = self.means.clock.monotonic()
+        await self._take(lambda: self.workflow.provider.adapter.follow(provider_run_id))
+
+    async def _take(self, begin: Callable[[], Steps | None]) -> None:
+        self.record.status = "running"
         steps: Steps | None = None
         try:
-            steps = self.workflow.provider.adapter.steps(self._run())
+            steps = begin()
+            if steps is None:
+                raise Problem("internal", "This provider can not be asked about a run.")
             step: Step | Outcome = next(steps)
             while not isinstance(step, Outcome):
                 if isinstance(step, Call):
@@ -111,6 +121,8 @@ class Leg:
         record, breaker = self.record, self.guard.breaker
         if not record.order.wanted():
             raise Problem("client_closed_request")
+        if record.journal is not None:
+            await self._waiting(record.journal.sending(record))
         era = breaker.allow()
         if era is None:
             raise circuit_open(breaker)
@@ -174,7 +186,10 @@ class Leg:
 
     async def _pause(self, pause: Pause, steps: Steps) -> Step | Outcome:
         means, record = self.means, self.record
-        record.provider_run_id = pause.provider_run_id
+        if record.provider_run_id != pause.provider_run_id:
+            record.provider_run_id = pause.provider_run_id
+            if record.journal is not None:
+                await self._waiting(record.journal.following(record))
         now = means.clock.monotonic()
         self.started = self.started or now
         self.seen_running = now

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Literal, TypeAlias, TypeVar
 
 from gateway.clock import Clock
+from gateway.runs.journal import Journal
 from gateway.runs.retry import Ending
 from providers.contract import JsonValue, NodeOutput
 
@@ -15,7 +16,8 @@ T = TypeVar("T")
 Status: TypeAlias = Literal["queued", "running"] | Ending
 
 
-def _always() -> bool:
+def always() -> bool:
+    """Somebody who does not leave."""
     return True
 
 
@@ -23,7 +25,8 @@ def _always() -> bool:
 class Order:
     """What a client asks for, checked and resolved. `timeout` is in seconds, already clamped.
 
-    `wanted` tells whether somebody still waits for the answer; nothing is started for nobody.
+    `wanted` tells whether somebody still waits for the answer; nothing is started for nobody. A client that never
+    `waits` is told later: its run waits for limits as long as its deadline allows.
     """
 
     client: str
@@ -35,7 +38,8 @@ class Order:
     version: int | None = None
     return_all_outputs: bool = False
     traceparent: str = ""
-    wanted: Callable[[], bool] = _always
+    waits: bool = True
+    wanted: Callable[[], bool] = always
 
 
 @dataclass(slots=True)
@@ -56,6 +60,7 @@ class RunRecord:
     outputs: Mapping[str, NodeOutput] | None = None
     warning: str | None = None
     code: str | None = None
+    journal: Journal[RunRecord] | None = None
     limit_headers: tuple[tuple[str, str], ...] = ()
     finished_at: datetime | None = None
     duration: float = 0.0

@@ -25,9 +25,6 @@ from gateway.settings.sections import (
     StoreSettings,
 )
 
-UNUSED = ("store", "callbacks")
-"""Sections that are checked, and that nothing uses yet."""
-
 _sources: ContextVar[tuple[PydanticBaseSettingsSource, ...]] = ContextVar("sources", default=())
 
 
@@ -97,10 +94,6 @@ class Settings(BaseSettings):
             )
         )
         return self
-
-    def unused(self) -> list[str]:
-        """Name the sections that somebody set and nothing uses yet."""
-        return [section for section in UNUSED if section in self.model_fields_set]
 
     def warnings(self) -> list[str]:
         """Say what is no mistake and yet can not be meant, one line each."""

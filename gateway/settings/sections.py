@@ -48,6 +48,8 @@ class ServerSettings(Section):
     """Whether /openapi.json on the public port needs no key."""
     trusted_proxies: tuple[NetworkSetting, ...] = ()
     """Networks of the proxies whose X-Forwarded-For is believed; from others it counts for nothing."""
+    max_queued: Count = 1000
+    """How many runs of one client may be kept in the background at once; more is a 503."""
 
     @model_validator(mode="after")
     def _ports_differ(self) -> Self:
@@ -106,7 +108,7 @@ class CallbackSettings(Section):
             }
         ),
     ] = STANDARD_SCHEDULE
-    """The delays before each attempt: "standard", or a list such as [0s, 5s, 5m]."""
+    """The delays before each attempt: "standard", or a list such as [0s, 5s, 5m]. The first one is made at once."""
 
 
 class RetrySettings(Section):

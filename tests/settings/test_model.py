@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from gateway.settings import Settings
-from tests.settings.files import ENVIRON, SOUND, settings_of
+from tests.settings.files import SOUND, settings_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -68,10 +68,3 @@ def test_nobody_can_run_anything(tmp_path: Path) -> None:
     assert ["providers: there are none", "clients: there are none"] == settings_of(tmp_path, "logs:\n").warnings()
     settings = settings_of(tmp_path, SOUND + "clients: {app: {workflows: ['*']}}\n")
     assert ["clients.app: has no keys"] == settings.warnings()
-
-
-def test_unused(tmp_path: Path) -> None:
-    """Sections that nothing uses yet are named where somebody set them, wherever that was."""
-    assert [] == settings_of(tmp_path, SOUND + "store:\n").unused()
-    environ = {**ENVIRON, "RUNWARD_CALLBACKS__SCHEDULE": "standard"}
-    assert ["store", "callbacks"] == settings_of(tmp_path, SOUND + "store: {retention: 1d}\n", environ).unused()

@@ -1,0 +1,55 @@
+"""Runs that never were: what was kept for them is dropped, later where the store can not do it now."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass, field
+
+from structlog.typing import FilteringBoundLogger
+
+from gateway.clock import Clock
+from gateway.store.contract import Store, StoreUnavailable
+
+_RETRY = 1.0  # seconds
+_MOST = 10_000  # of an outage; what is beyond is found by the next process
+
+
+@dataclass(slots=True)
+class Forgetting:
+    """Drops runs, so that their keys are free. One task does what was left undone, however much that is."""
+
+    store: Store
+    clock: Clock
+    log: FilteringBoundLogger
+    _left: deque[str] = field(default_factory=lambda: deque(maxlen=_MOST))
+    _task: asyncio.Task[None] | None = None
+
+    async def drop(self, run_id: str) -> None:
+        """Drop a run now, or as soon as the store can."""
+        try:
+            await self.store.drop(run_id)
+        except StoreUnavailable:
+            self.log.warning("not_written", run_id=run_id, phase="dropped")
+            self.drop_later(run_id)
+
+    def drop_later(self, run_id: str) -> None:
+        """Drop a run, if it was kept at all, as soon as the store can."""
+        self._left.append(run_id)
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._work_off())
+
+    def close(self) -> None:
+        """Leave the rest to the next process."""
+        if self._task is not None:
+            self._task.cancel()
+
+    async def _work_off(self) -> None:
+        while self._left:
+            await self.clock.sleep(_RETRY)
+            try:
+                while self._left:
+                    await self.store.drop(self._left[0])
+                    self._left.popleft()
+            except StoreUnavailable:
+                continue

@@ -1,0 +1,40 @@
+"""Idempotency-Key: how it is read, and what makes two requests the same."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+
+import orjson
+
+from gateway import strictjson
+from gateway.problems import Problem
+from gateway.store.contract import Key
+from providers.contract import JsonValue
+
+_KEY = re.compile(r"[!-~](?:[ -~]{0,253}[!-~])?").fullmatch
+
+
+def read_key(client: str, values: Sequence[str], body: bytes) -> Key | None:
+    """Read the header's values, where there are any: exactly one, of 1 to 255 printable ASCII characters.
+
+    `body` is the request's, known to be JSON.
+
+    Raises Problem("invalid_idempotency_key").
+    """
+    if not values:
+        return None
+    if len(values) > 1 or not _KEY(values[0]):
+        raise Problem("invalid_idempotency_key", "Send one key, of 1 to 255 printable ASCII characters.")
+    return Key(client, values[0], fingerprint(strictjson.read(body)))
+
+
+def fingerprint(body: JsonValue) -> bytes:
+    """SHA-256 of the JSON value: the order of keys, white space and escapes make no difference."""
+    try:
+        text = orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
+    except TypeError:  # integers beyond 64 bits
+        text = json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    return hashlib.sha256(text).digest()

@@ -1,0 +1,17 @@
+"""What is written down about a run before it goes on, so that whoever finds it after a crash knows how far it was."""
+
+from __future__ import annotations
+
+from typing import Protocol, TypeVar
+
+R_contra = TypeVar("R_contra", contravariant=True)
+
+
+class Journal(Protocol[R_contra]):
+    """Kept for a run that must survive the process. Each word returns once it is durable."""
+
+    async def sending(self, run: R_contra) -> None:
+        """A start is about to be sent. Raises Problem where that can not be written down: then nothing is sent."""
+
+    async def following(self, run: R_contra) -> None:
+        """The provider's own id of the run is known."""

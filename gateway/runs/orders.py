@@ -1,0 +1,59 @@
+"""An order as the store keeps it, and a run brought back from there."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, cast
+
+from gateway import strictjson
+from gateway.clock import Clock
+from gateway.runs.record import Order, RunRecord
+from gateway.store.contract import StoredRun
+
+
+def stored_run(run: RunRecord, *, owner: str, leased_until_at: float, callback_url: str | None) -> StoredRun:
+    """Write a new run as the store keeps it."""
+    order = run.order
+    created_at = run.created_at.timestamp()
+    return StoredRun(
+        id=run.id,
+        client=order.client,
+        workflow=order.workflow,
+        provider=run.provider,
+        order=strictjson.write(
+            {
+                "timeout": order.timeout,
+                "input": order.input,
+                "metadata": order.metadata,
+                "label": order.label,
+                "version": order.version,
+                "return_all_outputs": order.return_all_outputs,
+                "traceparent": order.traceparent,
+                "waits": order.waits,
+                "provider": run.provider,
+            }
+        ),
+        created_at=created_at,
+        deadline_at=created_at + order.timeout,
+        owner=owner,
+        leased_until_at=leased_until_at,
+        callback_url=callback_url,
+    )
+
+
+def brought_back(stored: StoredRun, clock: Clock) -> RunRecord:
+    """Make the record of a run that the store kept; its deadline is where it was."""
+    fields = cast("dict[str, Any]", strictjson.read(stored.order))
+    del fields["provider"]
+    now, monotonic = clock.now().timestamp(), clock.monotonic()
+    return RunRecord(
+        id=stored.id,
+        order=Order(client=stored.client, workflow=stored.workflow, **fields),
+        provider=stored.provider,
+        created_at=datetime.fromtimestamp(stored.created_at, UTC),
+        began=monotonic - max(0.0, now - stored.created_at),
+        deadline=monotonic + stored.deadline_at - now,
+        attempts=stored.attempts,
+        maybe_started=stored.phase > 0,
+        provider_run_id=stored.provider_run_id,
+    )

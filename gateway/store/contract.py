@@ -1,0 +1,195 @@
+"""What a store keeps, and the only ways in which it changes. One contract suite runs against every store.
+
+Every method is one transaction: after a crash it has happened whole or not at all, and what it returned from has
+happened. A method that can not keep that promise (disk full, server gone, too slow) raises `StoreUnavailable`, and then
+nothing may be concluded about whether it happened. The same holds for a call that was cancelled.
+
+Times named `…_at` are seconds since 1970 (UTC), so that replicas and restarts can compare them.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+PENDING = "pending"
+"""The `callback_state` of a run whose callback is still to be delivered."""
+
+
+class StoreUnavailable(Exception):
+    """The store could not do it, or could not say whether it did."""
+
+
+class Phase(enum.IntEnum):
+    """How far a run is, for those who find it after a crash. It only ever grows."""
+
+    QUEUED = 0  # nothing was sent: it may be started
+    SENDING = 1  # a start is about to be sent, or was: it must not be started again
+    FOLLOWING = 2  # the provider's own id is known: it can be asked about
+    DONE = 3  # it has its final status
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRun:
+    """A run. `order` is the JSON with which it can be started, `document` what `GET /runs/{id}` shows once it is done.
+
+    `status` is the client's word for it: queued, running, succeeded, failed, unknown, not_run. `owner` is the process
+    that works on it until `leased_until_at`; no process has the name of one before it. `callback_state` is None where
+    there is no callback yet, PENDING, or what `Store.delivered` was told.
+    """
+
+    id: str
+    client: str
+    workflow: str
+    provider: str
+    order: bytes
+    created_at: float
+    deadline_at: float
+    owner: str
+    leased_until_at: float
+    phase: Phase = Phase.QUEUED
+    status: str = "queued"
+    attempts: int = 0
+    provider_run_id: str | None = None
+    document: bytes | None = None
+    finished_at: float | None = None
+    callback_url: str | None = None
+    callback_state: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """An Idempotency-Key: whose it is, its text, and the SHA-256 of the JSON value it was first used with."""
+
+    client: str
+    text: str
+    fingerprint: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An HTTP answer, to be given again byte for byte."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a key was used for: its run, and the answer once there is one."""
+
+    key: Key
+    run_id: str
+    created_at: float
+    answer: Answer | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """How a run ended. `callback` is the body to deliver to the run's `callback_url`, where it has one."""
+
+    status: str
+    document: bytes
+    finished_at: float
+    attempts: int
+    provider_run_id: str | None = None
+    answer: Answer | None = None
+    callback: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A callback that is due. `attempts` is how often it was postponed, `created_at` when its run ended."""
+
+    run_id: str
+    client: str
+    url: str
+    body: bytes
+    created_at: float
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which of a client's runs to list. `before` is the (created_at, id) of the last one seen: newest first."""
+
+    client: str
+    limit: int = 50
+    status: str | None = None
+    workflow: str | None = None
+    before: tuple[float, str] | None = None
+
+
+class Store(Protocol):
+    """Where it is kept. Every method may raise `StoreUnavailable`, `open` also where the schema is newer than this."""
+
+    @property
+    def shared(self) -> bool:
+        """Whether other processes see the same."""
+
+    async def open(self) -> None:
+        """Connect, bring the schema to this version, and where it is not `shared`, end the leases of the dead."""
+
+    async def close(self) -> None:
+        """Finish what was begun, and disconnect."""
+
+    async def ping(self) -> None:
+        """Prove that it can read and write."""
+
+    async def begin(self, run: StoredRun, key: Key | None) -> Claim | None:
+        """Keep a new run and its key's claim, or return the claim that there is. ValueError where the id is taken."""
+
+    async def advance(self, run: StoredRun) -> bool:
+        """Write a run's phase, status, attempts, provider and provider_run_id.
+
+        False, and nothing is written, where it is further already, belongs to another owner by now, or is unknown:
+        whoever is told so must not go on with it. Only `finish` makes it DONE.
+        """
+
+    async def finish(self, run_id: str, finish: Finish) -> bool:
+        """End a run, answer its key, make its callback due; False, and nothing changes, where it ended or never was."""
+
+    async def drop(self, run_id: str) -> None:
+        """Forget a run that was refused before anything was sent, and its key's claim; one that has ended stays."""
+
+    async def run(self, run_id: str) -> StoredRun | None:
+        """Read a run."""
+
+    async def runs(self, filter: Filter) -> list[StoredRun]:  # noqa: A002 - it is what it is
+        """List a client's runs, newest first; where they are equally new, by id, the largest first."""
+
+    async def claim(self, client: str, text: str) -> Claim | None:
+        """Read what a key was used for."""
+
+    async def renew(self, owner: str, until_at: float) -> None:
+        """Let the lease of every unfinished run of `owner` end at `until_at`; a past time gives them back."""
+
+    async def adopt(self, owner: str, *, now_at: float, until_at: float, limit: int) -> list[StoredRun]:
+        """Take over others' unfinished runs whose lease is over, oldest first: each goes to one caller only."""
+
+    async def due(self, *, now_at: float, until_at: float, limit: int) -> list[Delivery]:
+        """Take callbacks that are due, longest due first; due again at `until_at` unless something is said of them."""
+
+    async def delivered(self, run_id: str, state: str) -> None:
+        """A callback was delivered, or given up: `state` says which. Where that was said before, nothing changes."""
+
+    async def postpone(self, run_id: str, *, due_at: float) -> None:
+        """A callback failed: count the attempt; it is due again then. Raises KeyError where none is PENDING."""
+
+    async def redeliver(self, run_id: str, *, now_at: float) -> bool:
+        """Make a callback due now, whatever became of it, with no attempts counted; False where the run has none."""
+
+    async def purge(self, *, runs_before_at: float, keys_before_at: float) -> int:
+        """Forget runs that ended, and keys that were claimed, before these times; returns how many went.
+
+        Runs whose callback is PENDING stay. Many go in several transactions, so that nobody waits for long.
+        """
+
+    async def wait(self, run_ids: Sequence[str], seconds: float) -> None:
+        """Return when one of these runs may have changed, or the time is over; returning early is allowed.
+
+        To read a run and then wait for it is safe: a change in between is noticed soon, if not at once.
+        """

@@ -1,0 +1,327 @@
+"""Runs that are kept: nothing is sent that is not written down before, and an answer counts whatever the store does."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from gateway.problems import Problem
+from gateway.store.contract import Answer, Phase
+from providers.contract import Cause, Reply
+from tests.runs.kept import KEY, Held, Office, turns, until
+from tests.runs.scripted import DONE, ENDED, RUNNING, STARTED, Act, door_of, fault
+
+# A client that waits.
+
+
+@pytest.mark.parametrize(
+    ("act", "status"),
+    [(DONE, 200), (Reply(500), 502), (fault(Cause.DISCONNECTED), 502), (fault(Cause.TIMEOUT), 504)],
+)
+async def test_the_answer_of_whatever_was_dispatched_is_kept(act: Act, status: int) -> None:
+    """R40: also of a run that failed, and of one of which nobody knows."""
+    office = await Office().open()
+    answer = await office.serve(office.world.studio(act))
+    assert isinstance(answer, Answer)
+    assert status == answer.status
+    claim = await office.claim()
+    assert claim is not None
+    assert answer == claim.answer
+
+
+@pytest.mark.parametrize(
+    "act", [Reply(422), Reply(401), Reply(404), Reply(429), Reply(503, retry_after=999), fault(Cause.UNREACHABLE)]
+)
+async def test_what_was_not_run_frees_its_key(act: Act) -> None:
+    """R40: nothing is left of it, and the same key starts a run."""
+    office = await Office().open()
+    run = office.order(office.world.studio(act))
+    problem = await office.serve(office.world.studio(act), run)
+    assert isinstance(problem, Problem)
+    assert ("not_run", None, None) == (problem.extra["outcome"], await office.claim(), await office.status(run))
+    again = await office.serve(office.world.studio(DONE))
+    assert isinstance(again, Answer)
+    assert 200 == again.status
+
+
+async def test_a_key_that_is_taken_returns_its_claim() -> None:
+    """R39: and nothing is kept of the second run."""
+    office = await Office().open()
+    workflow = office.world.studio(DONE)
+    first, second = office.order(workflow), office.order(workflow)
+    assert None is await office.desk.keep(first, KEY, callback_url=None)
+    claim = await office.desk.keep(second, replace(KEY, fingerprint=b"o" * 32), callback_url=None)
+    assert claim is not None
+    assert (first.id, KEY) == (claim.run_id, claim.key)
+    assert None is await office.status(second)
+    assert second.journal is None
+
+
+# A store that fails.
+
+
+@pytest.mark.parametrize("waits", [True, False])
+async def test_without_a_store_nothing_is_kept(waits: bool) -> None:  # noqa: FBT001 - a value
+    """R54: 503, for those that wait and those that do not."""
+    office = await Office().open()
+    office.store.down = {"begin"}
+    run = office.order(office.world.studio(DONE), waits=waits)
+    with pytest.raises(Problem) as refused:
+        await office.desk.keep(run, KEY, callback_url=None)
+    assert (503, "store_unavailable", "not_run") == (
+        refused.value.status, refused.value.code, refused.value.extra["outcome"]
+    )  # fmt: skip
+
+
+async def test_a_run_that_was_kept_though_the_store_could_not_say_so_blocks_no_key() -> None:
+    """R54: its client was told that nothing was run, so the key is free as soon as the store is there."""
+    office = await Office().open()
+    office.store.lost, office.store.down = {"begin"}, {"drop"}
+    run = office.order(office.world.studio(DONE))
+    with pytest.raises(Problem):
+        await office.desk.keep(run, KEY, callback_url=None)
+    await turns()
+    assert "queued" == await office.status(run)
+    office.store.down = set()
+    await turns()
+    assert (None, None) == (await office.status(run), await office.claim())
+
+
+async def test_nothing_is_sent_that_could_not_be_written_down() -> None:
+    """R54: the store fails after the run was kept: 503, the provider hears nothing, the key is free."""
+    office = await Office().open()
+    office.store.down = {"advance"}
+    workflow = office.world.studio(DONE)
+    problem = await office.serve(workflow)
+    assert isinstance(problem, Problem)
+    assert ("store_unavailable", "not_run") == (problem.code, problem.extra["outcome"])
+    assert [] == door_of(workflow).sent
+    assert None is await office.claim()
+
+
+async def test_nothing_is_sent_for_a_run_that_another_replica_has() -> None:
+    """R45: its lease was over, and somebody took it."""
+    office = await Office().open()
+    workflow = office.world.studio(DONE)
+    run = office.order(workflow)
+    await office.desk.keep(run, KEY, callback_url=None)
+    late = office.clock.now().timestamp() + 1000
+    assert 1 == len(await office.store.adopt("other", now_at=late, until_at=late, limit=9))
+    answer = await office.desk.serve(run, workflow, "req_1")
+    assert 503 == answer.status
+    assert [] == door_of(workflow).sent
+
+
+async def test_an_answer_that_could_not_be_kept_is_given_and_kept_later() -> None:
+    """R37: it was paid for."""
+    office = await Office().open()
+    office.store.down = {"finish"}
+    workflow = office.world.studio(DONE)
+    answer = await office.serve(workflow)
+    assert isinstance(answer, Answer)
+    assert 200 == answer.status
+    await turns()
+    claim = await office.claim()
+    assert claim is not None
+    assert None is claim.answer
+    office.store.down = set()
+    await turns()
+    claim = await office.claim()
+    assert claim is not None
+    assert answer == claim.answer
+    assert 1 == door_of(workflow).starts
+
+
+async def test_a_key_that_could_not_be_freed_is_freed_later() -> None:
+    """R40: until then it is in flight, and not for ever."""
+    office = await Office().open()
+    office.store.down = {"drop"}
+    assert isinstance(await office.serve(office.world.studio(Reply(422))), Problem)
+    assert None is not await office.claim()
+    office.store.down = set()
+    await turns()
+    assert None is await office.claim()
+
+
+async def test_a_run_whose_id_could_not_be_written_goes_on() -> None:
+    """Only a crash could lose it."""
+    office = await Office().open()
+    workflow = office.world.layer(STARTED, RUNNING, ENDED)
+    run = office.order(workflow, waits=False)
+    await office.desk.keep(run, None, callback_url=None)
+    written = office.desk.following
+
+    async def following(of: object) -> None:
+        assert of is run
+        office.store.down = {"advance"}
+        await written(run)
+        office.store.down = set()
+
+    run.journal = type("Journal", (), {"sending": office.desk.sending, "following": staticmethod(following)})()
+    office.desk.start(run, workflow)
+    await until(lambda: run.status == "succeeded")
+    await turns()
+    assert "succeeded" == await office.status(run)
+
+
+# What is written, and when.
+
+
+async def test_the_store_knows_before_the_provider_does() -> None:
+    """R44: when a start is sent it is SENDING, when it is asked about it is FOLLOWING."""
+    office = await Office().open()
+    door = Held(office.clock, STARTED, RUNNING, ENDED)
+    workflow = office.knows(office.world.layer(), door)
+    run = await office.start(workflow)
+    assert "queued" == await office.status(run)
+    await until(lambda: bool(door.sent))
+    stored = await office.store.run(run.id)
+    assert stored is not None
+    assert (Phase.SENDING, "running", None) == (stored.phase, stored.status, stored.provider_run_id)
+    door.go.set()
+    await until(lambda: len(door.sent) > 1)
+    stored = await office.store.run(run.id)
+    assert stored is not None
+    assert (Phase.FOLLOWING, "787", 1) == (stored.phase, stored.provider_run_id, stored.attempts)
+    await until(lambda: run.status == "succeeded")
+    await turns()
+    stored = await office.store.run(run.id)
+    assert stored is not None
+    assert (Phase.DONE, "succeeded", "787", 1) == (
+        stored.phase, stored.status, stored.provider_run_id, stored.attempts
+    )  # fmt: skip
+
+
+async def test_a_repeatable_run_that_was_followed_may_still_be_handed_on() -> None:
+    """The store's phase only grows; a fallback of a kept run is started all the same."""
+    office = await Office().open()
+    other = office.world.studio(DONE)
+    workflow = office.world.layer(STARTED, Reply(401), repeatable=True, fallbacks=(other,))
+    answer = await office.serve(workflow)
+    assert isinstance(answer, Answer)
+    assert (200, 1) == (answer.status, door_of(other).starts)
+
+
+# In the background.
+
+
+async def test_a_client_has_so_many_in_the_background_and_no_more() -> None:
+    """One more is a 503 that says when to come back; those that ended make room."""
+    office = await Office(most_queued=3).open()
+    door = Held(office.clock, DONE)
+    workflow = office.knows(office.world.studio(), door)
+    runs = [office.order(workflow, waits=False) for _ in range(10)]
+
+    async def one(number: int) -> str:
+        try:
+            await office.start(workflow, runs[number])
+        except Problem as problem:
+            return f"{problem.code} {problem.retry_after}"
+        return ""
+
+    assert ["overloaded 5"] * 7 == sorted(await asyncio.gather(*map(one, range(10))))[3:]
+    waiting = office.order(workflow)
+    assert None is await office.desk.keep(waiting, None, callback_url=None), "clients that wait are not counted"
+    door.go.set()
+    await turns()
+    assert 3 == len(door.sent)
+    await office.start(workflow)
+
+
+@pytest.mark.parametrize("how", ["taken", "down"])
+async def test_what_was_not_kept_takes_no_place(how: str) -> None:
+    """A key that was used already, and a store that fails, leave the count as it was."""
+    office = await Office(most_queued=1).open()
+    workflow = office.knows(office.world.studio(DONE))
+    if how == "taken":
+        await office.desk.keep(office.order(workflow), KEY, callback_url=None)
+    else:
+        office.store.down = {"begin"}
+    for _ in range(3):
+        run = office.order(workflow, waits=False)
+        if how == "taken":
+            assert None is not await office.desk.keep(run, KEY, callback_url=None)
+        else:
+            with pytest.raises(Problem, match=r".*") as refused:
+                await office.desk.keep(run, KEY, callback_url=None)
+            assert "store_unavailable" == refused.value.code
+    office.store.down = set()
+    await office.start(workflow)
+
+
+async def test_our_own_mistake_ends_a_run_too() -> None:
+    """Nobody waits for a run that never ends."""
+    office = await Office().open()
+    run = await office.start(office.world.studio(RuntimeError("CANARY")))
+    await until(lambda: run.finished_at is not None)
+    await turns()
+    assert "unknown" == await office.status(run)
+    assert "CANARY" not in str(await office.store.run(run.id))
+
+
+# Leaving.
+
+
+async def test_a_desk_that_closes_leaves_what_is_queued() -> None:
+    """R98: nothing more is started; whoever adopts it may."""
+    office = await Office().open()
+    workflow = office.world.studio(DONE)
+    run = await office.start(workflow)
+    office.desk.closing = True
+    await turns()
+    await office.desk.settle()
+    assert ("queued", []) == (await office.status(run), door_of(workflow).sent)
+
+
+async def test_a_desk_that_closes_lets_a_start_be_answered() -> None:
+    """R98: it was paid for, and its answer is known soon."""
+    office = await Office().open()
+    door = Held(office.clock, DONE)
+    run = await office.start(office.knows(office.world.studio(), door))
+    await until(lambda: bool(door.sent))
+    settling = asyncio.create_task(office.desk.settle())
+    await turns()
+    assert not settling.done()
+    door.go.set()
+    await settling
+    assert "succeeded" == await office.status(run)
+
+
+async def test_a_desk_that_closes_does_not_wait_for_a_run_that_can_be_asked_about() -> None:
+    """R98: whoever adopts it goes on asking, also where its id came while this one closed."""
+    office = await Office().open()
+    door = Held(office.clock, STARTED, RUNNING)
+    run = await office.start(office.knows(office.world.layer(), door))
+    await until(lambda: bool(door.sent))
+    settling = asyncio.create_task(office.desk.settle())
+    await turns()
+    door.go.set()
+    await settling
+    stored = await office.store.run(run.id)
+    assert stored is not None
+    assert (Phase.FOLLOWING, "787", 1) == (stored.phase, stored.provider_run_id, len(door.sent))
+
+
+async def test_a_desk_that_closes_at_once_waits_for_nothing() -> None:
+    """R98: the second signal; what was being sent stands as such in the store."""
+    office = await Office().open()
+    door = Held(office.clock, DONE)
+    run = await office.start(office.knows(office.world.studio(), door))
+    await until(lambda: bool(door.sent))
+    await asyncio.wait_for(office.desk.close(), 1.0)
+    stored = await office.store.run(run.id)
+    assert stored is not None
+    assert Phase.SENDING is stored.phase
+
+
+async def test_a_store_that_is_gone_does_not_keep_a_desk_from_closing() -> None:
+    """R98: what could not be written is found, as unknown, by whoever comes next."""
+    office = await Office().open()
+    office.store.down = {"finish"}
+    run = await office.start(office.world.studio(DONE))
+    await until(lambda: run.status == "succeeded")
+    await turns()
+    await asyncio.wait_for(office.desk.settle(), 1.0)
+    assert "running" == await office.status(run)

@@ -1,0 +1,27 @@
+"""Every store, open, in turn."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from gateway.store.contract import Store
+from tests.access.virtual_clock import VirtualClock
+from tests.store.contract import STORES
+
+
+@pytest.fixture
+def clock() -> VirtualClock:
+    """The clock of the store under test."""
+    return VirtualClock()
+
+
+@pytest.fixture(params=sorted(STORES))
+async def store(request: pytest.FixtureRequest, tmp_path: Path, clock: VirtualClock) -> AsyncIterator[Store]:
+    """A store that holds nothing."""
+    made = STORES[request.param](tmp_path, clock)
+    await made.open()
+    yield made
+    await made.close()

@@ -1,0 +1,58 @@
+"""What every store is tested with: how each is made, and what is put into it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from gateway.clock import Clock
+from gateway.store.contract import Answer, Finish, Key, Store, StoredRun
+from gateway.store.memory import MemoryStore
+from gateway.store.sqlite import SqliteStore
+
+NOW = 1_795_000_000.25
+
+STORES: dict[str, Callable[[Path, Clock], Store]] = {
+    "memory": lambda _, clock: MemoryStore(clock),
+    "sqlite": lambda directory, clock: SqliteStore(directory / "store.db", clock, patience=0.05),
+}
+"""Every store there is, in an empty directory. One more line, and the whole suite holds for it."""
+
+RUN = StoredRun(
+    id="run_1",
+    client="checkout",
+    workflow="triage",
+    provider="studio",
+    order=b'{"input":{}}',
+    created_at=NOW,
+    deadline_at=NOW + 120,
+    owner="one",
+    leased_until_at=NOW + 30,
+)
+KEY = Key("checkout", "key-1", b"\x00\xff" * 16)
+ANSWER = Answer(
+    200, (("Content-Type", "application/json"), ("X-Odd", "é, \U0001f600"), ("X-Odd", "")), b'\x00{"a":1}\xff'
+)
+FINISH = Finish(
+    status="succeeded",
+    document=b'{"output":"\xc3\xa9"}',
+    finished_at=NOW + 5,
+    attempts=2,
+    provider_run_id="98765",
+    answer=ANSWER,
+    callback=b'{"type":"run.finished"}',
+)
+HOOK = "https://hooks.example.com/here"
+
+
+def a_run(number: int, **changes: Any) -> StoredRun:
+    """The run with this number; later numbers are younger, unless the changes say otherwise."""
+    fields: dict[str, Any] = {"id": f"run_{number}", "created_at": NOW + number}
+    return replace(RUN, **fields | changes)
+
+
+def called_back(number: int = 1, **changes: Any) -> StoredRun:
+    """A run whose result is to be delivered."""
+    return a_run(number, callback_url=HOOK, **changes)

@@ -1,0 +1,59 @@
+"""Which store a URL means, and which mean none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gateway.settings import SettingsError
+from gateway.store.by_url import store
+from gateway.store.memory import MemoryStore
+from gateway.store.sqlite import SqliteStore
+from tests.manual_clock import ManualClock
+from tests.store.contract import RUN
+
+
+@pytest.mark.parametrize("below", ["store.db", "var/store.db", "deep/er/with%20space.db"])
+async def test_a_sqlite_url_with_four_slashes_names_a_file_from_the_root(tmp_path: Path, below: str) -> None:
+    made = store(f"sqlite:///{tmp_path}/{below}", ManualClock())
+    await made.open()
+    await made.begin(RUN, None)
+    await made.close()
+    assert (tmp_path / below.replace("%20", " ")).is_file()
+
+
+async def test_a_sqlite_url_with_three_slashes_names_a_file_from_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    made = store("sqlite:///var/runward.db", ManualClock())
+    assert isinstance(made, SqliteStore)
+    await made.open()
+    await made.close()
+    assert (tmp_path / "var" / "runward.db").is_file()
+
+
+def test_memory_is_a_store() -> None:
+    assert isinstance(store("memory://", ManualClock()), MemoryStore)
+
+
+@pytest.mark.parametrize(
+    ("url", "complaint"),
+    [
+        ("redis://localhost:6379/0", "must be one of sqlite://, memory://"),
+        ("postgres://localhost/db", "must be one of sqlite://, memory://"),
+        ("", "must be one of sqlite://, memory://"),
+        ("sqlite://var/runward.db", "must be sqlite:///relative/path.db or sqlite:////absolute/path.db"),
+        ("sqlite://", "must be sqlite:///relative/path.db or sqlite:////absolute/path.db"),
+        ("sqlite:///", "must be sqlite:///relative/path.db or sqlite:////absolute/path.db"),
+        ("sqlite:///var/", "must be sqlite:///relative/path.db or sqlite:////absolute/path.db"),
+        ("sqlite:///a%00b", "must be sqlite:///relative/path.db or sqlite:////absolute/path.db"),
+        ("sqlite:///a.db?mode=ro", "must not have a query or fragment"),
+        ("memory://here", "must be memory://"),
+    ],
+)
+def test_what_means_no_store_is_refused(url: str, complaint: str) -> None:
+    with pytest.raises(SettingsError) as refused:
+        store(url, ManualClock())
+    assert (("store.url", complaint),) == refused.value.places

@@ -1,0 +1,97 @@
+"""What every store promises of leases: an unfinished run has one worker, and never stays without one."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from itertools import chain
+
+from gateway.store.contract import Phase, Store
+from tests.store.contract import FINISH, NOW, a_run
+
+LATER = NOW + 31  # the leases of `a_run` are over
+
+
+async def _adopt(store: Store, owner: str, *, now_at: float = LATER, limit: int = 100) -> list[str]:
+    return [run.id for run in await store.adopt(owner, now_at=now_at, until_at=now_at + 30, limit=limit)]
+
+
+async def test_a_run_whose_lease_is_over_is_taken_over(store: Store) -> None:
+    """R48: as far as it was, with all that is needed to go on."""
+    run = a_run(1, phase=Phase.FOLLOWING, provider_run_id="98765", order=b"large" * 1000)
+    await store.begin(run, None)
+    expected = replace(run, owner="two", leased_until_at=NOW + 90)
+    assert [expected] == await store.adopt("two", now_at=LATER, until_at=NOW + 90, limit=10)
+    assert expected == await store.run(run.id)
+
+
+async def test_a_lease_protects_until_it_is_over(store: Store) -> None:
+    await store.begin(a_run(1), None)
+    assert [] == await _adopt(store, "two", now_at=NOW + 29.9)
+    assert ["run_1"] == await _adopt(store, "two", now_at=NOW + 30)
+
+
+async def test_nobody_adopts_its_own(store: Store) -> None:
+    """Whoever could not renew in time still works on its runs: to hand them out again would run them twice."""
+    await store.begin(a_run(1), None)
+    assert [] == await _adopt(store, "one")
+    assert ["run_1"] == await _adopt(store, "two")
+    assert [] == await _adopt(store, "two", now_at=LATER + 1000)
+
+
+async def test_a_run_that_ended_needs_nobody(store: Store) -> None:
+    await store.begin(a_run(1), None)
+    await store.finish("run_1", FINISH)
+    assert [] == await _adopt(store, "two")
+
+
+async def test_the_oldest_are_taken_first(store: Store) -> None:
+    for number in (3, 1, 2, 4):
+        await store.begin(a_run(number), None)
+    assert ["run_1", "run_2", "run_3"] == await _adopt(store, "two", limit=3)
+    assert ["run_4"] == await _adopt(store, "two", limit=3)
+
+
+async def test_each_run_goes_to_one(store: Store) -> None:
+    """Ten processes adopt at once, again and again, until nothing is left."""
+    for number in range(100):
+        await store.begin(a_run(number), None)
+    taken = await asyncio.gather(*(_adopt(store, f"owner-{n}", limit=7) for n in range(10) for _ in range(3)))
+    assert sorted(f"run_{number}" for number in range(100)) == sorted(chain(*taken))
+
+
+async def test_a_lease_is_renewed(store: Store) -> None:
+    for number in (1, 2):
+        await store.begin(a_run(number), None)
+    await store.begin(a_run(3, owner="other"), None)
+    await store.finish("run_2", FINISH)
+    await store.renew("one", NOW + 60)
+    assert ["run_3"] == await _adopt(store, "two")
+    ends = [run and run.leased_until_at for run in [await store.run("run_1"), await store.run("run_2")]]
+    assert [NOW + 60, NOW + 30] == ends
+    assert ["run_1"] == await _adopt(store, "two", now_at=NOW + 60)
+
+
+async def test_a_lease_can_be_given_back(store: Store) -> None:
+    """R98: whoever stops need not keep others waiting."""
+    await store.begin(a_run(1), None)
+    await store.renew("one", 0.0)
+    assert ["run_1"] == await _adopt(store, "two", now_at=NOW)
+
+
+async def test_what_was_taken_over_is_not_renewed_by_its_last_owner(store: Store) -> None:
+    await store.begin(a_run(1), None)
+    await _adopt(store, "two")
+    await store.renew("one", LATER + 1000)
+    assert ["run_1"] == await _adopt(store, "three", now_at=LATER + 30)
+
+
+async def test_the_dead_leave_their_runs_to_the_next_process(store: Store) -> None:
+    """R48, R49: where one process has the store alone, nobody has to wait for the leases of the one before it."""
+    await store.begin(a_run(1), None)
+    await store.begin(a_run(2, phase=Phase.SENDING), None)
+    await store.begin(a_run(3), None)
+    await store.finish("run_3", FINISH)
+    await store.close()
+    await store.open()
+    assert ([] if store.shared else ["run_1", "run_2"]) == await _adopt(store, "two", now_at=NOW)

@@ -1,0 +1,199 @@
+"""Every store beside the reference: whatever is done to both, in whatever order, both answer and hold the same."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+
+from gateway.store.contract import Answer, Filter, Finish, Key, Phase, Store, StoredRun
+from tests.manual_clock import ManualClock
+from tests.store.contract import HOOK, STORES
+from tests.store.reference import Reference
+
+T = TypeVar("T")
+
+CLIENTS = st.sampled_from(["a", "b"])
+OWNERS = st.sampled_from(["one", "two", "three"])
+TIMES = st.integers(0, 12).map(float) | st.floats(0, 12)
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=5)
+WORDS = st.sampled_from(["queued", "running", "succeeded", "failed"])
+WORKFLOWS = st.sampled_from(["triage", "summary"])
+LIMITS = st.integers(1, 4)
+HEADERS = st.lists(st.tuples(TEXTS, TEXTS), max_size=2).map(tuple)
+ANSWERS = st.builds(Answer, st.integers(100, 599), HEADERS, st.binary(max_size=20))
+KEYS = st.none() | st.builds(Key, CLIENTS, st.sampled_from(["x", "y", "x\0", ""]), st.binary(max_size=3))
+NEW_RUNS = st.builds(
+    StoredRun,
+    id=st.just(""),
+    client=CLIENTS,
+    workflow=WORKFLOWS,
+    provider=TEXTS,
+    order=st.binary(max_size=20),
+    created_at=TIMES,
+    deadline_at=TIMES,
+    owner=OWNERS,
+    leased_until_at=TIMES,
+    callback_url=st.sampled_from([None, HOOK]),
+)
+STEPS = st.builds(
+    replace,
+    NEW_RUNS,
+    phase=st.sampled_from(Phase),
+    status=WORDS,
+    attempts=st.integers(0, 5),
+    provider=TEXTS,
+    provider_run_id=st.none() | TEXTS,
+)
+ENDS = st.builds(
+    Finish,
+    status=WORDS,
+    document=st.binary(max_size=20),
+    finished_at=TIMES,
+    attempts=st.integers(0, 5),
+    provider_run_id=st.none() | TEXTS,
+    answer=st.none() | ANSWERS,
+    callback=st.none() | st.binary(max_size=20),
+)
+
+
+class StoreMachine(RuleBasedStateMachine):
+    """A store and its reference; ids are numbers in the order of their use."""
+
+    make: Callable[[Path], Store]
+    ids = Bundle("ids")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.directory = tempfile.TemporaryDirectory()
+        self.runner = asyncio.Runner()
+        self.store = type(self).make(Path(self.directory.name))
+        self.wait_for(self.store.open())
+        self.reference = Reference()
+        self.names: set[str] = set()
+
+    def teardown(self) -> None:
+        self.wait_for(self.store.close())
+        self.runner.close()
+        self.directory.cleanup()
+
+    def wait_for(self, work: Awaitable[T]) -> T:
+        """Run it to its end, here and now."""
+
+        async def waited() -> T:
+            return await work
+
+        return self.runner.run(waited())
+
+    @rule(target=ids, new=NEW_RUNS, key=KEYS)
+    def begin(self, new: StoredRun, key: Key | None) -> str:
+        run = replace(new, id=f"run_{len(self.names)}")
+        self.names.add(run.id)
+        key = key and replace(key, client=run.client)
+        assert self.reference.begin(run, key) == self.wait_for(self.store.begin(run, key))
+        return run.id
+
+    @rule(run_id=ids)
+    def begin_with_an_id_that_is_taken(self, run_id: str) -> None:
+        run = self.reference.run(run_id)
+        if run is not None:
+            with pytest.raises(ValueError, match="this id"):
+                self.wait_for(self.store.begin(run, None))
+
+    @rule(run_id=ids, step=STEPS, other=st.none() | OWNERS)
+    def advance(self, run_id: str, step: StoredRun, other: str | None) -> None:
+        kept = self.reference.run(run_id)
+        run = replace(step, id=run_id, owner=other or (kept.owner if kept else step.owner))
+        assert self.reference.advance(run) == self.wait_for(self.store.advance(run))
+
+    @rule(run_id=ids, end=ENDS)
+    def finish(self, run_id: str, end: Finish) -> None:
+        assert self.reference.finish(run_id, end) == self.wait_for(self.store.finish(run_id, end))
+
+    @rule(run_id=ids)
+    def drop(self, run_id: str) -> None:
+        self.reference.drop(run_id)
+        self.wait_for(self.store.drop(run_id))
+
+    @rule(client=CLIENTS, limit=LIMITS, status=st.none() | WORDS, workflow=st.none() | WORKFLOWS, after=st.none() | ids)
+    def list_runs(self, client: str, limit: int, status: str | None, workflow: str | None, after: str | None) -> None:
+        last = None if after is None else self.reference.run(after)
+        wanted = Filter(client, limit, status, workflow, None if last is None else (last.created_at, last.id))
+        assert self.reference.runs(wanted) == self.wait_for(self.store.runs(wanted))
+
+    @rule(owner=OWNERS, until_at=TIMES)
+    def renew(self, owner: str, until_at: float) -> None:
+        self.reference.renew(owner, until_at)
+        self.wait_for(self.store.renew(owner, until_at))
+
+    @rule(owner=OWNERS, now_at=TIMES, until_at=TIMES, limit=LIMITS)
+    def adopt(self, owner: str, now_at: float, until_at: float, limit: int) -> None:
+        assert self.reference.adopt(owner, now_at=now_at, until_at=until_at, limit=limit) == self.wait_for(
+            self.store.adopt(owner, now_at=now_at, until_at=until_at, limit=limit)
+        )
+
+    @rule(now_at=TIMES, until_at=TIMES, limit=LIMITS)
+    def take_callbacks(self, now_at: float, until_at: float, limit: int) -> None:
+        assert self.reference.due(now_at=now_at, until_at=until_at, limit=limit) == self.wait_for(
+            self.store.due(now_at=now_at, until_at=until_at, limit=limit)
+        )
+
+    @rule(run_id=ids, state=st.sampled_from(["delivered", "given_up"]))
+    def deliver(self, run_id: str, state: str) -> None:
+        self.reference.delivered(run_id, state)
+        self.wait_for(self.store.delivered(run_id, state))
+
+    @rule(run_id=ids, due_at=TIMES)
+    def postpone(self, run_id: str, due_at: float) -> None:
+        try:
+            self.reference.postpone(run_id, due_at=due_at)
+        except KeyError:
+            with pytest.raises(KeyError):
+                self.wait_for(self.store.postpone(run_id, due_at=due_at))
+        else:
+            self.wait_for(self.store.postpone(run_id, due_at=due_at))
+
+    @rule(run_id=ids, now_at=TIMES)
+    def redeliver(self, run_id: str, now_at: float) -> None:
+        assert self.reference.redeliver(run_id, now_at=now_at) == self.wait_for(
+            self.store.redeliver(run_id, now_at=now_at)
+        )
+
+    @rule(runs_before_at=TIMES, keys_before_at=TIMES)
+    def purge(self, runs_before_at: float, keys_before_at: float) -> None:
+        assert self.reference.purge(runs_before_at=runs_before_at, keys_before_at=keys_before_at) == self.wait_for(
+            self.store.purge(runs_before_at=runs_before_at, keys_before_at=keys_before_at)
+        )
+
+    @rule()
+    def restart(self) -> None:
+        self.wait_for(self.store.close())
+        self.wait_for(self.store.open())
+        if not self.store.shared:
+            self.reference.reopen()
+
+    @invariant()
+    def they_hold_the_same(self) -> None:
+        held = [self.wait_for(self.store.run(run_id)) for run_id in sorted(self.names)]
+        assert [self.reference.run(run_id) for run_id in sorted(self.names)] == held
+        keys = {(claim.key.client, claim.key.text) for claim in self.reference.claims} | {("a", "x"), ("b", "")}
+        claims = [self.wait_for(self.store.claim(*key)) for key in sorted(keys)]
+        assert [self.reference.claim(*key) for key in sorted(keys)] == claims
+
+
+@pytest.mark.parametrize("name", sorted(STORES))
+def test_no_order_of_calls_tells_a_store_from_its_reference(name: str) -> None:
+    """Claims, phases, ends, leases, callbacks, ages and restarts, thirty at a time."""
+
+    class Machine(StoreMachine):
+        make = staticmethod(lambda directory: STORES[name](directory, ManualClock()))
+
+    run_state_machine_as_test(Machine, settings=settings(max_examples=40, stateful_step_count=30, deadline=None))
