@@ -12,7 +12,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 p
 # More words for the command behind a target: make demo ARGS="--port 8000", make test ARGS="-x tests/cli"
 ARGS ?=
 
-.PHONY: help demo test lint format bench lock upgrade clean
+.PHONY: help demo test lint format bench soak lock upgrade clean
 
 help: ## List what there is to do
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -34,6 +34,9 @@ format: $(VENV)/.dev ## Let ruff put the style right, where it can
 
 bench: $(VENV)/.dev ## Measure how much the gateway adds
 	@$(BIN)/python -m bench.run $(ARGS)
+
+soak: $(VENV)/.dev ## Run it under mixed faults for minutes: nothing may grow
+	@$(BIN)/python -m bench.soak $(ARGS)
 
 lock: $(VENV)/.dev ## Write both lists anew; versions stay where they can
 	@$(COMPILE) --group build --output-file requirements.lock

@@ -1,0 +1,66 @@
+"""What is refused is not repeated: no key in an answer or a log line, no version of anything (R71)."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.configuration import KEYS
+from tests.edge.raw import ask, get, post
+from tests.edge.refusing import cut, refused
+from tests.edge.world import World, leaks
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+KEY = KEYS["one"].encode()
+MALFORMED = post().replace(b"Host:", b"H st:")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"Authorization: Bearer %b\0",
+        b"Authorization : Bearer %b",
+        b"Authorization: Bearer\r\n %b",
+        b"X-API-KEY: \x01%b",
+        b"X-API-KEY %b",
+        b"%b: x\0",
+        b"Content-Length: %b",
+        b"Transfer-Encoding: %b",
+        b"Cookie: " + b"a" * 9000 + b"%b",
+    ],
+)
+async def test_a_key_in_a_malformed_line_is_not_repeated(world: World, line: bytes) -> None:
+    """R71: neither the answer nor the log holds it."""
+    data = b"POST /run HTTP/1.1\r\nHost: gateway.test\r\n" + line % KEY + b"\r\n\r\n"
+    for pieces in ([data], cut(data, 30, len(data) - 3)):
+        await refused(world, *pieces)
+    assert [] == leaks(world.said)
+
+
+@pytest.mark.parametrize("line", [b"%b /run HTTP/1.1", b"POST %b HTTP/1.1", b"POST /run %b", b"%b"])
+async def test_a_key_in_a_malformed_first_line_is_not_repeated(world: World, line: bytes) -> None:
+    """R71."""
+    await refused(world, line % KEY + b"\r\nHost: gateway.test\r\n\r\n")
+    assert [] == leaks(world.said)
+
+
+async def test_a_key_in_a_good_first_line_is_not_repeated(world: World) -> None:
+    """R71, R79: a key where it does not belong is not written down there."""
+    key = KEY.decode()
+    for target in (f"/run?key={key}", f"/{key}", f"/docs/{key}", f"http://{key}/run", f"/run#{key}"):
+        reply = await ask(world.url, get(target))
+        assert (True, []) == (reply.status in {404, 405}, leaks(reply.raw.decode("latin-1")))
+    assert [] == leaks(world.said)
+
+
+async def test_no_answer_names_a_version(world: World) -> None:
+    """R71: neither ours nor a library's."""
+    asked = (post(), get("/run"), get("/none"), get("/healthz"), get("/docs"), get("/openapi.json"), MALFORMED)
+    for data in asked:
+        reply = await ask(world.url, data)
+        assert "runward" == reply.header("Server")
+        fields = "\n".join(f"{name}: {value}" for name, value in reply.headers)
+        assert not re.search(r"aiohttp|python|\d+\.\d+\.\d+", fields, re.IGNORECASE)
+        assert reply.status == 200 or not re.search(rb"aiohttp|python|Traceback", reply.body, re.IGNORECASE)

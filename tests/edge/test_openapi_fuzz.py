@@ -1,0 +1,95 @@
+"""Requests made from the API's own document, right and wrong ones: every answer is one that it documents (R74).
+
+FUZZ_CASES=10000 sends that many, and other ones each time; without it, a few hundred, always the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from openapi_schema_validator import OAS31Validator
+from schemathesis import Case, GenerationMode, Response
+from schemathesis.specs.openapi import checks
+
+from tests.client import bearer
+from tests.edge.raw import ask, head
+from tests.edge.world import World
+from tests.faults.provider_answers import promptlayer_started
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+CASES = int(os.environ.get("FUZZ_CASES", "600"))
+SETTINGS = settings(
+    max_examples=max(10, CASES // 6),
+    deadline=None,
+    derandomize="FUZZ_CASES" not in os.environ,
+    database=None,
+    phases=[Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
+HOLDS = [
+    checks.status_code_conformance,
+    checks.content_type_conformance,
+    checks.response_headers_conformance,
+    checks.response_schema_conformance,
+    checks.negative_data_rejection,
+]
+"""What an answer has to hold. (JSON Schema takes 1.0 for an integer, which the gateway does not.)"""
+NAMES = st.sampled_from(["studio", "layer", "prompt_studio/any", "promptlayer/any", "none", ""]) | st.text(max_size=9)
+"""Workflows, so that not every right request ends at an unknown one."""
+RIGHT, WRONG = GenerationMode.POSITIVE, GenerationMode.NEGATIVE
+EXPECTED = {
+    ("POST", "/run", RIGHT): {"200", "workflow_not_found", "invalid_request"},
+    ("POST", "/run", WRONG): {"invalid_request", "malformed_json"},
+    ("GET", "/runs", RIGHT): {"200"},
+    ("GET", "/runs", WRONG): {"invalid_request"},
+    ("GET", "/runs/{id}", RIGHT): {"not_found"},
+    ("GET", "/runs/{id}", WRONG): {"not_found"},
+}
+"""Operations, and answers that must be among theirs, or the requests were not what they are meant to be."""
+
+
+def complaints(document: Mapping[str, Any], where: str, answer: Response) -> list[str]:
+    """What another library than schemathesis's own says against an answer."""
+    media = answer.headers["content-type"][0].replace("/", "~1")
+    pointer = f"{where}/responses/{answer.status_code}/content/{media}/schema"
+    return [error.message for error in OAS31Validator({**document, "$ref": pointer}).iter_errors(answer.json())]
+
+
+def fuzz(url: str, document: dict[str, Any], method: str, path: str, mode: GenerationMode) -> Counter[str]:
+    """Send the cases; how many were answered with each code."""
+    operation = schemathesis.openapi.from_dict(document)[path][method]
+    where = f"#/paths/{path.replace('/', '~1')}/{method.lower()}"
+    answered: Counter[str] = Counter()
+
+    @SETTINGS
+    @given(operation.as_strategy(generation_mode=mode), NAMES)
+    def send(case: Case[Any], name: str) -> None:
+        if mode is RIGHT and isinstance(case.body, dict):
+            case.body["workflow"] = name
+        answer = case.call(base_url=url, headers=bearer("one"))
+        case.validate_response(answer, checks=HOLDS)
+        assert (True, []) == (answer.status_code != 500, complaints(document, where, answer))
+        answered[str(answer.json().get("code", answer.status_code))] += 1
+
+    send()
+    return answered
+
+
+@pytest.mark.timeout(120 + CASES // 10)
+@pytest.mark.parametrize(("method", "path", "mode"), EXPECTED)
+async def test_every_answer_is_documented(world: World, method: str, path: str, mode: GenerationMode) -> None:
+    """R74: whatever is sent, the status, type, headers and schema of its answer are in the document; never a 500."""
+    world.upstream.route(lambda r: (r.method, r.path[:11]) == ("POST", "/workflows/"), promptlayer_started(787))
+    document = (await ask(world.url, head("GET", "/openapi.json"))).json
+    answered = await asyncio.to_thread(fuzz, world.url, dict(document), method, path, mode)
+    assert EXPECTED[method, path, mode] <= set(answered), answered
+    assert (True, None) == (answered.total() >= CASES // 20, world.gateway.exit_code)

@@ -1,0 +1,86 @@
+"""Large bodies: they do not hold up small requests, and nothing of them is kept."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+import statistics
+import time
+from functools import partial
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.client import STUDIO, bearer
+from tests.faults.answers import reply
+from tests.faults.provider_answers import prompt_studio_reply
+from tests.overload.load import at_once, steadily
+
+if TYPE_CHECKING:
+    import aiohttp
+
+    from tests.conftest import StartGateway
+    from tests.faults.faults import Script
+    from tests.faults.upstream import Upstream
+
+DONE = prompt_studio_reply({"completion": "because"})
+ROWS = [{"id": n, "text": "what is the fastest car in the world?", "tags": ["a", "b"], "x": n / 7} for n in range(9200)]
+DENSE = json.dumps({**STUDIO, "input": {"rows": ROWS}}).encode()
+PLAIN = json.dumps({**STUDIO, "input": {"text": "x" * 900_000}}).encode()
+HEADERS = {**bearer("one"), "Content-Type": "application/json"}
+
+
+async def send(session: aiohttp.ClientSession, url: str, body: bytes) -> float:
+    """POST /run; how long it took."""
+    began = time.monotonic()
+    async with session.post(url + "/run", data=body, headers=HEADERS) as answer:
+        await answer.read()
+    return time.monotonic() - began
+
+
+def probe(url: str, seconds: float) -> list[float]:
+    """Ask for /healthz every 10 ms, in a thread: this event loop's own delays do not count; how long each took."""
+    connection = http.client.HTTPConnection(url.removeprefix("http://"))
+    took = []
+    ends = time.monotonic() + seconds
+    while time.monotonic() < ends:
+        began = time.monotonic()
+        connection.request("GET", "/healthz")
+        answer = connection.getresponse()
+        assert (200, b'{"status":"alive"}') == (answer.status, answer.read())
+        took.append(time.monotonic() - began)
+        time.sleep(0.01)
+    connection.close()
+    return took
+
+
+async def test_health_is_answered_while_large_bodies_come(
+    upstream: Upstream, gateway: StartGateway, session: aiohttp.ClientSession
+) -> None:
+    """R35 for 3 s: ten bodies of 1 MB a second: of 20 probes 19 wait for no longer than two such runs take alone."""
+    assert 900_000 < len(DENSE) < 1_000_000
+    upstream.default = DONE
+    running = await gateway()
+    large = partial(send, session, running.url, DENSE)
+    alone = statistics.median([await large() for _ in range(10)])
+    idle = statistics.median(await asyncio.to_thread(probe, running.url, 1.0))
+    busy, _ = await asyncio.gather(asyncio.to_thread(probe, running.url, 3.0), steadily(10, 3, large))
+    assert 40 == len(upstream.log)
+    assert statistics.quantiles(busy, n=20)[-1] < idle + 2 * alone
+
+
+@pytest.mark.parametrize("answer", [DONE, reply(429, {})], ids=["done", "429"])
+async def test_nothing_of_a_large_body_is_kept(
+    upstream: Upstream, gateway: StartGateway, session: aiohttp.ClientSession, answer: Script
+) -> None:
+    """R34: 100 more runs of 0.9 MB each, whether they succeed or not, leave less behind than 25 of them would."""
+    upstream.default = answer
+    running = await gateway(breaker={"failures": 1_000_000}, retries={"backoff": "1ms", "backoff_max": "1ms"})
+    sizes = []
+    for rounds in (5, 25):
+        for _ in range(rounds):
+            await at_once(4, partial(send, session, running.url, PLAIN))
+            upstream.log.clear()
+        sizes.append(running.rss_bytes())
+    assert sizes[1] - sizes[0] < 25 * 900_000
