@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from tests.client import LAYER, STUDIO
@@ -31,6 +32,9 @@ async def test_every_call_of_a_run_carries_its_trace(
     assert 3 == len(upstream.log)
     for request in upstream.log:
         assert ([VALID], [], []) == tuple(header(request, name) for name in ("traceparent", "baggage", "tracestate"))
+    async with asyncio.timeout(5):
+        while len(running.logs("request")) < 2:  # they are written after the answers
+            await asyncio.sleep(0.02)
     assert [VALID[3:35]] * 2 == [line["trace_id"] for line in running.logs("request")]
 
 
