@@ -29,7 +29,7 @@ from gateway.runs.office import BackOffice
 from gateway.runs.polling import Schedule
 from gateway.runs.recovery import Recovery
 from gateway.runs.retry import Policy
-from gateway.settings import Settings
+from gateway.settings import ServerSettings, Settings
 from gateway.store import by_url
 from gateway.upstream.egress import Egress
 
@@ -39,7 +39,7 @@ _THREADS = 32
 async def start(settings: Settings, clock: Clock, log: FilteringBoundLogger) -> Gateway:
     """Build everything and listen.
 
-    Raises SettingsError where an adapter is missing, OSError where a port is taken.
+    Raises SettingsError where an adapter is missing, OSError where a port is taken, StoreUnavailable.
     """
     loop = asyncio.get_running_loop()
     logs.watch_loop(loop, log)
@@ -95,16 +95,26 @@ async def start(settings: Settings, clock: Clock, log: FilteringBoundLogger) -> 
     routes = [*_public_routes(run, runs, ops), *docs.public_routes(keyed=not server.open_docs)]
     public = Server(routes, middlewares, header_timeout=server.header_timeout)
     watched = Server([*_ops_routes(ops), *docs.ops_routes()], [observed], header_timeout=server.header_timeout)
-    await office.open()
-    opened = await Listener.open(public, server.host, server.port)
-    try:
-        ops_opened = await Listener.open(watched, server.ops_host, server.ops_port)
-    except OSError:
-        await opened.runner.cleanup()
-        raise
+    await store.open()
+    opened, ops_opened = await _listen(public, watched, server, office)
     ports += [*opened.addresses, *ops_opened.addresses]
+    await office.begin()
     _settle_memory()
     return Gateway(opened, ops_opened, doors, office, tuple(providers.values()), server.drain, clock)
+
+
+async def _listen(public: Server, watched: Server, at: ServerSettings, office: BackOffice) -> tuple[Listener, Listener]:
+    """Open both ports, or none. Before that no kept run is taken up: a start must not be on its way when we give up."""
+    try:
+        opened = await Listener.open(public, at.host, at.port)
+        try:
+            return opened, await Listener.open(watched, at.ops_host, at.ops_port)
+        except OSError:
+            await opened.runner.cleanup()
+            raise
+    except OSError:
+        await office.close()
+        raise
 
 
 def _public_routes(run: RunFace, runs: RunsFace, ops: OpsFace) -> list[Route]:

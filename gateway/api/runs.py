@@ -34,7 +34,7 @@ class RunsFace:
     async def show(self, request: Request) -> web.StreamResponse:
         """Answer `GET /runs/{id}`; with `?wait=SECONDS` when it has ended, or the time is over."""
         run = await self._own(request)
-        if "text/event-stream" in request.headers.get("Accept", ""):
+        if request.method == "GET" and "text/event-stream" in request.headers.get("Accept", ""):
             return await self._stream(request, run)
         end = self.clock.monotonic() + _seconds(request.query.get("wait", "0"))
         while run.phase is not Phase.DONE and not self.draining():

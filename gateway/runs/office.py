@@ -20,7 +20,7 @@ _KEYS_KEPT = 86_400.0
 
 @dataclass(slots=True)
 class BackOffice:
-    """Opens the store, takes up what was left in it, and keeps at it. Finished runs stay for `retention` seconds."""
+    """Takes up what was left in an open store, and keeps at it. Finished runs stay for `retention` seconds."""
 
     desk: Desk
     store: Store
@@ -31,9 +31,8 @@ class BackOffice:
     retention: float
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
-    async def open(self) -> None:
-        """Raises StoreUnavailable."""
-        await self.store.open()
+    async def begin(self) -> None:
+        """Take up what was left, now that this process is there to stay. Raises StoreUnavailable."""
         await self.recovery.look_once()
         work: tuple[Coroutine[object, object, None], ...] = (
             self.recovery.keep_watch(),

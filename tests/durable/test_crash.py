@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -24,6 +25,7 @@ from tests.faults.provider_answers import (
     promptlayer_started,
 )
 from tests.faults.upstream import Upstream
+from tests.process import DiedError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -207,6 +209,24 @@ async def test_what_was_queued_is_started_once(upstream: Upstream, receiver: Ups
     assert [("succeeded", "77"), ("succeeded", "78")] == [(run["status"], run["provider_run_id"]) for run in ended]
     assert {"state": "delivered"} == await lives.told(queued)
     assert {f"msg_{queued}"} == message_ids(receiver)
+    assert 2 == len(upstream.requests("POST"))
+
+
+async def test_a_process_that_can_not_listen_starts_nothing(upstream: Upstream, lives: Lives) -> None:
+    """One that ends at its start, because a port is taken, must not leave a start behind it on its way."""
+    upstream.script("POST", LAYER_RUN, [faults.hang, promptlayer_started(78)])
+    upstream.always("GET", LAYER_RESULTS, DONE)
+    await lives.begin(providers=ONE_AT_A_TIME)
+    await lives.accepted(LAYER)
+    await until(lambda: upstream.requests("POST"))
+    queued = await lives.accepted(LAYER)
+    assert -9 == await lives.now.kill()
+    with socket.create_server(("127.0.0.1", 0)) as held, pytest.raises(DiedError, match="can not listen"):
+        await lives.begin(server={"ops_port": held.getsockname()[1]})
+    assert 1 == len(upstream.requests("POST"))
+    await lives.begin(server={"ops_port": 0})
+    ended = await lives.ended(queued)
+    assert ("succeeded", 1) == (ended["status"], ended["attempts"])
     assert 2 == len(upstream.requests("POST"))
 
 
