@@ -51,7 +51,7 @@ clean: ## Remove everything that was made
 
 UPGRADE ?=
 COMPILE = $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes \
-	--no-emit-index-url --no-annotate --no-header --extra uvloop $(UPGRADE)
+	--no-emit-index-url --no-annotate --no-header --extra uvloop --extra redis $(UPGRADE)
 
 # The stamps say what is installed, so that a second `make demo` starts at once. The second list contains the first.
 $(VENV)/.runtime: requirements.lock pyproject.toml | $(BIN)/python

