@@ -39,7 +39,7 @@ def providers(settings: Settings, clock: Clock, metrics: Metrics) -> dict[str, P
     """
     adapters = {name: adapter(name, settings) for name in settings.providers}
     return {
-        name: Provider(name, adapters[name], _upstream(_origin(name, s, adapters[name]), clock, metrics))
+        name: Provider(name, adapters[name], _upstream(_origin(name, s, adapters[name]), clock, metrics), s.adapter)
         for name, s in settings.providers.items()
     }
 
@@ -106,6 +106,7 @@ def _workflow(alias: str, settings: WorkflowSettings, provider: Provider, fallba
         max_timeout=settings.max_timeout,
         repeatable=settings.repeatable,
         fallbacks=fallbacks,
+        names={face: names for face, names in settings.aliases if names is not None},
     )
     if workflow.pinned and not provider.adapter.versions:
         raise SettingsError([(f"workflows.{alias}", f"provider {provider.name} has no labels or versions")])

@@ -29,7 +29,7 @@ class Metrics:
         self._requests = self._tally("requests", "Requests answered, by route and status.", "route", "status")
         self._refusals = self._tally("refusals", "Requests answered with a problem.", "client", "code")
         self._runs = self._tally(
-            "runs", "Runs that ended, by how they ended.", "client", "workflow", "provider", "outcome"
+            "runs", "Runs that ended, by how they ended.", "client", "workflow", "provider", "outcome", "face"
         )
         self._calls = self._tally(
             "upstream_calls", "Calls to providers, and how they ended.", "provider", "operation", "result"
@@ -83,9 +83,9 @@ class Metrics:
         """A problem was sent; `client` is "" where none was recognised."""
         self._refusals.counts[client, code] += 1
 
-    def run_ended(self, client: str, workflow: str, provider: str, outcome: str) -> None:
-        """A run ended: succeeded, failed, unknown or not_run."""
-        self._runs.counts[client, workflow, provider, outcome] += 1
+    def run_ended(self, client: str, workflow: str, provider: str, outcome: str, *, face: str = "run") -> None:
+        """A run ended: succeeded, failed, unknown or not_run. `face`: whose API its client speaks."""
+        self._runs.counts[client, workflow, provider, outcome, face] += 1
 
     def run_took(self, workflow: str, provider: str, seconds: float, overhead: float) -> None:
         """The duration of a run, and the part of it that was ours."""

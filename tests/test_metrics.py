@@ -15,7 +15,7 @@ from gateway.metrics import CONTENT_TYPE, Metrics
 FAMILIES = {
     "runward_requests": ("counter", {"route", "status"}),
     "runward_refusals": ("counter", {"client", "code"}),
-    "runward_runs": ("counter", {"client", "workflow", "provider", "outcome"}),
+    "runward_runs": ("counter", {"client", "workflow", "provider", "outcome", "face"}),
     "runward_run_duration_seconds": ("histogram", {"workflow", "provider"}),
     "runward_overhead_seconds": ("histogram", set()),
     "runward_upstream_calls": ("counter", {"provider", "operation", "result"}),
@@ -36,7 +36,7 @@ def everything_once(metrics: Metrics) -> None:
     """Count one of each."""
     metrics.request_ended("run", 200)
     metrics.refused("one", "overloaded")
-    metrics.run_ended("one", "w", "p", "succeeded")
+    metrics.run_ended("one", "w", "p", "succeeded", face="promptlayer")
     metrics.run_took("w", "p", 1.5, 0.001)
     metrics.called("p", "start", "ok", 1.4)
     metrics.refused_reply("p", "start", "throttled")

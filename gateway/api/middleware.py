@@ -66,7 +66,7 @@ def _refuse(problem: Problem, request: Request, metrics: Metrics, log: Filtering
     metrics.refused(request.client_name, problem.code)
     if problem.code == "internal":
         log.error("mistake", request_id=request.request_id, **logs.describe(problem.__cause__))
-    response = answer_problem(problem, request)
+    response = (request.route.refuse or answer_problem)(problem, request)
     if response.headers.get("Connection") == "close":
         response.force_close()
     return response

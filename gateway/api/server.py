@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 
 
 class Request(web.BaseRequest):
-    """A request with what the middlewares found out about it. `tail` is what its route's `{id}` stands for."""
+    """A request with what the middlewares found out about it. `tail`: what its route's `{id}` or `{path}` stands for.
+
+    It is as it was sent, still percent-encoded.
+    """
 
     route: Route
     tail: str = ""
@@ -46,7 +49,11 @@ Middleware: TypeAlias = Callable[[Handler], Handler]
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One method of one path. `name` is its label in the metrics; `keyed` routes want a gateway key."""
+    """One method of one path. `name` is its label in the metrics; `keyed` routes want a gateway key.
+
+    The last segment of a path may be `{id}`; or one part of it `{path}`, which stands for anything, slashes too.
+    `refuse` renders problems where they have another shape than everywhere else.
+    """
 
     method: str
     path: str
@@ -54,6 +61,7 @@ class Route:
     name: str
     keyed: bool = False
     logged: bool = True
+    refuse: Callable[[Problem, Request], web.Response] | None = None
 
 
 async def _unknown(_request: Request) -> web.Response:
@@ -72,9 +80,14 @@ _HOST = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=%:\[\]-]*").fullmatch  # RFC 9112, 
 
 @dataclass(frozen=True, slots=True)
 class Router:
-    """Finds the route of a request: by its whole path, or by all but its last segment, which is then `{id}`."""
+    """Finds the route of a request.
+
+    By its whole path; or by all but its last segment, which is then `{id}`; or by its beginning and its end, with
+    `{path}` between them. Paths are compared as they were sent: nothing is decoded or resolved.
+    """
 
     routes: Mapping[str, Mapping[str, Route]] = field(default_factory=dict)
+    spans: Sequence[tuple[str, str, Mapping[str, Route]]] = ()
 
     @classmethod
     def of(cls, routes: Iterable[Route]) -> Router:
@@ -85,7 +98,10 @@ class Router:
             methods[route.method] = route
             if route.method == "GET":  # aiohttp leaves the body out
                 methods["HEAD"] = route
-        return cls(table)
+        parts = [(*path.partition("{path}"), methods) for path, methods in table.items()]
+        spans = [(before, after, methods) for before, between, after, methods in parts if between]
+        spans.sort(key=lambda span: -len(span[0]) - len(span[1]))  # the closest fit first
+        return cls(table, spans)
 
     def find(self, request: Request) -> Route:
         """The route, or one that answers with the right problem."""
@@ -93,10 +109,20 @@ class Router:
         methods = self.routes.get(path)
         if methods is None:
             parent, _, request.tail = path.rpartition("/")
-            methods = self.routes.get(parent + "/{id}")
+            methods = self.routes.get(parent + "/{id}") or self._spanned(path, request)
         if methods is None:
             return _UNKNOWN
         return methods.get(request.method) or self._other_method(methods)
+
+    def _spanned(self, path: str, request: Request) -> Mapping[str, Route] | None:
+        other: Mapping[str, Route] | None = None
+        for before, after, methods in self.spans:
+            if len(path) > len(before) + len(after) and path.startswith(before) and path.endswith(after):
+                if request.method in methods:
+                    request.tail = path[len(before) : len(path) - len(after)]
+                    return methods
+                other = other or methods
+        return other
 
     @staticmethod
     def _other_method(methods: Mapping[str, Route]) -> Route:
@@ -105,7 +131,8 @@ class Router:
         async def refuse(_request: Request) -> web.Response:
             raise Problem("method_not_allowed", f"This route has {allow}.", headers=(("Allow", allow),))
 
-        return Route("*", "*", refuse, next(iter(methods.values())).name)
+        known = next(iter(methods.values()))
+        return Route("*", "*", refuse, known.name, refuse=known.refuse)
 
 
 class Server(web.Server):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from gateway.problems import Problem
+from gateway.runs.names import NO_PIN, Names, Pin
+from gateway.runs.record import Face
 from providers.contract import Adapter, Call, Reply
 
 
@@ -22,11 +24,12 @@ class Upstream(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Provider:
-    """A provider: its adapter says what to call, its upstream calls it."""
+    """A provider: its adapter says what to call, its upstream calls it. `api` names the adapter, and so the API."""
 
     name: str
     adapter: Adapter
     upstream: Upstream
+    api: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,7 @@ class Workflow:
     """A workflow as configured. Times in seconds.
 
     `alias` is what clients, limits and metrics call it, `name` what the provider does. `fallbacks` are tried in order.
+    `names`: what it answers to in each face, where the configuration says so.
     """
 
     alias: str
@@ -45,6 +49,7 @@ class Workflow:
     max_timeout: float = 60.0
     repeatable: bool = False
     fallbacks: tuple[Workflow, ...] = ()
+    names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def pinned(self) -> bool:
@@ -68,6 +73,7 @@ class Catalog:
     def __init__(self, workflows: Mapping[str, Workflow], providers: Mapping[str, Provider]) -> None:
         self._workflows = workflows
         self._providers = providers
+        self._names = Names(workflows.values())
 
     def find(self, name: str, scope: Scope) -> Workflow:
         """Look up an alias, or `provider/name`.
@@ -86,6 +92,31 @@ class Catalog:
             raise Problem("forbidden", "This key may not run this workflow.")
         return self._direct(provider, own_name)
 
+    def find_as(self, face: Face, name: str, scope: Scope, pin: Pin = NO_PIN) -> Workflow:
+        """Look up what a client of a provider's own API calls `name`, in the version or label that it asks for.
+
+        That is an alias; or one of the names that the configuration gives it there, the provider's own by default; or
+        the number of `number`; or the name of a workflow that is not configured, where the client's scope has it.
+        Raises as `find`.
+        """
+        if name in self._workflows:
+            return self.find(name, scope)
+        found = self._names.find(face, name)
+        if found:
+            return _the_one(found, scope, pin)
+        for provider in self._providers.values():
+            if provider.api == face and name not in {"", ".", ".."} and scope.may_run_direct(provider.name, name):
+                return self._direct(provider.name, name)
+        raise Problem("workflow_not_found", "No workflow has this name.")
+
+    def number(self, workflow: Workflow) -> int | None:
+        """Number a configured workflow, the same in every replica; None for one that is not configured."""
+        return self._names.numbers.get(workflow.alias)
+
+    def runnable(self, scope: Scope) -> list[Workflow]:
+        """List the configured workflows that a client may run, by alias."""
+        return [self._workflows[alias] for alias in sorted(self._workflows) if scope.may_run(alias)]
+
     def known(self, name: str, provider: str) -> Workflow | None:
         """Find what a kept run was about: its workflow, or the fallback of it that `provider` runs."""
         workflow = self._workflows.get(name)
@@ -98,3 +129,17 @@ class Catalog:
     def _direct(self, provider: str, own_name: str) -> Workflow:
         # Metrics and limits know these by the provider alone: their names come from clients, and are not bounded.
         return Workflow(alias=f"{provider}/*", provider=self._providers[provider], name=own_name)
+
+
+def _the_one(found: Sequence[Workflow], scope: Scope, pin: Pin) -> Workflow:
+    """Choose among the workflows that share a name."""
+    mine = [workflow for workflow in found if scope.may_run(workflow.alias)]
+    if not mine:
+        raise Problem("forbidden", "This key may not run this workflow.")
+    exact = [workflow for workflow in mine if pin != NO_PIN and (workflow.label, workflow.version) == pin]
+    chosen = exact or [workflow for workflow in mine if not workflow.pinned] or mine
+    if len(chosen) > 1:
+        raise Problem(
+            "workflow_not_found", "Several workflows have this name: the configuration must give them aliases."
+        )
+    return chosen[0]

@@ -129,7 +129,8 @@ class Engine:
     def _account(self, record: RunRecord, alias: str) -> None:
         if record.finished_at is None:  # cancelled, or our own mistake
             record.close("not_run", self.means.clock)
-        self.means.metrics.run_ended(record.order.client, alias, record.provider, record.status)
+        order = record.order
+        self.means.metrics.run_ended(order.client, alias, record.provider, record.status, face=order.face)
         self.means.metrics.run_took(alias, record.provider, record.duration, record.duration - record.waited)
 
 

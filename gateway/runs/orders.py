@@ -30,6 +30,7 @@ def stored_run(run: RunRecord, *, owner: str, leased_until_at: float, callback_u
                 "return_all_outputs": order.return_all_outputs,
                 "traceparent": order.traceparent,
                 "waits": order.waits,
+                "face": order.face,
                 "provider": run.provider,
             }
         ),

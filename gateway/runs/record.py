@@ -14,6 +14,8 @@ from providers.contract import JsonValue, NodeOutput
 
 T = TypeVar("T")
 Status: TypeAlias = Literal["queued", "running"] | Ending
+Face: TypeAlias = Literal["run", "promptlayer", "prompt_studio"]
+"""Whose API a client speaks: Runward's own, or a provider's."""
 
 
 def always() -> bool:
@@ -39,6 +41,7 @@ class Order:
     return_all_outputs: bool = False
     traceparent: str = ""
     waits: bool = True
+    face: Face = "run"
     wanted: Callable[[], bool] = always
 
 
@@ -67,11 +70,11 @@ class RunRecord:
     waited: float = 0.0
 
     @classmethod
-    def open(cls, order: Order, provider: str, clock: Clock) -> RunRecord:
+    def open(cls, order: Order, provider: str, clock: Clock, id: str | None = None) -> RunRecord:  # noqa: A002 - its id
         """Begin a run: its id cannot be guessed, its deadline starts now."""
         began = clock.monotonic()
         return cls(
-            id="run_" + clock.token(16).hex(),
+            id=id or "run_" + clock.token(16).hex(),
             order=order,
             provider=provider,
             created_at=clock.now(),

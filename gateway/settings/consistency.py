@@ -46,6 +46,16 @@ def circular_fallbacks(workflows: Mapping[str, WorkflowSettings]) -> Complaints:
         yield ("workflows", circle[-1], "fallback"), f"leads back to itself ({way})"
 
 
+def shared_aliases(workflows: Mapping[str, WorkflowSettings]) -> Complaints:
+    """Find the names that two workflows answer to within one of the providers' APIs."""
+    for face in ("promptlayer", "prompt_studio"):
+        owners = {alias: alias for alias in workflows}
+        for alias, workflow in workflows.items():
+            for index, name in enumerate(getattr(workflow.aliases, face) or ()):
+                if owners.setdefault(name, alias) != alias:
+                    yield ("workflows", alias, "aliases", face, index), f"workflows.{owners[name]} answers to this name"
+
+
 def shared_keys(clients: Mapping[str, ClientSettings]) -> Complaints:
     """Find the hashes that stand twice: nobody could tell whose key it is."""
     owners: dict[str, str] = {}

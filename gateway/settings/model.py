@@ -12,7 +12,14 @@ from pydantic import field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from gateway.settings.complaints import dotted, refuse
-from gateway.settings.consistency import circular_fallbacks, idle, shared_keys, unknown_fallbacks, unknown_providers
+from gateway.settings.consistency import (
+    circular_fallbacks,
+    idle,
+    shared_aliases,
+    shared_keys,
+    unknown_fallbacks,
+    unknown_providers,
+)
 from gateway.settings.names import Name
 from gateway.settings.routes import ClientSettings, ProviderSettings, WorkflowSettings
 from gateway.settings.sections import (
@@ -90,6 +97,7 @@ class Settings(BaseSettings):
                 unknown_providers(self.workflows, self.providers),
                 unknown_fallbacks(self.workflows),
                 circular_fallbacks(self.workflows),
+                shared_aliases(self.workflows),
                 shared_keys(self.clients),
             )
         )

@@ -59,6 +59,10 @@ def _read_moment(value: object) -> date:
     return datetime.fromisoformat(value)
 
 
+def _number_as_text(value: object) -> object:
+    return str(value) if type(value) is int else value
+
+
 def _not_bool(value: object) -> object:
     # pydantic reads `true` as 1.
     if isinstance(value, bool):
@@ -70,6 +74,13 @@ Name: TypeAlias = Annotated[str, AfterValidator(name), WithJsonSchema({"type": "
 OwnName: TypeAlias = Annotated[
     str, AfterValidator(own_name), WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 500})
 ]
+Alias: TypeAlias = Annotated[
+    str,
+    AfterValidator(own_name),
+    BeforeValidator(_number_as_text),
+    WithJsonSchema({"anyOf": [{"type": "string", "minLength": 1, "maxLength": 500}, {"type": "integer"}]}),
+]
+"""A name, or a number that stands for one."""
 Scope: TypeAlias = Annotated[str, AfterValidator(scope), WithJsonSchema({"type": "string", "pattern": SCOPE_PATTERN})]
 KeyHash: TypeAlias = Annotated[
     str, AfterValidator(key_hash), WithJsonSchema({"type": "string", "pattern": HASH_PATTERN})

@@ -8,7 +8,7 @@ from pydantic import Field, FilePath, model_validator
 
 from gateway.settings.addresses import BaseUrl, is_exposed
 from gateway.settings.complaints import refuse
-from gateway.settings.names import Count, KeyHash, Moment, Name, OwnName, Scope
+from gateway.settings.names import Alias, Count, KeyHash, Moment, Name, OwnName, Scope
 from gateway.settings.secret import Secret
 from gateway.settings.sections import Section
 from gateway.settings.units import Duration, Pause, RateSetting, Size
@@ -78,6 +78,15 @@ def _timeout(fields: dict[str, Any]) -> float:
     return float(fields["timeout"])
 
 
+class Aliases(Section):
+    """What a workflow answers to where a client speaks a provider's own API, beside its alias."""
+
+    promptlayer: tuple[Alias, ...] | None = None
+    """Names, or ids, as PromptLayer's API has them in its paths; what the provider calls it by default."""
+    prompt_studio: tuple[Alias, ...] | None = None
+    """Deployment ids, as Prompt Studio's API has them in its paths; what the provider calls it by default."""
+
+
 class WorkflowSettings(Section):
     """A workflow, under the alias that clients know."""
 
@@ -97,6 +106,8 @@ class WorkflowSettings(Section):
     """Aliases to try in turn while nothing was run."""
     repeatable: bool = False
     """Whether a run that may have been started may be started again. It is paid for twice then."""
+    aliases: Aliases = Aliases()
+    """What else it answers to in the providers' own APIs."""
     limits: Limits = Limits()
     """What the workflow can take."""
 

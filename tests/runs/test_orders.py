@@ -23,6 +23,7 @@ FULL = Order(
     return_all_outputs=True,
     traceparent="00-" + "a" * 32 + "-" + "b" * 16 + "-01",
     waits=False,
+    face="promptlayer",
 )
 
 

@@ -121,6 +121,7 @@ MISTAKES = {
     "unknown_fallback": (":5 workflows.triage.fallback[0]", "no such workflow"),
     "fallback_to_itself": (":5 workflows.triage.fallback[0]", "a workflow can not be its own fallback"),
     "fallback_twice": (":5 workflows.triage.fallback[1]", "is named twice"),
+    "name_of_another": (":5 workflows.two.aliases.prompt_studio[1]", "workflows.one answers to this name"),
     "fallback_in_a_circle": (":5 workflows.one.fallback", "leads back to itself (one → two → three → one)"),
     "label_and_version": (":5 workflows.triage.version", "label and version exclude each other"),
     "version_zero": (":5 workflows.triage.version", "must be at least 1"),

@@ -70,7 +70,7 @@ providers:
       limits: {{rate: 5/m, burst: 2, concurrency: 3, max_wait: 0}}}}
 workflows:
   w: {{provider: a, name: dep/1, version: 3, timeout: 1s, max_timeout: 2s, fallback: [v], repeatable: true,
-      limits: {{rate: 1/s, burst: 4, concurrency: 5}}}}
+      aliases: {{promptlayer: [old, 4711], prompt_studio: []}}, limits: {{rate: 1/s, burst: 4, concurrency: 5}}}}
   v: {{provider: a, label: production}}
 clients:
   c: {{keys: [{{hash: "sha256:{"AB" * 32}", expires: 2027-01-01}}, {{hash: "sha256:{"cd" * 32}"}}],
@@ -96,6 +96,7 @@ polling: {{first: 1s, max: 1s, timeout: 1s}}
     assert (Rate(5, 60), 2, 3, 0.0) == tuple(value for _, value in provider.limits)
     workflow = settings.workflows["w"]
     assert ("a", "dep/1", None, 3, 1.0, 2.0, ("v",), True) == tuple(value for _, value in workflow)[:8]
+    assert (("old", "4711"), ()) == (workflow.aliases.promptlayer, workflow.aliases.prompt_studio)
     assert (Rate(1, 1), 4, 5) == tuple(value for _, value in workflow.limits)
     assert "production" == settings.workflows["v"].label
     client = settings.clients["c"]

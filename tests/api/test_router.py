@@ -1,0 +1,62 @@
+"""One look-up from a path to its route."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from aiohttp import web
+
+from gateway.api.server import Request, Route, Server
+from gateway.lifecycle import Listener
+
+
+async def say(request: Request) -> web.Response:
+    return web.Response(text=f"{request.route.name} {request.tail}")
+
+
+ROUTES = (
+    Route("GET", "/runs", say, "runs"),
+    Route("GET", "/runs/{id}", say, "one"),
+    Route("GET", "/workflows/{path}", say, "workflow"),
+    Route("POST", "/workflows/{path}/run", say, "start"),
+    Route("POST", "//workflows/{path}/run", say, "doubled"),
+    Route("GET", "{path}/socket", say, "socket"),
+)
+
+
+@pytest.fixture
+async def url() -> AsyncIterator[str]:
+    listener = await Listener.open(Server(ROUTES, (), header_timeout=5.0), "127.0.0.1", 0)
+    yield listener.url
+    await listener.runner.cleanup()
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "expected"),
+    [
+        ("GET", "/runs", "runs "),
+        ("GET", "/runs/a%2Fb", "one a%2Fb"),
+        ("GET", "/workflows/a", "workflow a"),
+        ("GET", "/workflows/team/a%20b", "workflow team/a%20b"),
+        ("GET", "/workflows/a/run", "workflow a/run"),
+        ("POST", "/workflows/a/run", "start a"),
+        ("POST", "/workflows/team/a/run/run", "start team/a/run"),
+        ("POST", "//workflows/a/run", "doubled a"),
+        ("GET", "/any/prefix/socket", "socket /any/prefix"),
+    ],
+)
+async def test_a_path_finds_its_route(url: str, method: str, path: str, expected: str) -> None:
+    """The whole path, its last segment, or anything between a beginning and an end."""
+    assert expected == await _asked(url, method, path)
+
+
+async def _asked(url: str, method: str, path: str) -> str:
+    host, port = url.removeprefix("http://").split(":")
+    request = f"{method} {path} HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(request.encode())
+    answer = await reader.read()
+    writer.close()
+    return answer.partition(b"\r\n\r\n")[2].decode()
