@@ -1,6 +1,8 @@
 """A closed-loop load: so many connections, each sends its next request when the last was answered.
 
-    python bench/load.py PORT CONNECTIONS REQUESTS KEY      -> one line of JSON
+    python bench/load.py PORT CONNECTIONS REQUESTS KEY [KIND]     -> one line of JSON
+
+KIND is plain, keyed (each request has an Idempotency-Key of its own) or async (nobody waits for the result).
 
 It understands just enough HTTP to count answers by status, so that it costs far less than what it measures.
 """
@@ -8,7 +10,9 @@ It understands just enough HTTP to count answers by status, so that it costs far
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
+import os
 import sys
 import time
 from collections import Counter
@@ -23,21 +27,31 @@ BODY = json.dumps(
         "metadata": {"environment": "benchmark"},
     }
 ).encode()
+FIELDS = {
+    "plain": b"",
+    "keyed": b"Idempotency-Key: %s-%%d\r\n" % os.urandom(8).hex().encode(),
+    "async": b"Prefer: respond-async\r\n",
+}
 
 
 class Run:
     """One measured round."""
 
-    def __init__(self, requests: int, key: str) -> None:
+    def __init__(self, requests: int, key: str, kind: str) -> None:
         self.left = requests
         self.open = 0
         self.seconds: list[float] = []
         self.statuses: Counter[int] = Counter()
         self.done = asyncio.get_running_loop().create_future()
-        self.request = (
-            b"POST /run HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer %s\r\n"
-            b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (key.encode(), len(BODY), BODY)
-        )
+        self._numbers = itertools.count()
+        self._field = FIELDS[kind]
+        self._head = b"POST /run HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer %s\r\n" % key.encode()
+        self._rest = b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (len(BODY), BODY)
+
+    def request(self) -> bytes:
+        """The next one."""
+        field = self._field
+        return self._head + (field % next(self._numbers) if b"%" in field else field) + self._rest
 
 
 class Client(asyncio.Protocol):
@@ -61,7 +75,7 @@ class Client(asyncio.Protocol):
             return
         self._run.left -= 1
         self._began = time.perf_counter()
-        self._transport.write(self._run.request)
+        self._transport.write(self._run.request())
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
@@ -82,9 +96,9 @@ class Client(asyncio.Protocol):
             self._run.done.set_result(None)
 
 
-async def main(port: int, connections: int, requests: int, key: str) -> None:
+async def main(port: int, connections: int, requests: int, key: str, kind: str) -> None:
     """Run one round and print what came of it; times in milliseconds."""
-    run = Run(requests, key)
+    run = Run(requests, key, kind)
     loop = asyncio.get_running_loop()
     began = time.perf_counter()
     for _ in range(connections):
@@ -105,4 +119,5 @@ async def main(port: int, connections: int, requests: int, key: str) -> None:
 
 
 if __name__ == "__main__":
-    uvloop.run(main(int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]))
+    kind = sys.argv[5] if len(sys.argv) > 5 else "plain"
+    uvloop.run(main(int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4], kind))
