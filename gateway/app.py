@@ -65,7 +65,7 @@ async def start(settings: Settings, clock: Clock, log: FilteringBoundLogger) -> 
     doors = Doors(server.max_in_flight)
     metrics.in_flight(lambda: doors.in_flight)
     catalog = Catalog(workflows, providers)
-    store = by_url.store(settings.store.url, clock)
+    store = by_url.store(settings.store.url, clock, settings.store.password)
     desk = Desk(engine, store, clock, log, owner="rep_" + clock.token(8).hex(), most_queued=server.max_queued)
     ports: list[tuple[str, int]] = []
     egress = Egress(settings.callbacks.allow, own=lambda: ports)
@@ -80,7 +80,7 @@ async def start(settings: Settings, clock: Clock, log: FilteringBoundLogger) -> 
 
     run = RunFace(engine, desk, catalog, check_callback, clock, server.max_body, server.body_timeout)
     runs = RunsFace(store, clock, draining=lambda: doors.draining)
-    ops = OpsFace(metrics, ready=lambda: not doors.draining)
+    ops = OpsFace(metrics, ready=lambda: not doors.draining, store_fails=lambda: store.failing)
     docs = DocsFace.load()
     observed = observe(metrics, log, clock)
 
@@ -96,6 +96,9 @@ async def start(settings: Settings, clock: Clock, log: FilteringBoundLogger) -> 
     public = Server(routes, middlewares, header_timeout=server.header_timeout)
     watched = Server([*_ops_routes(ops), *docs.ops_routes()], [observed], header_timeout=server.header_timeout)
     await store.open()
+    metrics.store_weakness(lambda: store.weakness)
+    if store.weakness is not None:
+        log.warning("store_not_durable", why=store.weakness)
     opened, ops_opened = await _listen(public, watched, server, office)
     ports += [*opened.addresses, *ops_opened.addresses]
     await office.begin()

@@ -52,6 +52,7 @@ class Metrics:
             "overhead", "The part of a run that was not spent waiting for somebody else.", _OVERHEAD_BUCKETS
         )
         self._in_flight = self._gauge("requests_in_flight", "Runs asked for and not answered.")
+        self._store_durable = self._gauge("store_durable", "Whether the store keeps what it acknowledged.")
         self._circuits = self._gauge(
             "circuit_state", "1 for the state that a workflow's circuit is in.", "provider", "workflow", "state"
         )
@@ -70,6 +71,10 @@ class Metrics:
 
     def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
         return Gauge(f"runward_{name}", text, labels, registry=self.registry)
+
+    def store_weakness(self, ask: Callable[[], str | None]) -> None:
+        """Say who knows why the store could lose something; it is asked when the metrics are rendered."""
+        self._store_durable.set_function(lambda: ask() is None)
 
     def in_flight(self, count: Callable[[], int]) -> None:
         """Say who knows how many requests are in flight; it is asked when the metrics are rendered."""

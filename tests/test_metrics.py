@@ -28,6 +28,7 @@ FAMILIES = {
     "runward_callbacks_given_up": ("counter", set()),
     "runward_limiter_decisions": ("counter", {"scope", "decision"}),
     "runward_requests_in_flight": ("gauge", set()),
+    "runward_store_durable": ("gauge", set()),
     "runward_build_info": ("gauge", {"version", "python"}),
 }
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import shutil
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -65,6 +68,16 @@ def start_server(
             raise RuntimeError(f"no server came up: {command}")
         time.sleep(0.01)
     return started
+
+
+@functools.cache
+def shared_server() -> Valkey:
+    """One for all tests of this process that have no wish of their own: durable, started at its first use."""
+    directory = tempfile.TemporaryDirectory()
+    server = start_server(Path(directory.name))
+    atexit.register(directory.cleanup)
+    atexit.register(server.kill)  # before its directory goes
+    return server
 
 
 def _times_ready(log: Path) -> int:

@@ -162,7 +162,7 @@ def _healthz() -> Node:
 
 
 def _readyz() -> Node:
-    ready = answer("It takes requests.", _state("ready"))
+    ready = answer("It takes requests. `store` is there while the store fails: what must be kept is refused.", _ready())
     draining = answer("It is shutting down: send requests elsewhere.", _state("draining"), "Retry-After")
     return {
         **_operation("readyz", "Health", "Whether requests should be sent here"),
@@ -201,6 +201,11 @@ def _operation(name: str, tag: str, summary: str, *parameters: Node) -> Node:
 
 def _state(word: str) -> Node:
     return json_of({"type": "object", "properties": {"status": {"const": word}}, "required": ["status"]})
+
+
+def _ready() -> Node:
+    properties = {"status": {"const": "ready"}, "store": {"const": "unavailable"}}
+    return json_of({"type": "object", "properties": properties, "required": ["status"]})
 
 
 class _Schemas(GenerateJsonSchema):

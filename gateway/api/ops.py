@@ -16,10 +16,14 @@ from gateway.metrics import Metrics
 
 @dataclass(frozen=True, slots=True)
 class OpsFace:
-    """`ready` says whether new work should be sent here; providers that are down do not count."""
+    """`ready` says whether new work should be sent here; providers that are down do not count.
+
+    Nor does the store: runs that it need not keep go on. That it fails, as `store_fails` knows, is said all the same.
+    """
 
     metrics: Metrics
     ready: Callable[[], bool]
+    store_fails: Callable[[], bool]
 
     async def healthz(self, _request: Request) -> web.Response:
         """The process answers. It depends on nothing else."""
@@ -27,6 +31,8 @@ class OpsFace:
 
     async def readyz(self, _request: Request) -> web.Response:
         """Whether a load balancer should send requests here."""
+        if self.ready() and self.store_fails():
+            return answer(200, b'{"status":"ready","store":"unavailable"}', "application/json")
         if self.ready():
             return answer(200, b'{"status":"ready"}', "application/json")
         return answer(503, b'{"status":"draining"}', "application/json", (("Retry-After", "1"),))

@@ -38,7 +38,7 @@ async def _build(settings: Settings, clock: SystemClock) -> None:
     providers = configured.providers(settings, clock, Metrics())
     try:
         configured.workflows(settings, providers)
-        by_url.store(settings.store.url, clock)
+        by_url.store(settings.store.url, clock, settings.store.password)
     finally:
         for provider in providers.values():
             await provider.upstream.close()

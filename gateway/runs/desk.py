@@ -44,10 +44,11 @@ class Desk:
     _tasks: dict[asyncio.Task[None], RunRecord] = field(default_factory=dict)
     _queued: Counter[str] = field(default_factory=Counter)
     _kept: dict[str, StoredRun] = field(default_factory=dict)
+    _unwritten: dict[str, Finish] = field(default_factory=dict)
     _forgetting: Forgetting = field(init=False)
 
     def __post_init__(self) -> None:
-        self._forgetting = Forgetting(self.store, self.clock, self.log)
+        self._forgetting = Forgetting(self.store, self.clock, self.log, self.owner)
 
     async def keep(self, run: RunRecord, key: Key | None, *, callback_url: str | None) -> Claim | None:
         """Write a new run down, with its key. The claim that was there before, where the key was used already.
@@ -138,13 +139,16 @@ class Desk:
             await asyncio.wait(self._tasks)
 
     async def close(self) -> None:
-        """Leave everything to whoever adopts it."""
+        """Leave everything to whoever adopts it, but for ends that can be written down now."""
         self.closing = True
         self._forgetting.close()
         for task in self._tasks:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
+        last_words = (self.store.finish(run_id, finish) for run_id, finish in self._unwritten.items())
+        await asyncio.gather(*last_words, return_exceptions=True)
+        self._unwritten.clear()
 
     # What the engine says of a run (`Journal`).
 
@@ -207,10 +211,15 @@ class Desk:
             self._queued[run.order.client] -= 1
 
     async def _write_end(self, run: RunRecord, problem: Problem | None, answer: Answer) -> None:
-        """Write down how a run ended. Where the store can not, somebody keeps trying; the answer is given anyway."""
+        """Write down how a run ended. Where the store can not, somebody keeps trying; the answer is given anyway.
+
+        So it is where another replica has taken the run over, because our lease was over: what we have is the run's own
+        result, and true. The store keeps what the other one says, which may know less.
+        """
         document = answers.ended(run, problem)
         stored = self._kept[run.id]
         finish = Finish(
+            owner=self.owner,
             status=run.status,
             document=document,
             finished_at=run.created_at.timestamp() + run.duration,
@@ -220,21 +229,25 @@ class Desk:
             callback=payload(document, self.clock.now()) if stored.callback_url else None,
         )
         try:
-            await self.store.finish(run.id, finish)
+            ours = await self.store.finish(run.id, finish)
         except StoreUnavailable:
             self.log.warning("not_written", run_id=run.id, phase="done")
+            self._unwritten[run.id] = finish
             self._spawn(run, self._insist(run, finish))
-        else:
-            self._kept.pop(run.id, None)
+            return
+        if not ours:
+            self.log.warning("taken_over", run_id=run.id, outcome=run.status)
+        self._kept.pop(run.id, None)
 
     async def _insist(self, run: RunRecord, finish: Finish) -> None:
         while True:
             await self.clock.sleep(_STORE_RETRY)
             try:
-                await self.store.finish(run.id, finish)
+                await self.store.finish(run.id, finish)  # False: an attempt before was heard, or it was taken over
             except StoreUnavailable:
                 continue
             self._kept.pop(run.id, None)
+            self._unwritten.pop(run.id, None)
             return
 
     def _spawn(self, run: RunRecord, work: Coroutine[object, object, None]) -> None:

@@ -17,18 +17,19 @@ _MOST = 10_000  # of an outage; what is beyond is found by the next process
 
 @dataclass(slots=True)
 class Forgetting:
-    """Drops runs, so that their keys are free. One task does what was left undone, however much that is."""
+    """Drops runs of `owner`, so that their keys are free. One task does what was left undone, however much that is."""
 
     store: Store
     clock: Clock
     log: FilteringBoundLogger
+    owner: str
     _left: deque[str] = field(default_factory=lambda: deque(maxlen=_MOST))
     _task: asyncio.Task[None] | None = None
 
     async def drop(self, run_id: str) -> None:
         """Drop a run now, or as soon as the store can."""
         try:
-            await self.store.drop(run_id)
+            await self.store.drop(run_id, owner=self.owner)
         except StoreUnavailable:
             self.log.warning("not_written", run_id=run_id, phase="dropped")
             self.drop_later(run_id)
@@ -49,7 +50,7 @@ class Forgetting:
             await self.clock.sleep(_RETRY)
             try:
                 while self._left:
-                    await self.store.drop(self._left[0])
+                    await self.store.drop(self._left[0], owner=self.owner)
                     self._left.popleft()
             except StoreUnavailable:
                 continue

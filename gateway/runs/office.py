@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from structlog.typing import FilteringBoundLogger
@@ -52,6 +53,8 @@ class BackOffice:
         self._tasks = []
         await self.desk.close()
         await self.callbacks.close()
+        with suppress(StoreUnavailable):  # nobody works on them any more: others need not wait for the leases to end
+            await self.store.renew(self.desk.owner, 0.0)
         await self.store.close()
 
     async def _keep_forgetting(self) -> None:

@@ -19,7 +19,7 @@ _GRACE = 30.0  # seconds: what is followed again gets at least so long, however 
 _LOST = "Runward stopped while this run was being started; whether it ran is not known."
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Recovery:
     """Renews the leases of this replica's runs, and adopts those whose lease is over."""
 
@@ -28,6 +28,7 @@ class Recovery:
     catalog: Catalog
     clock: Clock
     log: FilteringBoundLogger
+    _turn: int = 1  # until the store's answer has come: what it took for us, and could not say, it says next time
 
     async def keep_watch(self) -> None:
         """Do both for ever, three times within each lease."""
@@ -43,8 +44,9 @@ class Recovery:
     async def look_once(self) -> None:
         """Adopt what there is. Raises StoreUnavailable."""
         while True:
-            now = self.clock.now().timestamp()
-            found = await self.store.adopt(self.desk.owner, now_at=now, until_at=self._until(), limit=_BATCH)
+            now, until = self.clock.now().timestamp(), self._until()
+            found = await self.store.adopt(self.desk.owner, now_at=now, until_at=until, limit=_BATCH, turn=self._turn)
+            self._turn += 1
             for stored in found:
                 await self._take_up(stored)
             if len(found) < _BATCH:

@@ -36,17 +36,26 @@ def is_exposed(url: str) -> bool:
 
 
 def store_url(text: str) -> str:
-    """Check where the store is: sqlite:///path, memory://, redis://host:port/0."""
+    """Check where the store is: sqlite:///path, memory://, redis://user@host:port/0, rediss:// for TLS."""
     parts = _parts(text)
     if parts.scheme not in _STORES or "://" not in text:
         raise ValueError("must be sqlite:///path, memory://, redis://host or rediss://host")
-    if parts.username is not None or parts.password is not None:
+    if parts.scheme.startswith("redis"):
+        _require_server(parts)
+    elif parts.username is not None or parts.password is not None:
         raise ValueError("must not hold a user or password")
-    if parts.scheme.startswith("redis") and not _is_host(parts.hostname or ""):
-        raise ValueError("must name a host")
     if parts.scheme == "sqlite" and not parts.path.strip("/"):
         raise ValueError("must name a file")
     return text
+
+
+def _require_server(parts: SplitResult) -> None:
+    if parts.password is not None:
+        raise ValueError("must not hold a password: it belongs in store.password")
+    if not _is_host(parts.hostname or ""):
+        raise ValueError("must name a host")
+    if not re.fullmatch(r"/?|/[0-9]{1,4}", parts.path) or parts.query or parts.fragment:
+        raise ValueError("must end with the number of a database, such as redis://host:6379/0")
 
 
 def network(value: object) -> Network:

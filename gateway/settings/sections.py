@@ -71,7 +71,9 @@ class StoreSettings(Section):
     """Where runs, idempotency records and callbacks are kept."""
 
     url: StoreUrl = "sqlite:///var/runward.db"
-    """sqlite:///path, redis://host:port/0 for replicas, or memory:// for tests."""
+    """sqlite:///path, redis://user@host:port/0 for replicas (rediss:// for TLS), or memory:// for tests."""
+    password: Secret | None = None
+    """What a Redis or Valkey server wants to hear, where it wants anything."""
     retention: Duration = 7 * 86400.0
     """How long a finished run can be looked up."""
 

@@ -14,7 +14,7 @@ from gateway.settings.environment import DELIMITER, PREFIX
 from gateway.settings.secret import Reference
 from gateway.settings.tree import Change, rewrite
 
-SECRETS = (("providers", "*", "api_key"), ("callbacks", "secrets", "*"))
+SECRETS = (("providers", "*", "api_key"), ("callbacks", "secrets", "*"), ("store", "password"))
 """Where secrets are; a test compares it with the model."""
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from urllib.parse import SplitResult, unquote, urlsplit
+
+from pydantic import SecretStr
 
 from gateway.clock import Clock
 from gateway.settings import SettingsError
@@ -13,13 +16,15 @@ from gateway.store.memory import MemoryStore
 from gateway.store.sqlite import SqliteStore
 
 
-def store(url: str, clock: Clock) -> Store:
-    """Build the store, unopened. Raises SettingsError where the URL can not mean one."""
+def store(url: str, clock: Clock, password: SecretStr | None = None) -> Store:
+    """Build the store, unopened. Raises SettingsError where the URL can not mean one, or its library is missing."""
     parts = urlsplit(url)
-    if parts.scheme not in _STORES:
-        raise _refused(f"must be one of {', '.join(f'{scheme}://' for scheme in _STORES)}")
+    if parts.scheme not in {*_STORES, *_SERVERS}:
+        raise _refused(f"must be one of {', '.join(f'{scheme}://' for scheme in [*_STORES, *_SERVERS])}")
     if parts.query or parts.fragment:
         raise _refused("must not have a query or fragment")
+    if parts.scheme in _SERVERS:
+        return _server(parts, clock, password)
     return _STORES[parts.scheme](parts, clock)
 
 
@@ -37,7 +42,25 @@ def _memory(url: SplitResult, clock: Clock) -> Store:
     return MemoryStore(clock)
 
 
-# Stores for replicas come in here: redis, rediss.
+def _server(url: SplitResult, clock: Clock, password: SecretStr | None) -> Store:
+    """redis://user@host:port/0; rediss:// speaks TLS, and believes whom the system believes."""
+    database = url.path.removeprefix("/") or "0"
+    if not url.hostname or not database.isdecimal() or url.password is not None:
+        raise _refused("must be redis://user@host:port/0 or rediss://user@host:port/0")
+    try:  # they need redis-py, which is an extra
+        link, room = import_module("gateway.store.redis_link"), import_module("gateway.store.redis")
+    except ModuleNotFoundError as missing:
+        if missing.name is None or missing.name.partition(".")[0] != "redis":
+            raise
+        raise _refused("needs the redis library: install runward[redis]") from None
+    user = unquote(url.username) if url.username else None
+    tls = url.scheme == "rediss"
+    address = link.Address(url.hostname, url.port or 6379, int(database), user, password, tls=tls)
+    made: Store = room.RedisStore(link.RedisLink(address), clock)
+    return made
+
+
+_SERVERS = ("redis", "rediss")
 _STORES: dict[str, Callable[[SplitResult, Clock], Store]] = {"sqlite": _sqlite, "memory": _memory}
 
 

@@ -1,4 +1,4 @@
-"""Who waits for which run to change. For stores whose every change passes through this process."""
+"""Who waits for which run to change."""
 
 from __future__ import annotations
 
@@ -30,9 +30,12 @@ class Changes:
         self._fresh[run_id] = now
         self._fresh.move_to_end(run_id)
         self._forget(now)
-        for turn in self._waiting.pop(run_id, ()):
-            if not turn.done():
-                turn.set_result(None)
+        self._wake(run_id)
+
+    def tell_all(self) -> None:
+        """Any run may have changed."""
+        for run_id in list(self._waiting):
+            self._wake(run_id)
 
     async def wait(self, run_ids: Sequence[str], seconds: float) -> None:
         """See `Store.wait`."""
@@ -48,6 +51,11 @@ class Changes:
         finally:
             timer.cancel()
             self._leave(run_ids, turn)
+
+    def _wake(self, run_id: str) -> None:
+        for turn in self._waiting.pop(run_id, ()):
+            if not turn.done():
+                turn.set_result(None)
 
     def _leave(self, run_ids: Sequence[str], turn: asyncio.Future[None]) -> None:
         for run_id in run_ids:

@@ -89,8 +89,9 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """How a run ended. `callback` is the body to deliver to the run's `callback_url`, where it has one."""
+    """How a run ended, as `owner` knows it. `callback` is the body to deliver to the run's `callback_url`, if any."""
 
+    owner: str
     status: str
     document: bytes
     finished_at: float
@@ -130,6 +131,14 @@ class Store(Protocol):
     def shared(self) -> bool:
         """Whether other processes see the same."""
 
+    @property
+    def weakness(self) -> str | None:
+        """Why what it acknowledged could be lost though nothing is broken; None where it could not. Known once open."""
+
+    @property
+    def failing(self) -> bool:
+        """Whether the last thing that was asked of it could not be done. It asks nobody."""
+
     async def open(self) -> None:
         """Connect, bring the schema to this version, and where it is not `shared`, end the leases of the dead."""
 
@@ -150,10 +159,13 @@ class Store(Protocol):
         """
 
     async def finish(self, run_id: str, finish: Finish) -> bool:
-        """End a run, answer its key, make its callback due; False, and nothing changes, where it ended or never was."""
+        """End a run, answer its key, make its callback due.
 
-    async def drop(self, run_id: str) -> None:
-        """Forget a run that was refused before anything was sent, and its key's claim; one that has ended stays."""
+        False, and nothing changes, where it has ended, belongs to another owner by now, or is unknown.
+        """
+
+    async def drop(self, run_id: str, *, owner: str) -> None:
+        """Forget a run of `owner` that was refused before anything was sent, and its claim; one that ended stays."""
 
     async def run(self, run_id: str) -> StoredRun | None:
         """Read a run."""
@@ -167,8 +179,12 @@ class Store(Protocol):
     async def renew(self, owner: str, until_at: float) -> None:
         """Let the lease of every unfinished run of `owner` end at `until_at`; a past time gives them back."""
 
-    async def adopt(self, owner: str, *, now_at: float, until_at: float, limit: int) -> list[StoredRun]:
-        """Take over others' unfinished runs whose lease is over, oldest first: each goes to one caller only."""
+    async def adopt(self, owner: str, *, now_at: float, until_at: float, limit: int, turn: int = 0) -> list[StoredRun]:
+        """Take over others' unfinished runs whose lease is over, oldest first: each goes to one caller only.
+
+        A call that failed may have taken some nevertheless: the next one with the same `turn`, a number above 0 that
+        its owner uses for no other, returns those first.
+        """
 
     async def due(self, *, now_at: float, until_at: float, limit: int) -> list[Delivery]:
         """Take callbacks that are due, longest due first; due again at `until_at` unless something is said of them."""
@@ -187,6 +203,9 @@ class Store(Protocol):
 
         Runs whose callback is PENDING stay. Many go in several transactions, so that nobody waits for long.
         """
+
+    async def secret(self, name: str, fresh: bytes) -> bytes:
+        """The secret that all who have this store share under this name; `fresh` is kept where there was none."""
 
     async def wait(self, run_ids: Sequence[str], seconds: float) -> None:
         """Return when one of these runs may have changed, or the time is over; returning early is allowed.

@@ -20,6 +20,8 @@ class MemoryStore:
     """A `Store` in dictionaries. What it holds stays when it is closed and opened again."""
 
     shared = False
+    weakness = "it is kept in memory only (store.url is memory://)"
+    failing = False
 
     def __init__(self, clock: Clock) -> None:
         self._changes = Changes(clock)
@@ -28,6 +30,8 @@ class MemoryStore:
         self._unfinished: set[str] = set()
         self._claims = Claims()
         self._callbacks = Callbacks()
+        self._turns: dict[str, int] = {}  # in which an unfinished run was adopted by its owner
+        self._secrets: dict[str, bytes] = {}
 
     async def open(self) -> None:
         """See `Store.open`."""
@@ -70,9 +74,10 @@ class MemoryStore:
     async def finish(self, run_id: str, finish: Finish) -> bool:
         """See `Store.finish`."""
         self._require_open()
-        if run_id not in self._unfinished:
+        if not self._works_on(run_id, finish.owner):
             return False
         self._unfinished.discard(run_id)
+        self._turns.pop(run_id, None)
         ending = {name: getattr(finish, name) for name in _FINISHED}
         run = self._keep(replace(self._runs[run_id], phase=Phase.DONE, **ending))
         self._claims.answer(run_id, finish.answer)
@@ -80,10 +85,10 @@ class MemoryStore:
         self._changes.tell(run_id)
         return True
 
-    async def drop(self, run_id: str) -> None:
+    async def drop(self, run_id: str, *, owner: str) -> None:
         """See `Store.drop`."""
         self._require_open()
-        if run_id in self._unfinished:
+        if self._works_on(run_id, owner):
             self._claims.drop(run_id)
             self._forget(run_id)
             self._changes.tell(run_id)
@@ -110,12 +115,17 @@ class MemoryStore:
             if run.owner == owner:
                 self._keep(replace(run, leased_until_at=until_at))
 
-    async def adopt(self, owner: str, *, now_at: float, until_at: float, limit: int) -> list[StoredRun]:
+    async def adopt(self, owner: str, *, now_at: float, until_at: float, limit: int, turn: int = 0) -> list[StoredRun]:
         """See `Store.adopt`."""
         self._require_open()
-        orphans = [run for run in self._working() if run.owner != owner and run.leased_until_at <= now_at]
-        oldest = nsmallest(limit, orphans, key=_age)
-        return [self._keep(replace(run, owner=owner, leased_until_at=until_at)) for run in oldest]
+        wanted = [
+            run
+            for run in self._working()
+            if (turn and self._turns.get(run.id) == turn if run.owner == owner else run.leased_until_at <= now_at)
+        ]
+        found = nsmallest(limit, wanted, key=lambda run: (run.owner != owner, *_age(run)))
+        self._turns |= {run.id: turn for run in found}
+        return [self._keep(replace(run, owner=owner, leased_until_at=until_at)) for run in found]
 
     async def due(self, *, now_at: float, until_at: float, limit: int) -> list[Delivery]:
         """See `Store.due`."""
@@ -154,6 +164,11 @@ class MemoryStore:
             self._forget(run_id)
         return len(ended) + self._claims.purge(keys_before_at)
 
+    async def secret(self, name: str, fresh: bytes) -> bytes:
+        """See `Store.secret`."""
+        self._require_open()
+        return self._secrets.setdefault(name, fresh)
+
     async def wait(self, run_ids: Sequence[str], seconds: float) -> None:
         """See `Store.wait`."""
         self._require_open()
@@ -162,6 +177,9 @@ class MemoryStore:
     def _working(self) -> list[StoredRun]:
         return [self._runs[run_id] for run_id in self._unfinished]
 
+    def _works_on(self, run_id: str, owner: str) -> bool:
+        return run_id in self._unfinished and self._runs[run_id].owner == owner
+
     def _keep(self, run: StoredRun) -> StoredRun:
         self._runs[run.id] = run
         return run
@@ -169,6 +187,7 @@ class MemoryStore:
     def _forget(self, run_id: str) -> None:
         del self._runs[run_id]
         self._unfinished.discard(run_id)
+        self._turns.pop(run_id, None)
         self._claims.forget_run(run_id)
         self._callbacks.forget(run_id)
 

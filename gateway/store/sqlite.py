@@ -36,11 +36,18 @@ class SqliteStore:
     """
 
     shared = False
+    weakness = None
 
     def __init__(self, path: Path, clock: Clock, *, patience: float = 5.0) -> None:
         self._file = SqliteFile(path, patience=patience)
         self._changes = Changes(clock)
         self._opened: _Opened | None = None
+        self._failing = False
+
+    @property
+    def failing(self) -> bool:
+        """See `Store.failing`."""
+        return self._failing
 
     async def open(self) -> None:
         """See `Store.open`."""
@@ -74,9 +81,9 @@ class SqliteStore:
         """See `Store.finish`."""
         return await self._write(lambda db: sqlite_runs.finish(db, run_id, finish), run_id)
 
-    async def drop(self, run_id: str) -> None:
+    async def drop(self, run_id: str, *, owner: str) -> None:
         """See `Store.drop`."""
-        await self._write(lambda db: sqlite_runs.drop(db, run_id), run_id)
+        await self._write(lambda db: sqlite_runs.drop(db, run_id, owner), run_id)
 
     async def run(self, run_id: str) -> StoredRun | None:
         """See `Store.run`."""
@@ -94,9 +101,10 @@ class SqliteStore:
         """See `Store.renew`."""
         await self._write(lambda db: sqlite_runs.renew(db, owner, until_at))
 
-    async def adopt(self, owner: str, *, now_at: float, until_at: float, limit: int) -> list[StoredRun]:
+    async def adopt(self, owner: str, *, now_at: float, until_at: float, limit: int, turn: int = 0) -> list[StoredRun]:
         """See `Store.adopt`."""
-        return await self._write(partial(sqlite_runs.adopt, owner=owner, now_at=now_at, until_at=until_at, limit=limit))
+        change = partial(sqlite_runs.adopt, owner=owner, now_at=now_at, until_at=until_at, limit=limit, turn=turn)
+        return await self._write(change)
 
     async def due(self, *, now_at: float, until_at: float, limit: int) -> list[Delivery]:
         """See `Store.due`."""
@@ -124,6 +132,10 @@ class SqliteStore:
             pass
         return gone
 
+    async def secret(self, name: str, fresh: bytes) -> bytes:
+        """See `Store.secret`."""
+        return await self._write(lambda db: sqlite_runs.secret(db, name, fresh))
+
     async def wait(self, run_ids: Sequence[str], seconds: float) -> None:
         """See `Store.wait`."""
         self._required()
@@ -139,7 +151,13 @@ class SqliteStore:
             raise
 
     async def _write(self, change: Callable[[sqlite3.Connection], T], about: str | None = None) -> T:
-        return await self._required().writer.run(change, about)
+        try:
+            answer = await self._required().writer.run(change, about)
+        except StoreUnavailable:
+            self._failing = True
+            raise
+        self._failing = False
+        return answer
 
     async def _read(self, question: Callable[[sqlite3.Connection], T]) -> T:
         return await self._required().readers.run(question)

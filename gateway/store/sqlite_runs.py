@@ -27,7 +27,9 @@ WHERE id = ? AND owner = ? AND phase <= ?"""
 
 _FINISH = """
 UPDATE runs SET phase = 3, status = ?, document = ?, finished_at = ?, attempts = ?, provider_run_id = ?
-WHERE id = ? AND phase < 3 RETURNING number, client, key_text, callback_url"""
+WHERE id = ? AND owner = ? AND phase < 3 RETURNING number, client, key_text, callback_url"""
+
+_DROP = "DELETE FROM runs WHERE id = ? AND owner = ? AND phase < 3 RETURNING client, key_text"
 
 _RUNS = """
 SELECT * FROM stored_runs
@@ -36,11 +38,15 @@ ORDER BY created_at DESC, id DESC LIMIT ?"""
 
 _CLAIM = "SELECT fingerprint, run_id, created_at, status, headers, body FROM keys WHERE client = ? AND text = ?"
 
-# The inner query sorts, and it sorts narrow rows: orders may be large.
+# The inner query sorts, and it sorts narrow rows: orders may be large. What its turn took before comes first.
 _ORPHANS = """
 SELECT * FROM stored_runs WHERE id IN (
-    SELECT id FROM runs WHERE phase < 3 AND leased_until_at <= ? AND owner != ? ORDER BY created_at, id LIMIT ?
-) ORDER BY created_at, id"""
+    SELECT id FROM runs WHERE phase < 3 AND CASE owner WHEN :owner THEN turn = :turn AND turn
+        ELSE leased_until_at <= :now_at END
+    ORDER BY owner != :owner, created_at, id LIMIT :limit
+) ORDER BY owner != :owner, created_at, id"""
+
+_TAKE = "UPDATE runs SET owner = ?, leased_until_at = ?, turn = ? WHERE id = ?"
 
 _PHASE = 9  # its place among the fields of a StoredRun
 
@@ -76,7 +82,7 @@ def advance(db: sqlite3.Connection, run: StoredRun) -> bool:
 def finish(db: sqlite3.Connection, run_id: str, end: Finish) -> bool:
     """See `Store.finish`."""
     state = (end.status, end.document, end.finished_at, end.attempts, end.provider_run_id)
-    row = first(db, _FINISH, *state, run_id)
+    row = first(db, _FINISH, *state, run_id, end.owner)
     if row is None:
         return False
     number, client, text, callback_url = row
@@ -92,9 +98,9 @@ def _keep_answer(db: sqlite3.Connection, answer: Answer, of: tuple[str, str, str
     db.execute(statement, (answer.status, orjson.dumps(answer.headers), answer.body, *of))
 
 
-def drop(db: sqlite3.Connection, run_id: str) -> None:
+def drop(db: sqlite3.Connection, run_id: str, owner: str) -> None:
     """See `Store.drop`."""
-    row = first(db, "DELETE FROM runs WHERE id = ? AND phase < 3 RETURNING client, key_text", run_id)
+    row = first(db, _DROP, run_id, owner)
     if row is not None and row[1] is not None:
         db.execute("DELETE FROM keys WHERE client = ? AND text = ? AND run_id = ?", (*row, run_id))
 
@@ -129,12 +135,21 @@ def renew(db: sqlite3.Connection, owner: str, until_at: float) -> None:
     db.execute("UPDATE runs SET leased_until_at = ? WHERE phase < 3 AND owner = ?", (until_at, owner))
 
 
-def adopt(db: sqlite3.Connection, owner: str, *, now_at: float, until_at: float, limit: int) -> list[StoredRun]:
+def adopt(
+    db: sqlite3.Connection, owner: str, *, now_at: float, until_at: float, limit: int, turn: int
+) -> list[StoredRun]:
     """See `Store.adopt`."""
-    orphans = [_stored_run(row) for row in db.execute(_ORPHANS, (now_at, owner, limit))]
-    taken = [(owner, until_at, orphan.id) for orphan in orphans]
-    db.executemany("UPDATE runs SET owner = ?, leased_until_at = ? WHERE id = ?", taken)
+    wanted = {"owner": owner, "now_at": now_at, "limit": limit, "turn": turn}
+    orphans = [_stored_run(row) for row in db.execute(_ORPHANS, wanted)]
+    db.executemany(_TAKE, [(owner, until_at, turn, orphan.id) for orphan in orphans])
     return [replace(orphan, owner=owner, leased_until_at=until_at) for orphan in orphans]
+
+
+def secret(db: sqlite3.Connection, name: str, fresh: bytes) -> bytes:
+    """See `Store.secret`."""
+    db.execute("INSERT INTO secrets (name, value) VALUES (?, ?) ON CONFLICT (name) DO NOTHING", (name, fresh))
+    (value,) = db.execute("SELECT value FROM secrets WHERE name = ?", (name,)).fetchone()
+    return bytes(value)
 
 
 def first(db: sqlite3.Connection, statement: str, *values: object) -> tuple[Any, ...] | None:

@@ -72,7 +72,16 @@ CREATE VIEW stored_runs AS SELECT
 FROM runs JOIN orders ON orders.run = runs.number;
 """
 
-MIGRATIONS: tuple[str, ...] = (_VERSION_1,)
+_VERSION_2 = """
+ALTER TABLE runs ADD COLUMN turn INTEGER NOT NULL DEFAULT 0;
+
+CREATE TABLE secrets (
+    name TEXT PRIMARY KEY,
+    value BLOB NOT NULL
+) STRICT;
+"""
+
+MIGRATIONS: tuple[str, ...] = (_VERSION_1, _VERSION_2)
 """The script at place n brings a file of version n to version n + 1. What was released is never changed again."""
 
 

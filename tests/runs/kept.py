@@ -47,9 +47,14 @@ class Shaky(MemoryStore):
         self._before("finish")
         return self._after("finish", await super().finish(run_id, finish))
 
-    async def drop(self, run_id: str) -> None:
+    async def drop(self, run_id: str, *, owner: str) -> None:
         self._before("drop")
-        await super().drop(run_id)
+        await super().drop(run_id, owner=owner)
+
+    async def adopt(self, owner: str, *, now_at: float, until_at: float, limit: int, turn: int = 0) -> list[StoredRun]:
+        self._before("adopt")
+        found = await super().adopt(owner, now_at=now_at, until_at=until_at, limit=limit, turn=turn)
+        return self._after("adopt", found)
 
     def _before(self, method: str) -> None:
         if method in self.down:
@@ -87,7 +92,7 @@ class Office:
         log = structlog.wrap_logger(None, processors=[self.log], wrapper_class=structlog.make_filtering_bound_logger(0))
         self.desk = Desk(self.world.engine, self.store, self.clock, log, owner=owner, lease=LEASE, **desk)
         self.workflows: dict[str, Workflow] = {}
-        self._log = log
+        self.recovery = Recovery(self.desk, self.store, Catalog(self.workflows, {}), self.clock, log)
 
     async def open(self) -> Office:
         """The same, with its store open."""
@@ -101,11 +106,6 @@ class Office:
             workflow = replace(workflow, provider=provider)
         self.workflows[workflow.alias] = workflow
         return workflow
-
-    @property
-    def recovery(self) -> Recovery:
-        """Its recovery, which knows the workflows of this moment."""
-        return Recovery(self.desk, self.store, Catalog(self.workflows, {}), self.clock, self._log)
 
     def order(self, workflow: Workflow, *, timeout: float = 60.0, **fields: Any) -> RunRecord:
         """A run that was just asked for."""

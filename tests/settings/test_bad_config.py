@@ -19,6 +19,7 @@ ENVIRON = {
 
 ANCHOR = "anchors and aliases are not accepted: write it out"
 CHARACTERS = "the secret has characters that can not be sent in a header, or spaces around it"
+DATABASE = "must end with the number of a database, such as redis://host:6379/0"
 DATE = "must be a date such as 2027-01-31, or 2027-01-31T12:00:00Z"
 DURATION = "must be a duration such as 500ms, 10s, 2m, 1h or 7d"
 HASH = "must be sha256: and 64 hexadecimal digits: the hash of the key, never the key"
@@ -112,7 +113,10 @@ MISTAKES = {
     "base_url_plain_http": (":4 providers.studio.base_url", HTTPS),
     "ca_file_missing": (":4 providers.studio.ca_file", "names no file"),
     "store_url_other_scheme": (":1 store.url", "must be sqlite:///path, memory://, redis://host or rediss://host"),
-    "store_url_with_password": (":1 store.url", "must not hold a user or password"),
+    "store_url_with_password": (":1 store.url", "must not hold a password: it belongs in store.password"),
+    "store_url_with_user": (":1 store.url", "must not hold a user or password"),
+    "store_url_database": (":1 store.url", DATABASE),
+    "store_password_in_yaml": (":1 store.password", LITERAL),
     "proxy_not_a_network": (":1 server.trusted_proxies[1]", NETWORK),
     "proxy_with_host_bits": (":1 server.trusted_proxies[0]", NETWORK),
     "bad_allow": (":1 callbacks.allow[0]", "must be a host, *.host, host:port or network"),

@@ -22,6 +22,7 @@ ENVIRON = {
     "PROMPTLAYER_API_KEY": "pl_4f9a8b7c6d5e",
     "PROMPT_STUDIO_API_KEY": "ps_4f9a8b7c6d5e",
     "RUNWARD_CALLBACK_SECRET": "whsec_4f9a8b7c6d5e",
+    "RUNWARD_STORE_PASSWORD": "vk_4f9a8b7c6d5e",
 }
 SHAPES = [
     "misspelled_section",
@@ -60,7 +61,8 @@ def test_switched_off_settings_are_sound(tmp_path: Path) -> None:
     (tmp_path / "gateway.yaml").write_text(switched_on())
     settings = load(tmp_path / "gateway.yaml", ENVIRON)
     plain = load(EXAMPLE, ENVIRON)
-    assert (plain.server, plain.store) == (settings.server, settings.store)
+    assert plain.server == settings.server
+    assert plain.store == settings.store.model_copy(update={"password": None})
     assert plain.callbacks.schedule == settings.callbacks.schedule
     unlimited = {"limits": plain.providers["promptlayer"].limits}
     assert plain.providers["promptlayer"] == settings.providers["promptlayer"].model_copy(update=unlimited)

@@ -10,13 +10,24 @@ from typing import Any
 from gateway.clock import Clock
 from gateway.store.contract import Answer, Finish, Key, Store, StoredRun
 from gateway.store.memory import MemoryStore
+from gateway.store.redis import RedisStore
+from gateway.store.redis_link import Address, RedisLink
 from gateway.store.sqlite import SqliteStore
+from tests.valkey import shared_server
 
 NOW = 1_795_000_000.25
+
+
+def redis_store(directory: Path, clock: Clock, *, port: int | None = None) -> RedisStore:
+    """A store that has the part of a server to itself that is named after the directory."""
+    link = RedisLink(Address("127.0.0.1", shared_server().port if port is None else port))
+    return RedisStore(link, clock, prefix=f"{directory}:")
+
 
 STORES: dict[str, Callable[[Path, Clock], Store]] = {
     "memory": lambda _, clock: MemoryStore(clock),
     "sqlite": lambda directory, clock: SqliteStore(directory / "store.db", clock, patience=0.05),
+    "valkey": redis_store,
 }
 """Every store there is, in an empty directory. One more line, and the whole suite holds for it."""
 
@@ -36,6 +47,7 @@ ANSWER = Answer(
     200, (("Content-Type", "application/json"), ("X-Odd", "é, \U0001f600"), ("X-Odd", "")), b'\x00{"a":1}\xff'
 )
 FINISH = Finish(
+    owner="one",
     status="succeeded",
     document=b'{"output":"\xc3\xa9"}',
     finished_at=NOW + 5,

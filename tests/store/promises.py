@@ -34,7 +34,7 @@ def promised_key(name: str, number: int) -> Key:
 
 def promised_end(name: str, number: int) -> Finish:
     """How it ended."""
-    return replace(FINISH, answer=Answer(200, (), f"{name}-{number}".encode()))
+    return replace(FINISH, owner=name, answer=Answer(200, (), f"{name}-{number}".encode()))
 
 
 def _say(word: str, number: int) -> None:

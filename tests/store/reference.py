@@ -22,6 +22,7 @@ class Reference:
         self.kept: list[StoredRun] = []
         self.claims: list[Claim] = []
         self.callbacks: list[Callback] = []
+        self.turns: dict[str, int] = {}
 
     def reopen(self) -> None:
         """Close and open: nobody has a lease any more."""
@@ -57,7 +58,7 @@ class Reference:
 
     def finish(self, run_id: str, end: Finish) -> bool:
         run = self.run(run_id)
-        if run is None or run.phase == Phase.DONE:
+        if run is None or run.phase == Phase.DONE or run.owner != end.owner:
             return False
         called = run.callback_url is not None and end.callback is not None
         self._write(
@@ -79,9 +80,9 @@ class Reference:
             self.callbacks.append(Callback(delivery, end.finished_at))
         return True
 
-    def drop(self, run_id: str) -> None:
+    def drop(self, run_id: str, owner: str) -> None:
         run = self.run(run_id)
-        if run is not None and run.phase != Phase.DONE:
+        if run is not None and run.phase != Phase.DONE and run.owner == owner:
             self.kept.remove(run)
             self.claims = [claim for claim in self.claims if claim.run_id != run_id]
 
@@ -106,15 +107,17 @@ class Reference:
             if run.owner == owner and run.phase != Phase.DONE:
                 self._write(replace(run, leased_until_at=until_at))
 
-    def adopt(self, owner: str, *, now_at: float, until_at: float, limit: int) -> list[StoredRun]:
-        orphans = [
-            replace(run, owner=owner, leased_until_at=until_at)
-            for run in sorted(self.kept, key=lambda run: (run.created_at, run.id))
-            if run.owner != owner and run.phase != Phase.DONE and run.leased_until_at <= now_at
-        ][:limit]
-        for run in orphans:
+    def adopt(self, owner: str, *, now_at: float, until_at: float, limit: int, turn: int) -> list[StoredRun]:
+        working = sorted(
+            (run for run in self.kept if run.phase != Phase.DONE), key=lambda run: (run.created_at, run.id)
+        )
+        taken = [run for run in working if run.owner == owner and turn > 0 and self.turns.get(run.id) == turn]
+        orphans = [run for run in working if run.owner != owner and run.leased_until_at <= now_at]
+        found = [replace(run, owner=owner, leased_until_at=until_at) for run in taken + orphans][:limit]
+        for run in found:
+            self.turns[run.id] = turn
             self._write(run)
-        return orphans
+        return found
 
     def due(self, *, now_at: float, until_at: float, limit: int) -> list[Delivery]:
         pending = [(each.due_at, each.delivery.run_id, each) for each in self.callbacks if each.due_at is not None]

@@ -41,9 +41,12 @@ def test_memory_is_a_store() -> None:
 @pytest.mark.parametrize(
     ("url", "complaint"),
     [
-        ("redis://localhost:6379/0", "must be one of sqlite://, memory://"),
-        ("postgres://localhost/db", "must be one of sqlite://, memory://"),
-        ("", "must be one of sqlite://, memory://"),
+        ("postgres://localhost/db", "must be one of sqlite://, memory://, redis://, rediss://"),
+        ("", "must be one of sqlite://, memory://, redis://, rediss://"),
+        ("redis:///0", "must be redis://user@host:port/0 or rediss://user@host:port/0"),
+        ("redis://localhost/zero", "must be redis://user@host:port/0 or rediss://user@host:port/0"),
+        ("redis://:canary@localhost", "must be redis://user@host:port/0 or rediss://user@host:port/0"),
+        ("redis://localhost?ssl=no", "must not have a query or fragment"),
         ("sqlite://var/runward.db", "must be sqlite:///relative/path.db or sqlite:////absolute/path.db"),
         ("sqlite://", "must be sqlite:///relative/path.db or sqlite:////absolute/path.db"),
         ("sqlite:///", "must be sqlite:///relative/path.db or sqlite:////absolute/path.db"),

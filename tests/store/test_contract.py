@@ -156,7 +156,7 @@ async def test_a_run_that_is_dropped_never_was(store: Store, before: StoredRun) 
     """R40: what was refused before anything was sent leaves its key free."""
     await store.begin(RUN, KEY)
     await store.advance(before)
-    await store.drop(RUN.id)
+    await store.drop(RUN.id, owner=RUN.owner)
     assert await store.run(RUN.id) is None
     assert [] == await store.runs(Filter("checkout"))
     assert await store.begin(a_run(2), KEY) is None
@@ -165,14 +165,14 @@ async def test_a_run_that_is_dropped_never_was(store: Store, before: StoredRun) 
 async def test_a_run_that_ended_can_not_be_dropped(store: Store) -> None:
     await store.begin(RUN, KEY)
     await store.finish(RUN.id, FINISH)
-    await store.drop(RUN.id)
+    await store.drop(RUN.id, owner=RUN.owner)
     assert await store.run(RUN.id) is not None
     assert Claim(KEY, RUN.id, NOW, ANSWER) == await store.claim(KEY.client, KEY.text)
 
 
 async def test_dropping_what_is_not_there_changes_nothing(store: Store) -> None:
     await store.begin(RUN, KEY)
-    await store.drop("run_2")
+    await store.drop("run_2", owner=RUN.owner)
     assert RUN == await store.run(RUN.id)
 
 

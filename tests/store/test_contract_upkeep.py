@@ -52,7 +52,7 @@ async def test_a_key_that_was_forgotten_is_new(store: Store) -> None:
     claim = await store.claim(KEY.client, KEY.text)
     assert ("run_2", None) == (claim and claim.run_id, claim and claim.answer)
     await store.begin(a_run(3), None)
-    await store.drop("run_3")
+    await store.drop("run_3", owner=RUN.owner)
     assert claim == await store.claim(KEY.client, KEY.text)
 
 
@@ -69,7 +69,7 @@ async def test_however_many_there_are_all_go(store: Store) -> None:
 CHANGES: dict[str, Callable[[Store], Awaitable[object]]] = {
     "advance": lambda store: store.advance(replace(RUN, phase=Phase.SENDING)),
     "finish": lambda store: store.finish(RUN.id, FINISH),
-    "drop": lambda store: store.drop(RUN.id),
+    "drop": lambda store: store.drop(RUN.id, owner=RUN.owner),
 }
 
 
@@ -126,6 +126,7 @@ CALLS: dict[str, Callable[[Store], Awaitable[object]]] = {
     "postpone": lambda store: store.postpone(RUN.id, due_at=NOW),
     "redeliver": lambda store: store.redeliver(RUN.id, now_at=NOW),
     "purge": lambda store: store.purge(runs_before_at=NOW, keys_before_at=NOW),
+    "secret": lambda store: store.secret("name", b"fresh"),
     "wait": lambda store: store.wait([RUN.id], 1),
     **CHANGES,
 }

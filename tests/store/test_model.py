@@ -55,6 +55,7 @@ STEPS = st.builds(
 )
 ENDS = st.builds(
     Finish,
+    owner=OWNERS,
     status=WORDS,
     document=st.binary(max_size=20),
     finished_at=TIMES,
@@ -79,6 +80,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.wait_for(self.store.open())
         self.reference = Reference()
         self.names: set[str] = set()
+        self.secrets: dict[str, bytes] = {}
 
     def teardown(self) -> None:
         self.wait_for(self.store.close())
@@ -92,6 +94,11 @@ class StoreMachine(RuleBasedStateMachine):
             return await work
 
         return self.runner.run(waited())
+
+    def owner_of(self, run_id: str) -> str:
+        """Whoever works on it; somebody, where it is gone."""
+        kept = self.reference.run(run_id)
+        return "one" if kept is None else kept.owner
 
     @rule(target=ids, new=NEW_RUNS, key=KEYS)
     def begin(self, new: StoredRun, key: Key | None) -> str:
@@ -110,18 +117,19 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(run_id=ids, step=STEPS, other=st.none() | OWNERS)
     def advance(self, run_id: str, step: StoredRun, other: str | None) -> None:
-        kept = self.reference.run(run_id)
-        run = replace(step, id=run_id, owner=other or (kept.owner if kept else step.owner))
+        run = replace(step, id=run_id, owner=other or self.owner_of(run_id))
         assert self.reference.advance(run) == self.wait_for(self.store.advance(run))
 
-    @rule(run_id=ids, end=ENDS)
-    def finish(self, run_id: str, end: Finish) -> None:
+    @rule(run_id=ids, end=ENDS, other=st.none() | OWNERS)
+    def finish(self, run_id: str, end: Finish, other: str | None) -> None:
+        end = replace(end, owner=other or self.owner_of(run_id))
         assert self.reference.finish(run_id, end) == self.wait_for(self.store.finish(run_id, end))
 
-    @rule(run_id=ids)
-    def drop(self, run_id: str) -> None:
-        self.reference.drop(run_id)
-        self.wait_for(self.store.drop(run_id))
+    @rule(run_id=ids, other=st.none() | OWNERS)
+    def drop(self, run_id: str, other: str | None) -> None:
+        owner = other or self.owner_of(run_id)
+        self.reference.drop(run_id, owner)
+        self.wait_for(self.store.drop(run_id, owner=owner))
 
     @rule(client=CLIENTS, limit=LIMITS, status=st.none() | WORDS, workflow=st.none() | WORKFLOWS, after=st.none() | ids)
     def list_runs(self, client: str, limit: int, status: str | None, workflow: str | None, after: str | None) -> None:
@@ -134,11 +142,17 @@ class StoreMachine(RuleBasedStateMachine):
         self.reference.renew(owner, until_at)
         self.wait_for(self.store.renew(owner, until_at))
 
-    @rule(owner=OWNERS, now_at=TIMES, until_at=TIMES, limit=LIMITS)
-    def adopt(self, owner: str, now_at: float, until_at: float, limit: int) -> None:
-        assert self.reference.adopt(owner, now_at=now_at, until_at=until_at, limit=limit) == self.wait_for(
-            self.store.adopt(owner, now_at=now_at, until_at=until_at, limit=limit)
+    @rule(owner=OWNERS, now_at=TIMES, until_at=TIMES, limit=LIMITS, turn=st.integers(0, 2))
+    def adopt(self, owner: str, now_at: float, until_at: float, limit: int, turn: int) -> None:
+        expected = self.reference.adopt(owner, now_at=now_at, until_at=until_at, limit=limit, turn=turn)
+        assert expected == self.wait_for(
+            self.store.adopt(owner, now_at=now_at, until_at=until_at, limit=limit, turn=turn)
         )
+
+    @rule(name=st.sampled_from(["callbacks", "limits"]), fresh=st.binary(max_size=5))
+    def share_a_secret(self, name: str, fresh: bytes) -> None:
+        kept = self.secrets.setdefault(name, fresh)
+        assert kept == self.wait_for(self.store.secret(name, fresh))
 
     @rule(now_at=TIMES, until_at=TIMES, limit=LIMITS)
     def take_callbacks(self, now_at: float, until_at: float, limit: int) -> None:

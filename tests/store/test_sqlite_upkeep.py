@@ -14,7 +14,7 @@ from gateway.clock import SystemClock
 from gateway.store import sqlite_upkeep
 from gateway.store.contract import Filter, Key
 from gateway.store.sqlite import SqliteStore
-from tests.store.contract import ANSWER, FINISH, NOW, a_run
+from tests.store.contract import ANSWER, FINISH, NOW, RUN, a_run
 
 MB = 1_000_000
 SPARE = 4 * MB + MB  # free pages that stay, and what an empty store takes
@@ -79,7 +79,7 @@ async def test_nothing_of_a_forgotten_run_stays(store: SqliteStore) -> None:
     await fill(store, range(3), size=10)
     await store.purge(runs_before_at=NOW + 1e6, keys_before_at=NOW + 1e6)
     await store.begin(a_run(9), None)
-    await store.drop("run_9")
+    await store.drop("run_9", owner=RUN.owner)
     assert store._opened is not None  # no method of the contract shows what is left over
     assert [0, 0, 0, 0] == await store._opened.readers.run(_rows)
     assert [] == await store.runs(Filter("checkout"))

@@ -1,0 +1,16 @@
+-- A new run and its claim: nil. Or the claim that there is; or 0 where the id is taken.
+local id, client, created_at, owner, until_at, claim, fingerprint = slice(1, 7)
+if claim ~= '' then
+  local there = redis.call('HMGET', P .. 'claim:' .. claim, unpack(CLAIM))
+  if there[2] then return there end
+end
+if redis.call('EXISTS', run_key(id)) == 1 then return 0 end
+redis.call('HSET', run_key(id), slice(8, #ARGV - 7))
+redis.call('ZADD', P .. 'runs:' .. client, created_at, id)
+lease(id, owner, until_at)
+if claim ~= '' then
+  redis.call('HSET', run_key(id), 'claim', claim)
+  redis.call('HSET', P .. 'claim:' .. claim, 'fingerprint', fingerprint, 'run_id', id, 'created_at', created_at)
+  redis.call('ZADD', P .. 'claims', created_at, claim)
+end
+return nil

@@ -1,0 +1,14 @@
+-- Nothing, where the run has ended, is another's, or unknown.
+local id, owner = slice(1, 2)
+local kept = redis.call('HMGET', run_key(id), 'owner', 'phase', 'claim', 'client')
+if kept[1] ~= owner or tonumber(kept[2]) == 3 then return nil end
+local claim = claim_of(id, kept[3])
+if claim then
+  redis.call('DEL', claim)
+  redis.call('ZREM', P .. 'claims', kept[3])
+end
+end_lease(id, owner)
+redis.call('ZREM', P .. 'runs:' .. kept[4], id)
+redis.call('UNLINK', run_key(id))
+changed(id)
+return nil

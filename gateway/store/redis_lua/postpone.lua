@@ -1,0 +1,6 @@
+-- 1, or 0 where no callback is pending.
+local id, due_at = slice(1, 2)
+if not redis.call('ZSCORE', P .. 'due', id) then return 0 end
+redis.call('ZADD', P .. 'due', due_at, id)
+redis.call('HINCRBY', run_key(id), 'callback_attempts', 1)
+return 1

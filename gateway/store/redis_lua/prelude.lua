@@ -1,0 +1,37 @@
+-- What every script begins with. KEYS[1] is the prefix of all keys; which they are is known only here, so one server
+-- has to hold them all. FIELDS is put in front of this: what a run is read as.
+local P = KEYS[1]
+
+local function run_key(id) return P .. 'run:' .. id end
+
+local function row(id) return redis.call('HMGET', run_key(id), unpack(FIELDS)) end
+
+local function slice(from, count) return unpack(ARGV, from, from + count - 1) end
+
+local function changed(id) redis.call('PUBLISH', P .. 'changed', id) end
+
+-- Bytes, whatever the server's locale thinks of letters.
+local function smaller(a, b)
+  for place = 1, math.min(#a, #b) do
+    local one, other = a:byte(place), b:byte(place)
+    if one ~= other then return one < other end
+  end
+  return #a < #b
+end
+
+local function lease(id, owner, until_at)
+  redis.call('ZADD', P .. 'leases', until_at, id)
+  redis.call('ZADD', P .. 'owned:' .. owner, 0, id)
+end
+
+local function end_lease(id, owner)
+  redis.call('ZREM', P .. 'leases', id)
+  redis.call('ZREM', P .. 'owned:' .. owner, id)
+end
+
+-- The key of the claim that a run made, unless that is gone, or another run's by now.
+local function claim_of(id, claim)
+  local key = claim and P .. 'claim:' .. claim
+  if key and redis.call('HGET', key, 'run_id') == id then return key end
+  return nil
+end

@@ -1,0 +1,15 @@
+-- How many runs and claims went: so few at once that others do not wait for it.
+local runs_before, keys_before, most = slice(1, 3)
+local runs = redis.call('ZRANGEBYSCORE', P .. 'ended', '-inf', '(' .. runs_before, 'LIMIT', 0, most)
+for _, id in ipairs(runs) do
+  local client = redis.call('HGET', run_key(id), 'client')
+  if client then redis.call('ZREM', P .. 'runs:' .. client, id) end
+  redis.call('ZREM', P .. 'ended', id)
+  redis.call('UNLINK', run_key(id))
+end
+local claims = redis.call('ZRANGEBYSCORE', P .. 'claims', '-inf', '(' .. keys_before, 'LIMIT', 0, most)
+for _, claim in ipairs(claims) do
+  redis.call('ZREM', P .. 'claims', claim)
+  redis.call('UNLINK', P .. 'claim:' .. claim)
+end
+return #runs + #claims

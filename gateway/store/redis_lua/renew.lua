@@ -1,0 +1,10 @@
+-- Lets the leases of some of an owner's runs end at a time; the id to go on behind, where there are more.
+local owner, until_at, after = slice(1, 3)
+local ids = redis.call('ZRANGEBYLEX', P .. 'owned:' .. owner, after, '+', 'LIMIT', 0, 500)
+for _, id in ipairs(ids) do
+  if redis.call('EXISTS', run_key(id)) == 1 then
+    redis.call('HSET', run_key(id), 'leased_until_at', until_at)
+    redis.call('ZADD', P .. 'leases', until_at, id)
+  end
+end
+return #ids == 500 and ids[500] or nil
