@@ -53,7 +53,7 @@ def start_server(
     directory: Path, *options: str, port: int = 0, durable: bool = True, server: str | None = None
 ) -> Valkey:
     """Start one and wait until it answers. A `durable` one writes each change to disk before it says so."""
-    port = port or _free_port()
+    port = port or free_port()
     directory.mkdir(parents=True, exist_ok=True)
     log = directory / "server.log"
     kept = ("--appendonly", "yes", "--appendfsync", "always") if durable else ("--appendonly", "no")
@@ -84,7 +84,8 @@ def _times_ready(log: Path) -> int:
     return log.read_text().count(_READY) if log.exists() else 0
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of this machine that nobody has."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

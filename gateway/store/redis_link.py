@@ -122,13 +122,24 @@ class RedisLink:
     async def _exchange(self, commands: Sequence[Sequence[Word]]) -> list[Reply]:
         connection = await self._pool.get_connection()
         try:
-            await connection.send_packed_command(connection.pack_commands(commands))
+            await connection.send_packed_command(_packed(commands))
             return [await _reply(connection) for _ in commands]
         except BaseException:  # what comes later on it would be taken for somebody else's reply
             await connection.disconnect(nowait=True)
             raise
         finally:
             await self._pool.release(connection)
+
+
+def _packed(commands: Sequence[Sequence[Word]]) -> bytes:
+    """Write commands as they go over the wire; the library takes three times as long, for kinds that are not ours."""
+    parts = []
+    for command in commands:
+        parts.append(b"*%d\r\n" % len(command))
+        for word in command:
+            value = word if isinstance(word, bytes) else str(word).encode()
+            parts.append(b"$%d\r\n%b\r\n" % (len(value), value))
+    return b"".join(parts)
 
 
 async def _reply(connection: Any) -> Reply:

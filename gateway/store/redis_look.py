@@ -30,7 +30,8 @@ async def look(link: RedisLink) -> Durability:
 
 
 def _helps(facts: dict[str, str], fsync: str | None) -> bool:
-    return facts.get("aof_enabled") == "1" and fsync != "always"
+    # Where it is "no" nothing makes the server write before the system feels like it: to wait would be to fail.
+    return facts.get("aof_enabled") == "1" and fsync not in {"always", "no"}
 
 
 def _weakness(facts: dict[str, str], fsync: str | None, *, can_wait: bool) -> str | None:
@@ -40,6 +41,8 @@ def _weakness(facts: dict[str, str], fsync: str | None, *, can_wait: bool) -> st
         return "the server has no append-only file (appendonly is off)"
     if facts.get("maxmemory", "0") != "0" and facts.get("maxmemory_policy", "").startswith("allkeys"):
         return f"the server forgets keys when its memory is full (maxmemory-policy is {facts['maxmemory_policy']})"
+    if fsync == "no":
+        return "the server does not see to it that its file reaches the disk (appendfsync is no)"
     if fsync != "always" and not can_wait:
         return f"the server can not say when a write is on its disk (appendfsync is {fsync or 'unknown'}, no WAITAOF)"
     return None

@@ -80,7 +80,7 @@ async def test_a_healthy_gateway_is_silent(
     upstream.default = trouble.DONE
     upstream.always("POST", LAYER_RUN, promptlayer_started(787))
     upstream.always("GET", LAYER_RESULTS, promptlayer_done({"Answer": node("because")}))
-    running = await gateway()
+    running = await gateway(store={"url": f"sqlite:///{tmp_path}/runward.db"})
     fired: set[str] = set()
 
     async def a_few_runs() -> None:

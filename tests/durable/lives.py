@@ -108,6 +108,11 @@ class Lives:
         assert isinstance(document, dict)
         return document
 
+    async def ready(self) -> tuple[int, JsonValue]:
+        """GET /readyz."""
+        async with self._session.get(f"{self.now.ops_url}/readyz") as answer:
+            return answer.status, await answer.json()
+
     async def ended(self, run_id: str) -> dict[str, JsonValue]:
         """The run, once it has its final status."""
         async with asyncio.timeout(PATIENCE):

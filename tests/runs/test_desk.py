@@ -134,6 +134,51 @@ async def test_an_answer_that_could_not_be_kept_is_given_and_kept_later() -> Non
     assert 1 == door_of(workflow).starts
 
 
+async def test_a_result_is_given_though_another_replica_has_taken_its_run_over() -> None:
+    """R45: our lease was over while the provider worked. What we have is true; the store keeps the other's word."""
+    office = await Office().open()
+    door = Held(office.clock, DONE)
+    workflow = office.knows(office.world.studio(), door)
+    run = office.order(workflow)
+    asking = asyncio.create_task(office.serve(workflow, run))
+    await until(lambda: bool(door.sent))
+    late = office.clock.now().timestamp() + 1000
+    (taken,) = await office.store.adopt("other", now_at=late, until_at=late, limit=9)
+    door.go.set()
+    answer = await asking
+    assert isinstance(answer, Answer)
+    assert 200 == answer.status
+    assert taken == await office.store.run(run.id)
+    assert [("taken_over", run.id)] == [(entry["event"], entry["run_id"]) for entry in office.log.entries]
+
+
+async def test_what_another_replica_has_is_not_dropped() -> None:
+    """R45: nothing was sent by us; what the other one does with it is not undone."""
+    office = await Office().open()
+    workflow = office.world.studio(Reply(422))
+    run = office.order(workflow)
+    await office.desk.keep(run, KEY, callback_url=None)
+    late = office.clock.now().timestamp() + 1000
+    (taken,) = await office.store.adopt("other", now_at=late, until_at=late, limit=9)
+    await office.desk.forget(run)
+    assert taken == await office.store.run(run.id)
+    assert None is not await office.claim()
+
+
+async def test_an_end_that_could_not_be_kept_is_tried_once_more_at_the_very_end() -> None:
+    """R98: else whoever adopts it would have to say that nobody knows."""
+    office = await Office().open()
+    office.store.down = {"finish"}
+    workflow = office.world.studio(DONE)
+    run = office.order(workflow)
+    answer = await office.serve(workflow, run)
+    await office.desk.settle()
+    office.store.down = set()
+    await office.desk.close()
+    claim = await office.claim()
+    assert ("succeeded", answer) == (await office.status(run), claim and claim.answer)
+
+
 async def test_a_key_that_could_not_be_freed_is_freed_later() -> None:
     """R40: until then it is in flight, and not for ever."""
     office = await Office().open()

@@ -173,6 +173,25 @@ async def test_one_of_several_adopts_a_run() -> None:
     assert ("succeeded", 1) == (await first.status(run), one.starts + other.starts)
 
 
+@pytest.mark.parametrize("how", ["in doubt", "refused"])
+async def test_what_was_adopted_unheard_is_taken_up_at_the_next_look(how: str) -> None:
+    """R48: the store took it over and could not say so. It is ours then, and somebody must work on it."""
+    before, run = await left_behind("queued", allowed=1e6)
+    office, door = successor(before, STARTED, ENDED)
+    (office.store.lost if how == "in doubt" else office.store.down).add("adopt")
+    for _ in range(3):
+        with pytest.raises(StoreUnavailable):
+            await office.recovery.look_once()
+    stored = await office.store.run(run.id)
+    assert stored is not None
+    assert ("queued", how == "in doubt") == (stored.status, stored.owner == office.desk.owner)
+    office.store.lost, office.store.down = set(), set()
+    for _ in range(3):
+        await office.recovery.look_once()
+        await turns()
+    assert ("succeeded", 1) == (await office.status(run), door.starts)
+
+
 async def test_all_that_was_left_is_adopted() -> None:
     """However many batches that takes."""
     before = await Office("dead").open()

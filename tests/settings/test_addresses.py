@@ -8,6 +8,9 @@ import pytest
 
 from gateway.settings.addresses import allowed, base_url, host, is_exposed, network, store_url
 
+SERVERS = ["redis://cache:6379/0", "rediss://a", "redis://app@[::1]:1/15", "redis://a/"]
+NO_SERVERS = ["redis://", "redis://:password@a", "redis://a:b@c", "redis://a/x", "redis://a/0/1", "redis://a/0?b"]
+
 
 @pytest.mark.parametrize(
     ("written", "read"),
@@ -84,16 +87,14 @@ def test_exposed(url: str, exposed: bool) -> None:  # noqa: FBT001 - the second 
     assert exposed is is_exposed(url)
 
 
-@pytest.mark.parametrize(
-    "url", ["sqlite:///var/a.db", "sqlite:////var/a.db", "memory://", "redis://cache:6379/0", "rediss://a"]
-)
+@pytest.mark.parametrize("url", ["sqlite:///var/a.db", "sqlite:////var/a.db", "memory://", *SERVERS])
 def test_store_url(url: str) -> None:
     """A store is a file, this process's memory, or Redis."""
     assert url == store_url(url)
 
 
 @pytest.mark.parametrize(
-    "url", ["", "sqlite", "sqlite://", "sqlite:///", "redis://", "redis://:password@a", "postgres://a", "memory:"]
+    "url", ["", "sqlite", "sqlite://", "sqlite:///", "sqlite://u@/a.db", "postgres://a", "memory:", *NO_SERVERS]
 )
 def test_not_a_store_url(url: str) -> None:
     """Everything else is refused, a password above all."""

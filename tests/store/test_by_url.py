@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from gateway.settings import SettingsError
 from gateway.store.by_url import store
 from gateway.store.memory import MemoryStore
+from gateway.store.redis import RedisStore
+from gateway.store.redis_link import Address
 from gateway.store.sqlite import SqliteStore
 from tests.manual_clock import ManualClock
 from tests.store.contract import RUN
@@ -36,6 +42,41 @@ async def test_a_sqlite_url_with_three_slashes_names_a_file_from_here(
 
 def test_memory_is_a_store() -> None:
     assert isinstance(store("memory://", ManualClock()), MemoryStore)
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("redis://cache", Address("cache", 6379, 0)),
+        ("redis://cache:7000/3", Address("cache", 7000, 3)),
+        ("rediss://app%40eu@[::1]:6380/", Address("::1", 6380, 0, "app@eu", tls=True)),
+    ],
+)
+def test_a_redis_url_names_a_server(url: str, expected: Address, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The password comes from elsewhere: it never stands in the YAML."""
+    asked: list[Address] = []
+    monkeypatch.setattr("gateway.store.redis_link.RedisLink", asked.append)
+    made = store(url, ManualClock(), SecretStr("password"))
+    assert isinstance(made, RedisStore)
+    assert [replace(expected, password=SecretStr("password"))] == asked
+
+
+def test_without_the_library_the_rest_works() -> None:
+    """The extra `redis` is one: a URL that needs it says so, and nothing else imports it."""
+    code = """
+import sys
+sys.modules["redis"] = None
+import gateway.app
+from gateway.store.by_url import store
+from gateway.clock import SystemClock
+store("sqlite:///a.db", SystemClock())
+try:
+    store("redis://cache/0", SystemClock())
+except Exception as refused:
+    print(refused)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert "store.url: needs the redis library: install runward[redis]" == done.stdout.strip()
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,14 @@ async def test_all_who_wait_for_a_run_are_woken(world: World) -> None:
     assert world.empty()
 
 
+async def test_everybody_is_woken_when_any_run_may_have_changed(world: World) -> None:
+    waiters = [await world.waiter(), await world.waiter(["run_3"])]
+    world.changes.tell_all()
+    await settle()
+    assert [True, True] == [waiter.done() for waiter in waiters]
+    assert world.empty()
+
+
 async def test_a_wait_ends_with_its_time(world: World) -> None:
     waiter = await world.waiter()
     await world.clock.run_for(29.9)

@@ -88,6 +88,17 @@ async def test_who_lost_a_run_to_another_cannot_advance_it(store: Store) -> None
     assert await store.advance(replace(SENDING, owner="two"))
 
 
+async def test_who_lost_a_run_to_another_can_neither_end_nor_drop_it(store: Store) -> None:
+    """R45: the one who works on it says how it ended; its key stays taken."""
+    await store.begin(RUN, KEY)
+    (adopted,) = await store.adopt("two", now_at=NOW + 31, until_at=NOW + 60, limit=1)
+    assert not await store.finish(RUN.id, FINISH)
+    await store.drop(RUN.id, owner=RUN.owner)
+    assert adopted == await store.run(RUN.id)
+    assert Claim(KEY, RUN.id, NOW) == await store.claim(KEY.client, KEY.text)
+    assert await store.finish(RUN.id, replace(FINISH, owner="two"))
+
+
 async def test_an_unknown_run_can_not_advance(store: Store) -> None:
     assert not await store.advance(SENDING)
     assert await store.run(RUN.id) is None
@@ -174,6 +185,28 @@ async def test_dropping_what_is_not_there_changes_nothing(store: Store) -> None:
     await store.begin(RUN, KEY)
     await store.drop("run_2", owner=RUN.owner)
     assert RUN == await store.run(RUN.id)
+
+
+async def test_a_secret_is_made_once(store: Store) -> None:
+    """All who ask at once are told the same one, byte for byte; each name has its own."""
+    fresh = [bytes([number]) * 32 + b"\x00\xff" for number in range(20)]
+    told = await asyncio.gather(*(store.secret("callbacks", each) for each in fresh))
+    assert 1 == len(set(told))
+    assert told[0] in fresh
+    assert b"other" == await store.secret("other", b"other")
+    assert told[0] == await store.secret("callbacks", b"later")
+
+
+async def test_a_secret_outlives_the_process(store: Store) -> None:
+    await store.secret("callbacks", b"first")
+    await store.close()
+    await store.open()
+    assert b"first" == await store.secret("callbacks", b"second")
+
+
+async def test_a_store_that_does_what_it_is_asked_does_not_fail(store: Store) -> None:
+    await store.begin(RUN, KEY)
+    assert not store.failing
 
 
 async def test_a_ping_of_an_open_store_returns(store: Store) -> None:

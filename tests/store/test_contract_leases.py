@@ -60,6 +60,33 @@ async def test_each_run_goes_to_one(store: Store) -> None:
     assert sorted(f"run_{number}" for number in range(100)) == sorted(chain(*taken))
 
 
+async def test_what_was_taken_over_unheard_is_told_again(store: Store) -> None:
+    """R48: the answer was lost, and nobody works on what was taken. What others took, or what ended, is not told."""
+    for number in range(1, 6):
+        await store.begin(a_run(number), None)
+    unheard = await store.adopt("two", now_at=LATER, until_at=NOW + 90, limit=3, turn=1)
+    await store.finish("run_2", replace(FINISH, owner="two"))
+    await store.renew("two", NOW + 95)
+    again = await store.adopt("two", now_at=LATER + 9, until_at=NOW + 99, limit=3, turn=1)
+    assert ["run_1", "run_2", "run_3"] == [run.id for run in unheard]
+    assert ["run_1", "run_3", "run_4"] == [run.id for run in again]
+    assert [99] * 3 == [run.leased_until_at - NOW for run in again]
+    assert ["run_1", "run_3", "run_4"] == await _adopt(store, "three", now_at=NOW + 99, limit=3)
+    left = await store.adopt("two", now_at=LATER + 10, until_at=NOW + 200, limit=3, turn=1)
+    assert ["run_5"] == [run.id for run in left]
+
+
+async def test_what_was_heard_is_not_told_again(store: Store) -> None:
+    """Each turn has what it took; without one nothing is told twice."""
+    for number in range(1, 4):
+        await store.begin(a_run(number), None)
+    taken = [
+        [run.id for run in await store.adopt("two", now_at=LATER, until_at=NOW + 90, limit=1, turn=turn)]
+        for turn in (1, 2, 0, 0, 3)
+    ]
+    assert [["run_1"], ["run_2"], ["run_3"], [], []] == taken
+
+
 async def test_a_lease_is_renewed(store: Store) -> None:
     for number in (1, 2):
         await store.begin(a_run(number), None)

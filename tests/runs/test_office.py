@@ -1,0 +1,48 @@
+"""What is behind the desk ends: what it leaves is there for others, at once."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.clock import Clock
+from gateway.metrics import Metrics
+from gateway.runs.callbacks import Callbacks
+from gateway.runs.office import BackOffice
+from gateway.upstream.courier import Courier
+from gateway.upstream.egress import Egress
+from tests.runs.kept import Held, Office, turns
+from tests.runs.scripted import DONE, ENDED, STARTED, Door
+
+
+def _behind(office: Office) -> BackOffice:
+    clock: Clock = office.clock
+    courier = Courier(Egress((), own=list), clock, user_agent="test")
+    callbacks = Callbacks(office.store, courier, [], [0.0], clock, Metrics(), office.desk.log)
+    return BackOffice(office.desk, office.store, office.recovery, callbacks, clock, office.desk.log, retention=60.0)
+
+
+async def test_who_stops_gives_its_runs_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """R98: another replica takes them up at once, rather than when the lease is over; nothing is started twice."""
+    leaving = await Office("leaving").open()
+    monkeypatch.setattr(leaving.store, "close", turns)  # for others it stays open
+    door = Held(leaving.clock)
+    run = await leaving.start(leaving.knows(leaving.world.layer(), door))
+    leaving.desk.closing = True  # before anything is sent
+    await turns()
+    await _behind(leaving).close()
+    other = Office("other", before=leaving)
+    heir = Door(other.clock, (STARTED, ENDED))
+    other.knows(other.world.layer(), heir)
+    await other.recovery.look_once()
+    await turns()
+    assert ("succeeded", 0, 1) == (await other.status(run), door.starts, heir.starts)
+
+
+async def test_a_store_that_fails_stops_nobody_from_stopping() -> None:
+    """And twice is once."""
+    office = await Office().open()
+    office.knows(office.world.studio(DONE))
+    behind = _behind(office)
+    await office.store.close()
+    await behind.close()
+    await behind.close()
