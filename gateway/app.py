@@ -6,6 +6,7 @@ import asyncio
 import gc
 from concurrent.futures import ThreadPoolExecutor
 
+from aiohttp import web
 from structlog.typing import FilteringBoundLogger
 
 from gateway import configured, logs
@@ -18,7 +19,7 @@ from gateway.api.run import RunFace
 from gateway.api.runs import RunsFace
 from gateway.api.server import Middleware, Route, Server
 from gateway.clock import Clock
-from gateway.lifecycle import Gateway, Listener
+from gateway.lifecycle import Gateway, Listener, Ports
 from gateway.metrics import Metrics
 from gateway.problems import Problem
 from gateway.runs.catalog import Catalog
@@ -36,8 +37,10 @@ from gateway.upstream.egress import Egress
 _THREADS = 32
 
 
-async def start(settings: Settings, clock: Clock, log: FilteringBoundLogger) -> Gateway:
-    """Build everything and listen.
+async def start(
+    settings: Settings, clock: Clock, log: FilteringBoundLogger, open_ports: Ports | None = None
+) -> Gateway:
+    """Build everything and listen: where the settings say, or where `open_ports` does.
 
     Raises SettingsError where an adapter is missing, OSError where a port is taken, StoreUnavailable.
     """
@@ -99,22 +102,31 @@ async def start(settings: Settings, clock: Clock, log: FilteringBoundLogger) -> 
     metrics.store_weakness(lambda: store.weakness)
     if store.weakness is not None:
         log.warning("store_not_durable", why=store.weakness)
-    opened, ops_opened = await _listen(public, watched, server, office)
+    opened, ops_opened = await _listen(public, watched, office, open_ports or own_ports(server))
     ports += [*opened.addresses, *ops_opened.addresses]
     await office.begin()
     _settle_memory()
-    return Gateway(opened, ops_opened, doors, office, tuple(providers.values()), server.drain, clock)
+    return Gateway(opened, ops_opened, doors, office, tuple(providers.values()), metrics, server.drain, clock)
 
 
-async def _listen(public: Server, watched: Server, at: ServerSettings, office: BackOffice) -> tuple[Listener, Listener]:
-    """Open both ports, or none. Before that no kept run is taken up: a start must not be on its way when we give up."""
-    try:
+def own_ports(at: ServerSettings) -> Ports:
+    """Open both ports in this process."""
+
+    async def open_ports(public: web.Server, watched: web.Server) -> tuple[Listener, Listener]:
         opened = await Listener.open(public, at.host, at.port)
         try:
             return opened, await Listener.open(watched, at.ops_host, at.ops_port)
         except OSError:
             await opened.runner.cleanup()
             raise
+
+    return open_ports
+
+
+async def _listen(public: Server, watched: Server, office: BackOffice, open_ports: Ports) -> tuple[Listener, Listener]:
+    """Before the ports are open no kept run is taken up: a start must not be on its way when we give up."""
+    try:
+        return await open_ports(public, watched)
     except OSError:
         await office.close()
         raise

@@ -4,46 +4,79 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import socket
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from aiohttp import web
 from structlog.typing import FilteringBoundLogger
 
 from gateway.api.middleware import Doors
 from gateway.clock import Clock
+from gateway.metrics import Metrics
 from gateway.runs.catalog import Provider
 from gateway.runs.office import BackOffice
 
+BACKLOG = 1024
+"""How many connections may wait to be accepted."""
 _TICK = 0.05
 _LAST_WORDS = 1.0  # seconds for answers that are being sent when a port closes; aiohttp would wait for a minute
 
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """A port that is open. `url` has the real one."""
+    """A port that is open. `url` has the real one; `addresses` are hosts and ports."""
 
     runner: web.ServerRunner
-    url: str
+    addresses: tuple[tuple[str, int], ...]
 
     @classmethod
     async def open(cls, server: web.Server, host: str, port: int) -> Listener:
         """Listen; OSError where the address can not be had."""
-        runner = web.ServerRunner(server, shutdown_timeout=_LAST_WORDS)
-        await runner.setup()
-        site = web.TCPSite(runner, host, port, backlog=1024)
+        runner = await _runner(server)
+        return await cls._begin(runner, [web.TCPSite(runner, host, port, backlog=BACKLOG)])
+
+    @classmethod
+    async def inherit(cls, server: web.Server, sockets: Sequence[socket.socket]) -> Listener:
+        """Accept from sockets that listen already, and that others may accept from too."""
+        runner = await _runner(server)
+        return await cls._begin(runner, [web.SockSite(runner, sock, backlog=BACKLOG) for sock in sockets])
+
+    @classmethod
+    async def elsewhere(cls, server: web.Server, host: str, port: int) -> Listener:
+        """Stand for a port that another process has open."""
+        return cls(await _runner(server), ((host, port),))
+
+    @classmethod
+    async def _begin(cls, runner: web.ServerRunner, sites: Sequence[web.BaseSite]) -> Listener:
         try:
-            await site.start()
+            for site in sites:
+                await site.start()
         except OSError:
             await runner.cleanup()
             raise
-        where = runner.addresses[0]
-        name = f"[{where[0]}]" if ":" in where[0] else where[0]
-        return cls(runner, f"http://{name}:{where[1]}")
+        return cls(runner, tuple((address[0], address[1]) for address in runner.addresses))
 
     @property
-    def addresses(self) -> list[tuple[str, int]]:
-        """Where it listens: host and port."""
-        return [(address[0], address[1]) for address in self.runner.addresses]
+    def url(self) -> str:
+        """The first of its addresses."""
+        return url(*self.addresses[0])
+
+
+async def _runner(server: web.Server) -> web.ServerRunner:
+    runner = web.ServerRunner(server, shutdown_timeout=_LAST_WORDS)
+    await runner.setup()
+    return runner
+
+
+def url(host: str, port: int) -> str:
+    """Where a client finds that address."""
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+Ports: TypeAlias = Callable[[web.Server, web.Server], Awaitable[tuple[Listener, Listener]]]
+"""Opens the public port and the operations port, both or none; OSError where that is not possible."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +88,7 @@ class Gateway:
     doors: Doors
     back_office: BackOffice
     providers: tuple[Provider, ...]
+    metrics: Metrics
     linger: float
     clock: Clock
 
@@ -93,10 +127,21 @@ async def until_stopped(gateway: Gateway, log: FilteringBoundLogger) -> None:
         loop.add_signal_handler(number, signals.put_nowait, number)
     log.info("listening", url=gateway.public.url, ops_url=gateway.ops.url)
     log.info("draining", signal=(await signals.get()).name)
-    draining = asyncio.create_task(gateway.drain())
-    again = asyncio.create_task(signals.get())
-    await asyncio.wait({draining, again}, return_when=asyncio.FIRST_COMPLETED)
-    for task in (draining, again):
-        task.cancel()
-    await asyncio.gather(draining, again, return_exceptions=True)
+    await finish(gateway, signals.get())
+
+
+async def finish(gateway: Gateway, hurry: Coroutine[object, object, object]) -> None:
+    """Drain and close; at once where `hurry` ends before the last run does."""
+    await first_of(gateway.drain(), hurry)
     await gateway.close()
+
+
+async def first_of(*work: Coroutine[object, object, object]) -> None:
+    """Wait until one of them is done; the others are cancelled."""
+    tasks = [asyncio.create_task(one) for one in work]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -26,8 +26,10 @@ _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 _NAMES = {number: name for name, number in _LEVELS.items()}
 
 
-def configure(level: Level, form: Literal["auto", "json", "console"], clock: Clock) -> FilteringBoundLogger:
-    """Set up logging for the process and return its logger."""
+def configure(
+    level: Level, form: Literal["auto", "json", "console"], clock: Clock, **always: object
+) -> FilteringBoundLogger:
+    """Set up logging for the process and return its logger; every line has the fields of `always`."""
     pretty = form == "console" or (form == "auto" and sys.stdout.isatty())
     people: list[structlog.typing.Processor] = [
         structlog.processors.add_log_level,
@@ -47,7 +49,7 @@ def configure(level: Level, form: Literal["auto", "json", "console"], clock: Clo
             logger_factory=structlog.BytesLoggerFactory(_output()),
         )
     # Bound at once: the lazy one that get_logger returns looks itself up for every line.
-    logger = cast("FilteringBoundLogger", structlog.get_logger().bind())
+    logger = cast("FilteringBoundLogger", structlog.get_logger().bind(**always))
     logging.basicConfig(handlers=[_Others(logger)], level=_LEVELS[level], force=True)
     return logger
 
@@ -104,7 +106,7 @@ class _Lines(structlog.BoundLoggerBase):
     def info(self, event: str, **fields: object) -> None:
         """What happens all day."""
         if self.least <= 20:
-            self._logger.msg(_line(self.clock.now(), "info", event, fields))
+            self._logger.msg(_line(self.clock.now(), "info", event, {**self._context, **fields}))
 
     def warning(self, event: str, **fields: object) -> None:
         """What somebody should look at some time."""
@@ -117,7 +119,7 @@ class _Lines(structlog.BoundLoggerBase):
     def log(self, level: int, event: str, **fields: object) -> None:
         """Any of them."""
         if level >= self.least:
-            self._logger.msg(_line(self.clock.now(), _NAMES.get(level, "critical"), event, fields))
+            self._logger.msg(_line(self.clock.now(), _NAMES.get(level, "critical"), event, {**self._context, **fields}))
 
 
 def _line(now: datetime, level: str, event: str, fields: Mapping[str, object]) -> bytes:

@@ -7,13 +7,13 @@ number of series is bounded by the configuration.
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 
-from prometheus_client import CollectorRegistry, Gauge
+from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
-from gateway.tallies import Spread, Tally
+from gateway.tallies import Dial, Numbers, Spread, Tally
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 # A run lasts from milliseconds to many minutes; what the gateway adds itself lasts from microseconds on.
@@ -26,6 +26,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self._families: dict[str, Tally | Spread | Dial] = {}
         self._requests = self._tally("requests", "Requests answered, by route and status.", "route", "status")
         self._refusals = self._tally("refusals", "Requests answered with a problem.", "client", "code")
         self._runs = self._tally(
@@ -42,6 +43,7 @@ class Metrics:
         self._callbacks = self._tally("callbacks", "Callbacks tried, by what the receiver did.", "result")
         self._callbacks_given_up = self._tally("callbacks_given_up", "Callbacks that were given up.")
         self._decisions = self._tally("limiter_decisions", "What the limits decided.", "scope", "decision")
+        self._workers_lost = self._tally("workers_lost", "Worker processes that ended untold, and were replaced.")
         self._run_duration = self._spread(
             "run_duration", "From the request's arrival to the end of its run.", _RUN_BUCKETS, "workflow", "provider"
         )
@@ -62,15 +64,19 @@ class Metrics:
     def _tally(self, name: str, text: str, *labels: str) -> Tally:
         tally = Tally(f"runward_{name}", text, labels)
         self.registry.register(tally)
+        self._families[tally.name] = tally
         return tally
 
     def _spread(self, name: str, text: str, bounds: tuple[float, ...], *labels: str) -> Spread:
         spread = Spread(f"runward_{name}_seconds", text, labels, bounds)
         self.registry.register(spread)
+        self._families[spread.name] = spread
         return spread
 
-    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
-        return Gauge(f"runward_{name}", text, labels, registry=self.registry)
+    def _gauge(self, name: str, text: str, *labels: str) -> Dial:
+        dial = Dial(f"runward_{name}", text, labels, registry=self.registry)
+        self._families[f"runward_{name}"] = dial
+        return dial
 
     def store_weakness(self, ask: Callable[[], str | None]) -> None:
         """Say who knows why the store could lose something; it is asked when the metrics are rendered."""
@@ -138,6 +144,22 @@ class Metrics:
     def decided(self, scope: str, decision: str) -> None:
         """A limit let pass, made wait or refused."""
         self._decisions.counts[scope, decision] += 1
+
+    def worker_ended(self) -> None:
+        """A worker process ended that nobody had told to."""
+        self._workers_lost.counts[()] += 1
+
+    def numbers(self) -> dict[str, Numbers]:
+        """Everything that was counted, by family: for another process, which adds it to others'."""
+        return {name: family.numbers() for name, family in self._families.items()}
+
+    @classmethod
+    def showing(cls, numbers: Mapping[str, Numbers]) -> Metrics:
+        """Make one that shows these; a family that nobody knows here is left out."""
+        shown = cls()
+        for name, family in shown._families.items():
+            family.show(numbers.get(name, {}))
+        return shown
 
     def render(self) -> bytes:
         """The text exposition. It takes about 20 ms per 1 000 series: not for the event loop."""

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate
 from typing import TypeAlias
 
+from prometheus_client import Gauge
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
 
 Labels: TypeAlias = tuple[str, ...]
+Numbers: TypeAlias = Mapping[Labels, Sequence[float]]
+"""What a family holds for each combination of labels: a value, or a histogram's counts and then its sum."""
 
 
 class Tally:
@@ -32,6 +35,14 @@ class Tally:
         for labels, count in list(self.counts.items()):
             family.add_metric(labels, count)
         yield family
+
+    def numbers(self) -> Numbers:
+        """What was counted."""
+        return {labels: (count,) for labels, count in self.counts.items()}
+
+    def show(self, numbers: Numbers) -> None:
+        """Take over what others counted."""
+        self.counts.update({labels: int(values[0]) for labels, values in numbers.items()})
 
 
 class Spread:
@@ -59,3 +70,26 @@ class Spread:
             *counts, total = child
             family.add_metric(labels, list(zip(names, accumulate(counts), strict=True)), total)
         yield family
+
+    def numbers(self) -> Numbers:
+        """For each combination: a count for each bound and for what lies beyond, then the sum."""
+        return {labels: tuple(child) for labels, child in self._children.items()}
+
+    def show(self, numbers: Numbers) -> None:
+        """Take over what others observed, with the same bounds."""
+        size = len(self._bounds) + 2
+        self._children.update({labels: list(values) for labels, values in numbers.items() if len(values) == size})
+
+
+class Dial(Gauge):
+    """A gauge that can be handed to another process."""
+
+    def numbers(self) -> Numbers:
+        """Its values now."""
+        [family] = self.collect()
+        return {tuple(sample.labels.values()): (sample.value,) for sample in family.samples}
+
+    def show(self, numbers: Numbers) -> None:
+        """Take over what others measured."""
+        for labels, values in numbers.items():
+            (self.labels(*labels) if labels else self).set(values[0])

@@ -14,6 +14,7 @@ ROOT = Path(__file__).parent.parent
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("gateway.__main__",),
     ("gateway.cli",),
+    ("gateway.supervisor",),
     ("gateway.app",),
     ("gateway.lifecycle", "gateway.configured"),
     ("gateway.api",),

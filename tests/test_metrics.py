@@ -27,6 +27,7 @@ FAMILIES = {
     "runward_callbacks": ("counter", {"result"}),
     "runward_callbacks_given_up": ("counter", set()),
     "runward_limiter_decisions": ("counter", {"scope", "decision"}),
+    "runward_workers_lost": ("counter", set()),
     "runward_requests_in_flight": ("gauge", set()),
     "runward_store_durable": ("gauge", set()),
     "runward_build_info": ("gauge", {"version", "python"}),
@@ -47,6 +48,7 @@ def everything_once(metrics: Metrics) -> None:
     metrics.callback_tried("2xx")
     metrics.callback_given_up()
     metrics.decided("client", "admitted")
+    metrics.worker_ended()
 
 
 def samples(metrics: Metrics) -> list[Sample]:
@@ -143,6 +145,21 @@ def test_two_sets_of_metrics_know_nothing_of_each_other() -> None:
     one, two = Metrics(), Metrics()
     everything_once(one)
     assert 0 == value(two, "runward_requests_total")
+
+
+def test_what_one_counted_another_shows() -> None:
+    """Each number of each family, by a way through plain data; a family that is not known here is left out."""
+    metrics = Metrics()
+    everything_once(metrics)
+    metrics.in_flight(lambda: 3)
+    shown = Metrics.showing({**metrics.numbers(), "runward_unheard_of": {("a",): (1.0,)}})
+    assert samples(metrics) == samples(shown)
+
+
+def test_a_histogram_with_other_bounds_is_not_shown() -> None:
+    """It could only be shown wrong."""
+    shown = Metrics.showing({"runward_overhead_seconds": {(): (1.0, 2.0, 3.0)}})
+    assert 0 == value(shown, "runward_overhead_seconds_count")
 
 
 ROUTES, STATUSES = ["run", "healthz", "unknown"], [200, 404, 503]

@@ -36,11 +36,27 @@ def runward(
 
 
 @app.command()
-def serve(config: Config = None) -> None:
+def serve(
+    config: Config = None,
+    workers: Annotated[
+        int, typer.Option(min=1, max=64, envvar="RUNWARD_WORKERS", help="How many processes share the port.")
+    ] = 1,
+) -> None:
     """Serve until SIGTERM or Ctrl-C."""
-    from gateway.cli.serve import serve
+    from gateway.cli.serve import serve, serve_with_workers
 
-    serve(config)
+    if workers == 1:
+        serve(config)
+    else:
+        serve_with_workers(config, workers)
+
+
+@app.command(hidden=True)
+def worker(berth: Annotated[str, typer.Argument()], config: Config = None) -> None:
+    """Be one of the processes that `serve --workers` starts; of no use by hand."""
+    from gateway.cli.worker import worker
+
+    worker(berth, config)
 
 
 @app.command()

@@ -48,6 +48,7 @@ def exposition() -> str:
     metrics.decided("client", "admitted")
     metrics.callback_tried("2xx")
     metrics.callback_given_up()
+    metrics.worker_ended()
     return metrics.render().decode()
 
 

@@ -1,0 +1,73 @@
+"""`runward serve --workers`: opens the ports, keeps the crew, and passes on what it is told by signals."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+from collections.abc import Sequence
+
+from structlog.typing import FilteringBoundLogger
+
+from gateway import logs
+from gateway.clock import Clock
+from gateway.lifecycle import Listener, url
+from gateway.metrics import Metrics
+from gateway.settings import ServerSettings
+from gateway.supervisor.crew import Crew
+from gateway.supervisor.face import CrewFace
+from gateway.supervisor.sockets import address, listening
+from gateway.supervisor.worker import Launcher
+
+
+async def supervise(
+    at: ServerSettings, count: int, command: Sequence[str], clock: Clock, log: FilteringBoundLogger
+) -> bool:
+    """Serve with `count` workers, each a `command`, until a signal; whether all of them ended cleanly.
+
+    SIGTERM and SIGINT let them drain, a second one ends them at once, SIGHUP is passed on. Raises OSError where a port
+    can not be had, GaveUp where no worker can be kept alive.
+    """
+    logs.watch_loop(asyncio.get_running_loop(), log)
+    with listening(at.host, at.port) as public, listening(at.ops_host, at.ops_port) as watched:
+        launcher = Launcher(command, public, address(watched[0]))
+        crew = Crew(count, launcher.launch, Metrics(), clock, log)
+        ops = await Listener.inherit(CrewFace(crew).server(header_timeout=at.header_timeout), watched)
+        tasks = [
+            asyncio.create_task(_obey(_signals(), crew, public)),
+            asyncio.create_task(_announce(crew, url(*address(public[0])), ops.url)),
+        ]
+        try:
+            await crew.serve()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await ops.runner.cleanup()
+    return crew.clean
+
+
+def _signals() -> asyncio.Queue[signal.Signals]:
+    signals: asyncio.Queue[signal.Signals] = asyncio.Queue()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, signals.put_nowait, number)
+    return signals
+
+
+async def _obey(signals: asyncio.Queue[signal.Signals], crew: Crew, public: Sequence[socket.socket]) -> None:
+    while True:
+        number = await signals.get()
+        if number == signal.SIGHUP:
+            crew.reload()
+        elif crew.draining.is_set():
+            await crew.hurry()
+        else:
+            crew.log.info("draining", signal=number.name)
+            crew.drain()
+            for each in public:  # the workers have it still; once the last of them lets go, it is closed
+                each.close()
+
+
+async def _announce(crew: Crew, where: str, ops: str) -> None:
+    await crew.complete.wait()
+    crew.log.info("listening", url=where, ops_url=ops, workers=crew.count)
