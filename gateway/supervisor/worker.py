@@ -37,17 +37,21 @@ class Worker:
 
     async def ended(self, changed: Callable[[], object]) -> int:
         """Listen to it until it ends, and say how: its exit code, negative for a signal. News are `changed`."""
-        with suppress(OSError, ValueError):  # a line that makes no sense: it is not asked any more, but may go on
+        try:
+            await self._listen(changed)
+            self.silent = True
+            return await self.process.wait()
+        finally:
+            self.writer.close()
+
+    async def _listen(self, changed: Callable[[], object]) -> None:
+        with suppress(OSError, ValueError):  # who makes no sense is not listened to any more, but may go on
             while line := await self.reader.readline():
                 self.last = Report.read(line)
                 self._heard, self.silent = True, False
                 self._answered = max(self._answered, self.last.question)
                 self._news.set()
                 changed()
-        self.silent = True
-        code = await self.process.wait()
-        self.writer.close()
-        return code
 
     async def ask(self) -> None:
         """Have `last` anew. One that does not answer in time is `silent` until it does."""

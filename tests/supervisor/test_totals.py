@@ -1,0 +1,113 @@
+"""The sums over workers are right whoever dies when, and nothing that was counted becomes less."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
+
+from gateway.metrics import Metrics
+from gateway.supervisor.totals import GAUGES, Totals
+from gateway.tallies import Dial
+
+WORKERS = st.integers(0, 2)
+EVENTS = st.lists(
+    st.one_of(
+        st.tuples(st.just("request"), WORKERS, st.sampled_from(["run", "healthz"])),
+        st.tuples(st.just("run"), WORKERS, st.floats(0, 100)),
+        st.tuples(st.just("dies"), WORKERS, st.none()),
+        st.tuples(st.just("scrape"), WORKERS, st.none()),
+    ),
+    max_size=60,
+)
+
+
+def samples(shown: Metrics) -> list[Sample]:
+    """What Prometheus's own parser reads."""
+    families = text_string_to_metric_families(shown.render().decode())
+    return [sample for family in families for sample in family.samples]
+
+
+def counters(shown: Metrics) -> dict[tuple[str, str], float]:
+    """Everything that may only grow."""
+    gauges = GAUGES.keys()
+    return {(s.name, str(sorted(s.labels.items()))): s.value for s in samples(shown) if s.name not in gauges}
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(EVENTS)
+def test_the_sum_is_what_all_workers_counted(events: list[tuple[str, int, str | float | None]]) -> None:
+    """R92: the dead ones included; from scrape to scrape no counter, bucket or sum of seconds goes down."""
+    totals, workers = Totals(), [Metrics() for _ in range(3)]
+    told: Counter[str] = Counter()
+    before: dict[tuple[str, str], float] = {}
+    for what, place, detail in [*events, ("scrape", 0, None)]:
+        if what == "request":
+            workers[place].request_ended(str(detail), 200)
+            told[str(detail)] += 1
+        elif what == "run":
+            workers[place].run_took("w", "p", float(detail or 0), 0.001)
+            told["runs"] += 1
+        elif what == "dies":
+            totals.retire(workers[place].numbers())
+            workers[place] = Metrics()
+        else:
+            shown = Metrics.showing(totals.merged([worker.numbers() for worker in workers]))
+            now = counters(shown)
+            assert all(now[series] >= value for series, value in before.items())
+            before = now
+            found = {s.labels["route"]: s.value for s in samples(shown) if s.name == "runward_requests_total"}
+            runs = sum(s.value for s in samples(shown) if s.name == "runward_run_duration_seconds_count")
+            assert {**told} == {route: n for route, n in [*found.items(), ("runs", runs)] if n}
+
+
+def test_seconds_do_not_shrink_by_the_last_bit() -> None:
+    """Floats added up in another order may come out less, and Prometheus would see a counter that began anew."""
+    totals, workers = Totals(), [Metrics() for _ in range(3)]
+    for worker, seconds in zip(workers, (0.1, 0.7, 0.2), strict=True):
+        worker.run_took("w", "p", seconds, seconds)
+
+    def shown() -> float:
+        merged = totals.merged([worker.numbers() for worker in workers])
+        return merged["runward_overhead_seconds"][()][-1]
+
+    before = shown()
+    totals.retire(workers.pop().numbers())  # 0.2 + (0.1 + 0.7) is less than (0.1 + 0.7) + 0.2 in no other order
+    totals.retire(workers.pop().numbers())
+    assert shown() >= before
+
+
+def test_gauges_are_those_of_the_living() -> None:
+    """Requests in flight are added; a circuit is shown in every state in which a worker has it."""
+    totals, workers = Totals(), [Metrics(), Metrics()]
+    for worker, count, state in zip(workers, (3, 4), ("open", "closed"), strict=True):
+        worker.in_flight(lambda count=count: count)  # type: ignore[misc]  # a lambda's default has no type
+        worker.circuit("p", "w")(state)
+
+    def shown() -> tuple[float, set[str]]:
+        seen = samples(Metrics.showing(totals.merged([worker.numbers() for worker in workers])))
+        [flying] = [s.value for s in seen if s.name == "runward_requests_in_flight"]
+        return flying, {s.labels["state"] for s in seen if s.name == "runward_circuit_state" and s.value == 1}
+
+    assert (7, {"open", "closed"}) == shown()
+    totals.retire(workers.pop(0).numbers())
+    assert (4, {"closed"}) == shown()
+
+
+def test_every_gauge_has_its_row() -> None:
+    """A gauge that is not in the table would be added up, the dead included."""
+    gauges = {name for name, family in Metrics()._families.items() if isinstance(family, Dial)}
+    assert gauges == GAUGES.keys()
+
+
+def test_two_versions_side_by_side_do_not_break_a_scrape() -> None:
+    """While files are being replaced under a running supervisor, a histogram may have other bounds."""
+    totals = Totals()
+    totals.retire({"runward_overhead_seconds": {(): (1.0, 2.0, 3.0)}, "runward_old": {("a",): (1.0,)}})
+    fresh = Metrics()
+    fresh.request_ended("run", 200)
+    shown = Metrics.showing(totals.merged([fresh.numbers()]))
+    assert 1 == sum(s.value for s in samples(shown) if s.name == "runward_requests_total")
