@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import sys
 from typing import TYPE_CHECKING
 
 import pytest
+import yaml
 
 from gateway.cli.serve import event_loop
 from tests.configuration import SECRETS, gateway_config
-from tests.process import DiedError, start_gateway
+from tests.process import ROOT, DiedError, start_gateway
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from providers.contract import JsonValue
 
 
 @pytest.fixture
@@ -50,3 +54,56 @@ def test_the_faster_loop_is_used_where_it_is_installed(monkeypatch: pytest.Monke
     assert uvloop.run is event_loop()
     monkeypatch.setitem(sys.modules, "uvloop", None)
     assert asyncio.run is event_loop()
+
+
+async def run_serve(tmp_path: Path, *arguments: str, **overrides: JsonValue) -> tuple[int | None, str]:
+    """Exit code and complaints of a `serve` that does not come to serving."""
+    path = tmp_path / "gateway.yaml"
+    path.write_text(yaml.safe_dump(gateway_config("http://127.0.0.1:1", "http://127.0.0.1:2", **overrides)))
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "gateway", "serve", "--config", str(path), *arguments,
+        cwd=ROOT, env={"PATH": os.environ.get("PATH", ""), **SECRETS}, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    async with asyncio.timeout(60):
+        _, complaints = await process.communicate()
+    return process.returncode, complaints.decode()
+
+
+@pytest.mark.parametrize("url", ["memory://", "sqlite:///runward.db"])
+async def test_workers_want_a_store_that_they_share(tmp_path: Path, url: str) -> None:
+    """R84: else each would have the limits for itself; the line names the setting to change."""
+    code, complaint = await run_serve(tmp_path, "--workers", "2", store={"url": url})
+    assert (2, 1) == (code, complaint.count("\n"))
+    assert complaint.startswith("runward: --workers 2 needs a store that processes share: set store.url to redis://")
+
+
+@pytest.mark.parametrize("count", ["0", "-1", "65", "many"])
+async def test_a_number_of_workers_that_nobody_means_is_refused(tmp_path: Path, count: str) -> None:
+    code, complaint = await run_serve(tmp_path, "--workers", count)
+    assert 2 == code
+    assert "--workers" in complaint
+
+
+async def test_one_worker_is_a_plain_process(tmp_path: Path, taken: int) -> None:
+    """With any store: it comes as far as its port."""
+    code, complaint = await run_serve(tmp_path, "--workers", "1", server={"port": taken})
+    assert 2 == code
+    assert complaint.startswith("runward: can not listen: ")
+
+
+async def test_a_taken_port_is_one_line_with_workers_too(tmp_path: Path, taken: int) -> None:
+    """R84: no worker is started for it."""
+    store: JsonValue = {"url": "redis://127.0.0.1:1/0"}
+    for which in ("port", "ops_port"):
+        code, complaint = await run_serve(tmp_path, "--workers", "2", server={which: taken}, store=store)
+        assert (2, f"runward: can not listen: 127.0.0.1:{taken}: Address already in use\n") == (code, complaint)
+
+
+async def test_a_worker_is_not_started_by_hand(tmp_path: Path) -> None:
+    """It has nothing to serve on, and says so in a line."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "gateway", "worker", "3", cwd=tmp_path, env={}, stderr=asyncio.subprocess.PIPE
+    )
+    async with asyncio.timeout(60):
+        _, complaint = await process.communicate()
+    assert (2, b"runward: only `runward serve --workers` starts workers\n") == (process.returncode, complaint)

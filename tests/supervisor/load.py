@@ -1,0 +1,87 @@
+"""Clients that do not stop, and what is seen of worker processes from outside."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import aiohttp
+
+from tests.client import STUDIO, bearer, post_run
+from tests.process import Gateway
+
+PATIENCE = 30.0
+
+
+@dataclass(slots=True)
+class Load:
+    """What became of the requests: a status each, 0 where no answer came."""
+
+    statuses: Counter[int] = field(default_factory=Counter)
+    stopped: bool = False
+
+    @property
+    def answered(self) -> int:
+        """How many got an answer."""
+        return self.statuses.total() - self.statuses[0]
+
+
+@asynccontextmanager
+async def under_load(gateway: Gateway, clients: int = 8) -> AsyncIterator[Load]:
+    """So many clients run workflows one after the other, each time over a new connection, until `stopped`."""
+    load = Load()
+
+    async def client() -> None:
+        connector = aiohttp.TCPConnector(force_close=True)
+        async with aiohttp.ClientSession(connector=connector) as session:
+            while not load.stopped:
+                try:
+                    answered = await post_run(session, gateway.url, STUDIO, bearer("one"))
+                    load.statuses[answered.status] += 1
+                except aiohttp.ClientError:
+                    load.statuses[0] += 1
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(clients):
+            group.create_task(client())
+        try:
+            async with asyncio.timeout(PATIENCE):
+                yield load
+        finally:
+            load.stopped = True
+
+
+async def until(true: Callable[[], object]) -> None:
+    """Wait for what other processes do."""
+    async with asyncio.timeout(PATIENCE):
+        while not true():
+            await asyncio.sleep(0.01)
+
+
+def workers(gateway: Gateway) -> dict[int, list[int]]:
+    """The processes that were ever ready, by their place."""
+    found: dict[int, list[int]] = {}
+    for line in gateway.logs("ready"):
+        place, pid = line["worker"], line["pid"]
+        assert isinstance(place, int)
+        assert isinstance(pid, int)
+        found.setdefault(place, []).append(pid)
+    return found
+
+
+def lives(pid: int) -> bool:
+    """Whether the process runs; one that only waits to be buried does not."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] not in "ZX"
+
+
+def served(gateway: Gateway) -> Counter[object]:
+    """The answers to /run by the place that gave them, as the access lines tell."""
+    return Counter(line["worker"] for line in gateway.logs("request") if line["route"] == "run")

@@ -1,0 +1,237 @@
+"""A supervisor and its workers as processes: one port, one operations port, and nobody is cut off."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from tests.client import STUDIO, RunWorkflow, bearer, post_run
+from tests.faults.faults import after, hang
+from tests.faults.provider_answers import prompt_studio_reply
+from tests.faults.upstream import Upstream
+from tests.process import Gateway, total
+from tests.supervisor.conftest import StartTeam
+from tests.supervisor.load import lives, served, under_load, until, workers
+
+ANSWER = prompt_studio_reply({"completion": "because"})
+
+
+async def status(session: aiohttp.ClientSession, url: str) -> int:
+    """How it answers."""
+    async with session.get(url) as answer:
+        await answer.read()
+        return answer.status
+
+
+async def ended(gateway: Gateway) -> int | None:
+    """Its exit code, once it has one."""
+    await until(lambda: gateway.exit_code is not None)
+    return gateway.exit_code
+
+
+async def counted(gateway: Gateway, name: str = "runward_requests_total", **labels: str) -> float:
+    """A sum of the merged metrics."""
+    return total(await gateway.metrics(), name, **labels)
+
+
+async def test_the_workers_share_the_requests_and_the_books_balance(team: StartTeam, upstream: Upstream) -> None:
+    """R92: every worker serves, and what all of them counted is what was sent, to the last one."""
+    upstream.default = ANSWER
+    gateway = await team(3)
+    async with under_load(gateway, 12) as load:
+        await until(lambda: len(served(gateway)) == 3 and load.answered > 100)
+    sent = load.statuses.total()
+    assert {200: sent} == load.statuses
+    samples = await gateway.metrics()
+    assert sent == total(samples, "runward_requests_total", route="run", status="200")
+    assert sent == total(samples, "runward_runs_total", outcome="succeeded")
+    assert sent == total(samples, "runward_run_duration_seconds_count")
+    assert len(upstream.log) == total(samples, "runward_upstream_calls_total") == sent
+    assert (0, 1) == (
+        total(samples, "runward_requests_in_flight"),
+        total(samples, "runward_build_info"),
+    )
+
+
+async def test_each_line_says_whose_it_is(team: StartTeam, upstream: Upstream, run: RunWorkflow) -> None:
+    """R91: the supervisor's own lines have no worker; all are ready when it says that it listens."""
+    upstream.default = ANSWER
+    gateway = await team(2)
+    assert 200 == (await run(gateway, STUDIO)).status
+    [listening] = gateway.logs("listening")
+    assert (2, False) == (listening["workers"], "worker" in listening)
+    assert {0, 1} == set(workers(gateway))
+    await until(lambda: gateway.logs("request"))
+    [line] = gateway.logs("request")
+    assert line["worker"] in {0, 1}
+
+
+async def test_a_killed_worker_is_replaced_while_the_others_serve(
+    team: StartTeam, upstream: Upstream, session: aiohttp.ClientSession
+) -> None:
+    """Only what it had in hand is lost; sums do not go down, and lack at most what it did since it was last asked."""
+    upstream.default = after(0.01, ANSWER)
+    gateway = await team(2)
+    async with under_load(gateway, 8) as load:
+        await until(lambda: len(served(gateway)) == 2 and load.answered > 40)
+        known = served(gateway)[1]  # a line comes after its count: these are in the sums from now on
+        before = await counted(gateway, route="run")
+        [victim] = workers(gateway)[1]
+        os.kill(victim, signal.SIGKILL)
+        await until(lambda: not lives(victim))
+        assert before <= await counted(gateway, route="run")
+        assert 200 == await status(session, gateway.ops_url + "/readyz")
+        await until(lambda: len(workers(gateway)[1]) == 2)
+        then = served(gateway)
+        await until(lambda: served(gateway)[0] > then[0] + 20)
+    assert {200, 0} >= set(load.statuses)
+    assert load.statuses[0] <= 8
+    await until(lambda: served(gateway).total() >= load.answered)
+    lost_at_most = then[1] - known
+    found = await counted(gateway, route="run")
+    assert load.answered - lost_at_most <= found <= load.statuses.total()
+    assert 1 == await counted(gateway, "runward_workers_lost_total")
+
+
+async def test_an_idle_workers_counts_outlive_it(team: StartTeam, upstream: Upstream, run: RunWorkflow) -> None:
+    """What was asked for before it was killed stays, to the last one."""
+    upstream.default = ANSWER
+    gateway = await team(2)
+    for _ in range(20):
+        assert 200 == (await run(gateway, STUDIO)).status
+    assert 20 == await counted(gateway, route="run")
+    for [victim] in workers(gateway).values():
+        os.kill(victim, signal.SIGKILL)
+    await until(lambda: all(len(pids) == 2 for pids in workers(gateway).values()))
+    assert 20 == await counted(gateway, route="run")
+    assert 200 == (await run(gateway, STUDIO)).status
+    assert 21 == await counted(gateway, route="run")
+
+
+async def test_a_worker_that_ends_in_its_own_time_hands_over_its_numbers(
+    team: StartTeam, upstream: Upstream, run: RunWorkflow
+) -> None:
+    """An administrator may end one by hand: the run in its hand is answered, counted, and the place filled again."""
+    upstream.default = after(0.3, ANSWER)
+    gateway = await team(2)
+    asking = [asyncio.create_task(run(gateway, STUDIO)) for _ in range(8)]
+    await until(lambda: len(upstream.log) == 8)
+    for [pid] in workers(gateway).values():
+        os.kill(pid, signal.SIGTERM)
+    assert {200} == {answered.status for answered in await asyncio.gather(*asking)}
+    await until(lambda: all(len(pids) == 2 for pids in workers(gateway).values()))
+    assert 8 == await counted(gateway, route="run")
+
+
+async def test_a_stop_fails_no_request(team: StartTeam, upstream: Upstream, session: aiohttp.ClientSession) -> None:
+    """R97: readiness fails first, the port stays open meanwhile, what is in flight is answered, exit code 0."""
+    upstream.default = after(0.05, ANSWER)
+    gateway = await team(2, server={"drain": "1s"})
+    async with under_load(gateway, 8) as load:
+        await until(lambda: load.answered > 40)
+        os.kill(gateway.pid, signal.SIGTERM)
+        while await status(session, gateway.ops_url + "/readyz") == 200:
+            await asyncio.sleep(0.01)
+        seen = load.answered
+        await until(lambda: load.answered > seen + 20)  # balancers take their time: the port is still open
+        assert gateway.exit_code is None
+    assert {200: load.statuses.total()} == load.statuses
+    assert 0 == await ended(gateway)
+    assert not any(lives(pid) for pids in workers(gateway).values() for pid in pids)
+    with pytest.raises(aiohttp.ClientConnectorError):
+        await status(session, gateway.url)
+
+
+async def test_a_control_group_that_is_told_as_a_whole_drains_too(
+    team: StartTeam, upstream: Upstream, run: RunWorkflow
+) -> None:
+    """As systemd does, with SIGTERM to every process at once; to a worker that is no second one, and no hurry."""
+    upstream.default = after(0.5, ANSWER)
+    gateway = await team(2)
+    asking = [asyncio.create_task(run(gateway, STUDIO)) for _ in range(8)]
+    await until(lambda: len(upstream.log) == 8)
+    for pid in (gateway.pid, *(pids[0] for pids in workers(gateway).values())):
+        os.kill(pid, signal.SIGTERM)
+    assert {200} == {answered.status for answered in await asyncio.gather(*asking)}
+    assert 0 == await gateway.stop()
+
+
+async def test_a_second_signal_ends_everything_at_once(team: StartTeam, upstream: Upstream, run: RunWorkflow) -> None:
+    """R98: however long the runs would take."""
+    upstream.default = hang
+    gateway = await team(2, workflows={"studio": {"timeout": "10m", "max_timeout": "10m"}})
+    asking = asyncio.create_task(run(gateway, {**STUDIO, "timeout": 600}))
+    await until(lambda: upstream.log)
+    os.kill(gateway.pid, signal.SIGTERM)
+    await until(lambda: len(gateway.logs("draining")) == 3)
+    assert gateway.exit_code is None
+    os.kill(gateway.pid, signal.SIGTERM)
+    assert 0 == await ended(gateway)
+    assert not any(lives(pid) for pids in workers(gateway).values() for pid in pids)
+    await asyncio.gather(asking, return_exceptions=True)
+
+
+async def test_workers_do_not_outlive_their_supervisor(
+    team: StartTeam, upstream: Upstream, session: aiohttp.ClientSession
+) -> None:
+    """Killed as by a power cut, it leaves workers that free the port, answer what they have in hand, and go."""
+    upstream.default = after(0.7, ANSWER)
+    gateway = await team(2, server={"drain": "60s"})
+    asking = [asyncio.create_task(post_run(session, gateway.url, STUDIO, bearer("one"))) for _ in range(8)]
+    await until(lambda: len(upstream.log) == 8)
+    await gateway.kill()
+    assert {200} == {answered.status for answered in await asyncio.gather(*asking)}
+    await until(lambda: not any(lives(pid) for pids in workers(gateway).values() for pid in pids))
+    with pytest.raises(aiohttp.ClientConnectorError):
+        await status(session, gateway.url)
+
+
+async def test_a_worker_that_hangs_does_not_hold_up_those_who_watch(
+    team: StartTeam, upstream: Upstream, session: aiohttp.ClientSession, run: RunWorkflow
+) -> None:
+    """Its last numbers stay in the sums; with one of two the gateway is ready, with none it is not alive."""
+    upstream.default = ANSWER
+    gateway = await team(2)
+    assert 200 == (await run(gateway, STUDIO)).status
+    assert 1 == await counted(gateway, route="run")
+    pids = [pid for [pid] in workers(gateway).values()]
+    seen = []
+    for stopped in (1, 2):
+        os.kill(pids[stopped - 1], signal.SIGSTOP)
+        assert 1 == await counted(gateway, route="run")
+        seen.append([await status(session, gateway.ops_url + path) for path in ("/healthz", "/readyz")])
+    for pid in pids:
+        os.kill(pid, signal.SIGCONT)
+    assert [[200, 200], [503, 503]] == seen
+    async with asyncio.timeout(30):
+        while await status(session, gateway.ops_url + "/readyz") != 200:
+            await asyncio.sleep(0.05)
+
+
+async def test_a_worker_has_nothing_open_that_is_not_its_own(team: StartTeam) -> None:
+    """Its channel and the port: with another's channel open, that one would never learn of its supervisor's end."""
+    gateway = await team(3)
+
+    def sockets(pid: int) -> set[str]:
+        opened = (str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir())
+        return {target for target in opened if target.startswith("socket:")}
+
+    held = [sockets(pid) for [pid] in workers(gateway).values()]
+    [port] = set.intersection(*held)
+    assert port in sockets(gateway.pid)
+    assert all(not (sockets(gateway.pid) & own) - {port} for own in held)
+
+
+async def test_the_operations_port_has_what_a_single_gateway_has_there(
+    team: StartTeam, session: aiohttp.ClientSession
+) -> None:
+    """The document and its page too; no run can be started there."""
+    gateway = await team(2)
+    paths = {"/metrics": 200, "/healthz": 200, "/readyz": 200, "/docs": 200, "/openapi.json": 200, "/run": 404}
+    assert paths == {path: await status(session, gateway.ops_url + path) for path in paths}
+    assert 1 == await counted(gateway, route="openapi")
