@@ -147,6 +147,30 @@ async def test_a_stop_fails_no_request(team: StartTeam, upstream: Upstream, sess
         await status(session, gateway.url)
 
 
+async def test_the_port_closes_while_the_last_run_goes_on(
+    team: StartTeam, upstream: Upstream, run: RunWorkflow, session: aiohttp.ClientSession
+) -> None:
+    """R97: a client that came now would be kept waiting by nobody."""
+    upstream.default = after(2.5, ANSWER)
+    gateway = await team(2)
+    asking = asyncio.create_task(run(gateway, STUDIO))
+    await until(lambda: upstream.log)
+    os.kill(gateway.pid, signal.SIGTERM)
+    with pytest.raises(aiohttp.ClientConnectorError):
+        async with asyncio.timeout(30):
+            while await status(session, gateway.url + "/healthz") == 200:
+                await asyncio.sleep(0.01)
+    assert (False, None) == (asking.done(), gateway.exit_code)
+    assert (200, 0) == ((await asking).status, await ended(gateway))
+
+
+async def test_a_terminals_signals_reach_the_supervisor_alone(team: StartTeam) -> None:
+    """Ctrl-C is sent to a whole process group: each worker would be told twice."""
+    gateway = await team(2)
+    pids = [gateway.pid, *(pid for [pid] in workers(gateway).values())]
+    assert 3 == len({os.getpgid(pid) for pid in pids} | {os.getpgid(gateway.pid)})
+
+
 async def test_a_control_group_that_is_told_as_a_whole_drains_too(
     team: StartTeam, upstream: Upstream, run: RunWorkflow
 ) -> None:
