@@ -175,7 +175,7 @@ async def test_a_control_group_that_is_told_as_a_whole_drains_too(
     team: StartTeam, upstream: Upstream, run: RunWorkflow
 ) -> None:
     """As systemd does, with SIGTERM to every process at once; to a worker that is no second one, and no hurry."""
-    upstream.default = after(0.5, ANSWER)
+    upstream.default = after(2.0, ANSWER)
     gateway = await team(2)
     asking = [asyncio.create_task(run(gateway, STUDIO)) for _ in range(8)]
     await until(lambda: len(upstream.log) == 8)
