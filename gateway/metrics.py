@@ -155,10 +155,13 @@ class Metrics:
 
     @classmethod
     def showing(cls, numbers: Mapping[str, Numbers]) -> Metrics:
-        """Make one that shows these; a family that nobody knows here is left out."""
+        """Make one that shows these and nothing else; a family that nobody knows here is left out."""
         shown = cls()
         for name, family in shown._families.items():
-            family.show(numbers.get(name, {}))
+            if name in numbers:
+                family.show(numbers[name])
+            else:  # a gauge of which nothing is known is not 0
+                shown.registry.unregister(family)
         return shown
 
     def render(self) -> bytes:

@@ -171,18 +171,22 @@ async def test_a_terminals_signals_reach_the_supervisor_alone(team: StartTeam) -
     assert 3 == len({os.getpgid(pid) for pid in pids} | {os.getpgid(gateway.pid)})
 
 
+@pytest.mark.parametrize("first", ["workers", "supervisor"])
 async def test_a_control_group_that_is_told_as_a_whole_drains_too(
-    team: StartTeam, upstream: Upstream, run: RunWorkflow
+    team: StartTeam, upstream: Upstream, run: RunWorkflow, first: str
 ) -> None:
-    """As systemd does, with SIGTERM to every process at once; to a worker that is no second one, and no hurry."""
-    upstream.default = after(2.0, ANSWER)
+    """As systemd does, with SIGTERM to every process; to a worker that is no second one, and no hurry."""
+    upstream.default = after(2.5, ANSWER)
     gateway = await team(2)
     asking = [asyncio.create_task(run(gateway, STUDIO)) for _ in range(8)]
     await until(lambda: len(upstream.log) == 8)
-    for pid in (gateway.pid, *(pids[0] for pids in workers(gateway).values())):
-        os.kill(pid, signal.SIGTERM)
+    everybody = [[pid for [pid] in workers(gateway).values()], [gateway.pid]]
+    for group in everybody if first == "workers" else reversed(everybody):
+        for pid in group:
+            os.kill(pid, signal.SIGTERM)
+        await until(lambda: len(gateway.logs("draining")) >= 2)
     assert {200} == {answered.status for answered in await asyncio.gather(*asking)}
-    assert 0 == await gateway.stop()
+    assert 0 == await ended(gateway)
 
 
 async def test_a_second_signal_ends_everything_at_once(team: StartTeam, upstream: Upstream, run: RunWorkflow) -> None:
