@@ -57,9 +57,9 @@ class Crew:
         return sum(not worker.silent for worker in self.workers.values())
 
     def reload(self) -> None:
-        """Have all read their configuration anew."""
+        """Have all read their configuration anew; one that is only starting does so once it is ready."""
         for worker in self.workers.values():
-            worker.signal(signal.SIGHUP)
+            worker.tell("reload")
 
     async def serve(self) -> None:
         """Keep every place filled until all workers have drained. Raises GaveUp, and then none is left."""

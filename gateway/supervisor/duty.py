@@ -32,6 +32,7 @@ async def serve(berth: Berth, settings: Settings, clock: Clock, log: FilteringBo
     reader, writer = await asyncio.open_unix_connection(sock=channel)
     gateway = await start(settings, clock, log, berth.ports)
     duty = _Duty(gateway, writer)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # it is the supervisor's, and comes as an order
     for number in (signal.SIGTERM, signal.SIGINT):  # a whole control group may be told: once more is not a hurry
         asyncio.get_running_loop().add_signal_handler(number, duty.drain.set)
     log.info("ready", pid=os.getpid())

@@ -17,7 +17,7 @@ def say(question=0, ready=True):
 _OBEDIENT = """
 say()
 for line in lines:
-    count += 1
+    count += 1000 if line == b"reload\\n" else 1
     if line.startswith(b"ask"):
         say(int(line.split()[1]))
     elif line == b"drain\\n":
@@ -41,7 +41,7 @@ def program(text: str) -> list[str]:
 
 
 OBEDIENT = program(_OBEDIENT)
-"""Answers each question, counts every order, ends when it is told to."""
+"""Answers each question, counts every order (a reload as 1000), ends when it is told to."""
 STUBBORN = program(_STUBBORN)
 """Says that it is ready, and nothing more; does not end."""
 REFUSING = program("sys.exit(2)")

@@ -151,6 +151,15 @@ async def test_many_who_ask_at_once_all_get_an_answer() -> None:
         assert (2, sorted(sums)) == (crew.answering, sums)
 
 
+async def test_all_are_told_to_reload() -> None:
+    """Over the channel: a signal would kill one that is not ready for it."""
+    crew = crew_of(OBEDIENT)
+    async with serving(crew):
+        await crew.complete.wait()
+        crew.reload()
+        assert 2000 <= requests(await crew.ask()) < 3000
+
+
 async def test_a_hurry_ends_those_who_do_not_listen() -> None:
     """They are killed after a grace, and that was not clean."""
     crew = crew_of(STUBBORN)

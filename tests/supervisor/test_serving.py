@@ -177,6 +177,18 @@ async def test_a_terminals_signals_reach_the_supervisor_alone(team: StartTeam) -
     assert 3 == len({os.getpgid(pid) for pid in pids} | {os.getpgid(gateway.pid)})
 
 
+async def test_sighup_ends_nobody(team: StartTeam, upstream: Upstream, run: RunWorkflow) -> None:
+    """Whoever of them it is sent to."""
+    upstream.default = ANSWER
+    gateway = await team(2)
+    for pid in (gateway.pid, *(pid for [pid] in workers(gateway).values())):
+        os.kill(pid, signal.SIGHUP)
+    for _ in range(4):
+        assert 200 == (await run(gateway, STUDIO)).status
+    assert 0 == await counted(gateway, "runward_workers_lost_total")
+    assert {0: 1, 1: 1} == {place: len(pids) for place, pids in workers(gateway).items()}
+
+
 @pytest.mark.parametrize("first", ["workers", "supervisor"])
 async def test_a_control_group_that_is_told_as_a_whole_drains_too(
     team: StartTeam, upstream: Upstream, run: RunWorkflow, first: str
