@@ -100,9 +100,9 @@ async def start(
     watched = Server([*_ops_routes(ops), *docs.ops_routes()], [observed], header_timeout=server.header_timeout)
     await store.open()
     metrics.store_weakness(lambda: store.weakness)
+    opened, ops_opened = await _listen(public, watched, office, open_ports or own_ports(server))
     if store.weakness is not None:
         log.warning("store_not_durable", why=store.weakness)
-    opened, ops_opened = await _listen(public, watched, office, open_ports or own_ports(server))
     ports += [*opened.addresses, *ops_opened.addresses]
     await office.begin()
     _settle_memory()
