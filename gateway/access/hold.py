@@ -20,6 +20,7 @@ class Hold:
         "_account",
         "_client",
         "_lane",
+        "_patience",
         "_placed",
         "_released",
         "_state",
@@ -28,12 +29,15 @@ class Hold:
         "headers",
     )
 
-    def __init__(self, state: State, client: str, wanted: Callable[[], bool] | None) -> None:
+    def __init__(
+        self, state: State, client: str, wanted: Callable[[], bool] | None = None, patience: float | None = None
+    ) -> None:
         """Hold nothing yet."""
         self._state = state
         self._client = client
         self._account = state.accounts.get(client)
         self._wanted = wanted
+        self._patience = patience
         self._placed = False  # whether it has its slots of workflow and provider
         self._released = False
         self.headers: Fields = ()
@@ -153,7 +157,7 @@ class Hold:
     def _waiter(
         self, now: float, deadline: float, take: Callable[[float], Problem | None], undo: Callable[[], None]
     ) -> Waiter:
-        return Waiter(self._client, self._workflow, now, deadline, take, undo, self._is_wanted)
+        return Waiter(self._client, self._workflow, now, deadline, take, undo, self._is_wanted, self._patience)
 
     def _is_wanted(self) -> bool:
         return not self._released and (self._wanted is None or self._wanted())

@@ -67,7 +67,7 @@ class Lane:
         """
         waiter.blocker = self.gate if self.gate.blocked(waiter.since) else waiter.workflow
         self._bound(waiter, self._turns.starts, min(self.gate.max_wait, waiter.workflow.max_wait))
-        if self._turns.starts.full(waiter.client) or self._hopeless(waiter):
+        if self._turns.starts.full(waiter) or self._hopeless(waiter):
             raise self._overloaded(waiter, waiter.since)
         return await self._wait(waiter, max(self.gate.opens_at(), waiter.workflow.opens_at()))
 
@@ -89,6 +89,7 @@ class Lane:
         """Let everybody go whose turn has come, and those whose patience is over."""
         now = self._monotonic()
         while (waiter := self._turns.next(now)) is not None:
+            self._turns.turn(waiter)
             self._settle(waiter, self._turn(waiter, now))
         for waiter in self._expiries.due(now):
             self._settle(waiter, self._given_up(waiter, now))
@@ -105,7 +106,8 @@ class Lane:
     def _bound(self, waiter: Waiter, place: Place, max_wait: float) -> None:
         waiter.place = place
         waiter.turn = asyncio.get_running_loop().create_future()
-        waiter.ends = min(waiter.deadline, waiter.since + max_wait)
+        patience = max_wait if waiter.patience is None or place is self._turns.polls else waiter.patience
+        waiter.ends = min(waiter.deadline, waiter.since + patience)
         if waiter.ends <= waiter.since:
             raise self._given_up(waiter, waiter.since)
 

@@ -113,15 +113,26 @@ class Limits(Protocol):
     """Where every client, workflow and provider is counted: this process's memory, or a state that replicas share."""
 
     async def admit(
-        self, client: str, workflow: str, provider: str, *, deadline: float, wanted: Callable[[], bool] | None = None
+        self,
+        client: str,
+        workflow: str,
+        provider: str,
+        *,
+        deadline: float,
+        wanted: Callable[[], bool] | None = None,
+        patience: float | None = None,
     ) -> Admission:
         """Let a request in, now or when its turn comes.
 
         All names are the configuration's; one without limits costs nearly nothing. `wanted` is asked when the turn of
         a start comes after a wait: False where the client has left (R32).
 
+        `patience` is how many seconds a start (this one, a fallback's, a retried one) may wait in line; None: the
+        limits' `max_wait`. Who says so, because nobody waits at the door, takes turns with those of the same client
+        who are in a hurry: neither holds the other up for longer than one turn.
+
         Raises `Problem`: `rate_limited` where the client's own limits refuse, with its header fields; `overloaded`
-        where the turn does not come within `max_wait`, or a rate can not let it come in time, or the line is full;
+        where the turn does not come in time, or a rate can not let it come in time, or the line is full;
         `deadline_exceeded`; `client_closed_request`. `retry_after` is exact where a rate or the day decides, and
         1 second where a slot does.
         """

@@ -26,10 +26,17 @@ class MemoryLimits:
         self._state = State(clock, clients=clients, workflows=workflows, providers=providers, decided=decided)
 
     async def admit(
-        self, client: str, workflow: str, provider: str, *, deadline: float, wanted: Callable[[], bool] | None = None
+        self,
+        client: str,
+        workflow: str,
+        provider: str,
+        *,
+        deadline: float,
+        wanted: Callable[[], bool] | None = None,
+        patience: float | None = None,
     ) -> Hold:
         """See `Limits.admit`."""
-        hold = Hold(self._state, client, wanted)
+        hold = Hold(self._state, client, wanted, patience)
         await hold.enter(workflow, provider, deadline=deadline)
         return hold
 

@@ -11,7 +11,7 @@ from gateway.access.gate import Gate
 from gateway.access.limits import SharedLimits
 from gateway.access.line import FairLine, Queue, Waiter
 
-_PLACES = 1000  # starts that may wait for one provider
+_PLACES = 1000  # starts that may wait for one provider, and as many again of those with a patience of their own
 
 
 class Turns:
@@ -35,6 +35,11 @@ class Turns:
             start = self.starts.next(lambda workflow: not workflow.blocked(now))
         return start or poll
 
+    def turn(self, waiter: Waiter) -> None:
+        """It has had its turn, and still stands in its place."""
+        if waiter.place is self.starts:
+            self.starts.turn(waiter)
+
     def opens_at(self) -> float:
         """When somebody's turn comes if nothing is freed before; infinity where only that can help."""
         at = math.inf
@@ -52,10 +57,10 @@ class Turns:
             return rate.wait(now, len(self.again) + 1)
         delay = 0.0
         if rate.limited:
-            before = self.starts.ahead(waiter.client, lambda workflow: not workflow.blocked(now)) + len(self.again)
+            before = self.starts.ahead(waiter, lambda workflow: not workflow.blocked(now)) + len(self.again)
             delay = rate.wait(now, before + 1)
         if own.limited:
-            before = self.starts.ahead(waiter.client, lambda workflow: workflow is waiter.workflow)
+            before = self.starts.ahead(waiter, lambda workflow: workflow is waiter.workflow)
             delay = max(delay, own.wait(now, before + 1))
         return delay
 

@@ -6,6 +6,7 @@ declared repeatable), and a run's ending never claims more than is known.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Coroutine
 from dataclasses import dataclass
 
@@ -18,6 +19,7 @@ from gateway.runs.record import Order, RunRecord
 
 # Another workflow would meet the same: the client's own limit, its own input, its own deadline.
 _STAYS = {"rate_limited", "rejected_by_provider", "deadline_exceeded", "client_closed_request"}
+_COME_BACK = 5.0  # seconds until a run that found no place in line tries again
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,14 +92,16 @@ class Engine:
         return await self._enter_in_time(record, workflow, admission)
 
     async def _enter_in_time(self, record: RunRecord, workflow: Workflow, admission: Admission | None) -> Admission:
-        """Nobody waits at the door: come back as often as the limits say, until the deadline."""
+        """Nobody waits at the door: keep the place in line, and come back where there is none, until the deadline."""
         clock = self.means.clock
         while (left := record.deadline - clock.monotonic()) > 0:
             try:
                 return await self._enter(record, workflow, admission)
             except Problem as problem:
                 wait = problem.retry_after or 1.0
-                if problem.code != "overloaded" and (problem.code != "rate_limited" or wait >= left):
+                if problem.code == "overloaded":  # the line is full, or too long as it stands: others may leave it
+                    wait = min(wait, _COME_BACK)
+                elif problem.code != "rate_limited" or wait >= left:
                     raise
             await record.waiting(clock.sleep(min(wait, left)), clock)
         raise Problem("deadline_exceeded", "The deadline passed before the turn came.")
@@ -106,7 +110,8 @@ class Engine:
         order, names, deadline = record.order, (workflow.alias, workflow.provider.name), record.deadline
         limits, clock = self.means.limits, self.means.clock
         if admission is None:
-            entry = limits.admit(order.client, *names, deadline=deadline, wanted=order.wanted)
+            patience = None if order.waits else math.inf  # the deadline ends it
+            entry = limits.admit(order.client, *names, deadline=deadline, wanted=order.wanted, patience=patience)
             return await record.waiting(entry, clock)
         await record.waiting(admission.move(*names, deadline=deadline), clock)
         return admission

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 
 import pytest
 
@@ -77,6 +78,32 @@ async def test_a_patience_of_nothing_refuses_at_once() -> None:
     await world.admit()
     result, took = await world.finish(world.admit())
     assert ("overloaded", 0.0) == (refusal(result)[0], took)
+
+
+async def test_a_patience_of_its_own_goes_before_that_of_the_limits() -> None:
+    """Of a first start, of a fallback and of a retried start; for a rate and for a slot."""
+    world = World(providers={"p": SharedLimits(Rate(0.1), 1, max_wait=0.5), "q": SharedLimits(concurrency=1)})
+    busy = await world.limits.admit("b", "w", "q", deadline=math.inf)
+    await world.admit()
+    patient, took = await world.finish(world.admit(patience=30))
+    assert not isinstance(patient, Problem)
+    assert 10.0 == pytest.approx(took, abs=1e-5)
+    _, took = await world.finish(patient.start_again(deadline=math.inf))
+    assert 10.0 == pytest.approx(took, abs=1e-5)
+    moving = world.begin(patient.move("w", "q", deadline=math.inf))
+    await world.clock.run_for(20)
+    assert not moving.done()
+    busy.release()
+    await moving
+
+
+async def test_a_patience_ends() -> None:
+    world = World(providers={"p": SharedLimits(concurrency=1, max_wait=0.5)})
+    await world.admit()
+    result, took = await world.finish(world.admit(patience=30))
+    assert (("overloaded", "not_run"), 30.0) == (refusal(result), took)
+    result, took = await world.finish(world.admit(patience=math.inf, within=40))
+    assert (("deadline_exceeded", "not_run"), 40.0) == (refusal(result), took)
 
 
 async def test_a_slow_workflow_holds_nobody_else_up() -> None:

@@ -25,6 +25,7 @@ def _stand(place: Place, client: str = "a", workflow: Gate | None = None, *, sin
 def _order(turns: Turns, now: float) -> list[Waiter]:
     order = []
     while (first := turns.next(now)) is not None:
+        turns.turn(first)
         first.place.leave(first)
         order.append(first)
     return order

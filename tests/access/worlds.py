@@ -41,9 +41,11 @@ class World:
         """Monotonic seconds."""
         return self.clock.monotonic()
 
-    async def admit(self, client: str = "a", workflow: str = "w", *, within: float = math.inf) -> Hold:
+    async def admit(
+        self, client: str = "a", workflow: str = "w", *, within: float = math.inf, patience: float | None = None
+    ) -> Hold:
         """Ask for provider "p" with a deadline so many seconds away."""
-        return await self.limits.admit(client, workflow, "p", deadline=self.now + within)
+        return await self.limits.admit(client, workflow, "p", deadline=self.now + within, patience=patience)
 
     async def finish(self, work: Coroutine[object, object, T]) -> tuple[T | Problem, float]:
         """Let time pass until `work` is done; its result or Problem, and the seconds that it took."""
