@@ -18,14 +18,29 @@ class Account:
     left (`r`) and for how many seconds no more comes (`t`), `RateLimit: "rate";r=39;t=1, "daily";r=9999;t=43200`.
     """
 
-    __slots__ = ("_capacity", "_daily", "_policy", "_rate", "_rated", "in_flight")
+    __slots__ = ("_capacity", "_clock", "_daily", "_policy", "_rate", "_rated", "in_flight")
 
     def __init__(self, limits: ClientLimits, clock: Clock) -> None:
         self.in_flight = 0
+        self._clock = clock
+        self._rate = Bucket(limits.rate, limits.burst)
+        self._daily: DailyQuota | None = None
+        self._shape(limits)
+
+    def reconfigure(self, limits: ClientLimits, now: float) -> None:
+        """Other limits; what is used of them stays used."""
+        self._rate.reconfigure(limits.rate, limits.burst, now)
+        self._shape(limits)
+
+    def _shape(self, limits: ClientLimits) -> None:
         self._capacity = math.inf if limits.concurrency is None else limits.concurrency
         self._rated = limits.rate is not None
-        self._rate = Bucket(limits.rate, limits.burst)
-        self._daily = None if limits.daily is None else DailyQuota(limits.daily, clock)
+        if limits.daily is None:
+            self._daily = None
+        elif self._daily is None:
+            self._daily = DailyQuota(limits.daily, self._clock)
+        else:
+            self._daily.limit = limits.daily
         self._policy = self._policies(limits)
 
     def _policies(self, limits: ClientLimits) -> Fields:

@@ -21,6 +21,14 @@ class Gate:
         self.scope = scope
         self.bucket = Bucket(limits.rate, limits.burst)
         self.in_flight = 0
+        self._shape(limits)
+
+    def reconfigure(self, limits: SharedLimits, now: float) -> None:
+        """Other limits; what is used of them stays used."""
+        self.bucket.reconfigure(limits.rate, limits.burst, now)
+        self._shape(limits)
+
+    def _shape(self, limits: SharedLimits) -> None:
         self._capacity = math.inf if limits.concurrency is None else limits.concurrency
         self.limited = limits.rate is not None or limits.concurrency is not None
         self.max_wait = limits.max_wait if self.limited else math.inf

@@ -21,11 +21,19 @@ class Bucket:
     __slots__ = ("_full_at", "_slack", "_tolerance", "burst", "interval")
 
     def __init__(self, rate: Rate | None, burst: int | None = None) -> None:
+        self._full_at = -math.inf  # when the whole burst is there again: GCRA's theoretical arrival time
+        self._shape(rate, burst)
+
+    def reconfigure(self, rate: Rate | None, burst: int | None, now: float) -> None:
+        """Another rate: what was used stays used, as far as the new burst goes."""
+        self._shape(rate, burst)
+        self._full_at = min(self._full_at, now + self.burst * self.interval)
+
+    def _shape(self, rate: Rate | None, burst: int | None) -> None:
         self.interval = rate.per / rate.count if rate is not None else 0.0
         self.burst = (burst or rate.default_burst) if rate is not None else 0
         self._slack = (self.burst - 1) * self.interval if rate is not None else math.inf
         self._tolerance = self._slack + GRACE
-        self._full_at = -math.inf  # when the whole burst is there again: GCRA's theoretical arrival time
 
     @property
     def limited(self) -> bool:

@@ -55,6 +55,11 @@ class Lane:
         self.gate.bucket.refund()
         self._changed()
 
+    def reconfigure(self, limits: SharedLimits) -> None:
+        """Other limits: what is used of them stays used, who waits keeps its place."""
+        self.gate.reconfigure(limits, self._monotonic())
+        self._changed()
+
     def free(self) -> None:
         """A slot of the provider and one of its workflow are free."""
         self.gate.free()

@@ -8,7 +8,7 @@ bucket that a request needs is taken at once or not at all, nothing is held whil
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Literal, Protocol, Self, TypeAlias
@@ -135,4 +135,16 @@ class Limits(Protocol):
         where the turn does not come in time, or a rate can not let it come in time, or the line is full;
         `deadline_exceeded`; `client_closed_request`. `retry_after` is exact where a rate or the day decides, and
         1 second where a slot does.
+        """
+
+    def reconfigure(
+        self,
+        *,
+        clients: Mapping[str, ClientLimits],
+        workflows: Mapping[str, SharedLimits],
+        providers: Mapping[str, SharedLimits],
+    ) -> None:
+        """Other limits from now on, by the names of the configuration.
+
+        What stays keeps its state: what is used of a rate or day, slots, places in line. What is gone limits nobody.
         """

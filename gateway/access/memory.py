@@ -40,6 +40,16 @@ class MemoryLimits:
         await hold.enter(workflow, provider, deadline=deadline)
         return hold
 
+    def reconfigure(
+        self,
+        *,
+        clients: Mapping[str, ClientLimits],
+        workflows: Mapping[str, SharedLimits],
+        providers: Mapping[str, SharedLimits],
+    ) -> None:
+        """See `Limits.reconfigure`."""
+        self._state.reconfigure(clients=clients, workflows=workflows, providers=providers)
+
     def waiting(self, provider: str) -> int:
         """How many starts and calls wait for the provider."""
         return self._state.lane(provider).waiting

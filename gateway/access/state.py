@@ -25,11 +25,34 @@ class State:
     ) -> None:
         self.monotonic = clock.monotonic
         self.decided = decided
-        self.accounts = {name: Account(limits, clock) for name, limits in clients.items() if limits != ClientLimits()}
-        self._workflows = {name: Gate("workflow", limits) for name, limits in workflows.items()}
-        self._lanes = {name: Lane(limits, clock, decided) for name, limits in providers.items()}
+        self._clock = clock
+        self.accounts: dict[str, Account] = {}
+        self._workflows: dict[str, Gate] = {}
+        self._lanes: dict[str, Lane] = {}
         self._open_gate = Gate("workflow", SharedLimits())
         self._open_lane = Lane(SharedLimits(), clock, decided)
+        self.reconfigure(clients=clients, workflows=workflows, providers=providers)
+
+    def reconfigure(
+        self,
+        *,
+        clients: Mapping[str, ClientLimits],
+        workflows: Mapping[str, SharedLimits],
+        providers: Mapping[str, SharedLimits],
+    ) -> None:
+        """Other limits. What stays keeps its state and who waits its place; what goes limits nobody any more."""
+        now, clock = self.monotonic(), self._clock
+        accounts, gates, lanes = self.accounts, self._workflows, self._lanes
+        limited = {name: limits for name, limits in clients.items() if limits != ClientLimits()}
+        self.accounts = {name: accounts.get(name) or Account(limits, clock) for name, limits in limited.items()}
+        self._workflows = {name: gates.get(name) or Gate("workflow", limits) for name, limits in workflows.items()}
+        self._lanes = {name: lanes.get(name) or Lane(limits, clock, self.decided) for name, limits in providers.items()}
+        for name, account in accounts.items():
+            account.reconfigure(limited.get(name, ClientLimits()), now)
+        for name, gate in gates.items():
+            gate.reconfigure(workflows.get(name, SharedLimits()), now)
+        for name, lane in lanes.items():  # last: whoever waits may go now
+            lane.reconfigure(providers.get(name, SharedLimits()))
 
     def workflow(self, name: str) -> Gate:
         """What the workflow may take."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from gateway.access.limits import ClientLimits, Rate, SharedLimits
 from gateway.runs.catalog import Provider, Workflow
@@ -11,34 +11,29 @@ from gateway.runs.record import Order, RunRecord
 from providers.contract import Call, Reply
 from providers.prompt_studio import PromptStudio
 from tests.access.virtual_clock import VirtualClock, settle
-from tests.runs.scripted import DONE, World, ending
+from tests.runs.scripted import DONE, Door, World, ending
 
 
 @dataclass
-class Slow:
-    """An upstream that takes its time. `starts` is when it was asked."""
+class Slow(Door):
+    """An upstream that takes its time."""
 
-    clock: VirtualClock
-    seconds: float
-    starts: list[float] = field(default_factory=list)
+    seconds: float = 0.2
 
     async def send(self, call: Call, deadline: float, traceparent: str = "") -> Reply:
         """See `Upstream.send`."""
-        self.starts.append(self.clock.monotonic())
+        reply = await super().send(call, deadline, traceparent)
         await self.clock.sleep(self.seconds)
-        return DONE
-
-    async def close(self) -> None:
-        """Nothing is open."""
+        return reply
 
 
 class Crowd:
     """Clients that ask again and again, and runs in the background, before one provider."""
 
-    def __init__(self, limits: SharedLimits, *, client: ClientLimits | None = None, took: float = 0.2) -> None:
+    def __init__(self, limits: SharedLimits, *, client: ClientLimits | None = None) -> None:
         self.clock = VirtualClock()
         self.world = World(providers={"studio": limits}, clock=self.clock, client=client or ClientLimits())
-        self.slow = Slow(self.clock, took)
+        self.slow = Slow(self.clock, [DONE])
         self.workflow = Workflow(alias="studio", name="n", provider=Provider("studio", PromptStudio(), self.slow))
         self.tasks: list[asyncio.Task[object]] = []
 
@@ -95,7 +90,7 @@ async def test_a_client_that_waits_is_not_stuck_behind_its_own_background() -> N
     assert (None, "succeeded", 1) == answer.result()
     await crowd.clock.run_for(60)
     assert {(None, "succeeded", 1)} == {run.result() for run in runs}
-    assert 301 == len(crowd.slow.starts)
+    assert 301 == crowd.slow.starts
 
 
 async def test_who_finds_the_line_full_comes_back() -> None:
@@ -106,7 +101,7 @@ async def test_who_finds_the_line_full_comes_back() -> None:
     assert 500 == crowd.world.limits.waiting("studio")
     await crowd.clock.run_for(30)
     assert {(None, "succeeded", 1)} == {run.result() for run in runs}
-    assert 700 == len(crowd.slow.starts)
+    assert 700 == crowd.slow.starts
 
 
 async def test_a_run_that_no_rate_lets_through_before_its_deadline_was_not_run() -> None:
@@ -117,7 +112,7 @@ async def test_a_run_that_no_rate_lets_through_before_its_deadline_was_not_run()
     assert [True, False] == [run.done() for run in runs]
     await crowd.clock.run_for(0.2)
     assert ("deadline_exceeded", "not_run", 0) == runs[1].result()
-    assert 1 == len(crowd.slow.starts)
+    assert 1 == crowd.slow.starts
 
 
 async def test_the_clients_own_limits_make_a_run_come_back() -> None:
@@ -125,4 +120,5 @@ async def test_the_clients_own_limits_make_a_run_come_back() -> None:
     runs = [crowd.begin("one", timeout=20, waits=False) for _ in range(5)]
     await crowd.clock.run_for(10)
     assert {(None, "succeeded", 1)} == {run.result() for run in runs}
-    assert [0, 1, 2, 3, 4] == [round(at - crowd.slow.starts[0], 3) for at in crowd.slow.starts]
+    times = [at for _, at, _ in crowd.slow.sent]
+    assert [0, 1, 2, 3, 4] == [round(at - times[0], 3) for at in times]
