@@ -18,36 +18,36 @@ class Account:
     left (`r`) and for how many seconds no more comes (`t`), `RateLimit: "rate";r=39;t=1, "daily";r=9999;t=43200`.
     """
 
-    __slots__ = ("_capacity", "_clock", "_daily", "_policy", "_rate", "_rated", "in_flight")
+    __slots__ = ("_clock", "_policy", "_rated", "capacity", "daily", "in_flight", "rate")
 
     def __init__(self, limits: ClientLimits, clock: Clock) -> None:
         self.in_flight = 0
         self._clock = clock
-        self._rate = Bucket(limits.rate, limits.burst)
-        self._daily: DailyQuota | None = None
+        self.rate = Bucket(limits.rate, limits.burst)
+        self.daily: DailyQuota | None = None
         self._shape(limits)
 
     def reconfigure(self, limits: ClientLimits, now: float) -> None:
         """Other limits; what is used of them stays used."""
-        self._rate.reconfigure(limits.rate, limits.burst, now)
+        self.rate.reconfigure(limits.rate, limits.burst, now)
         self._shape(limits)
 
     def _shape(self, limits: ClientLimits) -> None:
-        self._capacity = math.inf if limits.concurrency is None else limits.concurrency
+        self.capacity = math.inf if limits.concurrency is None else limits.concurrency
         self._rated = limits.rate is not None
         if limits.daily is None:
-            self._daily = None
-        elif self._daily is None:
-            self._daily = DailyQuota(limits.daily, self._clock)
+            self.daily = None
+        elif self.daily is None:
+            self.daily = DailyQuota(limits.daily, self._clock)
         else:
-            self._daily.limit = limits.daily
+            self.daily.limit = limits.daily
         self._policy = self._policies(limits)
 
     def _policies(self, limits: ClientLimits) -> Fields:
         items = []
         if self._rated:
-            window = math.ceil(self._rate.burst * self._rate.interval - GRACE)
-            items.append(f'"rate";q={self._rate.burst};w={max(1, window)}')
+            window = math.ceil(self.rate.burst * self.rate.interval - GRACE)
+            items.append(f'"rate";q={self.rate.burst};w={max(1, window)}')
         if limits.daily is not None:
             items.append(f'"daily";q={limits.daily};w=86400')
         if limits.concurrency is not None:
@@ -56,13 +56,13 @@ class Account:
 
     def refusal(self, now: float) -> Problem | None:
         """Why one more request at `now` is too many, with all that its answer needs; or None."""
-        daily = self._daily
-        if self.in_flight < self._capacity and not self._rate.blocked(now) and (daily is None or daily.left(now) > 0):
+        daily = self.daily
+        if self.in_flight < self.capacity and not self.rate.blocked(now) and (daily is None or daily.left(now) > 0):
             return None
         waits = self._waits(now)
         # "The Retry-After field value SHOULD NOT reference a point in time earlier than the end of the effective
         # window" (section 6): so only the policies that refuse are listed.
-        service = ", ".join(f'"{name}";r=0;t={math.ceil(wait)}' for name, wait in waits.items())
+        service = ", ".join(f'"{name}";r=0;t={math.ceil(wait - GRACE)}' for name, wait in waits.items())
         return Problem(
             "rate_limited",
             f"Used up: {', '.join(waits)}.",
@@ -73,20 +73,20 @@ class Account:
     def _waits(self, now: float) -> dict[str, float]:
         """Each limit that refuses, and the seconds until it does not."""
         waits = {}
-        if self._rate.blocked(now):
-            waits["rate"] = self._rate.wait(now)
-        if self._daily is not None and self._daily.left(now) <= 0:
-            waits["daily"] = self._daily.resets_in(now)
-        if self.in_flight >= self._capacity:
+        if self.rate.blocked(now):
+            waits["rate"] = self.rate.wait(now)
+        if self.daily is not None and self.daily.left(now) <= 0:
+            waits["daily"] = self.daily.resets_in(now)
+        if self.in_flight >= self.capacity:
             waits["concurrency"] = SLOT_RETRY
         return waits
 
     def take(self, now: float) -> None:
         """Charge one request; the caller has asked `refusal` at the same `now`."""
         self.in_flight += 1
-        self._rate.take(now)
-        if self._daily is not None:
-            self._daily.take()
+        self.rate.take(now)
+        if self.daily is not None:
+            self.daily.take()
 
     def free(self) -> None:
         """The request has left: its slot is free."""
@@ -94,17 +94,17 @@ class Account:
 
     def refund(self) -> None:
         """The charges of a request that was not served go back; its slot is `free`'s."""
-        self._rate.refund()
-        if self._daily is not None:
-            self._daily.refund()
+        self.rate.refund()
+        if self.daily is not None:
+            self.daily.refund()
 
     def fields(self, now: float) -> Fields:
         """The header fields for an answer, with what is left after it."""
-        daily, service = self._daily, ""
+        daily, service = self.daily, ""
         if self._rated:
-            left, more_in = self._rate.left(now)
+            left, more_in = self.rate.left(now)
             service = f'"rate";r={left};t={more_in}'
         if daily is not None:
             separator = ", " if service else ""
-            service += f'{separator}"daily";r={daily.left(now)};t={math.ceil(daily.resets_in(now))}'
+            service += f'{separator}"daily";r={daily.left(now)};t={math.ceil(daily.resets_in(now) - GRACE)}'
         return (*self._policy, ("RateLimit", service)) if service else self._policy

@@ -41,6 +41,11 @@ class DailyQuota:
         """Undo one `take` of the same day."""
         self._used = max(0, self._used - 1)
 
+    def mirror(self, used: int, ends: float) -> None:
+        """It is counted elsewhere: so many were used in the day that ends at `ends`."""
+        self._used = used
+        self._ends = ends
+
     def resets_in(self, now: float) -> float:
         """Seconds until the day that `left` opened ends."""
         return self._ends - now

@@ -11,10 +11,11 @@ from gateway.access.limits import Scope, SharedLimits
 class Gate:
     """A provider's or workflow's limits and what is used of them; without limits it is always open.
 
-    `limited` says whether there are any; `max_wait` is the longest wait for it in seconds.
+    `limited` says whether there are any; `capacity` is how many slots there are; `max_wait` is the longest wait for it,
+    in seconds.
     """
 
-    __slots__ = ("_capacity", "bucket", "in_flight", "limited", "max_wait", "scope")
+    __slots__ = ("bucket", "capacity", "in_flight", "limited", "max_wait", "scope")
 
     def __init__(self, scope: Scope, limits: SharedLimits | None = None) -> None:
         limits = limits or SharedLimits()
@@ -29,18 +30,18 @@ class Gate:
         self._shape(limits)
 
     def _shape(self, limits: SharedLimits) -> None:
-        self._capacity = math.inf if limits.concurrency is None else limits.concurrency
+        self.capacity = math.inf if limits.concurrency is None else limits.concurrency
         self.limited = limits.rate is not None or limits.concurrency is not None
         self.max_wait = limits.max_wait if self.limited else math.inf
 
     @property
     def full(self) -> bool:
         """Whether every slot is taken."""
-        return self.in_flight >= self._capacity
+        return self.in_flight >= self.capacity
 
     def blocked(self, now: float) -> bool:
         """Whether nothing may pass at `now`."""
-        return self.in_flight >= self._capacity or self.bucket.blocked(now)
+        return self.in_flight >= self.capacity or self.bucket.blocked(now)
 
     def opens_at(self) -> float:
         """The moment from which on something may pass; infinity where that needs a slot."""

@@ -18,7 +18,7 @@ class Bucket:
     In any window of W seconds it lets at most burst + W / interval through. All times are monotonic, in seconds.
     """
 
-    __slots__ = ("_full_at", "_slack", "_tolerance", "burst", "interval")
+    __slots__ = ("_full_at", "_slack", "burst", "interval", "tolerance")
 
     def __init__(self, rate: Rate | None, burst: int | None = None) -> None:
         self._full_at = -math.inf  # when the whole burst is there again: GCRA's theoretical arrival time
@@ -33,7 +33,7 @@ class Bucket:
         self.interval = rate.per / rate.count if rate is not None else 0.0
         self.burst = (burst or rate.default_burst) if rate is not None else 0
         self._slack = (self.burst - 1) * self.interval if rate is not None else math.inf
-        self._tolerance = self._slack + GRACE
+        self.tolerance = self._slack + GRACE
 
     @property
     def limited(self) -> bool:
@@ -42,16 +42,20 @@ class Bucket:
 
     def blocked(self, now: float) -> bool:
         """Whether a request at `now` comes too early."""
-        return now < self._full_at - self._tolerance
+        return now < self._full_at - self.tolerance
 
     def opens_at(self) -> float:
         """The moment from which on it is not `blocked`."""
-        return self._full_at - self._tolerance
+        return self._full_at - self.tolerance
 
     def wait(self, now: float, count: int = 1) -> float:
         """Seconds until the last of `count` requests may pass, if each goes as soon as it may."""
         start = max(self._full_at, now)
         return max(0.0, start + (count - 1) * self.interval - self._slack - now)
+
+    def mirror(self, full_at: float) -> None:
+        """It is counted elsewhere: the whole burst is there again at `full_at`."""
+        self._full_at = full_at
 
     def take(self, now: float) -> None:
         """Let one through; the caller has asked `blocked`."""

@@ -53,12 +53,10 @@ class Hold:
         else:
             problem = self._refusal(now)
             if problem is None:
-                blocker = await self._lane.start(self._waiter(now, deadline, self._take, self.refund))
+                blocker = await self._lane.start(self._entrant(now, deadline))
         if problem is not None:
             raise problem
-        if state.decided is not None and self._account is not None:
-            state.decided("client", "admitted")
-        self._report_shared(blocker)
+        self._report_entered(blocker)
 
     async def move(self, workflow: str, provider: str, *, deadline: float) -> None:
         """See `Admission.move`."""
@@ -69,7 +67,7 @@ class Hold:
         if deadline > now and self._lane.open(self._workflow, now):
             self._place(now)
         else:
-            blocker = await self._lane.start(self._waiter(now, deadline, self._place, self._displace))
+            blocker = await self._lane.start(self._mover(now, deadline))
         self._report_shared(blocker)
 
     async def start_again(self, *, deadline: float) -> None:
@@ -79,7 +77,7 @@ class Hold:
         if deadline > now and lane.open_for_call(now):
             lane.call(now)
         else:
-            blocker = await lane.start_again(self._waiter(now, deadline, lane.call, lane.uncall))
+            blocker = await lane.start_again(self._caller(now, deadline))
         self._report(lane.gate, blocker)
 
     async def poll(self, *, deadline: float) -> None:
@@ -89,7 +87,7 @@ class Hold:
         if deadline > now and lane.open_for_call(now):
             lane.call(now)
         else:
-            blocker = await lane.poll(self._waiter(now, deadline, lane.call, lane.uncall))
+            blocker = await lane.poll(self._caller(now, deadline))
         self._report(lane.gate, blocker)
 
     def release(self) -> None:
@@ -159,8 +157,22 @@ class Hold:
     ) -> Waiter:
         return Waiter(self._client, self._workflow, now, deadline, take, undo, self._is_wanted, self._patience)
 
+    def _entrant(self, now: float, deadline: float) -> Waiter:
+        return self._waiter(now, deadline, self._take, self.refund)
+
+    def _mover(self, now: float, deadline: float) -> Waiter:
+        return self._waiter(now, deadline, self._place, self._displace)
+
+    def _caller(self, now: float, deadline: float) -> Waiter:
+        return self._waiter(now, deadline, self._lane.call, self._lane.uncall)
+
     def _is_wanted(self) -> bool:
         return not self._released and (self._wanted is None or self._wanted())
+
+    def _report_entered(self, blocker: Gate | None) -> None:
+        if self._state.decided is not None and self._account is not None:
+            self._state.decided("client", "admitted")
+        self._report_shared(blocker)
 
     def _report_shared(self, blocker: Gate | None) -> None:
         self._report(self._workflow, blocker)

@@ -149,11 +149,15 @@ class Lane:
     def _turn(self, waiter: Waiter, now: float) -> Problem | None:
         if waiter.turn.done():  # cancelled, and about to withdraw
             return None
+        problem = self._gone(waiter, now)
+        return waiter.take(now) if problem is None else problem
+
+    def _gone(self, waiter: Waiter, now: float) -> Problem | None:
         if now > waiter.deadline:
             return self._given_up(waiter, now)
         if waiter.place is not self._turns.polls and not waiter.wanted():
             return Problem("client_closed_request", extra={"outcome": "not_run"})
-        return waiter.take(now)
+        return None
 
     def _set_alarm(self) -> None:
         if self._expiries.size:

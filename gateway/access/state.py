@@ -30,7 +30,7 @@ class State:
         self._workflows: dict[str, Gate] = {}
         self._lanes: dict[str, Lane] = {}
         self._open_gate = Gate("workflow", SharedLimits())
-        self._open_lane = Lane(SharedLimits(), clock, decided)
+        self._open_lane = self._lane(SharedLimits())
         self.reconfigure(clients=clients, workflows=workflows, providers=providers)
 
     def reconfigure(
@@ -46,13 +46,16 @@ class State:
         limited = {name: limits for name, limits in clients.items() if limits != ClientLimits()}
         self.accounts = {name: accounts.get(name) or Account(limits, clock) for name, limits in limited.items()}
         self._workflows = {name: gates.get(name) or Gate("workflow", limits) for name, limits in workflows.items()}
-        self._lanes = {name: lanes.get(name) or Lane(limits, clock, self.decided) for name, limits in providers.items()}
+        self._lanes = {name: lanes.get(name) or self._lane(limits) for name, limits in providers.items()}
         for name, account in accounts.items():
             account.reconfigure(limited.get(name, ClientLimits()), now)
         for name, gate in gates.items():
             gate.reconfigure(workflows.get(name, SharedLimits()), now)
         for name, lane in lanes.items():  # last: whoever waits may go now
             lane.reconfigure(providers.get(name, SharedLimits()))
+
+    def _lane(self, limits: SharedLimits) -> Lane:
+        return Lane(limits, self._clock, self.decided)
 
     def workflow(self, name: str) -> Gate:
         """What the workflow may take."""

@@ -39,23 +39,27 @@ class VirtualClock(ManualClock):
         heappush(self._sleepers, (self.monotonic() + seconds, self._number, woken))
         await woken
 
+    async def settle(self) -> None:
+        """Let everybody do what can be done at this moment."""
+        await settle()
+
     async def run_for(self, seconds: float) -> None:
         """Let `seconds` pass, and everybody wake on the way whose time has come."""
         end = self.monotonic() + seconds
-        await settle()
+        await self.settle()
         while self._sleepers and self._sleepers[0][0] <= end:
             at, _, woken = heappop(self._sleepers)
             if not woken.done():
                 self.move_to(at)
                 woken.set_result(None)
-                await settle()
+                await self.settle()
         self.move_to(end)
 
     async def run_until_done(self, work: Awaitable[T], *, at_most: float = 3600.0) -> T:
         """Let time pass until `work` is done; TimeoutError where that takes too long."""
         task = asyncio.ensure_future(work)
         end = self.monotonic() + at_most
-        await settle()
+        await self.settle()
         while not task.done():
             if not self._sleepers or self._sleepers[0][0] > end:
                 task.cancel()

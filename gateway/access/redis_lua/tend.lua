@@ -1,0 +1,9 @@
+-- A replica says that it lives. ARGV: replica, lease; then a slot for each key but the first, which it still holds.
+-- Returns how many replicas live.
+local replica, lease = ARGV[3], tonumber(ARGV[4])
+for i = 2, #KEYS do
+  lease_to(KEYS[i], ARGV[3 + i], lease)
+end
+lease_to(KEYS[1], replica, lease)
+tidy(KEYS[1], lease)
+return redis.call('ZCARD', KEYS[1])
