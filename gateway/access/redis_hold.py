@@ -199,7 +199,10 @@ class SharedHold(Hold):
         if await self._ask("wait", self._all()):
             self._entered()
             return True
-        return self._refusal(self._state.monotonic()) or False
+        now = self._state.monotonic()
+        if self._lane.gate.blocked(now) or self._workflow.blocked(now):
+            return False  # its turn has not come; what its client may take counts then
+        return self._refusal(now) or False
 
     async def _ask_to_move(self) -> bool | Problem:
         if not await self._ask("wait", self._place_parts()):

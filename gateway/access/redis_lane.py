@@ -101,6 +101,10 @@ class SharedLane(Lane):
             self._settle(waiter, None if answer is True else answer)
 
     def _set_alarm(self) -> None:
+        if self._serving is not None:  # what it hears may change everything: until then, only waits may end
+            self._alarm.cancel()
+            self._alarm.set(self._expiries.next_at())
+            return
         super()._set_alarm()
         if self._ledger.shared and any(True for _ in self._full()):
             self._doubt_at = min(self._doubt_at, self._monotonic() + _ASK_AGAIN)

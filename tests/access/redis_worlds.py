@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import redis
 import structlog
+import structlog.testing
 
 from gateway.access.redis_limits import RedisLimits
 from gateway.access.redis_link import OneConnection
@@ -27,9 +28,16 @@ class HearingClock(VirtualClock):
     async def settle(self) -> None:
         """See `VirtualClock.settle`."""
         await settle()
-        while any(speaker._speaking is not None for speaker in self.speakers):
+        while not await self._quiet():
             await asyncio.sleep(0.0002)
+
+    async def _quiet(self) -> bool:
+        """Whether nobody speaks, nor begins to after the last answer was taken in."""
+        for _ in range(2):
+            if any(speaker._speaking is not None for speaker in self.speakers):
+                return False
             await settle()
+        return True
 
 
 class SharedWorld(World):
@@ -46,7 +54,7 @@ class SharedWorld(World):
         self.limits = RedisLimits(
             OneConnection(url, patience=patience),
             self.clock,
-            structlog.get_logger(),
+            structlog.wrap_logger(structlog.testing.CapturingLogger()),
             clients=self.clients,
             workflows=self.workflows,
             providers=self.providers,

@@ -98,8 +98,10 @@ class Story:
         elif what != "cancel" and self.held:
             hold = self.held[rest[0] % len(self.held)]
             if what in {"release", "refund"}:
-                getattr(hold, what)()
-                self.held.remove(hold)
+                # One that leaves while it waits hears so when it would be asked for: a server is asked more often.
+                if hold not in self.busy or self.busy[hold].done():
+                    getattr(hold, what)()
+                    self.held.remove(hold)
             elif what == "move":
                 self.begin(hold.move(*rest[1], deadline=now + rest[2]), hold)
             else:
