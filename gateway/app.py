@@ -10,7 +10,6 @@ from aiohttp import web
 from structlog.typing import FilteringBoundLogger
 
 from gateway import configured, logs
-from gateway.access.memory import MemoryLimits
 from gateway.access.strangers import Strangers
 from gateway.api.docs import DocsFace
 from gateway.api.middleware import Doors, Porter, observe
@@ -52,14 +51,7 @@ async def start(
     providers = configured.providers(settings, clock, metrics)
     workflows = configured.workflows(settings, providers)
     clients = configured.clients(settings)
-    of_workflows, of_providers = configured.shared_limits(settings)
-    limits = MemoryLimits(
-        clients={name: client.limits for name, client in clients.items()},
-        workflows=of_workflows,
-        providers=of_providers,
-        clock=clock,
-        decided=metrics.decided,
-    )
+    limits = configured.limiter(settings, clients, clock=clock, metrics=metrics, log=log)
     policy = Policy(settings.retries.attempts, settings.retries.backoff, settings.retries.backoff_max)
     schedule = Schedule(settings.polling.first, settings.polling.max, settings.polling.timeout)
     engine = Engine(Means(limits, policy, schedule, configured.guards(settings, clock, metrics), clock, metrics))
@@ -104,9 +96,20 @@ async def start(
     if store.weakness is not None:
         log.warning("store_not_durable", why=store.weakness)
     ports += [*opened.addresses, *ops_opened.addresses]
+    await limits.open()
     await office.begin()
     _settle_memory()
-    return Gateway(opened, ops_opened, doors, office, tuple(providers.values()), metrics, server.drain, clock)
+    return Gateway(
+        public=opened,
+        ops=ops_opened,
+        doors=doors,
+        back_office=office,
+        limits=limits,
+        providers=tuple(providers.values()),
+        metrics=metrics,
+        linger=server.drain,
+        clock=clock,
+    )
 
 
 def own_ports(at: ServerSettings) -> Ports:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Mapping
+from importlib import import_module
 from importlib.metadata import entry_points, version
 from typing import cast
 
@@ -12,6 +13,8 @@ from structlog.typing import FilteringBoundLogger
 from gateway.access import limits
 from gateway.access.clients import Client
 from gateway.access.keys import KeyRing
+from gateway.access.memory import MemoryLimits
+from gateway.access.redis_limits import RedisLimits
 from gateway.clock import Clock
 from gateway.metrics import Metrics
 from gateway.runs.breaker import Tolerance
@@ -128,6 +131,30 @@ def clients(settings: Settings) -> dict[str, Client]:
 def key_ring(settings: Settings) -> KeyRing:
     """Build the look-up from a key to its client."""
     return KeyRing({name: [(key.hash, key.expires) for key in s.keys] for name, s in settings.clients.items()})
+
+
+def limiter(
+    settings: Settings, clients: Mapping[str, Client], *, clock: Clock, metrics: Metrics, log: FilteringBoundLogger
+) -> limits.Limits:
+    """Build what counts, unopened: the server of the store, where replicas share one, or this process's memory."""
+    of_workflows, of_providers = shared_limits(settings)
+    of_clients = {name: client.limits for name, client in clients.items()}
+    url = settings.store.url
+    if not url.startswith(("redis://", "rediss://")):
+        return MemoryLimits(
+            clock, clients=of_clients, workflows=of_workflows, providers=of_providers, decided=metrics.decided
+        )
+    link = import_module("gateway.access.redis_link")  # it needs redis-py, which is an extra
+    return RedisLimits(
+        link.OneConnection(url),
+        clock,
+        log,
+        clients=of_clients,
+        workflows=of_workflows,
+        providers=of_providers,
+        decided=metrics.decided,
+        told=metrics.limits_shared,
+    )
 
 
 def shared_limits(settings: Settings) -> tuple[dict[str, limits.SharedLimits], dict[str, limits.SharedLimits]]:

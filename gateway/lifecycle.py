@@ -12,6 +12,7 @@ from typing import TypeAlias
 from aiohttp import web
 from structlog.typing import FilteringBoundLogger
 
+from gateway.access.limits import Limits
 from gateway.api.middleware import Doors
 from gateway.clock import Clock
 from gateway.metrics import Metrics
@@ -87,6 +88,7 @@ class Gateway:
     ops: Listener
     doors: Doors
     back_office: BackOffice
+    limits: Limits
     providers: tuple[Provider, ...]
     metrics: Metrics
     linger: float
@@ -112,6 +114,7 @@ class Gateway:
         await self.public.runner.cleanup()
         await self.ops.runner.cleanup()
         await self.back_office.close()
+        await self.limits.close()
         for provider in self.providers:
             await provider.upstream.close()
 

@@ -58,6 +58,9 @@ class Metrics:
         self._circuits = self._gauge(
             "circuit_state", "1 for the state that a workflow's circuit is in.", "provider", "workflow", "state"
         )
+        self._limits_shared = self._gauge(
+            "limits_shared", "1 where limits hold over all replicas; 0 where this one takes a share for itself."
+        )
         build = self._gauge("build_info", "Always 1.", "version", "python")
         build.labels(version("runward"), platform.python_version()).set(1)
 
@@ -163,6 +166,10 @@ class Metrics:
             else:  # a gauge of which nothing is known is not 0
                 shown.registry.unregister(family)
         return shown
+
+    def limits_shared(self, shared: int) -> None:
+        """1: limits hold over all replicas; 0: their server is lost, and this one takes its share."""
+        self._limits_shared.set(shared)
 
     def render(self) -> bytes:
         """The text exposition. It takes about 20 ms per 1 000 series: not for the event loop."""

@@ -30,6 +30,7 @@ FAMILIES = {
     "runward_workers_lost": ("counter", set()),
     "runward_requests_in_flight": ("gauge", set()),
     "runward_store_durable": ("gauge", set()),
+    "runward_limits_shared": ("gauge", set()),
     "runward_build_info": ("gauge", {"version", "python"}),
 }
 
@@ -49,6 +50,7 @@ def everything_once(metrics: Metrics) -> None:
     metrics.callback_given_up()
     metrics.decided("client", "admitted")
     metrics.worker_ended()
+    metrics.limits_shared(1)
 
 
 def samples(metrics: Metrics) -> list[Sample]:

@@ -112,6 +112,12 @@ class Admission(Protocol):
 class Limits(Protocol):
     """Where every client, workflow and provider is counted: this process's memory, or a state that replicas share."""
 
+    async def open(self) -> None:
+        """Begin, in a running loop. Limits that can not be shared hold for this process; nothing is raised."""
+
+    async def close(self) -> None:
+        """End. Whoever still runs holds nothing any more, at once or soon."""
+
     async def admit(
         self,
         client: str,

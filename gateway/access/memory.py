@@ -25,6 +25,12 @@ class MemoryLimits:
         """By the names of the configuration; what is missing has no limits. A workflow belongs to one provider."""
         self._state = State(clock, clients=clients, workflows=workflows, providers=providers, decided=decided)
 
+    async def open(self) -> None:
+        """See `Limits.open`: it is at once."""
+
+    async def close(self) -> None:
+        """See `Limits.close`."""
+
     async def admit(
         self,
         client: str,

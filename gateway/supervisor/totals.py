@@ -16,6 +16,7 @@ GAUGES: Mapping[str, Callable[[float, float], float]] = MappingProxyType(
         "runward_requests_in_flight": float.__add__,
         "runward_circuit_state": max,  # 1 for every state that any worker's circuit is in
         "runward_store_durable": min,
+        "runward_limits_shared": min,
         "runward_build_info": max,
     }
 )

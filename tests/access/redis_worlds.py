@@ -21,9 +21,10 @@ class HearingClock(VirtualClock):
     """Time stands still until every word to the server has been answered."""
 
     speakers: list[Speaker] = field(default_factory=list)
+    seed: int = 1
 
     def __post_init__(self) -> None:
-        super().__init__()
+        super().__init__(seed=self.seed)
 
     async def settle(self) -> None:
         """See `VirtualClock.settle`."""

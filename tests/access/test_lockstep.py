@@ -103,7 +103,10 @@ class Story:
                     getattr(hold, what)()
                     self.held.remove(hold)
             elif what == "move":
-                self.begin(hold.move(*rest[1], deadline=now + rest[2]), hold)
+                # Whoever waits for the slot that it leaves has it before or after this one stands in its next line:
+                # here so, there so, and fair both times.
+                if not hold._lane.waiting:
+                    self.begin(hold.move(*rest[1], deadline=now + rest[2]), hold)
             else:
                 self.begin(getattr(hold, what)(deadline=now + 1), hold)
 

@@ -23,8 +23,8 @@ async def settle() -> None:
 class VirtualClock(ManualClock):
     """Like `ManualClock`, but a `sleep` waits until the test has let its time pass."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, *, seed: int = 1) -> None:
+        super().__init__(seed=seed)
         self._sleepers: list[tuple[float, int, asyncio.Future[None]]] = []
         self._number = 0
 

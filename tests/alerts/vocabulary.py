@@ -49,6 +49,7 @@ def exposition() -> str:
     metrics.callback_tried("2xx")
     metrics.callback_given_up()
     metrics.worker_ended()
+    metrics.limits_shared(1)
     return metrics.render().decode()
 
 

@@ -9,7 +9,11 @@ local bucket = {}
 -- How far ahead of now the burst is whole again (GCRA). A clock that was set back, or a rate that became smaller: the
 -- bucket is used up at worst.
 function bucket.rate(key, interval, tolerance)
-  local full_at = math.min(tonumber(redis.call('GET', key) or now), now + tolerance + interval)
+  local full_at, latest = tonumber(redis.call('GET', key) or now), now + tolerance + interval
+  if full_at > latest + GRACE then
+    full_at = latest
+    keep(key, text(full_at), full_at - now)
+  end
   local closed = now < full_at - tolerance
   local function take()
     full_at = math.max(full_at, now) + interval
@@ -26,7 +30,10 @@ end
 function bucket.daily(key, limit)
   local kept = redis.call('HMGET', key, 'used', 'ends')
   local used, ends = tonumber(kept[1] or 0), tonumber(kept[2])
-  if ends and ends - now > DAY + SMALL then ends = now + DAY - wall end -- the clock was set back
+  if ends and ends - now > DAY + SMALL then -- the clock was set back
+    ends = now + DAY - wall
+    redis.call('HSET', key, 'ends', text(ends))
+  end
   if not ends or now + GRACE >= ends then
     local length = DAY - wall
     if ends and length < SMALL and now - ends < SMALL then length = length + DAY end
