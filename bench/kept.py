@@ -50,7 +50,7 @@ async def _keep(store: Store, number: int) -> None:
     key = Key("bench", f"filled-{number}", b"x" * 32) if number % 2 else None
     await store.begin(run, key)
     answer = Answer(200, (("Content-Type", "application/json"),), _BODY)
-    await store.finish(run.id, Finish("succeeded", _BODY, now, 1, answer=answer))
+    await store.finish(run.id, Finish("filler", "succeeded", _BODY, now, 1, answer=answer))
 
 
 def measure(server: Server, title: str) -> None:
