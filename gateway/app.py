@@ -20,15 +20,18 @@ from gateway.api.server import Middleware, Route, Server
 from gateway.clock import Clock
 from gateway.lifecycle import Gateway, Listener, Ports
 from gateway.metrics import Metrics
+from gateway.plan import draw
 from gateway.problems import Problem
+from gateway.reload import Reload, Source, Swap
+from gateway.runs.callbacks import Callbacks
 from gateway.runs.catalog import Catalog
 from gateway.runs.desk import Desk
 from gateway.runs.engine import Engine
+from gateway.runs.guards import Guards
 from gateway.runs.leg import Means
 from gateway.runs.office import BackOffice
 from gateway.runs.polling import Schedule
 from gateway.runs.recovery import Recovery
-from gateway.runs.retry import Policy
 from gateway.settings import ServerSettings, Settings
 from gateway.store import by_url
 from gateway.upstream.egress import Egress
@@ -37,9 +40,15 @@ _THREADS = 32
 
 
 async def start(
-    settings: Settings, clock: Clock, log: FilteringBoundLogger, open_ports: Ports | None = None
+    settings: Settings,
+    clock: Clock,
+    log: FilteringBoundLogger,
+    source: Source | None = None,
+    open_ports: Ports | None = None,
 ) -> Gateway:
     """Build everything and listen: where the settings say, or where `open_ports` does.
+
+    Where the settings have a `source`, they are reloaded when it changes.
 
     Raises SettingsError where an adapter is missing, OSError where a port is taken, StoreUnavailable.
     """
@@ -48,23 +57,31 @@ async def start(
     # For names that are looked up, and metrics that are rendered: one that hangs must not hold up the others.
     loop.set_default_executor(ThreadPoolExecutor(_THREADS, thread_name_prefix="runward"))
     metrics = Metrics()
-    providers = configured.providers(settings, clock, metrics)
-    workflows = configured.workflows(settings, providers)
-    clients = configured.clients(settings)
-    limits = configured.limiter(settings, clients, clock=clock, metrics=metrics, log=log)
-    policy = Policy(settings.retries.attempts, settings.retries.backoff, settings.retries.backoff_max)
-    schedule = Schedule(settings.polling.first, settings.polling.max, settings.polling.timeout)
-    engine = Engine(Means(limits, policy, schedule, configured.guards(settings, clock, metrics), clock, metrics))
+    plan = draw(settings, clock, metrics)
+    metrics.configured(clock.now())
+    limits = configured.limiter(
+        settings,
+        clients=plan.client_limits,
+        workflows=plan.workflow_limits,
+        providers=plan.provider_limits,
+        clock=clock,
+        metrics=metrics,
+        log=log,
+    )
+    schedule = Schedule(*configured.polling(settings))
+    means = Means(limits, plan.policy, schedule, Guards(plan.tolerance, clock.monotonic, metrics), clock, metrics)
+    engine = Engine(means)
 
     server = settings.server
     doors = Doors(server.max_in_flight)
     metrics.in_flight(lambda: doors.in_flight)
-    catalog = Catalog(workflows, providers)
+    catalog = Catalog(plan.workflows, plan.providers)
     store = by_url.store(settings.store.url, clock, settings.store.password)
     desk = Desk(engine, store, clock, log, owner="rep_" + clock.token(8).hex(), most_queued=server.max_queued)
     ports: list[tuple[str, int]] = []
     egress = Egress(settings.callbacks.allow, own=lambda: ports)
-    callbacks = configured.callbacks(settings, store, egress, clock=clock, metrics=metrics, log=log)
+    courier = configured.courier(egress, clock)
+    callbacks = Callbacks(store, courier, plan.signing_keys, settings.callbacks.schedule, clock, metrics, log)
     recovery = Recovery(desk, store, catalog, clock, log)
     office = BackOffice(desk, store, recovery, callbacks, clock, log, settings.store.retention)
 
@@ -80,7 +97,7 @@ async def start(
     observed = observe(metrics, log, clock)
 
     # Outermost first. What comes later has what came earlier to rely on.
-    porter = Porter(configured.key_ring(settings), clients, Strangers(clock), server.trusted_proxies, clock, log)
+    porter = Porter(plan.keys, plan.clients, Strangers(clock), server.trusted_proxies, clock, log)
     middlewares: list[Middleware] = [
         doors.farewell,  # while draining, every answer is the last on its connection
         observed,  # every request gets its id, its document, its line, its count
@@ -90,6 +107,21 @@ async def start(
     routes = [*_public_routes(run, runs, ops), *docs.public_routes(keyed=not server.open_docs)]
     public = Server(routes, middlewares, header_timeout=server.header_timeout)
     watched = Server([*_ops_routes(ops), *docs.ops_routes()], [observed], header_timeout=server.header_timeout)
+    # What knows a part of the configuration, and how it learns another one. All of it happens in one step.
+    swaps: list[Swap] = [
+        lambda new: catalog.reconfigure(new.workflows, new.providers),
+        lambda new: porter.reconfigure(new.keys, new.clients),
+        lambda new: limits.reconfigure(
+            clients=new.client_limits, workflows=new.workflow_limits, providers=new.provider_limits
+        ),
+        lambda new: means.reconfigure(new.policy, new.tolerance),
+        lambda new: schedule.reconfigure(*configured.polling(new.settings)),
+        lambda new: egress.reconfigure(new.allowance),
+        lambda new: callbacks.reconfigure(new.signing_keys, new.settings.callbacks.schedule),
+        lambda new: office.reconfigure(new.settings.store.retention),
+        lambda new: logs.set_level(new.settings.logs.level),
+    ]
+    reload = Reload(source, plan, swaps, clock, metrics, log) if source is not None else None
     await store.open()
     metrics.store_weakness(lambda: store.weakness)
     opened, ops_opened = await _listen(public, watched, office, open_ports or own_ports(server))
@@ -99,15 +131,19 @@ async def start(
     await limits.open()
     await office.begin()
     _settle_memory()
+    if reload is not None:
+        reload.begin()
     return Gateway(
         public=opened,
         ops=ops_opened,
         doors=doors,
         back_office=office,
         limits=limits,
-        providers=tuple(providers.values()),
+        catalog=catalog,
+        reload=reload,
         metrics=metrics,
         linger=server.drain,
+        grace=server.grace,
         clock=clock,
     )
 

@@ -18,14 +18,12 @@ from gateway.access.redis_limits import RedisLimits
 from gateway.clock import Clock
 from gateway.metrics import Metrics
 from gateway.runs.breaker import Tolerance
-from gateway.runs.callbacks import Callbacks
 from gateway.runs.catalog import Provider, Workflow
-from gateway.runs.guards import Guards
+from gateway.runs.retry import Policy
 from gateway.runs.webhook import signing_key
 from gateway.settings import Settings, SettingsError
 from gateway.settings.routes import Limits, ProviderSettings, WorkflowSettings
 from gateway.settings.units import Rate
-from gateway.store.contract import Store
 from gateway.upstream.client import HttpUpstream, Origin
 from gateway.upstream.courier import Courier
 from gateway.upstream.egress import Egress
@@ -35,15 +33,13 @@ ADAPTERS = "runward.providers"
 """The group of entry points in which installed packages announce adapters."""
 
 
-def providers(settings: Settings, clock: Clock, metrics: Metrics) -> dict[str, Provider]:
-    """Build every provider's adapter and open its upstream, in a running loop.
-
-    Raises SettingsError where no installed package has the adapter, or the adapter not the dialect.
-    """
-    adapters = {name: adapter(name, settings) for name in settings.providers}
+def upstreams(
+    settings: Settings, adapters: Mapping[str, Adapter], clock: Clock, metrics: Metrics
+) -> dict[str, HttpUpstream]:
+    """Build the door to every provider; it opens nothing before it is used. SettingsError where one trusts nobody."""
     return {
-        name: Provider(name, adapters[name], _upstream(_origin(name, s, adapters[name]), clock, metrics), s.adapter)
-        for name, s in settings.providers.items()
+        name: _upstream(_origin(name, provider, adapters[name]), clock, metrics)
+        for name, provider in settings.providers.items()
     }
 
 
@@ -54,8 +50,16 @@ def _upstream(origin: Origin, clock: Clock, metrics: Metrics) -> HttpUpstream:
         raise SettingsError([(f"providers.{origin.provider}.ca_file", "holds no certificate")]) from None
 
 
+def adapters(settings: Settings) -> dict[str, Adapter]:
+    """Find and build every provider's adapter.
+
+    Raises SettingsError where no installed package has it, or where it does not know the dialect.
+    """
+    return {name: adapter(name, settings) for name in settings.providers}
+
+
 def adapter(name: str, settings: Settings) -> Adapter:
-    """Find and build one provider's adapter; SettingsError where that is not possible."""
+    """Find and build one provider's adapter, likewise."""
     wanted = settings.providers[name]
     found = entry_points(group=ADAPTERS, name=wanted.adapter)
     if not found:
@@ -134,24 +138,27 @@ def key_ring(settings: Settings) -> KeyRing:
 
 
 def limiter(
-    settings: Settings, clients: Mapping[str, Client], *, clock: Clock, metrics: Metrics, log: FilteringBoundLogger
+    settings: Settings,
+    *,
+    clients: Mapping[str, limits.ClientLimits],
+    workflows: Mapping[str, limits.SharedLimits],
+    providers: Mapping[str, limits.SharedLimits],
+    clock: Clock,
+    metrics: Metrics,
+    log: FilteringBoundLogger,
 ) -> limits.Limits:
     """Build what counts, unopened: the server of the store, where replicas share one, or this process's memory."""
-    of_workflows, of_providers = shared_limits(settings)
-    of_clients = {name: client.limits for name, client in clients.items()}
     url = settings.store.url
     if not url.startswith(("redis://", "rediss://")):
-        return MemoryLimits(
-            clock, clients=of_clients, workflows=of_workflows, providers=of_providers, decided=metrics.decided
-        )
+        return MemoryLimits(clock, clients=clients, workflows=workflows, providers=providers, decided=metrics.decided)
     link = import_module("gateway.access.redis_link")  # it needs redis-py, which is an extra
     return RedisLimits(
         link.OneConnection(url),
         clock,
         log,
-        clients=of_clients,
-        workflows=of_workflows,
-        providers=of_providers,
+        clients=clients,
+        workflows=workflows,
+        providers=providers,
         decided=metrics.decided,
         told=metrics.limits_shared,
     )
@@ -172,19 +179,30 @@ def _rate(rate: Rate | None) -> limits.Rate | None:
     return limits.Rate(rate.count, rate.per) if rate else None
 
 
-def guards(settings: Settings, clock: Clock, metrics: Metrics) -> Guards:
-    """Build what watches over failing providers."""
+def policy(settings: Settings) -> Policy:
+    """Read how often calls are made again."""
+    return Policy(settings.retries.attempts, settings.retries.backoff, settings.retries.backoff_max)
+
+
+def polling(settings: Settings) -> tuple[float, float, float]:
+    """Read what bounds a `Schedule`: first, longest and timeout, in seconds."""
+    return settings.polling.first, settings.polling.max, settings.polling.timeout
+
+
+def tolerance(settings: Settings) -> Tolerance:
+    """Read how much a provider may fail before it is left alone."""
     b = settings.breaker
-    return Guards(Tolerance(b.failures, b.ratio, b.window, b.cooldown, b.cooldown_max), clock.monotonic, metrics)
+    return Tolerance(b.failures, b.ratio, b.window, b.cooldown, b.cooldown_max)
 
 
-def callbacks(
-    settings: Settings, store: Store, egress: Egress, *, clock: Clock, metrics: Metrics, log: FilteringBoundLogger
-) -> Callbacks:
-    """Build what delivers results. SettingsError where a secret can not be one."""
+def signing_keys(settings: Settings) -> list[bytes]:
+    """Read what callbacks are signed with. SettingsError where a secret can not be one."""
     try:
-        keys = [signing_key(secret.get_secret_value()) for secret in settings.callbacks.secrets]
+        return [signing_key(secret.get_secret_value()) for secret in settings.callbacks.secrets]
     except ValueError as error:
         raise SettingsError([("callbacks.secrets", str(error))]) from None
-    courier = Courier(egress, clock, user_agent=f"runward/{version('runward')}")
-    return Callbacks(store, courier, keys, settings.callbacks.schedule, clock, metrics, log)
+
+
+def courier(egress: Egress, clock: Clock) -> Courier:
+    """Build the door to receivers."""
+    return Courier(egress, clock, user_agent=f"runward/{version('runward')}")

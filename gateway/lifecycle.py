@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
@@ -16,7 +17,8 @@ from gateway.access.limits import Limits
 from gateway.api.middleware import Doors
 from gateway.clock import Clock
 from gateway.metrics import Metrics
-from gateway.runs.catalog import Provider
+from gateway.reload import Reload
+from gateway.runs.catalog import Catalog
 from gateway.runs.office import BackOffice
 
 BACKLOG = 1024
@@ -82,45 +84,62 @@ Ports: TypeAlias = Callable[[web.Server, web.Server], Awaitable[tuple[Listener, 
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
-    """Everything that has to be closed again. A stopping gateway takes requests for `linger` more seconds."""
+    """Everything that has to be closed again. A stopping gateway takes requests for `linger` more seconds.
+
+    Runs in flight then have `grace` seconds to come to their end. `reload` is None where the configuration stays.
+    """
 
     public: Listener
     ops: Listener
     doors: Doors
     back_office: BackOffice
     limits: Limits
-    providers: tuple[Provider, ...]
+    catalog: Catalog
+    reload: Reload | None
     metrics: Metrics
     linger: float
+    grace: float
     clock: Clock
 
     async def drain(self) -> None:
         """Stop without cutting anybody off.
 
         Readiness fails first, answers carry `Connection: close`, and the port stays open for a while, so that
-        balancers and keep-alive clients go elsewhere; then it closes, and the runs in flight come to their end.
+        balancers and keep-alive clients go elsewhere; then it closes, and the runs in flight come to their end, or
+        their time does.
         """
         self.doors.draining = True
         await self.clock.sleep(self.linger)
         for site in list(self.public.runner.sites):
             await site.stop()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.grace):
+                # Side by side: what is started late in the grace could not be answered within it.
+                await asyncio.gather(self._emptied(), self.back_office.settle())
+
+    async def _emptied(self) -> None:
         while self.doors.in_flight:
             await self.clock.sleep(_TICK)
-        await self.back_office.settle()
 
     async def close(self) -> None:
-        """Close every port and connection, whatever is going on."""
+        """Close every port and connection, whatever is going on; who still waits is told how far the run came."""
         self.doors.draining = True
+        self.doors.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_WORDS):
+                await self._emptied()
+        if self.reload is not None:
+            await self.reload.close()
         await self.public.runner.cleanup()
         await self.ops.runner.cleanup()
         await self.back_office.close()
         await self.limits.close()
-        for provider in self.providers:
+        for provider in self.catalog.providers:
             await provider.upstream.close()
 
 
 async def until_stopped(gateway: Gateway, log: FilteringBoundLogger) -> None:
-    """Serve until SIGTERM or SIGINT, then drain; a second signal ends it at once.
+    """Serve until SIGTERM or SIGINT, then drain; a second signal ends it at once. SIGHUP reloads the configuration.
 
     "listening" is logged when a signal is already understood: whoever reads it may send one.
     """
@@ -128,6 +147,8 @@ async def until_stopped(gateway: Gateway, log: FilteringBoundLogger) -> None:
     signals: asyncio.Queue[signal.Signals] = asyncio.Queue()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, signals.put_nowait, number)
+    if gateway.reload is not None:
+        loop.add_signal_handler(signal.SIGHUP, gateway.reload.ask)
     log.info("listening", url=gateway.public.url, ops_url=gateway.ops.url)
     log.info("draining", signal=(await signals.get()).name)
     await finish(gateway, signals.get())

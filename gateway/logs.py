@@ -12,6 +12,7 @@ import traceback
 from asyncio import AbstractEventLoop
 from collections.abc import Mapping, MutableMapping
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, BinaryIO, Literal, cast
 
@@ -26,12 +27,28 @@ _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 _NAMES = {number: name for name, number in _LEVELS.items()}
 
 
+@dataclass(slots=True)
+class _Sieve:
+    """What is too unimportant to be written. There is one, as there is one standard output."""
+
+    least: int = 0
+
+    def __call__(self, _logger: object, method: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        if _LEVELS.get(method, 50) < self.least:
+            raise structlog.DropEvent
+        return fields
+
+
+_SIEVE = _Sieve()
+
+
 def configure(
     level: Level, form: Literal["auto", "json", "console"], clock: Clock, **always: object
 ) -> FilteringBoundLogger:
     """Set up logging for the process and return its logger; every line has the fields of `always`."""
     pretty = form == "console" or (form == "auto" and sys.stdout.isatty())
     people: list[structlog.typing.Processor] = [
+        _SIEVE,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False),
         _printable,
@@ -40,18 +57,25 @@ def configure(
     if pretty:
         structlog.configure(
             processors=people,
-            wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
+            wrapper_class=structlog.make_filtering_bound_logger(_LEVELS["debug"]),
             logger_factory=structlog.WriteLoggerFactory(),
         )
     else:
         structlog.configure(
-            wrapper_class=type("Lines", (_Lines,), {"least": _LEVELS[level], "clock": clock}),
+            wrapper_class=type("Lines", (_Lines,), {"clock": clock}),
             logger_factory=structlog.BytesLoggerFactory(_output()),
         )
     # Bound at once: the lazy one that get_logger returns looks itself up for every line.
     logger = cast("FilteringBoundLogger", structlog.get_logger().bind(**always))
-    logging.basicConfig(handlers=[_Others(logger)], level=_LEVELS[level], force=True)
+    logging.basicConfig(handlers=[_Others(logger)], force=True)
+    set_level(level)
     return logger
+
+
+def set_level(level: Level) -> None:
+    """Write what is at least as important as this, from now on."""
+    _SIEVE.least = _LEVELS[level]
+    logging.getLogger().setLevel(_LEVELS[level])
 
 
 def watch_loop(loop: AbstractEventLoop, logger: FilteringBoundLogger) -> None:
@@ -96,7 +120,6 @@ def _printable(_logger: object, _method: str, fields: MutableMapping[str, Any]) 
 class _Lines(structlog.BoundLoggerBase):
     """Writes a JSON line in one step: structlog's own way to it, through a chain of processors, costs twice as much."""
 
-    least = 0
     clock: Clock
 
     def debug(self, event: str, **fields: object) -> None:
@@ -105,7 +128,7 @@ class _Lines(structlog.BoundLoggerBase):
 
     def info(self, event: str, **fields: object) -> None:
         """What happens all day."""
-        if self.least <= 20:
+        if _SIEVE.least <= 20:
             self._logger.msg(_line(self.clock.now(), "info", event, {**self._context, **fields}))
 
     def warning(self, event: str, **fields: object) -> None:
@@ -118,7 +141,7 @@ class _Lines(structlog.BoundLoggerBase):
 
     def log(self, level: int, event: str, **fields: object) -> None:
         """Any of them."""
-        if level >= self.least:
+        if level >= _SIEVE.least:
             self._logger.msg(_line(self.clock.now(), _NAMES.get(level, "critical"), event, {**self._context, **fields}))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from importlib.metadata import version
 
 from prometheus_client import CollectorRegistry
@@ -61,6 +62,14 @@ class Metrics:
         self._limits_shared = self._gauge(
             "limits_shared", "1 where limits hold over all replicas; 0 where this one takes a share for itself."
         )
+        self._reloads = self._tally("config_reloads", "Times the configuration was read anew.", "result")
+        self._reload_success = self._gauge(
+            "config_last_reload_success", "1 where the configuration on disk is the one in use, 0 where it was refused."
+        )
+        self._reloaded_at = self._gauge(
+            "config_last_reload_success_timestamp_seconds", "When the configuration in use was read, since 1970."
+        )
+        self._reload_success.set(1)
         build = self._gauge("build_info", "Always 1.", "version", "python")
         build.labels(version("runward"), platform.python_version()).set(1)
 
@@ -143,6 +152,21 @@ class Metrics:
     def callback_given_up(self) -> None:
         """A callback is not tried any more."""
         self._callbacks_given_up.counts[()] += 1
+
+    def configured(self, now: datetime) -> None:
+        """A configuration was read, and is the one in use."""
+        self._reload_success.set(1)
+        self._reloaded_at.set(now.timestamp())
+
+    def reloaded(self, now: datetime) -> None:
+        """It was read anew while the gateway runs, and applied."""
+        self._reloads.counts[("applied",)] += 1
+        self.configured(now)
+
+    def reload_refused(self) -> None:
+        """It was read anew, and the one before stays in use."""
+        self._reloads.counts[("refused",)] += 1
+        self._reload_success.set(0)
 
     def decided(self, scope: str, decision: str) -> None:
         """A limit let pass, made wait or refused."""

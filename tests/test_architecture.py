@@ -16,7 +16,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("gateway.cli",),
     ("gateway.supervisor",),
     ("gateway.app",),
-    ("gateway.lifecycle", "gateway.configured"),
+    ("gateway.lifecycle", "gateway.reload", "gateway.watch", "gateway.plan", "gateway.configured"),
     ("gateway.api",),
     ("gateway.runs",),
     ("gateway.access", "gateway.upstream", "gateway.store"),

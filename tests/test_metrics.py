@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from datetime import UTC, datetime, timedelta
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -31,6 +32,9 @@ FAMILIES = {
     "runward_requests_in_flight": ("gauge", set()),
     "runward_store_durable": ("gauge", set()),
     "runward_limits_shared": ("gauge", set()),
+    "runward_config_reloads": ("counter", {"result"}),
+    "runward_config_last_reload_success": ("gauge", set()),
+    "runward_config_last_reload_success_timestamp_seconds": ("gauge", set()),
     "runward_build_info": ("gauge", {"version", "python"}),
 }
 
@@ -51,6 +55,7 @@ def everything_once(metrics: Metrics) -> None:
     metrics.decided("client", "admitted")
     metrics.worker_ended()
     metrics.limits_shared(1)
+    metrics.reloaded(datetime(2026, 11, 21, tzinfo=UTC))
 
 
 def samples(metrics: Metrics) -> list[Sample]:
@@ -140,6 +145,29 @@ def test_a_circuit_is_in_one_state_at_a_time() -> None:
         become(state)
         shown = {s.labels["state"]: s.value for s in samples(metrics) if s.name == "runward_circuit_state"}
         assert {"closed": 0, "open": 0, "half_open": 0, state: 1} == shown
+
+
+def test_a_refused_configuration_shows_until_one_is_applied() -> None:
+    """R100: the time is that of the configuration in use, so it does not move when another is refused."""
+    metrics, began = Metrics(), datetime(2026, 11, 21, tzinfo=UTC)
+    seen = []
+
+    def look() -> None:
+        seen.append(
+            tuple(
+                int(value(metrics, f"runward_config_{name}"))
+                for name in ("last_reload_success", "last_reload_success_timestamp_seconds", "reloads_total")
+            )
+        )
+
+    metrics.configured(began)
+    look()
+    metrics.reload_refused()
+    look()
+    metrics.reloaded(began + timedelta(seconds=60))
+    look()
+    start = int(began.timestamp())
+    assert [(1, start, 0), (0, start, 1), (1, start + 60, 2)] == seen
 
 
 def test_two_sets_of_metrics_know_nothing_of_each_other() -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
+from typing import cast
 
 from aiohttp import web
 from structlog.typing import FilteringBoundLogger
@@ -20,6 +22,7 @@ from gateway.api.wire import answer_problem
 from gateway.clock import Clock
 from gateway.metrics import Metrics
 from gateway.problems import Problem
+from gateway.runs.record import RunRecord
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}").fullmatch
 _CHALLENGE = (("WWW-Authenticate", 'Bearer realm="runward"'),)
@@ -105,6 +108,8 @@ class Doors:
     limit: int
     in_flight: int = 0
     draining: bool = False
+    _inside: dict[asyncio.Task[object], Request] = field(default_factory=dict)
+    _cut: set[asyncio.Task[object]] = field(default_factory=set)
 
     def farewell(self, inner: Handler) -> Handler:
         """While draining, end each connection with its answer."""
@@ -129,16 +134,47 @@ class Doors:
                 raise Problem(
                     "overloaded", "This replica is at its limit.", retry_after=1, extra={"outcome": "not_run"}
                 )
+            task = cast("asyncio.Task[object]", asyncio.current_task())
             self.in_flight += 1
+            self._inside[task] = request
             try:
                 return await inner(request)
+            except asyncio.CancelledError:
+                if task not in self._cut:
+                    raise
+                task.uncancel()
+                raise _cut_short(request.run) from None
             finally:
                 self.in_flight -= 1
+                self._cut.discard(task)
+                del self._inside[task]
 
         return handle
 
+    def clear(self) -> None:
+        """End every request that has a run, now: its client is told how far the run came.
 
-@dataclass(frozen=True, slots=True)
+        Of the others nothing can be told: what they ask for may be written down in this moment.
+        """
+        for task, request in self._inside.items():
+            if request.run is not None and task not in self._cut:
+                self._cut.add(task)
+                task.cancel()
+
+
+def _cut_short(run: RunRecord | None) -> Problem:
+    if run is None:  # pragma: no cover - only requests with a run are cut
+        return Problem("draining")
+    ending = run.status if run.finished_at is not None else "unknown" if run.maybe_started else "not_run"
+    outcome = ending if ending in {"not_run", "failed"} else "unknown"
+    kept = run.journal is not None and outcome == "unknown"
+    detail = "This replica shuts down." + " With the same Idempotency-Key, ask again." * kept
+    known = {"provider_run_id": run.provider_run_id} if run.provider_run_id is not None else {}
+    told = {"run_id": run.id, "provider": run.provider, "attempts": run.attempts, "outcome": outcome}
+    return Problem("draining", detail, retry_after=1 if outcome == "not_run" else None, extra=told | known)
+
+
+@dataclass(slots=True)
 class Porter:
     """Knows the clients by their keys, and strangers by their addresses."""
 
@@ -148,6 +184,10 @@ class Porter:
     trusted_proxies: Sequence[IPv4Network | IPv6Network]
     clock: Clock
     log: FilteringBoundLogger
+
+    def reconfigure(self, keys: KeyRing, clients: Mapping[str, Client]) -> None:
+        """Know these from the next request on; who is in already stays whoever it was."""
+        self.keys, self.clients = keys, clients
 
     def authenticate(self, inner: Handler) -> Handler:
         """Find the client of a request to a keyed route. Whatever is wrong with a key, the answer is the same."""

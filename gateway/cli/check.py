@@ -9,11 +9,11 @@ from pathlib import Path
 
 from rich.console import Console
 
-from gateway import configured
 from gateway.cli import findings
 from gateway.cli.serve import starting
 from gateway.clock import SystemClock
 from gateway.metrics import Metrics
+from gateway.plan import draw
 from gateway.settings import Settings, load
 from gateway.store import by_url
 
@@ -35,13 +35,8 @@ def check(path: Path | None) -> None:
 
 async def _build(settings: Settings, clock: SystemClock) -> None:
     """Build what `app.start` builds, up to the ports: an adapter may be missing, or not know a label."""
-    providers = configured.providers(settings, clock, Metrics())
-    try:
-        configured.workflows(settings, providers)
-        by_url.store(settings.store.url, clock, settings.store.password)
-    finally:
-        for provider in providers.values():
-            await provider.upstream.close()
+    draw(settings, clock, Metrics())
+    by_url.store(settings.store.url, clock, settings.store.password)
 
 
 def _warnings(settings: Settings, now: datetime) -> Iterator[str]:

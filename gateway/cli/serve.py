@@ -13,7 +13,7 @@ from gateway.app import start
 from gateway.cli.failure import Failure
 from gateway.clock import SystemClock
 from gateway.lifecycle import until_stopped
-from gateway.settings import SettingsError, load
+from gateway.settings import ConfigFiles, SettingsError, load
 from gateway.store.contract import StoreUnavailable
 from gateway.supervisor.crew import GaveUp
 from gateway.supervisor.supervise import supervise
@@ -24,14 +24,15 @@ _SHARED = ("redis", "rediss")
 
 def serve(config: Path | None) -> None:
     """Serve until SIGTERM; Failure where the configuration is wrong or a port is taken."""
+    source = ConfigFiles(config)
     with starting():
-        settings = load(config)
+        settings = source.load()
 
     async def work() -> None:
         clock = SystemClock()
         log = logs.configure(settings.logs.level, settings.logs.format, clock)
         with starting():
-            gateway = await start(settings, clock, log)
+            gateway = await start(settings, clock, log, source)
         await until_stopped(gateway, log)
 
     event_loop()(work())

@@ -8,7 +8,7 @@ from gateway import logs
 from gateway.cli.failure import Failure
 from gateway.cli.serve import event_loop, starting
 from gateway.clock import SystemClock
-from gateway.settings import load
+from gateway.settings import ConfigFiles
 from gateway.supervisor import duty
 from gateway.supervisor.berth import Berth
 
@@ -19,13 +19,14 @@ def worker(berth: str, config: Path | None) -> None:
         place = Berth.read(berth)
     except ValueError:
         raise Failure("only `runward serve --workers` starts workers") from None
+    source = ConfigFiles(config)
     with starting():
-        settings = load(config)
+        settings = source.load()
 
     async def work() -> None:
         clock = SystemClock()
         log = logs.configure(settings.logs.level, settings.logs.format, clock, worker=place.worker)
         with starting():
-            await duty.serve(place, settings, clock, log)
+            await duty.serve(place, settings, clock, log, source)
 
     event_loop()(work())

@@ -59,6 +59,15 @@ class Breaker:
         self._opened = 0.0
         self._cooldown = tolerance.cooldown
 
+    def reconfigure(self, tolerance: Tolerance) -> None:
+        """Judge by this from now on. The state stays; the counts too, unless the window is another."""
+        if tolerance.window != self._tolerance.window:
+            self._window = Window(tolerance.window, self._monotonic)
+        self._tolerance = tolerance
+        self._cooldown = min(self._cooldown, tolerance.cooldown_max)
+        if self.state is State.CLOSED:
+            self._cooldown = tolerance.cooldown
+
     def allow(self) -> int | None:
         """The era of a start that may be made now, None where none may; half-open allows one, whatever the parallelism.
 

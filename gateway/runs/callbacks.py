@@ -52,6 +52,10 @@ class Callbacks:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
+    def reconfigure(self, keys: Sequence[bytes], schedule: Sequence[float]) -> None:
+        """Sign with these keys from the next attempt on, and wait as this schedule says after the next answer."""
+        self.keys, self.schedule = keys, schedule
+
     async def close(self) -> None:
         """Stop; what was not delivered is due again for whoever comes next."""
         for task in self._tasks:

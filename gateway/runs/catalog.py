@@ -71,9 +71,18 @@ class Catalog:
     """Finds a workflow for a client."""
 
     def __init__(self, workflows: Mapping[str, Workflow], providers: Mapping[str, Provider]) -> None:
+        self.reconfigure(workflows, providers)
+
+    def reconfigure(self, workflows: Mapping[str, Workflow], providers: Mapping[str, Provider]) -> None:
+        """Know these from now on; who found a workflow before keeps it as it was."""
         self._workflows = workflows
         self._providers = providers
         self._names = Names(workflows.values())
+
+    @property
+    def providers(self) -> tuple[Provider, ...]:
+        """Every provider that there is now."""
+        return tuple(self._providers.values())
 
     def find(self, name: str, scope: Scope) -> Workflow:
         """Look up an alias, or `provider/name`.

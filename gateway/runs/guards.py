@@ -23,7 +23,7 @@ class Guard:
         return self.breaker.retry_after() == 0 and self.budget.spend()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Guards:
     """Every workflow's guard, made when it is first needed; the configuration bounds how many there are."""
 
@@ -32,6 +32,12 @@ class Guards:
     metrics: Metrics
     _guards: dict[tuple[str, str], Guard] = field(default_factory=dict)
     _budgets: dict[str, Budget] = field(default_factory=dict)
+
+    def reconfigure(self, tolerance: Tolerance) -> None:
+        """Judge by this from now on; circuits stay open or closed."""
+        self.tolerance = tolerance
+        for guard in self._guards.values():
+            guard.breaker.reconfigure(tolerance)
 
     def of(self, provider: str, workflow: str) -> Guard:
         """The guard of a workflow at a provider."""

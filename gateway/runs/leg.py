@@ -10,6 +10,7 @@ from gateway.access.limits import Admission, Limits
 from gateway.clock import Clock
 from gateway.metrics import Metrics
 from gateway.problems import PROBLEMS, Problem
+from gateway.runs.breaker import Tolerance
 from gateway.runs.catalog import Workflow
 from gateway.runs.guards import Guard, Guards, circuit_open
 from gateway.runs.polling import Rhythm, Schedule
@@ -23,7 +24,7 @@ _LAST_CHANCE = 0.3  # seconds: the last poll is made so long before the deadline
 _TIMER = 0.01  # seconds: a timer may ring that much early
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Means:
     """What every run is driven with."""
 
@@ -33,6 +34,11 @@ class Means:
     guards: Guards
     clock: Clock
     metrics: Metrics
+
+    def reconfigure(self, policy: Policy, tolerance: Tolerance) -> None:
+        """Retry, and judge providers, by these from the next call on."""
+        self.policy = policy
+        self.guards.reconfigure(tolerance)
 
 
 @dataclass(slots=True)

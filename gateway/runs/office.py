@@ -42,6 +42,10 @@ class BackOffice:
         )
         self._tasks = [asyncio.create_task(one) for one in work]
 
+    def reconfigure(self, retention: float) -> None:
+        """Keep finished runs for so long, from the next time on that some are forgotten."""
+        self.retention = retention
+
     async def settle(self) -> None:
         """Let starts that are on their way be answered. Leases are renewed and callbacks delivered until `close`."""
         await self.desk.settle()

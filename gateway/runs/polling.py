@@ -53,7 +53,7 @@ class Rhythm:
         return max(soonest, age * _GROWTH)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Schedule:
     """Every workflow's rhythm; no wait is shorter than `first` or longer than `longest` seconds.
 
@@ -72,3 +72,9 @@ class Schedule:
         if rhythm is None:
             rhythm = self._rhythms[key] = Rhythm(self.first, self.longest)
         return rhythm
+
+    def reconfigure(self, first: float, longest: float, timeout: float) -> None:
+        """Change the bounds; what was learned stays."""
+        self.first, self.longest, self.timeout = first, longest, timeout
+        for rhythm in self._rhythms.values():
+            rhythm.first, rhythm.longest = first, longest

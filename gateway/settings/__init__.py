@@ -1,6 +1,7 @@
 """Runward's configuration: the one place that reads the environment, secret files and the YAML file."""
 
 from gateway.settings.complaints import SettingsError
+from gateway.settings.files import ConfigFiles
 from gateway.settings.load import load
 from gateway.settings.model import Settings
 from gateway.settings.routes import (
@@ -29,6 +30,7 @@ __all__ = [
     "CallbackSettings",
     "ClientLimits",
     "ClientSettings",
+    "ConfigFiles",
     "KeySettings",
     "Limits",
     "LogsSettings",

@@ -80,7 +80,7 @@ def from_secret_files(environ: Mapping[str, str], names: Names) -> Variables:
     A file counts if its name is that of a setting, such as runward_providers__promptlayer__api_key.
     """
     found = Variables()
-    for path in _files(environ.get("RUNWARD_SECRETS_DIR")):
+    for path in secret_files(environ):
         label = f"secret file {shown(path.name)}"
         try:
             found.add(path.name, secret_file(path), label=label, names=names)
@@ -89,7 +89,12 @@ def from_secret_files(environ: Mapping[str, str], names: Names) -> Variables:
     return found
 
 
-def _files(folder: str | None) -> Iterator[Path]:
+def secret_files(environ: Mapping[str, str]) -> Iterator[Path]:
+    """The files of RUNWARD_SECRETS_DIR, or of /run/secrets, that may be settings.
+
+    Raises SettingsError where the folder that the variable names can not be read.
+    """
+    folder = environ.get("RUNWARD_SECRETS_DIR")
     try:
         paths = sorted((Path(folder) if folder else SECRETS_FOLDER).iterdir())
     except OSError as error:

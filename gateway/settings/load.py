@@ -19,7 +19,7 @@ from gateway.settings.sources import SECRETS, TextSource, TreeSource, referring
 from gateway.settings.tree import find, nodes, rewrite
 from gateway.settings.yaml_file import Document, read
 
-_PATHS = (("providers", "*", "ca_file"),)
+PATHS = (("providers", "*", "ca_file"),)
 """Where paths are that are relative to the file which names them."""
 _REFUSED = SecretStr("refused, and said so")
 """Takes the place of a secret in the file, so that nobody complains about it a second time."""
@@ -36,7 +36,7 @@ def load(
     `overrides` has the shape of the file and wins over every source. Raises SettingsError with all that is wrong.
     """
     environ = os.environ if environ is None else environ
-    path = _path(path, environ)
+    path = path_of(path, environ)
     document = read(path)
     names = {section: [str(loc[1]) for loc, _ in find(document.tree, (section, "*"))] for section in NAMED}
     variables = (from_environment(environ, names), from_secret_files(environ, names))
@@ -47,7 +47,8 @@ def load(
     raise SettingsError(result)
 
 
-def _path(path: Path | None, environ: Mapping[str, str]) -> Path:
+def path_of(path: Path | None, environ: Mapping[str, str]) -> Path:
+    """The configuration's file: `path`, or else the one that RUNWARD_CONFIG names. Raises SettingsError."""
     if path is not None:
         return path
     if not environ.get("RUNWARD_CONFIG"):
@@ -83,7 +84,7 @@ class _Reading:
     def _tree(self) -> dict[str, Any]:
         """Take the file's tree without empty sections, with references for secrets and paths that lead somewhere."""
         tree = {section: value for section, value in self.document.tree.items() if value is not None}
-        tree = rewrite(tree, _PATHS, lambda path: str(self.folder / path) if isinstance(path, str) else path)
+        tree = rewrite(tree, PATHS, lambda path: str(self.folder / path) if isinstance(path, str) else path)
         refer = referring(self.environ, self.folder)
         return rewrite(tree, SECRETS, lambda value: _REFUSED if _is_literal(value) else refer(value))
 

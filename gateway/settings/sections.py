@@ -36,6 +36,8 @@ class ServerSettings(Section):
     """The operations port; 0 lets the system choose."""
     drain: Pause = 10.0
     """How long a stopping gateway still takes requests, so that nobody is cut off."""
+    grace: Duration = 60.0
+    """How long runs in flight may still take then; those that take longer are cut off, and kept if they can be."""
     max_body: Size = 1_000_000
     """The largest request body; more is a 413."""
     max_in_flight: Count = 2000

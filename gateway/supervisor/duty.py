@@ -15,6 +15,7 @@ from structlog.typing import FilteringBoundLogger
 from gateway.app import start
 from gateway.clock import Clock
 from gateway.lifecycle import Gateway, finish
+from gateway.reload import Source
 from gateway.settings import Settings
 from gateway.supervisor.berth import Berth
 from gateway.supervisor.report import Report
@@ -22,15 +23,17 @@ from gateway.supervisor.report import Report
 _LAST_WORDS = 1.0  # seconds; a supervisor that does not listen does not keep a worker from ending
 
 
-async def serve(berth: Berth, settings: Settings, clock: Clock, log: FilteringBoundLogger) -> None:
-    """Serve until told to end.
+async def serve(
+    berth: Berth, settings: Settings, clock: Clock, log: FilteringBoundLogger, source: Source | None = None
+) -> None:
+    """Serve until told to end; `source` as `app.start` has it.
 
     A supervisor that is gone holds the port no more, and its successor wants it: without one the port closes at once,
     and the process ends with its last run. Raises as `app.start` does.
     """
     channel = socket.socket(fileno=berth.channel)
     reader, writer = await asyncio.open_unix_connection(sock=channel)
-    gateway = await start(settings, clock, log, berth.ports)
+    gateway = await start(settings, clock, log, source, berth.ports)
     duty = _Duty(gateway, writer)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # it is the supervisor's, and comes as an order
     for number in (signal.SIGTERM, signal.SIGINT):  # a whole control group may be told: once more is not a hurry
@@ -41,8 +44,7 @@ async def serve(berth: Berth, settings: Settings, clock: Clock, log: FilteringBo
     await duty.drain.wait()
     log.info("draining")
     await finish(dataclasses.replace(gateway, linger=0.0) if duty.alone else gateway, duty.hurry.wait())
-    log.info("ready", pid=os.getpid())
-    duty.report()
+    duty.report()  # its last numbers
     obeying.cancel()
     with suppress(OSError, TimeoutError):
         writer.close()
@@ -61,6 +63,8 @@ class _Duty:
     async def obey(self, reader: asyncio.StreamReader) -> None:
         """Do what the supervisor says; its end is an order too."""
         orders = {b"drain": self.drain.set, b"hurry": self.hurry.set}
+        if self.gateway.reload is not None:
+            orders[b"reload"] = self.gateway.reload.ask
         with suppress(OSError):
             while line := await reader.readline():
                 order, _, question = line.strip().partition(b" ")

@@ -17,6 +17,8 @@ GAUGES: Mapping[str, Callable[[float, float], float]] = MappingProxyType(
         "runward_circuit_state": max,  # 1 for every state that any worker's circuit is in
         "runward_store_durable": min,
         "runward_limits_shared": min,
+        "runward_config_last_reload_success": min,
+        "runward_config_last_reload_success_timestamp_seconds": min,
         "runward_build_info": max,
     }
 )

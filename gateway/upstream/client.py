@@ -61,6 +61,7 @@ class HttpUpstream:
         self._tls = ssl.create_default_context(cafile=origin.ca_file) if self._secure else None
         self._idle: list[Connection] = []
         self._all: set[Connection] = set()
+        self._retired = False
 
     async def send(self, call: Call, deadline: float, traceparent: str = "") -> Reply:
         """Make one call; raise `ProviderFault` with a cause of the transport where no whole answer came.
@@ -84,6 +85,20 @@ class HttpUpstream:
             self._metrics.called(self._origin.provider, call.operation, result, self._clock.monotonic() - began)
         return reply
 
+    def reconfigure(self, fresh: HttpUpstream) -> None:
+        """Become `fresh`, an upstream with the same address that was not used yet: another key, other times.
+
+        Connections stay. Requests have the new key from the next one on; an answer may still quote an old one.
+        """
+        self._origin, self._head, self._tls = fresh._origin, fresh._head, fresh._tls
+        self._redaction = fresh._redaction.after(self._redaction)
+
+    def retire(self) -> None:
+        """Keep no connection from now on: only runs that began here still come."""
+        self._retired = True
+        while self._idle:
+            self._idle.pop().abort()
+
     async def close(self) -> None:
         """Close every connection."""
         for connection in list(self._all):
@@ -100,6 +115,9 @@ class HttpUpstream:
         return None
 
     def _rest(self, connection: Connection) -> None:
+        if self._retired:
+            connection.abort()
+            return
         now = connection.idle_since = self._clock.monotonic()
         self._idle.append(connection)
         if now - self._idle[0].idle_since > _IDLE_SECONDS:

@@ -58,6 +58,10 @@ class Egress:
         self._look_up = look_up or SystemNames()
         self._seconds = seconds
 
+    def reconfigure(self, allowance: Allowance) -> None:
+        """Allow this from the next question on; what was judged and not dialled yet is not judged again."""
+        self._allowance = allowance
+
     def check(self, url: str) -> Target:
         """Read a `callback_url` and judge what can be judged without asking anybody.
 

@@ -1,4 +1,4 @@
-"""Takes our key out of what a provider says, however it is spelled there: some quote it in their errors."""
+"""Takes our keys out of what a provider says, however they are spelled there: some quote them in their errors."""
 
 from __future__ import annotations
 
@@ -9,14 +9,21 @@ from urllib.parse import quote
 from gateway import strictjson
 from providers.contract import JsonValue
 
+_REMEMBERED = 8  # replaced keys; each costs eleven searches in every answer
+
 
 class Redaction:
-    """Reads answers without one key. One in which the key does not stand costs a few searches."""
+    """Reads answers without some keys. One in which none of them stands costs a few searches for each."""
 
-    __slots__ = ("_spellings",)
+    __slots__ = ("_keys", "_spellings")
 
-    def __init__(self, key: str) -> None:
-        self._spellings = tuple(dict.fromkeys(_spellings(key)))
+    def __init__(self, *keys: str) -> None:
+        self._keys = keys
+        self._spellings = tuple(dict.fromkeys(spelling for key in keys for spelling in _spellings(key)))
+
+    def after(self, earlier: Redaction) -> Redaction:
+        """The same, and without the newest keys of an earlier one: it may be quoted long after it was replaced."""
+        return Redaction(*dict.fromkeys((*self._keys, *earlier._keys[:_REMEMBERED])))
 
     def read(self, content: bytes) -> JsonValue:
         """Parse an answer, with "[redacted]" in the key's place; NotJson where it is not JSON."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from functools import cache
 from typing import get_args
 
@@ -50,6 +51,7 @@ def exposition() -> str:
     metrics.callback_given_up()
     metrics.worker_ended()
     metrics.limits_shared(1)
+    metrics.reloaded(datetime(2026, 11, 21, tzinfo=UTC))
     return metrics.render().decode()
 
 
