@@ -48,6 +48,7 @@ class Gateway:
             asyncio.create_task(self._collect(process.stderr, self._stderr)),
         ]
         self.url = self.ops_url = ""
+        self.config = Path()
 
     @property
     def pid(self) -> int:
@@ -102,6 +103,19 @@ class Gateway:
             raise DiedError(f"not listening after {seconds} s\n{self.stdout}\n{self.stderr[-2000:]}") from None
         self.url, self.ops_url = str(line["url"]), str(line["ops_url"])
 
+    def hang_up(self) -> None:
+        """Ask it to read its configuration anew (SIGHUP)."""
+        self._signal(signal.SIGHUP)
+
+    def terminate(self) -> None:
+        """Ask it to end (SIGTERM), and do not wait for that."""
+        self._signal(signal.SIGTERM)
+
+    async def ended(self, seconds: float = STOP_SECONDS) -> int:
+        """Wait until it has ended by itself. How it ended; TimeoutError where it does not."""
+        async with asyncio.timeout(seconds):
+            return await self._ended()
+
     async def stop(self, seconds: float = STOP_SECONDS) -> int:
         """Ask it to end (SIGTERM); kill it where it does not within `seconds`. How it ended."""
         self._signal(signal.SIGTERM)
@@ -148,6 +162,7 @@ async def start_gateway(directory: Path, config: Mapping[str, JsonValue] | str, 
     path = directory / "gateway.yaml"
     path.write_text(config if isinstance(config, str) else yaml.safe_dump(dict(config)))
     gateway = Gateway(await _spawn(["serve", "--config", str(path)], env))
+    gateway.config = path
     try:
         await gateway.listening()
     except BaseException:

@@ -1,0 +1,1 @@
+"""A running gateway gets another configuration: real processes, real files, real signals."""
