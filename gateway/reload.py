@@ -25,6 +25,9 @@ from gateway.watch import moments
 Swap: TypeAlias = Callable[[Plan], None]
 """Puts a part of a plan to use. It can not fail: whatever can was done when the plan was drawn."""
 
+_QUIET = 0.25  # seconds without a change
+_LONGEST_BURST = 10  # times that
+
 _SWAPPED = {
     *("providers", "workflows", "clients", "callbacks", "retries", "breaker", "polling"),
     *("logs.level", "store.retention"),
@@ -72,6 +75,10 @@ class Reload:
         self._asked = True
         self._moment.set()
 
+    def look(self) -> None:
+        """Reload soon, if anything has changed."""
+        self._moment.set()
+
     async def close(self) -> None:
         """Stay with what there is."""
         for task in self._tasks:
@@ -114,15 +121,23 @@ class Reload:
 
     async def _watch(self) -> None:
         async for _ in moments(self.source.folders, self.clock, self.log):
-            self._moment.set()
+            self.look()
 
     async def _keep_up(self) -> None:
         while True:
             await self._moment.wait()
-            self._moment.clear()
+            await self._silence()
             asked, self._asked = self._asked, False
             if asked or await asyncio.to_thread(self.source.changed):
                 await self.once()
+
+    async def _silence(self) -> None:
+        """Let a burst of changes come to its end; where it has none, be content with what there is."""
+        for _ in range(_LONGEST_BURST):
+            self._moment.clear()
+            await self.clock.sleep(_QUIET)
+            if not self._moment.is_set():
+                return
 
 
 def fixed(started: Settings, wanted: Settings) -> Iterator[str]:

@@ -16,8 +16,7 @@ from watchfiles import awatch
 from gateway.clock import Clock
 
 _LOOK_EVERY = 2.0  # seconds
-_QUIET_MS = 200  # a burst of changes ends with so long a silence
-_LONGEST_BURST_MS = 2000
+_STEP_MS = 50  # changes that come so close together are told as one
 
 
 async def moments(
@@ -41,8 +40,7 @@ def _told(folders: frozenset[Path]) -> AsyncIterator[object]:
     return awatch(
         *folders,
         watch_filter=None,
-        step=_QUIET_MS,
-        debounce=_LONGEST_BURST_MS,
+        step=_STEP_MS,
         rust_timeout=int(_LOOK_EVERY * 1000),
         yield_on_timeout=True,
         recursive=False,

@@ -236,3 +236,17 @@ def test_a_terminal_is_not_commanded(output: Output) -> None:
     """R73: escape sequences in a client's name of a workflow reach no terminal."""
     logs.configure("info", "console", ManualClock()).info("request", workflow="\x1b[2Jgone\u202e")
     assert b"?[2Jgone?" in output.text
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_the_level_can_be_changed(output: Output, form: Literal["json", "console"]) -> None:
+    """R100: for loggers that are there already, and for libraries."""
+    log = logs.configure("warning", form, ManualClock())
+    for level in ("debug", "error", "info"):
+        logs.set_level(level)
+        for name in ("debug", "info", "error"):
+            getattr(log, name)(f"when_{level}")
+            logging.getLogger("library").log(getattr(logging, name.upper()), "x")
+    written = output.text.decode()
+    assert [3, 1, 2] == [written.count(f"when_{level}") for level in ("debug", "error", "info")]
+    assert 12 == len(written.splitlines())

@@ -57,6 +57,7 @@ async def test_every_alert_fires_under_its_fault(
         config = gateway_config(upstream.url, upstream.url, **trouble.configuration(upstream.url, plain.url))
         running = await gateway(config, {**SECRETS, "PYTHONPATH": str(tmp_path)})
         async with prometheus(tmp_path, session, running.ops_url) as server:
+            running.config.write_text("server: {")
             async with load(lambda: in_trouble(running, run), every=0.5):
                 await guess_keys(session, running)
                 await collect(server, seen, {alert.name for alert in alerts()} - {"RunwardDown"})

@@ -85,6 +85,7 @@ class Listening:
     metrics: Metrics
     doors: Doors
     capture: LogCapture
+    porter: Porter
     go: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
@@ -172,7 +173,7 @@ async def listening(
     doors = Doors(limit)
     ring = KeyRing({"one": [(hash_key(KEY), None), (hash_key(EXPIRED), clock.now() - timedelta(days=1))]})
     porter = Porter(ring, {"one": Client("one", ("*",))}, Strangers(clock), trusted, clock, log)
-    here = Listening(0, clock, metrics, doors, capture)
+    here = Listening(0, clock, metrics, doors, capture, porter)
     around = [doors.farewell, observe(metrics, log, clock), doors.guard, porter.authenticate]
     server = Server(
         _routes(here, body_timeout), around if middlewares is None else middlewares, header_timeout=header_timeout

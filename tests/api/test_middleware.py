@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import re
 from ipaddress import ip_network
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
+from aiohttp import web
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
-from gateway.access.keys import new_key
+from gateway.access.clients import Client
+from gateway.access.keys import KeyRing, hash_key, new_key
+from gateway.api.middleware import Doors
+from gateway.api.server import Request, Route
+from gateway.problems import Problem
+from gateway.runs.record import Order, RunRecord
 from tests.api.listening import (
     EXPIRED,
     KEY,
@@ -319,3 +328,89 @@ async def test_a_draining_server_still_works(here: Listening) -> None:
     """R97: whoever comes while the balancer has not noticed is served."""
     here.doors.draining = True
     assert 200 == (await here.run(RUN)).status
+
+
+# Who is sent away at the end of the grace.
+
+
+def record(**state: object) -> RunRecord:
+    """A run that has come so far."""
+    made = RunRecord.open(Order(client="one", workflow="w", timeout=9.0), "p", ManualClock())
+    for name, value in state.items():
+        setattr(made, name, value)
+    return made
+
+
+class Kept:
+    """A journal, by being there."""
+
+    async def sending(self, run: RunRecord) -> None:
+        """See `Journal.sending`."""
+
+    async def following(self, run: RunRecord) -> None:
+        """See `Journal.following`."""
+
+
+def asking(doors: Doors, run: RunRecord | None, *, for_ever: bool = True) -> asyncio.Task[web.StreamResponse]:
+    """A request that is in work."""
+
+    async def inner(_request: Request) -> web.StreamResponse:
+        await (asyncio.Event().wait() if for_ever else asyncio.sleep(0))
+        return web.Response()
+
+    route = Route("POST", "/run", inner, "run", keyed=True)
+    request = cast("Request", SimpleNamespace(route=route, run=run))
+    return asyncio.ensure_future(doors.guard(inner)(request))
+
+
+ENDINGS: dict[str, tuple[dict[str, object], tuple[str, bool, float | None, bool]]] = {
+    "it waited for its turn": ({}, ("not_run", True, 1, False)),
+    "and was kept": ({"journal": Kept()}, ("not_run", True, 1, False)),
+    "it was started": ({"maybe_started": True, "attempts": 1}, ("unknown", False, None, False)),
+    "and was kept, too": ({"maybe_started": True, "journal": Kept()}, ("unknown", False, None, True)),
+    "it was over already": ({"status": "succeeded", "finished_at": 1}, ("unknown", False, None, False)),
+    "it had failed": ({"status": "failed", "finished_at": 1}, ("failed", False, None, False)),
+    "nothing had run": ({"status": "not_run", "finished_at": 1}, ("not_run", True, 1, False)),
+}
+
+
+@pytest.mark.parametrize("how", ENDINGS)
+async def test_whoever_is_sent_away_is_told_how_far_the_run_came(how: str) -> None:
+    """R98: never more than is known, and that a kept one can be asked for again."""
+    state, expected = ENDINGS[how]
+    doors, run = Doors(10), record(**state)
+    task = asking(doors, run)
+    await asyncio.sleep(0)
+    doors.clear()
+    doors.clear()
+    with pytest.raises(Problem) as caught:
+        await task
+    told = json.loads(caught.value.document("req"))
+    assert ("draining", run.id, "p", run.attempts) == tuple(
+        told[name] for name in ("code", "run_id", "provider", "attempts")
+    )
+    asks_again = "Idempotency-Key" in told["detail"]
+    assert expected == (told["outcome"], told["retryable"], caught.value.retry_after, asks_again)
+    assert (0, 0) == (doors.in_flight, task.cancelling())
+
+
+async def test_only_who_has_a_run_is_sent_away() -> None:
+    """R98: of the others nobody can say what they have begun; and who has ended has ended."""
+    doors = Doors(10)
+    without, ended, run = asking(doors, None), asking(doors, record(), for_ever=False), asking(doors, record())
+    await ended
+    doors.clear()
+    await asyncio.wait([run])
+    assert (False, True, 200) == (without.done(), isinstance(run.exception(), Problem), ended.result().status)
+    without.cancel()
+    with pytest.raises(asyncio.CancelledError):  # as anybody else may cancel it
+        await without
+    assert 0 == doors.in_flight
+
+
+async def test_other_keys_and_clients_hold_at_once(here: Listening) -> None:
+    """R100: from the next request on, on whatever connection it comes."""
+    assert 200 == (await here.run(RUN)).status
+    here.porter.reconfigure(KeyRing({"two": [(hash_key(STRANGE), None)]}), {"two": Client("two", ("*",))})
+    assert [401, 200] == [(await here.run(RUN, key=key)).status for key in (KEY, STRANGE)]
+    assert "two" == here.lines[-1]["client"]

@@ -11,6 +11,8 @@ import yaml
 from gateway.access.keys import hash_key
 from tests.client import LAYER, STUDIO, bearer
 from tests.configuration import gateway_config
+from tests.durable.lives import callback_secret
+from tests.durable.receiver import HOOK, deliveries, verify
 from tests.edge.raw import calling, post
 from tests.faults import faults
 from tests.faults.answers import reply
@@ -206,6 +208,35 @@ async def test_a_tightened_limit_holds_and_what_was_used_counts(
     configure(running, upstream.url, clients={"one": {"limits": {"daily": 6}}})
     await reloaded(running, 2)
     assert [200, 200, 429] == [(await run(running, STUDIO)).status for _ in range(3)]
+
+
+async def test_callbacks_follow_their_secrets_allowances_and_schedule(
+    tmp_path: Path, upstream: Upstream, gateway: StartGateway, run: RunWorkflow
+) -> None:
+    """R100: a delivery is signed with what is there when it is tried, and whom it may reach is asked again."""
+    upstream.default, file = DONE, tmp_path / "secret"
+    secrets_of: dict[str, JsonValue] = {"secrets": [{"file": str(file)}], "schedule": ["0s", "3s"]}
+    allowed: dict[str, JsonValue] = {**secrets_of, "allow": ["127.0.0.1/32"]}
+    old, new = callback_secret(), callback_secret()
+    file.write_text(old)
+    running = await gateway(callbacks=secrets_of)
+    async with Upstream() as receiver:
+        receiver.default = reply(204)
+        receiver.script("POST", HOOK, [reply(500)])
+        body = {**STUDIO, "callback_url": receiver.url + HOOK}
+        assert "callback_url_refused" == (await run(running, body)).json["code"]
+        configure(running, upstream.url, callbacks=allowed)
+        await reloaded(running, 1)
+        assert 202 == (await run(running, body)).status
+        await until(lambda: len(deliveries(receiver)) == 1)
+        replace(file, new)
+        await reloaded(running, 2)
+        await until(lambda: len(deliveries(receiver)) == 2)
+        for delivery, key in zip(deliveries(receiver), (old, new), strict=True):
+            verify(delivery, key)
+        configure(running, upstream.url, callbacks=secrets_of)
+        await reloaded(running, 3)
+        assert "callback_url_refused" == (await run(running, body)).json["code"]
 
 
 async def test_a_provider_can_move_come_and_go(upstream: Upstream, gateway: StartGateway, run: RunWorkflow) -> None:

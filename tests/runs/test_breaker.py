@@ -175,3 +175,48 @@ def test_what_a_provider_turned_away_never_opens_it() -> None:
     rejected = {cause for cause, each in RULES.items() if each.sent is Sent.REJECTED}
     assert {Cause.UNAVAILABLE} == tripping & rejected
     assert set(Cause) - tripping == {*refusals, Cause.RUN_FAILED, Cause.EXHAUSTED}
+
+
+# When it is judged otherwise.
+
+
+def test_another_tolerance_holds_from_the_next_word_on() -> None:
+    """R100: what was counted counts."""
+    clock = ManualClock()
+    breaker = Breaker(Tolerance(failures=5), clock.monotonic)
+    for _ in range(3):
+        breaker.failed(start(breaker))
+    breaker.reconfigure(Tolerance(failures=4, cooldown=20))
+    assert State.CLOSED is breaker.state
+    breaker.failed(start(breaker))
+    assert (State.OPEN, 20) == (breaker.state, breaker.retry_after())
+
+
+def test_an_open_circuit_stays_open() -> None:
+    """R100: a change of the numbers says nothing about the provider."""
+    clock = ManualClock()
+    breaker = opened(clock)
+    breaker.reconfigure(Tolerance(window=60, cooldown=100))
+    assert (State.OPEN, 10) == (breaker.state, breaker.retry_after())
+    breaker.reconfigure(Tolerance(cooldown=2, cooldown_max=4))
+    assert 4 == breaker.retry_after()
+    clock.advance(4)
+    breaker.succeeded(start(breaker))
+    for _ in range(4):
+        breaker.failed(start(breaker))
+    assert 2 == breaker.retry_after()
+
+
+def test_another_window_counts_anew() -> None:
+    clock = ManualClock()
+    breaker = Breaker(USUAL, clock.monotonic)
+    for _ in range(2):
+        breaker.failed(start(breaker))
+    breaker.reconfigure(Tolerance(window=60))
+    breaker.failed(start(breaker))
+    clock.advance(30)
+    seen = []
+    for _ in range(2):
+        breaker.failed(start(breaker))
+        seen.append(breaker.state)
+    assert [State.CLOSED, State.OPEN] == seen

@@ -101,3 +101,15 @@ def test_each_workflow_has_a_rhythm_of_its_own() -> None:
         one.learn(9.0, 9.0)
     assert schedule.of("p", "a") is one
     assert one.pause(0.0) != other.pause(0.0)
+
+
+def test_other_bounds_hold_for_what_was_learned() -> None:
+    """R100: and for workflows that were not seen yet."""
+    schedule = Schedule()
+    rhythm = schedule.of("p", "w")
+    for _ in range(10):
+        rhythm.learn(100.0, 100.0)
+    schedule.reconfigure(1.0, 5.0, 3.0)
+    assert (5.0, 5.0, 3.0) == (rhythm.pause(0.0), schedule.of("p", "other").longest, schedule.timeout)
+    assert (10, schedule.of("p", "w")) == (rhythm.runs, rhythm)
+    assert 1.0 == schedule.of("p", "other").pause(0.0)

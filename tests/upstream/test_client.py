@@ -550,3 +550,63 @@ async def test_a_certificate_that_nobody_vouches_for_ends_the_call(tmp_path_fact
     async with Upstream(tls=authority.trusted()) as fake, door(fake.url) as made:
         assert Cause.MISCONFIGURED is (await made.fault()).cause
         assert [] == fake.log
+
+
+# What changes while it is open.
+
+
+def renewed(url: str, key: str) -> HttpUpstream:
+    """What a door to the same place would be with another key."""
+    origin = Origin(provider="p", base_url=url, key_header=KeyHeader("X-API-KEY"), key=SecretStr(key))
+    return HttpUpstream(origin, clock=ManualClock(), metrics=Metrics())
+
+
+async def test_another_key_goes_out_over_the_same_connection(upstream: Upstream, open_door: Door) -> None:
+    """R100: from the next request on; one that is on its way has the old one."""
+    release = asyncio.Event()
+
+    async def when_released(wire: Wire) -> None:
+        await release.wait()
+        await DONE(wire)
+
+    upstream.default = DONE
+    upstream.script("POST", "/start", [DONE, when_released])
+    await open_door.send()
+    on_its_way = asyncio.create_task(open_door.send())
+    async with asyncio.timeout(10):
+        while len(upstream.log) < 2:
+            await asyncio.sleep(0.001)
+    open_door.upstream.reconfigure(renewed(upstream.url, "another-key"))
+    release.set()
+    assert 200 == (await on_its_way).status
+    await open_door.send()
+    assert [KEY, KEY, "another-key"] == [request.header("X-API-KEY") for request in upstream.log]
+    assert 1 == len(upstream.connections)
+
+
+async def test_replaced_keys_do_not_come_back_either(upstream: Upstream, open_door: Door) -> None:
+    """R81, R100: a run that was started with one may fail because of it, long after it was replaced."""
+    keys = [KEY, *(f"key-number-{number}" for number in range(5))]
+    upstream.default = reply(200, {"result": " ".join(keys)})
+    for key in keys[1:]:
+        open_door.upstream.reconfigure(renewed(upstream.url, key))
+    assert {"result": " ".join(["[redacted]"] * 6)} == (await open_door.send()).body
+
+
+async def test_a_door_that_retires_keeps_no_connection(upstream: Upstream, open_door: Door) -> None:
+    """R100: what rests is closed at once; who was there already may still come, and is not kept."""
+    upstream.default = DONE
+    upstream.script("POST", "/start", [DONE, faults.after(0.2, DONE)])
+    await open_door.send()
+    assert 1 == len(upstream.connections)
+    in_use = asyncio.create_task(open_door.send())
+    async with asyncio.timeout(10):
+        while len(upstream.log) < 2:
+            await asyncio.sleep(0.001)
+    open_door.upstream.retire()
+    assert 200 == (await in_use).status
+    assert 200 == (await open_door.send(POLL)).status
+    async with asyncio.timeout(10):
+        while not all(connection.eof_at for connection in upstream.connections):
+            await asyncio.sleep(0.001)
+    assert 2 == len(upstream.connections)

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.problems import Problem
+from gateway.upstream.allowance import Allowance
 from gateway.upstream.courier import Answered, Courier, Message
 from gateway.upstream.egress import Egress, LookUp, SystemNames
 from gateway.upstream.exchange import Fault
@@ -293,3 +294,11 @@ async def test_the_systems_names() -> None:
     assert set(await SystemNames()("localhost", 443)) & {"127.0.0.1", "::1"}
     with pytest.raises(OSError, match=r".+"):
         await SystemNames()("fe80::1%no-such-link", 443)
+
+
+async def test_what_is_allowed_can_be_changed() -> None:
+    """R100: from the next question on."""
+    egress = Egress(["10.1.0.0/16"], look_up=Names([["10.1.0.1"]]))
+    egress.reconfigure(Allowance(["10.2.0.0/16"]))
+    verdicts = [await verdict(egress, f"https://10.{network}.0.1/") for network in (1, 2)]
+    assert [False, True] == [each == "fine" for each in verdicts]

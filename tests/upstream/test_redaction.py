@@ -76,3 +76,14 @@ def test_what_is_not_json_is_not_read(content: bytes) -> None:
     with pytest.raises(strictjson.NotJson) as refused:
         Redaction(KEY).read(content)
     assert KEY not in str(refused.value)
+
+
+def test_a_later_one_knows_earlier_keys() -> None:
+    """R100: eight of them, so that many changes of a key do not make every answer slow."""
+    keys = [f"key-number-{number:02}" for number in range(12)]
+    redaction = Redaction(keys[0])
+    for key in keys[1:]:
+        redaction = Redaction(key).after(redaction)
+    read = str(redaction.read(json.dumps(keys).encode()))
+    assert keys[:3] == [key for key in keys if key in read]
+    assert 9 == read.count("[redacted]")
