@@ -109,7 +109,7 @@ class Doors:
     in_flight: int = 0
     draining: bool = False
     _inside: dict[asyncio.Task[object], Request] = field(default_factory=dict)
-    _cut: set[asyncio.Task[object]] = field(default_factory=set)
+    _cut: dict[asyncio.Task[object], RunRecord] = field(default_factory=dict)
 
     def farewell(self, inner: Handler) -> Handler:
         """While draining, end each connection with its answer."""
@@ -143,10 +143,10 @@ class Doors:
                 if task not in self._cut:
                     raise
                 task.uncancel()
-                raise _cut_short(request.run) from None
+                raise _cut_short(self._cut[task]) from None
             finally:
                 self.in_flight -= 1
-                self._cut.discard(task)
+                self._cut.pop(task, None)
                 del self._inside[task]
 
         return handle
@@ -158,13 +158,12 @@ class Doors:
         """
         for task, request in self._inside.items():
             if request.run is not None and task not in self._cut:
-                self._cut.add(task)
+                self._cut[task] = request.run
                 task.cancel()
 
 
-def _cut_short(run: RunRecord | None) -> Problem:
-    if run is None:  # pragma: no cover - only requests with a run are cut
-        return Problem("draining")
+def _cut_short(run: RunRecord) -> Problem:
+    """What is told of a run that is not waited for any longer: never more than its record knows."""
     ending = run.status if run.finished_at is not None else "unknown" if run.maybe_started else "not_run"
     outcome = ending if ending in {"not_run", "failed"} else "unknown"
     kept = run.journal is not None and outcome == "unknown"

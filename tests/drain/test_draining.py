@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.client import LAYER, STUDIO
+from tests.configuration import SECRETS
 from tests.drain.balancer import Balancer
 from tests.durable.lives import Lives, until
 from tests.edge.raw import calling, post
@@ -48,18 +49,23 @@ DONE = prompt_studio_reply({"completion": "because"})
 RATE = 100.0  # requests a second: what two gateways, their clients and their provider can do on two busy cores
 LONG: dict[str, JsonValue] = {name: {"timeout": "60s", "max_timeout": "60s"} for name in ("studio", "layer")}
 ONE_AT_A_TIME: JsonValue = {"prompt_studio": {"limits": {"concurrency": 1, "max_wait": "50s"}}}
+SLOW: JsonValue = {"provider": "prompt_studio", "name": "dep_slow", "timeout": "20s"}
 SHORT_GRACE: dict[str, JsonValue] = {"drain": "100ms", "grace": "1s"}
 
 
 async def test_nobody_behind_a_balancer_notices_that_a_gateway_stops(
-    upstream: Upstream, gateway: StartGateway, session: aiohttp.ClientSession
+    upstream: Upstream, gateway: StartGateway, session: aiohttp.ClientSession, run: RunWorkflow
 ) -> None:
     """R97: ready is 503 at once, the port stays open for `drain`, runs in flight end well, the exit code is 0."""
     upstream.default = faults.after(0.05, DONE)
-    stopping, staying = await asyncio.gather(*(gateway(server={"drain": "1s"}) for _ in range(2)))
+    upstream.always("POST", "/v1/workflows/dep_slow/run", faults.after(3, DONE))
+    settings: dict[str, JsonValue] = {"server": {"drain": "1s"}, "workflows": {"slow": SLOW}}
+    stopping, staying = await asyncio.gather(*(gateway(None, SECRETS, **settings) for _ in range(2)))
     async with Balancer(session, [stopping, staying]) as balancer:
         load = asyncio.create_task(steadily(RATE, 5, balancer.send))
         await asyncio.sleep(1.5)
+        slow = asyncio.create_task(run(stopping, {**STUDIO, "workflow": "slow"}))
+        await until(partial(upstream.requests, "POST", "/v1/workflows/dep_slow/run"))
         stopping.terminate()
         await until(partial(stopping.logs, "draining"))
         async with session.get(stopping.url + "/readyz") as ready, calling(stopping.url) as late:
@@ -68,12 +74,13 @@ async def test_nobody_behind_a_balancer_notices_that_a_gateway_stops(
             answer = await late.reply()
             assert (200, "close") == (answer.status, answer.header("Connection"))
             await late.closed()
+        assert 200 == (await slow).status
         assert 0 == await stopping.ended()
         answers = await load
     assert {200: RATE * 5} == Counter(answer.status for answer in answers)
-    assert len(answers) + 1 == len(upstream.requests("POST"))
+    assert len(answers) + 2 == len(upstream.requests("POST"))
     served = [len([line for line in each.logs("request") if line["route"] == "run"]) for each in (stopping, staying)]
-    assert (len(answers) + 1, True) == (sum(served), min(served) > RATE / 2)
+    assert (len(answers) + 2, True) == (sum(served), min(served) > RATE / 2)
     began, ended = (line["time"] for line in (stopping.logs("draining")[0], stopping.logs("request")[-1]))
     assert str(began) < str(ended)
 

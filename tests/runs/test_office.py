@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from gateway.clock import Clock
@@ -46,3 +48,20 @@ async def test_a_store_that_fails_stops_nobody_from_stopping() -> None:
     await office.store.close()
     await behind.close()
     await behind.close()
+
+
+async def test_another_retention_holds_from_the_next_time_on() -> None:
+    """R100."""
+    office = await Office().open()
+    workflow = office.knows(office.world.studio(DONE))
+    run = await office.start(workflow)
+    await turns()
+    assert "succeeded" == await office.status(run)
+    office.clock.advance(61)
+    behind = _behind(office)
+    for retention, kept in ((3600.0, True), (60.0, False)):
+        behind.reconfigure(retention)
+        forgetting = asyncio.create_task(behind._keep_forgetting())
+        await turns(5)
+        forgetting.cancel()
+        assert kept == (await office.store.run(run.id) is not None)
