@@ -67,7 +67,7 @@ async def test_a_removed_key_is_refused_and_a_new_one_taken(
 ) -> None:
     """R100: on a connection that was open before, too; the scope and the keys of a client are those of the file."""
     upstream.default = DONE
-    running = await gateway()
+    running = await gateway(server={"header_timeout": "30s"})
     async with calling(running.url) as caller:
         await caller.send(post())
         assert 200 == (await caller.reply()).status
