@@ -10,6 +10,8 @@ from gateway.access.limits import SLOT_RETRY, ClientLimits, Fields
 from gateway.clock import Clock
 from gateway.problems import Problem
 
+_ROUNDING = 1e-9  # seconds: what a sum of floats may be too much, where it should be a whole number
+
 
 class Account:
     """What one client has used, and the header fields that tell it (draft-ietf-httpapi-ratelimit-headers-11).
@@ -62,7 +64,7 @@ class Account:
         waits = self._waits(now)
         # "The Retry-After field value SHOULD NOT reference a point in time earlier than the end of the effective
         # window" (section 6): so only the policies that refuse are listed.
-        service = ", ".join(f'"{name}";r=0;t={math.ceil(wait - GRACE)}' for name, wait in waits.items())
+        service = ", ".join(f'"{name}";r=0;t={math.ceil(wait - _ROUNDING)}' for name, wait in waits.items())
         return Problem(
             "rate_limited",
             f"Used up: {', '.join(waits)}.",
@@ -106,5 +108,5 @@ class Account:
             service = f'"rate";r={left};t={more_in}'
         if daily is not None:
             separator = ", " if service else ""
-            service += f'{separator}"daily";r={daily.left(now)};t={math.ceil(daily.resets_in(now) - GRACE)}'
+            service += f'{separator}"daily";r={daily.left(now)};t={math.ceil(daily.resets_in(now) - _ROUNDING)}'
         return (*self._policy, ("RateLimit", service)) if service else self._policy

@@ -37,11 +37,9 @@ class SharedHold(Hold):
         """See `Hold.enter`: one round trip, where anything is limited and nobody waits."""
         state = self._shared
         self._workflow, self._lane = state.workflow(workflow), state.lane(provider)
-        try:
-            if not self._all() or not self._ledger.shared:
-                raise ServerLost
-            taken = await self._ask(self._how(deadline), self._all())
-        except ServerLost:
+        parts = self._all()
+        taken = await self._asked_at_once(deadline, parts) if parts else None
+        if taken is None:
             await super().enter(workflow, provider, deadline=deadline)
             return
         blocker = None
@@ -60,11 +58,9 @@ class SharedHold(Hold):
         state = self._shared
         self._leave()
         self._workflow, self._lane = state.workflow(workflow), state.lane(provider)
-        try:
-            if not self._place_parts() or not self._ledger.shared:
-                raise ServerLost
-            taken = await self._ask(self._how(deadline), self._place_parts())
-        except ServerLost:
+        parts = self._place_parts()
+        taken = await self._asked_at_once(deadline, parts) if parts else None
+        if taken is None:
             await super().move(workflow, provider, deadline=deadline)
             return
         blocker = None
@@ -90,13 +86,13 @@ class SharedHold(Hold):
         """See `Admission.release`."""
         if self._released:
             return
-        parts = self._all()
-        if self._ledger.shared:
+        held = self._ledger.held(self._slot)
+        if self._ledger.shared and held:
             self._released, self._placed = True, False
-            self._ledger.leave(self._slot, parts, self._lane.pump)
+            self._ledger.leave(self._slot, held, self._lane.pump)
         else:
             super().release()
-            self._ledger.let_go(self._slot, parts)
+            self._ledger.let_go(self._slot, held)
 
     def refund(self) -> None:
         """See `Admission.refund`."""
@@ -105,9 +101,9 @@ class SharedHold(Hold):
         if not self._ledger.shared:
             super().refund()
             return
-        parts = self._all() if self._placed else self._shared.parts(self._account)
+        charged = self._all() if self._placed else self._shared.parts(self._account)
         self._released, self._placed = True, False
-        self._give_back(parts)
+        self._give_back((*_charges(charged), *self._ledger.held(self._slot)))
 
     async def _called(self, deadline: float, line: Callable[[Waiter], Awaitable[Gate]]) -> bool:
         """Make one more call in the provider's rate, perhaps after a wait; False where the server does not count it."""
@@ -135,9 +131,19 @@ class SharedHold(Hold):
     def _place_parts(self) -> tuple[Part, ...]:
         return self._shared.parts(self._workflow, self._lane.gate)
 
-    def _how(self, deadline: float) -> How:
+    def _places(self) -> tuple[Part, ...]:
+        return tuple(part for part in self._ledger.held(self._slot) if part.waited_for)
+
+    async def _asked_at_once(self, deadline: float, parts: tuple[Part, ...]) -> bool | None:
+        """Whether the server lets it in now, before nobody who waits here; None where there is no server."""
+        if not self._ledger.shared:
+            return None
         now = self._state.monotonic()
-        return "take" if deadline > now and self._shared_lane.nobody_before(self._workflow, now) else "look"
+        how: How = "take" if deadline > now and self._shared_lane.nobody_before(self._workflow, now) else "look"
+        try:
+            return await self._ask(how, parts)
+        except ServerLost:
+            return None
 
     async def _ask(self, how: How, parts: tuple[Part, ...]) -> bool:
         return await self._ledger.ask(how, self._slot, parts)
@@ -162,16 +168,16 @@ class SharedHold(Hold):
             super()._displace()
             return
         self._placed = False
-        self._give_back(self._place_parts())
+        self._give_back((*_charges(self._place_parts()), *self._places()))
 
     def _leave(self) -> None:
         if not self._placed:
             return
         if self._ledger.shared:
             self._placed = False
-            self._ledger.leave(self._slot, self._place_parts(), self._lane.pump)
+            self._ledger.leave(self._slot, self._places(), self._lane.pump)
         else:
-            self._ledger.let_go(self._slot, self._place_parts())
+            self._ledger.let_go(self._slot, self._places())
             super()._leave()
 
     def _uncall(self) -> None:
@@ -215,6 +221,10 @@ class SharedHold(Hold):
 
     async def _ask_to_call(self) -> bool:
         return await self._ask("wait", self._shared.rate(self._lane.gate))
+
+
+def _charges(parts: tuple[Part, ...]) -> tuple[Part, ...]:
+    return tuple(part for part in parts if part.kind != "slots")
 
 
 def _left() -> Problem:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias, cast
 
 from gateway.access.redis_server import Script, ServerLost, Speaker, Word
@@ -27,14 +27,24 @@ How: TypeAlias = Literal["take", "look", "wait"]
 class Part:
     """One bucket: its key, its kind ("rate", "daily" or "slots"), two numbers for the script, and who sees its state.
 
-    Of a rate the interval and the tolerance in seconds, of a day the limit, of slots their number and 1 where one waits
-    for them. `see` is told the monotonic moment and the script's word about what is used.
+    `words` are the kind and the numbers: of a rate the interval and the tolerance in seconds, of a day the limit, of
+    slots their number and 1 where one waits for them. `see` is told the monotonic moment and the script's word about
+    what is used.
     """
 
     key: str
     kind: str
     numbers: tuple[float, float]
     see: Callable[[float, str], None]
+    words: tuple[str, str, str] = field(init=False)
+
+    @property
+    def waited_for(self) -> bool:
+        """Whether they are slots of a workflow or provider."""
+        return self.kind == "slots" and self.numbers[1] > 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "words", (self.kind, *map(repr, self.numbers)))
 
 
 class Ledger:
@@ -48,7 +58,7 @@ class Ledger:
         self._speaker = speaker
         self._clock = clock
         self._server_time = server_time
-        self._held: dict[str, set[str]] = {}
+        self._held: dict[str, dict[str, Part]] = {}  # the parts of each slot, by their keys
         self._own: Counter[str] = Counter()
         self._tending: asyncio.Task[None] | None = None
         self._number = 0
@@ -81,8 +91,9 @@ class Ledger:
 
         Whoever is cancelled takes nothing. Raises ServerLost.
         """
-        numbers = (word for part in parts for word in (part.kind, *map(repr, part.numbers)))
-        words = [*self._now(), how, slot, self.replica, _LEASE, *numbers]
+        words: list[Word] = [*self._now(), how, slot, self.replica, _LEASE]
+        for part in parts:
+            words += part.words
         reply = self._speaker.run(TAKE, [part.key for part in parts], words)
         try:
             taken, *used = _words(await asyncio.shield(reply))
@@ -100,8 +111,10 @@ class Ledger:
     def give_back(self, slot: str, parts: Sequence[Part], then: Callable[[], None] = lambda: None) -> None:
         """Free the slots and take the charges back, as if nothing had been asked for; `then` is called afterwards."""
         self.let_go(slot, parts)
-        words = (word for part in parts for word in (part.kind, repr(part.numbers[0])))
-        reply = self._speaker.run(LEAVE, [part.key for part in parts], [*self._now(), slot, _LEASE, *words])
+        words: list[Word] = [*self._now(), slot, _LEASE]
+        for part in parts:
+            words += part.words[:2]
+        reply = self._speaker.run(LEAVE, [part.key for part in parts], words)
 
         def given(reply: asyncio.Future[object]) -> None:
             if not reply.cancelled() and reply.exception() is None and self.shared:
@@ -110,28 +123,30 @@ class Ledger:
 
         reply.add_done_callback(given)
 
-    def leave(self, slot: str, parts: Iterable[Part], then: Callable[[], None]) -> None:
-        """Free the slots; `then` is called when they are."""
-        slots = [part for part in parts if part.kind == "slots"]
-        if slots:
-            self.give_back(slot, slots, then)
+    def leave(self, slot: str, parts: Sequence[Part], then: Callable[[], None]) -> None:
+        """Free the slots that are `held`; `then` is called when they are."""
+        if parts:
+            self.give_back(slot, parts, then)
 
     def hold(self, slot: str, parts: Iterable[Part]) -> None:
         """Remember slots, and renew them from now on."""
         for part in parts:
             if part.kind == "slots":
-                self._held.setdefault(slot, set()).add(part.key)
+                self._held.setdefault(slot, {})[part.key] = part
                 self._own[part.key] += 1
 
     def let_go(self, slot: str, parts: Iterable[Part]) -> None:
         """Do not renew them any more."""
-        held = self._held.get(slot, set())
+        held = self._held.get(slot, {})
         for part in parts:
-            if part.key in held:
-                held.discard(part.key)
+            if held.pop(part.key, None) is not None:
                 self._own[part.key] -= 1
         if not held:
             self._held.pop(slot, None)
+
+    def held(self, slot: str) -> tuple[Part, ...]:
+        """What it holds, whatever has become of the configuration since."""
+        return tuple(self._held.get(slot, {}).values())
 
     def own(self, key: str) -> int:
         """How many slots this replica itself holds."""

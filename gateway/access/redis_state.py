@@ -43,6 +43,7 @@ class SharedState(State):
     def __init__(self, clock: Clock, ledger: Ledger, limits: Configured, decided: Decided | None) -> None:
         self.ledger = ledger
         self._parts: dict[Account | Gate, tuple[Part, ...]] = {}
+        self._found: dict[tuple[Account | Gate | None, ...], tuple[Part, ...]] = {}
         self._configured = limits
         super().__init__(
             clock, clients=limits.clients, workflows=limits.workflows, providers=limits.providers, decided=decided
@@ -59,7 +60,12 @@ class SharedState(State):
 
     def parts(self, *of: Account | Gate | None) -> tuple[Part, ...]:
         """The buckets of these."""
-        return tuple(part for one in of if one is not None for part in self._parts.get(one, ()))
+        found = self._found.get(of)
+        if found is None:
+            found = tuple(part for one in of if one is not None for part in self._parts.get(one, ()))
+            if all(one is None or one in self._parts for one in of):  # so it is bounded by the configuration
+                self._found[of] = found
+        return found
 
     def rate(self, gate: Gate) -> tuple[Part, ...]:
         """The rate of a gate alone: what a call of a run that has its slot takes."""
@@ -84,9 +90,11 @@ class SharedState(State):
         self.configure(self._configured)
 
     def _name_parts(self) -> None:
+        self._found = {}
         self._parts = {account: _of_account(name, account) for name, account in self.accounts.items()}
         for gates in (self._workflows, {name: lane.gate for name, lane in self._lanes.items()}):
             self._parts |= {gate: _of_gate(name, gate) for name, gate in gates.items()}
+        self._parts |= dict.fromkeys((self._open_gate, self._open_lane.gate), ())
 
 
 def _of_account(name: str, account: Account) -> tuple[Part, ...]:

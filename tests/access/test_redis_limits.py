@@ -377,5 +377,10 @@ async def test_limits_change_while_the_server_counts(replicas: Replicas) -> None
     first.release()
     await clock.settle()
     assert '"rate";q=1;w=1' == dict((await limits.admit("a", "w", "p", deadline=1e9)).headers)["RateLimit-Policy"]
-    limits.reconfigure(clients={}, workflows={}, providers={})
+    with redis.Redis.from_url(replicas.url) as client:
+        assert 2 == client.zcard(KEYS + "provider:p:slots")
+        limits.reconfigure(clients={}, workflows={}, providers={})
+        waiting.result().release()
+        await clock.settle()
+        assert 1 == client.zcard(KEYS + "provider:p:slots")  # freed, though nothing limits it any more
     assert () == (await limits.admit("a", "w", "p", deadline=1e9)).headers
