@@ -99,6 +99,7 @@ class Speaker:
                 for n, reply in zip(unknown, await self._link.say(*texts), strict=True):
                     replies[n] = reply
         except Exception as error:  # noqa: BLE001 - the link's own, redis-py's, the network's: all mean the same
+            batch, self._gathered = batch + self._gathered, []  # so that nobody waits twice
             replies = [error] * len(batch)
         for said, reply in zip(batch, replies, strict=True):
             if said.reply.done():
