@@ -79,6 +79,7 @@ class Hearing:
     async def _again(self) -> PubSub:
         delay = _FIRST
         while True:
+            _heed_cancellation()
             await self._clock.sleep(delay)
             ears = self._link.listener()
             try:
@@ -109,6 +110,13 @@ class Hearing:
                 asked = True
                 async with asyncio.timeout(self._link.patience):
                     await ears.ping()
+
+
+def _heed_cancellation() -> None:
+    """Stop where this task was told to: a connection that breaks just then makes another error of it on its way up."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 async def _leave(ears: Any) -> None:

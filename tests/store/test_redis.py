@@ -10,11 +10,13 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from gateway.clock import SystemClock
 from gateway.store import redis_scripts
 from gateway.store.contract import Claim, Phase, StoreUnavailable
 from gateway.store.redis import LAYOUT, RedisStore
+from gateway.store.redis_hearing import Hearing
 from gateway.store.redis_link import Address, RedisLink
 from tests.store.contract import FINISH, KEY, NOW, RUN, a_run, called_back
 from tests.store.test_contract_upkeep import CALLS
@@ -91,6 +93,23 @@ async def test_a_wait_on_a_dead_server_ends(own_server: Valkey) -> None:
         await store.wait([RUN.id], 600)
         await store.wait([RUN.id], 600)
     await store.close()
+
+
+async def test_a_store_closes_while_its_server_dies(own_server: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
+    """R98: redis-py may make a lost connection of what was the order to stop."""
+
+    async def hear(_hearing: Hearing, _ears: object) -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            raise RedisConnectionError from None
+
+    monkeypatch.setattr(Hearing, "_hear", hear)
+    store = _store(own_server.port, "s:")
+    await store.open()
+    await asyncio.sleep(0.01)
+    async with asyncio.timeout(PATIENCE):
+        await store.close()
 
 
 async def test_a_server_that_comes_back_is_used_again(own_server: Valkey) -> None:
