@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Mapping
-from importlib import import_module
 from importlib.metadata import entry_points, version
 from typing import cast
 
@@ -24,11 +23,13 @@ from gateway.runs.webhook import signing_key
 from gateway.settings import Settings, SettingsError
 from gateway.settings.routes import Limits, ProviderSettings, WorkflowSettings
 from gateway.settings.units import Rate
+from gateway.store import by_url
 from gateway.upstream.client import HttpUpstream, Origin
 from gateway.upstream.courier import Courier
 from gateway.upstream.egress import Egress
 from providers.contract import Adapter, AdapterFactory
 
+_LIMITS_PATIENCE = 0.5  # seconds, then limits are counted here
 ADAPTERS = "runward.providers"
 """The group of entry points in which installed packages announce adapters."""
 
@@ -149,11 +150,10 @@ def limiter(
 ) -> limits.Limits:
     """Build what counts, unopened: the server of the store, where replicas share one, or this process's memory."""
     url = settings.store.url
-    if not url.startswith(("redis://", "rediss://")):
+    if not by_url.is_server(url):
         return MemoryLimits(clock, clients=clients, workflows=workflows, providers=providers, decided=metrics.decided)
-    link = import_module("gateway.access.redis_link")  # it needs redis-py, which is an extra
     return RedisLimits(
-        link.OneConnection(url),
+        by_url.link(url, settings.store.password, patience=_LIMITS_PATIENCE, connections=2),
         clock,
         log,
         clients=clients,

@@ -20,7 +20,7 @@ class ServerLost(Exception):
 
 
 class Link(Protocol):
-    """A way to the server that gives up soon (`gateway/store/redis_link.py`)."""
+    """A way to the server that gives up soon (`gateway.store.by_url.link`)."""
 
     async def say(self, *commands: Sequence[Word]) -> list[object]:
         """Say one thing after the other, in one round trip; refusals, which are exceptions, are among the replies.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from pydantic import SecretStr
@@ -14,6 +15,9 @@ from gateway.settings import SettingsError
 from gateway.store.contract import Store
 from gateway.store.memory import MemoryStore
 from gateway.store.sqlite import SqliteStore
+
+if TYPE_CHECKING:
+    from gateway.store.redis_link import RedisLink
 
 
 def store(url: str, clock: Clock, password: SecretStr | None = None) -> Store:
@@ -42,21 +46,37 @@ def _memory(url: SplitResult, clock: Clock) -> Store:
     return MemoryStore(clock)
 
 
+def is_server(url: str) -> bool:
+    """Whether a store of this URL is a server, which others can share."""
+    return urlsplit(url).scheme in _SERVERS
+
+
+def link(url: str, password: SecretStr | None, *, patience: float, connections: int) -> RedisLink:
+    """Make a way of its own to the server that `is_server`. Raises SettingsError as `store`."""
+    return _link(urlsplit(url), password, patience=patience, connections=connections)
+
+
 def _server(url: SplitResult, clock: Clock, password: SecretStr | None) -> Store:
+    way = _link(url, password, patience=2.0, connections=64)
+    made: Store = import_module("gateway.store.redis").RedisStore(way, clock)
+    return made
+
+
+def _link(url: SplitResult, password: SecretStr | None, *, patience: float, connections: int) -> RedisLink:
     """redis://user@host:port/0; rediss:// speaks TLS, and believes whom the system believes."""
     database = url.path.removeprefix("/") or "0"
     if not url.hostname or not database.isdecimal() or url.password is not None:
         raise _refused("must be redis://user@host:port/0 or rediss://user@host:port/0")
     try:  # they need redis-py, which is an extra
-        link, room = import_module("gateway.store.redis_link"), import_module("gateway.store.redis")
+        room = import_module("gateway.store.redis_link")
     except ModuleNotFoundError as missing:
         if missing.name is None or missing.name.partition(".")[0] != "redis":
             raise
         raise _refused("needs the redis library: install runward[redis]") from None
     user = unquote(url.username) if url.username else None
     tls = url.scheme == "rediss"
-    address = link.Address(url.hostname, url.port or 6379, int(database), user, password, tls=tls)
-    made: Store = room.RedisStore(link.RedisLink(address), clock)
+    address = room.Address(url.hostname, url.port or 6379, int(database), user, password, tls=tls)
+    made: RedisLink = room.RedisLink(address, patience=patience, connections=connections)
     return made
 
 

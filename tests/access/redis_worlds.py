@@ -10,8 +10,8 @@ import structlog
 import structlog.testing
 
 from gateway.access.redis_limits import RedisLimits
-from gateway.access.redis_link import OneConnection
 from gateway.access.redis_server import Speaker
+from gateway.store import by_url
 from tests.access.virtual_clock import VirtualClock, settle
 from tests.access.worlds import World
 
@@ -53,7 +53,7 @@ class SharedWorld(World):
         self.clock = HearingClock()
         self.told: list[int] = []
         self.limits = RedisLimits(
-            OneConnection(url, patience=patience),
+            by_url.link(url, None, patience=patience, connections=2),
             self.clock,
             structlog.wrap_logger(structlog.testing.CapturingLogger()),
             clients=self.clients,

@@ -20,9 +20,9 @@ from structlog.testing import CapturingLogger
 from gateway.access.limits import ClientLimits, Limits, Rate, SharedLimits
 from gateway.access.redis_ledger import KEYS
 from gateway.access.redis_limits import RedisLimits
-from gateway.access.redis_link import OneConnection
 from gateway.clock import SystemClock
 from gateway.problems import Problem
+from gateway.store import by_url
 from tests.access.redis_worlds import HearingClock, forget
 from tests.valkey import Valkey, running_server, start_server
 
@@ -55,7 +55,7 @@ class Replicas:
     ) -> RedisLimits:
         """One more, that is open."""
         limits = RedisLimits(
-            OneConnection(self.url, patience=patience),
+            by_url.link(self.url, None, patience=patience, connections=2),
             clock or SystemClock(),
             structlog.wrap_logger(self.said, processors=[]),
             clients=clients or {},
@@ -214,13 +214,13 @@ _HOLDER = """
 import asyncio, structlog, sys
 from gateway.access.limits import SharedLimits
 from gateway.access.redis_limits import RedisLimits
-from gateway.access.redis_link import OneConnection
+from gateway.store import by_url
 from gateway.clock import SystemClock
 
 async def main():
     providers = {"p": SharedLimits(concurrency=1)}
     log = structlog.wrap_logger(structlog.testing.CapturingLogger())
-    link = OneConnection(sys.argv[1])
+    link = by_url.link(sys.argv[1], None, patience=0.5, connections=2)
     limits = RedisLimits(link, SystemClock(), log, clients={}, workflows={}, providers=providers)
     await limits.open()
     await limits.admit("a", "w", "p", deadline=1e9)

@@ -7,8 +7,6 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pytest
-
 from tests.client import STUDIO
 from tests.faults.provider_answers import prompt_studio_reply
 from tests.valkey import running_server
@@ -20,8 +18,6 @@ if TYPE_CHECKING:
     from tests.faults.upstream import Upstream
     from tests.faults.wire import Wire
     from tests.process import Gateway
-
-pytest.importorskip("gateway.store.redis")
 
 LONG = 60.0  # seconds that nothing here may take
 

@@ -55,7 +55,7 @@ def test_memory_is_a_store() -> None:
 def test_a_redis_url_names_a_server(url: str, expected: Address, monkeypatch: pytest.MonkeyPatch) -> None:
     """The password comes from elsewhere: it never stands in the YAML."""
     asked: list[Address] = []
-    monkeypatch.setattr("gateway.store.redis_link.RedisLink", asked.append)
+    monkeypatch.setattr("gateway.store.redis_link.RedisLink", lambda address, **_: asked.append(address))
     made = store(url, ManualClock(), SecretStr("password"))
     assert isinstance(made, RedisStore)
     assert [replace(expected, password=SecretStr("password"))] == asked
