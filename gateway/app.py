@@ -12,6 +12,7 @@ from structlog.typing import FilteringBoundLogger
 from gateway import configured, logs
 from gateway.access.strangers import Strangers
 from gateway.api.docs import DocsFace
+from gateway.api.hints import HintsFace
 from gateway.api.middleware import Doors, Porter, observe
 from gateway.api.ops import OpsFace
 from gateway.api.run import RunFace
@@ -28,6 +29,7 @@ from gateway.runs.catalog import Catalog
 from gateway.runs.desk import Desk
 from gateway.runs.engine import Engine
 from gateway.runs.guards import Guards
+from gateway.runs.hints import Hints
 from gateway.runs.leg import Means
 from gateway.runs.office import BackOffice
 from gateway.runs.polling import Schedule
@@ -69,14 +71,16 @@ async def start(
         log=log,
     )
     schedule = Schedule(*configured.polling(settings))
-    means = Means(limits, plan.policy, schedule, Guards(plan.tolerance, clock.monotonic, metrics), clock, metrics)
+    guards = Guards(plan.tolerance, clock.monotonic, metrics)
+    server = settings.server
+    store = by_url.store(settings.store.url, clock, settings.store.password)
+    hints = Hints(server.public_url, store, clock=clock, metrics=metrics, log=log) if server.public_url else None
+    means = Means(limits, plan.policy, schedule, guards, clock, metrics, hints)
     engine = Engine(means)
 
-    server = settings.server
     doors = Doors(server.max_in_flight)
     metrics.in_flight(lambda: doors.in_flight)
     catalog = Catalog(plan.workflows, plan.providers)
-    store = by_url.store(settings.store.url, clock, settings.store.password)
     desk = Desk(engine, store, clock, log, owner="rep_" + clock.token(8).hex(), most_queued=server.max_queued)
     ports: list[tuple[str, int]] = []
     egress = Egress(settings.callbacks.allow, own=lambda: ports)
@@ -104,7 +108,7 @@ async def start(
         doors.guard,  # the surplus is refused before any work is done for it
         porter.authenticate,  # from here on there is a client
     ]
-    routes = [*_public_routes(run, runs, ops), *docs.public_routes(keyed=not server.open_docs)]
+    routes = [*_public_routes(run, runs, ops), *_hint_routes(hints), *docs.public_routes(keyed=not server.open_docs)]
     public = Server(routes, middlewares, header_timeout=server.header_timeout)
     watched = Server([*_ops_routes(ops), *docs.ops_routes()], [observed], header_timeout=server.header_timeout)
     # What knows a part of the configuration, and how it learns another one. All of it happens in one step.
@@ -124,6 +128,8 @@ async def start(
     reload = Reload(source, plan, swaps, clock, metrics, log) if source is not None else None
     await store.open()
     metrics.store_weakness(lambda: store.weakness)
+    if hints is not None:
+        await hints.open()
     opened, ops_opened = await _listen(public, watched, office, open_ports or own_ports(server))
     if store.weakness is not None:
         log.warning("store_not_durable", why=store.weakness)
@@ -179,6 +185,10 @@ def _public_routes(run: RunFace, runs: RunsFace, ops: OpsFace) -> list[Route]:
         Route("GET", "/healthz", ops.healthz, "healthz", logged=False),
         Route("GET", "/readyz", ops.readyz, "readyz", logged=False),
     ]
+
+
+def _hint_routes(hints: Hints | None) -> list[Route]:
+    return [] if hints is None else [Route("POST", "/hints/{id}", HintsFace(hints).take, "hints", logged=False)]
 
 
 def _ops_routes(ops: OpsFace) -> list[Route]:

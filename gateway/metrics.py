@@ -43,6 +43,8 @@ class Metrics:
         self._fallbacks = self._tally("fallbacks", "Runs handed on to another workflow.", "workflow", "fallback")
         self._callbacks = self._tally("callbacks", "Callbacks tried, by what the receiver did.", "result")
         self._callbacks_given_up = self._tally("callbacks_given_up", "Callbacks that were given up.")
+        self._hints = self._tally("hints", "Hints that came from providers.", "result")
+        self._hints_used = self._tally("hints_used", "Hints on which a run was asked about at once.")
         self._decisions = self._tally("limiter_decisions", "What the limits decided.", "scope", "decision")
         self._workers_lost = self._tally("workers_lost", "Worker processes that ended untold, and were replaced.")
         self._run_duration = self._spread(
@@ -167,6 +169,14 @@ class Metrics:
         """It was read anew, and the one before stays in use."""
         self._reloads.counts[("refused",)] += 1
         self._reload_success.set(0)
+
+    def hint_came(self, result: str) -> None:
+        """A hint came: `result` is genuine, or why nobody was told."""
+        self._hints.counts[(result,)] += 1
+
+    def hint_used(self) -> None:
+        """A run was waiting for the hint."""
+        self._hints_used.counts[()] += 1
 
     def decided(self, scope: str, decision: str) -> None:
         """A limit let pass, made wait or refused."""

@@ -73,7 +73,8 @@ class ProviderFault(Exception):
 class Run:
     """What is asked of a provider: its own name of the workflow, and what goes in.
 
-    `label` and `version` exclude each other, and are None where the adapter has no `versions`.
+    `label` and `version` exclude each other, and are None where the adapter has no `versions`. `hint_url` is where the
+    provider may POST anything at all when the run has ended; it is asked about the run then, and the POST is not read.
     """
 
     workflow: str
@@ -82,7 +83,7 @@ class Run:
     label: str | None = None
     version: int | None = None
     return_all_outputs: bool = False
-    callback_url: str | None = None
+    hint_url: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,10 +118,12 @@ class Reply:
 class Pause:
     """The run goes on at the provider: wait before asking again. The gateway decides how long.
 
-    `provider_run_id` is what the provider calls this run, so that it can be found again.
+    `provider_run_id` is what the provider calls this run, so that it can be found again. `hinted`: it has promised to
+    call the run's `hint_url`; then it is asked less often. Only the first `Pause` of a run can say so.
     """
 
     provider_run_id: str
+    hinted: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,7 +55,7 @@ class PromptLayer:
         """Start, wait, follow."""
         path = f"/workflows/{segment(run.workflow)}/run"
         started = yield from ask(Call("POST", path, "start", safe=False, json=_request(run)), _read_start)
-        yield Pause(started.execution_id)
+        yield Pause(started.execution_id, hinted=run.hint_url is not None and started.calls_back)
         outcome = yield from self.follow(started.execution_id)
         return replace(outcome, warning=started.warning)
 
@@ -74,6 +74,7 @@ class PromptLayer:
 @dataclass(frozen=True, slots=True)
 class _Started:
     execution_id: str
+    calls_back: bool
     warning: str | None
 
 
@@ -87,8 +88,8 @@ def _request(run: Run) -> JsonValue:
         body["workflow_label_name"] = run.label
     if run.version is not None:
         body["workflow_version_number"] = run.version
-    if run.callback_url is not None:
-        body["callback_url"] = run.callback_url
+    if run.hint_url is not None:
+        body["callback_url"] = run.hint_url
     return body
 
 
@@ -102,7 +103,8 @@ def _read_start(reply: Reply) -> _Started:
     if not isinstance(execution, int) or isinstance(execution, bool) or not 0 <= execution < 2**63:
         raise invalid("the start was answered without an integer workflow_version_execution_id")
     warning = body.get("warning")
-    return _Started(str(execution), clean(warning, limit=1000) if isinstance(warning, str) else None)
+    warning = clean(warning, limit=1000) if isinstance(warning, str) else None
+    return _Started(str(execution), reply.status == 202, warning)  # 201: started, and nobody will be called
 
 
 def _read_results(reply: Reply) -> dict[str, NodeOutput] | None:

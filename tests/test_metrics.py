@@ -27,6 +27,8 @@ FAMILIES = {
     "runward_circuit_state": ("gauge", {"provider", "workflow", "state"}),
     "runward_callbacks": ("counter", {"result"}),
     "runward_callbacks_given_up": ("counter", set()),
+    "runward_hints": ("counter", {"result"}),
+    "runward_hints_used": ("counter", set()),
     "runward_limiter_decisions": ("counter", {"scope", "decision"}),
     "runward_workers_lost": ("counter", set()),
     "runward_requests_in_flight": ("gauge", set()),
@@ -52,6 +54,8 @@ def everything_once(metrics: Metrics) -> None:
     metrics.circuit("p", "w")
     metrics.callback_tried("2xx")
     metrics.callback_given_up()
+    metrics.hint_came("genuine")
+    metrics.hint_used()
     metrics.decided("client", "admitted")
     metrics.worker_ended()
     metrics.limits_shared(1)

@@ -13,20 +13,21 @@ from gateway.problems import PROBLEMS, Problem
 from gateway.runs.breaker import Tolerance
 from gateway.runs.catalog import Workflow
 from gateway.runs.guards import Guard, Guards, circuit_open
-from gateway.runs.polling import Rhythm, Schedule
+from gateway.runs.hints import Hints
+from gateway.runs.polling import Schedule
 from gateway.runs.record import RunRecord
 from gateway.runs.retry import RULES, Ending, Policy, Retry, Sent, verdict
+from gateway.runs.watch import Watch
 from providers.contract import Call, Cause, Outcome, Pause, ProviderFault, Reply, Run, Step, Steps
 
 T = TypeVar("T")
 _NOTHING = Reply(0)
-_LAST_CHANCE = 0.3  # seconds: the last poll is made so long before the deadline
 _TIMER = 0.01  # seconds: a timer may ring that much early
 
 
 @dataclass(slots=True)
 class Means:
-    """What every run is driven with."""
+    """What every run is driven with. Without `hints` no provider is asked to call back."""
 
     limits: Limits
     policy: Policy
@@ -34,6 +35,7 @@ class Means:
     guards: Guards
     clock: Clock
     metrics: Metrics
+    hints: Hints | None = None
 
     def reconfigure(self, policy: Policy, tolerance: Tolerance) -> None:
         """Retry, and judge providers, by these from the next call on."""
@@ -45,8 +47,8 @@ class Means:
 class Leg:
     """A run on one workflow: the adapter's steps, taken.
 
-    `started` and `seen_running` are when the provider first and last said that the run goes on (monotonic; 0: never).
-    An adapter has `ended` when it raised a fault, instead of yielding it.
+    There is a `watch` once the run is known to go on at the provider. An adapter has `ended` when it raised a fault,
+    instead of yielding it.
     """
 
     means: Means
@@ -54,8 +56,7 @@ class Leg:
     workflow: Workflow
     admission: Admission
     guard: Guard
-    started: float = 0.0
-    seen_running: float = 0.0
+    watch: Watch | None = None
     ended: bool = False
 
     async def travel(self) -> None:
@@ -65,7 +66,7 @@ class Leg:
 
     async def follow(self, provider_run_id: str) -> None:
         """Take up a run that was started before, likewise."""
-        self.started = self.means.clock.monotonic()
+        self.watch = self._begin_to_watch()
         await self._take(lambda: self.workflow.provider.adapter.follow(provider_run_id))
 
     async def _take(self, begin: Callable[[], Steps | None]) -> None:
@@ -93,7 +94,7 @@ class Leg:
                 steps.close()
 
     def _run(self) -> Run:
-        order, workflow = self.record.order, self.workflow
+        order, workflow, hints = self.record.order, self.workflow, self.means.hints
         return Run(
             workflow=workflow.name,
             input=order.input,
@@ -101,6 +102,7 @@ class Leg:
             label=workflow.label or order.label,
             version=workflow.version or order.version,
             return_all_outputs=order.return_all_outputs,
+            hint_url=hints.url(self.record.id) if hints else None,
         )
 
     async def _perform(self, call: Call, steps: Steps) -> Step | Outcome:
@@ -196,24 +198,20 @@ class Leg:
             record.provider_run_id = pause.provider_run_id
             if record.journal is not None:
                 await self._waiting(record.journal.following(record))
-        now = means.clock.monotonic()
-        self.started = self.started or now
-        self.seen_running = now
-        await self._waiting(means.clock.sleep(self._until_next_poll(now)))
+        if self.watch is None:
+            self.watch = self._begin_to_watch()
+            self.watch.promised = pause.hinted
+        await self.watch.rest()
         if means.clock.monotonic() >= record.deadline:
             detail = "The run goes on at the provider; the time for waiting is over."
             raise Problem("deadline_exceeded", detail, extra={"outcome": "unknown"})
         await self._waiting(self.admission.poll(deadline=record.deadline))
         return _advance(steps, _NOTHING)
 
-    def _until_next_poll(self, now: float) -> float:
-        """Seconds to wait: as the rhythm has it, but with one last question shortly before the deadline."""
-        left = self.record.deadline - now
-        wanted = self._rhythm().pause(now - self.started)
-        return min(wanted, left - _LAST_CHANCE if left > 2 * _LAST_CHANCE else max(0.0, left))
-
-    def _rhythm(self) -> Rhythm:
-        return self.means.schedule.of(self.workflow.provider.name, self.workflow.alias)
+    def _begin_to_watch(self) -> Watch:
+        means = self.means
+        rhythm = means.schedule.of(self.workflow.provider.name, self.workflow.alias)
+        return Watch(self.record, rhythm, means.clock, means.hints, started=means.clock.monotonic())
 
     async def _waiting(self, patience: Awaitable[T]) -> T:
         return await self.record.waiting(patience, self.means.clock)
@@ -231,9 +229,8 @@ class Leg:
 
     def _finish(self, outcome: Outcome) -> None:
         record = self.record
-        if self.started:
-            now = self.means.clock.monotonic()
-            self._rhythm().learn(self.seen_running - self.started, now - self.started)
+        if self.watch is not None:
+            self.watch.ended()
         record.output = outcome.output
         record.outputs = outcome.outputs
         record.warning = outcome.warning

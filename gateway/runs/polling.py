@@ -1,7 +1,8 @@
 """When to ask about a run again: often around the time at which runs of its workflow usually end, seldom elsewhere.
 
 The durations of a workflow's runs are taken as log-normal, which long-running work resembles. Their centre and spread
-are learned from what was seen; questions are asked at fixed steps of that spread.
+are learned from what was seen; questions are asked at fixed steps of that spread. Where the provider calls when a run
+has ended, and has done so the last time, questions begin only once it is late.
 """
 
 from __future__ import annotations
@@ -13,23 +14,38 @@ from dataclasses import dataclass, field
 _STEPS = (-1.0, -0.5, -0.3, -0.15, 0.0, 0.15, 0.3, 0.5, 0.9, 1.5)
 _GROWTH = 1.25  # beyond the last step, and while nothing is known
 _CLOSE = 0.04  # two questions closer than this share of the run's age tell nothing new
+_KNOWN = 3  # runs after which their durations say something
 _MEMORY = 0.1  # the weight of the newest run, once there were ten
 _SPREAD = (0.05, 1.5)
+_LATE = (math.log(1.5), 2.0)  # half as long again as usual, and two spreads: one run of forty takes longer
+_LATE_GROWTH = 1.5
 
 
 @dataclass(slots=True)
 class Rhythm:
-    """One workflow's: the mean and variance of the logarithm of its runs' durations in seconds."""
+    """One workflow's: the mean and variance of the logarithm of its runs' durations in seconds.
+
+    `hints_come`: when the latest run ended whose provider had promised to call, it did.
+    """
 
     first: float
     longest: float
     runs: int = 0
+    hints_come: bool = False
     mean: float = 0.0
     variance: float = 0.0
 
     def pause(self, age: float) -> float:
         """Seconds to wait, `age` seconds after the run's start."""
         return min(self.longest, self._next(age) - age)
+
+    def pause_trusting(self, age: float) -> float:
+        """The same, where the provider will call: it is asked in case it does not."""
+        if self.runs < _KNOWN:
+            return self.pause(age)
+        late = math.exp(self.mean + max(_LATE[0], _LATE[1] * self._spread()))
+        wait = late - age if late - age > self.first else age * (_LATE_GROWTH - 1)
+        return min(self.longest, max(self.first, wait))
 
     def learn(self, earliest: float, latest: float) -> None:
         """A run was seen to have ended between these two ages."""
@@ -43,14 +59,17 @@ class Rhythm:
     def _next(self, age: float) -> float:
         """The age at which to ask next."""
         soonest = age + max(self.first, age * _CLOSE)
-        if self.runs >= 3:
-            low, high = _SPREAD
-            spread = min(max(math.sqrt(self.variance), low), high)
+        if self.runs >= _KNOWN:
+            spread = self._spread()
             for step in _STEPS:
                 moment = math.exp(self.mean + step * spread)
                 if moment >= soonest:
                     return moment
         return max(soonest, age * _GROWTH)
+
+    def _spread(self) -> float:
+        low, high = _SPREAD
+        return min(max(math.sqrt(self.variance), low), high)
 
 
 @dataclass(slots=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from gateway.clock import Clock
+from gateway.sandbox.callbacks import CallBack, Callbacks
 from gateway.sandbox.calls import UNKNOWN, ProviderCalls
 from gateway.sandbox.executions import Executions, is_running, main_output, results
 from gateway.sandbox.faults import Faults
@@ -29,12 +30,21 @@ from gateway.sandbox.workflows import Question, Workflow
 class PromptLayer:
     """The two routes that a run needs. `workflows` are found by name and by id."""
 
-    def __init__(self, clock: Clock, key: str, workflows: dict[str, Workflow], calls: ProviderCalls) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        key: str,
+        workflows: dict[str, Workflow],
+        calls: ProviderCalls,
+        *,
+        call_back: CallBack | None = None,
+    ) -> None:
         self._clock = clock
         self._key = key
         self._workflows = workflows
         self._calls = calls
         self._executions = Executions()
+        self.callbacks = Callbacks(clock, call_back)
         self._faults = Faults(clock, error)
 
     def routes(self) -> list[web.RouteDef]:
@@ -59,6 +69,8 @@ class PromptLayer:
         if fault is not None:
             return await self._faults.answer(fault, question)
         execution = self._executions.start(workflow, question, now=self._clock.monotonic(), size=len(body))
+        if asked.callback_url is not None:
+            self.callbacks.promise(execution, str(asked.callback_url), all_outputs=asked.return_all_outputs)
         return _started(execution.id, asked, _warning(workflow, question))
 
     async def _results(self, request: web.Request) -> web.Response:

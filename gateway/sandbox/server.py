@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from gateway.clock import Clock
+from gateway.sandbox.callbacks import CallBack
 from gateway.sandbox.calls import Calls
 from gateway.sandbox.defaults import DEFAULT_WORKFLOWS
 from gateway.sandbox.prompt_studio import PromptStudio
@@ -44,17 +45,24 @@ class RunningSandbox:
         await self.runner.cleanup()
 
 
-def application(clock: Clock, *, keys: SandboxKeys, workflows: Catalogue = DEFAULT_WORKFLOWS) -> web.Application:
-    """Both providers in one application (their paths do not collide); bodies of more than 1 MiB are refused."""
+def application(
+    clock: Clock, *, keys: SandboxKeys, workflows: Catalogue = DEFAULT_WORKFLOWS, call_back: CallBack | None = None
+) -> web.Application:
+    """Both providers in one application (their paths do not collide); bodies of more than 1 MiB are refused.
+
+    `call_back` posts to the `callback_url` of a run that has ended; without it nobody is called.
+    """
     calls = Calls()
     by_name = {key: w for w in workflows.workflows for key in (str(w.id), w.name)}
     deployments = {d.id: d for d in workflows.deployments}
     served = web.Application(client_max_size=_MOST_BODY)
     served[CALLS] = calls
+    promptlayer = PromptLayer(clock, keys.promptlayer, by_name, calls.promptlayer, call_back=call_back)
+    served.cleanup_ctx.append(promptlayer.callbacks.until_closed)
     for face in (
         calls,
         PromptStudio(clock, keys.prompt_studio, deployments, calls.prompt_studio),
-        PromptLayer(clock, keys.promptlayer, by_name, calls.promptlayer),
+        promptlayer,
         WorkflowPages(keys.promptlayer, by_name),
     ):
         served.add_routes(face.routes())

@@ -11,6 +11,7 @@ from typing import Self
 from pydantic import field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from gateway.settings.addresses import is_exposed
 from gateway.settings.complaints import dotted, refuse
 from gateway.settings.consistency import (
     circular_fallbacks,
@@ -32,6 +33,7 @@ from gateway.settings.sections import (
     StoreSettings,
 )
 
+_EXPOSED = "server.public_url: is plain http, so results that providers send there can be read on the way"
 _sources: ContextVar[tuple[PydanticBaseSettingsSource, ...]] = ContextVar("sources", default=())
 
 
@@ -107,7 +109,8 @@ class Settings(BaseSettings):
         """Say what is no mistake and yet can not be meant, one line each."""
         empty = [f"{name}: there are none" for name in ("providers", "clients") if not getattr(self, name)]
         useless = idle(self.clients, self.workflows, self.providers)
-        return empty + [f"{dotted(loc)}: {text}" for loc, text in useless]
+        exposed = [_EXPOSED] if self.server.public_url and is_exposed(self.server.public_url) else []
+        return empty + exposed + [f"{dotted(loc)}: {text}" for loc, text in useless]
 
 
 @contextmanager

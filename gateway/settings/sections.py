@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 from pydantic_settings import NoDecode
 
-from gateway.settings.addresses import Allowed, Host, NetworkSetting, StoreUrl
+from gateway.settings.addresses import Allowed, BaseUrl, Host, NetworkSetting, StoreUrl
 from gateway.settings.complaints import refuse
 from gateway.settings.names import Attempts, Count, Port
 from gateway.settings.secret import Secret
@@ -50,6 +50,8 @@ class ServerSettings(Section):
     """Whether /openapi.json on the public port needs no key."""
     trusted_proxies: tuple[NetworkSetting, ...] = ()
     """Networks of the proxies whose X-Forwarded-For is believed; from others it counts for nothing."""
+    public_url: BaseUrl | None = None
+    """Where providers reach this gateway; then PromptLayer says when a run has ended, instead of being asked often."""
     max_queued: Count = 1000
     """How many runs of one client may be kept in the background at once; more is a 503."""
 

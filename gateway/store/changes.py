@@ -37,6 +37,11 @@ class Changes:
         for run_id in list(self._waiting):
             self._wake(run_id)
 
+    def told(self, name: str) -> bool:
+        """See `Store.told`."""
+        self._forget(self._clock.monotonic())
+        return name in self._fresh
+
     async def wait(self, run_ids: Sequence[str], seconds: float) -> None:
         """See `Store.wait`."""
         self._forget(self._clock.monotonic())

@@ -207,6 +207,12 @@ class Store(Protocol):
     async def secret(self, name: str, fresh: bytes) -> bytes:
         """The secret that all who have this store share under this name; `fresh` is kept where there was none."""
 
+    async def tell(self, name: str) -> None:
+        """Wake who waits for this name in `wait`, in whatever process; it need be no run's, and nothing is kept."""
+
+    def told(self, name: str) -> bool:
+        """Whether this name was told within the last second, or its run changed, as far as this process has heard."""
+
     async def wait(self, run_ids: Sequence[str], seconds: float) -> None:
         """Return when one of these runs may have changed, or the time is over; returning early is allowed.
 

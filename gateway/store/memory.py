@@ -164,10 +164,19 @@ class MemoryStore:
             self._forget(run_id)
         return len(ended) + self._claims.purge(keys_before_at)
 
+    async def tell(self, name: str) -> None:
+        """See `Store.tell`."""
+        self._require_open()
+        self._changes.tell(name)
+
     async def secret(self, name: str, fresh: bytes) -> bytes:
         """See `Store.secret`."""
         self._require_open()
         return self._secrets.setdefault(name, fresh)
+
+    def told(self, name: str) -> bool:
+        """See `Store.told`."""
+        return self._changes.told(name)
 
     async def wait(self, run_ids: Sequence[str], seconds: float) -> None:
         """See `Store.wait`."""

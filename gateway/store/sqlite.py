@@ -132,9 +132,18 @@ class SqliteStore:
             pass
         return gone
 
+    async def tell(self, name: str) -> None:
+        """See `Store.tell`."""
+        self._required()
+        self._changes.tell(name)
+
     async def secret(self, name: str, fresh: bytes) -> bytes:
         """See `Store.secret`."""
         return await self._write(lambda db: sqlite_runs.secret(db, name, fresh))
+
+    def told(self, name: str) -> bool:
+        """See `Store.told`."""
+        return self._changes.told(name)
 
     async def wait(self, run_ids: Sequence[str], seconds: float) -> None:
         """See `Store.wait`."""

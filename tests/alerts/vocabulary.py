@@ -52,6 +52,8 @@ def exposition() -> str:
     metrics.worker_ended()
     metrics.limits_shared(1)
     metrics.reloaded(datetime(2026, 11, 21, tzinfo=UTC))
+    metrics.hint_came("genuine")
+    metrics.hint_used()
     return metrics.render().decode()
 
 

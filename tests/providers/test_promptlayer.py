@@ -57,7 +57,7 @@ def test_start_sends_every_field_of_the_page() -> None:
         metadata={"environment": "production"},
         label="production",
         return_all_outputs=True,
-        callback_url="https://example.com/promptlayer/workflow-callback",
+        hint_url="https://example.com/promptlayer/workflow-callback",
     )
     steps, _ = run(order=order)
     assert [
@@ -75,6 +75,24 @@ def test_start_sends_every_field_of_the_page() -> None:
             },
         )
     ] == steps
+
+
+@pytest.mark.parametrize(
+    ("hint_url", "started", "hinted"),
+    [
+        ("https://us.example.com/hints/x", reply(202, ACCEPTED), True),
+        ("https://us.example.com/hints/x", reply(201, STARTED), False),
+        (None, reply(202, ACCEPTED), False),
+    ],
+)
+def test_a_hint_is_promised_by_a_202_to_whoever_asked_for_one(
+    hint_url: str | None,
+    started: Reply,
+    hinted: bool,  # noqa: FBT001 - a value
+) -> None:
+    """201 is how a start without a callback is answered: then nobody will call."""
+    steps, _ = drive(PromptLayer().steps(Run("w", hint_url=hint_url)), [started, reply(202, None)])
+    assert [hinted, False] == [step.hinted for step in steps if isinstance(step, Pause)]
 
 
 def test_a_version_goes_as_a_number() -> None:

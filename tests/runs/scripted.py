@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -16,6 +16,7 @@ from gateway.runs.breaker import Tolerance
 from gateway.runs.catalog import Provider, Workflow
 from gateway.runs.engine import Engine
 from gateway.runs.guards import Guards
+from gateway.runs.hints import Hints
 from gateway.runs.leg import Means
 from gateway.runs.polling import Schedule
 from gateway.runs.record import Order, RunRecord
@@ -27,6 +28,7 @@ from tests.manual_clock import ManualClock
 
 NEVER_OPENS = Tolerance(failures=1_000_000)
 DONE = Reply(200, {"result": "because"})
+ACCEPTED = Reply(202, {"success": True, "workflow_version_execution_id": 787})
 STARTED = Reply(201, {"success": True, "workflow_version_execution_id": 787})
 RUNNING = Reply(202)
 ENDED = Reply(200, {"Answer": {"status": "SUCCESS", "value": "because", "is_output_node": True}})
@@ -94,6 +96,7 @@ class World:
         client: ClientLimits = ClientLimits(),  # noqa: B008 - frozen
         providers: Mapping[str, SharedLimits] | None = None,
         clock: ManualClock | None = None,
+        hints: Hints | None = None,
     ) -> None:
         self.clock = clock or ManualClock()
         self.metrics = Metrics()
@@ -104,7 +107,8 @@ class World:
             providers=providers or {name: SharedLimits(concurrency=100) for name in ("studio", "layer", "other")},
         )
         self.guards = Guards(tolerance, self.clock.monotonic, self.metrics)
-        self.means = Means(self.limits, policy, schedule or Schedule(0.25, 5.0), self.guards, self.clock, self.metrics)
+        schedule = schedule or Schedule(0.25, 5.0)
+        self.means = Means(self.limits, policy, schedule, self.guards, self.clock, self.metrics, hints)
         self.engine = Engine(self.means)
 
     def door(self, *acts: Act) -> Door:
@@ -173,6 +177,6 @@ def nodes(**values: JsonValue) -> Reply:
     return Reply(200, {name: {"status": "SUCCESS", "value": v, "is_output_node": True} for name, v in values.items()})
 
 
-def polled(door: Door) -> Iterable[float]:
+def polled(door: Door) -> list[float]:
     """When each question was asked, in seconds after the start."""
     return [at - door.sent[0][1] for call, at, _ in door.sent if call.safe]

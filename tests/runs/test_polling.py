@@ -113,3 +113,25 @@ def test_other_bounds_hold_for_what_was_learned() -> None:
     assert (5.0, 5.0, 3.0) == (rhythm.pause(0.0), schedule.of("p", "other").longest, schedule.timeout)
     assert (10, schedule.of("p", "w")) == (rhythm.runs, rhythm)
     assert 1.0 == schedule.of("p", "other").pause(0.0)
+
+
+@given(DURATIONS, AGES)
+def test_who_relies_on_hints_asks_within_the_same_bounds(durations: list[float], age: float) -> None:
+    assert 0.25 - 1e-9 <= taught(durations).pause_trusting(age) <= 60.0
+
+
+@pytest.mark.parametrize("usual", [2.0, 20.0])
+def test_who_relies_on_hints_begins_to_ask_when_a_run_is_late(usual: float) -> None:
+    """Half as long again as usual, where runs always take as long; then seldom."""
+    rhythm = taught([usual] * 20)
+    first = rhythm.pause_trusting(0.0)
+    assert pytest.approx(1.5 * usual) == first
+    assert pytest.approx(0.5 * first) == rhythm.pause_trusting(first)
+
+
+def test_who_relies_on_hints_leaves_runs_of_all_kinds_alone_for_longer() -> None:
+    """Nineteen of twenty durations end before the first question, however they spread."""
+    chance = random.Random(1)
+    durations = [10 * chance.lognormvariate(0, 0.6) for _ in range(400)]
+    first = taught(durations, longest=3600).pause_trusting(0.0)
+    assert sum(duration < first for duration in durations) >= 0.95 * len(durations)

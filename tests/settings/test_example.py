@@ -61,8 +61,9 @@ def test_switched_off_settings_are_sound(tmp_path: Path) -> None:
     (tmp_path / "gateway.yaml").write_text(switched_on())
     settings = load(tmp_path / "gateway.yaml", ENVIRON)
     plain = load(EXAMPLE, ENVIRON)
-    assert plain.server == settings.server
     assert plain.store == settings.store.model_copy(update={"password": None})
+    assert "https://runward.example.com" == settings.server.public_url
+    assert plain.server == settings.server.model_copy(update={"public_url": None})
     assert plain.callbacks.schedule == settings.callbacks.schedule
     unlimited = {"limits": plain.providers["promptlayer"].limits}
     assert plain.providers["promptlayer"] == settings.providers["promptlayer"].model_copy(update=unlimited)

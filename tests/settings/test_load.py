@@ -31,6 +31,7 @@ def test_defaults(tmp_path: Path) -> None:
         server.open_docs,
         server.trusted_proxies,
     )
+    assert settings.server.public_url is None
     assert ("info", "auto") == (settings.logs.level, settings.logs.format)
     assert ("sqlite:///var/runward.db", 604800.0) == (settings.store.url, settings.store.retention)
     assert (3, 0.1, 5.0) == (retries.attempts, retries.backoff, retries.backoff_max)

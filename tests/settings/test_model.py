@@ -68,3 +68,11 @@ def test_nobody_can_run_anything(tmp_path: Path) -> None:
     assert ["providers: there are none", "clients: there are none"] == settings_of(tmp_path, "logs:\n").warnings()
     settings = settings_of(tmp_path, SOUND + "clients: {app: {workflows: ['*']}}\n")
     assert ["clients.app: has no keys"] == settings.warnings()
+
+
+@pytest.mark.parametrize(("scheme", "count"), [("http", 1), ("https", 0)])
+def test_results_that_could_be_read_on_the_way_are_a_warning(tmp_path: Path, scheme: str, count: int) -> None:
+    """A provider sends them to `public_url` along with its hint."""
+    server = f"server: {{public_url: '{scheme}://runward.example.com'}}\n"
+    warnings = settings_of(tmp_path, SOUND + CLIENT % "support-triage" + server).warnings()
+    assert [True] * count == [each.startswith("server.public_url: is plain http") for each in warnings]

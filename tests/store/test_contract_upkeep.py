@@ -127,6 +127,7 @@ CALLS: dict[str, Callable[[Store], Awaitable[object]]] = {
     "redeliver": lambda store: store.redeliver(RUN.id, now_at=NOW),
     "purge": lambda store: store.purge(runs_before_at=NOW, keys_before_at=NOW),
     "secret": lambda store: store.secret("name", b"fresh"),
+    "tell": lambda store: store.tell("name"),
     "wait": lambda store: store.wait([RUN.id], 1),
     **CHANGES,
 }
@@ -137,3 +138,30 @@ async def test_a_store_that_is_not_open_is_unavailable(store: Store, call: str) 
     await store.close()
     with pytest.raises(StoreUnavailable):
         await CALLS[call](store)
+
+
+async def test_telling_wakes_who_waits_for_that_name(store: Store, clock: VirtualClock) -> None:
+    """Whether or not there is a run of that name; nobody else is woken, and nothing is kept of it."""
+    waiting = [asyncio.create_task(store.wait([name], 60)) for name in ("hint:run_1", "run_1")]
+    await settle()
+    await store.tell("hint:run_1")
+    async with asyncio.timeout(PATIENCE):
+        await waiting[0]
+    assert [True, False] == [store.told(name) for name in ("hint:run_1", "run_1")]
+    assert not waiting[1].done()
+    waiting[1].cancel()
+    assert None is await store.run("hint:run_1")
+    clock.advance(1.0)
+    assert not store.told("hint:run_1")
+
+
+async def test_a_secret_is_the_same_for_all_who_ask(store: Store) -> None:
+    """The first word counts, for each name, and after the store was closed and opened too."""
+    assert [b"one", b"one", b"two"] == [
+        await store.secret("a", b"one"),
+        await store.secret("a", b"two"),
+        await store.secret("b", b"two"),
+    ]
+    await store.close()
+    await store.open()
+    assert b"one" == await store.secret("a", b"three")

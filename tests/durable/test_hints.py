@@ -1,0 +1,168 @@
+"""PromptLayer's callback as a hint: a real gateway, whose provider says that a run has ended, or lies about it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.client import LAYER, Answered
+from tests.configuration import SECRETS
+from tests.durable.lives import Lives, until
+from tests.faults.answers import reply
+from tests.faults.provider_answers import LAYER_RESULTS, LAYER_RUN, node, promptlayer_done, promptlayer_running
+from tests.process import total
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    import aiohttp
+
+    from providers.contract import JsonValue
+    from tests.client import RunWorkflow
+    from tests.conftest import StartGateway
+    from tests.faults.upstream import Upstream
+    from tests.process import Gateway
+
+ACCEPTED = reply(202, {"success": True, "workflow_version_execution_id": 787})
+# So slow that a run which nobody hints at would not be seen within the test.
+SLOW: Mapping[str, JsonValue] = {
+    "server": {"public_url": "https://runward.example.com/gateway/"},
+    "polling": {"first": "30s", "max": "30s"},
+    "workflows": {"layer": {"timeout": "60s", "max_timeout": "60s"}},
+}
+SOON = 10.0  # seconds: far less than 30, and plenty for a busy machine
+
+
+class Provider:
+    """PromptLayer, which knows what it was told to call."""
+
+    def __init__(self, upstream: Upstream, session: aiohttp.ClientSession) -> None:
+        self._upstream = upstream
+        self._session = session
+        upstream.always("POST", LAYER_RUN, ACCEPTED)
+        upstream.always("GET", LAYER_RESULTS, promptlayer_running())
+
+    @property
+    def polls(self) -> int:
+        return len(self._upstream.requests("GET", LAYER_RESULTS))
+
+    async def callback_path(self) -> str:
+        """Where it is to call, once it was told."""
+        await until(lambda: bool(self._upstream.requests("POST", LAYER_RUN)))
+        url = str(json.loads(self._upstream.requests("POST", LAYER_RUN)[-1].body)["callback_url"])
+        assert url.startswith("https://runward.example.com/gateway/hints/run_")
+        return urlsplit(url).path.removeprefix("/gateway")
+
+    def end(self) -> None:
+        """From now on the run has ended."""
+        self._upstream.always("GET", LAYER_RESULTS, promptlayer_done({"Answer": node("because")}))
+
+    async def call(self, gateway: Gateway, path: str, body: bytes = b"{}") -> tuple[int, bytes, dict[str, str]]:
+        """POST; the answer without what differs by request and time."""
+        async with self._session.post(gateway.url + path, data=body) as answer:
+            headers = {
+                name: value for name, value in answer.headers.items() if name.lower() not in {"x-request-id", "date"}
+            }
+            return answer.status, await answer.read(), headers
+
+
+@pytest.fixture
+def provider(upstream: Upstream, session: aiohttp.ClientSession) -> Provider:
+    return Provider(upstream, session)
+
+
+async def slow(gateway: StartGateway) -> Gateway:
+    """One that asks hardly ever."""
+    return await gateway(None, SECRETS, **SLOW)
+
+
+async def ended(running: asyncio.Task[Answered]) -> JsonValue:
+    return (await asyncio.wait_for(running, SOON)).json.get("output")
+
+
+async def test_a_hint_ends_the_wait_for_a_run(gateway: StartGateway, run: RunWorkflow, provider: Provider) -> None:
+    """R21: one start and one question, however seldom it would be asked about, and nobody believes the body."""
+    one = await slow(gateway)
+    running = asyncio.create_task(run(one, LAYER))
+    path = await provider.callback_path()
+    provider.end()
+    lie = b'{"workflow_version_execution_id": 787, "final_output": "a lie"}'
+    assert 204 == (await provider.call(one, path, lie))[0]
+    assert ("because", 1) == (await ended(running), provider.polls)
+    samples = await one.metrics()
+    assert 1 == total(samples, "runward_hints_used_total")
+    assert 1 == total(samples, "runward_hints_total", result="genuine")
+    assert [] == [line for line in one.stdout.splitlines() if path[-20:] in line]
+
+
+async def test_every_hint_gets_the_same_answer(gateway: StartGateway, run: RunWorkflow, provider: Provider) -> None:
+    """Right, repeated, forged, about a run that ended or never was: nobody learns which it is."""
+    one = await slow(gateway)
+    running = asyncio.create_task(run(one, LAYER))
+    path = await provider.callback_path()
+    run_id = path.removeprefix("/hints/").partition(".")[0]
+    paths = [path, path, path[:-1] + "!", f"/hints/{run_id}", f"/hints/{run_id}.", "/hints/x", "/hints/", path + "%FF"]
+    answers = [await provider.call(one, each) for each in paths]
+    provider.end()
+    assert [(204, b"")] * len(paths) == [answer[:2] for answer in answers]
+    assert answers[0][2:] * len(paths) == tuple(answer[2] for answer in answers)
+    await until(lambda: provider.polls == 1)
+    running.cancel()
+
+
+async def test_repeated_hints_cost_one_question(gateway: StartGateway, run: RunWorkflow, provider: Provider) -> None:
+    """Whoever has the token can not make the gateway ask again and again."""
+    one = await slow(gateway)
+    running = asyncio.create_task(run(one, LAYER))
+    path = await provider.callback_path()
+    for _ in range(20):
+        assert 204 == (await provider.call(one, path))[0]
+        await asyncio.sleep(0.02)
+    await asyncio.sleep(0.3)
+    assert 1 == provider.polls
+    running.cancel()
+
+
+async def test_a_body_is_not_waited_for(gateway: StartGateway, provider: Provider) -> None:
+    """It may be large, or never come whole: the answer is there before."""
+    one = await slow(gateway)
+    host, port = urlsplit(one.url).hostname, urlsplit(one.url).port
+    reader, writer = await asyncio.open_connection(host, port)
+    writer.write(b"POST /hints/x HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n\r\nxxx")
+    assert b"HTTP/1.1 204 No Content\r\n" == await asyncio.wait_for(reader.readline(), SOON)
+    writer.close()
+    assert 0 == provider.polls
+
+
+async def test_a_hint_is_known_after_a_restart(
+    gateway: StartGateway, session: aiohttp.ClientSession, provider: Provider, tmp_path: Path
+) -> None:
+    """R48: the secret is the store's, so a run of another process is asked about by the one that took it up."""
+    lives = Lives(gateway, session, tmp_path / "runward.db", **SLOW)
+    await lives.begin()
+    run_id = await lives.accepted(LAYER)
+    path = await provider.callback_path()
+    async with asyncio.timeout(SOON):
+        while (await lives.shown(run_id))["provider_run_id"] is None:
+            await asyncio.sleep(0.02)
+    await lives.die_and_begin()
+    provider.end()
+    assert 204 == (await provider.call(lives.now, path))[0]
+    document = await asyncio.wait_for(lives.ended(run_id), SOON)
+    assert ("succeeded", 1) == (document["status"], provider.polls)
+
+
+async def test_without_a_public_url_nobody_is_asked_to_call(
+    gateway: StartGateway, run: RunWorkflow, provider: Provider, upstream: Upstream
+) -> None:
+    """And there is no such route."""
+    one = await gateway()
+    provider.end()
+    assert 200 == (await run(one, LAYER)).status
+    assert "callback_url" not in json.loads(upstream.requests("POST", LAYER_RUN)[0].body)
+    assert 404 == (await provider.call(one, "/hints/x"))[0]
