@@ -11,6 +11,7 @@ from structlog.typing import FilteringBoundLogger
 
 from gateway import configured, logs
 from gateway.access.strangers import Strangers
+from gateway.api.callbacks import CallbacksFace
 from gateway.api.docs import DocsFace
 from gateway.api.hints import HintsFace
 from gateway.api.middleware import Doors, Porter, observe
@@ -110,7 +111,10 @@ async def start(
     ]
     routes = [*_public_routes(run, runs, ops), *_hint_routes(hints), *docs.public_routes(keyed=not server.open_docs)]
     public = Server(routes, middlewares, header_timeout=server.header_timeout)
-    watched = Server([*_ops_routes(ops), *docs.ops_routes()], [observed], header_timeout=server.header_timeout)
+    replays = _callback_routes(CallbacksFace(store, clock, log))
+    watched = Server(
+        [*_ops_routes(ops), *replays, *docs.ops_routes()], [observed], header_timeout=server.header_timeout
+    )
     # What knows a part of the configuration, and how it learns another one. All of it happens in one step.
     swaps: list[Swap] = [
         lambda new: catalog.reconfigure(new.workflows, new.providers),
@@ -196,6 +200,13 @@ def _ops_routes(ops: OpsFace) -> list[Route]:
         Route("GET", "/metrics", ops.render_metrics, "metrics", logged=False),
         Route("GET", "/healthz", ops.healthz, "healthz", logged=False),
         Route("GET", "/readyz", ops.readyz, "readyz", logged=False),
+    ]
+
+
+def _callback_routes(callbacks: CallbacksFace) -> list[Route]:
+    return [
+        Route("GET", "/callbacks", callbacks.show, "callbacks"),
+        Route("POST", "/callbacks/replay/{id}", callbacks.replay, "callbacks"),
     ]
 
 

@@ -17,8 +17,10 @@ from gateway.cli.failure import Failure
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 keys_app = typer.Typer(help="Make gateway keys, and hash them for the configuration.")
 config_app = typer.Typer(help="Write what describes the configuration.")
+callbacks_app = typer.Typer(help="Deliver callbacks again that a receiver did not take.")
 app.add_typer(keys_app, name="keys")
 app.add_typer(config_app, name="config")
+app.add_typer(callbacks_app, name="callbacks")
 
 Config: TypeAlias = Annotated[Path | None, typer.Option(help="The configuration.", envvar="RUNWARD_CONFIG")]
 
@@ -142,6 +144,25 @@ def hash_key() -> None:
     from gateway.cli.keys import hash_from_stdin
 
     hash_from_stdin()
+
+
+@callbacks_app.command("replay")
+def replay_callbacks(
+    run_ids: Annotated[list[str] | None, typer.Argument(help="The runs whose callbacks are to be delivered.")] = None,
+    *,
+    given_up: Annotated[bool, typer.Option("--given-up", help="All that were given up.")] = False,
+    limit: Annotated[int, typer.Option(min=1, help="How many of these at most.")] = 1000,
+    ops_url: Annotated[
+        str, typer.Option(envvar="RUNWARD_OPS_URL", help="The gateway's operations port.")
+    ] = "http://127.0.0.1:9090",
+) -> None:
+    """Have a gateway deliver callbacks again, from now on and on their whole schedule.
+
+    Exit code 0: they are due. 1: a run has no callback. 2: the gateway could not be asked.
+    """
+    from gateway.cli.callbacks import replay
+
+    replay(ops_url, run_ids or [], given_up=given_up, limit=limit)
 
 
 @config_app.command("schema")

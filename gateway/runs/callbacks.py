@@ -11,8 +11,12 @@ from structlog.typing import FilteringBoundLogger
 from gateway.clock import Clock
 from gateway.metrics import Metrics
 from gateway.runs.webhook import Again, Delivered, GaveUp, next_step, signed
-from gateway.store.contract import Delivery, Store, StoreUnavailable
+from gateway.store.contract import PENDING, Delivery, Store, StoreUnavailable
 from gateway.upstream.courier import Answered, Courier, Result
+
+DELIVERED, GAVE_UP = "delivered", "gave_up"
+STATES = (PENDING, DELIVERED, GAVE_UP)
+"""What may have become of a callback."""
 
 _LOOK_EVERY = 0.5  # seconds
 _MOST_AT_ONCE = 200
@@ -77,9 +81,9 @@ class Callbacks:
         if isinstance(step, Again):
             await self.store.postpone(delivery.run_id, due_at=step.at)
             return
-        state = "delivered" if isinstance(step, Delivered) else "gave_up"
+        state = DELIVERED if isinstance(step, Delivered) else GAVE_UP
         await self.store.delivered(delivery.run_id, state)
-        if state == "gave_up":
+        if state == GAVE_UP:
             self.metrics.callback_given_up()
             self.log.warning("callback_given_up", run_id=delivery.run_id, client=delivery.client)
 

@@ -198,6 +198,9 @@ class Store(Protocol):
     async def redeliver(self, run_id: str, *, now_at: float) -> bool:
         """Make a callback due now, whatever became of it, with no attempts counted; False where the run has none."""
 
+    async def called_back(self, state: str, *, limit: int, after: str = "") -> list[str]:
+        """List the ids of runs whose `callback_state` is `state`: of those that sort behind `after`, the first ones."""
+
     async def purge(self, *, runs_before_at: float, keys_before_at: float) -> int:
         """Forget runs that ended, and keys that were claimed, before these times; returns how many went.
 

@@ -152,6 +152,11 @@ class MemoryStore:
             self._set_callback_state(run_id, PENDING)
         return found
 
+    async def called_back(self, state: str, *, limit: int, after: str = "") -> list[str]:
+        """See `Store.called_back`."""
+        self._require_open()
+        return nsmallest(limit, (r.id for r in self._runs.values() if r.callback_state == state and r.id > after))
+
     async def purge(self, *, runs_before_at: float, keys_before_at: float) -> int:
         """See `Store.purge`."""
         self._require_open()

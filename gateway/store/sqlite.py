@@ -123,6 +123,11 @@ class SqliteStore:
         """See `Store.redeliver`."""
         return await self._write(lambda db: sqlite_callbacks.redeliver(db, run_id, now_at), run_id)
 
+    async def called_back(self, state: str, *, limit: int, after: str = "") -> list[str]:
+        """See `Store.called_back`."""
+        question = partial(sqlite_callbacks.in_state, state=state, limit=limit, after=after)
+        return await self._required().listers.run(question)
+
     async def purge(self, *, runs_before_at: float, keys_before_at: float) -> int:
         """See `Store.purge`. A transaction for each batch, so that others get their turn in between."""
         gone = 0

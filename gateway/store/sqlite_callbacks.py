@@ -25,6 +25,9 @@ WHERE run = (SELECT number FROM runs WHERE id = ?) AND due_at IS NOT NULL"""
 _REVIVE = "UPDATE callbacks SET due_at = ?, attempts = 0 WHERE run = (SELECT number FROM runs WHERE id = ?)"
 
 
+_IN_STATE = "SELECT id FROM runs WHERE callback_state = ? AND id > ? ORDER BY id LIMIT ?"
+
+
 def make_due(db: sqlite3.Connection, number: int, body: bytes, at: float) -> None:
     """Keep the callback of the run with this number; it is due at once."""
     db.execute(_KEEP, (number, at, at, body))
@@ -47,6 +50,11 @@ def delivered(db: sqlite3.Connection, run_id: str, state: str) -> None:
 def postpone(db: sqlite3.Connection, run_id: str, due_at: float) -> bool:
     """See `Store.postpone`; False where it raises KeyError: an error would undo what is committed together."""
     return db.execute(_POSTPONE, (due_at, run_id)).rowcount == 1
+
+
+def in_state(db: sqlite3.Connection, *, state: str, limit: int, after: str) -> list[str]:
+    """See `Store.called_back`."""
+    return [run_id for (run_id,) in db.execute(_IN_STATE, (state, after, limit))]
 
 
 def redeliver(db: sqlite3.Connection, run_id: str, now_at: float) -> bool:

@@ -17,6 +17,7 @@ from tests.alerts.prometheus import Alert, Prometheus, prometheus
 from tests.alerts.rules import alerts
 from tests.client import LAYER, STUDIO, bearer, post_run
 from tests.configuration import SECRETS, gateway_config
+from tests.durable.lives import CALLBACK_SECRETS
 from tests.faults.answers import reply
 from tests.faults.faults import rst_after_request
 from tests.faults.provider_answers import (
@@ -55,11 +56,12 @@ async def test_every_alert_fires_under_its_fault(
     async with asyncio.timeout(BOUND), Upstream() as plain:
         trouble.speaks_no_tls(plain)
         config = gateway_config(upstream.url, upstream.url, **trouble.configuration(upstream.url, plain.url))
-        running = await gateway(config, {**SECRETS, "PYTHONPATH": str(tmp_path)})
+        running = await gateway(config, {**SECRETS, **CALLBACK_SECRETS, "PYTHONPATH": str(tmp_path)})
         async with prometheus(tmp_path, session, running.ops_url) as server:
             running.config.write_text("server: {")
             async with load(lambda: in_trouble(running, run), every=0.5):
                 await guess_keys(session, running)
+                await run(running, {**STUDIO, "callback_url": upstream.url + trouble.RECEIVER})
                 await collect(server, seen, {alert.name for alert in alerts()} - {"RunwardDown"})
                 codes = {s.labels["code"] for s in await running.metrics() if s.name == "runward_refusals_total"}
             assert (False, []) == ("RunwardDown" in seen, await server.unhealthy_rules())

@@ -61,11 +61,16 @@ LOAD: Sequence[tuple[str, str, int]] = (
 """Client, workflow and number of runs, twice a second."""
 
 
+RECEIVER = "/receiver/hook"
+"""Who wants no callbacks any more."""
+
+
 def script_all(upstream: Upstream) -> None:
     """Let the upstream answer for every account; the two of the tests' own configuration are well."""
     upstream.default = DONE
     for account, script in ANSWERS.items():
         upstream.route(_belongs_to(account), script)
+    upstream.route(_belongs_to("receiver"), reply(410))
     upstream.always("POST", "/slow/workflows/slow/run", promptlayer_started(787))
 
 
@@ -89,6 +94,7 @@ def configuration(url: str, plain_url: str) -> dict[str, JsonValue]:
         "providers": accounts,
         "workflows": workflows,
         "clients": {"two": {"limits": {"rate": "1/s"}}},
+        "callbacks": {"secrets": [{"env": "RUNWARD_CALLBACK_SECRET"}], "allow": ["127.0.0.1/32"]},
     }
 
 

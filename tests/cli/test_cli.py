@@ -16,7 +16,7 @@ from tests.process import ROOT
 if TYPE_CHECKING:
     from tests.cli.conftest import Runward
 
-COMMANDS = ("serve", "demo", "check", "run", "keys", "config")
+COMMANDS = ("serve", "demo", "check", "run", "keys", "config", "callbacks")
 
 
 def test_help_lists_every_command_and_so_does_no_command_at_all(runward: Runward) -> None:
@@ -26,7 +26,9 @@ def test_help_lists_every_command_and_so_does_no_command_at_all(runward: Runward
     assert asked.out.split() == alone.out.split()
 
 
-@pytest.mark.parametrize("words", [(name,) for name in COMMANDS] + [("keys", "new"), ("config", "schema")])
+@pytest.mark.parametrize(
+    "words", [(name,) for name in COMMANDS] + [("keys", "new"), ("config", "schema"), ("callbacks", "replay")]
+)
 def test_every_command_explains_itself(runward: Runward, words: tuple[str, ...]) -> None:
     said = runward(*words, "--help")
     assert (0, "") == (said.code, said.err)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
 from standardwebhooks.webhooks import WebhookVerificationError
 
-from tests.client import LAYER, STUDIO
+from tests.client import LAYER, STUDIO, bearer
 from tests.configuration import SECRETS
 from tests.durable.lives import CALLBACK_SECRETS, Lives, until
 from tests.durable.receiver import HOOK, deliveries, document, message_ids, verify
@@ -16,7 +18,7 @@ from tests.faults import faults
 from tests.faults.answers import redirect, reply
 from tests.faults.provider_answers import LAYER_RUN, STUDIO_RUN, prompt_studio_reply
 from tests.faults.upstream import Upstream
-from tests.process import total
+from tests.process import ROOT, total
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -245,3 +247,54 @@ async def test_secrets_stay_secret(upstream: Upstream, receiver: Upstream, lives
     assert [] == [name for name, secret in SECRETS.items() if secret.encode() in sent]
     await running.stop()
     assert [] == [name for name, secret in CALLBACK_SECRETS.items() if secret[6:] in running.stdout + running.stderr]
+
+
+def replay(lives: Lives, *words: str) -> subprocess.CompletedProcess[str]:
+    """`runward callbacks replay`, typed beside the gateway."""
+    command = [sys.executable, "-m", "gateway", "callbacks", "replay", *words, "--ops-url", lives.now.ops_url]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+
+
+@pytest.mark.parametrize("all_of_them", [True, False])
+async def test_what_was_given_up_can_be_delivered_after_all(
+    receiver: Upstream,
+    lives: Lives,
+    all_of_them: bool,  # noqa: FBT001 - a value
+) -> None:
+    """R55: by a command, to the operations port; the same message once more, and what was delivered stays so."""
+    receiver.script("POST", HOOK, [reply(410)])
+    await lives.begin()
+    given_up, delivered = await called_back(lives, receiver), await called_back(lives, receiver)
+    assert {"state": "gave_up"} == await lives.told(given_up)
+    said = await asyncio.to_thread(replay, lives, "--given-up" if all_of_them else given_up)
+    assert (0, f"{given_up}\n") == (said.returncode, said.stdout), said.stderr
+    await until(lambda: len(receiver.requests("POST", HOOK)) == 3)
+    assert {"state": "delivered"} == await lives.told(given_up)
+    first, second, third = (each.header("webhook-id") for each in deliveries(receiver))
+    assert (f"msg_{given_up}", f"msg_{delivered}") == (first, second)
+    assert first == third
+    said = await asyncio.to_thread(replay, lives, "--given-up")
+    assert (0, "") == (said.returncode, said.stdout)
+
+
+async def test_replays_are_for_operators(receiver: Upstream, lives: Lives, session: aiohttp.ClientSession) -> None:
+    """Not on the public port, not by a page that an operator's browser has open, and of nothing that has none."""
+    receiver.script("POST", HOOK, [reply(410)])
+    await lives.begin()
+    run_id = await called_back(lives, receiver)
+    json = {"Content-Type": "application/json"}
+    for url, headers, status in (
+        (f"{lives.now.url}/callbacks/replay/{run_id}", {**json, **bearer("one")}, 404),
+        (f"{lives.now.ops_url}/callbacks/replay/{run_id}", {"Content-Type": "text/plain"}, 415),
+        (f"{lives.now.ops_url}/callbacks/replay/{run_id}", {}, 415),
+        (f"{lives.now.ops_url}/callbacks/replay/run_other", json, 404),
+        (f"{lives.now.ops_url}/callbacks/replay/{'x' * 1000}", json, 404),
+        (f"{lives.now.ops_url}/callbacks/replay/%00", json, 404),
+    ):
+        async with session.post(url, headers=headers) as answer:
+            assert status == answer.status, url
+    for query, status in (("state=gone", 422), ("after=%20", 422), ("", 200), ("state=delivered", 200)):
+        async with session.get(f"{lives.now.ops_url}/callbacks?{query}") as answer:
+            assert status == answer.status, query
+    assert {"state": "gave_up"} == await lives.told(run_id)
+    assert 1 == len(receiver.requests("POST", HOOK))

@@ -148,6 +148,9 @@ class Reference:
         self._set_state(run_id, PENDING)
         return True
 
+    def called_back(self, state: str, *, limit: int, after: str) -> list[str]:
+        return sorted(run.id for run in self.kept if run.callback_state == state and run.id > after)[:limit]
+
     def purge(self, *, runs_before_at: float, keys_before_at: float) -> int:
         before = len(self.kept) + len(self.claims)
         self.kept = [

@@ -145,3 +145,20 @@ async def test_what_waits_for_its_delivery_survives_a_restart(store: Store) -> N
     await store.close()
     await store.open()
     assert [replace(DELIVERY, attempts=1)] == await _due(store, ENDED + 5)
+
+
+async def test_callbacks_are_listed_by_what_became_of_them(store: Store) -> None:
+    """R55: page by page, each once, whoever's they are; one that is due again is no longer given up."""
+    for number in range(5):
+        await store.begin(called_back(number, client=f"client-{number}"), None)
+        await store.finish(f"run_{number}", FINISH)
+        await store.delivered(f"run_{number}", "delivered" if number == 3 else "given_up")
+    await store.begin(a_run(9), None)
+    assert ["run_0", "run_1"] == await store.called_back("given_up", limit=2)
+    assert ["run_2", "run_4"] == await store.called_back("given_up", limit=2, after="run_1")
+    await store.redeliver("run_0", now_at=ENDED)
+    assert ["run_1", "run_2", "run_4"] == await store.called_back("given_up", limit=10)
+    assert (["run_3"], ["run_0"]) == (
+        await store.called_back("delivered", limit=10),
+        await store.called_back(PENDING, limit=10),
+    )

@@ -125,6 +125,7 @@ CALLS: dict[str, Callable[[Store], Awaitable[object]]] = {
     "delivered": lambda store: store.delivered(RUN.id, "delivered"),
     "postpone": lambda store: store.postpone(RUN.id, due_at=NOW),
     "redeliver": lambda store: store.redeliver(RUN.id, now_at=NOW),
+    "called_back": lambda store: store.called_back("delivered", limit=1),
     "purge": lambda store: store.purge(runs_before_at=NOW, keys_before_at=NOW),
     "secret": lambda store: store.secret("name", b"fresh"),
     "tell": lambda store: store.tell("name"),

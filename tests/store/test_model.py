@@ -181,6 +181,12 @@ class StoreMachine(RuleBasedStateMachine):
             self.store.redeliver(run_id, now_at=now_at)
         )
 
+    @rule(state=st.sampled_from(["pending", "delivered", "given_up"]), limit=LIMITS, after=st.just("") | ids)
+    def list_callbacks(self, state: str, limit: int, after: str) -> None:
+        assert self.reference.called_back(state, limit=limit, after=after) == self.wait_for(
+            self.store.called_back(state, limit=limit, after=after)
+        )
+
     @rule(runs_before_at=TIMES, keys_before_at=TIMES)
     def purge(self, runs_before_at: float, keys_before_at: float) -> None:
         assert self.reference.purge(runs_before_at=runs_before_at, keys_before_at=keys_before_at) == self.wait_for(

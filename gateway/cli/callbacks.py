@@ -1,0 +1,99 @@
+"""`runward callbacks`: have a running gateway deliver again what a receiver did not take."""
+
+from __future__ import annotations
+
+import http.client
+from collections.abc import Iterator, Sequence
+from importlib.metadata import version
+from typing import Literal
+from urllib.parse import quote, urlencode, urlsplit
+
+import typer
+
+from gateway import strictjson
+from gateway.cli.failure import Failure, visible
+from gateway.settings.addresses import base_url
+from providers.contract import JsonValue
+
+_SECONDS = 30.0
+
+
+def replay(ops_url: str, run_ids: Sequence[str], *, given_up: bool, limit: int) -> None:
+    """Make the callbacks of these runs due now, or, where `given_up`, of at most `limit` that were given up.
+
+    Prints each run's id once its callback is due. Raises Failure: exit code 1 where a run has none, 2 where the
+    gateway can not be asked. To do it again is safe: receivers know a repetition by its `webhook-id`.
+    """
+    if given_up == bool(run_ids):
+        raise Failure("name runs, or --given-up for all whose callback was given up")
+    port = _OpsPort(ops_url)
+    missing, due = [], 0
+    for run_id in port.given_up(limit) if given_up else run_ids:
+        if port.replay(run_id):
+            due += 1
+            typer.echo(run_id)
+        else:
+            missing.append(visible(run_id))
+    typer.echo(f"due now: {due}", err=True)
+    if missing:
+        raise Failure(
+            f"no callback to deliver: {', '.join(missing)} (the run has no callback_url, goes on, or was forgotten)",
+            exit_code=1,
+        )
+
+
+class _OpsPort:
+    """The operations port of a gateway."""
+
+    def __init__(self, url: str) -> None:
+        try:
+            self._url = base_url(url)
+        except ValueError as error:
+            raise Failure(f"--ops-url {error}") from None
+
+    def given_up(self, limit: int) -> Iterator[str]:
+        """At most so many runs whose callback was given up, each once."""
+        after: JsonValue = ""
+        while isinstance(after, str):
+            _, page = self._ask("GET", "/callbacks?" + urlencode({"state": "gave_up", "after": after}))
+            runs = page.get("runs")
+            for run_id in runs if isinstance(runs, list) else ():
+                if limit <= 0:
+                    typer.echo("there are more: do it again, or raise --limit", err=True)
+                    return
+                limit -= 1
+                yield str(run_id)
+            after = page.get("next")
+
+    def replay(self, run_id: str) -> bool:
+        """Make one callback due; False where there is none."""
+        status, _ = self._ask("POST", f"/callbacks/replay/{quote(run_id, safe='')}")
+        return status == 202
+
+    def _ask(self, method: Literal["GET", "POST"], path: str) -> tuple[int, dict[str, JsonValue]]:
+        """The answer, where it is one of these routes'; Failure where it is not."""
+        status, body = self._send(method, path)
+        try:
+            document = strictjson.read(body)
+        except strictjson.NotJson:
+            document = None
+        if not isinstance(document, dict) or document.get("code") in {"unknown_route", "method_not_allowed"}:
+            raise Failure(f"status {status}, and no answer of a gateway's operations port: is --ops-url right?")
+        if status in {200, 202} or document.get("code") == "not_found":
+            return status, document
+        raise Failure(visible(f"{document.get('code')}: {document.get('detail')}".replace("\n", " ")))
+
+    def _send(self, method: str, path: str) -> tuple[int, bytes]:
+        parts = urlsplit(self._url)
+        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+        connection = kind(parts.hostname or "", parts.port, timeout=_SECONDS)
+        headers = {"Content-Type": "application/json", "User-Agent": f"runward-cli/{version('runward')}"}
+        try:
+            connection.request(method, parts.path + path, headers=headers)
+            response = connection.getresponse()
+            return response.status, response.read()
+        except (OSError, http.client.HTTPException) as error:
+            why = getattr(error, "strerror", None) or type(error).__name__
+            raise Failure(f"{self._url} can not be asked ({why}); to do it again is safe") from None
+        finally:
+            connection.close()
