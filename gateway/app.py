@@ -37,6 +37,7 @@ from gateway.runs.polling import Schedule
 from gateway.runs.recovery import Recovery
 from gateway.settings import ServerSettings, Settings
 from gateway.store import by_url
+from gateway.store.contract import Store
 from gateway.upstream.egress import Egress
 
 _THREADS = 32
@@ -82,11 +83,12 @@ async def start(
     doors = Doors(server.max_in_flight)
     metrics.in_flight(lambda: doors.in_flight)
     catalog = Catalog(plan.workflows, plan.providers)
-    desk = Desk(engine, store, clock, log, owner="rep_" + clock.token(8).hex(), most_queued=server.max_queued)
     ports: list[tuple[str, int]] = []
     egress = Egress(settings.callbacks.allow, own=lambda: ports)
     courier = configured.courier(egress, clock)
     callbacks = Callbacks(store, courier, plan.signing_keys, settings.callbacks.schedule, clock, metrics, log)
+    owner = "rep_" + clock.token(8).hex()
+    desk = Desk(engine, store, clock, log, owner, most_queued=server.max_queued, first_delay=callbacks.first_delay)
     recovery = Recovery(desk, store, catalog, clock, log)
     office = BackOffice(desk, store, recovery, callbacks, clock, log, settings.store.retention)
 
@@ -130,10 +132,7 @@ async def start(
         lambda new: logs.set_level(new.settings.logs.level),
     ]
     reload = Reload(source, plan, swaps, clock, metrics, log) if source is not None else None
-    await store.open()
-    metrics.store_weakness(lambda: store.weakness)
-    if hints is not None:
-        await hints.open()
+    await _open(store, hints, metrics)
     opened, ops_opened = await _listen(public, watched, office, open_ports or own_ports(server))
     if store.weakness is not None:
         log.warning("store_not_durable", why=store.weakness)
@@ -156,6 +155,14 @@ async def start(
         grace=server.grace,
         clock=clock,
     )
+
+
+async def _open(store: Store, hints: Hints | None, metrics: Metrics) -> None:
+    """Open what outlives the process. Raises StoreUnavailable."""
+    await store.open()
+    metrics.store_weakness(lambda: store.weakness)
+    if hints is not None:
+        await hints.open()
 
 
 def own_ports(at: ServerSettings) -> Ports:

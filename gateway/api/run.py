@@ -18,7 +18,7 @@ from gateway.runs.desk import Desk
 from gateway.runs.engine import Engine
 from gateway.runs.idempotency import read_key
 from gateway.runs.record import Order, RunRecord, always
-from gateway.store.contract import Answer, Claim, Key, StoredRun
+from gateway.store.contract import Answer, Claim, Key
 
 _REPLAYED = (("Idempotent-Replayed", "true"),)
 
@@ -57,10 +57,10 @@ class RunFace:
             return await self._again(claim, key)
         request.run = run
         if run.order.waits:
-            return _stored(await self.desk.serve(run, workflow, request.request_id))
-        accepted = self.desk.kept(run)
+            return answer_kept(await self.desk.serve(run, workflow, request.request_id))
+        accepted = answers.accepted(self.desk.kept(run))
         self.desk.start(run, workflow)
-        return _accepted(accepted)
+        return answer_kept(accepted)
 
     def _order(self, request: Request, body: RunRequest, workflow: Workflow) -> Order:
         waits = body.callback_url is None and not _prefers_async(request)
@@ -82,12 +82,12 @@ class RunFace:
         """Answer a request whose key was used before."""
         if claim.key.fingerprint != key.fingerprint:
             raise Problem("idempotency_mismatch", "This key was used with another body.")
+        if claim.answer is not None:
+            return answer_kept(claim.answer, _REPLAYED)
         earlier = await self.desk.find(claim.run_id)
-        if earlier is not None and not answers.waits(earlier):
-            return _accepted(answers.as_accepted(earlier), _REPLAYED)
-        if claim.answer is None:
+        if earlier is None or answers.waits(earlier):
             raise Problem("idempotency_in_flight", retry_after=1)
-        return _stored(claim.answer, _REPLAYED)
+        return answer_kept(answers.accepted(earlier), _REPLAYED)
 
 
 def _prefers_async(request: Request) -> bool:
@@ -96,13 +96,11 @@ def _prefers_async(request: Request) -> bool:
     return any(preference.partition(";")[0].strip() == "respond-async" for preference in preferences)
 
 
-def _accepted(run: StoredRun, headers: tuple[tuple[str, str], ...] = ()) -> web.Response:
-    return answer(202, answers.unfinished(run), answers.JSON, (("Location", f"/runs/{run.id}"), *headers))
-
-
-def _stored(kept: Answer, headers: tuple[tuple[str, str], ...] = ()) -> web.Response:
-    fields = dict(kept.headers)
-    return answer(kept.status, kept.body, fields.pop("Content-Type"), (*fields.items(), *headers))
+def answer_kept(kept: Answer, headers: tuple[tuple[str, str], ...] = ()) -> web.Response:
+    """Give a kept answer: every header that it had, in their order, and these behind them."""
+    content_type = next(value for name, value in kept.headers if name == "Content-Type")
+    others = tuple(field for field in kept.headers if field[0] != "Content-Type")
+    return answer(kept.status, kept.body, content_type, (*others, *headers))
 
 
 def _check_version(body: RunRequest, workflow: Workflow) -> None:

@@ -12,6 +12,7 @@ from gateway.clock import stamp
 from gateway.problems import CONTENT_TYPE, Problem
 from gateway.runs.record import RunRecord
 from gateway.store.contract import Answer, StoredRun
+from providers.contract import JsonValue
 
 JSON = "application/json"
 
@@ -49,7 +50,6 @@ def ended(run: RunRecord, problem: Problem | None) -> bytes:
 
 def unfinished(run: StoredRun) -> bytes:
     """The run as `GET /runs/{id}` shows it while it goes on, and as 202 answers it."""
-    order = strictjson.read(run.order)
     return strictjson.write(
         {
             "id": run.id,
@@ -60,7 +60,7 @@ def unfinished(run: StoredRun) -> bytes:
             "warning": None,
             "attempts": run.attempts,
             "provider_run_id": run.provider_run_id,
-            "metadata": order.get("metadata", {}) if isinstance(order, dict) else {},
+            "metadata": _order(run).get("metadata", {}),
             "created_at": stamp(datetime.fromtimestamp(run.created_at, UTC)),
             "finished_at": None,
             "duration_ms": None,
@@ -80,20 +80,28 @@ def answer_of(run: RunRecord, problem: Problem | None, request_id: str) -> Answe
 
 def first_provider(run: StoredRun) -> str:
     """The provider of the workflow that was asked for, whichever fallback ran it."""
-    order = strictjson.read(run.order)
-    first = order.get("provider") if isinstance(order, dict) else None
+    first = _order(run).get("provider")
     return first if isinstance(first, str) else run.provider
 
 
 def waits(run: StoredRun) -> bool:
     """Whether the client of a kept run waited for its answer."""
-    order = strictjson.read(run.order)
-    return not isinstance(order, dict) or order.get("waits") is not False
+    return _order(run).get("waits") is not False
 
 
-def as_accepted(run: StoredRun) -> StoredRun:
-    """The run as it was when it was accepted, so that its 202 can be given again byte for byte."""
-    return replace(run, status="queued", attempts=0, provider_run_id=None, provider=first_provider(run))
+def accepted(run: StoredRun) -> Answer:
+    """The answer to the `POST /run` that nobody waited for: the same byte for byte, however far the run is."""
+    began = replace(run, status="queued", attempts=0, provider_run_id=None, provider=first_provider(run))
+    return Answer(202, (("Content-Type", JSON), ("Location", f"/runs/{run.id}")), unfinished(began))
+
+
+def _order(run: StoredRun) -> dict[str, JsonValue]:
+    """What was ordered, as far as it can be read: another version may have written it."""
+    try:
+        order = strictjson.read(run.order)
+    except strictjson.NotJson:
+        return {}
+    return order if isinstance(order, dict) else {}
 
 
 def shown(run: StoredRun) -> bytes:

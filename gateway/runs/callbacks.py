@@ -10,7 +10,7 @@ from structlog.typing import FilteringBoundLogger
 
 from gateway.clock import Clock
 from gateway.metrics import Metrics
-from gateway.runs.webhook import Again, Delivered, GaveUp, next_step, signed
+from gateway.runs.webhook import Again, Delivered, GaveUp, next_step, signed, stretched
 from gateway.store.contract import PENDING, Delivery, Store, StoreUnavailable
 from gateway.upstream.courier import Answered, Courier, Result
 
@@ -35,6 +35,10 @@ class Callbacks:
     metrics: Metrics
     log: FilteringBoundLogger
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def first_delay(self) -> float:
+        """Seconds from the end of a run to the first attempt."""
+        return stretched(self.schedule[0], self.clock)
 
     async def keep_delivering(self) -> None:
         """For ever."""

@@ -1,37 +1,38 @@
 """The desk where orders are kept: runs that have a key, or whose client does not wait, survive this process.
 
 Before anything is sent, the store knows that it may have been (`SENDING`); as soon as the provider's own id is known,
-the store knows that too (`FOLLOWING`). So whoever finds a run after a crash can tell three cases apart: nothing was
-sent and it may be started; a start may have been sent and it must not be; it can be asked about.
+the store knows that too (`FOLLOWING`); and where the provider refused the start, that there was none (`QUEUED`). So
+whoever finds a run after a crash can tell three cases apart: nothing was sent and it may be started; a start may have
+been sent and it must not be; it can be asked about.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field, replace
 
 from structlog.typing import FilteringBoundLogger
 
-from gateway import logs
 from gateway.clock import Clock
 from gateway.problems import Problem
 from gateway.runs import answers
 from gateway.runs.catalog import Workflow
+from gateway.runs.endings import Endings, at_once
 from gateway.runs.engine import Engine
 from gateway.runs.forgetting import Forgetting
 from gateway.runs.orders import stored_run
 from gateway.runs.record import RunRecord
-from gateway.runs.webhook import payload
-from gateway.store.contract import Answer, Claim, Finish, Key, Phase, Store, StoredRun, StoreUnavailable
-
-_STORE_RETRY = 1.0  # seconds between attempts to write down how a run ended
+from gateway.store.contract import Answer, Claim, Key, Phase, Store, StoredRun, StoreUnavailable
 
 
 @dataclass(slots=True)
 class Desk:
-    """Keeps runs in `store` as `owner`, under leases of `lease` seconds, at most `most_queued` of a client at once."""
+    """Keeps runs in `store` as `owner`, under leases of `lease` seconds, at most `most_queued` of a client at once.
+
+    A callback is first tried `first_delay` seconds after its run ended.
+    """
 
     engine: Engine
     store: Store
@@ -41,14 +42,16 @@ class Desk:
     lease: float = 30.0
     most_queued: int = 1000
     closing: bool = False
+    first_delay: Callable[[], float] = at_once
+    endings: Endings = field(init=False)
     _tasks: dict[asyncio.Task[None], RunRecord] = field(default_factory=dict)
     _queued: Counter[str] = field(default_factory=Counter)
     _kept: dict[str, StoredRun] = field(default_factory=dict)
-    _unwritten: dict[str, Finish] = field(default_factory=dict)
     _forgetting: Forgetting = field(init=False)
 
     def __post_init__(self) -> None:
         self._forgetting = Forgetting(self.store, self.clock, self.log, self.owner)
+        self.endings = Endings(self.store, self.clock, self.log, self.owner, self.first_delay)
 
     async def keep(self, run: RunRecord, key: Key | None, *, callback_url: str | None) -> Claim | None:
         """Write a new run down, with its key. The claim that was there before, where the key was used already.
@@ -90,12 +93,12 @@ class Desk:
 
         Raises Problem where nothing was run: then the key is free again.
         """
-        problem = await self._run(run, self.engine.run(run, workflow))
+        problem = await self.endings.reach(run, self.engine.run(run, workflow))
         if run.status == "not_run" and problem is not None:
             await self.forget(run)
             raise problem
         answer = answers.answer_of(run, problem, request_id)
-        await self._write_end(run, problem, answer)
+        await self.endings.write(run, self._kept.pop(run.id), problem, answer)
         return answer
 
     def start(self, run: RunRecord, workflow: Workflow) -> None:
@@ -118,10 +121,10 @@ class Desk:
         run.journal = self
         self._kept[run.id] = stored
 
-    async def give_up(self, run: RunRecord, problem: Problem, stored: StoredRun) -> None:
-        """End a run of which nobody can say how it ended."""
-        self._kept[run.id] = stored
-        await self._write_end(run, problem, answers.answer_of(run, problem, run.id))
+    async def give_up(self, run: RunRecord, problem: Problem, stored: StoredRun, *, workflow: str) -> None:
+        """End a run that nobody goes on with; it counts under this name of its `workflow`."""
+        self.engine.means.metrics.run_ended(run.order.client, workflow, run.provider, run.status)
+        await self.endings.conclude(run, stored, problem)
 
     async def forget(self, run: RunRecord) -> None:
         """Drop a run of which nothing was sent: its key is free again."""
@@ -132,8 +135,8 @@ class Desk:
         """Let starts that are on their way be answered; leave the rest to whoever adopts it."""
         self.closing = True
         for task, run in self._tasks.items():
-            stored = self._kept.get(run.id)
-            if stored is None or stored.phase is not Phase.SENDING or run.finished_at is not None:
+            stored = self._kept.get(run.id)  # None: it has ended, and that is being written down
+            if stored is not None and stored.phase is not Phase.SENDING and run.finished_at is None:
                 task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
@@ -146,9 +149,7 @@ class Desk:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
-        last_words = (self.store.finish(run_id, finish) for run_id, finish in self._unwritten.items())
-        await asyncio.gather(*last_words, return_exceptions=True)
-        self._unwritten.clear()
+        await self.endings.close()
 
     # What the engine says of a run (`Journal`).
 
@@ -165,6 +166,21 @@ class Desk:
             raise _unavailable() from None
         if not ours:
             raise Problem("store_unavailable", "Another replica works on this run.", extra={"outcome": "unknown"})
+
+    async def refused(self, run: RunRecord) -> None:
+        """See `Journal.refused`. Where that can not be written the run goes on: only a crash would make it unknown."""
+        stored = self._kept[run.id]
+        if stored.phase is not Phase.SENDING:
+            return
+        try:
+            ours = await self.store.unsent(stored)
+        except StoreUnavailable:
+            self.log.warning("not_written", run_id=run.id, phase="queued")
+            return
+        if ours:
+            self._kept[run.id] = replace(stored, phase=Phase.QUEUED)
+            if self.closing and not run.order.waits:
+                raise asyncio.CancelledError  # whoever adopts it starts it
 
     async def following(self, run: RunRecord) -> None:
         """See `Journal.following`. Where that can not be written the run goes on: only a crash could lose its id."""
@@ -187,68 +203,13 @@ class Desk:
         )
         return stored
 
-    # How a run ends.
-
-    async def _run(self, run: RunRecord, engine: Coroutine[object, object, None]) -> Problem | None:
-        try:
-            await engine
-        except Problem as problem:
-            return problem
-        except Exception as mistake:  # noqa: BLE001 - ours; the run must end all the same
-            self.log.error("mistake", run_id=run.id, **logs.describe(mistake))
-            if run.finished_at is None:
-                run.close("not_run", self.clock)  # "unknown", where it may have been started
-            return Problem("internal", extra={"run_id": run.id, "outcome": run.status})
-        return None
-
     async def _work(self, run: RunRecord, engine: Coroutine[object, object, None]) -> None:
         try:
-            problem = await self._run(run, engine)
-            await self._write_end(run, problem, answers.answer_of(run, problem, run.id))
-            fields = {"run_id": run.id, "client": run.order.client, "workflow": run.order.workflow}
-            self.log.info("run_ended", **fields, provider=run.provider, attempts=run.attempts, outcome=run.status)
+            problem = await self.endings.reach(run, engine)
+            await self.endings.conclude(run, self._kept.pop(run.id), problem)
         finally:
-            self._queued[run.order.client] -= 1
-
-    async def _write_end(self, run: RunRecord, problem: Problem | None, answer: Answer) -> None:
-        """Write down how a run ended. Where the store can not, somebody keeps trying; the answer is given anyway.
-
-        So it is where another replica has taken the run over, because our lease was over: what we have is the run's own
-        result, and true. The store keeps what the other one says, which may know less.
-        """
-        document = answers.ended(run, problem)
-        stored = self._kept[run.id]
-        finish = Finish(
-            owner=self.owner,
-            status=run.status,
-            document=document,
-            finished_at=run.created_at.timestamp() + run.duration,
-            attempts=run.attempts,
-            provider_run_id=run.provider_run_id,
-            answer=answer,
-            callback=payload(document, self.clock.now()) if stored.callback_url else None,
-        )
-        try:
-            ours = await self.store.finish(run.id, finish)
-        except StoreUnavailable:
-            self.log.warning("not_written", run_id=run.id, phase="done")
-            self._unwritten[run.id] = finish
-            self._spawn(run, self._insist(run, finish))
-            return
-        if not ours:
-            self.log.warning("taken_over", run_id=run.id, outcome=run.status)
-        self._kept.pop(run.id, None)
-
-    async def _insist(self, run: RunRecord, finish: Finish) -> None:
-        while True:
-            await self.clock.sleep(_STORE_RETRY)
-            try:
-                await self.store.finish(run.id, finish)  # False: an attempt before was heard, or it was taken over
-            except StoreUnavailable:
-                continue
             self._kept.pop(run.id, None)
-            self._unwritten.pop(run.id, None)
-            return
+            self._queued[run.order.client] -= 1
 
     def _spawn(self, run: RunRecord, work: Coroutine[object, object, None]) -> None:
         task = asyncio.create_task(work)

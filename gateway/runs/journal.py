@@ -13,5 +13,8 @@ class Journal(Protocol[R_contra]):
     async def sending(self, run: R_contra) -> None:
         """A start is about to be sent. Raises Problem where that can not be written down: then nothing is sent."""
 
+    async def refused(self, run: R_contra) -> None:
+        """The start that was sent last is definitely none, and nothing that was sent before may be one."""
+
     async def following(self, run: R_contra) -> None:
         """The provider's own id of the run is known."""

@@ -143,6 +143,8 @@ class Leg:
         except ProviderFault as fault:
             record.maybe_started = before or RULES[fault.cause].sent not in {Sent.NO, Sent.REJECTED}
             tell = self._word_about(fault)
+            if record.journal is not None and not record.maybe_started:
+                await self._waiting(record.journal.refused(record))
             raise
         finally:
             tell(era)

@@ -42,14 +42,24 @@ def stored_run(run: RunRecord, *, owner: str, leased_until_at: float, callback_u
     )
 
 
+def unread(stored: StoredRun, clock: Clock) -> RunRecord:
+    """Make the record of a run whose order can not be read: enough to end it."""
+    order = Order(stored.client, stored.workflow, timeout=stored.deadline_at - stored.created_at)
+    return _record(stored, order, clock)
+
+
 def brought_back(stored: StoredRun, clock: Clock) -> RunRecord:
     """Make the record of a run that the store kept; its deadline is where it was."""
     fields = cast("dict[str, Any]", strictjson.read(stored.order))
     del fields["provider"]
+    return _record(stored, Order(client=stored.client, workflow=stored.workflow, **fields), clock)
+
+
+def _record(stored: StoredRun, order: Order, clock: Clock) -> RunRecord:
     now, monotonic = clock.now().timestamp(), clock.monotonic()
     return RunRecord(
         id=stored.id,
-        order=Order(client=stored.client, workflow=stored.workflow, **fields),
+        order=order,
         provider=stored.provider,
         created_at=datetime.fromtimestamp(stored.created_at, UTC),
         began=monotonic - max(0.0, now - stored.created_at),

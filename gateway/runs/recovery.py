@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from structlog.typing import FilteringBoundLogger
 
 from gateway.clock import Clock
 from gateway.problems import Problem
-from gateway.runs.catalog import Catalog
+from gateway.runs.answers import first_provider
+from gateway.runs.catalog import Catalog, Workflow
 from gateway.runs.desk import Desk
-from gateway.runs.orders import brought_back
+from gateway.runs.orders import brought_back, unread
 from gateway.runs.record import RunRecord
 from gateway.store.contract import Phase, Store, StoredRun, StoreUnavailable
 
 _BATCH = 100
 _GRACE = 30.0  # seconds: what is followed again gets at least so long, however late it was found
+_GONE = "(gone)"  # what a workflow counts as that the configuration no longer has
+_UNREAD = "This version of Runward can not read the order of this run."
 _LOST = "Runward stopped while this run was being started; whether it ran is not known."
 
 
@@ -28,6 +31,7 @@ class Recovery:
     catalog: Catalog
     clock: Clock
     log: FilteringBoundLogger
+    _unread: dict[str, StoredRun] = field(default_factory=dict)
     _turn: int = 1  # until the store's answer has come: what it took for us, and could not say, it says next time
 
     async def keep_watch(self) -> None:
@@ -50,13 +54,15 @@ class Recovery:
             for stored in found:
                 await self._take_up(stored)
             if len(found) < _BATCH:
-                return
+                break
+        await self._end_unread()
 
     async def _take_up(self, stored: StoredRun) -> None:
         try:
             run = brought_back(stored, self.clock)
         except (TypeError, ValueError, KeyError):  # another version wrote it: nothing is sent, and others go on
             self.log.error("not_understood", run_id=stored.id, client=stored.client)
+            self._unread[stored.id] = stored
             return
         self.log.info("adopted", run_id=run.id, client=stored.client, phase=stored.phase.name.lower())
         if stored.phase is Phase.QUEUED and run.order.waits:
@@ -66,8 +72,15 @@ class Recovery:
         else:
             await self._go_on(run, stored)
 
+    async def _end_unread(self) -> None:
+        """End what this version can not read, once its time is over."""
+        now = self.clock.now().timestamp()
+        for stored in [run for run in self._unread.values() if run.deadline_at + _GRACE <= now]:
+            del self._unread[stored.id]
+            await self._give_up(unread(stored, self.clock), stored, Problem("internal", _UNREAD))
+
     async def _go_on(self, run: RunRecord, stored: StoredRun) -> None:
-        workflow = self.catalog.known(stored.workflow, stored.provider)
+        workflow = self._workflow(stored)
         if workflow is None:
             gone = Problem("workflow_not_found", "The configuration no longer has this workflow.")
             await self._give_up(run, stored, gone)
@@ -81,7 +94,13 @@ class Recovery:
         run.code = problem.code
         run.close("not_run", self.clock)  # "unknown", where it may have been started
         problem.extra = {"run_id": run.id, "provider": run.provider, "attempts": run.attempts, "outcome": run.status}
-        await self.desk.give_up(run, problem, stored)
+        workflow = self._workflow(stored)
+        await self.desk.give_up(run, problem, stored, workflow=workflow.alias if workflow else _GONE)
+
+    def _workflow(self, stored: StoredRun) -> Workflow | None:
+        """What the run is about: from the first one on, where nothing was sent, else the one that it was sent to."""
+        queued = stored.phase is Phase.QUEUED
+        return self.catalog.known(stored.workflow, first_provider(stored) if queued else stored.provider)
 
     def _until(self) -> float:
         return self.clock.now().timestamp() + self.desk.lease

@@ -73,11 +73,16 @@ class Again:
 Step: TypeAlias = Delivered | GaveUp | Again
 
 
+def stretched(delay: float, clock: Clock) -> float:
+    """The delay, up to a fifth longer or shorter, so that what failed together does not come back together."""
+    return delay * (1 - _JITTER + 2 * _JITTER * clock.random())
+
+
 def next_step(attempts: int, result: Result, schedule: Sequence[float], clock: Clock) -> Step:
     """What follows from the result of the latest of `attempts` attempts.
 
-    `schedule` has the delay in seconds before each attempt, the first one's too. Each is stretched or shortened by up
-    to a fifth, so that what failed together does not come back together, and is never less than `Retry-After`.
+    `schedule` has the delay in seconds before each attempt, the first one's too. Each is `stretched`, and is never less
+    than `Retry-After`.
     """
     if isinstance(result, Answered):
         if 200 <= result.status < 300:
@@ -86,6 +91,6 @@ def next_step(attempts: int, result: Result, schedule: Sequence[float], clock: C
             return GaveUp("gone")
     if attempts >= len(schedule):
         return GaveUp("exhausted")
-    delay = schedule[attempts] * (1 - _JITTER + 2 * _JITTER * clock.random())
+    delay = stretched(schedule[attempts], clock)
     hint = result.retry_after if isinstance(result, Answered) else None
     return Again(clock.now().timestamp() + max(delay, hint or 0.0))

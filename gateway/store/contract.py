@@ -23,7 +23,7 @@ class StoreUnavailable(Exception):
 
 
 class Phase(enum.IntEnum):
-    """How far a run is, for those who find it after a crash. It only ever grows."""
+    """How far a run is, for those who find it after a crash. It only ever grows, but for `Store.unsent`."""
 
     QUEUED = 0  # nothing was sent: it may be started
     SENDING = 1  # a start is about to be sent, or was: it must not be started again
@@ -89,7 +89,10 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """How a run ended, as `owner` knows it. `callback` is the body to deliver to the run's `callback_url`, if any."""
+    """How a run ended, as `owner` knows it. `callback` is the body to deliver to the run's `callback_url`, if any.
+
+    It is due at `callback_due_at`, or at once.
+    """
 
     owner: str
     status: str
@@ -99,6 +102,12 @@ class Finish:
     provider_run_id: str | None = None
     answer: Answer | None = None
     callback: bytes | None = None
+    callback_due_at: float | None = None
+
+    @property
+    def due_at(self) -> float:
+        """When the callback is due."""
+        return self.finished_at if self.callback_due_at is None else self.callback_due_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +165,13 @@ class Store(Protocol):
 
         False, and nothing is written, where it is further already, belongs to another owner by now, or is unknown:
         whoever is told so must not go on with it. Only `finish` makes it DONE.
+        """
+
+    async def unsent(self, run: StoredRun) -> bool:
+        """Take a run from SENDING back to QUEUED, as the provider has definitely refused the start; all else stays.
+
+        False, and nothing is written, where it is not SENDING, belongs to another owner by now, is unknown, or has
+        another number of `attempts` than `run`: a word that was held up on its way must not take back a later start.
         """
 
     async def finish(self, run_id: str, finish: Finish) -> bool:

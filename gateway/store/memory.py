@@ -71,6 +71,17 @@ class MemoryStore:
         self._changes.tell(run.id)
         return True
 
+    async def unsent(self, run: StoredRun) -> bool:
+        """See `Store.unsent`."""
+        self._require_open()
+        kept = self._runs.get(run.id)
+        wanted = (run.owner, Phase.SENDING, run.attempts)
+        if kept is None or (kept.owner, kept.phase, kept.attempts) != wanted:
+            return False
+        self._keep(replace(kept, phase=Phase.QUEUED))
+        self._changes.tell(run.id)
+        return True
+
     async def finish(self, run_id: str, finish: Finish) -> bool:
         """See `Store.finish`."""
         self._require_open()
@@ -207,7 +218,8 @@ class MemoryStore:
 
     def _call_back(self, run: StoredRun, finish: Finish) -> None:
         if run.callback_url is not None and finish.callback is not None:
-            self._callbacks.add(Delivery(run.id, run.client, run.callback_url, finish.callback, finish.finished_at, 0))
+            delivery = Delivery(run.id, run.client, run.callback_url, finish.callback, finish.finished_at, 0)
+            self._callbacks.add(delivery, due_at=finish.due_at)
             self._set_callback_state(run.id, PENDING)
 
     def _set_callback_state(self, run_id: str, state: str) -> None:

@@ -20,9 +20,9 @@ class Callbacks:
     def __init__(self) -> None:
         self._all: dict[str, _Callback] = {}
 
-    def add(self, delivery: Delivery) -> None:
-        """Keep one that is due at once."""
-        self._all[delivery.run_id] = _Callback(delivery, delivery.created_at)
+    def add(self, delivery: Delivery, *, due_at: float) -> None:
+        """Keep a new one."""
+        self._all[delivery.run_id] = _Callback(delivery, due_at)
 
     def take(self, *, now_at: float, until_at: float, limit: int) -> list[Delivery]:
         """See `Store.due`."""

@@ -12,6 +12,7 @@ Every change is one Lua script. All keys begin with `runward:1:`, where 1 is the
 | `taken:OWNER:TURN` | set | the ids of what was adopted in one turn; gone after a day |
 | `ended` | sorted set | the ids of runs with nothing left to be done, by `finished_at` |
 | `due` | sorted set | the ids of runs whose callback is PENDING, by when it is due |
+| `callbacks:STATE` | sorted set | the ids of runs of whose callback that became, by id |
 | `claim:LENGTH:CLIENT:TEXT` | hash | a `Claim`; the length is the client's |
 | `claims` | sorted set | the names of claims, by `created_at` |
 | `secret:NAME` | string | a secret that all replicas share |
@@ -107,12 +108,17 @@ class RedisStore:
             return False
         return await self._change(scripts.ADVANCE, run.id, run.owner, run.phase.value, *rows.written_step(run))
 
+    async def unsent(self, run: StoredRun) -> bool:
+        """See `Store.unsent`."""
+        return await self._change(scripts.UNSENT, run.id, run.owner, run.attempts)
+
     async def finish(self, run_id: str, finish: Finish) -> bool:
         """See `Store.finish`."""
         end, answer = rows.written_end(finish), rows.written_answer(finish.answer)
         callback = [] if finish.callback is None else [finish.callback]
-        counts = rows.number(finish.finished_at), len(end), len(answer)
-        return await self._change(scripts.FINISH, run_id, finish.owner, *counts, *end, *answer, *callback)
+        times = rows.number(finish.finished_at), rows.number(finish.due_at)
+        counts = len(end), len(answer)
+        return await self._change(scripts.FINISH, run_id, finish.owner, *times, *counts, *end, *answer, *callback)
 
     async def drop(self, run_id: str, *, owner: str) -> None:
         """See `Store.drop`."""
@@ -171,6 +177,10 @@ class RedisStore:
         """See `Store.redeliver`."""
         return await self._change(scripts.REDELIVER, run_id, rows.number(now_at))
 
+    async def called_back(self, state: str, *, limit: int, after: str = "") -> list[str]:
+        """See `Store.called_back`."""
+        return [run_id.decode() for run_id in await self._read(scripts.CALLED_BACK, state, after, limit)]
+
     async def purge(self, *, runs_before_at: float, keys_before_at: float) -> int:
         """See `Store.purge`."""
         gone = 0
@@ -182,6 +192,14 @@ class RedisStore:
     async def secret(self, name: str, fresh: bytes) -> bytes:
         """See `Store.secret`."""
         return bytes(await self._write(scripts.SECRET, name, fresh))
+
+    async def tell(self, name: str) -> None:
+        """See `Store.tell`."""
+        await self._read(scripts.TELL, name)  # nothing is written, so nothing has to reach the disk
+
+    def told(self, name: str) -> bool:
+        """See `Store.told`."""
+        return self._hearing.told(name)
 
     async def wait(self, run_ids: Sequence[str], seconds: float) -> None:
         """See `Store.wait`."""

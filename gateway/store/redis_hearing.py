@@ -56,6 +56,10 @@ class Hearing:
         """A run changed here; who waits need not wait for the server's word."""
         self._changes.tell(run_id)
 
+    def told(self, name: str) -> bool:
+        """See `Store.told`."""
+        return self._changes.told(name)
+
     async def wait(self, run_ids: Sequence[str], seconds: float) -> None:
         """See `Store.wait`."""
         if self._deaf or self._clock.monotonic() < self._sure_at:

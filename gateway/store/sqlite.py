@@ -77,6 +77,10 @@ class SqliteStore:
         """See `Store.advance`."""
         return await self._write(lambda db: sqlite_runs.advance(db, run), run.id)
 
+    async def unsent(self, run: StoredRun) -> bool:
+        """See `Store.unsent`."""
+        return await self._write(lambda db: sqlite_runs.unsent(db, run), run.id)
+
     async def finish(self, run_id: str, finish: Finish) -> bool:
         """See `Store.finish`."""
         return await self._write(lambda db: sqlite_runs.finish(db, run_id, finish), run_id)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 
-from gateway.store.contract import PENDING, Delivery
+from gateway.store.contract import PENDING, Delivery, Finish
 
 _KEEP = "INSERT INTO callbacks (run, created_at, due_at, attempts, body) VALUES (?, ?, ?, 0, ?)"
 
@@ -28,9 +28,9 @@ _REVIVE = "UPDATE callbacks SET due_at = ?, attempts = 0 WHERE run = (SELECT num
 _IN_STATE = "SELECT id FROM runs WHERE callback_state = ? AND id > ? ORDER BY id LIMIT ?"
 
 
-def make_due(db: sqlite3.Connection, number: int, body: bytes, at: float) -> None:
-    """Keep the callback of the run with this number; it is due at once."""
-    db.execute(_KEEP, (number, at, at, body))
+def make_due(db: sqlite3.Connection, number: int, end: Finish) -> None:
+    """Keep the callback of the run with this number."""
+    db.execute(_KEEP, (number, end.finished_at, end.due_at, end.callback))
     db.execute("UPDATE runs SET callback_state = ? WHERE number = ?", (PENDING, number))
 
 

@@ -25,6 +25,8 @@ _ADVANCE = """
 UPDATE runs SET phase = ?, status = ?, attempts = ?, provider = ?, provider_run_id = ?
 WHERE id = ? AND owner = ? AND phase <= ?"""
 
+_UNSENT = "UPDATE runs SET phase = 0 WHERE id = ? AND owner = ? AND attempts = ? AND phase = 1"
+
 _FINISH = """
 UPDATE runs SET phase = 3, status = ?, document = ?, finished_at = ?, attempts = ?, provider_run_id = ?
 WHERE id = ? AND owner = ? AND phase < 3 RETURNING number, client, key_text, callback_url"""
@@ -79,6 +81,11 @@ def advance(db: sqlite3.Connection, run: StoredRun) -> bool:
     return db.execute(_ADVANCE, (*state, run.id, run.owner, phase)).rowcount == 1
 
 
+def unsent(db: sqlite3.Connection, run: StoredRun) -> bool:
+    """See `Store.unsent`."""
+    return db.execute(_UNSENT, (run.id, run.owner, run.attempts)).rowcount == 1
+
+
 def finish(db: sqlite3.Connection, run_id: str, end: Finish) -> bool:
     """See `Store.finish`."""
     state = (end.status, end.document, end.finished_at, end.attempts, end.provider_run_id)
@@ -89,7 +96,7 @@ def finish(db: sqlite3.Connection, run_id: str, end: Finish) -> bool:
     if text is not None and end.answer is not None:
         _keep_answer(db, end.answer, (client, text, run_id))
     if callback_url is not None and end.callback is not None:
-        make_due(db, number, end.callback, end.finished_at)
+        make_due(db, number, end)
     return True
 
 

@@ -43,6 +43,10 @@ class Shaky(MemoryStore):
         self._before("advance")
         return self._after("advance", await super().advance(run))
 
+    async def unsent(self, run: StoredRun) -> bool:
+        self._before("unsent")
+        return self._after("unsent", await super().unsent(run))
+
     async def finish(self, run_id: str, finish: Finish) -> bool:
         self._before("finish")
         return self._after("finish", await super().finish(run_id, finish))
@@ -84,8 +88,10 @@ class Held(Door):
 class Office:
     """A desk and a recovery as `owner`; several may share a `store`, as replicas do, or a process and its next one."""
 
-    def __init__(self, owner: str = "me", *, before: Office | None = None, **desk: Any) -> None:
-        self.clock: ManualClock = ManualClock() if before is None else before.clock
+    def __init__(
+        self, owner: str = "me", *, before: Office | None = None, clock: ManualClock | None = None, **desk: Any
+    ) -> None:
+        self.clock: ManualClock = (clock or ManualClock()) if before is None else before.clock
         self.world = World(clock=self.clock)
         self.store: Shaky = Shaky(self.clock) if before is None else before.store
         self.log = LogCapture()

@@ -122,7 +122,12 @@ def test_a_202_can_be_given_again_however_far_its_run_is() -> None:
     """R37: byte for byte, also where a fallback runs it by now."""
     first = kept()
     later = replace(first, phase=Phase.DONE, status="succeeded", attempts=3, provider="other", provider_run_id="9")
-    assert answers.unfinished(first) == answers.unfinished(answers.as_accepted(later))
+    assert answers.unfinished(first) == answers.accepted(later).body
+    assert answers.accepted(first) == answers.accepted(later)
+    assert (202, f"/runs/{first.id}") == (
+        answers.accepted(later).status,
+        dict(answers.accepted(later).headers)["Location"],
+    )
     assert "layer" == answers.first_provider(later)
 
 
@@ -132,6 +137,14 @@ def test_who_waited_is_known_from_the_order() -> None:
     order = Order(client="one", workflow="w", timeout=60.0)
     run = RunRecord.open(order, "layer", ManualClock())
     assert answers.waits(stored_run(run, owner="me", leased_until_at=0.0, callback_url=None))
+
+
+@pytest.mark.parametrize("order", [b"\xff", b"[]", b'{"odd":1}'])
+def test_a_run_whose_order_can_not_be_read_can_be_shown(order: bytes) -> None:
+    """Another version wrote it: its client sees what is known beside it."""
+    run = replace(kept(), order=order)
+    assert run.id == checked(RunShown, answers.shown(run))["id"]
+    assert (run.provider, True) == (answers.first_provider(run), answers.waits(run))
 
 
 @pytest.mark.parametrize("following", [None, "bmV4dA=="])

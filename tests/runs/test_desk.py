@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from gateway.problems import Problem
-from gateway.store.contract import Answer, Phase
+from gateway.runs import answers
+from gateway.runs.record import RunRecord
+from gateway.store.contract import Answer, Finish, Phase
 from providers.contract import Cause, Reply
-from tests.runs.kept import KEY, Held, Office, turns, until
-from tests.runs.scripted import DONE, ENDED, RUNNING, STARTED, Act, door_of, fault
+from tests.access.virtual_clock import VirtualClock, settle
+from tests.runs.kept import KEY, LEASE, Held, Office, turns, until
+from tests.runs.scripted import DONE, ENDED, RUNNING, STARTED, Act, Door, door_of, fault
 
 # A client that waits.
 
@@ -370,3 +374,147 @@ async def test_a_store_that_is_gone_does_not_keep_a_desk_from_closing() -> None:
     await turns()
     await asyncio.wait_for(office.desk.settle(), 1.0)
     assert "running" == await office.status(run)
+
+
+async def test_a_desk_that_closes_lets_an_end_be_written() -> None:
+    """R98: a result that is there is not given up for a store that takes its time."""
+    office = await Office().open()
+    written = asyncio.Event()
+    write = office.store.finish
+
+    async def slow(run_id: str, finish: Finish) -> bool:
+        await written.wait()
+        return await write(run_id, finish)
+
+    office.store.finish = slow  # type: ignore[method-assign]  # it is slow, and the same otherwise
+    run = await office.start(office.world.studio(DONE))
+    await until(lambda: run.finished_at is not None)
+    settling = asyncio.create_task(office.desk.settle())
+    await turns()
+    written.set()
+    await settling
+    assert "succeeded" == await office.status(run)
+
+
+# Refused starts.
+
+REFUSED = [Reply(429, retry_after=20.0), fault(Cause.UNREACHABLE)]
+
+
+async def backing_off(act: Act, *then: Act, **fields: Any) -> tuple[Office, RunRecord, Door]:
+    """A run in the background whose start was refused, before it is tried again."""
+    clock = VirtualClock()
+    office = await Office("dead", clock=clock).open()
+    workflow = office.knows(office.world.layer(act, *then, **fields))
+    run = await office.start(workflow)
+    door = door_of(workflow)
+    await until(lambda: bool(door.sent))
+    await settle()
+    assert (1, None) == (door.starts, run.finished_at)
+    return office, run, door
+
+
+@pytest.mark.parametrize("act", REFUSED)
+@pytest.mark.parametrize("how", ["settle", "close"])
+async def test_a_start_that_was_refused_leaves_nothing_unknown(act: Act, how: str) -> None:
+    """R14, R47: whether the process is told to stop or killed while it backs off, the next one may start the run."""
+    before, run, refused = await backing_off(act, STARTED, ENDED)
+    stored = await before.store.run(run.id)
+    assert stored is not None
+    assert (Phase.QUEUED, "running", 1) == (stored.phase, stored.status, stored.attempts)
+    await asyncio.wait_for(before.desk.settle() if how == "settle" else before.desk.close(), 1.0)
+    assert 1 == refused.starts
+    before.clock.advance(LEASE + 1)
+    after = Office("next", before=before)
+    workflow = after.knows(after.world.layer(STARTED, ENDED))
+    await after.recovery.look_once()
+    assert isinstance(after.clock, VirtualClock)
+    await after.clock.run_for(5)
+    assert ("succeeded", 1) == (await after.status(run), door_of(workflow).starts)
+    shown = await after.store.run(run.id)
+    assert shown is not None
+    assert 2 == shown.attempts
+
+
+async def test_a_start_that_is_refused_while_the_desk_closes_is_left_to_the_next() -> None:
+    """R98: nobody waits for a back-off."""
+    office = await Office(clock=VirtualClock()).open()
+    door = Held(office.clock, Reply(429, retry_after=20.0), STARTED)
+    run = await office.start(office.knows(office.world.layer(), door))
+    await until(lambda: bool(door.sent))
+    settling = asyncio.create_task(office.desk.settle())
+    await turns()
+    door.go.set()
+    await asyncio.wait_for(settling, 1.0)
+    stored = await office.store.run(run.id)
+    assert stored is not None
+    assert (Phase.QUEUED, 1) == (stored.phase, door.starts)
+
+
+async def test_before_it_is_sent_again_the_store_knows() -> None:
+    """R44: SENDING, QUEUED, SENDING: at no moment could a crash lead to a second start of one that was sent."""
+    office = await Office().open()
+    phases: list[Phase] = []
+
+    def look() -> Reply:
+        phases.append(next(iter(office.store._runs.values())).phase)
+        return Reply(429, retry_after=0.1) if len(phases) < 3 else DONE
+
+    answer = await office.serve(office.world.studio(look))
+    assert isinstance(answer, Answer)
+    assert (200, [Phase.SENDING] * 3) == (answer.status, phases)
+
+
+async def test_a_refusal_takes_back_no_start_that_may_have_run() -> None:
+    """R49: the first one's answer was lost, the second one was refused: nobody knows whether it ran."""
+    office = await Office(clock=VirtualClock()).open()
+    workflow = office.knows(
+        office.world.layer(fault(Cause.DISCONNECTED), Reply(429, retry_after=20.0), STARTED, repeatable=True)
+    )
+    run = await office.start(workflow)
+    assert isinstance(office.clock, VirtualClock)
+    await office.clock.run_for(5)
+    stored = await office.store.run(run.id)
+    assert stored is not None
+    assert (Phase.SENDING, 2) == (stored.phase, door_of(workflow).starts)
+    await office.desk.close()
+
+
+async def test_a_refusal_that_could_not_be_written_down_changes_nothing_else() -> None:
+    """Only a crash before the next start would make it unknown."""
+    office = await Office().open()
+    office.store.down = {"unsent"}
+    answer = await office.serve(office.world.studio(Reply(429, retry_after=0.1), DONE))
+    assert isinstance(answer, Answer)
+    assert 200 == answer.status
+    assert [("not_written", "queued")] == [(e["event"], e["phase"]) for e in office.log.entries]
+
+
+# What is told later.
+
+
+async def test_the_key_of_a_run_that_nobody_waited_for_keeps_its_202() -> None:
+    """R41: also when the run itself is forgotten before its key, the same request gets the same answer."""
+    office = await Office().open()
+    run = await office.start(office.world.studio(DONE), key=KEY)
+    accepted = answers.accepted(office.desk.kept(run))
+    await until(lambda: run.finished_at is not None)
+    await turns()
+    await office.store.purge(runs_before_at=office.clock.now().timestamp() + 1e6, keys_before_at=0)
+    claim = await office.claim()
+    assert claim is not None
+    assert (None, accepted) == (await office.status(run), claim.answer)
+
+
+async def test_the_first_delay_of_the_schedule_counts() -> None:
+    """R52: a callback is not tried before it."""
+    office = await Office(first_delay=lambda: 60.0).open()
+    workflow = office.world.studio(DONE)
+    run = office.order(workflow, waits=False)
+    assert None is await office.desk.keep(run, None, callback_url="https://hooks.example.com/here")
+    office.desk.start(run, workflow)
+    await until(lambda: run.finished_at is not None)
+    await turns()
+    now = office.clock.now().timestamp()
+    assert [] == await office.store.due(now_at=now + 59, until_at=now + 100, limit=9)
+    assert [run.id] == [d.run_id for d in await office.store.due(now_at=now + 61, until_at=now + 100, limit=9)]

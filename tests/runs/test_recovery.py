@@ -72,6 +72,9 @@ async def test_a_run_that_was_being_sent_ends_as_unknown(waits: bool) -> None:  
     claim = await office.claim()
     assert claim is not None
     assert claim.answer is not None
+    if not waits:
+        assert (202, f"/runs/{run.id}") == (claim.answer.status, dict(claim.answer.headers)["Location"])
+        return
     assert b'"outcome":"unknown"' in claim.answer.body
     assert b'"retryable":false' in claim.answer.body
 
@@ -89,7 +92,7 @@ async def test_a_run_that_can_be_asked_about_is_followed(waits: bool) -> None:  
     claim = await office.claim()
     assert claim is not None
     assert claim.answer is not None
-    assert 200 == claim.answer.status
+    assert (200 if waits else 202) == claim.answer.status
 
 
 async def test_a_run_that_is_found_late_is_still_asked_about() -> None:
@@ -290,3 +293,60 @@ async def test_an_order_of_another_version_stops_nobody() -> None:
     await office.recovery.look_once()
     await turns()
     assert 1 == door.starts
+
+
+@pytest.mark.parametrize(
+    ("how", "known", "workflow", "outcome"),
+    [
+        ("sending", True, "layer", "unknown"),
+        ("following", False, "(gone)", "unknown"),
+        ("queued", False, "(gone)", "not_run"),
+    ],
+)
+async def test_a_run_that_nobody_goes_on_with_counts(how: str, known: bool, workflow: str, outcome: str) -> None:  # noqa: FBT001 - a value
+    """R94: once, like every run that ended, under a name that the configuration bounds; and the log says so."""
+    before, run = await left_behind(how)
+    office = successor(before)[0] if known else Office("next", before=before)
+    await office.recovery.look_once()
+    await turns()
+    assert 1 == office.world.counted("runward_runs_total")
+    assert 1 == office.world.counted("runward_runs_total", client="one", workflow=workflow, outcome=outcome)
+    ended = [entry for entry in office.log.entries if entry["event"] == "run_ended"]
+    assert [(run.id, outcome)] == [(entry["run_id"], entry["outcome"]) for entry in ended]
+
+
+@pytest.mark.parametrize("order", [b'{"odd":1}', b"\xff"])
+@pytest.mark.parametrize(("how", "status"), [("queued", "not_run"), ("sending", "unknown"), ("following", "unknown")])
+async def test_an_order_that_nobody_can_read_ends_once_its_time_is_over(how: str, status: str, order: bytes) -> None:
+    """Until then a version that can read it may come; then its client is told what is known, once."""
+    before, run = await left_behind(how)
+    stored = await before.store.run(run.id)
+    assert stored is not None
+    before.store._keep(replace(stored, order=order))
+    office, door = successor(before, STARTED, ENDED)
+    await office.recovery.look_once()
+    assert stored.status == await office.status(run)
+    office.clock.advance(stored.deadline_at - office.clock.now().timestamp() + 29)
+    await office.recovery.look_once()
+    assert stored.status == await office.status(run)
+    office.clock.advance(2)
+    for _ in range(2):
+        await office.recovery.look_once()
+    shown = await office.store.run(run.id)
+    assert shown is not None
+    assert shown.document is not None
+    assert (status, []) == (shown.status, door.sent)
+    assert b"can not read the order" in shown.document
+    assert 1 == office.world.counted("runward_runs_total")
+
+
+async def test_a_run_that_a_fallback_refused_is_started_from_the_first_again() -> None:
+    """R47: nothing was run, so it is the run that was asked for, not what was tried last."""
+    before, run = await left_behind("queued")
+    stored = await before.store.run(run.id)
+    assert stored is not None
+    before.store._keep(replace(stored, provider="other", attempts=2, status="running"))
+    office, door = successor(before, STARTED, RUNNING, ENDED)
+    await office.recovery.look_once()
+    await turns()
+    assert ("succeeded", 1) == (await office.status(run), door.starts)

@@ -56,6 +56,13 @@ class Reference:
         )
         return True
 
+    def unsent(self, run: StoredRun) -> bool:
+        kept = self.run(run.id)
+        if kept is None or (kept.owner, kept.phase, kept.attempts) != (run.owner, Phase.SENDING, run.attempts):
+            return False
+        self._write(replace(kept, phase=Phase.QUEUED))
+        return True
+
     def finish(self, run_id: str, end: Finish) -> bool:
         run = self.run(run_id)
         if run is None or run.phase == Phase.DONE or run.owner != end.owner:
@@ -77,7 +84,8 @@ class Reference:
             self.claims = [replace(c, answer=end.answer) if c.run_id == run_id else c for c in self.claims]
         if run.callback_url is not None and end.callback is not None:
             delivery = Delivery(run.id, run.client, run.callback_url, end.callback, end.finished_at, 0)
-            self.callbacks.append(Callback(delivery, end.finished_at))
+            due_at = end.finished_at if end.callback_due_at is None else end.callback_due_at
+            self.callbacks.append(Callback(delivery, due_at))
         return True
 
     def drop(self, run_id: str, owner: str) -> None:

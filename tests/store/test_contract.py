@@ -224,3 +224,38 @@ async def test_what_was_kept_is_there_when_it_is_opened_again(store: Store) -> N
     lease = RUN.leased_until_at if store.shared else 0.0
     assert replace(RUN, leased_until_at=lease) == await store.run(RUN.id)
     assert Claim(KEY, RUN.id, NOW) == await store.claim(KEY.client, KEY.text)
+
+
+async def test_a_start_that_was_refused_can_be_taken_back(store: Store) -> None:
+    """R14: nothing of it is left at the provider, so after a crash it may be started; then it is sent once more."""
+    await store.begin(RUN, KEY)
+    sending = replace(RUN, phase=Phase.SENDING, status="running", attempts=1, provider="other")
+    await store.advance(sending)
+    assert await store.unsent(sending)
+    assert replace(sending, phase=Phase.QUEUED) == await store.run(RUN.id)
+    assert await store.advance(replace(sending, attempts=2))
+    assert Phase.SENDING is (await _kept(store)).phase
+
+
+async def test_a_start_is_taken_back_by_its_owner_and_only_the_one_that_was_refused(store: Store) -> None:
+    """A word that was held up on its way must not say of a later start that it was refused."""
+    await store.begin(RUN, None)
+    assert not await store.unsent(replace(RUN, attempts=0))
+    sending = replace(RUN, phase=Phase.SENDING, attempts=2)
+    await store.advance(sending)
+    assert not await store.unsent(replace(sending, attempts=1))
+    assert not await store.unsent(replace(sending, owner="two"))
+    assert not await store.unsent(replace(sending, id="run_other"))
+    assert sending == await store.run(RUN.id)
+    following = replace(sending, phase=Phase.FOLLOWING)
+    await store.advance(following)
+    assert not await store.unsent(following)
+    await store.finish(RUN.id, FINISH)
+    assert not await store.unsent(replace(following, attempts=FINISH.attempts))
+    assert Phase.DONE is (await _kept(store)).phase
+
+
+async def _kept(store: Store) -> StoredRun:
+    kept = await store.run(RUN.id)
+    assert kept is not None
+    return kept

@@ -162,3 +162,13 @@ async def test_callbacks_are_listed_by_what_became_of_them(store: Store) -> None
         await store.called_back("delivered", limit=10),
         await store.called_back(PENDING, limit=10),
     )
+    await store.purge(runs_before_at=ENDED + 1e6, keys_before_at=0)
+    assert ([], []) == (await store.called_back("given_up", limit=10), await store.called_back("delivered", limit=10))
+
+
+async def test_a_callback_is_due_when_it_is_said_to_be(store: Store) -> None:
+    """R52: the first delay of a schedule counts too; when the run ended is told all the same."""
+    await store.begin(called_back(), None)
+    await store.finish("run_1", replace(FINISH, callback_due_at=ENDED + 60))
+    assert [] == await _due(store, ENDED + 59)
+    assert [DELIVERY] == await _due(store, ENDED + 60)

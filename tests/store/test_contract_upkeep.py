@@ -127,6 +127,7 @@ CALLS: dict[str, Callable[[Store], Awaitable[object]]] = {
     "redeliver": lambda store: store.redeliver(RUN.id, now_at=NOW),
     "called_back": lambda store: store.called_back("delivered", limit=1),
     "purge": lambda store: store.purge(runs_before_at=NOW, keys_before_at=NOW),
+    "unsent": lambda store: store.unsent(replace(RUN, phase=Phase.SENDING)),
     "secret": lambda store: store.secret("name", b"fresh"),
     "tell": lambda store: store.tell("name"),
     "wait": lambda store: store.wait([RUN.id], 1),

@@ -63,6 +63,7 @@ ENDS = st.builds(
     provider_run_id=st.none() | TEXTS,
     answer=st.none() | ANSWERS,
     callback=st.none() | st.binary(max_size=20),
+    callback_due_at=st.none() | TIMES,
 )
 
 
@@ -119,6 +120,13 @@ class StoreMachine(RuleBasedStateMachine):
     def advance(self, run_id: str, step: StoredRun, other: str | None) -> None:
         run = replace(step, id=run_id, owner=other or self.owner_of(run_id))
         assert self.reference.advance(run) == self.wait_for(self.store.advance(run))
+
+    @rule(run_id=ids, attempts=st.none() | st.integers(0, 5), other=st.none() | OWNERS)
+    def take_a_start_back(self, run_id: str, attempts: int | None, other: str | None) -> None:
+        kept = self.reference.run(run_id)
+        if kept is not None:
+            run = replace(kept, owner=other or kept.owner, attempts=kept.attempts if attempts is None else attempts)
+            assert self.reference.unsent(run) == self.wait_for(self.store.unsent(run))
 
     @rule(run_id=ids, end=ENDS, other=st.none() | OWNERS)
     def finish(self, run_id: str, end: Finish, other: str | None) -> None:

@@ -29,6 +29,16 @@ local function end_lease(id, owner)
   redis.call('ZREM', P .. 'owned:' .. owner, id)
 end
 
+-- Keeps what became of a run's callback; nil where the run is to be forgotten.
+local function call_back(id, state)
+  local before = redis.call('HGET', run_key(id), 'callback_state')
+  if before then redis.call('ZREM', P .. 'callbacks:' .. before, id) end
+  if state then
+    redis.call('HSET', run_key(id), 'callback_state', state)
+    redis.call('ZADD', P .. 'callbacks:' .. state, 0, id)
+  end
+end
+
 -- The key of the claim that a run made, unless that is gone, or another run's by now.
 local function claim_of(id, claim)
   local key = claim and P .. 'claim:' .. claim

@@ -4,6 +4,7 @@ local runs = redis.call('ZRANGEBYSCORE', P .. 'ended', '-inf', '(' .. runs_befor
 for _, id in ipairs(runs) do
   local client = redis.call('HGET', run_key(id), 'client')
   if client then redis.call('ZREM', P .. 'runs:' .. client, id) end
+  call_back(id, nil)
   redis.call('ZREM', P .. 'ended', id)
   redis.call('UNLINK', run_key(id))
 end

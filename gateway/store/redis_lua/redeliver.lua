@@ -1,7 +1,8 @@
 -- 1, or 0 where the run has no callback.
 local id, now_at = slice(1, 2)
 if redis.call('HEXISTS', run_key(id), 'callback_body') == 0 then return 0 end
-redis.call('HSET', run_key(id), 'callback_state', 'pending', 'callback_attempts', 0)
+call_back(id, 'pending')
+redis.call('HSET', run_key(id), 'callback_attempts', 0)
 redis.call('ZADD', P .. 'due', now_at, id)
 redis.call('ZREM', P .. 'ended', id)
 changed(id)

@@ -1,0 +1,18 @@
+"""`POST /run`: an answer that was kept is given as it was."""
+
+from __future__ import annotations
+
+from gateway.api.run import answer_kept
+from gateway.store.contract import Answer
+
+
+def test_a_kept_answer_keeps_every_header() -> None:
+    """R38: one name may stand twice, such as a RateLimit of two limits."""
+    headers = (("Content-Type", "application/json"), ("RateLimit", "a"), ("X-Own", "1"), ("RateLimit", "b"))
+    given = answer_kept(Answer(200, headers, b"{}"), (("Idempotent-Replayed", "true"),))
+    assert ["a", "b"] == given.headers.getall("RateLimit")
+    assert (["application/json"], "1", "true") == (
+        given.headers.getall("Content-Type"),
+        given.headers["X-Own"],
+        given.headers["Idempotent-Replayed"],
+    )
