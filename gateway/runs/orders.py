@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, cast
 
 from gateway import strictjson
 from gateway.clock import Clock
-from gateway.runs.record import Order, RunRecord
+from gateway.runs.record import Order, RunRecord, always
 from gateway.store.contract import StoredRun
 
 
@@ -31,6 +32,8 @@ def stored_run(run: RunRecord, *, owner: str, leased_until_at: float, callback_u
                 "traceparent": order.traceparent,
                 "waits": order.waits,
                 "face": order.face,
+                "number": order.number,
+                "all_outputs": order.all_outputs,
                 "provider": run.provider,
             }
         ),
@@ -48,11 +51,23 @@ def unread(stored: StoredRun, clock: Clock) -> RunRecord:
     return _record(stored, order, clock)
 
 
-def brought_back(stored: StoredRun, clock: Clock) -> RunRecord:
-    """Make the record of a run that the store kept; its deadline is where it was."""
+def order_of(stored: StoredRun) -> Order:
+    """Read what was ordered. TypeError, ValueError or KeyError where another version wrote it."""
     fields = cast("dict[str, Any]", strictjson.read(stored.order))
     del fields["provider"]
-    return _record(stored, Order(client=stored.client, workflow=stored.workflow, **fields), clock)
+    return Order(client=stored.client, workflow=stored.workflow, **fields)
+
+
+def same_order(one: Order, other: Order) -> bool:
+    """Whether two orders ask for the same run: whoever repeats a request has another trace and another deadline."""
+    return replace(one, timeout=0, traceparent="", wanted=always) == replace(
+        other, timeout=0, traceparent="", wanted=always
+    )
+
+
+def brought_back(stored: StoredRun, clock: Clock) -> RunRecord:
+    """Make the record of a run that the store kept; its deadline is where it was."""
+    return _record(stored, order_of(stored), clock)
 
 
 def _record(stored: StoredRun, order: Order, clock: Clock) -> RunRecord:

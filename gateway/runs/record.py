@@ -28,7 +28,8 @@ class Order:
     """What a client asks for, checked and resolved. `timeout` is in seconds, already clamped.
 
     `wanted` tells whether somebody still waits for the answer; nothing is started for nobody. A client that never
-    `waits` is told later: its run waits for limits as long as its deadline allows.
+    `waits` is told later: its run waits for limits as long as its deadline allows. `number` and `all_outputs` are
+    PromptLayer's: what its API calls the run, and whether its client asked for every node.
     """
 
     client: str
@@ -42,6 +43,8 @@ class Order:
     traceparent: str = ""
     waits: bool = True
     face: Face = "run"
+    number: int = 0
+    all_outputs: bool = False
     wanted: Callable[[], bool] = always
 
 

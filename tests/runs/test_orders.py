@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from gateway.runs.orders import brought_back, stored_run
+from gateway.runs.orders import brought_back, order_of, same_order, stored_run
 from gateway.runs.record import Order, RunRecord
 from gateway.store.contract import Phase
 from tests.manual_clock import ManualClock
@@ -24,6 +24,8 @@ FULL = Order(
     traceparent="00-" + "a" * 32 + "-" + "b" * 16 + "-01",
     waits=False,
     face="promptlayer",
+    number=2**52,
+    all_outputs=True,
 )
 
 
@@ -81,3 +83,24 @@ def test_a_wall_clock_that_was_set_back_makes_no_duration_negative() -> None:
     _, back, clock = brought(FULL, later=-100.0)
     back.close("succeeded", clock)
     assert 0.0 == back.duration
+
+
+@pytest.mark.parametrize(
+    ("changed", "same"),
+    [
+        ({"timeout": 1.0}, True),
+        ({"traceparent": ""}, True),
+        ({"wanted": lambda: False}, True),
+        ({"input": {}}, False),
+        ({"metadata": {}}, False),
+        ({"label": None}, False),
+        ({"all_outputs": False}, False),
+        ({"workflow": "other"}, False),
+        ({"client": "two"}, False),
+    ],
+)
+def test_what_makes_two_orders_the_same(changed: dict[str, object], *, same: bool) -> None:
+    """Not when, in which trace or for whom; everything else that was asked."""
+    run = RunRecord.open(FULL, "layer", ManualClock())
+    stored = stored_run(run, owner="me", leased_until_at=5.0, callback_url=None)
+    assert same == same_order(replace(FULL, **changed), order_of(stored))  # type: ignore[arg-type]  # names of its fields
