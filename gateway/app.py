@@ -16,6 +16,10 @@ from gateway.api.docs import DocsFace
 from gateway.api.hints import HintsFace
 from gateway.api.middleware import Doors, Porter, observe
 from gateway.api.ops import OpsFace
+from gateway.api.promptlayer import results
+from gateway.api.promptlayer import routes as promptlayer
+from gateway.api.promptlayer.runs import RunsFace as PromptLayerRuns
+from gateway.api.promptlayer.workflows import WorkflowsFace
 from gateway.api.run import RunFace
 from gateway.api.runs import RunsFace
 from gateway.api.server import Middleware, Route, Server
@@ -32,6 +36,7 @@ from gateway.runs.engine import Engine
 from gateway.runs.guards import Guards
 from gateway.runs.hints import Hints
 from gateway.runs.leg import Means
+from gateway.runs.numbers import Numbers
 from gateway.runs.office import BackOffice
 from gateway.runs.polling import Schedule
 from gateway.runs.recovery import Recovery
@@ -88,7 +93,16 @@ async def start(
     courier = configured.courier(egress, clock)
     callbacks = Callbacks(store, courier, plan.signing_keys, settings.callbacks.schedule, clock, metrics, log)
     owner = "rep_" + clock.token(8).hex()
-    desk = Desk(engine, store, clock, log, owner, most_queued=server.max_queued, first_delay=callbacks.first_delay)
+    desk = Desk(
+        engine,
+        store,
+        clock,
+        log,
+        owner,
+        most_queued=server.max_queued,
+        first_delay=callbacks.first_delay,
+        payloads={"promptlayer": results.payload},
+    )
     recovery = Recovery(desk, store, catalog, clock, log)
     office = BackOffice(desk, store, recovery, callbacks, clock, log, settings.store.retention)
 
@@ -111,8 +125,6 @@ async def start(
         doors.guard,  # the surplus is refused before any work is done for it
         porter.authenticate,  # from here on there is a client
     ]
-    routes = [*_public_routes(run, runs, ops), *_hint_routes(hints), *docs.public_routes(keyed=not server.open_docs)]
-    public = Server(routes, middlewares, header_timeout=server.header_timeout)
     replays = _callback_routes(CallbacksFace(store, clock, log))
     watched = Server(
         [*_ops_routes(ops), *replays, *docs.ops_routes()], [observed], header_timeout=server.header_timeout
@@ -133,6 +145,15 @@ async def start(
     ]
     reload = Reload(source, plan, swaps, clock, metrics, log) if source is not None else None
     await _open(store, hints, metrics)
+    numbers = Numbers(await store.secret("faces", clock.token(32)))
+    own = PromptLayerRuns(desk, catalog, numbers, check_callback, clock, server.max_body, server.body_timeout)
+    routes = [
+        *_public_routes(run, runs, ops),
+        *_hint_routes(hints),
+        *promptlayer.routes(own, WorkflowsFace(catalog)),
+        *docs.public_routes(keyed=not server.open_docs),
+    ]
+    public = Server(routes, middlewares, header_timeout=server.header_timeout)
     opened, ops_opened = await _listen(public, watched, office, open_ports or own_ports(server))
     if store.weakness is not None:
         log.warning("store_not_durable", why=store.weakness)

@@ -7,18 +7,19 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from gateway.api.pins import check_pin
 from gateway.api.server import Request
 from gateway.api.tracing import read_traceparent
 from gateway.api.wire import RunRequest, answer, answer_run, parse, read_body
 from gateway.clock import Clock
-from gateway.problems import Pointer, Problem
+from gateway.problems import Problem
 from gateway.runs import answers
 from gateway.runs.catalog import Catalog, Workflow
 from gateway.runs.desk import Desk
 from gateway.runs.engine import Engine
 from gateway.runs.idempotency import read_key
 from gateway.runs.record import Order, RunRecord, always
-from gateway.store.contract import Answer, Claim, Key
+from gateway.store.contract import Answer, Claim, Key, Phase, StoredRun
 
 _REPLAYED = (("Idempotent-Replayed", "true"),)
 
@@ -44,7 +45,7 @@ class RunFace:
         body = parse(RunRequest, raw)
         key = read_key(request.client_name, request.headers.getall("Idempotency-Key", ()), raw)
         workflow = self.catalog.find(body.workflow, request.client)
-        _check_version(body, workflow)
+        check_pin(workflow, (body.label, body.version))
         run = RunRecord.open(self._order(request, body, workflow), workflow.provider.name, self.clock)
         if run.order.waits and key is None:
             request.run = run
@@ -85,9 +86,13 @@ class RunFace:
         if claim.answer is not None:
             return answer_kept(claim.answer, _REPLAYED)
         earlier = await self.desk.find(claim.run_id)
-        if earlier is None or answers.waits(earlier):
+        if earlier is None or answers.waits(earlier) or not self._is_sure(earlier):
             raise Problem("idempotency_in_flight", retry_after=1)
         return answer_kept(answers.accepted(earlier), _REPLAYED)
+
+    def _is_sure(self, run: StoredRun) -> bool:
+        """Another replica may be about to forget a queued one: it could not write it down in time, and refused it."""
+        return run.phase is not Phase.QUEUED or self.desk.holds(run.id)
 
 
 def _prefers_async(request: Request) -> bool:
@@ -101,17 +106,3 @@ def answer_kept(kept: Answer, headers: tuple[tuple[str, str], ...] = ()) -> web.
     content_type = next(value for name, value in kept.headers if name == "Content-Type")
     others = tuple(field for field in kept.headers if field[0] != "Content-Type")
     return answer(kept.status, kept.body, content_type, (*others, *headers))
-
-
-def _check_version(body: RunRequest, workflow: Workflow) -> None:
-    """Refuse a label or version that would be ignored."""
-    asked = "label" if body.label is not None else "version" if body.version is not None else None
-    if asked is None:
-        return
-    if not workflow.provider.adapter.versions:
-        why = "this workflow's provider has no versions"
-    elif workflow.pinned:
-        why = "the configuration of this workflow pins one"
-    else:
-        return
-    raise Problem("invalid_request", "1 thing(s) are wrong.", errors=(Pointer(f"/{asked}", why),))

@@ -22,7 +22,8 @@ from gateway.runs.record import RunRecord
 
 M = TypeVar("M", bound=BaseModel)
 _MOST_ERRORS = 20
-_MOST_MEMBERS = 1000  # of an object whose members are checked one by one: each error costs 2 us
+MOST_MEMBERS = 1000
+"""Of an object whose members are checked one by one: each error costs 2 us."""
 _LONGEST_POINTER = 200
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _CLOSE = (("Connection", "close"),)
@@ -50,7 +51,7 @@ class RunRequest(BaseModel):
     input: Annotated[dict[str, Any], Field(description="What the workflow is given.")] = {}
     metadata: Annotated[
         dict[str, str],
-        Field(max_length=_MOST_MEMBERS, description="Kept on the run; PromptLayer stores it too."),
+        Field(max_length=MOST_MEMBERS, description="Kept on the run; PromptLayer stores it too."),
     ] = {}
     label: Annotated[str | None, Field(min_length=1, max_length=512, description="A release label.")] = None
     version: Annotated[int | None, Field(ge=1, lt=2**31, description="A version; excludes `label`.")] = None
@@ -65,8 +66,8 @@ class RunRequest(BaseModel):
     @classmethod
     def _not_too_many(cls, value: object) -> object:
         """Count before the members are looked at: pydantic itself does so afterwards."""
-        if isinstance(value, dict) and len(value) > _MOST_MEMBERS:
-            raise PydanticCustomError("too_long", "more than {most} members", {"most": _MOST_MEMBERS})
+        if isinstance(value, dict) and len(value) > MOST_MEMBERS:
+            raise PydanticCustomError("too_long", "more than {most} members", {"most": MOST_MEMBERS})
         return value
 
     @model_validator(mode="after")
@@ -137,8 +138,8 @@ def parse(model: type[M], body: bytes) -> M:
         value = strictjson.read_unique(body)
     except strictjson.NotJson as error:
         raise Problem("malformed_json", f"The body is {error}.") from None
-    if isinstance(value, dict) and len(value) > _MOST_MEMBERS:
-        raise Problem("invalid_request", errors=(Pointer("", f"more than {_MOST_MEMBERS} members"),))
+    if isinstance(value, dict) and len(value) > MOST_MEMBERS:
+        raise Problem("invalid_request", errors=(Pointer("", f"more than {MOST_MEMBERS} members"),))
     try:
         return model.model_validate(value)
     except ValidationError as error:
@@ -159,13 +160,17 @@ def answer_run(run: RunRecord) -> web.Response:
 
 def answer_problem(problem: Problem, request: Request) -> web.Response:
     """Render a problem, with the headers that go with it."""
-    headers = list(problem.headers)
-    if problem.retry_after is not None:
-        headers.append(("Retry-After", str(math.ceil(problem.retry_after))))
-    return answer(problem.status, problem.document(request.request_id), CONTENT_TYPE, tuple(headers))
+    return answer(problem.status, problem.document(request.request_id), CONTENT_TYPE, headers_of(problem))
 
 
-def answer(status: int, body: bytes, content_type: str, headers: tuple[tuple[str, str], ...] = ()) -> web.Response:
+def headers_of(problem: Problem) -> tuple[tuple[str, str], ...]:
+    """The headers that go with a problem, whatever its body looks like."""
+    if problem.retry_after is None:
+        return problem.headers
+    return (*problem.headers, ("Retry-After", str(math.ceil(problem.retry_after))))
+
+
+def answer(status: int, body: bytes, content_type: str, headers: tuple[tuple[str, str], ...] = ()) -> Whole:
     """Make an answer; it names no version of anything."""
     fields = CIMultiDict(headers)
     fields["Content-Type"] = content_type

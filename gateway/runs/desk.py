@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from structlog.typing import FilteringBoundLogger
 
@@ -23,7 +24,9 @@ from gateway.runs.endings import Endings, at_once
 from gateway.runs.engine import Engine
 from gateway.runs.forgetting import Forgetting
 from gateway.runs.orders import stored_run
-from gateway.runs.record import RunRecord
+from gateway.runs.record import Face, RunRecord
+from gateway.runs.told import Told
+from gateway.runs.webhook import Payload
 from gateway.store.contract import Answer, Claim, Key, Phase, Store, StoredRun, StoreUnavailable
 
 
@@ -31,7 +34,8 @@ from gateway.store.contract import Answer, Claim, Key, Phase, Store, StoredRun, 
 class Desk:
     """Keeps runs in `store` as `owner`, under leases of `lease` seconds, at most `most_queued` of a client at once.
 
-    A callback is first tried `first_delay` seconds after its run ended.
+    A callback is first tried `first_delay` seconds after its run ended. `payloads` are callbacks' bodies where a client
+    speaks a provider's own API.
     """
 
     engine: Engine
@@ -43,6 +47,7 @@ class Desk:
     most_queued: int = 1000
     closing: bool = False
     first_delay: Callable[[], float] = at_once
+    payloads: Mapping[Face, Payload] = field(default_factory=dict)
     endings: Endings = field(init=False)
     _tasks: dict[asyncio.Task[None], RunRecord] = field(default_factory=dict)
     _queued: Counter[str] = field(default_factory=Counter)
@@ -51,12 +56,12 @@ class Desk:
 
     def __post_init__(self) -> None:
         self._forgetting = Forgetting(self.store, self.clock, self.log, self.owner)
-        self.endings = Endings(self.store, self.clock, self.log, self.owner, self.first_delay)
+        self.endings = Endings(self.store, self.clock, self.log, self.owner, self.first_delay, self.payloads)
 
     async def keep(self, run: RunRecord, key: Key | None, *, callback_url: str | None) -> Claim | None:
         """Write a new run down, with its key. The claim that was there before, where the key was used already.
 
-        Raises Problem: overloaded where the client has too many in the background, store_unavailable.
+        Raises Problem: overloaded (the client has too many), store_unavailable. ValueError where the id is taken.
         """
         client = run.order.client
         if not run.order.waits and self._queued[client] >= self.most_queued:
@@ -66,7 +71,9 @@ class Desk:
         stored = stored_run(run, owner=self.owner, leased_until_at=until, callback_url=callback_url)
         self._queued[client] += not run.order.waits  # before anything is awaited: others come in the meantime
         try:
-            claim = await self.store.begin(stored, key)
+            claim = None if self._forgetting.has(run.id) else await self.store.begin(stored, key)
+            if self._forgetting.has(claim.run_id if claim else run.id):
+                raise _unavailable()  # the first request was refused: its run is not promised now, and dropped then
             if claim is None:
                 self._take_over(run, stored)
         except StoreUnavailable:
@@ -80,6 +87,10 @@ class Desk:
     def kept(self, run: RunRecord) -> StoredRun:
         """The run as it was just written down."""
         return self._kept[run.id]
+
+    def holds(self, run_id: str) -> bool:
+        """Whether this process wrote a run down, or took it up, and it has not ended."""
+        return run_id in self._kept
 
     async def find(self, run_id: str) -> StoredRun | None:
         """Read a run. Raises Problem("store_unavailable")."""
@@ -101,9 +112,10 @@ class Desk:
         await self.endings.write(run, self._kept.pop(run.id), problem, answer)
         return answer
 
-    def start(self, run: RunRecord, workflow: Workflow) -> None:
-        """Bring a run that was kept to its end in the background."""
-        self._spawn(run, self._work(run, self.engine.run(run, workflow)))
+    def start(self, run: RunRecord, workflow: Workflow, *, after: Told | None = None) -> None:
+        """Bring a run that was kept to its end in the background, once its client was told of it."""
+        begin = partial(self.engine.run, run, workflow)
+        self._spawn(run, self._work(run, after.before(begin) if after else begin()))
 
     def resume(self, run: RunRecord, workflow: Workflow, stored: StoredRun) -> None:
         """Start a run that was kept and not sent, in the background."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 
 from structlog.typing import FilteringBoundLogger
@@ -12,8 +12,8 @@ from gateway import logs
 from gateway.clock import Clock
 from gateway.problems import Problem
 from gateway.runs import answers
-from gateway.runs.record import RunRecord
-from gateway.runs.webhook import payload
+from gateway.runs.record import Face, RunRecord
+from gateway.runs.webhook import Payload, payload
 from gateway.store.contract import Answer, Finish, Store, StoredRun, StoreUnavailable
 
 _STORE_RETRY = 1.0  # seconds between attempts to write down how a run ended
@@ -26,13 +26,17 @@ def at_once() -> float:
 
 @dataclass(slots=True)
 class Endings:
-    """Writes ends into `store` as `owner`. A callback is due `first_delay` seconds after the end."""
+    """Writes ends into `store` as `owner`. A callback is due `first_delay` seconds after the end.
+
+    Its body is that of `payloads` where the client speaks a provider's own API.
+    """
 
     store: Store
     clock: Clock
     log: FilteringBoundLogger
     owner: str
     first_delay: Callable[[], float] = at_once
+    payloads: Mapping[Face, Payload] = field(default_factory=dict)
     _unwritten: dict[str, Finish] = field(default_factory=dict)
     _insisting: set[asyncio.Task[None]] = field(default_factory=set)
 
@@ -62,7 +66,7 @@ class Endings:
         So it is where another replica has taken the run over, because our lease was over: what we have is the run's own
         result, and true. The store keeps what the other one says, which may know less.
         """
-        document = answers.ended(run, problem)
+        document, body = answers.ended(run, problem), self.payloads.get(run.order.face, payload)
         finished_at = run.created_at.timestamp() + run.duration
         finish = Finish(
             owner=self.owner,
@@ -72,7 +76,7 @@ class Endings:
             attempts=run.attempts,
             provider_run_id=run.provider_run_id,
             answer=answer,
-            callback=payload(document, self.clock.now()) if stored.callback_url else None,
+            callback=body(run.order, document, self.clock.now()) if stored.callback_url else None,
             callback_due_at=finished_at + self.first_delay(),
         )
         self._unwritten[run.id] = finish  # before anything is awaited: nobody may let go of it unwritten

@@ -40,6 +40,10 @@ class Forgetting:
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._work_off())
 
+    def has(self, run_id: str) -> bool:
+        """Whether a run is still to be dropped."""
+        return run_id in self._left
+
     def close(self) -> None:
         """Leave the rest to the next process."""
         if self._task is not None:

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import hmac
 from base64 import b64decode, b64encode
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, TypeAlias
 
 from gateway.clock import Clock, stamp
+from gateway.runs.record import Order
 from gateway.upstream.courier import Answered, Message, Result
+
+Payload: TypeAlias = Callable[[Order, bytes, datetime], bytes]
+"""Makes a body of a run's order, its JSON, and when it ended."""
 
 _PREFIX = "whsec_"
 _SHORTEST_KEY = 8
 _JITTER = 0.2
 
 
-def payload(document: bytes, finished_at: datetime) -> bytes:
+def payload(_order: Order, document: bytes, finished_at: datetime) -> bytes:
     """The body: `document` is the run's JSON as `GET /runs/{id}` shows it, and goes in as it is."""
     return b'{"type":"run.finished","timestamp":"%b","data":%b}' % (stamp(finished_at).encode(), document)
 

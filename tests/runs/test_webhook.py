@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from gateway.clock import SystemClock
+from gateway.runs.record import Order
 from gateway.runs.webhook import Again, Delivered, GaveUp, next_step, payload, signed, signing_key
 from gateway.settings.sections import STANDARD_SCHEDULE
 from gateway.upstream.courier import Answered, Message, Result
@@ -45,7 +46,7 @@ def sign(*secrets: str, body: bytes = BODY) -> Message:
 def test_payload() -> None:
     """The run as it is shown, byte for byte, in an event."""
     document = b'{"id":"run_1","output":12345678901234567890123456789,"warning":null}'
-    body = payload(document, datetime(2026, 11, 21, 12, 0, 0, 5000, tzinfo=UTC))
+    body = payload(Order("one", "w", 60), document, datetime(2026, 11, 21, 12, 0, 0, 5000, tzinfo=UTC))
     assert document in body
     assert {
         "type": "run.finished",

@@ -7,6 +7,7 @@ failed run by the nodes alone, so a run that did not succeed always shows them, 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from types import MappingProxyType
 from typing import TypeAlias, cast
 
@@ -64,7 +65,7 @@ def going_on(status: str) -> dict[str, JsonValue]:
     return {ONLY_NODE: _shown(status.upper())}
 
 
-def payload(order: Order, document: bytes) -> bytes:
+def payload(order: Order, document: bytes, _finished_at: datetime) -> bytes:
     """What is posted to `callback_url` when a run has ended, in the form that its client asked for."""
     output = final_output(document, FORMS[order.all_outputs])
     return strictjson.write({"workflow_version_execution_id": order.number, "final_output": output})

@@ -117,5 +117,5 @@ def test_a_run_that_goes_on_has_a_node_that_does(status: str, expected: str) -> 
 @pytest.mark.parametrize(("all_outputs", "value"), [(True, {"Output": shown("SUCCESS", "x")}), (False, "x")])
 def test_a_callback_has_the_form_that_was_asked_for(value: JsonValue, *, all_outputs: bool) -> None:
     order = Order("one", "w", 60, number=2**52, all_outputs=all_outputs)
-    body = payload(order, document("succeeded", output="x"))
+    body = payload(order, document("succeeded", output="x"), ManualClock().now())
     assert {"workflow_version_execution_id": 2**52, "final_output": value} == json.loads(body)

@@ -1,0 +1,103 @@
+"""What a client of PromptLayer's API asks for: the name in the path, the body of a run, the words of a query.
+
+Source: docs.promptlayer.com, "Run Workflow". Unknown members are ignored, as PromptLayer does: SDKs send more than its
+page has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Annotated, Any
+from urllib.parse import unquote
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+
+from gateway.api.server import Request
+from gateway.api.wire import MOST_MEMBERS
+from gateway.problems import Pointer, Problem
+from gateway.runs.names import Pin
+
+LABEL, VERSION = "workflow_label_name", "workflow_version_number"
+_LONGEST_NAME = 512
+_MOST_DIGITS = 19  # as many as 2**63 has
+_WORDS: Mapping[str, bool] = MappingProxyType(
+    {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+)
+
+
+class RunWorkflow(BaseModel):
+    """The body of `POST /workflows/{name}/run`. What is null counts as missing."""
+
+    model_config = ConfigDict(extra="ignore", strict=True, frozen=True, hide_input_in_errors=True, title="RunWorkflow")
+
+    workflow_label_name: Annotated[str | None, Field(min_length=1, max_length=_LONGEST_NAME)] = None
+    workflow_version_number: Annotated[int | None, Field(ge=1, lt=2**31)] = None
+    metadata: Annotated[dict[str, str] | None, Field(max_length=MOST_MEMBERS)] = None
+    input_variables: dict[str, Any] | None = None
+    return_all_outputs: bool | None = None
+    callback_url: Annotated[str | None, Field(max_length=2048)] = None
+    channel_name_suffix: Annotated[
+        str | None,
+        Field(min_length=1, max_length=256, description="Names the run: sent again, it is the same run."),
+    ] = None
+
+    @field_validator("metadata", mode="before")
+    @classmethod
+    def _not_too_many(cls, value: object) -> object:
+        """Count before the members are looked at, as in `RunRequest`."""
+        if isinstance(value, dict) and len(value) > MOST_MEMBERS:
+            raise PydanticCustomError("too_long", "more than {most} members", {"most": MOST_MEMBERS})
+        return value
+
+    @model_validator(mode="after")
+    def _one_of_label_and_version(self) -> RunWorkflow:
+        if self.workflow_label_name is not None and self.workflow_version_number is not None:
+            raise PydanticCustomError("exclusive", f"{LABEL} and {VERSION} are mutually exclusive")
+        return self
+
+    @property
+    def pin(self) -> Pin:
+        """The label or version that is asked for."""
+        return self.workflow_label_name, self.workflow_version_number
+
+
+def name_in(request: Request) -> str:
+    """The workflow's name or id in the path: slashes and all else may be percent-encoded or not.
+
+    Raises Problem("workflow_not_found") where it can not be one.
+    """
+    try:
+        name = unquote(request.tail, errors="strict")
+        name.encode()
+    except UnicodeError:
+        name = ""
+    if not name or len(name) > _LONGEST_NAME:
+        raise Problem("workflow_not_found", "No workflow has this name.")
+    return name
+
+
+def number_in(request: Request, name: str, default: int | None = None, *, most: int = 2**53) -> int:
+    """A whole number of the query, from 1 to `most`. Raises Problem("invalid_request")."""
+    text = request.query.get(name)
+    if text is None and default is not None:
+        return default
+    if text is None:
+        raise _wrong(name, "Field required")
+    number = int(text) if text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS else 0
+    if not 1 <= number <= most:
+        raise _wrong(name, f"Input should be a whole number from 1 to {most}")
+    return number
+
+
+def choice_in(request: Request, name: str) -> bool:
+    """A yes or no of the query; no where it is missing. Raises Problem("invalid_request")."""
+    chosen = _WORDS.get(request.query.get(name, "false").lower())
+    if chosen is None:
+        raise _wrong(name, "Input should be true or false")
+    return chosen
+
+
+def _wrong(name: str, what: str) -> Problem:
+    return Problem("invalid_request", "1 thing(s) are wrong.", errors=(Pointer(f"?{name}", what),))

@@ -1,0 +1,41 @@
+"""Problems as PromptLayer's API words them: `message` and `error` both, for its SDKs read one or the other."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from gateway import strictjson
+from gateway.api.server import Request
+from gateway.api.wire import answer, headers_of
+from gateway.problems import PROBLEMS, Pointer, Problem
+from gateway.runs import answers
+from providers.contract import JsonValue
+
+
+def refuse(problem: Problem, request: Request) -> web.Response:
+    """Render a problem. `detail` is there where something in the request is wrong, as FastAPI has it."""
+    body = strictjson.write(members(problem) | {"request_id": request.request_id})
+    return answer(problem.status, body, answers.JSON, headers_of(problem))
+
+
+def members(problem: Problem) -> dict[str, JsonValue]:
+    """What the body says of a problem."""
+    message = problem.detail or PROBLEMS[problem.code].title + "."
+    shown: dict[str, JsonValue] = {"success": False, "message": message, "error": message, "code": problem.code}
+    if problem.errors:
+        detail: list[JsonValue] = [_detail(error) for error in problem.errors]
+        message = "; ".join(f"{'.'.join(_location(error))}: {error.detail}" for error in problem.errors)
+        shown |= {"message": message, "error": message, "detail": detail}
+    return shown
+
+
+def _detail(error: Pointer) -> JsonValue:
+    return {"loc": list(_location(error)), "msg": error.detail, "type": "value_error"}
+
+
+def _location(error: Pointer) -> list[str]:
+    """`?name` is a part of the query, everything else points into the body."""
+    if error.pointer.startswith("?"):
+        return ["query", error.pointer[1:]]
+    steps = error.pointer.split("/")[1:]
+    return ["body", *(step.replace("~1", "/").replace("~0", "~") for step in steps)]

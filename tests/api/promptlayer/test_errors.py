@@ -1,0 +1,101 @@
+"""Problems in PromptLayer's words: every one of them, and those that clients really meet."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
+
+import pytest
+
+from gateway.api.promptlayer.errors import members, refuse
+from gateway.api.server import Request
+from gateway.problems import PROBLEMS, Pointer, Problem
+from tests.api.promptlayer.client import BODY, RESULTS, Client, places
+from tests.client import Answered
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    import aiohttp
+
+    from tests.conftest import StartGateway
+    from tests.faults.upstream import Upstream
+
+ASKED = cast("Request", SimpleNamespace(request_id="req_1"))
+RUN = "/workflows/layer/run"
+
+
+@pytest.mark.parametrize("code", PROBLEMS)
+def test_every_problem_has_both_words(code: str) -> None:
+    """The Python SDK reads `message`, the JavaScript one `error`; the status stays."""
+    answer = refuse(Problem(code), ASKED)
+    assert isinstance(answer.body, bytes)
+    body = json.loads(answer.body)
+    assert (PROBLEMS[code].status, "application/json") == (answer.status, answer.content_type)
+    assert (False, body["error"], code, "req_1") == (
+        body["success"], body["message"], body["code"], body["request_id"]
+    )  # fmt: skip
+    assert PROBLEMS[code].title + "." == body["message"]
+
+
+def test_what_is_wrong_is_said_as_fastapi_says_it() -> None:
+    wrong = (
+        Pointer("/metadata/a~1b", "Input should be a valid string"),
+        Pointer("?page", "no number"),
+        Pointer("", "x"),
+    )
+    shown = members(Problem("invalid_request", "3 thing(s) are wrong.", errors=wrong))
+    assert [
+        {"loc": ["body", "metadata", "a/b"], "msg": "Input should be a valid string", "type": "value_error"},
+        {"loc": ["query", "page"], "msg": "no number", "type": "value_error"},
+        {"loc": ["body"], "msg": "x", "type": "value_error"},
+    ] == shown["detail"]
+    assert "body.metadata.a/b: Input should be a valid string; query.page: no number; body: x" == shown["message"]
+
+
+def test_the_headers_of_a_problem_stay() -> None:
+    """When to come back, rounded up."""
+    answer = refuse(Problem("rate_limited", retry_after=1.2, headers=(("RateLimit", "r"),)), ASKED)
+    assert ("2", "r") == (answer.headers["Retry-After"], answer.headers["RateLimit"])
+
+
+@pytest.fixture
+async def app(gateway: StartGateway, session: aiohttp.ClientSession, upstream: Upstream) -> AsyncIterator[Client]:
+    """A client; whatever it sends, nothing is started."""
+    yield Client(session, await gateway(None, server={"max_body": 2000}))
+    assert [] == upstream.log
+
+
+def check(answered: Answered, status: int, code: str) -> None:
+    body = answered.json
+    assert (status, code, False) == (answered.status, body["code"], body["success"])
+    assert (body["message"], answered.headers["X-Request-Id"]) == (body["error"], body["request_id"])
+    assert "application/json" == answered.headers["Content-Type"]
+
+
+async def test_what_clients_meet(app: Client) -> None:
+    """401, 404, 405, 413 and 415, all in the same shape; also behind a doubled slash."""
+    for slash in ("", "/"):
+        for method, path in (("POST", RUN), ("GET", RESULTS), ("GET", "/workflows"), ("GET", "/workflows/layer")):
+            refused = await app.ask(method, slash + path, X_API_KEY="pl_wrong")
+            check(refused, 401, "unauthorized")
+            assert "WWW-Authenticate" in refused.headers
+        check(await app.ask("POST", slash + "/workflows/none/run", dict(BODY)), 404, "workflow_not_found")
+        check(await app.ask("GET", slash + "/workflows/none/such"), 404, "workflow_not_found")
+        wrong = await app.ask("PATCH", slash + RUN, {})
+        check(wrong, 405, "method_not_allowed")
+        assert "POST" in wrong.headers["Allow"]
+        check(await app.ask("POST", slash + RUN, {"input_variables": {"a": 3000 * "x"}}), 413, "payload_too_large")
+        check(await app.ask("POST", slash + RUN, {}, Content_Type="text/plain"), 415, "unsupported_media_type")
+    for name in ("%FF", 513 * "x", "%ED%A0%80"):
+        check(await app.ask("POST", f"/workflows/{name}/run", dict(BODY)), 404, "workflow_not_found")
+
+
+async def test_what_is_not_json_and_what_may_not_be_called(app: Client) -> None:
+    check(await app.ask("POST", RUN, "not an object"), 422, "invalid_request")
+    check(await app.ask("POST", RUN, {**BODY, "callback_url": "http://127.0.0.1/"}), 422, "callback_url_refused")
+    check(await app.ask("POST", RUN, dict(BODY), Idempotency_Key="é"), 400, "invalid_idempotency_key")
+    wrong = await app.run("layer", {"metadata": {"n": 1}})
+    check(wrong, 422, "invalid_request")
+    assert [["body", "metadata", "n"]] == places(wrong)
