@@ -9,6 +9,8 @@ from pydantic_core import core_schema
 
 from gateway.api import examples
 from gateway.api.answers import ProblemAnswer, RunAnswer, RunShown, RunsPage
+from gateway.api.promptlayer import described as promptlayer
+from gateway.api.promptlayer.asked import RunWorkflow
 from gateway.api.responses import HEADERS, Node, answer, json_of, problems
 from gateway.api.wire import RunRequest
 from gateway.problems import PROBLEMS
@@ -27,7 +29,12 @@ and whatever happens, the answer says what became of the run:
 | `unknown` | The run may have been executed, or may still be going on. Sending it again may pay for it twice. |
 
 `retryable: true` says that the same request may succeed later, and that it can not cost a second run."""
-_TAGS = (("Runs", "Run workflows."), ("Health", "For load balancers."), ("Documentation", "What you are reading."))
+_TAGS = (
+    ("Runs", "Run workflows."),
+    ("PromptLayer", "Run them as PromptLayer's own API has it."),
+    ("Health", "For load balancers."),
+    ("Documentation", "What you are reading."),
+)
 _KEYED: tuple[dict[str, list[str]], ...] = ({"bearer": []}, {"key": []})
 
 _RUN_CODES = tuple(code for code in PROBLEMS if code != "client_closed_request")  # whose client is gone
@@ -51,6 +58,7 @@ def document() -> Node:
             "/run": {"post": _run()},
             "/runs": {"get": _runs()},
             "/runs/{id}": {"get": _shown()},
+            **promptlayer.paths(),
             "/healthz": {"get": _healthz()},
             "/readyz": {"get": _readyz()},
             "/openapi.json": {"get": _openapi()},
@@ -233,6 +241,7 @@ def _schemas() -> Node:
     _, found = models_json_schema(
         [
             (RunRequest, "validation"),
+            (RunWorkflow, "validation"),
             *((model, "serialization") for model in (RunAnswer, RunShown, RunsPage, ProblemAnswer)),
         ],
         ref_template="#/components/schemas/{model}",

@@ -23,6 +23,7 @@ HEADERS: Node = {
     "Location": {"description": "Where the run can be looked up.", "schema": _TEXT},
     "Idempotent-Replayed": {"description": "`true` where the answer is an earlier one.", "schema": _TEXT},
     "Allow": {"description": "The methods that the route has.", "schema": _TEXT},
+    "Runward-Run-Id": {"description": "The run, to be looked up at `/runs/{id}`.", "schema": _TEXT},
     "RateLimit": {
         "description": "What is left of the client's own limits: items of `r` requests, more in `t` seconds.",
         "schema": _TEXT,

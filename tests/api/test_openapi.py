@@ -195,6 +195,8 @@ def test_an_answers_headers_are_named(written: JsonValue, status: int, headers: 
     ("path", "method", "security"),
     [
         ("/run", "post", [{"bearer": []}, {"key": []}]),
+        ("/workflows/{workflow_name}/run", "post", [{"key": []}, {"bearer": []}]),
+        ("/workflow-version-execution-results", "get", [{"key": []}, {"bearer": []}]),
         ("/openapi.json", "get", [{"bearer": []}, {"key": []}]),
         ("/docs", "get", []),
         ("/healthz", "get", []),
@@ -209,6 +211,6 @@ def test_no_schema_is_burdened_with_pydantics_names(written: JsonValue) -> None:
     """Titles such as "Return All Outputs" and defaults of null say nothing to a reader."""
     text = strictjson.write(at(written, "components", "schemas")).decode()
     assert [] == re.findall(r'"default":null', text)
-    models = {"RunRequest", "RunAnswer", "NodeAnswer", "ProblemAnswer", "ProblemPointer"}
+    models = {"RunRequest", "RunWorkflow", "RunAnswer", "NodeAnswer", "ProblemAnswer", "ProblemPointer"}
     kept = {"RunShown", "RunsPage", "RunError", "CallbackState"}
     assert models | kept == set(re.findall(r'"title":"([^"]+)"', text))

@@ -28,7 +28,7 @@ def test_what_is_pinned_accepts_itself_alone(pinned: Pin, asked: Pin) -> None:
     with pytest.raises(Problem) as refused:
         check_pin(workflow(pinned), asked)
     [error] = refused.value.errors
-    assert "/label" if asked[0] else "/version" == error.pointer
+    assert ("/label" if asked[0] else "/version") == error.pointer
     assert "pins another" in error.detail
 
 

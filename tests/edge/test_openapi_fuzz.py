@@ -10,6 +10,7 @@ import os
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 import schemathesis
@@ -53,6 +54,12 @@ EXPECTED = {
     ("GET", "/runs", WRONG): {"invalid_request"},
     ("GET", "/runs/{id}", RIGHT): {"not_found"},
     ("GET", "/runs/{id}", WRONG): {"not_found"},
+    ("POST", "/workflows/{workflow_name}/run", RIGHT): {"201", "callback_url_refused", "invalid_idempotency_key"},
+    ("POST", "/workflows/{workflow_name}/run", WRONG): {"invalid_request", "malformed_json"},
+    ("GET", "/workflow-version-execution-results", RIGHT): {"not_found"},
+    ("GET", "/workflow-version-execution-results", WRONG): {"invalid_request"},
+    ("GET", "/workflows", RIGHT): {"200"},
+    ("GET", "/workflows", WRONG): {"invalid_request"},
 }
 """Operations, and answers that must be among theirs, or the requests were not what they are meant to be."""
 
@@ -75,6 +82,8 @@ def fuzz(url: str, document: dict[str, Any], method: str, path: str, mode: Gener
     def send(case: Case[Any], name: str) -> None:
         if mode is RIGHT and isinstance(case.body, dict):
             case.body["workflow"] = name
+        if mode is RIGHT and "workflow_name" in case.path_parameters:
+            case.path_parameters["workflow_name"] = quote(name, safe="") or "layer"
         answer = case.call(base_url=url, headers=bearer("one"))
         case.validate_response(answer, checks=HOLDS)
         assert (True, []) == (answer.status_code != 500, complaints(document, where, answer))

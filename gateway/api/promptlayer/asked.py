@@ -12,6 +12,7 @@ from typing import Annotated, Any
 from urllib.parse import unquote
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic.config import JsonDict
 from pydantic_core import PydanticCustomError
 
 from gateway.api.server import Request
@@ -25,12 +26,23 @@ _MOST_DIGITS = 19  # as many as 2**63 has
 _WORDS: Mapping[str, bool] = MappingProxyType(
     {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 )
+_EXCLUSIVE: JsonDict = {
+    "required": [LABEL, VERSION],
+    "properties": {LABEL: {"type": "string"}, VERSION: {"type": "integer"}},
+}
 
 
 class RunWorkflow(BaseModel):
     """The body of `POST /workflows/{name}/run`. What is null counts as missing."""
 
-    model_config = ConfigDict(extra="ignore", strict=True, frozen=True, hide_input_in_errors=True, title="RunWorkflow")
+    model_config = ConfigDict(
+        extra="ignore",
+        strict=True,
+        frozen=True,
+        hide_input_in_errors=True,
+        title="RunWorkflow",
+        json_schema_extra={"not": _EXCLUSIVE},  # what `_one_of_label_and_version` checks
+    )
 
     workflow_label_name: Annotated[str | None, Field(min_length=1, max_length=_LONGEST_NAME)] = None
     workflow_version_number: Annotated[int | None, Field(ge=1, lt=2**31)] = None
