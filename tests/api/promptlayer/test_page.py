@@ -1,0 +1,123 @@
+"""Each line of docs/moving-from-promptlayer.md is tried."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+
+from gateway.access.keys import hash_key
+from gateway.api.promptlayer import described
+from gateway.settings import load
+from tests.client import Answered
+from tests.configuration import KEYS, SECRETS, gateway_config, merged
+from tests.durable.lives import CALLBACK_SECRETS, until
+from tests.durable.receiver import HOOK, deliveries
+from tests.faults.answers import reply
+from tests.faults.provider_answers import (
+    LAYER_RESULTS,
+    node,
+    prompt_studio_reply,
+    promptlayer_done,
+    promptlayer_started,
+)
+from tests.process import ROOT, Gateway, total
+from tests.test_readme import blocks
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import aiohttp
+
+    from tests.conftest import StartGateway
+    from tests.faults.upstream import Upstream
+
+PAGE = "docs/moving-from-promptlayer.md"
+ENVIRON = {**SECRETS, **CALLBACK_SECRETS}
+
+
+def test_its_configuration_is_accepted(tmp_path: Path) -> None:
+    """As it stands there, and nothing in it is idle."""
+    [text] = blocks(PAGE, "yaml")
+    (tmp_path / "gateway.yaml").write_text(text)
+    assert [] == load(tmp_path / "gateway.yaml", ENVIRON).warnings()
+
+
+def test_its_table_has_every_route() -> None:
+    told = {
+        line.split("`")[1] for line in (ROOT / PAGE).read_text().splitlines() if line.startswith(("| `GET", "| `POST"))
+    }
+    real = {f"{method.upper()} {path}" for path, methods in described.paths().items() for method in methods}  # type: ignore[attr-defined]  # a mapping
+    assert {route.replace("{workflow_name}", "{name or id}") for route in real} == told
+
+
+@pytest.fixture
+async def shop(gateway: StartGateway, upstream: Upstream) -> Gateway:
+    """The page's gateway, with a key that is known."""
+    upstream.always("POST", "/workflows/team%2Ftriage/run", promptlayer_started(77))
+    upstream.always("GET", LAYER_RESULTS, promptlayer_done({"Answer": node("shipping")}))
+    upstream.always("POST", "/v1/workflows/dep_2cP7/run", prompt_studio_reply({"completion": "The Bugatti"}))
+    page = yaml.safe_load(blocks(PAGE, "yaml")[0])
+    page["clients"]["shop"]["keys"] = [{"hash": hash_key(KEYS["one"])}]
+    page["callbacks"]["allow"] = ["127.0.0.1/32"]
+    config = {**gateway_config(upstream.url, upstream.url), "clients": page["clients"]}
+    return await gateway(merged(config, page), ENVIRON)
+
+
+async def paste(command: str, session: aiohttp.ClientSession, values: dict[str, str]) -> Answered:
+    """Do what a line says."""
+    for name, value in values.items():
+        command = command.replace(f"${name}", value)
+    assert "$" not in command
+    words = shlex.split(command.replace("\\\n", " "))
+    options = dict(pairwise(words))
+    headers = dict(value.split(": ", 1) for flag, value in pairwise(words) if flag == "-H")
+    url = next(word for word in words if word.startswith("http"))
+    method, data = options.get("-X", "GET"), options.get("-d")
+    async with session.request(method, url, headers=headers, data=data) as answer:
+        return Answered(answer.status, answer.headers, await answer.read(), 0.0)
+
+
+def plain(document: Any) -> Any:
+    """Without the number, which is drawn."""
+    return {**document, "workflow_version_execution_id": 0} if "workflow_version_execution_id" in document else document
+
+
+async def test_its_commands_do_what_it_says(shop: Gateway, session: aiohttp.ClientSession) -> None:
+    values = {"PROMPTLAYER_BASE_URL": shop.url, "PROMPTLAYER_API_KEY": KEYS["one"]}
+    start, results, studio, look = blocks(PAGE, "sh")
+    started, nodes, again, _callback = (json.loads(text) for text in blocks(PAGE, "json"))
+    for command, told in ((studio, again), (start, started)):
+        answered = await paste(command, session, values)
+        assert (201, plain(told)) == (answered.status, plain(answered.json))
+        values |= {"EXECUTION": str(answered.json["workflow_version_execution_id"])}
+        values |= {"RUN": answered.headers["Runward-Run-Id"]}
+        while (answered := await paste(results, session, values)).status == 202:
+            pass
+        assert 200 == answered.status
+        assert told is again or nodes == answered.json
+        assert told is started or ["Output"] == list(answered.json)
+    assert {"ticket": "4711"} == (await paste(look, session, values)).json["metadata"]
+    assert 2 == total(await shop.metrics(), "runward_runs_total", face="promptlayer", outcome="succeeded")
+
+
+async def test_its_callback_is_what_is_posted(
+    shop: Gateway, session: aiohttp.ClientSession, upstream: Upstream
+) -> None:
+    upstream.always("POST", HOOK, reply(204))
+    url = f"{shop.url}/workflows/triage/run"
+    body = {"callback_url": upstream.url + HOOK}
+    async with session.post(url, json=body, headers={"X-API-KEY": KEYS["one"]}) as answer:
+        assert 202 == answer.status
+    await until(lambda: deliveries(upstream))
+    told = json.loads(blocks(PAGE, "json")[-1])
+    assert plain(told) == plain(json.loads(deliveries(upstream)[0].body))
+
+
+async def test_what_is_not_served_is_a_404(shop: Gateway, session: aiohttp.ClientSession) -> None:
+    async with session.post(f"{shop.url}/log-request", json={}, headers={"X-API-KEY": KEYS["one"]}) as answer:
+        assert 404 == answer.status
