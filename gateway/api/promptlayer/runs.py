@@ -107,10 +107,7 @@ class RunsFace:
 
     async def _same(self, run: RunRecord, callback_url: str | None) -> web.Response:
         """Answer a request whose `channel_name_suffix` has a run already."""
-        earlier = await self.desk.find(run.id)
-        if earlier is None or (earlier.phase is Phase.QUEUED and not self.desk.holds(run.id)):
-            # Another replica may be about to forget it: it could not write it down in time, and refused it.
-            raise Problem("idempotency_in_flight", "A run with this channel_name_suffix is just beginning.", 1)
+        earlier = await self._earlier(run.id)
         if not same_order(order_of(earlier), run.order) or earlier.callback_url != callback_url:
             raise Problem("idempotency_mismatch", "This channel_name_suffix was used with another body.")
         return _started(earlier, _REPLAYED)
@@ -119,10 +116,17 @@ class RunsFace:
         """Answer a request whose Idempotency-Key was used before."""
         if claim.key.fingerprint != key.fingerprint:
             raise Problem("idempotency_mismatch", "This key was used with another body.")
-        earlier = await self.desk.find(claim.run_id)
-        if earlier is None:
-            raise Problem("not_found", "The run of this key is no longer kept.")
-        return _started(earlier, _REPLAYED)
+        return _started(await self._earlier(claim.run_id), _REPLAYED)
+
+    async def _earlier(self, run_id: str) -> StoredRun:
+        """Read a run that is promised a second time: not before it is sure that it was promised a first time.
+
+        Another replica that could not write it down in time refused it, and is about to forget it.
+        """
+        earlier = await self.desk.find(run_id)
+        if earlier is None or (earlier.phase is Phase.QUEUED and not self.desk.holds(run_id)):
+            raise Problem("idempotency_in_flight", "The first request for this run is just being taken.", 1)
+        return earlier
 
 
 def _key(request: Request, raw: bytes, workflow: str) -> Key | None:

@@ -22,8 +22,9 @@ from gateway.runs.catalog import Catalog
 from gateway.runs.numbers import Numbers
 from gateway.runs.record import RunRecord
 from gateway.runs.told import Told
+from gateway.store.contract import Claim
 from providers.contract import JsonValue
-from tests.runs.kept import Office, turns, until
+from tests.runs.kept import KEY, Office, turns, until
 from tests.runs.scripted import DONE, door_of
 from tests.runs.test_told import Frozen
 
@@ -172,3 +173,17 @@ async def test_one_that_is_gone_meanwhile_is_not_made_up() -> None:
     with pytest.raises(Problem) as refused:
         await face(office)._same(run, None)
     assert "idempotency_in_flight" == refused.value.code
+
+
+async def test_a_key_is_answered_by_another_replica_when_its_run_was_sent() -> None:
+    """For the same reason; and never with a run that is no longer kept."""
+    first = await Office().open()
+    second = Office("other", before=first)
+    run = await kept(first)
+    claim = Claim(KEY, run.id, 0.0)
+    for gone in (claim, replace(claim, run_id="run_none")):
+        with pytest.raises(Problem) as refused:
+            await face(second)._again(gone, KEY)
+        assert ("idempotency_in_flight", 409) == (refused.value.code, refused.value.status)
+    assert 7 == number(await face(first)._again(claim, KEY))
+    await first.desk.close()
