@@ -30,6 +30,8 @@ class Server(AbstractContextManager["Server"]):
         _pin(self._process.pid, core)
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
+        while line.startswith("{") and '"listening"' not in line:  # such as that what is in memory does not last
+            line = self._process.stdout.readline()
         self.port = int(json.loads(line)["url"].rpartition(":")[2]) if line.startswith("{") else int(line)
         # Whatever else it prints goes nowhere, but costs it the writing, as in real life.
         subprocess_drain = subprocess.Popen(["cat"], stdin=self._process.stdout, stdout=subprocess.DEVNULL)
