@@ -16,6 +16,7 @@ from gateway.api.docs import DocsFace
 from gateway.api.hints import HintsFace
 from gateway.api.middleware import Doors, Porter, observe
 from gateway.api.ops import OpsFace
+from gateway.api.prompt_studio.face import StudioFace
 from gateway.api.promptlayer import results
 from gateway.api.promptlayer import routes as promptlayer
 from gateway.api.promptlayer.runs import RunsFace as PromptLayerRuns
@@ -112,6 +113,7 @@ async def start(
         await egress.resolve(egress.check(url))
 
     run = RunFace(engine, desk, catalog, check_callback, clock, server.max_body, server.body_timeout)
+    studio = StudioFace(desk, catalog, clock, server.max_body, server.body_timeout)
     runs = RunsFace(store, clock, draining=lambda: doors.draining)
     ops = OpsFace(metrics, ready=lambda: not doors.draining, store_fails=lambda: store.failing)
     docs = DocsFace.load()
@@ -151,6 +153,7 @@ async def start(
         *_public_routes(run, runs, ops),
         *_hint_routes(hints),
         *promptlayer.routes(own, WorkflowsFace(catalog)),
+        *studio.routes(),
         *docs.public_routes(keyed=not server.open_docs),
     ]
     public = Server(routes, middlewares, header_timeout=server.header_timeout)

@@ -94,6 +94,7 @@ def _write_line(log: FilteringBoundLogger, request: Request, status: int, code: 
             "attempts": run.attempts,
             "outcome": run.status,
             "provider_run_id": run.provider_run_id,
+            "face": run.order.face,
             "waited_ms": round(run.waited * 1000, 3),
         }
         if run.order.traceparent:
@@ -212,8 +213,9 @@ class Porter:
 
 
 def presented_key(request: Request) -> str:
-    """The key of `Authorization: Bearer` or else of `X-API-KEY`; "" where there is none."""
+    """The key of `Authorization: Bearer`, or else of `X-API-KEY` or the route's own fields; "" where there is none."""
     scheme, _, key = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() == "bearer":
         return key.strip()
-    return request.headers.get("X-API-KEY", "").strip()
+    values = (request.headers.get(name, "").strip() for name in ("X-API-KEY", *request.route.key_headers))
+    return next(filter(None, values), "")

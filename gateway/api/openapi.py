@@ -9,6 +9,7 @@ from pydantic_core import core_schema
 
 from gateway.api import examples
 from gateway.api.answers import ProblemAnswer, RunAnswer, RunShown, RunsPage
+from gateway.api.prompt_studio import described as studio
 from gateway.api.promptlayer import described as promptlayer
 from gateway.api.promptlayer.asked import RunWorkflow
 from gateway.api.responses import HEADERS, Node, answer, json_of, problems
@@ -32,6 +33,7 @@ and whatever happens, the answer says what became of the run:
 _TAGS = (
     ("Runs", "Run workflows."),
     ("PromptLayer", "Run them as PromptLayer's own API has it."),
+    ("Prompt Studio", "Run them as Prompt Studio's own API has it."),
     ("Health", "For load balancers."),
     ("Documentation", "What you are reading."),
 )
@@ -59,6 +61,7 @@ def document() -> Node:
             "/runs": {"get": _runs()},
             "/runs/{id}": {"get": _shown()},
             **promptlayer.paths(),
+            **studio.paths(),
             "/healthz": {"get": _healthz()},
             "/readyz": {"get": _readyz()},
             "/openapi.json": {"get": _openapi()},
@@ -71,6 +74,7 @@ def document() -> Node:
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer", "description": "A gateway key."},
                 "key": {"type": "apiKey", "in": "header", "name": "X-API-KEY", "description": "A gateway key."},
+                **studio.SCHEMES,
             },
         },
     }

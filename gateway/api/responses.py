@@ -24,6 +24,8 @@ HEADERS: Node = {
     "Idempotent-Replayed": {"description": "`true` where the answer is an earlier one.", "schema": _TEXT},
     "Allow": {"description": "The methods that the route has.", "schema": _TEXT},
     "Runward-Run-Id": {"description": "The run, to be looked up at `/runs/{id}`.", "schema": _TEXT},
+    "Runward-Problem": {"description": "What went wrong: a `code` of `ProblemAnswer`.", "schema": _TEXT},
+    "Runward-Outcome": {"description": "What became of the run: its `outcome`.", "schema": _TEXT},
     "RateLimit": {
         "description": "What is left of the client's own limits: items of `r` requests, more in `t` seconds.",
         "schema": _TEXT,

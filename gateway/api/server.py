@@ -52,7 +52,8 @@ class Route:
     """One method of one path. `name` is its label in the metrics; `keyed` routes want a gateway key.
 
     The last segment of a path may be `{id}`; or one part of it `{path}`, which stands for anything, slashes too.
-    `refuse` renders problems where they have another shape than everywhere else.
+    `refuse` renders problems where they have another shape than everywhere else. `key_headers` may hold the key there,
+    too.
     """
 
     method: str
@@ -62,6 +63,7 @@ class Route:
     keyed: bool = False
     logged: bool = True
     refuse: Callable[[Problem, Request], web.Response] | None = None
+    key_headers: Sequence[str] = ()
 
 
 async def _unknown(_request: Request) -> web.Response:

@@ -56,6 +56,11 @@ class Workflow:
         """Whether the configuration already chose a label or version."""
         return self.label is not None or self.version is not None
 
+    @property
+    def known_as(self) -> str:
+        """What `Catalog.known` finds it by: its alias, or `provider/name` where it is not configured."""
+        return f"{self.provider.name}/{self.name}" if "/" in self.alias else self.alias
+
 
 class Scope(Protocol):
     """What a client may run."""
@@ -125,6 +130,10 @@ class Catalog:
     def runnable(self, scope: Scope) -> list[Workflow]:
         """List the configured workflows that a client may run, by alias."""
         return [self._workflows[alias] for alias in sorted(self._workflows) if scope.may_run(alias)]
+
+    def api(self, provider: str) -> str:
+        """Whose API a provider has; "" for one that is gone."""
+        return self._providers[provider].api if provider in self._providers else ""
 
     def known(self, name: str, provider: str) -> Workflow | None:
         """Find what a kept run was about: its workflow, or the fallback of it that `provider` runs."""

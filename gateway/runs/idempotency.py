@@ -17,10 +17,10 @@ from providers.contract import JsonValue
 _KEY = re.compile(r"[!-~](?:[ -~]{0,253}[!-~])?").fullmatch
 
 
-def read_key(client: str, values: Sequence[str], body: bytes) -> Key | None:
+def read_key(client: str, values: Sequence[str], body: bytes, *, at: str = "") -> Key | None:
     """Read the header's values, where there are any: exactly one, of 1 to 255 printable ASCII characters.
 
-    `body` is the request's, known to be JSON.
+    `body` is the request's, known to be JSON; `at` is what else makes two requests the same: a name in the path.
 
     Raises Problem("invalid_idempotency_key").
     """
@@ -28,7 +28,8 @@ def read_key(client: str, values: Sequence[str], body: bytes) -> Key | None:
         return None
     if len(values) > 1 or not _KEY(values[0]):
         raise Problem("invalid_idempotency_key", "Send one key, of 1 to 255 printable ASCII characters.")
-    return Key(client, values[0], fingerprint(strictjson.read(body)))
+    same = fingerprint(strictjson.read(body))
+    return Key(client, values[0], hashlib.sha256(same + at.encode()).digest() if at else same)
 
 
 def fingerprint(body: JsonValue) -> bytes:

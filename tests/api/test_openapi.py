@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
+from unittest.mock import Mock
 
 import pytest
 from aiohttp import web
@@ -13,6 +14,8 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from gateway import strictjson
 from gateway.api import examples
 from gateway.api.openapi import document
+from gateway.api.prompt_studio.answers import refuse
+from gateway.api.server import Request
 from gateway.api.wire import RunRequest, answer_run, parse
 from gateway.problems import PROBLEMS, Pointer, Problem
 from gateway.runs.record import Order, RunRecord
@@ -198,6 +201,7 @@ def test_an_answers_headers_are_named(written: JsonValue, status: int, headers: 
         ("/workflows/{workflow_name}/run", "post", [{"key": []}, {"bearer": []}]),
         ("/workflow-version-execution-results", "get", [{"key": []}, {"bearer": []}]),
         ("/openapi.json", "get", [{"bearer": []}, {"key": []}]),
+        ("/v1/workflows/{deployment_id}/run", "post", [{"studio": []}, {"bearer": []}, {"key": []}]),
         ("/docs", "get", []),
         ("/healthz", "get", []),
         ("/readyz", "get", []),
@@ -214,3 +218,16 @@ def test_no_schema_is_burdened_with_pydantics_names(written: JsonValue) -> None:
     models = {"RunRequest", "RunWorkflow", "RunAnswer", "NodeAnswer", "ProblemAnswer", "ProblemPointer"}
     kept = {"RunShown", "RunsPage", "RunError", "CallbackState"}
     assert models | kept == set(re.findall(r'"title":"([^"]+)"', text))
+
+
+@pytest.mark.parametrize("path", ["/v1/workflows/{deployment_id}/run", "/api/v1/instructions/{deployment_id}/run"])
+def test_prompt_studios_statuses_are_those_that_its_face_can_answer(written: JsonValue, path: str) -> None:
+    """For every problem that there is, however the run ended."""
+    problems = [Problem(code, extra=extra) for code in CODES for extra in ({}, {"outcome": "unknown"})]
+    given = {refuse(problem, Mock(Request)) for problem in problems}
+    unreachable = {"405"}  # for other methods, which the document does not have
+    statuses = {"200"} | {str(answer.status) for answer in given} - unreachable
+    assert statuses == keys(at(written, "paths", path, "post", "responses"))
+    headers = {name for answer in given for name in answer.headers} - {"Content-Type", "Server"}
+    named = keys(at(written, "paths", path, "post", "responses", "500", "headers"))
+    assert headers <= named

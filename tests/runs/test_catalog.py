@@ -79,3 +79,16 @@ def test_an_own_name_has_none_of_an_aliass_privileges() -> None:
 @pytest.mark.parametrize(("label", "version", "pinned"), [(None, None, False), ("a", None, True), (None, 1, True)])
 def test_a_workflow_is_pinned_by_a_label_or_a_version(label: str | None, version: int | None, *, pinned: bool) -> None:
     assert pinned is WORLD.layer(label=label, version=version).pinned
+
+
+@pytest.mark.parametrize("name", ["support-triage", "layer/x", "studio/a/b"])
+def test_a_kept_run_is_found_by_what_its_workflow_is_known_as(name: str) -> None:
+    """R44: whatever name led to it."""
+    workflow = CATALOG.find(name, Client("one", ANYTHING))
+    assert name == workflow.known_as
+    assert workflow == CATALOG.known(workflow.known_as, workflow.provider.name)
+
+
+def test_a_provider_that_is_gone_has_no_api() -> None:
+    """A kept answer may be older than the configuration."""
+    assert "" == CATALOG.api("gone")

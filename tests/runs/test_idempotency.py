@@ -97,6 +97,12 @@ def test_another_value_is_another_request(other: bytes) -> None:
     assert key_of(BODY) != key_of(other)
 
 
+def test_what_the_path_says_belongs_to_the_request() -> None:
+    """The same body for another workflow is another request, where the workflow stands in the path."""
+    keys = [read_key("one", ["k"], BODY, at=at) for at in ("", "a", "b", "a")]
+    assert (3, True) == (len(set(keys)), keys[1] == keys[3])
+
+
 def test_integers_beyond_64_bits_keep_every_digit() -> None:
     """As floats these would be equal."""
     assert fingerprint(2**70) != fingerprint(2**70 + 1)

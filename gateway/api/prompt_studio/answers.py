@@ -1,0 +1,80 @@
+"""What Prompt Studio's API answers: a result in its member, and `{}` for everything else.
+
+Its page knows 200, 404 and 500, and no bodies for the latter two. So what else there is to say stands in header fields:
+an app that reads statuses alone is told nothing false, and one that looks closer learns what became of the run.
+"""
+
+from __future__ import annotations
+
+import math
+
+from aiohttp import web
+
+from gateway import strictjson
+from gateway.api.server import Request
+from gateway.api.wire import answer
+from gateway.problems import PROBLEMS, Problem
+from gateway.runs.answers import JSON
+from gateway.store.contract import Answer
+from providers.contract import JsonValue
+
+RUN_ID, CODE, OUTCOME = "Runward-Run-Id", "Runward-Problem", "Runward-Outcome"
+_API = "prompt_studio"
+_WAIT = 1.0  # seconds, where nothing was run and nobody can say how long to wait
+
+
+def result_of(output: JsonValue, api: str) -> JsonValue:
+    """The run's result: what Prompt Studio itself gave, unchanged; of others' runs always an object.
+
+    `api` is that of the provider that ran it. Its page: "result: object, the results of running the workflow", with
+    `completion` in its example.
+    """
+    if api == _API or isinstance(output, dict):
+        return output
+    return {"completion": output}
+
+
+def succeeded(member: str, result: JsonValue, headers: tuple[tuple[str, str], ...]) -> web.Response:
+    """Render a run that succeeded; `member` is where the dialect has the result."""
+    return answer(200, strictjson.write({member: result}), JSON, headers)
+
+
+def again(kept: Answer) -> tuple[JsonValue, str]:
+    """Read the output and the provider of a run out of the answer that was kept for its key.
+
+    Raises the Problem that it ended with.
+    """
+    document = strictjson.read(kept.body)
+    if not isinstance(document, dict):
+        raise Problem("internal")
+    if kept.status != 200:
+        known: dict[str, object] = {name: document[name] for name in ("run_id", "outcome") if name in document}
+        raise Problem(str(document.get("code")), extra=known)
+    return document["output"], str(document["provider"])
+
+
+def refuse(problem: Problem, _request: Request) -> web.Response:
+    """Render a problem as `{}`, with what is known about it in the header."""
+    outcome = problem.extra.get("outcome")
+    status = _status(problem, outcome)
+    fields = [(CODE, problem.code), *problem.headers]
+    if outcome is not None:
+        fields.append((OUTCOME, str(outcome)))
+    if outcome not in {None, "not_run"}:
+        fields.append((RUN_ID, str(problem.extra.get("run_id"))))
+    wait = _WAIT if status == 503 and problem.retry_after is None else problem.retry_after
+    if wait is not None:
+        fields.append(("Retry-After", str(math.ceil(wait))))
+    return answer(status, b"{}", JSON, tuple(fields))
+
+
+def _status(problem: Problem, outcome: object) -> int:
+    """500 for what ran, or may have run: the page's own word, and one that nobody repeats without thinking.
+
+    What did not run keeps its status below 500; 503 says that it may be tried again, and 500 that it is of no use.
+    """
+    if outcome in {None, "not_run"}:
+        if problem.status < 500:
+            return problem.status
+        return 503 if PROBLEMS[problem.code].retryable else 500
+    return 500
