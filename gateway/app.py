@@ -16,6 +16,7 @@ from gateway.api.docs import DocsFace
 from gateway.api.hints import HintsFace
 from gateway.api.middleware import Doors, Porter, observe
 from gateway.api.ops import OpsFace
+from gateway.api.passthrough import PassthroughFace
 from gateway.api.prompt_studio.face import StudioFace
 from gateway.api.promptlayer import results
 from gateway.api.promptlayer import routes as promptlayer
@@ -39,6 +40,7 @@ from gateway.runs.hints import Hints
 from gateway.runs.leg import Means
 from gateway.runs.numbers import Numbers
 from gateway.runs.office import BackOffice
+from gateway.runs.passthrough import Passthrough
 from gateway.runs.polling import Schedule
 from gateway.runs.recovery import Recovery
 from gateway.settings import ServerSettings, Settings
@@ -131,6 +133,8 @@ async def start(
     watched = Server(
         [*_ops_routes(ops), *replays, *docs.ops_routes()], [observed], header_timeout=server.header_timeout
     )
+    passed = Passthrough(plan.passages, plan.providers, limits=limits, clock=clock, metrics=metrics)
+    passthrough = PassthroughFace(passed, doors, porter, clock, server.max_body, server.body_timeout)
     # What knows a part of the configuration, and how it learns another one. All of it happens in one step.
     swaps: list[Swap] = [
         lambda new: catalog.reconfigure(new.workflows, new.providers),
@@ -143,6 +147,7 @@ async def start(
         lambda new: egress.reconfigure(new.allowance),
         lambda new: callbacks.reconfigure(new.signing_keys, new.settings.callbacks.schedule),
         lambda new: office.reconfigure(new.settings.store.retention),
+        lambda new: passed.reconfigure(new.passages, new.providers),
         lambda new: logs.set_level(new.settings.logs.level),
     ]
     reload = Reload(source, plan, swaps, clock, metrics, log) if source is not None else None
@@ -156,7 +161,7 @@ async def start(
         *studio.routes(),
         *docs.public_routes(keyed=not server.open_docs),
     ]
-    public = Server(routes, middlewares, header_timeout=server.header_timeout)
+    public = Server(routes, middlewares, header_timeout=server.header_timeout, otherwise=passthrough.otherwise())
     opened, ops_opened = await _listen(public, watched, office, open_ports or own_ports(server))
     if store.weakness is not None:
         log.warning("store_not_durable", why=store.weakness)

@@ -16,6 +16,7 @@ from gateway.access.memory import MemoryLimits
 from gateway.access.redis_limits import RedisLimits
 from gateway.clock import Clock
 from gateway.metrics import Metrics
+from gateway.passages import Passage
 from gateway.runs.breaker import Tolerance
 from gateway.runs.catalog import Provider, Workflow
 from gateway.runs.retry import Policy
@@ -129,6 +130,14 @@ def clients(settings: Settings) -> dict[str, Client]:
             s.workflows,
             limits.ClientLimits(_rate(s.limits.rate), s.limits.burst, s.limits.concurrency, s.limits.daily),
         )
+        for name, s in settings.clients.items()
+    }
+
+
+def passages(settings: Settings) -> dict[str, dict[str, tuple[Passage, ...]]]:
+    """Read what each client may be passed through to each provider."""
+    return {
+        name: {provider: tuple(Passage.read(text) for text in listed) for provider, listed in s.passthrough.items()}
         for name, s in settings.clients.items()
     }
 

@@ -13,6 +13,7 @@ from gateway.clock import Clock
 from gateway.metrics import Metrics
 from gateway.runs.breaker import Tolerance
 from gateway.runs.catalog import Provider, Workflow
+from gateway.runs.passthrough import Allowed
 from gateway.runs.retry import Policy
 from gateway.settings import ProviderSettings, Settings
 from gateway.upstream.allowance import Allowance
@@ -41,6 +42,7 @@ class Plan:
     policy: Policy
     tolerance: Tolerance
     signing_keys: Sequence[bytes]
+    passages: Allowed
     allowance: Allowance
 
     @property
@@ -76,6 +78,7 @@ def draw(settings: Settings, clock: Clock, metrics: Metrics, before: Plan | None
         policy=configured.policy(settings),
         tolerance=configured.tolerance(settings),
         signing_keys=configured.signing_keys(settings),
+        passages=configured.passages(settings),
         allowance=Allowance(settings.callbacks.allow),
     )
 

@@ -203,6 +203,11 @@ class Porter:
 
         return handle
 
+    def recognise(self, key: str) -> Client | None:
+        """The client of a key; None, and not a word about it, where it is nobody's."""
+        found = self.keys.find(key, self.clock.now())
+        return None if isinstance(found, KeyRefusal) else self.clients[found]
+
     def _refusal(self, why: KeyRefusal, request: Request) -> Problem:
         address = peer(request, self.trusted_proxies)
         self.log.info("key_refused", request_id=request.request_id, why=why.value, peer=address)

@@ -90,10 +90,11 @@ class Router:
 
     routes: Mapping[str, Mapping[str, Route]] = field(default_factory=dict)
     spans: Sequence[tuple[str, str, Mapping[str, Route]]] = ()
+    otherwise: Route = _UNKNOWN
 
     @classmethod
-    def of(cls, routes: Iterable[Route]) -> Router:
-        """Build it from a table."""
+    def of(cls, routes: Iterable[Route], otherwise: Route = _UNKNOWN) -> Router:
+        """Build it from a table; `otherwise` is for paths that are not in it."""
         table: dict[str, dict[str, Route]] = {}
         for route in routes:
             methods = table.setdefault(route.path, {})
@@ -103,7 +104,7 @@ class Router:
         parts = [(*path.partition("{path}"), methods) for path, methods in table.items()]
         spans = [(before, after, methods) for before, between, after, methods in parts if between]
         spans.sort(key=lambda span: -len(span[0]) - len(span[1]))  # the closest fit first
-        return cls(table, spans)
+        return cls(table, spans, otherwise)
 
     def find(self, request: Request) -> Route:
         """The route, or one that answers with the right problem."""
@@ -113,7 +114,7 @@ class Router:
             parent, _, request.tail = path.rpartition("/")
             methods = self.routes.get(parent + "/{id}") or self._spanned(path, request)
         if methods is None:
-            return _UNKNOWN
+            return self.otherwise
         return methods.get(request.method) or self._other_method(methods)
 
     def _spanned(self, path: str, request: Request) -> Mapping[str, Route] | None:
@@ -138,10 +139,20 @@ class Router:
 
 
 class Server(web.Server):
-    """Answers requests by a table of routes, through middlewares (the first is the outermost)."""
+    """Answers requests by a table of routes, through middlewares (the first is the outermost).
 
-    def __init__(self, routes: Iterable[Route], middlewares: Sequence[Middleware], *, header_timeout: float) -> None:
-        self._router = Router.of(routes)
+    `otherwise` answers for paths that are not in the table: that there is no such route, where nothing else is said.
+    """
+
+    def __init__(
+        self,
+        routes: Iterable[Route],
+        middlewares: Sequence[Middleware],
+        *,
+        header_timeout: float,
+        otherwise: Route | None = None,
+    ) -> None:
+        self._router = Router.of(routes, otherwise or _UNKNOWN)
         answer: Handler = self._route
         for middleware in reversed(middlewares):
             answer = middleware(answer)

@@ -83,11 +83,15 @@ async def read_body(request: Request, *, limit: int, seconds: float) -> bytes:
     Raises Problem: unsupported_media_type, payload_too_large, request_timeout, malformed_request; and
     client_closed_request where the client leaves before it has sent all.
     """
-    headers = request.headers
-    if "Content-Encoding" in headers or headers.get("Transfer-Encoding", "chunked").lower() != "chunked":
-        raise Problem("unsupported_media_type", "Compressed bodies are not accepted.")
-    if headers.get("Content-Type", "").partition(";")[0].strip().lower() != "application/json":
+    _refuse_compressed(request)
+    if request.headers.get("Content-Type", "").partition(";")[0].strip().lower() != "application/json":
         raise Problem("unsupported_media_type", "Send the body as Content-Type: application/json.")
+    return await read_anything(request, limit=limit, seconds=seconds)
+
+
+async def read_anything(request: Request, *, limit: int, seconds: float) -> bytes:
+    """Read a body of any type, likewise."""
+    _refuse_compressed(request)
     if (request.content_length or 0) > limit:
         raise _too_large(limit)
     content = request.content
@@ -98,6 +102,12 @@ async def read_body(request: Request, *, limit: int, seconds: float) -> bytes:
     if len(body) > limit:
         raise _too_large(limit)
     return body
+
+
+def _refuse_compressed(request: Request) -> None:
+    headers = request.headers
+    if "Content-Encoding" in headers or headers.get("Transfer-Encoding", "chunked").lower() != "chunked":
+        raise Problem("unsupported_media_type", "Compressed bodies are not accepted.")
 
 
 async def _read_slowly(request: Request, limit: int, seconds: float) -> bytes:

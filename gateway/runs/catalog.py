@@ -9,6 +9,7 @@ from typing import Protocol
 from gateway.problems import Problem
 from gateway.runs.names import NO_PIN, Names, Pin
 from gateway.runs.record import Face
+from gateway.upstream.parcel import Parcel, Returned
 from providers.contract import Adapter, Call, Reply
 
 
@@ -17,6 +18,9 @@ class Upstream(Protocol):
 
     async def send(self, call: Call, deadline: float, traceparent: str = "") -> Reply:
         """Make one call before `deadline` (monotonic); ProviderFault where no whole answer came."""
+
+    async def relay(self, parcel: Parcel, deadline: float) -> Returned:
+        """Pass a client's own request on; raises as `send` does, and Problem where it must not be sent."""
 
     async def close(self) -> None:
         """Close every connection."""

@@ -21,6 +21,14 @@ def unknown_providers(
             yield ("workflows", alias, "provider"), "no such provider" + hint(workflow.provider, providers)
 
 
+def unknown_passages(clients: Mapping[str, ClientSettings], providers: Mapping[str, ProviderSettings]) -> Complaints:
+    """Find the clients that may use other routes of a provider that is not configured."""
+    for name, client in clients.items():
+        for provider in client.passthrough:
+            if provider not in providers:
+                yield ("clients", name, "passthrough", provider), "no such provider" + hint(provider, providers)
+
+
 def unknown_fallbacks(workflows: Mapping[str, WorkflowSettings]) -> Complaints:
     """Find the fallbacks that are no alias, are named twice, or are the workflow itself."""
     for alias, workflow in workflows.items():

@@ -19,6 +19,7 @@ from gateway.settings.consistency import (
     shared_aliases,
     shared_keys,
     unknown_fallbacks,
+    unknown_passages,
     unknown_providers,
 )
 from gateway.settings.names import Name
@@ -98,6 +99,7 @@ class Settings(BaseSettings):
             chain(
                 unknown_providers(self.workflows, self.providers),
                 unknown_fallbacks(self.workflows),
+                unknown_passages(self.clients, self.providers),
                 circular_fallbacks(self.workflows),
                 shared_aliases(self.workflows),
                 shared_keys(self.clients),

@@ -8,6 +8,8 @@ from typing import Annotated, TypeAlias
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
+from gateway.passages import PATTERN, Passage
+
 NAME_PATTERN = r"^(?!\.+$)[A-Za-z0-9._-]{1,100}$"
 SCOPE_PATTERN = r"^(?:[A-Za-z0-9._*?!\[\]-]{1,100}|[A-Za-z0-9._-]{1,100}/.{1,500})$"
 HASH_PATTERN = r"^sha256:[0-9A-Fa-f]{64}$"
@@ -32,6 +34,12 @@ def scope(text: str) -> str:
     """Check a pattern over aliases, or `provider/pattern` over that provider's own names."""
     if not re.fullmatch(SCOPE_PATTERN, text) or not text.isprintable():
         raise ValueError("must be a pattern over aliases such as support-*, or provider/pattern")
+    return text
+
+
+def passage(text: str) -> str:
+    """Check what may be passed through: a method and a path; ValueError where it is none, or starts runs."""
+    Passage.read(text)
     return text
 
 
@@ -82,6 +90,7 @@ Alias: TypeAlias = Annotated[
 ]
 """A name, or a number that stands for one."""
 Scope: TypeAlias = Annotated[str, AfterValidator(scope), WithJsonSchema({"type": "string", "pattern": SCOPE_PATTERN})]
+PassageText: TypeAlias = Annotated[str, AfterValidator(passage), WithJsonSchema({"type": "string", "pattern": PATTERN})]
 KeyHash: TypeAlias = Annotated[
     str, AfterValidator(key_hash), WithJsonSchema({"type": "string", "pattern": HASH_PATTERN})
 ]

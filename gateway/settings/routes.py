@@ -8,7 +8,7 @@ from pydantic import Field, FilePath, model_validator
 
 from gateway.settings.addresses import BaseUrl, is_exposed
 from gateway.settings.complaints import refuse
-from gateway.settings.names import Alias, Count, KeyHash, Moment, Name, OwnName, Scope
+from gateway.settings.names import Alias, Count, KeyHash, Moment, Name, OwnName, PassageText, Scope
 from gateway.settings.secret import Secret
 from gateway.settings.sections import Section
 from gateway.settings.units import Duration, Pause, RateSetting, Size
@@ -138,3 +138,5 @@ class ClientSettings(Section):
     """What it may run: patterns over aliases, or provider/pattern over a provider's own names."""
     limits: ClientLimits = ClientLimits()
     """What it may use up."""
+    passthrough: dict[Name, tuple[PassageText, ...]] = Field(default={})
+    """By provider, which of its other routes it may use with the provider's key; none by default."""

@@ -11,8 +11,10 @@ import asyncio
 import errno
 import re
 import ssl
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import SecretStr
@@ -22,11 +24,14 @@ from gateway.clock import Clock
 from gateway.metrics import Metrics
 from gateway.upstream.connection import Answer, Connection
 from gateway.upstream.hint import retry_after
+from gateway.upstream.parcel import Parcel, Returned, addressed
 from gateway.upstream.redaction import Redaction
 from providers.contract import UNREADABLE, Call, Cause, KeyHeader, ProviderFault, Reply, invalid
 
+T = TypeVar("T")
 _IDLE_SECONDS = 15.0
 _OURS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}  # what says that we are short, not the provider
+_KEPT = {b"content-type", b"retry-after"}  # of what is passed back
 _TARGET = re.compile(r"/[!-~]*").fullmatch
 
 
@@ -57,7 +62,8 @@ class HttpUpstream:
         self._host = base.hostname or ""
         self._port = base.port or (443 if self._secure else 80)
         self._prefix = base.path.rstrip("/")
-        self._head = _head(base.netloc, origin)
+        self._head = _head(base.netloc, origin, accept="application/json")
+        self._plain_head = _head(base.netloc, origin)
         self._tls = ssl.create_default_context(cafile=origin.ca_file) if self._secure else None
         self._idle: list[Connection] = []
         self._all: set[Connection] = set()
@@ -68,7 +74,17 @@ class HttpUpstream:
 
         `deadline` is on the clock's monotonic scale and bounds everything: DNS, connect, TLS, sending and reading.
         """
-        request = self._request(call, traceparent)
+        return await self._exchange(self._request(call, traceparent), deadline, call.operation, self._reply)
+
+    async def relay(self, parcel: Parcel, deadline: float) -> Returned:
+        """Pass a client's own request on, with the provider's key instead of the client's; nothing is repeated.
+
+        Raises ProviderFault as `send` does, and Problem where the client's key stands where it can not be replaced.
+        """
+        parcel = addressed(parcel, self._origin.key.get_secret_value())
+        return await self._exchange(self._passed_on(parcel), deadline, "passthrough", self._returned)
+
+    async def _exchange(self, request: bytes, deadline: float, operation: str, read: Callable[[Answer], T]) -> T:
         began = self._clock.monotonic()
         result = "given_up"
         try:
@@ -76,14 +92,14 @@ class HttpUpstream:
             answer = await connection.exchange(request, deadline - self._clock.monotonic())
             if connection.reusable:
                 self._rest(connection)
-            reply = self._reply(answer)
+            found = read(answer)
             result = "ok"
         except ProviderFault as fault:
             result = fault.cause.value
             raise
         finally:
-            self._metrics.called(self._origin.provider, call.operation, result, self._clock.monotonic() - began)
-        return reply
+            self._metrics.called(self._origin.provider, operation, result, self._clock.monotonic() - began)
+        return found
 
     def reconfigure(self, fresh: HttpUpstream) -> None:
         """Become `fresh`, an upstream with the same address that was not used yet: another key, other times.
@@ -156,13 +172,23 @@ class HttpUpstream:
         framing = b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
         return b"%b%b%b%b%b" % (line, self._head, trace, framing, body)
 
+    def _passed_on(self, parcel: Parcel) -> bytes:
+        target = self._prefix + parcel.path + ("?" + parcel.query if parcel.query else "")
+        fields = "".join(f"{name}: {value}\r\n" for name, value in parcel.fields).encode()
+        framing = b"" if parcel.method == "GET" and not parcel.body else b"Content-Length: %d\r\n" % len(parcel.body)
+        line = f"{parcel.method} {target} HTTP/1.1\r\n".encode()
+        return b"%b%b%b%b\r\n%b" % (line, self._plain_head, fields, framing, parcel.body)
+
+    def _returned(self, answer: Answer) -> Returned:
+        _refuse_strange(answer)
+        strip = self._redaction.strip
+        kept = ((name, strip(value)) for name, value in answer.headers if name in _KEPT)
+        fields = tuple((name.decode(), value.decode("latin-1")) for name, value in kept)
+        return Returned(answer.status, fields, strip(answer.body))
+
     def _reply(self, answer: Answer) -> Reply:
-        if 300 <= answer.status < 400:
-            raise invalid("redirects are not followed")
+        _refuse_strange(answer)
         hint = None
-        for name, value in answer.headers:
-            if name == b"content-encoding" and value.lower() != b"identity":
-                raise invalid("the answer is compressed, which was not asked for")
         if answer.status in {429, 503}:
             hint = retry_after([value for name, value in answer.headers if name == b"retry-after"], self._clock.now())
         try:
@@ -171,13 +197,22 @@ class HttpUpstream:
             return Reply(answer.status, UNREADABLE, hint)
 
 
-def _head(host: str, origin: Origin) -> bytes:
-    """The header fields of every request: these, and no others."""
+def _refuse_strange(answer: Answer) -> None:
+    """Refuse what leads elsewhere or can not be read."""
+    if 300 <= answer.status < 400:
+        raise invalid("redirects are not followed")
+    for name, value in answer.headers:
+        if name == b"content-encoding" and value.lower() != b"identity":
+            raise invalid("the answer is compressed, which was not asked for")
+
+
+def _head(host: str, origin: Origin, *, accept: str = "") -> bytes:
+    """The header fields of every request. There are few others, and none that a client chooses freely."""
     fields = {
         "Host": host,
         origin.key_header.name: origin.key_header.prefix + origin.key.get_secret_value(),
-        "Accept": "application/json",
+        "Accept": accept,
         "Accept-Encoding": "identity",
         "User-Agent": origin.user_agent,
     }
-    return "".join(f"{name}: {value}\r\n" for name, value in fields.items()).encode()
+    return "".join(f"{name}: {value}\r\n" for name, value in fields.items() if value).encode()

@@ -35,6 +35,21 @@ class Redaction:
         stripped = self._strip(written)
         return value if stripped is written else strictjson.read(stripped)
 
+    def finds(self, text: bytes) -> bool:
+        """Whether the key stands in a text."""
+        return any(spelling in text for spelling in self._spellings)
+
+    def strip(self, content: bytes) -> bytes:
+        """The answer with "[redacted]" in the key's place, whatever it is; JSON that hides it is written anew."""
+        stripped = self._strip(content)
+        if b"\\u" not in content and b"\\/" not in content:
+            return stripped
+        try:
+            written = strictjson.write(strictjson.read(stripped))
+        except strictjson.NotJson:
+            return stripped
+        return self._strip(written) if self.finds(written) else stripped
+
     def _strip(self, text: bytes) -> bytes:
         for spelling in self._spellings:
             if spelling in text:

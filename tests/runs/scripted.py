@@ -21,6 +21,7 @@ from gateway.runs.leg import Means
 from gateway.runs.polling import Schedule
 from gateway.runs.record import Order, RunRecord
 from gateway.runs.retry import Policy
+from gateway.upstream.parcel import Parcel, Returned
 from providers.contract import Adapter, Call, Cause, JsonValue, ProviderFault, Reply
 from providers.prompt_studio import PromptStudio
 from providers.promptlayer import PromptLayer
@@ -58,6 +59,7 @@ class Door:
     acts: Sequence[Act]
     sent: list[tuple[Call, float, float]] = field(default_factory=list)
     traces: list[str] = field(default_factory=list)
+    relayed: list[tuple[Parcel, float]] = field(default_factory=list)
 
     @property
     def starts(self) -> int:
@@ -79,6 +81,15 @@ class Door:
             raise act
         assert isinstance(act, Reply)
         return act
+
+    async def relay(self, parcel: Parcel, deadline: float) -> Returned:
+        """See `Upstream.relay`: what is scripted is the answer's status, or what is raised."""
+        self.relayed.append((parcel, deadline))
+        act = self.acts[min(len(self.relayed), len(self.acts)) - 1]
+        if isinstance(act, BaseException):
+            raise act
+        assert isinstance(act, Reply)
+        return Returned(act.status, (), b"")
 
     async def close(self) -> None:
         """Nothing is open."""
