@@ -12,7 +12,8 @@ from gateway.passages import PATTERN, Passage, normal, starts_run
 
 STARTS = [
     "/workflows/x/run", "/workflows/a/b/run", "/workflows/x/run/", "//workflows/x/run", "/workflows//x/run",
-    "/WORKFLOWS/x/RUN", "/%77orkflows/x/run", "/workflows%2Fx%2Frun", "/workflows;a=b/x/run;c", "/%2577orkflows/x/run",
+    "/WORKFLOWS/x/RUN", "/%77orkflows/x/run", "/workflows%2Fx%2Frun",
+    "/workflows;a=b/x/run;c", "/%2577orkflows/x/run",
     "/v1/workflows/dep_1/run", "/v1/workflows/dep_1", "/v1/workflows/", "/api/v1/instructions/dep_1/run",
     "/api/v1/instructions/dep_1", "/api/v1/workflows/x/run", "/v1/instructions/x/run", "/V1/Workflows/x/run",
 ]  # fmt: skip
@@ -21,10 +22,18 @@ STARTS = [
 @pytest.mark.parametrize(
     "text",
     [
-        "POST /log-request", "GET /prompt-templates/*", "POST /rest/track-*", "GET /workflows", "PATCH /rest/workflows/*",
-        "DELETE /rest/a%2Fb", "PUT /x", "GET /workflows/*", "POST /workflow-labels", "POST /v1/traces",
+        "POST /log-request",
+        "GET /prompt-templates/*",
+        "POST /rest/track-*",
+        "GET /workflows",
+        "PATCH /rest/workflows/*",
+        "DELETE /rest/a%2Fb",
+        "PUT /x",
+        "GET /workflows/*",
+        "POST /workflow-labels",
+        "POST /v1/traces",
     ],
-)  # fmt: skip
+)
 def test_what_may_be_listed(text: str) -> None:
     passage = Passage.read(text)
     assert text == f"{passage.method} {passage.path}{'*' * passage.open_end}"
@@ -34,13 +43,46 @@ def test_what_may_be_listed(text: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "", "POST", "/log-request", "post /log-request", "POST log-request", "POST  /x", "POST /x ", " POST /x", "POST /",
-        "HEAD /x", "OPTIONS /x", "CONNECT /x", "TRACE /x", "* /x", "POST /*", "POST *", "POST /a*b", "POST /a**",
-        "POST //x", "POST /a//b", "POST /../x", "POST /a/./b", "POST /a/..", "POST /%2e%2e/x", "POST /a%2f..%2fb",
-        "POST /a?b=c", "POST /a#b", "POST http://example.com/x", "POST /a b", "POST /a\r\nb", "POST /a\\b", "POST /a%5cb",
-        "POST /%zz", "POST /%00", "POST /ü", "POST /%41", "POST /x%2f", "GET /x\n",
+        "",
+        "POST",
+        "/log-request",
+        "post /log-request",
+        "POST log-request",
+        "POST  /x",
+        "POST /x ",
+        " POST /x",
+        "POST /",
+        "HEAD /x",
+        "OPTIONS /x",
+        "CONNECT /x",
+        "TRACE /x",
+        "* /x",
+        "POST /*",
+        "POST *",
+        "POST /a*b",
+        "POST /a**",
+        "POST //x",
+        "POST /a//b",
+        "POST /../x",
+        "POST /a/./b",
+        "POST /a/..",
+        "POST /%2e%2e/x",
+        "POST /a%2f..%2fb",
+        "POST /a?b=c",
+        "POST /a#b",
+        "POST http://example.com/x",
+        "POST /a b",
+        "POST /a\r\nb",
+        "POST /a\\b",
+        "POST /a%5cb",
+        "POST /%zz",
+        "POST /%00",
+        "POST /ü",
+        "POST /%41",
+        "POST /x%2f",
+        "GET /x\n",
     ],
-)  # fmt: skip
+)
 def test_what_is_no_method_and_path(text: str) -> None:
     with pytest.raises(ValueError, match="must be a"):
         Passage.read(text)
@@ -49,11 +91,22 @@ def test_what_is_no_method_and_path(text: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "POST /workflows/x/run", "POST /workflows/*", "POST /workflows/x/*", "POST /w*", "POST /workflow*", "PUT /api/*",
-        "POST /v1/*", "POST /v*", "PATCH /api/v1/instructions/*", "POST /api/v1/instructions/x/run", "DELETE /v1/w*",
-        "POST /Workflows/*", "POST /V1/workflows/x", "POST /workflows/x/ru*",
+        "POST /workflows/x/run",
+        "POST /workflows/*",
+        "POST /workflows/x/*",
+        "POST /w*",
+        "POST /workflow*",
+        "PUT /api/*",
+        "POST /v1/*",
+        "POST /v*",
+        "PATCH /api/v1/instructions/*",
+        "POST /api/v1/instructions/x/run",
+        "DELETE /v1/w*",
+        "POST /Workflows/*",
+        "POST /V1/workflows/x",
+        "POST /workflows/x/ru*",
     ],
-)  # fmt: skip
+)
 def test_nothing_that_starts_runs_may_be_listed(text: str) -> None:
     """A run that went through would be paid for, and counted by nobody."""
     with pytest.raises(ValueError, match="would start runs"):
@@ -92,11 +145,33 @@ def test_a_path_is_compared_in_one_form(path: str, expected: str) -> None:
 @pytest.mark.parametrize(
     "path",
     [
-        "", "/", "/a//b", "/..", "/a/../b", "/a/./b", "/%2e%2e/a", "/a/%2E%2E%2Fb", "/a%2f..%2fb", "/.%2e/a", "/%252e%252e/a",
-        "/a\\..\\b", "/a%5c..%5cb", "/a%5Cb", "/%00", "/a%0d%0ab", "/a%7F", "/%", "/%2", "/%zz", "/a b", "/ü", "/\udcff", "/a?b",
+        "",
+        "/",
+        "/a//b",
+        "/..",
+        "/a/../b",
+        "/a/./b",
+        "/%2e%2e/a",
+        "/a/%2E%2E%2Fb",
+        "/a%2f..%2fb",
+        "/.%2e/a",
+        "/%252e%252e/a",
+        "/a\\..\\b",
+        "/a%5c..%5cb",
+        "/a%5Cb",
+        "/%00",
+        "/a%0d%0ab",
+        "/a%7F",
+        "/%",
+        "/%2",
+        "/%zz",
+        "/a b",
+        "/ü",
+        "/\udcff",
+        "/a?b",
         "/a%250d",
     ],
-)  # fmt: skip
+)
 def test_a_path_that_servers_may_read_differently_is_none(path: str) -> None:
     assert None is normal(path)
 

@@ -119,9 +119,17 @@ def test_someone_elses_key_in_the_body_is_left_alone() -> None:
 
 def test_few_header_fields_go_on() -> None:
     headers = (
-        *JSON, ("Accept", "*/*"), ("X-SDK-Version", "1.5.16"), ("traceparent", ""), ("Authorization", CLIENT),
-        ("X-API-KEY", CLIENT), ("Cookie", "a"), ("Host", "gateway"), ("X-Forwarded-For", "1.2.3.4"), ("Accept", "\udcff"),
-    )  # fmt: skip
+        *JSON,
+        ("Accept", "*/*"),
+        ("X-SDK-Version", "1.5.16"),
+        ("traceparent", ""),
+        ("Authorization", CLIENT),
+        ("X-API-KEY", CLIENT),
+        ("Cookie", "a"),
+        ("Host", "gateway"),
+        ("X-Forwarded-For", "1.2.3.4"),
+        ("Accept", "\udcff"),
+    )
     assert [*JSON, ("Accept", "*/*"), ("X-SDK-Version", "1.5.16")] == addressed(
         parcel(b"", headers=headers), KEY
     ).fields
