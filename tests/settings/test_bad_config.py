@@ -28,6 +28,7 @@ LITERAL = "secrets never stand in the YAML: name them, {env: NAME} or {file: PAT
 MAPPING = "must be a mapping (key: value)"
 NAME = "a name has letters, digits, '.', '_' and '-' only, and 100 of them at most"
 NETWORK = "must be an address or a network such as 10.0.0.0/8"
+PASSAGE = "must be a method and a path such as POST /log-request or GET /prompt-templates/*"
 QUERY = "must not have a query or fragment"
 RATE = "must be a rate such as 50/s, 100/m or 10/h"
 REQUIRED = "is required"
@@ -121,6 +122,18 @@ MISTAKES = {
     "proxy_with_host_bits": (":1 server.trusted_proxies[0]", NETWORK),
     "bad_allow": (":1 callbacks.allow[0]", "must be a host, *.host, host:port or network"),
     "bad_schedule": (":1 callbacks.schedule[1]", DURATION),
+    "passage_without_method": (":8 clients.checkout.passthrough.studio[0]", PASSAGE),
+    "passage_to_everything": (":8 clients.checkout.passthrough.studio[0]", PASSAGE),
+    "passage_with_host": (":8 clients.checkout.passthrough.studio[0]", PASSAGE),
+    "passage_with_dots": (
+        ":8 clients.checkout.passthrough.studio[0]",
+        "must be a path without '.', '..', doubled slashes, or escapes of what needs none",
+    ),
+    "passage_starts_runs": (
+        ":8 clients.checkout.passthrough.studio[0]",
+        "would start runs that nobody counts: they have routes of their own",
+    ),
+    "passage_to_nobody": (":8 clients.checkout.passthrough.studi", "no such provider (did you mean studio?)"),
     "unknown_provider": (":5 workflows.triage.provider", "no such provider (did you mean studio?)"),
     "unknown_fallback": (":5 workflows.triage.fallback[0]", "no such workflow"),
     "fallback_to_itself": (":5 workflows.triage.fallback[0]", "a workflow can not be its own fallback"),

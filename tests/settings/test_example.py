@@ -40,6 +40,9 @@ SHAPES += [
     "bad_rate",
     "port_too_high",
     "key_instead_of_hash",
+    "passage_without_method",
+    "passage_to_everything",
+    "passage_with_host",
 ]
 """Mistakes in tests/bad_config that an editor can point out with the schema alone."""
 

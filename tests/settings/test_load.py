@@ -75,7 +75,8 @@ workflows:
   v: {{provider: a, label: production}}
 clients:
   c: {{keys: [{{hash: "sha256:{"AB" * 32}", expires: 2027-01-01}}, {{hash: "sha256:{"cd" * 32}"}}],
-      workflows: ["*", a/x], limits: {{rate: 2/h, burst: 6, concurrency: 7, daily: 8}}}}
+      workflows: ["*", a/x], limits: {{rate: 2/h, burst: 6, concurrency: 7, daily: 8}},
+      passthrough: {{a: ["POST /log-request", "GET /prompt-templates/*"]}}}}
 callbacks: {{secrets: [{{env: STUDIO_KEY}}], allow: ["*.example.com"], schedule: [0s, 5s]}}
 retries: {{attempts: 10, backoff: 0, backoff_max: 0}}
 polling: {{first: 1s, max: 1s, timeout: 1s}}
@@ -105,6 +106,7 @@ polling: {{first: 1s, max: 1s, timeout: 1s}}
         (key.hash, key.expires) for key in client.keys
     ]
     assert (("*", "a/x"), (Rate(2, 3600), 6, 7, 8)) == (client.workflows, tuple(value for _, value in client.limits))
+    assert {"a": ("POST /log-request", "GET /prompt-templates/*")} == client.passthrough
     assert (1, ("*.example.com",), (0.0, 5.0)) == (
         len(settings.callbacks.secrets),
         settings.callbacks.allow,

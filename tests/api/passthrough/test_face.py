@@ -31,7 +31,6 @@ LISTED: JsonValue = {
     "prompt_studio": ["GET /api/v1/other"],
 }
 ALLOWED: dict[str, JsonValue] = {"clients": {"one": {"passthrough": LISTED}}}
-TYPED = {"Content_Type": "application/json"}
 OK = reply(200, {"success": True})
 
 
@@ -184,9 +183,9 @@ async def test_a_stranger_finds_nothing(gateway: StartGateway, upstream: Upstrea
     nothing = await ask(here.url, sent("GET", "/none", client=None))
     assert (404, "unknown_route") == nothing.summary
     for key in (None, "hunter2", new_key(SystemClock()), KEY[:-1]):
-        fields = {} if key is None else {"Authorization": f"Bearer {key}"}
+        fields: dict[str, str] = {} if key is None else {"Authorization": f"Bearer {key}"}
         for request in (
-            sent("GET", "/prompt-templates/a", client=None, **fields),
+            sent("GET", "/prompt-templates/a", b"", None, **fields),
             sent("POST", "/log-request", b"{}", None, Content_Type="application/json", **fields),
             sent("POST", "/library-track-score", b"{}", None, Content_Type="application/json", **fields),
             posted("/library-track-score", {"api_key": key}, None),

@@ -20,7 +20,7 @@ from tests.faults.upstream import Upstream
 LISTED: JsonValue = [
     "POST /prompt-templates/*", "POST /log-request", "POST /library-track-*", "POST /track-group", "POST /create-group",
 ]  # fmt: skip
-CHAT = {"type": "chat", "messages": [{"role": "user", "content": [{"type": "text", "text": "hi"}]}]}
+CHAT: JsonValue = {"type": "chat", "messages": [{"role": "user", "content": [{"type": "text", "text": "hi"}]}]}
 TEMPLATE: JsonValue = {"id": 1, "prompt_name": "a/b c", "version": 1, "prompt_template": CHAT, "metadata": None}
 
 Use = Callable[[PromptLayer], Any]
