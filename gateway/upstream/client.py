@@ -106,7 +106,8 @@ class HttpUpstream:
 
         Connections stay. Requests have the new key from the next one on; an answer may still quote an old one.
         """
-        self._origin, self._head, self._tls = fresh._origin, fresh._head, fresh._tls
+        self._origin, self._tls = fresh._origin, fresh._tls
+        self._head, self._plain_head = fresh._head, fresh._plain_head
         self._redaction = fresh._redaction.after(self._redaction)
 
     def retire(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
+import aiohttp
 import pytest
 from aiohttp import web
 
@@ -60,3 +61,19 @@ async def _asked(url: str, method: str, path: str) -> str:
     answer = await reader.read()
     writer.close()
     return answer.partition(b"\r\n\r\n")[2].decode()
+
+
+async def test_what_has_no_route_may_have_one_of_its_own(session: aiohttp.ClientSession) -> None:
+    """For every method; a path that has a route keeps its 405."""
+    server = Server(ROUTES, (), header_timeout=5.0, otherwise=Route("*", "*", say, "otherwise"))
+    listener = await Listener.open(server, "127.0.0.1", 0)
+    try:
+        for method, path, expected in (
+            ("GET", "/none", "otherwise"),
+            ("PUT", "/none/x", "otherwise"),
+            ("GET", "/runs", "runs"),
+        ):
+            async with session.request(method, listener.url + path) as answer:
+                assert expected == (await answer.text()).split()[0]
+    finally:
+        await listener.runner.cleanup()

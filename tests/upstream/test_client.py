@@ -16,8 +16,11 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from pydantic import SecretStr
 
+from gateway import strictjson
 from gateway.metrics import Metrics
+from gateway.problems import Problem
 from gateway.upstream.client import HttpUpstream, Origin
+from gateway.upstream.parcel import Parcel
 from providers.contract import UNREADABLE, Call, Cause, JsonValue, KeyHeader, ProviderFault, Reply
 from tests.faults import certificates, faults
 from tests.faults.answers import Answer, Raw, chunked, redirect, reply
@@ -584,6 +587,16 @@ async def test_another_key_goes_out_over_the_same_connection(upstream: Upstream,
     assert 1 == len(upstream.connections)
 
 
+async def test_another_key_goes_out_with_what_is_passed_on(upstream: Upstream, open_door: Door) -> None:
+    """R100."""
+    upstream.default = DONE
+    open_door.upstream.reconfigure(renewed(upstream.url, "another-key"))
+    parcel = Parcel("POST", "/x", "", (), b'{"api_key":"rw_client"}', "rw_client")
+    await open_door.upstream.relay(parcel, open_door.clock.monotonic() + 10)
+    [request] = upstream.log
+    assert ("another-key", b'{"api_key":"another-key"}') == (request.header("X-API-KEY"), request.body)
+
+
 async def test_replaced_keys_do_not_come_back_either(upstream: Upstream, open_door: Door) -> None:
     """R81, R100: a run that was started with one may fail because of it, long after it was replaced."""
     keys = [KEY, *(f"key-number-{number}" for number in range(5))]
@@ -610,3 +623,34 @@ async def test_a_door_that_retires_keeps_no_connection(upstream: Upstream, open_
         while not all(connection.eof_at for connection in upstream.connections):
             await asyncio.sleep(0.001)
     assert 2 == len(upstream.connections)
+
+
+async def test_what_is_passed_on_goes_out_with_these_headers_and_no_others(upstream: Upstream) -> None:
+    """Beneath the base URL's own path; the key is the provider's, and what comes back is cleaned of it."""
+    upstream.default = reply(201, {"key": KEY}, {"Retry-After": "3", "X-Own": "1"})
+    headers = (("Content-Type", "application/json"), ("Authorization", "Bearer rw_client"), ("accept", "*/*"))
+    parcel = Parcel("PATCH", "/rest/x", "a=%20", headers, b'{"api_key":"rw_client"}', "rw_client")
+    async with door(upstream.url + "/base") as made:
+        returned = await made.upstream.relay(parcel, made.clock.monotonic() + 10)
+        assert {"ok": 1} == made.results
+    [request] = upstream.log
+    body = strictjson.write({"api_key": KEY})
+    assert ("PATCH", "/base/rest/x?a=%20", body) == (request.method, request.target, request.body)
+    assert [
+        ("Host", upstream.url.removeprefix("http://")),
+        ("X-API-KEY", KEY),
+        ("Accept-Encoding", "identity"),
+        ("User-Agent", "runward/test"),
+        ("Content-Type", "application/json"),
+        ("accept", "*/*"),
+        ("Content-Length", str(len(body))),
+    ] == list(request.headers)
+    assert (201, {"key": "[redacted]"}) == (returned.status, strictjson.read(returned.body))
+    assert (("content-type", "application/json"), ("retry-after", "3")) == returned.headers
+
+
+async def test_what_must_not_be_passed_on_opens_no_connection(upstream: Upstream, open_door: Door) -> None:
+    parcel = Parcel("POST", "/x", "", (), b"rw_client", "rw_client")
+    with pytest.raises(Problem):
+        await open_door.upstream.relay(parcel, open_door.clock.monotonic() + 10)
+    assert ([], {}) == (upstream.connections, open_door.results)

@@ -87,3 +87,23 @@ def test_a_later_one_knows_earlier_keys() -> None:
     read = str(redaction.read(json.dumps(keys).encode()))
     assert keys[:3] == [key for key in keys if key in read]
     assert 9 == read.count("[redacted]")
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_an_answer_that_is_passed_back_has_no_key_either(spelling: str) -> None:
+    """R81: as JSON, it is taken out of every spelling."""
+    answer = b'{"a":"%b"}' % SPELLINGS[spelling](KEY).encode()
+    stripped = Redaction(KEY).strip(answer)
+    assert strictjson.read(answer) != strictjson.read(stripped)
+    assert not Redaction(KEY).finds(strictjson.write(strictjson.read(stripped)))
+
+
+@pytest.mark.parametrize("text", [b"", b"\x00\xff", b'{"a": "\\u0041 \\/"}', b"\\u no json", b" [1, 2]\n"])
+def test_an_answer_without_the_key_comes_back_byte_for_byte(text: bytes) -> None:
+    assert text == Redaction(KEY).strip(text)
+
+
+def test_a_key_is_found_in_what_is_no_json() -> None:
+    redaction = Redaction(KEY)
+    assert (True, False) == (redaction.finds(b"<b>" + KEY.encode()), redaction.finds(KEY[:-1].encode()))
+    assert b"<b>[redacted]" == redaction.strip(b"<b>" + KEY.encode())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 from base64 import b64encode
 
@@ -12,7 +14,7 @@ from gateway.clock import SystemClock
 from providers.contract import JsonValue
 from tests.configuration import KEYS, MAX_RESPONSE, SECRETS
 from tests.conftest import StartGateway
-from tests.edge.raw import ask, head
+from tests.edge.raw import ask, calling, head
 from tests.faults import faults
 from tests.faults.answers import redirect, reply
 from tests.faults.faults import Script
@@ -171,7 +173,8 @@ async def test_a_list_is_its_clients_own(gateway: StartGateway, upstream: Upstre
     here = await gateway(None, SECRETS, **ALLOWED)
     others = [
         posted("/log-request", {}, "two"), sent("PUT", "/raw", b"x", "two"), sent("GET", "/log-request"),
-        posted("/log-request/", {}), posted("/log-request/a", {}), sent("GET", "/prompt-templates"), posted("/rest/x", {}),
+        posted("/log-request/", {}), posted("/log-request/a", {}), sent("GET", "/prompt-templates"),
+        posted("/rest/x", {}),
     ]  # fmt: skip
     assert [403] * len(others) == [(await ask(here.url, each)).status for each in others]
     assert [] == upstream.log
@@ -320,3 +323,24 @@ async def test_it_counts_as_a_request_in_flight(gateway: StartGateway, upstream:
     upstream.script("POST", "/log-request", [slowly])
     assert 200 == (await ask(here.url, posted("/log-request", {}))).status
     assert ([1, 503], 0) == (seen, await look(here))
+
+
+async def test_few_strangers_bodies_are_read_at_once(gateway: StartGateway) -> None:
+    """R33: 32, with no header that says whose they are; the next is told to come back, and nobody else notices."""
+    here = await gateway(None, SECRETS, **ALLOWED)
+    begun = head(
+        "POST", "/library-track-score", {"Content-Type": "application/json", "Content-Length": "9"}, client=None
+    )
+    async with contextlib.AsyncExitStack() as held:
+        for _ in range(32):
+            caller = await held.enter_async_context(calling(here.url))
+            await caller.send(begun)
+        async with asyncio.timeout(10):
+            while (told := await ask(here.url, posted("/library-track-score", {}, None))).status == 404:
+                await asyncio.sleep(0.01)
+        assert (503, "overloaded", "1") == (*told.summary, told.header("Retry-After"))
+        assert 200 == (await ask(here.url, sent("GET", "/runs"))).status
+    async with asyncio.timeout(10):
+        while (told := await ask(here.url, posted("/library-track-score", {}, None))).status == 503:
+            await asyncio.sleep(0.01)
+    assert 404 == told.status
