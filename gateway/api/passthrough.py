@@ -15,7 +15,7 @@ from gateway.api.server import Request, Route
 from gateway.api.tracing import read_traceparent
 from gateway.api.wire import answer, read_anything
 from gateway.clock import Clock
-from gateway.passages import normal
+from gateway.passages import normal, starts_run
 from gateway.problems import PROBLEMS, Problem
 from gateway.runs.answers import JSON
 from gateway.runs.passthrough import Passthrough
@@ -124,6 +124,8 @@ def refuse(problem: Problem, _request: Request) -> web.Response:
 
 
 def _how_to_be_allowed(method: str, path: str) -> str:
+    if starts_run(path):
+        return "Runs have routes of their own, and are never passed through."
     known = _KNOWN(path)
     what = f"{method} /{known[1]}{'/*' * (known[2] is not None)}" if known else "This"
     return f"{what} is not passed through: an operator must list it in clients.<name>.passthrough."

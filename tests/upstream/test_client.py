@@ -591,7 +591,8 @@ async def test_another_key_goes_out_with_what_is_passed_on(upstream: Upstream, o
     """R100."""
     upstream.default = DONE
     open_door.upstream.reconfigure(renewed(upstream.url, "another-key"))
-    parcel = Parcel("POST", "/x", "", (), b'{"api_key":"rw_client"}', "rw_client")
+    headers = (("Content-Type", "application/json"),)
+    parcel = Parcel("POST", "/x", "", headers, b'{"api_key":"rw_client"}', "rw_client")
     await open_door.upstream.relay(parcel, open_door.clock.monotonic() + 10)
     [request] = upstream.log
     assert ("another-key", b'{"api_key":"another-key"}') == (request.header("X-API-KEY"), request.body)

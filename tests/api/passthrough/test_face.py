@@ -168,6 +168,13 @@ async def test_what_is_not_listed_is_refused_and_says_how_to_list_it(gateway: St
     assert len(KNOWN) == total(await here.metrics(), "runward_refusals_total", client="one", code="forbidden")
 
 
+async def test_a_start_that_no_route_is_for_is_told_so(gateway: StartGateway, upstream: Upstream) -> None:
+    """It could not be listed, so nobody is told to."""
+    told = await ask((await gateway()).url, sent("POST", "/workflows/x/run/", b"{}"))
+    assert (403, "Runs have routes of their own, and are never passed through.") == (told.status, told.json["message"])
+    assert [] == upstream.log
+
+
 async def test_a_list_is_its_clients_own(gateway: StartGateway, upstream: Upstream) -> None:
     """R78: another client is not meant; and neither is another method, or what lies beside the path."""
     here = await gateway(None, SECRETS, **ALLOWED)

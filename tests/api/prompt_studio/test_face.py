@@ -122,8 +122,8 @@ async def test_a_deployment_may_be_called_anything(serve: Serve, upstream: Upstr
         assert (name, 200) == (name, told.status)
         assert [200, "succeeded", f"prompt_studio/{name}", CAR] == await app.look_up(told)
     assert [f"/v1/workflows/{quote(name, safe='')}/run" for name in ODD] == [r.path for r in upstream.requests("POST")]
-    for dots in (".", ".."):
-        target = URL(app.url + OLD.format(dots.replace(".", "%2e")), encoded=True)
+    for strange in ("%2e", "%2e%2e", "%ff", "a%80", "%ed%a0%80"):
+        target = URL(app.url + OLD.format(strange), encoded=True)
         assert 404 == (await app.ask("POST", target, {"API_KEY": KEYS["one"]}, b"{}")).status
 
 
