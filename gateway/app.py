@@ -1,4 +1,4 @@
-"""The composition root: every object is built here, once, and handed what it needs."""
+"""The composition root: what is served, in which order, on which ports, and how it comes up."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from aiohttp import web
 from structlog.typing import FilteringBoundLogger
 
-from gateway import configured, logs
+from gateway import house, logs
 from gateway.access.strangers import Strangers
 from gateway.api.callbacks import CallbacksFace
 from gateway.api.docs import DocsFace
@@ -18,7 +18,6 @@ from gateway.api.middleware import Doors, Porter, observe
 from gateway.api.ops import OpsFace
 from gateway.api.passthrough import PassthroughFace
 from gateway.api.prompt_studio.face import StudioFace
-from gateway.api.promptlayer import results
 from gateway.api.promptlayer import routes as promptlayer
 from gateway.api.promptlayer.runs import RunsFace as PromptLayerRuns
 from gateway.api.promptlayer.workflows import WorkflowsFace
@@ -26,27 +25,13 @@ from gateway.api.run import RunFace
 from gateway.api.runs import RunsFace
 from gateway.api.server import Middleware, Route, Server
 from gateway.clock import Clock
+from gateway.house import House
 from gateway.lifecycle import Gateway, Listener, Ports
-from gateway.metrics import Metrics
-from gateway.plan import draw
-from gateway.problems import Problem
-from gateway.reload import Reload, Source, Swap
-from gateway.runs.callbacks import Callbacks
-from gateway.runs.catalog import Catalog
-from gateway.runs.desk import Desk
-from gateway.runs.engine import Engine
-from gateway.runs.guards import Guards
+from gateway.reload import Reload, Source
 from gateway.runs.hints import Hints
-from gateway.runs.leg import Means
 from gateway.runs.numbers import Numbers
 from gateway.runs.office import BackOffice
-from gateway.runs.passthrough import Passthrough
-from gateway.runs.polling import Schedule
-from gateway.runs.recovery import Recovery
 from gateway.settings import ServerSettings, Settings
-from gateway.store import by_url
-from gateway.store.contract import Store
-from gateway.upstream.egress import Egress
 
 _THREADS = 32
 
@@ -68,130 +53,105 @@ async def start(
     logs.watch_loop(loop, log)
     # For names that are looked up, and metrics that are rendered: one that hangs must not hold up the others.
     loop.set_default_executor(ThreadPoolExecutor(_THREADS, thread_name_prefix="runward"))
-    metrics = Metrics()
-    plan = draw(settings, clock, metrics)
-    metrics.configured(clock.now())
-    limits = configured.limiter(
-        settings,
-        clients=plan.client_limits,
-        workflows=plan.workflow_limits,
-        providers=plan.provider_limits,
-        clock=clock,
-        metrics=metrics,
-        log=log,
-    )
-    schedule = Schedule(*configured.polling(settings))
-    guards = Guards(plan.tolerance, clock.monotonic, metrics)
-    server = settings.server
-    store = by_url.store(settings.store.url, clock, settings.store.password)
-    hints = Hints(server.public_url, store, clock=clock, metrics=metrics, log=log) if server.public_url else None
-    means = Means(limits, plan.policy, schedule, guards, clock, metrics, hints)
-    engine = Engine(means)
-
+    rooms = house.build(settings, clock, log)
+    server, plan = settings.server, rooms.plan
     doors = Doors(server.max_in_flight)
-    metrics.in_flight(lambda: doors.in_flight)
-    catalog = Catalog(plan.workflows, plan.providers)
-    ports: list[tuple[str, int]] = []
-    egress = Egress(settings.callbacks.allow, own=lambda: ports)
-    courier = configured.courier(egress, clock)
-    callbacks = Callbacks(store, courier, plan.signing_keys, settings.callbacks.schedule, clock, metrics, log)
-    owner = "rep_" + clock.token(8).hex()
-    desk = Desk(
-        engine,
-        store,
-        clock,
-        log,
-        owner,
-        most_queued=server.max_queued,
-        first_delay=callbacks.first_delay,
-        payloads={"promptlayer": results.payload},
-    )
-    recovery = Recovery(desk, store, catalog, clock, log)
-    office = BackOffice(desk, store, recovery, callbacks, clock, log, settings.store.retention)
-
-    async def check_callback(url: str) -> None:
-        if not callbacks.keys:
-            raise Problem("callback_url_refused", "No secret is configured to sign callbacks with.")
-        await egress.resolve(egress.check(url))
-
-    run = RunFace(engine, desk, catalog, check_callback, clock, server.max_body, server.body_timeout)
-    studio = StudioFace(desk, catalog, clock, server.max_body, server.body_timeout)
-    runs = RunsFace(store, clock, draining=lambda: doors.draining)
-    ops = OpsFace(metrics, ready=lambda: not doors.draining, store_fails=lambda: store.failing)
-    docs = DocsFace.load()
-    observed = observe(metrics, log, clock)
-
-    # Outermost first. What comes later has what came earlier to rely on.
+    rooms.metrics.in_flight(lambda: doors.in_flight)
     porter = Porter(plan.keys, plan.clients, Strangers(clock), server.trusted_proxies, clock, log)
-    middlewares: list[Middleware] = [
-        doors.farewell,  # while draining, every answer is the last on its connection
-        observed,  # every request gets its id, its document, its line, its count
-        doors.guard,  # the surplus is refused before any work is done for it
-        porter.authenticate,  # from here on there is a client
-    ]
-    replays = _callback_routes(CallbacksFace(store, clock, log))
-    watched = Server(
-        [*_ops_routes(ops), *replays, *docs.ops_routes()], [observed], header_timeout=server.header_timeout
-    )
-    passed = Passthrough(plan.passages, plan.providers, limits=limits, clock=clock, metrics=metrics)
-    passthrough = PassthroughFace(passed, doors, porter, clock, server.max_body, server.body_timeout)
-    # What knows a part of the configuration, and how it learns another one. All of it happens in one step.
-    swaps: list[Swap] = [
-        lambda new: catalog.reconfigure(new.workflows, new.providers),
-        lambda new: porter.reconfigure(new.keys, new.clients),
-        lambda new: limits.reconfigure(
-            clients=new.client_limits, workflows=new.workflow_limits, providers=new.provider_limits
-        ),
-        lambda new: means.reconfigure(new.policy, new.tolerance),
-        lambda new: schedule.reconfigure(*configured.polling(new.settings)),
-        lambda new: egress.reconfigure(new.allowance),
-        lambda new: callbacks.reconfigure(new.signing_keys, new.settings.callbacks.schedule),
-        lambda new: office.reconfigure(new.settings.store.retention),
-        lambda new: passed.reconfigure(new.passages, new.providers),
-        lambda new: logs.set_level(new.settings.logs.level),
-    ]
-    reload = Reload(source, plan, swaps, clock, metrics, log) if source is not None else None
-    await _open(store, hints, metrics)
-    numbers = Numbers(await store.secret("faces", clock.token(32)))
-    own = PromptLayerRuns(desk, catalog, numbers, check_callback, clock, server.max_body, server.body_timeout)
-    routes = [
-        *_public_routes(run, runs, ops),
-        *_hint_routes(hints),
-        *promptlayer.routes(own, WorkflowsFace(catalog)),
-        *studio.routes(),
-        *docs.public_routes(keyed=not server.open_docs),
-    ]
-    public = Server(routes, middlewares, header_timeout=server.header_timeout, otherwise=passthrough.otherwise())
-    opened, ops_opened = await _listen(public, watched, office, open_ports or own_ports(server))
-    if store.weakness is not None:
-        log.warning("store_not_durable", why=store.weakness)
-    ports += [*opened.addresses, *ops_opened.addresses]
-    await limits.open()
-    await office.begin()
+    # All of a new configuration is put to use in one step.
+    swaps = [*rooms.swaps(), lambda new: porter.reconfigure(new.keys, new.clients)]
+    reload = Reload(source, plan, swaps, clock, rooms.metrics, log) if source is not None else None
+
+    await rooms.open()
+    docs = DocsFace.load()
+    public = _public(rooms, doors, porter, await rooms.numbers(), docs)
+    watched = _watched(rooms, doors, docs)
+    opened, ops = await _listen(public, watched, rooms.office, open_ports or own_ports(server))
+    if rooms.store.weakness is not None:
+        log.warning("store_not_durable", why=rooms.store.weakness)
+    rooms.ports.extend([*opened.addresses, *ops.addresses])
+    await rooms.limits.open()
+    await rooms.office.begin()
     _settle_memory()
     if reload is not None:
         reload.begin()
     return Gateway(
         public=opened,
-        ops=ops_opened,
+        ops=ops,
         doors=doors,
-        back_office=office,
-        limits=limits,
-        catalog=catalog,
+        back_office=rooms.office,
+        limits=rooms.limits,
+        catalog=rooms.catalog,
         reload=reload,
-        metrics=metrics,
+        metrics=rooms.metrics,
         linger=server.drain,
         grace=server.grace,
         clock=clock,
     )
 
 
-async def _open(store: Store, hints: Hints | None, metrics: Metrics) -> None:
-    """Open what outlives the process. Raises StoreUnavailable."""
-    await store.open()
-    metrics.store_weakness(lambda: store.weakness)
-    if hints is not None:
-        await hints.open()
+def _public(rooms: House, doors: Doors, porter: Porter, numbers: Numbers, docs: DocsFace) -> Server:
+    """What clients reach."""
+    server, clock, desk, catalog = rooms.settings.server, rooms.clock, rooms.desk, rooms.catalog
+    bounds = (clock, server.max_body, server.body_timeout)
+    own = RunFace(rooms.engine, desk, catalog, rooms.check_callback, *bounds)
+    layer = PromptLayerRuns(desk, catalog, numbers, rooms.check_callback, *bounds)
+    runs = RunsFace(rooms.store, clock, draining=lambda: doors.draining)
+    # Outermost first. What comes later has what came earlier to rely on.
+    middlewares: list[Middleware] = [
+        doors.farewell,  # while draining, every answer is the last on its connection
+        observe(rooms.metrics, rooms.log, clock),  # every request gets its id, its document, its line, its count
+        doors.guard,  # the surplus is refused before any work is done for it
+        porter.authenticate,  # from here on there is a client
+    ]
+    routes = [
+        *_run_routes(own, runs),
+        *promptlayer.routes(layer, WorkflowsFace(catalog)),
+        *StudioFace(desk, catalog, *bounds).routes(),
+        *_hint_routes(rooms.hints),
+        *_health_routes(_ops(rooms, doors)),
+        *docs.public_routes(keyed=not server.open_docs),
+    ]
+    otherwise = PassthroughFace(rooms.passthrough, doors, porter, *bounds).otherwise()
+    return Server(routes, middlewares, header_timeout=server.header_timeout, otherwise=otherwise)
+
+
+def _watched(rooms: House, doors: Doors, docs: DocsFace) -> Server:
+    """What operators reach."""
+    ops = _ops(rooms, doors)
+    callbacks = CallbacksFace(rooms.store, rooms.clock, rooms.log)
+    routes = [
+        Route("GET", "/metrics", ops.render_metrics, "metrics", logged=False),
+        *_health_routes(ops),
+        Route("GET", "/callbacks", callbacks.show, "callbacks"),
+        Route("POST", "/callbacks/replay/{id}", callbacks.replay, "callbacks"),
+        *docs.ops_routes(),
+    ]
+    observed = observe(rooms.metrics, rooms.log, rooms.clock)
+    return Server(routes, [observed], header_timeout=rooms.settings.server.header_timeout)
+
+
+def _ops(rooms: House, doors: Doors) -> OpsFace:
+    return OpsFace(rooms.metrics, ready=lambda: not doors.draining, store_fails=lambda: rooms.store.failing)
+
+
+def _run_routes(run: RunFace, runs: RunsFace) -> list[Route]:
+    return [
+        Route("POST", "/run", run.start, "run", keyed=True),
+        Route("GET", "/runs", runs.show_all, "runs", keyed=True),
+        Route("GET", "/runs/{id}", runs.show, "runs", keyed=True),
+    ]
+
+
+def _hint_routes(hints: Hints | None) -> list[Route]:
+    return [] if hints is None else [Route("POST", "/hints/{id}", HintsFace(hints).take, "hints", logged=False)]
+
+
+def _health_routes(ops: OpsFace) -> list[Route]:
+    return [
+        Route("GET", "/healthz", ops.healthz, "healthz", logged=False),
+        Route("GET", "/readyz", ops.readyz, "readyz", logged=False),
+    ]
 
 
 def own_ports(at: ServerSettings) -> Ports:
@@ -215,35 +175,6 @@ async def _listen(public: Server, watched: Server, office: BackOffice, open_port
     except OSError:
         await office.close()
         raise
-
-
-def _public_routes(run: RunFace, runs: RunsFace, ops: OpsFace) -> list[Route]:
-    return [
-        Route("POST", "/run", run.start, "run", keyed=True),
-        Route("GET", "/runs", runs.show_all, "runs", keyed=True),
-        Route("GET", "/runs/{id}", runs.show, "runs", keyed=True),
-        Route("GET", "/healthz", ops.healthz, "healthz", logged=False),
-        Route("GET", "/readyz", ops.readyz, "readyz", logged=False),
-    ]
-
-
-def _hint_routes(hints: Hints | None) -> list[Route]:
-    return [] if hints is None else [Route("POST", "/hints/{id}", HintsFace(hints).take, "hints", logged=False)]
-
-
-def _ops_routes(ops: OpsFace) -> list[Route]:
-    return [
-        Route("GET", "/metrics", ops.render_metrics, "metrics", logged=False),
-        Route("GET", "/healthz", ops.healthz, "healthz", logged=False),
-        Route("GET", "/readyz", ops.readyz, "readyz", logged=False),
-    ]
-
-
-def _callback_routes(callbacks: CallbacksFace) -> list[Route]:
-    return [
-        Route("GET", "/callbacks", callbacks.show, "callbacks"),
-        Route("POST", "/callbacks/replay/{id}", callbacks.replay, "callbacks"),
-    ]
 
 
 def _settle_memory() -> None:

@@ -16,6 +16,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("gateway.cli",),
     ("gateway.supervisor",),
     ("gateway.app",),
+    ("gateway.house",),
     ("gateway.lifecycle", "gateway.reload", "gateway.watch", "gateway.plan", "gateway.configured"),
     ("gateway.api",),
     ("gateway.runs",),
