@@ -87,6 +87,15 @@ async def test_what_was_heard_is_not_told_again(store: Store) -> None:
     assert [["run_1"], ["run_2"], ["run_3"], [], []] == taken
 
 
+async def test_a_turn_has_only_what_it_took_last(store: Store) -> None:
+    """What went to another and came back belongs to the turn in which it came."""
+    await store.begin(a_run(1), None)
+    for owner, turn in (("two", 1), ("three", 1), ("two", 2)):
+        assert 1 == len(await store.adopt(owner, now_at=LATER, until_at=0.0, limit=9, turn=turn))
+    assert [] == await store.adopt("two", now_at=LATER, until_at=NOW + 90, limit=9, turn=1)
+    assert 1 == len(await store.adopt("two", now_at=LATER, until_at=NOW + 90, limit=9, turn=2))
+
+
 async def test_a_lease_is_renewed(store: Store) -> None:
     for number in (1, 2):
         await store.begin(a_run(number), None)
