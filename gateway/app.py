@@ -19,7 +19,9 @@ from gateway.api.ops import OpsFace
 from gateway.api.passthrough import PassthroughFace
 from gateway.api.prompt_studio.face import StudioFace
 from gateway.api.promptlayer import routes as promptlayer
+from gateway.api.promptlayer.realtime import Realtime
 from gateway.api.promptlayer.runs import RunsFace as PromptLayerRuns
+from gateway.api.promptlayer.tickets import Tickets
 from gateway.api.promptlayer.workflows import WorkflowsFace
 from gateway.api.run import RunFace
 from gateway.api.runs import RunsFace
@@ -64,7 +66,20 @@ async def start(
 
     await rooms.open()
     docs = DocsFace.load()
-    public = _public(rooms, doors, porter, await rooms.numbers(), docs)
+    secret = await rooms.secret()
+    numbers = Numbers(secret)
+    realtime = Realtime(
+        rooms.store,
+        numbers,
+        Tickets(secret),
+        lambda client: client in porter.clients,
+        clock=clock,
+        log=log,
+        most=server.max_in_flight,
+    )
+    public = _public(
+        rooms, doors, porter, numbers, [*realtime.routes(), *docs.public_routes(keyed=not server.open_docs)]
+    )
     watched = _watched(rooms, doors, docs)
     opened, ops = await _listen(public, watched, rooms.office, open_ports or own_ports(server))
     if rooms.store.weakness is not None:
@@ -79,6 +94,7 @@ async def start(
         public=opened,
         ops=ops,
         doors=doors,
+        realtime=realtime,
         back_office=rooms.office,
         limits=rooms.limits,
         catalog=rooms.catalog,
@@ -90,7 +106,7 @@ async def start(
     )
 
 
-def _public(rooms: House, doors: Doors, porter: Porter, numbers: Numbers, docs: DocsFace) -> Server:
+def _public(rooms: House, doors: Doors, porter: Porter, numbers: Numbers, more: list[Route]) -> Server:
     """What clients reach."""
     server, clock, desk, catalog = rooms.settings.server, rooms.clock, rooms.desk, rooms.catalog
     bounds = (clock, server.max_body, server.body_timeout)
@@ -110,7 +126,7 @@ def _public(rooms: House, doors: Doors, porter: Porter, numbers: Numbers, docs: 
         *StudioFace(desk, catalog, *bounds).routes(),
         *_hint_routes(rooms.hints),
         *_health_routes(_ops(rooms, doors)),
-        *docs.public_routes(keyed=not server.open_docs),
+        *more,
     ]
     otherwise = PassthroughFace(rooms.passthrough, doors, porter, *bounds).otherwise()
     return Server(routes, middlewares, header_timeout=server.header_timeout, otherwise=otherwise)

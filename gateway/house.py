@@ -21,7 +21,6 @@ from gateway.runs.engine import Engine
 from gateway.runs.guards import Guards
 from gateway.runs.hints import Hints
 from gateway.runs.leg import Means
-from gateway.runs.numbers import Numbers
 from gateway.runs.office import BackOffice
 from gateway.runs.passthrough import Passthrough
 from gateway.runs.polling import Schedule
@@ -63,9 +62,9 @@ class House:
         if self.hints is not None:
             await self.hints.open()
 
-    async def numbers(self) -> Numbers:
-        """Number runs, as every replica on the same store does. Raises StoreUnavailable."""
-        return Numbers(await self.store.secret("faces", self.clock.token(_SECRET_BYTES)))
+    async def secret(self) -> bytes:
+        """Read what the faces seal with: the same for every replica on this store. Raises StoreUnavailable."""
+        return await self.store.secret("faces", self.clock.token(_SECRET_BYTES))
 
     async def check_callback(self, url: str) -> None:
         """Raise Problem where a callback could not be signed, or must not go to this URL."""

@@ -15,6 +15,7 @@ from structlog.typing import FilteringBoundLogger
 
 from gateway.access.limits import Limits
 from gateway.api.middleware import Doors
+from gateway.api.promptlayer.realtime import Realtime
 from gateway.clock import Clock
 from gateway.metrics import Metrics
 from gateway.reload import Reload
@@ -92,6 +93,7 @@ class Gateway:
     public: Listener
     ops: Listener
     doors: Doors
+    realtime: Realtime
     back_office: BackOffice
     limits: Limits
     catalog: Catalog
@@ -105,13 +107,14 @@ class Gateway:
         """Stop without cutting anybody off.
 
         Readiness fails first, answers carry `Connection: close`, and the port stays open for a while, so that
-        balancers and keep-alive clients go elsewhere; then it closes, and the runs in flight come to their end, or
-        their time does.
+        balancers and keep-alive clients go elsewhere; then it closes, who waits on a WebSocket is sent elsewhere too,
+        and the runs in flight come to their end, or their time does.
         """
         self.doors.draining = True
         await self.clock.sleep(self.linger)
         for site in list(self.public.runner.sites):
             await site.stop()
+        await self.realtime.leave()  # not before: the SDK for JavaScript gives up where it can not come back at once
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self.grace):
                 # Side by side: what is started late in the grace could not be answered within it.
@@ -124,6 +127,7 @@ class Gateway:
     async def close(self) -> None:
         """Close every port and connection, whatever is going on; who still waits is told how far the run came."""
         self.doors.draining = True
+        await self.realtime.leave()
         self.doors.clear()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_LAST_WORDS):

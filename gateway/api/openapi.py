@@ -61,6 +61,7 @@ def document() -> Node:
             "/runs": {"get": _runs()},
             "/runs/{id}": {"get": _shown()},
             **promptlayer.paths(),
+            **promptlayer.realtime_paths(),
             **studio.paths(),
             "/healthz": {"get": _healthz()},
             "/readyz": {"get": _readyz()},

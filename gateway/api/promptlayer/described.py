@@ -75,6 +75,15 @@ _WORKFLOW: Node = {
     },
     "required": ["success", "workflow", "workflow_id", "workflow_name"],
 }
+_TICKET: Node = {
+    "type": "object",
+    "properties": {
+        "success": {"const": True},
+        "messaging_backend": {"const": "centrifugo"},
+        "token_details": {"type": "object", "properties": {"token": _TEXT}, "required": ["token"]},
+    },
+    "required": ["success", "messaging_backend", "token_details"],
+}
 _PAGE: Node = {
     "type": "object",
     "properties": {"items": {"type": "array", "items": _ITEM}, "total": {"type": "integer"}},
@@ -100,6 +109,26 @@ def paths() -> Node:
                 _count("per_page", 100),
             )
             | {"responses": {"200": answer("A page of them.", json_of(_PAGE)), **_refusals(422)}}
+        },
+    }
+
+
+def realtime_paths() -> Node:
+    """The routes that the SDKs' WebSocket needs."""
+    channel = _parameter("capability", "query", _TEXT, required=True)
+    met = {status: _refusals()[status] for status in ("500", "503")}
+    return {
+        "/ws-token-request-library": {
+            "post": _operation("getPromptLayerTicket", "A ticket to wait for a run on the WebSocket", channel)
+            | {"responses": {"201": answer("The ticket, good for an hour.", json_of(_TICKET)), **_refusals(422)}}
+        },
+        "/connection/websocket": {
+            "get": _operation("waitForPromptLayerRun", "The WebSocket on which the official SDKs wait for their runs")
+            | {
+                "description": "It speaks Centrifugo's protocol in JSON, as far as the SDKs do. The ticket is its key.",
+                "security": [],
+                "responses": {"101": {"description": "A WebSocket."}, "400": _refusals(400)["400"], **met},
+            }
         },
     }
 

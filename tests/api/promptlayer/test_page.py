@@ -51,7 +51,8 @@ def test_its_table_has_every_route() -> None:
     told = {
         line.split("`")[1] for line in (ROOT / PAGE).read_text().splitlines() if line.startswith(("| `GET", "| `POST"))
     }
-    real = {f"{method.upper()} {path}" for path, methods in described.paths().items() for method in methods}  # type: ignore[attr-defined]  # a mapping
+    paths = described.paths() | described.realtime_paths()
+    real = {f"{method.upper()} {path}" for path, methods in paths.items() for method in methods}  # type: ignore[attr-defined]  # a mapping
     assert {route.replace("{workflow_name}", "{name or id}") for route in real} == told
 
 
