@@ -20,7 +20,7 @@ help: ## List what there is to do
 demo: $(VENV)/.runtime ## Try it: both providers emulated, lines to paste
 	@$(BIN)/runward demo $(ARGS)
 
-test: lint ## Check everything: style, types, tests
+test: lint $(VENV)/sdk-1.3.0/.installed $(VENV)/sdk-js/.installed ## Check everything: style, types, tests
 	@$(BIN)/python -m pytest --quiet $(ARGS)
 
 lint: $(VENV)/.dev ## Check style and types only
@@ -41,6 +41,7 @@ soak: $(VENV)/.dev ## Run it under mixed faults for minutes: nothing may grow
 lock: $(VENV)/.dev ## Write both lists anew; versions stay where they can
 	@$(COMPILE) --group build --output-file requirements.lock
 	@$(COMPILE) --group dev --constraints requirements.lock --output-file requirements-dev.lock
+	@echo promptlayer==1.3.0 | $(BIN)/uv pip compile - $(LOCKED) $(UPGRADE) --output-file tests/sdk/requirements-1.3.0.lock
 
 upgrade: ## Write both lists anew, with the newest versions
 	@$(MAKE) --no-print-directory lock UPGRADE=--upgrade
@@ -50,8 +51,8 @@ clean: ## Remove everything that was made
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 UPGRADE ?=
-COMPILE = $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes \
-	--no-emit-index-url --no-annotate --no-header --extra uvloop --extra redis $(UPGRADE)
+LOCKED := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
+COMPILE = $(BIN)/uv pip compile pyproject.toml $(LOCKED) --extra uvloop --extra redis $(UPGRADE)
 
 # The stamps say what is installed, so that a second `make demo` starts at once. The second list contains the first.
 $(VENV)/.runtime: requirements.lock pyproject.toml | $(BIN)/python
@@ -65,6 +66,22 @@ $(VENV)/.dev: requirements-dev.lock pyproject.toml | $(BIN)/python
 	@$(PIP) install --require-hashes -r requirements-dev.lock
 	@$(PIP) install --no-index --no-deps --no-build-isolation -e .
 	@touch $(VENV)/.runtime $@
+
+# The official SDKs that the tests run besides the one in the list. They stand apart: their dependencies are not ours.
+$(VENV)/sdk-1.3.0/.installed: tests/sdk/requirements-1.3.0.lock | $(BIN)/python
+	@echo "Installing an older PromptLayer SDK for the tests ..."
+	@rm -rf $(@D)
+	@$(PIP) install --require-hashes --target $(@D) -r $<
+	@touch $@
+
+# npm checks what it installs by the hashes in the lock file. Where it is not, or can not, those tests are skipped.
+$(VENV)/sdk-js/.installed: tests/sdk/js/package.json tests/sdk/js/package-lock.json tests/sdk/js/.npmrc | $(BIN)/python
+	@rm -rf $(@D)
+	@if command -v npm >/dev/null; then \
+		echo "Installing PromptLayer's SDK for JavaScript for the tests ..."; \
+		mkdir -p $(@D) && cp $^ $(@D) && (cd $(@D) && npm ci --silent) && touch $@ \
+			|| { rm -rf $(@D); echo "npm could not install it; its tests are skipped." >&2; }; \
+	fi
 
 # Some systems ship a Python that can not put pip into a new environment: then its own pip does it, or uv.
 $(BIN)/python:
