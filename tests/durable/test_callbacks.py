@@ -140,7 +140,7 @@ async def test_gone_is_the_end(receiver: Upstream, lives: Lives) -> None:
 
 
 async def test_a_redirect_is_a_failure(receiver: Upstream, lives: Lives) -> None:
-    """R52: it is not followed, and the next attempt goes to the same place."""
+    """R52, R59: it is not followed, and the next attempt goes to the same place."""
     receiver.script("POST", HOOK, [redirect("/elsewhere", 307), redirect("/elsewhere", 302)])
     await lives.begin()
     run_id = await called_back(lives, receiver)

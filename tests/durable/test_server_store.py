@@ -146,7 +146,7 @@ async def test_a_lost_server_is_a_503_and_comes_back(upstream: Upstream, lives: 
 
 
 async def test_a_gateway_without_its_server_does_not_begin(lives: Lives, server: Valkey) -> None:
-    """It says so; nothing is taken that could not be kept."""
+    """R100: it says so; nothing is taken that could not be kept."""
     server.kill()
     with pytest.raises(DiedError, match="the server can not be reached"):
         await lives.begin()

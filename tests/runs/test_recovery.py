@@ -304,7 +304,7 @@ async def test_an_order_of_another_version_stops_nobody() -> None:
     ],
 )
 async def test_a_run_that_nobody_goes_on_with_counts(how: str, known: bool, workflow: str, outcome: str) -> None:  # noqa: FBT001 - a value
-    """R94: once, like every run that ended, under a name that the configuration bounds; and the log says so."""
+    """R92: once, like every run that ended, under a name that the configuration bounds; and the log says so."""
     before, run = await left_behind(how)
     office = successor(before)[0] if known else Office("next", before=before)
     await office.recovery.look_once()

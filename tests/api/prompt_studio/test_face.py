@@ -114,7 +114,7 @@ ODD = ["a/b", "a b", "ä", "a%2Fb", "a?b=c#d", "..x", "run", "/run", "a//b", "%"
 
 
 async def test_a_deployment_may_be_called_anything(serve: Serve, upstream: Upstream) -> None:
-    """R14: every name arrives at the provider as one segment of its path, whatever it holds."""
+    """R61: every name arrives at the provider as one segment of its path, whatever it holds."""
     upstream.default = prompt_studio_reply(CAR)
     app = await serve(clients={"one": {"workflows": ["*", "prompt_studio/*"]}})
     for name in ODD:
@@ -166,7 +166,7 @@ async def test_a_failed_run_fails_again_under_its_key(serve: Serve, upstream: Up
 
 
 async def test_a_client_sees_and_runs_what_is_its_own(serve: Serve, upstream: Upstream) -> None:
-    """R77: its scope holds here, too; ids that are listed are ids that work."""
+    """R78: its scope holds here, too; ids that are listed are ids that work."""
     upstream.always("POST", STUDIO_RUN, prompt_studio_reply(CAR))
     workflows: JsonValue = {"layer": {"aliases": {"prompt_studio": ["dep_8sKq"]}}}
     one = await serve(workflows=workflows, clients={"two": {"workflows": ["studio"]}})

@@ -119,6 +119,7 @@ async def test_its_callback_is_what_is_posted(
     assert plain(told) == plain(json.loads(deliveries(upstream)[0].body))
 
 
-async def test_what_is_not_served_is_a_404(shop: Gateway, session: aiohttp.ClientSession) -> None:
+async def test_what_is_not_served_is_a_403_that_says_what_to_do(shop: Gateway, session: aiohttp.ClientSession) -> None:
     async with session.post(f"{shop.url}/log-request", json={}, headers={"X-API-KEY": KEYS["one"]}) as answer:
-        assert 404 == answer.status
+        assert 403 == answer.status
+        assert "passthrough" in (await answer.json())["message"]
