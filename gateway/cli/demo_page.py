@@ -25,6 +25,8 @@ PROVIDERS: tuple[tuple[str, dict[str, JsonValue]], ...] = (
     ),
 )
 """A title and a body of `POST /run` for each provider."""
+STUDIO: dict[str, JsonValue] = {"input": {"prompt": "what is the fastest car in the world?"}}
+"""What an app asks Prompt Studio."""
 MORE = (
     ("falls-back", "the provider refuses, nothing was run: the next workflow answers", "succeeded"),
     ("always-fails", "the provider says that the run failed; it is not tried again", "failed"),
@@ -46,13 +48,20 @@ class Place:
 
     def curl(self, body: Mapping[str, JsonValue]) -> str:
         """Write the command that posts `body`, ready for a shell."""
-        return " ".join(
-            shlex.quote(word)
-            for word in (
-                "curl", "-sS", f"{self.url}/run", "-H", f"Authorization: Bearer {self.key}",
-                "-H", "Content-Type: application/json", "-d", json.dumps(body),
-            )
-        )  # fmt: skip
+        return _curl(f"{self.url}/run", f"Authorization: Bearer {self.key}", body)
+
+    def studio(self, body: Mapping[str, JsonValue]) -> str:
+        """Write the command by which an app asks Prompt Studio itself for the workflow `answer`."""
+        return _curl(f"{self.url}/v1/workflows/answer/run", f"API_KEY: {self.key}", body)
+
+    def variables(self) -> str:
+        """Write what an app on PromptLayer's SDK has to be told, ready for a shell."""
+        return f"export PROMPTLAYER_BASE_URL={self.url} PROMPTLAYER_API_KEY={self.key}"
+
+
+def _curl(url: str, key: str, body: Mapping[str, JsonValue]) -> str:
+    words = ("curl", "-sS", url, "-H", key, "-H", "Content-Type: application/json", "-d", json.dumps(body))
+    return " ".join(shlex.quote(word) for word in words)
 
 
 def print_page(place: Place, console: Console) -> None:
@@ -65,6 +74,8 @@ def print_page(place: Place, console: Console) -> None:
         _paste(console, title, place.curl(body))
     console.print()
     console.print(_more())
+    _paste(console, "An app that speaks Prompt Studio's own API changes its base URL and key", place.studio(STUDIO))
+    _paste(console, "So does an app on PromptLayer's SDK, whichever provider is behind", place.variables())
     _paste(console, "What was counted", f"curl -sS {place.ops_url}/metrics | grep ^runward_runs_total")
     console.print("\nThe key works for this demo only. Ctrl-C stops everything.\n")
 

@@ -77,12 +77,13 @@ async def paste(line: list[str], session: aiohttp.ClientSession) -> dict[str, Js
 async def test_what_is_pasted_works_and_is_counted(session: aiohttp.ClientSession) -> None:
     """A run at each provider from the printed lines alone, seen in the metrics; Ctrl-C ends it all with 0."""
     async with demo() as running:
-        *runs, metrics = pasted(running)
+        *runs, studio, metrics = pasted(running)
         answers = [await paste(line, session) for line in runs]
         assert [("succeeded", "promptlayer"), ("succeeded", "prompt_studio")] == [
             (answer["status"], answer["provider"]) for answer in answers
         ]
         assert f"{running.ops_url}/metrics" in metrics
+        assert f"{running.url}/v1/workflows/answer/run" in studio
         samples = await running.metrics()
         for provider in ("promptlayer", "prompt_studio"):
             assert 1 == total(samples, "runward_runs_total", provider=provider, outcome="succeeded")
@@ -93,6 +94,28 @@ async def test_what_is_pasted_works_and_is_counted(session: aiohttp.ClientSessio
         os.kill(running.pid, signal.SIGINT)
         await until(lambda: running.exit_code is not None)
         assert (0, "") == (running.exit_code, running.stderr)
+
+
+_SDK = (
+    "from promptlayer import PromptLayer; print(PromptLayer().run_workflow('answer', input_variables={'prompt': 'a'}))"
+)
+
+
+async def test_apps_of_the_providers_need_the_printed_lines_alone(session: aiohttp.ClientSession) -> None:
+    """Prompt Studio's own endpoint, and PromptLayer's own SDK with nothing but the two variables."""
+    async with demo() as running:
+        studio = pasted(running)[-2]
+        result = (await paste(studio, session))["result"]
+        assert isinstance(result, dict)
+        assert {"completion"} == set(result)
+        [variables] = [line for line in running.stdout.splitlines() if line.startswith("export ")]
+        told = dict(word.split("=", 1) for word in variables.split()[1:])
+        app = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", _SDK, env=told, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+        )
+        output, errors = await app.communicate()
+        assert (0, b"") == (app.returncode, errors)
+        assert b"{'completion': 'No model was asked" in output
 
 
 async def test_the_other_workflows_end_as_the_page_says(session: aiohttp.ClientSession) -> None:
