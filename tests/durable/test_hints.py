@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 ACCEPTED = reply(202, {"success": True, "workflow_version_execution_id": 787})
 # So slow that a run which nobody hints at would not be seen within the test.
 SLOW: Mapping[str, JsonValue] = {
-    "server": {"public_url": "https://runward.example.com/gateway/"},
+    "server": {"public_url": "https://runward.example.com/gateway/", "grace": "500ms"},
     "polling": {"first": "30s", "max": "30s"},
     "workflows": {"layer": {"timeout": "60s", "max_timeout": "60s"}},
 }

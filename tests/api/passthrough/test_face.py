@@ -168,10 +168,20 @@ async def test_what_is_not_listed_is_refused_and_says_how_to_list_it(gateway: St
     assert len(KNOWN) == total(await here.metrics(), "runward_refusals_total", client="one", code="forbidden")
 
 
-async def test_a_start_that_no_route_is_for_is_told_so(gateway: StartGateway, upstream: Upstream) -> None:
+@pytest.mark.parametrize(
+    ("path", "status", "words"),
+    [
+        ("/workflows/x/run/", 405, "This route has GET, HEAD."),  # it reads as the name of a workflow
+        ("///workflows/x/run", 403, "Runs have routes of their own, and are never passed through."),
+        ("/v1/workflows/x/run/", 404, None),
+    ],
+)
+async def test_a_start_that_no_route_is_for_goes_nowhere(
+    gateway: StartGateway, upstream: Upstream, path: str, status: int, words: str | None
+) -> None:
     """It could not be listed, so nobody is told to."""
-    told = await ask((await gateway()).url, sent("POST", "/workflows/x/run/", b"{}"))
-    assert (403, "Runs have routes of their own, and are never passed through.") == (told.status, told.json["message"])
+    told = await ask((await gateway()).url, sent("POST", path, b"{}"))
+    assert (status, words) == (told.status, told.json.get("message"))
     assert [] == upstream.log
 
 
