@@ -135,12 +135,10 @@ def _public(rooms: House, doors: Doors, porter: Porter, numbers: Numbers, more: 
 def _watched(rooms: House, doors: Doors, docs: DocsFace) -> Server:
     """What operators reach."""
     ops = _ops(rooms, doors)
-    callbacks = CallbacksFace(rooms.store, rooms.clock, rooms.log)
     routes = [
         Route("GET", "/metrics", ops.render_metrics, "metrics", logged=False),
         *_health_routes(ops),
-        Route("GET", "/callbacks", callbacks.show, "callbacks"),
-        Route("POST", "/callbacks/replay/{id}", callbacks.replay, "callbacks"),
+        *CallbacksFace(rooms.store, rooms.clock, rooms.log).routes(),
         *docs.ops_routes(),
     ]
     observed = observe(rooms.metrics, rooms.log, rooms.clock)

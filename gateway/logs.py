@@ -129,7 +129,8 @@ class _Lines(structlog.BoundLoggerBase):
     def info(self, event: str, **fields: object) -> None:
         """What happens all day."""
         if _SIEVE.least <= 20:
-            self._logger.msg(_line(self.clock.now(), "info", event, {**self._context, **fields}))
+            line = {"time": self.clock.now(), "level": "info", "event": event, **self._context, **fields}
+            self._logger.msg(_line(line))
 
     def warning(self, event: str, **fields: object) -> None:
         """What somebody should look at some time."""
@@ -142,11 +143,12 @@ class _Lines(structlog.BoundLoggerBase):
     def log(self, level: int, event: str, **fields: object) -> None:
         """Any of them."""
         if level >= _SIEVE.least:
-            self._logger.msg(_line(self.clock.now(), _NAMES.get(level, "critical"), event, {**self._context, **fields}))
+            name = _NAMES.get(level, "critical")
+            line = {"time": self.clock.now(), "level": name, "event": event, **self._context, **fields}
+            self._logger.msg(_line(line))
 
 
-def _line(now: datetime, level: str, event: str, fields: Mapping[str, object]) -> bytes:
-    line = {"time": now, "level": level, "event": event, **fields}
+def _line(line: Mapping[str, object]) -> bytes:
     try:
         written = orjson.dumps(line, option=orjson.OPT_UTC_Z)
     except TypeError:  # lone surrogates, from raw bytes in a header

@@ -4,30 +4,48 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Protocol
 
 from aiohttp import web
 from structlog.typing import FilteringBoundLogger
 
 from gateway import strictjson
-from gateway.api.server import Request
+from gateway.api.server import Request, Route
 from gateway.api.wire import answer
 from gateway.clock import Clock
 from gateway.problems import Pointer, Problem
 from gateway.runs.answers import JSON
 from gateway.runs.callbacks import GAVE_UP, STATES
-from gateway.store.contract import Store, StoreUnavailable
+from gateway.store.contract import StoreUnavailable
 
 _PAGE = 100
 _ID = re.compile(r"[A-Za-z0-9_-]{0,64}").fullmatch
+
+
+class Deliveries(Protocol):
+    """As much of a `Store` as is needed here."""
+
+    async def called_back(self, state: str, *, limit: int, after: str = "") -> list[str]:
+        """See `Store.called_back`."""
+
+    async def redeliver(self, run_id: str, *, now_at: float) -> bool:
+        """See `Store.redeliver`."""
 
 
 @dataclass(frozen=True, slots=True)
 class CallbacksFace:
     """On the operations port only: it sees the runs of every client."""
 
-    store: Store
+    store: Deliveries
     clock: Clock
     log: FilteringBoundLogger
+
+    def routes(self) -> list[Route]:
+        """Where it answers."""
+        return [
+            Route("GET", "/callbacks", self.show, "callbacks"),
+            Route("POST", "/callbacks/replay/{id}", self.replay, "callbacks"),
+        ]
 
     async def show(self, request: Request) -> web.Response:
         """Answer `GET /callbacks?state=…&after=…`: the ids of a hundred runs, and after which one to go on."""

@@ -57,7 +57,7 @@ def serve_with_workers(config: Path | None, count: int) -> None:
         clock = SystemClock()
         log = logs.configure(settings.logs.level, settings.logs.format, clock)
         with starting():
-            if not await supervise(settings.server, count, command, clock, log):
+            if not await supervise(settings, count, command, clock, log):
                 raise Failure("not every worker ended in its own time", exit_code=1)
 
     event_loop()(work())

@@ -21,7 +21,7 @@ def worker(berth: str, config: Path | None) -> None:
         raise Failure("only `runward serve --workers` starts workers") from None
     source = ConfigFiles(config)
     with starting():
-        settings = source.load()
+        settings = place.applied(source.load())
 
     async def work() -> None:
         clock = SystemClock()

@@ -56,6 +56,11 @@ class Crew:
         """How many workers answer at all."""
         return sum(not worker.silent for worker in self.workers.values())
 
+    @property
+    def store_fails(self) -> bool:
+        """Whether a worker that answers can not use the store."""
+        return any(worker.last.store_fails and not worker.silent for worker in self.workers.values())
+
     def reload(self) -> None:
         """Have all read their configuration anew; one that is only starting does so once it is ready."""
         for worker in self.workers.values():

@@ -77,6 +77,8 @@ class _Duty:
 
     def report(self, question: int = 0) -> None:
         """Say how things are. There is one question at a time, so that nothing piles up."""
-        report = Report(question, not self.gateway.doors.draining, self.gateway.metrics.numbers())
+        gateway = self.gateway
+        fails = gateway.back_office.store.failing
+        report = Report(question, not gateway.doors.draining, gateway.metrics.numbers(), store_fails=fails)
         if not self.writer.is_closing():
             self.writer.write(report.line())

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from gateway import metrics as metrics_room
+from gateway.api.callbacks import CallbacksFace
 from gateway.api.docs import DocsFace
 from gateway.api.middleware import observe
 from gateway.api.server import Request, Route, Server
@@ -18,9 +19,10 @@ from gateway.supervisor.crew import Crew
 
 @dataclass(frozen=True, slots=True)
 class CrewFace:
-    """Health, readiness and metrics of a crew."""
+    """Health, readiness and metrics of a crew, and the callbacks of its runs."""
 
     crew: Crew
+    callbacks: CallbacksFace
 
     async def healthz(self, _request: Request) -> web.Response:
         """The supervisor lives, and so does at least one worker."""
@@ -29,11 +31,16 @@ class CrewFace:
         return _unavailable("no worker answers")
 
     async def readyz(self, _request: Request) -> web.Response:
-        """At least half of the workers take requests: one that is being replaced does not turn a machine away."""
+        """At least half of the workers take requests: one that is being replaced does not turn a machine away.
+
+        That the store fails, as a worker finds, is said all the same.
+        """
         if self.crew.draining.is_set():
             return _unavailable("draining")
         if 2 * self.crew.ready < self.crew.count:
             return _unavailable("too few workers")
+        if self.crew.store_fails:
+            return answer(200, b'{"status":"ready","store":"unavailable"}', "application/json")
         return answer(200, b'{"status":"ready"}', "application/json")
 
     async def render_metrics(self, _request: Request) -> web.Response:
@@ -47,6 +54,7 @@ class CrewFace:
             Route("GET", "/metrics", self.render_metrics, "metrics", logged=False),
             Route("GET", "/healthz", self.healthz, "healthz", logged=False),
             Route("GET", "/readyz", self.readyz, "readyz", logged=False),
+            *self.callbacks.routes(),
             *DocsFace.load().ops_routes(),
         ]
         observed = observe(self.crew.metrics, self.crew.log, self.crew.clock)

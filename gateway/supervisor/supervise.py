@@ -10,29 +10,35 @@ from collections.abc import Sequence
 from structlog.typing import FilteringBoundLogger
 
 from gateway import logs
+from gateway.api.callbacks import CallbacksFace
 from gateway.clock import Clock
 from gateway.lifecycle import Listener, url
 from gateway.metrics import Metrics
-from gateway.settings import ServerSettings
+from gateway.settings import Settings
+from gateway.store import by_url
 from gateway.supervisor.crew import Crew
 from gateway.supervisor.face import CrewFace
+from gateway.supervisor.shared_store import SharedStore
 from gateway.supervisor.sockets import address, listening
 from gateway.supervisor.worker import Launcher
 
 
 async def supervise(
-    at: ServerSettings, count: int, command: Sequence[str], clock: Clock, log: FilteringBoundLogger
+    settings: Settings, count: int, command: Sequence[str], clock: Clock, log: FilteringBoundLogger
 ) -> bool:
     """Serve with `count` workers, each a `command`, until a signal; whether all of them ended cleanly.
 
     SIGTERM and SIGINT let them drain, a second one ends them at once, SIGHUP is passed on. Raises OSError where a port
-    can not be had, GaveUp where no worker can be kept alive.
+    can not be had, SettingsError where the library for the store is missing, GaveUp where no worker can be kept alive.
     """
+    at = settings.server
     logs.watch_loop(asyncio.get_running_loop(), log)
     with listening(at.host, at.port) as public, listening(at.ops_host, at.ops_port) as watched:
-        launcher = Launcher(command, public, address(watched[0]))
+        store = SharedStore(by_url.store(settings.store.url, clock, settings.store.password))
+        launcher = Launcher(command, public, address(watched[0]), settings.store.url)
         crew = Crew(count, launcher.launch, Metrics(), clock, log)
-        ops = await Listener.inherit(CrewFace(crew).server(header_timeout=at.header_timeout), watched)
+        face = CrewFace(crew, CallbacksFace(store, clock, log))
+        ops = await Listener.inherit(face.server(header_timeout=at.header_timeout), watched)
         tasks = [
             asyncio.create_task(_obey(_signals(), crew, public)),
             asyncio.create_task(_announce(crew, url(*address(public[0])), ops.url)),
@@ -44,6 +50,7 @@ async def supervise(
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await ops.runner.cleanup()
+            await store.close()
     return crew.clean
 
 

@@ -89,13 +89,14 @@ class Launcher:
     command: Sequence[str]
     listeners: Sequence[socket.socket]
     ops: tuple[str, int]
+    store: str
 
     async def launch(self, place: int) -> Worker:
         """Start one; OSError where the system has no room for it."""
         ours, theirs = socket.socketpair()
         with theirs:
             inherited = tuple(listener.fileno() for listener in self.listeners)
-            berth = Berth(place, theirs.fileno(), inherited, self.ops)
+            berth = Berth(place, theirs.fileno(), inherited, self.ops, self.store)
             try:
                 process = await asyncio.create_subprocess_exec(
                     *self.command,

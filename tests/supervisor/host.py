@@ -23,7 +23,7 @@ def main(config: str, count: str) -> None:
     async def work() -> None:
         clock = SystemClock()
         log = logs.configure(settings.logs.level, settings.logs.format, clock)
-        if not await supervise(settings.server, int(count), command, clock, log):
+        if not await supervise(settings, int(count), command, clock, log):
             sys.exit(1)
 
     event_loop()(work())

@@ -8,7 +8,7 @@ from gateway.supervisor.berth import Berth
 
 
 def test_a_berth_is_read_as_it_was_written() -> None:
-    berth = Berth(3, 7, (4, 5), ("::1", 9090))
+    berth = Berth(3, 7, (4, 5), ("::1", 9090), "redis://h/1")
     assert berth == Berth.read(berth.text())
 
 

@@ -38,7 +38,7 @@ class HastyClock(SystemClock):
 
 def crew_of(command: Sequence[str], count: int = 2) -> Crew:
     """A crew that is not serving yet."""
-    launcher = Launcher(command, (), ("127.0.0.1", 1))
+    launcher = Launcher(command, (), ("127.0.0.1", 1), "memory://")
     return Crew(count, launcher.launch, Metrics(), HastyClock(), structlog.get_logger())
 
 

@@ -13,11 +13,11 @@ def test_a_report_arrives_as_it_was_said() -> None:
     """Each number of each family."""
     metrics = Metrics()
     everything_once(metrics)
-    report = Report(7, ready=True, numbers=metrics.numbers())
+    report = Report(7, ready=True, numbers=metrics.numbers(), store_fails=True)
     line = report.line()
     assert (1, b"\n") == (line.count(b"\n"), line[-1:])
     heard = Report.read(line)
-    assert (7, True) == (heard.question, heard.ready)
+    assert (7, True, True) == (heard.question, heard.ready, heard.store_fails)
     assert metrics.render() == Metrics.showing(heard.numbers).render()
 
 
