@@ -41,6 +41,7 @@ async def team(tmp_path: Path, upstream: Upstream) -> AsyncIterator[StartTeam]:
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
         )  # fmt: skip
         started.append(Gateway(process))
+        started[-1].config = path
         await started[-1].listening()
         return started[-1]
 

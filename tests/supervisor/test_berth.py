@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
-import pytest
+from pathlib import Path
 
+import pytest
+import yaml
+
+from gateway.settings import load
 from gateway.supervisor.berth import Berth
+from tests.configuration import SECRETS, gateway_config
 
 
 def test_a_berth_is_read_as_it_was_written() -> None:
     berth = Berth(3, 7, (4, 5), ("::1", 9090), "redis://h/1")
     assert berth == Berth.read(berth.text())
+
+
+def test_a_worker_keeps_to_the_store_of_the_others(tmp_path: Path) -> None:
+    """R45: whatever the file says by now; all else is as the file has it."""
+    (tmp_path / "gateway.yaml").write_text(yaml.safe_dump(gateway_config("http://127.0.0.1", "http://127.0.0.1")))
+    before = load(tmp_path / "gateway.yaml", SECRETS)
+    kept = Berth(0, 1, (), ("h", 1), "redis://h/1").applied(before)
+    assert ("redis://h/1", before.store.retention) == (kept.store.url, kept.store.retention)
+    assert before == kept.model_copy(update={"store": before.store})
 
 
 @pytest.mark.parametrize("text", ["", "{}", "1", '{"worker":"x","channel":3,"listeners":[],"ops":["a",1]}'])

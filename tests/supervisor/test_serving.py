@@ -279,5 +279,6 @@ async def test_the_operations_port_has_what_a_single_gateway_has_there(
     """The document and its page too; no run can be started there."""
     gateway = await team(2)
     paths = {"/metrics": 200, "/healthz": 200, "/readyz": 200, "/docs": 200, "/openapi.json": 200, "/run": 404}
+    paths |= {"/callbacks": 200, "/callbacks/replay/run_a": 405}
     assert paths == {path: await status(session, gateway.ops_url + path) for path in paths}
     assert 1 == await counted(gateway, route="openapi")

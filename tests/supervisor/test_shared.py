@@ -5,21 +5,27 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import aiohttp
 import pytest
 
-from tests.client import STUDIO, RunWorkflow, bearer
+from tests.client import STUDIO, RunWorkflow, bearer, post_run
 from tests.configuration import SECRETS
 from tests.conftest import StartGateway
+from tests.durable.lives import CALLBACK_SECRETS, CALLBACKS
+from tests.durable.receiver import HOOK, deliveries, message_ids
+from tests.faults.answers import reply
 from tests.faults.faults import after
 from tests.faults.provider_answers import prompt_studio_reply
 from tests.faults.upstream import Upstream
-from tests.process import total
-from tests.supervisor.load import lives, served, under_load, until, workers
-from tests.valkey import Valkey, running_server
+from tests.process import ROOT, Gateway, total
+from tests.reload.changing import configure
+from tests.supervisor.load import PATIENCE, lives, served, under_load, until, workers
+from tests.valkey import Valkey, running_server, start_server
 
 ANSWER = prompt_studio_reply({"completion": "because"})
 WORKERS = {**SECRETS, "RUNWARD_WORKERS": "2"}
@@ -80,6 +86,96 @@ async def test_a_key_starts_one_run_whichever_worker_has_it(
             await asyncio.gather(*(one() for _ in range(50)))
     assert {200, 409} >= set(answers) >= {200}
     assert 1 == len(upstream.log)
+
+
+async def test_a_worker_that_is_replaced_keeps_to_the_store_of_the_others(
+    valkey: Valkey, upstream: Upstream, gateway: StartGateway, run: RunWorkflow
+) -> None:
+    """R38, R45: the file names another store by now, in which nobody knows of the key; that one waits for a restart."""
+    upstream.default = ANSWER
+    running = await gateway(env=WORKERS, store={"url": valkey.url})
+    assert 200 == (await run(running, STUDIO, Idempotency_Key="k")).status
+    configure(running, upstream.url, store={"url": "memory://"})
+    await until(lambda: {0, 1} == {line["worker"] for line in running.logs("needs_restart")})
+    for [pid] in workers(running).values():
+        os.kill(pid, signal.SIGKILL)
+    await until(lambda: all(len(pids) == 2 for pids in workers(running).values()))
+    for _ in range(6):
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True)) as own:
+            again = await post_run(own, running.url, STUDIO, {**bearer("one"), "Idempotency-Key": "k"})
+        assert (200, "true") == (again.status, again.headers.get("Idempotent-Replayed"))
+    assert 1 == len(upstream.log)
+
+
+async def test_what_was_given_up_can_be_delivered_after_all(
+    valkey: Valkey, upstream: Upstream, gateway: StartGateway, run: RunWorkflow
+) -> None:
+    """R55: `runward callbacks replay` asks the supervisor's port, and some worker delivers; the same message again."""
+    upstream.default = ANSWER
+    async with Upstream() as receiver:
+        receiver.default = reply(204)
+        receiver.script("POST", HOOK, [reply(410)])
+        running = await gateway(
+            env={**WORKERS, **CALLBACK_SECRETS}, store={"url": valkey.url}, callbacks=dict(CALLBACKS)
+        )
+        accepted = await run(running, {**STUDIO, "callback_url": receiver.url + HOOK}, Prefer="respond-async")
+        assert 202 == accepted.status
+        await until(lambda: running.logs("callback_given_up"))
+        async with asyncio.timeout(PATIENCE):
+            while "" == (said := await replay(running, "--given-up")):
+                await asyncio.sleep(0.05)
+        assert f"{accepted.json['id']}\n" == said
+        await until(lambda: len(deliveries(receiver)) == 2)
+        assert {f"msg_{accepted.json['id']}"} == message_ids(receiver)
+        assert "" == await replay(running, "--given-up")
+        [line] = running.logs("callback_replayed")
+        assert (accepted.json["id"], False) == (line["run_id"], "worker" in line)
+
+
+async def replay(gateway: Gateway, *words: str) -> str:
+    """`runward callbacks replay`, typed beside the gateway: what it prints; it must succeed."""
+    command = [sys.executable, "-m", "gateway", "callbacks", "replay", *words, "--ops-url", gateway.ops_url]
+    said = await asyncio.to_thread(
+        subprocess.run, command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert 0 == said.returncode, said.stderr
+    return said.stdout
+
+
+async def test_a_lost_server_is_told_and_comes_back(
+    valkey: Valkey, upstream: Upstream, gateway: StartGateway, run: RunWorkflow, session: aiohttp.ClientSession
+) -> None:
+    """R54, R99: ready all the time, for runs that need not be kept go on; but an operator sees what is the matter."""
+    upstream.default = ANSWER
+    running = await gateway(env=WORKERS, store={"url": valkey.url})
+
+    async def ready() -> tuple[int, object]:
+        async with session.get(running.ops_url + "/readyz") as answer:
+            return answer.status, await answer.json()
+
+    async def callbacks() -> int:
+        async with session.get(running.ops_url + "/callbacks") as answer:
+            await answer.read()
+            return answer.status
+
+    async def until_ready(**document: str) -> None:
+        async with asyncio.timeout(PATIENCE):
+            while (200, document) != await ready():
+                await asyncio.sleep(0.05)
+
+    await until_ready(status="ready")
+    valkey.kill()
+    await until_ready(status="ready", store="unavailable")
+    assert (503, 200) == (await callbacks(), (await run(running, STUDIO)).status)
+    again = start_server(valkey.directory, port=valkey.port)
+    try:
+        await until_ready(status="ready")
+        assert 200 == await callbacks()
+        again.kill()
+        await until_ready(status="ready", store="unavailable")
+        assert 503 == await callbacks()
+    finally:
+        again.kill()
 
 
 async def test_killed_under_load_and_stopped_under_load(

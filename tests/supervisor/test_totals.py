@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from datetime import UTC, datetime
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -95,6 +96,23 @@ def test_gauges_are_those_of_the_living() -> None:
     assert (7, {"open", "closed"}) == shown()
     totals.retire(workers.pop(0).numbers())
     assert (4, {"closed"}) == shown()
+
+
+def test_what_one_worker_refuses_is_refused() -> None:
+    """R100: the file is wrong, or was when that one read it; once all have taken it, all is well."""
+    totals, workers = Totals(), [Metrics(), Metrics()]
+    for worker in workers:
+        worker.configured(datetime(2026, 11, 21, tzinfo=UTC))
+
+    def shown() -> dict[str, float]:
+        seen = samples(Metrics.showing(totals.merged([worker.numbers() for worker in workers])))
+        return {s.name: s.value for s in seen if s.name == "runward_config_last_reload_success" or "reloads" in s.name}
+
+    workers[1].reload_refused()
+    assert {"runward_config_last_reload_success": 0, "runward_config_reloads_total": 1} == shown()
+    for worker in workers:
+        worker.reloaded(datetime(2026, 11, 21, tzinfo=UTC))
+    assert 1 == shown()["runward_config_last_reload_success"]
 
 
 def test_every_gauge_has_its_row() -> None:
