@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 BOUND = 58.0  # seconds for a test; half of them are enough on an idle machine
 PATIENCE = 40.0  # seconds for alerts to fire
+OF_WORKERS = "RunwardWorkersDying"  # what a gateway of one process does not know
 HEALTHY_SECONDS = 17.0  # the windows' ten seconds, the five of the longest `for`, and two to start
 
 
@@ -62,14 +63,13 @@ async def test_every_alert_fires_under_its_fault(
             async with load(lambda: in_trouble(running, run), every=0.5):
                 await guess_keys(session, running)
                 await run(running, {**STUDIO, "callback_url": upstream.url + trouble.RECEIVER})
-                await collect(server, seen, {alert.name for alert in alerts()} - {"RunwardDown"})
+                await collect(server, seen, {alert.name for alert in alerts()} - {"RunwardDown", OF_WORKERS})
                 codes = {s.labels["code"] for s in await running.metrics() if s.name == "runward_refusals_total"}
             assert (False, []) == ("RunwardDown" in seen, await server.unhealthy_rules())
             await running.kill()
             await collect(server, seen, {"RunwardDown"})
     assert set() == trouble.expected_codes() - codes
-    assert {alert.name for alert in alerts()} == set(seen)
-    assert {alert.name: alert.severity for alert in alerts()} == {
+    assert {alert.name: alert.severity for alert in alerts() if alert.name != OF_WORKERS} == {
         name: alert["labels"]["severity"] for name, alert in seen.items()
     }
     assert [] == [text for alert in seen.values() for text in alert["annotations"].values() if not readable(text)]
