@@ -23,11 +23,12 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 class Server(AbstractContextManager["Server"]):
     """A process that prints its port, or the gateway's "listening" line, when it is ready."""
 
-    def __init__(self, command: list[str], *, core: int, env: Mapping[str, str] | None = None) -> None:
+    def __init__(self, command: list[str], *, core: int | None, env: Mapping[str, str] | None = None) -> None:
         self._process = subprocess.Popen(
             [sys.executable, *command], stdout=subprocess.PIPE, env={**os.environ, **(env or {})}, text=True
         )
-        _pin(self._process.pid, core)
+        if core is not None:
+            _pin(self._process.pid, core)
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         while line.startswith("{") and '"listening"' not in line:  # such as that what is in memory does not last
@@ -39,23 +40,27 @@ class Server(AbstractContextManager["Server"]):
         self._drain = subprocess_drain
 
     def cpu_seconds(self) -> float:
-        """User and system time so far."""
-        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / _TICKS
+        """User and system time so far, its workers' too."""
+        return _cpu_seconds(self._process.pid) + sum(self.cpu_of_workers())
+
+    def cpu_of_workers(self) -> list[float]:
+        """The same for each worker, where it has some."""
+        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text()
+        return [_cpu_seconds(int(pid)) for pid in children.split()]
 
     def resident(self) -> int:
         """Resident memory in bytes."""
         return int(Path(f"/proc/{self._process.pid}/statm").read_text().split()[1]) * _PAGE
 
     def __exit__(self, *_: object) -> None:
-        self._process.kill()
+        self._process.kill()  # workers that are left alone end by themselves
         self._process.wait()
         self._drain.wait()
 
 
-def upstream(delay: float = 0.0) -> Server:
+def upstream(delay: float = 0.0, core: int | None = 1) -> Server:
     """The provider."""
-    return Server([str(HERE / "upstream.py"), "0", str(delay)], core=1)
+    return Server([str(HERE / "upstream.py"), "0", str(delay)], core=core)
 
 
 def relay(provider: Server) -> Server:
@@ -63,8 +68,8 @@ def relay(provider: Server) -> Server:
     return Server([str(HERE / "relay.py"), f"http://127.0.0.1:{provider.port}"], core=0)
 
 
-def gateway(provider: Server, store: str = "memory://") -> Server:
-    """The gateway with everything on: key, limits, metrics, logs."""
+def gateway(provider: Server, store: str = "memory://", *, workers: int = 1, core: int | None = 0) -> Server:
+    """The gateway with everything on: key, limits, metrics, logs. Without a `core` it has all of them."""
     limits = {"rate": "1000000/s", "burst": 1000000, "concurrency": 20000}
     config = {
         "server": {"port": 0, "ops_port": 0, "max_in_flight": 20000, "max_queued": 100000},
@@ -89,21 +94,30 @@ def gateway(provider: Server, store: str = "memory://") -> Server:
     with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
         json.dump(config, file)  # JSON is YAML
         file.flush()
-        return Server(["-m", "gateway", "serve", "--config", file.name], core=0, env={"BENCH_KEY": "bench-key-0123"})
+        command = ["-m", "gateway", "serve", "--workers", str(workers), "--config", file.name]
+        return Server(command, core=core, env={"BENCH_KEY": "bench-key-0123"})
 
 
-def load(server: Server, *, connections: int, requests: int, kind: str = "plain") -> dict[str, float]:
+def load(
+    server: Server, *, connections: int, requests: int, kind: str = "plain", core: int | None = 1
+) -> dict[str, float]:
     """Run one round; adds `cpu_us`, the server's processor time a request."""
     before = server.cpu_seconds()
     command = [sys.executable, str(HERE / "load.py"), str(server.port), str(connections), str(requests), KEY, kind]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    _pin(process.pid, 1)
+    if core is not None:
+        _pin(process.pid, core)
     out, _ = process.communicate(timeout=60)
     figures = json.loads(out)
     if figures.pop("statuses") != {"202" if kind == "async" else "200": requests}:
         raise SystemExit(f"not every request was accepted: {out}")
     figures["cpu_us"] = (server.cpu_seconds() - before) / requests * 1e6
     return dict(figures)
+
+
+def _cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
 def _pin(pid: int, core: int) -> None:
