@@ -58,6 +58,11 @@ class Hold:
             raise problem
         self._report_entered(blocker)
 
+    def follow(self, workflow: str, provider: str) -> None:
+        """See `Limits.follow`."""
+        self._account = None
+        self._workflow, self._lane = self._state.workflow(workflow), self._state.lane(provider)
+
     async def move(self, workflow: str, provider: str, *, deadline: float) -> None:
         """See `Admission.move`."""
         self._leave()

@@ -143,6 +143,12 @@ class Limits(Protocol):
         1 second where a slot does.
         """
 
+    def follow(self, client: str, workflow: str, provider: str) -> Admission:
+        """Stand for a run that was let in and started before, by a process that has ended.
+
+        Only its polls count. Nothing can refuse it, and it takes no slot: it goes on at its provider in any case.
+        """
+
     def reconfigure(
         self,
         *,

@@ -46,6 +46,12 @@ class MemoryLimits:
         await hold.enter(workflow, provider, deadline=deadline)
         return hold
 
+    def follow(self, client: str, workflow: str, provider: str) -> Hold:
+        """See `Limits.follow`."""
+        hold = Hold(self._state, client)
+        hold.follow(workflow, provider)
+        return hold
+
     def reconfigure(
         self,
         *,

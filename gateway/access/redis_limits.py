@@ -70,6 +70,12 @@ class RedisLimits:
         await hold.enter(workflow, provider, deadline=deadline)
         return hold
 
+    def follow(self, client: str, workflow: str, provider: str) -> SharedHold:
+        """See `Limits.follow`."""
+        hold = SharedHold(self._state, client)
+        hold.follow(workflow, provider)
+        return hold
+
     def reconfigure(
         self,
         *,

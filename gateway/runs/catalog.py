@@ -148,6 +148,10 @@ class Catalog:
         asked, slash, own_name = name.partition("/")
         return self._direct(asked, own_name) if slash and asked == provider and asked in self._providers else None
 
+    def at(self, provider: str) -> Workflow | None:
+        """Stand for whatever this provider runs, to ask about a run whose workflow is gone."""
+        return self._direct(provider, "*") if provider in self._providers else None
+
     def _direct(self, provider: str, own_name: str) -> Workflow:
         # Metrics and limits know these by the provider alone: their names come from clients, and are not bounded.
         return Workflow(alias=f"{provider}/*", provider=self._providers[provider], name=own_name)

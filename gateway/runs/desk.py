@@ -77,7 +77,8 @@ class Desk:
             if claim is None:
                 self._take_over(run, stored)
         except StoreUnavailable:
-            self._forgetting.drop_later(run.id)  # nobody knows whether it was kept
+            if not self.holds(run.id):  # else another request for it was promised it meanwhile
+                self._forgetting.drop_later(run.id)  # nobody knows whether it was kept
             raise _unavailable() from None
         finally:
             if run.journal is None:
@@ -91,6 +92,20 @@ class Desk:
     def holds(self, run_id: str) -> bool:
         """Whether this process wrote a run down, or took it up, and it has not ended."""
         return run_id in self._kept
+
+    async def still_holds(self, stored: StoredRun) -> bool:
+        """Whether a run that was another replica's, and is ours again, is still being worked on here.
+
+        Where the other one has brought it further, our work on it ends: it knew nothing of that.
+        """
+        ours = self._kept.get(stored.id)
+        if ours is None or stored.phase <= ours.phase:
+            return ours is not None
+        stale = [task for task, run in self._tasks.items() if run.id == stored.id]
+        for task in stale:
+            task.cancel()
+        await asyncio.gather(*stale, return_exceptions=True)
+        return False
 
     async def find(self, run_id: str) -> StoredRun | None:
         """Read a run. Raises Problem("store_unavailable")."""
@@ -156,12 +171,11 @@ class Desk:
     async def close(self) -> None:
         """Leave everything to whoever adopts it, but for ends that can be written down now."""
         self.closing = True
-        self._forgetting.close()
         for task in self._tasks:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
-        await self.endings.close()
+        await asyncio.gather(self._forgetting.close(), self.endings.close())
 
     # What the engine says of a run (`Journal`).
 

@@ -50,8 +50,9 @@ class Engine:
                 self._account(record, workflow.alias)
 
     async def _follow(self, record: RunRecord, workflow: Workflow) -> None:
+        names = (workflow.alias, workflow.provider.name)
         guard = self.means.guards.of(workflow.provider.name, workflow.alias)
-        async with await self._admit(record, workflow, None) as admission:
+        async with self.means.limits.follow(record.order.client, *names) as admission:
             await Leg(self.means, record, workflow, admission, guard).follow(record.provider_run_id or "")
 
     async def _along_the_fallbacks(self, record: RunRecord, first: Workflow) -> None:

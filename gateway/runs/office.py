@@ -33,8 +33,14 @@ class BackOffice:
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
     async def begin(self) -> None:
-        """Take up what was left, now that this process is there to stay. Raises StoreUnavailable."""
-        await self.recovery.look_once()
+        """Take up what was left, now that this process is there to stay.
+
+        Where the store fails on the way, the rest is found later: what was taken up may be on its way to a provider.
+        """
+        try:
+            await self.recovery.look_once()
+        except StoreUnavailable:
+            self.log.warning("store_unavailable")
         work: tuple[Coroutine[object, object, None], ...] = (
             self.recovery.keep_watch(),
             self.callbacks.keep_delivering(),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 
 from structlog.typing import FilteringBoundLogger
 
+from gateway import logs
 from gateway.clock import Clock
 from gateway.problems import Problem
 from gateway.runs.answers import first_provider
@@ -44,6 +46,8 @@ class Recovery:
                     await self.look_once()
             except StoreUnavailable:
                 self.log.warning("store_unavailable")
+            except Exception as mistake:  # noqa: BLE001 - ours; every lease would run out if it ended the watch
+                self.log.error("mistake", **logs.describe(mistake))
 
     async def look_once(self) -> None:
         """Adopt what there is. Raises StoreUnavailable."""
@@ -51,13 +55,15 @@ class Recovery:
             now, until = self.clock.now().timestamp(), self._until()
             found = await self.store.adopt(self.desk.owner, now_at=now, until_at=until, limit=_BATCH, turn=self._turn)
             self._turn += 1
-            for stored in found:
-                await self._take_up(stored)
+            await asyncio.gather(*(self._take_up(stored) for stored in found))
             if len(found) < _BATCH:
                 break
+            await self.store.renew(self.desk.owner, self._until())  # what we work on does not wait for what is left
         await self._end_unread()
 
     async def _take_up(self, stored: StoredRun) -> None:
+        if await self.desk.still_holds(stored):
+            return
         try:
             run = brought_back(stored, self.clock)
         except (TypeError, ValueError, KeyError):  # another version wrote it: nothing is sent, and others go on
@@ -100,7 +106,8 @@ class Recovery:
     def _workflow(self, stored: StoredRun) -> Workflow | None:
         """What the run is about: from the first one on, where nothing was sent, else the one that it was sent to."""
         queued = stored.phase is Phase.QUEUED
-        return self.catalog.known(stored.workflow, first_provider(stored) if queued else stored.provider)
+        found = self.catalog.known(stored.workflow, first_provider(stored) if queued else stored.provider)
+        return self.catalog.at(stored.provider) if found is None and stored.phase is Phase.FOLLOWING else found
 
     def _until(self) -> float:
         return self.clock.now().timestamp() + self.desk.lease

@@ -152,3 +152,20 @@ async def _calls(steps: list[tuple[str, str, float]]) -> list[float]:
     await asyncio.gather(*tasks, return_exceptions=True)
     assert 0 == world.limits.waiting("p")
     return calls
+
+
+async def test_a_run_that_was_started_before_is_neither_refused_nor_charged() -> None:
+    """R48: whatever its client and its provider have left, it is asked about; its polls count, as all do (R89)."""
+    world = World({"a": ClientLimits(concurrency=1, daily=1)}, providers={"p": SharedLimits(Rate(1), 1, 1)})
+    first = await world.admit()
+    followed = world.limits.follow("a", "w", "p")
+    began = world.clock.monotonic()
+    for _ in range(3):
+        await world.clock.run_until_done(followed.poll(deadline=began + 100))
+    assert 3.0 == pytest.approx(world.clock.monotonic() - began)
+    assert ((), 1) == (followed.headers, world.limits.running("p"))
+    for admission in (followed, followed, first):
+        admission.release()
+    assert 0 == world.limits.running("p")
+    with pytest.raises(Problem, match="rate_limited"):
+        await world.admit()

@@ -384,3 +384,19 @@ async def test_limits_change_while_the_server_counts(replicas: Replicas) -> None
         await clock.settle()
         assert 1 == client.zcard(KEYS + "provider:p:slots")  # freed, though nothing limits it any more
     assert () == (await limits.admit("a", "w", "p", deadline=1e9)).headers
+
+
+async def test_a_run_that_was_started_before_is_neither_refused_nor_charged(replicas: Replicas) -> None:
+    """R48: a replica took it up; its client and provider have nothing left, and it is asked about all the same."""
+    providers = {"p": SharedLimits(Rate(100), 2, 1)}
+    one, two = [await replicas.another(clients={"a": ClientLimits(daily=1)}, providers=providers) for _ in range(2)]
+    async with await one.admit("a", "w", "p", deadline=never()):
+        with pytest.raises(Problem):
+            await two.admit("a", "w", "p", deadline=never())
+        followed = two.follow("a", "w", "p")
+        for _ in range(5):
+            async with asyncio.timeout(LONG):
+                await followed.poll(deadline=never())
+        followed.release()
+        assert 1 == one.running("p")
+    assert () == followed.headers

@@ -92,3 +92,10 @@ def test_a_kept_run_is_found_by_what_its_workflow_is_known_as(name: str) -> None
 def test_a_provider_that_is_gone_has_no_api() -> None:
     """A kept answer may be older than the configuration."""
     assert "" == CATALOG.api("gone")
+
+
+def test_a_provider_can_be_asked_about_runs_whose_workflow_is_gone() -> None:
+    """R48: metrics and limits know that by the provider alone; of a provider that is gone there is nothing to ask."""
+    anything = CATALOG.at("layer")
+    assert anything is not None
+    assert ("layer/*", TRIAGE.provider, None) == (anything.alias, anything.provider, CATALOG.at("other"))

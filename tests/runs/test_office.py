@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -10,10 +11,11 @@ from gateway.clock import Clock
 from gateway.metrics import Metrics
 from gateway.runs.callbacks import Callbacks
 from gateway.runs.office import BackOffice
+from gateway.store.contract import StoredRun, StoreUnavailable
 from gateway.upstream.courier import Courier
 from gateway.upstream.egress import Egress
-from tests.runs.kept import Held, Office, turns
-from tests.runs.scripted import DONE, ENDED, STARTED, Door
+from tests.runs.kept import LEASE, Held, Office, turns, until
+from tests.runs.scripted import DONE, ENDED, STARTED, Door, door_of
 
 
 def _behind(office: Office) -> BackOffice:
@@ -65,3 +67,29 @@ async def test_another_retention_holds_from_the_next_time_on() -> None:
         await turns(5)
         forgetting.cancel()
         assert kept == (await office.store.run(run.id) is not None)
+
+
+async def test_a_store_that_fails_while_runs_are_taken_up_stops_no_start() -> None:
+    """R49: the first of them may be on their way to a provider; the others are found later."""
+    before = await Office("dead").open()
+    workflow = before.knows(before.world.studio(DONE))
+    for _ in range(150):
+        await before.desk.keep(before.order(workflow, waits=False, timeout=1e6), None, callback_url=None)
+    before.clock.advance(LEASE + 1)
+    office = Office("next", before=before)
+    office.knows(office.world.studio(DONE))
+    adopt, batches = office.store.adopt, 0
+
+    async def worse(owner: str, **more: Any) -> list[StoredRun]:
+        nonlocal batches
+        batches += 1
+        if batches == 2:
+            raise StoreUnavailable
+        return await adopt(owner, **more)
+
+    office.store.adopt = worse  # type: ignore[method-assign]  # it fails once
+    behind = _behind(office)
+    await behind.begin()
+    await until(lambda: door_of(office.workflows["studio"]).starts == 150)
+    await turns(300)
+    await behind.close()
