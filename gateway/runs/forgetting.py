@@ -44,10 +44,12 @@ class Forgetting:
         """Whether a run is still to be dropped."""
         return run_id in self._left
 
-    def close(self) -> None:
-        """Leave the rest to the next process."""
+    async def close(self) -> None:
+        """Drop what can be dropped now: whoever comes next would start what its client was told is not run."""
         if self._task is not None:
             self._task.cancel()
+        last_words = (self.store.drop(run_id, owner=self.owner) for run_id in self._left)
+        await asyncio.gather(*last_words, return_exceptions=True)
 
     async def _work_off(self) -> None:
         while self._left:
