@@ -170,3 +170,12 @@ class Node:
 def test_dataclasses_are_written_as_objects(value: JsonValue) -> None:
     """Big integers take another way, which must come to the same."""
     assert {"n": {"value": value, "error": None}} == json.loads(strictjson.write({"n": Node(value)}))
+
+
+def test_what_was_taken_can_be_read_back_from_deeper_down() -> None:
+    """R48: a result stands deeper in the run's own document than in its provider's answer."""
+    taken = strictjson.read(b"[" * 199 + b"12345678901234567890123" + b"]" * 199)
+    written = strictjson.write({"outputs": {"Node": {"value": taken}}})
+    with pytest.raises(strictjson.NotJson):
+        strictjson.read(written)
+    assert {"outputs": {"Node": {"value": taken}}} == strictjson.read_back(written)

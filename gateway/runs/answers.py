@@ -89,6 +89,16 @@ def waits(run: StoredRun) -> bool:
     return _order(run).get("waits") is not False
 
 
+def number(run: StoredRun) -> JsonValue:
+    """What PromptLayer's clients call a kept run; None where its order can not be read."""
+    return _order(run).get("number")
+
+
+def all_outputs(run: StoredRun) -> bool:
+    """Whether a client of PromptLayer's API asked for every node of a kept run."""
+    return _order(run).get("all_outputs") is True
+
+
 def accepted(run: StoredRun) -> Answer:
     """The answer to the `POST /run` that nobody waited for: the same byte for byte, however far the run is."""
     began = replace(run, status="queued", attempts=0, provider_run_id=None, provider=first_provider(run))

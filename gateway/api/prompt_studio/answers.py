@@ -44,7 +44,7 @@ def again(kept: Answer) -> tuple[JsonValue, str]:
 
     Raises the Problem that it ended with.
     """
-    document = strictjson.read(kept.body)
+    document = strictjson.read_back(kept.body)
     if not isinstance(document, dict):
         raise Problem("internal")
     if kept.status != 200:

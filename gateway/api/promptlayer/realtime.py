@@ -28,7 +28,6 @@ from gateway.clock import Clock
 from gateway.problems import Pointer, Problem
 from gateway.runs import answers
 from gateway.runs.numbers import Numbers
-from gateway.runs.orders import order_of
 from gateway.store.contract import Phase, Store, StoredRun, StoreUnavailable
 
 _COMPLETE = "SET_WORKFLOW_COMPLETE"
@@ -124,7 +123,7 @@ class Realtime:
         """Wait for the end of the ticket's run: the frame that tells it."""
         number = channels.number_behind(ticket.channel, ticket.client, self.numbers) or 0
         run = await self._ended(self.numbers.run_id(ticket.client, number), ticket.client)
-        output = strictjson.write(final_output(run.document or b"", FORMS[order_of(run).all_outputs]))
+        output = strictjson.write(final_output(run.document or b"", FORMS[answers.all_outputs(run)]))
         if len(output) <= MOST_PUSHED:
             frame = published(ticket.channel, _COMPLETE, _TOLD % (number, b"OK", b',"final_output":%b' % output))
             if len(frame.encode()) <= MOST_PUSHED:  # a text within a text has more backslashes

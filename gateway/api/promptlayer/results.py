@@ -57,7 +57,7 @@ FORMS: Mapping[bool, Form] = MappingProxyType({True: every_node, False: main_out
 
 def final_output(document: bytes, form: Form) -> JsonValue:
     """The results of a run that has ended, in one of the `FORMS`; `document` is what `GET /runs/{id}` shows."""
-    return form(cast("Document", strictjson.read(document)))
+    return form(cast("Document", strictjson.read_back(document)))
 
 
 def going_on(status: str) -> dict[str, JsonValue]:

@@ -116,6 +116,8 @@ class RunsFace:
         """Answer a request whose Idempotency-Key was used before."""
         if claim.key.fingerprint != key.fingerprint:
             raise Problem("idempotency_mismatch", "This key was used with another body.")
+        if claim.answer is not None and await self.desk.find(claim.run_id) is None:
+            raise Problem("not_found", "The run of this key has ended, and is no longer kept.")
         return _started(await self._earlier(claim.run_id), _REPLAYED)
 
     async def _earlier(self, run_id: str) -> StoredRun:
@@ -132,10 +134,7 @@ class RunsFace:
 def _key(request: Request, raw: bytes, workflow: str) -> Key | None:
     """The Idempotency-Key. The same one for another workflow, or for `POST /run`, is used with another body."""
     values = request.headers.getall("Idempotency-Key", ())
-    if not values:
-        return None
-    whole = {"face": "promptlayer", "workflow": workflow, "body": strictjson.read(raw)}
-    return read_key(request.client_name, values, strictjson.write(whole))
+    return read_key(request.client_name, values, raw, at=f"promptlayer {workflow}")
 
 
 def _started(run: StoredRun, headers: tuple[tuple[str, str], ...] = ()) -> Whole:
@@ -144,7 +143,7 @@ def _started(run: StoredRun, headers: tuple[tuple[str, str], ...] = ()) -> Whole
         "success": True,
         "message": f"Workflow execution {word}",
         "warning": None,
-        "workflow_version_execution_id": order_of(run).number,
+        "workflow_version_execution_id": answers.number(run),
     }
     return answer(status, strictjson.write(document), answers.JSON, (*_named(run), *headers))
 

@@ -327,12 +327,21 @@ async def test_a_store_that_is_away_for_a_while_is_asked_again(here: Waiting, mo
     assert (AFTER, OK) == await told(socket)
 
 
+async def test_a_run_whose_order_another_version_wrote_is_told(here: Waiting) -> None:
+    """It ended, and its client would come back for ever."""
+    await here.begin(7)
+    run_id = here.numbers.run_id("one", 7)
+    here.store._runs[run_id] = replace(here.store._runs[run_id], order=b'{"odd":1}')
+    await here.end(7, {"answer": 42})
+    assert (AFTER, OK) == await told(await here.listen(AFTER))
+
+
 async def test_a_mistake_of_ours_does_not_leave_the_client_waiting(here: Waiting) -> None:
     """It is logged without its words, and the client comes back."""
     await here.begin(7)
     run_id = here.numbers.run_id("one", 7)
-    here.store._runs[run_id] = replace(here.store._runs[run_id], order=b"{}")
     await here.end(7, "x")
+    here.store._runs[run_id] = replace(here.store._runs[run_id], document=b"{}")
     socket = await here.listen(AFTER)
     assert 3004 == await ended(socket)
     assert ["mistake"] == [line["event"] for line in here.capture.entries if line["log_level"] == "error"]

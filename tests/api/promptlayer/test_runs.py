@@ -14,6 +14,7 @@ from multidict import CIMultiDict
 
 from gateway import strictjson
 from gateway.access.clients import Client
+from gateway.api.promptlayer.results import FORMS, final_output, payload
 from gateway.api.promptlayer.runs import RunsFace
 from gateway.api.server import Request
 from gateway.api.whole import Whole
@@ -22,10 +23,10 @@ from gateway.runs.catalog import Catalog
 from gateway.runs.numbers import Numbers
 from gateway.runs.record import RunRecord
 from gateway.runs.told import Told
-from gateway.store.contract import Claim
-from providers.contract import JsonValue
+from gateway.store.contract import Answer, Claim
+from providers.contract import JsonValue, Reply
 from tests.runs.kept import KEY, Office, turns, until
-from tests.runs.scripted import DONE, door_of
+from tests.runs.scripted import DONE, STARTED, door_of
 from tests.runs.test_told import Frozen
 
 
@@ -187,3 +188,43 @@ async def test_a_key_is_answered_by_another_replica_when_its_run_was_sent() -> N
         assert ("idempotency_in_flight", 409) == (refused.value.code, refused.value.status)
     assert 7 == number(await face(first)._again(claim, KEY))
     await first.desk.close()
+
+
+async def test_a_key_whose_run_is_forgotten_is_not_in_flight() -> None:
+    """R37: where runs are kept for less than keys are. To come back in a second would be of no use."""
+    office = await Office().open()
+    claim = Claim(KEY, "run_forgotten", 0.0, Answer(202, (), b"{}"))
+    with pytest.raises(Problem) as refused:
+        await face(office)._again(claim, KEY)
+    assert ("not_found", 404) == (refused.value.code, refused.value.status)
+
+
+async def test_a_key_goes_with_the_deepest_input_that_is_taken() -> None:
+    """R67: what is taken without a key is taken with one."""
+    office = await Office().open()
+    workflow = office.knows(office.world.studio(DONE))
+    deep = post(workflow.alias, input_variables={"a": strictjson.read(b"[" * 199 + b"]" * 199)})
+    deep.headers.add("Idempotency-Key", "k")  # type: ignore[attr-defined]  # the test's own fields
+    answered = await face(office).start(deep)
+    await turns()
+    await office.desk.close()
+    assert 201 == answered.status
+
+
+async def test_the_deepest_result_that_is_taken_is_shown() -> None:
+    """R48: a run that ended and could not be read would be asked about for ever."""
+    office = await Office(payloads={"promptlayer": payload}).open()
+    value = "[" * 199 + "]" * 199
+    answer = {"status": "SUCCESS", "value": json.loads(value), "is_output_node": True}
+    ended = Reply(200, strictjson.read(strictjson.write({"Answer": answer})))
+    workflow = office.knows(office.world.layer(STARTED, ended))
+    run = office.order(workflow, waits=False, face="promptlayer", return_all_outputs=True)
+    await office.desk.keep(run, None, callback_url="https://example.com/")
+    office.desk.start(run, workflow)
+    await until(lambda: run.finished_at is not None)
+    await turns()
+    stored = await office.store.run(run.id)
+    assert stored is not None
+    assert stored.document is not None
+    assert ("succeeded", "pending") == (stored.status, stored.callback_state)
+    assert json.loads(value) == final_output(stored.document, FORMS[False])
