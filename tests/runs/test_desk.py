@@ -417,7 +417,7 @@ async def backing_off(act: Act, *then: Act, **fields: Any) -> tuple[Office, RunR
 @pytest.mark.parametrize("act", REFUSED)
 @pytest.mark.parametrize("how", ["settle", "close"])
 async def test_a_start_that_was_refused_leaves_nothing_unknown(act: Act, how: str) -> None:
-    """R14, R47: whether the process is told to stop or killed while it backs off, the next one may start the run."""
+    """R47: whether the process is told to stop or killed while it backs off, the next one may start the run."""
     before, run, refused = await backing_off(act, STARTED, ENDED)
     stored = await before.store.run(run.id)
     assert stored is not None
@@ -494,7 +494,7 @@ async def test_a_refusal_that_could_not_be_written_down_changes_nothing_else() -
 
 
 async def test_the_key_of_a_run_that_nobody_waited_for_keeps_its_202() -> None:
-    """R41: also when the run itself is forgotten before its key, the same request gets the same answer."""
+    """R37: also when the run itself is forgotten before its key, the same request gets the same answer."""
     office = await Office().open()
     run = await office.start(office.world.studio(DONE), key=KEY)
     accepted = answers.accepted(office.desk.kept(run))

@@ -227,7 +227,7 @@ async def test_what_was_kept_is_there_when_it_is_opened_again(store: Store) -> N
 
 
 async def test_a_start_that_was_refused_can_be_taken_back(store: Store) -> None:
-    """R14: nothing of it is left at the provider, so after a crash it may be started; then it is sent once more."""
+    """R47: nothing of it is left at the provider, so after a crash it may be started; then it is sent once more."""
     await store.begin(RUN, KEY)
     sending = replace(RUN, phase=Phase.SENDING, status="running", attempts=1, provider="other")
     await store.advance(sending)

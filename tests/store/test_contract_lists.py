@@ -30,7 +30,7 @@ async def test_newest_come_first(store: Store) -> None:
 
 
 async def test_a_client_sees_its_own(store: Store) -> None:
-    """R41."""
+    """R78: in lists too."""
     await store.begin(a_run(1), None)
     await store.begin(a_run(2, client="other"), None)
     assert [a_run(1)] == await store.runs(Filter("checkout"))

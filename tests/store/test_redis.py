@@ -113,7 +113,7 @@ async def test_a_store_closes_while_its_server_dies(own_server: Valkey, monkeypa
 
 
 async def test_a_server_that_comes_back_is_used_again(own_server: Valkey) -> None:
-    """R54: killed, gone for a while, and started again on its port: with all that it acknowledged."""
+    """R47, R54: killed, gone for a while, and started again on its port: with all that it acknowledged."""
     store = _store(own_server.port, "s:")
     await store.open()
     assert await store.begin(RUN, KEY) is None

@@ -77,7 +77,7 @@ async def test_a_weakness_is_told_once_the_store_is_open(link: RedisLink) -> Non
 
 
 async def test_a_write_is_acknowledged_once_it_is_on_the_disk(link: RedisLink, server: Valkey) -> None:
-    """R46: where the server writes to its disk once a second, whoever asks waits until it has."""
+    """R47: where the server writes to its disk once a second, whoever asks waits until it has."""
     await link.ask("CONFIG", "SET", "appendfsync", "everysec")
     store = RedisStore(link, SystemClock())
     await store.open()

@@ -67,7 +67,7 @@ async def test_the_workers_share_the_requests_and_the_books_balance(team: StartT
 
 
 async def test_each_line_says_whose_it_is(team: StartTeam, upstream: Upstream, run: RunWorkflow) -> None:
-    """R91: the supervisor's own lines have no worker; all are ready when it says that it listens."""
+    """R91, R100: the supervisor's own lines have no worker; all are ready when it says that it listens."""
     upstream.default = ANSWER
     gateway = await team(2)
     assert 200 == (await run(gateway, STUDIO)).status

@@ -68,7 +68,7 @@ async def test_a_run_is_found_by_every_worker(
 async def test_a_key_starts_one_run_whichever_worker_has_it(
     valkey: Valkey, upstream: Upstream, gateway: StartGateway
 ) -> None:
-    """R38: a hundred requests at once with one idempotency key, spread over both workers."""
+    """R38, R45: a hundred requests at once with one idempotency key, spread over both workers."""
     upstream.default = after(0.3, ANSWER)
     running = await gateway(env=WORKERS, store={"url": valkey.url})
 

@@ -127,7 +127,7 @@ LEAKS = {
 
 
 async def test_the_gateways_key_never_goes_upstream(gateway: StartGateway, upstream: Upstream) -> None:
-    """R79: wherever else it stands, nothing is sent; the answer does not repeat it."""
+    """R79, R80: wherever else it stands, nothing is sent; the answer does not repeat it."""
     here = await gateway(None, SECRETS, **ALLOWED)
     upstream.default = OK
     for name, request in LEAKS.items():
@@ -327,7 +327,7 @@ async def look(here: Gateway) -> float:
 
 
 async def test_it_counts_as_a_request_in_flight(gateway: StartGateway, upstream: Upstream) -> None:
-    """R33: the surplus is refused; a draining gateway waits for what it has let in."""
+    """R30, R97: the surplus is refused; a draining gateway waits for what it has let in."""
     here = await gateway(None, SECRETS, server={"max_in_flight": 1}, **ALLOWED)
     seen: list[float] = []
 
@@ -343,7 +343,7 @@ async def test_it_counts_as_a_request_in_flight(gateway: StartGateway, upstream:
 
 
 async def test_few_strangers_bodies_are_read_at_once(gateway: StartGateway) -> None:
-    """R33: 32, with no header that says whose they are; the next is told to come back, and nobody else notices."""
+    """R30: 32, with no header that says whose they are; the next is told to come back, and nobody else notices."""
     here = await gateway(None, SECRETS, **ALLOWED)
     begun = head(
         "POST", "/library-track-score", {"Content-Type": "application/json", "Content-Length": "9"}, client=None

@@ -17,7 +17,7 @@ from providers.contract import JsonValue
 @pytest.mark.parametrize("code", PROBLEMS)
 @pytest.mark.parametrize("outcome", ["failed", "unknown"])
 def test_what_ran_or_may_have_run_is_always_a_500_without_a_word_about_repeating_it(code: str, outcome: str) -> None:
-    """No generic client repeats a 500 by itself; R32: nobody is invited to pay twice."""
+    """R03, R12: no generic client repeats a 500 by itself, and nobody is invited to pay twice."""
     answer = refuse(Problem(code, extra={"outcome": outcome, "run_id": "run_1"}), Mock(Request))
     assert (500, b"{}", "run_1") == (answer.status, answer.body, answer.headers["Runward-Run-Id"])
     assert (code, outcome) == (answer.headers["Runward-Problem"], answer.headers["Runward-Outcome"])

@@ -28,7 +28,7 @@ FAULTS: dict[str, tuple[Script, int, str, str | None, int]] = {
 async def test_a_fault_is_told_and_started_no_more_often_than_is_safe(
     serve: Serve, upstream: Upstream, at: str
 ) -> None:
-    """R32: what may have run is a 500 without a word of repeating it, and was started once."""
+    """R03, R12: what may have run is a 500 without a word of repeating it, and was started once."""
     app = await serve(breaker={"failures": 1000})
     for name, (script, status, code, outcome, starts) in FAULTS.items():
         upstream.log.clear()
