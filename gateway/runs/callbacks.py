@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from structlog.typing import FilteringBoundLogger
 
+from gateway import logs
 from gateway.clock import Clock
 from gateway.metrics import Metrics
 from gateway.runs.webhook import Again, Delivered, GaveUp, next_step, signed, stretched
@@ -47,6 +48,8 @@ class Callbacks:
                 await self.look_once()
             except StoreUnavailable:
                 self.log.warning("store_unavailable")
+            except Exception as mistake:  # noqa: BLE001 - ours; nothing would be delivered any more
+                self.log.error("mistake", **logs.describe(mistake))
             await self.clock.sleep(_LOOK_EVERY)
 
     async def look_once(self) -> None:

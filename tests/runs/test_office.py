@@ -11,7 +11,7 @@ from gateway.clock import Clock
 from gateway.metrics import Metrics
 from gateway.runs.callbacks import Callbacks
 from gateway.runs.office import BackOffice
-from gateway.store.contract import StoredRun, StoreUnavailable
+from gateway.store.contract import Delivery, StoredRun, StoreUnavailable
 from gateway.upstream.courier import Courier
 from gateway.upstream.egress import Egress
 from tests.runs.kept import LEASE, Held, Office, turns, until
@@ -93,3 +93,24 @@ async def test_a_store_that_fails_while_runs_are_taken_up_stops_no_start() -> No
     await until(lambda: door_of(office.workflows["studio"]).starts == 150)
     await turns(300)
     await behind.close()
+
+
+async def test_a_mistake_does_not_end_the_deliveries() -> None:
+    """R55: what is due later is still delivered."""
+    office = await Office().open()
+    behind = _behind(office)
+    behind.callbacks.keys = [b"k" * 32]
+    due: list[object] = [RuntimeError("CANARY"), [], []]
+
+    async def clumsy(**_: object) -> list[Delivery]:
+        found = due.pop(0) if due else []
+        if isinstance(found, Exception):
+            raise found
+        return []
+
+    office.store.due = clumsy  # type: ignore[method-assign]  # it makes a mistake, once
+    delivering = asyncio.create_task(behind.callbacks.keep_delivering())
+    await until(lambda: not due)
+    delivering.cancel()
+    [mistake] = [entry for entry in office.log.entries if entry["event"] == "mistake"]
+    assert "CANARY" not in str(mistake)
