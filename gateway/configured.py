@@ -170,6 +170,7 @@ def limiter(
         providers=providers,
         decided=metrics.decided,
         told=metrics.limits_shared,
+        lease=settings.store.lease,
     )
 
 

@@ -121,6 +121,7 @@ def build(settings: Settings, clock: Clock, log: FilteringBoundLogger) -> House:
         clock,
         log,
         owner="rep_" + clock.token(8).hex(),
+        lease=settings.store.lease,
         most_queued=settings.server.max_queued,
         first_delay=callbacks.first_delay,
         payloads={"promptlayer": results.payload},

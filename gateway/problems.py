@@ -77,7 +77,7 @@ class Problem(Exception):
 
     `detail` and `extra` hold our own words or cleaned ones, never an input value, a key or an upstream's raw text.
     `retry_after` is in seconds; the header rounds it up. `extra` has the members of a run: `run_id`, `provider`,
-    `attempts`, `outcome`; an `outcome` of "unknown" or "failed" takes the word `retryable` back.
+    `attempts`, `outcome`; an `outcome` of "unknown" or "failed" takes the word `retryable` back, unless `extra` has it.
     """
 
     code: str

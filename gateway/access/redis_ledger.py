@@ -14,8 +14,6 @@ from gateway.clock import Clock
 TAKE, LEAVE, TEND = Script.read("take"), Script.read("leave"), Script.read("tend")
 KEYS = "runward:limits:1:"  # 1 is the version of this layout
 
-_LEASE = 30.0  # seconds after which a replica that says nothing has lost its slots
-_TENDED = 10.0  # seconds between two words of a replica
 _MISSED = 1.0  # seconds between two attempts to reach a server that was lost
 _SLOTS = 1000  # slots that are renewed at once
 
@@ -53,10 +51,14 @@ class Ledger:
     `shared` says whether the server can be reached; `changed` is called when that has changed.
     """
 
-    def __init__(self, speaker: Speaker, clock: Clock, *, server_time: bool = True) -> None:
-        """Where not by the server's time, by `clock`: for tests."""
+    def __init__(self, speaker: Speaker, clock: Clock, *, lease: float = 30.0, server_time: bool = True) -> None:
+        """A replica that says nothing for `lease` seconds loses its slots; each speaks three times as often.
+
+        Where not by the server's time, by `clock`: for tests.
+        """
         self._speaker = speaker
         self._clock = clock
+        self._lease = lease
         self._server_time = server_time
         self._held: dict[str, dict[str, Part]] = {}  # the parts of each slot, by their keys
         self._own: Counter[str] = Counter()
@@ -91,7 +93,7 @@ class Ledger:
 
         Whoever is cancelled takes nothing. Raises ServerLost.
         """
-        words: list[Word] = [*self._now(), how, slot, self.replica, _LEASE]
+        words: list[Word] = [*self._now(), how, slot, self.replica, self._lease]
         for part in parts:
             words += part.words
         reply = self._speaker.run(TAKE, [part.key for part in parts], words)
@@ -111,7 +113,7 @@ class Ledger:
     def give_back(self, slot: str, parts: Sequence[Part], then: Callable[[], None] = lambda: None) -> None:
         """Free the slots and take the charges back, as if nothing had been asked for; `then` is called afterwards."""
         self.let_go(slot, parts)
-        words: list[Word] = [*self._now(), slot, _LEASE]
+        words: list[Word] = [*self._now(), slot, self._lease]
         for part in parts:
             words += part.words[:2]
         reply = self._speaker.run(LEAVE, [part.key for part in parts], words)
@@ -170,7 +172,7 @@ class Ledger:
 
     async def _go_on(self) -> None:
         while True:
-            await self._clock.sleep(_TENDED if self.shared else _MISSED)
+            await self._clock.sleep(self._lease / 3 if self.shared else _MISSED)
             await self._tend()
 
     async def _tend(self) -> None:
@@ -180,7 +182,7 @@ class Ledger:
                 # What was left in the meantime is not taken anew; what is left from here on is said after this.
                 some = [(key, slot) for key, slot in held[first : first + _SLOTS] if key in self._held.get(slot, ())]
                 keys, slots = [key for key, _ in some], [slot for _, slot in some]
-                words = [*self._now(), self.replica, _LEASE, *slots]
+                words = [*self._now(), self.replica, self._lease, *slots]
                 self.replicas = max(1, cast("int", await self._speaker.run(TEND, [KEYS + "replicas", *keys], words)))
         except ServerLost:
             self._lose()

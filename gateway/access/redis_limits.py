@@ -33,15 +33,18 @@ class RedisLimits:
         providers: Mapping[str, SharedLimits],
         decided: Decided | None = None,
         told: Callable[[int], None] = lambda _: None,
+        lease: float = 30.0,
         server_time: bool = True,
     ) -> None:
         """By the names of the configuration, as `MemoryLimits`. `told` hears 1 where the limits are shared, else 0.
+
+        The slots of a replica that says nothing for `lease` seconds are free again.
 
         The server's time is used, so that clocks of replicas may differ; `clock`'s only in tests.
         """
         self._log = log
         self._told = told
-        self._ledger = Ledger(Speaker(link), clock, server_time=server_time)
+        self._ledger = Ledger(Speaker(link), clock, lease=lease, server_time=server_time)
         self._ledger.changed = self._changed
         self._state = SharedState(clock, self._ledger, Configured(clients, workflows, providers), decided)
 

@@ -29,6 +29,8 @@ from gateway.runs.told import Told
 from gateway.runs.webhook import Payload
 from gateway.store.contract import Answer, Claim, Key, Phase, Store, StoredRun, StoreUnavailable
 
+_DOUBT = "The store can not be reached; whether it has this run, and it will be started, is not known."
+
 
 @dataclass(slots=True)
 class Desk:
@@ -61,7 +63,8 @@ class Desk:
     async def keep(self, run: RunRecord, key: Key | None, *, callback_url: str | None) -> Claim | None:
         """Write a new run down, with its key. The claim that was there before, where the key was used already.
 
-        Raises Problem: overloaded (the client has too many), store_unavailable. ValueError where the id is taken.
+        Raises Problem: overloaded (the client has too many), store_unavailable (then a run whose client does not wait
+        may have been kept: its outcome is unknown). ValueError where the id is taken.
         """
         client = run.order.client
         if not run.order.waits and self._queued[client] >= self.most_queued:
@@ -73,13 +76,13 @@ class Desk:
         try:
             claim = None if self._forgetting.has(run.id) else await self.store.begin(stored, key)
             if self._forgetting.has(claim.run_id if claim else run.id):
-                raise _unavailable()  # the first request was refused: its run is not promised now, and dropped then
+                raise _in_doubt(run, key)  # the first request was refused: its run is not promised now, dropped then
             if claim is None:
                 self._take_over(run, stored)
         except StoreUnavailable:
             if not self.holds(run.id):  # else another request for it was promised it meanwhile
                 self._forgetting.drop_later(run.id)  # nobody knows whether it was kept
-            raise _unavailable() from None
+            raise (_unavailable() if run.order.waits else _in_doubt(run, key)) from None
         finally:
             if run.journal is None:
                 self._queued[client] -= not run.order.waits
@@ -241,6 +244,17 @@ class Desk:
         task = asyncio.create_task(work)
         self._tasks[task] = run
         task.add_done_callback(lambda done: self._tasks.pop(done, None))
+
+
+def _in_doubt(run: RunRecord, key: Key | None) -> Problem:
+    """Say that a run may have been kept, whose client does not wait.
+
+    It is dropped as soon as the store can; but where that takes longer than the lease, another replica may start it. (A
+    run whose client waited is forgotten by whoever finds it.) To ask again with the same key costs nothing.
+    """
+    known: dict[str, object] = {"run_id": run.id} if key is None else {"retryable": True}
+    again = None if key is None else 1.0
+    return Problem("store_unavailable", _DOUBT, retry_after=again, extra={"outcome": "unknown", **known})
 
 
 def _unavailable() -> Problem:

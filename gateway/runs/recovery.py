@@ -18,6 +18,7 @@ from gateway.runs.record import RunRecord
 from gateway.store.contract import Phase, Store, StoredRun, StoreUnavailable
 
 _BATCH = 100
+_OTHERS_FIRST = 2  # looks that are left out once the store is back: the others have tried to renew in the meantime
 _GRACE = 30.0  # seconds: what is followed again gets at least so long, however late it was found
 _GONE = "(gone)"  # what a workflow counts as that the configuration no longer has
 _UNREAD = "This version of Runward can not read the order of this run."
@@ -34,17 +35,25 @@ class Recovery:
     clock: Clock
     log: FilteringBoundLogger
     _unread: dict[str, StoredRun] = field(default_factory=dict)
+    _hold: int = 0  # looks to leave out
     _turn: int = 1  # until the store's answer has come: what it took for us, and could not say, it says next time
 
     async def keep_watch(self) -> None:
-        """Do both for ever, three times within each lease."""
+        """Do both for ever, three times within each lease.
+
+        A store that was away for longer than a lease comes back to leases that are over, of replicas that live: so they
+        get the time to renew them before anything is adopted.
+        """
         while True:
             await self.clock.sleep(self.desk.lease / 3)
             try:
                 await self.store.renew(self.desk.owner, self._until())
-                if not self.desk.closing:
+                if self._hold:
+                    self._hold -= 1
+                elif not self.desk.closing:
                     await self.look_once()
             except StoreUnavailable:
+                self._hold = _OTHERS_FIRST
                 self.log.warning("store_unavailable")
             except Exception as mistake:  # noqa: BLE001 - ours; every lease would run out if it ended the watch
                 self.log.error("mistake", **logs.describe(mistake))

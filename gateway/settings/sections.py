@@ -11,7 +11,7 @@ from gateway.settings.addresses import Allowed, BaseUrl, Host, NetworkSetting, S
 from gateway.settings.complaints import refuse
 from gateway.settings.names import Attempts, Count, Port
 from gateway.settings.secret import Secret
-from gateway.settings.units import DURATION_PATTERN, Duration, Pause, Size
+from gateway.settings.units import DURATION_PATTERN, Duration, Lease, Pause, Size
 
 STANDARD_SCHEDULE = (0.0, 5.0, 300.0, 1800.0, 7200.0, 18000.0, 36000.0, 50400.0, 72000.0, 86400.0)
 """The delays, in seconds, that the Standard Webhooks specification suggests ("Deliverability and reliability")."""
@@ -80,6 +80,8 @@ class StoreSettings(Section):
     """What a Redis or Valkey server wants to hear, where it wants anything."""
     retention: Duration = 7 * 86400.0
     """How long a finished run can be looked up."""
+    lease: Lease = 30.0
+    """How long a replica's runs and its slots of shared limits stay its own without a word from it."""
 
 
 def _schedule(value: object) -> object:

@@ -29,6 +29,8 @@ RATE_PATTERN = f"^{_NUMBER}/(?:{'|'.join(_PERIODS)})$"
 
 LONGEST = 3660 * 86400.0
 """Ten years in seconds: beyond any duration that is meant, and within what timers can hold."""
+SHORTEST_LEASE, LONGEST_LEASE = 2.0, 3600.0
+"""Seconds. A call to the store may take longer than a shorter one, and nobody waits longer for a replica that died."""
 LARGEST = 2**30
 """The largest size in bytes; what it bounds is held in memory."""
 
@@ -87,6 +89,12 @@ def _some(seconds: float) -> float:
     return seconds
 
 
+def _lease(seconds: float) -> float:
+    if not SHORTEST_LEASE <= seconds <= LONGEST_LEASE:
+        raise ValueError("must be at least 2s and at most 1h")
+    return seconds
+
+
 def _schema(pattern: str) -> WithJsonSchema:
     return WithJsonSchema({"anyOf": [{"type": "number", "minimum": 0}, {"type": "string", "pattern": pattern}]})
 
@@ -95,6 +103,8 @@ Pause: TypeAlias = Annotated[float, BeforeValidator(duration), _schema(DURATION_
 """Seconds, 0 allowed."""
 Duration: TypeAlias = Annotated[float, BeforeValidator(duration), AfterValidator(_some), _schema(DURATION_PATTERN)]
 """Seconds, more than 0."""
+Lease: TypeAlias = Annotated[float, BeforeValidator(duration), AfterValidator(_lease), _schema(DURATION_PATTERN)]
+"""Seconds, from 2 to an hour."""
 Size: TypeAlias = Annotated[int, BeforeValidator(size), _schema(SIZE_PATTERN)]
 """Bytes, more than 0."""
 RateSetting: TypeAlias = Annotated[

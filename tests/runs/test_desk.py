@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from gateway.problems import Problem
 from gateway.runs import answers
 from gateway.runs.record import RunRecord
-from gateway.store.contract import Answer, Finish, Phase
+from gateway.store.contract import Answer, Finish, Key, Phase
 from providers.contract import Cause, Reply
 from tests.access.virtual_clock import VirtualClock, settle
 from tests.runs.kept import KEY, LEASE, Held, Office, turns, until
@@ -66,16 +67,48 @@ async def test_a_key_that_is_taken_returns_its_claim() -> None:
 # A store that fails.
 
 
-@pytest.mark.parametrize("waits", [True, False])
-async def test_without_a_store_nothing_is_kept(waits: bool) -> None:  # noqa: FBT001 - a value
-    """R54: 503, for those that wait and those that do not."""
+@pytest.mark.parametrize("how", ["down", "lost"])
+@pytest.mark.parametrize(
+    ("waits", "key", "told"),
+    [
+        (True, KEY, ("not_run", True, 1)),  # should it be there, whoever finds it forgets it
+        (False, KEY, ("unknown", True, 1)),  # another replica may start it; the same key starts no second one
+        (False, None, ("unknown", False, None)),
+    ],
+)
+async def test_without_a_store_nothing_is_promised(
+    how: str, waits: bool, key: Key | None, told: tuple[object, ...]  # noqa: FBT001 - a value
+) -> None:
+    """R54, R55: 503; and what may have been kept and may be started by others is never said not to run."""
     office = await Office().open()
-    office.store.down = {"begin"}
+    office.store.down = {"drop", *({"begin"} if how == "down" else ())}
+    office.store.lost = {"begin"}
     run = office.order(office.world.studio(DONE), waits=waits)
     with pytest.raises(Problem) as refused:
-        await office.desk.keep(run, KEY, callback_url=None)
-    assert (503, "store_unavailable", "not_run") == (
-        refused.value.status, refused.value.code, refused.value.extra["outcome"]
+        await office.desk.keep(run, key, callback_url=None)
+    said = json.loads(refused.value.document(""))
+    assert (503, "store_unavailable") == (refused.value.status, said["code"])
+    assert told == (said["outcome"], said["retryable"], refused.value.retry_after)
+    assert (run.id if key is None else None) == said.get("run_id")
+    office.desk._forgetting.close()
+
+
+async def test_what_was_kept_unheard_is_started_by_another_where_the_outage_is_long() -> None:
+    """R45, R55: its client was told that nobody knows; so the answer was true."""
+    office = await Office().open()
+    workflow = office.knows(office.world.studio(DONE))
+    office.store.lost, office.store.down = {"begin"}, {"drop"}
+    run = office.order(workflow, waits=False)
+    with pytest.raises(Problem) as refused:
+        await office.desk.keep(run, None, callback_url=None)
+    office.desk._forgetting.close()  # it is cut off from the store
+    office.clock.advance(LEASE + 1)
+    other = Office("other", before=office)
+    other.knows(workflow)
+    await other.recovery.look_once()
+    await turns()
+    assert ("unknown", "succeeded", 1) == (
+        refused.value.extra["outcome"], await office.status(run), door_of(workflow).starts
     )  # fmt: skip
 
 

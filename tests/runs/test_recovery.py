@@ -11,6 +11,7 @@ import pytest
 from gateway.runs.record import RunRecord
 from gateway.store.contract import Phase, StoreUnavailable
 from providers.contract import Reply
+from tests.access.virtual_clock import VirtualClock
 from tests.runs.kept import KEY, LEASE, Held, Office, turns, until
 from tests.runs.scripted import DONE, ENDED, RUNNING, STARTED, Act, Door, door_of
 
@@ -281,6 +282,30 @@ async def test_the_watch_goes_on_where_the_store_fails() -> None:
     await turns()
     watching.cancel()
     assert ("succeeded", 1) == (await office.status(run), door.starts)
+
+
+async def test_who_lives_keeps_its_runs_when_the_store_was_away_for_longer_than_a_lease() -> None:
+    """R45: all see it again, and who is first does not take what another works on still."""
+    clock = VirtualClock()
+    alive = await Office("alive", clock=clock).open()
+    door = Held(clock, DONE)
+    workflow = alive.knows(alive.world.studio(), door)
+    run = await alive.start(workflow, alive.order(workflow, waits=False, timeout=1000.0))
+    other = Office("other", before=alive)
+    other.knows(workflow)
+    watching = [asyncio.create_task(other.recovery.keep_watch())]
+    await clock.run_for(LEASE / 3 - 1)
+    watching.append(asyncio.create_task(alive.recovery.keep_watch()))  # a little later, each time
+    await alive.store.close()
+    await clock.run_for(3 * LEASE)
+    await alive.store.open()
+    await clock.run_for(3 * LEASE)
+    door.go.set()
+    await clock.run_for(1)
+    for task in watching:
+        task.cancel()
+    assert ("succeeded", 1) == (await alive.status(run), door.starts)
+    assert [] == [entry for entry in other.log.entries if entry["event"] == "adopted"]
 
 
 async def test_an_order_of_another_version_stops_nobody() -> None:

@@ -33,7 +33,7 @@ def test_defaults(tmp_path: Path) -> None:
     )
     assert settings.server.public_url is None
     assert ("info", "auto") == (settings.logs.level, settings.logs.format)
-    assert ("sqlite:///var/runward.db", 604800.0) == (settings.store.url, settings.store.retention)
+    assert ("sqlite:///var/runward.db", 604800.0, 30.0) == tuple(getattr(settings.store, n) for n in ("url", "retention", "lease"))
     assert (3, 0.1, 5.0) == (retries.attempts, retries.backoff, retries.backoff_max)
     assert (0.25, 60.0, 10.0) == (polling.first, polling.max, polling.timeout)
     assert ((), (), 10) == (settings.callbacks.secrets, settings.callbacks.allow, len(settings.callbacks.schedule))
@@ -64,7 +64,7 @@ server:
   {{host: 0.0.0.0, port: 0, ops_host: "::", ops_port: 0, drain: 0, grace: 9s, max_body: 2MiB, max_in_flight: 7,
    header_timeout: 1s, body_timeout: 2s, open_docs: true, trusted_proxies: [10.0.0.0/8, "::1"]}}
 logs: {{level: debug, format: json}}
-store: {{url: "memory://", retention: 1h}}
+store: {{url: "memory://", retention: 1h, lease: 2s}}
 providers:
   a: {{adapter: studio, base_url: "http://sandbox:8001/", allow_http: true, api_key: {{env: STUDIO_KEY}}, dialect: old,
       ca_file: ca.pem, connect_timeout: 1s, max_response: 1kB,
@@ -86,7 +86,7 @@ polling: {{first: 1s, max: 1s, timeout: 1s}}
     assert ("0.0.0.0", 0, "::", 0, 0.0, 9.0, 2_097_152, 7, 1.0, 2.0, True) == tuple(server.model_dump().values())[:11]
     assert (ip_network("10.0.0.0/8"), ip_network("::1")) == server.trusted_proxies
     assert ("debug", "json") == (settings.logs.level, settings.logs.format)
-    assert ("memory://", 3600.0) == (settings.store.url, settings.store.retention)
+    assert ("memory://", 3600.0, 2.0) == (settings.store.url, settings.store.retention, settings.store.lease)
     provider = settings.providers["a"]
     assert ("studio", "http://sandbox:8001", True, "old") == (
         provider.adapter,
