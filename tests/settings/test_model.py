@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from gateway.settings import Settings
-from tests.settings.files import SOUND, settings_of
+from tests.settings.files import SOUND, refusal_of, settings_of
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -1,0 +1,75 @@
+"""Two gateways on one Valkey server, as replicas behind a balancer that knows nothing of runs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from typing import TYPE_CHECKING
+
+import aiohttp
+
+from tests.client import Answered
+from tests.configuration import merged
+from tests.durable.lives import PATIENCE, Lives
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from providers.contract import JsonValue
+    from tests.conftest import StartGateway
+    from tests.valkey import Valkey
+
+SHORT = "2s"
+"""A lease after which tests need not wait long."""
+SOON = 20.0
+"""Seconds: far more than that lease and a look, far less than the lease that is used where none is configured."""
+
+
+class Fleet:
+    """Replica `one` and replica `two`, with the same configuration."""
+
+    def __init__(self, start: StartGateway, session: aiohttp.ClientSession, folder: Path, server: Valkey) -> None:
+        self.server = server
+        self.session = session
+        store: JsonValue = {"url": server.url}
+        self.one = Lives(start, session, folder / "unused.db", store=store)
+        self.two = Lives(start, session, folder / "unused.db", store=store)
+
+    @property
+    def both(self) -> tuple[Lives, Lives]:
+        """All there are."""
+        return self.one, self.two
+
+    async def begin(self, **overrides: JsonValue) -> Fleet:
+        """Start both; returns itself."""
+        await asyncio.gather(*(each.begin(**overrides) for each in self.both))
+        return self
+
+    async def begin_short(self, **overrides: JsonValue) -> Fleet:
+        """The same, with a short lease."""
+        return await self.begin(**merged({"store": {"lease": SHORT}}, overrides))
+
+
+async def insist(replicas: tuple[Lives, ...], body: Mapping[str, JsonValue], key: str) -> Answered:
+    """POST /run with a key, at one replica after the other, until one of them has an answer that is the run's."""
+    async with asyncio.timeout(2 * PATIENCE):
+        while True:
+            for replica in replicas:
+                with contextlib.suppress(aiohttp.ClientError):
+                    answered = await replica.post(body, Idempotency_Key=key)
+                    if answered.status not in {409, 503}:
+                        return answered
+                await asyncio.sleep(0.1)
+
+
+@contextlib.contextmanager
+def frozen(pid: int) -> Iterator[None]:
+    """A process that does nothing for a while, and does not know it."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
