@@ -12,7 +12,7 @@ from structlog.typing import FilteringBoundLogger
 from gateway.clock import Clock
 from gateway.runs.callbacks import Callbacks
 from gateway.runs.desk import Desk
-from gateway.runs.recovery import Recovery
+from gateway.runs.recovery import LEFT, Recovery
 from gateway.store.contract import Store, StoreUnavailable
 
 _PURGE_EVERY = 600.0
@@ -65,6 +65,7 @@ class BackOffice:
         await self.callbacks.close()
         with suppress(StoreUnavailable):  # nobody works on them any more: others need not wait for the leases to end
             await self.store.renew(self.desk.owner, 0.0)
+            await self.store.tell(LEFT)
         await self.store.close()
 
     async def _keep_forgetting(self) -> None:

@@ -17,8 +17,11 @@ from gateway.runs.orders import brought_back, unread
 from gateway.runs.record import RunRecord
 from gateway.store.contract import Phase, Store, StoredRun, StoreUnavailable
 
+LEFT = "replica:left"
+"""Told in the store by a replica that leaves its runs to the others."""
+
 _BATCH = 100
-_OTHERS_FIRST = 2  # looks that are left out once the store is back: the others have tried to renew in the meantime
+_HEARD = 0.5  # seconds between two looks at least
 _GRACE = 30.0  # seconds: what is followed again gets at least so long, however late it was found
 _GONE = "(gone)"  # what a workflow counts as that the configuration no longer has
 _UNREAD = "This version of Runward can not read the order of this run."
@@ -35,28 +38,40 @@ class Recovery:
     clock: Clock
     log: FilteringBoundLogger
     _unread: dict[str, StoredRun] = field(default_factory=dict)
-    _hold: int = 0  # looks to leave out
+    _lost: bool = False  # the store, when it was asked last
+    _sure_at: float = 0.0  # from when on a lease that is over means that nobody renews it
     _turn: int = 1  # until the store's answer has come: what it took for us, and could not say, it says next time
 
     async def keep_watch(self) -> None:
-        """Do both for ever, three times within each lease.
+        """Do both for ever, three times within each lease, and when another replica leaves.
 
         A store that was away for longer than a lease comes back to leases that are over, of replicas that live: so they
         get the time to renew them before anything is adopted.
         """
         while True:
-            await self.clock.sleep(self.desk.lease / 3)
+            await self._rest(self.desk.lease / 3)
             try:
                 await self.store.renew(self.desk.owner, self._until())
-                if self._hold:
-                    self._hold -= 1
-                elif not self.desk.closing:
+                now = self.clock.monotonic()
+                if self._lost:
+                    self._lost, self._sure_at = False, now + self.desk.lease / 2
+                if now >= self._sure_at and not self.desk.closing:
                     await self.look_once()
             except StoreUnavailable:
-                self._hold = _OTHERS_FIRST
+                self._lost = True
                 self.log.warning("store_unavailable")
             except Exception as mistake:  # noqa: BLE001 - ours; every lease would run out if it ended the watch
                 self.log.error("mistake", **logs.describe(mistake))
+
+    async def _rest(self, seconds: float) -> None:
+        """Wait for so long, or until a replica leaves."""
+        end = self.clock.monotonic() + seconds
+        await self.clock.sleep(min(seconds, _HEARD))
+        while (left := end - self.clock.monotonic()) > 0 and not self.store.told(LEFT):
+            try:
+                await self.store.wait([LEFT], left)
+            except StoreUnavailable:
+                await self.clock.sleep(left)
 
     async def look_once(self) -> None:
         """Adopt what there is. Raises StoreUnavailable."""

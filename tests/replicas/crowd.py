@@ -103,7 +103,9 @@ class Crowd:
         assert [] == contradictions(self._receiver, {str(run["id"]): run for run in runs.values()})
 
     async def _ends(self, replica: Lives) -> list[dict[str, JsonValue]]:
-        return list(await asyncio.gather(*(replica.ended(run_id) for run_id in self.told.promised.values())))
+        """How the promised runs ended, without what became of their callbacks: that is a moment later."""
+        ends = await asyncio.gather(*(replica.ended(run_id) for run_id in self.told.promised.values()))
+        return [{name: value for name, value in end.items() if name != "callback"} for end in ends]
 
     def _is_so(self, asked: str, outcome: JsonValue) -> bool:
         """Whether what was said not to run did not."""

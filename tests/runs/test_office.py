@@ -14,6 +14,7 @@ from gateway.runs.office import BackOffice
 from gateway.store.contract import Delivery, StoredRun, StoreUnavailable
 from gateway.upstream.courier import Courier
 from gateway.upstream.egress import Egress
+from tests.access.virtual_clock import VirtualClock
 from tests.runs.kept import LEASE, Held, Office, turns, until
 from tests.runs.scripted import DONE, ENDED, STARTED, Door, door_of
 
@@ -40,6 +41,28 @@ async def test_who_stops_gives_its_runs_back(monkeypatch: pytest.MonkeyPatch) ->
     await other.recovery.look_once()
     await turns()
     assert ("succeeded", 0, 1) == (await other.status(run), door.starts, heir.starts)
+
+
+async def test_who_stays_is_told_that_somebody_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """R98: it looks then, and not only when it would have looked by itself; it goes on renewing as before."""
+    clock = VirtualClock()
+    leaving = await Office("leaving", clock=clock).open()
+    monkeypatch.setattr(leaving.store, "close", turns)  # for others it stays open
+    run = await leaving.start(leaving.knows(leaving.world.layer(), Held(clock)))
+    leaving.desk.closing = True  # before anything is sent
+    await turns()
+    other = Office("other", before=leaving)
+    heir = Door(clock, (STARTED, ENDED))
+    other.knows(other.world.layer(), heir)
+    watching = asyncio.create_task(other.recovery.keep_watch())
+    await clock.run_for(LEASE / 3 - 5)
+    assert 0 == heir.starts
+    await _behind(leaving).close()
+    await clock.run_for(1)
+    stored = await other.store.run(run.id)
+    assert stored is not None
+    assert ("other", 1) == (stored.owner, heir.starts)
+    watching.cancel()
 
 
 async def test_a_store_that_fails_stops_nobody_from_stopping() -> None:
