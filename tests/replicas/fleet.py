@@ -34,9 +34,9 @@ class Fleet:
     def __init__(self, start: StartGateway, session: aiohttp.ClientSession, folder: Path, server: Valkey) -> None:
         self.server = server
         self.session = session
-        store: JsonValue = {"url": server.url}
-        self.one = Lives(start, session, folder / "unused.db", store=store)
-        self.two = Lives(start, session, folder / "unused.db", store=store)
+        shared: dict[str, JsonValue] = {"store": {"url": server.url}, "server": {"drain": 0}}
+        self.one = Lives(start, session, folder / "unused.db", **shared)
+        self.two = Lives(start, session, folder / "unused.db", **shared)
 
     @property
     def both(self) -> tuple[Lives, Lives]:

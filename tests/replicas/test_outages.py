@@ -26,7 +26,7 @@ LONGER = 3.5  # seconds: than the short lease
 
 
 @pytest.fixture
-def restarted(server: Valkey) -> Iterator[list[Valkey]]:
+def restarted() -> Iterator[list[Valkey]]:
     """Servers that a test has started in the place of the first."""
     later: list[Valkey] = []
     yield later

@@ -77,7 +77,10 @@ async def test_a_key_that_is_taken_returns_its_claim() -> None:
     ],
 )
 async def test_without_a_store_nothing_is_promised(
-    how: str, waits: bool, key: Key | None, told: tuple[object, ...]  # noqa: FBT001 - a value
+    how: str,
+    waits: bool,  # noqa: FBT001 - a value
+    key: Key | None,
+    told: tuple[object, ...],
 ) -> None:
     """R54, R55: 503; and what may have been kept and may be started by others is never said not to run."""
     office = await Office().open()

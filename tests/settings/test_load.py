@@ -33,7 +33,9 @@ def test_defaults(tmp_path: Path) -> None:
     )
     assert settings.server.public_url is None
     assert ("info", "auto") == (settings.logs.level, settings.logs.format)
-    assert ("sqlite:///var/runward.db", 604800.0, 30.0) == tuple(getattr(settings.store, n) for n in ("url", "retention", "lease"))
+    assert ("sqlite:///var/runward.db", 604800.0, 30.0) == tuple(
+        getattr(settings.store, n) for n in ("url", "retention", "lease")
+    )
     assert (3, 0.1, 5.0) == (retries.attempts, retries.backoff, retries.backoff_max)
     assert (0.25, 60.0, 10.0) == (polling.first, polling.max, polling.timeout)
     assert ((), (), 10) == (settings.callbacks.secrets, settings.callbacks.allow, len(settings.callbacks.schedule))

@@ -78,7 +78,9 @@ def test_results_that_could_be_read_on_the_way_are_a_warning(tmp_path: Path, sch
     assert [True] * count == [each.startswith("server.public_url: is plain http") for each in warnings]
 
 
-@pytest.mark.parametrize(("written", "fits"), [("2s", True), ("1h", True), ("1.9s", False), ("0", False), ("2h", False)])
+@pytest.mark.parametrize(
+    ("written", "fits"), [("2s", True), ("1h", True), ("1.9s", False), ("0", False), ("2h", False)]
+)
 def test_a_lease_is_neither_too_short_nor_too_long(tmp_path: Path, written: str, fits: bool) -> None:  # noqa: FBT001 - a value
     """A live replica must be able to renew it in time, and nobody is to wait for hours for one that died."""
     text = f"{SOUND}store: {{lease: {written}}}\n"
