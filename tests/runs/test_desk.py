@@ -76,7 +76,7 @@ async def test_a_key_that_is_taken_returns_its_claim() -> None:
         (False, None, ("unknown", False, None)),
     ],
 )
-async def test_without_a_store_nothing_is_promised(
+async def test_without_a_store_nothing_is_kept(
     how: str,
     waits: bool,  # noqa: FBT001 - a value
     key: Key | None,
