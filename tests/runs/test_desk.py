@@ -93,7 +93,7 @@ async def test_without_a_store_nothing_is_kept(
     assert (503, "store_unavailable") == (refused.value.status, said["code"])
     assert told == (said["outcome"], said["retryable"], refused.value.retry_after)
     assert (run.id if key is None else None) == said.get("run_id")
-    office.desk._forgetting.close()
+    await office.desk._forgetting.close()
 
 
 async def test_what_was_kept_unheard_is_started_by_another_where_the_outage_is_long() -> None:
@@ -104,7 +104,7 @@ async def test_what_was_kept_unheard_is_started_by_another_where_the_outage_is_l
     run = office.order(workflow, waits=False)
     with pytest.raises(Problem) as refused:
         await office.desk.keep(run, None, callback_url=None)
-    office.desk._forgetting.close()  # it is cut off from the store
+    await office.desk._forgetting.close()  # it is cut off from the store
     office.clock.advance(LEASE + 1)
     other = Office("other", before=office)
     other.knows(workflow)
