@@ -14,6 +14,7 @@ from gateway.metrics import Metrics
 from gateway.plan import Plan, draw
 from gateway.problems import Problem
 from gateway.reload import Swap
+from gateway.runs.backlog import Backlog
 from gateway.runs.callbacks import Callbacks
 from gateway.runs.catalog import Catalog
 from gateway.runs.desk import Desk
@@ -122,7 +123,7 @@ def build(settings: Settings, clock: Clock, log: FilteringBoundLogger) -> House:
         log,
         owner="rep_" + clock.token(8).hex(),
         lease=settings.store.lease,
-        most_queued=settings.server.max_queued,
+        backlog=Backlog(settings.server.max_queued, settings.server.max_queued_per_workflow),
         first_delay=callbacks.first_delay,
         payloads={"promptlayer": results.payload},
     )

@@ -9,7 +9,6 @@ been sent and it must not be; it can be asked about.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -19,7 +18,9 @@ from structlog.typing import FilteringBoundLogger
 from gateway.clock import Clock
 from gateway.problems import Problem
 from gateway.runs import answers
+from gateway.runs.backlog import Backlog
 from gateway.runs.catalog import Workflow
+from gateway.runs.doubt import in_doubt, unavailable
 from gateway.runs.endings import Endings, at_once
 from gateway.runs.engine import Engine
 from gateway.runs.forgetting import Forgetting
@@ -29,12 +30,10 @@ from gateway.runs.told import Told
 from gateway.runs.webhook import Payload
 from gateway.store.contract import Answer, Claim, Key, Phase, Store, StoredRun, StoreUnavailable
 
-_DOUBT = "The store can not be reached; whether it has this run, and it will be started, is not known."
-
 
 @dataclass(slots=True)
 class Desk:
-    """Keeps runs in `store` as `owner`, under leases of `lease` seconds, at most `most_queued` of a client at once.
+    """Keeps runs in `store` as `owner`, under leases of `lease` seconds; `backlog` bounds those in the background.
 
     A callback is first tried `first_delay` seconds after its run ended. `payloads` are callbacks' bodies where a client
     speaks a provider's own API.
@@ -46,13 +45,12 @@ class Desk:
     log: FilteringBoundLogger
     owner: str
     lease: float = 30.0
-    most_queued: int = 1000
+    backlog: Backlog = field(default_factory=Backlog)
     closing: bool = False
     first_delay: Callable[[], float] = at_once
     payloads: Mapping[Face, Payload] = field(default_factory=dict)
     endings: Endings = field(init=False)
     _tasks: dict[asyncio.Task[None], RunRecord] = field(default_factory=dict)
-    _queued: Counter[str] = field(default_factory=Counter)
     _kept: dict[str, StoredRun] = field(default_factory=dict)
     _forgetting: Forgetting = field(init=False)
 
@@ -66,26 +64,28 @@ class Desk:
         Raises Problem: overloaded (the client has too many), store_unavailable (then a run whose client does not wait
         may have been kept: its outcome is unknown). ValueError where the id is taken.
         """
-        client = run.order.client
-        if not run.order.waits and self._queued[client] >= self.most_queued:
-            detail = "Too many runs of this client wait in the background."
-            raise Problem("overloaded", detail, retry_after=5, extra={"outcome": "not_run"})
+        if not run.order.waits:
+            try:
+                self.backlog.enter(run.order)  # before anything is awaited: others come in the meantime
+            except Problem:
+                if key is not None and (claim := await self._claim(key)) is not None:
+                    return claim
+                raise
         until = self.clock.now().timestamp() + self.lease
         stored = stored_run(run, owner=self.owner, leased_until_at=until, callback_url=callback_url)
-        self._queued[client] += not run.order.waits  # before anything is awaited: others come in the meantime
         try:
             claim = None if self._forgetting.has(run.id) else await self.store.begin(stored, key)
             if self._forgetting.has(claim.run_id if claim else run.id):
-                raise _in_doubt(run, key)  # the first request was refused: its run is not promised now, dropped then
+                raise in_doubt(run, key)  # the first request was refused: its run is not promised now, dropped then
             if claim is None:
                 self._take_over(run, stored)
         except StoreUnavailable:
             if not self.holds(run.id):  # else another request for it was promised it meanwhile
                 self._forgetting.drop_later(run.id)  # nobody knows whether it was kept
-            raise (_unavailable() if run.order.waits else _in_doubt(run, key)) from None
+            raise (unavailable() if run.order.waits else in_doubt(run, key)) from None
         finally:
-            if run.journal is None:
-                self._queued[client] -= not run.order.waits
+            if run.journal is None and not run.order.waits:
+                self.backlog.leave(run.order)
         return claim
 
     def kept(self, run: RunRecord) -> StoredRun:
@@ -115,7 +115,13 @@ class Desk:
         try:
             return await self.store.run(run_id)
         except StoreUnavailable:
-            raise _unavailable() from None
+            raise unavailable() from None
+
+    async def _claim(self, key: Key) -> Claim | None:
+        try:
+            return await self.store.claim(key.client, key.text)
+        except StoreUnavailable:
+            return None
 
     async def serve(self, run: RunRecord, workflow: Workflow, request_id: str) -> Answer:
         """Bring a run to its end while its client waits, and keep the answer.
@@ -138,13 +144,13 @@ class Desk:
     def resume(self, run: RunRecord, workflow: Workflow, stored: StoredRun) -> None:
         """Start a run that was kept and not sent, in the background."""
         self._take_over(run, stored)
-        self._queued[run.order.client] += 1
+        self.backlog.take_up(run.order)
         self.start(run, workflow)
 
     def follow(self, run: RunRecord, workflow: Workflow, stored: StoredRun) -> None:
         """Go on with a run that was started before, in the background."""
         self._take_over(run, stored)
-        self._queued[run.order.client] += 1
+        self.backlog.take_up(run.order)
         self._spawn(run, self._work(run, self.engine.follow(run, workflow)))
 
     def _take_over(self, run: RunRecord, stored: StoredRun) -> None:
@@ -192,7 +198,7 @@ class Desk:
         try:
             ours = await self.store.advance(stored)
         except StoreUnavailable:
-            raise _unavailable() from None
+            raise unavailable() from None
         if not ours:
             raise Problem("store_unavailable", "Another replica works on this run.", extra={"outcome": "unknown"})
 
@@ -238,24 +244,9 @@ class Desk:
             await self.endings.conclude(run, self._kept.pop(run.id), problem)
         finally:
             self._kept.pop(run.id, None)
-            self._queued[run.order.client] -= 1
+            self.backlog.leave(run.order)
 
     def _spawn(self, run: RunRecord, work: Coroutine[object, object, None]) -> None:
         task = asyncio.create_task(work)
         self._tasks[task] = run
         task.add_done_callback(lambda done: self._tasks.pop(done, None))
-
-
-def _in_doubt(run: RunRecord, key: Key | None) -> Problem:
-    """Say that a run may have been kept, whose client does not wait.
-
-    It is dropped as soon as the store can; but where that takes longer than the lease, another replica may start it. (A
-    run whose client waited is forgotten by whoever finds it.) To ask again with the same key costs nothing.
-    """
-    known: dict[str, object] = {"run_id": run.id} if key is None else {"retryable": True}
-    again = None if key is None else 1.0
-    return Problem("store_unavailable", _DOUBT, retry_after=again, extra={"outcome": "unknown", **known})
-
-
-def _unavailable() -> Problem:
-    return Problem("store_unavailable", retry_after=1, extra={"outcome": "not_run"})

@@ -54,6 +54,8 @@ class ServerSettings(Section):
     """Where providers reach this gateway; then PromptLayer says when a run has ended, instead of being asked often."""
     max_queued: Count = 1000
     """How many runs of one client may be kept in the background at once; more is a 503."""
+    max_queued_per_workflow: Count = 5000
+    """How many runs of one workflow, over all clients, may be kept in the background at once; more is a 503."""
 
     @model_validator(mode="after")
     def _ports_differ(self) -> Self:

@@ -11,6 +11,7 @@ import pytest
 
 from gateway.problems import Problem
 from gateway.runs import answers
+from gateway.runs.backlog import Backlog
 from gateway.runs.record import RunRecord
 from gateway.store.contract import Answer, Finish, Key, Phase
 from providers.contract import Cause, Reply
@@ -294,7 +295,7 @@ async def test_a_repeatable_run_that_was_followed_may_still_be_handed_on() -> No
 
 async def test_a_client_has_so_many_in_the_background_and_no_more() -> None:
     """One more is a 503 that says when to come back; those that ended make room."""
-    office = await Office(most_queued=3).open()
+    office = await Office(backlog=Backlog(3)).open()
     door = Held(office.clock, DONE)
     workflow = office.knows(office.world.studio(), door)
     runs = [office.order(workflow, waits=False) for _ in range(10)]
@@ -315,10 +316,23 @@ async def test_a_client_has_so_many_in_the_background_and_no_more() -> None:
     await office.start(workflow)
 
 
+async def test_a_key_is_known_though_there_is_no_room() -> None:
+    """R37: whose run was accepted is not told that it was not run, because others came since."""
+    office = await Office(backlog=Backlog(1)).open()
+    workflow = office.knows(office.world.studio(), Held(office.clock, DONE))
+    first = office.order(workflow, waits=False)
+    assert None is await office.desk.keep(first, KEY, callback_url=None)
+    claim = await office.desk.keep(office.order(workflow, waits=False), KEY, callback_url=None)
+    assert claim is not None
+    assert first.id == claim.run_id
+    with pytest.raises(Problem, match="overloaded"):
+        await office.desk.keep(office.order(workflow, waits=False), None, callback_url=None)
+
+
 @pytest.mark.parametrize("how", ["taken", "down"])
 async def test_what_was_not_kept_takes_no_place(how: str) -> None:
     """A key that was used already, and a store that fails, leave the count as it was."""
-    office = await Office(most_queued=1).open()
+    office = await Office(backlog=Backlog(1)).open()
     workflow = office.knows(office.world.studio(DONE))
     if how == "taken":
         await office.desk.keep(office.order(workflow), KEY, callback_url=None)

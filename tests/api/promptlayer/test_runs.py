@@ -19,6 +19,7 @@ from gateway.api.promptlayer.runs import RunsFace
 from gateway.api.server import Request
 from gateway.api.whole import Whole
 from gateway.problems import Problem
+from gateway.runs.backlog import Backlog
 from gateway.runs.catalog import Catalog
 from gateway.runs.numbers import Numbers
 from gateway.runs.record import RunRecord
@@ -99,7 +100,7 @@ async def test_a_store_that_fails_afterwards_changes_no_answer() -> None:
 
 
 async def test_a_client_with_too_many_is_refused_before_anything_is_kept() -> None:
-    office = await Office(most_queued=1).open()
+    office = await Office(backlog=Backlog(1)).open()
     workflow = office.knows(office.world.studio(DONE))
     await face(office).start(post(workflow.alias))
     with pytest.raises(Problem) as refused:
