@@ -21,6 +21,7 @@ PING = 25
 _FIRST = 10.0  # seconds for a client to say who it is
 _PONG = 10.0  # seconds for the answer to a ping
 _MOST_WORDS = 64  # frames between two pings
+_MOST_TURNS = 4  # subscriptions between two pings: each may be told a large result at once
 
 End: TypeAlias = tuple[int, str]
 """Why a connection ends: a code of WebSocket's, and words."""
@@ -44,6 +45,9 @@ class Exchange(Protocol):
     def admit(self, token: str) -> Ticket | None:
         """Read who is there; None where the ticket is not good."""
 
+    def allows(self, ticket: Ticket) -> bool:
+        """Whether the ticket is good still."""
+
     def seat(self, ticket: Ticket) -> bool:
         """Count a connection in; False where the client has too many."""
 
@@ -62,6 +66,7 @@ class Line:
     gone: asyncio.Event = field(default_factory=asyncio.Event)
     _listening: asyncio.Task[None] | None = None
     _words: int = 0
+    _turns: int = 0
     _answered: bool = True
     _end: asyncio.Future[End] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
@@ -140,7 +145,10 @@ class Line:
             await self.socket.send_str(frames.refused(command.id, frames.DENIED))
         elif self._listening is not None:
             await self.socket.send_str(frames.refused(command.id, frames.TWICE))
+        elif self._turns >= _MOST_TURNS:
+            self.close(_BAD_REQUEST)
         else:
+            self._turns += 1
             await self.socket.send_str(frames.subscribed(command.id))
             self._listening = self._spawn(self._listen(ticket))
 
@@ -151,13 +159,17 @@ class Line:
         await self.socket.send_str(frames.unsubscribed(command.id))
 
     async def _listen(self, ticket: Ticket) -> None:
-        await self.socket.send_str(await self.exchange.message(ticket))
+        message = await self.exchange.message(ticket)
+        if self.exchange.allows(ticket):
+            await self.socket.send_str(message)
+        else:
+            self.close(_OVER)
 
     async def _keep(self) -> None:
         """Let nobody stay who does not say who it is, does not answer, or says too much; nor longer than its ticket."""
         await self.clock.sleep(_FIRST)
-        while self.ticket is not None and self.clock.now().timestamp() < self.ticket.expires_at:
-            self._words, self._answered = 0, False
+        while self.ticket is not None and self.exchange.allows(self.ticket):
+            self._words, self._turns, self._answered = 0, 0, False
             await self.socket.send_str(frames.PING)
             await self.clock.sleep(_PONG)
             if not self._answered:

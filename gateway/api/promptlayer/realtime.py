@@ -49,7 +49,8 @@ class Realtime:
     clock: Clock
     log: FilteringBoundLogger
     most: int
-    lines: set[Line] = field(default_factory=set)
+    lines: dict[Line, asyncio.Transport | None] = field(default_factory=dict)
+    """Every connection, the oldest first, and what it goes over."""
     _of: Counter[str] = field(default_factory=Counter)
 
     def routes(self) -> list[Route]:
@@ -82,19 +83,32 @@ class Realtime:
         )
         if request.method != "GET" or not socket.can_prepare(request).ok:
             raise Problem("malformed_request", "This route is a WebSocket.")
-        if len(self.lines) >= self.most:
+        if len(self.lines) >= self.most and not self._make_room():
             raise Problem("overloaded", "This replica is at its limit of connections.", retry_after=1)
         line = Line(socket, self, self.clock)
-        self.lines.add(line)
+        self.lines[line] = request.transport
         try:
             await socket.prepare(request)
             await line.talk()
         finally:
-            self.lines.discard(line)
+            self.lines.pop(line, None)
             if line.ticket is not None:
                 request.client_name = line.ticket.client
                 self._of[line.ticket.client] -= 1
         return socket
+
+    def _make_room(self) -> bool:
+        """Drop who has been longest here without a word of who it is; False where all have said it.
+
+        A client says so at once: strangers who only take seats take them from each other.
+        """
+        stranger = next((line for line in self.lines if line.ticket is None), None)
+        if stranger is None:
+            return False
+        transport = self.lines.pop(stranger)
+        if transport is not None:
+            transport.abort()
+        return True
 
     async def leave(self) -> None:
         """Send everybody elsewhere; they come back to whoever takes connections now."""
@@ -110,7 +124,11 @@ class Realtime:
     def admit(self, token: str) -> Ticket | None:
         """Read who is there; None where the ticket is not good, or not any more."""
         ticket = self.tickets.read(token, self.clock.now())
-        return ticket if ticket is not None and self.knows(ticket.client) else None
+        return ticket if ticket is not None and self.allows(ticket) else None
+
+    def allows(self, ticket: Ticket) -> bool:
+        """Whether the ticket is good still: it has not ended, and there is such a client."""
+        return self.clock.now().timestamp() < ticket.expires_at and self.knows(ticket.client)
 
     def seat(self, ticket: Ticket) -> bool:
         """Count a connection in; False where the client has too many."""

@@ -294,7 +294,7 @@ async def test_one_client_does_not_take_every_seat() -> None:
 async def test_the_surplus_of_connections_is_refused() -> None:
     """Before anything is spent on it; who leaves makes room."""
     async with waiting(most=2) as here:
-        sockets = [await here.dial() for _ in range(2)]
+        sockets = [await here.connect(await here.ticket(AFTER, client)) for client in KEYS]
         with pytest.raises(aiohttp.WSServerHandshakeError, match="503"):
             await here.dial()
         await sockets[0].close()
