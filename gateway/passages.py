@@ -17,7 +17,7 @@ _LISTED = re.compile(PATTERN)
 _PATH = re.compile(r"/(?:[A-Za-z0-9._~!$&'()*+,;=:@/-]|%[0-9A-Fa-f]{2})+")
 _ESCAPE = re.compile(r"%[0-9A-Fa-f]{2}")
 _UNRESERVED = re.compile(r"[A-Za-z0-9._~-]")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_STRANGE = re.compile(r"[\x00-\x1f\x7f\\\ufffd]")  # the last: what was no UTF-8
 _STARTS = re.compile(r"/workflows/.+/run/*|/(api/)?v1/(workflows|instructions)(/.*)?")
 _PREFIXES = ("/workflows/", "/v1/workflows/", "/v1/instructions/", "/api/v1/workflows/", "/api/v1/instructions/")
 
@@ -63,13 +63,15 @@ def normal(path: str) -> str | None:
     """The path as it is compared and sent, or None where it can not be trusted to mean the same to everybody.
 
     Slashes at its beginning are one, as a base URL may end in one; escapes are in the form of RFC 3986, 6.2.2. Slashes
-    that are escaped stay so. Dot segments, control characters and backslashes are refused, however they are written.
+    that are escaped stay so. Dot segments (some servers take `..;x` for one), control characters, backslashes and what
+    is no UTF-8 are refused, however they are written.
     """
     path = "/" + path.lstrip("/")
     if not _PATH.fullmatch(path):
         return None
     for whole in _readings(path):
-        if _CONTROL.search(whole) or "\\" in whole or {".", ".."} & set(whole.split("/")):
+        segments = {segment.partition(";")[0] for segment in whole.split("/")}
+        if _STRANGE.search(whole) or {".", ".."} & segments:
             return None
     found = _ESCAPE.sub(_shortest, path)
     return None if "//" in found else found

@@ -170,6 +170,14 @@ def test_a_path_is_compared_in_one_form(path: str, expected: str) -> None:
         "/\udcff",
         "/a?b",
         "/a%250d",
+        "/a/..;/b",
+        "/a/..;x=1/workflows/b/run",
+        "/a/.;/b",
+        "/a/..%3b/b",
+        "/a/%2e%2e%3B/b",
+        "/a/%252e%252e%253b/b",
+        "/a/%c0%ae%c0%ae/b",
+        "/a%ff",
     ],
 )
 def test_a_path_that_servers_may_read_differently_is_none(path: str) -> None:

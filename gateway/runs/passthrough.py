@@ -70,21 +70,23 @@ class Passthrough:
         Raises Problem: as `Limits.admit`, where the provider can not be asked or gives no whole answer, and where the
         client's key stands where it can not be replaced.
         """
+        found = self._providers.get(provider)
+        if found is None:  # since its path was looked up
+            raise Problem("forbidden", "This is not passed through any more.")
         parcel = Parcel(method, path, query, headers, body, client_key)
         deadline = self._clock.monotonic() + _PATIENCE
         entry = self._limits.admit(client, f"{provider}/*", provider, deadline=deadline, wanted=wanted)
         async with await entry:
-            return await self._send(provider, parcel, deadline)
+            return await self._send(found, parcel, deadline)
 
-    async def _send(self, provider: str, parcel: Parcel, deadline: float) -> Returned:
-        upstream = self._providers[provider].upstream
+    async def _send(self, provider: Provider, parcel: Parcel, deadline: float) -> Returned:
         for tries_left in reversed(range(_TRIES)):
             try:
-                return await upstream.relay(parcel, deadline)
+                return await provider.upstream.relay(parcel, deadline)
             except ProviderFault as fault:
                 if fault.cause is not Cause.UNREACHABLE or not tries_left:
                     raise Problem(RULES[fault.cause].code, retry_after=fault.retry_after) from None
-                self._metrics.retried(provider, "passthrough", fault.cause.value)
+                self._metrics.retried(provider.name, "passthrough", fault.cause.value)
         raise AssertionError("one of the tries is the last")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from gateway.access.limits import ClientLimits, Rate, SharedLimits
@@ -129,3 +131,21 @@ def test_what_is_allowed_can_change() -> None:
     assert [None, "layer"] == [passthrough.provider(c, "POST", "/log-request") for c in ("one", "two")]
     passthrough.reconfigure({}, {})
     assert not passthrough.has("POST", "/log-request")
+
+
+async def test_a_provider_that_a_reload_took_away_is_not_asked() -> None:
+    """While a body was on its way here."""
+    passthrough, door = passing(World(), Reply(200))
+    passthrough.reconfigure({}, {})
+    assert ("forbidden", 0) == (await refusal(passthrough), len(door.relayed))
+
+
+async def test_whoever_waits_for_its_turn_has_the_provider_that_it_found() -> None:
+    """A reload in the meantime makes no mistake of it."""
+    world = World(providers={"layer": SharedLimits(rate=Rate(1, 1), burst=1, max_wait=5)})
+    passthrough, door = passing(world, Reply(200))
+    await carry(passthrough)
+    waiting = asyncio.create_task(carry(passthrough))
+    await asyncio.sleep(0)
+    passthrough.reconfigure({}, {})
+    assert (200, 2) == (await waiting, len(door.relayed))
