@@ -77,7 +77,7 @@ class KeyRing:
     def find(self, presented: str, now: datetime) -> str | KeyRefusal:
         """The name of the client whose key this is; `presented` is whatever came, "" where nothing did."""
         owner = self._owners.get(_digest(presented))
-        if owner is None:
+        if owner is None or not presented:
             return _refusal(presented)
         client, expires = owner
         if expires is not None and now >= expires:

@@ -64,8 +64,11 @@ class CallbacksFace:
     async def replay(self, request: Request) -> web.Response:
         """Answer `POST /callbacks/replay/{id}`: the callback is due now, with its whole schedule before it again.
 
-        The content type keeps web pages out: a browser does not let them send it to another site.
+        The content type keeps web pages out: a browser does not let them send it to another site. One whose own name
+        was made to lead here is in the same site, but its browser still says that it is a page.
         """
+        if "Origin" in request.headers:
+            raise Problem("forbidden", "This is not for web pages.")
         if request.headers.get("Content-Type", "").partition(";")[0].strip().lower() != JSON:
             raise Problem("unsupported_media_type", "Send it as Content-Type: application/json; the body may be empty.")
         run_id = request.tail

@@ -31,7 +31,7 @@ def replay(ops_url: str, run_ids: Sequence[str], *, given_up: bool, limit: int) 
     for run_id in port.given_up(limit) if given_up else run_ids:
         if port.replay(run_id):
             due += 1
-            typer.echo(run_id)
+            typer.echo(visible(run_id))
         else:
             missing.append(visible(run_id))
     typer.echo(f"due now: {due}", err=True)

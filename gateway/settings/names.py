@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, date, datetime, time
+from hashlib import sha256
 from typing import Annotated, TypeAlias
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
@@ -13,6 +14,7 @@ from gateway.passages import PATTERN, Passage
 NAME_PATTERN = r"^(?!\.+$)[A-Za-z0-9._-]{1,100}$"
 SCOPE_PATTERN = r"^(?:[A-Za-z0-9._*?!\[\]-]{1,100}|[A-Za-z0-9._-]{1,100}/.{1,500})$"
 HASH_PATTERN = r"^sha256:[0-9A-Fa-f]{64}$"
+_HASH_OF_NOTHING = "sha256:" + sha256().hexdigest()
 _MOMENT = re.compile(r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d{1,6})?)?(Z|[+-]\d{2}:?\d{2})?)?", re.ASCII)
 
 
@@ -47,6 +49,8 @@ def key_hash(text: str) -> str:
     """Check the hash of a gateway key; it comes out in lower case."""
     if not re.fullmatch(HASH_PATTERN, text):
         raise ValueError("must be sha256: and 64 hexadecimal digits: the hash of the key, never the key")
+    if text.lower() == _HASH_OF_NOTHING:
+        raise ValueError("is the hash of nothing: whoever sends no key would be this client")
     return text.lower()
 
 

@@ -107,7 +107,7 @@ class Hearing:
             if message is not None:
                 asked = False
                 if message["type"] == "message":
-                    self._changes.tell(message["data"].decode())
+                    self._changes.tell(message["data"].decode("utf-8", "replace"))  # whoever published it
             elif asked:
                 raise TimeoutError
             else:

@@ -82,6 +82,11 @@ def test_a_refusal_says_why_to_our_logs(presented: str, refusal: KeyRefusal) -> 
     assert refusal is ring.find(presented, NOW)
 
 
+def test_no_key_is_nobodys_key() -> None:
+    """R75: whatever is configured."""
+    assert KeyRefusal.MISSING is KeyRing({"one": [(hash_key(""), None)]}).find("", NOW)
+
+
 def test_a_key_ends_at_its_very_moment() -> None:
     """R77: expiry is honoured."""
     ring = KeyRing({"checkout": [(hash_key(KEY), NOW)]})

@@ -109,6 +109,12 @@ def test_no_more_than_asked_for_and_it_is_said_that_there_are_more(runward: Runw
     assert "there are more" in said.err
 
 
+def test_ids_obey_no_terminal(runward: Runward, port: OpsPort, url: str) -> None:
+    """What answers there may be anybody."""
+    port.given_up, port.known = ["run_\x1b[2J"], {"run_%1B%5B2J"}
+    assert "run_?[2J\n" == replay(runward, url, "--given-up").out
+
+
 @pytest.mark.parametrize("words", [(), ("run_a", "--given-up")])
 def test_it_wants_either_runs_or_all_of_them(runward: Runward, port: OpsPort, url: str, words: tuple[str, ...]) -> None:
     said = replay(runward, url, *words)

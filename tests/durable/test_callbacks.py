@@ -290,6 +290,7 @@ async def test_replays_are_for_operators(receiver: Upstream, lives: Lives, sessi
         (f"{lives.now.ops_url}/callbacks/replay/run_other", json, 404),
         (f"{lives.now.ops_url}/callbacks/replay/{'x' * 1000}", json, 404),
         (f"{lives.now.ops_url}/callbacks/replay/%00", json, 404),
+        (f"{lives.now.ops_url}/callbacks/replay/{run_id}", {**json, "Origin": lives.now.ops_url}, 403),
     ):
         async with session.post(url, headers=headers) as answer:
             assert status == answer.status, url

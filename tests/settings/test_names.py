@@ -56,6 +56,12 @@ def test_key_hash() -> None:
             key_hash(wrong)
 
 
+def test_the_hash_of_nothing_is_no_keys() -> None:
+    """R84: it is what comes out where the variable with the key was empty; every stranger would be that client."""
+    with pytest.raises(ValueError, match="the hash of nothing"):
+        key_hash("sha256:E3B0C44298FC1C149AFBF4C8996FB92427AE41E4649B934CA495991B7852B855")
+
+
 @pytest.mark.parametrize(
     ("written", "read"),
     [

@@ -242,6 +242,21 @@ async def test_a_server_that_forgot_the_scripts_is_told_again(replicas: tuple[Re
     assert [7] * 5 == await asyncio.gather(*(store._write(redis_scripts.Script.of(text)) for _ in range(5)))
 
 
+async def test_what_others_publish_deafens_nobody(
+    replicas: tuple[RedisStore, RedisStore], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """R54: on our channel, and no text: replicas still hear from each other at once."""
+    one, other = replicas
+    link = RedisLink(Address("127.0.0.1", shared_server().port))
+    await link.ask("PUBLISH", f"{tmp_path}:{LAYOUT}:changed", b"\xff\xfe")
+    await link.close()
+    await one.tell("hint:x")
+    async with asyncio.timeout(PATIENCE):
+        while not other.told("hint:x"):
+            await asyncio.sleep(0.01)
+    assert [] == caplog.records
+
+
 async def test_what_the_server_refuses_is_not_quoted(own_server: Valkey) -> None:
     """R79: its words may hold what was to be written."""
     store = _store(own_server.port, "s:")
