@@ -192,10 +192,11 @@ class Server(web.Server):
 class _Connection(web.RequestHandler):
     """One connection. What its parser refuses goes through the middlewares like every request, without its words."""
 
-    __slots__ = ("_stuck",)
+    __slots__ = ("_refused", "_stuck")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._refused = False
         self._stuck: asyncio.TimerHandle | None = None
 
     def _make_error_handler(self, _error: _ErrInfo) -> Handler:  # type: ignore[override]  # as in Server.__init__
@@ -218,9 +219,15 @@ class _Connection(web.RequestHandler):
         return answer
 
     def data_received(self, data: bytes) -> None:
-        """Parse. Where the parser gives up within a body, tell its reader, which aiohttp leaves waiting."""
+        """Parse. Where the parser gives up within a body, tell its reader, which aiohttp leaves waiting.
+
+        What comes behind is dropped: aiohttp would keep an error for each piece of it, and the pieces with them.
+        """
+        if self._refused:
+            return
         super().data_received(data)
         if self._messages and isinstance(self._messages[-1][0], _ErrInfo):
+            self._refused = True
             request = self._current_request
             if request is not None and not request.content.is_eof():
                 request.content.set_exception(web.RequestPayloadError())

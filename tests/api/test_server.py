@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from typing import NoReturn
+from unittest.mock import Mock
 
 import pytest
 
-from gateway.api.server import Handler, Request
+from gateway.api.server import Handler, Request, Server
 from tests.api.listening import JSON_BODY, KEY, LARGE, Listening, answers, listening, request, run_request
 
 BODY = b'{"workflow":"w"}'
@@ -222,3 +223,13 @@ async def test_whoever_reads_its_answer_slowly_is_waited_for() -> None:
             await asyncio.sleep(0.001)
         assert size > LARGE
         writer.close()
+
+
+async def test_what_comes_behind_a_refused_request_is_dropped() -> None:
+    """R70: it may come faster than the refusal goes out, and none of it is kept or looked at."""
+    connection = Server([], [], header_timeout=5.0)()
+    connection.connection_made(Mock(spec=asyncio.Transport, is_closing=lambda: False))
+    for _ in range(50):
+        connection.data_received(b"x" * 100_000)
+    assert 1 == len(connection._messages)  # each would hold its bytes
+    connection.connection_lost(None)
