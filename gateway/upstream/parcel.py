@@ -7,8 +7,9 @@ else. So this is where the one takes the other's place.
 from __future__ import annotations
 
 import re
+from binascii import unhexlify
 from dataclasses import dataclass, field, replace
-from urllib.parse import quote, unquote, unquote_to_bytes
+from urllib.parse import quote, unquote
 
 from gateway import strictjson
 from gateway.access.keys import is_well_formed
@@ -20,6 +21,7 @@ _FIELDS = {"content-type", "accept", "traceparent", "x-sdk-version"}
 _VALUE = re.compile(r"[ -~]{1,1000}").fullmatch
 _GATEWAY_KEYS = re.compile(rb"rw_[0-9A-Za-z]{49}").findall
 _QUERY = re.compile(r"[!-~]*").fullmatch
+_ESCAPES = re.compile(rb"(?:%[0-9A-Fa-f]{2})+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,4 +107,9 @@ def _texts(parcel: Parcel) -> list[bytes]:
     target = f"{parcel.path}?{parcel.query}".encode()
     values = "\n".join(value for _, value in parcel.fields).encode()
     texts = [target, values, parcel.body]
-    return [*texts, unquote_to_bytes(target), unquote_to_bytes(parcel.body.replace(b"+", b" "))]
+    return [*texts, unescaped(target), unescaped(parcel.body.replace(b"+", b" "))]
+
+
+def unescaped(text: bytes) -> bytes:
+    """The text without its percent escapes. The standard library takes ten times as long for a body of "%"."""
+    return _ESCAPES.sub(lambda found: unhexlify(found[0].replace(b"%", b"")), text)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from base64 import b64encode
-from urllib.parse import quote
+from urllib.parse import quote, unquote_to_bytes
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gateway import strictjson
 from gateway.access.keys import new_key
 from gateway.clock import SystemClock
 from gateway.problems import Problem
-from gateway.upstream.parcel import Parcel, addressed
+from gateway.upstream.parcel import Parcel, addressed, unescaped
 from providers.contract import JsonValue
 
 CLIENT, OTHER = new_key(SystemClock()), new_key(SystemClock())
@@ -137,3 +139,9 @@ def test_few_header_fields_go_on() -> None:
 
 def test_the_key_is_not_in_what_is_printed_of_it() -> None:
     assert CLIENT not in repr(parcel(b""))
+
+
+@given(st.lists(st.sampled_from([b"%", b"4", b"a", b"F", b"%41", b"%fF", b"+", b"\xff", b"x"])).map(b"".join))
+def test_escapes_are_read_as_everybody_reads_them(text: bytes) -> None:
+    """Or a key could hide behind them."""
+    assert unquote_to_bytes(text) == unescaped(text)
