@@ -31,7 +31,7 @@ class ServerSettings(Section):
     port: Port = 8080
     """The public port; 0 lets the system choose."""
     ops_host: Host = "127.0.0.1"
-    """Where the operations port (metrics, health, console) listens."""
+    """Where the operations port (metrics, health, callbacks) listens."""
     ops_port: Port = 9090
     """The operations port; 0 lets the system choose."""
     drain: Pause = 10.0

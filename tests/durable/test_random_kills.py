@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from tests.client import Answered
     from tests.conftest import StartGateway
 
-KILLS = int(os.environ.get("RUNWARD_KILLS", "12"))
+KILLS = int(os.environ.get("RUNWARD_KILLS", "25"))
 LONGEST_LIFE = 0.5  # seconds: some kills come before the first request, some after the last answer
 
 

@@ -11,11 +11,17 @@ from gateway.problems import PROBLEMS, Pointer, Problem
 from gateway.runs import answers
 from providers.contract import JsonValue
 
+_NOT_REPEATED = 409
+
 
 def refuse(problem: Problem, request: Request) -> web.Response:
-    """Render a problem. `detail` is there where something in the request is wrong, as FastAPI has it."""
+    """Render a problem. `detail` is there where something in the request is wrong, as FastAPI has it.
+
+    The SDK for JavaScript sends a run again after a 5xx: so there is none where one may have been accepted.
+    """
     body = strictjson.write(members(problem) | {"request_id": request.request_id})
-    return answer(problem.status, body, answers.JSON, headers_of(problem))
+    status = _NOT_REPEATED if problem.extra.get("outcome") == "unknown" else problem.status
+    return answer(status, body, answers.JSON, headers_of(problem))
 
 
 def members(problem: Problem) -> dict[str, JsonValue]:

@@ -39,6 +39,12 @@ def test_every_problem_has_both_words(code: str) -> None:
     assert PROBLEMS[code].title + "." == body["message"]
 
 
+@pytest.mark.parametrize(("outcome", "status"), [("unknown", 409), ("not_run", 503)])
+def test_where_a_run_may_have_been_accepted_no_sdk_repeats_it(outcome: str, status: int) -> None:
+    """R45: the SDK for JavaScript sends it again after a 5xx, three times, and has no Idempotency-Key."""
+    assert status == refuse(Problem("store_unavailable", extra={"outcome": outcome}), ASKED).status
+
+
 def test_what_is_wrong_is_said_as_fastapi_says_it() -> None:
     wrong = (
         Pointer("/metadata/a~1b", "Input should be a valid string"),
