@@ -30,7 +30,7 @@ def valkey(tmp_path: Path) -> Iterator[Valkey]:
 async def test_a_providers_rate_holds_over_three_workers(
     valkey: Valkey, upstream: Upstream, gateway: StartGateway
 ) -> None:
-    """No second at the provider holds more than 5 calls and the burst, while all three have runs that wait."""
+    """R89: no second at the provider holds more than 5 calls and the burst, while all three have runs that wait."""
     upstream.default = ANSWER
     limits: dict[str, JsonValue] = {"rate": "5/s", "burst": 2, "max_wait": "2s"}
     running = await gateway(env=WORKERS, store={"url": valkey.url}, providers={"prompt_studio": {"limits": limits}})
@@ -46,7 +46,7 @@ async def test_a_providers_rate_holds_over_three_workers(
 async def test_a_clients_rate_is_exact_over_three_workers(
     valkey: Valkey, upstream: Upstream, gateway: StartGateway
 ) -> None:
-    """Of all that come, whichever worker takes them, as many pass as its burst allows; the others hear 429."""
+    """R85, R89: of all that come, whichever worker takes them, as many pass as its burst allows; the others hear 429."""
     upstream.default = ANSWER
     running = await gateway(
         env=WORKERS, store={"url": valkey.url}, clients={"one": {"limits": {"rate": "20/h", "burst": 20}}}
