@@ -46,7 +46,7 @@ async def test_a_providers_rate_holds_over_three_workers(
 async def test_a_clients_rate_is_exact_over_three_workers(
     valkey: Valkey, upstream: Upstream, gateway: StartGateway
 ) -> None:
-    """R85, R89: of all that come, whichever worker takes them, as many pass as its burst allows; the others hear 429."""
+    """R85, R89: whichever worker takes them, as many pass as the burst allows; the others hear 429."""
     upstream.default = ANSWER
     running = await gateway(
         env=WORKERS, store={"url": valkey.url}, clients={"one": {"limits": {"rate": "20/h", "burst": 20}}}
