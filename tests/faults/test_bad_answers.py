@@ -197,10 +197,10 @@ async def test_an_answer_that_nobody_asked_for_reaches_nobody(
 ) -> None:
     """R19: a second answer that comes while the connection is idle is not the next run's."""
     own, unasked = prompt_studio_reply({"marker": "own"}), prompt_studio_reply({"marker": "nobody's"})
-    upstream.script("POST", STUDIO_RUN, [faults.then(own, faults.after(0.01, unasked))])
+    upstream.script("POST", STUDIO_RUN, [faults.then(own, faults.after(0.3, unasked))])
     upstream.default = own
     running = await gateway()
     first = await run(running, STUDIO)
-    await asyncio.sleep(0.1)
+    await asyncio.sleep(0.6)
     second = await run(running, STUDIO)
     assert [(200, {"marker": "own"})] * 2 == [(a.status, a.json.get("output")) for a in (first, second)]
