@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Mapping
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeAlias, TypeVar
 
 from aiohttp import HttpVersion11, web
 from multidict import CIMultiDict
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic.config import JsonDict
 from pydantic_core import PydanticCustomError
 
@@ -33,6 +33,17 @@ _EXCLUSIVE: JsonDict = {
 }
 
 
+def _few(value: object) -> object:
+    """Count before the members are looked at: pydantic itself does so afterwards."""
+    if isinstance(value, dict) and len(value) > MOST_MEMBERS:
+        raise PydanticCustomError("too_long", "more than {most} members", {"most": MOST_MEMBERS})
+    return value
+
+
+Metadata: TypeAlias = Annotated[dict[str, str], Field(max_length=MOST_MEMBERS), BeforeValidator(_few)]
+"""Texts by name, not too many of them."""
+
+
 class RunRequest(BaseModel):
     """The body of `POST /run`."""
 
@@ -49,10 +60,7 @@ class RunRequest(BaseModel):
         str, Field(min_length=1, max_length=512, description="An alias of the configuration, or `provider/name`.")
     ]
     input: Annotated[dict[str, Any], Field(description="What the workflow is given.")] = {}
-    metadata: Annotated[
-        dict[str, str],
-        Field(max_length=MOST_MEMBERS, description="Kept on the run; PromptLayer stores it too."),
-    ] = {}
+    metadata: Annotated[Metadata, Field(description="Kept on the run; PromptLayer stores it too.")] = {}
     label: Annotated[str | None, Field(min_length=1, max_length=512, description="A release label.")] = None
     version: Annotated[int | None, Field(ge=1, lt=2**31, description="A version; excludes `label`.")] = None
     return_all_outputs: Annotated[bool, Field(description="Answer with every node's output too.")] = False
@@ -61,14 +69,6 @@ class RunRequest(BaseModel):
         Field(gt=0, allow_inf_nan=False, description="Seconds for everything; clamped to the workflow's maximum."),
     ] = None
     callback_url: Annotated[str | None, Field(max_length=2048, description="Deliver the result here.")] = None
-
-    @field_validator("metadata", mode="before")
-    @classmethod
-    def _not_too_many(cls, value: object) -> object:
-        """Count before the members are looked at: pydantic itself does so afterwards."""
-        if isinstance(value, dict) and len(value) > MOST_MEMBERS:
-            raise PydanticCustomError("too_long", "more than {most} members", {"most": MOST_MEMBERS})
-        return value
 
     @model_validator(mode="after")
     def _one_of_label_and_version(self) -> RunRequest:

@@ -64,6 +64,8 @@ class Desk:
         Raises Problem: overloaded (the client has too many), store_unavailable (then a run whose client does not wait
         may have been kept: its outcome is unknown). ValueError where the id is taken.
         """
+        until = self.clock.now().timestamp() + self.lease
+        stored = stored_run(run, owner=self.owner, leased_until_at=until, callback_url=callback_url)
         if not run.order.waits:
             try:
                 self.backlog.enter(run.order)  # before anything is awaited: others come in the meantime
@@ -71,8 +73,6 @@ class Desk:
                 if key is not None and (claim := await self._claim(key)) is not None:
                     return claim
                 raise
-        until = self.clock.now().timestamp() + self.lease
-        stored = stored_run(run, owner=self.owner, leased_until_at=until, callback_url=callback_url)
         try:
             claim = None if self._forgetting.has(run.id) else await self.store.begin(stored, key)
             if self._forgetting.has(claim.run_id if claim else run.id):

@@ -11,12 +11,12 @@ from types import MappingProxyType
 from typing import Annotated, Any
 from urllib.parse import unquote
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.config import JsonDict
 from pydantic_core import PydanticCustomError
 
 from gateway.api.server import Request
-from gateway.api.wire import MOST_MEMBERS
+from gateway.api.wire import Metadata
 from gateway.problems import Pointer, Problem
 from gateway.runs.names import Pin
 
@@ -46,7 +46,7 @@ class RunWorkflow(BaseModel):
 
     workflow_label_name: Annotated[str | None, Field(min_length=1, max_length=_LONGEST_NAME)] = None
     workflow_version_number: Annotated[int | None, Field(ge=1, lt=2**31)] = None
-    metadata: Annotated[dict[str, str] | None, Field(max_length=MOST_MEMBERS)] = None
+    metadata: Metadata | None = None
     input_variables: dict[str, Any] | None = None
     return_all_outputs: bool | None = None
     callback_url: Annotated[str | None, Field(max_length=2048)] = None
@@ -54,14 +54,6 @@ class RunWorkflow(BaseModel):
         str | None,
         Field(min_length=1, max_length=256, description="Names the run: sent again, it is the same run."),
     ] = None
-
-    @field_validator("metadata", mode="before")
-    @classmethod
-    def _not_too_many(cls, value: object) -> object:
-        """Count before the members are looked at, as in `RunRequest`."""
-        if isinstance(value, dict) and len(value) > MOST_MEMBERS:
-            raise PydanticCustomError("too_long", "more than {most} members", {"most": MOST_MEMBERS})
-        return value
 
     @model_validator(mode="after")
     def _one_of_label_and_version(self) -> RunWorkflow:
