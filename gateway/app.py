@@ -67,19 +67,9 @@ async def start(
     await rooms.open()
     docs = DocsFace.load()
     secret = await rooms.secret()
-    numbers = Numbers(secret)
-    realtime = Realtime(
-        rooms.store,
-        numbers,
-        Tickets(secret),
-        lambda client: client in porter.clients,
-        clock=clock,
-        log=log,
-        most=server.max_in_flight,
-    )
-    public = _public(
-        rooms, doors, porter, numbers, [*realtime.routes(), *docs.public_routes(keyed=not server.open_docs)]
-    )
+    realtime = _realtime(rooms, porter, secret)
+    more = [*realtime.routes(), *docs.public_routes(keyed=not server.open_docs)]
+    public = _public(rooms, doors, porter, Numbers(secret), more)
     watched = _watched(rooms, doors, docs)
     opened, ops = await _listen(public, watched, rooms.office, open_ports or own_ports(server))
     if rooms.store.weakness is not None:
@@ -103,6 +93,19 @@ async def start(
         linger=server.drain,
         grace=server.grace,
         clock=clock,
+    )
+
+
+def _realtime(rooms: House, porter: Porter, secret: bytes) -> Realtime:
+    """The WebSocket of PromptLayer's SDKs; whoever a reload removes is known no more."""
+    return Realtime(
+        rooms.store,
+        Numbers(secret),
+        Tickets(secret),
+        lambda client: client in porter.clients,
+        clock=rooms.clock,
+        log=rooms.log,
+        most=rooms.settings.server.max_in_flight,
     )
 
 
