@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from gateway.access.keys import hash_key, new_key
+from gateway.auth.keys import hash_key, new_key
 from gateway.clock import SystemClock
 
 HERE = Path(__file__).parent
@@ -20,7 +20,7 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
-class Server(AbstractContextManager["Server"]):
+class ServerProcess(AbstractContextManager["ServerProcess"]):
     """A process that prints its port, or the gateway's "listening" line, when it is ready."""
 
     def __init__(self, command: list[str], *, core: int | None, env: Mapping[str, str] | None = None) -> None:
@@ -58,17 +58,19 @@ class Server(AbstractContextManager["Server"]):
         self._drain.wait()
 
 
-def upstream(delay: float = 0.0, core: int | None = 1) -> Server:
+def start_provider(delay: float = 0.0, core: int | None = 1) -> ServerProcess:
     """The provider."""
-    return Server([str(HERE / "upstream.py"), "0", str(delay)], core=core)
+    return ServerProcess([str(HERE / "fake_provider.py"), "0", str(delay)], core=core)
 
 
-def relay(provider: Server) -> Server:
+def start_relay(provider: ServerProcess) -> ServerProcess:
     """The bare relay."""
-    return Server([str(HERE / "relay.py"), f"http://127.0.0.1:{provider.port}"], core=0)
+    return ServerProcess([str(HERE / "bare_relay.py"), f"http://127.0.0.1:{provider.port}"], core=0)
 
 
-def gateway(provider: Server, store: str = "memory://", *, workers: int = 1, core: int | None = 0) -> Server:
+def start_gateway(
+    provider: ServerProcess, store: str = "memory://", *, workers: int = 1, core: int | None = 0
+) -> ServerProcess:
     """The gateway with everything on: key, limits, metrics, logs. Without a `core` it has all of them."""
     limits = {"rate": "1000000/s", "burst": 1000000, "concurrency": 20000}
     config = {
@@ -95,15 +97,23 @@ def gateway(provider: Server, store: str = "memory://", *, workers: int = 1, cor
         json.dump(config, file)  # JSON is YAML
         file.flush()
         command = ["-m", "gateway", "serve", "--workers", str(workers), "--config", file.name]
-        return Server(command, core=core, env={"BENCH_KEY": "bench-key-0123"})
+        return ServerProcess(command, core=core, env={"BENCH_KEY": "bench-key-0123"})
 
 
-def load(
-    server: Server, *, connections: int, requests: int, kind: str = "plain", core: int | None = 1
+def run_load(
+    server: ServerProcess, *, connections: int, requests: int, kind: str = "plain", core: int | None = 1
 ) -> dict[str, float]:
     """Run one round; adds `cpu_us`, the server's processor time a request."""
     before = server.cpu_seconds()
-    command = [sys.executable, str(HERE / "load.py"), str(server.port), str(connections), str(requests), KEY, kind]
+    command = [
+        sys.executable,
+        str(HERE / "load_generator.py"),
+        str(server.port),
+        str(connections),
+        str(requests),
+        KEY,
+        kind,
+    ]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     if core is not None:
         _pin(process.pid, core)

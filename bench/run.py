@@ -11,23 +11,23 @@ import subprocess
 import sys
 import time
 
-from bench.processes import HERE, KEY, Server, gateway, load, relay, upstream
+from bench.processes import HERE, KEY, ServerProcess, run_load, start_gateway, start_provider, start_relay
 
 ROUNDS = 7
 CONNECTIONS = 64
 REQUESTS = 6_000
-HELD = 5_000
+RUNS_IN_FLIGHT = 5_000
 FIGURES = {"per_second": "requests/s", "p50": "p50 ms", "p99": "p99 ms", "cpu_us": "CPU us/request"}
 
 
-def speed() -> None:
+def compare_throughput() -> None:
     """Throughput, latency and processor time."""
     rounds: list[tuple[dict[str, float], dict[str, float]]] = []
-    with upstream() as provider, relay(provider) as bare, gateway(provider) as ours:
+    with start_provider() as provider, start_relay(provider) as bare, start_gateway(provider) as ours:
         for server in (bare, ours):
-            load(server, connections=CONNECTIONS, requests=REQUESTS)  # warm
+            run_load(server, connections=CONNECTIONS, requests=REQUESTS)  # warm
         for _ in range(ROUNDS):
-            one = [load(server, connections=CONNECTIONS, requests=REQUESTS) for server in (bare, ours)]
+            one = [run_load(server, connections=CONNECTIONS, requests=REQUESTS) for server in (bare, ours)]
             rounds.append((one[0], one[1]))
     print(f"{'':16}{'bare relay':>12}{'gateway':>12}{'ratio':>8}   ({ROUNDS} rounds, medians)")
     for figure, name in FIGURES.items():
@@ -37,29 +37,36 @@ def speed() -> None:
         print(f"{name:16}{bare_figure:12.1f}{our_figure:12.1f}{ratio:8.2f}")
 
 
-def memory() -> None:
+def compare_memory() -> None:
     """Resident memory: idle, and for each run held open by a slow provider."""
-    with upstream(delay=20.0) as provider:
-        for name, make in (("bare relay", relay), ("gateway", gateway)):
+    with start_provider(delay=20.0) as provider:
+        for name, make in (("bare relay", start_relay), ("gateway", start_gateway)):
             with make(provider) as server:
                 print(f"{name:12} idle {server.resident() / 1e6:6.1f} MB", end="", flush=True)
-                held = _hold(server)
-                print(f"   {held / 1000:6.1f} kB for each of {HELD} runs in flight")
+                held = _memory_per_run(server)
+                print(f"   {held / 1000:6.1f} kB for each of {RUNS_IN_FLIGHT} runs in flight")
 
 
-def _hold(server: Server) -> float:
+def _memory_per_run(server: ServerProcess) -> float:
     """Open many runs at once and see what they take while none is answered; bytes for each."""
     before = server.resident()
-    command = [sys.executable, str(HERE / "load.py"), str(server.port), str(HELD), str(HELD), KEY]
+    command = [
+        sys.executable,
+        str(HERE / "load_generator.py"),
+        str(server.port),
+        str(RUNS_IN_FLIGHT),
+        str(RUNS_IN_FLIGHT),
+        KEY,
+    ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         time.sleep(14)
         taken = server.resident() - before
         out, _ = process.communicate(timeout=120)
-    if json.loads(out)["statuses"] != {"200": HELD}:
+    if json.loads(out)["statuses"] != {"200": RUNS_IN_FLIGHT}:
         raise SystemExit(f"not every request was answered with 200: {out}")
-    return taken / HELD
+    return taken / RUNS_IN_FLIGHT
 
 
 if __name__ == "__main__":
-    speed()
-    memory()
+    compare_throughput()
+    compare_memory()

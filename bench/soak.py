@@ -22,42 +22,42 @@ from pathlib import Path
 import aiohttp
 import uvloop
 
-from bench.growth import Sample, Watch, report
-from bench.mixture import CONFIG, bodies, headers, script
-from tests.configuration import SECRETS, gateway_config
-from tests.faults.upstream import Upstream
-from tests.process import Gateway, start_gateway, total
+from bench.leak_detection import ProcessProbe, ResourceSample, report
+from bench.soak_workload import CONFIG, provider_script, request_body, request_headers
+from tests.support.configuration import PROVIDER_SECRETS, gateway_config
+from tests.support.fake_upstream.upstream import FakeUpstream
+from tests.support.process import GatewayProcess, metric_sum, start_gateway
 
 SHARE, OWN_SHARE = 0.5, 0.4  # of a core: the gateway's, and what the clients and the provider here may need for it
-PROBING = 6.0  # seconds, to find out how many requests that is; a few more at that rate, to be sure
+CALIBRATION_SECONDS = 6.0  # seconds, to find out how many requests that is; a few more at that rate, to be sure
 OUTAGE, BETWEEN = 1.5, 20.0
 
 
-class Clients:
+class ClientLoad:
     """An open loop of clients, no two alike; `seen` counts what they saw."""
 
     def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
         self.seen: Counter[str] = Counter()
         self._session = session
         self._url = url + "/run"
-        self._chance = random.Random(34)
-        self._asking: set[asyncio.Task[None]] = set()
+        self._rng = random.Random(34)
+        self._in_flight: set[asyncio.Task[None]] = set()
 
-    async def ask(self, rate: float, seconds: float) -> None:
+    async def run(self, rate: float, seconds: float) -> None:
         """So many requests a second, for so long; then wait for those that are out."""
         began = time.monotonic()
         for number in range(int(rate * seconds)):
             await asyncio.sleep(began + number / rate - time.monotonic())
             task = asyncio.create_task(self._one())
-            self._asking.add(task)
-            task.add_done_callback(self._asking.discard)
-        await asyncio.gather(*self._asking)
+            self._in_flight.add(task)
+            task.add_done_callback(self._in_flight.discard)
+        await asyncio.gather(*self._in_flight)
 
     async def _one(self) -> None:
-        patience = self._chance.uniform(0.0, 0.2) if self._chance.random() < 0.05 else 30.0
+        timeout = self._rng.uniform(0.0, 0.2) if self._rng.random() < 0.05 else 30.0
         try:
-            async with asyncio.timeout(patience):
-                post = self._session.post(self._url, data=bodies(self._chance), headers=headers(self._chance))
+            async with asyncio.timeout(timeout):
+                post = self._session.post(self._url, data=request_body(self._rng), headers=request_headers(self._rng))
                 async with post as answer:
                     await answer.read()
                     self.seen[str(answer.status)] += 1
@@ -67,46 +67,48 @@ class Clients:
             self.seen[type(error).__name__] += 1
 
 
-async def outages(upstream: Upstream) -> None:
+async def outages(upstream: FakeUpstream) -> None:
     """Take the provider away now and then, for ever."""
     while True:
         await asyncio.sleep(BETWEEN)
-        await upstream.down()
+        await upstream.stop()
         await asyncio.sleep(OUTAGE)
-        await upstream.up()
+        await upstream.start()
 
 
-async def forget(upstream: Upstream) -> None:
+async def clear_upstream_log(upstream: FakeUpstream) -> None:
     """The fake's memory is not what is measured."""
     while True:
         await asyncio.sleep(1)
-        upstream.log.clear()
+        upstream.received.clear()
         upstream.connections.clear()
 
 
-async def half_load(gateway: Gateway, clients: Clients) -> float:
+async def calibrate_rate(gateway: GatewayProcess, clients: ClientLoad) -> float:
     """How many requests a second take half of one core, or as many as can be sent without being late here."""
-    watch, rate = Watch(gateway.pid), 100.0
+    watch, rate = ProcessProbe(gateway.pid), 100.0
     for _ in range(2):
         before, own_before = watch.cpu_seconds(), time.process_time()
-        await clients.ask(rate, PROBING)
+        await clients.run(rate, CALIBRATION_SECONDS)
         used, own = watch.cpu_seconds() - before, time.process_time() - own_before
-        rate *= PROBING * min(SHARE / used, OWN_SHARE / own)
+        rate *= CALIBRATION_SECONDS * min(SHARE / used, OWN_SHARE / own)
     return rate
 
 
-async def soak(gateway: Gateway, upstream: Upstream, seconds: float) -> tuple[list[Sample], list[Sample], float]:
+async def soak(
+    gateway: GatewayProcess, upstream: FakeUpstream, seconds: float
+) -> tuple[list[ResourceSample], list[ResourceSample], float]:
     """Samples under load, samples of before and after it, and the rate in requests a second."""
-    watch = Watch(gateway.pid)
+    watch = ProcessProbe(gateway.pid)
     for _ in range(8):  # scrapes have threads of their own, which stay
         await gateway.metrics()
     quiet = [await watch.sample(gateway)]
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar()) as session:
-        clients = Clients(session, gateway.url)
-        rate = await half_load(gateway, clients)
-        helpers = [asyncio.create_task(each(upstream)) for each in (outages, forget)]
-        load = asyncio.create_task(clients.ask(rate, seconds))
+        clients = ClientLoad(session, gateway.url)
+        rate = await calibrate_rate(gateway, clients)
+        helpers = [asyncio.create_task(each(upstream)) for each in (outages, clear_upstream_log)]
+        load = asyncio.create_task(clients.run(rate, seconds))
         samples = []
         while not load.done():
             samples.append(await watch.sample(gateway))
@@ -115,11 +117,11 @@ async def soak(gateway: Gateway, upstream: Upstream, seconds: float) -> tuple[li
             helper.cancel()
             with suppress(asyncio.CancelledError):
                 await helper
-    await upstream.down()
+    await upstream.stop()
     for _ in range(20):
         await asyncio.sleep(0.5)
         quiet[1:] = [await watch.sample(gateway)]
-        if quiet[0].returned(quiet[1]):
+        if quiet[0].not_above(quiet[1]):
             break
     print(f"{sum(clients.seen.values())} requests: {dict(clients.seen.most_common())}")
     return samples, quiet, rate
@@ -127,14 +129,14 @@ async def soak(gateway: Gateway, upstream: Upstream, seconds: float) -> tuple[li
 
 async def main(seconds: float) -> int:
     """The exit code."""
-    async with Upstream() as upstream:
-        upstream.default = script(random.Random(21))
+    async with FakeUpstream() as upstream:
+        upstream.default = provider_script(random.Random(21))
         config = gateway_config(upstream.url, upstream.url, **CONFIG)
         with tempfile.TemporaryDirectory() as directory:
-            gateway = await start_gateway(Path(directory), config, SECRETS)
+            gateway = await start_gateway(Path(directory), config, PROVIDER_SECRETS)
             try:
                 samples, quiet, rate = await soak(gateway, upstream, seconds)
-                calls = total(await gateway.metrics(), "runward_upstream_calls_total")
+                calls = metric_sum(await gateway.metrics(), "runward_upstream_calls_total")
             finally:
                 code = await gateway.stop()
     print(f"{seconds:.0f} s at {rate:.0f} requests/s, {calls:.0f} calls upstream; the gateway ended with {code}")

@@ -43,6 +43,6 @@ class SystemClock:
         return datetime.now(UTC)
 
 
-def stamp(moment: datetime) -> str:
+def format_rfc3339(timestamp: datetime) -> str:
     """A UTC time as RFC 3339 has it, to the millisecond: 2026-11-21T12:00:00.000Z."""
-    return moment.isoformat(timespec="milliseconds")[:-6] + "Z"
+    return timestamp.isoformat(timespec="milliseconds")[:-6] + "Z"

@@ -12,7 +12,7 @@ CONTENT_TYPE = "application/problem+json"
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class ProblemType:
     """A row of the table. `retryable`: the same request may succeed later and can not cost a second run."""
 
     status: int
@@ -20,51 +20,51 @@ class Kind:
     retryable: bool = False
 
 
-PROBLEMS: Mapping[str, Kind] = MappingProxyType(
+PROBLEMS: Mapping[str, ProblemType] = MappingProxyType(
     {
-        "malformed_json": Kind(400, "The body is not valid JSON"),
-        "malformed_request": Kind(400, "The request is not valid HTTP"),
-        "invalid_idempotency_key": Kind(400, "The Idempotency-Key is not acceptable"),
-        "unauthorized": Kind(401, "A valid gateway key is required"),
-        "forbidden": Kind(403, "This key may not do that"),
-        "not_found": Kind(404, "There is no such thing"),
-        "unknown_route": Kind(404, "There is no such route"),
-        "workflow_not_found": Kind(404, "There is no such workflow"),
-        "method_not_allowed": Kind(405, "The route has other methods"),
-        "request_timeout": Kind(408, "The request did not arrive in time", retryable=True),
-        "idempotency_in_flight": Kind(409, "The first request with this key is still running", retryable=True),
-        "payload_too_large": Kind(413, "The body is too large"),
-        "unsupported_media_type": Kind(415, "The body's type is not supported"),
-        "invalid_request": Kind(422, "The request is not acceptable"),
-        "idempotency_mismatch": Kind(422, "The Idempotency-Key was used with another body"),
-        "callback_url_refused": Kind(422, "The callback_url is not acceptable"),
-        "rejected_by_provider": Kind(422, "The provider does not accept this run"),
-        "client_closed_request": Kind(499, "The client left before its run was started"),
-        "rate_limited": Kind(429, "The client's limit is reached", retryable=True),
-        "too_many_failures": Kind(429, "Too many failed attempts", retryable=True),
-        "internal": Kind(500, "Runward made a mistake"),
-        "run_failed": Kind(502, "The run failed at the provider"),
-        "upstream_unreachable": Kind(502, "The provider can not be reached", retryable=True),
-        "upstream_misconfigured": Kind(502, "No safe connection to the provider is possible"),
-        "upstream_credentials": Kind(502, "The provider does not accept Runward's key"),
-        "upstream_disconnected": Kind(502, "The connection ended before the provider answered"),
-        "upstream_error": Kind(502, "The provider answered with an error"),
-        "upstream_invalid_response": Kind(502, "The provider's answer makes no sense"),
-        "upstream_too_large": Kind(502, "The provider's answer is too large"),
-        "overloaded": Kind(503, "Too much is going on", retryable=True),
-        "draining": Kind(503, "This replica is shutting down", retryable=True),
-        "circuit_open": Kind(503, "The provider failed too often and is being left alone", retryable=True),
-        "upstream_throttled": Kind(503, "The provider's own limit is reached", retryable=True),
-        "upstream_unavailable": Kind(503, "The provider is not available", retryable=True),
-        "store_unavailable": Kind(503, "The store can not be reached", retryable=True),
-        "upstream_timeout": Kind(504, "The provider did not answer in time"),
-        "deadline_exceeded": Kind(504, "The deadline passed"),
+        "malformed_json": ProblemType(400, "The body is not valid JSON"),
+        "malformed_request": ProblemType(400, "The request is not valid HTTP"),
+        "invalid_idempotency_key": ProblemType(400, "The Idempotency-Key is not acceptable"),
+        "unauthorized": ProblemType(401, "A valid gateway key is required"),
+        "forbidden": ProblemType(403, "This key may not do that"),
+        "not_found": ProblemType(404, "There is no such thing"),
+        "unknown_route": ProblemType(404, "There is no such route"),
+        "workflow_not_found": ProblemType(404, "There is no such workflow"),
+        "method_not_allowed": ProblemType(405, "The route has other methods"),
+        "request_timeout": ProblemType(408, "The request did not arrive in time", retryable=True),
+        "idempotency_in_flight": ProblemType(409, "The first request with this key is still running", retryable=True),
+        "payload_too_large": ProblemType(413, "The body is too large"),
+        "unsupported_media_type": ProblemType(415, "The body's type is not supported"),
+        "invalid_request": ProblemType(422, "The request is not acceptable"),
+        "idempotency_mismatch": ProblemType(422, "The Idempotency-Key was used with another body"),
+        "callback_url_refused": ProblemType(422, "The callback_url is not acceptable"),
+        "rejected_by_provider": ProblemType(422, "The provider does not accept this run"),
+        "client_closed_request": ProblemType(499, "The client left before its run was started"),
+        "rate_limited": ProblemType(429, "The client's limit is reached", retryable=True),
+        "too_many_failures": ProblemType(429, "Too many failed attempts", retryable=True),
+        "internal": ProblemType(500, "Runward made a mistake"),
+        "run_failed": ProblemType(502, "The run failed at the provider"),
+        "upstream_unreachable": ProblemType(502, "The provider can not be reached", retryable=True),
+        "upstream_misconfigured": ProblemType(502, "No safe connection to the provider is possible"),
+        "upstream_credentials": ProblemType(502, "The provider does not accept Runward's key"),
+        "upstream_disconnected": ProblemType(502, "The connection ended before the provider answered"),
+        "upstream_error": ProblemType(502, "The provider answered with an error"),
+        "upstream_invalid_response": ProblemType(502, "The provider's answer makes no sense"),
+        "upstream_too_large": ProblemType(502, "The provider's answer is too large"),
+        "overloaded": ProblemType(503, "Too much is going on", retryable=True),
+        "draining": ProblemType(503, "This replica is shutting down", retryable=True),
+        "circuit_open": ProblemType(503, "The provider failed too often and is being left alone", retryable=True),
+        "upstream_throttled": ProblemType(503, "The provider's own limit is reached", retryable=True),
+        "upstream_unavailable": ProblemType(503, "The provider is not available", retryable=True),
+        "store_unavailable": ProblemType(503, "The store can not be reached", retryable=True),
+        "upstream_timeout": ProblemType(504, "The provider did not answer in time"),
+        "deadline_exceeded": ProblemType(504, "The deadline passed"),
     }
 )
 
 
 @dataclass(frozen=True, slots=True)
-class Pointer:
+class FieldError:
     """Where in the body something is wrong: a JSON pointer (RFC 6901), and what, without the value."""
 
     pointer: str
@@ -83,7 +83,7 @@ class Problem(Exception):
     code: str
     detail: str = ""
     retry_after: float | None = None
-    errors: tuple[Pointer, ...] = ()
+    errors: tuple[FieldError, ...] = ()
     headers: tuple[tuple[str, str], ...] = ()
     extra: Mapping[str, object] = field(default_factory=dict)
 
@@ -94,15 +94,15 @@ class Problem(Exception):
 
     def document(self, request_id: str) -> bytes:
         """The answer's body."""
-        kind = PROBLEMS[self.code]
+        problem_type = PROBLEMS[self.code]
         members: dict[str, object] = {
             "type": f"urn:runward:problem:{self.code}",
-            "title": kind.title,
-            "status": kind.status,
+            "title": problem_type.title,
+            "status": problem_type.status,
             "code": self.code,
-            "detail": self.detail or kind.title + ".",
+            "detail": self.detail or problem_type.title + ".",
             "request_id": request_id,
-            "retryable": kind.retryable and self.extra.get("outcome", "not_run") == "not_run",
+            "retryable": problem_type.retryable and self.extra.get("outcome", "not_run") == "not_run",
         }
         if self.errors:
             members["errors"] = [{"pointer": e.pointer, "detail": e.detail} for e in self.errors]

@@ -41,7 +41,7 @@ def read_unique(data: bytes) -> JsonValue:
     return value
 
 
-def read_back(data: bytes) -> JsonValue:
+def read_stored(data: bytes) -> JsonValue:
     """Parse what `write` wrote: what was taken from others stands deeper in it, and `read` may find that too deep."""
     return cast("JsonValue", json.loads(data))
 

@@ -83,7 +83,7 @@ class Run:
     label: str | None = None
     version: int | None = None
     return_all_outputs: bool = False
-    hint_url: str | None = None
+    notify_url: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +123,7 @@ class Pause:
     """
 
     provider_run_id: str
-    hinted: bool = False
+    will_notify: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,11 +173,11 @@ class Adapter(Protocol):
         """The provider's public address, used where the configuration names none."""
 
     @property
-    def versions(self) -> bool:
+    def supports_versions(self) -> bool:
         """Whether a label or version can be asked for."""
 
     @property
-    def nodes(self) -> bool:
+    def supports_nodes(self) -> bool:
         """Whether a run has outputs per node."""
 
     def steps(self, run: Run) -> Steps:

@@ -51,8 +51,8 @@ class PromptStudio:
     """The adapter, in one of the `DIALECTS`; "workflows" where none is named."""
 
     base_url = "https://api.prompt.studio"
-    versions = False
-    nodes = False
+    supports_versions = False
+    supports_nodes = False
 
     def __init__(self, dialect: str | None = None) -> None:
         if dialect is not None and dialect not in DIALECTS:

@@ -44,8 +44,8 @@ class PromptLayer:
 
     key_header = KeyHeader("X-API-KEY")
     base_url = "https://api.promptlayer.com"
-    versions = True
-    nodes = True
+    supports_versions = True
+    supports_nodes = True
 
     def __init__(self, dialect: str | None = None) -> None:
         if dialect is not None:
@@ -55,7 +55,7 @@ class PromptLayer:
         """Start, wait, follow."""
         path = f"/workflows/{segment(run.workflow)}/run"
         started = yield from ask(Call("POST", path, "start", safe=False, json=_request(run)), _read_start)
-        yield Pause(started.execution_id, hinted=run.hint_url is not None and started.calls_back)
+        yield Pause(started.execution_id, will_notify=run.notify_url is not None and started.will_notify)
         outcome = yield from self.follow(started.execution_id)
         return replace(outcome, warning=started.warning)
 
@@ -74,7 +74,7 @@ class PromptLayer:
 @dataclass(frozen=True, slots=True)
 class _Started:
     execution_id: str
-    calls_back: bool
+    will_notify: bool
     warning: str | None
 
 
@@ -88,8 +88,8 @@ def _request(run: Run) -> JsonValue:
         body["workflow_label_name"] = run.label
     if run.version is not None:
         body["workflow_version_number"] = run.version
-    if run.hint_url is not None:
-        body["callback_url"] = run.hint_url
+    if run.notify_url is not None:
+        body["callback_url"] = run.notify_url
     return body
 
 

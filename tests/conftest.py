@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Protocol
 import aiohttp
 import pytest
 
-from tests.client import Answered, RunWorkflow, bearer, post_run
-from tests.configuration import KEYS, SECRETS, gateway_config
-from tests.faults.upstream import Upstream
-from tests.process import Gateway, start_gateway
+from tests.support.client import PostRun, ReceivedResponse, auth_headers, post_run
+from tests.support.configuration import CLIENT_KEYS, PROVIDER_SECRETS, gateway_config
+from tests.support.fake_upstream.upstream import FakeUpstream
+from tests.support.process import GatewayProcess, start_gateway
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -28,9 +28,9 @@ class StartGateway(Protocol):
     async def __call__(
         self,
         config: Mapping[str, JsonValue] | str | None = None,
-        env: Mapping[str, str] = SECRETS,
+        env: Mapping[str, str] = PROVIDER_SECRETS,
         **overrides: JsonValue,
-    ) -> Gateway:
+    ) -> GatewayProcess:
         """Start one; without a `config` it is that of the tests, both providers being the fixture `upstream`."""
 
 
@@ -43,23 +43,23 @@ async def session() -> AsyncIterator[aiohttp.ClientSession]:
 
 
 @pytest.fixture
-async def upstream() -> AsyncIterator[Upstream]:
+async def upstream() -> AsyncIterator[FakeUpstream]:
     """A fake upstream that answers for both providers; nothing is scripted."""
-    async with Upstream() as running:
+    async with FakeUpstream() as running:
         yield running
 
 
 @pytest.fixture
-async def gateway(tmp_path: Path, upstream: Upstream) -> AsyncIterator[StartGateway]:
+async def gateway(tmp_path: Path, upstream: FakeUpstream) -> AsyncIterator[StartGateway]:
     """A factory of running gateways. They are stopped at the end, and then searched for secrets (R79)."""
-    started: list[Gateway] = []
+    started: list[GatewayProcess] = []
     numbers = itertools.count(1)
 
     async def start(
         config: Mapping[str, JsonValue] | str | None = None,
-        env: Mapping[str, str] = SECRETS,
+        env: Mapping[str, str] = PROVIDER_SECRETS,
         **overrides: JsonValue,
-    ) -> Gateway:
+    ) -> GatewayProcess:
         directory = tmp_path / f"gateway-{next(numbers)}"
         directory.mkdir()
         if config is None:
@@ -72,17 +72,21 @@ async def gateway(tmp_path: Path, upstream: Upstream) -> AsyncIterator[StartGate
         await each.stop()
     written = "".join(each.stdout + each.stderr for each in started)
     sys.stdout.write(written)  # pytest shows it where a test failed
-    assert [] == [name for name, secret in {**SECRETS, **KEYS}.items() if secret in written]
-    encoded = {name: b64encode(secret.encode()).decode() for name, secret in {**SECRETS, **KEYS}.items()}
+    assert [] == [name for name, secret in {**PROVIDER_SECRETS, **CLIENT_KEYS}.items() if secret in written]
+    encoded = {
+        name: b64encode(secret.encode()).decode() for name, secret in {**PROVIDER_SECRETS, **CLIENT_KEYS}.items()
+    }
     assert [] == [name for name, secret in encoded.items() if secret.rstrip("=") in written]
 
 
 @pytest.fixture
-def run(session: aiohttp.ClientSession) -> RunWorkflow:
+def run(session: aiohttp.ClientSession) -> PostRun:
     """POST /run as one of the configured clients."""
 
-    async def post(gateway: Gateway, body: Mapping[str, JsonValue], *, client: str = "one", **headers: str) -> Answered:
+    async def post(
+        gateway: GatewayProcess, body: Mapping[str, JsonValue], *, client: str = "one", **headers: str
+    ) -> ReceivedResponse:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
-        return await post_run(session, gateway.url, body, bearer(client) | named)
+        return await post_run(session, gateway.url, body, auth_headers(client) | named)
 
     return post

@@ -10,24 +10,23 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
-# Floors from the top down. A room may use the floors below its own, and rooms of its own floor without circles.
-FLOORS: tuple[tuple[str, ...], ...] = (
+# Layers from the top down. A module imports from the layers below its own, and from its own layer without cycles.
+LAYERS: tuple[tuple[str, ...], ...] = (
     ("gateway.__main__",),
     ("gateway.cli",),
     ("gateway.supervisor",),
     ("gateway.app",),
-    ("gateway.house",),
-    ("gateway.lifecycle", "gateway.reload", "gateway.watch", "gateway.plan", "gateway.configured"),
     ("gateway.api",),
+    ("gateway.http",),
     ("gateway.runs",),
-    ("gateway.access", "gateway.upstream", "gateway.store"),
+    ("gateway.auth", "gateway.limits", "gateway.outbound", "gateway.store", "gateway.redis"),
     ("gateway.sandbox",),
     (
+        "gateway.errors",
         "gateway.problems",
-        "gateway.metrics",
-        "gateway.tallies",
-        "gateway.logs",
+        "gateway.observability",
         "gateway.settings",
+        "gateway.passthrough_rules",
         "gateway.clock",
         "gateway.strictjson",
         "gateway",
@@ -36,14 +35,14 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("providers.contract", "providers"),
 )
 
-# What only these rooms may touch.
-DOORS = {
+# Names that only these modules may use.
+RESTRICTED_NAMES = {
     "os.environ": ("gateway.settings",),
     "os.getenv": ("gateway.settings",),
-    "prometheus_client": ("gateway.metrics", "gateway.tallies"),
-    "structlog.configure": ("gateway.logs",),
+    "prometheus_client": ("gateway.observability",),
+    "structlog.configure": ("gateway.observability.logs",),
     "aiohttp.ClientSession": (),
-    "httptools": ("gateway.upstream",),
+    "httptools": ("gateway.outbound",),
     "asyncio.sleep": ("gateway.clock",),
     "time.time": ("gateway.clock",),
     "time.monotonic": ("gateway.clock",),
@@ -55,14 +54,14 @@ DOORS = {
     "os.urandom": ("gateway.clock",),
     "uuid.uuid4": (),
     "uuid.uuid1": (),
-    "tenacity": ("gateway.runs.retry",),
-    "importlib.metadata.entry_points": ("gateway.configured",),
+    "tenacity": ("gateway.runs.resilience.retry",),
+    "importlib.metadata.entry_points": ("gateway.app.factories",),
 }
 
 FILES = sorted([*(ROOT / "gateway").rglob("*.py"), *(ROOT / "providers").rglob("*.py")])
 
 
-def module(path: Path) -> str:
+def module_name(path: Path) -> str:
     parts = path.relative_to(ROOT).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
@@ -85,28 +84,28 @@ def uses(path: Path) -> Iterator[str]:
             yield f"{node.value.id}.{node.attr}"
 
 
-def within(name: str, room: str) -> bool:
-    return name == room or name.startswith(room + ".")
+def within(name: str, package: str) -> bool:
+    return name == package or name.startswith(package + ".")
 
 
-def floor(name: str) -> int:
+def layer_of(name: str) -> int:
     """The floor whose room's name fits best."""
-    fitting = [(len(room), level) for level, rooms in enumerate(FLOORS) for room in rooms if within(name, room)]
+    fitting = [(len(room), level) for level, rooms in enumerate(LAYERS) for room in rooms if within(name, room)]
     assert fitting, f"{name} has no floor"
     return max(fitting)[1]
 
 
-def ours(name: str) -> bool:
+def is_first_party(name: str) -> bool:
     return name.partition(".")[0] in {"gateway", "providers"}
 
 
-def test_arrows_go_down() -> None:
+def test_imports_go_down_only() -> None:
     """No room knows a floor above its own; adapters know their contract only."""
     wrong = [
-        f"{module(path)} -> {name}"
+        f"{module_name(path)} -> {name}"
         for path in FILES
         for name in imports(path)
-        if ours(name) and floor(name) < floor(module(path))
+        if is_first_party(name) and layer_of(name) < layer_of(module_name(path))
     ]
     assert [] == wrong
 
@@ -114,11 +113,11 @@ def test_arrows_go_down() -> None:
 def test_api_does_not_reach_upstream() -> None:
     """A face parses, calls `runs` and renders."""
     wrong = [
-        f"{module(path)} -> {name}"
+        f"{module_name(path)} -> {name}"
         for path in FILES
-        if within(module(path), "gateway.api")
+        if within(module_name(path), "gateway.api")
         for name in imports(path)
-        if within(name, "gateway.upstream")
+        if within(name, "gateway.outbound")
     ]
     assert [] == wrong
 
@@ -126,32 +125,33 @@ def test_api_does_not_reach_upstream() -> None:
 def test_only_the_table_of_adapters_names_them() -> None:
     """Nothing in the gateway imports an adapter: entry points do."""
     wrong = [
-        f"{module(path)} -> {name}"
+        f"{module_name(path)} -> {name}"
         for path in FILES
-        if within(module(path), "gateway")
+        if within(module_name(path), "gateway")
         for name in imports(path)
         if within(name, "providers") and not within(name, "providers.contract")
     ]
     assert [] == wrong
 
 
-@pytest.mark.parametrize("what", DOORS)
-def test_each_door_has_one_room(what: str) -> None:
+@pytest.mark.parametrize("restricted", RESTRICTED_NAMES)
+def test_each_restricted_name_has_its_modules(restricted: str) -> None:
     """The environment, metrics, time, chance and the network each have one place."""
     wrong = [
-        f"{module(path)} uses {name}"
+        f"{module_name(path)} uses {name}"
         for path in FILES
         for name in uses(path)
-        if within(name, what) and not any(within(module(path), room) for room in DOORS[what])
+        if within(name, restricted)
+        and not any(within(module_name(path), room) for room in RESTRICTED_NAMES[restricted])
     ]
     assert [] == wrong
 
 
-def test_there_are_no_import_circles() -> None:
+def test_there_are_no_import_cycles() -> None:
     """Following imports never leads back."""
-    names = {module(path) for path in FILES}
+    names = {module_name(path) for path in FILES}
     graph = {
-        module(path): {
+        module_name(path): {
             name if name in names else name.rpartition(".")[0]
             for name in imports(path)
             if name in names or name.rpartition(".")[0] in names
@@ -171,21 +171,31 @@ def test_there_are_no_import_circles() -> None:
         walk(name, ())
 
 
-def test_nothing_goes_upstream_by_another_door() -> None:
+def test_only_the_outbound_package_opens_connections() -> None:
     """Outside `upstream`, only the command line opens a connection: to a gateway, never to a provider."""
-    doors = ("aiohttp.client", "http.client", "urllib.request", "socket.create_connection", "asyncio.open_connection")
-    rooms = {module(path) for path in FILES for name in uses(path) for door in doors if within(name, door)}
-    assert all(within(room, "gateway.cli") or within(room, "gateway.upstream") for room in rooms), rooms
+    connection_apis = (
+        "aiohttp.client",
+        "http.client",
+        "urllib.request",
+        "socket.create_connection",
+        "asyncio.open_connection",
+    )
+    modules = {
+        module_name(path) for path in FILES for name in uses(path) for door in connection_apis if within(name, door)
+    }
+    assert all(within(room, "gateway.cli") or within(room, "gateway.outbound") for room in modules), modules
 
 
-def test_no_room_has_a_name_that_says_nothing() -> None:
+def test_no_module_has_an_empty_name() -> None:
     """One room, one noun."""
     empty = {"utils", "util", "helpers", "helper", "common", "base", "manager", "misc", "core", "lib"}
-    assert [] == [module(path) for path in FILES if path.stem in empty]
+    assert [] == [module_name(path) for path in FILES if path.stem in empty]
 
 
-def test_every_room_says_what_it_is_for() -> None:
+def test_every_module_has_a_docstring() -> None:
     """A file's first line is a docstring; files stay within what one can read at once."""
-    silent = [module(p) for p in FILES if p.read_text().strip() and not ast.get_docstring(ast.parse(p.read_text()))]
-    large = [f"{module(p)}: {n}" for p in FILES if (n := p.read_text().count("\n")) > 260]
+    silent = [
+        module_name(p) for p in FILES if p.read_text().strip() and not ast.get_docstring(ast.parse(p.read_text()))
+    ]
+    large = [f"{module_name(p)}: {n}" for p in FILES if (n := p.read_text().count("\n")) > 400]
     assert ([], []) == (silent, large)

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from gateway.problems import PROBLEMS, Pointer, Problem
+from gateway.problems import PROBLEMS, FieldError, Problem
 
 # As the design lists them, and the two that docs/adr/0004 adds: malformed_request and client_closed_request.
 STATUSES = {
@@ -69,14 +69,14 @@ def test_every_problem_is_a_document(code: str) -> None:
     } == document
 
 
-def test_a_detail_takes_the_place_of_the_title() -> None:
+def test_a_detail_replaces_the_title() -> None:
     document = json.loads(Problem("forbidden", "Not this one.").document(""))
     assert ("This key may not do that", "Not this one.") == (document["title"], document["detail"])
 
 
 def test_errors_are_pointers_without_values() -> None:
     """R69: `errors` is there only where there are any."""
-    problem = Problem("invalid_request", errors=(Pointer("/label", "too long"), Pointer("", "empty")))
+    problem = Problem("invalid_request", errors=(FieldError("/label", "too long"), FieldError("", "empty")))
     listed = [{"pointer": "/label", "detail": "too long"}, {"pointer": "", "detail": "empty"}]
     assert listed == json.loads(problem.document(""))["errors"]
     assert "errors" not in json.loads(Problem("invalid_request").document(""))

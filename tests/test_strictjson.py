@@ -178,4 +178,4 @@ def test_what_was_taken_can_be_read_back_from_deeper_down() -> None:
     written = strictjson.write({"outputs": {"Node": {"value": taken}}})
     with pytest.raises(strictjson.NotJson):
         strictjson.read(written)
-    assert {"outputs": {"Node": {"value": taken}}} == strictjson.read_back(written)
+    assert {"outputs": {"Node": {"value": taken}}} == strictjson.read_stored(written)

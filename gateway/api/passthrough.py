@@ -11,26 +11,26 @@ from functools import partial
 from aiohttp import web
 
 from gateway import strictjson
-from gateway.api.middleware import Doors, Porter, presented_key
-from gateway.api.server import Request, Route
-from gateway.api.tracing import read_traceparent
-from gateway.api.wire import answer, read_anything
 from gateway.clock import Clock
-from gateway.passages import normal, starts_run
+from gateway.http.body import make_response, read_raw_body
+from gateway.http.middleware import Authenticator, InFlightLimiter, presented_key
+from gateway.http.server import Request, Route
+from gateway.http.traceparent import read_traceparent
+from gateway.passthrough_rules import normalize_path, path_starts_run
 from gateway.problems import PROBLEMS, Problem
-from gateway.runs.answers import JSON
 from gateway.runs.passthrough import Passthrough
+from gateway.runs.rendering import JSON_CONTENT_TYPE
 
 # What the official SDKs call beside workflows: an app on one of them is told how to be let through.
-_KNOWN = re.compile(
+_SDK_PATHS = re.compile(
     r"/(prompt-templates|rest|library-[a-z-]+|track-[a-z-]+|create-group|log-request|workflows|spans-bulk|v1/traces"
     r"|api/public|api/v1/completion)(/.*)?"
 ).fullmatch
-_MOST_BLIND = 32  # bodies that are read at once to see whose they are, because no header says so
+_MAX_UNAUTHENTICATED_READS = 32  # bodies that are read at once to see whose they are, because no header says so
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
+class _ParsedRequest:
     """What a client wants to be passed on. `body` is None where it is still to be read."""
 
     path: str
@@ -39,110 +39,115 @@ class _Asked:
 
 
 @dataclass(slots=True)
-class PassthroughFace:
+class PassthroughHandler:
     """Parses, calls `passthrough`, renders. Sizes in bytes, times in seconds.
 
     Whoever has no key, and whoever asks for what no provider has, hears what everybody hears: there is no such route.
     """
 
     passthrough: Passthrough
-    doors: Doors
-    porter: Porter
+    in_flight_limiter: InFlightLimiter
+    authenticator: Authenticator
     clock: Clock
     max_body: int
     body_timeout: float
-    _blind: dict[asyncio.Timeout, None] = field(default_factory=dict)
+    _unauthenticated_reads: dict[asyncio.Timeout, None] = field(default_factory=dict)
     _route: Route = field(init=False)
 
     def __post_init__(self) -> None:
-        self._route = Route("*", "*", self.answer, "passthrough", keyed=True, refuse=refuse)
+        self._route = Route("*", "*", self.handle, "passthrough", requires_key=True, render_problem=render_problem)
 
-    def otherwise(self) -> Route:
+    def fallback_route(self) -> Route:
         """What answers for paths without a route."""
-        return Route("*", "*", self.answer, "unknown")
+        return Route("*", "*", self.handle, "unknown")
 
-    async def answer(self, request: Request) -> web.StreamResponse:
+    async def handle(self, request: Request) -> web.StreamResponse:
         """Pass a request on for a client that may do that, and tell others that have a key how to be allowed."""
-        path = normal(request.rel_url.raw_path)
-        if path is None or not (_KNOWN(path) or self.passthrough.has(request.method, path)):
-            raise _unknown()
-        key, body = await self._presented(request)
-        client = self.porter.recognise(key)
+        path = normalize_path(request.rel_url.raw_path)
+        if path is None or not (_SDK_PATHS(path) or self.passthrough.allows(request.method, path)):
+            raise _unknown_route()
+        key, body = await self._read_key(request)
+        client = self.authenticator.client_of_key(key)
         if client is None:
-            raise _unknown()
+            raise _unknown_route()
         request.client, request.client_name, request.route = client, client.name, self._route
-        carry = self.doors.guard(partial(self._carry, asked=_Asked(path, key, body)))
-        return await carry(request)
+        forward = self.in_flight_limiter.limit_in_flight(partial(self._forward, asked=_ParsedRequest(path, key, body)))
+        return await forward(request)
 
-    async def _presented(self, request: Request) -> tuple[str, bytes | None]:
+    async def _read_key(self, request: Request) -> tuple[str, bytes | None]:
         """The key, and the body where that had to be read for it: the SDKs' older calls have `api_key` there alone."""
         key = presented_key(request)
         if key or request.method != "POST" or "json" not in request.headers.get("Content-Type", "").lower():
             return key, None
-        body = await self._body_of_anybody(request)
-        return _key_in(body), body
+        body = await self._read_unauthenticated_body(request)
+        return _key_from_body(body), body
 
-    async def _body_of_anybody(self, request: Request) -> bytes:
+    async def _read_unauthenticated_body(self, request: Request) -> bytes:
         """Read it; where there are too many such, the one that takes longest makes room: it is the least honest."""
-        if len(self._blind) >= _MOST_BLIND:
-            longest = next(iter(self._blind))
-            del self._blind[longest]
-            longest.reschedule(0)
-        turn = asyncio.timeout(None)
-        self._blind[turn] = None
+        if len(self._unauthenticated_reads) >= _MAX_UNAUTHENTICATED_READS:
+            slowest = next(iter(self._unauthenticated_reads))
+            del self._unauthenticated_reads[slowest]
+            slowest.reschedule(0)
+        timeout = asyncio.timeout(None)
+        self._unauthenticated_reads[timeout] = None
         try:
-            async with turn:
-                return await self._body(request)
+            async with timeout:
+                return await self._read_body(request)
         except TimeoutError:
             raise Problem("overloaded", retry_after=1, headers=(("Connection", "close"),)) from None
         finally:
-            self._blind.pop(turn, None)
+            self._unauthenticated_reads.pop(timeout, None)
 
-    async def _body(self, request: Request) -> bytes:
-        return await read_anything(request, limit=self.max_body, seconds=self.body_timeout)
+    async def _read_body(self, request: Request) -> bytes:
+        return await read_raw_body(request, max_bytes=self.max_body, timeout=self.body_timeout)
 
-    async def _carry(self, request: Request, *, asked: _Asked) -> web.Response:
-        provider = self.passthrough.provider(request.client_name, request.method, asked.path)
+    async def _forward(self, request: Request, *, asked: _ParsedRequest) -> web.Response:
+        provider = self.passthrough.find_provider(request.client_name, request.method, asked.path)
         if provider is None:
-            raise Problem("forbidden", _how_to_be_allowed(request.method, asked.path))
-        body = await self._body(request) if asked.body is None else asked.body
-        trace = read_traceparent(request.headers.getall("traceparent", ()), self.clock)
-        fields = [(name, value) for name, value in request.headers.items() if name.lower() != "traceparent"]
-        returned = await self.passthrough.carry(
+            raise Problem("forbidden", _forbidden_detail(request.method, asked.path))
+        body = await self._read_body(request) if asked.body is None else asked.body
+        traceparent = read_traceparent(request.headers.getall("traceparent", ()), self.clock)
+        headers = [(name, value) for name, value in request.headers.items() if name.lower() != "traceparent"]
+        response = await self.passthrough.forward(
             request.client_name,
             provider,
-            wanted=request.is_awaited(),
+            client_connected=request.connection_check(),
             method=request.method,
             path=asked.path,
             query=request.rel_url.raw_query_string,
-            headers=(*fields, ("traceparent", trace)),
+            headers=(*headers, ("traceparent", traceparent)),
             body=body,
             client_key=asked.key,
         )
-        kept = dict(returned.headers)
-        kind = kept.pop("content-type", "application/octet-stream")
-        return answer(returned.status, returned.body, kind, (*kept.items(), ("X-Content-Type-Options", "nosniff")))
+        response_headers = dict(response.headers)
+        content_type = response_headers.pop("content-type", "application/octet-stream")
+        return make_response(
+            response.status,
+            response.body,
+            content_type,
+            (*response_headers.items(), ("X-Content-Type-Options", "nosniff")),
+        )
 
 
-def refuse(problem: Problem, _request: Request) -> web.Response:
+def render_problem(problem: Problem, _request: Request) -> web.Response:
     """Render a problem as PromptLayer does: its SDKs show `message` or `error`."""
     text = problem.detail or PROBLEMS[problem.code].title + "."
     fields = [("Runward-Problem", problem.code), *problem.headers]
     if problem.retry_after is not None:
         fields.append(("Retry-After", str(math.ceil(problem.retry_after))))
     body = strictjson.write({"success": False, "message": text, "error": text})
-    return answer(problem.status, body, JSON, tuple(fields))
+    return make_response(problem.status, body, JSON_CONTENT_TYPE, tuple(fields))
 
 
-def _how_to_be_allowed(method: str, path: str) -> str:
-    if starts_run(path):
+def _forbidden_detail(method: str, path: str) -> str:
+    if path_starts_run(path):
         return "Runs have routes of their own, and are never passed through."
-    known = _KNOWN(path)
-    what = f"{method} /{known[1]}{'/*' * (known[2] is not None)}" if known else "This"
-    return f"{what} is not passed through: an operator must list it in clients.<name>.passthrough."
+    sdk_path = _SDK_PATHS(path)
+    route = f"{method} /{sdk_path[1]}{'/*' * (sdk_path[2] is not None)}" if sdk_path else "This"
+    return f"{route} is not passed through: an operator must list it in clients.<name>.passthrough."
 
 
-def _key_in(body: bytes) -> str:
+def _key_from_body(body: bytes) -> str:
     try:
         document = strictjson.read(body)
     except strictjson.NotJson:
@@ -151,5 +156,5 @@ def _key_in(body: bytes) -> str:
     return key if isinstance(key, str) else ""
 
 
-def _unknown() -> Problem:
+def _unknown_route() -> Problem:
     return Problem("unknown_route", "No route has this path.")

@@ -9,107 +9,111 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from gateway.api.server import Request
-from gateway.api.wire import answer
 from gateway.clock import Clock
-from gateway.problems import Pointer, Problem
-from gateway.runs import answers
-from gateway.store.contract import Filter, Phase, Store, StoredRun, StoreUnavailable
+from gateway.http.body import make_response
+from gateway.http.server import Request
+from gateway.problems import FieldError, Problem
+from gateway.runs import rendering
+from gateway.store.contract import Phase, RunFilter, Store, StoredRun, StoreUnavailable
 
-_LONGEST_WAIT = 60.0
-_LONGEST_STREAM = 600.0
-_STEP = 1.0
-_MOST = 100
+_MAX_WAIT = 60.0
+_MAX_STREAM_SECONDS = 600.0
+_STORE_WAIT_SECONDS = 1.0
+_MAX_LIMIT = 100
 _STATUSES = {"queued", "running", "succeeded", "failed", "unknown", "not_run"}
 
 
 @dataclass(frozen=True, slots=True)
-class RunsFace:
+class RunLookupHandlers:
     """A client sees its own runs only: those that it ordered with a key, or did not wait for."""
 
     store: Store
     clock: Clock
-    draining: Callable[[], bool]
+    is_draining: Callable[[], bool]
 
-    async def show(self, request: Request) -> web.StreamResponse:
+    async def get_run(self, request: Request) -> web.StreamResponse:
         """Answer `GET /runs/{id}`; with `?wait=SECONDS` when it has ended, or the time is over."""
-        run = await self._own(request)
+        run = await self._load_own_run(request)
         if request.method == "GET" and "text/event-stream" in request.headers.get("Accept", ""):
-            return await self._stream(request, run)
-        end = self.clock.monotonic() + _seconds(request.query.get("wait", "0"))
-        while run.phase is not Phase.DONE and not self.draining():
-            left = end - self.clock.monotonic()
-            if left <= 0:
+            return await self._stream_events(request, run)
+        deadline = self.clock.monotonic() + _parse_wait(request.query.get("wait", "0"))
+        while run.phase is not Phase.DONE and not self.is_draining():
+            remaining = deadline - self.clock.monotonic()
+            if remaining <= 0:
                 break
-            run = await self._changed(request, run, min(left, _STEP))
-        return answer(200, answers.shown(run), answers.JSON)
+            run = await self._wait_for_change(request, run, min(remaining, _STORE_WAIT_SECONDS))
+        return make_response(200, rendering.stored_run_view(run), rendering.JSON_CONTENT_TYPE)
 
-    async def show_all(self, request: Request) -> web.StreamResponse:
+    async def list_runs(self, request: Request) -> web.StreamResponse:
         """Answer `GET /runs`: newest first, `limit` at a time, filtered by `status` and `workflow`."""
         query = request.query
-        chosen = Filter(
+        run_filter = RunFilter(
             client=request.client_name,
-            limit=_limit(query.get("limit", "50")),
-            status=_status(query.get("status")),
+            limit=_parse_limit(query.get("limit", "50")),
+            status=_parse_status(query.get("status")),
             workflow=query.get("workflow"),
-            before=_cursor(query.get("cursor")),
+            before=_parse_cursor(query.get("cursor")),
         )
         try:
-            runs = await self.store.runs(chosen)
+            runs = await self.store.list_runs(run_filter)
         except StoreUnavailable:
             raise Problem("store_unavailable", retry_after=1) from None
-        last = runs[-1] if len(runs) == chosen.limit else None
-        following = _as_cursor(last) if last else None
-        return answer(200, answers.listed([answers.shown(run) for run in runs], following), answers.JSON)
+        last = runs[-1] if len(runs) == run_filter.limit else None
+        next_cursor = _encode_cursor(last) if last else None
+        return make_response(
+            200,
+            rendering.run_page([rendering.stored_run_view(run) for run in runs], next_cursor),
+            rendering.JSON_CONTENT_TYPE,
+        )
 
-    async def _own(self, request: Request) -> StoredRun:
+    async def _load_own_run(self, request: Request) -> StoredRun:
         try:
-            run = await self.store.run(request.tail)
+            run = await self.store.get_run(request.path_param)
         except StoreUnavailable:
             raise Problem("store_unavailable", retry_after=1) from None
         if run is None or run.client != request.client_name:
             raise Problem("not_found", "There is no such run.")
         return run
 
-    async def _changed(self, request: Request, run: StoredRun, seconds: float) -> StoredRun:
+    async def _wait_for_change(self, request: Request, run: StoredRun, timeout: float) -> StoredRun:
         """The run when it may have changed, or the time is over."""
         try:
-            await self.store.wait([run.id], seconds)
+            await self.store.wait_for_change([run.id], timeout)
         except StoreUnavailable:
             raise Problem("store_unavailable", retry_after=1) from None
-        return await self._own(request)
+        return await self._load_own_run(request)
 
-    async def _stream(self, request: Request, run: StoredRun) -> web.StreamResponse:
+    async def _stream_events(self, request: Request, run: StoredRun) -> web.StreamResponse:
         """Send the run as a server-sent event each time its status changes, until it has ended."""
         stream = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Server": "runward"})
         stream.headers["Cache-Control"] = "no-store"
         stream.headers["X-Request-Id"] = request.request_id
         await stream.prepare(request)
-        end, told = self.clock.monotonic() + _LONGEST_STREAM, ""
-        awaited = request.is_awaited()
-        while awaited():
-            if run.status != told:
-                told = run.status
-                await stream.write(b"event: %b\ndata: %b\n\n" % (told.encode(), answers.shown(run)))
-            if run.phase is Phase.DONE or self.draining() or self.clock.monotonic() >= end:
+        deadline, last_status = self.clock.monotonic() + _MAX_STREAM_SECONDS, ""
+        is_connected = request.connection_check()
+        while is_connected():
+            if run.status != last_status:
+                last_status = run.status
+                await stream.write(b"event: %b\ndata: %b\n\n" % (last_status.encode(), rendering.stored_run_view(run)))
+            if run.phase is Phase.DONE or self.is_draining() or self.clock.monotonic() >= deadline:
                 break
             try:
-                run = await self._changed(request, run, _STEP)
+                run = await self._wait_for_change(request, run, _STORE_WAIT_SECONDS)
             except Problem:
                 break  # it has begun as a stream, and can not become a problem
         await stream.write_eof()
         return stream
 
 
-def _seconds(text: str) -> float:
+def _parse_wait(text: str) -> float:
     if not _is_number(text):
-        raise _wrong("wait", "a whole number of seconds")
-    return min(float(text), _LONGEST_WAIT)
+        raise _invalid_parameter("wait", "a whole number of seconds")
+    return min(float(text), _MAX_WAIT)
 
 
-def _limit(text: str) -> int:
-    if not _is_number(text) or not 1 <= int(text) <= _MOST:
-        raise _wrong("limit", f"a whole number from 1 to {_MOST}")
+def _parse_limit(text: str) -> int:
+    if not _is_number(text) or not 1 <= int(text) <= _MAX_LIMIT:
+        raise _invalid_parameter("limit", f"a whole number from 1 to {_MAX_LIMIT}")
     return int(text)
 
 
@@ -117,28 +121,28 @@ def _is_number(text: str) -> bool:
     return text.isascii() and text.isdigit() and len(text) <= 4
 
 
-def _status(text: str | None) -> str | None:
+def _parse_status(text: str | None) -> str | None:
     if text is not None and text not in _STATUSES:
-        raise _wrong("status", "one of " + ", ".join(sorted(_STATUSES)))
+        raise _invalid_parameter("status", "one of " + ", ".join(sorted(_STATUSES)))
     return text
 
 
-def _cursor(text: str | None) -> tuple[float, str] | None:
+def _parse_cursor(text: str | None) -> tuple[float, str] | None:
     if text is None:
         return None
     try:
         created_at, _, run_id = urlsafe_b64decode(text.encode()).decode("ascii").partition(":")
-        moment = float(created_at)
+        timestamp = float(created_at)
     except ValueError:
-        moment, run_id = math.nan, ""
-    if not math.isfinite(moment):
-        raise _wrong("cursor", "the `next` of an earlier answer")
-    return moment, run_id
+        timestamp, run_id = math.nan, ""
+    if not math.isfinite(timestamp):
+        raise _invalid_parameter("cursor", "the `next` of an earlier answer")
+    return timestamp, run_id
 
 
-def _as_cursor(run: StoredRun) -> str:
+def _encode_cursor(run: StoredRun) -> str:
     return urlsafe_b64encode(f"{run.created_at!r}:{run.id}".encode()).decode()
 
 
-def _wrong(name: str, what: str) -> Problem:
-    return Problem("invalid_request", "1 thing(s) are wrong.", errors=(Pointer(f"?{name}", f"must be {what}"),))
+def _invalid_parameter(name: str, expected: str) -> Problem:
+    return Problem("invalid_request", "1 thing(s) are wrong.", errors=(FieldError(f"?{name}", f"must be {expected}"),))

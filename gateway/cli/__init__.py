@@ -12,7 +12,7 @@ from typing import Annotated, TypeAlias
 
 import typer
 
-from gateway.cli.failure import Failure
+from gateway.cli.errors import CliError
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 keys_app = typer.Typer(help="Make gateway keys, and hash them for the configuration.")
@@ -54,11 +54,11 @@ def serve(
 
 
 @app.command(hidden=True)
-def worker(berth: Annotated[str, typer.Argument()], config: Config = None) -> None:
+def worker(spec: Annotated[str, typer.Argument()], config: Config = None) -> None:
     """Be one of the processes that `serve --workers` starts; of no use by hand."""
     from gateway.cli.worker import worker
 
-    worker(berth, config)
+    worker(spec, config)
 
 
 @app.command()
@@ -88,10 +88,10 @@ def run(
     workflow: Annotated[str, typer.Argument(help="An alias, or provider/name.")],
     context: typer.Context,
     *,
-    given: Annotated[
+    input_option: Annotated[
         str | None, typer.Option("--input", help="The input, a JSON object; @FILE or @- reads it.")
     ] = None,
-    pairs: Annotated[
+    input_pairs: Annotated[
         list[str] | None,
         typer.Option("-i", metavar="NAME=TEXT", help="A piece of the input: name=text or name:=JSON. Repeatable."),
     ] = None,
@@ -110,21 +110,21 @@ def run(
 
     Exit code 0: it succeeded. 1: it did not, or nobody knows. 2: it was not even asked for.
     """
-    from gateway.cli.asking import read_input, read_key
     from gateway.cli.run import run_and_print
+    from gateway.cli.run_input import read_input, read_key
 
     source = context.get_parameter_source("key")
     if source is not None and source.name == "COMMANDLINE":
         raise typer.BadParameter("others can read arguments: use RUNWARD_KEY or --key-file", param_hint="--key")
-    asked = {
+    request_body = {
         "workflow": workflow,
-        "input": read_input(given, pairs or []),
+        "input": read_input(input_option, input_pairs or []),
         "label": label,
         "version": version,
         "timeout": timeout,
         "return_all_outputs": return_all_outputs,
     }
-    run_and_print(url, read_key(key, key_file), asked, whole=as_json)
+    run_and_print(url, read_key(key, key_file), request_body, as_json=as_json)
 
 
 @keys_app.command("new")
@@ -133,17 +133,17 @@ def new_key(
     expires: Annotated[str | None, typer.Option(help="Its end: a date, or a date and time.", metavar="DATE")] = None,
 ) -> None:
     """Make a key. It alone goes to standard output; what the configuration needs is said beside it."""
-    from gateway.cli.keys import new
+    from gateway.cli.keys import print_new_key
 
-    new(client, expires)
+    print_new_key(client, expires)
 
 
 @keys_app.command("hash")
 def hash_key() -> None:
     """Read a key from standard input and print its hash."""
-    from gateway.cli.keys import hash_from_stdin
+    from gateway.cli.keys import print_hash_of_stdin
 
-    hash_from_stdin()
+    print_hash_of_stdin()
 
 
 @callbacks_app.command("replay")
@@ -168,9 +168,9 @@ def replay_callbacks(
 @config_app.command("schema")
 def schema() -> None:
     """Print the configuration's JSON schema."""
-    from gateway.settings.schema import document
+    from gateway.settings.schema import render_schema
 
-    typer.echo(document(), nl=False)
+    typer.echo(render_schema(), nl=False)
 
 
 def main() -> None:
@@ -178,7 +178,7 @@ def main() -> None:
     try:
         code = app(standalone_mode=False)
     except typer.TyperException as error:
-        hint = "" if isinstance(error, Failure) else " Try --help."
+        hint = "" if isinstance(error, CliError) else " Try --help."
         for line in (error.format_message() + hint).splitlines():
             typer.echo(f"runward: {line}", err=True)
         code = error.exit_code

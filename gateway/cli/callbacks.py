@@ -11,11 +11,11 @@ from urllib.parse import quote, urlencode, urlsplit
 import typer
 
 from gateway import strictjson
-from gateway.cli.failure import Failure, visible
-from gateway.settings.addresses import base_url
+from gateway.cli.errors import CliError, sanitize_for_terminal
+from gateway.settings.addresses import check_base_url
 from providers.contract import JsonValue
 
-_SECONDS = 30.0
+_TIMEOUT = 30.0
 
 
 def replay(ops_url: str, run_ids: Sequence[str], *, given_up: bool, limit: int) -> None:
@@ -25,37 +25,37 @@ def replay(ops_url: str, run_ids: Sequence[str], *, given_up: bool, limit: int) 
     gateway can not be asked. To do it again is safe: receivers know a repetition by its `webhook-id`.
     """
     if given_up == bool(run_ids):
-        raise Failure("name runs, or --given-up for all whose callback was given up")
-    port = _OpsPort(ops_url)
+        raise CliError("name runs, or --given-up for all whose callback was given up")
+    ops_client = _OpsClient(ops_url)
     missing, due = [], 0
-    for run_id in port.given_up(limit) if given_up else run_ids:
-        if port.replay(run_id):
+    for run_id in ops_client.iter_given_up(limit) if given_up else run_ids:
+        if ops_client.replay(run_id):
             due += 1
-            typer.echo(visible(run_id))
+            typer.echo(sanitize_for_terminal(run_id))
         else:
-            missing.append(visible(run_id))
+            missing.append(sanitize_for_terminal(run_id))
     typer.echo(f"due now: {due}", err=True)
     if missing:
-        raise Failure(
+        raise CliError(
             f"no callback to deliver: {', '.join(missing)} (the run has no callback_url, goes on, or was forgotten)",
             exit_code=1,
         )
 
 
-class _OpsPort:
+class _OpsClient:
     """The operations port of a gateway."""
 
     def __init__(self, url: str) -> None:
         try:
-            self._url = base_url(url)
+            self._url = check_base_url(url)
         except ValueError as error:
-            raise Failure(f"--ops-url {error}") from None
+            raise CliError(f"--ops-url {error}") from None
 
-    def given_up(self, limit: int) -> Iterator[str]:
+    def iter_given_up(self, limit: int) -> Iterator[str]:
         """At most so many runs whose callback was given up, each once."""
         after: JsonValue = ""
         while isinstance(after, str):
-            _, page = self._ask("GET", "/callbacks?" + urlencode({"state": "gave_up", "after": after}))
+            _, page = self._request("GET", "/callbacks?" + urlencode({"state": "gave_up", "after": after}))
             runs = page.get("runs")
             for run_id in runs if isinstance(runs, list) else ():
                 if limit <= 0:
@@ -67,10 +67,10 @@ class _OpsPort:
 
     def replay(self, run_id: str) -> bool:
         """Make one callback due; False where there is none."""
-        status, _ = self._ask("POST", f"/callbacks/replay/{quote(run_id, safe='')}")
+        status, _ = self._request("POST", f"/callbacks/replay/{quote(run_id, safe='')}")
         return status == 202
 
-    def _ask(self, method: Literal["GET", "POST"], path: str) -> tuple[int, dict[str, JsonValue]]:
+    def _request(self, method: Literal["GET", "POST"], path: str) -> tuple[int, dict[str, JsonValue]]:
         """The answer, where it is one of these routes'; Failure where it is not."""
         status, body = self._send(method, path)
         try:
@@ -78,22 +78,22 @@ class _OpsPort:
         except strictjson.NotJson:
             document = None
         if not isinstance(document, dict) or document.get("code") in {"unknown_route", "method_not_allowed"}:
-            raise Failure(f"status {status}, and no answer of a gateway's operations port: is --ops-url right?")
+            raise CliError(f"status {status}, and no answer of a gateway's operations port: is --ops-url right?")
         if status in {200, 202} or document.get("code") == "not_found":
             return status, document
-        raise Failure(visible(f"{document.get('code')}: {document.get('detail')}".replace("\n", " ")))
+        raise CliError(sanitize_for_terminal(f"{document.get('code')}: {document.get('detail')}".replace("\n", " ")))
 
     def _send(self, method: str, path: str) -> tuple[int, bytes]:
         parts = urlsplit(self._url)
-        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        connection = kind(parts.hostname or "", parts.port, timeout=_SECONDS)
+        connection_class = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+        connection = connection_class(parts.hostname or "", parts.port, timeout=_TIMEOUT)
         headers = {"Content-Type": "application/json", "User-Agent": f"runward-cli/{version('runward')}"}
         try:
             connection.request(method, parts.path + path, headers=headers)
             response = connection.getresponse()
             return response.status, response.read()
         except (OSError, http.client.HTTPException) as error:
-            why = getattr(error, "strerror", None) or type(error).__name__
-            raise Failure(f"{self._url} can not be asked ({why}); to do it again is safe") from None
+            reason = getattr(error, "strerror", None) or type(error).__name__
+            raise CliError(f"{self._url} can not be asked ({reason}); to do it again is safe") from None
         finally:
             connection.close()

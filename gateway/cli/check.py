@@ -9,34 +9,38 @@ from pathlib import Path
 
 from rich.console import Console
 
-from gateway.cli import findings
-from gateway.cli.serve import starting
+from gateway.app.snapshot import build_snapshot
+from gateway.cli import check_report
+from gateway.cli.serve import startup_errors
 from gateway.clock import SystemClock
-from gateway.metrics import Metrics
-from gateway.plan import draw
+from gateway.observability.metrics import Metrics
 from gateway.settings import Settings, load
-from gateway.store import by_url
+from gateway.store import factory
 
 
 def check(path: Path | None) -> None:
     """Print what is in a configuration; Failure where a gateway would refuse it."""
     clock = SystemClock()
-    with starting():
+    with startup_errors():
         settings = load(path)
         asyncio.run(_build(settings, clock))
-    console = findings.console()
+    console = check_report.create_console()
     now = clock.now()
-    for table in (findings.providers(settings), findings.workflows(settings), findings.clients(settings, now)):
+    for table in (
+        check_report.providers_table(settings),
+        check_report.workflows_table(settings),
+        check_report.clients_table(settings, now),
+    ):
         console.print(table)
     for warning in _warnings(settings, now):
         console.print(f"warning: {warning}", style="yellow", markup=False, soft_wrap=True)
-    _conclude(console, settings, path)
+    _print_summary(console, settings, path)
 
 
 async def _build(settings: Settings, clock: SystemClock) -> None:
     """Build what `app.start` builds, up to the ports: an adapter may be missing, or not know a label."""
-    draw(settings, clock, Metrics())
-    by_url.store(settings.store.url, clock, settings.store.password)
+    build_snapshot(settings, clock, Metrics())
+    factory.create_store(settings.store.url, clock, settings.store.password)
 
 
 def _warnings(settings: Settings, now: datetime) -> Iterator[str]:
@@ -47,7 +51,7 @@ def _warnings(settings: Settings, now: datetime) -> Iterator[str]:
                 yield f"clients.{name}.keys[{index}]: has expired"
 
 
-def _conclude(console: Console, settings: Settings, path: Path | None) -> None:
-    named = path or "the configuration that RUNWARD_CONFIG names"
+def _print_summary(console: Console, settings: Settings, path: Path | None) -> None:
+    config_name = path or "the configuration that RUNWARD_CONFIG names"
     counts = ", ".join(f"{kind}: {len(getattr(settings, kind))}" for kind in ("providers", "workflows", "clients"))
-    console.print(f"sound: {named} ({counts})", style="green", markup=False, soft_wrap=True)
+    console.print(f"sound: {config_name} ({counts})", style="green", markup=False, soft_wrap=True)

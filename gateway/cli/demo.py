@@ -8,54 +8,57 @@ from tempfile import TemporaryDirectory
 
 from rich.console import Console
 
-from gateway import logs, sandbox
-from gateway.app import start
-from gateway.cli.demo_page import Place, print_page
+from gateway import sandbox
+from gateway.app.application import serve_until_signal
+from gateway.app.main import start_gateway
+from gateway.cli.demo_banner import DemoEndpoints, print_banner
 from gateway.cli.demo_settings import HOST, DemoKeys, demo_settings
-from gateway.cli.failure import Failure
-from gateway.cli.serve import event_loop, starting
+from gateway.cli.errors import CliError
+from gateway.cli.serve import loop_runner, startup_errors
 from gateway.clock import SystemClock
-from gateway.lifecycle import until_stopped
+from gateway.observability import logs
 
 
 def demo(port: int, ops_port: int) -> None:
     """Run until SIGTERM or Ctrl-C. A port that is taken is replaced by a free one; 0 is any free one."""
     if port == ops_port != 0:
-        raise Failure("--port and --ops-port must differ")
-    event_loop()(_work(port, ops_port))
+        raise CliError("--port and --ops-port must differ")
+    loop_runner()(_run_demo(port, ops_port))
 
 
-async def _work(port: int, ops_port: int) -> None:
-    with starting(), TemporaryDirectory(prefix="runward-demo-") as folder:
+async def _run_demo(port: int, ops_port: int) -> None:
+    with startup_errors(), TemporaryDirectory(prefix="runward-demo-") as folder:
         await _serve(port, ops_port, Path(folder) / "runward.db")
 
 
 async def _serve(port: int, ops_port: int, store: Path) -> None:
     clock = SystemClock()
     keys = DemoKeys.make(clock)
-    taken = [wanted for wanted in (port, ops_port) if not _is_free(wanted)]
-    with starting():
-        providers = await sandbox.serve(sandbox.application(clock, keys=keys.sandbox), HOST, 0)
+    taken_ports = [requested_port for requested_port in (port, ops_port) if not _is_port_free(requested_port)]
+    with startup_errors():
+        providers = await sandbox.serve(sandbox.create_application(clock, keys=keys.sandbox), HOST, 0)
         try:
             settings = demo_settings(
                 providers.url,
                 keys,
                 store,
-                port=0 if port in taken else port,
-                ops_port=0 if ops_port in taken else ops_port,
+                port=0 if port in taken_ports else port,
+                ops_port=0 if ops_port in taken_ports else ops_port,
             )
             log = logs.configure(settings.logs.level, settings.logs.format, clock)
-            gateway = await start(settings, clock, log)
+            application = await start_gateway(settings, clock, log)
         except BaseException:
             await providers.close()
             raise
-    place = Place(gateway.public.url, gateway.ops.url, providers.url, keys.client, tuple(taken))
-    print_page(place, Console())
-    await until_stopped(gateway, log)
+    endpoints = DemoEndpoints(
+        application.public.url, application.ops.url, providers.url, keys.client, tuple(taken_ports)
+    )
+    print_banner(endpoints, Console())
+    await serve_until_signal(application, log)
     await providers.close()
 
 
-def _is_free(port: int) -> bool:
+def _is_port_free(port: int) -> bool:
     try:
         socket.create_server((HOST, port)).close()
     except OSError:

@@ -7,17 +7,17 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from gateway.access.keys import hash_key, new_key
+from gateway.auth.keys import hash_key, new_key
 from gateway.clock import Clock
 from gateway.sandbox import SandboxKeys
 from gateway.settings import (
-    ClientLimits,
+    ClientLimitSettings,
     ClientSettings,
     KeySettings,
     PollingSettings,
-    ProviderLimits,
+    ProviderLimitSettings,
     ProviderSettings,
-    Rate,
+    RateSpec,
     RetrySettings,
     ServerSettings,
     Settings,
@@ -67,12 +67,12 @@ def demo_settings(sandbox_url: str, keys: DemoKeys, store: Path, *, port: int, o
             "demo": ClientSettings(
                 keys=(KeySettings(hash=hash_key(keys.client)),),
                 workflows=("*",),
-                limits=ClientLimits(rate=Rate(20, 1), burst=40, concurrency=20, daily=10_000),
+                limits=ClientLimitSettings(rate=RateSpec(20, 1), burst=40, concurrency=20, daily=10_000),
             )
         },
     )
 
 
 def _provider(sandbox_url: str, key: str) -> ProviderSettings:
-    limits = ProviderLimits(rate=Rate(50, 1), concurrency=50)
+    limits = ProviderLimitSettings(rate=RateSpec(50, 1), concurrency=50)
     return ProviderSettings(base_url=sandbox_url, api_key=SecretStr(key), limits=limits)

@@ -11,89 +11,89 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from gateway.cli.failure import Failure, visible
-from gateway.cli.post import Answer, checked_url, post_run
-from gateway.settings.addresses import is_exposed
+from gateway.cli.errors import CliError, sanitize_for_terminal
+from gateway.cli.http_client import GatewayResponse, check_gateway_url, post_run
+from gateway.settings.addresses import is_plaintext_remote
 from providers.contract import JsonValue
 
-_GRACE = 30.0  # the gateway ends a run by its deadline; its answer needs a moment more
-_LONGEST = 3600.0
+_RESPONSE_MARGIN = 30.0  # the gateway ends a run by its deadline; its answer needs a moment more
+_MAX_WAIT = 3600.0
 
 
-def run_and_print(url: str, key: str, asked: Mapping[str, JsonValue], *, whole: bool) -> None:
+def run_and_print(url: str, key: str, request_body: Mapping[str, JsonValue], *, as_json: bool) -> None:
     """Ask for a run, wait, print its output (or, with `whole`, the answer as it came).
 
     Raises Failure with exit code 1 where the run did not succeed, 2 where it was not asked for.
     """
-    url = checked_url(url)
-    if is_exposed(url):
+    url = check_gateway_url(url)
+    if is_plaintext_remote(url):
         typer.echo("warning: the key travels in the clear, as this URL is plain http", err=True)
-    answer = _wait(url, key, asked)
-    if whole:
-        _print(answer.body.decode("utf-8", "replace"))
-    if answer.status != 200 or answer.document is None:
-        raise Failure(problem_line(answer), exit_code=1)
-    if not whole:
-        _print(_output(answer.document))
-    typer.echo(_summary(answer.document), err=True)
+    response = _post_with_progress(url, key, request_body)
+    if as_json:
+        _print_text(response.body.decode("utf-8", "replace"))
+    if response.status != 200 or response.document is None:
+        raise CliError(format_problem(response), exit_code=1)
+    if not as_json:
+        _print_text(_format_output(response.document))
+    typer.echo(_summary(response.document), err=True)
 
 
-def _wait(url: str, key: str, asked: Mapping[str, JsonValue]) -> Answer:
-    sent = {name: value for name, value in asked.items() if value is not None}
-    timeout = asked.get("timeout")
-    patience = timeout + _GRACE if isinstance(timeout, float) else _LONGEST
-    title = escape(visible(str(asked["workflow"])))
+def _post_with_progress(url: str, key: str, request_body: Mapping[str, JsonValue]) -> GatewayResponse:
+    body = {name: value for name, value in request_body.items() if value is not None}
+    timeout = request_body.get("timeout")
+    read_timeout = timeout + _RESPONSE_MARGIN if isinstance(timeout, float) else _MAX_WAIT
+    title = escape(sanitize_for_terminal(str(request_body["workflow"])))
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         progress.add_task(f"running {title}", total=None)
         try:
-            return post_run(url, key, sent, patience)
+            return post_run(url, key, body, read_timeout)
         except KeyboardInterrupt:
-            raise Failure("nobody waits any more; outcome: unknown, as the run may go on", exit_code=130) from None
+            raise CliError("nobody waits any more; outcome: unknown, as the run may go on", exit_code=130) from None
 
 
-def problem_line(answer: Answer) -> str:
+def format_problem(response: GatewayResponse) -> str:
     """Say in one line why a run did not succeed: its code and detail, and what is known of it."""
-    problem = answer.document
+    problem = response.document
     if problem is None or "code" not in problem:
-        return f"status {answer.status}, and no answer that Runward gives: is --url right?"
+        return f"status {response.status}, and no answer that Runward gives: is --url right?"
     known = [f"{name}: {problem[name]}" for name in ("outcome", "run_id", "request_id") if name in problem]
     if problem.get("retryable"):
         known.append("may be sent again")
-    line = f"{problem['code']}: {problem.get('detail', '')}{_pointers(problem.get('errors'))} ({', '.join(known)})"
-    return visible(line.replace("\n", " "))
+    line = f"{problem['code']}: {problem.get('detail', '')}{_format_field_errors(problem.get('errors'))} ({', '.join(known)})"
+    return sanitize_for_terminal(line.replace("\n", " "))
 
 
-def _pointers(errors: JsonValue) -> str:
+def _format_field_errors(errors: JsonValue) -> str:
     found = [e for e in errors if isinstance(e, dict)] if isinstance(errors, list) else []
     return "".join(f" {e.get('pointer')}: {e.get('detail')};" for e in found).removesuffix(";")
 
 
-def _output(run: Mapping[str, JsonValue]) -> str:
+def _format_output(run: Mapping[str, JsonValue]) -> str:
     if "outputs" in run:
-        return _pretty({"output": run.get("output"), "outputs": run["outputs"]})
+        return _format_json({"output": run.get("output"), "outputs": run["outputs"]})
     output = run.get("output")
-    return output if isinstance(output, str) else _pretty(output)
+    return output if isinstance(output, str) else _format_json(output)
 
 
-def _pretty(value: JsonValue) -> str:
+def _format_json(value: JsonValue) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False)
 
 
-def _print(text: str) -> None:
+def _print_text(text: str) -> None:
     # A file gets what was sent (`color`: all of it); a terminal would obey it.
-    typer.echo(visible(text) if sys.stdout.isatty() else text, color=True)
+    typer.echo(sanitize_for_terminal(text) if sys.stdout.isatty() else text, color=True)
 
 
 def _summary(run: Mapping[str, JsonValue]) -> str:
     seconds = run.get("duration_ms")
-    words = [
+    parts = [
         f"succeeded in {seconds / 1000:.1f} s" if isinstance(seconds, int | float) else "succeeded",
         f"at {run.get('provider')}",
         f"attempts: {run.get('attempts')}",
         f"run: {run.get('id')}",
     ]
     if run.get("warning"):
-        words.append(f"warning: {run['warning']}")
-    return visible(", ".join(words).replace("\n", " "))
+        parts.append(f"warning: {run['warning']}")
+    return sanitize_for_terminal(", ".join(parts).replace("\n", " "))

@@ -8,34 +8,34 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from gateway import logs
-from gateway.app import start
-from gateway.cli.failure import Failure
+from gateway.app.application import serve_until_signal
+from gateway.app.main import start_gateway
+from gateway.cli.errors import CliError
 from gateway.clock import SystemClock
-from gateway.lifecycle import until_stopped
+from gateway.observability import logs
 from gateway.settings import ConfigFiles, SettingsError, load
 from gateway.store.contract import StoreUnavailable
-from gateway.supervisor.crew import GaveUp
-from gateway.supervisor.supervise import supervise
+from gateway.supervisor.supervisor import supervise
+from gateway.supervisor.worker_pool import WorkerPoolFailed
 
-_SHARED = ("redis", "rediss")
+_SHARED_STORE_SCHEMES = ("redis", "rediss")
 """The stores in which processes find each other's runs and limits."""
 
 
 def serve(config: Path | None) -> None:
     """Serve until SIGTERM; Failure where the configuration is wrong or a port is taken."""
     source = ConfigFiles(config)
-    with starting():
+    with startup_errors():
         settings = source.load()
 
-    async def work() -> None:
+    async def main() -> None:
         clock = SystemClock()
         log = logs.configure(settings.logs.level, settings.logs.format, clock)
-        with starting():
-            gateway = await start(settings, clock, log, source)
-        await until_stopped(gateway, log)
+        with startup_errors():
+            gateway = await start_gateway(settings, clock, log, source)
+        await serve_until_signal(gateway, log)
 
-    event_loop()(work())
+    loop_runner()(main())
 
 
 def serve_with_workers(config: Path | None, count: int) -> None:
@@ -43,42 +43,42 @@ def serve_with_workers(config: Path | None, count: int) -> None:
 
     Failure where the configuration is wrong, its store is one process's own, a port is taken, or workers keep dying.
     """
-    with starting():
+    with startup_errors():
         settings = load(config)
     scheme = settings.store.url.partition(":")[0]
-    if scheme not in _SHARED:
-        raise Failure(
+    if scheme not in _SHARED_STORE_SCHEMES:
+        raise CliError(
             f"--workers {count} needs a store that processes share: set store.url to redis://... or rediss://... "
             f"(with {scheme}:// each worker would count limits for itself), or serve with --workers 1"
         )
     command = [sys.executable, "-P", "-m", "gateway", "worker", *(["--config", str(config)] if config else [])]
 
-    async def work() -> None:
+    async def main() -> None:
         clock = SystemClock()
         log = logs.configure(settings.logs.level, settings.logs.format, clock)
-        with starting():
+        with startup_errors():
             if not await supervise(settings, count, command, clock, log):
-                raise Failure("not every worker ended in its own time", exit_code=1)
+                raise CliError("not every worker ended in its own time", exit_code=1)
 
-    event_loop()(work())
+    loop_runner()(main())
 
 
 @contextmanager
-def starting() -> Iterator[None]:
+def startup_errors() -> Iterator[None]:
     """Turn what can go wrong at a start into Failure."""
     try:
         yield
     except SettingsError as error:
-        raise Failure(str(error)) from None
+        raise CliError(str(error)) from None
     except StoreUnavailable as error:
-        raise Failure(f"store: {error}") from None
-    except GaveUp as error:
-        raise Failure(str(error), error.exit_code) from None
+        raise CliError(f"store: {error}") from None
+    except WorkerPoolFailed as error:
+        raise CliError(str(error), error.exit_code) from None
     except OSError as error:
-        raise Failure(f"can not listen: {error.strerror or error}") from None
+        raise CliError(f"can not listen: {error.strerror or error}") from None
 
 
-def event_loop() -> Callable[[Coroutine[object, object, None]], None]:
+def loop_runner() -> Callable[[Coroutine[object, object, None]], None]:
     """Find what runs a coroutine to its end: uvloop where it is installed, else asyncio."""
     try:
         import uvloop

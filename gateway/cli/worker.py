@@ -4,29 +4,29 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gateway import logs
-from gateway.cli.failure import Failure
-from gateway.cli.serve import event_loop, starting
+from gateway.cli.errors import CliError
+from gateway.cli.serve import loop_runner, startup_errors
 from gateway.clock import SystemClock
+from gateway.observability import logs
 from gateway.settings import ConfigFiles
-from gateway.supervisor import duty
-from gateway.supervisor.berth import Berth
+from gateway.supervisor import worker_main
+from gateway.supervisor.worker_spec import WorkerSpec
 
 
-def worker(berth: str, config: Path | None) -> None:
+def worker(spec_json: str, config: Path | None) -> None:
     """Serve in the place that `berth` describes; Failure as `serve` has it."""
     try:
-        place = Berth.read(berth)
+        spec = WorkerSpec.parse(spec_json)
     except ValueError:
-        raise Failure("only `runward serve --workers` starts workers") from None
+        raise CliError("only `runward serve --workers` starts workers") from None
     source = ConfigFiles(config)
-    with starting():
-        settings = place.applied(source.load())
+    with startup_errors():
+        settings = spec.apply_to(source.load())
 
-    async def work() -> None:
+    async def main() -> None:
         clock = SystemClock()
-        log = logs.configure(settings.logs.level, settings.logs.format, clock, worker=place.worker)
-        with starting():
-            await duty.serve(place, settings, clock, log, source)
+        log = logs.configure(settings.logs.level, settings.logs.format, clock, worker=spec.worker)
+        with startup_errors():
+            await worker_main.run_worker(spec, settings, clock, log, source)
 
-    event_loop()(work())
+    loop_runner()(main())

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import Protocol, TypeVar
 
-R_contra = TypeVar("R_contra", contravariant=True)
+RunT_contra = TypeVar("RunT_contra", contravariant=True)
 
 
-class Journal(Protocol[R_contra]):
+class Journal(Protocol[RunT_contra]):
     """Kept for a run that must survive the process. Each word returns once it is durable."""
 
-    async def sending(self, run: R_contra) -> None:
+    async def record_dispatch(self, run: RunT_contra) -> None:
         """A start is about to be sent. Raises Problem where that can not be written down: then nothing is sent."""
 
-    async def refused(self, run: R_contra) -> None:
+    async def record_rejection(self, run: RunT_contra) -> None:
         """The start that was sent last is definitely none, and nothing that was sent before may be one."""
 
-    async def following(self, run: R_contra) -> None:
+    async def record_provider_run_id(self, run: RunT_contra) -> None:
         """The provider's own id of the run is known."""

@@ -4,29 +4,38 @@ It is a server and nothing else: who builds it may hand in what calls a `callbac
 can run, and how to ask for a failure, is the table in `defaults`; what it was asked is counted (`calls`).
 """
 
-from gateway.sandbox.callbacks import CallBack
-from gateway.sandbox.calls import Calls, Count, ProviderCalls
-from gateway.sandbox.defaults import DEFAULT_WORKFLOWS
-from gateway.sandbox.server import CALLS, RunningSandbox, SandboxKeys, application, serve
-from gateway.sandbox.workflows import Catalogue, Deployment, Fault, Node, NodeFailed, NodeSkipped, Question, Workflow
+from gateway.sandbox.call_counts import CallCount, CallCounts, ProviderCallCounts
+from gateway.sandbox.callbacks import PostCallback
+from gateway.sandbox.default_workflows import DEFAULT_WORKFLOWS
+from gateway.sandbox.model import (
+    Deployment,
+    InjectedFault,
+    Node,
+    NodeFailed,
+    NodeSkipped,
+    RunInput,
+    SandboxCatalog,
+    SandboxWorkflow,
+)
+from gateway.sandbox.server import CALL_COUNTS, RunningSandbox, SandboxKeys, create_application, serve
 
 __all__ = [
-    "CALLS",
+    "CALL_COUNTS",
     "DEFAULT_WORKFLOWS",
-    "CallBack",
-    "Calls",
-    "Catalogue",
-    "Count",
+    "CallCount",
+    "CallCounts",
     "Deployment",
-    "Fault",
+    "InjectedFault",
     "Node",
     "NodeFailed",
     "NodeSkipped",
-    "ProviderCalls",
-    "Question",
+    "PostCallback",
+    "ProviderCallCounts",
+    "RunInput",
     "RunningSandbox",
+    "SandboxCatalog",
     "SandboxKeys",
-    "Workflow",
-    "application",
+    "SandboxWorkflow",
+    "create_application",
     "serve",
 ]

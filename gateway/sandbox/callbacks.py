@@ -15,45 +15,47 @@ from aiohttp import web
 
 from gateway import strictjson
 from gateway.clock import Clock
-from gateway.sandbox.executions import Execution, main_output, results
+from gateway.sandbox.executions import Execution, main_output, node_results
 
-CallBack: TypeAlias = Callable[[str, bytes], Awaitable[object]]
+PostCallback: TypeAlias = Callable[[str, bytes], Awaitable[object]]
 """Posts JSON to a URL. OSError where that does not work out; what is answered makes no difference."""
 
-_MOST = 10_000
+_MAX_PENDING = 10_000
 
 
-class Callbacks:
+class SandboxCallbacks:
     """Those that are still to be made, the newest 10 000; none at all where nobody is there to make them."""
 
-    def __init__(self, clock: Clock, call_back: CallBack | None) -> None:
+    def __init__(self, clock: Clock, post_callback: PostCallback | None) -> None:
         self._clock = clock
-        self._call_back = call_back
+        self._post_callback = post_callback
         self._tasks: dict[asyncio.Task[None], None] = {}
 
-    def promise(self, execution: Execution, url: str, *, all_outputs: bool) -> None:
+    def schedule(self, execution: Execution, url: str, *, all_outputs: bool) -> None:
         """Call when this execution has ended."""
-        if self._call_back is None:
+        if self._post_callback is None:
             return
-        task = asyncio.create_task(self._keep(self._call_back, execution, url, all_outputs=all_outputs))
+        task = asyncio.create_task(self._deliver_at_end(self._post_callback, execution, url, all_outputs=all_outputs))
         self._tasks[task] = None
         task.add_done_callback(lambda done: self._tasks.pop(done, None))
-        if len(self._tasks) > _MOST:
+        if len(self._tasks) > _MAX_PENDING:
             next(iter(self._tasks)).cancel()
 
-    async def until_closed(self, _: web.Application) -> AsyncIterator[None]:
+    async def cleanup_context(self, _: web.Application) -> AsyncIterator[None]:
         """Forget, when the application ends, what was not done."""
         yield
         for task in self._tasks:
             task.cancel()
 
-    async def _keep(self, call_back: CallBack, execution: Execution, url: str, *, all_outputs: bool) -> None:
-        seconds = execution.workflow.seconds(execution.question)
+    async def _deliver_at_end(
+        self, post_callback: PostCallback, execution: Execution, url: str, *, all_outputs: bool
+    ) -> None:
+        seconds = execution.workflow.duration(execution.run_input)
         await self._clock.sleep(execution.started + seconds - self._clock.monotonic())
-        found = results(execution, self._clock.monotonic())
+        node_outcomes = node_results(execution, self._clock.monotonic())
         document = {
             "workflow_version_execution_id": execution.id,
-            "final_output": found if all_outputs else main_output(found),
+            "final_output": node_outcomes if all_outputs else main_output(node_outcomes),
         }
         with suppress(OSError):
-            await call_back(url, strictjson.write(document))
+            await post_callback(url, strictjson.write(document))

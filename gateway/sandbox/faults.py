@@ -8,39 +8,39 @@ from collections.abc import Callable
 from aiohttp import web
 
 from gateway.clock import Clock
-from gateway.sandbox.wire import JSON
-from gateway.sandbox.workflows import LONGEST, Fault, Question
+from gateway.sandbox.http_json import JSON
+from gateway.sandbox.model import MAX_SECONDS, InjectedFault, RunInput
 
-_REMEMBERED = 1000
+_MAX_REMEMBERED = 1000
 
 
-class Faults:
+class FaultInjector:
     """The faults of one provider; `refusal` puts a message into the shape of its errors."""
 
-    def __init__(self, clock: Clock, refusal: Callable[[str], bytes]) -> None:
+    def __init__(self, clock: Clock, error_body: Callable[[str], bytes]) -> None:
         self._clock = clock
-        self._refusal = refusal
-        self._struck: dict[bytes, None] = {}
+        self._error_body = error_body
+        self._faulted_starts: dict[bytes, None] = {}
 
-    def due(self, fault: Fault | None, name: str, body: bytes) -> Fault | None:
+    def select(self, fault: InjectedFault | None, name: str, body: bytes) -> InjectedFault | None:
         """The fault, if this start is to suffer it. Equal starts are known by name and body, the last 1000 of them."""
         if fault is None or not fault.every_other:
             return fault
         key = hashlib.sha256(name.encode() + b"\n" + body).digest()
-        if key in self._struck:
-            del self._struck[key]
+        if key in self._faulted_starts:
+            del self._faulted_starts[key]
             return None
-        self._struck[key] = None
-        if len(self._struck) > _REMEMBERED:
-            del self._struck[next(iter(self._struck))]
+        self._faulted_starts[key] = None
+        if len(self._faulted_starts) > _MAX_REMEMBERED:
+            del self._faulted_starts[next(iter(self._faulted_starts))]
         return fault
 
-    async def answer(self, fault: Fault, question: Question) -> web.Response:
+    async def respond(self, fault: InjectedFault, run_input: RunInput) -> web.Response:
         """What the caller gets instead, at last."""
         if fault.hangs:
-            await self._clock.sleep(question.number("seconds", default=LONGEST, most=LONGEST))
+            await self._clock.sleep(run_input.get_number("seconds", default=MAX_SECONDS, maximum=MAX_SECONDS))
         if fault.html is not None:
             return web.Response(status=fault.status, text=fault.html, content_type="text/html")
         headers = {} if fault.retry_after is None else {"Retry-After": fault.retry_after}
-        body = self._refusal(fault.message)
+        body = self._error_body(fault.message)
         return web.Response(status=fault.status, body=body, content_type=JSON, headers=headers)

@@ -13,24 +13,26 @@ from aiohttp import web
 
 from gateway import strictjson
 from gateway.clock import Clock
-from gateway.sandbox.calls import UNKNOWN, ProviderCalls
-from gateway.sandbox.faults import Faults
-from gateway.sandbox.wire import answer, has_header, read
-from gateway.sandbox.workflows import Deployment, NodeFailed, Question
+from gateway.sandbox.call_counts import UNKNOWN_WORKFLOW, ProviderCallCounts
+from gateway.sandbox.faults import FaultInjector
+from gateway.sandbox.http_json import header_equals, json_response, read_request_body
+from gateway.sandbox.model import Deployment, NodeFailed, RunInput
 from providers.contract import JsonValue
 
 _CREATED = "2026-01-15T09:00:00Z"
 
 
-class PromptStudio:
+class PromptStudioEmulator:
     """Its three routes. `deployments` are found by id."""
 
-    def __init__(self, clock: Clock, key: str, deployments: Mapping[str, Deployment], calls: ProviderCalls) -> None:
+    def __init__(
+        self, clock: Clock, key: str, deployments: Mapping[str, Deployment], calls: ProviderCallCounts
+    ) -> None:
         self._clock = clock
         self._key = key
         self._deployments = deployments
         self._calls = calls
-        self._faults = Faults(clock, lambda _: b"{}")
+        self._faults = FaultInjector(clock, lambda _: b"{}")
 
     def routes(self) -> list[web.RouteDef]:
         """Two of them run."""
@@ -41,58 +43,58 @@ class PromptStudio:
         ]
 
     async def _run_workflow(self, request: web.Request) -> web.Response:
-        return await self._run(request, "result", allowed=has_header(request, "API_KEY", self._key))
+        return await self._run(request, "result", allowed=header_equals(request, "API_KEY", self._key))
 
     async def _run_instruction(self, request: web.Request) -> web.Response:
         return await self._run(request, "completion", allowed=self._has_bearer(request))
 
     async def _list(self, request: web.Request) -> web.Response:
         if not self._has_bearer(request):
-            return answer({}, 401)
-        return answer({"deployments": [_described(d) for d in self._deployments.values()]})
+            return json_response({}, 401)
+        return json_response({"deployments": [_deployment_document(d) for d in self._deployments.values()]})
 
     def _has_bearer(self, request: web.Request) -> bool:
-        return has_header(request, "Authorization", f"Bearer {self._key}")
+        return header_equals(request, "Authorization", f"Bearer {self._key}")
 
     async def _run(self, request: web.Request, member: str, *, allowed: bool) -> web.Response:
         deployment = self._deployments.get(request.match_info["deployment_id"])
-        count = self._calls.workflows[deployment.id if deployment else UNKNOWN]
+        count = self._calls.workflows[deployment.id if deployment else UNKNOWN_WORKFLOW]
         count.starts += 1
         if not allowed:
-            return answer({}, 401)
+            return json_response({}, 401)
         if deployment is None:
-            return answer({}, 404)
-        body = await read(request)
-        given = _input(body)
-        if given is None:
-            return answer({}, 400)
-        question = Question(given)
-        fault = self._faults.due(deployment.fault, deployment.id, body)
+            return json_response({}, 404)
+        body = await read_request_body(request)
+        input_object = _parse_input(body)
+        if input_object is None:
+            return json_response({}, 400)
+        run_input = RunInput(input_object)
+        fault = self._faults.select(deployment.fault, deployment.id, body)
         count.runs += fault is None or fault.paid
         if fault is not None:
-            return await self._faults.answer(fault, question)
-        return await self._answer(deployment, question, member)
+            return await self._faults.respond(fault, run_input)
+        return await self._respond(deployment, run_input, member)
 
-    async def _answer(self, deployment: Deployment, question: Question, member: str) -> web.Response:
-        seconds = deployment.seconds(question)
+    async def _respond(self, deployment: Deployment, run_input: RunInput, member: str) -> web.Response:
+        seconds = deployment.duration(run_input)
         if seconds > 0:
             await self._clock.sleep(seconds)
         try:
-            return answer({member: deployment.answer(question)})
+            return json_response({member: deployment.compute(run_input)})
         except NodeFailed:
-            return answer({}, 500)
+            return json_response({}, 500)
 
 
-def _input(body: bytes) -> dict[str, JsonValue] | None:
+def _parse_input(body: bytes) -> dict[str, JsonValue] | None:
     try:
         document = strictjson.read(body)
     except strictjson.NotJson:
         return None
-    given = document.get("input") if isinstance(document, dict) else None
-    return given if isinstance(given, dict) else None
+    input_object = document.get("input") if isinstance(document, dict) else None
+    return input_object if isinstance(input_object, dict) else None
 
 
-def _described(deployment: Deployment) -> dict[str, object]:
+def _deployment_document(deployment: Deployment) -> dict[str, object]:
     properties = {name: {"type": kind} for name, kind in deployment.inputs.items()}
     return {
         "deployment_id": deployment.id,

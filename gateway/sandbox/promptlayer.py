@@ -9,43 +9,43 @@ from __future__ import annotations
 from aiohttp import web
 
 from gateway.clock import Clock
-from gateway.sandbox.callbacks import CallBack, Callbacks
-from gateway.sandbox.calls import UNKNOWN, ProviderCalls
-from gateway.sandbox.executions import Executions, is_running, main_output, results
-from gateway.sandbox.faults import Faults
-from gateway.sandbox.promptlayer_wire import (
+from gateway.sandbox.call_counts import UNKNOWN_WORKFLOW, ProviderCallCounts
+from gateway.sandbox.callbacks import PostCallback, SandboxCallbacks
+from gateway.sandbox.executions import Executions, is_running, main_output, node_results
+from gateway.sandbox.faults import FaultInjector
+from gateway.sandbox.http_json import JSON, json_response, read_request_body
+from gateway.sandbox.model import RunInput, SandboxWorkflow
+from gateway.sandbox.promptlayer_requests import (
     ResultsQuery,
     RunWorkflow,
     bad_request,
     check_key,
-    error,
+    error_body,
     not_found,
     read_body,
     read_query,
 )
-from gateway.sandbox.wire import JSON, answer, read
-from gateway.sandbox.workflows import Question, Workflow
 
 
-class PromptLayer:
+class PromptLayerEmulator:
     """The two routes that a run needs. `workflows` are found by name and by id."""
 
     def __init__(
         self,
         clock: Clock,
         key: str,
-        workflows: dict[str, Workflow],
-        calls: ProviderCalls,
+        workflows: dict[str, SandboxWorkflow],
+        calls: ProviderCallCounts,
         *,
-        call_back: CallBack | None = None,
+        post_callback: PostCallback | None = None,
     ) -> None:
         self._clock = clock
         self._key = key
         self._workflows = workflows
         self._calls = calls
         self._executions = Executions()
-        self.callbacks = Callbacks(clock, call_back)
-        self._faults = Faults(clock, error)
+        self.callbacks = SandboxCallbacks(clock, post_callback)
+        self._faults = FaultInjector(clock, error_body)
 
     def routes(self) -> list[web.RouteDef]:
         """The `/` in a name may be percent-encoded or not."""
@@ -56,60 +56,60 @@ class PromptLayer:
 
     async def _run(self, request: web.Request) -> web.Response:
         workflow = self._workflows.get(request.match_info["name"])
-        count = self._calls.workflows[workflow.name if workflow else UNKNOWN]
+        count = self._calls.workflows[workflow.name if workflow else UNKNOWN_WORKFLOW]
         count.starts += 1
         check_key(request, self._key)
-        body = await read(request)
-        asked = read_body(RunWorkflow, body)
+        body = await read_request_body(request)
+        parsed = read_body(RunWorkflow, body)
         if workflow is None:
             raise not_found("Workflow")
-        question = Question(asked.input_variables, _version(workflow, asked))
-        fault = self._faults.due(workflow.fault, workflow.name, body)
+        run_input = RunInput(parsed.input_variables, _requested_version(workflow, parsed))
+        fault = self._faults.select(workflow.fault, workflow.name, body)
         count.runs += fault is None or fault.paid
         if fault is not None:
-            return await self._faults.answer(fault, question)
-        execution = self._executions.start(workflow, question, now=self._clock.monotonic(), size=len(body))
-        if asked.callback_url is not None:
-            self.callbacks.promise(execution, str(asked.callback_url), all_outputs=asked.return_all_outputs)
-        return _started(execution.id, asked, _warning(workflow, question))
+            return await self._faults.respond(fault, run_input)
+        execution = self._executions.start(workflow, run_input, now=self._clock.monotonic(), size=len(body))
+        if parsed.callback_url is not None:
+            self.callbacks.schedule(execution, str(parsed.callback_url), all_outputs=parsed.return_all_outputs)
+        return _start_response(execution.id, parsed, _input_warning(workflow, run_input))
 
     async def _results(self, request: web.Request) -> web.Response:
         execution = self._executions.get(request.query.get("workflow_version_execution_id", ""))
-        self._calls.workflows[execution.workflow.name if execution else UNKNOWN].polls += 1
+        self._calls.workflows[execution.workflow.name if execution else UNKNOWN_WORKFLOW].polls += 1
         check_key(request, self._key)
         query = read_query(ResultsQuery, request)
         if execution is None:
             raise not_found("Workflow version execution")
         execution.polls += 1
         if execution.polls <= execution.workflow.poll_errors:
-            return web.Response(status=500, body=error("Internal server error."), content_type=JSON)
-        found = results(execution, self._clock.monotonic())
-        document = found if query.return_all_outputs else main_output(found)
-        return answer(document, 202 if is_running(found) else 200)
+            return web.Response(status=500, body=error_body("Internal server error."), content_type=JSON)
+        outcomes = node_results(execution, self._clock.monotonic())
+        document = outcomes if query.return_all_outputs else main_output(outcomes)
+        return json_response(document, 202 if is_running(outcomes) else 200)
 
 
-def _version(workflow: Workflow, asked: RunWorkflow) -> int:
-    label, number = asked.workflow_label_name, asked.workflow_version_number
+def _requested_version(workflow: SandboxWorkflow, parsed: RunWorkflow) -> int:
+    label, number = parsed.workflow_label_name, parsed.workflow_version_number
     if label is not None and number is not None:
         raise bad_request("workflow_label_name and workflow_version_number are mutually exclusive")
-    version = workflow.version_meant(label, number)
+    version = workflow.resolve_version(label, number)
     if version is None:
         raise not_found("Workflow label" if label is not None else "Workflow version")
     return version
 
 
-def _warning(workflow: Workflow, question: Question) -> str | None:
+def _input_warning(workflow: SandboxWorkflow, run_input: RunInput) -> str | None:
     if workflow.inputs is None:
         return None
-    missing = [name for name in workflow.inputs if name not in question.input]
-    unused = [name for name in question.input if name not in workflow.inputs]
+    missing = [name for name in workflow.inputs if name not in run_input.input]
+    unused = [name for name in run_input.input if name not in workflow.inputs]
     parts = (("Missing", missing), ("Unused", unused))
     return "; ".join(f"{what} input variables: {', '.join(names)}" for what, names in parts if names) or None
 
 
-def _started(execution_id: int, asked: RunWorkflow, warning: str | None) -> web.Response:
+def _start_response(execution_id: int, parsed: RunWorkflow, warning: str | None) -> web.Response:
     status, message = 201, "Workflow execution started"
-    if asked.callback_url is not None:
+    if parsed.callback_url is not None:
         status, message = 202, "Workflow execution accepted"
     document = {
         "success": True,
@@ -117,4 +117,4 @@ def _started(execution_id: int, asked: RunWorkflow, warning: str | None) -> web.
         "warning": warning,
         "workflow_version_execution_id": execution_id,
     }
-    return answer(document, status)
+    return json_response(document, status)

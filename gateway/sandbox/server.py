@@ -8,20 +8,20 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from gateway.clock import Clock
-from gateway.sandbox.callbacks import CallBack
-from gateway.sandbox.calls import Calls
-from gateway.sandbox.defaults import DEFAULT_WORKFLOWS
-from gateway.sandbox.prompt_studio import PromptStudio
-from gateway.sandbox.promptlayer import PromptLayer
-from gateway.sandbox.promptlayer_catalogue import WorkflowPages
-from gateway.sandbox.workflows import Catalogue
+from gateway.sandbox.call_counts import CallCounts
+from gateway.sandbox.callbacks import PostCallback
+from gateway.sandbox.default_workflows import DEFAULT_WORKFLOWS
+from gateway.sandbox.model import SandboxCatalog
+from gateway.sandbox.prompt_studio import PromptStudioEmulator
+from gateway.sandbox.promptlayer import PromptLayerEmulator
+from gateway.sandbox.promptlayer_catalog import WorkflowCatalogRoutes
 
-_MOST_BODY = 1024 * 1024
+_MAX_BODY = 1024 * 1024
 _IDLE_SECONDS = 75.0
 _SHUTDOWN_SECONDS = 1.0
 _BACKLOG = 1024
 
-CALLS = web.AppKey("calls", Calls)
+CALL_COUNTS = web.AppKey("calls", CallCounts)
 """Where an application keeps its counts: `application[CALLS].promptlayer.workflows["echo"].starts`."""
 
 
@@ -45,38 +45,42 @@ class RunningSandbox:
         await self.runner.cleanup()
 
 
-def application(
-    clock: Clock, *, keys: SandboxKeys, workflows: Catalogue = DEFAULT_WORKFLOWS, call_back: CallBack | None = None
+def create_application(
+    clock: Clock,
+    *,
+    keys: SandboxKeys,
+    workflows: SandboxCatalog = DEFAULT_WORKFLOWS,
+    post_callback: PostCallback | None = None,
 ) -> web.Application:
     """Both providers in one application (their paths do not collide); bodies of more than 1 MiB are refused.
 
     `call_back` posts to the `callback_url` of a run that has ended; without it nobody is called.
     """
-    calls = Calls()
+    calls = CallCounts()
     by_name = {key: w for w in workflows.workflows for key in (str(w.id), w.name)}
     deployments = {d.id: d for d in workflows.deployments}
-    served = web.Application(client_max_size=_MOST_BODY)
-    served[CALLS] = calls
-    promptlayer = PromptLayer(clock, keys.promptlayer, by_name, calls.promptlayer, call_back=call_back)
-    served.cleanup_ctx.append(promptlayer.callbacks.until_closed)
-    for face in (
+    app = web.Application(client_max_size=_MAX_BODY)
+    app[CALL_COUNTS] = calls
+    promptlayer = PromptLayerEmulator(clock, keys.promptlayer, by_name, calls.promptlayer, post_callback=post_callback)
+    app.cleanup_ctx.append(promptlayer.callbacks.cleanup_context)
+    for handlers in (
         calls,
-        PromptStudio(clock, keys.prompt_studio, deployments, calls.prompt_studio),
+        PromptStudioEmulator(clock, keys.prompt_studio, deployments, calls.prompt_studio),
         promptlayer,
-        WorkflowPages(keys.promptlayer, by_name),
+        WorkflowCatalogRoutes(keys.promptlayer, by_name),
     ):
-        served.add_routes(face.routes())
-    return served
+        app.add_routes(handlers.routes())
+    return app
 
 
-async def serve(served: web.Application, host: str, port: int) -> RunningSandbox:
+async def serve(app: web.Application, host: str, port: int) -> RunningSandbox:
     """Listen on `host` (an address of the loopback interface, or "localhost") and `port` (0: any free one).
 
     ValueError for any other host, since the sandbox is not built to be reached by others. OSError: the port is taken.
     """
     address = _loopback(host)
     runner = web.AppRunner(
-        served,
+        app,
         access_log=None,
         handler_cancellation=True,  # nobody waits for what hangs once its caller has gone
         keepalive_timeout=_IDLE_SECONDS,
@@ -88,8 +92,8 @@ async def serve(served: web.Application, host: str, port: int) -> RunningSandbox
     except OSError:
         await runner.cleanup()
         raise
-    shown = f"[{address}]" if address.version == 6 else str(address)
-    return RunningSandbox(f"http://{shown}:{runner.addresses[0][1]}", runner)
+    host_text = f"[{address}]" if address.version == 6 else str(address)
+    return RunningSandbox(f"http://{host_text}:{runner.addresses[0][1]}", runner)
 
 
 def _loopback(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:

@@ -1,15 +1,15 @@
 """Runward's configuration: the one place that reads the environment, secret files and the YAML file."""
 
-from gateway.settings.complaints import SettingsError
-from gateway.settings.files import ConfigFiles
+from gateway.settings.config_files import ConfigFiles
+from gateway.settings.errors import SettingsError
 from gateway.settings.load import load
 from gateway.settings.model import Settings
-from gateway.settings.routes import (
-    ClientLimits,
+from gateway.settings.resources import (
+    ClientLimitSettings,
     ClientSettings,
     KeySettings,
-    Limits,
-    ProviderLimits,
+    LimitSettings,
+    ProviderLimitSettings,
     ProviderSettings,
     WorkflowSettings,
 )
@@ -23,21 +23,21 @@ from gateway.settings.sections import (
     ServerSettings,
     StoreSettings,
 )
-from gateway.settings.units import Rate
+from gateway.settings.units import RateSpec
 
 __all__ = [
     "BreakerSettings",
     "CallbackSettings",
-    "ClientLimits",
+    "ClientLimitSettings",
     "ClientSettings",
     "ConfigFiles",
     "KeySettings",
-    "Limits",
+    "LimitSettings",
     "LogsSettings",
     "PollingSettings",
-    "ProviderLimits",
+    "ProviderLimitSettings",
     "ProviderSettings",
-    "Rate",
+    "RateSpec",
     "RetrySettings",
     "ServerSettings",
     "Settings",

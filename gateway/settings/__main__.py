@@ -4,6 +4,6 @@ from __future__ import annotations
 
 import sys
 
-from gateway.settings.schema import document
+from gateway.settings.schema import render_schema
 
-sys.stdout.write(document())
+sys.stdout.write(render_schema())

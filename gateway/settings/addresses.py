@@ -13,13 +13,13 @@ Network: TypeAlias = IPv4Network | IPv6Network
 
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9])?"
 _HOST = rf"{_LABEL}(?:\.{_LABEL})*"
-_ALLOW = re.compile(rf"(?:\*\.)?{_HOST}(?::([0-9]{{1,5}}))?|\[[0-9A-Fa-f:.]+\]:([0-9]{{1,5}})")
-_STORES = ("sqlite", "memory", "redis", "rediss")
+_ALLOWED_TARGET = re.compile(rf"(?:\*\.)?{_HOST}(?::([0-9]{{1,5}}))?|\[[0-9A-Fa-f:.]+\]:([0-9]{{1,5}})")
+_STORE_SCHEMES = ("sqlite", "memory", "redis", "rediss")
 
 
-def base_url(text: str) -> str:
+def check_base_url(text: str) -> str:
     """Check a provider's address; it comes out without a slash at its end. ValueError where it can not be one."""
-    parts = _parts(text)
+    parts = _split_url(text)
     if parts.scheme not in {"http", "https"} or not _is_host(parts.hostname or ""):
         raise ValueError("must be a URL such as https://api.example.com")
     if parts.username is not None or parts.password is not None:
@@ -29,19 +29,19 @@ def base_url(text: str) -> str:
     return text.rstrip("/")
 
 
-def is_exposed(url: str) -> bool:
+def is_plaintext_remote(url: str) -> bool:
     """Whether a key sent to this base URL crosses a network in the clear: plain http to another machine."""
     parts = urlsplit(url)
     return parts.scheme == "http" and not _is_loopback(parts.hostname or "")
 
 
-def store_url(text: str) -> str:
+def check_store_url(text: str) -> str:
     """Check where the store is: sqlite:///path, memory://, redis://user@host:port/0, rediss:// for TLS."""
-    parts = _parts(text)
-    if parts.scheme not in _STORES or "://" not in text:
+    parts = _split_url(text)
+    if parts.scheme not in _STORE_SCHEMES or "://" not in text:
         raise ValueError("must be sqlite:///path, memory://, redis://host or rediss://host")
     if parts.scheme.startswith("redis"):
-        _require_server(parts)
+        _check_redis_url(parts)
     elif parts.username is not None or parts.password is not None:
         raise ValueError("must not hold a user or password")
     if parts.scheme == "sqlite" and not parts.path.strip("/"):
@@ -49,7 +49,7 @@ def store_url(text: str) -> str:
     return text
 
 
-def _require_server(parts: SplitResult) -> None:
+def _check_redis_url(parts: SplitResult) -> None:
     if parts.password is not None:
         raise ValueError("must not hold a password: it belongs in store.password")
     if not _is_host(parts.hostname or ""):
@@ -58,7 +58,7 @@ def _require_server(parts: SplitResult) -> None:
         raise ValueError("must end with the number of a database, such as redis://host:6379/0")
 
 
-def network(value: object) -> Network:
+def parse_network(value: object) -> Network:
     """Read an address or a network; ValueError where it is none, or has bits set behind its mask."""
     try:
         # A number would be taken for an address.
@@ -67,33 +67,33 @@ def network(value: object) -> Network:
         raise ValueError("must be an address or a network such as 10.0.0.0/8") from None
 
 
-def allowed(text: str) -> str:
+def check_allowed_target(text: str) -> str:
     """Check whom callbacks may reach: a host, *.host, host:port, or a network."""
-    match = _ALLOW.fullmatch(text)
+    match = _ALLOWED_TARGET.fullmatch(text)
     port = match and (match.group(1) or match.group(2))
     if match and 0 < int(port or 443) < 65536 and len(text) <= 300:
         return text
     try:
-        return str(network(text))
+        return str(parse_network(text))
     except ValueError:
         raise ValueError("must be a host, *.host, host:port or network") from None
 
 
-def host(text: str) -> str:
+def check_host(text: str) -> str:
     """Check what to listen on: an address or a host's name."""
     if not _is_host(text):
         raise ValueError("must be an address or a host's name")
     return text
 
 
-def _parts(text: str) -> SplitResult:
+def _split_url(text: str) -> SplitResult:
     """Take a URL apart; ValueError for what parsers disagree about: spaces, tabs, backslashes, wide letters."""
     try:
         parts = urlsplit(text)
-        sound = parts.port != 0
+        valid = parts.port != 0
     except ValueError:
-        sound = False
-    if not sound or not text.isascii() or re.search(r"[\x00-\x20\x7f\\]", text):
+        valid = False
+    if not valid or not text.isascii() or re.search(r"[\x00-\x20\x7f\\]", text):
         raise ValueError("is not a URL")
     return urlsplit(text)
 
@@ -115,12 +115,14 @@ def _is_loopback(text: str) -> bool:
         return text == "localhost"
 
 
-def _text(**more: str) -> WithJsonSchema:
+def _string_schema(**more: str) -> WithJsonSchema:
     return WithJsonSchema({"type": "string", **more})
 
 
-BaseUrl: TypeAlias = Annotated[str, AfterValidator(base_url), _text(pattern=r"^https?://[^?#\s]+$")]
-StoreUrl: TypeAlias = Annotated[str, AfterValidator(store_url), _text(pattern=f"^({'|'.join(_STORES)})://")]
-NetworkSetting: TypeAlias = Annotated[Network, BeforeValidator(network), _text()]
-Allowed: TypeAlias = Annotated[str, AfterValidator(allowed), _text()]
-Host: TypeAlias = Annotated[str, AfterValidator(host), _text()]
+BaseUrl: TypeAlias = Annotated[str, AfterValidator(check_base_url), _string_schema(pattern=r"^https?://[^?#\s]+$")]
+StoreUrl: TypeAlias = Annotated[
+    str, AfterValidator(check_store_url), _string_schema(pattern=f"^({'|'.join(_STORE_SCHEMES)})://")
+]
+NetworkSetting: TypeAlias = Annotated[Network, BeforeValidator(parse_network), _string_schema()]
+AllowedTarget: TypeAlias = Annotated[str, AfterValidator(check_allowed_target), _string_schema()]
+Host: TypeAlias = Annotated[str, AfterValidator(check_host), _string_schema()]

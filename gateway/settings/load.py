@@ -11,17 +11,17 @@ from typing import Any
 import pydantic_settings
 from pydantic import SecretStr, ValidationError
 
-from gateway.settings.complaints import Loc, SettingsError, dotted
-from gateway.settings.environment import NAMED, Variables, from_environment, from_secret_files
-from gateway.settings.model import Settings, reading
-from gateway.settings.places import complaints
-from gateway.settings.sources import SECRETS, TextSource, TreeSource, referring
+from gateway.settings.environment import NAMED_SECTIONS, Variables, from_environment, from_secret_files
+from gateway.settings.errors import Location, SettingsError, format_location
+from gateway.settings.model import Settings, use_sources
+from gateway.settings.sources import SECRET_PATHS, TextSource, YamlSource, secret_referencer
 from gateway.settings.tree import find, nodes, rewrite
-from gateway.settings.yaml_file import Document, read
+from gateway.settings.validation_errors import describe_errors
+from gateway.settings.yaml_file import YamlDocument, read_yaml
 
-PATHS = (("providers", "*", "ca_file"),)
+RELATIVE_PATHS = (("providers", "*", "ca_file"),)
 """Where paths are that are relative to the file which names them."""
-_REFUSED = SecretStr("refused, and said so")
+_REJECTED_SECRET = SecretStr("refused, and said so")
 """Takes the place of a secret in the file, so that nobody complains about it a second time."""
 
 
@@ -36,18 +36,18 @@ def load(
     `overrides` has the shape of the file and wins over every source. Raises SettingsError with all that is wrong.
     """
     environ = os.environ if environ is None else environ
-    path = path_of(path, environ)
-    document = read(path)
-    names = {section: [str(loc[1]) for loc, _ in find(document.tree, (section, "*"))] for section in NAMED}
+    path = config_path(path, environ)
+    document = read_yaml(path)
+    names = {section: [str(loc[1]) for loc, _ in find(document.tree, (section, "*"))] for section in NAMED_SECTIONS}
     variables = (from_environment(environ, names), from_secret_files(environ, names))
-    result = _Reading(dict(overrides or {}), variables, document, environ, path.parent).result()
+    result = _RawSettings(dict(overrides or {}), variables, document, environ, path.parent).validate()
     # Raised here, where no exception is being handled: pydantic's would hang on as its context, with the values.
     if isinstance(result, Settings):
         return result
     raise SettingsError(result)
 
 
-def path_of(path: Path | None, environ: Mapping[str, str]) -> Path:
+def config_path(path: Path | None, environ: Mapping[str, str]) -> Path:
     """The configuration's file: `path`, or else the one that RUNWARD_CONFIG names. Raises SettingsError."""
     if path is not None:
         return path
@@ -57,66 +57,66 @@ def path_of(path: Path | None, environ: Mapping[str, str]) -> Path:
 
 
 @dataclass(frozen=True, slots=True)
-class _Reading:
+class _RawSettings:
     """Everything that was read, the most important first, before anybody knows whether it is any good."""
 
     overrides: dict[str, Any]
     variables: tuple[Variables, ...]
-    document: Document
+    document: YamlDocument
     environ: Mapping[str, str]
     folder: Path
 
-    def result(self) -> Settings | list[tuple[str, str]]:
+    def validate(self) -> Settings | list[tuple[str, str]]:
         """Make the settings, or say what is wrong."""
-        found = [*self._literals(), *(c for v in self.variables for c in v.complaints)]
+        errors = [*self._plaintext_secret_errors(), *(c for v in self.variables for c in v.errors)]
         try:
-            with reading(*map(self._source, self.variables), TreeSource(Settings, self._tree())):
+            with use_sources(*map(self._text_source, self.variables), YamlSource(Settings, self._yaml_tree())):
                 settings = Settings(**self.overrides)
         except ValidationError as error:
-            return [*found, *complaints(error, self._labels())]
+            return [*errors, *describe_errors(error, self._source_labels())]
         except (pydantic_settings.SettingsError, RecursionError):
-            return [*found, *self._not_json()]
-        return found or settings
+            return [*errors, *self._json_errors()]
+        return errors or settings
 
-    def _source(self, variables: Variables) -> TextSource:
-        return TextSource(Settings, variables.texts, referring(self.environ, Path()))
+    def _text_source(self, variables: Variables) -> TextSource:
+        return TextSource(Settings, variables.texts, secret_referencer(self.environ, Path()))
 
-    def _tree(self) -> dict[str, Any]:
+    def _yaml_tree(self) -> dict[str, Any]:
         """Take the file's tree without empty sections, with references for secrets and paths that lead somewhere."""
         tree = {section: value for section, value in self.document.tree.items() if value is not None}
-        tree = rewrite(tree, PATHS, lambda path: str(self.folder / path) if isinstance(path, str) else path)
-        refer = referring(self.environ, self.folder)
-        return rewrite(tree, SECRETS, lambda value: _REFUSED if _is_literal(value) else refer(value))
+        tree = rewrite(tree, RELATIVE_PATHS, lambda path: str(self.folder / path) if isinstance(path, str) else path)
+        refer = secret_referencer(self.environ, self.folder)
+        return rewrite(tree, SECRET_PATHS, lambda value: _REJECTED_SECRET if _is_literal(value) else refer(value))
 
-    def _literals(self) -> Iterator[tuple[str, str]]:
-        for way in SECRETS:
-            for loc, value in find(self.document.tree, way):
+    def _plaintext_secret_errors(self) -> Iterator[tuple[str, str]]:
+        for pattern in SECRET_PATHS:
+            for location, value in find(self.document.tree, pattern):
                 if _is_literal(value):
-                    place = f"{self.document.label(loc)} {dotted(loc)}"
-                    yield place, "secrets never stand in the YAML: name them, {env: NAME} or {file: PATH}"
+                    label = f"{self.document.label(location)} {format_location(location)}"
+                    yield label, "secrets never stand in the YAML: name them, {env: NAME} or {file: PATH}"
 
-    def _labels(self) -> dict[Loc, str]:
+    def _source_labels(self) -> dict[Location, str]:
         """Say of every setting where it was written; whatever comes later here is more important."""
-        labels: dict[Loc, str] = {}
+        labels: dict[Location, str] = {}
         for variables in reversed(self.variables):
-            labels |= variables.branches()
-        for loc, leaf in nodes(self.document.tree):
+            labels |= variables.mapping_labels()
+        for location, leaf in nodes(self.document.tree):
             # A mapping that is in the file and elsewhere is the file's: what it lacks should be written there.
-            if not (leaf and loc in labels):
-                labels[loc] = self.document.label(loc)
+            if not (leaf and location in labels):
+                labels[location] = self.document.label(location)
         for variables in reversed(self.variables):
-            labels |= variables.leaves(self._source(variables)())
+            labels |= variables.leaf_labels(self._text_source(variables)())
         labels |= {loc: "override" for loc, leaf in nodes(self.overrides) if leaf}
         return labels | {(): self.document.name}
 
-    def _not_json(self) -> Iterator[tuple[str, str]]:
+    def _json_errors(self) -> Iterator[tuple[str, str]]:
         """Find the texts that should be JSON, as they set a whole list or section, by trying each alone."""
         for variables in self.variables:
-            for loc, alone in variables.each():
+            for location, alone in variables.one_by_one():
                 try:
-                    self._source(alone)()
+                    self._text_source(alone)()
                 except (pydantic_settings.SettingsError, RecursionError):
-                    yield f"{variables.labels[loc]} {dotted(loc)}", "must be JSON"
+                    yield f"{variables.labels[location]} {format_location(location)}", "must be JSON"
 
 
 def _is_literal(value: object) -> bool:

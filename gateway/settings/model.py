@@ -11,19 +11,19 @@ from typing import Self
 from pydantic import field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from gateway.settings.addresses import is_exposed
-from gateway.settings.complaints import dotted, refuse
+from gateway.settings.addresses import is_plaintext_remote
 from gateway.settings.consistency import (
-    circular_fallbacks,
-    idle,
-    shared_aliases,
-    shared_keys,
+    cyclic_fallbacks,
+    duplicate_aliases,
+    duplicate_keys,
     unknown_fallbacks,
-    unknown_passages,
+    unknown_passthrough_providers,
     unknown_providers,
+    unused_settings,
 )
-from gateway.settings.names import Name
-from gateway.settings.routes import ClientSettings, ProviderSettings, WorkflowSettings
+from gateway.settings.errors import format_location, raise_validation_error
+from gateway.settings.field_types import Name
+from gateway.settings.resources import ClientSettings, ProviderSettings, WorkflowSettings
 from gateway.settings.sections import (
     BreakerSettings,
     CallbackSettings,
@@ -34,7 +34,7 @@ from gateway.settings.sections import (
     StoreSettings,
 )
 
-_EXPOSED = "server.public_url: is plain http, so results that providers send there can be read on the way"
+_PLAIN_HTTP_WARNING = "server.public_url: is plain http, so results that providers send there can be read on the way"
 _sources: ContextVar[tuple[PydanticBaseSettingsSource, ...]] = ContextVar("sources", default=())
 
 
@@ -85,24 +85,24 @@ class Settings(BaseSettings):
 
     @field_validator("providers")
     @classmethod
-    def _name_adapters(cls, providers: dict[str, ProviderSettings]) -> dict[str, ProviderSettings]:
+    def _default_adapter_names(cls, providers: dict[str, ProviderSettings]) -> dict[str, ProviderSettings]:
         return {n: p if p.adapter else p.model_copy(update={"adapter": n}) for n, p in providers.items()}
 
     @field_validator("workflows")
     @classmethod
-    def _name_workflows(cls, workflows: dict[str, WorkflowSettings]) -> dict[str, WorkflowSettings]:
+    def _default_workflow_names(cls, workflows: dict[str, WorkflowSettings]) -> dict[str, WorkflowSettings]:
         return {alias: w if w.name else w.model_copy(update={"name": alias}) for alias, w in workflows.items()}
 
     @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        refuse(
+    def _check_consistency(self) -> Self:
+        raise_validation_error(
             chain(
                 unknown_providers(self.workflows, self.providers),
                 unknown_fallbacks(self.workflows),
-                unknown_passages(self.clients, self.providers),
-                circular_fallbacks(self.workflows),
-                shared_aliases(self.workflows),
-                shared_keys(self.clients),
+                unknown_passthrough_providers(self.clients, self.providers),
+                cyclic_fallbacks(self.workflows),
+                duplicate_aliases(self.workflows),
+                duplicate_keys(self.clients),
             )
         )
         return self
@@ -110,13 +110,15 @@ class Settings(BaseSettings):
     def warnings(self) -> list[str]:
         """Say what is no mistake and yet can not be meant, one line each."""
         empty = [f"{name}: there are none" for name in ("providers", "clients") if not getattr(self, name)]
-        useless = idle(self.clients, self.workflows, self.providers)
-        exposed = [_EXPOSED] if self.server.public_url and is_exposed(self.server.public_url) else []
-        return empty + exposed + [f"{dotted(loc)}: {text}" for loc, text in useless]
+        unused = unused_settings(self.clients, self.workflows, self.providers)
+        insecure = (
+            [_PLAIN_HTTP_WARNING] if self.server.public_url and is_plaintext_remote(self.server.public_url) else []
+        )
+        return empty + insecure + [f"{format_location(location)}: {text}" for location, text in unused]
 
 
 @contextmanager
-def reading(*sources: PydanticBaseSettingsSource) -> Iterator[None]:
+def use_sources(*sources: PydanticBaseSettingsSource) -> Iterator[None]:
     """Let a `Settings` that is built inside read these sources, the most important one first."""
     # pydantic-settings takes the sources from the class and has no parameter for them.
     token = _sources.set(sources)

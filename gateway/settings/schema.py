@@ -19,7 +19,7 @@ def json_schema() -> dict[str, Any]:
     }
 
 
-def document() -> str:
+def render_schema() -> str:
     """Write the schema as `config/gateway.schema.json` holds it."""
     return json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"
 

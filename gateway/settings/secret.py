@@ -10,10 +10,10 @@ from typing import Annotated, TypeAlias
 
 from pydantic import BeforeValidator, SecretStr, WithJsonSchema
 
-SHORTEST = 8
-_LARGEST_FILE = 64 * 1024
+MIN_LENGTH = 8
+_MAX_FILE_BYTES = 64 * 1024
 _VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]{0,199}$"
-_SHAPE = "must be {env: NAME} or {file: PATH}"
+_SHAPE_ERROR = "must be {env: NAME} or {file: PATH}"
 _PLACEHOLDERS = re.compile(
     r"change[-_ ]?me.*|replace[-_ ]?(me|this).*|placeholder.*|example.*|insert[-_ ].*|put[-_ ].*|todo.*"
     r"|(my[-_]?|the[-_]?)?(secret|password|api[-_]?key)|undefined|dummy.*"
@@ -24,23 +24,23 @@ _PLACEHOLDERS = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Reference:
+class SecretReference:
     """`{env: NAME}` or `{file: PATH}` as written, and where to look it up: it is read only if nothing overrides it."""
 
     written: Mapping[str, object]
     environ: Mapping[str, str] = field(repr=False)
     folder: Path
 
-    def read(self) -> str:
+    def resolve(self) -> str:
         """Fetch the secret; ValueError where it is not there, or the reference is not one."""
         match list(self.written.items()):
             case [("env", str(variable))] if re.fullmatch(_VARIABLE, variable):
                 return self._variable(variable)
             case [("file", str(path))] if path and "\0" not in path:
-                return secret_file(self.folder / path)
+                return read_secret_file(self.folder / path)
             case [(_, _), (_, _)] if set(self.written) == {"env", "file"}:
                 raise ValueError("has both env and file: which of them is meant?")
-        raise ValueError(_SHAPE)
+        raise ValueError(_SHAPE_ERROR)
 
     def _variable(self, variable: str) -> str:
         # Somebody may have put the secret itself here; a variable that is written as usual is named.
@@ -50,14 +50,14 @@ class Reference:
         return self.environ[variable]
 
 
-def secret_file(path: Path) -> str:
+def read_secret_file(path: Path) -> str:
     """Read a mounted secret, without the line's end behind it; ValueError where there is none."""
     try:
         with path.open("rb") as file:
-            content = file.read(_LARGEST_FILE + 1)
+            content = file.read(_MAX_FILE_BYTES + 1)
     except OSError as error:
         raise ValueError(f"the secret's file can not be read ({error.strerror})") from None
-    if len(content) > _LARGEST_FILE:
+    if len(content) > _MAX_FILE_BYTES:
         raise ValueError("the secret's file is too large")
     try:
         return content.decode().rstrip("\r\n")
@@ -65,27 +65,27 @@ def secret_file(path: Path) -> str:
         raise ValueError("the secret's file is not text") from None
 
 
-def secret(value: object) -> SecretStr:
+def parse_secret(value: object) -> SecretStr:
     """Resolve and check a secret; ValueError where it is missing, empty, a placeholder, short or can not be sent."""
-    if isinstance(value, Reference):
-        value = value.read()
+    if isinstance(value, SecretReference):
+        value = value.resolve()
     elif isinstance(value, SecretStr):
         value = value.get_secret_value()
     if not isinstance(value, str):
-        raise ValueError(_SHAPE)  # noqa: TRY004 - pydantic turns a TypeError into a crash
-    complaint = _complaint(value)
-    if complaint:
-        raise ValueError(complaint)
+        raise ValueError(_SHAPE_ERROR)  # noqa: TRY004 - pydantic turns a TypeError into a crash
+    error = _secret_error(value)
+    if error:
+        raise ValueError(error)
     return SecretStr(value)
 
 
-def _complaint(text: str) -> str | None:
+def _secret_error(text: str) -> str | None:
     if not text.strip():
         return "the secret is empty"
     if _PLACEHOLDERS.fullmatch(text.strip()):
         return "the secret is a placeholder"
-    if len(text) < SHORTEST:
-        return f"the secret is shorter than {SHORTEST} characters"
+    if len(text) < MIN_LENGTH:
+        return f"the secret is shorter than {MIN_LENGTH} characters"
     if not text.isascii() or not text.isprintable() or text != text.strip():
         return "the secret has characters that can not be sent in a header, or spaces around it"
     return None
@@ -93,7 +93,7 @@ def _complaint(text: str) -> str | None:
 
 Secret: TypeAlias = Annotated[
     SecretStr,
-    BeforeValidator(secret),
+    BeforeValidator(parse_secret),
     WithJsonSchema(
         {
             "type": "object",

@@ -7,11 +7,11 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 from pydantic_settings import NoDecode
 
-from gateway.settings.addresses import Allowed, BaseUrl, Host, NetworkSetting, StoreUrl
-from gateway.settings.complaints import refuse
-from gateway.settings.names import Attempts, Count, Port
+from gateway.settings.addresses import AllowedTarget, BaseUrl, Host, NetworkSetting, StoreUrl
+from gateway.settings.errors import raise_validation_error
+from gateway.settings.field_types import Attempts, Count, Port
 from gateway.settings.secret import Secret
-from gateway.settings.units import DURATION_PATTERN, Duration, Lease, Pause, Size
+from gateway.settings.units import DURATION_PATTERN, Duration, DurationOrZero, Lease, Size
 
 STANDARD_SCHEDULE = (0.0, 5.0, 300.0, 1800.0, 7200.0, 18000.0, 36000.0, 50400.0, 72000.0, 86400.0)
 """The delays, in seconds, that the Standard Webhooks specification suggests ("Deliverability and reliability")."""
@@ -34,7 +34,7 @@ class ServerSettings(Section):
     """Where the operations port (metrics, health, callbacks) listens."""
     ops_port: Port = 9090
     """The operations port; 0 lets the system choose."""
-    drain: Pause = 10.0
+    drain: DurationOrZero = 10.0
     """How long a stopping gateway still takes requests, so that nobody is cut off."""
     grace: Duration = 60.0
     """How long runs in flight may still take then; those that take longer are cut off, and kept if they can be."""
@@ -60,7 +60,7 @@ class ServerSettings(Section):
     @model_validator(mode="after")
     def _ports_differ(self) -> Self:
         if self.port == self.ops_port != 0 and self.host == self.ops_host:
-            refuse([(("ops_port",), "must differ from server.port")])
+            raise_validation_error([(("ops_port",), "must differ from server.port")])
         return self
 
 
@@ -86,7 +86,7 @@ class StoreSettings(Section):
     """How long a replica's runs and its slots of shared limits stay its own without a word from it."""
 
 
-def _schedule(value: object) -> object:
+def _parse_schedule(value: object) -> object:
     if isinstance(value, str):
         return STANDARD_SCHEDULE if value == "standard" else value.split(",")
     return value
@@ -97,12 +97,12 @@ class CallbackSettings(Section):
 
     secrets: tuple[Secret, ...] = ()
     """What callbacks are signed with, newest first; two while one is replaced by the other."""
-    allow: tuple[Allowed, ...] = ()
+    allow: tuple[AllowedTarget, ...] = ()
     """Hosts, host:port or networks that may be private and plain http. Everything else must be public https."""
     schedule: Annotated[
-        tuple[Pause, ...],
+        tuple[DurationOrZero, ...],
         NoDecode,
-        BeforeValidator(_schedule),
+        BeforeValidator(_parse_schedule),
         Field(min_length=1, max_length=50, json_schema_extra={"default": "standard"}),
         WithJsonSchema(
             {
@@ -126,15 +126,15 @@ class RetrySettings(Section):
 
     attempts: Attempts = 3
     """How often a call is made at most, the first one included."""
-    backoff: Pause = 0.1
+    backoff: DurationOrZero = 0.1
     """The longest wait before the second attempt; it doubles with each further one."""
-    backoff_max: Pause = 5.0
+    backoff_max: DurationOrZero = 5.0
     """The longest wait there is."""
 
     @model_validator(mode="after")
-    def _ordered(self) -> Self:
+    def _check_order(self) -> Self:
         if self.backoff_max < self.backoff:
-            refuse([(("backoff_max",), "must be at least backoff")])
+            raise_validation_error([(("backoff_max",), "must be at least backoff")])
         return self
 
 
@@ -153,9 +153,9 @@ class BreakerSettings(Section):
     """The longest time it stays open."""
 
     @model_validator(mode="after")
-    def _ordered(self) -> Self:
+    def _check_order(self) -> Self:
         if self.cooldown_max < self.cooldown:
-            refuse([(("cooldown_max",), "must be at least cooldown")])
+            raise_validation_error([(("cooldown_max",), "must be at least cooldown")])
         return self
 
 
@@ -170,7 +170,7 @@ class PollingSettings(Section):
     """How long one question may stay unanswered before it is asked again."""
 
     @model_validator(mode="after")
-    def _ordered(self) -> Self:
+    def _check_order(self) -> Self:
         if self.max < self.first:
-            refuse([(("max",), "must be at least first")])
+            raise_validation_error([(("max",), "must be at least first")])
         return self

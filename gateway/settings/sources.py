@@ -11,14 +11,14 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource
 
 from gateway.settings.environment import DELIMITER, PREFIX
-from gateway.settings.secret import Reference
-from gateway.settings.tree import Change, rewrite
+from gateway.settings.secret import SecretReference
+from gateway.settings.tree import Transform, rewrite
 
-SECRETS = (("providers", "*", "api_key"), ("callbacks", "secrets", "*"), ("store", "password"))
+SECRET_PATHS = (("providers", "*", "api_key"), ("callbacks", "secrets", "*"), ("store", "password"))
 """Where secrets are; a test compares it with the model."""
 
 
-class TreeSource(PydanticBaseSettingsSource):
+class YamlSource(PydanticBaseSettingsSource):
     """What the YAML file says."""
 
     def __init__(self, settings_cls: type[BaseSettings], tree: dict[str, Any]) -> None:
@@ -38,23 +38,23 @@ class TreeSource(PydanticBaseSettingsSource):
 class TextSource(EnvSettingsSource):
     """Texts by the names of settings: what the environment says, and what secret files do."""
 
-    def __init__(self, settings_cls: type[BaseSettings], texts: Mapping[str, str], change: Change) -> None:
+    def __init__(self, settings_cls: type[BaseSettings], texts: Mapping[str, str], transform: Transform) -> None:
         super().__init__(settings_cls, case_sensitive=True, env_prefix=PREFIX, env_nested_delimiter=DELIMITER)
         self.env_vars = texts
-        self._change = change
+        self._transform = transform
 
     def __call__(self) -> dict[str, Any]:
         """Give the tree that the names and texts describe, its secrets changed."""
-        return rewrite(super().__call__(), SECRETS, self._change)
+        return rewrite(super().__call__(), SECRET_PATHS, self._transform)
 
 
-def referring(environ: Mapping[str, str], folder: Path) -> Change:
+def secret_referencer(environ: Mapping[str, str], folder: Path) -> Transform:
     """Make the change that turns {env: …} and {file: …} into what can be read later, and hides plain secrets."""
 
-    def change(value: object) -> object:
+    def transform(value: object) -> object:
         if isinstance(value, dict):
-            return Reference(value, environ, folder)
+            return SecretReference(value, environ, folder)
         # PYDANTIC_SETTINGS_DEBUG makes pydantic-settings log what its sources give.
         return SecretStr(value) if isinstance(value, str) else value
 
-    return change
+    return transform

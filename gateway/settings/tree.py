@@ -5,39 +5,41 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from gateway.settings.complaints import Loc
+from gateway.settings.errors import Location
 
-Change = Callable[[object], object]
+Transform = Callable[[object], object]
 
 
-def rewrite(tree: dict[str, Any], ways: tuple[Loc, ...], change: Change) -> dict[str, Any]:
+def rewrite(tree: dict[str, Any], patterns: tuple[Location, ...], transform: Transform) -> dict[str, Any]:
     """Copy the tree with everything changed that one of the ways leads to; "*" in a way is any key or index."""
-    for way in ways:
-        tree = _rewritten(tree, way, change)
+    for pattern in patterns:
+        tree = _rewrite_matches(tree, pattern, transform)
     return tree
 
 
-def find(tree: object, way: Loc, done: Loc = ()) -> Iterator[tuple[Loc, object]]:
+def find(tree: object, pattern: Location, prefix: Location = ()) -> Iterator[tuple[Location, object]]:
     """Yield where a way leads to in the tree, and what is there."""
-    if not way:
-        yield done, tree
+    if not pattern:
+        yield prefix, tree
         return
     for key, value in _entries(tree):
-        if way[0] in ("*", key):
-            yield from find(value, way[1:], (*done, key))
+        if pattern[0] in ("*", key):
+            yield from find(value, pattern[1:], (*prefix, key))
 
 
-def nodes(tree: object, loc: Loc = ()) -> Iterator[tuple[Loc, bool]]:
+def nodes(tree: object, loc: Location = ()) -> Iterator[tuple[Location, bool]]:
     """Yield every place in the tree, and whether it is a leaf: neither a mapping nor a list."""
     yield loc, not isinstance(tree, dict | list)
     for key, value in _entries(tree):
         yield from nodes(value, (*loc, key))
 
 
-def _rewritten(tree: Any, way: Loc, change: Change) -> Any:
-    if not way:
-        return change(tree)
-    changed = {k: _rewritten(v, way[1:], change) if way[0] in ("*", k) else v for k, v in _entries(tree)}
+def _rewrite_matches(tree: Any, pattern: Location, transform: Transform) -> Any:
+    if not pattern:
+        return transform(tree)
+    changed = {
+        k: _rewrite_matches(v, pattern[1:], transform) if pattern[0] in ("*", k) else v for k, v in _entries(tree)
+    }
     if isinstance(tree, list):
         return list(changed.values())
     return changed if isinstance(tree, dict) else tree

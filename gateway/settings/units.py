@@ -27,52 +27,52 @@ DURATION_PATTERN = f"^{_NUMBER}(?:{'|'.join(_SECONDS)})?$"
 SIZE_PATTERN = f"^{_NUMBER}(?:{'|'.join(_BYTES)})?$"
 RATE_PATTERN = f"^{_NUMBER}/(?:{'|'.join(_PERIODS)})$"
 
-LONGEST = 3660 * 86400.0
+MAX_DURATION = 3660 * 86400.0
 """Ten years in seconds: beyond any duration that is meant, and within what timers can hold."""
-SHORTEST_LEASE, LONGEST_LEASE = 2.0, 3600.0
+MIN_LEASE, MAX_LEASE = 2.0, 3600.0
 """Seconds. A call to the store may take longer than a shorter one, and nobody waits longer for a replica that died."""
-LARGEST = 2**30
+MAX_SIZE = 2**30
 """The largest size in bytes; what it bounds is held in memory."""
 
 
 @dataclass(frozen=True, slots=True)
-class Rate:
+class RateSpec:
     """`count` events in `per` seconds; both are above 0."""
 
     count: float
     per: float
 
 
-def duration(value: object) -> float:
+def parse_duration(value: object) -> float:
     """Read "10s", "500ms", "2m", "1h", "7d" or a bare number of seconds as seconds; ValueError where it is none."""
-    number, unit = _split(value, DURATION_PATTERN)
+    number, unit = _split_unit(value, DURATION_PATTERN)
     seconds = float(number * Decimal(_SECONDS[unit or "s"])) if number is not None else -1.0
-    if not 0 <= seconds <= LONGEST:
+    if not 0 <= seconds <= MAX_DURATION:
         raise ValueError("must be a duration such as 500ms, 10s, 2m, 1h or 7d")
     return seconds
 
 
-def size(value: object) -> int:
+def parse_size(value: object) -> int:
     """Read "1MB" (10^6), "1MiB" (2^20), "64kB" or a bare number of bytes as bytes; ValueError where it is none."""
-    number, unit = _split(value, SIZE_PATTERN)
+    number, unit = _split_unit(value, SIZE_PATTERN)
     count = number * _BYTES[unit or "B"] if number is not None else Decimal(0)
-    if not 1 <= count <= LARGEST or count != int(count):
+    if not 1 <= count <= MAX_SIZE or count != int(count):
         raise ValueError("must be a size such as 64kB, 1MB or 1MiB, and at most 1GiB")
     return int(count)
 
 
-def rate(value: object) -> Rate:
+def parse_rate(value: object) -> RateSpec:
     """Read "50/s", "100/m" or "10/h"; ValueError where it is none."""
-    if isinstance(value, Rate):
+    if isinstance(value, RateSpec):
         return value
     match = re.fullmatch(RATE_PATTERN, value) if isinstance(value, str) else None
     count, _, period = match.group().partition("/") if match else ("0", "", "s")
     if not float(count) > 0:
         raise ValueError("must be a rate such as 50/s, 100/m or 10/h")
-    return Rate(float(count), _PERIODS[period])
+    return RateSpec(float(count), _PERIODS[period])
 
 
-def _split(value: object, pattern: str) -> tuple[Decimal | None, str]:
+def _split_unit(value: object, pattern: str) -> tuple[Decimal | None, str]:
     """Take the number and its unit apart; (None, "") where `value` has not that form."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         number = Decimal(str(value))
@@ -83,14 +83,14 @@ def _split(value: object, pattern: str) -> tuple[Decimal | None, str]:
     return Decimal(text), value[len(text) :]
 
 
-def _some(seconds: float) -> float:
+def _positive(seconds: float) -> float:
     if seconds == 0:
         raise ValueError("must be longer than 0")
     return seconds
 
 
-def _lease(seconds: float) -> float:
-    if not SHORTEST_LEASE <= seconds <= LONGEST_LEASE:
+def _check_lease(seconds: float) -> float:
+    if not MIN_LEASE <= seconds <= MAX_LEASE:
         raise ValueError("must be at least 2s and at most 1h")
     return seconds
 
@@ -99,14 +99,18 @@ def _schema(pattern: str) -> WithJsonSchema:
     return WithJsonSchema({"anyOf": [{"type": "number", "minimum": 0}, {"type": "string", "pattern": pattern}]})
 
 
-Pause: TypeAlias = Annotated[float, BeforeValidator(duration), _schema(DURATION_PATTERN)]
+DurationOrZero: TypeAlias = Annotated[float, BeforeValidator(parse_duration), _schema(DURATION_PATTERN)]
 """Seconds, 0 allowed."""
-Duration: TypeAlias = Annotated[float, BeforeValidator(duration), AfterValidator(_some), _schema(DURATION_PATTERN)]
+Duration: TypeAlias = Annotated[
+    float, BeforeValidator(parse_duration), AfterValidator(_positive), _schema(DURATION_PATTERN)
+]
 """Seconds, more than 0."""
-Lease: TypeAlias = Annotated[float, BeforeValidator(duration), AfterValidator(_lease), _schema(DURATION_PATTERN)]
+Lease: TypeAlias = Annotated[
+    float, BeforeValidator(parse_duration), AfterValidator(_check_lease), _schema(DURATION_PATTERN)
+]
 """Seconds, from 2 to an hour."""
-Size: TypeAlias = Annotated[int, BeforeValidator(size), _schema(SIZE_PATTERN)]
+Size: TypeAlias = Annotated[int, BeforeValidator(parse_size), _schema(SIZE_PATTERN)]
 """Bytes, more than 0."""
 RateSetting: TypeAlias = Annotated[
-    Rate, BeforeValidator(rate), WithJsonSchema({"type": "string", "pattern": RATE_PATTERN})
+    RateSpec, BeforeValidator(parse_rate), WithJsonSchema({"type": "string", "pattern": RATE_PATTERN})
 ]

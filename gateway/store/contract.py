@@ -60,7 +60,7 @@ class StoredRun:
 
 
 @dataclass(frozen=True, slots=True)
-class Key:
+class IdempotencyKey:
     """An Idempotency-Key: whose it is, its text, and the SHA-256 of the JSON value it was first used with."""
 
     client: str
@@ -69,7 +69,7 @@ class Key:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class StoredResponse:
     """An HTTP answer, to be given again byte for byte."""
 
     status: int
@@ -78,17 +78,17 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class IdempotencyRecord:
     """What a key was used for: its run, and the answer once there is one."""
 
-    key: Key
+    key: IdempotencyKey
     run_id: str
     created_at: float
-    answer: Answer | None = None
+    response: StoredResponse | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Finish:
+class FinalState:
     """How a run ended, as `owner` knows it. `callback` is the body to deliver to the run's `callback_url`, if any.
 
     It is due at `callback_due_at`, or at once.
@@ -100,7 +100,7 @@ class Finish:
     finished_at: float
     attempts: int
     provider_run_id: str | None = None
-    answer: Answer | None = None
+    response: StoredResponse | None = None
     callback: bytes | None = None
     callback_due_at: float | None = None
 
@@ -123,7 +123,7 @@ class Delivery:
 
 
 @dataclass(frozen=True, slots=True)
-class Filter:
+class RunFilter:
     """Which of a client's runs to list. `before` is the (created_at, id) of the last one seen: newest first."""
 
     client: str
@@ -141,7 +141,7 @@ class Store(Protocol):
         """Whether other processes see the same."""
 
     @property
-    def weakness(self) -> str | None:
+    def durability_warning(self) -> str | None:
         """Why what it acknowledged could be lost though nothing is broken; None where it could not. Known once open."""
 
     @property
@@ -157,7 +157,7 @@ class Store(Protocol):
     async def ping(self) -> None:
         """Prove that it can read and write."""
 
-    async def begin(self, run: StoredRun, key: Key | None) -> Claim | None:
+    async def create_run(self, run: StoredRun, key: IdempotencyKey | None) -> IdempotencyRecord | None:
         """Keep a new run and its key's claim, or return the claim that there is. ValueError where the id is taken."""
 
     async def advance(self, run: StoredRun) -> bool:
@@ -167,54 +167,56 @@ class Store(Protocol):
         whoever is told so must not go on with it. Only `finish` makes it DONE.
         """
 
-    async def unsent(self, run: StoredRun) -> bool:
+    async def revert_to_queued(self, run: StoredRun) -> bool:
         """Take a run from SENDING back to QUEUED, as the provider has definitely refused the start; all else stays.
 
         False, and nothing is written, where it is not SENDING, belongs to another owner by now, is unknown, or has
         another number of `attempts` than `run`: a word that was held up on its way must not take back a later start.
         """
 
-    async def finish(self, run_id: str, finish: Finish) -> bool:
+    async def finish(self, run_id: str, finish: FinalState) -> bool:
         """End a run, answer its key, make its callback due.
 
         False, and nothing changes, where it has ended, belongs to another owner by now, or is unknown.
         """
 
-    async def drop(self, run_id: str, *, owner: str) -> None:
+    async def discard_run(self, run_id: str, *, owner: str) -> None:
         """Forget a run of `owner` that was refused before anything was sent, and its claim; one that ended stays."""
 
-    async def run(self, run_id: str) -> StoredRun | None:
+    async def get_run(self, run_id: str) -> StoredRun | None:
         """Read a run."""
 
-    async def runs(self, filter: Filter) -> list[StoredRun]:  # noqa: A002 - it is what it is
+    async def list_runs(self, run_filter: RunFilter) -> list[StoredRun]:
         """List a client's runs, newest first; where they are equally new, by id, the largest first."""
 
-    async def claim(self, client: str, text: str) -> Claim | None:
+    async def get_idempotency_record(self, client: str, text: str) -> IdempotencyRecord | None:
         """Read what a key was used for."""
 
-    async def renew(self, owner: str, until_at: float) -> None:
+    async def renew_leases(self, owner: str, until_at: float) -> None:
         """Let the lease of every unfinished run of `owner` end at `until_at`; a past time gives them back."""
 
-    async def adopt(self, owner: str, *, now_at: float, until_at: float, limit: int, turn: int = 0) -> list[StoredRun]:
+    async def adopt(
+        self, owner: str, *, now_at: float, until_at: float, limit: int, batch_id: int = 0
+    ) -> list[StoredRun]:
         """Take over others' unfinished runs whose lease is over, oldest first: each goes to one caller only.
 
         A call that failed may have taken some nevertheless: the next one with the same `turn`, a number above 0 that
         its owner uses for no other, returns those first.
         """
 
-    async def due(self, *, now_at: float, until_at: float, limit: int) -> list[Delivery]:
+    async def take_due_callbacks(self, *, now_at: float, until_at: float, limit: int) -> list[Delivery]:
         """Take callbacks that are due, longest due first; due again at `until_at` unless something is said of them."""
 
-    async def delivered(self, run_id: str, state: str) -> None:
+    async def settle_callback(self, run_id: str, state: str) -> None:
         """A callback was delivered, or given up: `state` says which. Where that was said before, nothing changes."""
 
-    async def postpone(self, run_id: str, *, due_at: float) -> None:
+    async def postpone_callback(self, run_id: str, *, due_at: float) -> None:
         """A callback failed: count the attempt; it is due again then. Raises KeyError where none is PENDING."""
 
-    async def redeliver(self, run_id: str, *, now_at: float) -> bool:
+    async def redeliver_callback(self, run_id: str, *, now_at: float) -> bool:
         """Make a callback due now, whatever became of it, with no attempts counted; False where the run has none."""
 
-    async def called_back(self, state: str, *, limit: int, after: str = "") -> list[str]:
+    async def list_by_callback_state(self, state: str, *, limit: int, after: str = "") -> list[str]:
         """List the ids of runs whose `callback_state` is `state`: of those that sort behind `after`, the first ones."""
 
     async def purge(self, *, runs_before_at: float, keys_before_at: float) -> int:
@@ -223,16 +225,16 @@ class Store(Protocol):
         Runs whose callback is PENDING stay. Many go in several transactions, so that nobody waits for long.
         """
 
-    async def secret(self, name: str, fresh: bytes) -> bytes:
+    async def get_or_create_secret(self, name: str, default: bytes) -> bytes:
         """The secret that all who have this store share under this name; `fresh` is kept where there was none."""
 
-    async def tell(self, name: str) -> None:
+    async def notify(self, name: str) -> None:
         """Wake who waits for this name in `wait`, in whatever process; it need be no run's, and nothing is kept."""
 
-    def told(self, name: str) -> bool:
+    def recently_notified(self, name: str) -> bool:
         """Whether this name was told within the last second, or its run changed, as far as this process has heard."""
 
-    async def wait(self, run_ids: Sequence[str], seconds: float) -> None:
+    async def wait_for_change(self, run_ids: Sequence[str], seconds: float) -> None:
         """Return when one of these runs may have changed, or the time is over; returning early is allowed.
 
         To read a run and then wait for it is safe: a change in between is noticed soon, if not at once.

@@ -6,40 +6,40 @@ import socket
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
-from gateway.lifecycle import BACKLOG
+from gateway.app.application import LISTEN_BACKLOG
 
 
 @contextmanager
-def listening(host: str, port: int) -> Iterator[Sequence[socket.socket]]:
+def open_listening_sockets(host: str, port: int) -> Iterator[Sequence[socket.socket]]:
     """Listen on every address of `host`; OSError where one can not be had. Connections wait until a worker comes."""
-    opened: list[socket.socket] = []
+    sockets: list[socket.socket] = []
     try:
-        for family, where in _addresses(host, port):
-            opened.append(socket.socket(family))
-            _listen(opened[-1], where)
-        yield opened
+        for family, sockaddr in _resolve_addresses(host, port):
+            sockets.append(socket.socket(family))
+            _bind_and_listen(sockets[-1], sockaddr)
+        yield sockets
     finally:
-        for each in opened:
-            each.close()
+        for sock in sockets:
+            sock.close()
 
 
-def address(opened: socket.socket) -> tuple[str, int]:
+def socket_address(sock: socket.socket) -> tuple[str, int]:
     """Its host and port."""
-    host, port, *_ = opened.getsockname()
+    host, port, *_ = sock.getsockname()
     return host, port
 
 
-def _addresses(host: str, port: int) -> Iterable[tuple[socket.AddressFamily, tuple[object, ...]]]:
+def _resolve_addresses(host: str, port: int) -> Iterable[tuple[socket.AddressFamily, tuple[object, ...]]]:
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    return dict.fromkeys((family, where) for family, _, _, _, where in found)
+    return dict.fromkeys((family, sockaddr) for family, _, _, _, sockaddr in found)
 
 
-def _listen(opened: socket.socket, where: tuple[object, ...]) -> None:
-    opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    if opened.family == socket.AF_INET6:  # 0.0.0.0 may be another's
-        opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+def _bind_and_listen(sock: socket.socket, sockaddr: tuple[object, ...]) -> None:
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if sock.family == socket.AF_INET6:  # 0.0.0.0 may be another's
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
     try:
-        opened.bind(where)
-        opened.listen(BACKLOG)
+        sock.bind(sockaddr)
+        sock.listen(LISTEN_BACKLOG)
     except OSError as error:
-        raise OSError(error.errno, f"{where[0]}:{where[1]}: {error.strerror}") from None
+        raise OSError(error.errno, f"{sockaddr[0]}:{sockaddr[1]}: {error.strerror}") from None

@@ -9,12 +9,12 @@ import pytest
 import yaml
 
 from gateway.settings import load
-from gateway.settings.routes import WorkflowSettings
-from tests.alerts.expressions import grouping, quantile_thresholds, selectors, windows
-from tests.alerts.rules import UNIT_TESTS, Rule, alerts, document, hurried, in_seconds, recorded
-from tests.alerts.vocabulary import WORDS, bounds, exposition, families, series
-from tests.configuration import SECRETS
-from tests.process import ROOT
+from gateway.settings.resources import WorkflowSettings
+from tests.alerts.alert_rules import UNIT_TESTS, Rule, accelerated, alerts, document, in_seconds, recorded
+from tests.alerts.known_metrics import LABEL_VALUES, bounds, exposition, families, series
+from tests.alerts.promql_expressions import grouping, quantile_thresholds, selectors, windows
+from tests.support.configuration import PROVIDER_SECRETS
+from tests.support.process import ROOT
 
 EVERY_RULE = [*recorded(), *alerts()]
 each_rule = pytest.mark.parametrize("rule", EVERY_RULE, ids=lambda rule: rule.name)
@@ -30,7 +30,7 @@ def test_the_file_is_one_group_of_rules_with_names_of_their_own() -> None:
 
 
 @each_alert
-def test_every_alert_says_how_bad_it_is_and_what_to_do(alert: Rule) -> None:
+def test_every_alert_has_a_severity_and_a_runbook(alert: Rule) -> None:
     """Its texts are for people: a sentence each, and an anchor of the page."""
     assert re.fullmatch(r"Runward([A-Z][a-z]+)+", alert.name)
     assert alert.severity in {"critical", "warning"}
@@ -57,10 +57,10 @@ def test_every_metric_and_label_exists(rule: Rule) -> None:
 
 
 @each_rule
-def test_every_word_that_is_asked_for_exists(rule: Rule) -> None:
+def test_every_label_value_exists(rule: Rule) -> None:
     """An alert on a misspelled code or outcome would be silent for ever."""
     pairs = {pair for selector in selectors(rule.expr) for pair in selector.values}
-    assert set() == {(label, value) for label, value in pairs if value not in WORDS[label]}
+    assert set() == {(label, value) for label, value in pairs if value not in LABEL_VALUES[label]}
 
 
 @each_rule
@@ -74,7 +74,7 @@ def test_a_quantile_is_compared_with_a_bound_of_its_buckets(rule: Rule) -> None:
 @pytest.mark.parametrize("histogram", ["runward_run_duration_seconds", "runward_upstream_call_duration_seconds"])
 def test_the_buckets_cover_the_longest_deadline(histogram: str) -> None:
     """R96: by default, and in the example configuration, a run that used up its deadline is not in the last bucket."""
-    example = load(ROOT / "config" / "gateway.yaml", SECRETS)
+    example = load(ROOT / "config" / "gateway.yaml", PROVIDER_SECRETS)
     deadlines = [float(WorkflowSettings.model_fields["timeout"].default)]
     deadlines += [workflow.max_timeout for workflow in example.workflows.values()]
     finite = bounds(histogram) - {float("inf")}
@@ -83,18 +83,18 @@ def test_the_buckets_cover_the_longest_deadline(histogram: str) -> None:
 
 
 @each_rule
-def test_a_rule_in_a_hurry_is_the_same_rule(rule: Rule) -> None:
+def test_an_accelerated_rule_is_the_same_rule(rule: Rule) -> None:
     """The test that plays the rules faster changes every duration, sixtyfold, and nothing else."""
     fast = in_seconds(rule.expr)
     assert [window / 60 for window in windows(rule.expr)] == windows(fast)
     assert re.sub(r"\b\d+[ms]\b", "", rule.expr) == re.sub(r"\b\d+[ms]\b", "", fast)
-    assert re.fullmatch(r"\d+m", rule.lasts)
+    assert re.fullmatch(r"\d+m", rule.duration)
     assert all(window >= timedelta(minutes=1) for window in windows(rule.expr))
 
 
-def test_the_file_in_a_hurry_has_no_minutes_left() -> None:
+def test_the_accelerated_file_has_no_minutes_left() -> None:
     """Nor does it lose a rule."""
-    fast = yaml.safe_load(hurried())["groups"][0]["rules"]
+    fast = yaml.safe_load(accelerated())["groups"][0]["rules"]
     assert [rule.name for rule in EVERY_RULE] == [raw.get("record", raw.get("alert")) for raw in fast]
     assert [] == [raw for raw in fast if re.search(r"\b\d+m\b", raw["expr"] + raw.get("for", ""))]
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from gateway.api.run import answer_kept
-from gateway.store.contract import Answer
+from gateway.api.run import stored_response
+from gateway.store.contract import StoredResponse
 
 
-def test_a_kept_answer_keeps_every_header() -> None:
+def test_a_stored_response_keeps_every_header() -> None:
     """R38: one name may stand twice, such as a RateLimit of two limits."""
     headers = (("Content-Type", "application/json"), ("RateLimit", "a"), ("X-Own", "1"), ("RateLimit", "b"))
-    given = answer_kept(Answer(200, headers, b"{}"), (("Idempotent-Replayed", "true"),))
+    given = stored_response(StoredResponse(200, headers, b"{}"), (("Idempotent-Replayed", "true"),))
     assert ["a", "b"] == given.headers.getall("RateLimit")
     assert (["application/json"], "1", "true") == (
         given.headers.getall("Content-Type"),

@@ -12,11 +12,11 @@ from typing import Protocol
 import pytest
 
 from gateway.cli import main
-from tests.cli.stub import StubGateway
+from tests.cli.stub_gateway import StubGateway
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class CommandResult:
     """How a command ended, and what it wrote."""
 
     code: int
@@ -24,20 +24,20 @@ class Said:
     err: str
 
 
-class Runward(Protocol):
+class RunCommand(Protocol):
     """The fixture `runward`."""
 
-    def __call__(self, *words: str, stdin: str = "", **env: str) -> Said:
+    def __call__(self, *words: str, stdin: str = "", **env: str) -> CommandResult:
         """Type a command; it sees `env` and no other setting of Runward's."""
 
 
 @pytest.fixture
-def runward(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Runward:
+def runward(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> RunCommand:
     """Run `main` in this process."""
     for name in (name for name in os.environ if name.startswith("RUNWARD_")):
         monkeypatch.delenv(name)
 
-    def typed(*words: str, stdin: str = "", **env: str) -> Said:
+    def typed(*words: str, stdin: str = "", **env: str) -> CommandResult:
         monkeypatch.setattr(sys, "argv", ["runward", *words])
         monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
         for name, value in env.items():
@@ -46,7 +46,7 @@ def runward(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
             main()
         out, err = capsys.readouterr()
         assert "Traceback" not in err
-        return Said(int(ended.value.code or 0), out, err)
+        return CommandResult(int(ended.value.code or 0), out, err)
 
     return typed
 

@@ -11,28 +11,28 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from tests.faults.upstream import closed_port
+from tests.support.fake_upstream.upstream import closed_port
 
 if TYPE_CHECKING:
-    from tests.cli.conftest import Runward, Said
+    from tests.cli.conftest import CommandResult, RunCommand
 
 PAGE = 3
 
 
-class OpsPort:
+class StubOpsPort:
     """A gateway's operations port; `given_up` are listed, and those in `known` are made due."""
 
     def __init__(self) -> None:
         self.given_up: list[str] = []
         self.known: set[str] = set()
         self.replayed: list[str] = []
-        self.asked: list[str] = []
-        self.instead: tuple[int, bytes] | None = None
+        self.requests: list[str] = []
+        self.override: tuple[int, bytes] | None = None
 
     def answer(self, method: str, target: str) -> tuple[int, bytes]:
-        self.asked.append(f"{method} {target}")
-        if self.instead is not None:
-            return self.instead
+        self.requests.append(f"{method} {target}")
+        if self.override is not None:
+            return self.override
         if method == "GET":
             after = parse_qs(urlsplit(target).query, keep_blank_values=True)["after"][0]
             runs = [run_id for run_id in self.given_up if run_id > after][:PAGE]
@@ -45,12 +45,12 @@ class OpsPort:
 
 
 @pytest.fixture
-def port() -> OpsPort:
-    return OpsPort()
+def port() -> StubOpsPort:
+    return StubOpsPort()
 
 
 @pytest.fixture
-def url(port: OpsPort) -> Iterator[str]:
+def url(port: StubOpsPort) -> Iterator[str]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.do_POST()
@@ -76,50 +76,56 @@ def url(port: OpsPort) -> Iterator[str]:
     server.server_close()
 
 
-def replay(runward: Runward, url: str, *words: str) -> Said:
+def replay(runward: RunCommand, url: str, *words: str) -> CommandResult:
     return runward("callbacks", "replay", *words, RUNWARD_OPS_URL=url)
 
 
-def test_each_run_that_is_named_is_due_again(runward: Runward, port: OpsPort, url: str) -> None:
+def test_each_run_that_is_named_is_due_again(runward: RunCommand, port: StubOpsPort, url: str) -> None:
     port.known = {"run_a", "run_b"}
-    said = replay(runward, url, "run_a", "run_b")
-    assert (0, "run_a\nrun_b\n", "due now: 2\n") == (said.code, said.out, said.err)
+    result = replay(runward, url, "run_a", "run_b")
+    assert (0, "run_a\nrun_b\n", "due now: 2\n") == (result.code, result.out, result.err)
     assert ["run_a", "run_b"] == port.replayed
 
 
-def test_a_run_without_a_callback_is_named_and_stops_no_other(runward: Runward, port: OpsPort, url: str) -> None:
+def test_a_run_without_a_callback_is_named_and_stops_no_other(runward: RunCommand, port: StubOpsPort, url: str) -> None:
     port.known = {"run_b"}
-    said = replay(runward, url, "run_\x1b[2J", "run_b")
-    assert (1, "run_b\n") == (said.code, said.out)
-    assert "no callback to deliver: run_?[2J (" in said.err
+    result = replay(runward, url, "run_\x1b[2J", "run_b")
+    assert (1, "run_b\n") == (result.code, result.out)
+    assert "no callback to deliver: run_?[2J (" in result.err
 
 
-def test_all_that_were_given_up_are_due_again_page_by_page(runward: Runward, port: OpsPort, url: str) -> None:
+def test_all_that_were_given_up_are_due_again_page_by_page(runward: RunCommand, port: StubOpsPort, url: str) -> None:
     port.given_up = [f"run_{n}" for n in range(7)]
     port.known = set(port.given_up)
-    said = replay(runward, url, "--given-up")
-    assert (0, port.given_up, 3) == (said.code, port.replayed, sum(asked.startswith("GET") for asked in port.asked))
+    result = replay(runward, url, "--given-up")
+    assert (0, port.given_up, 3) == (
+        result.code,
+        port.replayed,
+        sum(asked.startswith("GET") for asked in port.requests),
+    )
 
 
-def test_no_more_than_asked_for_and_it_is_said_that_there_are_more(runward: Runward, port: OpsPort, url: str) -> None:
+def test_the_limit_is_kept_and_the_rest_is_reported(runward: RunCommand, port: StubOpsPort, url: str) -> None:
     port.given_up = [f"run_{n}" for n in range(7)]
     port.known = set(port.given_up)
-    said = replay(runward, url, "--given-up", "--limit", "4")
-    assert (0, port.given_up[:4]) == (said.code, port.replayed)
-    assert "there are more" in said.err
+    result = replay(runward, url, "--given-up", "--limit", "4")
+    assert (0, port.given_up[:4]) == (result.code, port.replayed)
+    assert "there are more" in result.err
 
 
-def test_ids_obey_no_terminal(runward: Runward, port: OpsPort, url: str) -> None:
+def test_ids_are_sanitized_for_the_terminal(runward: RunCommand, port: StubOpsPort, url: str) -> None:
     """What answers there may be anybody."""
     port.given_up, port.known = ["run_\x1b[2J"], {"run_%1B%5B2J"}
     assert "run_?[2J\n" == replay(runward, url, "--given-up").out
 
 
 @pytest.mark.parametrize("words", [(), ("run_a", "--given-up")])
-def test_it_wants_either_runs_or_all_of_them(runward: Runward, port: OpsPort, url: str, words: tuple[str, ...]) -> None:
-    said = replay(runward, url, *words)
-    assert (2, []) == (said.code, port.asked)
-    assert "--given-up" in said.err
+def test_run_ids_and_given_up_exclude_each_other(
+    runward: RunCommand, port: StubOpsPort, url: str, words: tuple[str, ...]
+) -> None:
+    result = replay(runward, url, *words)
+    assert (2, []) == (result.code, port.requests)
+    assert "--given-up" in result.err
 
 
 @pytest.mark.parametrize(
@@ -134,23 +140,23 @@ def test_it_wants_either_runs_or_all_of_them(runward: Runward, port: OpsPort, ur
         ),
     ],
 )
-def test_what_else_is_answered_is_one_line_and_exit_code_2(
-    runward: Runward, port: OpsPort, url: str, answer: tuple[int, bytes], complaint: str
+def test_any_other_answer_is_one_line_and_exit_code_2(
+    runward: RunCommand, port: StubOpsPort, url: str, answer: tuple[int, bytes], complaint: str
 ) -> None:
-    port.instead = answer
-    said = replay(runward, url, "run_a")
-    assert (2, "") == (said.code, said.out)
-    [line] = said.err.splitlines()
+    port.override = answer
+    result = replay(runward, url, "run_a")
+    assert (2, "") == (result.code, result.out)
+    [line] = result.err.splitlines()
     assert complaint in line
 
 
-def test_a_gateway_that_is_not_there_is_named(runward: Runward) -> None:
+def test_an_unreachable_gateway_is_named(runward: RunCommand) -> None:
     with closed_port() as url:
-        said = replay(runward, url, "run_a")
-    assert 2 == said.code
-    assert f"{url} can not be asked" in said.err
+        result = replay(runward, url, "run_a")
+    assert 2 == result.code
+    assert f"{url} can not be asked" in result.err
 
 
-def test_a_name_stays_one_segment(runward: Runward, port: OpsPort, url: str) -> None:
+def test_a_run_id_stays_one_path_segment(runward: RunCommand, port: StubOpsPort, url: str) -> None:
     replay(runward, url, "../../metrics")
-    assert ["POST /callbacks/replay/..%2F..%2Fmetrics"] == port.asked
+    assert ["POST /callbacks/replay/..%2F..%2Fmetrics"] == port.requests

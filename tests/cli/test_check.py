@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 
-from tests.configuration import SECRETS, gateway_config, merged
-from tests.process import ROOT
+from tests.support.configuration import PROVIDER_SECRETS, gateway_config, merged
+from tests.support.process import ROOT
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from providers.contract import JsonValue
-    from tests.cli.conftest import Runward
+    from tests.cli.conftest import RunCommand
 
 
 @pytest.fixture
-def written(tmp_path: Path) -> Path:
+def config_path(tmp_path: Path) -> Path:
     return tmp_path / "gateway.yaml"
 
 
@@ -28,10 +28,10 @@ def write(path: Path, **overrides: JsonValue) -> str:
     return str(path)
 
 
-def test_the_example_configuration_is_sound(runward: Runward) -> None:
+def test_the_example_configuration_is_valid(runward: RunCommand) -> None:
     """R103: `check config/gateway.yaml` works, and names what it found."""
-    said = runward("check", str(ROOT / "config" / "gateway.yaml"), **SECRETS)
-    assert (0, "") == (said.code, said.err)
+    result = runward("check", str(ROOT / "config" / "gateway.yaml"), **PROVIDER_SECRETS)
+    assert (0, "") == (result.code, result.err)
     for found in (
         "https://api.promptlayer.com",
         "promptlayer/support-triage",
@@ -41,31 +41,31 @@ def test_the_example_configuration_is_sound(runward: Runward) -> None:
         "20/s, burst 40, concurrency 50, daily 10000",
         "(providers: 2, workflows: 2, clients: 1)",
     ):
-        assert found in said.out
+        assert found in result.out
 
 
-def test_no_secret_is_shown(runward: Runward, written: Path) -> None:
+def test_no_secret_is_shown(runward: RunCommand, config_path: Path) -> None:
     """R79, R84: that a key was found is said, and no more."""
-    said = runward("check", write(written), **SECRETS)
-    assert 0 == said.code
-    assert said.out.count("found") == 2
-    assert [] == [name for name, secret in SECRETS.items() if secret in said.out + said.err]
+    result = runward("check", write(config_path), **PROVIDER_SECRETS)
+    assert 0 == result.code
+    assert result.out.count("found") == 2
+    assert [] == [name for name, secret in PROVIDER_SECRETS.items() if secret in result.out + result.err]
 
 
 @pytest.mark.parametrize("way", ["argument", "option", "environment"])
-def test_the_file_is_named_in_three_ways(runward: Runward, written: Path, way: str) -> None:
-    path = write(written)
+def test_the_file_is_named_in_three_ways(runward: RunCommand, config_path: Path, way: str) -> None:
+    path = write(config_path)
     words = {"argument": [path], "option": ["--config", path], "environment": []}[way]
     env = {"RUNWARD_CONFIG": path} if way == "environment" else {}
-    assert 0 == runward("check", *words, **SECRETS, **env).code
+    assert 0 == runward("check", *words, **PROVIDER_SECRETS, **env).code
 
 
-def test_a_missing_secret_is_named(runward: Runward, written: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_secret_is_named(runward: RunCommand, config_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """R84: the setting and the variable are named, in one line, and nothing else is wrong."""
     monkeypatch.delenv("PROMPTLAYER_API_KEY", raising=False)
-    said = runward("check", write(written), PROMPT_STUDIO_API_KEY=SECRETS["PROMPT_STUDIO_API_KEY"])
-    assert (2, "") == (said.code, said.out)
-    [line] = said.err.splitlines()
+    result = runward("check", write(config_path), PROMPT_STUDIO_API_KEY=PROVIDER_SECRETS["PROMPT_STUDIO_API_KEY"])
+    assert (2, "") == (result.code, result.out)
+    [line] = result.err.splitlines()
     assert "providers.promptlayer.api_key" in line
     assert "PROMPTLAYER_API_KEY" in line
 
@@ -80,55 +80,57 @@ def test_a_missing_secret_is_named(runward: Runward, written: Path, monkeypatch:
         ({"workflows": {"studio": {"fallback": ["nobody"]}}}, "workflows.studio.fallback[0]"),
     ],
 )
-def test_what_a_gateway_would_refuse_is_refused(
-    runward: Runward, written: Path, overrides: dict[str, JsonValue], place: str
+def test_an_invalid_configuration_is_refused(
+    runward: RunCommand, config_path: Path, overrides: dict[str, JsonValue], place: str
 ) -> None:
     """R84: with the place, and without a traceback; what only an adapter can know is no exception."""
-    said = runward("check", write(written, **overrides), **SECRETS)
-    assert (2, "") == (said.code, said.out)
-    [line] = said.err.splitlines()
+    result = runward("check", write(config_path, **overrides), **PROVIDER_SECRETS)
+    assert (2, "") == (result.code, result.out)
+    [line] = result.err.splitlines()
     assert place in line
 
 
-def test_each_thing_that_is_wrong_has_its_line(runward: Runward, written: Path) -> None:
-    said = runward("check", write(written, serverr={}, logs={"level": "loud"}), **SECRETS)
-    lines = said.err.splitlines()
+def test_each_error_has_its_line(runward: RunCommand, config_path: Path) -> None:
+    result = runward("check", write(config_path, serverr={}, logs={"level": "loud"}), **PROVIDER_SECRETS)
+    lines = result.err.splitlines()
     assert 2 == len(lines)
     assert {"runward"} == {line.partition(":")[0] for line in lines}
 
 
-def test_certificates_that_are_none_are_refused(runward: Runward, written: Path, tmp_path: Path) -> None:
+def test_an_invalid_certificate_file_is_refused(runward: RunCommand, config_path: Path, tmp_path: Path) -> None:
     (tmp_path / "ca.pem").write_text("no certificate")
-    path = write(written, providers={"promptlayer": {"base_url": "https://127.0.0.1:1", "ca_file": "ca.pem"}})
-    said = runward("check", path, **SECRETS)
-    assert (2, "runward: providers.promptlayer.ca_file: holds no certificate\n") == (said.code, said.err)
+    path = write(config_path, providers={"promptlayer": {"base_url": "https://127.0.0.1:1", "ca_file": "ca.pem"}})
+    result = runward("check", path, **PROVIDER_SECRETS)
+    assert (2, "runward: providers.promptlayer.ca_file: holds no certificate\n") == (result.code, result.err)
 
 
-def test_what_can_not_be_meant_is_a_warning(runward: Runward, written: Path) -> None:
+def test_an_unused_setting_is_a_warning(runward: RunCommand, config_path: Path) -> None:
     """It does not stop a gateway, so the exit code stays 0."""
     old: JsonValue = {"hash": "sha256:" + "0" * 64, "expires": "2020-01-01"}
     config = merged(
         gateway_config("http://127.0.0.1:1", "http://127.0.0.1:2"),
         {"clients": {"gone": {"keys": [old], "workflows": ["nothing-*"]}}, "store": {"url": "memory://"}},
     )
-    written.write_text(yaml.safe_dump(config))
-    said = runward("check", str(written), **SECRETS)
-    assert 0 == said.code
-    warnings = [line for line in said.out.splitlines() if line.startswith("warning: ")]
+    config_path.write_text(yaml.safe_dump(config))
+    result = runward("check", str(config_path), **PROVIDER_SECRETS)
+    assert 0 == result.code
+    warnings = [line for line in result.out.splitlines() if line.startswith("warning: ")]
     for place in ("clients.gone.workflows[0]: matches no workflow", "clients.gone.keys[0]: has expired"):
         assert 1 == sum(place in line for line in warnings)
 
 
-def test_only_keys_that_still_work_are_counted(runward: Runward, written: Path) -> None:
+def test_only_valid_keys_are_counted(runward: RunCommand, config_path: Path) -> None:
     """The next expiry is the first one to come."""
     ends = ("2020-01-01", "2998-01-01", "2999-01-01")
     keys: list[JsonValue] = [{"hash": f"sha256:{n:064}", "expires": end} for n, end in enumerate(ends)]
-    said = runward("check", write(written, clients={"three": {"keys": keys, "workflows": ["*"]}}), **SECRETS)
-    [row] = [line.split() for line in said.out.splitlines() if line.split()[:1] == ["three"]]
+    result = runward(
+        "check", write(config_path, clients={"three": {"keys": keys, "workflows": ["*"]}}), **PROVIDER_SECRETS
+    )
+    [row] = [line.split() for line in result.out.splitlines() if line.split()[:1] == ["three"]]
     assert ["three", "2", "2998-01-01", "00:00", "UTC"] == row[:5]
 
 
-def test_a_pattern_is_shown_as_it_stands(runward: Runward, written: Path) -> None:
+def test_a_pattern_is_shown_as_it_stands(runward: RunCommand, config_path: Path) -> None:
     """Brackets mean something to whatever draws the tables."""
-    said = runward("check", write(written, clients={"one": {"workflows": ["stu[bold]*"]}}), **SECRETS)
-    assert "stu[bold]*" in said.out
+    result = runward("check", write(config_path, clients={"one": {"workflows": ["stu[bold]*"]}}), **PROVIDER_SECRETS)
+    assert "stu[bold]*" in result.out

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gateway.settings.schema import document
-from tests.process import ROOT
+from gateway.settings.schema import render_schema
+from tests.support.process import ROOT
 
 if TYPE_CHECKING:
-    from tests.cli.conftest import Runward
+    from tests.cli.conftest import RunCommand
 
 COMMANDS = ("serve", "demo", "check", "run", "keys", "config", "callbacks")
 
 
-def test_help_lists_every_command_and_so_does_no_command_at_all(runward: Runward) -> None:
+def test_help_lists_every_command_and_so_does_no_command_at_all(runward: RunCommand) -> None:
     asked, alone = runward("--help"), runward()
     assert (0, "") == (asked.code, asked.err)
     assert [] == [name for name in COMMANDS if f"\n  {name} " not in asked.out]
@@ -29,10 +29,10 @@ def test_help_lists_every_command_and_so_does_no_command_at_all(runward: Runward
 @pytest.mark.parametrize(
     "words", [(name,) for name in COMMANDS] + [("keys", "new"), ("config", "schema"), ("callbacks", "replay")]
 )
-def test_every_command_explains_itself(runward: Runward, words: tuple[str, ...]) -> None:
-    said = runward(*words, "--help")
-    assert (0, "") == (said.code, said.err)
-    assert re.match(rf"Usage: .*{' '.join(words)} \[OPTIONS\]", said.out)
+def test_every_command_explains_itself(runward: RunCommand, words: tuple[str, ...]) -> None:
+    result = runward(*words, "--help")
+    assert (0, "") == (result.code, result.err)
+    assert re.match(rf"Usage: .*{' '.join(words)} \[OPTIONS\]", result.out)
 
 
 def test_help_waits_for_no_heavy_library() -> None:
@@ -42,7 +42,7 @@ def test_help_waits_for_no_heavy_library() -> None:
     assert set() == {"aiohttp", "pydantic", "rich", "uvloop", "yaml"} & set(loaded.stdout.split())
 
 
-def test_the_version_is_that_of_the_package(runward: Runward) -> None:
+def test_the_version_is_that_of_the_package(runward: RunCommand) -> None:
     assert f"runward {version('runward')}\n" == runward("--version").out
 
 
@@ -59,13 +59,13 @@ def test_the_version_is_that_of_the_package(runward: Runward) -> None:
         (("serve", "--config", "no-such-file.yaml"), "no-such-file.yaml: can not be read"),
     ],
 )
-def test_a_mistake_is_one_line_and_exit_code_2(runward: Runward, words: tuple[str, ...], complaint: str) -> None:
-    said = runward(*words)
-    assert (2, "") == (said.code, said.out)
-    [line] = said.err.splitlines()
+def test_a_mistake_is_one_line_and_exit_code_2(runward: RunCommand, words: tuple[str, ...], complaint: str) -> None:
+    result = runward(*words)
+    assert (2, "") == (result.code, result.out)
+    [line] = result.err.splitlines()
     assert line.startswith("runward: ")
     assert complaint in line
 
 
-def test_the_schema_is_the_settings_own(runward: Runward) -> None:
-    assert document() == runward("config", "schema").out
+def test_the_schema_is_the_settings_own(runward: RunCommand) -> None:
+    assert render_schema() == runward("config", "schema").out

@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from gateway import configured
-from gateway.cli.demo_page import MORE, PROVIDERS
+from gateway.app import factories
+from gateway.cli.demo_banner import OUTCOME_EXAMPLES, PROVIDER_EXAMPLES
 from gateway.cli.demo_settings import WORKFLOWS, DemoKeys, demo_settings
 from gateway.clock import SystemClock
-from tests.process import ROOT, Gateway, total
+from tests.support.process import ROOT, GatewayProcess, metric_sum
 
 if TYPE_CHECKING:
     import aiohttp
@@ -31,54 +31,54 @@ if TYPE_CHECKING:
 
 
 @asynccontextmanager
-async def demo(*words: str) -> AsyncIterator[Gateway]:
+async def demo(*words: str) -> AsyncIterator[GatewayProcess]:
     """Start a demo on free ports, or on those that are named, and wait for its whole page."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "gateway", "demo", *(words or ("--port", "0", "--ops-port", "0")),
         cwd=ROOT, env={"PATH": os.environ["PATH"]},
         stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
-    running = Gateway(process)
+    running = GatewayProcess(process)
     try:
-        await running.listening()
-        await until(lambda: "Ctrl-C" in running.stdout)
+        await running.wait_until_listening()
+        await wait_until(lambda: "Ctrl-C" in running.stdout)
         yield running
     finally:
         await running.kill()
 
 
-async def until(holds: Callable[[], bool]) -> None:
+async def wait_until(condition: Callable[[], bool]) -> None:
     """Wait for what another process does."""
     for _ in range(1000):
-        if holds():
+        if condition():
             return
         await asyncio.sleep(0.02)
     pytest.fail("it did not happen")
 
 
-def pasted(running: Gateway) -> list[list[str]]:
+def printed_commands(running: GatewayProcess) -> list[list[str]]:
     """The lines to paste, taken apart as a shell does."""
     return [shlex.split(line) for line in running.stdout.splitlines() if line.startswith("curl ")]
 
 
-async def paste(line: list[str], session: aiohttp.ClientSession) -> dict[str, JsonValue]:
+async def run_printed_command(command: list[str], session: aiohttp.ClientSession) -> dict[str, JsonValue]:
     """Do what a line says, with curl itself where the machine has it."""
     try:
-        curl = await asyncio.create_subprocess_exec(*line, stdout=asyncio.subprocess.PIPE)
+        curl = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
     except FileNotFoundError:
-        headers = dict(word.split(": ", 1) for flag, word in pairwise(line) if flag == "-H")
-        async with session.post(line[2], data=line[-1], headers=headers) as answer:
+        headers = dict(word.split(": ", 1) for flag, word in pairwise(command) if flag == "-H")
+        async with session.post(command[2], data=command[-1], headers=headers) as answer:
             return cast("dict[str, JsonValue]", await answer.json())
     output, _ = await curl.communicate()
     assert 0 == curl.returncode
     return cast("dict[str, JsonValue]", json.loads(output))
 
 
-async def test_what_is_pasted_works_and_is_counted(session: aiohttp.ClientSession) -> None:
+async def test_the_printed_commands_work_and_are_counted(session: aiohttp.ClientSession) -> None:
     """A run at each provider from the printed lines alone, seen in the metrics; Ctrl-C ends it all with 0."""
     async with demo() as running:
-        *runs, studio, metrics = pasted(running)
-        answers = [await paste(line, session) for line in runs]
+        *runs, studio, metrics = printed_commands(running)
+        answers = [await run_printed_command(line, session) for line in runs]
         assert [("succeeded", "promptlayer"), ("succeeded", "prompt_studio")] == [
             (answer["status"], answer["provider"]) for answer in answers
         ]
@@ -86,13 +86,13 @@ async def test_what_is_pasted_works_and_is_counted(session: aiohttp.ClientSessio
         assert f"{running.url}/v1/workflows/answer/run" in studio
         samples = await running.metrics()
         for provider in ("promptlayer", "prompt_studio"):
-            assert 1 == total(samples, "runward_runs_total", provider=provider, outcome="succeeded")
+            assert 1 == metric_sum(samples, "runward_runs_total", provider=provider, outcome="succeeded")
         for page in (f"{running.url}/docs", f"{running.ops_url}/readyz"):
             async with session.get(page) as answer:
                 assert 200 == answer.status
         assert f"{running.url}/docs" in running.stdout
         os.kill(running.pid, signal.SIGINT)
-        await until(lambda: running.exit_code is not None)
+        await wait_until(lambda: running.exit_code is not None)
         assert (0, "") == (running.exit_code, running.stderr)
 
 
@@ -101,11 +101,11 @@ _SDK = (
 )
 
 
-async def test_apps_of_the_providers_need_the_printed_lines_alone(session: aiohttp.ClientSession) -> None:
+async def test_apps_of_the_providers_need_only_the_printed_lines(session: aiohttp.ClientSession) -> None:
     """Prompt Studio's own endpoint, and PromptLayer's own SDK with nothing but the two variables."""
     async with demo() as running:
-        studio = pasted(running)[-2]
-        result = (await paste(studio, session))["result"]
+        studio = printed_commands(running)[-2]
+        result = (await run_printed_command(studio, session))["result"]
         assert isinstance(result, dict)
         assert {"completion"} == set(result)
         [variables] = [line for line in running.stdout.splitlines() if line.startswith("export ")]
@@ -118,27 +118,27 @@ async def test_apps_of_the_providers_need_the_printed_lines_alone(session: aioht
         assert b"{'completion': 'No model was asked" in output
 
 
-async def test_the_other_workflows_end_as_the_page_says(session: aiohttp.ClientSession) -> None:
+async def test_the_other_workflows_end_as_the_banner_says(session: aiohttp.ClientSession) -> None:
     """One for each outcome that a run can have."""
     async with demo() as running:
-        line = pasted(running)[0]
-        bodies = [json.dumps({"workflow": alias, "input": {"message": "hello"}}) for alias, _, _ in MORE]
-        answers = await asyncio.gather(*(paste([*line[:-1], body], session) for body in bodies))
-        told = [(alias, outcome) for alias, _, outcome in MORE]
-        assert told == [
+        line = printed_commands(running)[0]
+        bodies = [json.dumps({"workflow": alias, "input": {"message": "hello"}}) for alias, _, _ in OUTCOME_EXAMPLES]
+        answers = await asyncio.gather(*(run_printed_command([*line[:-1], body], session) for body in bodies))
+        expected = [(alias, outcome) for alias, _, outcome in OUTCOME_EXAMPLES]
+        assert expected == [
             (alias, answer.get("outcome", answer["status"]))
-            for (alias, _, _), answer in zip(MORE, answers, strict=True)
+            for (alias, _, _), answer in zip(OUTCOME_EXAMPLES, answers, strict=True)
         ]
-        assert {"succeeded", "failed", "not_run", "unknown"} == {outcome for _, outcome in told}
+        assert {"succeeded", "failed", "not_run", "unknown"} == {outcome for _, outcome in expected}
 
 
-async def test_a_port_that_is_taken_is_replaced_and_said() -> None:
+async def test_a_taken_port_is_replaced_and_reported() -> None:
     with socket.create_server(("127.0.0.1", 0)) as held:
         port = held.getsockname()[1]
         async with demo("--port", str(port), "--ops-port", "0") as running:
             assert f"Port {port} is taken" in running.stdout
             assert not running.url.endswith(f":{port}")
-            assert pasted(running)[0][2] == f"{running.url}/run"
+            assert printed_commands(running)[0][2] == f"{running.url}/run"
 
 
 async def test_nothing_is_reachable_from_outside() -> None:
@@ -151,13 +151,13 @@ async def test_nothing_is_reachable_from_outside() -> None:
     assert 2 == len(keys)
 
 
-def test_the_demos_configuration_is_sound() -> None:
+def test_the_configuration_of_the_demo_is_valid() -> None:
     """Its adapters exist, nothing in it is idle, and the page asks for workflows that it has."""
     settings = demo_settings("http://127.0.0.1:1", DemoKeys.make(SystemClock()), Path("demo.db"), port=0, ops_port=0)
     assert [] == settings.warnings()
     for name in settings.providers:
-        configured.adapter(name, settings)
-    asked = {str(body["workflow"]) for _, body in PROVIDERS} | {alias for alias, _, _ in MORE}
+        factories.adapter(name, settings)
+    asked = {str(body["workflow"]) for _, body in PROVIDER_EXAMPLES} | {alias for alias, _, _ in OUTCOME_EXAMPLES}
     assert set() == asked - set(WORKFLOWS)
 
 
@@ -167,7 +167,7 @@ def test_the_demo_shows_a_label_and_a_fallback() -> None:
 
 
 @pytest.mark.parametrize("name", ["RUNWARD_PROVIDERS__PROMPTLAYER__BASE_URL", "RUNWARD_SERVER__HOST"])
-def test_the_environment_has_no_say(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_has_no_effect(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A shell that is set up for the real gateway does not send a demo's runs to the real provider."""
     monkeypatch.setenv(name, "https://elsewhere.example")
     settings = demo_settings("http://127.0.0.1:1", DemoKeys.make(SystemClock()), Path("demo.db"), port=0, ops_port=0)

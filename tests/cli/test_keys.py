@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 
-from gateway.access.keys import KeyRefusal, KeyRing, is_well_formed
+from gateway.auth.keys import KeyRefusal, KeyRing, is_well_formed
 from gateway.settings import ClientSettings
 
 if TYPE_CHECKING:
-    from tests.cli.conftest import Runward
+    from tests.cli.conftest import RunCommand
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
 
 
-def test_only_the_key_goes_to_standard_output(runward: Runward) -> None:
+def test_only_the_key_goes_to_standard_output(runward: RunCommand) -> None:
     """So that `runward keys new > key.txt` makes a file for --key-file; two are never the same."""
     first, second = runward("keys", "new"), runward("keys", "new")
     assert (0, 1, True) == (first.code, first.out.count("\n"), is_well_formed(first.out.strip()))
@@ -25,30 +25,30 @@ def test_only_the_key_goes_to_standard_output(runward: Runward) -> None:
     assert first.out.strip() not in first.err
 
 
-def test_the_lines_beside_it_let_the_key_in(runward: Runward) -> None:
+def test_the_printed_configuration_accepts_the_key(runward: RunCommand) -> None:
     """R77: they are the configuration's, and hold until the day that was named."""
-    said = runward("keys", "new", "--client", "checkout", "--expires", "2026-11-22")
-    clients = yaml.load(said.err[said.err.index("clients:") :], yaml.BaseLoader)["clients"]  # dates stay texts
+    result = runward("keys", "new", "--client", "checkout", "--expires", "2026-11-22")
+    clients = yaml.load(result.err[result.err.index("clients:") :], yaml.BaseLoader)["clients"]  # dates stay texts
     settings = ClientSettings.model_validate(clients["checkout"])
     ring = KeyRing({"checkout": [(key.hash, key.expires) for key in settings.keys]})
-    key = said.out.strip()
+    key = result.out.strip()
     assert "checkout" == ring.find(key, NOW)
     assert KeyRefusal.EXPIRED is ring.find(key, NOW.replace(day=22))
 
 
-def test_a_keys_hash_is_what_new_printed(runward: Runward) -> None:
+def test_a_keys_hash_is_what_new_printed(runward: RunCommand) -> None:
     made = runward("keys", "new")
-    said = runward("keys", "hash", stdin=made.out)
-    assert (0, "") == (said.code, said.err)
-    assert said.out.strip() in made.err
+    result = runward("keys", "hash", stdin=made.out)
+    assert (0, "") == (result.code, result.err)
+    assert result.out.strip() in made.err
 
 
-def test_a_mistyped_key_is_hashed_with_a_warning(runward: Runward) -> None:
+def test_a_mistyped_key_is_hashed_with_a_warning(runward: RunCommand) -> None:
     key = runward("keys", "new").out.strip()
-    said = runward("keys", "hash", stdin=key[:-1] + ("a" if key[-1] != "a" else "b"))
-    assert 0 == said.code
-    assert said.out.startswith("sha256:")
-    assert "typo" in said.err
+    result = runward("keys", "hash", stdin=key[:-1] + ("a" if key[-1] != "a" else "b"))
+    assert 0 == result.code
+    assert result.out.startswith("sha256:")
+    assert "typo" in result.err
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_a_mistyped_key_is_hashed_with_a_warning(runward: Runward) -> None:
         (("hash",), "no key"),
     ],
 )
-def test_what_makes_no_sense_is_refused(runward: Runward, words: tuple[str, ...], complaint: str) -> None:
-    said = runward("keys", *words, stdin=" \n")
-    assert (2, "", 1) == (said.code, said.out, said.err.count("\n"))
-    assert complaint in said.err
+def test_invalid_arguments_are_refused(runward: RunCommand, words: tuple[str, ...], complaint: str) -> None:
+    result = runward("keys", *words, stdin=" \n")
+    assert (2, "", 1) == (result.code, result.out, result.err.count("\n"))
+    assert complaint in result.err

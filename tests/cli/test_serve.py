@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 
-from gateway.cli.serve import event_loop
-from tests.configuration import SECRETS, gateway_config
-from tests.process import ROOT, DiedError, start_gateway
+from gateway.cli.serve import loop_runner
+from tests.support.configuration import PROVIDER_SECRETS, gateway_config
+from tests.support.process import ROOT, GatewayExitedError, start_gateway
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,37 +23,37 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def taken() -> Iterator[int]:
+def taken_port() -> Iterator[int]:
     """A port on which somebody else listens."""
     with socket.create_server(("127.0.0.1", 0)) as held:
         yield held.getsockname()[1]
 
 
 @pytest.mark.parametrize("which", ["port", "ops_port"])
-async def test_a_port_that_is_taken_is_one_line(tmp_path: Path, taken: int, which: str) -> None:
+async def test_a_port_that_is_taken_is_one_line(tmp_path: Path, taken_port: int, which: str) -> None:
     """R84: it ends at once with exit code 2, and names the port."""
-    config = gateway_config("http://127.0.0.1:1", "http://127.0.0.1:2", server={which: taken})
-    with pytest.raises(DiedError) as died:
-        await start_gateway(tmp_path, config, SECRETS)
+    config = gateway_config("http://127.0.0.1:1", "http://127.0.0.1:2", server={which: taken_port})
+    with pytest.raises(GatewayExitedError) as died:
+        await start_gateway(tmp_path, config, PROVIDER_SECRETS)
     code, *lines = [line for line in str(died.value).splitlines() if line]
     assert "exit code 2" == code
     [line] = lines
     assert line.startswith("runward: can not listen: ")
-    assert str(taken) in line
+    assert str(taken_port) in line
 
 
 async def test_a_host_that_does_not_exist_is_one_line(tmp_path: Path) -> None:
     config = gateway_config("http://127.0.0.1:1", "http://127.0.0.1:2", server={"host": "no-such-host.invalid"})
-    with pytest.raises(DiedError, match=r"exit code 2\n+runward: can not listen: [^\n]*\n*\Z"):
-        await start_gateway(tmp_path, config, SECRETS)
+    with pytest.raises(GatewayExitedError, match=r"exit code 2\n+runward: can not listen: [^\n]*\n*\Z"):
+        await start_gateway(tmp_path, config, PROVIDER_SECRETS)
 
 
 def test_the_faster_loop_is_used_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     """And the standard one where it is not."""
     uvloop = pytest.importorskip("uvloop")
-    assert uvloop.run is event_loop()
+    assert uvloop.run is loop_runner()
     monkeypatch.setitem(sys.modules, "uvloop", None)
-    assert asyncio.run is event_loop()
+    assert asyncio.run is loop_runner()
 
 
 async def run_serve(tmp_path: Path, *arguments: str, **overrides: JsonValue) -> tuple[int | None, str]:
@@ -62,7 +62,7 @@ async def run_serve(tmp_path: Path, *arguments: str, **overrides: JsonValue) -> 
     path.write_text(yaml.safe_dump(gateway_config("http://127.0.0.1:1", "http://127.0.0.1:2", **overrides)))
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "gateway", "serve", "--config", str(path), *arguments,
-        cwd=ROOT, env={"PATH": os.environ.get("PATH", ""), **SECRETS}, stderr=asyncio.subprocess.PIPE,
+        cwd=ROOT, env={"PATH": os.environ.get("PATH", ""), **PROVIDER_SECRETS}, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     async with asyncio.timeout(60):
         _, complaints = await process.communicate()
@@ -70,7 +70,7 @@ async def run_serve(tmp_path: Path, *arguments: str, **overrides: JsonValue) -> 
 
 
 @pytest.mark.parametrize("url", ["memory://", "sqlite:///runward.db"])
-async def test_workers_want_a_store_that_they_share(tmp_path: Path, url: str) -> None:
+async def test_workers_need_a_shared_store(tmp_path: Path, url: str) -> None:
     """R84: else each would have the limits for itself; the line names the setting to change."""
     code, complaint = await run_serve(tmp_path, "--workers", "2", store={"url": url})
     assert (2, 1) == (code, complaint.count("\n"))
@@ -78,25 +78,25 @@ async def test_workers_want_a_store_that_they_share(tmp_path: Path, url: str) ->
 
 
 @pytest.mark.parametrize("count", ["0", "-1", "65", "many"])
-async def test_a_number_of_workers_that_nobody_means_is_refused(tmp_path: Path, count: str) -> None:
+async def test_an_invalid_number_of_workers_is_refused(tmp_path: Path, count: str) -> None:
     code, complaint = await run_serve(tmp_path, "--workers", count)
     assert 2 == code
     assert "--workers" in complaint
 
 
-async def test_one_worker_is_a_plain_process(tmp_path: Path, taken: int) -> None:
+async def test_one_worker_is_a_plain_process(tmp_path: Path, taken_port: int) -> None:
     """With any store: it comes as far as its port."""
-    code, complaint = await run_serve(tmp_path, "--workers", "1", server={"port": taken})
+    code, complaint = await run_serve(tmp_path, "--workers", "1", server={"port": taken_port})
     assert 2 == code
     assert complaint.startswith("runward: can not listen: ")
 
 
-async def test_a_taken_port_is_one_line_with_workers_too(tmp_path: Path, taken: int) -> None:
+async def test_a_taken_port_is_one_line_with_workers_too(tmp_path: Path, taken_port: int) -> None:
     """R84: no worker is started for it."""
     store: JsonValue = {"url": "redis://127.0.0.1:1/0"}
     for which in ("port", "ops_port"):
-        code, complaint = await run_serve(tmp_path, "--workers", "2", server={which: taken}, store=store)
-        assert (2, f"runward: can not listen: 127.0.0.1:{taken}: Address already in use\n") == (code, complaint)
+        code, complaint = await run_serve(tmp_path, "--workers", "2", server={which: taken_port}, store=store)
+        assert (2, f"runward: can not listen: 127.0.0.1:{taken_port}: Address already in use\n") == (code, complaint)
 
 
 async def test_a_worker_is_not_started_by_hand(tmp_path: Path) -> None:

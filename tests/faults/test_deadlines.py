@@ -8,93 +8,98 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.configuration import gateway_config
-from tests.faults import faults
-from tests.faults.answers import reply
-from tests.faults.provider_answers import LAYER_RESULTS, LAYER_RUN, promptlayer_running, promptlayer_started
-from tests.faults.upstream import silent_port
+from tests.support.configuration import gateway_config
+from tests.support.fake_upstream import faults
+from tests.support.fake_upstream.provider_responses import (
+    LAYER_RESULTS,
+    LAYER_RUN,
+    promptlayer_running,
+    promptlayer_started,
+)
+from tests.support.fake_upstream.responses import reply
+from tests.support.fake_upstream.upstream import unresponsive_port
 
 if TYPE_CHECKING:
-    from tests.client import RunWorkflow
     from tests.conftest import StartGateway
-    from tests.faults.faults import Script
-    from tests.faults.upstream import Upstream
+    from tests.support.client import PostRun
+    from tests.support.fake_upstream.faults import ResponseScript
+    from tests.support.fake_upstream.upstream import FakeUpstream
 
 
-async def test_a_silent_upstream_is_left_at_the_deadline(
-    upstream: Upstream, gateway: StartGateway, run: RunWorkflow
+async def test_a_silent_upstream_is_disconnected_at_the_deadline(
+    upstream: FakeUpstream, gateway: StartGateway, run: PostRun
 ) -> None:
     """R07: 504 at the deadline (+10 %), one request, and the upstream sees the end of it within a second."""
     upstream.default = faults.hang
     answered = await run(await gateway(), {"workflow": "studio", "timeout": 2})
     assert (504, "upstream_timeout", "unknown") == answered.summary
-    assert 1.95 <= answered.seconds <= 2.2
+    assert 1.95 <= answered.elapsed <= 2.2
     await asyncio.sleep(0.1)
-    [request] = upstream.log
+    [request] = upstream.received
     assert request.connection.eof_at is not None
     assert request.connection.eof_at - request.complete_at <= 2 + 1
 
 
 @pytest.mark.parametrize("script", [faults.drip(10), faults.drip(10, head_first=False)], ids=["body", "head"])
 async def test_bytes_do_not_extend_the_deadline(
-    upstream: Upstream, gateway: StartGateway, run: RunWorkflow, script: Script
+    upstream: FakeUpstream, gateway: StartGateway, run: PostRun, script: ResponseScript
 ) -> None:
     """R08: an answer that drips for ever ends at the deadline, in its head or its body."""
     upstream.default = script
     answered = await run(await gateway(), {"workflow": "studio", "timeout": 1})
     assert (504, "upstream_timeout", "unknown") == answered.summary
-    assert 0.95 <= answered.seconds <= 1.2
-    assert 1 == len(upstream.log)
+    assert 0.95 <= answered.elapsed <= 1.2
+    assert 1 == len(upstream.received)
 
 
 async def test_a_clients_timeout_is_kept_over_many_samples(
-    upstream: Upstream, gateway: StartGateway, run: RunWorkflow
+    upstream: FakeUpstream, gateway: StartGateway, run: PostRun
 ) -> None:
     """R29: 30 different timeouts, each kept within 10 %."""
     upstream.default = faults.hang
     running = await gateway()
-    chance = random.Random(29)
-    timeouts = [round(chance.uniform(0.8, 2.5), 2) for _ in range(30)]
+    rng = random.Random(29)
+    timeouts = [round(rng.uniform(0.8, 2.5), 2) for _ in range(30)]
     answers = await asyncio.gather(*(run(running, {"workflow": "studio", "timeout": t}) for t in timeouts))
     assert {(504, "upstream_timeout", "unknown")} == {answered.summary for answered in answers}
-    off = [a.seconds / t for a, t in zip(answers, timeouts, strict=True) if not 0.9 <= a.seconds / t <= 1.1]
+    off = [a.elapsed / t for a, t in zip(answers, timeouts, strict=True) if not 0.9 <= a.elapsed / t <= 1.1]
     assert [] == off
 
 
 async def test_a_clients_timeout_is_clamped_to_the_workflows_maximum(
-    upstream: Upstream, gateway: StartGateway, run: RunWorkflow
+    upstream: FakeUpstream, gateway: StartGateway, run: PostRun
 ) -> None:
     """R29: asking for more does not buy more."""
     upstream.default = faults.hang
     running = await gateway(workflows={"studio": {"timeout": "500ms", "max_timeout": "1s"}})
     answered = await run(running, {"workflow": "studio", "timeout": 20})
     assert (504, "upstream_timeout", "unknown") == answered.summary
-    assert 0.95 <= answered.seconds <= 1.2
+    assert 0.95 <= answered.elapsed <= 1.2
 
 
-async def test_back_off_is_inside_the_deadline(upstream: Upstream, gateway: StartGateway, run: RunWorkflow) -> None:
+async def test_back_off_is_inside_the_deadline(upstream: FakeUpstream, gateway: StartGateway, run: PostRun) -> None:
     """R29: waits count too; when the time is up the client learns the cause, and that nothing ran."""
     upstream.default = reply(429, {})
     running = await gateway(retries={"attempts": 10, "backoff": "300ms", "backoff_max": "300ms"})
     answered = await run(running, {"workflow": "studio", "timeout": 1})
     assert (503, "upstream_throttled", "not_run") == answered.summary
-    assert answered.seconds <= 1.1
+    assert answered.elapsed <= 1.1
 
 
-async def test_connecting_is_inside_the_deadline(gateway: StartGateway, run: RunWorkflow) -> None:
+async def test_connecting_is_inside_the_deadline(gateway: StartGateway, run: PostRun) -> None:
     """R29: a connect that takes for ever ends with the deadline, even before its own time is up."""
-    with silent_port() as url:
+    with unresponsive_port() as url:
         config = gateway_config(url, url, providers={"prompt_studio": {"connect_timeout": "10s"}})
         answered = await run(await gateway(config), {"workflow": "studio", "timeout": 1})
     assert "not_run" == answered.json["outcome"]
     assert answered.status in {502, 504}
-    assert 0.95 <= answered.seconds <= 1.1
+    assert 0.95 <= answered.elapsed <= 1.1
 
 
-async def test_polling_is_inside_the_deadline(upstream: Upstream, gateway: StartGateway, run: RunWorkflow) -> None:
+async def test_polling_is_inside_the_deadline(upstream: FakeUpstream, gateway: StartGateway, run: PostRun) -> None:
     """R29: a run that goes on at the provider is `unknown` here once the time is up."""
     upstream.always("POST", LAYER_RUN, promptlayer_started(787))
     upstream.always("GET", LAYER_RESULTS, promptlayer_running())
     answered = await run(await gateway(), {"workflow": "layer", "timeout": 1})
     assert (504, "unknown", 1) == (answered.status, answered.json["outcome"], len(upstream.requests("POST")))
-    assert 0.9 <= answered.seconds <= 1.1
+    assert 0.9 <= answered.elapsed <= 1.1

@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.client import LAYER, STUDIO
-from tests.configuration import gateway_config
-from tests.faults import faults
-from tests.faults.answers import reply
-from tests.faults.provider_answers import (
+from tests.support.client import PROMPT_STUDIO_BODY, PROMPTLAYER_BODY
+from tests.support.configuration import gateway_config
+from tests.support.fake_upstream import faults
+from tests.support.fake_upstream.provider_responses import (
     LAYER_RESULTS,
     LAYER_RUN,
     STUDIO_RUN,
@@ -26,18 +25,19 @@ from tests.faults.provider_answers import (
     promptlayer_running,
     promptlayer_started,
 )
-from tests.faults.upstream import Upstream, closed_port, silent_port
-from tests.process import total
+from tests.support.fake_upstream.responses import reply
+from tests.support.fake_upstream.upstream import FakeUpstream, closed_port, unresponsive_port
+from tests.support.process import metric_sum
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from contextlib import AbstractContextManager
 
     from providers.contract import JsonValue
-    from tests.client import RunWorkflow
     from tests.conftest import StartGateway
-    from tests.faults.faults import Script
-    from tests.faults.wire import Wire
+    from tests.support.client import PostRun
+    from tests.support.fake_upstream.connection import UpstreamConnection
+    from tests.support.fake_upstream.faults import ResponseScript
 
     DeadEnd = Callable[[], AbstractContextManager[str]]
 
@@ -45,7 +45,7 @@ DONE = prompt_studio_reply({"completion": "because"})
 
 
 async def test_a_start_that_was_never_sent_is_tried_again_and_sent_once(
-    upstream: Upstream, gateway: StartGateway, run: RunWorkflow
+    upstream: FakeUpstream, gateway: StartGateway, run: PostRun
 ) -> None:
     """R01: refused, refused, then 200: the client sees 200, the upstream one request, `attempts` says 3.
 
@@ -55,87 +55,87 @@ async def test_a_start_that_was_never_sent_is_tried_again_and_sent_once(
     upstream.always("POST", STUDIO_RUN, DONE)
     for _ in range(10):
         running = await gateway(retries={"attempts": 3, "backoff": "600ms", "backoff_max": "5s"})
-        await upstream.down()
-        asking = asyncio.create_task(run(running, STUDIO))
+        await upstream.stop()
+        client_task = asyncio.create_task(run(running, PROMPT_STUDIO_BODY))
         await asyncio.sleep(0.65)  # the second attempt comes after 0.6 s at most
-        await upstream.up()
-        answered = await asking
+        await upstream.start()
+        answered = await client_task
         assert 3 == answered.json["attempts"]
         if answered.status == 200:
-            assert 1 == len(upstream.log)
+            assert 1 == len(upstream.received)
             return
         assert (502, "upstream_unreachable", "not_run") == answered.summary
-        assert [] == upstream.log
+        assert [] == upstream.received
     pytest.fail("ten times out of ten the third attempt came within 0.65 s: that is no back-off")
 
 
-@pytest.mark.parametrize("dead", [closed_port, silent_port])
+@pytest.mark.parametrize("dead", [closed_port, unresponsive_port])
 async def test_an_upstream_that_is_not_there_is_tried_three_times(
-    gateway: StartGateway, run: RunWorkflow, dead: DeadEnd
+    gateway: StartGateway, run: PostRun, dead: DeadEnd
 ) -> None:
     """R02: 502, outcome not_run, three connects at most, inside the deadline; whether refused or not answered."""
     with dead() as url:
         running = await gateway(gateway_config(url, url))
-        answered = await run(running, STUDIO)
+        answered = await run(running, PROMPT_STUDIO_BODY)
     assert (502, "upstream_unreachable", "not_run") == answered.summary
     assert (3, True) == (answered.json["attempts"], answered.json["retryable"])
-    assert answered.seconds < 3
-    assert 3 == total(await running.metrics(), "runward_upstream_calls_total", result="unreachable")
+    assert answered.elapsed < 3
+    assert 3 == metric_sum(await running.metrics(), "runward_upstream_calls_total", result="unreachable")
 
 
-@pytest.mark.parametrize("body", [STUDIO, LAYER], ids=["studio", "layer"])
+@pytest.mark.parametrize("body", [PROMPT_STUDIO_BODY, PROMPTLAYER_BODY], ids=["studio", "layer"])
 @pytest.mark.parametrize("fault", [faults.rst_after_request, faults.fin_after_request])
 async def test_a_start_whose_answer_was_lost_is_not_repeated(
-    upstream: Upstream, gateway: StartGateway, run: RunWorkflow, body: Mapping[str, JsonValue], fault: Script
+    upstream: FakeUpstream, gateway: StartGateway, run: PostRun, body: Mapping[str, JsonValue], fault: ResponseScript
 ) -> None:
     """R03, R04: RST or FIN after the request, before headers: 502, outcome unknown, exactly one request."""
     upstream.default = fault
     answered = await run(await gateway(), body)
     assert (502, "upstream_disconnected", "unknown") == answered.summary
     assert (1, False) == (answered.json["attempts"], answered.json["retryable"])
-    assert 1 == len(upstream.log)
+    assert 1 == len(upstream.received)
 
 
 async def test_a_start_that_was_written_but_not_read_is_not_repeated(
-    upstream: Upstream, gateway: StartGateway, run: RunWorkflow
+    upstream: FakeUpstream, gateway: StartGateway, run: PostRun
 ) -> None:
     """R04: RST on accept is as bad as later, because by then the request was written."""
     upstream.on_accept([faults.rst_on_accept()] * 5)
-    answered = await run(await gateway(), STUDIO)
+    answered = await run(await gateway(), PROMPT_STUDIO_BODY)
     assert (502, "upstream_disconnected", "unknown") == answered.summary
     assert 1 == len(upstream.connections)
 
 
-async def http_date(wire: Wire) -> None:
+async def http_date(connection: UpstreamConnection) -> None:
     """429 with the time of two seconds from now, cut to the second, as HTTP dates are."""
     date = format_datetime(datetime.now(UTC) + timedelta(seconds=2), usegmt=True)
-    await reply(429, {}, [("Retry-After", date)])(wire)
+    await reply(429, {}, [("Retry-After", date)])(connection)
 
 
 @pytest.mark.parametrize(
     ("throttled", "longest"), [(reply(429, {}, [("Retry-After", "1")]), 1.6), (http_date, 2.6)], ids=["1", "date"]
 )
-async def test_a_hint_is_waited_for(
-    upstream: Upstream, gateway: StartGateway, run: RunWorkflow, throttled: Script, longest: float
+async def test_retry_after_is_honoured(
+    upstream: FakeUpstream, gateway: StartGateway, run: PostRun, throttled: ResponseScript, longest: float
 ) -> None:
     """R09: 429 with Retry-After in either form, then 200: the second request comes at that time."""
     upstream.script("POST", STUDIO_RUN, [throttled, DONE])
-    answered = await run(await gateway(), STUDIO)
+    answered = await run(await gateway(), PROMPT_STUDIO_BODY)
     assert (200, 2) == (answered.status, answered.json["attempts"])
-    [gap] = upstream.gaps()
+    [gap] = upstream.request_gaps()
     assert 1.0 <= gap <= longest
 
 
-async def test_a_hint_beyond_the_deadline_is_handed_on_at_once(
-    upstream: Upstream, gateway: StartGateway, run: RunWorkflow
+async def test_a_retry_after_beyond_the_deadline_is_returned_at_once(
+    upstream: FakeUpstream, gateway: StartGateway, run: PostRun
 ) -> None:
     """R10: nobody waits for what can not succeed: 503 with the hint in under 200 ms, one request."""
     upstream.default = reply(429, {}, [("Retry-After", "30")])
-    answered = await run(await gateway(), STUDIO)
+    answered = await run(await gateway(), PROMPT_STUDIO_BODY)
     assert (503, "upstream_throttled", "not_run") == answered.summary
     assert int(answered.headers["Retry-After"]) >= 30
-    assert answered.seconds < 0.2
-    assert 1 == len(upstream.log)
+    assert answered.elapsed < 0.2
+    assert 1 == len(upstream.received)
 
 
 @pytest.mark.parametrize(
@@ -143,51 +143,51 @@ async def test_a_hint_beyond_the_deadline_is_handed_on_at_once(
     [[""], ["-1"], ["1e9"], ["1000000000"], ["soon"], ["1", "2"], ["Fri, 21 Nov 2025 12:00:00 GMT"]],
     ids=["empty", "negative", "1e9", "30 years", "word", "two lines", "past"],
 )
-async def test_a_senseless_hint_is_no_hint(
-    upstream: Upstream, gateway: StartGateway, run: RunWorkflow, hints: list[str]
+async def test_an_invalid_retry_after_is_ignored(
+    upstream: FakeUpstream, gateway: StartGateway, run: PostRun, hints: list[str]
 ) -> None:
     """R11: the gateway's own back-off counts (50 ms at most before the second attempt)."""
     upstream.script("POST", STUDIO_RUN, [reply(429, {}, [("Retry-After", hint) for hint in hints]), DONE])
-    answered = await run(await gateway(), STUDIO)
+    answered = await run(await gateway(), PROMPT_STUDIO_BODY)
     assert (200, 2) == (answered.status, answered.json["attempts"])
-    [gap] = upstream.gaps()
+    [gap] = upstream.request_gaps()
     assert gap < 0.3
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504])
 async def test_a_server_error_on_start_is_not_repeated(
-    upstream: Upstream, gateway: StartGateway, run: RunWorkflow, status: int
+    upstream: FakeUpstream, gateway: StartGateway, run: PostRun, status: int
 ) -> None:
     """R12: exactly one request; only Prompt Studio's 500 says for certain that the run failed."""
     upstream.default = reply(status, {})
     running = await gateway()
-    studio, layer = await run(running, STUDIO), await run(running, LAYER)
+    studio, layer = await run(running, PROMPT_STUDIO_BODY), await run(running, PROMPTLAYER_BODY)
     certain = ("run_failed", "failed") if status == 500 else ("upstream_error", "unknown")
     assert (502, *certain) == studio.summary
     assert (502, "upstream_error", "unknown") == layer.summary
-    assert 2 == len(upstream.log)
+    assert 2 == len(upstream.received)
 
 
 async def test_an_upstream_that_names_a_time_is_asked_once_more(
-    upstream: Upstream, gateway: StartGateway, run: RunWorkflow
+    upstream: FakeUpstream, gateway: StartGateway, run: PostRun
 ) -> None:
     """503 with Retry-After says that nothing ran: one retry, then its word goes on to the client."""
     upstream.default = reply(503, {}, [("Retry-After", "0")])
-    answered = await run(await gateway(), STUDIO)
+    answered = await run(await gateway(), PROMPT_STUDIO_BODY)
     assert (503, "upstream_unavailable", "not_run") == answered.summary
-    assert (2, 2) == (answered.json["attempts"], len(upstream.log))
+    assert (2, 2) == (answered.json["attempts"], len(upstream.received))
 
 
-async def test_asking_is_free_and_repeated_until_there_is_an_answer(
-    upstream: Upstream, gateway: StartGateway, run: RunWorkflow
+async def test_polls_are_retried_until_there_is_a_result(
+    upstream: FakeUpstream, gateway: StartGateway, run: PostRun
 ) -> None:
     """R13: polls that meet RST, 500 and silence, then a result: one start, more than three polls, 200."""
     upstream.script("POST", LAYER_RUN, [promptlayer_started(787)])
-    bad: list[Script] = [faults.rst_after_request, reply(500, {}), faults.hang]
+    bad: list[ResponseScript] = [faults.rst_after_request, reply(500, {}), faults.hang]
     done = promptlayer_done({"Answer": node("because")})
     upstream.script("GET", LAYER_RESULTS, [*bad, promptlayer_running(), done])
     running = await gateway(workflows={"layer": {"timeout": "30s", "max_timeout": "30s"}})
-    answered = await run(running, LAYER)
+    answered = await run(running, PROMPTLAYER_BODY)
     assert (200, "because") == (answered.status, answered.json["output"])
     assert (1, 5) == (len(upstream.requests("POST")), len(upstream.requests("GET")))
     assert "787" == answered.json["provider_run_id"]

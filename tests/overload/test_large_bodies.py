@@ -12,23 +12,23 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.client import STUDIO, bearer
-from tests.faults.answers import reply
-from tests.faults.provider_answers import prompt_studio_reply
-from tests.overload.load import at_once, steadily
+from tests.support.client import PROMPT_STUDIO_BODY, auth_headers
+from tests.support.fake_upstream.provider_responses import prompt_studio_reply
+from tests.support.fake_upstream.responses import reply
+from tests.support.load_generator import at_constant_rate, concurrently
 
 if TYPE_CHECKING:
     import aiohttp
 
     from tests.conftest import StartGateway
-    from tests.faults.faults import Script
-    from tests.faults.upstream import Upstream
+    from tests.support.fake_upstream.faults import ResponseScript
+    from tests.support.fake_upstream.upstream import FakeUpstream
 
 DONE = prompt_studio_reply({"completion": "because"})
 ROWS = [{"id": n, "text": "what is the fastest car in the world?", "tags": ["a", "b"], "x": n / 7} for n in range(9200)]
-DENSE = json.dumps({**STUDIO, "input": {"rows": ROWS}}).encode()
-PLAIN = json.dumps({**STUDIO, "input": {"text": "x" * 900_000}}).encode()
-HEADERS = {**bearer("one"), "Content-Type": "application/json"}
+DENSE = json.dumps({**PROMPT_STUDIO_BODY, "input": {"rows": ROWS}}).encode()
+PLAIN = json.dumps({**PROMPT_STUDIO_BODY, "input": {"text": "x" * 900_000}}).encode()
+HEADERS = {**auth_headers("one"), "Content-Type": "application/json"}
 
 
 async def send(session: aiohttp.ClientSession, url: str, body: bytes) -> float:
@@ -56,7 +56,7 @@ def probe(url: str, seconds: float) -> list[float]:
 
 
 async def test_health_is_answered_while_large_bodies_come(
-    upstream: Upstream, gateway: StartGateway, session: aiohttp.ClientSession
+    upstream: FakeUpstream, gateway: StartGateway, session: aiohttp.ClientSession
 ) -> None:
     """R35 for 3 s: ten bodies of 1 MB a second: of 20 probes 19 wait for no longer than two such runs take alone."""
     assert 900_000 < len(DENSE) < 1_000_000
@@ -65,14 +65,14 @@ async def test_health_is_answered_while_large_bodies_come(
     large = partial(send, session, running.url, DENSE)
     alone = statistics.median([await large() for _ in range(10)])
     idle = statistics.median(await asyncio.to_thread(probe, running.url, 1.0))
-    busy, _ = await asyncio.gather(asyncio.to_thread(probe, running.url, 3.0), steadily(10, 3, large))
-    assert 40 == len(upstream.log)
+    busy, _ = await asyncio.gather(asyncio.to_thread(probe, running.url, 3.0), at_constant_rate(10, 3, large))
+    assert 40 == len(upstream.received)
     assert statistics.quantiles(busy, n=20)[-1] < idle + 2 * alone
 
 
 @pytest.mark.parametrize("answer", [DONE, reply(429, {})], ids=["done", "429"])
 async def test_nothing_of_a_large_body_is_kept(
-    upstream: Upstream, gateway: StartGateway, session: aiohttp.ClientSession, answer: Script
+    upstream: FakeUpstream, gateway: StartGateway, session: aiohttp.ClientSession, answer: ResponseScript
 ) -> None:
     """R34: 100 more runs of 0.9 MB each, whether they succeed or not, leave less behind than 25 of them would."""
     upstream.default = answer
@@ -80,7 +80,7 @@ async def test_nothing_of_a_large_body_is_kept(
     sizes = []
     for rounds in (5, 25):
         for _ in range(rounds):
-            await at_once(4, partial(send, session, running.url, PLAIN))
-            upstream.log.clear()
+            await concurrently(4, partial(send, session, running.url, PLAIN))
+            upstream.received.clear()
         sizes.append(running.rss_bytes())
     assert sizes[1] - sizes[0] < 25 * 900_000

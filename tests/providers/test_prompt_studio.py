@@ -89,7 +89,7 @@ def test_the_pages_errors(status: int, cause: Cause, body: JsonValue) -> None:
     assert cause is refused.cause
 
 
-def test_other_statuses_mean_what_they_always_mean() -> None:
+def test_other_statuses_have_their_usual_meaning() -> None:
     """The page is silent about 401, 429 and 503."""
     causes = []
     for status in (401, 429, 503, 400):
@@ -99,7 +99,7 @@ def test_other_statuses_mean_what_they_always_mean() -> None:
     assert [Cause.CREDENTIALS, Cause.THROTTLED, Cause.GATEWAY_ERROR, Cause.REJECTED] == causes
 
 
-def test_a_run_can_not_be_asked_about() -> None:
+def test_a_run_cannot_be_polled() -> None:
     """There is no results endpoint."""
     adapter: Adapter = PromptStudio()
     assert adapter.follow("x") is None

@@ -57,7 +57,7 @@ def test_start_sends_every_field_of_the_page() -> None:
         metadata={"environment": "production"},
         label="production",
         return_all_outputs=True,
-        hint_url="https://example.com/promptlayer/workflow-callback",
+        notify_url="https://example.com/promptlayer/workflow-callback",
     )
     steps, _ = run(order=order)
     assert [
@@ -85,14 +85,14 @@ def test_start_sends_every_field_of_the_page() -> None:
         (None, reply(202, ACCEPTED), False),
     ],
 )
-def test_a_hint_is_promised_by_a_202_to_whoever_asked_for_one(
+def test_a_202_with_a_callback_url_promises_a_notification(
     hint_url: str | None,
     started: Reply,
     hinted: bool,  # noqa: FBT001 - a value
 ) -> None:
     """201 is how a start without a callback is answered: then nobody will call."""
-    steps, _ = drive(PromptLayer().steps(Run("w", hint_url=hint_url)), [started, reply(202, None)])
-    assert [hinted, False] == [step.hinted for step in steps if isinstance(step, Pause)]
+    steps, _ = drive(PromptLayer().steps(Run("w", notify_url=hint_url)), [started, reply(202, None)])
+    assert [hinted, False] == [step.will_notify for step in steps if isinstance(step, Pause)]
 
 
 def test_a_version_goes_as_a_number() -> None:
@@ -133,7 +133,7 @@ def test_a_start_is_followed_by_polls_with_all_outputs(started: Reply) -> None:
     assert [Pause(execution), Call("GET", path, "poll", safe=True)] == steps[1:]
 
 
-def test_it_asks_until_the_run_is_done() -> None:
+def test_it_polls_until_the_run_is_done() -> None:
     """202 and 204 mean running; so does a 200 whose nodes still run."""
     running = [
         Reply(202, {"a": node("RUNNING")}),
@@ -165,7 +165,7 @@ def test_a_failed_run_is_a_200() -> None:
 
 
 @pytest.mark.parametrize("status", ["FAILED", "FAILURE"])
-def test_both_words_for_failure_are_failures(status: str) -> None:
+def test_both_failure_statuses_are_failures(status: str) -> None:
     """One page says FAILED, the other FAILURE."""
     _, outcome = run(reply(201, STARTED), Reply(200, {"a": node(status, error="no key\x1b[31m\nfor it")}))
     assert outcome is not None
@@ -196,7 +196,7 @@ def test_an_output_is_any_json_value(value: JsonValue) -> None:
     assert (True, value) == (outcome.succeeded, outcome.output)
 
 
-def test_no_nodes_is_no_success() -> None:
+def test_a_result_without_nodes_is_not_a_success() -> None:
     """A run that ended without an output node has failed, as the official SDKs say too."""
     _, outcome = run(reply(201, STARTED), Reply(200, {}))
     assert outcome is not None
@@ -320,7 +320,7 @@ def test_each_status_of_a_start_has_one_meaning(status: int, cause: Cause) -> No
     assert cause is fault(Reply(status)).cause
 
 
-def test_a_503_with_a_hint_was_turned_away() -> None:
+def test_a_503_with_retry_after_was_not_started() -> None:
     """With Retry-After it is the provider who speaks, so nothing was started."""
     refused = fault(Reply(503, retry_after=2.0))
     assert (Cause.UNAVAILABLE, 2.0) == (refused.cause, refused.retry_after)

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.faults.answers import reply
-from tests.faults.upstream import Upstream
-from tests.replicas.fleet import Fleet
-from tests.valkey import Valkey, running_server
+from tests.replicas.replica_pair import ReplicaPair
+from tests.support.fake_upstream.responses import reply
+from tests.support.fake_upstream.upstream import FakeUpstream
+from tests.support.valkey import ValkeyServer, running_server
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -21,21 +21,23 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Valkey]:
+def server(tmp_path: Path) -> Iterator[ValkeyServer]:
     """One that writes each change to disk before it says so."""
     with running_server(tmp_path / "server") as running:
         yield running
 
 
 @pytest.fixture
-def fleet(server: Valkey, gateway: StartGateway, session: aiohttp.ClientSession, tmp_path: Path) -> Fleet:
+def replicas(
+    server: ValkeyServer, gateway: StartGateway, session: aiohttp.ClientSession, tmp_path: Path
+) -> ReplicaPair:
     """Two replicas that have not begun."""
-    return Fleet(gateway, session, tmp_path, server)
+    return ReplicaPair(gateway, session, tmp_path, server)
 
 
 @pytest.fixture
-async def receiver() -> AsyncIterator[Upstream]:
+async def receiver() -> AsyncIterator[FakeUpstream]:
     """Somebody who takes every callback."""
-    async with Upstream() as running:
+    async with FakeUpstream() as running:
         running.default = reply(204)
         yield running

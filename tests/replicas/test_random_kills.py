@@ -7,33 +7,33 @@ import os
 import random
 from typing import TYPE_CHECKING
 
-from tests.durable.lives import PATIENCE
-from tests.durable.receiver import HOOK
-from tests.faults.answers import reply
-from tests.replicas.crowd import Crowd
+from tests.replicas.client_load import ClientLoad
+from tests.support.callback_receiver import CALLBACK_PATH
+from tests.support.fake_upstream.responses import reply
+from tests.support.gateway_restarts import WAIT_TIMEOUT
 
 if TYPE_CHECKING:
-    from tests.faults.upstream import Upstream
-    from tests.replicas.fleet import Fleet
+    from tests.replicas.replica_pair import ReplicaPair
+    from tests.support.fake_upstream.upstream import FakeUpstream
 
 KILLS = int(os.environ.get("RUNWARD_KILLS", "8"))
-LONGEST_LIFE = 0.6  # seconds
+MAX_LIFETIME = 0.6  # seconds
 
 
-async def test_kills_at_random(upstream: Upstream, receiver: Upstream, fleet: Fleet) -> None:
+async def test_kills_at_random(upstream: FakeUpstream, receiver: FakeUpstream, replicas: ReplicaPair) -> None:
     """R38, R44, R45, R47..R49, R55: clients go elsewhere; one start each, everything ends, and is as it was told."""
-    crowd = Crowd(upstream, receiver, fleet)
-    receiver.script("POST", HOOK, [reply(500)] * KILLS)
-    await fleet.begin_short()
-    load = asyncio.create_task(crowd.keep_coming())
+    clients = ClientLoad(upstream, receiver, replicas)
+    receiver.script("POST", CALLBACK_PATH, [reply(500)] * KILLS)
+    await replicas.start_with_short_lease()
+    load = asyncio.create_task(clients.send_until_stopped())
     for kill in range(KILLS):
-        victim = fleet.both[kill % 2]
-        await asyncio.sleep(random.uniform(0, LONGEST_LIFE))
-        assert -9 == await victim.now.kill()
-        await asyncio.sleep(random.uniform(0, LONGEST_LIFE))
-        await victim.begin()
-    crowd.enough()
-    await asyncio.wait_for(load, 2 * PATIENCE)
-    assert len(crowd.told.promised) > KILLS
-    assert len(crowd.told.answers) > KILLS
-    await crowd.check()
+        victim = replicas.both[kill % 2]
+        await asyncio.sleep(random.uniform(0, MAX_LIFETIME))
+        assert -9 == await victim.current.kill()
+        await asyncio.sleep(random.uniform(0, MAX_LIFETIME))
+        await victim.start()
+    clients.stop()
+    await asyncio.wait_for(load, 2 * WAIT_TIMEOUT)
+    assert len(clients.records.accepted) > KILLS
+    assert len(clients.records.answers) > KILLS
+    await clients.assert_consistent()

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.access.clients import Client
+from gateway.auth.client import Client
 from gateway.problems import Problem
 from gateway.runs.catalog import Catalog, Workflow
-from tests.runs.scripted import World
+from tests.runs.executor_harness import ExecutorHarness
 
-WORLD = World()
-TRIAGE, STUDIO = WORLD.layer(alias="support-triage"), WORLD.studio(alias="triage-studio")
-ODD = WORLD.studio(alias="layer/odd")  # an alias that looks like a name of the provider's
+HARNESS = ExecutorHarness()
+TRIAGE, STUDIO = HARNESS.layer(alias="support-triage"), HARNESS.studio(alias="triage-studio")
+ODD = HARNESS.studio(alias="layer/odd")  # an alias that looks like a name of the provider's
 CATALOG = Catalog({w.alias: w for w in (TRIAGE, STUDIO, ODD)}, {w.provider.name: w.provider for w in (TRIAGE, STUDIO)})
 ANYTHING = ("*", "*/*")
 
@@ -55,21 +55,26 @@ def test_a_client_finds_what_is_in_its_scope(name: str, scope: tuple[str, ...], 
     assert expected is found(name, *scope) or expected == found(name, *scope)
 
 
-@pytest.mark.parametrize("own_name", ["x", "a/b", "../x", "%2e%2e", "a?b#c", "ü", "a b", "...", "a\r\nb", "\x00"])
-def test_a_providers_own_name_is_taken_as_it_is(own_name: str) -> None:
+@pytest.mark.parametrize("native_name", ["x", "a/b", "../x", "%2e%2e", "a?b#c", "ü", "a b", "...", "a\r\nb", "\x00"])
+def test_the_name_of_a_workflow_at_the_provider_is_used_unchanged(native_name: str) -> None:
     """R61: it becomes one segment of a path later; here it is only a name."""
-    workflow = found(f"layer/{own_name}", "layer/*")
+    workflow = found(f"layer/{native_name}", "layer/*")
     assert isinstance(workflow, Workflow)
-    assert (own_name, "layer", None, None) == (workflow.name, workflow.provider.name, workflow.label, workflow.version)
+    assert (native_name, "layer", None, None) == (
+        workflow.name,
+        workflow.provider.name,
+        workflow.label,
+        workflow.version,
+    )
 
 
-def test_own_names_are_one_to_metrics_and_limits() -> None:
+def test_unconfigured_workflows_share_one_alias_in_metrics_and_limits() -> None:
     """R93: clients choose them, so they must not become labels."""
     aliases = {workflow.alias for n in range(100) if isinstance(workflow := found(f"layer/{n}", "layer/*"), Workflow)}
     assert {"layer/*"} == aliases
 
 
-def test_an_own_name_has_none_of_an_aliass_privileges() -> None:
+def test_an_unconfigured_workflow_has_no_settings_of_an_alias() -> None:
     """Whether a run may be repeated is said of an alias; the same workflow by its own name was not spoken of."""
     workflow = found("layer/layer-name", "layer/*")
     assert isinstance(workflow, Workflow)
@@ -78,24 +83,24 @@ def test_an_own_name_has_none_of_an_aliass_privileges() -> None:
 
 @pytest.mark.parametrize(("label", "version", "pinned"), [(None, None, False), ("a", None, True), (None, 1, True)])
 def test_a_workflow_is_pinned_by_a_label_or_a_version(label: str | None, version: int | None, *, pinned: bool) -> None:
-    assert pinned is WORLD.layer(label=label, version=version).pinned
+    assert pinned is HARNESS.layer(label=label, version=version).pinned
 
 
 @pytest.mark.parametrize("name", ["support-triage", "layer/x", "studio/a/b"])
-def test_a_kept_run_is_found_by_what_its_workflow_is_known_as(name: str) -> None:
+def test_the_workflow_of_a_stored_run_is_found_by_its_catalog_key(name: str) -> None:
     """R44: whatever name led to it."""
     workflow = CATALOG.find(name, Client("one", ANYTHING))
-    assert name == workflow.known_as
-    assert workflow == CATALOG.known(workflow.known_as, workflow.provider.name)
+    assert name == workflow.catalog_key
+    assert workflow == CATALOG.find_stored(workflow.catalog_key, workflow.provider.name)
 
 
-def test_a_provider_that_is_gone_has_no_api() -> None:
+def test_a_removed_provider_has_no_api() -> None:
     """A kept answer may be older than the configuration."""
-    assert "" == CATALOG.api("gone")
+    assert "" == CATALOG.api_of("gone")
 
 
-def test_a_provider_can_be_asked_about_runs_whose_workflow_is_gone() -> None:
+def test_a_provider_can_be_polled_for_runs_of_removed_workflows() -> None:
     """R48: metrics and limits know that by the provider alone; of a provider that is gone there is nothing to ask."""
-    anything = CATALOG.at("layer")
+    anything = CATALOG.placeholder_for("layer")
     assert anything is not None
-    assert ("layer/*", TRIAGE.provider, None) == (anything.alias, anything.provider, CATALOG.at("other"))
+    assert ("layer/*", TRIAGE.provider, None) == (anything.alias, anything.provider, CATALOG.placeholder_for("other"))

@@ -6,36 +6,38 @@ import asyncio
 
 import pytest
 
-from gateway.access.limits import ClientLimits, Rate, SharedLimits
-from gateway.passages import Passage
+from gateway.limits.contract import ClientLimitsConfig, RateLimit, SharedLimitsConfig
+from gateway.passthrough_rules import PassthroughRule
 from gateway.problems import Problem
 from gateway.runs.catalog import Provider
 from gateway.runs.passthrough import Passthrough
 from providers.contract import Cause, Reply
 from providers.promptlayer import PromptLayer
-from tests.runs.scripted import Act, Door, World, fault
+from tests.runs.executor_harness import ExecutorHarness, ScriptedUpstream, ScriptStep, fault
 
 ALLOWED = {
     "one": {
-        "layer": (Passage.read("POST /log-request"), Passage.read("GET /w*")),
-        "studio": (Passage.read("GET /other"), Passage.read("POST /log-request")),
+        "layer": (PassthroughRule.parse("POST /log-request"), PassthroughRule.parse("GET /w*")),
+        "studio": (PassthroughRule.parse("GET /other"), PassthroughRule.parse("POST /log-request")),
     }
 }
 
 
-def passing(world: World, *acts: Act) -> tuple[Passthrough, Door]:
+def passthrough_to(harness: ExecutorHarness, *script: ScriptStep) -> tuple[Passthrough, ScriptedUpstream]:
     """What passes on to a provider that does so."""
-    door = world.door(*acts)
-    providers = {"layer": Provider("layer", PromptLayer(), door)}
-    return Passthrough(ALLOWED, providers, limits=world.limits, clock=world.clock, metrics=world.metrics), door
+    upstream = harness.upstream(*script)
+    providers = {"layer": Provider("layer", PromptLayer(), upstream)}
+    return Passthrough(
+        ALLOWED, providers, limits=harness.limiter, clock=harness.clock, metrics=harness.metrics
+    ), upstream
 
 
-async def carry(passthrough: Passthrough) -> int:
+async def forward(passthrough: Passthrough) -> int:
     """Pass one on; the status of its answer."""
-    returned = await passthrough.carry(
+    returned = await passthrough.forward(
         "one",
         "layer",
-        wanted=lambda: True,
+        client_connected=lambda: True,
         method="POST",
         path="/log-request",
         query="",
@@ -49,56 +51,58 @@ async def carry(passthrough: Passthrough) -> int:
 async def refusal(passthrough: Passthrough) -> str:
     """Pass one on that meets a problem; its code."""
     with pytest.raises(Problem) as refused:
-        await carry(passthrough)
+        await forward(passthrough)
     return refused.value.code
 
 
 @pytest.mark.parametrize("status", [200, 404, 429, 500, 503])
 async def test_whatever_is_answered_is_the_answer(status: int) -> None:
-    passthrough, door = passing(World(), Reply(status))
-    assert (status, 1) == (await carry(passthrough), len(door.relayed))
+    passthrough, upstream = passthrough_to(ExecutorHarness(), Reply(status))
+    assert (status, 1) == (await forward(passthrough), len(upstream.relayed))
 
 
 async def test_it_has_sixty_seconds() -> None:
-    world = World()
-    passthrough, door = passing(world, Reply(200))
-    await carry(passthrough)
-    [(parcel, deadline)] = door.relayed
-    assert ("/log-request", 60.0) == (parcel.path, deadline - world.clock.monotonic())
+    harness = ExecutorHarness()
+    passthrough, upstream = passthrough_to(harness, Reply(200))
+    await forward(passthrough)
+    [(request, deadline)] = upstream.relayed
+    assert ("/log-request", 60.0) == (request.path, deadline - harness.clock.monotonic())
 
 
-async def test_a_second_try_where_no_connection_was_possible() -> None:
-    passthrough, door = passing(World(), fault(Cause.UNREACHABLE), Reply(200))
-    assert (200, 2) == (await carry(passthrough), len(door.relayed))
+async def test_a_second_attempt_is_made_where_no_connection_was_possible() -> None:
+    passthrough, upstream = passthrough_to(ExecutorHarness(), fault(Cause.UNREACHABLE), Reply(200))
+    assert (200, 2) == (await forward(passthrough), len(upstream.relayed))
 
 
-async def test_there_are_two_tries_and_no_more() -> None:
-    passthrough, door = passing(World(), fault(Cause.UNREACHABLE))
-    assert ("upstream_unreachable", 2) == (await refusal(passthrough), len(door.relayed))
+async def test_at_most_two_attempts_are_made() -> None:
+    passthrough, upstream = passthrough_to(ExecutorHarness(), fault(Cause.UNREACHABLE))
+    assert ("upstream_unreachable", 2) == (await refusal(passthrough), len(upstream.relayed))
 
 
 @pytest.mark.parametrize("cause", [c for c in Cause if c is not Cause.UNREACHABLE])
 async def test_everything_else_is_sent_once(cause: Cause) -> None:
     """Nobody knows whether it is safe to send it again."""
-    passthrough, door = passing(World(), fault(cause))
+    passthrough, upstream = passthrough_to(ExecutorHarness(), fault(cause))
     await refusal(passthrough)
-    assert 1 == len(door.relayed)
+    assert 1 == len(upstream.relayed)
 
 
-async def test_it_counts_in_the_limits_and_leaves_them() -> None:
+async def test_a_request_counts_in_the_limits_and_releases_them() -> None:
     """The client's rate and slots, and the provider's."""
-    world = World(client=ClientLimits(rate=Rate(2, 3600), burst=2, concurrency=1))
-    passthrough, door = passing(world, Reply(200))
-    assert [200, 200] == [await carry(passthrough) for _ in range(2)]
-    assert ("rate_limited", 2) == (await refusal(passthrough), len(door.relayed))
-    world = World(providers={"layer": SharedLimits(rate=Rate(1, 3600), burst=1, max_wait=0)})
-    passthrough, door = passing(world, Reply(200))
-    assert 200 == await carry(passthrough)
-    assert ("overloaded", 1) == (await refusal(passthrough), len(door.relayed))
+    harness = ExecutorHarness(client=ClientLimitsConfig(rate=RateLimit(2, 3600), burst=2, concurrency=1))
+    passthrough, upstream = passthrough_to(harness, Reply(200))
+    assert [200, 200] == [await forward(passthrough) for _ in range(2)]
+    assert ("rate_limited", 2) == (await refusal(passthrough), len(upstream.relayed))
+    harness = ExecutorHarness(providers={"layer": SharedLimitsConfig(rate=RateLimit(1, 3600), burst=1, max_wait=0)})
+    passthrough, upstream = passthrough_to(harness, Reply(200))
+    assert 200 == await forward(passthrough)
+    assert ("overloaded", 1) == (await refusal(passthrough), len(upstream.relayed))
 
 
 async def test_a_slot_is_free_again_after_a_fault() -> None:
-    passthrough, _ = passing(World(client=ClientLimits(concurrency=1)), fault(Cause.DISCONNECTED))
+    passthrough, _ = passthrough_to(
+        ExecutorHarness(client=ClientLimitsConfig(concurrency=1)), fault(Cause.DISCONNECTED)
+    )
     assert ["upstream_disconnected"] * 2 == [await refusal(passthrough) for _ in range(2)]
 
 
@@ -113,39 +117,39 @@ async def test_a_slot_is_free_again_after_a_fault() -> None:
         ("two", "POST", "/log-request", None),
     ],
 )
-def test_whose_provider_it_is(client: str, method: str, path: str, expected: str | None) -> None:
+def test_which_provider_a_request_is_forwarded_to(client: str, method: str, path: str, expected: str | None) -> None:
     """The first that lists it; and nobody's, where it would start a run."""
-    passthrough, _ = passing(World())
-    assert expected == passthrough.provider(client, method, path)
+    passthrough, _ = passthrough_to(ExecutorHarness())
+    assert expected == passthrough.find_provider(client, method, path)
 
 
-def test_what_any_client_may_send() -> None:
-    passthrough, _ = passing(World())
-    found = [passthrough.has(*each) for each in (("GET", "/other"), ("GET", "/workflows/x/run"), ("PUT", "/other"))]
+def test_which_requests_any_client_may_send() -> None:
+    passthrough, _ = passthrough_to(ExecutorHarness())
+    found = [passthrough.allows(*each) for each in (("GET", "/other"), ("GET", "/workflows/x/run"), ("PUT", "/other"))]
     assert [True, False, False] == found
 
 
 def test_what_is_allowed_can_change() -> None:
-    passthrough, _ = passing(World())
+    passthrough, _ = passthrough_to(ExecutorHarness())
     passthrough.reconfigure({"two": ALLOWED["one"]}, {})
-    assert [None, "layer"] == [passthrough.provider(c, "POST", "/log-request") for c in ("one", "two")]
+    assert [None, "layer"] == [passthrough.find_provider(c, "POST", "/log-request") for c in ("one", "two")]
     passthrough.reconfigure({}, {})
-    assert not passthrough.has("POST", "/log-request")
+    assert not passthrough.allows("POST", "/log-request")
 
 
-async def test_a_provider_that_a_reload_took_away_is_not_asked() -> None:
+async def test_a_provider_removed_by_a_reload_is_not_called() -> None:
     """While a body was on its way here."""
-    passthrough, door = passing(World(), Reply(200))
+    passthrough, upstream = passthrough_to(ExecutorHarness(), Reply(200))
     passthrough.reconfigure({}, {})
-    assert ("forbidden", 0) == (await refusal(passthrough), len(door.relayed))
+    assert ("forbidden", 0) == (await refusal(passthrough), len(upstream.relayed))
 
 
-async def test_whoever_waits_for_its_turn_has_the_provider_that_it_found() -> None:
+async def test_a_queued_request_keeps_the_provider_that_it_found() -> None:
     """A reload in the meantime makes no mistake of it."""
-    world = World(providers={"layer": SharedLimits(rate=Rate(1, 1), burst=1, max_wait=5)})
-    passthrough, door = passing(world, Reply(200))
-    await carry(passthrough)
-    waiting = asyncio.create_task(carry(passthrough))
+    harness = ExecutorHarness(providers={"layer": SharedLimitsConfig(rate=RateLimit(1, 1), burst=1, max_wait=5)})
+    passthrough, upstream = passthrough_to(harness, Reply(200))
+    await forward(passthrough)
+    waiting = asyncio.create_task(forward(passthrough))
     await asyncio.sleep(0)
     passthrough.reconfigure({}, {})
-    assert (200, 2) == (await waiting, len(door.relayed))
+    assert (200, 2) == (await waiting, len(upstream.relayed))

@@ -19,7 +19,7 @@ Client = TestClient[web.Request, web.Application]
 
 
 @dataclass(frozen=True)
-class Got:
+class SandboxResponse:
     """An answer: `json` is None where the body is none."""
 
     status: int
@@ -36,12 +36,14 @@ class Got:
         return execution_id
 
 
-async def request(client: Client, method: str, path: str, headers: Mapping[str, str], body: bytes | None = None) -> Got:
+async def request(
+    client: Client, method: str, path: str, headers: Mapping[str, str], body: bytes | None = None
+) -> SandboxResponse:
     """Any request at all."""
     async with client.request(method, path, headers=headers, data=body and BytesIO(body)) as response:
         data = await response.read()
         document = strictjson.read(data) if response.content_type == "application/json" else None
-        return Got(response.status, document, data.decode(), dict(response.headers))
+        return SandboxResponse(response.status, document, data.decode(), dict(response.headers))
 
 
 @dataclass(frozen=True)
@@ -51,20 +53,20 @@ class PromptLayerClient:
     client: Client
     key: str = KEYS.promptlayer
 
-    async def get(self, path: str) -> Got:
+    async def get(self, path: str) -> SandboxResponse:
         """With the key."""
         return await request(self.client, "GET", path, {"X-API-KEY": self.key})
 
-    async def post(self, path: str, body: bytes) -> Got:
+    async def post(self, path: str, body: bytes) -> SandboxResponse:
         """With the key, whatever the body."""
         headers = {"X-API-KEY": self.key, "Content-Type": "application/json"}
         return await request(self.client, "POST", path, headers, body)
 
-    async def run(self, name: str, **body: JsonValue) -> Got:
+    async def run(self, name: str, **body: JsonValue) -> SandboxResponse:
         """Start a workflow; its name is encoded."""
         return await self.post(f"/workflows/{quote(name, safe='')}/run", strictjson.write(body))
 
-    async def results(self, execution_id: int, *, all_outputs: str = "true") -> Got:
+    async def results(self, execution_id: int, *, all_outputs: str = "true") -> SandboxResponse:
         """Ask how a run stands."""
         return await self.get(
             f"/workflow-version-execution-results?workflow_version_execution_id={execution_id}"
@@ -79,20 +81,20 @@ class PromptStudioClient:
     client: Client
     key: str = KEYS.prompt_studio
 
-    async def run(self, deployment_id: str, **given: JsonValue) -> Got:
+    async def run(self, deployment_id: str, **input_object: JsonValue) -> SandboxResponse:
         """As its page says."""
-        return await self.post(deployment_id, strictjson.write({"input": given}))
+        return await self.post(deployment_id, strictjson.write({"input": input_object}))
 
-    async def post(self, deployment_id: str, body: bytes) -> Got:
+    async def post(self, deployment_id: str, body: bytes) -> SandboxResponse:
         """The same, whatever the body."""
         return await request(self.client, "POST", f"/v1/workflows/{deployment_id}/run", {"API_KEY": self.key}, body)
 
-    async def instruct(self, deployment_id: str, **given: JsonValue) -> Got:
+    async def run_instruction(self, deployment_id: str, **input_object: JsonValue) -> SandboxResponse:
         """As its newer SDK does."""
         path = f"/api/v1/instructions/{deployment_id}/run"
-        return await request(self.client, "POST", path, self._bearer, strictjson.write({"input": given}))
+        return await request(self.client, "POST", path, self._bearer, strictjson.write({"input": input_object}))
 
-    async def deployments(self) -> Got:
+    async def deployments(self) -> SandboxResponse:
         """Ask what there is."""
         return await request(self.client, "GET", "/api/v1/deployments", self._bearer)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from pytest_aiohttp.plugin import AiohttpClient
 
-from gateway.sandbox import CALLS, Calls, application
-from tests.manual_clock import ManualClock
+from gateway.sandbox import CALL_COUNTS, CallCounts, create_application
 from tests.sandbox.clients import KEYS, Client, PromptLayerClient, PromptStudioClient
+from tests.support.clock import ManualClock
 
 
 @pytest.fixture
@@ -18,13 +18,13 @@ def clock() -> ManualClock:
 @pytest.fixture
 async def client(clock: ManualClock, aiohttp_client: AiohttpClient) -> Client:
     """The sandbox over real HTTP."""
-    return await aiohttp_client(application(clock, keys=KEYS))
+    return await aiohttp_client(create_application(clock, keys=KEYS))
 
 
 @pytest.fixture
-def calls(client: Client) -> Calls:
+def calls(client: Client) -> CallCounts:
     assert client.app is not None
-    return client.app[CALLS]
+    return client.app[CALL_COUNTS]
 
 
 @pytest.fixture

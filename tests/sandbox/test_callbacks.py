@@ -6,10 +6,10 @@ import pytest
 from pytest_aiohttp.plugin import AiohttpClient
 
 from gateway import strictjson
-from gateway.sandbox import application
+from gateway.sandbox import create_application
 from providers.contract import JsonValue
-from tests.access.virtual_clock import VirtualClock
 from tests.sandbox.clients import KEYS, PromptLayerClient
+from tests.support.virtual_clock import VirtualClock
 
 HOOK = "https://example.com/promptlayer/workflow-callback"
 
@@ -39,7 +39,7 @@ def receiver() -> Receiver:
 
 @pytest.fixture
 async def promptlayer(clock: VirtualClock, receiver: Receiver, aiohttp_client: AiohttpClient) -> PromptLayerClient:
-    return PromptLayerClient(await aiohttp_client(application(clock, keys=KEYS, call_back=receiver.call)))
+    return PromptLayerClient(await aiohttp_client(create_application(clock, keys=KEYS, post_callback=receiver.call)))
 
 
 @pytest.mark.parametrize("every", [True, False])
@@ -59,7 +59,7 @@ async def test_the_results_are_posted_once_when_the_run_has_ended(
     assert [(HOOK, {"workflow_version_execution_id": run.id, "final_output": shown.json})] == receiver.got
 
 
-async def test_nobody_is_called_who_did_not_ask(
+async def test_without_a_callback_url_nothing_is_posted(
     promptlayer: PromptLayerClient, clock: VirtualClock, receiver: Receiver
 ) -> None:
     assert 201 == (await promptlayer.run("echo")).status
@@ -68,7 +68,7 @@ async def test_nobody_is_called_who_did_not_ask(
     assert [] == receiver.got
 
 
-async def test_a_receiver_that_is_unwell_changes_nothing(
+async def test_a_failing_receiver_changes_nothing(
     promptlayer: PromptLayerClient, clock: VirtualClock, receiver: Receiver
 ) -> None:
     receiver.unwell = True

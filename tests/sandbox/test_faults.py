@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.sandbox import Calls, Fault
-from gateway.sandbox.defaults import FAULTS
-from gateway.sandbox.faults import Faults
-from tests.manual_clock import ManualClock
+from gateway.sandbox import CallCounts, InjectedFault
+from gateway.sandbox.default_workflows import FAULTS
+from gateway.sandbox.faults import FaultInjector
 from tests.sandbox.clients import PromptLayerClient, PromptStudioClient
+from tests.support.clock import ManualClock
 
 EXPECTED = {
     # name: status, Retry-After, content type, runs
@@ -25,7 +25,7 @@ def test_every_fault_is_expected_here() -> None:
 
 
 @pytest.mark.parametrize("name", EXPECTED)
-async def test_a_fault_at_promptlayer(promptlayer: PromptLayerClient, calls: Calls, name: str) -> None:
+async def test_a_fault_at_promptlayer(promptlayer: PromptLayerClient, calls: CallCounts, name: str) -> None:
     got = await promptlayer.run(name)
     count = calls.promptlayer.workflows[name]
     seen = got.status, got.headers.get("Retry-After"), got.headers["Content-Type"], count.runs
@@ -33,7 +33,7 @@ async def test_a_fault_at_promptlayer(promptlayer: PromptLayerClient, calls: Cal
 
 
 @pytest.mark.parametrize("name", EXPECTED)
-async def test_a_fault_at_prompt_studio(prompt_studio: PromptStudioClient, calls: Calls, name: str) -> None:
+async def test_a_fault_at_prompt_studio(prompt_studio: PromptStudioClient, calls: CallCounts, name: str) -> None:
     deployment_id = f"dep_{name.replace('-', '_')}"
     got = await prompt_studio.run(deployment_id)
     count = calls.prompt_studio.workflows[deployment_id]
@@ -42,7 +42,7 @@ async def test_a_fault_at_prompt_studio(prompt_studio: PromptStudioClient, calls
     assert got.json in ({}, None)
 
 
-async def test_of_equal_flaky_starts_every_other_works(promptlayer: PromptLayerClient, calls: Calls) -> None:
+async def test_of_equal_flaky_starts_every_other_works(promptlayer: PromptLayerClient, calls: CallCounts) -> None:
     """Runs with other inputs in between change nothing, so that every run succeeds at its second attempt."""
     sent = [1, 2, 1, 2, 1, 1]
     got = [(await promptlayer.run("flaky", input_variables={"n": n})).status for n in sent]
@@ -56,16 +56,16 @@ async def test_flaky_recovers_at_prompt_studio_too(prompt_studio: PromptStudioCl
 
 def test_only_so_many_flaky_starts_are_remembered() -> None:
     """The oldest is forgotten, and struck again."""
-    faults, fault = Faults(ManualClock(), str.encode), Fault(503, every_other=True)
+    faults, fault = FaultInjector(ManualClock(), str.encode), InjectedFault(503, every_other=True)
     for n in range(1001):
-        assert faults.due(fault, "flaky", b"%d" % n) is fault
-    assert faults.due(fault, "flaky", b"0") is fault
-    assert faults.due(fault, "flaky", b"1000") is None
+        assert faults.select(fault, "flaky", b"%d" % n) is fault
+    assert faults.select(fault, "flaky", b"0") is fault
+    assert faults.select(fault, "flaky", b"1000") is None
 
 
 def test_equal_inputs_of_two_workflows_are_two_starts() -> None:
-    faults, fault = Faults(ManualClock(), str.encode), Fault(503, every_other=True)
-    assert [fault, fault, None, None] == [faults.due(fault, name, b"{}") for name in "abab"]
+    faults, fault = FaultInjector(ManualClock(), str.encode), InjectedFault(503, every_other=True)
+    assert [fault, fault, None, None] == [faults.select(fault, name, b"{}") for name in "abab"]
 
 
 @pytest.mark.parametrize(("given", "slept"), [({}, 60.0), ({"seconds": 5}, 5.0), ({"seconds": 3600}, 60.0)])
@@ -84,6 +84,6 @@ async def test_a_huge_answer_is_as_large_as_asked(
     assert {"result": {"completion": "x" * 1000}} == (await prompt_studio.run("dep_huge", bytes=1000)).json
 
 
-async def test_a_fault_does_not_hide_a_wrong_request(promptlayer: PromptLayerClient, calls: Calls) -> None:
+async def test_a_fault_does_not_hide_a_wrong_request(promptlayer: PromptLayerClient, calls: CallCounts) -> None:
     assert 404 == (await promptlayer.run("throttled", workflow_version_number=9)).status
     assert 0 == calls.promptlayer.runs

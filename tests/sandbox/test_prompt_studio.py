@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.sandbox import DEFAULT_WORKFLOWS, Calls
-from tests.manual_clock import ManualClock
+from gateway.sandbox import DEFAULT_WORKFLOWS, CallCounts
 from tests.sandbox.clients import KEYS, Client, PromptStudioClient, request
+from tests.support.clock import ManualClock
 
 
-async def test_the_two_dialects_differ_in_one_word(prompt_studio: PromptStudioClient) -> None:
+async def test_the_two_dialects_differ_in_one_member(prompt_studio: PromptStudioClient) -> None:
     older = await prompt_studio.run("dep_echo", a=[1, {"b": None}])
-    newer = await prompt_studio.instruct("dep_echo", a=[1, {"b": None}])
+    newer = await prompt_studio.run_instruction("dep_echo", a=[1, {"b": None}])
     assert (200, {"result": {"a": [1, {"b": None}]}}) == (older.status, older.json)
     assert (200, {"completion": {"a": [1, {"b": None}]}}) == (newer.status, newer.json)
 
 
-async def test_triage_takes_a_moment(prompt_studio: PromptStudioClient, clock: ManualClock) -> None:
+async def test_triage_takes_a_short_delay(prompt_studio: PromptStudioClient, clock: ManualClock) -> None:
     got = await prompt_studio.run("dep_triage", message="My parcel was not delivered, this is urgent")
     reply = "Thank you for writing. Your parcel is on its way; here is how to follow it."
     expected = {"category": "shipping", "priority": "high", "reply": reply, "prompt_version": 1}
@@ -24,7 +24,7 @@ async def test_triage_takes_a_moment(prompt_studio: PromptStudioClient, clock: M
 
 
 @pytest.mark.parametrize(("seconds", "slept"), [(3.5, [3.5]), (1e9, [60.0]), (-1, []), ("5", [2.0]), (None, [2.0])])
-async def test_slow_takes_what_the_input_asks_for_within_bounds(
+async def test_slow_takes_the_requested_delay_within_bounds(
     prompt_studio: PromptStudioClient, clock: ManualClock, seconds: float | str | None, slept: list[float]
 ) -> None:
     assert 200 == (await prompt_studio.run("dep_slow", seconds=seconds)).status
@@ -44,7 +44,7 @@ async def test_a_result_may_be_empty(prompt_studio: PromptStudioClient) -> None:
     "body", [b"", b"{", b"[]", b"{}", b'{"input": 1}', b'{"input": null}', b'{"input": {"a": NaN}}']
 )
 async def test_a_body_without_an_input_object_is_refused(
-    prompt_studio: PromptStudioClient, calls: Calls, body: bytes
+    prompt_studio: PromptStudioClient, calls: CallCounts, body: bytes
 ) -> None:
     got = await prompt_studio.post("dep_echo", body)
     assert (400, {}) == (got.status, got.json)

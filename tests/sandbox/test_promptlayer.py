@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.sandbox import Calls
+from gateway.sandbox import CallCounts
 from providers.contract import JsonValue
-from tests.manual_clock import ManualClock
-from tests.sandbox.clients import Client, Got, PromptLayerClient
+from tests.sandbox.clients import Client, PromptLayerClient, SandboxResponse
+from tests.support.clock import ManualClock
 
 
-def statuses(got: Got) -> dict[str, JsonValue]:
+def statuses(got: SandboxResponse) -> dict[str, JsonValue]:
     assert isinstance(got.json, dict)
     return {name: node["status"] for name, node in got.json.items() if isinstance(node, dict)}
 
 
-def value(got: Got, node: str) -> JsonValue:
+def value(got: SandboxResponse, node: str) -> JsonValue:
     assert isinstance(got.json, dict)
     shown = got.json[node]
     assert isinstance(shown, dict)
@@ -95,7 +95,7 @@ async def test_the_version_is_chosen_by_label_or_number_or_is_the_latest(
 
 @pytest.mark.parametrize("which", [{"workflow_label_name": "beta"}, {"workflow_version_number": 4}])
 async def test_an_unknown_label_or_version_is_not_found(
-    promptlayer: PromptLayerClient, calls: Calls, which: dict[str, JsonValue]
+    promptlayer: PromptLayerClient, calls: CallCounts, which: dict[str, JsonValue]
 ) -> None:
     assert 404 == (await promptlayer.run("support-triage", **which)).status
     assert (1, 0) == (calls.promptlayer.starts, calls.promptlayer.runs)
@@ -151,7 +151,9 @@ async def test_a_wrong_key_is_refused_everywhere_and_never_shown(client: Client)
         assert (401, {"success": False, "message": "Invalid API key"}) == (got.status, got.json)
 
 
-async def test_polls_of_flaky_poll_fail_twice_and_then_answer(promptlayer: PromptLayerClient, calls: Calls) -> None:
+async def test_polls_of_flaky_poll_fail_twice_and_then_answer(
+    promptlayer: PromptLayerClient, calls: CallCounts
+) -> None:
     run = await promptlayer.run("flaky-poll")
     assert [500, 500, 200] == [(await promptlayer.results(run.id)).status for _ in range(3)]
     assert 3 == calls.promptlayer.workflows["flaky-poll"].polls

@@ -11,22 +11,22 @@ from aiohttp import web
 from typing_extensions import override
 
 from gateway.clock import SystemClock
-from gateway.sandbox import Catalogue, Deployment, application, serve
-from gateway.sandbox.answers import echo
-from tests.manual_clock import ManualClock
+from gateway.sandbox import Deployment, SandboxCatalog, create_application, serve
+from gateway.sandbox.canned_outputs import echo
 from tests.sandbox.clients import KEYS, Client, PromptLayerClient, request
+from tests.support.clock import ManualClock
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.com", "", "127.0.0.1.nip.io"])
 async def test_only_loopback_is_served(host: str) -> None:
     with pytest.raises(ValueError, match="loopback"):
-        await serve(application(SystemClock(), keys=KEYS), host, 0)
+        await serve(create_application(SystemClock(), keys=KEYS), host, 0)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1"])
 async def test_it_answers_at_its_url_until_it_is_closed(host: str, session: aiohttp.ClientSession) -> None:
     try:
-        running = await serve(application(SystemClock(), keys=KEYS), host, 0)
+        running = await serve(create_application(SystemClock(), keys=KEYS), host, 0)
     except OSError:
         pytest.skip("this machine has no such address")
     async with session.get(f"{running.url}/_sandbox/calls") as response:
@@ -37,8 +37,8 @@ async def test_it_answers_at_its_url_until_it_is_closed(host: str, session: aioh
 
 
 async def test_a_taken_port_is_an_error_that_leaves_nothing_behind() -> None:
-    first = await serve(application(SystemClock(), keys=KEYS), "127.0.0.1", 0)
-    second = application(SystemClock(), keys=KEYS)
+    first = await serve(create_application(SystemClock(), keys=KEYS), "127.0.0.1", 0)
+    second = create_application(SystemClock(), keys=KEYS)
     cleaned: list[web.Application] = []
 
     async def note(served: web.Application) -> None:
@@ -51,7 +51,7 @@ async def test_a_taken_port_is_an_error_that_leaves_nothing_behind() -> None:
     assert [second] == cleaned
 
 
-class Hanging(ManualClock):
+class HangingClock(ManualClock):
     """Time that stands still; `reached` is set when somebody waits for it."""
 
     def __init__(self) -> None:
@@ -68,9 +68,9 @@ class Hanging(ManualClock):
             self.left.set()
 
 
-async def test_what_hangs_ends_with_its_caller(session: aiohttp.ClientSession) -> None:
-    clock = Hanging()
-    running = await serve(application(clock, keys=KEYS), "127.0.0.1", 0)
+async def test_a_hanging_request_ends_with_its_caller(session: aiohttp.ClientSession) -> None:
+    clock = HangingClock()
+    running = await serve(create_application(clock, keys=KEYS), "127.0.0.1", 0)
     asking = asyncio.create_task(hang(session, running.url))
     await clock.reached.wait()
     asking.cancel()
@@ -78,10 +78,10 @@ async def test_what_hangs_ends_with_its_caller(session: aiohttp.ClientSession) -
     await running.close()
 
 
-async def test_what_hangs_ends_with_the_server(session: aiohttp.ClientSession) -> None:
+async def test_a_hanging_request_ends_with_the_server(session: aiohttp.ClientSession) -> None:
     """Nobody waits a minute for a sandbox to close."""
-    clock = Hanging()
-    running = await serve(application(clock, keys=KEYS), "127.0.0.1", 0)
+    clock = HangingClock()
+    running = await serve(create_application(clock, keys=KEYS), "127.0.0.1", 0)
     asking = asyncio.create_task(hang(session, running.url))
     await clock.reached.wait()
     await asyncio.wait_for(running.close(), 20)
@@ -100,7 +100,7 @@ async def test_a_body_of_more_than_a_mebibyte_is_refused(promptlayer: PromptLaye
     assert 413 == (await promptlayer.post("/workflows/echo/run", b" " * (1024 * 1024 + 1))).status
 
 
-async def test_a_body_that_is_not_what_its_encoding_says_is_no_body(client: Client) -> None:
+async def test_a_body_of_another_encoding_is_empty(client: Client) -> None:
     headers = {"API_KEY": KEYS.prompt_studio, "Content-Encoding": "gzip"}
     body = gzip.compress(b'{"input": {}}')
     path = "/v1/workflows/dep_echo/run"
@@ -108,8 +108,8 @@ async def test_a_body_that_is_not_what_its_encoding_says_is_no_body(client: Clie
     assert 400 == (await request(client, "POST", path, headers, b"\x00" + body)).status
 
 
-async def test_an_own_catalogue_replaces_the_defaults(session: aiohttp.ClientSession) -> None:
-    served = application(SystemClock(), keys=KEYS, workflows=Catalogue((), (Deployment("mine", echo),)))
+async def test_a_custom_catalog_replaces_the_defaults(session: aiohttp.ClientSession) -> None:
+    served = create_application(SystemClock(), keys=KEYS, workflows=SandboxCatalog((), (Deployment("mine", echo),)))
     running = await serve(served, "127.0.0.1", 0)
     headers = {"API_KEY": KEYS.prompt_studio}
     statuses = []

@@ -16,7 +16,7 @@ from typing import Any
 from promptlayer import AsyncPromptLayer, PromptLayer
 
 
-def _told(error: Exception) -> dict[str, Any]:
+def _error_document(error: Exception) -> dict[str, Any]:
     return {"error": type(error).__name__, "text": str(error)}
 
 
@@ -24,7 +24,7 @@ def _sync(call: dict[str, Any]) -> dict[str, Any]:
     try:
         return {"result": PromptLayer().run_workflow(**call)}
     except Exception as error:  # noqa: BLE001 - the test decides what it should be
-        return _told(error)
+        return _error_document(error)
 
 
 async def _async(calls: list[dict[str, Any]], pause: float) -> list[dict[str, Any]]:
@@ -35,19 +35,19 @@ async def _async(calls: list[dict[str, Any]], pause: float) -> list[dict[str, An
         try:
             return {"result": await client.run_workflow(**call)}
         except Exception as error:  # noqa: BLE001 - as above
-            return _told(error)
+            return _error_document(error)
 
     return await asyncio.gather(*(one(number, call) for number, call in enumerate(calls)))
 
 
 def main() -> None:
     """Do what standard input says."""
-    asked = json.load(sys.stdin)
-    if asked["client"] == "async":
-        results = asyncio.run(_async(asked["calls"], asked["pause"]))
+    request = json.load(sys.stdin)
+    if request["client"] == "async":
+        results = asyncio.run(_async(request["calls"], request["pause"]))
     else:
-        with ThreadPoolExecutor(len(asked["calls"])) as threads:
-            results = list(threads.map(_sync, asked["calls"]))
+        with ThreadPoolExecutor(len(request["calls"])) as threads:
+            results = list(threads.map(_sync, request["calls"]))
     sys.stdout.write("\n" + json.dumps(results) + "\n")
 
 

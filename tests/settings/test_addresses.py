@@ -6,7 +6,14 @@ from ipaddress import ip_network
 
 import pytest
 
-from gateway.settings.addresses import allowed, base_url, host, is_exposed, network, store_url
+from gateway.settings.addresses import (
+    check_allowed_target,
+    check_base_url,
+    check_host,
+    check_store_url,
+    is_plaintext_remote,
+    parse_network,
+)
 
 SERVERS = ["redis://cache:6379/0", "rediss://a", "redis://app@[::1]:1/15", "redis://a/"]
 NO_SERVERS = ["redis://", "redis://:password@a", "redis://a:b@c", "redis://a/x", "redis://a/0/1", "redis://a/0?b"]
@@ -25,7 +32,7 @@ NO_SERVERS = ["redis://", "redis://:password@a", "redis://a:b@c", "redis://a/x",
 )
 def test_base_url(written: str, read: str) -> None:
     """A base URL has a scheme, a host, perhaps a port and path; it comes out without the last slash."""
-    assert read == base_url(written)
+    assert read == check_base_url(written)
 
 
 @pytest.mark.parametrize(
@@ -64,7 +71,7 @@ def test_base_url(written: str, read: str) -> None:
 def test_not_a_base_url(written: str) -> None:
     """What parsers disagree about is refused, and so is what a base URL has no use for."""
     with pytest.raises(ValueError, match=r"must|is not"):
-        base_url(written)
+        check_base_url(written)
 
 
 @pytest.mark.parametrize(
@@ -84,13 +91,13 @@ def test_not_a_base_url(written: str) -> None:
 )
 def test_exposed(url: str, exposed: bool) -> None:  # noqa: FBT001 - the second column
     """Plain http is fine as long as it stays on this machine."""
-    assert exposed is is_exposed(url)
+    assert exposed is is_plaintext_remote(url)
 
 
 @pytest.mark.parametrize("url", ["sqlite:///var/a.db", "sqlite:////var/a.db", "memory://", *SERVERS])
 def test_store_url(url: str) -> None:
     """A store is a file, this process's memory, or Redis."""
-    assert url == store_url(url)
+    assert url == check_store_url(url)
 
 
 @pytest.mark.parametrize(
@@ -99,16 +106,16 @@ def test_store_url(url: str) -> None:
 def test_not_a_store_url(url: str) -> None:
     """Everything else is refused, a password above all."""
     with pytest.raises(ValueError, match="must"):
-        store_url(url)
+        check_store_url(url)
 
 
 def test_network() -> None:
     """A network, or an address as the network of itself; numbers are not taken for addresses."""
-    assert ip_network("10.0.0.0/8") == network("10.0.0.0/8")
-    assert ip_network("::1/128") == network("::1")
+    assert ip_network("10.0.0.0/8") == parse_network("10.0.0.0/8")
+    assert ip_network("::1/128") == parse_network("::1")
     for wrong in ("", "10.0.0.1/8", "10.0.0", "example.com", 10, None):
         with pytest.raises(ValueError, match="must be an address or a network"):
-            network(wrong)
+            parse_network(wrong)
 
 
 @pytest.mark.parametrize(
@@ -127,7 +134,7 @@ def test_network() -> None:
 )
 def test_allowed(entry: str) -> None:
     """A callback may be allowed a host, *.host, host:port or network."""
-    assert entry in {allowed(entry), allowed(entry).removesuffix("/32")}
+    assert entry in {check_allowed_target(entry), check_allowed_target(entry).removesuffix("/32")}
 
 
 @pytest.mark.parametrize(
@@ -136,13 +143,13 @@ def test_allowed(entry: str) -> None:
 def test_not_allowed(entry: str) -> None:
     """Nothing wider than the names under a host can be allowed by a pattern."""
     with pytest.raises(ValueError, match="must be a host"):
-        allowed(entry)
+        check_allowed_target(entry)
 
 
 def test_host() -> None:
     """What to listen on is an address or a name."""
     for sound in ("127.0.0.1", "0.0.0.0", "::", "::1", "localhost", "gateway.internal"):
-        assert sound == host(sound)
+        assert sound == check_host(sound)
     for wrong in ("", "a b", "[::1]", "127.0.0.1:80", "256.0.0.1"):
         with pytest.raises(ValueError, match="must be an address"):
-            host(wrong)
+            check_host(wrong)

@@ -28,7 +28,7 @@ LITERAL = "secrets never stand in the YAML: name them, {env: NAME} or {file: PAT
 MAPPING = "must be a mapping (key: value)"
 NAME = "a name has letters, digits, '.', '_' and '-' only, and 100 of them at most"
 NETWORK = "must be an address or a network such as 10.0.0.0/8"
-PASSAGE = "must be a method and a path such as POST /log-request or GET /prompt-templates/*"
+PASSTHROUGH_RULE = "must be a method and a path such as POST /log-request or GET /prompt-templates/*"
 QUERY = "must not have a query or fragment"
 RATE = "must be a rate such as 50/s, 100/m or 10/h"
 REQUIRED = "is required"
@@ -37,7 +37,7 @@ UNKNOWN = "unknown key"
 URL = "must be a URL such as https://api.example.com"
 
 # The file's line where it is known, and the setting; the complaint.
-MISTAKES = {
+INVALID_FILES = {
     "empty": ("", "is empty"),
     "not_yaml": (":3", "not valid YAML (column 1)"),
     "not_a_mapping": ("", MAPPING),
@@ -122,18 +122,21 @@ MISTAKES = {
     "proxy_with_host_bits": (":1 server.trusted_proxies[0]", NETWORK),
     "bad_allow": (":1 callbacks.allow[0]", "must be a host, *.host, host:port or network"),
     "bad_schedule": (":1 callbacks.schedule[1]", DURATION),
-    "passage_without_method": (":8 clients.checkout.passthrough.studio[0]", PASSAGE),
-    "passage_to_everything": (":8 clients.checkout.passthrough.studio[0]", PASSAGE),
-    "passage_with_host": (":8 clients.checkout.passthrough.studio[0]", PASSAGE),
-    "passage_with_dots": (
+    "passthrough_without_method": (":8 clients.checkout.passthrough.studio[0]", PASSTHROUGH_RULE),
+    "passthrough_to_everything": (":8 clients.checkout.passthrough.studio[0]", PASSTHROUGH_RULE),
+    "passthrough_with_host": (":8 clients.checkout.passthrough.studio[0]", PASSTHROUGH_RULE),
+    "passthrough_with_dots": (
         ":8 clients.checkout.passthrough.studio[0]",
         "must be a path without '.', '..', doubled slashes, or escapes of what needs none",
     ),
-    "passage_starts_runs": (
+    "passthrough_starts_runs": (
         ":8 clients.checkout.passthrough.studio[0]",
         "would start runs that nobody counts: they have routes of their own",
     ),
-    "passage_to_nobody": (":8 clients.checkout.passthrough.studi", "no such provider (did you mean studio?)"),
+    "passthrough_unknown_provider": (
+        ":8 clients.checkout.passthrough.studi",
+        "no such provider (did you mean studio?)",
+    ),
     "unknown_provider": (":5 workflows.triage.provider", "no such provider (did you mean studio?)"),
     "unknown_fallback": (":5 workflows.triage.fallback[0]", "no such workflow"),
     "fallback_to_itself": (":5 workflows.triage.fallback[0]", "a workflow can not be its own fallback"),
@@ -153,19 +156,19 @@ MISTAKES = {
 }
 
 
-@pytest.mark.parametrize("mistake", MISTAKES)
-def test_refused_with_its_place(mistake: str) -> None:
+@pytest.mark.parametrize("mistake", INVALID_FILES)
+def test_an_invalid_file_is_refused_with_its_location(mistake: str) -> None:
     """R84: a mistake is refused with one complaint, which names the line and the setting."""
-    place, complaint = MISTAKES[mistake]
-    error = refusal(mistake)
-    assert ((f"{mistake}.yaml{place}", complaint),) == error.places
+    place, complaint = INVALID_FILES[mistake]
+    error = load_error(mistake)
+    assert ((f"{mistake}.yaml{place}", complaint),) == error.errors
     assert f"{mistake}.yaml{place}: {complaint}" == str(error)
 
 
-@pytest.mark.parametrize("mistake", MISTAKES)
-def test_refused_without_its_value(mistake: str) -> None:
+@pytest.mark.parametrize("mistake", INVALID_FILES)
+def test_an_invalid_file_is_refused_without_its_value(mistake: str) -> None:
     """R84: neither the complaint nor what led to it shows a value; the wrong ones in the files say "canary"."""
-    error = refusal(mistake)
+    error = load_error(mistake)
     assert "canary" not in str(error).replace("canary_free", "")
     assert not [value for value in ENVIRON.values() if value and value in str(error)]
     assert (None, None) == (error.__cause__, error.__context__)
@@ -173,10 +176,10 @@ def test_refused_without_its_value(mistake: str) -> None:
 
 def test_every_file_is_tested() -> None:
     """Nobody adds a file and forgets its row."""
-    assert sorted(MISTAKES) == sorted(path.stem for path in FOLDER.glob("*"))
+    assert sorted(INVALID_FILES) == sorted(path.stem for path in FOLDER.glob("*"))
 
 
-def refusal(mistake: str) -> SettingsError:
+def load_error(mistake: str) -> SettingsError:
     """Load the file and return how it is refused."""
     with pytest.raises(SettingsError) as refused:
         load(FOLDER / f"{mistake}.yaml", ENVIRON)

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gateway.settings import Rate
-from tests.settings.files import ENVIRON, SOUND, refusal_of, settings_of
+from gateway.settings import RateSpec
+from tests.settings.sample_config import ENVIRON, VALID, load_error, load_settings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,25 +23,25 @@ if TYPE_CHECKING:
 )
 def test_names_as_a_shell_can_write_them(tmp_path: Path, variable: str) -> None:
     """Case does not matter, and _ may stand for the - and . of a name in the file."""
-    settings = settings_of(tmp_path, environ={**ENVIRON, variable: "5s"})
+    settings = load_settings(tmp_path, environ={**ENVIRON, variable: "5s"})
     assert {"support-triage": 5.0} == {alias: w.timeout for alias, w in settings.workflows.items()}
 
 
 def test_names_that_only_the_environment_has(tmp_path: Path) -> None:
     """A new entry is named in lower case."""
     environ = {**ENVIRON, "RUNWARD_WORKFLOWS__NEW__PROVIDER": "studio", "RUNWARD_CLIENTS__APP__WORKFLOWS": '["*"]'}
-    settings = settings_of(tmp_path, environ=environ)
+    settings = load_settings(tmp_path, environ=environ)
     assert ({"support-triage", "new"}, {"app"}) == (set(settings.workflows), set(settings.clients))
 
 
 def test_names_that_could_be_several(tmp_path: Path) -> None:
     """A variable that could mean two workflows means neither; spelled exactly, it means that one."""
-    text = SOUND + "  support.triage: {provider: studio}\n"
+    text = VALID + "  support.triage: {provider: studio}\n"
     environ = {**ENVIRON, "RUNWARD_WORKFLOWS__SUPPORT_TRIAGE__TIMEOUT": "5s"}
     expected = "RUNWARD_WORKFLOWS__SUPPORT_TRIAGE__TIMEOUT: could mean any of support-triage, support.triage"
-    assert expected == refusal_of(tmp_path, text, environ)
+    assert expected == load_error(tmp_path, text, environ)
     exact = {**ENVIRON, "RUNWARD_WORKFLOWS__support.triage__TIMEOUT": "5s"}
-    assert 5.0 == settings_of(tmp_path, text, exact).workflows["support.triage"].timeout
+    assert 5.0 == load_settings(tmp_path, text, exact).workflows["support.triage"].timeout
 
 
 def test_values_are_read_as_in_the_file(tmp_path: Path) -> None:
@@ -59,10 +59,10 @@ def test_values_are_read_as_in_the_file(tmp_path: Path) -> None:
         "RUNWARD_LOGS": '{"level": "error", "format": "json"}',
         "RUNWARD_LOGS__LEVEL": "warning",
     }
-    settings = settings_of(tmp_path, environ=environ)
+    settings = load_settings(tmp_path, environ=environ)
     workflow = settings.workflows["support-triage"]
     assert (8123, True, 1) == (settings.server.port, settings.server.open_docs, len(settings.server.trusted_proxies))
-    assert (Rate(5, 60), 3, "123") == (settings.providers["studio"].limits.rate, workflow.version, workflow.name)
+    assert (RateSpec(5, 60), 3, "123") == (settings.providers["studio"].limits.rate, workflow.version, workflow.name)
     assert "whsec_0123456789" == settings.callbacks.secrets[0].get_secret_value()
     assert (0.0, 5.0) == settings.callbacks.schedule
     assert ("warning", "json") == (settings.logs.level, settings.logs.format)
@@ -107,23 +107,23 @@ def test_values_are_read_as_in_the_file(tmp_path: Path) -> None:
 )
 def test_mistakes(tmp_path: Path, variable: str, value: str, complaint: str) -> None:
     """A mistake is named by its variable, without the value."""
-    text = SOUND + "server: {port: 8123}\n"
-    refusal = refusal_of(tmp_path, text, {**ENVIRON, variable: value})
+    text = VALID + "server: {port: 8123}\n"
+    refusal = load_error(tmp_path, text, {**ENVIRON, variable: value})
     assert (complaint, 1) == (refusal[: len(complaint)], len(refusal.splitlines()))
     assert "canary" not in refusal
 
 
 def test_nested_too_deep(tmp_path: Path) -> None:
     """JSON that would exhaust the stack is no JSON."""
-    assert "RUNWARD_SERVER server: must be JSON" == refusal_of(
-        tmp_path, SOUND, {**ENVIRON, "RUNWARD_SERVER": "[" * 100_000}
+    assert "RUNWARD_SERVER server: must be JSON" == load_error(
+        tmp_path, VALID, {**ENVIRON, "RUNWARD_SERVER": "[" * 100_000}
     )
 
 
 def test_one_setting_twice(tmp_path: Path) -> None:
     """Two variables for one setting are refused: which of them counts would be chance."""
     environ = {**ENVIRON, "RUNWARD_SERVER__PORT": "1", "runward_server__port": "2"}
-    assert "runward_server__port: is the same setting as RUNWARD_SERVER__PORT" == refusal_of(tmp_path, SOUND, environ)
+    assert "runward_server__port: is the same setting as RUNWARD_SERVER__PORT" == load_error(tmp_path, VALID, environ)
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_one_setting_twice(tmp_path: Path) -> None:
 )
 def test_variables_of_others(tmp_path: Path, variable: str) -> None:
     """Kubernetes sets RUNWARD_PORT for a service called runward, secrets may be named so: these are no mistakes."""
-    assert 8080 == settings_of(tmp_path, SOUND, {**ENVIRON, variable: "tcp://10.0.0.1:80"}).server.port
+    assert 8080 == load_settings(tmp_path, VALID, {**ENVIRON, variable: "tcp://10.0.0.1:80"}).server.port
 
 
 def test_secret_files(tmp_path: Path) -> None:
@@ -141,7 +141,7 @@ def test_secret_files(tmp_path: Path) -> None:
     (folder / "runward_callback_secret").write_text("not a setting")
     (folder / "tls.key").write_bytes(b"\xff")
     (folder / "..data").mkdir()
-    settings = settings_of(tmp_path, environ={"RUNWARD_SECRETS_DIR": str(folder)})
+    settings = load_settings(tmp_path, environ={"RUNWARD_SECRETS_DIR": str(folder)})
     assert "from-the-file" == settings.providers["studio"].api_key.get_secret_value()
 
 
@@ -154,6 +154,6 @@ def test_bad_secret_files(tmp_path: Path) -> None:
     assert [
         "secret file runward_server__port: the secret's file is not text",
         "secret file runward_servr__port: unknown section (did you mean server?)",
-    ] == refusal_of(tmp_path, SOUND, environ).splitlines()
+    ] == load_error(tmp_path, VALID, environ).splitlines()
     missing = {**ENVIRON, "RUNWARD_SECRETS_DIR": str(tmp_path / "missing")}
-    assert "RUNWARD_SECRETS_DIR: can not be read (No such file or directory)" == refusal_of(tmp_path, SOUND, missing)
+    assert "RUNWARD_SECRETS_DIR: can not be read (No such file or directory)" == load_error(tmp_path, VALID, missing)

@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from gateway.settings import Rate, Settings, SettingsError, load
-from tests.settings.files import ENVIRON, SOUND, refusal_of, settings_of
+from gateway.settings import RateSpec, Settings, SettingsError, load
+from tests.settings.sample_config import ENVIRON, VALID, load_error, load_settings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def test_defaults(tmp_path: Path) -> None:
     """What is not written has the documented default, in seconds and bytes."""
-    settings = settings_of(tmp_path, "server:\n")
+    settings = load_settings(tmp_path, "server:\n")
     server, retries, polling = settings.server, settings.retries, settings.polling
     assert ("127.0.0.1", 8080, "127.0.0.1", 9090) == (server.host, server.port, server.ops_host, server.ops_port)
     assert (10.0, 60.0, 1_000_000, 2000) == (server.drain, server.grace, server.max_body, server.max_in_flight)
@@ -43,7 +43,7 @@ def test_defaults(tmp_path: Path) -> None:
 
 def test_own_names_and_maximum_are_filled_in(tmp_path: Path) -> None:
     """A provider's adapter and a workflow's name are their own, and its maximum is its timeout."""
-    settings = settings_of(tmp_path)
+    settings = load_settings(tmp_path)
     workflow = settings.workflows["support-triage"]
     assert ("support-triage", 90.0, 90.0) == (workflow.name, workflow.timeout, workflow.max_timeout)
     provider = settings.providers["studio"]
@@ -59,7 +59,7 @@ def test_own_names_and_maximum_are_filled_in(tmp_path: Path) -> None:
 def test_everything_can_be_set(tmp_path: Path) -> None:
     """Each knob turns."""
     (tmp_path / "ca.pem").write_text("")
-    settings = settings_of(
+    settings = load_settings(
         tmp_path,
         f"""\
 server:
@@ -97,17 +97,20 @@ polling: {{first: 1s, max: 1s, timeout: 1s}}
         provider.dialect,
     )
     assert (tmp_path / "ca.pem", 1.0, 1000) == (provider.ca_file, provider.connect_timeout, provider.max_response)
-    assert (Rate(5, 60), 2, 3, 0.0) == tuple(value for _, value in provider.limits)
+    assert (RateSpec(5, 60), 2, 3, 0.0) == tuple(value for _, value in provider.limits)
     workflow = settings.workflows["w"]
     assert ("a", "dep/1", None, 3, 1.0, 2.0, ("v",), True) == tuple(value for _, value in workflow)[:8]
     assert (("old", "4711"), ()) == (workflow.aliases.promptlayer, workflow.aliases.prompt_studio)
-    assert (Rate(1, 1), 4, 5) == tuple(value for _, value in workflow.limits)
+    assert (RateSpec(1, 1), 4, 5) == tuple(value for _, value in workflow.limits)
     assert "production" == settings.workflows["v"].label
     client = settings.clients["c"]
     assert [("sha256:" + "ab" * 32, datetime(2027, 1, 1, tzinfo=UTC)), ("sha256:" + "cd" * 32, None)] == [
         (key.hash, key.expires) for key in client.keys
     ]
-    assert (("*", "a/x"), (Rate(2, 3600), 6, 7, 8)) == (client.workflows, tuple(value for _, value in client.limits))
+    assert (("*", "a/x"), (RateSpec(2, 3600), 6, 7, 8)) == (
+        client.workflows,
+        tuple(value for _, value in client.limits),
+    )
     assert {"a": ("POST /log-request", "GET /prompt-templates/*")} == client.passthrough
     assert (1, ("*.example.com",), (0.0, 5.0)) == (
         len(settings.callbacks.secrets),
@@ -143,16 +146,16 @@ def test_no_file_named(environ: dict[str, str]) -> None:
     """Without any file there is no configuration, and it is said how to name one."""
     with pytest.raises(SettingsError) as refused:
         load(None, environ)
-    assert (("RUNWARD_CONFIG", "is not set, and no other configuration was named"),) == refused.value.places
+    assert (("RUNWARD_CONFIG", "is not set, and no other configuration was named"),) == refused.value.errors
 
 
-def test_nothing_but_what_was_said_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_named_sources_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     """Settings that a test builds by hand do not depend on the machine's environment."""
     monkeypatch.setenv("RUNWARD_SERVER__PORT", "1")
     assert 8080 == Settings().server.port
 
 
-def test_one_line_for_each_complaint(tmp_path: Path) -> None:
+def test_one_line_for_each_error(tmp_path: Path) -> None:
     """All that is wrong is said at once: in the file, in the environment, in a secret file."""
     (folder := tmp_path / "secrets").mkdir()
     (folder / "runward_logs__level").write_text("loud")
@@ -164,29 +167,29 @@ def test_one_line_for_each_complaint(tmp_path: Path) -> None:
         "secret file runward_logs__level logs.level: must be 'debug', 'info', 'warning' or 'error'",
         "gateway.yaml:5 workflows.w.provider: is required",
         "gateway.yaml:6 polling.frist: unknown key (did you mean first?)",
-    ] == refusal_of(tmp_path, text, environ).splitlines()
+    ] == load_error(tmp_path, text, environ).splitlines()
 
 
-def test_the_place_is_that_of_the_source_that_won(tmp_path: Path) -> None:
+def test_the_location_is_that_of_the_winning_source(tmp_path: Path) -> None:
     """A wrong value is looked for where it came from, though other sources say something about it, too."""
     (folder := tmp_path / "secrets").mkdir()
     (folder / "runward_server__port").write_text("1")
     environ = {"RUNWARD_SECRETS_DIR": str(folder), "RUNWARD_SERVER__PORT": "canary"}
     expected = "RUNWARD_SERVER__PORT server.port: must be a whole number"
-    assert expected == refusal_of(tmp_path, "server: {port: 2}\n", environ)
+    assert expected == load_error(tmp_path, "server: {port: 2}\n", environ)
 
 
 def test_overrides_are_checked(tmp_path: Path) -> None:
     """What the caller says is checked like everything else."""
-    (tmp_path / "gateway.yaml").write_text(SOUND)
+    (tmp_path / "gateway.yaml").write_text(VALID)
     with pytest.raises(SettingsError) as refused:
         load(tmp_path / "gateway.yaml", ENVIRON, overrides={"server": {"port": "canary"}})
-    assert (("override server.port", "must be a whole number"),) == refused.value.places
+    assert (("override server.port", "must be a whole number"),) == refused.value.errors
 
 
-def test_a_flood_of_mistakes_is_cut_off(tmp_path: Path) -> None:
+def test_the_number_of_errors_is_bounded(tmp_path: Path) -> None:
     """Nobody reads more than fifty complaints; the rest are counted."""
-    lines = refusal_of(tmp_path, "".join(f"key{n}: 1\n" for n in range(500))).splitlines()
+    lines = load_error(tmp_path, "".join(f"key{n}: 1\n" for n in range(500))).splitlines()
     assert (51, "gateway.yaml: and 450 more complaints") == (len(lines), lines[-1])
 
 

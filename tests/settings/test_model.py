@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from gateway.settings import Settings
-from tests.settings.files import SOUND, refusal_of, settings_of
+from tests.settings.sample_config import VALID, load_error, load_settings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,7 +18,7 @@ CLIENT = "clients:\n  app:\n    keys: [{hash: 'sha256:" + "ab" * 32 + "'}]\n    
 
 def test_frozen(tmp_path: Path) -> None:
     """Nothing changes after the start."""
-    settings = settings_of(tmp_path)
+    settings = load_settings(tmp_path)
     with pytest.raises(ValidationError, match="frozen"):
         settings.server.port = 1  # type: ignore[misc]  # mypy knows, too
     with pytest.raises(ValidationError, match="frozen"):
@@ -33,7 +33,7 @@ def test_consistent_without_load() -> None:
     assert "nobody" not in str(refused.value)
 
 
-def test_long_chains_of_fallbacks_are_no_circle() -> None:
+def test_long_chains_of_fallbacks_are_no_cycle() -> None:
     """A fallback may be another's, and many may share one."""
     chain = {f"w{n}": {"provider": "p", "fallback": [f"w{n + 1}", "w500"]} for n in range(499)}
     last = {"w499": {"provider": "p", "fallback": ["w500"]}, "w500": {"provider": "p"}}
@@ -41,7 +41,7 @@ def test_long_chains_of_fallbacks_are_no_circle() -> None:
     assert 501 == len(settings.workflows)
 
 
-def test_long_circles_are_counted() -> None:
+def test_long_cycles_are_counted() -> None:
     """A circle of many is not written out."""
     circle = {f"w{n}": {"provider": "p", "fallback": [f"w{(n + 1) % 300}"]} for n in range(300)}
     with pytest.raises(ValidationError, match=r"leads back to itself \(300 workflows\)"):
@@ -53,28 +53,28 @@ def test_long_circles_are_counted() -> None:
 )
 def test_no_warnings(tmp_path: Path, pattern: str) -> None:
     """A client whose pattern matches an alias, or names a provider, is fine."""
-    assert [] == settings_of(tmp_path, SOUND + CLIENT % pattern).warnings()
+    assert [] == load_settings(tmp_path, VALID + CLIENT % pattern).warnings()
 
 
 @pytest.mark.parametrize("pattern", ["suport-*", "Support-*", "stduio/*", "support-triage/*"])
 def test_pattern_without_a_match(tmp_path: Path, pattern: str) -> None:
     """A pattern that matches no alias, or names no provider, is a warning: the alias may come later."""
-    settings = settings_of(tmp_path, SOUND + CLIENT % f"support-triage, {pattern}")
+    settings = load_settings(tmp_path, VALID + CLIENT % f"support-triage, {pattern}")
     assert ["clients.app.workflows[1]: matches no workflow"] == settings.warnings()
 
 
-def test_nobody_can_run_anything(tmp_path: Path) -> None:
+def test_empty_providers_and_clients_are_warnings(tmp_path: Path) -> None:
     """A gateway without providers or clients starts, and says so; a client without keys, too."""
-    assert ["providers: there are none", "clients: there are none"] == settings_of(tmp_path, "logs:\n").warnings()
-    settings = settings_of(tmp_path, SOUND + "clients: {app: {workflows: ['*']}}\n")
+    assert ["providers: there are none", "clients: there are none"] == load_settings(tmp_path, "logs:\n").warnings()
+    settings = load_settings(tmp_path, VALID + "clients: {app: {workflows: ['*']}}\n")
     assert ["clients.app: has no keys"] == settings.warnings()
 
 
 @pytest.mark.parametrize(("scheme", "count"), [("http", 1), ("https", 0)])
-def test_results_that_could_be_read_on_the_way_are_a_warning(tmp_path: Path, scheme: str, count: int) -> None:
+def test_a_plain_http_public_url_is_a_warning(tmp_path: Path, scheme: str, count: int) -> None:
     """A provider sends them to `public_url` along with its hint."""
     server = f"server: {{public_url: '{scheme}://runward.example.com'}}\n"
-    warnings = settings_of(tmp_path, SOUND + CLIENT % "support-triage" + server).warnings()
+    warnings = load_settings(tmp_path, VALID + CLIENT % "support-triage" + server).warnings()
     assert [True] * count == [each.startswith("server.public_url: is plain http") for each in warnings]
 
 
@@ -83,8 +83,8 @@ def test_results_that_could_be_read_on_the_way_are_a_warning(tmp_path: Path, sch
 )
 def test_a_lease_is_neither_too_short_nor_too_long(tmp_path: Path, written: str, fits: bool) -> None:  # noqa: FBT001 - a value
     """A live replica must be able to renew it in time, and nobody is to wait for hours for one that died."""
-    text = f"{SOUND}store: {{lease: {written}}}\n"
+    text = f"{VALID}store: {{lease: {written}}}\n"
     if fits:
-        assert settings_of(tmp_path, text).store.lease >= 2.0
+        assert load_settings(tmp_path, text).store.lease >= 2.0
     else:
-        assert "store.lease: must be at least 2s and at most 1h" in refusal_of(tmp_path, text)
+        assert "store.lease: must be at least 2s and at most 1h" in load_error(tmp_path, text)

@@ -9,14 +9,14 @@ import pytest
 from pydantic import SecretStr
 
 from gateway.settings import Settings, load
-from gateway.settings.secret import Reference, secret
-from gateway.settings.sources import SECRETS
-from tests.settings.files import ENVIRON, KEY, SOUND, refusal_of, settings_of
+from gateway.settings.secret import SecretReference, parse_secret
+from gateway.settings.sources import SECRET_PATHS
+from tests.settings.sample_config import ENVIRON, KEY, VALID, load_error, load_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-FROM_FILE = SOUND.replace("env: STUDIO_KEY", "file: studio")
+FROM_FILE = VALID.replace("env: STUDIO_KEY", "file: studio")
 
 
 def key_of(settings: Settings) -> str:
@@ -26,7 +26,7 @@ def key_of(settings: Settings) -> str:
 
 def test_from_the_environment(tmp_path: Path) -> None:
     """{env: NAME} is that variable's value, and no way of printing the settings shows it."""
-    settings = settings_of(tmp_path)
+    settings = load_settings(tmp_path)
     assert KEY == key_of(settings)
     assert KEY not in f"{settings} {settings!r} {settings.model_dump()} {settings.model_dump_json()}"
 
@@ -34,7 +34,7 @@ def test_from_the_environment(tmp_path: Path) -> None:
 def test_from_a_file(tmp_path: Path) -> None:
     """{file: PATH} begins at the YAML's folder; the line's end behind the secret does not belong to it."""
     (tmp_path / "studio").write_bytes(b"ps_0123456789\r\n")
-    assert "ps_0123456789" == key_of(settings_of(tmp_path, FROM_FILE))
+    assert "ps_0123456789" == key_of(load_settings(tmp_path, FROM_FILE))
 
 
 def test_from_a_file_elsewhere(tmp_path: Path) -> None:
@@ -42,36 +42,36 @@ def test_from_a_file_elsewhere(tmp_path: Path) -> None:
     (elsewhere := tmp_path / "elsewhere").mkdir()
     (elsewhere / "studio").write_text("ps_0123456789")
     assert "ps_0123456789" == key_of(
-        settings_of(tmp_path, SOUND.replace("env: STUDIO_KEY", f"file: {elsewhere}/studio"))
+        load_settings(tmp_path, VALID.replace("env: STUDIO_KEY", f"file: {elsewhere}/studio"))
     )
 
 
 def test_as_a_plain_text_from_the_environment(tmp_path: Path) -> None:
     """RUNWARD_…__API_KEY is the secret itself, even if it looks like a number, and what the file names is not read."""
     environ = {"RUNWARD_PROVIDERS__STUDIO__API_KEY": "1234567890123"}
-    assert "1234567890123" == key_of(settings_of(tmp_path, SOUND, environ))
+    assert "1234567890123" == key_of(load_settings(tmp_path, VALID, environ))
 
 
 def test_literal_in_the_file_though_it_is_overridden(tmp_path: Path) -> None:
     """A secret in the YAML is refused even where the environment would win: it has leaked already."""
-    text = SOUND.replace("{env: STUDIO_KEY}", KEY)
+    text = VALID.replace("{env: STUDIO_KEY}", KEY)
     environ = {"RUNWARD_PROVIDERS__STUDIO__API_KEY": "1234567890123"}
     complaint = "secrets never stand in the YAML: name them, {env: NAME} or {file: PATH}"
-    assert f"gateway.yaml:3 providers.studio.api_key: {complaint}" == refusal_of(tmp_path, text, environ)
+    assert f"gateway.yaml:3 providers.studio.api_key: {complaint}" == load_error(tmp_path, text, environ)
 
 
 @pytest.mark.parametrize("content", [b"", b"\n", b"changeme\n", b"\xff\xfe\x00\x00\x00\x00\x00\x00", b"x" * 70_000])
 def test_bad_file(tmp_path: Path, content: bytes) -> None:
     """A secret file that is empty, a placeholder, not text or far too large is refused by its place."""
     (tmp_path / "studio").write_bytes(content)
-    assert refusal_of(tmp_path, FROM_FILE).startswith("gateway.yaml:3 providers.studio.api_key: the ")
+    assert load_error(tmp_path, FROM_FILE).startswith("gateway.yaml:3 providers.studio.api_key: the ")
 
 
 def test_folder_instead_of_a_file(tmp_path: Path) -> None:
     """A folder, as Kubernetes makes one for a missing subPath, is no secret."""
     (tmp_path / "studio").mkdir()
     expected = "gateway.yaml:3 providers.studio.api_key: the secret's file can not be read (Is a directory)"
-    assert expected == refusal_of(tmp_path, FROM_FILE)
+    assert expected == load_error(tmp_path, FROM_FILE)
 
 
 @pytest.mark.parametrize(
@@ -106,15 +106,15 @@ def test_folder_instead_of_a_file(tmp_path: Path) -> None:
 def test_placeholder(text: str) -> None:
     """What people leave in place of a secret is known."""
     with pytest.raises(ValueError, match="is a placeholder"):
-        secret(text)
+        parse_secret(text)
 
 
 @pytest.mark.parametrize(
     "text", ["pl_4f9a8b7c6d5e", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "correct horse battery", "aexxxb12"]
 )
-def test_sound(text: str) -> None:
+def test_valid_secret(text: str) -> None:
     """Real ones pass."""
-    assert SecretStr(text) == secret(text)
+    assert SecretStr(text) == parse_secret(text)
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_sound(text: str) -> None:
 def test_unusable(text: str, complaint: str) -> None:
     """What could not be a key, or would break the header it is sent in, is refused."""
     with pytest.raises(ValueError, match=complaint) as refused:
-        secret(text)
+        parse_secret(text)
     assert not text or text not in str(refused.value)
 
 
@@ -140,7 +140,7 @@ def test_unusable(text: str, complaint: str) -> None:
 def test_not_a_secret(value: object) -> None:
     """Only `load` knows where to look references up; on its own one is no secret."""
     with pytest.raises(ValueError, match=r"must be \{env: NAME\} or \{file: PATH\}"):
-        secret(value)
+        parse_secret(value)
 
 
 @pytest.mark.parametrize(
@@ -149,12 +149,12 @@ def test_not_a_secret(value: object) -> None:
 def test_not_a_reference(written: dict[str, object]) -> None:
     """A reference has one key, env or file, and a usable text."""
     with pytest.raises(ValueError, match=r"must be \{env: NAME\} or \{file: PATH\}"):
-        Reference(written, ENVIRON, Path()).read()
+        SecretReference(written, ENVIRON, Path()).resolve()
 
 
 def test_reference_hides_the_environment() -> None:
     """A reference that is printed does not show where it would look."""
-    assert KEY not in repr(Reference({"env": "STUDIO_KEY"}, ENVIRON, Path()))
+    assert KEY not in repr(SecretReference({"env": "STUDIO_KEY"}, ENVIRON, Path()))
 
 
 def test_hidden_from_the_logs_of_pydantic_settings(
@@ -166,14 +166,14 @@ def test_hidden_from_the_logs_of_pydantic_settings(
     (folder := tmp_path / "secrets").mkdir()
     (folder / "runward_providers__studio__api_key").write_text("plain-secret")
     (folder / "runward_server__port").write_text("8123")
-    settings_of(tmp_path, environ=ENVIRON | {"RUNWARD_SECRETS_DIR": str(folder)})
+    load_settings(tmp_path, environ=ENVIRON | {"RUNWARD_SECRETS_DIR": str(folder)})
     assert "8123" in caplog.text
     assert not [secret for secret in (KEY, "plain-secret") if secret in caplog.text]
 
 
 def test_overrides_may_hold_secrets(tmp_path: Path) -> None:
     """Whoever calls `load` may hand a secret over as it is."""
-    settings_of(tmp_path)
+    load_settings(tmp_path)
     overrides = {"providers": {"studio": {"api_key": SecretStr("handed-over")}}}
     assert "handed-over" == key_of(load(tmp_path / "gateway.yaml", ENVIRON, overrides=overrides))
 
@@ -181,7 +181,7 @@ def test_overrides_may_hold_secrets(tmp_path: Path) -> None:
 def test_every_secret_of_the_model_is_known() -> None:
     """The list of the places where secrets are is that of the model: no other field is a `SecretStr`."""
     schema = Settings.model_json_schema()
-    assert sorted(SECRETS) == sorted(_references(schema, schema))
+    assert sorted(SECRET_PATHS) == sorted(_references(schema, schema))
 
 
 def _references(

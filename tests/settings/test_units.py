@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.settings.units import LONGEST, Rate, duration, rate, size
+from gateway.settings.units import MAX_DURATION, RateSpec, parse_duration, parse_rate, parse_size
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,7 @@ from gateway.settings.units import LONGEST, Rate, duration, rate, size
 )
 def test_duration(written: object, seconds: float) -> None:
     """A duration is read as seconds, exactly; a bare number is seconds already."""
-    assert seconds == duration(written)
+    assert seconds == parse_duration(written)
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_duration(written: object, seconds: float) -> None:
         -1,
         math.inf,
         math.nan,
-        LONGEST + 1,
+        MAX_DURATION + 1,
         True,
         None,
         [1],
@@ -64,7 +64,7 @@ def test_duration(written: object, seconds: float) -> None:
 def test_not_a_duration(written: object) -> None:
     """Everything else is refused."""
     with pytest.raises(ValueError, match="must be a duration"):
-        duration(written)
+        parse_duration(written)
 
 
 @pytest.mark.parametrize(
@@ -85,14 +85,14 @@ def test_not_a_duration(written: object) -> None:
 )
 def test_size(written: object, count: int) -> None:
     """A size is read as bytes, by powers of ten or, with an i, of two."""
-    assert count == size(written)
+    assert count == parse_size(written)
 
 
 @pytest.mark.parametrize("written", ["", "MB", "1mb", "1Mb", "1M", "-1MB", "1.5B", "2GiB", 0, -1, 1.5, True, None, []])
 def test_not_a_size(written: object) -> None:
     """Everything else is refused: small letters could be bits, and nothing holds half a byte."""
     with pytest.raises(ValueError, match="must be a size"):
-        size(written)
+        parse_size(written)
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_not_a_size(written: object) -> None:
 )
 def test_rate(written: str, count: float, per: float) -> None:
     """A rate is a count in a second, minute or hour."""
-    assert Rate(count, per) == rate(written)
+    assert RateSpec(count, per) == parse_rate(written)
 
 
 @pytest.mark.parametrize(
@@ -109,14 +109,14 @@ def test_rate(written: str, count: float, per: float) -> None:
 def test_not_a_rate(written: object) -> None:
     """Everything else is refused."""
     with pytest.raises(ValueError, match="must be a rate"):
-        rate(written)
+        parse_rate(written)
 
 
 @settings(deadline=None)
 @given(st.integers(0, 3000), st.sampled_from([("ms", 0.001), ("s", 1), ("m", 60), ("h", 3600), ("d", 86400)]))
 def test_any_duration(number: int, unit: tuple[str, float]) -> None:
     """A number with a unit is so many of it."""
-    assert math.isclose(number * unit[1], duration(f"{number}{unit[0]}"))
+    assert math.isclose(number * unit[1], parse_duration(f"{number}{unit[0]}"))
 
 
 @settings(deadline=None)
@@ -124,8 +124,8 @@ def test_any_duration(number: int, unit: tuple[str, float]) -> None:
 def test_any_text(text: str) -> None:
     """No text makes a parser fail in another way than ValueError, or gives what can not be counted in."""
     with suppress(ValueError):
-        assert 0 <= duration(text) <= LONGEST
+        assert 0 <= parse_duration(text) <= MAX_DURATION
     with suppress(ValueError):
-        assert size(text) >= 1
+        assert parse_size(text) >= 1
     with suppress(ValueError):
-        assert rate(text).count > 0
+        assert parse_rate(text).count > 0

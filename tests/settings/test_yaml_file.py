@@ -19,23 +19,23 @@ if TYPE_CHECKING:
 BASE_LOADER = getattr(yaml, "CBaseLoader", yaml.BaseLoader)  # with libyaml, as what it is compared with
 
 
-def document(folder: Path, text: str | bytes) -> yaml_file.Document:
+def read_document(folder: Path, text: str | bytes) -> yaml_file.YamlDocument:
     """Read `text` as folder/a.yaml."""
     path = folder / "a.yaml"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    return yaml_file.read(path)
+    return yaml_file.read_yaml(path)
 
 
-def refusal(folder: Path, text: str | bytes) -> str:
+def read_error(folder: Path, text: str | bytes) -> str:
     """Read what must be refused."""
     with pytest.raises(SettingsError) as refused:
-        document(folder, text)
+        read_document(folder, text)
     return str(refused.value)
 
 
 def test_values_and_lines(tmp_path: Path) -> None:
     """A file becomes a tree, and each place in it has its line."""
-    read = document(tmp_path, "a: 1\n\nb:\n  - x\n  - {c: true,\n     d: }\n")
+    read = read_document(tmp_path, "a: 1\n\nb:\n  - x\n  - {c: true,\n     d: }\n")
     assert {"a": 1, "b": ["x", {"c": True, "d": None}]} == read.tree
     lines = {("a",): 1, ("b",): 3, ("b", 0): 4, ("b", 1): 5, ("b", 1, "c"): 5, ("b", 1, "d"): 6}
     assert {(): 1} | lines == read.lines
@@ -67,41 +67,43 @@ def test_values_and_lines(tmp_path: Path) -> None:
 )
 def test_scalars(tmp_path: Path, written: str, value: object) -> None:
     """Plain scalars mean what YAML 1.2's core schema says, without octal, sexagesimal and date surprises."""
-    assert {"a": value} == document(tmp_path, f"a: {written}\n").tree
+    assert {"a": value} == read_document(tmp_path, f"a: {written}\n").tree
 
 
 def test_keys_are_texts(tmp_path: Path) -> None:
     """A client called no, or 7, needs no quotes."""
-    assert {"no": 1, "7": 2, "null": 3} == document(tmp_path, "no: 1\n7: 2\nnull: 3\n").tree
+    assert {"no": 1, "7": 2, "null": 3} == read_document(tmp_path, "no: 1\n7: 2\nnull: 3\n").tree
 
 
 def test_byte_order_mark(tmp_path: Path) -> None:
     """An editor's byte order mark is no part of the first key."""
-    assert {"a": 1} == document(tmp_path, b"\xef\xbb\xbfa: 1\n").tree
+    assert {"a": 1} == read_document(tmp_path, b"\xef\xbb\xbfa: 1\n").tree
 
 
 def test_many_duplicates(tmp_path: Path) -> None:
     """All doubled keys are named at once, but not more than anybody would read."""
-    assert 2 == len(refusal(tmp_path, "a: 1\nb: 1\na: 2\nb: 2\n").splitlines())
-    assert 50 == len(refusal(tmp_path, "a: 1\n" * 1000).splitlines())
+    assert 2 == len(read_error(tmp_path, "a: 1\nb: 1\na: 2\nb: 2\n").splitlines())
+    assert 50 == len(read_error(tmp_path, "a: 1\n" * 1000).splitlines())
 
 
 def test_billion_laughs(tmp_path: Path) -> None:
     """Aliases are refused where they stand; nothing is expanded."""
     lines = [f"k{i}: &k{i} [{', '.join([f'*k{i - 1}'] * 9)}]" for i in range(1, 30)]
     text = "k0: &k0 [lol]\n" + "\n".join(lines)
-    assert "a.yaml:1 k0: anchors and aliases are not accepted: write it out" == refusal(tmp_path, text).splitlines()[0]
+    assert (
+        "a.yaml:1 k0: anchors and aliases are not accepted: write it out" == read_error(tmp_path, text).splitlines()[0]
+    )
 
 
 def test_merge_key_is_no_magic(tmp_path: Path) -> None:
     """`<<` is a key like any other, which no section knows."""
-    assert {"<<": {"a": 1}} == document(tmp_path, "<<: {a: 1}\n").tree
+    assert {"<<": {"a": 1}} == read_document(tmp_path, "<<: {a: 1}\n").tree
 
 
 @pytest.mark.parametrize("open_", ["[", "{a: ", "- ", "? "])
 def test_deep_nesting(tmp_path: Path, open_: str) -> None:
     """Endless nesting ends after a dozen levels."""
-    assert "nested deeper than 12 levels" in refusal(tmp_path, open_ * 100_000)
+    assert "nested deeper than 12 levels" in read_error(tmp_path, open_ * 100_000)
 
 
 @pytest.mark.parametrize(
@@ -119,21 +121,21 @@ def test_deep_nesting(tmp_path: Path, open_: str) -> None:
 )
 def test_unreadable(tmp_path: Path, content: bytes, complaint: str) -> None:
     """A file that is no configuration is refused as a whole, without a word of it."""
-    assert complaint == refusal(tmp_path, content)
+    assert complaint == read_error(tmp_path, content)
 
 
 def test_missing_file_and_folder(tmp_path: Path) -> None:
     """What is not there, or is no file, can not be read."""
     with pytest.raises(SettingsError, match=r"^missing.yaml: can not be read \(No such file or directory\)$"):
-        yaml_file.read(tmp_path / "missing.yaml")
+        yaml_file.read_yaml(tmp_path / "missing.yaml")
     with pytest.raises(SettingsError, match=r"can not be read \(Is a directory\)$"):
-        yaml_file.read(tmp_path)
+        yaml_file.read_yaml(tmp_path)
 
 
-def test_hostile_key_is_cleaned(tmp_path: Path) -> None:
+def test_a_hostile_key_is_sanitized(tmp_path: Path) -> None:
     """A key is shown, so it must not write to a terminal or begin a line of its own."""
     text = '"a\\nb\\e[31m": 1\n"a\\nb\\e[31m": 1\n'
-    assert "a.yaml:2 a?b?[31m: duplicate key (first on line 1)" == refusal(tmp_path, text)
+    assert "a.yaml:2 a?b?[31m: duplicate key (first on line 1)" == read_error(tmp_path, text)
 
 
 @pytest.mark.parametrize("loader", [yaml.SafeLoader, yaml_file._LOADER])
@@ -142,7 +144,7 @@ def test_with_and_without_libyaml(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(yaml_file, "_LOADER", loader)
     test_values_and_lines(tmp_path)
     test_billion_laughs(tmp_path)
-    assert {"a": "1", "b": 1} == document(tmp_path, "a: '1'\nb: 1\n").tree
+    assert {"a": "1", "b": 1} == read_document(tmp_path, "a: '1'\nb: 1\n").tree
 
 
 @hypothesis_settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -150,7 +152,7 @@ def test_with_and_without_libyaml(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_any_text(tmp_path: Path, text: str) -> None:
     """Whatever the bytes, there is a tree that PyYAML would agree to, or a SettingsError; never another exception."""
     try:
-        read = document(tmp_path, text)
+        read = read_document(tmp_path, text)
     except SettingsError:
         return
     assert yaml.load(text, Loader=BASE_LOADER).keys() == read.tree.keys()

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from gateway.store.contract import Store
-from tests.access.virtual_clock import VirtualClock
-from tests.store.contract import STORES
+from tests.store.samples import STORES
+from tests.support.virtual_clock import VirtualClock
 
 
 @pytest.fixture

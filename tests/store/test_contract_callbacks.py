@@ -9,26 +9,28 @@ from itertools import chain
 import pytest
 
 from gateway.store.contract import PENDING, Delivery, Store
-from tests.store.contract import FINISH, HOOK, NOW, a_run, called_back
+from tests.store.samples import CALLBACK_URL, NOW, SAMPLE_FINAL_STATE, new_run, new_run_with_callback
 
 ENDED = NOW + 5
-DELIVERY = Delivery("run_1", "checkout", HOOK, b'{"type":"run.finished"}', ENDED, attempts=0)
+DELIVERY = Delivery("run_1", "checkout", CALLBACK_URL, b'{"type":"run.finished"}', ENDED, attempts=0)
 
 
 async def _finished(store: Store, number: int = 1, finished_at: float = ENDED) -> None:
-    run = called_back(number)
-    await store.begin(run, None)
-    await store.finish(run.id, replace(FINISH, finished_at=finished_at))
+    run = new_run_with_callback(number)
+    await store.create_run(run, None)
+    await store.finish(run.id, replace(SAMPLE_FINAL_STATE, finished_at=finished_at))
 
 
 async def _due(
     store: Store, now_at: float = ENDED, *, until_at: float | None = None, limit: int = 100
 ) -> list[Delivery]:
-    return await store.due(now_at=now_at, until_at=now_at + 60 if until_at is None else until_at, limit=limit)
+    return await store.take_due_callbacks(
+        now_at=now_at, until_at=now_at + 60 if until_at is None else until_at, limit=limit
+    )
 
 
 async def _state(store: Store, run_id: str = "run_1") -> str | None:
-    run = await store.run(run_id)
+    run = await store.get_run(run_id)
     assert run is not None
     return run.callback_state
 
@@ -41,15 +43,15 @@ async def test_a_callback_is_due_when_its_run_has_ended(store: Store) -> None:
 
 
 async def test_a_run_that_wants_no_callback_gets_none(store: Store) -> None:
-    await store.begin(a_run(1), None)
-    await store.begin(called_back(2), None)
-    await store.finish("run_1", FINISH)
-    await store.finish("run_2", replace(FINISH, callback=None))
+    await store.create_run(new_run(1), None)
+    await store.create_run(new_run_with_callback(2), None)
+    await store.finish("run_1", SAMPLE_FINAL_STATE)
+    await store.finish("run_2", replace(SAMPLE_FINAL_STATE, callback=None))
     assert (None, None) == (await _state(store), await _state(store, "run_2"))
     assert [] == await _due(store)
 
 
-async def test_one_that_was_taken_is_due_again_unless_something_is_said(store: Store) -> None:
+async def test_a_taken_callback_is_due_again_unless_it_is_settled(store: Store) -> None:
     """R48: whoever took it may have died."""
     await _finished(store)
     assert [DELIVERY] == await _due(store, until_at=ENDED + 60)
@@ -75,16 +77,16 @@ async def test_each_goes_to_one(store: Store) -> None:
 async def test_once_settled_it_is_not_due_any_more(store: Store, state: str) -> None:
     """R55."""
     await _finished(store)
-    await store.delivered("run_1", state)
+    await store.settle_callback("run_1", state)
     assert state == await _state(store)
     assert [] == await _due(store, ENDED + 1e6)
 
 
-async def test_the_first_word_on_it_stands(store: Store) -> None:
+async def test_the_first_settlement_of_a_callback_stands(store: Store) -> None:
     """Two may have delivered it, one of them late."""
     await _finished(store)
-    await store.delivered("run_1", "delivered")
-    await store.delivered("run_1", "given_up")
+    await store.settle_callback("run_1", "delivered")
+    await store.settle_callback("run_1", "given_up")
     assert "delivered" == await _state(store)
 
 
@@ -92,83 +94,86 @@ async def test_a_failure_is_counted_and_postpones_it(store: Store) -> None:
     """R52."""
     await _finished(store)
     await _due(store)
-    await store.postpone("run_1", due_at=ENDED + 5)
+    await store.postpone_callback("run_1", due_at=ENDED + 5)
     assert [] == await _due(store, ENDED + 4)
     assert [replace(DELIVERY, attempts=1)] == await _due(store, ENDED + 5)
-    await store.postpone("run_1", due_at=ENDED + 300)
+    await store.postpone_callback("run_1", due_at=ENDED + 300)
     assert [replace(DELIVERY, attempts=2)] == await _due(store, ENDED + 300)
     assert PENDING == await _state(store)
 
 
-async def test_what_is_settled_can_not_be_postponed(store: Store) -> None:
+async def test_a_settled_callback_cannot_be_postponed(store: Store) -> None:
     """A late failure must not bring back what was delivered."""
     await _finished(store)
-    await store.delivered("run_1", "delivered")
+    await store.settle_callback("run_1", "delivered")
     with pytest.raises(KeyError):
-        await store.postpone("run_1", due_at=ENDED)
+        await store.postpone_callback("run_1", due_at=ENDED)
     assert [] == await _due(store)
 
 
 @pytest.mark.parametrize("run_id", ["run_1", "unknown"])
-async def test_without_a_callback_there_is_nothing_to_say(store: Store, run_id: str) -> None:
-    await store.begin(a_run(1), None)
-    await store.finish("run_1", FINISH)
-    await store.delivered(run_id, "delivered")
+async def test_settling_a_run_without_a_callback_changes_nothing(store: Store, run_id: str) -> None:
+    await store.create_run(new_run(1), None)
+    await store.finish("run_1", SAMPLE_FINAL_STATE)
+    await store.settle_callback(run_id, "delivered")
     with pytest.raises(KeyError):
-        await store.postpone(run_id, due_at=ENDED)
-    assert not await store.redeliver(run_id, now_at=ENDED)
+        await store.postpone_callback(run_id, due_at=ENDED)
+    assert not await store.redeliver_callback(run_id, now_at=ENDED)
     assert (None, []) == (await _state(store), await _due(store))
 
 
 @pytest.mark.parametrize("state", ["delivered", "given_up", None])
-async def test_whatever_became_of_it_it_can_be_delivered_once_more(store: Store, state: str | None) -> None:
+async def test_a_settled_callback_can_be_redelivered(store: Store, state: str | None) -> None:
     """R55."""
     await _finished(store)
-    await store.postpone("run_1", due_at=ENDED + 300)
+    await store.postpone_callback("run_1", due_at=ENDED + 300)
     if state is not None:
-        await store.delivered("run_1", state)
-    assert await store.redeliver("run_1", now_at=ENDED + 10)
+        await store.settle_callback("run_1", state)
+    assert await store.redeliver_callback("run_1", now_at=ENDED + 10)
     assert PENDING == await _state(store)
     assert [] == await _due(store, ENDED + 9)
     assert [DELIVERY] == await _due(store, ENDED + 10)
 
 
 async def test_a_run_that_has_not_ended_has_nothing_to_deliver_again(store: Store) -> None:
-    await store.begin(called_back(), None)
-    assert not await store.redeliver("run_1", now_at=ENDED)
+    await store.create_run(new_run_with_callback(), None)
+    assert not await store.redeliver_callback("run_1", now_at=ENDED)
 
 
-async def test_what_waits_for_its_delivery_survives_a_restart(store: Store) -> None:
+async def test_a_pending_callback_survives_a_restart(store: Store) -> None:
     """R48."""
     await _finished(store)
-    await store.postpone("run_1", due_at=ENDED + 5)
+    await store.postpone_callback("run_1", due_at=ENDED + 5)
     await store.close()
     await store.open()
     assert [replace(DELIVERY, attempts=1)] == await _due(store, ENDED + 5)
 
 
-async def test_callbacks_are_listed_by_what_became_of_them(store: Store) -> None:
+async def test_callbacks_are_listed_by_state(store: Store) -> None:
     """R55: page by page, each once, whoever's they are; one that is due again is no longer given up."""
     for number in range(5):
-        await store.begin(called_back(number, client=f"client-{number}"), None)
-        await store.finish(f"run_{number}", FINISH)
-        await store.delivered(f"run_{number}", "delivered" if number == 3 else "given_up")
-    await store.begin(a_run(9), None)
-    assert ["run_0", "run_1"] == await store.called_back("given_up", limit=2)
-    assert ["run_2", "run_4"] == await store.called_back("given_up", limit=2, after="run_1")
-    await store.redeliver("run_0", now_at=ENDED)
-    assert ["run_1", "run_2", "run_4"] == await store.called_back("given_up", limit=10)
+        await store.create_run(new_run_with_callback(number, client=f"client-{number}"), None)
+        await store.finish(f"run_{number}", SAMPLE_FINAL_STATE)
+        await store.settle_callback(f"run_{number}", "delivered" if number == 3 else "given_up")
+    await store.create_run(new_run(9), None)
+    assert ["run_0", "run_1"] == await store.list_by_callback_state("given_up", limit=2)
+    assert ["run_2", "run_4"] == await store.list_by_callback_state("given_up", limit=2, after="run_1")
+    await store.redeliver_callback("run_0", now_at=ENDED)
+    assert ["run_1", "run_2", "run_4"] == await store.list_by_callback_state("given_up", limit=10)
     assert (["run_3"], ["run_0"]) == (
-        await store.called_back("delivered", limit=10),
-        await store.called_back(PENDING, limit=10),
+        await store.list_by_callback_state("delivered", limit=10),
+        await store.list_by_callback_state(PENDING, limit=10),
     )
     await store.purge(runs_before_at=ENDED + 1e6, keys_before_at=0)
-    assert ([], []) == (await store.called_back("given_up", limit=10), await store.called_back("delivered", limit=10))
+    assert ([], []) == (
+        await store.list_by_callback_state("given_up", limit=10),
+        await store.list_by_callback_state("delivered", limit=10),
+    )
 
 
 async def test_a_callback_is_due_when_it_is_said_to_be(store: Store) -> None:
     """R52: the first delay of a schedule counts too; when the run ended is told all the same."""
-    await store.begin(called_back(), None)
-    await store.finish("run_1", replace(FINISH, callback_due_at=ENDED + 60))
+    await store.create_run(new_run_with_callback(), None)
+    await store.finish("run_1", replace(SAMPLE_FINAL_STATE, callback_due_at=ENDED + 60))
     assert [] == await _due(store, ENDED + 59)
     assert [DELIVERY] == await _due(store, ENDED + 60)

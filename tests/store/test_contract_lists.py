@@ -9,79 +9,79 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway.store.contract import Filter, Store, StoredRun
-from tests.store.contract import FINISH, NOW, a_run
+from gateway.store.contract import RunFilter, Store, StoredRun
+from tests.store.samples import NOW, SAMPLE_FINAL_STATE, new_run
 
 
-async def _pages(store: Store, wanted: Filter) -> list[list[str]]:
+async def _pages(store: Store, wanted: RunFilter) -> list[list[str]]:
     """Follow the cursor to the end."""
     pages: list[list[str]] = []
-    runs: list[StoredRun] = await store.runs(wanted)
+    runs: list[StoredRun] = await store.list_runs(wanted)
     while runs and len(pages) < 100:
         pages.append([run.id for run in runs])
-        runs = await store.runs(replace(wanted, before=(runs[-1].created_at, runs[-1].id)))
+        runs = await store.list_runs(replace(wanted, before=(runs[-1].created_at, runs[-1].id)))
     return pages
 
 
 async def test_newest_come_first(store: Store) -> None:
     for number in (2, 1, 3):
-        await store.begin(a_run(number), None)
-    assert [a_run(3), a_run(2), a_run(1)] == await store.runs(Filter("checkout"))
+        await store.create_run(new_run(number), None)
+    assert [new_run(3), new_run(2), new_run(1)] == await store.list_runs(RunFilter("checkout"))
 
 
 async def test_a_client_sees_its_own(store: Store) -> None:
     """R78: in lists too."""
-    await store.begin(a_run(1), None)
-    await store.begin(a_run(2, client="other"), None)
-    assert [a_run(1)] == await store.runs(Filter("checkout"))
-    assert [] == await store.runs(Filter("nobody"))
+    await store.create_run(new_run(1), None)
+    await store.create_run(new_run(2, client="other"), None)
+    assert [new_run(1)] == await store.list_runs(RunFilter("checkout"))
+    assert [] == await store.list_runs(RunFilter("nobody"))
 
 
 async def test_pages_follow_each_other(store: Store) -> None:
     for number in range(7):
-        await store.begin(a_run(number), None)
+        await store.create_run(new_run(number), None)
     assert [["run_6", "run_5", "run_4"], ["run_3", "run_2", "run_1"], ["run_0"]] == await _pages(
-        store, Filter("checkout", limit=3)
+        store, RunFilter("checkout", limit=3)
     )
 
 
 async def test_equally_new_ones_have_an_order_too(store: Store) -> None:
     """A hundred runs of one moment are listed once each, whatever the page's size."""
     for number in range(100, 200):
-        await store.begin(a_run(number, created_at=NOW), None)
+        await store.create_run(new_run(number, created_at=NOW), None)
     expected = [f"run_{number}" for number in range(199, 99, -1)]
     for limit in (1, 7, 100):
-        assert expected == list(chain(*await _pages(store, Filter("checkout", limit=limit))))
+        assert expected == list(chain(*await _pages(store, RunFilter("checkout", limit=limit))))
 
 
-async def test_what_comes_while_one_turns_pages_moves_nothing(store: Store) -> None:
+async def test_new_runs_do_not_move_later_pages(store: Store) -> None:
     for number in range(4):
-        await store.begin(a_run(number), None)
-    first = await store.runs(Filter("checkout", limit=2))
-    await store.begin(a_run(9), None)
-    second = await store.runs(Filter("checkout", limit=2, before=(first[-1].created_at, first[-1].id)))
+        await store.create_run(new_run(number), None)
+    first = await store.list_runs(RunFilter("checkout", limit=2))
+    await store.create_run(new_run(9), None)
+    second = await store.list_runs(RunFilter("checkout", limit=2, before=(first[-1].created_at, first[-1].id)))
     assert ["run_3", "run_2", "run_1", "run_0"] == [run.id for run in first + second]
 
 
 @pytest.mark.parametrize(
     ("wanted", "expected"),
     [
-        (Filter("checkout"), [5, 4, 3, 2, 1, 0]),
-        (Filter("checkout", status="queued"), [5, 4, 3]),
-        (Filter("checkout", status="succeeded"), [2, 1, 0]),
-        (Filter("checkout", workflow="odd"), [5, 3, 1]),
-        (Filter("checkout", workflow="odd", status="succeeded"), [1]),
-        (Filter("checkout", workflow="odd", status="queued", limit=1), [5]),
-        (Filter("checkout", status=""), []),
-        (Filter("checkout", workflow="none"), []),
+        (RunFilter("checkout"), [5, 4, 3, 2, 1, 0]),
+        (RunFilter("checkout", status="queued"), [5, 4, 3]),
+        (RunFilter("checkout", status="succeeded"), [2, 1, 0]),
+        (RunFilter("checkout", workflow="odd"), [5, 3, 1]),
+        (RunFilter("checkout", workflow="odd", status="succeeded"), [1]),
+        (RunFilter("checkout", workflow="odd", status="queued", limit=1), [5]),
+        (RunFilter("checkout", status=""), []),
+        (RunFilter("checkout", workflow="none"), []),
     ],
 )
-async def test_filters_narrow_it(store: Store, wanted: Filter, expected: list[int]) -> None:
+async def test_filters_narrow_it(store: Store, wanted: RunFilter, expected: list[int]) -> None:
     for number in range(6):
-        await store.begin(a_run(number, workflow="odd" if number % 2 else "even"), None)
+        await store.create_run(new_run(number, workflow="odd" if number % 2 else "even"), None)
     for number in range(3):
-        await store.finish(f"run_{number}", FINISH)
-    assert [f"run_{number}" for number in expected] == [run.id for run in await store.runs(wanted)]
+        await store.finish(f"run_{number}", SAMPLE_FINAL_STATE)
+    assert [f"run_{number}" for number in expected] == [run.id for run in await store.list_runs(wanted)]
 
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -91,13 +91,13 @@ async def test_filters_narrow_it(store: Store, wanted: Filter, expected: list[in
 )
 async def test_whatever_the_times_every_run_is_listed_once(store: Store, times: list[float], limit: int) -> None:
     """Moments that differ by less than a microsecond included."""
-    client = f"client-{len(await store.runs(Filter('all', limit=1000)))}"  # a new one for each example
-    await store.begin(a_run(0, id=f"all-{client}", client="all"), None)
+    client = f"client-{len(await store.list_runs(RunFilter('all', limit=1000)))}"  # a new one for each example
+    await store.create_run(new_run(0, id=f"all-{client}", client="all"), None)
     runs = [
-        a_run(0, id=f"{client}-{number}", client=client, created_at=created_at)
+        new_run(0, id=f"{client}-{number}", client=client, created_at=created_at)
         for number, created_at in enumerate(times)
     ]
     for run in runs:
-        await store.begin(run, None)
+        await store.create_run(run, None)
     expected = [run.id for run in sorted(runs, key=lambda run: (run.created_at, run.id), reverse=True)]
-    assert expected == list(chain(*await _pages(store, Filter(client, limit=limit))))
+    assert expected == list(chain(*await _pages(store, RunFilter(client, limit=limit))))

@@ -14,35 +14,35 @@ import pytest
 import yaml
 
 from providers.contract import JsonValue
-from tests.configuration import KEYS, SECRETS, gateway_config
-from tests.faults.upstream import Upstream
-from tests.process import ROOT, Gateway
+from tests.support.configuration import CLIENT_KEYS, PROVIDER_SECRETS, gateway_config
+from tests.support.fake_upstream.upstream import FakeUpstream
+from tests.support.process import ROOT, GatewayProcess
 
 
-class StartTeam(Protocol):
+class StartWorkers(Protocol):
     """The fixture `team`."""
 
-    async def __call__(self, count: int = 2, **overrides: JsonValue) -> Gateway:
+    async def __call__(self, count: int = 2, **overrides: JsonValue) -> GatewayProcess:
         """Start a supervisor with `count` workers; return once all are ready."""
 
 
 @pytest.fixture
-async def team(tmp_path: Path, upstream: Upstream) -> AsyncIterator[StartTeam]:
+async def start_workers(tmp_path: Path, upstream: FakeUpstream) -> AsyncIterator[StartWorkers]:
     """A factory of gateways with workers. They are stopped at the end, and then searched for secrets (R79)."""
-    started: list[Gateway] = []
+    started: list[GatewayProcess] = []
     numbers = itertools.count(1)
 
-    async def start(count: int = 2, **overrides: JsonValue) -> Gateway:
-        path = tmp_path / f"team-{next(numbers)}.yaml"
+    async def start(count: int = 2, **overrides: JsonValue) -> GatewayProcess:
+        path = tmp_path / f"workers-{next(numbers)}.yaml"
         path.write_text(yaml.safe_dump(gateway_config(upstream.url, upstream.url, **overrides)))
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "tests.supervisor.host", str(path), str(count),
-            cwd=ROOT, env={"PATH": os.environ.get("PATH", ""), **SECRETS}, limit=16_000_000,
+            sys.executable, "-m", "tests.supervisor.run_supervisor", str(path), str(count),
+            cwd=ROOT, env={"PATH": os.environ.get("PATH", ""), **PROVIDER_SECRETS}, limit=16_000_000,
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
         )  # fmt: skip
-        started.append(Gateway(process))
+        started.append(GatewayProcess(process))
         started[-1].config = path
-        await started[-1].listening()
+        await started[-1].wait_until_listening()
         return started[-1]
 
     yield start
@@ -50,4 +50,4 @@ async def team(tmp_path: Path, upstream: Upstream) -> AsyncIterator[StartTeam]:
         await each.stop()
     written = "".join(each.stdout + each.stderr for each in started)
     sys.stdout.write(written)  # pytest shows it where a test failed
-    assert [] == [name for name, secret in {**SECRETS, **KEYS}.items() if secret in written]
+    assert [] == [name for name, secret in {**PROVIDER_SECRETS, **CLIENT_KEYS}.items() if secret in written]

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import aiohttp
 
-from tests.client import STUDIO, bearer, post_run
-from tests.process import Gateway
+from tests.support.client import PROMPT_STUDIO_BODY, auth_headers, post_run
+from tests.support.process import GatewayProcess
 
-PATIENCE = 30.0
+WAIT_TIMEOUT = 30.0
 
 
 @dataclass(slots=True)
-class Load:
+class LoadResult:
     """What became of the requests: a status each, 0 where no answer came."""
 
     statuses: Counter[int] = field(default_factory=Counter)
@@ -31,16 +31,16 @@ class Load:
 
 
 @asynccontextmanager
-async def under_load(gateway: Gateway, clients: int = 8) -> AsyncIterator[Load]:
+async def under_load(gateway: GatewayProcess, clients: int = 8) -> AsyncIterator[LoadResult]:
     """So many clients run workflows one after the other, each time over a new connection, until `stopped`."""
-    load = Load()
+    load = LoadResult()
 
     async def client() -> None:
         connector = aiohttp.TCPConnector(force_close=True)
         async with aiohttp.ClientSession(connector=connector) as session:
             while not load.stopped:
                 try:
-                    answered = await post_run(session, gateway.url, STUDIO, bearer("one"))
+                    answered = await post_run(session, gateway.url, PROMPT_STUDIO_BODY, auth_headers("one"))
                     load.statuses[answered.status] += 1
                 except aiohttp.ClientError:
                     load.statuses[0] += 1
@@ -49,31 +49,31 @@ async def under_load(gateway: Gateway, clients: int = 8) -> AsyncIterator[Load]:
         for _ in range(clients):
             group.create_task(client())
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(WAIT_TIMEOUT):
                 yield load
         finally:
             load.stopped = True
 
 
-async def until(true: Callable[[], object]) -> None:
+async def wait_until(condition: Callable[[], object]) -> None:
     """Wait for what other processes do."""
-    async with asyncio.timeout(PATIENCE):
-        while not true():
+    async with asyncio.timeout(WAIT_TIMEOUT):
+        while not condition():
             await asyncio.sleep(0.01)
 
 
-def workers(gateway: Gateway) -> dict[int, list[int]]:
+def worker_pids(gateway: GatewayProcess) -> dict[int, list[int]]:
     """The processes that were ever ready, by their place."""
     found: dict[int, list[int]] = {}
     for line in gateway.logs("ready"):
-        place, pid = line["worker"], line["pid"]
-        assert isinstance(place, int)
+        index, pid = line["worker"], line["pid"]
+        assert isinstance(index, int)
         assert isinstance(pid, int)
-        found.setdefault(place, []).append(pid)
+        found.setdefault(index, []).append(pid)
     return found
 
 
-def lives(pid: int) -> bool:
+def is_running(pid: int) -> bool:
     """Whether the process runs; one that only waits to be buried does not."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
@@ -82,6 +82,6 @@ def lives(pid: int) -> bool:
     return stat.rpartition(")")[2].split()[0] not in "ZX"
 
 
-def served(gateway: Gateway) -> Counter[object]:
+def runs_by_worker(gateway: GatewayProcess) -> Counter[object]:
     """The answers to /run by the place that gave them, as the access lines tell."""
     return Counter(line["worker"] for line in gateway.logs("request") if line["route"] == "run")

@@ -5,29 +5,29 @@ from __future__ import annotations
 import aiohttp
 
 from providers.contract import JsonValue
-from tests.client import STUDIO, bearer, post_run
-from tests.faults.provider_answers import prompt_studio_reply
-from tests.faults.upstream import Upstream
-from tests.process import Gateway, total
-from tests.reload.changing import configure, replace
-from tests.supervisor.conftest import StartTeam
-from tests.supervisor.load import until, workers
+from tests.supervisor.conftest import StartWorkers
+from tests.supervisor.load import wait_until, worker_pids
+from tests.support.client import PROMPT_STUDIO_BODY, auth_headers, post_run
+from tests.support.config_files import replace_file, write_gateway_config
+from tests.support.fake_upstream.provider_responses import prompt_studio_reply
+from tests.support.fake_upstream.upstream import FakeUpstream
+from tests.support.process import GatewayProcess, metric_sum
 
 NEW: dict[str, JsonValue] = {"fresh": {"provider": "prompt_studio", "name": "dep_fresh"}}
-PLACES = {0, 1, 2}
+WORKER_INDEXES = {0, 1, 2}
 
 
-async def everywhere(gateway: Gateway, event: str, times: int) -> None:
+async def wait_for_event_in_all_workers(gateway: GatewayProcess, event: str, times: int) -> None:
     """Wait until each worker has said it so often."""
 
     def said() -> bool:
-        places = [line["worker"] for line in gateway.logs(event)]
-        return all(places.count(place) >= times for place in PLACES)
+        indexes = [line["worker"] for line in gateway.logs(event)]
+        return all(indexes.count(place) >= times for place in WORKER_INDEXES)
 
-    await until(said)
+    await wait_until(said)
 
 
-async def statuses(gateway: Gateway) -> set[int]:
+async def statuses(gateway: GatewayProcess) -> set[int]:
     """How the new workflow is answered, over new connections, until every worker was asked."""
     found: set[int] = set()
     before = len(gateway.logs("request"))
@@ -35,48 +35,52 @@ async def statuses(gateway: Gateway) -> set[int]:
     def asked() -> set[object]:
         return {line["worker"] for line in gateway.logs("request")[before:] if line["route"] == "run"}
 
-    while asked() != PLACES:
+    while asked() != WORKER_INDEXES:
         async with aiohttp.ClientSession() as session:
-            answered = await post_run(session, gateway.url, {**STUDIO, "workflow": "fresh"}, bearer("one"))
+            answered = await post_run(
+                session, gateway.url, {**PROMPT_STUDIO_BODY, "workflow": "fresh"}, auth_headers("one")
+            )
         found.add(answered.status)
     return found
 
 
-async def test_a_hangup_reaches_every_worker(team: StartTeam) -> None:
+async def test_sighup_reaches_every_worker(start_workers: StartWorkers) -> None:
     """Whether anything has changed or not; nobody is lost over it."""
-    gateway = await team(3)
-    gateway.hang_up()
-    await everywhere(gateway, "reloaded", 1)
+    gateway = await start_workers(3)
+    gateway.send_sighup()
+    await wait_for_event_in_all_workers(gateway, "reloaded", 1)
     samples = await gateway.metrics()
     assert (3, 0) == (
-        total(samples, "runward_config_reloads_total", result="applied"),
-        total(samples, "runward_workers_lost_total"),
+        metric_sum(samples, "runward_config_reloads_total", result="applied"),
+        metric_sum(samples, "runward_workers_lost_total"),
     )
-    assert dict.fromkeys(PLACES, 1) == {place: len(pids) for place, pids in workers(gateway).items()}
+    assert dict.fromkeys(WORKER_INDEXES, 1) == {place: len(pids) for place, pids in worker_pids(gateway).items()}
 
 
-async def test_a_changed_file_reaches_every_worker(team: StartTeam, upstream: Upstream) -> None:
+async def test_a_changed_file_reaches_every_worker(start_workers: StartWorkers, upstream: FakeUpstream) -> None:
     """Each watches for itself: a new workflow can be run at all of them, and is gone at all of them again."""
     upstream.default = prompt_studio_reply({"completion": "because"})
-    gateway = await team(3)
+    gateway = await start_workers(3)
     assert {404} == await statuses(gateway)
-    configure(gateway, upstream.url, workflows=NEW)
-    await everywhere(gateway, "reloaded", 1)
+    write_gateway_config(gateway, upstream.url, workflows=NEW)
+    await wait_for_event_in_all_workers(gateway, "reloaded", 1)
     assert {200} == await statuses(gateway)
-    configure(gateway, upstream.url)
-    await everywhere(gateway, "reloaded", 2)
+    write_gateway_config(gateway, upstream.url)
+    await wait_for_event_in_all_workers(gateway, "reloaded", 2)
     assert {404} == await statuses(gateway)
 
 
-async def test_a_wrong_file_is_seen_in_the_metrics_of_all(team: StartTeam, upstream: Upstream) -> None:
+async def test_an_invalid_file_is_in_the_metrics_of_all_workers(
+    start_workers: StartWorkers, upstream: FakeUpstream
+) -> None:
     """And changes nothing; once it is right, all is well."""
-    gateway = await team(3)
-    replace(gateway.config, "server: {")
-    await everywhere(gateway, "reload_refused", 1)
+    gateway = await start_workers(3)
+    replace_file(gateway.config, "server: {")
+    await wait_for_event_in_all_workers(gateway, "reload_refused", 1)
     samples = await gateway.metrics()
-    assert 0 == total(samples, "runward_config_last_reload_success")
-    assert 3 == total(samples, "runward_config_reloads_total", result="refused")
+    assert 0 == metric_sum(samples, "runward_config_last_reload_success")
+    assert 3 == metric_sum(samples, "runward_config_reloads_total", result="refused")
     assert {404} == await statuses(gateway)
-    configure(gateway, upstream.url)
-    await everywhere(gateway, "reloaded", 1)
-    assert 1 == total(await gateway.metrics(), "runward_config_last_reload_success")
+    write_gateway_config(gateway, upstream.url)
+    await wait_for_event_in_all_workers(gateway, "reloaded", 1)
+    assert 1 == metric_sum(await gateway.metrics(), "runward_config_last_reload_success")

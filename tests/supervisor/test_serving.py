@@ -10,13 +10,13 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from tests.client import STUDIO, RunWorkflow, bearer, post_run
-from tests.faults.faults import after, hang
-from tests.faults.provider_answers import prompt_studio_reply
-from tests.faults.upstream import Upstream
-from tests.process import Gateway, total
-from tests.supervisor.conftest import StartTeam
-from tests.supervisor.load import lives, served, under_load, until, workers
+from tests.supervisor.conftest import StartWorkers
+from tests.supervisor.load import is_running, runs_by_worker, under_load, wait_until, worker_pids
+from tests.support.client import PROMPT_STUDIO_BODY, PostRun, auth_headers, post_run
+from tests.support.fake_upstream.faults import delayed, hang
+from tests.support.fake_upstream.provider_responses import prompt_studio_reply
+from tests.support.fake_upstream.upstream import FakeUpstream
+from tests.support.process import GatewayProcess, metric_sum
 
 ANSWER = prompt_studio_reply({"completion": "because"})
 
@@ -36,220 +36,232 @@ async def status_or_0(session: aiohttp.ClientSession, url: str) -> int:
         return 0
 
 
-async def ended(gateway: Gateway) -> int | None:
+async def wait_for_exit_code(gateway: GatewayProcess) -> int | None:
     """Its exit code, once it has one."""
-    await until(lambda: gateway.exit_code is not None)
+    await wait_until(lambda: gateway.exit_code is not None)
     return gateway.exit_code
 
 
-async def counted(gateway: Gateway, name: str = "runward_requests_total", **labels: str) -> float:
+async def merged_metric(gateway: GatewayProcess, name: str = "runward_requests_total", **labels: str) -> float:
     """A sum of the merged metrics."""
-    return total(await gateway.metrics(), name, **labels)
+    return metric_sum(await gateway.metrics(), name, **labels)
 
 
-async def test_the_workers_share_the_requests_and_the_books_balance(team: StartTeam, upstream: Upstream) -> None:
+async def test_the_workers_share_the_requests_and_the_sums_are_exact(
+    start_workers: StartWorkers, upstream: FakeUpstream
+) -> None:
     """R92: every worker serves, and what all of them counted is what was sent, to the last one."""
     upstream.default = ANSWER
-    gateway = await team(3)
+    gateway = await start_workers(3)
     async with under_load(gateway, 12) as load:
-        await until(lambda: len(served(gateway)) == 3 and load.answered > 100)
+        await wait_until(lambda: len(runs_by_worker(gateway)) == 3 and load.answered > 100)
     sent = load.statuses.total()
     assert {200: sent} == load.statuses
     samples = await gateway.metrics()
-    assert sent == total(samples, "runward_requests_total", route="run", status="200")
-    assert sent == total(samples, "runward_runs_total", outcome="succeeded")
-    assert sent == total(samples, "runward_run_duration_seconds_count")
-    assert len(upstream.log) == total(samples, "runward_upstream_calls_total") == sent
+    assert sent == metric_sum(samples, "runward_requests_total", route="run", status="200")
+    assert sent == metric_sum(samples, "runward_runs_total", outcome="succeeded")
+    assert sent == metric_sum(samples, "runward_run_duration_seconds_count")
+    assert len(upstream.received) == metric_sum(samples, "runward_upstream_calls_total") == sent
     assert (0, 1) == (
-        total(samples, "runward_requests_in_flight"),
-        total(samples, "runward_build_info"),
+        metric_sum(samples, "runward_requests_in_flight"),
+        metric_sum(samples, "runward_build_info"),
     )
 
 
-async def test_each_line_says_whose_it_is(team: StartTeam, upstream: Upstream, run: RunWorkflow) -> None:
+async def test_each_log_line_names_its_worker(
+    start_workers: StartWorkers, upstream: FakeUpstream, run: PostRun
+) -> None:
     """R91, R100: the supervisor's own lines have no worker; all are ready when it says that it listens."""
     upstream.default = ANSWER
-    gateway = await team(2)
-    assert 200 == (await run(gateway, STUDIO)).status
+    gateway = await start_workers(2)
+    assert 200 == (await run(gateway, PROMPT_STUDIO_BODY)).status
     [listening] = gateway.logs("listening")
     assert (2, False) == (listening["workers"], "worker" in listening)
-    assert {0, 1} == set(workers(gateway))
-    await until(lambda: gateway.logs("request"))
+    assert {0, 1} == set(worker_pids(gateway))
+    await wait_until(lambda: gateway.logs("request"))
     [line] = gateway.logs("request")
     assert line["worker"] in {0, 1}
 
 
 async def test_a_killed_worker_is_replaced_while_the_others_serve(
-    team: StartTeam, upstream: Upstream, session: aiohttp.ClientSession
+    start_workers: StartWorkers, upstream: FakeUpstream, session: aiohttp.ClientSession
 ) -> None:
     """Only what it had in hand is lost; sums do not go down, and lack at most what it did since it was last asked."""
-    upstream.default = after(0.01, ANSWER)
-    gateway = await team(2)
+    upstream.default = delayed(0.01, ANSWER)
+    gateway = await start_workers(2)
     async with under_load(gateway, 8) as load:
-        await until(lambda: len(served(gateway)) == 2 and load.answered > 40)
-        known = served(gateway)[1]  # a line comes after its count: these are in the sums from now on
-        before = await counted(gateway, route="run")
-        [victim] = workers(gateway)[1]
+        await wait_until(lambda: len(runs_by_worker(gateway)) == 2 and load.answered > 40)
+        known = runs_by_worker(gateway)[1]  # a line comes after its count: these are in the sums from now on
+        before = await merged_metric(gateway, route="run")
+        [victim] = worker_pids(gateway)[1]
         os.kill(victim, signal.SIGKILL)
-        await until(lambda: not lives(victim))
-        assert before <= await counted(gateway, route="run")
+        await wait_until(lambda: not is_running(victim))
+        assert before <= await merged_metric(gateway, route="run")
         assert 200 == await status(session, gateway.ops_url + "/readyz")
-        await until(lambda: len(workers(gateway)[1]) == 2)
-        then = served(gateway)
-        await until(lambda: served(gateway)[0] > then[0] + 20)
+        await wait_until(lambda: len(worker_pids(gateway)[1]) == 2)
+        then = runs_by_worker(gateway)
+        await wait_until(lambda: runs_by_worker(gateway)[0] > then[0] + 20)
     assert {200, 0} >= set(load.statuses)
     assert load.statuses[0] <= 8
-    await until(lambda: served(gateway).total() >= load.answered)
+    await wait_until(lambda: runs_by_worker(gateway).total() >= load.answered)
     lost_at_most = then[1] - known
-    found = await counted(gateway, route="run")
+    found = await merged_metric(gateway, route="run")
     assert load.answered - lost_at_most <= found <= load.statuses.total()
-    assert 1 == await counted(gateway, "runward_workers_lost_total")
+    assert 1 == await merged_metric(gateway, "runward_workers_lost_total")
 
 
-async def test_an_idle_workers_counts_outlive_it(team: StartTeam, upstream: Upstream, run: RunWorkflow) -> None:
+async def test_the_counts_of_an_idle_worker_survive_its_end(
+    start_workers: StartWorkers, upstream: FakeUpstream, run: PostRun
+) -> None:
     """What was asked for before it was killed stays, to the last one."""
     upstream.default = ANSWER
-    gateway = await team(2)
+    gateway = await start_workers(2)
     for _ in range(20):
-        assert 200 == (await run(gateway, STUDIO)).status
-    assert 20 == await counted(gateway, route="run")
-    for [victim] in workers(gateway).values():
+        assert 200 == (await run(gateway, PROMPT_STUDIO_BODY)).status
+    assert 20 == await merged_metric(gateway, route="run")
+    for [victim] in worker_pids(gateway).values():
         os.kill(victim, signal.SIGKILL)
-    await until(lambda: all(len(pids) == 2 for pids in workers(gateway).values()))
-    assert 20 == await counted(gateway, route="run")
-    assert 200 == (await run(gateway, STUDIO)).status
-    assert 21 == await counted(gateway, route="run")
+    await wait_until(lambda: all(len(pids) == 2 for pids in worker_pids(gateway).values()))
+    assert 20 == await merged_metric(gateway, route="run")
+    assert 200 == (await run(gateway, PROMPT_STUDIO_BODY)).status
+    assert 21 == await merged_metric(gateway, route="run")
 
 
-async def test_a_worker_that_ends_in_its_own_time_hands_over_its_numbers(
-    team: StartTeam, upstream: Upstream, run: RunWorkflow
+async def test_a_drained_worker_hands_over_its_metrics(
+    start_workers: StartWorkers, upstream: FakeUpstream, run: PostRun
 ) -> None:
     """An administrator may end one by hand: the run in its hand is answered, counted, and the place filled again."""
-    upstream.default = after(0.3, ANSWER)
-    gateway = await team(2)
-    asking = [asyncio.create_task(run(gateway, STUDIO)) for _ in range(8)]
-    await until(lambda: len(upstream.log) == 8)
-    for [pid] in workers(gateway).values():
+    upstream.default = delayed(0.3, ANSWER)
+    gateway = await start_workers(2)
+    asking = [asyncio.create_task(run(gateway, PROMPT_STUDIO_BODY)) for _ in range(8)]
+    await wait_until(lambda: len(upstream.received) == 8)
+    for [pid] in worker_pids(gateway).values():
         os.kill(pid, signal.SIGTERM)
     assert {200} == {answered.status for answered in await asyncio.gather(*asking)}
-    await until(lambda: all(len(pids) == 2 for pids in workers(gateway).values()))
-    assert 8 == await counted(gateway, route="run")
+    await wait_until(lambda: all(len(pids) == 2 for pids in worker_pids(gateway).values()))
+    assert 8 == await merged_metric(gateway, route="run")
 
 
-async def test_a_stop_fails_no_request(team: StartTeam, upstream: Upstream, session: aiohttp.ClientSession) -> None:
+async def test_a_stop_fails_no_request(
+    start_workers: StartWorkers, upstream: FakeUpstream, session: aiohttp.ClientSession
+) -> None:
     """R97: readiness fails first, the port stays open meanwhile, what is in flight is answered, exit code 0."""
-    upstream.default = after(0.05, ANSWER)
-    gateway = await team(2, server={"drain": "1s"})
+    upstream.default = delayed(0.05, ANSWER)
+    gateway = await start_workers(2, server={"drain": "1s"})
     async with under_load(gateway, 8) as load:
-        await until(lambda: load.answered > 40)
+        await wait_until(lambda: load.answered > 40)
         os.kill(gateway.pid, signal.SIGTERM)
         while await status(session, gateway.ops_url + "/readyz") == 200:
             await asyncio.sleep(0.01)
         seen = load.answered
-        await until(lambda: load.answered > seen + 20)  # balancers take their time: the port is still open
+        await wait_until(lambda: load.answered > seen + 20)  # balancers take their time: the port is still open
         assert gateway.exit_code is None
     assert {200: load.statuses.total()} == load.statuses
-    assert 0 == await ended(gateway)
-    assert not any(lives(pid) for pids in workers(gateway).values() for pid in pids)
+    assert 0 == await wait_for_exit_code(gateway)
+    assert not any(is_running(pid) for pids in worker_pids(gateway).values() for pid in pids)
     with pytest.raises(aiohttp.ClientConnectorError):
         await status(session, gateway.url)
 
 
 async def test_the_port_closes_while_the_last_run_goes_on(
-    team: StartTeam, upstream: Upstream, run: RunWorkflow, session: aiohttp.ClientSession
+    start_workers: StartWorkers, upstream: FakeUpstream, run: PostRun, session: aiohttp.ClientSession
 ) -> None:
     """R97: a client that came now would be kept waiting by nobody."""
-    upstream.default = after(2.5, ANSWER)
-    gateway = await team(2)
-    asking = asyncio.create_task(run(gateway, STUDIO))
-    await until(lambda: upstream.log)
+    upstream.default = delayed(2.5, ANSWER)
+    gateway = await start_workers(2)
+    asking = asyncio.create_task(run(gateway, PROMPT_STUDIO_BODY))
+    await wait_until(lambda: upstream.received)
     os.kill(gateway.pid, signal.SIGTERM)
     while await status_or_0(session, gateway.url + "/healthz"):
         await asyncio.sleep(0.01)
     assert (False, None) == (asking.done(), gateway.exit_code)
-    assert (200, 0) == ((await asking).status, await ended(gateway))
+    assert (200, 0) == ((await asking).status, await wait_for_exit_code(gateway))
 
 
-async def test_a_terminals_signals_reach_the_supervisor_alone(team: StartTeam) -> None:
+async def test_terminal_signals_reach_only_the_supervisor(start_workers: StartWorkers) -> None:
     """Ctrl-C is sent to a whole process group: each worker would be told twice."""
-    gateway = await team(2)
-    pids = [gateway.pid, *(pid for [pid] in workers(gateway).values())]
+    gateway = await start_workers(2)
+    pids = [gateway.pid, *(pid for [pid] in worker_pids(gateway).values())]
     assert 3 == len({os.getpgid(pid) for pid in pids} | {os.getpgid(gateway.pid)})
 
 
-async def test_sighup_ends_nobody(team: StartTeam, upstream: Upstream, run: RunWorkflow) -> None:
+async def test_sighup_ends_no_process(start_workers: StartWorkers, upstream: FakeUpstream, run: PostRun) -> None:
     """Whoever of them it is sent to."""
     upstream.default = ANSWER
-    gateway = await team(2)
-    for pid in (gateway.pid, *(pid for [pid] in workers(gateway).values())):
+    gateway = await start_workers(2)
+    for pid in (gateway.pid, *(pid for [pid] in worker_pids(gateway).values())):
         os.kill(pid, signal.SIGHUP)
     for _ in range(4):
-        assert 200 == (await run(gateway, STUDIO)).status
-    assert 0 == await counted(gateway, "runward_workers_lost_total")
-    assert {0: 1, 1: 1} == {place: len(pids) for place, pids in workers(gateway).items()}
+        assert 200 == (await run(gateway, PROMPT_STUDIO_BODY)).status
+    assert 0 == await merged_metric(gateway, "runward_workers_lost_total")
+    assert {0: 1, 1: 1} == {place: len(pids) for place, pids in worker_pids(gateway).items()}
 
 
 @pytest.mark.parametrize("first", ["workers", "supervisor"])
-async def test_a_control_group_that_is_told_as_a_whole_drains_too(
-    team: StartTeam, upstream: Upstream, run: RunWorkflow, first: str
+async def test_a_sigterm_to_the_whole_control_group_drains(
+    start_workers: StartWorkers, upstream: FakeUpstream, run: PostRun, first: str
 ) -> None:
     """As systemd does, with SIGTERM to every process; to a worker that is no second one, and no hurry."""
-    upstream.default = after(2.5, ANSWER)
-    gateway = await team(2)
-    asking = [asyncio.create_task(run(gateway, STUDIO)) for _ in range(8)]
-    await until(lambda: len(upstream.log) == 8)
-    everybody = [[pid for [pid] in workers(gateway).values()], [gateway.pid]]
-    for group in everybody if first == "workers" else reversed(everybody):
+    upstream.default = delayed(2.5, ANSWER)
+    gateway = await start_workers(2)
+    asking = [asyncio.create_task(run(gateway, PROMPT_STUDIO_BODY)) for _ in range(8)]
+    await wait_until(lambda: len(upstream.received) == 8)
+    groups = [[pid for [pid] in worker_pids(gateway).values()], [gateway.pid]]
+    for group in groups if first == "workers" else reversed(groups):
         for pid in group:
             os.kill(pid, signal.SIGTERM)
-        await until(lambda: len(gateway.logs("draining")) >= 2)
+        await wait_until(lambda: len(gateway.logs("draining")) >= 2)
     assert {200} == {answered.status for answered in await asyncio.gather(*asking)}
-    assert 0 == await ended(gateway)
+    assert 0 == await wait_for_exit_code(gateway)
 
 
-async def test_a_second_signal_ends_everything_at_once(team: StartTeam, upstream: Upstream, run: RunWorkflow) -> None:
+async def test_a_second_signal_ends_everything_at_once(
+    start_workers: StartWorkers, upstream: FakeUpstream, run: PostRun
+) -> None:
     """R98: however long the runs would take."""
     upstream.default = hang
-    gateway = await team(2, workflows={"studio": {"timeout": "10m", "max_timeout": "10m"}})
-    asking = asyncio.create_task(run(gateway, {**STUDIO, "timeout": 600}))
-    await until(lambda: upstream.log)
+    gateway = await start_workers(2, workflows={"studio": {"timeout": "10m", "max_timeout": "10m"}})
+    asking = asyncio.create_task(run(gateway, {**PROMPT_STUDIO_BODY, "timeout": 600}))
+    await wait_until(lambda: upstream.received)
     os.kill(gateway.pid, signal.SIGTERM)
-    await until(lambda: len(gateway.logs("draining")) == 3)
+    await wait_until(lambda: len(gateway.logs("draining")) == 3)
     assert gateway.exit_code is None
     os.kill(gateway.pid, signal.SIGTERM)
-    assert 0 == await ended(gateway)
-    assert not any(lives(pid) for pids in workers(gateway).values() for pid in pids)
+    assert 0 == await wait_for_exit_code(gateway)
+    assert not any(is_running(pid) for pids in worker_pids(gateway).values() for pid in pids)
     await asyncio.gather(asking, return_exceptions=True)
 
 
-async def test_workers_do_not_outlive_their_supervisor(
-    team: StartTeam, upstream: Upstream, session: aiohttp.ClientSession
+async def test_workers_end_after_their_supervisor(
+    start_workers: StartWorkers, upstream: FakeUpstream, session: aiohttp.ClientSession
 ) -> None:
     """Killed as by a power cut, it leaves workers that free the port, answer what they have in hand, and go."""
-    upstream.default = after(0.7, ANSWER)
-    gateway = await team(2, server={"drain": "60s"})
-    asking = [asyncio.create_task(post_run(session, gateway.url, STUDIO, bearer("one"))) for _ in range(8)]
-    await until(lambda: len(upstream.log) == 8)
+    upstream.default = delayed(0.7, ANSWER)
+    gateway = await start_workers(2, server={"drain": "60s"})
+    asking = [
+        asyncio.create_task(post_run(session, gateway.url, PROMPT_STUDIO_BODY, auth_headers("one"))) for _ in range(8)
+    ]
+    await wait_until(lambda: len(upstream.received) == 8)
     os.kill(gateway.pid, signal.SIGKILL)
     assert {200} == {answered.status for answered in await asyncio.gather(*asking)}
-    await until(lambda: not any(lives(pid) for pids in workers(gateway).values() for pid in pids))
+    await wait_until(lambda: not any(is_running(pid) for pids in worker_pids(gateway).values() for pid in pids))
     with pytest.raises(aiohttp.ClientConnectorError):
         await status(session, gateway.url)
 
 
-async def test_a_worker_that_hangs_does_not_hold_up_those_who_watch(
-    team: StartTeam, upstream: Upstream, session: aiohttp.ClientSession, run: RunWorkflow
+async def test_a_hanging_worker_does_not_delay_health_checks(
+    start_workers: StartWorkers, upstream: FakeUpstream, session: aiohttp.ClientSession, run: PostRun
 ) -> None:
     """Its last numbers stay in the sums; with one of two the gateway is ready, with none it is not alive."""
     upstream.default = ANSWER
-    gateway = await team(2)
-    assert 200 == (await run(gateway, STUDIO)).status
-    assert 1 == await counted(gateway, route="run")
-    pids = [pid for [pid] in workers(gateway).values()]
+    gateway = await start_workers(2)
+    assert 200 == (await run(gateway, PROMPT_STUDIO_BODY)).status
+    assert 1 == await merged_metric(gateway, route="run")
+    pids = [pid for [pid] in worker_pids(gateway).values()]
     seen = []
     for stopped in (1, 2):
         os.kill(pids[stopped - 1], signal.SIGSTOP)
-        assert 1 == await counted(gateway, route="run")
+        assert 1 == await merged_metric(gateway, route="run")
         seen.append([await status(session, gateway.ops_url + path) for path in ("/healthz", "/readyz")])
     for pid in pids:
         os.kill(pid, signal.SIGCONT)
@@ -259,26 +271,26 @@ async def test_a_worker_that_hangs_does_not_hold_up_those_who_watch(
             await asyncio.sleep(0.05)
 
 
-async def test_a_worker_has_nothing_open_that_is_not_its_own(team: StartTeam) -> None:
+async def test_a_worker_has_nothing_open_that_is_not_its_own(start_workers: StartWorkers) -> None:
     """Its channel and the port: with another's channel open, that one would never learn of its supervisor's end."""
-    gateway = await team(3)
+    gateway = await start_workers(3)
 
     def sockets(pid: int) -> set[str]:
         opened = (str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir())
         return {target for target in opened if target.startswith("socket:")}
 
-    held = [sockets(pid) for [pid] in workers(gateway).values()]
+    held = [sockets(pid) for [pid] in worker_pids(gateway).values()]
     [port] = set.intersection(*held)
     assert port in sockets(gateway.pid)
     assert all(not (sockets(gateway.pid) & own) - {port} for own in held)
 
 
 async def test_the_operations_port_has_what_a_single_gateway_has_there(
-    team: StartTeam, session: aiohttp.ClientSession
+    start_workers: StartWorkers, session: aiohttp.ClientSession
 ) -> None:
     """The document and its page too; no run can be started there."""
-    gateway = await team(2)
+    gateway = await start_workers(2)
     paths = {"/metrics": 200, "/healthz": 200, "/readyz": 200, "/docs": 200, "/openapi.json": 200, "/run": 404}
     paths |= {"/callbacks": 200, "/callbacks/replay/run_a": 405}
     assert paths == {path: await status(session, gateway.ops_url + path) for path in paths}
-    assert 1 == await counted(gateway, route="openapi")
+    assert 1 == await merged_metric(gateway, route="openapi")

@@ -5,41 +5,41 @@ from __future__ import annotations
 from aiohttp import web
 
 from gateway import strictjson
-from gateway.api.server import Request
-from gateway.api.wire import answer, headers_of
-from gateway.problems import PROBLEMS, Pointer, Problem
-from gateway.runs import answers
+from gateway.http.body import make_response, problem_headers
+from gateway.http.server import Request
+from gateway.problems import PROBLEMS, FieldError, Problem
+from gateway.runs import rendering
 from providers.contract import JsonValue
 
-_NOT_REPEATED = 409
+_NO_RETRY_STATUS = 409
 
 
-def refuse(problem: Problem, request: Request) -> web.Response:
+def render_problem(problem: Problem, request: Request) -> web.Response:
     """Render a problem. `detail` is there where something in the request is wrong, as FastAPI has it.
 
     The SDK for JavaScript sends a run again after a 5xx: so there is none where one may have been accepted.
     """
-    body = strictjson.write(members(problem) | {"request_id": request.request_id})
-    status = _NOT_REPEATED if problem.extra.get("outcome") == "unknown" else problem.status
-    return answer(status, body, answers.JSON, headers_of(problem))
+    body = strictjson.write(problem_members(problem) | {"request_id": request.request_id})
+    status = _NO_RETRY_STATUS if problem.extra.get("outcome") == "unknown" else problem.status
+    return make_response(status, body, rendering.JSON_CONTENT_TYPE, problem_headers(problem))
 
 
-def members(problem: Problem) -> dict[str, JsonValue]:
+def problem_members(problem: Problem) -> dict[str, JsonValue]:
     """What the body says of a problem."""
     message = problem.detail or PROBLEMS[problem.code].title + "."
-    shown: dict[str, JsonValue] = {"success": False, "message": message, "error": message, "code": problem.code}
+    body: dict[str, JsonValue] = {"success": False, "message": message, "error": message, "code": problem.code}
     if problem.errors:
         detail: list[JsonValue] = [_detail(error) for error in problem.errors]
         message = "; ".join(f"{'.'.join(_location(error))}: {error.detail}" for error in problem.errors)
-        shown |= {"message": message, "error": message, "detail": detail}
-    return shown
+        body |= {"message": message, "error": message, "detail": detail}
+    return body
 
 
-def _detail(error: Pointer) -> JsonValue:
+def _detail(error: FieldError) -> JsonValue:
     return {"loc": list(_location(error)), "msg": error.detail, "type": "value_error"}
 
 
-def _location(error: Pointer) -> list[str]:
+def _location(error: FieldError) -> list[str]:
     """`?name` is a part of the query, everything else points into the body."""
     if error.pointer.startswith("?"):
         return ["query", error.pointer[1:]]

@@ -17,61 +17,71 @@ from structlog.typing import FilteringBoundLogger
 
 from gateway import strictjson
 from gateway.api.promptlayer import channels
-from gateway.api.promptlayer.errors import refuse
-from gateway.api.promptlayer.frames import MOST_FRAME, published
-from gateway.api.promptlayer.line import LEAVING, Line
-from gateway.api.promptlayer.results import FORMS, final_output
-from gateway.api.promptlayer.tickets import Ticket, Tickets
-from gateway.api.server import Request, Route
-from gateway.api.wire import answer
+from gateway.api.promptlayer.centrifugo import MAX_FRAME_BYTES, publication
+from gateway.api.promptlayer.connection import SHUTDOWN, RealtimeConnection
+from gateway.api.promptlayer.errors import render_problem
+from gateway.api.promptlayer.execution_ids import ExecutionIds
+from gateway.api.promptlayer.results import RESULT_FORMATS, final_output
+from gateway.api.promptlayer.tokens import ChannelToken, ChannelTokens
 from gateway.clock import Clock
-from gateway.problems import Pointer, Problem
-from gateway.runs import answers
-from gateway.runs.numbers import Numbers
+from gateway.http.body import make_response
+from gateway.http.server import Request, Route
+from gateway.problems import FieldError, Problem
+from gateway.runs import rendering
 from gateway.store.contract import Phase, Store, StoredRun, StoreUnavailable
 
-_COMPLETE = "SET_WORKFLOW_COMPLETE"
-MOST_PUSHED = 262_144
+_COMPLETED_MESSAGE = "SET_WORKFLOW_COMPLETE"
+MAX_PUSHED_BYTES = 262_144
 """Bytes of a message; of a larger result is only said that there is one. (Python's WebSocket takes a MiB.)"""
-_STEP = 5.0  # seconds until the store is asked anew, whatever it says by itself
+_STORE_WAIT_SECONDS = 5.0  # seconds until the store is asked anew, whatever it says by itself
 _STORE_RETRY = 1.0
-_FAREWELL = 2.0  # seconds for a client to answer that it heard the end
+_CLOSE_TIMEOUT = 2.0  # seconds for a client to answer that it heard the end
 
 
 @dataclass(slots=True)
-class Realtime:
+class RealtimeHub:
     """At most `most` connections at once, half of them one client's. `knows`: whether there is such a client still."""
 
     store: Store
-    numbers: Numbers
-    tickets: Tickets
-    knows: Callable[[str], bool]
+    execution_ids: ExecutionIds
+    channel_tokens: ChannelTokens
+    is_known_client: Callable[[str], bool]
     clock: Clock
     log: FilteringBoundLogger
-    most: int
-    lines: dict[Line, asyncio.Transport | None] = field(default_factory=dict)
+    max_connections: int
+    connections: dict[RealtimeConnection, asyncio.Transport | None] = field(default_factory=dict)
     """Every connection, the oldest first, and what it goes over."""
-    _of: Counter[str] = field(default_factory=Counter)
+    _connections_by_client: Counter[str] = field(default_factory=Counter)
 
     def routes(self) -> list[Route]:
         """Python's SDK drops the path of its base URL for the WebSocket, JavaScript's keeps it: it is under any."""
-        tickets, socket = "/ws-token-request-library", "/connection/websocket"
+        token_path, socket_path = "/ws-token-request-library", "/connection/websocket"
         return [
             *(
-                Route("POST", s + tickets, self.ticket, "promptlayer_ticket", keyed=True, refuse=refuse)
+                Route(
+                    "POST",
+                    s + token_path,
+                    self.issue_token,
+                    "promptlayer_ticket",
+                    requires_key=True,
+                    render_problem=render_problem,
+                )
                 for s in ("", "/")
             ),
-            *(Route("GET", s + socket, self.connect, "promptlayer_socket", refuse=refuse) for s in ("", "{path}")),
+            *(
+                Route("GET", s + socket_path, self.connect, "promptlayer_socket", render_problem=render_problem)
+                for s in ("", "{path}")
+            ),
         ]
 
-    async def ticket(self, request: Request) -> web.StreamResponse:
+    async def issue_token(self, request: Request) -> web.StreamResponse:
         """Answer `POST /ws-token-request-library?capability=CHANNEL`."""
         channel = request.query.get("capability", "")
-        if channels.number_behind(channel, request.client_name, self.numbers) is None:
-            raise Problem("invalid_request", "1 thing(s) are wrong.", errors=(_NO_CHANNEL,))
-        token = self.tickets.write(request.client_name, channel, self.clock.now())
-        told = {"success": True, "messaging_backend": "centrifugo", "token_details": {"token": token}}
-        return answer(201, strictjson.write(told), answers.JSON)
+        if channels.execution_id_of_channel(channel, request.client_name, self.execution_ids) is None:
+            raise Problem("invalid_request", "1 thing(s) are wrong.", errors=(_INVALID_CHANNEL,))
+        token = self.channel_tokens.issue(request.client_name, channel, self.clock.now())
+        body = {"success": True, "messaging_backend": "centrifugo", "token_details": {"token": token}}
+        return make_response(201, strictjson.write(body), rendering.JSON_CONTENT_TYPE)
 
     async def connect(self, request: Request) -> web.StreamResponse:
         """Answer `GET /connection/websocket`: talk until either side ends it."""
@@ -79,86 +89,92 @@ class Realtime:
         if any(value.strip() for value in request.headers.getall("Sec-WebSocket-Protocol", ())):
             raise Problem("malformed_request", "This WebSocket has no subprotocols.")
         socket = web.WebSocketResponse(
-            timeout=_FAREWELL, autoping=False, protocols=("",), compress=False, max_msg_size=MOST_FRAME
+            timeout=_CLOSE_TIMEOUT, autoping=False, protocols=("",), compress=False, max_msg_size=MAX_FRAME_BYTES
         )
         if request.method != "GET" or not socket.can_prepare(request).ok:
             raise Problem("malformed_request", "This route is a WebSocket.")
-        if len(self.lines) >= self.most and not self._make_room():
+        if len(self.connections) >= self.max_connections and not self._drop_unauthenticated():
             raise Problem("overloaded", "This replica is at its limit of connections.", retry_after=1)
-        line = Line(socket, self, self.clock)
-        self.lines[line] = request.transport
+        connection = RealtimeConnection(socket, self, self.clock)
+        self.connections[connection] = request.transport
         try:
             await socket.prepare(request)
-            await line.talk()
+            await connection.serve()
         finally:
-            self.lines.pop(line, None)
-            if line.ticket is not None:
-                request.client_name = line.ticket.client
-                self._of[line.ticket.client] -= 1
+            self.connections.pop(connection, None)
+            if connection.token is not None:
+                request.client_name = connection.token.client
+                self._connections_by_client[connection.token.client] -= 1
         return socket
 
-    def _make_room(self) -> bool:
+    def _drop_unauthenticated(self) -> bool:
         """Drop who has been longest here without a word of who it is; False where all have said it.
 
         A client says so at once: strangers who only take seats take them from each other.
         """
-        stranger = next((line for line in self.lines if line.ticket is None), None)
-        if stranger is None:
+        oldest = next((line for line in self.connections if line.token is None), None)
+        if oldest is None:
             return False
-        transport = self.lines.pop(stranger)
+        transport = self.connections.pop(oldest)
         if transport is not None:
             transport.abort()
         return True
 
-    async def leave(self) -> None:
+    async def close_all(self) -> None:
         """Send everybody elsewhere; they come back to whoever takes connections now."""
-        lines = list(self.lines)
-        for line in lines:
-            line.close(LEAVING)
+        connections = list(self.connections)
+        for connection in connections:
+            connection.close(SHUTDOWN)
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_FAREWELL):
-                await asyncio.gather(*(line.gone.wait() for line in lines))
+            async with asyncio.timeout(_CLOSE_TIMEOUT):
+                await asyncio.gather(*(line.closed.wait() for line in connections))
 
     # What a line asks.
 
-    def admit(self, token: str) -> Ticket | None:
+    def authenticate(self, encoded: str) -> ChannelToken | None:
         """Read who is there; None where the ticket is not good, or not any more."""
-        ticket = self.tickets.read(token, self.clock.now())
-        return ticket if ticket is not None and self.allows(ticket) else None
+        token = self.channel_tokens.verify(encoded, self.clock.now())
+        return token if token is not None and self.is_valid(token) else None
 
-    def allows(self, ticket: Ticket) -> bool:
+    def is_valid(self, token: ChannelToken) -> bool:
         """Whether the ticket is good still: it has not ended, and there is such a client."""
-        return self.clock.now().timestamp() < ticket.expires_at and self.knows(ticket.client)
+        return self.clock.now().timestamp() < token.expires_at and self.is_known_client(token.client)
 
-    def seat(self, ticket: Ticket) -> bool:
+    def register(self, token: ChannelToken) -> bool:
         """Count a connection in; False where the client has too many."""
-        if self._of[ticket.client] * 2 >= max(self.most, 2):
+        if self._connections_by_client[token.client] * 2 >= max(self.max_connections, 2):
             return False
-        self._of[ticket.client] += 1
+        self._connections_by_client[token.client] += 1
         return True
 
-    async def message(self, ticket: Ticket) -> str:
+    async def wait_for_message(self, token: ChannelToken) -> str:
         """Wait for the end of the ticket's run: the frame that tells it."""
-        number = channels.number_behind(ticket.channel, ticket.client, self.numbers) or 0
-        run = await self._ended(self.numbers.run_id(ticket.client, number), ticket.client)
-        output = strictjson.write(final_output(run.document or b"", FORMS[answers.all_outputs(run)]))
-        if len(output) <= MOST_PUSHED:
-            frame = published(ticket.channel, _COMPLETE, _TOLD % (number, b"OK", b',"final_output":%b' % output))
-            if len(frame.encode()) <= MOST_PUSHED:  # a text within a text has more backslashes
+        execution_id = channels.execution_id_of_channel(token.channel, token.client, self.execution_ids) or 0
+        run = await self._wait_until_ended(self.execution_ids.run_id(token.client, execution_id), token.client)
+        output = strictjson.write(final_output(run.document or b"", RESULT_FORMATS[rendering.wants_all_outputs(run)]))
+        if len(output) <= MAX_PUSHED_BYTES:
+            frame = publication(
+                token.channel,
+                _COMPLETED_MESSAGE,
+                _RESULT_MESSAGE % (execution_id, b"OK", b',"final_output":%b' % output),
+            )
+            if len(frame.encode()) <= MAX_PUSHED_BYTES:  # a text within a text has more backslashes
                 return frame
-        return published(ticket.channel, _COMPLETE, _TOLD % (number, b"EXCEEDS_SIZE_LIMIT", b""))
+        return publication(
+            token.channel, _COMPLETED_MESSAGE, _RESULT_MESSAGE % (execution_id, b"EXCEEDS_SIZE_LIMIT", b"")
+        )
 
-    async def _ended(self, run_id: str, client: str) -> StoredRun:
+    async def _wait_until_ended(self, run_id: str, client: str) -> StoredRun:
         """The run once it has ended; it need not have begun."""
         while True:
             try:
-                run = await self.store.run(run_id)
+                run = await self.store.get_run(run_id)
                 if run is not None and run.client == client and run.phase is Phase.DONE:
                     return run
-                await self.store.wait([run_id], _STEP)
+                await self.store.wait_for_change([run_id], _STORE_WAIT_SECONDS)
             except StoreUnavailable:
                 await self.clock.sleep(_STORE_RETRY)
 
 
-_TOLD = b'{"workflow_version_execution_id":%d,"result_code":"%b"%b}'
-_NO_CHANNEL = Pointer("?capability", "must be a run's channel")
+_RESULT_MESSAGE = b'{"workflow_version_execution_id":%d,"result_code":"%b"%b}'
+_INVALID_CHANNEL = FieldError("?capability", "must be a run's channel")

@@ -13,20 +13,20 @@ from typing import TypeAlias, cast
 
 from gateway import strictjson
 from gateway.problems import PROBLEMS
-from gateway.runs.record import Order
+from gateway.runs.model import RunSpec
 from providers.contract import JsonValue
 
-Document: TypeAlias = Mapping[str, JsonValue]
+RunDocument: TypeAlias = Mapping[str, JsonValue]
 """A run that has ended, as `GET /runs/{id}` shows it with `return_all_outputs`."""
 
-Form: TypeAlias = Callable[[Document], JsonValue]
+ResultFormat: TypeAlias = Callable[[RunDocument], JsonValue]
 """What makes a client's results of a run."""
 
-ONLY_NODE = "Output"
+PLACEHOLDER_NODE = "Output"
 """What the node is called where the provider has none: Prompt Studio's runs, and those that never got so far."""
 
-_STATUSES = MappingProxyType({"succeeded": "SUCCESS", "failed": "FAILED", "skipped": "SKIPPED"})
-_KNOWN = MappingProxyType(
+_NODE_STATUSES = MappingProxyType({"succeeded": "SUCCESS", "failed": "FAILED", "skipped": "SKIPPED"})
+_OUTCOME_NOTES = MappingProxyType(
     {
         "failed": "",
         "not_run": " Nothing was run.",
@@ -35,49 +35,49 @@ _KNOWN = MappingProxyType(
 )
 
 
-def every_node(run: Document) -> JsonValue:
+def all_nodes(run: RunDocument) -> JsonValue:
     """Each node's output, by its name; where there are no nodes, one that stands for the whole workflow."""
-    outputs = cast("Mapping[str, Document]", run.get("outputs") or {})
-    nodes = {name: _node(node) for name, node in outputs.items()}
+    outputs = cast("Mapping[str, RunDocument]", run.get("outputs") or {})
+    nodes = {name: _render_node(node) for name, node in outputs.items()}
     if run["status"] == "succeeded":
-        nodes = nodes or {ONLY_NODE: _shown("SUCCESS", value=run["output"])}
+        nodes = nodes or {PLACEHOLDER_NODE: _node_result("SUCCESS", value=run["output"])}
     elif not any(node["is_output_node"] for node in nodes.values()):
-        nodes[ONLY_NODE] = _shown("FAILED", error=_why(run))
+        nodes[PLACEHOLDER_NODE] = _node_result("FAILED", error=_failure_reason(run))
     return dict(nodes)
 
 
-def main_output(run: Document) -> JsonValue:
+def main_output(run: RunDocument) -> JsonValue:
     """The value of the first output node that succeeded; every node where none did."""
-    return run["output"] if run["status"] == "succeeded" else every_node(run)
+    return run["output"] if run["status"] == "succeeded" else all_nodes(run)
 
 
-FORMS: Mapping[bool, Form] = MappingProxyType({True: every_node, False: main_output})
+RESULT_FORMATS: Mapping[bool, ResultFormat] = MappingProxyType({True: all_nodes, False: main_output})
 """By `return_all_outputs`."""
 
 
-def final_output(document: bytes, form: Form) -> JsonValue:
+def final_output(document: bytes, result_format: ResultFormat) -> JsonValue:
     """The results of a run that has ended, in one of the `FORMS`; `document` is what `GET /runs/{id}` shows."""
-    return form(cast("Document", strictjson.read_back(document)))
+    return result_format(cast("RunDocument", strictjson.read_stored(document)))
 
 
-def going_on(status: str) -> dict[str, JsonValue]:
+def pending_results(status: str) -> dict[str, JsonValue]:
     """The results of a run that is "queued" or "running"."""
-    return {ONLY_NODE: _shown(status.upper())}
+    return {PLACEHOLDER_NODE: _node_result(status.upper())}
 
 
-def payload(order: Order, document: bytes, _finished_at: datetime) -> bytes:
+def callback_payload(spec: RunSpec, document: bytes, _finished_at: datetime) -> bytes:
     """What is posted to `callback_url` when a run has ended, in the form that its client asked for."""
-    output = final_output(document, FORMS[order.all_outputs])
-    return strictjson.write({"workflow_version_execution_id": order.number, "final_output": output})
+    output = final_output(document, RESULT_FORMATS[spec.all_outputs])
+    return strictjson.write({"workflow_version_execution_id": spec.number, "final_output": output})
 
 
-def _node(node: Document) -> dict[str, JsonValue]:
-    status = _STATUSES[cast("str", node["status"])]
-    shown = _shown(status, value=node["value"], error=node["error"])
+def _render_node(node: RunDocument) -> dict[str, JsonValue]:
+    status = _NODE_STATUSES[cast("str", node["status"])]
+    shown = _node_result(status, value=node["value"], error=node["error"])
     return {**shown, "is_output_node": node["is_output"]}
 
 
-def _shown(status: str, *, value: JsonValue = None, error: JsonValue = None) -> dict[str, JsonValue]:
+def _node_result(status: str, *, value: JsonValue = None, error: JsonValue = None) -> dict[str, JsonValue]:
     return {
         "status": status,
         "value": value,
@@ -87,7 +87,7 @@ def _shown(status: str, *, value: JsonValue = None, error: JsonValue = None) -> 
     }
 
 
-def _why(run: Document) -> str:
+def _failure_reason(run: RunDocument) -> str:
     error = cast("dict[str, str | None]", run["error"])
     detail = error["detail"] or PROBLEMS[cast("str", error["code"])].title + "."
-    return detail + _KNOWN[cast("str", run["status"])]
+    return detail + _OUTCOME_NOTES[cast("str", run["status"])]

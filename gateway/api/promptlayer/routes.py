@@ -5,22 +5,22 @@ That is what its SDKs send where their base URL ends in a slash.
 
 from __future__ import annotations
 
-from gateway.api.promptlayer.errors import refuse
-from gateway.api.promptlayer.runs import RunsFace
-from gateway.api.promptlayer.workflows import WorkflowsFace
-from gateway.api.server import Handler, Route
+from gateway.api.promptlayer.errors import render_problem
+from gateway.api.promptlayer.runs import PromptLayerRunHandlers
+from gateway.api.promptlayer.workflows import PromptLayerWorkflowHandlers
+from gateway.http.server import Handler, Route
 
 
-def routes(runs: RunsFace, workflows: WorkflowsFace) -> list[Route]:
+def routes(runs: PromptLayerRunHandlers, workflows: PromptLayerWorkflowHandlers) -> list[Route]:
     """The table of the face. Names in paths may hold slashes."""
     table: tuple[tuple[str, str, Handler, str], ...] = (
         ("POST", "/workflows/{path}/run", runs.start, "promptlayer_run"),
-        ("GET", "/workflow-version-execution-results", runs.results, "promptlayer_results"),
-        ("GET", "/workflows/{path}", workflows.show, "promptlayer_workflow"),
-        ("GET", "/workflows", workflows.show_all, "promptlayer_workflows"),
+        ("GET", "/workflow-version-execution-results", runs.get_results, "promptlayer_results"),
+        ("GET", "/workflows/{path}", workflows.get_workflow, "promptlayer_workflow"),
+        ("GET", "/workflows", workflows.list_workflows, "promptlayer_workflows"),
     )
     return [
-        Route(method, slash + path, handler, name, keyed=True, refuse=refuse)
+        Route(method, slash + path, handler, name, requires_key=True, render_problem=render_problem)
         for method, path, handler, name in table
         for slash in ("", "/")
     ]

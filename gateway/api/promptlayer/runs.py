@@ -12,142 +12,164 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from gateway import strictjson
-from gateway.api.pins import check_pin
-from gateway.api.promptlayer.asked import LABEL, VERSION, RunWorkflow, choice_in, name_in, number_in
-from gateway.api.promptlayer.results import FORMS, final_output, going_on
-from gateway.api.server import Request
-from gateway.api.tracing import read_traceparent
-from gateway.api.whole import Whole
-from gateway.api.wire import answer, parse, read_body
+from gateway.api.promptlayer.execution_ids import ExecutionIds
+from gateway.api.promptlayer.requests import (
+    LABEL_FIELD,
+    VERSION_FIELD,
+    RunWorkflow,
+    query_boolean,
+    query_integer,
+    workflow_name,
+)
+from gateway.api.promptlayer.results import RESULT_FORMATS, final_output, pending_results
+from gateway.api.version_pin import check_pin
 from gateway.clock import Clock
+from gateway.http.body import make_response, parse_json_body, read_json_body
+from gateway.http.response import SingleWriteResponse
+from gateway.http.server import Request
+from gateway.http.traceparent import read_traceparent
 from gateway.problems import Problem
-from gateway.runs import answers
+from gateway.runs import rendering
 from gateway.runs.catalog import Catalog, Workflow
-from gateway.runs.desk import Desk
-from gateway.runs.idempotency import read_key
-from gateway.runs.numbers import Numbers
-from gateway.runs.orders import order_of, same_order
-from gateway.runs.record import Order, RunRecord
-from gateway.runs.told import Told
-from gateway.store.contract import Claim, Key, Phase, StoredRun
+from gateway.runs.durable.codec import decode_spec, same_spec
+from gateway.runs.durable.idempotency import parse_key
+from gateway.runs.durable.response_sent import ResponseSent
+from gateway.runs.durable.runs import DurableRuns
+from gateway.runs.model import RunRecord, RunSpec
+from gateway.store.contract import IdempotencyKey, IdempotencyRecord, Phase, StoredRun
 
-_POINTERS = (f"/{LABEL}", f"/{VERSION}")
-_REPLAYED = (("Idempotent-Replayed", "true"),)
+_POINTERS = (f"/{LABEL_FIELD}", f"/{VERSION_FIELD}")
+_REPLAYED_HEADERS = (("Idempotent-Replayed", "true"),)
 
 
 @dataclass(frozen=True, slots=True)
-class RunsFace:
+class PromptLayerRunHandlers:
     """Parses, calls the desk, renders. Sizes in bytes, times in seconds; `check_callback` as in `RunFace`."""
 
-    desk: Desk
+    durable_runs: DurableRuns
     catalog: Catalog
-    numbers: Numbers
-    check_callback: Callable[[str], Awaitable[None]]
+    execution_ids: ExecutionIds
+    check_callback_url: Callable[[str], Awaitable[None]]
     clock: Clock
     max_body: int
     body_timeout: float
 
     async def start(self, request: Request) -> web.Response:
         """Answer `POST /workflows/{name}/run`: 201, or 202 where there is a `callback_url`."""
-        raw = await read_body(request, limit=self.max_body, seconds=self.body_timeout)
-        body = parse(RunWorkflow, raw)
-        workflow = self.catalog.find_as("promptlayer", name_in(request), request.client, body.pin)
+        raw = await read_json_body(request, max_bytes=self.max_body, timeout=self.body_timeout)
+        body = parse_json_body(RunWorkflow, raw)
+        workflow = self.catalog.find_for_api("promptlayer", workflow_name(request), request.client, body.pin)
         check_pin(workflow, body.pin, _POINTERS)
-        run = self._record(request, body, workflow)
-        key = _key(request, raw, run.order.workflow)
+        run = self._open_record(request, body, workflow)
+        key = _idempotency_key(request, raw, run.spec.workflow)
         if body.callback_url is not None:
-            await self.check_callback(body.callback_url)
+            await self.check_callback_url(body.callback_url)
         try:
-            claim = await self.desk.keep(run, key, callback_url=body.callback_url)
+            existing = await self.durable_runs.persist(run, key, callback_url=body.callback_url)
         except ValueError:
-            return await self._same(run, body.callback_url)
-        if claim is not None and key is not None:
-            return await self._again(claim, key)
-        request.run, told = run, Told(self.clock)
-        answered = _started(self.desk.kept(run))
-        answered.then = told.done
-        self.desk.start(run, workflow, after=told)
-        return answered
+            return await self._replay_channel(run, body.callback_url)
+        if existing is not None and key is not None:
+            return await self._replay_key(existing, key)
+        request.run, response_sent = run, ResponseSent(self.clock)
+        response = _started_response(self.durable_runs.stored_run(run))
+        response.on_sent = response_sent.mark_sent
+        self.durable_runs.run_in_background(run, workflow, response_sent=response_sent)
+        return response
 
-    async def results(self, request: Request) -> web.Response:
+    async def get_results(self, request: Request) -> web.Response:
         """Answer `GET /workflow-version-execution-results`: 202 while the run goes on, 200 once it has ended."""
-        number = number_in(request, "workflow_version_execution_id", most=2**63 - 1)
-        form = FORMS[choice_in(request, "return_all_outputs")]
-        run = await self.desk.find(self.numbers.run_id(request.client_name, number))
+        execution_id = query_integer(request, "workflow_version_execution_id", maximum=2**63 - 1)
+        result_format = RESULT_FORMATS[query_boolean(request, "return_all_outputs")]
+        run = await self.durable_runs.find(self.execution_ids.run_id(request.client_name, execution_id))
         if run is None or run.client != request.client_name:
             raise Problem("not_found", "There is no such workflow execution.")
         if run.document is None:
-            return answer(202, strictjson.write(going_on(run.status)), answers.JSON, _named(run))
-        return answer(200, strictjson.write(final_output(run.document, form)), answers.JSON, _named(run))
+            return make_response(
+                202, strictjson.write(pending_results(run.status)), rendering.JSON_CONTENT_TYPE, _run_headers(run)
+            )
+        return make_response(
+            200,
+            strictjson.write(final_output(run.document, result_format)),
+            rendering.JSON_CONTENT_TYPE,
+            _run_headers(run),
+        )
 
-    def _record(self, request: Request, body: RunWorkflow, workflow: Workflow) -> RunRecord:
+    def _open_record(self, request: Request, body: RunWorkflow, workflow: Workflow) -> RunRecord:
         client, suffix = request.client_name, body.channel_name_suffix
-        number = self.numbers.draw(self.clock) if suffix is None else self.numbers.of_channel(client, suffix)
-        order = Order(
+        execution_id = (
+            self.execution_ids.generate(self.clock)
+            if suffix is None
+            else self.execution_ids.for_channel(client, suffix)
+        )
+        spec = RunSpec(
             client=client,
-            workflow=self._name(workflow),
+            workflow=self._stored_workflow_name(workflow),
             timeout=workflow.max_timeout,
             input=body.input_variables or {},
             metadata=body.metadata or {},
             label=body.workflow_label_name,
             version=body.workflow_version_number,
             return_all_outputs=True,
-            waits=False,
+            synchronous=False,
             traceparent=read_traceparent(request.headers.getall("traceparent", ()), self.clock),
-            face="promptlayer",
-            number=number,
+            api="promptlayer",
+            number=execution_id,
             all_outputs=body.return_all_outputs or False,
         )
-        return RunRecord.open(order, workflow.provider.name, self.clock, id=self.numbers.run_id(client, number))
+        return RunRecord.create(
+            spec, workflow.provider.name, self.clock, id=self.execution_ids.run_id(client, execution_id)
+        )
 
-    def _name(self, workflow: Workflow) -> str:
+    def _stored_workflow_name(self, workflow: Workflow) -> str:
         """What the gateway's own clients call it, so that whoever takes the run up finds it."""
-        configured = self.catalog.number(workflow) is not None
+        configured = self.catalog.workflow_number(workflow) is not None
         return workflow.alias if configured else f"{workflow.provider.name}/{workflow.name}"
 
-    async def _same(self, run: RunRecord, callback_url: str | None) -> web.Response:
+    async def _replay_channel(self, run: RunRecord, callback_url: str | None) -> web.Response:
         """Answer a request whose `channel_name_suffix` has a run already."""
-        earlier = await self._earlier(run.id)
-        if not same_order(order_of(earlier), run.order) or earlier.callback_url != callback_url:
+        earlier = await self._load_confirmed(run.id)
+        if not same_spec(decode_spec(earlier), run.spec) or earlier.callback_url != callback_url:
             raise Problem("idempotency_mismatch", "This channel_name_suffix was used with another body.")
-        return _started(earlier, _REPLAYED)
+        return _started_response(earlier, _REPLAYED_HEADERS)
 
-    async def _again(self, claim: Claim, key: Key) -> web.Response:
+    async def _replay_key(self, existing: IdempotencyRecord, key: IdempotencyKey) -> web.Response:
         """Answer a request whose Idempotency-Key was used before."""
-        if claim.key.fingerprint != key.fingerprint:
+        if existing.key.fingerprint != key.fingerprint:
             raise Problem("idempotency_mismatch", "This key was used with another body.")
-        if claim.answer is not None and await self.desk.find(claim.run_id) is None:
+        if existing.response is not None and await self.durable_runs.find(existing.run_id) is None:
             raise Problem("not_found", "The run of this key has ended, and is no longer kept.")
-        return _started(await self._earlier(claim.run_id), _REPLAYED)
+        return _started_response(await self._load_confirmed(existing.run_id), _REPLAYED_HEADERS)
 
-    async def _earlier(self, run_id: str) -> StoredRun:
+    async def _load_confirmed(self, run_id: str) -> StoredRun:
         """Read a run that is promised a second time: not before it is sure that it was promised a first time.
 
         Another replica that could not write it down in time refused it, and is about to forget it.
         """
-        earlier = await self.desk.find(run_id)
-        if earlier is None or (earlier.phase is Phase.QUEUED and not self.desk.holds(run_id)):
+        earlier = await self.durable_runs.find(run_id)
+        if earlier is None or (earlier.phase is Phase.QUEUED and not self.durable_runs.owns(run_id)):
             raise Problem("idempotency_in_flight", "The first request for this run is just being taken.", 1)
         return earlier
 
 
-def _key(request: Request, raw: bytes, workflow: str) -> Key | None:
+def _idempotency_key(request: Request, raw: bytes, workflow: str) -> IdempotencyKey | None:
     """The Idempotency-Key. The same one for another workflow, or for `POST /run`, is used with another body."""
     values = request.headers.getall("Idempotency-Key", ())
-    return read_key(request.client_name, values, raw, at=f"promptlayer {workflow}")
+    return parse_key(request.client_name, values, raw, path_name=f"promptlayer {workflow}")
 
 
-def _started(run: StoredRun, headers: tuple[tuple[str, str], ...] = ()) -> Whole:
-    status, word = (201, "started") if run.callback_url is None else (202, "accepted")
+def _started_response(run: StoredRun, headers: tuple[tuple[str, str], ...] = ()) -> SingleWriteResponse:
+    status, verb = (201, "started") if run.callback_url is None else (202, "accepted")
     document = {
         "success": True,
-        "message": f"Workflow execution {word}",
+        "message": f"Workflow execution {verb}",
         "warning": None,
-        "workflow_version_execution_id": answers.number(run),
+        "workflow_version_execution_id": rendering.promptlayer_number(run),
     }
-    return answer(status, strictjson.write(document), answers.JSON, (*_named(run), *headers))
+    return make_response(
+        status, strictjson.write(document), rendering.JSON_CONTENT_TYPE, (*_run_headers(run), *headers)
+    )
 
 
-def _named(run: StoredRun) -> tuple[tuple[str, str], ...]:
+def _run_headers(run: StoredRun) -> tuple[tuple[str, str], ...]:
     """What the run is called outside of this face."""
     return ("Runward-Run-Id", run.id), ("Location", f"/runs/{run.id}")

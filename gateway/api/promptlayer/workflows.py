@@ -7,76 +7,79 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from gateway import strictjson
-from gateway.api.pins import check_pin
-from gateway.api.promptlayer.asked import name_in, number_in
-from gateway.api.server import Request
-from gateway.api.wire import answer
-from gateway.problems import Pointer, Problem
-from gateway.runs import answers
+from gateway.api.promptlayer.requests import query_integer, workflow_name
+from gateway.api.version_pin import check_pin
+from gateway.http.body import make_response
+from gateway.http.server import Request
+from gateway.problems import FieldError, Problem
+from gateway.runs import rendering
 from gateway.runs.catalog import Catalog, Workflow
-from gateway.runs.names import Pin
+from gateway.runs.workflow_aliases import VersionPin
 from providers.contract import JsonValue
 
 _POINTERS = ("?label", "?version")
-_MOST = 100
-_USUAL = 30
+_MAX_PAGE_SIZE = 100
+_DEFAULT_PAGE_SIZE = 30
 
 
 @dataclass(frozen=True, slots=True)
-class WorkflowsFace:
+class PromptLayerWorkflowHandlers:
     """Shows names and ids, and what the configuration pins; what is inside a workflow is the provider's."""
 
     catalog: Catalog
 
-    async def show(self, request: Request) -> web.Response:
+    async def get_workflow(self, request: Request) -> web.Response:
         """Answer `GET /workflows/{name or id}`: the Python SDK asks for the id before it runs a workflow."""
-        pin = _pin(request)
-        workflow = self.catalog.find_as("promptlayer", name_in(request), request.client, pin)
+        pin = _requested_pin(request)
+        workflow = self.catalog.find_for_api("promptlayer", workflow_name(request), request.client, pin)
         check_pin(workflow, pin, _POINTERS)
-        shown = self._shown(workflow)
+        rendered = self._render_workflow(workflow)
         members = {
             "success": True,
-            "workflow": {"id": shown["id"], "name": shown["name"]},
-            "workflow_id": shown["id"],
-            "workflow_name": shown["name"],
-            "version": shown["latest_version_number"],
-            "release_labels": shown["release_labels"],
+            "workflow": {"id": rendered["id"], "name": rendered["name"]},
+            "workflow_id": rendered["id"],
+            "workflow_name": rendered["name"],
+            "version": rendered["latest_version_number"],
+            "release_labels": rendered["release_labels"],
         }
-        return answer(200, strictjson.write(members), answers.JSON)
+        return make_response(200, strictjson.write(members), rendering.JSON_CONTENT_TYPE)
 
-    async def show_all(self, request: Request) -> web.Response:
+    async def list_workflows(self, request: Request) -> web.Response:
         """Answer `GET /workflows`: the configured ones, by alias, a page at a time."""
-        page, size = number_in(request, "page", 1), number_in(request, "per_page", _USUAL, most=_MOST)
-        found = self.catalog.runnable(request.client)
-        pages = -(-len(found) // size)
+        page, size = (
+            query_integer(request, "page", 1),
+            query_integer(request, "per_page", _DEFAULT_PAGE_SIZE, maximum=_MAX_PAGE_SIZE),
+        )
+        workflows = self.catalog.list_runnable(request.client)
+        pages = -(-len(workflows) // size)
         members = {
-            "items": [self._shown(workflow) for workflow in found[(page - 1) * size : page * size]],
+            "items": [self._render_workflow(workflow) for workflow in workflows[(page - 1) * size : page * size]],
             "page": page,
             "per_page": size,
             "pages": pages,
-            "total": len(found),
+            "total": len(workflows),
             "has_next": page < pages,
             "has_prev": page > 1,
             "next_num": page + 1 if page < pages else None,
             "prev_num": page - 1 if page > 1 else None,
         }
-        return answer(200, strictjson.write(members), answers.JSON)
+        return make_response(200, strictjson.write(members), rendering.JSON_CONTENT_TYPE)
 
-    def _shown(self, workflow: Workflow) -> dict[str, JsonValue]:
-        number = self.catalog.number(workflow)
-        name = workflow.name if number is None else workflow.alias
+    def _render_workflow(self, workflow: Workflow) -> dict[str, JsonValue]:
+        workflow_id = self.catalog.workflow_number(workflow)
+        name = workflow.name if workflow_id is None else workflow.alias
         return {
-            "id": name if number is None else number,
+            "id": name if workflow_id is None else workflow_id,
             "name": name,
             "latest_version_number": workflow.version,
             "release_labels": [] if workflow.label is None else [workflow.label],
         }
 
 
-def _pin(request: Request) -> Pin:
+def _requested_pin(request: Request) -> VersionPin:
     label = request.query.get("label")
-    version = number_in(request, "version", most=2**31 - 1) if "version" in request.query else None
+    version = query_integer(request, "version", maximum=2**31 - 1) if "version" in request.query else None
     if label is not None and version is not None:
-        wrong = Pointer("?version", "label and version exclude each other")
-        raise Problem("invalid_request", "1 thing(s) are wrong.", errors=(wrong,))
+        error = FieldError("?version", "label and version exclude each other")
+        raise Problem("invalid_request", "1 thing(s) are wrong.", errors=(error,))
     return label, version

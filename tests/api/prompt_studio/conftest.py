@@ -8,23 +8,23 @@ import aiohttp
 import pytest
 
 from providers.contract import JsonValue
-from tests.api.prompt_studio.client import App
-from tests.configuration import SECRETS
+from tests.api.prompt_studio.app_client import PromptStudioApp
 from tests.conftest import StartGateway
+from tests.support.configuration import PROVIDER_SECRETS
 
 
-class Serve(Protocol):
+class StartApp(Protocol):
     """The fixture `serve`."""
 
-    async def __call__(self, **overrides: JsonValue) -> App:
+    async def __call__(self, **overrides: JsonValue) -> PromptStudioApp:
         """Start a gateway with the tests' configuration, changed; the app of its client "one"."""
 
 
 @pytest.fixture
-def serve(gateway: StartGateway, session: aiohttp.ClientSession) -> Serve:
+def start_app(gateway: StartGateway, session: aiohttp.ClientSession) -> StartApp:
     """A factory of apps."""
 
-    async def start(**overrides: JsonValue) -> App:
-        return App(session, await gateway(None, SECRETS, **overrides))
+    async def start(**overrides: JsonValue) -> PromptStudioApp:
+        return PromptStudioApp(session, await gateway(None, PROVIDER_SECRETS, **overrides))
 
     return start

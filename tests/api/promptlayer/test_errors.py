@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from gateway.api.promptlayer.errors import members, refuse
-from gateway.api.server import Request
-from gateway.problems import PROBLEMS, Pointer, Problem
-from tests.api.promptlayer.client import BODY, RESULTS, Client, places
-from tests.client import Answered
+from gateway.api.promptlayer.errors import problem_members, render_problem
+from gateway.http.server import Request
+from gateway.problems import PROBLEMS, FieldError, Problem
+from tests.api.promptlayer.app_client import BODY, RESULTS, PromptLayerApp, error_locations
+from tests.support.client import ReceivedResponse
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
     import aiohttp
 
     from tests.conftest import StartGateway
-    from tests.faults.upstream import Upstream
+    from tests.support.fake_upstream.upstream import FakeUpstream
 
-ASKED = cast("Request", SimpleNamespace(request_id="req_1"))
+FAKE_REQUEST = cast("Request", SimpleNamespace(request_id="req_1"))
 RUN = "/workflows/layer/run"
 
 
 @pytest.mark.parametrize("code", PROBLEMS)
-def test_every_problem_has_both_words(code: str) -> None:
+def test_every_problem_has_message_and_error(code: str) -> None:
     """The Python SDK reads `message`, the JavaScript one `error`; the status stays."""
-    answer = refuse(Problem(code), ASKED)
+    answer = render_problem(Problem(code), FAKE_REQUEST)
     assert isinstance(answer.body, bytes)
     body = json.loads(answer.body)
     assert (PROBLEMS[code].status, "application/json") == (answer.status, answer.content_type)
@@ -42,16 +42,16 @@ def test_every_problem_has_both_words(code: str) -> None:
 @pytest.mark.parametrize(("outcome", "status"), [("unknown", 409), ("not_run", 503)])
 def test_where_a_run_may_have_been_accepted_no_sdk_repeats_it(outcome: str, status: int) -> None:
     """R45: the SDK for JavaScript sends it again after a 5xx, three times, and has no Idempotency-Key."""
-    assert status == refuse(Problem("store_unavailable", extra={"outcome": outcome}), ASKED).status
+    assert status == render_problem(Problem("store_unavailable", extra={"outcome": outcome}), FAKE_REQUEST).status
 
 
-def test_what_is_wrong_is_said_as_fastapi_says_it() -> None:
+def test_errors_have_the_form_of_fastapi() -> None:
     wrong = (
-        Pointer("/metadata/a~1b", "Input should be a valid string"),
-        Pointer("?page", "no number"),
-        Pointer("", "x"),
+        FieldError("/metadata/a~1b", "Input should be a valid string"),
+        FieldError("?page", "no number"),
+        FieldError("", "x"),
     )
-    shown = members(Problem("invalid_request", "3 thing(s) are wrong.", errors=wrong))
+    shown = problem_members(Problem("invalid_request", "3 thing(s) are wrong.", errors=wrong))
     assert [
         {"loc": ["body", "metadata", "a/b"], "msg": "Input should be a valid string", "type": "value_error"},
         {"loc": ["query", "page"], "msg": "no number", "type": "value_error"},
@@ -62,46 +62,54 @@ def test_what_is_wrong_is_said_as_fastapi_says_it() -> None:
 
 def test_the_headers_of_a_problem_stay() -> None:
     """When to come back, rounded up."""
-    answer = refuse(Problem("rate_limited", retry_after=1.2, headers=(("RateLimit", "r"),)), ASKED)
+    answer = render_problem(Problem("rate_limited", retry_after=1.2, headers=(("RateLimit", "r"),)), FAKE_REQUEST)
     assert ("2", "r") == (answer.headers["Retry-After"], answer.headers["RateLimit"])
 
 
 @pytest.fixture
-async def app(gateway: StartGateway, session: aiohttp.ClientSession, upstream: Upstream) -> AsyncIterator[Client]:
+async def app(
+    gateway: StartGateway, session: aiohttp.ClientSession, upstream: FakeUpstream
+) -> AsyncIterator[PromptLayerApp]:
     """A client; whatever it sends, nothing is started."""
-    yield Client(session, await gateway(None, server={"max_body": 2000}))
-    assert [] == upstream.log
+    yield PromptLayerApp(session, await gateway(None, server={"max_body": 2000}))
+    assert [] == upstream.received
 
 
-def check(answered: Answered, status: int, code: str) -> None:
+def assert_problem(answered: ReceivedResponse, status: int, code: str) -> None:
     body = answered.json
     assert (status, code, False) == (answered.status, body["code"], body["success"])
     assert (body["message"], answered.headers["X-Request-Id"]) == (body["error"], body["request_id"])
     assert "application/json" == answered.headers["Content-Type"]
 
 
-async def test_what_clients_meet(app: Client) -> None:
+async def test_what_clients_meet(app: PromptLayerApp) -> None:
     """401, 404, 405, 413 and 415, all in the same shape; also behind a doubled slash."""
     for slash in ("", "/"):
         for method, path in (("POST", RUN), ("GET", RESULTS), ("GET", "/workflows"), ("GET", "/workflows/layer")):
-            refused = await app.ask(method, slash + path, X_API_KEY="pl_wrong")
-            check(refused, 401, "unauthorized")
+            refused = await app.request(method, slash + path, X_API_KEY="pl_wrong")
+            assert_problem(refused, 401, "unauthorized")
             assert "WWW-Authenticate" in refused.headers
-        check(await app.ask("POST", slash + "/workflows/none/run", dict(BODY)), 404, "workflow_not_found")
-        check(await app.ask("GET", slash + "/workflows/none/such"), 404, "workflow_not_found")
-        wrong = await app.ask("PATCH", slash + RUN, {})
-        check(wrong, 405, "method_not_allowed")
+        assert_problem(await app.request("POST", slash + "/workflows/none/run", dict(BODY)), 404, "workflow_not_found")
+        assert_problem(await app.request("GET", slash + "/workflows/none/such"), 404, "workflow_not_found")
+        wrong = await app.request("PATCH", slash + RUN, {})
+        assert_problem(wrong, 405, "method_not_allowed")
         assert "POST" in wrong.headers["Allow"]
-        check(await app.ask("POST", slash + RUN, {"input_variables": {"a": 3000 * "x"}}), 413, "payload_too_large")
-        check(await app.ask("POST", slash + RUN, {}, Content_Type="text/plain"), 415, "unsupported_media_type")
+        assert_problem(
+            await app.request("POST", slash + RUN, {"input_variables": {"a": 3000 * "x"}}), 413, "payload_too_large"
+        )
+        assert_problem(
+            await app.request("POST", slash + RUN, {}, Content_Type="text/plain"), 415, "unsupported_media_type"
+        )
     for name in ("%FF", 513 * "x", "%ED%A0%80"):
-        check(await app.ask("POST", f"/workflows/{name}/run", dict(BODY)), 404, "workflow_not_found")
+        assert_problem(await app.request("POST", f"/workflows/{name}/run", dict(BODY)), 404, "workflow_not_found")
 
 
-async def test_what_is_not_json_and_what_may_not_be_called(app: Client) -> None:
-    check(await app.ask("POST", RUN, "not an object"), 422, "invalid_request")
-    check(await app.ask("POST", RUN, {**BODY, "callback_url": "http://127.0.0.1/"}), 422, "callback_url_refused")
-    check(await app.ask("POST", RUN, dict(BODY), Idempotency_Key="é"), 400, "invalid_idempotency_key")
-    wrong = await app.run("layer", {"metadata": {"n": 1}})
-    check(wrong, 422, "invalid_request")
-    assert [["body", "metadata", "n"]] == places(wrong)
+async def test_what_is_not_json_and_what_may_not_be_called(app: PromptLayerApp) -> None:
+    assert_problem(await app.request("POST", RUN, "not an object"), 422, "invalid_request")
+    assert_problem(
+        await app.request("POST", RUN, {**BODY, "callback_url": "http://127.0.0.1/"}), 422, "callback_url_refused"
+    )
+    assert_problem(await app.request("POST", RUN, dict(BODY), Idempotency_Key="é"), 400, "invalid_idempotency_key")
+    wrong = await app.start_run("layer", {"metadata": {"n": 1}})
+    assert_problem(wrong, 422, "invalid_request")
+    assert [["body", "metadata", "n"]] == error_locations(wrong)

@@ -6,18 +6,26 @@ import json
 
 import pytest
 
-from gateway.api.promptlayer.results import FORMS, Form, every_node, final_output, going_on, main_output, payload
+from gateway.api.promptlayer.results import (
+    RESULT_FORMATS,
+    ResultFormat,
+    all_nodes,
+    callback_payload,
+    final_output,
+    main_output,
+    pending_results,
+)
 from gateway.problems import Problem
-from gateway.runs import answers
-from gateway.runs.record import Order, RunRecord
-from gateway.runs.retry import Ending
+from gateway.runs import rendering
+from gateway.runs.model import RunRecord, RunSpec
+from gateway.runs.resilience.retry import Ending
 from providers.contract import JsonValue, NodeOutput
-from tests.manual_clock import ManualClock
+from tests.support.clock import ManualClock
 
-ORDER = Order("one", "w", 60, return_all_outputs=True, number=787)
+SPEC = RunSpec("one", "w", 60, return_all_outputs=True, number=787)
 
 
-def document(
+def ended_document(
     ending: Ending,
     problem: Problem | None = None,
     *,
@@ -26,13 +34,13 @@ def document(
 ) -> bytes:
     """A run that ended, as the store keeps it."""
     clock = ManualClock()
-    run = RunRecord.open(ORDER, "promptlayer", clock)
+    run = RunRecord.create(SPEC, "promptlayer", clock)
     run.output, run.outputs, run.attempts = output, outputs, 1
-    run.close(ending, clock)
-    return answers.ended(run, problem)
+    run.finish(ending, clock)
+    return rendering.finished_run(run, problem)
 
 
-def shown(status: str, value: JsonValue = None, error: str | None = None, *, is_output: bool = True) -> JsonValue:
+def node_result(status: str, value: JsonValue = None, error: str | None = None, *, is_output: bool = True) -> JsonValue:
     """A node, with the five members by which the SDKs know one."""
     return {
         "status": status, "value": value, "error_message": error, "raw_error_message": error,
@@ -49,42 +57,42 @@ NODES = {
 
 def test_every_node_of_a_run_that_succeeded() -> None:
     assert {
-        "Classify": shown("SUCCESS", {"topic": "billing"}, is_output=False),
-        "Skipped": shown("SKIPPED"),
-        "Answer": shown("SUCCESS", [1, 2**60, "é"]),
-    } == final_output(document("succeeded", output=[1, 2**60, "é"], outputs=NODES), every_node)
+        "Classify": node_result("SUCCESS", {"topic": "billing"}, is_output=False),
+        "Skipped": node_result("SKIPPED"),
+        "Answer": node_result("SUCCESS", [1, 2**60, "é"]),
+    } == final_output(ended_document("succeeded", output=[1, 2**60, "é"], outputs=NODES), all_nodes)
 
 
 @pytest.mark.parametrize("value", ["AAA", 0, False, None, "", [], {}, {"status": "FAILED"}, 2**70])
 def test_the_bare_value_of_a_run_that_succeeded(value: JsonValue) -> None:
     """Any JSON, exactly as the workflow made it; what is false in Python too."""
-    assert value == final_output(document("succeeded", output=value, outputs=NODES), main_output)
-    assert value == final_output(document("succeeded", output=value), main_output)
+    assert value == final_output(ended_document("succeeded", output=value, outputs=NODES), main_output)
+    assert value == final_output(ended_document("succeeded", output=value), main_output)
 
 
 @pytest.mark.parametrize("outputs", [None, {}])
 def test_a_provider_without_nodes_shows_one(outputs: dict[str, NodeOutput] | None) -> None:
     """Prompt Studio's runs: so that the SDKs find an output node."""
-    ended = document("succeeded", output={"completion": "x"}, outputs=outputs)
-    assert {"Output": shown("SUCCESS", {"completion": "x"})} == final_output(ended, every_node)
+    ended = ended_document("succeeded", output={"completion": "x"}, outputs=outputs)
+    assert {"Output": node_result("SUCCESS", {"completion": "x"})} == final_output(ended, all_nodes)
 
 
-@pytest.mark.parametrize("form", [every_node, main_output])
-def test_a_failed_run_shows_its_nodes_in_both_forms(form: Form) -> None:
+@pytest.mark.parametrize("form", [all_nodes, main_output])
+def test_a_failed_run_shows_its_nodes_in_both_forms(form: ResultFormat) -> None:
     """Both SDKs know a failure by them alone."""
     nodes = {"Draft": NodeOutput("succeeded", "d"), "Answer": NodeOutput("failed", None, "no", is_output=True)}
-    ended = document("failed", Problem("run_failed"), outputs=nodes)
-    expected = {"Draft": shown("SUCCESS", "d", is_output=False), "Answer": shown("FAILED", error="no")}
+    ended = ended_document("failed", Problem("run_failed"), outputs=nodes)
+    expected = {"Draft": node_result("SUCCESS", "d", is_output=False), "Answer": node_result("FAILED", error="no")}
     assert expected == final_output(ended, form)
 
 
 def test_a_failed_run_without_output_nodes_gets_one_that_says_why() -> None:
     """Else the first form could not be told from a run that made something."""
     nodes = {"Draft": NodeOutput("failed", None, "no")}
-    ended = document("failed", Problem("run_failed", "It broke."), outputs=nodes)
+    ended = ended_document("failed", Problem("run_failed", "It broke."), outputs=nodes)
     assert {
-        "Draft": shown("FAILED", error="no", is_output=False),
-        "Output": shown("FAILED", error="It broke."),
+        "Draft": node_result("FAILED", error="no", is_output=False),
+        "Output": node_result("FAILED", error="It broke."),
     } == final_output(ended, main_output)
 
 
@@ -97,25 +105,25 @@ def test_a_failed_run_without_output_nodes_gets_one_that_says_why() -> None:
         ("unknown", Problem("upstream_timeout", "No answer."), "No answer. Whether the workflow ran is not known."),
     ],
 )
-@pytest.mark.parametrize("form", [every_node, main_output])
+@pytest.mark.parametrize("form", [all_nodes, main_output])
 def test_a_run_that_did_not_succeed_says_no_more_than_is_known(
-    ending: Ending, problem: Problem, says: str, form: Form
+    ending: Ending, problem: Problem, says: str, form: ResultFormat
 ) -> None:
-    ended = document(ending, problem)
-    assert {"Output": shown("FAILED", error=says)} == final_output(ended, form)
+    ended = ended_document(ending, problem)
+    assert {"Output": node_result("FAILED", error=says)} == final_output(ended, form)
 
 
 def test_the_forms_by_what_the_query_says() -> None:
-    assert {True: every_node, False: main_output} == dict(FORMS)
+    assert {True: all_nodes, False: main_output} == dict(RESULT_FORMATS)
 
 
 @pytest.mark.parametrize(("status", "expected"), [("queued", "QUEUED"), ("running", "RUNNING")])
 def test_a_run_that_goes_on_has_a_node_that_does(status: str, expected: str) -> None:
-    assert {"Output": shown(expected)} == going_on(status)
+    assert {"Output": node_result(expected)} == pending_results(status)
 
 
-@pytest.mark.parametrize(("all_outputs", "value"), [(True, {"Output": shown("SUCCESS", "x")}), (False, "x")])
+@pytest.mark.parametrize(("all_outputs", "value"), [(True, {"Output": node_result("SUCCESS", "x")}), (False, "x")])
 def test_a_callback_has_the_form_that_was_asked_for(value: JsonValue, *, all_outputs: bool) -> None:
-    order = Order("one", "w", 60, number=2**52, all_outputs=all_outputs)
-    body = payload(order, document("succeeded", output="x"), ManualClock().now())
+    order = RunSpec("one", "w", 60, number=2**52, all_outputs=all_outputs)
+    body = callback_payload(order, ended_document("succeeded", output="x"), ManualClock().now())
     assert {"workflow_version_execution_id": 2**52, "final_output": value} == json.loads(body)

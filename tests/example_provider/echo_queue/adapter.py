@@ -28,8 +28,8 @@ class EchoQueue:
 
     base_url = "https://api.echo-queue.example"
     key_header = KeyHeader("X-Queue-Key")
-    versions = False
-    nodes = False
+    supports_versions = False
+    supports_nodes = False
 
     def __init__(self, dialect: str | None = None) -> None:
         if dialect is not None:

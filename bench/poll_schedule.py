@@ -1,0 +1,59 @@
+"""How soon a result is seen, and by how many questions: the adaptive schedule beside fixed ones, on simulated runs.
+
+python -m bench.poll_schedule        No clock, no network: durations are drawn, questions are counted.
+"""
+
+from __future__ import annotations
+
+import random
+import statistics
+from collections.abc import Callable
+
+from gateway.runs.polling.schedule import DurationEstimate
+
+RUNS = 2_000
+WARM = 20
+MEDIANS = (0.3, 1.0, 3.0, 10.0, 60.0, 300.0)
+SPREADS = (0.15, 0.3, 0.6, 1.0)
+
+
+def simulate_polls(duration: float, pause: Callable[[float], float]) -> tuple[int, float, float]:
+    """Ask until the run is done: how many questions, the last age at which it ran, the age at which it was seen."""
+    age, before, polls = 0.0, 0.0, 0
+    while True:
+        before, age = age, age + pause(age)
+        polls += 1
+        if age >= duration:
+            return polls, before, age
+
+
+def simulate(median: float, spread: float, schedule: DurationEstimate | float) -> tuple[float, float, float]:
+    """The median of polls a run, its 95th percentile, and the share of runs seen within 5 % or 250 ms."""
+    rng = random.Random(f"{median}/{spread}")
+    polls, good = [], 0
+    for number in range(WARM + RUNS):
+        duration = median * rng.lognormvariate(0, spread)
+        pause = schedule.next_interval if isinstance(schedule, DurationEstimate) else lambda _age: schedule
+        count, before, seen = simulate_polls(duration, pause)
+        if isinstance(schedule, DurationEstimate):
+            schedule.record_duration(before, seen)
+        if number >= WARM:
+            polls.append(count)
+            good += seen - duration <= max(0.25, 0.05 * duration)
+    return statistics.mean(polls), statistics.quantiles(polls, n=20)[-1], good / RUNS
+
+
+def main() -> None:
+    """Print a table: for each kind of workflow and schedule, polls (mean, p95) and the share seen in time."""
+    print("median  spread |  every 1 s          |  every 5 s          |  adaptive")
+    for median in MEDIANS:
+        for spread in SPREADS:
+            cells = []
+            for schedule in (1.0, 5.0, DurationEstimate(0.25, 60.0)):
+                mean, p95, good = simulate(median, spread, schedule)
+                cells.append(f"{mean:6.1f} {p95:5.0f} {good:6.0%}")
+            print(f"{median:6g}  {spread:6g} |  " + "  |  ".join(cells))
+
+
+if __name__ == "__main__":
+    main()

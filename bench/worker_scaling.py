@@ -1,0 +1,50 @@
+"""What a second worker brings: `--workers 2` beside `--workers 1`, on the same server of Redis's kind, in the same run.
+
+    python -m bench.worker_scaling redis://127.0.0.1:6379/0        a server that is running, and that nobody needs
+
+Nothing is pinned: the load, the provider and the server want a part of the same cores, as told beside the ratios.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+
+from bench.processes import ServerProcess, run_load, start_gateway, start_provider
+
+ROUNDS = 7
+CONNECTIONS = 64
+REQUESTS = 6_000
+FIGURES = {"per_second": "requests/s", "p50": "p50 ms", "p99": "p99 ms", "cpu_us": "CPU us/request", "most": "busier %"}
+
+
+def measure(server: ServerProcess) -> dict[str, float]:
+    """One round; `most` is the share of the work that the busiest worker had, in percent."""
+    before = server.cpu_of_workers()
+    figures = run_load(server, connections=CONNECTIONS, requests=REQUESTS, core=None)
+    spent = [now - then for now, then in zip(server.cpu_of_workers(), before, strict=True)]
+    figures["most"] = 100 * max(spent) / sum(spent) if spent else 100
+    return figures
+
+
+def main(url: str) -> None:
+    """Print the medians of all rounds, and of the rounds' ratios."""
+    with (
+        start_provider(core=None) as provider,
+        start_gateway(provider, url, core=None) as alone,
+        start_gateway(provider, url, workers=2, core=None) as both,
+    ):
+        for server in (alone, both):
+            run_load(server, connections=CONNECTIONS, requests=REQUESTS, core=None)  # warm
+        rounds = [(measure(alone), measure(both)) for _ in range(ROUNDS)]
+    print(f"{'':16}{'1 process':>12}{'2 workers':>12}{'ratio':>8}   ({ROUNDS} rounds, medians)")
+    for figure, name in FIGURES.items():
+        ratio = statistics.median(two[figure] / one[figure] for one, two in rounds)
+        one_figure = statistics.median(one[figure] for one, _ in rounds)
+        two_figure = statistics.median(two[figure] for _, two in rounds)
+        print(f"{name:16}{one_figure:12.1f}{two_figure:12.1f}{ratio:8.2f}")
+    print("ratio of requests/s in each round:", *(f"{b['per_second'] / a['per_second']:.2f}" for a, b in rounds))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,264 @@
+"""The API's own description (OpenAPI 3.1), made of the models that check requests and the table of problems."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue, models_json_schema
+from pydantic_core import core_schema
+
+from gateway.api.openapi import examples
+from gateway.api.openapi.responses import HEADERS, OpenApiNode, json_content, problem_responses, response
+from gateway.api.openapi.schemas import ProblemAnswer, RunAnswer, RunShown, RunsPage
+from gateway.api.prompt_studio import openapi as studio
+from gateway.api.promptlayer import openapi as promptlayer
+from gateway.api.promptlayer.requests import RunWorkflow
+from gateway.http.body import RunRequest
+from gateway.problems import PROBLEMS
+
+_DESCRIPTION = """\
+Runs prompt workflows at PromptLayer and Prompt Studio: one endpoint, one key.
+
+Starting a run is a paid act that can not be taken back. So a start that may have reached a provider is not sent again,
+and whatever happens, the answer says what became of the run:
+
+| `outcome` | what it means |
+|---|---|
+| (status 200) | The run succeeded. |
+| `not_run` | Nothing ran, and nothing will. |
+| `failed` | The run was executed, and failed. |
+| `unknown` | The run may have been executed, or may still be going on. Sending it again may pay for it twice. |
+
+`retryable: true` says that the same request may succeed later, and that it can not cost a second run."""
+_TAGS = (
+    ("Runs", "Run workflows."),
+    ("PromptLayer", "Run them as PromptLayer's own API has it."),
+    ("Prompt Studio", "Run them as Prompt Studio's own API has it."),
+    ("Health", "For load balancers."),
+    ("Documentation", "What you are reading."),
+)
+_SECURITY: tuple[dict[str, list[str]], ...] = ({"bearer": []}, {"key": []})
+
+_RUN_CODES = tuple(code for code in PROBLEMS if code != "client_closed_request")  # whose client is gone
+_PUBLIC_CODES = ("malformed_request", "internal")
+_AUTHENTICATED_CODES = (*_PUBLIC_CODES, "unauthorized", "too_many_failures", "overloaded", "draining")
+
+
+def openapi_document() -> OpenApiNode:
+    """The whole document."""
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Runward",
+            "version": version("runward"),
+            "description": _DESCRIPTION,
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "servers": [{"url": "/"}],
+        "tags": [{"name": name, "description": text} for name, text in _TAGS],
+        "paths": {
+            "/run": {"post": _run_operation()},
+            "/runs": {"get": _list_runs_operation()},
+            "/runs/{id}": {"get": _get_run_operation()},
+            **promptlayer.paths(),
+            **promptlayer.realtime_paths(),
+            **studio.paths(),
+            "/healthz": {"get": _healthz_operation()},
+            "/readyz": {"get": _readyz_operation()},
+            "/openapi.json": {"get": _openapi_operation()},
+            "/docs": {"get": _docs_operation()},
+        },
+        "components": {
+            "schemas": _schemas(),
+            "headers": HEADERS,
+            "parameters": {"RequestId": _REQUEST_ID},
+            "securitySchemes": {
+                "bearer": {"type": "http", "scheme": "bearer", "description": "A gateway key."},
+                "key": {"type": "apiKey", "in": "header", "name": "X-API-KEY", "description": "A gateway key."},
+                **studio.SECURITY_SCHEMES,
+            },
+        },
+    }
+
+
+_REQUEST_ID: OpenApiNode = {
+    "name": "X-Request-Id",
+    "in": "header",
+    "required": False,
+    "schema": {"type": "string"},
+    "description": "An id of your own, to find the request by: at most 128 of `A-Z a-z 0-9 . _ : / + = -`.",
+}
+
+
+def _run_operation() -> OpenApiNode:
+    request = {"schema": {"$ref": "#/components/schemas/RunRequest"}, "examples": examples.request_examples()}
+    run = {"schema": {"$ref": "#/components/schemas/RunAnswer"}, "examples": examples.run_examples()}
+    succeeded = response("The run succeeded.", {"application/json": run}, "RateLimit", "RateLimit-Policy")
+    accepted = response("The run is kept, and goes on in the background.", _model_content("RunShown"), "Location")
+    return {
+        **_operation("run", "Runs", "Run a workflow", _IDEMPOTENCY_KEY, _PREFER),
+        "description": "Answers when the run has ended; at once, with 202, where a `callback_url` or `Prefer` says so.",
+        "security": _SECURITY,
+        "requestBody": {"required": True, "content": {"application/json": request}},
+        "responses": {"200": succeeded, "202": accepted, **problem_responses(_RUN_CODES)},
+    }
+
+
+def _list_runs_operation() -> OpenApiNode:
+    page = response("A page of runs.", _model_content("RunsPage"))
+    status: OpenApiNode = {"type": "string", "enum": ["queued", "running", "succeeded", "failed", "unknown", "not_run"]}
+    return {
+        **_operation(
+            "listRuns",
+            "Runs",
+            "List your runs, newest first",
+            _query_parameter("limit", {"type": "integer", "minimum": 1, "maximum": 100, "default": 50}),
+            _query_parameter("cursor", {"type": "string"}),
+            _query_parameter("status", status),
+            _query_parameter("workflow", {"type": "string"}),
+        ),
+        "description": "Those that were asked for with an Idempotency-Key, or that nobody waited for.",
+        "security": _SECURITY,
+        "responses": {
+            "200": page,
+            **problem_responses((*_AUTHENTICATED_CODES, "invalid_request", "store_unavailable")),
+        },
+    }
+
+
+def _get_run_operation() -> OpenApiNode:
+    content = {**_model_content("RunShown"), "text/event-stream": {"schema": {"type": "string"}}}
+    run = response("The run. As `text/event-stream`, one event for each status, until it has ended.", content)
+    path = {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}
+    return {
+        **_operation(
+            "showRun",
+            "Runs",
+            "Look a run up",
+            path,
+            _query_parameter("wait", {"type": "integer", "minimum": 0, "maximum": 60, "default": 0}),
+        ),
+        "description": "With `wait`, answers when the run has ended, or after so many seconds.",
+        "security": _SECURITY,
+        "responses": {
+            "200": run,
+            **problem_responses((*_AUTHENTICATED_CODES, "not_found", "invalid_request", "store_unavailable")),
+        },
+    }
+
+
+_IDEMPOTENCY_KEY: OpenApiNode = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "schema": {"type": "string"},
+    "description": "1 to 255 printable characters. The same key with the same body gets the same answer, for 24 hours.",
+}
+_PREFER: OpenApiNode = {
+    "name": "Prefer",
+    "in": "header",
+    "required": False,
+    "schema": {"type": "string"},
+    "description": "`respond-async`: answer at once, with 202.",
+}
+
+
+def _query_parameter(name: str, schema: OpenApiNode) -> OpenApiNode:
+    return {"name": name, "in": "query", "required": False, "schema": schema}
+
+
+def _model_content(name: str) -> OpenApiNode:
+    return json_content({"$ref": f"#/components/schemas/{name}"})
+
+
+def _healthz_operation() -> OpenApiNode:
+    alive = response("The process answers.", _status_content("alive"))
+    return {
+        **_operation("healthz", "Health", "Whether the process answers"),
+        "security": [],
+        "responses": {"200": alive, **problem_responses(_PUBLIC_CODES)},
+    }
+
+
+def _readyz_operation() -> OpenApiNode:
+    ready = response(
+        "It takes requests. `store` is there while the store fails: what must be kept is refused.", _ready_content()
+    )
+    draining = response("It is shutting down: send requests elsewhere.", _status_content("draining"), "Retry-After")
+    return {
+        **_operation("readyz", "Health", "Whether requests should be sent here"),
+        "security": [],
+        "responses": {"200": ready, "503": draining, **problem_responses(_PUBLIC_CODES)},
+    }
+
+
+def _openapi_operation() -> OpenApiNode:
+    document = response("The document.", json_content({"type": "object"}))
+    return {
+        **_operation("openapi", "Documentation", "This document"),
+        "description": "On the operations port, and where `server.open_docs` is set, it needs no key.",
+        "security": _SECURITY,
+        "responses": {"200": document, **problem_responses(_AUTHENTICATED_CODES)},
+    }
+
+
+def _docs_operation() -> OpenApiNode:
+    page = response("The page.", {"text/html": {"schema": {"type": "string"}}})
+    return {
+        **_operation("docs", "Documentation", "A page to read this document in"),
+        "security": [],
+        "responses": {"200": page, **problem_responses(_PUBLIC_CODES)},
+    }
+
+
+def _operation(name: str, tag: str, summary: str, *parameters: OpenApiNode) -> OpenApiNode:
+    return {
+        "operationId": name,
+        "tags": [tag],
+        "summary": summary,
+        "parameters": [{"$ref": "#/components/parameters/RequestId"}, *parameters],
+    }
+
+
+def _status_content(status: str) -> OpenApiNode:
+    return json_content({"type": "object", "properties": {"status": {"const": status}}, "required": ["status"]})
+
+
+def _ready_content() -> OpenApiNode:
+    properties = {"status": {"const": "ready"}, "store": {"const": "unavailable"}}
+    return json_content({"type": "object", "properties": properties, "required": ["status"]})
+
+
+class _SchemaGenerator(GenerateJsonSchema):
+    """Pydantic's schemas in fewer words: no titles made of names, no defaults that are null, no needless `anyOf`."""
+
+    def field_title_should_be_set(self, _schema: object) -> bool:
+        return False
+
+    def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
+        if schema.get("default", ...) is None:
+            return self.generate_inner(schema["schema"])
+        return super().default_schema(schema)
+
+    def nullable_schema(self, schema: core_schema.NullableSchema) -> JsonSchemaValue:
+        inner = self.generate_inner(schema["schema"])
+        if isinstance(inner.get("type"), str) and not {"enum", "const"} & inner.keys():
+            return {**inner, "type": [inner["type"], "null"]}
+        return super().nullable_schema(schema)
+
+
+_RESPONSE_MODELS = (RunAnswer, RunShown, RunsPage, ProblemAnswer)
+
+
+def _schemas() -> OpenApiNode:
+    _, definitions = models_json_schema(
+        [
+            (RunRequest, "validation"),
+            (RunWorkflow, "validation"),
+            *((model, "serialization") for model in (RunAnswer, RunShown, RunsPage, ProblemAnswer)),
+        ],
+        ref_template="#/components/schemas/{model}",
+        schema_generator=_SchemaGenerator,
+    )
+    schemas: OpenApiNode = definitions["$defs"]
+    return schemas

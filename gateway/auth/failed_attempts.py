@@ -1,0 +1,51 @@
+"""Who sends bad keys too often: told to wait, and remembered within a bounded memory."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from ipaddress import IPv6Address, ip_address
+
+from gateway.clock import Clock
+from gateway.limits.contract import RateLimit
+from gateway.limits.gcra import RateLimiter
+
+_BURST = 20
+_RATE = RateLimit(count=20, per=60.0)
+_MAX_ADDRESSES = 10_000
+
+
+class FailedAuthLimiter:
+    """Counts refused keys by address: 20 at once, then one every 3 seconds.
+
+    Good keys are never asked here, so that nobody can lock out a client who shares its address. Beyond 10 000 addresses
+    the one that was quiet longest is forgotten.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._limiters: OrderedDict[str, RateLimiter] = OrderedDict()
+
+    def record(self, address: str) -> float:
+        """Count a refused key; 0 where that was still in order, else the seconds to wait."""
+        network = _network_of(address)
+        limiter = self._limiters.pop(network, None) or RateLimiter(_RATE, _BURST)
+        self._limiters[network] = limiter
+        if len(self._limiters) > _MAX_ADDRESSES:
+            self._limiters.popitem(last=False)
+        now = self._clock.monotonic()
+        if limiter.blocked(now):
+            return limiter.wait_time(now)
+        limiter.take(now)
+        return 0.0
+
+
+def _network_of(address: str) -> str:
+    """What one sender can choose from freely: a /64 of IPv6, an address of IPv4."""
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        return address[:64]
+    if isinstance(parsed, IPv6Address):
+        mapped = parsed.ipv4_mapped
+        return str(mapped) if mapped else str(IPv6Address(int(parsed) >> 64 << 64))
+    return str(parsed)

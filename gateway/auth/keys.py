@@ -1,0 +1,112 @@
+"""Gateway keys: how one is made, what tells a typo from a stranger, and whose a presented key is."""
+
+from __future__ import annotations
+
+import enum
+import re
+import zlib
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from hashlib import sha256
+from typing import TypeAlias
+
+from gateway.clock import Clock
+
+_PREFIX = "rw_"
+_BASE62_DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_RANDOM_BYTES = 32  # 256 bits can not be guessed, so one fast hash is enough to store them safely
+_RANDOM_WIDTH = 43  # base62 digits of 256 bits
+_CHECKSUM_WIDTH = 6  # base62 digits of a CRC32
+_KEY_PATTERN = re.compile(rf"{_PREFIX}[0-9A-Za-z]{{{_RANDOM_WIDTH + _CHECKSUM_WIDTH}}}", re.ASCII)
+_HASH_PATTERN = re.compile(r"sha256:([0-9a-fA-F]{64})", re.ASCII)
+
+KeyHash: TypeAlias = tuple[str, datetime | None]
+"""`sha256:<hex>` as `hash_key` makes it, and when the key ends (with a time zone), or None."""
+
+
+class KeyRefusal(enum.Enum):
+    """Why a key was refused: for logs and metrics. The client's answer is the same for all of them (R75)."""
+
+    MISSING = "missing"
+    MALFORMED = "malformed"
+    UNKNOWN = "unknown"
+    EXPIRED = "expired"
+
+
+def new_key(clock: Clock) -> str:
+    """A new key: `rw_`, 256 random bits in 43 base62 digits, and a checksum in 6."""
+    body = _PREFIX + _base62(int.from_bytes(clock.token(_RANDOM_BYTES)), _RANDOM_WIDTH)
+    return body + _checksum(body)
+
+
+def is_well_formed(text: str) -> bool:
+    """Whether `text` may be a key that `new_key` made; one mistyped character is always noticed."""
+    # Always both: how long a refusal takes must not tell where a key begins to be wrong (R75).
+    pattern_match, checksum_matches = _KEY_PATTERN.fullmatch(text), text.endswith(_checksum(text[:-_CHECKSUM_WIDTH]))
+    return pattern_match is not None and checksum_matches
+
+
+def hash_key(text: str) -> str:
+    """What the configuration keeps of a key: `sha256:<hex>`."""
+    return "sha256:" + _digest(text).hex()
+
+
+class KeyRing:
+    """Every client's keys, by their hashes: one hash and one look-up, however many clients there are."""
+
+    __slots__ = ("_owners",)
+
+    def __init__(self, entries: Mapping[str, Iterable[KeyHash]]) -> None:
+        """`entries`: a client's name and its keys. ValueError (without the hash) where they make no sense."""
+        self._owners: dict[bytes, tuple[str, datetime | None]] = {}
+        for client, keys in entries.items():
+            for key_hash, expires in keys:
+                self._add(client, key_hash, expires)
+
+    def _add(self, client: str, key_hash: str, expires: datetime | None) -> None:
+        match = _HASH_PATTERN.fullmatch(key_hash)
+        if match is None:
+            raise ValueError(f"client {client}: a key's hash is not sha256:<64 hex digits>")
+        if expires is not None and expires.tzinfo is None:
+            raise ValueError(f"client {client}: a key's end has no time zone")
+        digest = bytes.fromhex(match[1])
+        if digest in self._owners:
+            raise ValueError(f"client {client}: a key's hash stands twice (see client {self._owners[digest][0]})")
+        self._owners[digest] = (client, expires)
+
+    def find(self, presented: str, now: datetime) -> str | KeyRefusal:
+        """The name of the client whose key this is; `presented` is whatever came, "" where nothing did."""
+        owner = self._owners.get(_digest(presented))
+        if owner is None or not presented:
+            return _refusal(presented)
+        client, expires = owner
+        if expires is not None and now >= expires:
+            return KeyRefusal.EXPIRED
+        return client
+
+
+def _refusal(presented: str) -> KeyRefusal:
+    if not presented:
+        return KeyRefusal.MISSING
+    return KeyRefusal.UNKNOWN if is_well_formed(presented) else KeyRefusal.MALFORMED
+
+
+def _digest(text: str) -> bytes:
+    return sha256(_encode(text)).digest()
+
+
+def _encode(text: str) -> bytes:
+    # A header's bytes above 0x7f arrive as lone surrogates (traps.md, 5).
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _checksum(body: str) -> str:
+    return _base62(zlib.crc32(_encode(body)), _CHECKSUM_WIDTH)
+
+
+def _base62(number: int, width: int) -> str:
+    digits = []
+    for _ in range(width):
+        number, digit = divmod(number, len(_BASE62_DIGITS))
+        digits.append(_BASE62_DIGITS[digit])
+    return "".join(reversed(digits))

@@ -1,0 +1,132 @@
+"""The tables of `runward check`. A secret is shown as found, never as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from gateway.settings import (
+    ClientLimitSettings,
+    ClientSettings,
+    LimitSettings,
+    ProviderLimitSettings,
+    RateSpec,
+    Settings,
+    WorkflowSettings,
+)
+
+_PERIODS = {1.0: "s", 60.0: "m", 3600.0: "h"}
+_PIPE_WIDTH = 160  # what is not a terminal has no width; nothing should be folded for a file's sake
+
+
+def create_console() -> Console:
+    """Make what prints to standard output, wide where that is no terminal."""
+    detected = Console()
+    return detected if detected.is_terminal else Console(width=_PIPE_WIDTH)
+
+
+def providers_table(settings: Settings) -> Table:
+    """List the accounts at providers."""
+    return _table(
+        "Providers",
+        ("name", "adapter", "base URL", "key", "limits"),
+        [
+            (
+                name,
+                _format_adapter(p.adapter, p.dialect),
+                p.base_url or "the adapter's own",
+                "found",
+                _format_limits(p.limits),
+            )
+            for name, p in settings.providers.items()
+        ],
+    )
+
+
+def workflows_table(settings: Settings) -> Table:
+    """List the workflows by alias."""
+    return _table(
+        "Workflows",
+        ("alias", "runs", "release", "timeout", "repeatable", "fallback", "limits"),
+        [
+            (
+                alias,
+                f"{w.provider}/{w.name}",
+                _format_release(w),
+                _format_seconds(w.timeout)
+                + (f" (at most {_format_seconds(w.max_timeout)})" if w.max_timeout > w.timeout else ""),
+                "yes" if w.repeatable else "no",
+                " → ".join(w.fallback) or "-",
+                _format_limits(w.limits),
+            )
+            for alias, w in settings.workflows.items()
+        ],
+    )
+
+
+def clients_table(settings: Settings, now: datetime) -> Table:
+    """List the clients; only keys that still work at `now` count."""
+    return _table(
+        "Clients",
+        ("name", "keys", "next expiry", "may run", "limits"),
+        [
+            (
+                name,
+                str(len(_valid_key_expiries(c, now))),
+                _next_expiry(c, now),
+                ", ".join(c.workflows),
+                _format_limits(c.limits),
+            )
+            for name, c in settings.clients.items()
+        ],
+    )
+
+
+def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*map(Text, row))  # a pattern such as support-[ab] is no markup
+    return table
+
+
+def _format_adapter(name: str, dialect: str | None) -> str:
+    return f"{name} ({dialect})" if dialect else name
+
+
+def _format_release(workflow: WorkflowSettings) -> str:
+    return workflow.label or (f"version {workflow.version}" if workflow.version else "-")
+
+
+def _format_seconds(seconds: float) -> str:
+    return f"{seconds:g} s"
+
+
+def _valid_key_expiries(client: ClientSettings, now: datetime) -> list[datetime | None]:
+    return [key.expires for key in client.keys if key.expires is None or key.expires > now]
+
+
+def _next_expiry(client: ClientSettings, now: datetime) -> str:
+    expiries = [end for end in _valid_key_expiries(client, now) if end is not None]
+    return min(expiries).strftime("%Y-%m-%d %H:%M UTC") if expiries else "-"
+
+
+def _format_limits(limits: LimitSettings) -> str:
+    named = {
+        "": _format_rate(limits.rate),
+        "burst": limits.burst,
+        "concurrency": limits.concurrency,
+        "daily": limits.daily if isinstance(limits, ClientLimitSettings) else None,
+        "wait": _format_seconds(limits.max_wait) if isinstance(limits, ProviderLimitSettings) else None,
+    }
+    return ", ".join(f"{name} {value}".strip() for name, value in named.items() if value is not None) or "-"
+
+
+def _format_rate(rate: RateSpec | None) -> str | None:
+    return f"{rate.count:g}/{_PERIODS[rate.per]}" if rate else None

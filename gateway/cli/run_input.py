@@ -1,0 +1,65 @@
+"""What `runward run` is given: the input from the command line or a file, the key from where nobody else reads it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from gateway import strictjson
+from gateway.cli.errors import CliError
+from gateway.cli.keys import warn_if_malformed
+from providers.contract import JsonValue
+
+
+def read_input(input_option: str | None, pairs: Iterable[str]) -> dict[str, JsonValue]:
+    """Put the input together: `given` is a JSON object or @FILE, each of `pairs` (name=text, name:=JSON) adds to it."""
+    document = _parse_json(_resolve_file_reference(input_option), "--input") if input_option is not None else {}
+    if not isinstance(document, dict):
+        raise CliError("--input must be a JSON object")
+    for text in pairs:
+        name, value = _parse_pair(text)
+        document[name] = value
+    return document
+
+
+def read_key(key: str | None, key_file: Path | None) -> str:
+    """Take the gateway key from a file, or else from `key` (the environment's); warn where it was mistyped."""
+    if key_file is not None:
+        key = _read_file(str(key_file))
+    key = (key or "").strip()
+    if not key:
+        raise CliError("no key: set RUNWARD_KEY, or name a file with --key-file")
+    if not key.isascii() or not key.isprintable():
+        raise CliError("the key has characters that no key has")
+    warn_if_malformed(key)
+    return key
+
+
+def _parse_pair(pair: str) -> tuple[str, JsonValue]:
+    name, found, text = pair.partition("=")
+    if not found or name in {"", ":"}:
+        raise CliError("-i takes name=text or name:=JSON")
+    if name.endswith(":"):
+        return name[:-1], _parse_json(text, f"-i {name}=")
+    return name, text
+
+
+def _resolve_file_reference(option: str) -> str:
+    return _read_file(option[1:]) if option.startswith("@") else option
+
+
+def _read_file(path: str) -> str:
+    try:
+        return sys.stdin.read() if path == "-" else Path(path).read_text("utf-8")
+    except OSError as error:
+        raise CliError(f"{path} can not be read ({error.strerror})") from None
+    except UnicodeDecodeError:
+        raise CliError(f"{path} is not UTF-8") from None
+
+
+def _parse_json(text: str, option_name: str) -> JsonValue:
+    try:
+        return strictjson.read_unique(text.encode("utf-8", "surrogateescape"))
+    except strictjson.NotJson as error:
+        raise CliError(f"{option_name}: {error}") from None

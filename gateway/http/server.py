@@ -1,0 +1,256 @@
+"""The HTTP server: aiohttp's own, low level, with one look-up from path to route.
+
+A table of routes and a table of middlewares make an application; no request pays for more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
+
+from aiohttp import StreamReader, web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http import HttpVersion10, HttpVersion11
+from aiohttp.http_parser import RawRequestMessage
+from aiohttp.web_protocol import _ErrInfo
+
+from gateway.problems import CONTENT_TYPE, Problem
+
+if TYPE_CHECKING:
+    from gateway.auth.client import Client
+    from gateway.runs.model import RunRecord
+
+
+class Request(web.BaseRequest):
+    """A request with what the middlewares found out about it. `tail`: what its route's `{id}` or `{path}` stands for.
+
+    It is as it was sent, still percent-encoded.
+    """
+
+    route: Route
+    path_param: str = ""
+    request_id: str = ""
+    client: Client
+    client_name: str = ""
+    run: RunRecord | None = None
+
+    def connection_check(self) -> Callable[[], bool]:
+        """Something that tells whether the client still waits, and that does not keep the request alive."""
+        transport = self.transport
+        return lambda: transport is not None and not transport.is_closing()
+
+
+Handler: TypeAlias = Callable[[Request], Awaitable[web.StreamResponse]]
+Middleware: TypeAlias = Callable[[Handler], Handler]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One method of one path. `name` is its label in the metrics; `keyed` routes want a gateway key.
+
+    The last segment of a path may be `{id}`; or one part of it `{path}`, which stands for anything, slashes too.
+    `refuse` renders problems where they have another shape than everywhere else. `key_headers` may hold the key there,
+    too.
+    """
+
+    method: str
+    path: str
+    handler: Handler
+    name: str
+    requires_key: bool = False
+    logged: bool = True
+    render_problem: Callable[[Problem, Request], web.Response] | None = None
+    key_headers: Sequence[str] = ()
+
+
+async def _unknown_route(_request: Request) -> web.Response:
+    raise Problem("unknown_route", "No route has this path.")
+
+
+async def _malformed_request(_request: Request) -> web.Response:
+    raise Problem("malformed_request", headers=(("Connection", "close"),))
+
+
+_UNKNOWN_ROUTE = Route("*", "*", _unknown_route, "unknown")
+_MALFORMED_ROUTE = Route("*", "*", _malformed_request, "malformed")
+_HTTP_VERSIONS = (HttpVersion11, HttpVersion10)
+_VALID_HOST = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=%:\[\]-]*").fullmatch  # RFC 9112, 3.2: else a 400
+
+
+@dataclass(frozen=True, slots=True)
+class Router:
+    """Finds the route of a request.
+
+    By its whole path; or by all but its last segment, which is then `{id}`; or by its beginning and its end, with
+    `{path}` between them. Paths are compared as they were sent: nothing is decoded or resolved.
+    """
+
+    routes: Mapping[str, Mapping[str, Route]] = field(default_factory=dict)
+    patterns: Sequence[tuple[str, str, Mapping[str, Route]]] = ()
+    fallback: Route = _UNKNOWN_ROUTE
+
+    @classmethod
+    def from_routes(cls, routes: Iterable[Route], fallback: Route = _UNKNOWN_ROUTE) -> Router:
+        """Build it from a table; `otherwise` is for paths that are not in it."""
+        table: dict[str, dict[str, Route]] = {}
+        for route in routes:
+            methods = table.setdefault(route.path, {})
+            methods[route.method] = route
+            if route.method == "GET":  # aiohttp leaves the body out
+                methods["HEAD"] = route
+        parts = [(*path.partition("{path}"), methods) for path, methods in table.items()]
+        patterns = [(before, after, methods) for before, between, after, methods in parts if between]
+        patterns.sort(key=lambda span: -len(span[0]) - len(span[1]))  # the closest fit first
+        return cls(table, patterns, fallback)
+
+    def find(self, request: Request) -> Route:
+        """The route, or one that answers with the right problem."""
+        path = request.rel_url.raw_path
+        methods = self.routes.get(path)
+        if methods is None:
+            parent, _, request.path_param = path.rpartition("/")
+            methods = self.routes.get(parent + "/{id}") or self._match_pattern(path, request)
+        if methods is None:
+            return self.fallback
+        return methods.get(request.method) or self._method_not_allowed(methods)
+
+    def _match_pattern(self, path: str, request: Request) -> Mapping[str, Route] | None:
+        other_methods: Mapping[str, Route] | None = None
+        for before, after, methods in self.patterns:
+            if len(path) > len(before) + len(after) and path.startswith(before) and path.endswith(after):
+                if request.method in methods:
+                    request.path_param = path[len(before) : len(path) - len(after)]
+                    return methods
+                other_methods = other_methods or methods
+        return other_methods
+
+    @staticmethod
+    def _method_not_allowed(methods: Mapping[str, Route]) -> Route:
+        allow = ", ".join(sorted(methods))
+
+        async def refuse(_request: Request) -> web.Response:
+            raise Problem("method_not_allowed", f"This route has {allow}.", headers=(("Allow", allow),))
+
+        route = next(iter(methods.values()))
+        return Route("*", "*", refuse, route.name, render_problem=route.render_problem)
+
+
+class Server(web.Server):
+    """Answers requests by a table of routes, through middlewares (the first is the outermost).
+
+    `otherwise` answers for paths that are not in the table: that there is no such route, where nothing else is said.
+    """
+
+    def __init__(
+        self,
+        routes: Iterable[Route],
+        middlewares: Sequence[Middleware],
+        *,
+        header_timeout: float,
+        fallback: Route | None = None,
+    ) -> None:
+        self._router = Router.from_routes(routes, fallback or _UNKNOWN_ROUTE)
+        handler: Handler = self._dispatch
+        for middleware in reversed(middlewares):
+            handler = middleware(handler)
+        super().__init__(
+            handler,  # type: ignore[arg-type]  # aiohttp types it for BaseRequest; `_make_request` makes ours
+            keepalive_timeout=header_timeout,  # the only timer that aiohttp has for a request's headers
+            auto_decompress=False,
+            access_log=None,
+            lingering_time=2.0,
+        )
+
+    def __call__(self) -> web.RequestHandler:
+        """Make what answers one connection."""
+        return _ServerConnection(self, loop=self._loop, **self._kwargs)
+
+    def _make_request(
+        self,
+        message: RawRequestMessage,
+        payload: StreamReader,
+        protocol: web.RequestHandler,
+        writer: AbstractStreamWriter,
+        task: asyncio.Task[None],
+    ) -> Request:
+        version_supported = message.version in _HTTP_VERSIONS
+        if (
+            not version_supported
+        ):  # the parser takes HTTP/2.0 and 0.9 too, and the answer would claim to be of that version
+            message = message._replace(version=HttpVersion11)
+        request = Request(message, payload, protocol, writer, task, self._loop)
+        well_formed = version_supported and _VALID_HOST(message.headers.get("Host", ""))
+        request.route = self._router.find(request) if well_formed else _MALFORMED_ROUTE
+        return request
+
+    @staticmethod
+    async def _dispatch(request: Request) -> web.StreamResponse:
+        return await request.route.handler(request)
+
+
+class _ServerConnection(web.RequestHandler):
+    """One connection. What its parser refuses goes through the middlewares like every request, without its words."""
+
+    __slots__ = ("_parse_failed", "_write_timeout")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._parse_failed = False
+        self._write_timeout: asyncio.TimerHandle | None = None
+
+    def _make_error_handler(self, _error: _ErrInfo) -> Handler:  # type: ignore[override]  # as in Server.__init__
+        handler = cast("Handler", self._request_handler)
+
+        async def handle(request: Request) -> web.StreamResponse:
+            request.route = _MALFORMED_ROUTE
+            return await handler(request)
+
+        return handle
+
+    def handle_error(self, request: web.BaseRequest, *_: object, **__: object) -> web.StreamResponse:
+        """Answer where even the middlewares failed; aiohttp would say how."""
+        if request.writer.output_size > 0:
+            raise ConnectionError("an answer was begun already")
+        problem = Problem("internal")
+        headers = {"Content-Type": CONTENT_TYPE, "Server": "runward"}
+        response = web.Response(body=problem.document(""), status=problem.status, headers=headers)
+        response.force_close()
+        return response
+
+    def data_received(self, data: bytes) -> None:
+        """Parse. Where the parser gives up within a body, tell its reader, which aiohttp leaves waiting.
+
+        What comes behind is dropped: aiohttp would keep an error for each piece of it, and the pieces with them.
+        """
+        if self._parse_failed:
+            return
+        super().data_received(data)
+        if self._messages and isinstance(self._messages[-1][0], _ErrInfo):
+            self._parse_failed = True
+            request = self._current_request
+            if request is not None and not request.content.is_eof():
+                request.content.set_exception(web.RequestPayloadError())
+
+    def pause_writing(self) -> None:
+        """Give a client that does not read its answers as long as one that does not send its headers."""
+        super().pause_writing()
+        if self.transport is not None:
+            self._write_timeout = self._loop.call_later(self.keepalive_timeout, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """It reads again."""
+        super().resume_writing()
+        self._cancel_write_timeout()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Forget it."""
+        super().connection_lost(exc)
+        self._cancel_write_timeout()
+
+    def _cancel_write_timeout(self) -> None:
+        if self._write_timeout is not None:
+            self._write_timeout.cancel()
+            self._write_timeout = None

@@ -1,0 +1,187 @@
+"""One JSON object a line on standard output; readable colours where that is a terminal.
+
+What other libraries log is let through by logger, level and kind of exception only: their texts quote headers.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import traceback
+from asyncio import AbstractEventLoop
+from collections.abc import Mapping, MutableMapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, BinaryIO, Literal, cast
+
+import orjson
+import structlog
+from structlog.typing import FilteringBoundLogger
+
+from gateway.clock import Clock
+
+LogLevel = Literal["debug", "info", "warning", "error"]
+_LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+_LEVEL_NAMES = {number: name for name, number in _LEVELS.items()}
+
+
+@dataclass(slots=True)
+class _LevelFilter:
+    """What is too unimportant to be written. There is one, as there is one standard output."""
+
+    threshold: int = 0
+
+    def __call__(self, _logger: object, method: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        if _LEVELS.get(method, 50) < self.threshold:
+            raise structlog.DropEvent
+        return fields
+
+
+_LEVEL_FILTER = _LevelFilter()
+
+
+def configure(
+    level: LogLevel, output_format: Literal["auto", "json", "console"], clock: Clock, **bound_fields: object
+) -> FilteringBoundLogger:
+    """Set up logging for the process and return its logger; every line has the fields of `always`."""
+    use_console = output_format == "console" or (output_format == "auto" and sys.stdout.isatty())
+    console_processors: list[structlog.typing.Processor] = [
+        _LEVEL_FILTER,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False),
+        _replace_control_characters,
+        structlog.dev.ConsoleRenderer(),
+    ]
+    if use_console:
+        structlog.configure(
+            processors=console_processors,
+            wrapper_class=structlog.make_filtering_bound_logger(_LEVELS["debug"]),
+            logger_factory=structlog.WriteLoggerFactory(),
+        )
+    else:
+        structlog.configure(
+            wrapper_class=type("JsonLogger", (_JsonLogger,), {"clock": clock}),
+            logger_factory=structlog.BytesLoggerFactory(_safe_stdout()),
+        )
+    # Bound at once: the lazy one that get_logger returns looks itself up for every line.
+    logger = cast("FilteringBoundLogger", structlog.get_logger().bind(**bound_fields))
+    logging.basicConfig(handlers=[_StdlibHandler(logger)], force=True)
+    set_level(level)
+    return logger
+
+
+def set_level(level: LogLevel) -> None:
+    """Write what is at least as important as this, from now on."""
+    _LEVEL_FILTER.threshold = _LEVELS[level]
+    logging.getLogger().setLevel(_LEVELS[level])
+
+
+def log_unhandled_exceptions(loop: AbstractEventLoop, logger: FilteringBoundLogger) -> None:
+    """Log what nobody awaited, without its text."""
+
+    def handle(_loop: AbstractEventLoop, context: Mapping[str, object]) -> None:
+        error = context.get("exception")
+        logger.error("unhandled", **describe_exception(error if isinstance(error, BaseException) else None))
+
+    loop.set_exception_handler(handle)
+
+
+def describe_exception(error: BaseException | None) -> dict[str, object]:
+    """An exception as log fields: what kind it is and where it was raised, never what it says."""
+    if error is None:
+        return {}
+    frames = traceback.extract_tb(error.__traceback__)[-8:]
+    locations = [f"{frame.filename.rpartition('site-packages/')[2]}:{frame.lineno} {frame.name}" for frame in frames]
+    return {"exception": type(error).__qualname__, "places": locations}
+
+
+class _StdlibHandler(logging.Handler):
+    """The standard library's loggers, without their words."""
+
+    def __init__(self, logger: FilteringBoundLogger) -> None:
+        super().__init__()
+        self._logger = logger
+
+    def emit(self, record: logging.LogRecord) -> None:
+        fields = describe_exception(record.exc_info[1] if record.exc_info else None)
+        level = min(max(record.levelno // 10 * 10, 10), 50)  # libraries have levels between ours
+        self._logger.log(level, "third_party", logger=record.name, **fields)
+
+
+def _replace_control_characters(
+    _logger: object, _method: str, fields: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    """Names come from clients, and a terminal obeys control characters."""
+    return {
+        k: "".join(c if c.isprintable() else "?" for c in v) if isinstance(v, str) else v for k, v in fields.items()
+    }
+
+
+class _JsonLogger(structlog.BoundLoggerBase):
+    """Writes a JSON line in one step: structlog's own way to it, through a chain of processors, costs twice as much."""
+
+    clock: Clock
+
+    def debug(self, event: str, **fields: object) -> None:
+        """What only a developer wants to know."""
+        self.log(10, event, **fields)
+
+    def info(self, event: str, **fields: object) -> None:
+        """What happens all day."""
+        if _LEVEL_FILTER.threshold <= 20:
+            entry = {"time": self.clock.now(), "level": "info", "event": event, **self._context, **fields}
+            self._logger.msg(_encode_line(entry))
+
+    def warning(self, event: str, **fields: object) -> None:
+        """What somebody should look at some time."""
+        self.log(30, event, **fields)
+
+    def error(self, event: str, **fields: object) -> None:
+        """What somebody should look at now."""
+        self.log(40, event, **fields)
+
+    def log(self, level: int, event: str, **fields: object) -> None:
+        """Any of them."""
+        if level >= _LEVEL_FILTER.threshold:
+            name = _LEVEL_NAMES.get(level, "critical")
+            entry = {"time": self.clock.now(), "level": name, "event": event, **self._context, **fields}
+            self._logger.msg(_encode_line(entry))
+
+
+def _encode_line(entry: Mapping[str, object]) -> bytes:
+    try:
+        encoded = orjson.dumps(entry, option=orjson.OPT_UTC_Z)
+    except TypeError:  # lone surrogates, from raw bytes in a header
+        encoded = orjson.dumps({key: _encodable(value) for key, value in entry.items()}, option=orjson.OPT_UTC_Z)
+    if encoded.isascii():
+        return encoded
+    # For some readers U+2028 ends a line, for some terminals U+009B begins a command.
+    return json.dumps(orjson.loads(encoded), separators=(",", ":")).encode()
+
+
+def _encodable(value: object) -> object:
+    """The value, or its text with everything escaped that UTF-8 does not have."""
+    if value is None or isinstance(value, float | datetime) or (isinstance(value, int) and abs(value) < 2**63):
+        return value
+    return str(value).encode("utf-8", "backslashreplace").decode()
+
+
+def _safe_stdout() -> BinaryIO:
+    return cast("BinaryIO", _SafeStream(sys.stdout.buffer))
+
+
+class _SafeStream:
+    """Where lines go. A full disk or a reader that left costs log lines, not the answer of a run that was paid for."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    def write(self, line: bytes) -> None:
+        with suppress(OSError, ValueError):
+            self._file.write(line)
+
+    def flush(self) -> None:
+        with suppress(OSError, ValueError):
+            self._file.flush()

@@ -1,0 +1,238 @@
+"""The door to a provider: a `Call` goes out, a `Reply` or a `ProviderFault` comes back.
+
+Whatever an adapter asks for, this is what is sent: to one origin, with one key, without redirects, cookies, proxies
+from the environment or compressed answers, read to a bounded size within a deadline. Whether a request was sent is
+known, not guessed: connecting and exchanging are two steps.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import re
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+from pydantic import SecretStr
+
+from gateway import strictjson
+from gateway.clock import Clock
+from gateway.observability.metrics import Metrics
+from gateway.outbound.provider.connection import HttpResponse, ProviderConnection
+from gateway.outbound.provider.passthrough import PassthroughRequest, PassthroughResponse, with_provider_key
+from gateway.outbound.provider.redaction import Redaction
+from gateway.outbound.retry_after import parse_retry_after
+from providers.contract import UNREADABLE, Call, Cause, KeyHeader, ProviderFault, Reply, invalid
+
+T = TypeVar("T")
+_IDLE_SECONDS = 15.0
+_LOCAL_RESOURCE_ERRORS = {
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.ENOBUFS,
+    errno.ENOMEM,
+}  # what says that we are short, not the provider
+_RETURNED_HEADERS = {b"content-type", b"retry-after"}  # of what is passed back
+_is_request_target = re.compile(r"/[!-~]*").fullmatch
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderEndpoint:
+    """Where a provider is, and how it is reached. Times in seconds, sizes in bytes."""
+
+    provider: str
+    base_url: str
+    key_header: KeyHeader
+    key: SecretStr
+    user_agent: str = "runward"
+    ca_file: Path | None = None
+    connect_timeout: float = 5.0
+    max_response: int = 10_000_000
+
+
+class ProviderClient:
+    """The connections to one provider. How many there are is bounded by the provider's limits, not here."""
+
+    def __init__(self, endpoint: ProviderEndpoint, *, clock: Clock, metrics: Metrics) -> None:
+        self._endpoint = endpoint
+        self._clock = clock
+        self._metrics = metrics
+        self._redaction = Redaction(endpoint.key.get_secret_value())
+        base = urlsplit(endpoint.base_url)
+        self._secure = base.scheme == "https"
+        self._host = base.hostname or ""
+        self._port = base.port or (443 if self._secure else 80)
+        self._path_prefix = base.path.rstrip("/")
+        self._header_fields = _encode_header_fields(base.netloc, endpoint, accept="application/json")
+        self._passthrough_header_fields = _encode_header_fields(base.netloc, endpoint)
+        self._tls = ssl.create_default_context(cafile=endpoint.ca_file) if self._secure else None
+        self._idle: list[ProviderConnection] = []
+        self._connections: set[ProviderConnection] = set()
+        self._pooling_stopped = False
+
+    async def send(self, call: Call, deadline: float, traceparent: str = "") -> Reply:
+        """Make one call; raise `ProviderFault` with a cause of the transport where no whole answer came.
+
+        `deadline` is on the clock's monotonic scale and bounds everything: DNS, connect, TLS, sending and reading.
+        """
+        return await self._round_trip(
+            self._encode_request(call, traceparent), deadline, call.operation, self._parse_reply
+        )
+
+    async def send_passthrough(self, request: PassthroughRequest, deadline: float) -> PassthroughResponse:
+        """Pass a client's own request on, with the provider's key instead of the client's; nothing is repeated.
+
+        Raises ProviderFault as `send` does, and Problem where the client's key stands where it can not be replaced.
+        """
+        request = with_provider_key(request, self._endpoint.key.get_secret_value())
+        return await self._round_trip(
+            self._encode_passthrough(request), deadline, "passthrough", self._parse_passthrough
+        )
+
+    async def _round_trip(
+        self, request: bytes, deadline: float, operation: str, parse: Callable[[HttpResponse], T]
+    ) -> T:
+        started_at = self._clock.monotonic()
+        result = "given_up"
+        try:
+            connection = self._checkout(started_at) or await self._connect(deadline - started_at)
+            response = await connection.exchange(request, deadline - self._clock.monotonic())
+            if connection.reusable:
+                self._checkin(connection)
+            parsed = parse(response)
+            result = "ok"
+        except ProviderFault as fault:
+            result = fault.cause.value
+            raise
+        finally:
+            self._metrics.call_ended(self._endpoint.provider, operation, result, self._clock.monotonic() - started_at)
+        return parsed
+
+    def reconfigure(self, replacement: ProviderClient) -> None:
+        """Become `fresh`, an upstream with the same address that was not used yet: another key, other times.
+
+        Connections stay. Requests have the new key from the next one on; an answer may still quote an old one.
+        """
+        self._endpoint, self._tls = replacement._endpoint, replacement._tls
+        self._header_fields, self._passthrough_header_fields = (
+            replacement._header_fields,
+            replacement._passthrough_header_fields,
+        )
+        self._redaction = replacement._redaction.with_keys_of(self._redaction)
+
+    def stop_pooling(self) -> None:
+        """Keep no connection from now on: only runs that began here still come."""
+        self._pooling_stopped = True
+        while self._idle:
+            self._idle.pop().abort()
+
+    async def close(self) -> None:
+        """Close every connection."""
+        for connection in list(self._connections):
+            connection.abort()
+        await self._clock.sleep(0)
+
+    def _checkout(self, now: float) -> ProviderConnection | None:
+        """Take the connection that was used last; what has rested for too long may be half closed already."""
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.reusable and now - connection.idle_since < _IDLE_SECONDS:
+                return connection
+            connection.abort()
+        return None
+
+    def _checkin(self, connection: ProviderConnection) -> None:
+        if self._pooling_stopped:
+            connection.abort()
+            return
+        now = connection.idle_since = self._clock.monotonic()
+        self._idle.append(connection)
+        if now - self._idle[0].idle_since > _IDLE_SECONDS:
+            self._idle.pop(0).abort()
+
+    async def _connect(self, seconds: float) -> ProviderConnection:
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(min(seconds, self._endpoint.connect_timeout)):
+                _, connection = await loop.create_connection(
+                    lambda: ProviderConnection(self._endpoint.max_response, self._remove),
+                    self._host,
+                    self._port,
+                    ssl=self._tls,
+                )
+        except ssl.SSLError:
+            raise ProviderFault(Cause.MISCONFIGURED, "no trusted TLS connection was possible") from None
+        except (OSError, TimeoutError) as error:
+            if error.errno in _LOCAL_RESOURCE_ERRORS:
+                raise ProviderFault(Cause.EXHAUSTED, "no more connections can be opened", retry_after=1) from None
+            raise ProviderFault(Cause.UNREACHABLE, "no connection was possible") from None
+        if connection.reusable:  # else it was lost already, and will not be forgotten again
+            self._connections.add(connection)
+        return connection
+
+    def _remove(self, connection: ProviderConnection) -> None:
+        self._connections.discard(connection)
+        if connection in self._idle:
+            self._idle.remove(connection)
+
+    def _encode_request(self, call: Call, traceparent: str) -> bytes:
+        if not _is_request_target(call.path):
+            raise ValueError("an adapter's path is not encoded")
+        request_line = f"{call.method} {self._path_prefix}{call.path} HTTP/1.1\r\n".encode()
+        trace = f"traceparent: {traceparent}\r\n".encode() if traceparent else b""
+        if call.method == "GET":
+            return b"%b%b%b\r\n" % (request_line, self._header_fields, trace)
+        body = strictjson.write(call.json)
+        framing = b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
+        return b"%b%b%b%b%b" % (request_line, self._header_fields, trace, framing, body)
+
+    def _encode_passthrough(self, request: PassthroughRequest) -> bytes:
+        target = self._path_prefix + request.path + ("?" + request.query if request.query else "")
+        fields = "".join(f"{name}: {value}\r\n" for name, value in request.forwarded_headers).encode()
+        framing = b"" if request.method == "GET" and not request.body else b"Content-Length: %d\r\n" % len(request.body)
+        request_line = f"{request.method} {target} HTTP/1.1\r\n".encode()
+        return b"%b%b%b%b\r\n%b" % (request_line, self._passthrough_header_fields, fields, framing, request.body)
+
+    def _parse_passthrough(self, response: HttpResponse) -> PassthroughResponse:
+        _reject_unsupported(response)
+        redact = self._redaction.redact
+        returned_headers = ((name, redact(value)) for name, value in response.headers if name in _RETURNED_HEADERS)
+        fields = tuple((name.decode(), value.decode("latin-1")) for name, value in returned_headers)
+        return PassthroughResponse(response.status, fields, redact(response.body))
+
+    def _parse_reply(self, response: HttpResponse) -> Reply:
+        _reject_unsupported(response)
+        retry_after_seconds = None
+        if response.status in {429, 503}:
+            retry_after_seconds = parse_retry_after(
+                [value for name, value in response.headers if name == b"retry-after"], self._clock.now()
+            )
+        try:
+            return Reply(response.status, self._redaction.parse_json(response.body), retry_after_seconds)
+        except strictjson.NotJson:
+            return Reply(response.status, UNREADABLE, retry_after_seconds)
+
+
+def _reject_unsupported(response: HttpResponse) -> None:
+    """Refuse what leads elsewhere or can not be read."""
+    if 300 <= response.status < 400:
+        raise invalid("redirects are not followed")
+    for name, value in response.headers:
+        if name == b"content-encoding" and value.lower() != b"identity":
+            raise invalid("the answer is compressed, which was not asked for")
+
+
+def _encode_header_fields(host: str, endpoint: ProviderEndpoint, *, accept: str = "") -> bytes:
+    """The header fields of every request. There are few others, and none that a client chooses freely."""
+    fields = {
+        "Host": host,
+        endpoint.key_header.name: endpoint.key_header.prefix + endpoint.key.get_secret_value(),
+        "Accept": accept,
+        "Accept-Encoding": "identity",
+        "User-Agent": endpoint.user_agent,
+    }
+    return "".join(f"{name}: {value}\r\n" for name, value in fields.items() if value).encode()

@@ -1,0 +1,98 @@
+"""Which of a provider's paths may be passed through: how they are listed, and how a path is read before it is compared.
+
+What is compared is what is sent, so nothing hides behind an escape; and no path that starts a run is ever let through:
+such a run would be paid for, and counted by nobody.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from urllib.parse import unquote
+
+RULE_PATTERN = r"^(GET|POST|PUT|PATCH|DELETE) /[A-Za-z0-9._~!$&'()+,;=:@%/-]+\*?$"
+"""A method and a path; a `*` at the end stands for whatever follows."""
+
+_RULE = re.compile(RULE_PATTERN)
+_PATH = re.compile(r"/(?:[A-Za-z0-9._~!$&'()*+,;=:@/-]|%[0-9A-Fa-f]{2})+")
+_ESCAPE = re.compile(r"%[0-9A-Fa-f]{2}")
+_UNRESERVED = re.compile(r"[A-Za-z0-9._~-]")
+_FORBIDDEN_CHARACTERS = re.compile(r"[\x00-\x1f\x7f\\\ufffd]")  # the last: what was no UTF-8
+_START_PATHS = re.compile(r"/workflows/.+/run/*|/(api/)?v1/(workflows|instructions)(/.*)?")
+_START_PREFIXES = ("/workflows/", "/v1/workflows/", "/v1/instructions/", "/api/v1/workflows/", "/api/v1/instructions/")
+
+
+@dataclass(frozen=True, slots=True)
+class PassthroughRule:
+    """One entry of the list: a method, and a path or, with `open_end`, the beginning of one."""
+
+    method: str
+    path: str
+    is_prefix: bool
+
+    @classmethod
+    def parse(cls, text: str) -> PassthroughRule:
+        """Read an entry; ValueError where it is none, or would let runs be started."""
+        if not _RULE.fullmatch(text):
+            raise ValueError("must be a method and a path such as POST /log-request or GET /prompt-templates/*")
+        method, _, path = text.partition(" ")
+        prefix = path.removesuffix("*")
+        if normalize_path(prefix) != prefix:
+            raise ValueError("must be a path without '.', '..', doubled slashes, or escapes of what needs none")
+        rule = cls(method, prefix, path.endswith("*"))
+        if rule.starts_runs:
+            raise ValueError("would start runs that nobody counts: they have routes of their own")
+        return rule
+
+    @property
+    def starts_runs(self) -> bool:
+        """Whether it has a path that starts a run. No GET does."""
+        if self.method == "GET":
+            return False
+        covers = any(start.startswith(self.path.lower()) for start in _START_PREFIXES) if self.is_prefix else False
+        return (
+            covers
+            or path_starts_run(self.path)
+            or any(self.path.lower().startswith(start) for start in _START_PREFIXES)
+        )
+
+    def matches(self, method: str, path: str) -> bool:
+        """Whether a request is one of those that it lets through; `path` as `normal` makes it."""
+        if method != self.method:
+            return False
+        return path.startswith(self.path) and path != self.path if self.is_prefix else path == self.path
+
+
+def normalize_path(path: str) -> str | None:
+    """The path as it is compared and sent, or None where it can not be trusted to mean the same to everybody.
+
+    Slashes at its beginning are one, as a base URL may end in one; escapes are in the form of RFC 3986, 6.2.2. Slashes
+    that are escaped stay so. Dot segments (some servers take `..;x` for one), control characters, backslashes and what
+    is no UTF-8 are refused, however they are written.
+    """
+    path = "/" + path.lstrip("/")
+    if not _PATH.fullmatch(path):
+        return None
+    for decoded in _decodings(path):
+        segments = {segment.partition(";")[0] for segment in decoded.split("/")}
+        if _FORBIDDEN_CHARACTERS.search(decoded) or {".", ".."} & segments:
+            return None
+    normalized = _ESCAPE.sub(_normalize_escape, path)
+    return None if "//" in normalized else normalized
+
+
+def path_starts_run(path: str) -> bool:
+    """Whether a path starts a run, at either provider, in whatever spelling some server may understand."""
+    decodings = (re.sub(r"/+", "/", re.sub(r";[^/]*", "", whole)).lower() for whole in _decodings(path))
+    return any(_START_PATHS.fullmatch(whole) for whole in decodings)
+
+
+def _decodings(path: str) -> tuple[str, str]:
+    """What the path says to one who decodes it, and to one who does so twice."""
+    once = unquote(path)
+    return once, unquote(once)
+
+
+def _normalize_escape(escape: re.Match[str]) -> str:
+    character = chr(int(escape[0][1:], 16))
+    return character if _UNRESERVED.fullmatch(character) else escape[0].upper()

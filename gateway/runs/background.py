@@ -1,0 +1,78 @@
+"""What goes on behind the desk for as long as the process lives: recovery, callbacks, forgetting; and the store."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from structlog.typing import FilteringBoundLogger
+
+from gateway.clock import Clock
+from gateway.runs.callbacks.dispatcher import CallbackDispatcher
+from gateway.runs.durable.recovery import REPLICA_LEFT, Recovery
+from gateway.runs.durable.runs import DurableRuns
+from gateway.store.contract import Store, StoreUnavailable
+
+_PURGE_INTERVAL = 600.0
+_KEY_RETENTION = 86_400.0
+
+
+@dataclass(slots=True)
+class BackgroundTasks:
+    """Takes up what was left in an open store, and keeps at it. Finished runs stay for `retention` seconds."""
+
+    durable_runs: DurableRuns
+    store: Store
+    recovery: Recovery
+    dispatcher: CallbackDispatcher
+    clock: Clock
+    log: FilteringBoundLogger
+    retention: float
+    _tasks: list[asyncio.Task[None]] = field(default_factory=list)
+
+    async def start(self) -> None:
+        """Take up what was left, now that this process is there to stay.
+
+        Where the store fails on the way, the rest is found later: what was taken up may be on its way to a provider.
+        """
+        try:
+            await self.recovery.adopt_expired_runs()
+        except StoreUnavailable:
+            self.log.warning("store_unavailable")
+        loops: tuple[Coroutine[object, object, None], ...] = (
+            self.recovery.run_forever(),
+            self.dispatcher.run_forever(),
+            self._purge_periodically(),
+        )
+        self._tasks = [asyncio.create_task(loop) for loop in loops]
+
+    def reconfigure(self, retention: float) -> None:
+        """Keep finished runs for so long, from the next time on that some are forgotten."""
+        self.retention = retention
+
+    async def drain(self) -> None:
+        """Let starts that are on their way be answered. Leases are renewed and callbacks delivered until `close`."""
+        await self.durable_runs.drain()
+
+    async def close(self) -> None:
+        """Stop at once, and leave the rest to whoever adopts it. Twice is once."""
+        for task in self._tasks:
+            task.cancel()
+        self._tasks = []
+        await self.durable_runs.close()
+        await self.dispatcher.close()
+        with suppress(StoreUnavailable):  # nobody works on them any more: others need not wait for the leases to end
+            await self.store.renew_leases(self.durable_runs.owner, 0.0)
+            await self.store.notify(REPLICA_LEFT)
+        await self.store.close()
+
+    async def _purge_periodically(self) -> None:
+        while True:
+            now = self.clock.now().timestamp()
+            try:
+                await self.store.purge(runs_before_at=now - self.retention, keys_before_at=now - _KEY_RETENTION)
+            except StoreUnavailable:
+                self.log.warning("store_unavailable")
+            await self.clock.sleep(_PURGE_INTERVAL)

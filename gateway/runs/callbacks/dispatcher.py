@@ -1,0 +1,110 @@
+"""Delivers what is due, at least once: signed, on the schedule, no receiver waiting for another."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from structlog.typing import FilteringBoundLogger
+
+from gateway.clock import Clock
+from gateway.observability import logs
+from gateway.observability.metrics import Metrics
+from gateway.outbound.webhook.sender import DeliveryResult, WebhookResponse, WebhookSender
+from gateway.runs.callbacks.webhook import (
+    Abandoned,
+    Delivered,
+    RetryAt,
+    next_attempt,
+    sign_message,
+    with_jitter,
+)
+from gateway.store.contract import PENDING, Delivery, Store, StoreUnavailable
+
+DELIVERED, GAVE_UP = "delivered", "gave_up"
+CALLBACK_STATES = (PENDING, DELIVERED, GAVE_UP)
+"""What may have become of a callback."""
+
+_POLL_INTERVAL = 0.5  # seconds
+_MAX_CONCURRENT = 200
+_CLAIM_SECONDS = 20.0  # seconds: longer than a delivery takes; after a crash it is due again then
+
+
+@dataclass(slots=True)
+class CallbackDispatcher:
+    """Takes due deliveries out of `store` and hands them to `courier`. `schedule` is in seconds."""
+
+    store: Store
+    sender: WebhookSender
+    signing_keys: Sequence[bytes]
+    schedule: Sequence[float]
+    clock: Clock
+    metrics: Metrics
+    log: FilteringBoundLogger
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def first_delay(self) -> float:
+        """Seconds from the end of a run to the first attempt."""
+        return with_jitter(self.schedule[0], self.clock)
+
+    async def run_forever(self) -> None:
+        """For ever."""
+        while True:
+            try:
+                await self.dispatch_due()
+            except StoreUnavailable:
+                self.log.warning("store_unavailable")
+            except Exception as error:  # noqa: BLE001 - ours; nothing would be delivered any more
+                self.log.error("internal_error", **logs.describe_exception(error))
+            await self.clock.sleep(_POLL_INTERVAL)
+
+    async def dispatch_due(self) -> None:
+        """Begin to deliver what is due. Raises StoreUnavailable."""
+        free_slots = _MAX_CONCURRENT - len(self._tasks)
+        if (
+            free_slots <= 0 or not self.signing_keys
+        ):  # what is not signed could be anybody's: it waits until there is a secret again
+            return
+        now = self.clock.now().timestamp()
+        for delivery in await self.store.take_due_callbacks(
+            now_at=now, until_at=now + _CLAIM_SECONDS, limit=free_slots
+        ):
+            task = asyncio.create_task(self._deliver(delivery))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    def reconfigure(self, signing_keys: Sequence[bytes], schedule: Sequence[float]) -> None:
+        """Sign with these keys from the next attempt on, and wait as this schedule says after the next answer."""
+        self.signing_keys, self.schedule = signing_keys, schedule
+
+    async def close(self) -> None:
+        """Stop; what was not delivered is due again for whoever comes next."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _deliver(self, delivery: Delivery) -> None:
+        message = sign_message(delivery.run_id, delivery.body, self.signing_keys, self.clock.now())
+        result = await self.sender.deliver(delivery.url, message)
+        self.metrics.callback_attempted(_result_label(result))
+        try:
+            await self._record_attempt(delivery, next_attempt(delivery.attempts + 1, result, self.schedule, self.clock))
+        except StoreUnavailable:  # it is due again, and is delivered twice rather than never
+            self.log.warning("not_written", run_id=delivery.run_id, phase="callback")
+        except KeyError:  # somebody else has settled it meanwhile
+            self.log.info("callback_settled", run_id=delivery.run_id)
+
+    async def _record_attempt(self, delivery: Delivery, decision: Delivered | Abandoned | RetryAt) -> None:
+        if isinstance(decision, RetryAt):
+            await self.store.postpone_callback(delivery.run_id, due_at=decision.due_at)
+            return
+        state = DELIVERED if isinstance(decision, Delivered) else GAVE_UP
+        await self.store.settle_callback(delivery.run_id, state)
+        if state == GAVE_UP:
+            self.metrics.callback_given_up()
+            self.log.warning("callback_given_up", run_id=delivery.run_id, client=delivery.client)
+
+
+def _result_label(result: DeliveryResult) -> str:
+    return f"{result.status // 100}xx" if isinstance(result, WebhookResponse) else result.value

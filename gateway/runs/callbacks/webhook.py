@@ -1,0 +1,100 @@
+"""What is delivered when a run ends, how it is signed, and when it is tried again (Standard Webhooks 1.0.0)."""
+
+from __future__ import annotations
+
+import hmac
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal, TypeAlias
+
+from gateway.clock import Clock, format_rfc3339
+from gateway.outbound.webhook.sender import DeliveryResult, WebhookMessage, WebhookResponse
+from gateway.runs.model import RunSpec
+
+CallbackRenderer: TypeAlias = Callable[[RunSpec, bytes, datetime], bytes]
+"""Makes a body of a run's order, its JSON, and when it ended."""
+
+_PREFIX = "whsec_"
+_MIN_KEY_BYTES = 8
+_JITTER = 0.2
+
+
+def render_callback(_spec: RunSpec, document: bytes, finished_at: datetime) -> bytes:
+    """The body: `document` is the run's JSON as `GET /runs/{id}` shows it, and goes in as it is."""
+    return b'{"type":"run.finished","timestamp":"%b","data":%b}' % (format_rfc3339(finished_at).encode(), document)
+
+
+def signing_key(secret: str) -> bytes:
+    """Read a secret: "whsec_" and base64, or any text.
+
+    ValueError where it says that it is base64 and is not, or is shorter than eight bytes.
+    """
+    if not secret.startswith(_PREFIX):
+        key = secret.encode()
+    else:
+        encoded = secret.removeprefix(_PREFIX)
+        try:
+            key = b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
+        except ValueError:
+            raise ValueError("a secret that begins with whsec_ must go on in base64") from None
+    if len(key) < _MIN_KEY_BYTES:
+        raise ValueError(f"the secret is shorter than {_MIN_KEY_BYTES} bytes")
+    return key
+
+
+def sign_message(run_id: str, body: bytes, keys: Sequence[bytes], now: datetime) -> WebhookMessage:
+    """Sign a body with each of the keys, so that a receiver may know the new secret or still the old one.
+
+    The id is always the same for a run, so that a receiver can tell a repetition; the time is that of this attempt.
+    """
+    message_id, timestamp = f"msg_{run_id}", int(now.timestamp())
+    content = f"{message_id}.{timestamp}.".encode() + body
+    signatures = (b64encode(hmac.digest(key, content, "sha256")).decode() for key in keys)
+    return WebhookMessage(message_id, timestamp, " ".join(f"v1,{signature}" for signature in signatures), body)
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """The receiver has it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Abandoned:
+    """The receiver wants no more (410), or the schedule is over."""
+
+    reason: Literal["gone", "exhausted"]
+
+
+@dataclass(frozen=True, slots=True)
+class RetryAt:
+    """It is due again `at` these seconds since 1970."""
+
+    due_at: float
+
+
+DeliveryDecision: TypeAlias = Delivered | Abandoned | RetryAt
+
+
+def with_jitter(delay: float, clock: Clock) -> float:
+    """The delay, up to a fifth longer or shorter, so that what failed together does not come back together."""
+    return delay * (1 - _JITTER + 2 * _JITTER * clock.random())
+
+
+def next_attempt(attempts: int, result: DeliveryResult, schedule: Sequence[float], clock: Clock) -> DeliveryDecision:
+    """What follows from the result of the latest of `attempts` attempts.
+
+    `schedule` has the delay in seconds before each attempt, the first one's too. Each is `stretched`, and is never less
+    than `Retry-After`.
+    """
+    if isinstance(result, WebhookResponse):
+        if 200 <= result.status < 300:
+            return Delivered()
+        if result.status == 410:
+            return Abandoned("gone")
+    if attempts >= len(schedule):
+        return Abandoned("exhausted")
+    delay = with_jitter(schedule[attempts], clock)
+    retry_after = result.retry_after if isinstance(result, WebhookResponse) else None
+    return RetryAt(clock.now().timestamp() + max(delay, retry_after or 0.0))

@@ -1,0 +1,198 @@
+"""What to do about a fault: the retry table as data, and the one place that makes calls again."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal, TypeAlias, TypeVar
+
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
+
+from gateway.clock import Clock
+from providers.contract import Call, Cause, ProviderFault
+
+T = TypeVar("T")
+Ending: TypeAlias = Literal["succeeded", "failed", "not_run", "unknown"]
+
+
+class Dispatched(enum.Enum):
+    """What is known of the request when the fault is seen."""
+
+    NO = "it never left"
+    REJECTED = "it arrived and was turned away"
+    MAYBE = "it may have started a run"
+    ACCEPTED = "it started a run"
+    RAN = "the run was executed and failed"
+
+
+class Repeat(enum.Enum):
+    """Whether a call is made again."""
+
+    NEVER = "never"
+    ONCE = "once"
+    RETRY = "as long as attempts and deadline allow"
+
+
+@dataclass(frozen=True, slots=True)
+class RetryRule:
+    """A row of the table: what a fault means for a start and for a poll, and what the client sees if it stays.
+
+    `trips` says that the provider did not do its part, which opens its circuit in the end.
+    """
+
+    dispatched: Dispatched
+    repeat_start: Repeat
+    repeat_poll: Repeat
+    code: str
+    ending: Ending
+    trips_breaker: bool = False
+
+
+RETRY_RULES: Mapping[Cause, RetryRule] = MappingProxyType(
+    {
+        Cause.UNREACHABLE: RetryRule(
+            Dispatched.NO, Repeat.RETRY, Repeat.RETRY, "upstream_unreachable", "not_run", trips_breaker=True
+        ),
+        Cause.EXHAUSTED: RetryRule(Dispatched.NO, Repeat.RETRY, Repeat.RETRY, "overloaded", "not_run"),
+        Cause.MISCONFIGURED: RetryRule(
+            Dispatched.NO, Repeat.NEVER, Repeat.NEVER, "upstream_misconfigured", "not_run", trips_breaker=True
+        ),
+        Cause.THROTTLED: RetryRule(Dispatched.REJECTED, Repeat.RETRY, Repeat.RETRY, "upstream_throttled", "not_run"),
+        Cause.UNAVAILABLE: RetryRule(
+            Dispatched.REJECTED, Repeat.ONCE, Repeat.RETRY, "upstream_unavailable", "not_run", trips_breaker=True
+        ),
+        Cause.DISCONNECTED: RetryRule(
+            Dispatched.MAYBE, Repeat.NEVER, Repeat.RETRY, "upstream_disconnected", "unknown", trips_breaker=True
+        ),
+        Cause.GATEWAY_ERROR: RetryRule(
+            Dispatched.MAYBE, Repeat.NEVER, Repeat.RETRY, "upstream_error", "unknown", trips_breaker=True
+        ),
+        Cause.TIMEOUT: RetryRule(
+            Dispatched.MAYBE, Repeat.NEVER, Repeat.RETRY, "upstream_timeout", "unknown", trips_breaker=True
+        ),
+        Cause.SERVER_ERROR: RetryRule(
+            Dispatched.MAYBE, Repeat.NEVER, Repeat.RETRY, "upstream_error", "unknown", trips_breaker=True
+        ),
+        Cause.RUN_FAILED: RetryRule(Dispatched.RAN, Repeat.NEVER, Repeat.NEVER, "run_failed", "failed"),
+        Cause.INVALID_REPLY: RetryRule(
+            Dispatched.ACCEPTED, Repeat.NEVER, Repeat.ONCE, "upstream_invalid_response", "unknown", trips_breaker=True
+        ),
+        Cause.TOO_LARGE: RetryRule(
+            Dispatched.ACCEPTED, Repeat.NEVER, Repeat.ONCE, "upstream_too_large", "unknown", trips_breaker=True
+        ),
+        Cause.REJECTED: RetryRule(Dispatched.REJECTED, Repeat.NEVER, Repeat.NEVER, "rejected_by_provider", "not_run"),
+        Cause.CREDENTIALS: RetryRule(
+            Dispatched.REJECTED, Repeat.NEVER, Repeat.NEVER, "upstream_credentials", "not_run"
+        ),
+        Cause.NOT_FOUND: RetryRule(Dispatched.REJECTED, Repeat.NEVER, Repeat.NEVER, "workflow_not_found", "not_run"),
+    }
+)
+_POLL_FAULT_CODES = {"rejected_by_provider": "upstream_error", "workflow_not_found": "upstream_error"}
+
+
+def classify_fault(fault: ProviderFault, call: Call, *, started: bool) -> tuple[str, Ending]:
+    """The problem's code and the run's ending, where `fault` is what `call` ended with.
+
+    Where a run that had been `started` was only asked about, its ending is not known, whatever the question met.
+    """
+    rule = RETRY_RULES[fault.cause]
+    if call.safe:
+        return _POLL_FAULT_CODES.get(rule.code, rule.code), "unknown" if started else "not_run"
+    return rule.code, rule.ending
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """At most `attempts` starts; back-off from `backoff`, doubling up to `backoff_max` seconds."""
+
+    max_attempts: int = 3
+    backoff: float = 0.1
+    backoff_max: float = 5.0
+
+
+class RetryLoop:
+    """Decides about one call of one run, and remembers what it already allowed. Made after the first failure only."""
+
+    def __init__(
+        self,
+        policy: RetryPolicy,
+        clock: Clock,
+        *,
+        call: Call,
+        repeatable: bool,
+        deadline: float,
+        permit_retry: Callable[[], bool],
+        sleep: Callable[[float], Awaitable[None]],
+    ) -> None:
+        """`permit` is asked before a start is repeated, when nothing else speaks against it; `sleep` backs off."""
+        self._policy = policy
+        self._clock = clock
+        self._call = call
+        self._repeatable = repeatable
+        self._deadline = deadline
+        self._permit_retry = permit_retry
+        self._sleep = sleep
+        self._retried_once: set[Cause] = set()
+
+    async def run(
+        self,
+        attempt: Callable[[], Awaitable[T]],
+        first_fault: ProviderFault,
+        *,
+        on_retry: Callable[[ProviderFault], None],
+    ) -> T:
+        """Wait and call `attempt` until it succeeds or must not be made again; then raise its last fault.
+
+        `first` is how it failed before this was called; `again` hears of each repetition before its wait.
+        """
+        retrying = AsyncRetrying(
+            sleep=self._sleep,
+            retry=retry_if_exception(self._may_repeat),
+            stop=self._must_stop,
+            wait=self._backoff,
+            before_sleep=lambda state: on_retry(_fault_of(state).with_traceback(None)),
+            reraise=True,
+        )
+        pending_fault = [first_fault]
+
+        async def next_attempt() -> T:
+            if pending_fault:
+                raise pending_fault.pop()
+            return await attempt()
+
+        try:
+            return await retrying(next_attempt)
+        finally:
+            retrying.iter_state.reset()  # it refers to itself: the run's input would wait for the garbage collector
+
+    def _may_repeat(self, error: BaseException) -> bool:
+        if not isinstance(error, ProviderFault):
+            return False
+        rule = RETRY_RULES[error.cause]
+        repeat = rule.repeat_poll if self._call.safe else rule.repeat_start
+        if not self._call.safe and self._repeatable and rule.dispatched is Dispatched.MAYBE:
+            repeat = Repeat.RETRY
+        if repeat is Repeat.ONCE:
+            first_time = error.cause not in self._retried_once
+            self._retried_once.add(error.cause)
+            return first_time
+        return repeat is Repeat.RETRY
+
+    def _must_stop(self, state: RetryCallState) -> bool:
+        """Whether the wait would outlast the deadline, or a start has no attempt left; polls always have."""
+        if self._clock.monotonic() + state.upcoming_sleep >= self._deadline:
+            return True
+        return not self._call.safe and not (state.attempt_number < self._policy.max_attempts and self._permit_retry())
+
+    def _backoff(self, state: RetryCallState) -> float:
+        """Full jitter (a random share of a doubling step), and never less than the provider asked for."""
+        step = self._policy.backoff * 2.0 ** min(state.attempt_number - 1, 30)
+        return max(_fault_of(state).retry_after or 0.0, self._clock.random() * min(step, self._policy.backoff_max))
+
+
+def _fault_of(state: RetryCallState) -> ProviderFault:
+    error = state.outcome.exception() if state.outcome else None
+    assert isinstance(error, ProviderFault)  # noqa: S101 - nothing else is retried
+    return error

@@ -1,0 +1,43 @@
+"""Counts of what happened lately: a window that slides in small steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+_BUCKETS = 10
+
+
+class SlidingWindow:
+    """How often two kinds of things happened in the last `seconds`, to a tenth of that."""
+
+    __slots__ = ("_bucket_seconds", "_current_bucket", "_first", "_monotonic", "_second")
+
+    def __init__(self, seconds: float, monotonic: Callable[[], float]) -> None:
+        self._bucket_seconds = seconds / _BUCKETS
+        self._monotonic = monotonic
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._first = [0] * _BUCKETS
+        self._second = [0] * _BUCKETS
+        self._current_bucket = int(self._monotonic() / self._bucket_seconds)
+
+    def add(self, first: int, second: int) -> None:
+        """Count what happens now."""
+        self._slide()
+        self._first[self._current_bucket % _BUCKETS] += first
+        self._second[self._current_bucket % _BUCKETS] += second
+
+    def counts(self) -> tuple[int, int]:
+        """How many of either there were."""
+        self._slide()
+        return sum(self._first), sum(self._second)
+
+    def _slide(self) -> None:
+        now = int(self._monotonic() / self._bucket_seconds)
+        if now == self._current_bucket:
+            return
+        for bucket in range(max(self._current_bucket + 1, now - _BUCKETS + 1), now + 1):
+            self._first[bucket % _BUCKETS] = self._second[bucket % _BUCKETS] = 0
+        self._current_bucket = now

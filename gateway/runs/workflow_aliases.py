@@ -1,0 +1,60 @@
+"""What workflows are called in the providers' own APIs."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Generic, Protocol, TypeAlias, TypeVar
+
+VersionPin: TypeAlias = tuple[str | None, int | None]
+"""A label, or a version, or neither."""
+NO_PIN: VersionPin = (None, None)
+_APIS = ("promptlayer", "prompt_studio")
+
+
+class NamedWorkflow(Protocol):
+    """What has names."""
+
+    @property
+    def alias(self) -> str:
+        """What the gateway's own clients call it."""
+
+    @property
+    def name(self) -> str:
+        """What the provider calls it."""
+
+    @property
+    def api_names(self) -> Mapping[str, tuple[str, ...]]:
+        """What it answers to in each face, where the configuration says so."""
+
+
+WorkflowT = TypeVar("WorkflowT", bound=NamedWorkflow)
+
+
+class AliasIndex(Generic[WorkflowT]):
+    """Finds workflows by the names that clients of the providers' own APIs use. Several may share one.
+
+    `numbers` are by alias: PromptLayer's API has workflows by number, too.
+    """
+
+    def __init__(self, workflows: Iterable[WorkflowT]) -> None:
+        self._by_api: dict[str, dict[str, list[WorkflowT]]] = {api: {} for api in _APIS}
+        self.workflow_numbers: dict[str, int] = {}
+        ordered = sorted(workflows, key=lambda workflow: workflow.alias)
+        for workflow in ordered:
+            for face, by_name in self._by_api.items():
+                for name in workflow.api_names.get(face, (workflow.name,)):
+                    by_name.setdefault(name, []).append(workflow)
+        for workflow in ordered:
+            self._assign_number(workflow)
+
+    def _assign_number(self, workflow: WorkflowT) -> None:
+        number = int.from_bytes(hashlib.sha256(workflow.alias.encode()).digest()[:4]) >> 1
+        while number in self.workflow_numbers.values() or not number:
+            number += 1
+        self.workflow_numbers[workflow.alias] = number
+        self._by_api["promptlayer"].setdefault(str(number), [workflow])
+
+    def find(self, api: str, name: str) -> Sequence[WorkflowT]:
+        """The workflows that have this name in `face`; there may be none."""
+        return self._by_api[api].get(name, ())

@@ -1,0 +1,118 @@
+"""Names, patterns over names, and the numbers and texts that need a closer look than pydantic's own."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, date, datetime, time
+from hashlib import sha256
+from typing import Annotated, TypeAlias
+
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
+
+from gateway.passthrough_rules import RULE_PATTERN, PassthroughRule
+
+NAME_PATTERN = r"^(?!\.+$)[A-Za-z0-9._-]{1,100}$"
+SCOPE_PATTERN = r"^(?:[A-Za-z0-9._*?!\[\]-]{1,100}|[A-Za-z0-9._-]{1,100}/.{1,500})$"
+HASH_PATTERN = r"^sha256:[0-9A-Fa-f]{64}$"
+_HASH_OF_EMPTY_KEY = "sha256:" + sha256().hexdigest()
+_TIMESTAMP = re.compile(r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d{1,6})?)?(Z|[+-]\d{2}:?\d{2})?)?", re.ASCII)
+
+
+def check_name(text: str) -> str:
+    """Check an alias, or the name of a provider or client; ValueError where it is none."""
+    if not re.fullmatch(NAME_PATTERN, text):
+        raise ValueError("a name has letters, digits, '.', '_' and '-' only, and 100 of them at most")
+    return text
+
+
+def check_provider_workflow_name(text: str) -> str:
+    """Check a provider's own name of a workflow: anything that fits into one segment of a path."""
+    if text in {"", ".", ".."} or len(text) > 500 or not text.isprintable():
+        raise ValueError("must be a name of 1 to 500 printable characters, and neither . nor ..")
+    return text
+
+
+def check_scope(text: str) -> str:
+    """Check a pattern over aliases, or `provider/pattern` over that provider's own names."""
+    if not re.fullmatch(SCOPE_PATTERN, text) or not text.isprintable():
+        raise ValueError("must be a pattern over aliases such as support-*, or provider/pattern")
+    return text
+
+
+def check_passthrough_rule(text: str) -> str:
+    """Check what may be passed through: a method and a path; ValueError where it is none, or starts runs."""
+    PassthroughRule.parse(text)
+    return text
+
+
+def check_key_hash(text: str) -> str:
+    """Check the hash of a gateway key; it comes out in lower case."""
+    if not re.fullmatch(HASH_PATTERN, text):
+        raise ValueError("must be sha256: and 64 hexadecimal digits: the hash of the key, never the key")
+    if text.lower() == _HASH_OF_EMPTY_KEY:
+        raise ValueError("is the hash of nothing: whoever sends no key would be this client")
+    return text.lower()
+
+
+def parse_timestamp(value: object) -> datetime:
+    """Read a date (00:00 UTC of that day) or a date and time (UTC where it names no zone) as a time in UTC."""
+    try:
+        read = value if isinstance(value, date) else _parse_timestamp_text(value)
+        if not isinstance(read, datetime):
+            read = datetime.combine(read, time.min)
+        return read.replace(tzinfo=UTC) if read.tzinfo is None else read.astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise ValueError("must be a date such as 2027-01-31, or 2027-01-31T12:00:00Z") from None
+
+
+def _parse_timestamp_text(value: object) -> date:
+    if not isinstance(value, str) or not _TIMESTAMP.fullmatch(value):
+        raise ValueError
+    return datetime.fromisoformat(value)
+
+
+def _number_as_text(value: object) -> object:
+    return str(value) if type(value) is int else value
+
+
+def _reject_bool(value: object) -> object:
+    # pydantic reads `true` as 1.
+    if isinstance(value, bool):
+        raise ValueError("must be a whole number")  # noqa: TRY004 - pydantic turns a TypeError into a crash
+    return value
+
+
+Name: TypeAlias = Annotated[
+    str, AfterValidator(check_name), WithJsonSchema({"type": "string", "pattern": NAME_PATTERN})
+]
+ProviderWorkflowName: TypeAlias = Annotated[
+    str,
+    AfterValidator(check_provider_workflow_name),
+    WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 500}),
+]
+Alias: TypeAlias = Annotated[
+    str,
+    AfterValidator(check_provider_workflow_name),
+    BeforeValidator(_number_as_text),
+    WithJsonSchema({"anyOf": [{"type": "string", "minLength": 1, "maxLength": 500}, {"type": "integer"}]}),
+]
+"""A name, or a number that stands for one."""
+Scope: TypeAlias = Annotated[
+    str, AfterValidator(check_scope), WithJsonSchema({"type": "string", "pattern": SCOPE_PATTERN})
+]
+PassthroughRuleText: TypeAlias = Annotated[
+    str, AfterValidator(check_passthrough_rule), WithJsonSchema({"type": "string", "pattern": RULE_PATTERN})
+]
+KeyHash: TypeAlias = Annotated[
+    str, AfterValidator(check_key_hash), WithJsonSchema({"type": "string", "pattern": HASH_PATTERN})
+]
+Timestamp: TypeAlias = Annotated[
+    datetime,
+    BeforeValidator(parse_timestamp),
+    WithJsonSchema({"type": "string", "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}"}),
+]
+Count: TypeAlias = Annotated[int, Field(ge=1, le=10**9), BeforeValidator(_reject_bool)]
+"""A whole number from 1."""
+Attempts: TypeAlias = Annotated[int, Field(ge=1, le=10), BeforeValidator(_reject_bool)]
+Port: TypeAlias = Annotated[int, Field(ge=0, le=65535), BeforeValidator(_reject_bool)]
+"""0 lets the system choose."""

@@ -1,0 +1,95 @@
+"""Which store a URL of the configuration means."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import SplitResult, unquote, urlsplit
+
+from pydantic import SecretStr
+
+from gateway.clock import Clock
+from gateway.settings import SettingsError
+from gateway.store.contract import Store
+from gateway.store.memory.store import MemoryStore
+from gateway.store.sqlite.store import SqliteStore
+
+if TYPE_CHECKING:
+    from gateway.redis.connection import RedisConnection
+
+
+def create_store(url: str, clock: Clock, password: SecretStr | None = None) -> Store:
+    """Build the store, unopened. Raises SettingsError where the URL can not mean one, or its library is missing."""
+    parts = urlsplit(url)
+    if parts.scheme not in {*_FACTORIES, *_REDIS_SCHEMES}:
+        raise _invalid_url(f"must be one of {', '.join(f'{scheme}://' for scheme in [*_FACTORIES, *_REDIS_SCHEMES])}")
+    if parts.query or parts.fragment:
+        raise _invalid_url("must not have a query or fragment")
+    if parts.scheme in _REDIS_SCHEMES:
+        return _create_redis_store(parts, clock, password)
+    return _FACTORIES[parts.scheme](parts, clock)
+
+
+def _create_sqlite_store(url: SplitResult, clock: Clock) -> Store:
+    """sqlite:///relative/path.db, sqlite:////absolute/path.db."""
+    path = unquote(url.path.removeprefix("/"))
+    if url.netloc or not path or path.endswith("/") or "\0" in path:
+        raise _invalid_url("must be sqlite:///relative/path.db or sqlite:////absolute/path.db")
+    return SqliteStore(Path(path), clock)
+
+
+def _create_memory_store(url: SplitResult, clock: Clock) -> Store:
+    if url.netloc or url.path:
+        raise _invalid_url("must be memory://")
+    return MemoryStore(clock)
+
+
+def is_redis_url(url: str) -> bool:
+    """Whether a store of this URL is a server, which others can share."""
+    return urlsplit(url).scheme in _REDIS_SCHEMES
+
+
+def create_redis_connection(
+    url: str, password: SecretStr | None, *, timeout: float, connections: int
+) -> RedisConnection:
+    """Make a way of its own to the server that `is_server`. Raises SettingsError as `store`."""
+    return _create_redis_connection(urlsplit(url), password, timeout=timeout, connections=connections)
+
+
+def _create_redis_store(url: SplitResult, clock: Clock, password: SecretStr | None) -> Store:
+    connection = _create_redis_connection(url, password, timeout=2.0, connections=64)
+    made: Store = import_module("gateway.store.redis.store").RedisStore(connection, clock)
+    return made
+
+
+def _create_redis_connection(
+    url: SplitResult, password: SecretStr | None, *, timeout: float, connections: int
+) -> RedisConnection:
+    """redis://user@host:port/0; rediss:// speaks TLS, and believes whom the system believes."""
+    database = url.path.removeprefix("/") or "0"
+    if not url.hostname or not database.isdecimal() or url.password is not None:
+        raise _invalid_url("must be redis://user@host:port/0 or rediss://user@host:port/0")
+    try:  # they need redis-py, which is an extra
+        connection_module = import_module("gateway.redis.connection")
+    except ModuleNotFoundError as missing:
+        if missing.name is None or missing.name.partition(".")[0] != "redis":
+            raise
+        raise _invalid_url("needs the redis library: install runward[redis]") from None
+    user = unquote(url.username) if url.username else None
+    tls = url.scheme == "rediss"
+    address = connection_module.RedisAddress(url.hostname, url.port or 6379, int(database), user, password, tls=tls)
+    made: RedisConnection = connection_module.RedisConnection(address, timeout=timeout, connections=connections)
+    return made
+
+
+_REDIS_SCHEMES = ("redis", "rediss")
+_FACTORIES: dict[str, Callable[[SplitResult, Clock], Store]] = {
+    "sqlite": _create_sqlite_store,
+    "memory": _create_memory_store,
+}
+
+
+def _invalid_url(reason: str) -> SettingsError:
+    return SettingsError([("store.url", reason)])

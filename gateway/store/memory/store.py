@@ -1,0 +1,264 @@
+"""The store that ends with the process: for tests, and for those who need nothing to outlive it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from heapq import nlargest, nsmallest
+
+from gateway.clock import Clock
+from gateway.store.contract import (
+    PENDING,
+    Delivery,
+    FinalState,
+    IdempotencyKey,
+    IdempotencyRecord,
+    Phase,
+    RunFilter,
+    StoredRun,
+    StoreUnavailable,
+)
+from gateway.store.memory.callbacks import MemoryCallbacks
+from gateway.store.memory.idempotency import MemoryIdempotencyRecords
+from gateway.store.notifications import ChangeNotifier
+
+_ADVANCE_FIELDS = ("phase", "status", "attempts", "provider", "provider_run_id")
+_FINISH_FIELDS = ("status", "document", "finished_at", "attempts", "provider_run_id")
+
+
+class MemoryStore:
+    """A `Store` in dictionaries. What it holds stays when it is closed and opened again."""
+
+    shared = False
+    durability_warning = "it is kept in memory only (store.url is memory://)"
+    failing = False
+
+    def __init__(self, clock: Clock) -> None:
+        self._notifier = ChangeNotifier(clock)
+        self._open = False
+        self._runs: dict[str, StoredRun] = {}
+        self._unfinished: set[str] = set()
+        self._idempotency_records = MemoryIdempotencyRecords()
+        self._callbacks = MemoryCallbacks()
+        self._batch_ids: dict[str, int] = {}  # in which an unfinished run was adopted by its owner
+        self._secrets: dict[str, bytes] = {}
+
+    async def open(self) -> None:
+        """See `Store.open`."""
+        self._open = True
+        for run in self._unfinished_runs():
+            self._put(replace(run, leased_until_at=0.0))
+
+    async def close(self) -> None:
+        """See `Store.close`."""
+        self._open = False
+
+    async def ping(self) -> None:
+        """See `Store.ping`."""
+        self._require_open()
+
+    async def create_run(self, run: StoredRun, key: IdempotencyKey | None) -> IdempotencyRecord | None:
+        """See `Store.begin`."""
+        self._require_open()
+        record = None if key is None else self._idempotency_records.get(key.client, key.text)
+        if record is not None:
+            return record
+        if run.id in self._runs:
+            raise ValueError("there is a run with this id")
+        self._put(run)
+        self._unfinished.add(run.id)
+        if key is not None:
+            self._idempotency_records.add(key, run)
+        return None
+
+    async def advance(self, run: StoredRun) -> bool:
+        """See `Store.advance`."""
+        self._require_open()
+        stored = self._runs.get(run.id)
+        if stored is None or stored.owner != run.owner or stored.phase > run.phase or run.phase is Phase.DONE:
+            return False
+        self._put(replace(stored, **{name: getattr(run, name) for name in _ADVANCE_FIELDS}))
+        self._notifier.notify(run.id)
+        return True
+
+    async def revert_to_queued(self, run: StoredRun) -> bool:
+        """See `Store.unsent`."""
+        self._require_open()
+        stored = self._runs.get(run.id)
+        expected = (run.owner, Phase.SENDING, run.attempts)
+        if stored is None or (stored.owner, stored.phase, stored.attempts) != expected:
+            return False
+        self._put(replace(stored, phase=Phase.QUEUED))
+        self._notifier.notify(run.id)
+        return True
+
+    async def finish(self, run_id: str, final_state: FinalState) -> bool:
+        """See `Store.finish`."""
+        self._require_open()
+        if not self._is_unfinished_run_of(run_id, final_state.owner):
+            return False
+        self._unfinished.discard(run_id)
+        self._batch_ids.pop(run_id, None)
+        final_fields = {name: getattr(final_state, name) for name in _FINISH_FIELDS}
+        run = self._put(replace(self._runs[run_id], phase=Phase.DONE, **final_fields))
+        self._idempotency_records.set_response(run_id, final_state.response)
+        self._schedule_callback(run, final_state)
+        self._notifier.notify(run_id)
+        return True
+
+    async def discard_run(self, run_id: str, *, owner: str) -> None:
+        """See `Store.drop`."""
+        self._require_open()
+        if self._is_unfinished_run_of(run_id, owner):
+            self._idempotency_records.remove_of_run(run_id)
+            self._delete_run(run_id)
+            self._notifier.notify(run_id)
+
+    async def get_run(self, run_id: str) -> StoredRun | None:
+        """See `Store.run`."""
+        self._require_open()
+        return self._runs.get(run_id)
+
+    async def list_runs(self, run_filter: RunFilter) -> list[StoredRun]:
+        """See `Store.runs`."""
+        self._require_open()
+        return nlargest(
+            run_filter.limit, (run for run in self._runs.values() if _matches(run, run_filter)), key=_sort_key
+        )
+
+    async def get_idempotency_record(self, client: str, text: str) -> IdempotencyRecord | None:
+        """See `Store.claim`."""
+        self._require_open()
+        return self._idempotency_records.get(client, text)
+
+    async def renew_leases(self, owner: str, until_at: float) -> None:
+        """See `Store.renew`."""
+        self._require_open()
+        for run in self._unfinished_runs():
+            if run.owner == owner:
+                self._put(replace(run, leased_until_at=until_at))
+
+    async def adopt(
+        self, owner: str, *, now_at: float, until_at: float, limit: int, batch_id: int = 0
+    ) -> list[StoredRun]:
+        """See `Store.adopt`."""
+        self._require_open()
+        candidates = [
+            run
+            for run in self._unfinished_runs()
+            if (
+                batch_id and self._batch_ids.get(run.id) == batch_id
+                if run.owner == owner
+                else run.leased_until_at <= now_at
+            )
+        ]
+        adopted = nsmallest(limit, candidates, key=lambda run: (run.owner != owner, *_sort_key(run)))
+        self._batch_ids |= {run.id: batch_id for run in adopted}
+        return [self._put(replace(run, owner=owner, leased_until_at=until_at)) for run in adopted]
+
+    async def take_due_callbacks(self, *, now_at: float, until_at: float, limit: int) -> list[Delivery]:
+        """See `Store.due`."""
+        self._require_open()
+        return self._callbacks.take_due(now_at=now_at, until_at=until_at, limit=limit)
+
+    async def settle_callback(self, run_id: str, state: str) -> None:
+        """See `Store.delivered`."""
+        self._require_open()
+        if self._callbacks.is_pending(run_id):
+            self._callbacks.settle(run_id)
+            self._set_callback_state(run_id, state)
+
+    async def postpone_callback(self, run_id: str, *, due_at: float) -> None:
+        """See `Store.postpone`."""
+        self._require_open()
+        self._callbacks.postpone(run_id, due_at)
+
+    async def redeliver_callback(self, run_id: str, *, now_at: float) -> bool:
+        """See `Store.redeliver`."""
+        self._require_open()
+        found = self._callbacks.redeliver(run_id, now_at)
+        if found:
+            self._set_callback_state(run_id, PENDING)
+        return found
+
+    async def list_by_callback_state(self, state: str, *, limit: int, after: str = "") -> list[str]:
+        """See `Store.called_back`."""
+        self._require_open()
+        return nsmallest(limit, (r.id for r in self._runs.values() if r.callback_state == state and r.id > after))
+
+    async def purge(self, *, runs_before_at: float, keys_before_at: float) -> int:
+        """See `Store.purge`."""
+        self._require_open()
+        ended = [
+            run.id
+            for run in self._runs.values()
+            if run.finished_at is not None
+            and run.finished_at < runs_before_at
+            and not self._callbacks.is_pending(run.id)
+        ]
+        for run_id in ended:
+            self._delete_run(run_id)
+        return len(ended) + self._idempotency_records.purge(keys_before_at)
+
+    async def notify(self, name: str) -> None:
+        """See `Store.tell`."""
+        self._require_open()
+        self._notifier.notify(name)
+
+    async def get_or_create_secret(self, name: str, default: bytes) -> bytes:
+        """See `Store.secret`."""
+        self._require_open()
+        return self._secrets.setdefault(name, default)
+
+    def recently_notified(self, name: str) -> bool:
+        """See `Store.told`."""
+        return self._notifier.recently_notified(name)
+
+    async def wait_for_change(self, run_ids: Sequence[str], seconds: float) -> None:
+        """See `Store.wait`."""
+        self._require_open()
+        await self._notifier.wait_for_change(run_ids, seconds)
+
+    def _unfinished_runs(self) -> list[StoredRun]:
+        return [self._runs[run_id] for run_id in self._unfinished]
+
+    def _is_unfinished_run_of(self, run_id: str, owner: str) -> bool:
+        return run_id in self._unfinished and self._runs[run_id].owner == owner
+
+    def _put(self, run: StoredRun) -> StoredRun:
+        self._runs[run.id] = run
+        return run
+
+    def _delete_run(self, run_id: str) -> None:
+        del self._runs[run_id]
+        self._unfinished.discard(run_id)
+        self._batch_ids.pop(run_id, None)
+        self._idempotency_records.unlink_run(run_id)
+        self._callbacks.remove(run_id)
+
+    def _schedule_callback(self, run: StoredRun, final_state: FinalState) -> None:
+        if run.callback_url is not None and final_state.callback is not None:
+            delivery = Delivery(run.id, run.client, run.callback_url, final_state.callback, final_state.finished_at, 0)
+            self._callbacks.add(delivery, due_at=final_state.due_at)
+            self._set_callback_state(run.id, PENDING)
+
+    def _set_callback_state(self, run_id: str, state: str) -> None:
+        self._put(replace(self._runs[run_id], callback_state=state))
+        self._notifier.notify(run_id)
+
+    def _require_open(self) -> None:
+        if not self._open:
+            raise StoreUnavailable("the store is not open")
+
+
+def _sort_key(run: StoredRun) -> tuple[float, str]:
+    return run.created_at, run.id
+
+
+def _matches(run: StoredRun, run_filter: RunFilter) -> bool:
+    return (
+        run.client == run_filter.client
+        and run_filter.status in {None, run.status}
+        and run_filter.workflow in {None, run.workflow}
+        and (run_filter.before is None or _sort_key(run) < run_filter.before)
+    )

@@ -1,0 +1,74 @@
+"""Who waits for which run to change."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Sequence
+
+from gateway.clock import Clock
+
+_RECENT_SECONDS = 1.0  # seconds
+_SHORT_WAIT_SECONDS = 0.1  # seconds
+
+
+class ChangeNotifier:
+    """Wakes who waits for a run that changed.
+
+    Whoever reads a run and then waits may miss a change in between. So where a run changed within the last second, a
+    wait is a short one: what was missed is seen a tenth of a second later.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._waiters: dict[str, set[asyncio.Future[None]]] = {}
+        self._recent_changes: OrderedDict[str, float] = OrderedDict()  # when each run changed, oldest first
+
+    def notify(self, run_id: str) -> None:
+        """A run changed."""
+        now = self._clock.monotonic()
+        self._recent_changes[run_id] = now
+        self._recent_changes.move_to_end(run_id)
+        self._drop_expired(now)
+        self._wake(run_id)
+
+    def notify_all(self) -> None:
+        """Any run may have changed."""
+        for run_id in list(self._waiters):
+            self._wake(run_id)
+
+    def recently_notified(self, name: str) -> bool:
+        """See `Store.told`."""
+        self._drop_expired(self._clock.monotonic())
+        return name in self._recent_changes
+
+    async def wait_for_change(self, run_ids: Sequence[str], seconds: float) -> None:
+        """See `Store.wait`."""
+        self._drop_expired(self._clock.monotonic())
+        if any(run_id in self._recent_changes for run_id in run_ids):
+            seconds = min(seconds, _SHORT_WAIT_SECONDS)
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        for run_id in run_ids:
+            self._waiters.setdefault(run_id, set()).add(waiter)
+        timer = asyncio.ensure_future(self._clock.sleep(seconds))
+        try:
+            await asyncio.wait((waiter, timer), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            timer.cancel()
+            self._remove_waiter(run_ids, waiter)
+
+    def _wake(self, run_id: str) -> None:
+        for waiter in self._waiters.pop(run_id, ()):
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def _remove_waiter(self, run_ids: Sequence[str], waiter: asyncio.Future[None]) -> None:
+        for run_id in run_ids:
+            waiters = self._waiters.get(run_id, set())
+            waiters.discard(waiter)
+            if not waiters:
+                self._waiters.pop(run_id, None)
+
+    def _drop_expired(self, now: float) -> None:
+        while self._recent_changes and now - next(iter(self._recent_changes.values())) >= _RECENT_SECONDS:
+            self._recent_changes.popitem(last=False)

@@ -1,0 +1,130 @@
+"""Hears from the Redis server which runs changed, whichever replica changed them, and wakes who waits for them here."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+from redis.asyncio.client import PubSub
+from redis.exceptions import RedisError
+
+from gateway.clock import Clock
+from gateway.redis.connection import RedisConnection, translate_error
+from gateway.store.notifications import ChangeNotifier
+
+_SHORT_WAIT = 0.5  # seconds: how long a wait is while nothing is heard
+_RECOVERY_PERIOD = (
+    1.0  # seconds: how long after a silence a change may have been missed by somebody who has read already
+)
+_HEARTBEAT_INTERVAL = 2.0  # seconds without a word; then the server is asked whether it is there
+_FIRST_DELAY, _MAX_DELAY = 0.1, 5.0  # seconds between attempts to hear again
+
+
+class ChangeSubscriber:
+    """One connection that listens to `channel`. While it is lost, waits are short: nobody sleeps through a change."""
+
+    def __init__(self, connection: RedisConnection, channel: str, clock: Clock) -> None:
+        self._connection = connection
+        self._channel = channel
+        self._clock = clock
+        self._notifier = ChangeNotifier(clock)
+        self._disconnected = True
+        self._reliable_from = clock.monotonic()
+        self._task: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        """Begin to listen. Raises StoreUnavailable."""
+        pubsub = self._connection.pubsub()
+        try:
+            await self._subscribe(pubsub)
+        except (RedisError, OSError) as error:
+            failure = translate_error(error)
+        else:
+            self._disconnected = False
+            self._task = asyncio.create_task(self._receive_until_closed(pubsub))
+            return
+        await _close_quietly(pubsub)
+        raise failure
+
+    async def close(self) -> None:
+        """Stop."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+    def notify(self, run_id: str) -> None:
+        """A run changed here; who waits need not wait for the server's word."""
+        self._notifier.notify(run_id)
+
+    def recently_notified(self, name: str) -> bool:
+        """See `Store.told`."""
+        return self._notifier.recently_notified(name)
+
+    async def wait_for_change(self, run_ids: Sequence[str], seconds: float) -> None:
+        """See `Store.wait`."""
+        if self._disconnected or self._clock.monotonic() < self._reliable_from:
+            seconds = min(seconds, _SHORT_WAIT)
+        await self._notifier.wait_for_change(run_ids, seconds)
+
+    async def _receive_until_closed(self, pubsub: PubSub) -> None:
+        while True:
+            try:
+                await self._receive_messages(pubsub)
+            except (RedisError, OSError):
+                self._connection.failing = True
+            finally:
+                self._disconnected = True
+                self._notifier.notify_all()
+                await _close_quietly(pubsub)
+            pubsub = await self._reconnect()
+            self._reliable_from = self._clock.monotonic() + _RECOVERY_PERIOD
+            self._disconnected = self._connection.failing = False
+
+    async def _reconnect(self) -> PubSub:
+        delay = _FIRST_DELAY
+        while True:
+            _raise_if_cancelled()
+            await self._clock.sleep(delay)
+            pubsub = self._connection.pubsub()
+            try:
+                await self._subscribe(pubsub)
+            except (RedisError, OSError):
+                await _close_quietly(pubsub)
+                delay = min(2 * delay, _MAX_DELAY)
+            else:
+                return pubsub
+
+    async def _subscribe(self, pubsub: PubSub) -> None:
+        async with asyncio.timeout(self._connection.timeout):
+            await pubsub.subscribe(self._channel)
+            await pubsub.get_message(timeout=None)  # that it is heard now
+
+    async def _receive_messages(self, pubsub: PubSub) -> None:
+        """For as long as the server speaks."""
+        pinged = False
+        while True:
+            message = await pubsub.get_message(timeout=_HEARTBEAT_INTERVAL)
+            if message is not None:
+                pinged = False
+                if message["type"] == "message":
+                    self._notifier.notify(message["data"].decode("utf-8", "replace"))  # whoever published it
+            elif pinged:
+                raise TimeoutError
+            else:
+                pinged = True
+                async with asyncio.timeout(self._connection.timeout):
+                    await pubsub.ping()
+
+
+def _raise_if_cancelled() -> None:
+    """Stop where this task was told to: a connection that breaks just then makes another error of it on its way up."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+
+
+async def _close_quietly(pubsub: Any) -> None:
+    with suppress(RedisError, OSError):
+        await pubsub.aclose()

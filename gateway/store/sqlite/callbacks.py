@@ -1,0 +1,69 @@
+"""Callbacks that wait for their delivery, in SQL. Every function runs inside a transaction of its caller."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from gateway.store.contract import PENDING, Delivery, FinalState
+
+_INSERT = "INSERT INTO callbacks (run, created_at, due_at, attempts, body) VALUES (?, ?, ?, 0, ?)"
+
+_SELECT_DUE = """
+SELECT id, client, callback_url, body, callbacks.created_at, callbacks.attempts FROM callbacks JOIN runs ON number = run
+WHERE due_at <= ? ORDER BY due_at, id LIMIT ?"""
+
+_SET_DUE_AT = "UPDATE callbacks SET due_at = ? WHERE run = (SELECT number FROM runs WHERE id = ?)"
+
+_POSTPONE = """
+UPDATE callbacks SET due_at = ?, attempts = attempts + 1
+WHERE run = (SELECT number FROM runs WHERE id = ?) AND due_at IS NOT NULL"""
+
+_SETTLE = """
+UPDATE callbacks SET due_at = NULL
+WHERE run = (SELECT number FROM runs WHERE id = ?) AND due_at IS NOT NULL"""
+
+_REDELIVER = "UPDATE callbacks SET due_at = ?, attempts = 0 WHERE run = (SELECT number FROM runs WHERE id = ?)"
+
+
+_SELECT_BY_STATE = "SELECT id FROM runs WHERE callback_state = ? AND id > ? ORDER BY id LIMIT ?"
+
+
+def schedule_callback(db: sqlite3.Connection, number: int, final_state: FinalState) -> None:
+    """Keep the callback of the run with this number."""
+    db.execute(_INSERT, (number, final_state.finished_at, final_state.due_at, final_state.callback))
+    db.execute("UPDATE runs SET callback_state = ? WHERE number = ?", (PENDING, number))
+
+
+def take_due_callbacks(db: sqlite3.Connection, *, now_at: float, until_at: float, limit: int) -> list[Delivery]:
+    """See `Store.due`."""
+    deliveries = [Delivery(*row) for row in db.execute(_SELECT_DUE, (now_at, limit))]
+    db.executemany(_SET_DUE_AT, [(until_at, delivery.run_id) for delivery in deliveries])
+    return deliveries
+
+
+def settle_callback(db: sqlite3.Connection, run_id: str, state: str) -> None:
+    """See `Store.delivered`."""
+    if db.execute(_SETTLE, (run_id,)).rowcount:
+        _set_state(db, run_id, state)
+
+
+def postpone_callback(db: sqlite3.Connection, run_id: str, due_at: float) -> bool:
+    """See `Store.postpone`; False where it raises KeyError: an error would undo what is committed together."""
+    return db.execute(_POSTPONE, (due_at, run_id)).rowcount == 1
+
+
+def list_by_callback_state(db: sqlite3.Connection, *, state: str, limit: int, after: str) -> list[str]:
+    """See `Store.called_back`."""
+    return [run_id for (run_id,) in db.execute(_SELECT_BY_STATE, (state, after, limit))]
+
+
+def redeliver_callback(db: sqlite3.Connection, run_id: str, now_at: float) -> bool:
+    """See `Store.redeliver`."""
+    found = db.execute(_REDELIVER, (now_at, run_id)).rowcount == 1
+    if found:
+        _set_state(db, run_id, PENDING)
+    return found
+
+
+def _set_state(db: sqlite3.Connection, run_id: str, state: str) -> None:
+    db.execute("UPDATE runs SET callback_state = ? WHERE id = ?", (state, run_id))

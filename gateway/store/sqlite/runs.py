@@ -1,0 +1,188 @@
+"""Runs and the keys that they were claimed with, in SQL. Every function runs inside a transaction of its caller."""
+
+from __future__ import annotations
+
+import math
+import sqlite3
+from dataclasses import replace
+from typing import Any
+
+import orjson
+
+from gateway.store.contract import (
+    FinalState,
+    IdempotencyKey,
+    IdempotencyRecord,
+    Phase,
+    RunFilter,
+    StoredResponse,
+    StoredRun,
+)
+from gateway.store.sqlite.callbacks import schedule_callback
+
+_INSERT_IDEMPOTENCY_RECORD = """
+INSERT INTO keys (client, text, fingerprint, run_id, created_at) VALUES (?, ?, ?, ?, ?)
+ON CONFLICT (client, text) DO NOTHING"""
+
+_INSERT_RUN = """
+INSERT INTO runs (id, client, workflow, provider, created_at, deadline_at, owner, leased_until_at, phase, status,
+    attempts, provider_run_id, document, finished_at, callback_url, callback_state, key_text)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING"""
+
+_ADVANCE = """
+UPDATE runs SET phase = ?, status = ?, attempts = ?, provider = ?, provider_run_id = ?
+WHERE id = ? AND owner = ? AND phase <= ?"""
+
+_REVERT_TO_QUEUED = "UPDATE runs SET phase = 0 WHERE id = ? AND owner = ? AND attempts = ? AND phase = 1"
+
+_FINISH = """
+UPDATE runs SET phase = 3, status = ?, document = ?, finished_at = ?, attempts = ?, provider_run_id = ?
+WHERE id = ? AND owner = ? AND phase < 3 RETURNING number, client, key_text, callback_url"""
+
+_DISCARD = "DELETE FROM runs WHERE id = ? AND owner = ? AND phase < 3 RETURNING client, key_text"
+
+_LIST_RUNS = """
+SELECT * FROM stored_runs
+WHERE client = ? AND (created_at, id) < (?, ?) AND status = ifnull(?, status) AND workflow = ifnull(?, workflow)
+ORDER BY created_at DESC, id DESC LIMIT ?"""
+
+_SELECT_IDEMPOTENCY_RECORD = (
+    "SELECT fingerprint, run_id, created_at, status, headers, body FROM keys WHERE client = ? AND text = ?"
+)
+
+# The inner query sorts, and it sorts narrow rows: orders may be large. What its turn took before comes first.
+_SELECT_ADOPTABLE = """
+SELECT * FROM stored_runs WHERE id IN (
+    SELECT id FROM runs WHERE phase < 3 AND CASE owner WHEN :owner THEN turn = :turn AND turn
+        ELSE leased_until_at <= :now_at END
+    ORDER BY owner != :owner, created_at, id LIMIT :limit
+) ORDER BY owner != :owner, created_at, id"""
+
+_ADOPT = "UPDATE runs SET owner = ?, leased_until_at = ?, turn = ? WHERE id = ?"
+
+_PHASE_INDEX = 9  # its place among the fields of a StoredRun
+
+
+def create_run(db: sqlite3.Connection, run: StoredRun, key: IdempotencyKey | None) -> IdempotencyRecord | None:
+    """See `Store.begin`."""
+    if key is not None:
+        row = (key.client, key.text, key.fingerprint, run.id, run.created_at)
+        if not db.execute(_INSERT_IDEMPOTENCY_RECORD, row).rowcount:
+            return get_idempotency_record(db, key.client, key.text)
+    # fmt: off
+    inserted = db.execute(_INSERT_RUN, (
+        run.id, run.client, run.workflow, run.provider, run.created_at, run.deadline_at, run.owner, run.leased_until_at,
+        run.phase.value, run.status, run.attempts, run.provider_run_id, run.document, run.finished_at,
+        run.callback_url, run.callback_state, key and key.text,
+    ))
+    # fmt: on
+    if not inserted.rowcount:
+        raise ValueError("there is a run with this id")
+    db.execute("INSERT INTO orders (run, body) VALUES (?, ?)", (inserted.lastrowid, run.order))
+    return None
+
+
+def advance(db: sqlite3.Connection, run: StoredRun) -> bool:
+    """See `Store.advance`."""
+    if run.phase is Phase.DONE:
+        return False
+    phase = run.phase.value
+    state = (phase, run.status, run.attempts, run.provider, run.provider_run_id)
+    return db.execute(_ADVANCE, (*state, run.id, run.owner, phase)).rowcount == 1
+
+
+def revert_to_queued(db: sqlite3.Connection, run: StoredRun) -> bool:
+    """See `Store.unsent`."""
+    return db.execute(_REVERT_TO_QUEUED, (run.id, run.owner, run.attempts)).rowcount == 1
+
+
+def finish(db: sqlite3.Connection, run_id: str, final_state: FinalState) -> bool:
+    """See `Store.finish`."""
+    state = (
+        final_state.status,
+        final_state.document,
+        final_state.finished_at,
+        final_state.attempts,
+        final_state.provider_run_id,
+    )
+    row = fetch_first(db, _FINISH, *state, run_id, final_state.owner)
+    if row is None:
+        return False
+    number, client, text, callback_url = row
+    if text is not None and final_state.response is not None:
+        _store_response(db, final_state.response, (client, text, run_id))
+    if callback_url is not None and final_state.callback is not None:
+        schedule_callback(db, number, final_state)
+    return True
+
+
+def _store_response(db: sqlite3.Connection, response: StoredResponse, record_key: tuple[str, str, str]) -> None:
+    statement = "UPDATE keys SET status = ?, headers = ?, body = ? WHERE client = ? AND text = ? AND run_id = ?"
+    db.execute(statement, (response.status, orjson.dumps(response.headers), response.body, *record_key))
+
+
+def discard_run(db: sqlite3.Connection, run_id: str, owner: str) -> None:
+    """See `Store.drop`."""
+    row = fetch_first(db, _DISCARD, run_id, owner)
+    if row is not None and row[1] is not None:
+        db.execute("DELETE FROM keys WHERE client = ? AND text = ? AND run_id = ?", (*row, run_id))
+
+
+def get_run(db: sqlite3.Connection, run_id: str) -> StoredRun | None:
+    """See `Store.run`."""
+    row = fetch_first(db, "SELECT * FROM stored_runs WHERE id = ?", run_id)
+    return None if row is None else _decode_run(row)
+
+
+def list_runs(db: sqlite3.Connection, run_filter: RunFilter) -> list[StoredRun]:
+    """See `Store.runs`."""
+    before_at, before_id = run_filter.before or (math.inf, "")
+    row = (run_filter.client, before_at, before_id, run_filter.status, run_filter.workflow, run_filter.limit)
+    return [_decode_run(each) for each in db.execute(_LIST_RUNS, row)]
+
+
+def get_idempotency_record(db: sqlite3.Connection, client: str, text: str) -> IdempotencyRecord | None:
+    """See `Store.claim`."""
+    row = fetch_first(db, _SELECT_IDEMPOTENCY_RECORD, client, text)
+    if row is None:
+        return None
+    fingerprint, run_id, created_at, status, headers, body = row
+    response = None
+    if status is not None:
+        response = StoredResponse(status, tuple((name, value) for name, value in orjson.loads(headers)), body)
+    return IdempotencyRecord(IdempotencyKey(client, text, fingerprint), run_id, created_at, response)
+
+
+def renew_leases(db: sqlite3.Connection, owner: str, until_at: float) -> None:
+    """See `Store.renew`."""
+    db.execute("UPDATE runs SET leased_until_at = ? WHERE phase < 3 AND owner = ?", (until_at, owner))
+
+
+def adopt(
+    db: sqlite3.Connection, owner: str, *, now_at: float, until_at: float, limit: int, batch_id: int
+) -> list[StoredRun]:
+    """See `Store.adopt`."""
+    parameters = {"owner": owner, "now_at": now_at, "limit": limit, "turn": batch_id}
+    adoptable = [_decode_run(row) for row in db.execute(_SELECT_ADOPTABLE, parameters)]
+    db.executemany(_ADOPT, [(owner, until_at, batch_id, orphan.id) for orphan in adoptable])
+    return [replace(orphan, owner=owner, leased_until_at=until_at) for orphan in adoptable]
+
+
+def get_or_create_secret(db: sqlite3.Connection, name: str, default: bytes) -> bytes:
+    """See `Store.secret`."""
+    db.execute("INSERT INTO secrets (name, value) VALUES (?, ?) ON CONFLICT (name) DO NOTHING", (name, default))
+    (value,) = db.execute("SELECT value FROM secrets WHERE name = ?", (name,)).fetchone()
+    return bytes(value)
+
+
+def fetch_first(db: sqlite3.Connection, statement: str, *values: object) -> tuple[Any, ...] | None:
+    """Run a statement to its end, and return its first row."""
+    rows = db.execute(statement, values).fetchall()
+    return rows[0] if rows else None
+
+
+def _decode_run(row: tuple[Any, ...]) -> StoredRun:
+    """Read a row of `stored_runs`; its columns are the fields, in their order."""
+    fields = list(row)
+    fields[_PHASE_INDEX] = Phase(fields[_PHASE_INDEX])
+    return StoredRun(*fields)

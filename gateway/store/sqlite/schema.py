@@ -1,0 +1,109 @@
+"""The tables of the SQLite store, and how a file of an older version is brought to this one.
+
+`runs` is narrow, because leases rewrite its rows again and again: what a run can be started with may be large, and
+stands in `orders`.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+
+from gateway.store.contract import StoreUnavailable
+
+APPLICATION_ID = 0x52554E57  # "RUNW" stands in the file's header, so that nobody else's is taken for ours
+
+_VERSION_1 = """
+CREATE TABLE runs (
+    number INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    client TEXT NOT NULL,
+    workflow TEXT NOT NULL,
+    provider TEXT NOT NULL,
+    created_at REAL NOT NULL,
+    deadline_at REAL NOT NULL,
+    owner TEXT NOT NULL,
+    leased_until_at REAL NOT NULL,
+    phase INTEGER NOT NULL,
+    status TEXT NOT NULL,
+    attempts INTEGER NOT NULL,
+    provider_run_id TEXT,
+    finished_at REAL,
+    callback_url TEXT,
+    callback_state TEXT,
+    key_text TEXT,
+    document BLOB
+) STRICT;
+CREATE INDEX runs_of_client ON runs (client, created_at, id);
+CREATE INDEX runs_unfinished ON runs (owner) WHERE phase < 3;
+CREATE INDEX runs_finished ON runs (finished_at) WHERE phase = 3;
+
+CREATE TABLE orders (
+    run INTEGER PRIMARY KEY REFERENCES runs (number) ON DELETE CASCADE,
+    body BLOB NOT NULL
+) STRICT;
+
+CREATE TABLE keys (
+    number INTEGER PRIMARY KEY,
+    client TEXT NOT NULL,
+    text TEXT NOT NULL,
+    fingerprint BLOB NOT NULL,
+    run_id TEXT NOT NULL,
+    created_at REAL NOT NULL,
+    status INTEGER,
+    headers BLOB,
+    body BLOB,
+    UNIQUE (client, text)
+) STRICT;
+CREATE INDEX keys_by_age ON keys (created_at);
+
+CREATE TABLE callbacks (
+    run INTEGER PRIMARY KEY REFERENCES runs (number) ON DELETE CASCADE,
+    created_at REAL NOT NULL,
+    due_at REAL,
+    attempts INTEGER NOT NULL,
+    body BLOB NOT NULL
+) STRICT;
+CREATE INDEX callbacks_due ON callbacks (due_at) WHERE due_at IS NOT NULL;
+
+CREATE VIEW stored_runs AS SELECT
+    id, client, workflow, provider, orders.body, created_at, deadline_at, owner, leased_until_at, phase, status,
+    attempts, provider_run_id, document, finished_at, callback_url, callback_state
+FROM runs JOIN orders ON orders.run = runs.number;
+"""
+
+_VERSION_2 = """
+ALTER TABLE runs ADD COLUMN turn INTEGER NOT NULL DEFAULT 0;
+
+CREATE TABLE secrets (
+    name TEXT PRIMARY KEY,
+    value BLOB NOT NULL
+) STRICT;
+"""
+
+MIGRATIONS: tuple[str, ...] = (_VERSION_1, _VERSION_2)
+"""The script at place n brings a file of version n to version n + 1. What was released is never changed again."""
+
+
+def require_compatible(db: sqlite3.Connection) -> None:
+    """Raise StoreUnavailable where the file is newer than this, or no store; an empty one may become one."""
+    version = _query_integer(db, "PRAGMA user_version")
+    if _query_integer(db, "PRAGMA application_id") != APPLICATION_ID and _query_integer(
+        db, "SELECT count(*) FROM sqlite_schema"
+    ):
+        raise StoreUnavailable("the file belongs to another program")
+    if version > len(MIGRATIONS):
+        raise StoreUnavailable(f"the file has schema {version}, and this version of Runward knows {len(MIGRATIONS)}")
+
+
+def migrate(db: sqlite3.Connection, migrations: Sequence[str] = MIGRATIONS) -> None:
+    """Bring the file, which is ours, to the newest version: each step whole or not at all."""
+    version = _query_integer(db, "PRAGMA user_version")
+    for number, script in enumerate(migrations[version:], version + 1):
+        db.executescript(
+            f"BEGIN IMMEDIATE; {script}; PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {number}; COMMIT;"
+        )
+
+
+def _query_integer(db: sqlite3.Connection, query: str) -> int:
+    return int(db.execute(query).fetchone()[0])

@@ -1,0 +1,78 @@
+"""The metrics of all workers as if they were one gateway's: what was counted never becomes less."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
+from typing import TypeAlias
+
+from gateway.observability.collectors import Labels, SeriesValues
+
+MetricFamilies: TypeAlias = Mapping[str, SeriesValues]
+_Sums: TypeAlias = dict[str, dict[Labels, tuple[float, ...]]]
+
+GAUGE_MERGES: Mapping[str, Callable[[float, float], float]] = MappingProxyType(
+    {
+        "runward_requests_in_flight": float.__add__,
+        "runward_circuit_state": max,  # 1 for every state that any worker's circuit is in
+        "runward_store_durable": min,
+        "runward_limits_shared": min,
+        "runward_config_last_reload_success": min,
+        "runward_config_last_reload_success_timestamp_seconds": min,
+        "runward_build_info": max,
+    }
+)
+"""How the gauges of living workers come together; a worker that is gone has none. Everything else is a sum."""
+
+
+class MetricsMerger:
+    """Sums over the living and the dead."""
+
+    def __init__(self) -> None:
+        self._retired: _Sums = {}
+        self._last_exposed: _Sums = {}
+
+    def retire(self, final: MetricFamilies) -> None:
+        """A worker is gone; these were its last numbers."""
+        _add_counters(self._retired, final)
+
+    def merge(self, live: Iterable[MetricFamilies]) -> MetricFamilies:
+        """The sums now, given the numbers of those who live."""
+        sums = {name: dict(numbers) for name, numbers in self._retired.items()}
+        gauges: _Sums = {}
+        for families in live:
+            _add_counters(sums, families)
+            _merge_gauges(gauges, families)
+        # Seconds are added up in another order once a worker is gone, and may come out less by the last bit: for
+        # Prometheus that would be a counter that began anew.
+        for name, series in sums.items():
+            exposed = self._last_exposed.setdefault(name, {})
+            for labels, values in series.items():
+                exposed[labels] = _combine_values(max, exposed.get(labels, values), values)
+        return {**{name: dict(numbers) for name, numbers in self._last_exposed.items()}, **gauges}
+
+
+def _add_counters(sums: _Sums, families: MetricFamilies) -> None:
+    for name, series in families.items():
+        if name not in GAUGE_MERGES:
+            _fold_series(float.__add__, sums.setdefault(name, {}), series)
+
+
+def _merge_gauges(gauges: _Sums, families: MetricFamilies) -> None:
+    for name in GAUGE_MERGES.keys() & families.keys():
+        _fold_series(GAUGE_MERGES[name], gauges.setdefault(name, {}), families[name])
+
+
+def _fold_series(
+    combine: Callable[[float, float], float], target: dict[Labels, tuple[float, ...]], series: SeriesValues
+) -> None:
+    for labels, values in series.items():
+        known = target.get(labels)
+        target[labels] = tuple(map(float, values)) if known is None else _combine_values(combine, known, values)
+
+
+def _combine_values(
+    combine: Callable[[float, float], float], left: Iterable[float], right: Iterable[float]
+) -> tuple[float, ...]:
+    # Of different lengths only where workers of two versions live side by side for a while.
+    return tuple(combine(float(a), float(b)) for a, b in zip(left, right, strict=False))

@@ -1,0 +1,87 @@
+"""`runward serve --workers`: opens the ports, keeps the crew, and passes on what it is told by signals."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+from collections.abc import Sequence
+
+from structlog.typing import FilteringBoundLogger
+
+from gateway.api.admin.callbacks import CallbackAdminHandlers
+from gateway.app.application import Listener, http_url
+from gateway.clock import Clock
+from gateway.observability import logs
+from gateway.observability.metrics import Metrics
+from gateway.settings import Settings
+from gateway.store import factory
+from gateway.supervisor.admin import SupervisorAdmin
+from gateway.supervisor.lazy_store import LazyStore
+from gateway.supervisor.sockets import open_listening_sockets, socket_address
+from gateway.supervisor.worker_handle import WorkerLauncher
+from gateway.supervisor.worker_pool import WorkerPool
+
+
+async def supervise(
+    settings: Settings, count: int, command: Sequence[str], clock: Clock, log: FilteringBoundLogger
+) -> bool:
+    """Serve with `count` workers, each a `command`, until a signal; whether all of them ended cleanly.
+
+    SIGTERM and SIGINT let them drain, a second one ends them at once, SIGHUP is passed on. Raises OSError where a port
+    can not be had, SettingsError where the library for the store is missing, GaveUp where no worker can be kept alive.
+    """
+    server = settings.server
+    logs.log_unhandled_exceptions(asyncio.get_running_loop(), log)
+    with (
+        open_listening_sockets(server.host, server.port) as public_sockets,
+        open_listening_sockets(server.ops_host, server.ops_port) as ops_sockets,
+    ):
+        store = LazyStore(factory.create_store(settings.store.url, clock, settings.store.password))
+        launcher = WorkerLauncher(command, public_sockets, socket_address(ops_sockets[0]), settings.store.url)
+        pool = WorkerPool(count, launcher.launch, Metrics(), clock, log)
+        admin = SupervisorAdmin(pool, CallbackAdminHandlers(store, clock, log))
+        ops_listener = await Listener.from_sockets(
+            admin.build_server(header_timeout=server.header_timeout), ops_sockets
+        )
+        tasks = [
+            asyncio.create_task(_handle_signals(_subscribe_signals(), pool, public_sockets)),
+            asyncio.create_task(_log_listening(pool, http_url(*socket_address(public_sockets[0])), ops_listener.url)),
+        ]
+        try:
+            await pool.serve()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await ops_listener.runner.cleanup()
+            await store.close()
+    return pool.clean_exit
+
+
+def _subscribe_signals() -> asyncio.Queue[signal.Signals]:
+    signals: asyncio.Queue[signal.Signals] = asyncio.Queue()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, signals.put_nowait, number)
+    return signals
+
+
+async def _handle_signals(
+    signals: asyncio.Queue[signal.Signals], pool: WorkerPool, public_sockets: Sequence[socket.socket]
+) -> None:
+    while True:
+        number = await signals.get()
+        if number == signal.SIGHUP:
+            pool.reload()
+        elif pool.draining.is_set():
+            await pool.terminate_all()
+        else:
+            pool.log.info("draining", signal=number.name)
+            pool.drain()
+            for sock in public_sockets:  # the workers have it still; once the last of them lets go, it is closed
+                sock.close()
+
+
+async def _log_listening(pool: WorkerPool, public_url: str, ops_url: str) -> None:
+    await pool.all_ready.wait()
+    pool.log.info("listening", url=public_url, ops_url=ops_url, workers=pool.count)

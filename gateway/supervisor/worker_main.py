@@ -1,0 +1,89 @@
+"""What a worker process does: serve, answer its supervisor, and drain when it is told to or left alone."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import os
+import signal
+import socket
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from structlog.typing import FilteringBoundLogger
+
+from gateway.app.application import Application, drain_and_close
+from gateway.app.main import start_gateway
+from gateway.app.reload import ConfigSource
+from gateway.clock import Clock
+from gateway.settings import Settings
+from gateway.supervisor.worker_spec import WorkerSpec
+from gateway.supervisor.worker_status import WorkerStatus
+
+_FINAL_STATUS_TIMEOUT = 1.0  # seconds; a supervisor that does not listen does not keep a worker from ending
+
+
+async def run_worker(
+    spec: WorkerSpec, settings: Settings, clock: Clock, log: FilteringBoundLogger, source: ConfigSource | None = None
+) -> None:
+    """Serve until told to end; `source` as `app.start` has it.
+
+    A supervisor that is gone holds the port no more, and its successor wants it: without one the port closes at once,
+    and the process ends with its last run. Raises as `app.start` does.
+    """
+    channel = socket.socket(fileno=spec.channel)
+    reader, writer = await asyncio.open_unix_connection(sock=channel)
+    application = await start_gateway(settings, clock, log, source, spec.open_listeners)
+    commands = _CommandHandler(application, writer)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # it is the supervisor's, and comes as an order
+    for number in (signal.SIGTERM, signal.SIGINT):  # a whole control group may be told: once more is not a hurry
+        asyncio.get_running_loop().add_signal_handler(number, commands.drain.set)
+    log.info("ready", pid=os.getpid())
+    commands.send_status()
+    command_task = asyncio.create_task(commands.handle_commands(reader))
+    await commands.drain.wait()
+    log.info("draining")
+    await drain_and_close(
+        dataclasses.replace(application, drain_period=0.0) if commands.orphaned else application,
+        commands.terminate.wait(),
+    )
+    commands.send_status()  # its last numbers
+    command_task.cancel()
+    with suppress(OSError, TimeoutError):
+        writer.close()
+        async with asyncio.timeout(_FINAL_STATUS_TIMEOUT):
+            await writer.wait_closed()
+
+
+@dataclass(slots=True)
+class _CommandHandler:
+    application: Application
+    writer: asyncio.StreamWriter
+    drain: asyncio.Event = field(default_factory=asyncio.Event)
+    terminate: asyncio.Event = field(default_factory=asyncio.Event)
+    orphaned: bool = False
+
+    async def handle_commands(self, reader: asyncio.StreamReader) -> None:
+        """Do what the supervisor says; its end is an order too."""
+        commands = {b"drain": self.drain.set, b"hurry": self.terminate.set}
+        if self.application.reloader is not None:
+            commands[b"reload"] = self.application.reloader.request
+        with suppress(OSError):
+            while line := await reader.readline():
+                command, _, argument = line.strip().partition(b" ")
+                if command == b"ask":
+                    self.send_status(int(argument))
+                elif command in commands:
+                    commands[command]()
+        self.orphaned = True
+        self.drain.set()
+
+    def send_status(self, reply_to: int = 0) -> None:
+        """Say how things are. There is one question at a time, so that nothing piles up."""
+        application = self.application
+        fails = application.background_tasks.store.failing
+        status = WorkerStatus(
+            reply_to, not application.in_flight_limiter.draining, application.metrics.export(), store_fails=fails
+        )
+        if not self.writer.is_closing():
+            self.writer.write(status.encode())

@@ -1,0 +1,157 @@
+"""All workers: each place is filled again when its worker dies, until the crew is told to drain."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from structlog.typing import FilteringBoundLogger
+
+from gateway.app.application import wait_for_first
+from gateway.clock import Clock
+from gateway.observability.metrics import Metrics
+from gateway.supervisor.metrics_merge import GAUGE_MERGES, MetricFamilies, MetricsMerger
+from gateway.supervisor.restart_backoff import RestartBackoff
+from gateway.supervisor.worker_handle import WorkerHandle
+
+_EXIT_CONFIG_REFUSED = 2  # a worker's exit code where its configuration can not be served
+_TERMINATION_GRACE = 3.0  # seconds for last words, where all must end at once
+_HEARTBEAT_INTERVAL = 1.0
+_CLEAN_EXIT_CODES = (0, -signal.SIGTERM)  # the latter only before it is ready to be told
+
+
+class WorkerPoolFailed(Exception):
+    """No worker serves, and none can be started. The text is for people."""
+
+    def __init__(self, text: str, exit_code: int) -> None:
+        super().__init__(text)
+        self.exit_code = exit_code
+
+
+@dataclass(slots=True)
+class WorkerPool:
+    """`count` places, each with a worker from `launch`. `metrics` are the supervisor's own."""
+
+    count: int
+    launch: Callable[[int], Awaitable[WorkerHandle]]
+    metrics: Metrics
+    clock: Clock
+    log: FilteringBoundLogger
+    workers: dict[int, WorkerHandle] = field(default_factory=dict)
+    merger: MetricsMerger = field(default_factory=MetricsMerger)
+    draining: asyncio.Event = field(default_factory=asyncio.Event)
+    all_ready: asyncio.Event = field(default_factory=asyncio.Event)
+    clean_exit: bool = True
+    _first_ready: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def ready_count(self) -> int:
+        """How many workers take new work."""
+        return sum(worker.ready for worker in self.workers.values())
+
+    @property
+    def responsive_count(self) -> int:
+        """How many workers answer at all."""
+        return sum(not worker.unresponsive for worker in self.workers.values())
+
+    @property
+    def store_fails(self) -> bool:
+        """Whether a worker that answers can not use the store."""
+        return any(worker.last_status.store_fails and not worker.unresponsive for worker in self.workers.values())
+
+    def reload(self) -> None:
+        """Have all read their configuration anew; one that is only starting does so once it is ready."""
+        for worker in self.workers.values():
+            worker.send("reload")
+
+    async def serve(self) -> None:
+        """Keep every place filled until all workers have drained. Raises GaveUp, and then none is left."""
+        slot_tasks = [asyncio.create_task(self._keep_slot_filled(place)) for place in range(self.count)]
+        heartbeat_task = asyncio.create_task(self._heartbeat_loop())
+        try:
+            await asyncio.gather(*slot_tasks)
+        finally:
+            self.draining.set()
+            for task in (heartbeat_task, *slot_tasks):
+                task.cancel()
+            await asyncio.gather(heartbeat_task, *slot_tasks, return_exceptions=True)
+            for worker in self.workers.values():
+                worker.send_signal(signal.SIGKILL)
+                await worker.process.wait()
+
+    def drain(self) -> None:
+        """Tell all to end, in their own time."""
+        self.draining.set()
+        self._first_ready.set()
+        for worker in self.workers.values():
+            worker.send("drain")
+
+    async def terminate_all(self) -> None:
+        """Have all ended at once; who still lives after a grace is killed."""
+        for worker in self.workers.values():
+            worker.send("hurry")
+        await self.clock.sleep(_TERMINATION_GRACE)
+        for worker in self.workers.values():
+            worker.send_signal(signal.SIGKILL)
+
+    async def collect_metrics(self) -> MetricFamilies:
+        """The numbers of all, dead and alive. Who does not answer in time counts with what it said last."""
+        await asyncio.gather(*(worker.refresh_status() for worker in self.workers.values()))
+        own = {name: values for name, values in self.metrics.export().items() if name not in GAUGE_MERGES}
+        return self.merger.merge([own, *(worker.last_status.metrics for worker in self.workers.values())])
+
+    async def _heartbeat_loop(self) -> None:
+        """Ask all the time: what a worker counted since is all that is lost when it is killed."""
+        while True:
+            await self.clock.sleep(_HEARTBEAT_INTERVAL)
+            await asyncio.gather(*(worker.refresh_status() for worker in self.workers.values()))
+
+    async def _keep_slot_filled(self, index: int) -> None:
+        backoff = RestartBackoff()
+        if index:  # where the first can not be started, no other can: one complaint is enough
+            await self._first_ready.wait()
+        while not self.draining.is_set():
+            started_at = self.clock.monotonic()
+            exit_code = await self._run_worker(index)
+            if self.draining.is_set():
+                self.clean_exit &= exit_code in _CLEAN_EXIT_CODES
+                return
+            delay = backoff.next_delay(self.clock.monotonic() - started_at)
+            self.metrics.worker_lost()
+            self.log.error("worker_ended", worker=index, exit_code=exit_code, again_in=delay)
+            self._give_up_if_hopeless(index, exit_code, backoff)
+            await wait_for_first(self.clock.sleep(delay), self.draining.wait())
+
+    async def _run_worker(self, index: int) -> int | None:
+        """One worker's life; its exit code, None where it was never born."""
+        try:
+            worker = await self.launch(index)
+        except OSError:
+            return None
+        self.workers[index] = worker
+        if self.draining.is_set():
+            worker.send("drain")
+        try:
+            return await worker.wait_until_exit(self._update_readiness)
+        finally:
+            if worker.process.returncode is not None:
+                del self.workers[index]
+                self.merger.retire(worker.last_status.metrics)
+
+    def _update_readiness(self) -> None:
+        if self.ready_count:
+            self._first_ready.set()
+        if self.ready_count == self.count:
+            self.all_ready.set()
+
+    def _give_up_if_hopeless(self, index: int, exit_code: int | None, backoff: RestartBackoff) -> None:
+        if exit_code == _EXIT_CONFIG_REFUSED and not self._first_ready.is_set():
+            raise WorkerPoolFailed("the first worker could not start", _EXIT_CONFIG_REFUSED)
+        # While others serve, giving up would cut off their clients.
+        if backoff.exhausted and not self.ready_count:
+            raise WorkerPoolFailed(
+                f"worker {index} ended {backoff.consecutive_failures} times in a row (exit code {exit_code}), and no other serves",
+                1,
+            )

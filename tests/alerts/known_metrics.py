@@ -1,0 +1,76 @@
+"""What a rule may name: the gateway's metrics with their labels and buckets, and the words that labels hold."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from functools import cache
+from typing import get_args
+
+from prometheus_client import Metric
+from prometheus_client.parser import text_string_to_metric_families
+
+from gateway.observability.metrics import Metrics
+from gateway.problems import PROBLEMS
+from gateway.runs.resilience.circuit_breaker import CircuitState
+from gateway.runs.resilience.retry import Ending
+from providers.contract import Cause
+from tests.alerts.alert_rules import recorded
+from tests.alerts.promql_expressions import grouping
+
+SCRAPE_LABELS = {"job", "instance"}  # the labels that Prometheus adds to everything it scrapes
+_CAUSES = {cause.value for cause in Cause}
+LABEL_VALUES = {
+    "cause": _CAUSES,
+    "code": set(PROBLEMS),
+    "decision": {"admitted", "waited", "refused"},
+    "job": {"runward"},
+    "operation": {"start", "poll"},
+    "outcome": set(get_args(Ending)),
+    "result": {"ok", "given_up", *_CAUSES},
+    "scope": {"client", "workflow", "provider"},
+    "state": {state.value for state in CircuitState},
+}
+"""The values that a label may have, as far as they do not come from the configuration."""
+
+
+@cache
+def exposition() -> str:
+    """What a gateway shows in which everything was counted once."""
+    metrics = Metrics()
+    metrics.request_ended("run", 200)
+    metrics.request_refused("one", "overloaded")
+    metrics.run_ended("one", "w", "p", "succeeded")
+    metrics.observe_run_duration("w", "p", 1.5, 0.001)
+    metrics.call_ended("p", "start", "ok", 1.4)
+    metrics.reply_refused("p", "start", "credentials")
+    metrics.call_retried("p", "start", "unreachable")
+    metrics.run_fell_back("w", "other")
+    metrics.track_circuit("p", "w")
+    metrics.limit_decided("client", "admitted")
+    metrics.callback_attempted("2xx")
+    metrics.callback_given_up()
+    metrics.worker_lost()
+    metrics.set_limits_shared(1)
+    metrics.config_reloaded(datetime(2026, 11, 21, tzinfo=UTC))
+    metrics.hint_received("genuine")
+    metrics.hint_used()
+    return metrics.render().decode()
+
+
+def families() -> list[Metric]:
+    """The same, read by Prometheus's own parser."""
+    return list(text_string_to_metric_families(exposition()))
+
+
+def series() -> dict[str, set[str]]:
+    """The labels of every series that a rule may look at, by its name."""
+    found = {"up": set(SCRAPE_LABELS)} | {rule.name: grouping(rule.expr) for rule in recorded()}
+    for sample in (sample for family in families() for sample in family.samples):
+        found.setdefault(sample.name, set(SCRAPE_LABELS)).update(sample.labels)
+    return found
+
+
+def bounds(histogram: str) -> set[float]:
+    """The upper bounds of its buckets."""
+    samples = (sample for family in families() for sample in family.samples)
+    return {float(sample.labels["le"]) for sample in samples if sample.name == histogram + "_bucket"}

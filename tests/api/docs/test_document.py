@@ -1,0 +1,233 @@
+"""The API's document: it is valid, whole, and true of what the gateway really answers."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from unittest.mock import Mock
+
+import pytest
+from aiohttp import web
+from openapi_schema_validator import OAS31Validator, oas31_format_checker
+from openapi_spec_validator import OpenAPIV31SpecValidator
+
+from gateway import strictjson
+from gateway.api.docs.document import openapi_document
+from gateway.api.openapi import examples
+from gateway.api.prompt_studio.responses import render_problem
+from gateway.http.body import RunRequest, parse_json_body, run_response
+from gateway.http.server import Request
+from gateway.problems import PROBLEMS, FieldError, Problem
+from gateway.runs.model import RunRecord, RunSpec
+from providers.contract import JsonValue, NodeOutput
+from tests.support.clock import ManualClock
+
+CODES = [code for code in PROBLEMS if code != "client_closed_request"]
+RUN = ("paths", "/run", "post")
+PROBLEM_JSON = "application/problem+json"
+
+
+@pytest.fixture(scope="module")
+def spec() -> JsonValue:
+    """The document as a client reads it."""
+    return strictjson.read(strictjson.write(openapi_document()))
+
+
+def lookup(value: JsonValue, *steps: str) -> JsonValue:
+    """What stands in the document at `steps`."""
+    for step in steps:
+        assert isinstance(value, dict), steps
+        value = value[step]
+    return value
+
+
+def keys(value: JsonValue) -> set[str]:
+    assert isinstance(value, dict)
+    return set(value)
+
+
+def schema_errors(spec: JsonValue, instance: JsonValue, *steps: str) -> list[str]:
+    """What the schema at `steps` says against `instance`."""
+    assert isinstance(spec, dict)
+    pointer = "#" + "".join("/" + step.replace("~", "~0").replace("/", "~1") for step in steps)
+    validator = OAS31Validator({**spec, "$ref": pointer}, format_checker=oas31_format_checker)
+    return [error.message for error in validator.iter_errors(instance)]
+
+
+def response_path(status: int | str, content_type: str = PROBLEM_JSON) -> tuple[str, ...]:
+    """Where the content of one of `POST /run`'s answers stands."""
+    return (*RUN, "responses", str(status), "content", content_type)
+
+
+def response_body(answer: web.Response) -> JsonValue:
+    assert isinstance(answer.body, bytes)
+    return strictjson.read(answer.body)
+
+
+def test_it_is_valid_openapi(spec: JsonValue) -> None:
+    assert isinstance(spec, dict)
+    assert [] == list(OpenAPIV31SpecValidator(spec).iter_errors())
+
+
+def test_every_status_of_the_table_is_an_answer_of_run_and_no_other(spec: JsonValue) -> None:
+    expected = {"200", "202"} | {str(PROBLEMS[code].status) for code in CODES}
+    assert expected == keys(lookup(spec, *RUN, "responses"))
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_every_code_stands_at_its_status_with_its_meaning(spec: JsonValue, code: str) -> None:
+    kind = PROBLEMS[code]
+    answer = lookup(spec, *RUN, "responses", str(kind.status))
+    all_of = lookup(spec, *response_path(kind.status), "schema", "allOf")
+    assert isinstance(all_of, list)
+    listed = lookup(all_of[1], "properties", "code", "enum")
+    assert isinstance(listed, list)
+    assert code in listed
+    assert f"- `{code}`: {kind.title}" in str(lookup(answer, "description"))
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_a_rendered_problem_matches_the_schema_of_its_status(spec: JsonValue, code: str) -> None:
+    problem = Problem(
+        code,
+        errors=(FieldError("/input", "Field required"),),
+        extra={"run_id": "run_" + 32 * "0", "provider": "x", "attempts": 0, "outcome": "unknown", "outputs": None},
+    )
+    document = strictjson.read(problem.document("req_1"))
+    where = (*response_path(problem.status), "schema")
+    assert [] == schema_errors(spec, document, *where)
+    assert keys(document) <= keys(lookup(spec, "components", "schemas", "ProblemAnswer", "properties"))
+    assert isinstance(document, dict)
+    assert [] != schema_errors(spec, {**document, "code": "invented"}, *where)
+    assert [] != schema_errors(spec, {**document, "outcome": None}, *where)
+
+
+def test_the_problems_examples_fit_their_schemas(spec: JsonValue) -> None:
+    for code, example in examples.problem_examples(CODES).items():
+        status = PROBLEMS[code].status
+        assert example == lookup(spec, *response_path(status), "examples", code)
+        assert [] == schema_errors(
+            spec, lookup(spec, *response_path(status), "examples", code, "value"), *response_path(status), "schema"
+        )
+
+
+@pytest.mark.parametrize("provider", ["promptlayer", "prompt_studio"])
+def test_the_example_requests_are_accepted(spec: JsonValue, provider: str) -> None:
+    """By the model that checks requests, and by the schema."""
+    request = lookup(spec, *RUN, "requestBody", "content", "application/json", "examples", provider, "value")
+    assert parse_json_body(RunRequest, strictjson.write(request)).workflow == lookup(request, "workflow")
+    assert [] == schema_errors(spec, request, "components", "schemas", "RunRequest")
+
+
+@pytest.mark.parametrize("provider", ["promptlayer", "prompt_studio"])
+def test_the_example_answers_fit_the_schema(spec: JsonValue, provider: str) -> None:
+    where = response_path(200, "application/json")
+    answer = lookup(spec, *where, "examples", provider, "value")
+    assert [] == schema_errors(spec, answer, *where, "schema")
+    assert provider == lookup(answer, "provider")
+
+
+REQUESTS: list[JsonValue] = [
+    {},
+    {"workflow": ""},
+    {"workflow": 1},
+    {"workflow": "w", "unknown": 1},
+    {"workflow": "w", "input": None},
+    {"workflow": "w", "metadata": {"n": 1}},
+    {"workflow": "w", "label": None},
+    {"workflow": "w", "label": None, "version": 1},
+    {"workflow": "w", "label": "l", "version": None},
+    {"workflow": "w", "label": "l", "version": 1},
+    {"workflow": "w", "version": 0},
+    {"workflow": "w", "version": 2**31},
+    {"workflow": "w", "version": 2**31 - 1},
+    {"workflow": "w", "timeout": 0},
+    {"workflow": "w", "timeout": 0.1},
+    {"workflow": "w", "callback_url": 2049 * "x"},
+]
+
+
+@pytest.mark.parametrize("request_body", REQUESTS, ids=str)
+def test_the_schema_and_the_model_agree(spec: JsonValue, request_body: JsonValue) -> None:
+    try:
+        parse_json_body(RunRequest, strictjson.write(request_body))
+        accepted = True
+    except Problem:
+        accepted = False
+    assert accepted == ([] == schema_errors(spec, request_body, "components", "schemas", "RunRequest"))
+
+
+@pytest.mark.parametrize(
+    "outputs", [None, {"A": NodeOutput("failed", None, "it broke"), "B": NodeOutput("succeeded", 1)}]
+)
+@pytest.mark.parametrize("return_all_outputs", [True, False])
+def test_a_rendered_run_matches_the_schema(
+    spec: JsonValue, outputs: dict[str, NodeOutput] | None, *, return_all_outputs: bool
+) -> None:
+    order = RunSpec("one", "w", 60, metadata={"a": "b"}, return_all_outputs=return_all_outputs)
+    clock = ManualClock(datetime(2026, 11, 21, 12, tzinfo=UTC))
+    run = RunRecord.create(order, "promptlayer", clock)
+    run.attempts, run.output, run.outputs = 1, [None], outputs
+    run.finish("succeeded", clock)
+    document = response_body(run_response(run))
+    assert [] == schema_errors(spec, document, *response_path(200, "application/json"), "schema")
+    assert keys(document) <= keys(lookup(spec, "components", "schemas", "RunAnswer", "properties"))
+    assert isinstance(document, dict)
+    assert [] != schema_errors(
+        spec, {**document, "created_at": "yesterday"}, *response_path(200, "application/json"), "schema"
+    )
+
+
+@pytest.mark.parametrize(
+    ("status", "headers"),
+    [
+        (200, {"X-Request-Id", "RateLimit", "RateLimit-Policy"}),
+        (401, {"X-Request-Id", "WWW-Authenticate"}),
+        (405, {"X-Request-Id", "Allow"}),
+        (409, {"X-Request-Id", "Retry-After"}),
+        (422, {"X-Request-Id"}),
+        (429, {"X-Request-Id", "Retry-After", "RateLimit", "RateLimit-Policy"}),
+        (503, {"X-Request-Id", "Retry-After"}),
+    ],
+)
+def test_an_answers_headers_are_named(spec: JsonValue, status: int, headers: set[str]) -> None:
+    assert headers == keys(lookup(spec, *RUN, "responses", str(status), "headers"))
+
+
+@pytest.mark.parametrize(
+    ("path", "method", "security"),
+    [
+        ("/run", "post", [{"bearer": []}, {"key": []}]),
+        ("/workflows/{workflow_name}/run", "post", [{"key": []}, {"bearer": []}]),
+        ("/workflow-version-execution-results", "get", [{"key": []}, {"bearer": []}]),
+        ("/openapi.json", "get", [{"bearer": []}, {"key": []}]),
+        ("/v1/workflows/{deployment_id}/run", "post", [{"studio": []}, {"bearer": []}, {"key": []}]),
+        ("/docs", "get", []),
+        ("/healthz", "get", []),
+        ("/readyz", "get", []),
+    ],
+)
+def test_it_says_what_needs_a_key(spec: JsonValue, path: str, method: str, security: JsonValue) -> None:
+    assert security == lookup(spec, "paths", path, method, "security")
+
+
+def test_no_schema_is_burdened_with_pydantics_names(spec: JsonValue) -> None:
+    """Titles such as "Return All Outputs" and defaults of null say nothing to a reader."""
+    text = strictjson.write(lookup(spec, "components", "schemas")).decode()
+    assert [] == re.findall(r'"default":null', text)
+    models = {"RunRequest", "RunWorkflow", "RunAnswer", "NodeAnswer", "ProblemAnswer", "ProblemPointer"}
+    kept = {"RunShown", "RunsPage", "RunError", "CallbackState"}
+    assert models | kept == set(re.findall(r'"title":"([^"]+)"', text))
+
+
+@pytest.mark.parametrize("path", ["/v1/workflows/{deployment_id}/run", "/api/v1/instructions/{deployment_id}/run"])
+def test_prompt_studios_documented_statuses_are_those_of_its_handlers(spec: JsonValue, path: str) -> None:
+    """For every problem that there is, however the run ended."""
+    problems = [Problem(code, extra=extra) for code in CODES for extra in ({}, {"outcome": "unknown"})]
+    given = {render_problem(problem, Mock(Request)) for problem in problems}
+    unreachable = {"405"}  # for other methods, which the document does not have
+    statuses = {"200"} | {str(answer.status) for answer in given} - unreachable
+    assert statuses == keys(lookup(spec, "paths", path, "post", "responses"))
+    headers = {name for answer in given for name in answer.headers} - {"Content-Type", "Server"}
+    named = keys(lookup(spec, "paths", path, "post", "responses", "500", "headers"))
+    assert headers <= named

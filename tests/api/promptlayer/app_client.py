@@ -1,0 +1,100 @@
+"""A client of PromptLayer's API, that has been told to talk to the gateway instead."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from yarl import URL
+
+from tests.support.client import ReceivedResponse
+from tests.support.configuration import CLIENT_KEYS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import aiohttp
+
+    from providers.contract import JsonValue
+    from tests.support.process import GatewayProcess
+
+RESULTS = "/workflow-version-execution-results"
+BODY: Mapping[str, JsonValue] = MappingProxyType(
+    {
+        "input_variables": {"question": "why?"},
+        "metadata": None,
+        "workflow_label_name": None,
+        "workflow_version_number": None,
+        "return_all_outputs": False,
+    }
+)
+"""As the SDKs send it: what was not asked for is null."""
+NO_MEMBERS: Mapping[str, JsonValue] = MappingProxyType({})
+
+
+class PromptLayerApp:
+    """Its base URL, and its key, in the header that PromptLayer has for it."""
+
+    def __init__(self, session: aiohttp.ClientSession, gateway: GatewayProcess, client: str = "one") -> None:
+        self._session = session
+        self.gateway = gateway
+        self.key = CLIENT_KEYS[client]
+
+    def as_other_client(self) -> PromptLayerApp:
+        """Somebody else."""
+        return PromptLayerApp(self._session, self.gateway, "two")
+
+    async def request(self, method: str, target: str, body: JsonValue = None, **headers: str) -> ReceivedResponse:
+        """One request; `target` goes out as it is, header names are written with underscores."""
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        if body is not None:
+            named.setdefault("Content-Type", "application/json")
+        data = None if body is None else json.dumps(body).encode()
+        where = URL(self.gateway.url + target, encoded=True)
+        async with self._session.request(method, where, data=data, headers={"X-API-KEY": self.key} | named) as answer:
+            return ReceivedResponse(answer.status, answer.headers, await answer.read(), 0.0)
+
+    async def start_run(
+        self, name: str = "layer", more: Mapping[str, JsonValue] = NO_MEMBERS, **headers: str
+    ) -> ReceivedResponse:
+        """POST a run; `name` as it stands in the path, `more` members of the body."""
+        return await self.request("POST", f"/workflows/{name}/run", {**BODY, **more}, **headers)
+
+    async def get_results(self, number: object, *, all_nodes: bool = False) -> tuple[int, Any]:
+        """GET results as they are now: the status, and any JSON."""
+        query = f"?workflow_version_execution_id={number}&return_all_outputs={'true' if all_nodes else 'false'}"
+        answered = await self.request("GET", RESULTS + query)
+        return answered.status, json.loads(answered.body)
+
+    async def wait_for_results(self, started: ReceivedResponse, *, all_nodes: bool = False) -> Any:
+        """The results of a run once it has ended."""
+        async with asyncio.timeout(30):
+            while True:
+                status, found = await self.get_results(execution_id_of(started), all_nodes=all_nodes)
+                if status != 202:
+                    assert 200 == status, found
+                    return found
+                await asyncio.sleep(0.02)
+
+    async def get_run(self, started: ReceivedResponse) -> dict[str, JsonValue]:
+        """The run as the gateway's own API shows it."""
+        answered = await self.request("GET", f"/runs/{started.headers['Runward-Run-Id']}")
+        assert 200 == answered.status
+        return answered.json
+
+
+def execution_id_of(started: ReceivedResponse) -> int:
+    """What PromptLayer's API calls the run that was started."""
+    assert started.status in {201, 202}, started.body
+    number = started.json["workflow_version_execution_id"]
+    assert isinstance(number, int)
+    return number
+
+
+def error_locations(response: ReceivedResponse) -> list[JsonValue]:
+    """What is wrong with a request, as FastAPI says it."""
+    detail = response.json["detail"]
+    assert isinstance(detail, list)
+    return [error["loc"] for error in detail if isinstance(error, dict)]

@@ -1,0 +1,147 @@
+"""A server that has the WebSocket of PromptLayer's SDKs, runs that end when a test says so, and a client by hand."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiohttp
+import structlog
+from structlog.testing import LogCapture
+
+from gateway.api.promptlayer.execution_ids import ExecutionIds
+from gateway.api.promptlayer.realtime import RealtimeHub
+from gateway.api.promptlayer.tokens import ChannelTokens
+from gateway.app.application import Listener
+from gateway.auth.client import Client
+from gateway.auth.failed_attempts import FailedAuthLimiter
+from gateway.auth.keys import KeyRing, hash_key, new_key
+from gateway.clock import SystemClock
+from gateway.http.middleware import Authenticator, access_log
+from gateway.http.server import Server
+from gateway.observability.metrics import Metrics
+from gateway.runs.durable.codec import encode_run
+from gateway.runs.model import RunRecord, RunSpec
+from gateway.store.contract import FinalState
+from gateway.store.memory.store import MemoryStore
+from providers.contract import JsonValue
+from tests.support.virtual_clock import VirtualClock
+
+KEYS = {name: new_key(SystemClock()) for name in ("one", "two")}
+SECRET = b"s" * 32
+
+
+@dataclass
+class RealtimeHarness:
+    """The server and what is behind it. Time stands still but for `clock.run_for`."""
+
+    url: str
+    clock: VirtualClock
+    store: MemoryStore
+    realtime: RealtimeHub
+    session: aiohttp.ClientSession
+    known_clients: set[str]
+    capture: LogCapture
+    execution_ids: ExecutionIds = field(default_factory=lambda: ExecutionIds(SECRET))
+
+    async def issue_token(self, channel: str, client: str = "one") -> str:
+        """Get one, as the SDKs do."""
+        url = f"{self.url}/ws-token-request-library"
+        headers = {"X-API-KEY": KEYS[client]}
+        async with self.session.post(url, params={"capability": channel}, headers=headers) as answer:
+            assert 201 == answer.status, await answer.text()
+            document = await answer.json()
+        assert (True, "centrifugo") == (document["success"], document["messaging_backend"])
+        return str(document["token_details"]["token"])
+
+    async def open_socket(self, path: str = "/connection/websocket") -> aiohttp.ClientWebSocketResponse:
+        """Open a connection."""
+        return await self.session.ws_connect(self.url + path, max_msg_size=0)
+
+    async def connect(self, token: str) -> aiohttp.ClientWebSocketResponse:
+        """Open one and say who we are."""
+        socket = await self.open_socket()
+        reply = await send_command(socket, {"id": 1, "connect": {"token": token, "name": "test"}})
+        assert (25, True) == (reply["connect"]["ping"], reply["connect"]["pong"])
+        return socket
+
+    async def subscribe(self, channel: str, client: str = "one") -> aiohttp.ClientWebSocketResponse:
+        """Wait on a channel."""
+        socket = await self.connect(await self.issue_token(channel, client))
+        assert {"id": 2, "subscribe": {}} == await send_command(socket, {"id": 2, "subscribe": {"channel": channel}})
+        return socket
+
+    async def store_run(self, number: int, client: str = "one", *, all_outputs: bool = False) -> None:
+        """Keep a run that has this number."""
+        spec = RunSpec(
+            client=client, workflow="w", timeout=60, number=number, all_outputs=all_outputs, return_all_outputs=True
+        )
+        run = RunRecord.create(spec, "promptlayer", self.clock, id=self.execution_ids.run_id(client, number))
+        await self.store.create_run(encode_run(run, owner="me", leased_until_at=9e9, callback_url=None), None)
+
+    async def finish_run(
+        self, number: int, output: JsonValue, client: str = "one", *, status: str = "succeeded"
+    ) -> None:
+        """End it."""
+        document = {
+            "status": status,
+            "output": output,
+            "outputs": None,
+            "error": {"code": "run_failed", "detail": "no"},
+        }
+        finish = FinalState("me", status, json.dumps(document).encode(), self.clock.now().timestamp(), 1)
+        assert await self.store.finish(self.execution_ids.run_id(client, number), finish)
+
+
+async def send_command(socket: aiohttp.ClientWebSocketResponse, command: object) -> Any:
+    """Say one thing; what comes back."""
+    await socket.send_json(command)
+    return json.loads(await socket.receive_str(timeout=10))
+
+
+async def receive_message(socket: aiohttp.ClientWebSocketResponse) -> tuple[str, dict[str, Any]]:
+    """The next message: its channel, and what it says."""
+    push = json.loads(await socket.receive_str(timeout=10))["push"]
+    message = push["pub"]["data"]
+    assert "SET_WORKFLOW_COMPLETE" == message["message_name"]
+    return push["channel"], json.loads(message["data"])
+
+
+async def wait_closed(socket: aiohttp.ClientWebSocketResponse) -> int | None:
+    """Hear nothing more but the end: its code."""
+    message = await socket.receive(timeout=10)
+    assert message.type in {aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSED}, message
+    return socket.close_code
+
+
+@contextlib.asynccontextmanager
+async def realtime_server(*, max_connections: int = 20) -> AsyncIterator[RealtimeHarness]:
+    """Listen."""
+    clock, capture, metrics = VirtualClock(), LogCapture(), Metrics()
+    log = structlog.wrap_logger(None, processors=[capture], wrapper_class=structlog.make_filtering_bound_logger(10))
+    store, clients = MemoryStore(clock), set(KEYS)
+    await store.open()
+    realtime = RealtimeHub(
+        store,
+        ExecutionIds(SECRET),
+        ChannelTokens(SECRET),
+        is_known_client=clients.__contains__,
+        clock=clock,
+        log=log,
+        max_connections=max_connections,
+    )
+    keys = KeyRing({name: [(hash_key(key), None)] for name, key in KEYS.items()})
+    authenticator = Authenticator(keys, {name: Client(name) for name in KEYS}, FailedAuthLimiter(clock), (), clock, log)
+    server = Server(
+        realtime.routes(), [access_log(metrics, log, clock), authenticator.authenticate], header_timeout=5.0
+    )
+    listener = await Listener.open(server, "127.0.0.1", 0)
+    async with aiohttp.ClientSession() as session:
+        try:
+            yield RealtimeHarness(listener.url, clock, store, realtime, session, clients, capture)
+        finally:
+            await realtime.close_all()
+            await listener.runner.cleanup()

@@ -1,0 +1,139 @@
+"""Connections of those who mean no good: strangers, clients that are gone, and clients that ask and do not listen."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+
+import aiohttp
+import pytest
+
+from tests.api.promptlayer.realtime_harness import (
+    RealtimeHarness,
+    realtime_server,
+    receive_message,
+    send_command,
+    wait_closed,
+)
+from tests.http.server_harness import wait_until
+
+CHANNEL = "workflow_updates:7"
+MASK = b"\x00\x00\x00\x00"  # it changes nothing
+
+
+@pytest.fixture
+async def harness() -> AsyncIterator[RealtimeHarness]:
+    """A server, and nothing going on."""
+    async with realtime_server() as running:
+        yield running
+
+
+async def test_an_unauthenticated_connection_is_dropped_for_a_new_one() -> None:
+    """R33: whoever has not said who it is makes room for whoever comes; clients stay, and are let in."""
+    async with realtime_server(max_connections=3) as harness:
+        client = await harness.subscribe(CHANNEL)
+        unauthenticated = [await harness.open_socket() for _ in range(2)]
+        other = await harness.subscribe(CHANNEL, "two")
+        assert aiohttp.WSMsgType.CLOSED == (await unauthenticated[0].receive(timeout=10)).type
+        assert [False] * 3 == [socket.closed for socket in (client, unauthenticated[1], other)]
+        assert 3 == len(harness.realtime.connections)
+        await harness.store_run(7, client="two")
+        await harness.finish_run(7, {"answer": 42}, client="two")
+        assert CHANNEL == (await receive_message(other))[0]
+
+
+async def test_unauthenticated_connections_never_exceed_the_limit() -> None:
+    """R33: its memory is bounded at every moment."""
+    async with realtime_server(max_connections=3) as harness:
+        crowd = [await harness.open_socket() for _ in range(12)]
+        assert (12, 3) == (len(crowd), len(harness.realtime.connections))
+        await (await harness.connect(await harness.issue_token(CHANNEL))).close()
+
+
+async def test_a_removed_client_receives_no_more_messages(harness: RealtimeHarness) -> None:
+    """R77: a reload that takes a client away takes what its connections wait for, too."""
+    socket = await harness.subscribe(CHANNEL)
+    await harness.store_run(7)
+    harness.known_clients.discard("one")
+    await harness.finish_run(7, {"answer": 42})
+    assert 3503 == await wait_closed(socket)
+
+
+async def test_a_removed_client_is_disconnected(harness: RealtimeHarness) -> None:
+    """R77: it has to go with the next ping, whether it waits for anything or not."""
+    socket = await harness.connect(await harness.issue_token(CHANNEL))
+    harness.known_clients.discard("one")
+    await harness.clock.run_for(11)
+    assert 3503 == await wait_closed(socket)
+
+
+async def test_too_many_subscriptions_close_the_connection(harness: RealtimeHarness) -> None:
+    """A result is told with each subscription: four of them in the time of a ping are enough for anybody."""
+    socket = await harness.subscribe(CHANNEL)
+    for number in range(3):
+        await send_command(socket, {"id": 3, "unsubscribe": {"channel": CHANNEL}})
+        assert {"id": 4 + number, "subscribe": {}} == await send_command(
+            socket, {"id": 4 + number, "subscribe": {"channel": CHANNEL}}
+        )
+    await send_command(socket, {"id": 3, "unsubscribe": {"channel": CHANNEL}})
+    await socket.send_json({"id": 9, "subscribe": {"channel": CHANNEL}})
+    assert 3501 == await wait_closed(socket)
+
+
+async def test_a_client_that_does_not_read_costs_little_memory(harness: RealtimeHarness) -> None:
+    """R33: however often it asks for a large result within the frames that it may send, no more than a few wait."""
+    await harness.store_run(7)
+    await harness.finish_run(7, "x" * 250_000)
+    socket = await harness.connect(await harness.issue_token(CHANNEL))
+    connection = socket._response.connection
+    assert connection is not None
+    assert connection.transport is not None
+    realtime_connection, peak = next(iter(harness.realtime.connections)), 0
+    transport = harness.realtime.connections[realtime_connection]
+    assert transport is not None
+    connection.transport.pause_reading()
+    commands = [{"id": 2, "subscribe": {"channel": CHANNEL}}, {"id": 3, "unsubscribe": {"channel": CHANNEL}}]
+    for _ in range(30):
+        for command in commands:
+            await socket.send_str(json.dumps(command))
+            await asyncio.sleep(0.001)
+        peak = max(peak, transport.get_write_buffer_size())
+    assert peak < 1_500_000, peak
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        b"\xc1\x80" + MASK,  # compressed, which nobody agreed to
+        b"\xa1\x80" + MASK,  # another reserved bit
+        b"\x80\x80" + MASK,  # the rest of nothing
+        b"\x89\xfe\x00\x7e" + MASK + b"x" * 126,  # a ping that is too long
+        b"\x09\x80" + MASK,  # a ping in pieces
+        b"\x81\xff\x7f" + b"\xff" * 7 + MASK,  # so many bytes are promised
+        b"\x81\x82" + MASK + b"\xff\xfe",  # no UTF-8
+        b"\x01\xfe\x40\x00" + MASK + b"x" * 16_384 + b"\x80\x81" + MASK + b"x",  # too long, in pieces
+    ],
+)
+async def test_frames_that_violate_the_websocket_protocol_close_the_connection(
+    harness: RealtimeHarness, frame: bytes
+) -> None:
+    """R33: among them a bomb of compressed bytes, which is not even unpacked."""
+    socket = await harness.open_socket()
+    connection = socket._response.connection
+    assert connection is not None
+    assert connection.transport is not None
+    connection.transport.write(frame)
+    assert (await socket.receive(timeout=10)).type in {aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSED}
+    await wait_until(lambda: not harness.realtime.connections)
+    assert [] == [
+        realtime_connection["event"]
+        for realtime_connection in harness.capture.entries
+        if realtime_connection["log_level"] == "error"
+    ]
+
+
+async def test_a_compression_that_a_client_offers_is_not_taken_up(harness: RealtimeHarness) -> None:
+    socket = await harness.session.ws_connect(harness.url + "/connection/websocket", compress=15)
+    assert 0 == socket.compress
+    assert "Sec-WebSocket-Extensions" not in socket._response.headers

@@ -1,0 +1,320 @@
+"""Apps that speak PromptLayer's API run workflows of both providers through a real gateway."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING, Any, Protocol
+from unittest.mock import ANY
+
+import pytest
+
+from tests.api.promptlayer.app_client import BODY, RESULTS, PromptLayerApp, error_locations, execution_id_of
+from tests.support.configuration import PROVIDER_SECRETS
+from tests.support.fake_upstream import faults
+from tests.support.fake_upstream.provider_responses import (
+    LAYER_RESULTS,
+    LAYER_RUN,
+    STUDIO_RUN,
+    node,
+    prompt_studio_reply,
+    promptlayer_done,
+    promptlayer_running,
+    promptlayer_started,
+)
+from tests.support.fake_upstream.responses import reply
+from tests.support.gateway_restarts import wait_until
+from tests.support.process import metric_sum
+
+if TYPE_CHECKING:
+    import aiohttp
+
+    from providers.contract import JsonValue
+    from tests.conftest import StartGateway
+    from tests.support.fake_upstream.upstream import FakeUpstream
+
+DONE = promptlayer_done({"Draft": node("d", is_output=False), "Answer": node("because")})
+CHANNEL: dict[str, JsonValue] = {"channel_name_suffix": "a71d"}
+STARTED = {"success": True, "message": "Workflow execution started", "warning": None}
+
+
+class StartClient(Protocol):
+    """The fixture `serve`."""
+
+    async def __call__(self, *, client: str = "one", **overrides: JsonValue) -> PromptLayerApp:
+        """Start a gateway, and talk to it."""
+
+
+@pytest.fixture
+def start_client(gateway: StartGateway, session: aiohttp.ClientSession, upstream: FakeUpstream) -> StartClient:
+    """A gateway whose providers are well."""
+    upstream.always("POST", LAYER_RUN, promptlayer_started(77))
+    upstream.always("GET", LAYER_RESULTS, DONE)
+    upstream.always("POST", STUDIO_RUN, prompt_studio_reply({"completion": "because"}))
+
+    async def start(*, client: str = "one", **overrides: JsonValue) -> PromptLayerApp:
+        running = await gateway(None, PROVIDER_SECRETS, **overrides)
+        return PromptLayerApp(session, running, client)
+
+    return start
+
+
+async def test_a_run_at_promptlayer(upstream: FakeUpstream, start_client: StartClient) -> None:
+    """201 with a number, its results in both forms, the provider's key on the server's side, one start."""
+    app = await start_client()
+    started = await app.start_run("layer-test", {"metadata": {"team": "a"}})
+    number = execution_id_of(started)
+    assert STARTED | {"workflow_version_execution_id": number} == started.json
+    assert (201, True) == (started.status, 0 < number < 2**53)
+    assert "because" == await app.wait_for_results(started)
+    every = await app.wait_for_results(started, all_nodes=True)
+    assert ("because", False) == (every["Answer"]["value"], every["Draft"]["is_output_node"])
+    [start] = upstream.requests("POST")
+    sent = json.loads(start.body)
+    assert ({"question": "why?"}, {"team": "a"}) == (sent["input_variables"], sent["metadata"])
+    assert PROVIDER_SECRETS["PROMPTLAYER_API_KEY"] == start.header("X-API-KEY")
+
+
+async def test_a_run_at_prompt_studio(upstream: FakeUpstream, start_client: StartClient) -> None:
+    """The app does not see the difference: its output stands in one output node."""
+    app = await start_client()
+    started = await app.start_run("studio")
+    assert {"completion": "because"} == await app.wait_for_results(started)
+    every = await app.wait_for_results(started, all_nodes=True)
+    assert [({"completion": "because"}, True)] == [(n["value"], n["is_output_node"]) for n in every.values()]
+    assert 1 == len(upstream.requests("POST", STUDIO_RUN))
+
+
+async def test_the_gateways_own_api_and_metrics_know_it(start_client: StartClient) -> None:
+    """One run, whoever asks: the header has the id, and the metrics the face."""
+    app = await start_client()
+    started = await app.start_run("layer-test", {"metadata": {"team": "a"}})
+    await app.wait_for_results(started)
+    shown = await app.get_run(started)
+    assert ("succeeded", "layer", "because", {"team": "a"}) == tuple(
+        shown[name] for name in ("status", "workflow", "output", "metadata")
+    )
+    assert started.headers["Location"] == f"/runs/{shown['id']}"
+    samples = await app.gateway.metrics()
+    assert 1 == metric_sum(samples, "runward_runs_total", face="promptlayer", outcome="succeeded", client="one")
+    assert 1 == metric_sum(samples, "runward_requests_total", route="promptlayer_run", status="201")
+
+
+async def test_results_are_202_while_it_goes_on(upstream: FakeUpstream, start_client: StartClient) -> None:
+    upstream.always("GET", LAYER_RESULTS, promptlayer_running())
+    app = await start_client()
+    started = await app.start_run()
+    await wait_until(lambda: upstream.requests("GET"))
+    for every in (True, False):
+        status, found = await app.get_results(execution_id_of(started), all_nodes=every)
+        assert (202, ["RUNNING"]) == (status, [n["status"] for n in found.values()])
+    upstream.always("GET", LAYER_RESULTS, DONE)
+    assert "because" == await app.wait_for_results(started)
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (promptlayer_started(77), "no"),
+        (reply(422, {"message": "no such input"}), "Nothing was run."),
+        (reply(500, {}), "Whether the workflow ran is not known."),
+        (faults.rst_after_request, "Whether the workflow ran is not known."),
+    ],
+    ids=["failed", "not run", "500", "unknown"],
+)
+@pytest.mark.parametrize("every", [True, False])
+async def test_a_run_that_did_not_succeed(
+    upstream: FakeUpstream, start_client: StartClient, answer: Any, says: str, *, every: bool
+) -> None:
+    """200 with a failed output node, in both forms, as the SDKs know it; one start."""
+    upstream.always("POST", LAYER_RUN, answer)
+    upstream.always("GET", LAYER_RESULTS, promptlayer_done({"Answer": node(None, "FAILED", error="no")}))
+    app = await start_client()
+    [failed] = (await app.wait_for_results(await app.start_run(), all_nodes=every)).values()
+    assert ("FAILED", True) == (failed["status"], failed["is_output_node"])
+    assert failed["error_message"].endswith(says)
+    assert 1 == len(upstream.requests("POST"))
+
+
+async def test_an_execution_id_belongs_to_one_client(start_client: StartClient) -> None:
+    """Another client's number, and one that never was, look the same."""
+    app = await start_client()
+    started = await app.start_run()
+    await app.wait_for_results(started)
+    other_result = await app.as_other_client().get_results(execution_id_of(started))
+    never = await app.get_results(1)
+    for status, body in (other_result, never):
+        assert (404, "not_found", False) == (status, body["code"], body["success"])
+    assert other_result[1]["message"] == never[1]["message"]
+
+
+async def test_a_channel_starts_once(upstream: FakeUpstream, start_client: StartClient) -> None:
+    """Sent again with its channel_name_suffix, even at the same time, it is the same run; another client's is not."""
+    app = await start_client()
+    first = await app.start_run("layer", CHANNEL)
+    again = await asyncio.gather(*(app.start_run("layer", CHANNEL) for _ in range(5)))
+    await app.wait_for_results(first)
+    again += [await app.start_run("layer", CHANNEL)]
+    assert [(201, first.body)] * 6 == [(answered.status, answered.body) for answered in again]
+    assert {"true"} == {answered.headers["Idempotent-Replayed"] for answered in again}
+    assert 1 == len(upstream.requests("POST"))
+    assert execution_id_of(first) != execution_id_of(await app.as_other_client().start_run("layer", CHANNEL))
+    await wait_until(lambda: 2 == len(upstream.requests("POST")))
+
+
+async def test_a_channel_with_another_body_is_refused(upstream: FakeUpstream, start_client: StartClient) -> None:
+    app = await start_client()
+    await app.wait_for_results(await app.start_run("layer", CHANNEL))
+    changes: list[dict[str, JsonValue]] = [
+        {"input_variables": {}},
+        {"return_all_outputs": True},
+        {"metadata": {"a": "b"}},
+    ]
+    for more in changes:
+        refused = await app.start_run("layer", {**CHANNEL, **more})
+        assert (422, "idempotency_mismatch", False) == (*refused.summary[:2], refused.json["success"])
+    assert 422 == (await app.start_run("studio", CHANNEL)).status
+    assert 1 == len(upstream.received) - len(upstream.requests("GET"))
+
+
+async def test_an_idempotency_key_works_here_too(upstream: FakeUpstream, start_client: StartClient) -> None:
+    """Byte for byte; another body, another workflow or `POST /run` is a mismatch."""
+    app = await start_client()
+    key = "order-7"
+    first = await app.start_run(Idempotency_Key=key)
+    await app.wait_for_results(first)
+    again = await app.start_run(Idempotency_Key=key)
+    assert (201, first.body, "true") == (again.status, again.body, again.headers["Idempotent-Replayed"])
+    refused = [
+        await app.start_run("layer", {"metadata": {"a": "b"}}, Idempotency_Key=key),
+        await app.start_run("studio", Idempotency_Key=key),
+    ]
+    refused += [await app.request("POST", "/run", {"workflow": "layer"}, Idempotency_Key=key)]
+    assert [(422, "idempotency_mismatch")] * 3 == [answered.summary[:2] for answered in refused]
+    assert 1 == len(upstream.requests("POST"))
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/workflows/team/triage%20%C3%BC/run",
+        "/workflows/team%2Ftriage%20%C3%BC/run",
+        "//workflows/team/triage%20%c3%bc/run",
+    ],
+)
+async def test_names_are_found_however_they_are_written(
+    upstream: FakeUpstream, start_client: StartClient, path: str
+) -> None:
+    """Slashes, spaces and letters, encoded or not, with a doubled slash in front or not."""
+    upstream.always("POST", "/workflows/team%2Ftriage%20%C3%BC/run", promptlayer_started(77))
+    workflow: JsonValue = {"provider": "promptlayer", "name": "team/triage ü", "timeout": "3s", "max_timeout": "3s"}
+    app = await start_client(workflows={"triage": workflow})
+    assert "because" == await app.wait_for_results(await app.request("POST", path, dict(BODY)))
+    shown = await app.request("GET", path.removesuffix("/run"))
+    number = shown.json["workflow_id"]
+    assert {"id": number, "name": "triage"} == shown.json["workflow"]
+    assert "because" == await app.wait_for_results(await app.start_run(str(number)))
+    assert 2 == len(upstream.requests("POST"))
+
+
+async def test_a_workflow_that_is_not_configured_has_its_name_for_an_id(
+    upstream: FakeUpstream, start_client: StartClient
+) -> None:
+    upstream.always("POST", "/workflows/team%2Fother/run", promptlayer_started(77))
+    app = await start_client(clients={"one": {"workflows": ["promptlayer/team/*"]}})
+    shown = await app.request("GET", "//workflows/team/other")
+    assert {"id": "team/other", "name": "team/other"} == shown.json["workflow"]
+    started = await app.start_run(str(shown.json["workflow_id"]))
+    assert "because" == await app.wait_for_results(started)
+    assert "promptlayer/team/other" == (await app.get_run(started))["workflow"]
+
+
+async def test_workflows_are_listed_a_page_at_a_time(start_client: StartClient) -> None:
+    app = await start_client(clients={"two": {"workflows": ["studio"]}})
+    first = (await app.request("GET", "/workflows?per_page=1")).json
+    assert (2, 2, True, False, 2, None) == tuple(
+        first[k] for k in ("pages", "total", "has_next", "has_prev", "next_num", "prev_num")
+    )
+    shown = {"id": ANY, "name": "layer", "latest_version_number": None, "release_labels": []}
+    assert [shown] == first["items"]
+    second = (await app.request("GET", "//workflows?per_page=1&page=2")).json
+    assert (False, True, None, 1) == tuple(second[k] for k in ("has_next", "has_prev", "next_num", "prev_num"))
+    theirs = (await app.as_other_client().request("GET", "/workflows")).json
+    assert (1, 1, 30) == (theirs["total"], theirs["pages"], theirs["per_page"])
+
+
+@pytest.mark.parametrize(
+    ("pinned", "asked", "status"),
+    [
+        ({"label": "prod"}, {"workflow_label_name": "prod"}, 201),
+        ({"label": "prod"}, {}, 201),
+        ({"label": "prod"}, {"workflow_label_name": "dev"}, 422),
+        ({"label": "prod"}, {"workflow_version_number": 3}, 422),
+        ({"version": 3}, {"workflow_version_number": 3}, 201),
+        ({}, {"workflow_label_name": "dev"}, 201),
+    ],
+)
+async def test_labels_and_versions(
+    upstream: FakeUpstream,
+    start_client: StartClient,
+    pinned: dict[str, JsonValue],
+    asked: dict[str, JsonValue],
+    status: int,
+) -> None:
+    """What is asked for is what runs; a workflow that is pinned accepts its own pin and no other."""
+    app = await start_client(workflows={"layer": pinned})
+    answered = await app.start_run("layer", asked)
+    assert status == answered.status
+    if status == 422:
+        assert [["body", next(iter(asked))]] == error_locations(answered)
+        assert [] == upstream.received
+        return
+    await app.wait_for_results(answered)
+    [start] = upstream.requests("POST")
+    wanted = {f"workflow_{'label_name' if k == 'label' else 'version_number'}": v for k, v in pinned.items()} | asked
+    sent = json.loads(start.body)
+    assert wanted == {k: sent[k] for k in wanted}
+
+
+async def test_a_provider_without_versions_refuses_them(upstream: FakeUpstream, start_client: StartClient) -> None:
+    answered = await (await start_client()).start_run("studio", {"workflow_label_name": "prod"})
+    assert 422 == answered.status
+    assert "provider has no versions" in str(answered.json["message"])
+    assert [] == upstream.received
+
+
+async def test_a_client_that_has_gone_has_its_run_all_the_same(
+    upstream: FakeUpstream, start_client: StartClient
+) -> None:
+    """It was promised as soon as it was kept."""
+    app = await start_client()
+    host, port = app.gateway.url.removeprefix("http://").split(":")
+    for _ in range(5):
+        reader, writer = await asyncio.open_connection(host, int(port))
+        body = json.dumps(dict(BODY))
+        writer.write(
+            f"POST /workflows/layer/run HTTP/1.1\r\nHost: a\r\nX-API-KEY: {app.key}\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
+        )
+        await writer.drain()
+        await asyncio.sleep(0.05)
+        writer.transport.abort()
+        del reader
+    await wait_until(lambda: 5 == len(upstream.requests("POST")))
+
+
+async def test_limits_make_it_wait_and_refuse_nothing(upstream: FakeUpstream, start_client: StartClient) -> None:
+    """The SDKs would send a 429 again, four times."""
+    app = await start_client(clients={"one": {"limits": {"rate": "2/s", "burst": 1}}})
+    started = [await app.start_run() for _ in range(4)]
+    assert [201] * 4 == [answered.status for answered in started]
+    assert ["because"] * 4 == [await app.wait_for_results(answered) for answered in started]
+    assert 4 == len(upstream.requests("POST"))
+
+
+async def test_results_require_an_execution_id(start_client: StartClient) -> None:
+    app = await start_client()
+    for query in ("", "?workflow_version_execution_id=x", "?workflow_version_execution_id=0"):
+        answered = await app.request("GET", RESULTS + query)
+        assert 422 == answered.status
+        assert [["query", "workflow_version_execution_id"]] == error_locations(answered)

@@ -1,0 +1,95 @@
+"""When to look whether a configuration has changed."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import TYPE_CHECKING, NoReturn
+
+import pytest
+import structlog
+
+from gateway.app import file_watcher
+from gateway.app.file_watcher import watch_config_files
+from gateway.clock import SystemClock
+from tests.support.clock import ManualClock
+from tests.support.config_files import mount_secret_files, replace_file
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+LOG = structlog.get_logger()
+
+
+@pytest.fixture(autouse=True)
+def _without_rescans(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only what the system tells, unless a test waits for the looks."""
+    monkeypatch.setattr(file_watcher, "_RESCAN_INTERVAL", 60.0)
+
+
+async def next_change(changes: AsyncIterator[None]) -> None:
+    """The next moment; TimeoutError where there is none."""
+    async with asyncio.timeout(20):
+        await anext(changes)
+
+
+async def test_a_change_in_a_folder_is_noticed(tmp_path: Path) -> None:
+    """R100: a file that is replaced, and a link that is."""
+    (tmp_path / "a").write_text("1")
+    watched_changes = watch_config_files(lambda: frozenset([tmp_path]), SystemClock(), LOG)
+    changes = (
+        partial(replace_file, tmp_path / "a", "2"),
+        partial(mount_secret_files, tmp_path, "1", {"b": "1"}),
+        partial(mount_secret_files, tmp_path, "2", {"b": "2"}),
+    )
+    for change in changes:
+        coming = asyncio.create_task(next_change(watched_changes))
+        await asyncio.sleep(0.3)  # until it watches
+        assert not coming.done()
+        change()
+        await coming
+
+
+async def test_folders_are_rescanned_without_notifications(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """R100: a link may lead to another disk, of which the system tells nothing here."""
+    monkeypatch.setattr(file_watcher, "_RESCAN_INTERVAL", 0.1)
+    watched_changes = watch_config_files(lambda: frozenset([tmp_path]), SystemClock(), LOG)
+    await next_change(watched_changes)
+    await next_change(watched_changes)
+
+
+async def test_new_folders_are_watched_at_once(tmp_path: Path) -> None:
+    """The file may name a secret somewhere else now."""
+    folders = [tmp_path / name for name in ("one", "two")]
+    for folder in folders:
+        folder.mkdir()
+    named = [folders[0]]
+    watched_changes = watch_config_files(lambda: frozenset(named), SystemClock(), LOG)
+    for _ in range(2):
+        coming = asyncio.create_task(next_change(watched_changes))
+        await asyncio.sleep(0.3)
+        named[:] = folders
+        replace_file(folders[0] / "a", "1")
+        await coming
+    coming = asyncio.create_task(next_change(watched_changes))
+    await asyncio.sleep(0.3)
+    replace_file(folders[1] / "a", "1")
+    await coming
+
+
+@pytest.mark.parametrize("error", [OSError("no more watches"), RuntimeError("lost")])
+async def test_folders_are_rescanned_where_inotify_is_unavailable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """R100: where there is no inotify, or its watches are used up."""
+
+    def fail(*_: object, **__: object) -> NoReturn:
+        raise error
+
+    monkeypatch.setattr(file_watcher, "awatch", fail)
+    clock = ManualClock()
+    watched_changes = watch_config_files(lambda: frozenset([tmp_path]), clock, LOG)
+    for _ in range(3):
+        await next_change(watched_changes)
+    assert [60.0] * 3 == clock.slept

@@ -1,0 +1,91 @@
+"""What a configuration comes to, and what of the one before it keeps."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from gateway.app.snapshot import ConfigSnapshot, build_snapshot
+from gateway.observability.metrics import Metrics
+from gateway.settings import Settings, SettingsError
+from tests.support.clock import ManualClock
+
+if TYPE_CHECKING:
+    from providers.contract import JsonValue
+
+A: dict[str, JsonValue] = {"adapter": "prompt_studio", "base_url": "http://127.0.0.1:1", "api_key": "first-secret-key"}
+B: dict[str, JsonValue] = {"adapter": "promptlayer", "base_url": "https://b.example", "api_key": "second-secret-key"}
+
+
+def snapshot_of(previous: ConfigSnapshot | None = None, **sections: object) -> ConfigSnapshot:
+    """Draw one for the providers `a` and `b`, unless told otherwise."""
+    given = {"providers": {"a": A, "b": B}, **sections}
+    return build_snapshot(Settings.model_validate(given), ManualClock(), Metrics(), previous)
+
+
+def test_the_first_snapshot_reuses_nothing() -> None:
+    first = snapshot_of(workflows={"w": {"provider": "a"}}, clients={"c": {"workflows": ["*"], "limits": {"daily": 3}}})
+    assert ({"a", "b"}, {}) == (set(first.upstreams), first.replacements)
+    assert first.workflows["w"].provider.upstream is first.upstreams["a"]
+    assert (3, {"a", "b"}) == (first.client_limits["c"].daily, set(first.provider_limits))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"api_key": "a-rotated-key"},
+        {"connect_timeout": 9},
+        {"limits": {"rate": "5/s"}},
+    ],
+)
+def test_a_provider_client_is_reused_for_the_same_address(change: dict[str, JsonValue]) -> None:
+    """R100: with its connections; what it becomes is built beside it, so that nothing has changed yet."""
+    first = snapshot_of()
+    second = snapshot_of(first, providers={"a": A | change, "b": B}, workflows={"w": {"provider": "a"}})
+    assert (first.upstreams["a"], first.upstreams["b"]) == (second.upstreams["a"], second.upstreams["b"])
+    assert {"a", "b"} == set(second.replacements)
+    assert second.replacements["a"] is not second.upstreams["a"]
+    assert second.workflows["w"].provider.upstream is first.upstreams["a"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"base_url": "http://127.0.0.1:2"},
+        {"adapter": "promptlayer"},
+        {"dialect": "instructions"},
+        {"max_response": "1kB"},
+    ],
+)
+def test_another_address_has_another_provider_client(change: dict[str, JsonValue]) -> None:
+    """R100: runs that are there already must not be asked about elsewhere."""
+    first = snapshot_of()
+    second = snapshot_of(first, providers={"a": A | change, "b": B})
+    assert first.upstreams["a"] is not second.upstreams["a"]
+    assert second.providers["a"].upstream is second.upstreams["a"]
+    assert (first.upstreams["b"], {"b"}) == (second.upstreams["b"], set(second.replacements))
+
+
+def test_providers_can_be_added_and_removed() -> None:
+    first = snapshot_of(providers={"a": A})
+    second = snapshot_of(first, providers={"b": B})
+    assert ({"b"}, {}) == (set(second.upstreams), second.replacements)
+
+
+@pytest.mark.parametrize(
+    ("place", "sections"),
+    [
+        ("providers.a.adapter", {"providers": {"a": A | {"adapter": "nobody"}}}),
+        ("providers.a.dialect", {"providers": {"a": A | {"dialect": "nobody"}}}),
+        ("workflows.w", {"workflows": {"w": {"provider": "a", "label": "x"}}}),
+        ("callbacks.secrets", {"callbacks": {"secrets": ["whsec_not-base64!"]}}),
+    ],
+)
+def test_a_setting_that_cannot_be_built_is_named(place: str, sections: dict[str, object]) -> None:
+    """R100: before anything is put to use."""
+    first = snapshot_of()
+    with pytest.raises(SettingsError) as refused:
+        snapshot_of(first, **sections)
+    assert place == refused.value.errors[0][0]

@@ -1,0 +1,101 @@
+"""Who sends bad keys too often is told to wait, exactly as long as needed, and remembered within bounds (R76)."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.auth.failed_attempts import FailedAuthLimiter
+from tests.support.clock import ManualClock
+
+BURST = 20
+INTERVAL = 3.0  # seconds
+MAX_ADDRESSES = 10_000
+
+
+def exhausted_limiter(clock: ManualClock, address: str = "192.0.2.1") -> FailedAuthLimiter:
+    """Strangers among whom that one has used up its burst."""
+    limiter = FailedAuthLimiter(clock)
+    assert [0.0] * BURST == [limiter.record(address) for _ in range(BURST)]
+    return limiter
+
+
+def test_the_wait_is_exact() -> None:
+    """R76: a moment before its end it still holds, at its end it is over."""
+    clock = ManualClock()
+    limiter = exhausted_limiter(clock)
+    wait = limiter.record("192.0.2.1")
+    assert pytest.approx(INTERVAL) == wait
+    clock.advance(wait - 0.01)
+    assert pytest.approx(0.01) == limiter.record("192.0.2.1")
+    clock.advance(0.01)
+    assert 0 == limiter.record("192.0.2.1")
+
+
+def test_whoever_is_refused_does_not_wait_longer() -> None:
+    """R76: ten thousand keys from one address: the last is told to wait no longer than the first."""
+    clock = ManualClock()
+    limiter = exhausted_limiter(clock)
+    assert {INTERVAL} == {round(limiter.record("192.0.2.1"), 6) for _ in range(10_000)}
+
+
+@given(st.lists(st.floats(0, 10), max_size=60))
+def test_no_window_holds_more_than_its_share(pauses: list[float]) -> None:
+    """R76: in any time, 20 and one more for every three seconds, however they are spread."""
+    clock = ManualClock()
+    limiter = FailedAuthLimiter(clock)
+    passed: list[float] = []
+    for pause in [0.0] * BURST + pauses:
+        clock.advance(pause)
+        if not limiter.record("192.0.2.1"):
+            passed.append(clock.monotonic())
+    for first in range(len(passed)):
+        for last in range(first, len(passed)):
+            assert last - first + 1 <= BURST + (passed[last] - passed[first]) / INTERVAL + 0.001
+
+
+def test_others_are_not_meant() -> None:
+    clock = ManualClock()
+    limiter = exhausted_limiter(clock)
+    assert 0 == limiter.record("192.0.2.2")
+    assert 0 == limiter.record("::1")
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("2001:db8::1", "2001:db8::ffff:ffff:ffff:ffff"),
+        ("2001:db8::1", "2001:0DB8:0:0:1:2:3:4"),
+        ("192.0.2.1", "::ffff:192.0.2.1"),
+        ("fe80::1%eth0", "fe80::2"),
+        ("", ""),
+        ("a" * 64, "a" * 5000),
+    ],
+)
+def test_addresses_of_one_sender_are_one(first: str, second: str) -> None:
+    """A network of IPv6 has 2^64 addresses for each customer; an IPv4 address can be written in two ways."""
+    clock = ManualClock()
+    assert exhausted_limiter(clock, first).record(second) > 0
+
+
+@pytest.mark.parametrize(("first", "second"), [("2001:db8::1", "2001:db8:0:1::1"), ("192.0.2.1", "192.0.3.1")])
+def test_neighbours_are_not_one(first: str, second: str) -> None:
+    clock = ManualClock()
+    assert 0 == exhausted_limiter(clock, first).record(second)
+
+
+def test_the_memory_is_bounded() -> None:
+    """R76: of a million addresses the latest 10 000 are known; who was quiet longest is forgotten first."""
+    clock = ManualClock()
+    limiter = exhausted_limiter(clock)
+    for number in range(MAX_ADDRESSES - 1):
+        limiter.record(f"10.0.{number >> 8}.{number & 255}")
+    assert limiter.record("192.0.2.1") > 0  # and is the latest again
+    for number in range(50_000):
+        limiter.record(f"2001:db8:{number:x}::1")
+        if number == MAX_ADDRESSES - 2:
+            assert limiter.record("192.0.2.1") > 0
+    assert MAX_ADDRESSES == len(limiter._limiters)
+    assert 0 == limiter.record("192.0.2.1")
+    assert max(map(len, limiter._limiters)) <= 64

@@ -1,0 +1,128 @@
+"""Gateway keys: made from 256 random bits, checked against typos, found by one look-up."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.auth.keys import KeyRefusal, KeyRing, hash_key, is_well_formed, new_key
+from tests.support.clock import ManualClock
+
+NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
+KEY = new_key(ManualClock())
+ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+
+
+class _FixedToken(ManualClock):
+    """A clock whose secret bits are given."""
+
+    def __init__(self, bits: bytes) -> None:
+        super().__init__()
+        self._bits = bits
+
+    def token(self, size: int) -> bytes:
+        assert size == len(self._bits)
+        return self._bits
+
+
+@given(st.binary(min_size=32, max_size=32))
+def test_a_new_key_has_a_fixed_width_and_a_right_checksum(bits: bytes) -> None:
+    key = new_key(_FixedToken(bits))
+    assert re.fullmatch("rw_[0-9A-Za-z]{49}", key)
+    assert is_well_formed(key)
+
+
+@given(st.binary(min_size=32, max_size=32), st.binary(min_size=32, max_size=32))
+def test_every_random_bit_is_in_the_key(one: bytes, other: bytes) -> None:
+    assert (one == other) == (new_key(_FixedToken(one)) == new_key(_FixedToken(other)))
+
+
+def test_the_widest_number_still_fits() -> None:
+    """2**256 - 1 needs all of the 43 digits, and zero is padded to them."""
+    assert len(new_key(_FixedToken(b"\xff" * 32))) == len(new_key(_FixedToken(bytes(32)))) == 52
+
+
+@given(st.integers(0, len(KEY) - 1), st.characters())
+def test_one_mistyped_character_is_always_noticed(position: int, character: str) -> None:
+    typo = KEY[:position] + character + KEY[position + 1 :]
+    assert (typo == KEY) == is_well_formed(typo)
+
+
+@pytest.mark.parametrize("text", ["", "rw_", KEY[:-1], KEY + "0", KEY + "\n", " " + KEY, KEY.upper(), "\udc80" * 52])
+def test_what_is_not_a_key_is_not_well_formed(text: str) -> None:
+    assert not is_well_formed(text)
+
+
+def test_a_key_is_kept_as_its_sha256() -> None:
+    assert "sha256:" + hashlib.sha256(b"secret").hexdigest() == hash_key("secret")
+
+
+def test_a_key_leads_to_its_client_among_ten_thousand() -> None:
+    ring = KeyRing({f"client-{n}": [(hash_key(f"key-{n}"), None)] for n in range(10_000)})
+    assert "client-7777" == ring.find("key-7777", NOW)
+
+
+@pytest.mark.parametrize(
+    ("presented", "refusal"),
+    [
+        ("", KeyRefusal.MISSING),
+        ("hunter2", KeyRefusal.MALFORMED),
+        (KEY[:-1] + ("0" if KEY[-1] != "0" else "1"), KeyRefusal.MALFORMED),
+        ("\udcff\ud800", KeyRefusal.MALFORMED),
+        (new_key(ManualClock(seed=2)), KeyRefusal.UNKNOWN),
+    ],
+)
+def test_a_refusal_says_why_to_our_logs(presented: str, refusal: KeyRefusal) -> None:
+    ring = KeyRing({"checkout": [(hash_key(KEY), None)]})
+    assert refusal is ring.find(presented, NOW)
+
+
+def test_no_key_is_nobodys_key() -> None:
+    """R75: whatever is configured."""
+    assert KeyRefusal.MISSING is KeyRing({"one": [(hash_key(""), None)]}).find("", NOW)
+
+
+def test_a_key_ends_at_its_very_moment() -> None:
+    """R77: expiry is honoured."""
+    ring = KeyRing({"checkout": [(hash_key(KEY), NOW)]})
+    assert "checkout" == ring.find(KEY, NOW - timedelta(microseconds=1))
+    assert KeyRefusal.EXPIRED is ring.find(KEY, NOW)
+
+
+def test_an_end_in_another_time_zone_is_the_same_moment() -> None:
+    ring = KeyRing({"checkout": [(hash_key(KEY), datetime.fromisoformat("2026-11-21T13:00:00+01:00"))]})
+    assert KeyRefusal.EXPIRED is ring.find(KEY, NOW)
+
+
+def test_both_keys_work_while_they_are_rotated() -> None:
+    """R77: during rotation both keys work."""
+    ring = KeyRing({"checkout": [(hash_key("old"), NOW + timedelta(days=1)), (hash_key("new"), None)]})
+    assert ["checkout", "checkout"] == [ring.find(key, NOW) for key in ("old", "new")]
+
+
+def test_a_hash_in_capitals_is_the_same_hash() -> None:
+    ring = KeyRing({"checkout": [("sha256:" + hash_key(KEY)[7:].upper(), None)]})
+    assert "checkout" == ring.find(KEY, NOW)
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        {"checkout": [("sha256:abc", None)]},
+        {"checkout": [(KEY, None)]},
+        {"checkout": [(hash_key(KEY), datetime(2027, 1, 1))]},  # noqa: DTZ001 - the missing zone is the point
+        {"checkout": [(hash_key(KEY), None)], "billing": [(hash_key(KEY), None)]},
+    ],
+)
+def test_a_senseless_entry_is_refused_without_showing_it(
+    entries: dict[str, list[tuple[str, datetime | None]]],
+) -> None:
+    """A value that is no hash may be the key itself."""
+    with pytest.raises(ValueError, match="client") as caught:
+        KeyRing(entries)
+    assert not any(key_hash in str(caught.value) for keys in entries.values() for key_hash, _ in keys)

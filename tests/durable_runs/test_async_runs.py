@@ -1,0 +1,389 @@
+"""Runs that nobody waits for: accepted, looked up, listed, held to every limit, and not lost when the process ends."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import signal
+from typing import TYPE_CHECKING, Protocol
+
+import pytest
+
+from tests.support.client import PROMPT_STUDIO_BODY, PROMPTLAYER_BODY, PostRun, ReceivedResponse, auth_headers
+from tests.support.configuration import PROVIDER_SECRETS
+from tests.support.fake_upstream import faults
+from tests.support.fake_upstream.provider_responses import (
+    LAYER_RESULTS,
+    LAYER_RUN,
+    STUDIO_RUN,
+    node,
+    prompt_studio_reply,
+    promptlayer_done,
+    promptlayer_running,
+    promptlayer_started,
+)
+from tests.support.fake_upstream.responses import reply
+from tests.support.gateway_restarts import FINAL_STATUSES, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    import aiohttp
+
+    from providers.contract import JsonValue
+    from tests.conftest import StartGateway
+    from tests.support.fake_upstream.connection import UpstreamConnection
+    from tests.support.fake_upstream.upstream import FakeUpstream
+    from tests.support.process import GatewayProcess
+
+DONE = prompt_studio_reply({"completion": "because"})
+
+
+class RunsClient:
+    """One client's look at its runs."""
+
+    def __init__(self, session: aiohttp.ClientSession, run: PostRun, gateway: GatewayProcess) -> None:
+        self._session = session
+        self._run = run
+        self.gateway = gateway
+
+    async def accept(self, body: Mapping[str, JsonValue] = PROMPT_STUDIO_BODY, **headers: str) -> ReceivedResponse:
+        """POST /run without waiting for the end; it is accepted."""
+        answered = await self._run(self.gateway, body, **({"Prefer": "respond-async"} | headers))
+        assert 202 == answered.status, answered.body
+        return answered
+
+    async def get(self, target: str, *, client: str = "one", method: str = "GET") -> ReceivedResponse:
+        """Any request without a body."""
+        url = self.gateway.url + target
+        async with self._session.request(method, url, headers=auth_headers(client)) as answer:
+            return ReceivedResponse(answer.status, answer.headers, await answer.read(), 0.0)
+
+    async def wait_for_end(self, accepted: ReceivedResponse) -> dict[str, JsonValue]:
+        """The run that was accepted, once it has its final status."""
+        async with asyncio.timeout(30):
+            while (shown := (await self.get(f"/runs/{accepted.json['id']}?wait=5")).json)[
+                "status"
+            ] not in FINAL_STATUSES:
+                pass
+        return shown
+
+    async def page(self, query: str = "", *, client: str = "one") -> tuple[list[str], JsonValue]:
+        """GET /runs: the ids, and the next cursor."""
+        answered = await self.get("/runs?" + query, client=client)
+        assert 200 == answered.status, answered.body
+        runs = answered.json["runs"]
+        assert isinstance(runs, list)
+        return [str(run["id"]) for run in runs if isinstance(run, dict)], answered.json["next"]
+
+    async def events(self, run_id: JsonValue) -> list[tuple[str, JsonValue]]:
+        """Every server-sent event until the stream ends: its name, and the status in its data."""
+        headers = auth_headers("one") | {"Accept": "text/event-stream"}
+        async with asyncio.timeout(30), self._session.get(f"{self.gateway.url}/runs/{run_id}", headers=headers) as it:
+            assert (200, "text/event-stream") == (it.status, it.headers["Content-Type"])
+            blocks = (await it.text()).removesuffix("\n\n").split("\n\n")
+        found = (re.fullmatch(r"event: (\w+)\ndata: (.*)", block) for block in blocks)
+        return [(match[1], json.loads(match[2])["status"]) for match in found if match is not None]
+
+
+def run_ids(answers: Sequence[ReceivedResponse]) -> list[str]:
+    """Of runs that were accepted, newest first."""
+    return [str(answered.json["id"]) for answered in reversed(answers)]
+
+
+class StartRunsClient(Protocol):
+    """The fixture `serve`."""
+
+    async def __call__(self, **overrides: JsonValue) -> RunsClient:
+        """Start a gateway, and look at it as its first client."""
+
+
+@pytest.fixture
+def start_client(gateway: StartGateway, session: aiohttp.ClientSession, run: PostRun) -> StartRunsClient:
+    """A gateway and what a client does with it."""
+
+    async def start(**overrides: JsonValue) -> RunsClient:
+        return RunsClient(session, run, await gateway(None, PROVIDER_SECRETS, **overrides))
+
+    return start
+
+
+async def test_a_run_is_accepted_and_looked_up(upstream: FakeUpstream, start_client: StartRunsClient) -> None:
+    """R46: 202, where to look, an id of 128 random bits; then the run as a waiting client would have it."""
+    upstream.default = faults.delayed(0.2, DONE)
+    client = await start_client()
+    accepted = await client.accept({**PROMPT_STUDIO_BODY, "metadata": {"team": "a"}})
+    run_id = str(accepted.json["id"])
+    assert re.fullmatch("run_[0-9a-f]{32}", run_id)
+    assert (f"/runs/{run_id}", "queued") == (accepted.headers["Location"], accepted.json["status"])
+    shown = await client.wait_for_end(accepted)
+    assert (run_id, "succeeded", {"completion": "because"}, 1, {"team": "a"}) == tuple(
+        shown[name] for name in ("id", "status", "output", "attempts", "metadata")
+    )
+    assert ("error" not in shown, 1) == (True, len(upstream.received))
+
+
+@pytest.mark.parametrize(
+    ("prefer", "status"),
+    [
+        ("respond-async", 202),
+        ("Respond-Async, wait=10", 202),
+        ("wait=10,respond-async;x=1", 202),
+        ("respond-async-not", 200),
+        ("wait=10", 200),
+    ],
+)
+async def test_prefer(upstream: FakeUpstream, gateway: StartGateway, run: PostRun, prefer: str, status: int) -> None:
+    """RFC 7240: one preference among others, whatever its case; what is not known is ignored."""
+    upstream.default = DONE
+    assert status == (await run(await gateway(), PROMPT_STUDIO_BODY, Prefer=prefer)).status
+
+
+@pytest.mark.parametrize(
+    ("results", "final"),
+    [
+        (promptlayer_done({"Answer": node("because")}), "succeeded"),
+        (promptlayer_done({"Answer": node(None, "FAILED", error="no")}), "failed"),
+        (reply(401, {}), "unknown"),
+    ],
+    ids=["succeeded", "failed", "unknown"],
+)
+async def test_states_only_move_forward(
+    upstream: FakeUpstream, start_client: StartRunsClient, results: faults.ResponseScript, final: str
+) -> None:
+    """R46: whoever listens hears each state once, whoever asks never sees one twice in turn; the end is the same."""
+    upstream.always("POST", LAYER_RUN, faults.delayed(0.2, promptlayer_started(787)))
+    upstream.script("GET", LAYER_RESULTS, [promptlayer_running()] * 3)
+    upstream.always("GET", LAYER_RESULTS, results)
+    client = await start_client()
+    accepted = await client.accept(PROMPTLAYER_BODY)
+    listening = asyncio.ensure_future(client.events(accepted.json["id"]))
+    seen: list[JsonValue] = ["queued"]
+    async with asyncio.timeout(20):
+        while seen[-1] not in FINAL_STATUSES:
+            status = (await client.get(f"/runs/{accepted.json['id']}")).json["status"]
+            seen += [status] * (status != seen[-1])
+    assert ["queued", "running", final] == seen
+    heard = await listening
+    assert [(name, name) for name, _ in heard] == heard
+    names = [name for name, _ in heard]
+    assert names in (["queued", "running", final], ["running", final])
+
+
+async def test_waiting_ends_with_the_run_or_the_time(upstream: FakeUpstream, start_client: StartRunsClient) -> None:
+    """`?wait=` answers as soon as the run has ended, and as it is when the time is over."""
+    go = asyncio.Event()
+
+    async def held(wire: UpstreamConnection) -> None:
+        await go.wait()
+        await DONE(wire)
+
+    upstream.default = held
+    client = await start_client(workflows={"studio": {"timeout": "30s", "max_timeout": "30s"}})
+    where = f"/runs/{(await client.accept()).json['id']}"
+    await wait_until(lambda: upstream.received)
+    loop = asyncio.get_running_loop()
+    started = loop.time()
+    assert "running" == (await client.get(where + "?wait=1")).json["status"]
+    assert loop.time() - started >= 0.9
+    waiting = asyncio.ensure_future(client.get(where + "?wait=30"))
+    await asyncio.sleep(0.2)
+    assert not waiting.done()
+    go.set()
+    async with asyncio.timeout(10):
+        assert "succeeded" == (await waiting).json["status"]
+
+
+async def test_listing(upstream: FakeUpstream, start_client: StartRunsClient) -> None:
+    """Newest first, page by page, each run once, filtered; every client its own."""
+    upstream.default = DONE
+    upstream.always("POST", LAYER_RUN, reply(500, {}))
+    client = await start_client()
+    studio = [await client.accept() for _ in range(5)]
+    layer = [await client.accept(PROMPTLAYER_BODY) for _ in range(2)]
+    for accepted in studio + layer:
+        await client.wait_for_end(accepted)
+    everything = run_ids(studio + layer)
+    assert (everything, None) == await client.page()
+    pages, cursor = [], ""
+    while True:
+        page, following = await client.page("limit=3" + cursor)
+        pages.append(page)
+        if following is None:
+            break
+        cursor = f"&cursor={following}"
+    assert [everything[:3], everything[3:6], everything[6:]] == pages
+    assert run_ids(studio) == (await client.page("workflow=studio"))[0]
+    assert run_ids(layer) == (await client.page("status=unknown"))[0]
+    assert [] == (await client.page("status=unknown&workflow=studio"))[0]
+    assert ([], None) == await client.page(client="two")
+
+
+async def test_a_run_that_is_not_stored_is_not_listed(
+    upstream: FakeUpstream, start_client: StartRunsClient, run: PostRun
+) -> None:
+    """A client that waits without a key has its answer; nothing of it stays."""
+    upstream.default = DONE
+    client = await start_client()
+    answered = await run(client.gateway, PROMPT_STUDIO_BODY)
+    assert 404 == (await client.get(f"/runs/{answered.json['id']}")).status
+    kept = await run(client.gateway, PROMPT_STUDIO_BODY, Idempotency_Key="k")
+    assert ([kept.json["id"]], None) == await client.page()
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "limit=0", "limit=101", "limit=x", "limit=", "limit=-1", "limit=%C2%B2", "limit=1e1", "limit=99999",
+        "status=done", "status=", "cursor=x", "cursor=", "cursor=bmFuOng=", "cursor=aW5mOng=", "cursor=%FF", "cursor=é",
+    ],
+)  # fmt: skip
+async def test_bad_queries(start_client: StartRunsClient, query: str) -> None:
+    """422 with what is wrong, never a guess and never a 500."""
+    answered = await (await start_client()).get("/runs?" + query)
+    assert (422, "invalid_request") == answered.summary[:2]
+    errors = answered.json["errors"]
+    assert isinstance(errors, list)
+    assert "?" + query.partition("=")[0] == dict(errors[0])["pointer"]  # type: ignore[arg-type]  # an object
+
+
+@pytest.mark.parametrize("wait", ["x", "-1", "1.5", "", "%C2%B2", "99999"])
+async def test_bad_waits(upstream: FakeUpstream, start_client: StartRunsClient, wait: str) -> None:
+    """The same, for one run."""
+    upstream.default = DONE
+    client = await start_client()
+    run_id = (await client.accept()).json["id"]
+    assert (422, "invalid_request") == (await client.get(f"/runs/{run_id}?wait={wait}")).summary[:2]
+
+
+async def test_a_run_of_another_client_looks_like_a_missing_run(
+    upstream: FakeUpstream, start_client: StartRunsClient
+) -> None:
+    """R78: not a byte tells them apart, but for the request's own id."""
+    upstream.default = DONE
+    client = await start_client()
+    accepted = await client.accept()
+    foreign = await client.get(f"/runs/{accepted.json['id']}", client="two")
+    unknown = [await client.get(f"/runs/{name}", client="two") for name in ("run_" + "0" * 32, "x", "%00", "é", "")]
+    for other in unknown:
+        assert 404 == other.status
+        assert {**foreign.json, "request_id": ""} == {**other.json, "request_id": ""}
+    assert 200 == (await client.get(f"/runs/{accepted.json['id']}")).status
+
+
+async def test_methods(upstream: FakeUpstream, start_client: StartRunsClient) -> None:
+    """HEAD is GET without the body; the others are told what there is."""
+    upstream.default = DONE
+    client = await start_client()
+    run_id = (await client.accept()).json["id"]
+    for target in ("/runs", f"/runs/{run_id}"):
+        head = await client.get(target, method="HEAD")
+        assert (200, b"") == (head.status, head.body)
+        for method in ("POST", "PUT", "PATCH", "DELETE"):
+            refused = await client.get(target, method=method)
+            assert (405, "GET, HEAD") == (refused.status, refused.headers["Allow"])
+
+
+async def test_the_providers_limit_holds_in_the_background(
+    upstream: FakeUpstream, start_client: StartRunsClient
+) -> None:
+    """However many are accepted, one at a time reaches it; all come to their end."""
+    most = now = 0
+
+    async def counting(wire: UpstreamConnection) -> None:
+        nonlocal most, now
+        now += 1
+        most = max(most, now)
+        await asyncio.sleep(0.05)
+        now -= 1
+        await DONE(wire)
+
+    upstream.default = counting
+    client = await start_client(
+        providers={"prompt_studio": {"limits": {"concurrency": 1}}},
+        workflows={"studio": {"timeout": "60s", "max_timeout": "60s"}},
+    )
+    accepted = [await client.accept() for _ in range(20)]
+    assert {"succeeded"} == {(await client.wait_for_end(each))["status"] for each in accepted}
+    assert (1, 20) == (most, len(upstream.received))
+
+
+async def test_a_deadline_that_passes_in_the_queue_ends_a_run(
+    upstream: FakeUpstream, start_client: StartRunsClient
+) -> None:
+    """It was not run, and says so; the provider never hears of it."""
+    upstream.default = faults.hang
+    client = await start_client(providers={"prompt_studio": {"limits": {"concurrency": 1}}})
+    first = await client.accept()
+    await wait_until(lambda: upstream.received)
+    second = await client.wait_for_end(await client.accept({**PROMPT_STUDIO_BODY, "timeout": 1.5}))
+    error = second["error"]
+    assert isinstance(error, dict)
+    assert ("not_run", "deadline_exceeded", 0) == (second["status"], error["code"], second["attempts"])
+    assert "unknown" == (await client.wait_for_end(first))["status"]
+    assert 1 == len(upstream.received)
+
+
+async def test_the_queue_is_bounded(upstream: FakeUpstream, start_client: StartRunsClient, run: PostRun) -> None:
+    """One more is a 503 that says when to come back; another client has a queue of its own."""
+    upstream.default = faults.hang
+    client = await start_client(server={"max_queued": 3})
+    asked = [run(client.gateway, PROMPT_STUDIO_BODY, Prefer="respond-async") for _ in range(10)]
+    answers = await asyncio.gather(*asked)
+    refused = [answered for answered in answers if answered.status != 202]
+    assert [(503, "overloaded", "not_run")] * 7 == [answered.summary for answered in refused]
+    assert all(int(answered.headers["Retry-After"]) > 0 for answered in refused)
+    assert 202 == (await run(client.gateway, PROMPT_STUDIO_BODY, client="two", Prefer="respond-async")).status
+    for answered in answers:
+        if answered.status == 202:
+            await client.wait_for_end(answered)
+    await client.accept()
+
+
+def durable_settings(tmp_path: Path) -> dict[str, JsonValue]:
+    """A store that outlives its process, and runs that may take their time."""
+    slow: JsonValue = {"timeout": "30s", "max_timeout": "30s"}
+    return {"store": {"url": f"sqlite:///{tmp_path}/runs.db"}, "workflows": {"studio": slow, "layer": slow}}
+
+
+async def test_a_gateway_that_stops_loses_no_run(
+    upstream: FakeUpstream, start_client: StartRunsClient, tmp_path: Path
+) -> None:
+    """R98: what is being sent is finished, what is followed is followed by the next, what waits is started by it."""
+    upstream.always("POST", STUDIO_RUN, faults.delayed(1.0, DONE))
+    upstream.always("POST", LAYER_RUN, promptlayer_started(787))
+    upstream.always("GET", LAYER_RESULTS, promptlayer_running())
+    limits: JsonValue = {"prompt_studio": {"limits": {"concurrency": 1}}}
+    client = await start_client(**durable_settings(tmp_path), providers=limits)
+    sending, followed = await client.accept(), await client.accept(PROMPTLAYER_BODY)
+    await wait_until(lambda: upstream.requests("POST", STUDIO_RUN) and upstream.requests("GET"))
+    queued = await client.accept()
+    assert 0 == await client.gateway.stop()
+    assert 1 == len(upstream.requests("POST", STUDIO_RUN))
+    upstream.always("GET", LAYER_RESULTS, promptlayer_done({"Answer": node("because")}))
+    client = await start_client(**durable_settings(tmp_path), providers=limits)
+    assert ["succeeded"] * 3 == [(await client.wait_for_end(each))["status"] for each in (sending, followed, queued)]
+    assert (2, 1) == (len(upstream.requests("POST", STUDIO_RUN)), len(upstream.requests("POST", LAYER_RUN)))
+
+
+async def test_a_second_signal_ends_the_process_at_once(
+    upstream: FakeUpstream, start_client: StartRunsClient, tmp_path: Path
+) -> None:
+    """R98: a start that hangs is not waited for; the next process says that its outcome is unknown."""
+    upstream.default = faults.hang
+    client = await start_client(**durable_settings(tmp_path))
+    accepted = await client.accept()
+    await wait_until(lambda: upstream.received)
+    stopping = asyncio.ensure_future(client.gateway.stop())
+    await wait_until(lambda: client.gateway.logs("draining"))
+    await asyncio.sleep(0.5)
+    assert not stopping.done()
+    os.kill(client.gateway.pid, signal.SIGTERM)
+    async with asyncio.timeout(5):
+        assert 0 == await stopping
+    client = await start_client(**durable_settings(tmp_path))
+    assert "unknown" == (await client.wait_for_end(accepted))["status"]
+    assert 1 == len(upstream.received)

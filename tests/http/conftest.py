@@ -1,0 +1,16 @@
+"""The server that most tests of this package talk to."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.http.server_harness import ServerHarness, running_server
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[ServerHarness]:
+    """A server with the gateway's middlewares."""
+    async with running_server() as running:
+        yield running

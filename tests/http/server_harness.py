@@ -1,0 +1,232 @@
+"""A server on loopback with the gateway's own middlewares around some small routes, and a client that sends bytes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Callable, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from ipaddress import IPv4Network, IPv6Network
+from typing import Any, TypeAlias
+
+import structlog
+from aiohttp import web
+from structlog.testing import LogCapture
+from structlog.typing import FilteringBoundLogger
+
+from gateway import strictjson
+from gateway.app.application import Listener
+from gateway.auth.client import Client
+from gateway.auth.failed_attempts import FailedAuthLimiter
+from gateway.auth.keys import KeyRing, hash_key, new_key
+from gateway.clock import SystemClock
+from gateway.http.body import RunRequest, make_response, parse_json_body, read_json_body
+from gateway.http.middleware import Authenticator, InFlightLimiter, access_log
+from gateway.http.server import Middleware, Request, Route, Server
+from gateway.observability.metrics import Metrics
+from gateway.problems import Problem
+from tests.support.clock import ManualClock
+
+MAX_BODY = 5000
+LARGE_BODY_BYTES = 30_000_000
+KEY, EXPIRED_KEY, UNKNOWN_KEY = (new_key(SystemClock()) for _ in range(3))
+JSON_BODY = b"Content-Type: application/json\r\n"
+
+LogEntry: TypeAlias = MutableMapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedResponse:
+    """One answer, taken apart. Header names are lower case."""
+
+    status: int
+    version: str
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> dict[str, Any]:
+        """The body."""
+        document = json.loads(self.body)
+        assert isinstance(document, dict)
+        return document
+
+    @property
+    def code(self) -> str:
+        """What a client decides by; the document, its type and its status agree."""
+        assert "application/problem+json" == self.headers["content-type"]
+        assert self.status == self.json["status"]
+        assert f"urn:runward:problem:{self.json['code']}" == self.json["type"]
+        return str(self.json["code"])
+
+
+def parse_responses(data: bytes) -> list[ParsedResponse]:
+    """What stands on the wire, one answer after another (none of them to HEAD)."""
+    responses = []
+    while data:
+        head, _, rest = data.partition(b"\r\n\r\n")
+        line, *fields = head.decode("latin-1").split("\r\n")
+        version, status, _ = line.split(" ", 2)
+        headers = {name.lower(): value.strip() for name, _, value in (f.partition(":") for f in fields)}
+        size = int(headers.get("content-length", 0))
+        responses.append(ParsedResponse(int(status), version, headers, rest[:size]))
+        data = rest[size:]
+    return responses
+
+
+@dataclass
+class ServerHarness:
+    """A server that listens."""
+
+    port: int
+    clock: ManualClock
+    metrics: Metrics
+    limiter: InFlightLimiter
+    capture: LogCapture
+    authenticator: Authenticator
+    release: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def log_entries(self) -> list[LogEntry]:
+        """What was logged."""
+        return self.capture.entries
+
+    async def send_raw(self, *pieces: bytes, half_close: bool = False) -> bytes:
+        """Send the pieces over one connection, and read until the other side closes it."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        try:
+            for piece in pieces:
+                writer.write(piece)
+                await writer.drain()
+                await asyncio.sleep(0.001)
+            if half_close:
+                writer.write_eof()
+            async with asyncio.timeout(10):
+                return await reader.read()
+        except ConnectionResetError:
+            return b""
+        finally:
+            writer.close()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
+
+    async def send_and_reset(self, *pieces: bytes) -> None:
+        """Send the pieces, and reset the connection."""
+        _, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        for piece in pieces:
+            writer.write(piece)
+            await asyncio.sleep(0.01)
+        writer.transport.abort()
+
+    async def wait_until_logged(self, count: int = 1) -> None:
+        """Wait for so many lines of the log."""
+        await wait_until(lambda: len(self.log_entries) >= count)
+
+    async def send_request(self, method: str = "GET", path: str = "/healthz", *headers: str | bytes) -> ParsedResponse:
+        """One request without a body."""
+        [found] = parse_responses(await self.send_raw(build_request(method, path, *headers)))
+        return found
+
+    async def post_run(
+        self, body: bytes = b'{"workflow":"w"}', *headers: str | bytes, key: str = KEY
+    ) -> ParsedResponse:
+        """POST /run with a body and a key."""
+        [found] = parse_responses(await self.send_raw(build_run_request(body, *headers, key=key)))
+        return found
+
+
+async def wait_until(condition: Callable[[], bool]) -> None:
+    """Let the other side of a socket come so far."""
+    for _ in range(5000):
+        if condition():
+            return
+        await asyncio.sleep(0.001)
+    raise TimeoutError("it did not come to that")
+
+
+def build_request(method: str, path: str, *headers: str | bytes) -> bytes:
+    """A request without a body, the last of its connection."""
+    lines = [f"{method} {path} HTTP/1.1", "Host: gateway", "Connection: close", *headers]
+    return b"".join((line.encode() if isinstance(line, str) else line) + b"\r\n" for line in lines) + b"\r\n"
+
+
+def build_run_request(body: bytes, *headers: str | bytes, key: str = KEY) -> bytes:
+    """A whole POST /run, the last request of its connection."""
+    own = (f"Authorization: Bearer {key}", "Content-Type: application/json", f"Content-Length: {len(body)}")
+    return build_request("POST", "/run", *own, *headers) + body
+
+
+@contextlib.asynccontextmanager
+async def running_server(
+    *,
+    max_in_flight: int = 10,
+    header_timeout: float = 5.0,
+    body_timeout: float = 0.2,
+    trusted_proxies: Sequence[IPv4Network | IPv6Network] = (),
+    middlewares: Sequence[Middleware] | None = None,
+) -> AsyncIterator[ServerHarness]:
+    """Listen with the gateway's middlewares, in its order, or with others."""
+    clock, metrics, capture = ManualClock(), Metrics(), LogCapture()
+    log: FilteringBoundLogger = structlog.wrap_logger(
+        None, processors=[capture], wrapper_class=structlog.make_filtering_bound_logger(10)
+    )
+    limiter = InFlightLimiter(max_in_flight)
+    keys = KeyRing({"one": [(hash_key(KEY), None), (hash_key(EXPIRED_KEY), clock.now() - timedelta(days=1))]})
+    authenticator = Authenticator(
+        keys, {"one": Client("one", ("*",))}, FailedAuthLimiter(clock), trusted_proxies, clock, log
+    )
+    harness = ServerHarness(0, clock, metrics, limiter, capture, authenticator)
+    default_middlewares = [
+        limiter.close_when_draining,
+        access_log(metrics, log, clock),
+        limiter.limit_in_flight,
+        authenticator.authenticate,
+    ]
+    server = Server(
+        _routes(harness, body_timeout),
+        default_middlewares if middlewares is None else middlewares,
+        header_timeout=header_timeout,
+    )
+    listener = await Listener.open(server, "127.0.0.1", 0)
+    harness.port = int(listener.url.rpartition(":")[2])
+    try:
+        yield harness
+    finally:
+        harness.release.set()
+        await listener.runner.cleanup()
+
+
+def _routes(harness: ServerHarness, body_timeout: float) -> list[Route]:
+    async def run(request: Request) -> web.Response:
+        body = parse_json_body(RunRequest, await read_json_body(request, max_bytes=MAX_BODY, timeout=body_timeout))
+        return make_response(
+            200, strictjson.write({"workflow": body.workflow, "input": body.input}), "application/json"
+        )
+
+    async def wait(_request: Request) -> web.Response:
+        await harness.release.wait()
+        return make_response(200, b"{}", "application/json")
+
+    async def healthz(_request: Request) -> web.Response:
+        return make_response(200, b'{"status":"alive"}', "application/json")
+
+    async def large(_request: Request) -> web.Response:
+        return make_response(200, b"x" * LARGE_BODY_BYTES, "application/json")
+
+    async def mistake(_request: Request) -> web.Response:
+        raise RuntimeError("CANARY")
+
+    async def refuse(_request: Request) -> web.Response:
+        raise Problem("overloaded", retry_after=1.2)
+
+    return [
+        Route("POST", "/run", run, "run", requires_key=True),
+        Route("POST", "/wait", wait, "wait", requires_key=True),
+        Route("POST", "/mistake", mistake, "mistake", requires_key=True),
+        Route("POST", "/refuse", refuse, "refuse", requires_key=True),
+        Route("GET", "/large", large, "large"),
+        Route("GET", "/mistake", mistake, "mistake"),
+        Route("GET", "/healthz", healthz, "healthz", logged=False),
+    ]

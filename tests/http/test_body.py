@@ -1,0 +1,343 @@
+"""Bodies: read within bounds of size and time, checked strictly, and never quoted in what is said about them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+import pytest
+from aiohttp import web
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import JsonValue
+
+from gateway.http.body import RunRequest, make_response, parse_json_body, problem_response
+from gateway.problems import FieldError, Problem
+from tests.http.server_harness import KEY, MAX_BODY, ServerHarness, build_request, build_run_request, parse_responses
+
+FULL_REQUEST = {
+    "workflow": "w",
+    "input": {"q": ["CANARY", 2**70, None]},
+    "metadata": {"a": "b"},
+    "label": "production",
+    "return_all_outputs": True,
+    "timeout": 1.5,
+    "callback_url": "https://hooks.example/x",
+}
+
+
+def rejection(body: object) -> Problem:
+    """How a body is refused; bytes are sent as they are."""
+    with pytest.raises(Problem) as caught:
+        parse_json_body(RunRequest, body if isinstance(body, bytes) else json.dumps(body).encode())
+    assert caught.value.__cause__ is None
+    assert b"CANARY" not in caught.value.document("")
+    return caught.value
+
+
+def error_pointers(body: object) -> list[str]:
+    """Where a body is wrong."""
+    problem = rejection(body)
+    assert "invalid_request" == problem.code
+    return [error.pointer for error in problem.errors]
+
+
+def test_a_request_with_every_field_is_parsed_unchanged() -> None:
+    """Every field, each digit."""
+    read = parse_json_body(RunRequest, json.dumps(FULL_REQUEST).encode())
+    assert {**FULL_REQUEST, "version": None} == read.model_dump()
+
+
+def test_only_the_workflow_is_needed() -> None:
+    read = parse_json_body(RunRequest, b'{"workflow": "w"}')
+    assert (({}, {}), (None, None), (False, None)) == (
+        (read.input, read.metadata),
+        (read.label, read.version),
+        (read.return_all_outputs, read.timeout),
+    )
+
+
+def test_requests_share_no_defaults() -> None:
+    """One client's input must not become the next one's."""
+    parse_json_body(RunRequest, b'{"workflow": "w"}').input["CANARY"] = 1
+    assert {} == parse_json_body(RunRequest, b'{"workflow": "w"}').input
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"nothing",
+        b'{"workflow": NaN}',
+        b'{"workflow": "w", "timeout": Infinity}',
+        b'{"workflow": "w", "timeout": 1e999}',
+        b'{"workflow": "a", "workflow": "b"}',
+        b'{"workflow": "w", "input": {"a": 1, "a": 2}}',
+        b'\xef\xbb\xbf{"workflow": "w"}',
+        '{"workflow": "w"}'.encode("utf-16"),
+        rb'{"workflow": "\ud800"}',
+        b'{"workflow": "\xff"}',
+        b'{"workflow": "w"} CANARY',
+        b'{"workflow": "w", "version": ' + b"9" * 5000 + b"}",
+        b'{"workflow": "w", "input": ' + b"[" * 200_000,
+    ],
+)
+def test_bad_json_is_no_request(body: bytes) -> None:
+    """R67, R68."""
+    assert "malformed_json" == rejection(body).code
+
+
+@pytest.mark.parametrize("body", [None, True, 1, 1.5, "CANARY", ["CANARY"], []])
+def test_a_request_is_an_object(body: JsonValue) -> None:
+    assert [""] == error_pointers(body)
+
+
+@pytest.mark.parametrize(
+    ("member", "wrong"),
+    [
+        ("workflow", [None, 1, "", "CANARY" * 100, ["CANARY"], {"CANARY": 1}]),
+        ("input", [None, "CANARY", ["CANARY"], 1]),
+        ("metadata", [None, "CANARY", ["CANARY"]]),
+        ("label", [1, "", "CANARY" * 100, ["CANARY"]]),
+        ("version", ["1", "CANARY", 0, -1, 1.5, 2**31, 2**70, True]),
+        ("return_all_outputs", [None, "true", 1, 0]),
+        ("timeout", ["1", "CANARY", 0, -1, 0.0, True]),
+        ("callback_url", [1, "CANARY" * 1000]),
+        ("unknown", [None, "CANARY"]),
+    ],
+)
+def test_an_invalid_value_is_reported_by_pointer_without_the_value(member: str, wrong: list[JsonValue]) -> None:
+    """R69: "1" is no 1, null is no value, 1 is no true, an unknown member is one too many."""
+    for value in wrong:
+        assert [f"/{member}"] == error_pointers({"workflow": "w", member: value}), value
+
+
+def test_a_missing_workflow_is_named_too() -> None:
+    assert ["/workflow"] == error_pointers({"input": {"CANARY": 1}})
+
+
+def test_label_and_version_exclude_each_other() -> None:
+    """R69: neither may be ignored in favour of the other."""
+    assert [""] == error_pointers({"workflow": "w", "label": "CANARY", "version": 1})
+
+
+def test_every_invalid_field_is_reported() -> None:
+    problem = rejection({"workflow": 1, "input": 1, "timeout": "CANARY"})
+    assert {"/workflow", "/input", "/timeout"} == {error.pointer for error in problem.errors}
+
+
+@pytest.mark.parametrize(
+    ("name", "pointer"), [("a/b", "a~1b"), ("a~b", "a~0b"), ("~1", "~01"), ("", ""), ("ä\n", "ä\n"), ("0", "0")]
+)
+def test_pointers_are_escaped(name: str, pointer: str) -> None:
+    """RFC 6901, 3."""
+    assert [f"/metadata/{pointer}"] == error_pointers({"workflow": "w", "metadata": {name: 1}})
+
+
+def test_error_details_are_bounded() -> None:
+    """However much is wrong with it, and however long its names are."""
+    problem = rejection({"workflow": "w", "metadata": {f"{i:03}" + "x" * 1000: 1 for i in range(500)}})
+    assert 20 == len(problem.errors)
+    assert all(len(error.pointer) <= 200 for error in problem.errors)
+    assert len(problem.document("")) < 10_000
+
+
+@pytest.mark.parametrize("size", [1001, 90_000])
+def test_too_many_members_are_counted_and_not_looked_at(size: int) -> None:
+    """R67: a body of many small mistakes must not hold up everybody else while each is described."""
+    many = {f"m{i}": 1 for i in range(size)}
+    assert [FieldError("", "more than 1000 members")] == list(rejection(many).errors)
+    assert ["/metadata"] == error_pointers({"workflow": "w", "metadata": many})
+
+
+def test_an_input_may_have_any_number_of_members() -> None:
+    many = {f"m{i}": i for i in range(5000)}
+    assert many == parse_json_body(RunRequest, json.dumps({"workflow": "w", "input": many}).encode()).input
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text('aé\n"/~'),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("aé~/"), inner, max_size=3),
+)
+MEMBERS = st.sampled_from([*FULL_REQUEST, "version", "other"])
+
+
+@given(st.dictionaries(MEMBERS, JSON) | JSON)
+def test_any_json_is_a_request_or_a_problem(body: object) -> None:
+    """R74: no third way, and what is read is what was sent."""
+    try:
+        read = parse_json_body(RunRequest, json.dumps(body).encode())
+    except Problem as problem:
+        refusal = json.loads(problem.document(""))
+    else:
+        assert isinstance(body, dict)
+        assert body == read.model_dump(include=set(body))
+        return
+    assert "invalid_request" == refusal["code"]
+    assert refusal["errors"]
+
+
+# Answers.
+
+
+@dataclass
+class FakeRequest:
+    """As much of a request as an answer needs."""
+
+    request_id: str = "req_1"
+
+
+@pytest.mark.parametrize(("seconds", "shown"), [(0, "0"), (0.001, "1"), (1, "1"), (1.2, "2"), (86_399.5, "86400")])
+def test_a_hint_is_rounded_up(seconds: float, shown: str) -> None:
+    """RFC 9110, 10.2.3: whole seconds; whoever comes at the time it names must not be too early."""
+    response = problem_response(Problem("overloaded", retry_after=seconds), FakeRequest())  # type: ignore[arg-type]
+    assert shown == response.headers["Retry-After"]
+
+
+def test_a_problem_is_answered_with_its_headers() -> None:
+    problem = Problem("rate_limited", headers=(("RateLimit", '"a";r=0;t=1'), ("RateLimit-Policy", '"a";q=1;w=1')))
+    response = problem_response(problem, FakeRequest())  # type: ignore[arg-type]
+    assert (429, "application/problem+json", '"a";r=0;t=1') == (
+        response.status,
+        response.headers["Content-Type"],
+        response.headers["RateLimit"],
+    )
+    assert "Retry-After" not in response.headers
+    assert isinstance(response.body, bytes)
+    assert "req_1" == json.loads(response.body)["request_id"]
+
+
+def test_an_answer_names_us_and_no_version() -> None:
+    made = make_response(200, b"{}", "application/json", (("X-Own", "1"), ("server", "other/1.0")))
+    assert isinstance(made, web.Response)
+    assert ["runward"] == made.headers.getall("Server")
+
+
+# Reading.
+
+
+def keeping_alive(sent: bytes) -> bytes:
+    """The same request from a client that would send another one over the same connection."""
+    return sent.replace(b"Connection: close\r\n", b"")
+
+
+async def test_a_body_is_read_however_it_comes(server: ServerHarness) -> None:
+    """At once, in pieces, in chunks, and after a while."""
+    body = b'{"workflow":"w","input":{"a":1}}'
+    head = f"POST /run HTTP/1.1\r\nHost: a\r\nConnection: close\r\nAuthorization: Bearer {KEY}\r\n".encode()
+    typed = head + b"Content-Type: application/json; charset=utf-8\r\n"
+    by_length = typed + b"Content-Length: %d\r\n\r\n" % len(body)
+    chunks = [b"%x\r\n%c\r\n" % (1, byte) for byte in body]
+    for sent in (
+        [by_length + body],
+        [by_length, body],
+        [by_length, body[:5], body[5:]],
+        [typed + b"Transfer-Encoding: chunked\r\n\r\n", *chunks, b"0\r\n\r\n"],
+        [typed + b"Transfer-Encoding: chunked\r\n\r\n" + b"".join(chunks) + b"0\r\nX-Trailer: 1\r\n\r\n"],
+    ):
+        [found] = parse_responses(await server.send_raw(*sent))
+        assert (200, {"a": 1}) == (found.status, found.json["input"])
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "text/plain",
+        "",
+        "application/x-www-form-urlencoded",
+        "multipart/form-data; boundary=application/json",
+        "application/jsonx",
+        "application/problem+json",
+        "text/json",
+    ],
+)
+async def test_another_type_is_not_read(server: ServerHarness, kind: str) -> None:
+    """R72: what a browser's form can send is not taken for a request."""
+    sent = build_run_request(b'{"workflow":"w"}').replace(b"application/json", kind.encode())
+    [found] = parse_responses(await server.send_raw(sent))
+    assert (415, "unsupported_media_type") == (found.status, found.code)
+
+
+@pytest.mark.parametrize(
+    "field", ["Content-Encoding: gzip", "Content-Encoding: identity", "Content-Encoding: br", "Content-Encoding:"]
+)
+async def test_a_compressed_body_is_not_opened(server: ServerHarness, field: str) -> None:
+    """R66: whatever is in it."""
+    found = await server.post_run(b"\x1f\x8b" + b"\x00" * 20, field)
+    assert (415, "unsupported_media_type") == (found.status, found.code)
+
+
+async def test_a_compressed_transfer_is_not_opened_either(server: ServerHarness) -> None:
+    """R66: the parser knows the coding, so it has to be refused behind it."""
+    sent = build_request("POST", "/run", f"Authorization: Bearer {KEY}", "Content-Type: application/json")
+    coded = sent.replace(b"\r\n\r\n", b"\r\nTransfer-Encoding: gzip, chunked\r\n\r\n") + b"1\r\nx\r\n0\r\n\r\n"
+    [found] = parse_responses(await server.send_raw(coded))
+    assert found.status in {400, 415}
+
+
+@pytest.mark.parametrize("more", [0, 1])
+async def test_a_body_has_a_largest_size(server: ServerHarness, more: int) -> None:
+    """R65: to the byte."""
+    fill = MAX_BODY - len(b'{"workflow":""}') - 500 + more
+    body = b'{"workflow":"w","input":{"a":"' + b"x" * fill + b'"}}'
+    body += b" " * (MAX_BODY + more - len(body))
+    found = await server.post_run(body)
+    assert (413 if more else 200) == found.status
+
+
+async def test_a_body_that_says_it_is_too_large_is_not_waited_for(server: ServerHarness) -> None:
+    """R65: nothing of the 100 MB needs to come."""
+    sent = keeping_alive(build_run_request(b"").replace(b"Content-Length: 0", b"Content-Length: 100000000"))
+    [found] = parse_responses(await server.send_raw(sent, half_close=True))
+    assert ("payload_too_large", "close") == (found.code, found.headers["connection"])
+
+
+async def test_a_body_that_does_not_say_so_is_counted(server: ServerHarness) -> None:
+    """R65: chunked, and refused as soon as it is too much."""
+    sent = build_run_request(b"").replace(b"Content-Length: 0", b"Transfer-Encoding: chunked")
+    chunk = b"1000\r\n" + b" " * 4096 + b"\r\n"
+    raw = await server.send_raw(sent, chunk, chunk, half_close=True)
+    assert ["payload_too_large"] == [found.code for found in parse_responses(raw)]
+
+
+async def test_a_slow_body_is_not_waited_for(server: ServerHarness) -> None:
+    """R64: 408, not the 504 that a time-out within a handler would otherwise become; and the connection ends."""
+    sent = keeping_alive(build_run_request(b"").replace(b"Content-Length: 0", b"Content-Length: 50"))
+    [found] = parse_responses(await server.send_raw(sent, b'{"workflow"'))
+    assert (408, "request_timeout", "close") == (found.status, found.code, found.headers["connection"])
+
+
+@pytest.mark.parametrize("chunk", [b"ZZ\r\n", b"5\r\nabcdefgh\r\n", b"-1\r\n", b"\r\n\r\n"])
+async def test_a_body_that_is_badly_framed_is_malformed(server: ServerHarness, chunk: bytes) -> None:
+    """R70: noticed while it is read; at once, not when the time for it is over."""
+    sent = build_run_request(b"").replace(b"Content-Length: 0", b"Transfer-Encoding: chunked")
+    [found] = parse_responses(await server.send_raw(sent, chunk))
+    assert (400, "malformed_request") == (found.status, found.code)
+
+
+@pytest.mark.parametrize("half_close", [True, False])
+async def test_a_disconnect_during_the_body_is_logged_as_499(server: ServerHarness, *, half_close: bool) -> None:
+    """It is counted as what it was: no 500, and no error in the log."""
+    sent = build_run_request(b"").replace(b"Content-Length: 0", b"Content-Length: 50")
+    if half_close:
+        await server.send_raw(sent, b"{", half_close=True)
+    else:
+        await server.send_and_reset(sent, b"{")
+    await server.wait_until_logged()
+    [line] = server.log_entries
+    assert ("info", 499, "client_closed_request") == (line["log_level"], line["status"], line["code"])
+    assert 0 == server.limiter.in_flight
+
+
+async def test_expect_100_continue_is_answered_with_100(server: ServerHarness) -> None:
+    """RFC 9110, 10.1.1: curl waits for that word with larger bodies."""
+    sent = build_run_request(b"", "Expect: 100-continue").replace(b"Content-Length: 0", b"Content-Length: 16")
+    raw = await server.send_raw(sent, b'{"workflow":"w"}')
+    assert raw.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n")
+
+
+async def test_expect_100_continue_is_refused_without_100_when_the_body_is_too_large(server: ServerHarness) -> None:
+    """The body would come for nothing."""
+    sent = build_run_request(b"", "Expect: 100-continue").replace(b"Content-Length: 0", b"Content-Length: 100000000")
+    raw = await server.send_raw(sent, half_close=True)
+    assert raw.startswith(b"HTTP/1.1 413 ")

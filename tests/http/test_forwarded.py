@@ -1,0 +1,64 @@
+"""Where a request comes from: an address that others claim counts only where a trusted proxy says so (R82)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from ipaddress import ip_network
+
+import pytest
+from multidict import CIMultiDict
+
+from gateway.http.forwarded import client_address
+
+PROXIES = [ip_network("10.0.0.0/8"), ip_network("fd00::/8")]
+
+
+@dataclass
+class ForwardedRequest:
+    """As much of a request as is looked at."""
+
+    remote: str | None
+    headers: CIMultiDict[str] = field(default_factory=CIMultiDict)
+
+
+def address_of(remote: str | None, *forwarded: str) -> str:
+    """The peer of a request that comes from `remote` with these X-Forwarded-For lines."""
+    fields = CIMultiDict([("X-Forwarded-For", line) for line in forwarded])
+    return client_address(ForwardedRequest(remote, fields), PROXIES)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("remote", "forwarded", "expected"),
+    [
+        ("203.0.113.9", [], "203.0.113.9"),
+        ("203.0.113.9", ["198.51.100.1"], "203.0.113.9"),  # a stranger's word
+        ("10.0.0.1", [], "10.0.0.1"),
+        ("10.0.0.1", ["198.51.100.1"], "198.51.100.1"),
+        ("10.0.0.1", ["1.1.1.1, 198.51.100.1"], "198.51.100.1"),  # the first was the stranger's word
+        ("10.0.0.1", ["198.51.100.1, 10.0.0.2"], "198.51.100.1"),  # two proxies of ours
+        ("10.0.0.1", ["198.51.100.1", "10.0.0.2, 10.0.0.3"], "198.51.100.1"),  # in two lines
+        ("10.0.0.1", ["1.1.1.1, 198.51.100.1, 10.0.0.2"], "198.51.100.1"),
+        ("10.0.0.1", ["10.0.0.5, 10.0.0.2"], "10.0.0.5"),  # from within
+        ("fd00::1", ["2001:db8::7"], "2001:db8::7"),
+        ("10.0.0.1", ["2001:db8::7,fd00::2"], "2001:db8::7"),
+        ("10.0.0.1", ["unknown"], "10.0.0.1"),
+        ("10.0.0.1", [""], "10.0.0.1"),
+        ("10.0.0.1", ["198.51.100.1, CANARY"], "10.0.0.1"),
+        ("10.0.0.1", ["198.51.100.1:1234"], "10.0.0.1"),
+        ("10.0.0.1", ["198.51.100.1, , 10.0.0.2"], "10.0.0.2"),
+        (None, ["198.51.100.1"], ""),
+    ],
+)
+def test_the_client_address_is_the_last_untrusted_hop(remote: str | None, forwarded: list[str], expected: str) -> None:
+    assert expected == address_of(remote, *forwarded)
+
+
+def test_without_trusted_proxies_the_header_is_not_looked_at() -> None:
+    fields = CIMultiDict({"X-Forwarded-For": "198.51.100.1"})
+    assert "10.0.0.1" == client_address(ForwardedRequest("10.0.0.1", fields), [])  # type: ignore[arg-type]
+
+
+def test_a_long_chain_is_not_followed_for_ever() -> None:
+    """A header line may have 8 kB, and there may be a hundred."""
+    hops = ", ".join(["198.51.100.1"] + ["10.0.0.2"] * 100)
+    assert "10.0.0.2" == address_of("10.0.0.1", hops)

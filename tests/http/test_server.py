@@ -1,0 +1,246 @@
+"""From the first byte to the route: what is not HTTP goes no further, and nothing of it is echoed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import NoReturn
+from unittest.mock import Mock
+
+import pytest
+
+from gateway.http.server import Handler, Request, Server
+from tests.http.server_harness import (
+    JSON_BODY,
+    KEY,
+    LARGE_BODY_BYTES,
+    ServerHarness,
+    build_request,
+    build_run_request,
+    parse_responses,
+    running_server,
+)
+
+BODY = b'{"workflow":"w"}'
+KEYED = b"Authorization: Bearer " + KEY.encode() + b"\r\n"
+SECOND = b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+def build_post(*fields: bytes, host: bytes = b"Host: a\r\n", line: bytes = b"POST /run HTTP/1.1\r\n") -> bytes:
+    """A request with these header lines, as they are."""
+    return line + host + KEYED + JSON_BODY + b"".join(fields) + b"\r\n"
+
+
+LENGTH = b"Content-Length: 16\r\n"
+CHUNKED = b"Transfer-Encoding: chunked\r\n"
+MALFORMED = {
+    "a length and chunks": build_post(LENGTH, CHUNKED) + b"10\r\n" + BODY + b"\r\n0\r\n\r\n",
+    "two lengths": build_post(LENGTH, b"Content-Length: 17\r\n") + BODY,
+    "two equal lengths": build_post(LENGTH, LENGTH) + BODY,
+    "a list of lengths": build_post(b"Content-Length: 16, 16\r\n") + BODY,
+    "a signed length": build_post(b"Content-Length: +16\r\n") + BODY,
+    "a negative length": build_post(b"Content-Length: -1\r\n") + BODY,
+    "a hexadecimal length": build_post(b"Content-Length: 0x10\r\n") + BODY,
+    "a length in other digits": build_post("Content-Length: ١٦\r\n".encode()) + BODY,
+    "xchunked": build_post(b"Transfer-Encoding: xchunked\r\n") + b"0\r\n\r\n",
+    "chunked twice": build_post(CHUNKED, CHUNKED) + b"0\r\n\r\n",
+    "a space before the colon": build_post(b"Transfer-Encoding : chunked\r\n") + b"0\r\n\r\n",
+    "bare line feeds": build_post(LENGTH).replace(b"\r\n", b"\n") + BODY,
+    "a folded header": build_post(b"X-A: b\r\n c\r\n", LENGTH) + BODY,
+    "no Host": build_post(LENGTH, host=b"") + BODY,
+    "two Hosts": build_post(LENGTH, host=b"Host: a\r\nHost: b\r\n") + BODY,
+    "a Host with a path": build_post(LENGTH, host=b"Host: a/b?CANARY\r\n") + BODY,
+    "a Host with a space": build_post(LENGTH, host=b"Host: a CANARY\r\n") + BODY,
+    "NUL in a key": build_post(b"X-API-KEY: CANARY\x00\r\n", LENGTH) + BODY,
+    "CR in a value": build_post(b"X-API-KEY: CANARY\rX: y\r\n", LENGTH) + BODY,
+    "a header without a name": build_post(b": CANARY\r\n", LENGTH) + BODY,
+    "a header without a colon": build_post(b"CANARY\r\n", LENGTH) + BODY,
+    "a header of 9 000 bytes": build_post(b"X-Long: " + b"CANARY" * 1500 + b"\r\n", LENGTH) + BODY,
+    "a target of 9 000 bytes": build_post(LENGTH, line=b"POST /" + b"CANARY" * 1500 + b" HTTP/1.1\r\n") + BODY,
+    "200 headers": build_post(b"X-Many: CANARY\r\n" * 200, LENGTH) + BODY,
+    "HTTP/2.0": build_post(LENGTH, line=b"POST /run HTTP/2.0\r\n") + BODY,
+    "HTTP/9.9": build_post(LENGTH, line=b"POST /run HTTP/9.9\r\n") + BODY,
+    "no version": b"GET /CANARY\r\n\r\n",
+    "a space in the target": build_post(LENGTH, line=b"POST /run CANARY HTTP/1.1\r\n") + BODY,
+    "an unknown method": build_post(LENGTH, line=b"FOO /run HTTP/1.1\r\n") + BODY,
+    "a bad method": build_post(LENGTH, line=b"PO[ST /run HTTP/1.1\r\n") + BODY,
+    "a bad chunk": build_post(CHUNKED) + b"ZZ\r\nCANARY\r\n",
+    "an endless chunk size": build_post(CHUNKED) + b"f" * 40 + b"\r\n",
+    "TLS": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03CANARY\r\n\r\n",
+    "the preface of HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("bad", MALFORMED)
+async def test_what_is_not_http_is_a_problem_and_the_end_of_the_connection(server: ServerHarness, bad: str) -> None:
+    """R70, R71: 400, nothing after it is taken for a request, and neither answer nor log quotes anything."""
+    raw = await server.send_raw(MALFORMED[bad] + SECOND)
+    found = parse_responses(raw)
+    assert ["malformed_request"] == [one.code for one in found]
+    assert (400, "close") == (found[0].status, found[0].headers.get("connection", "close").lower())
+    for secret in (b"CANARY", KEY.encode()):
+        assert secret not in raw
+        assert secret not in repr(server.log_entries).encode()
+    assert b"ython" not in raw
+    assert b"aiohttp" not in raw
+
+
+@pytest.mark.parametrize("bad", ["two lengths", "NUL in a key", "a Host with a path", "HTTP/2.0"])
+async def test_what_is_not_http_is_counted_and_logged(server: ServerHarness, bad: str) -> None:
+    """R91, R92: one line and one count, like every request."""
+    await server.send_raw(MALFORMED[bad])
+    [line] = server.log_entries
+    assert ("request", "malformed", 400, "malformed_request") == tuple(
+        line[name] for name in ("event", "route", "status", "code")
+    )
+    assert b'runward_requests_total{route="malformed",status="400"} 1.0' in server.metrics.render()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        build_post(LENGTH, b"X_Under-Score: 1\r\n") + BODY,
+        build_post(LENGTH, b"X-Raw: \x80\xff\r\n") + BODY,
+        build_post(LENGTH, host=b"Host: [::1]:8080\r\n") + BODY,
+        build_post(LENGTH, host=b"host: a.b-c_d:1\r\n") + BODY,
+        build_post(LENGTH, line=b"POST http://elsewhere/run?x=1 HTTP/1.1\r\n") + BODY,
+        build_post(b"transfer-encoding: CHUNKED\r\n") + b"10\r\n" + BODY + b"\r\n0\r\n\r\n",
+        build_post(LENGTH, b"Connection: Upgrade\r\nUpgrade: h2c\r\n") + BODY,
+    ],
+    ids=["underscore", "raw bytes", "IPv6 host", "host", "absolute form", "chunked", "upgrade to h2c"],
+)
+async def test_unusual_http_is_http(server: ServerHarness, data: bytes) -> None:
+    """These are in order, or meant for somebody else, and change nothing."""
+    [ran, alive] = parse_responses(await server.send_raw(data, build_request("GET", "/healthz")))
+    assert (200, 200) == (ran.status, alive.status)
+
+
+async def test_requests_in_a_row_are_answered_in_order(server: ServerHarness) -> None:
+    """Sent at once, without waiting."""
+    first, second = build_run_request(b'{"workflow":"1"}'), build_run_request(b'{"workflow":"2"}')
+    raw = await server.send_raw(first.replace(b"Connection: close\r\n", b"") + second)
+    assert ["1", "2"] == [one.json["workflow"] for one in parse_responses(raw)]
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/runs", "/run/", "//run", "/RUN", "/%72un", "/run%2f", "/run;x", "/./run", "/a/../run", "/run%00"]
+)
+async def test_other_paths_are_unknown(server: ServerHarness, path: str) -> None:
+    """R72: a path is compared as it was sent; nothing is decoded or resolved."""
+    found = await server.send_request("POST", path)
+    assert (404, "unknown_route") == (found.status, found.code)
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"])
+async def test_other_methods_are_refused_with_those_that_there_are(server: ServerHarness, method: str) -> None:
+    """R72: with or without a key."""
+    found = await server.send_request(method, "/run")
+    assert (405, "method_not_allowed", "POST") == (found.status, found.code, found.headers["allow"])
+
+
+async def test_a_method_is_upper_case(server: ServerHarness) -> None:
+    """RFC 9110, 9.1: methods are told apart by case."""
+    assert (await server.send_request("get", "/healthz")).status in {400, 405}
+
+
+@pytest.mark.parametrize(("path", "status"), [("/healthz", 200), ("/run", 405), ("/nothing", 404)])
+async def test_head_is_get_without_the_body(server: ServerHarness, path: str, status: int) -> None:
+    """RFC 9110, 9.3.2: and no body where there is nothing to get, either."""
+    raw = await server.send_raw(build_request("HEAD", path))
+    head, _, body = raw.partition(b"\r\n\r\n")
+    assert (f"HTTP/1.1 {status} ".encode(), b"") == (head[: len("HTTP/1.1 200 ")], body)
+
+
+async def test_a_connect_makes_no_tunnel(server: ServerHarness) -> None:
+    """RFC 9110, 9.3.6: where it is refused, what follows is a request like any other."""
+    [refused, alive] = parse_responses(
+        await server.send_raw(b"CONNECT a:80 HTTP/1.1\r\nHost: a\r\n\r\n", build_request("GET", "/healthz"))
+    )
+    assert ("unknown_route", {"status": "alive"}) == (refused.code, alive.json)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        build_run_request(BODY),
+        build_run_request(b"{}"),
+        build_request("GET", "/healthz"),
+        build_request("GET", "/nothing"),
+        build_request("GET", "/mistake"),
+        build_request("POST", "/run"),
+        b"garbage\r\n\r\n",
+    ],
+    ids=["200", "422", "health", "404", "500", "401", "400"],
+)
+async def test_no_response_discloses_a_software_version(server: ServerHarness, data: bytes) -> None:
+    """R71, R83: no version of anything, in any answer."""
+    [found] = parse_responses(await server.send_raw(data))
+    assert "runward" == found.headers["server"]
+    assert "ython" not in str(found.headers)
+    assert "x-request-id" in found.headers
+
+
+async def test_an_error_in_a_middleware_is_a_problem() -> None:
+    """Nothing is left to say but that; and what the mistake says stays inside."""
+
+    def broken(_inner: Handler) -> Handler:
+        async def handle(_request: Request) -> NoReturn:
+            raise RuntimeError("CANARY")
+
+        return handle
+
+    async with running_server(middlewares=[broken]) as server:
+        raw = await server.send_raw(build_request("GET", "/healthz"))
+        [found] = parse_responses(raw)
+    assert (500, "internal", "runward") == (found.status, found.code, found.headers["server"])
+    assert b"CANARY" not in raw
+
+
+@pytest.mark.parametrize("said", [b"", b"POST /run HTTP/1.1\r\nHost: a\r\nX-Half"], ids=["nothing", "half a header"])
+async def test_a_silent_client_is_closed_by_the_header_timeout(said: bytes) -> None:
+    """R63: the header timer ends it."""
+    async with running_server(header_timeout=0.05) as server:
+        assert b"" == await server.send_raw(said)
+
+
+async def test_an_idle_keep_alive_connection_is_closed() -> None:
+    """R63: the timer holds for a second request over the same connection, too."""
+    async with running_server(header_timeout=0.05) as server:
+        [found] = parse_responses(await server.send_raw(SECOND))
+    assert 200 == found.status
+
+
+async def test_a_client_that_does_not_read_its_response_is_closed() -> None:
+    """An answer that nobody takes would be kept for ever, and its connection with it; others are served meanwhile."""
+    async with running_server(header_timeout=0.05) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port, limit=1)
+        writer.write(build_request("GET", "/large"))
+        for _ in range(8):
+            await asyncio.sleep(0.02)
+            assert 200 == (await server.send_request()).status
+        with contextlib.suppress(ConnectionResetError):
+            assert len(await reader.read()) < LARGE_BODY_BYTES
+        writer.close()
+
+
+async def test_a_client_that_reads_slowly_gets_its_whole_response() -> None:
+    """The time for reading begins anew with every piece that was read."""
+    async with running_server(header_timeout=0.5) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(build_request("GET", "/large"))
+        size = 0
+        while chunk := await reader.read(500_000):
+            size += len(chunk)
+            await asyncio.sleep(0.001)
+        assert size > LARGE_BODY_BYTES
+        writer.close()
+
+
+async def test_what_comes_behind_a_refused_request_is_dropped() -> None:
+    """R70: it may come faster than the refusal goes out, and none of it is kept or looked at."""
+    connection = Server([], [], header_timeout=5.0)()
+    connection.connection_made(Mock(spec=asyncio.Transport, is_closing=lambda: False))
+    for _ in range(50):
+        connection.data_received(b"x" * 100_000)
+    assert 1 == len(connection._messages)  # each would hold its bytes
+    connection.connection_lost(None)

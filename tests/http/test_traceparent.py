@@ -1,0 +1,44 @@
+"""What is carried on of a trace."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from gateway.http.traceparent import read_traceparent
+from tests.support.clock import ManualClock
+
+VALID = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+def test_a_valid_traceparent_is_carried_as_it_is() -> None:
+    """R94."""
+    assert VALID == read_traceparent([VALID], ManualClock())
+
+
+def test_without_one_there_is_none() -> None:
+    """A client that does not trace starts no trace."""
+    assert read_traceparent([], ManualClock()) == ""
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [""],
+        ["00"],
+        [VALID.upper()],
+        [VALID + "-extra"],
+        ["01" + VALID[2:]],
+        ["ff" + VALID[2:]],
+        ["00-" + "0" * 32 + VALID[35:]],
+        [VALID[:36] + "0" * 16 + "-01"],
+        [VALID + "\r\nX-Evil: 1"],
+        [VALID, VALID],
+    ],
+)
+def test_an_invalid_traceparent_is_replaced(values: list[str]) -> None:
+    """R94: by a valid one that nobody sent."""
+    made = read_traceparent(values, ManualClock())
+    assert re.fullmatch("00-[0-9a-f]{32}-[0-9a-f]{16}-00", made)
+    assert made not in values

@@ -1,0 +1,67 @@
+"""A small world of limits for the tests, on virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Coroutine, Mapping
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from gateway.limits.admission import MemoryAdmission
+from gateway.limits.contract import ClientLimitsConfig, Decision, LimitScope, SharedLimitsConfig
+from gateway.limits.memory import MemoryLimiter
+from gateway.problems import Problem
+from tests.support.virtual_clock import VirtualClock
+
+T = TypeVar("T")
+
+
+@dataclass
+class LimiterHarness:
+    """Limits, their clock, and what they decided."""
+
+    clients: Mapping[str, ClientLimitsConfig] = field(default_factory=dict)
+    workflows: Mapping[str, SharedLimitsConfig] = field(default_factory=dict)
+    providers: Mapping[str, SharedLimitsConfig] = field(default_factory=dict)
+    clock: VirtualClock = field(default_factory=VirtualClock)
+    decisions: list[tuple[LimitScope, Decision]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.limiter = MemoryLimiter(
+            self.clock,
+            clients=self.clients,
+            workflows=self.workflows,
+            providers=self.providers,
+            on_decision=lambda scope, decision: self.decisions.append((scope, decision)),
+        )
+
+    @property
+    def now(self) -> float:
+        """Monotonic seconds."""
+        return self.clock.monotonic()
+
+    async def admit(
+        self, client: str = "a", workflow: str = "w", *, deadline_in: float = math.inf, max_wait: float | None = None
+    ) -> MemoryAdmission:
+        """Ask for provider "p" with a deadline so many seconds away."""
+        return await self.limiter.admit(client, workflow, "p", deadline=self.now + deadline_in, max_wait=max_wait)
+
+    async def run_and_time(self, work: Coroutine[object, object, T]) -> tuple[T | Problem, float]:
+        """Let time pass until `work` is done; its result or Problem, and the seconds that it took."""
+        started_at = self.now
+        try:
+            result: T | Problem = await self.clock.run_until_done(work)
+        except Problem as problem:
+            result = problem
+        return result, self.now - started_at
+
+    def start_task(self, work: Coroutine[object, object, T]) -> asyncio.Task[T]:
+        """Start `work`; time stands still."""
+        return asyncio.get_running_loop().create_task(work)
+
+
+def refusal(result: object) -> tuple[str, object]:
+    """The code of a Problem and the outcome that it tells."""
+    assert isinstance(result, Problem)
+    return result.code, result.extra.get("outcome")

@@ -1,0 +1,169 @@
+"""The order of those who wait: fair between clients, first come first served within one."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections import Counter
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.limits.contract import SharedLimitsConfig
+from gateway.limits.queue.fair_queue import FairQueue, FifoQueue, Waiter
+from gateway.limits.shared_limiter import SharedLimiter
+
+WORKFLOW = SharedLimiter("workflow", SharedLimitsConfig())
+OTHER_WORKFLOW = SharedLimiter("workflow", SharedLimitsConfig())
+NAMES = st.sampled_from(["a", "b", "c"])
+ANY_CLASS = st.sampled_from(["a", "b", "c", "A", "B", "C"])
+
+
+def make_waiter(
+    client: str, workflow: SharedLimiter = WORKFLOW, *, arrived_at: float = 0.0, deadline: float = 1.0
+) -> Waiter:
+    """Somebody who waits; one with a name in capitals is patient."""
+    max_wait = math.inf if client.isupper() else None
+    return Waiter(client.lower(), workflow, arrived_at, deadline, lambda _: None, lambda: None, lambda: True, max_wait)
+
+
+def _queue_of(clients: str, *, capacity: int = 1000) -> FairQueue:
+    queue = FairQueue(capacity)
+    for since, client in enumerate(clients):
+        queue.add(make_waiter(client, arrived_at=since))
+    return queue
+
+
+def _serve_next(queue: FairQueue, *, closed: SharedLimiter | None = None) -> Waiter | None:
+    """The next one has its turn."""
+    first = queue.next(lambda workflow: workflow is not closed)
+    if first is not None:
+        queue.rotate(first)
+        queue.remove(first)
+    return first
+
+
+def _serve_all(queue: FairQueue) -> str:
+    served = ""
+    while (first := _serve_next(queue)) is not None:
+        served += first.client.upper() if first.in_background else first.client
+    return served
+
+
+def test_clients_take_turns_however_many_one_has_sent() -> None:
+    """R88."""
+    assert "abcabaaaa" == _serve_all(_queue_of("aaaaaabbc"))
+
+
+def test_a_newcomer_waits_for_one_round_only() -> None:
+    queue = _queue_of("aaaabbbb")
+    assert _serve_next(queue) is not None
+    queue.add(make_waiter("c", arrived_at=9))
+    assert "bacbabab"[:4] == _serve_all(queue)[:4]
+
+
+@given(st.lists(NAMES, max_size=30))
+def test_nobody_is_overtaken_by_the_same_client_nor_twice_by_another(clients: list[str]) -> None:
+    queue = FairQueue(1000)
+    for since, client in enumerate(clients):
+        queue.add(make_waiter(client, arrived_at=since))
+    served: Counter[str] = Counter()
+    ages: dict[str, float] = {}
+    while (first := _serve_next(queue)) is not None:
+        assert first.arrived_at > ages.get(first.client, -1)
+        ages[first.client] = first.arrived_at
+        served[first.client] += 1
+        waiting = {client for client in clients if served[client] < Counter(clients)[client]}
+        assert all(served[first.client] <= served[client] + 1 for client in waiting)
+    assert Counter(clients) == served
+
+
+def test_who_is_blocked_by_its_workflow_blocks_nobody_else() -> None:
+    queue = FairQueue(1000)
+    for since, workflow in enumerate([OTHER_WORKFLOW, OTHER_WORKFLOW, WORKFLOW]):
+        queue.add(make_waiter("a", workflow, arrived_at=since))
+    queue.add(make_waiter("b", OTHER_WORKFLOW, arrived_at=3))
+    first = _serve_next(queue, closed=OTHER_WORKFLOW)
+    assert first is not None
+    assert ("a", 2) == (first.client, first.arrived_at)
+    assert queue.next(lambda workflow: workflow is not OTHER_WORKFLOW) is None
+    assert [OTHER_WORKFLOW, OTHER_WORKFLOW] == list(queue.workflows())
+    assert 3 == len(queue)
+
+
+def test_a_flood_fills_half_the_line_and_leaves_room_for_others() -> None:
+    queue = FairQueue(100)
+    joined: Counter[str] = Counter()
+    for client in "abc":
+        while not queue.is_full_for(make_waiter(client)):
+            queue.add(make_waiter(client))
+            joined[client] += 1
+    assert {"a": 50, "b": 25, "c": 13} == joined
+    assert not queue.is_full_for(make_waiter("d"))
+
+
+def test_the_patient_take_no_place_from_those_in_a_hurry() -> None:
+    queue = _queue_of("A" * 50, capacity=100)
+    assert queue.is_full_for(make_waiter("A"))
+    assert not queue.is_full_for(make_waiter("B"))
+    assert not queue.is_full_for(make_waiter("a"))
+
+
+def test_within_a_client_the_patient_and_those_in_a_hurry_take_turns() -> None:
+    """A thousand runs in the background hold their client's next request up by one turn, and go on beside a flood."""
+    assert "AaAaAAA" == _serve_all(_queue_of("AAAAAaa"))
+    assert "aAaAaaa" == _serve_all(_queue_of("aaaaaAA"))
+
+
+def test_the_patient_of_one_client_take_nothing_from_another() -> None:
+    assert "AbabAbabAA" == _serve_all(_queue_of("AAAAaabbbb"))
+
+
+@given(st.lists(ANY_CLASS, max_size=25), st.integers(0, 8), ANY_CLASS)
+def test_as_many_are_ahead_of_a_newcomer_as_are_served_before_it(clients: list[str], served: int, name: str) -> None:
+    queue = FairQueue(1000)
+    for since, client in enumerate(clients):
+        queue.add(make_waiter(client, arrived_at=since))
+    for _ in range(served):
+        _serve_next(queue)
+    newcomer = make_waiter(name, arrived_at=99)
+    ahead = queue.count_ahead(newcomer, lambda workflow: workflow is WORKFLOW)
+    assert 0 == queue.count_ahead(newcomer, lambda workflow: workflow is OTHER_WORKFLOW)
+    queue.add(newcomer)
+    before = 0
+    while (first := _serve_next(queue)) is not newcomer:
+        assert first is not None
+        before += 1
+    assert before == ahead
+
+
+@given(
+    st.lists(st.tuples(ANY_CLASS, st.sampled_from([WORKFLOW, OTHER_WORKFLOW])), max_size=20),
+    st.randoms(use_true_random=False),
+)
+def test_who_leaves_from_anywhere_leaves_no_trace(
+    joining: list[tuple[str, SharedLimiter]], chance: random.Random
+) -> None:
+    queue = FairQueue(1000)
+    waiters = [make_waiter(client, workflow) for client, workflow in joining]
+    for one in waiters:
+        queue.add(one)
+    chance.shuffle(waiters)
+    for count, one in enumerate(waiters, 1):
+        queue.remove(one)
+        assert len(waiters) - count == len(queue)
+    assert not queue
+    assert [] == list(queue.workflows())
+    assert queue.next(lambda _: True) is None
+
+
+def test_a_queue_is_first_come_first_served() -> None:
+    queue, one, two, three = FifoQueue(), make_waiter("a"), make_waiter("a"), make_waiter("b")
+    for each in (one, two, three):
+        queue.add(each)
+    assert one is queue.first()
+    queue.remove(two)
+    queue.remove(one)
+    assert three is queue.first()
+    queue.remove(three)
+    assert queue.first() is None

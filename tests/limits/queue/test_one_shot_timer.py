@@ -1,0 +1,60 @@
+"""One timer: it rings at the earliest moment that was set, once."""
+
+from __future__ import annotations
+
+import math
+
+from gateway.limits.queue.one_shot_timer import OneShotTimer
+from tests.support.virtual_clock import VirtualClock, run_ready_tasks
+
+
+async def test_it_rings_once_at_the_earliest_moment() -> None:
+    clock, fired = VirtualClock(), []
+    timer = OneShotTimer(clock, lambda: fired.append(clock.monotonic()))
+    for at in (1005.0, 1002.0, 1009.0):
+        timer.schedule(at)
+    await run_ready_tasks()
+    assert 1002.0 == timer.fires_at
+    await clock.run_for(20)
+    assert [1002.0] == fired
+    assert math.inf == timer.fires_at
+
+
+async def test_it_may_be_set_again_while_it_rings() -> None:
+    clock, fired = VirtualClock(), []
+
+    def callback() -> None:
+        fired.append(clock.monotonic())
+        if len(fired) < 3:
+            timer.schedule(clock.monotonic() + 1)
+
+    timer = OneShotTimer(clock, callback)
+    timer.schedule(1001.0)
+    await clock.run_for(10)
+    assert [1001.0, 1002.0, 1003.0] == fired
+
+
+async def test_cancelled_it_stays_silent_and_can_be_set_again() -> None:
+    clock, fired = VirtualClock(), []
+    timer = OneShotTimer(clock, lambda: fired.append(clock.monotonic()))
+    timer.schedule(1001.0)
+    await run_ready_tasks()
+    timer.cancel()
+    await clock.run_for(5)
+    assert [] == fired
+    timer.schedule(1007.0)
+    await clock.run_for(5)
+    assert [1007.0] == fired
+
+
+async def test_a_moment_that_has_passed_rings_soon() -> None:
+    clock, fired = VirtualClock(), []
+    OneShotTimer(clock, lambda: fired.append(clock.monotonic())).schedule(999.0)
+    await run_ready_tasks()
+    assert [1000.0] == fired
+
+
+async def test_infinity_is_never() -> None:
+    timer = OneShotTimer(VirtualClock(), lambda: None)
+    timer.schedule(math.inf)
+    assert timer._task is None  # no timer is kept for nothing

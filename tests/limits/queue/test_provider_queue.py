@@ -1,0 +1,178 @@
+"""The waiting lines under anything that may happen to a run: every slot and charge is accounted for (R33, R90)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Coroutine, Iterable
+from dataclasses import dataclass, field
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway.limits.admission import MemoryAdmission
+from gateway.limits.contract import ClientLimitsConfig, RateLimit, SharedLimitsConfig
+from gateway.limits.queue.provider_queue import ProviderQueue
+from gateway.problems import Problem
+from tests.limits.harness import LimiterHarness
+from tests.support.virtual_clock import run_ready_tasks
+
+CLIENTS = {"a": ClientLimitsConfig(RateLimit(20), 5, 3), "b": ClientLimitsConfig(concurrency=2)}
+WORKFLOWS = {"slow": SharedLimitsConfig(RateLimit(4), 2, concurrency=1, max_wait=0.4)}
+PROVIDERS = {
+    "p": SharedLimitsConfig(RateLimit(10), 3, concurrency=3, max_wait=0.6),
+    "q": SharedLimitsConfig(concurrency=1),
+}
+
+STEP = st.one_of(
+    st.tuples(st.just("admit"), st.sampled_from("abc"), st.sampled_from(["w", "slow"]), st.floats(0.01, 1.5)),
+    st.tuples(st.sampled_from(["release", "refund", "cancel", "again", "poll"]), st.integers(0, 9)),
+    st.tuples(st.just("move"), st.integers(0, 9), st.sampled_from(["p", "q"]), st.floats(0.01, 1.5)),
+    st.tuples(st.just("pass"), st.floats(0.0, 0.5)),
+)
+
+
+@dataclass
+class AdmissionScenario:
+    """Runs that come and go in one world."""
+
+    harness: LimiterHarness = field(default_factory=lambda: LimiterHarness(CLIENTS, WORKFLOWS, PROVIDERS))
+    admissions: dict[MemoryAdmission, str] = field(default_factory=dict)
+    busy: dict[MemoryAdmission, asyncio.Task[None]] = field(default_factory=dict)
+    tasks: list[asyncio.Task[None]] = field(default_factory=list)
+
+    def start_task(self, work: Coroutine[object, object, None], admission: MemoryAdmission | None = None) -> None:
+        """Do it on the side; a run does one thing at a time."""
+        if admission is not None and admission in self.busy and not self.busy[admission].done():
+            work.close()
+            return
+        self.tasks.append(self.harness.start_task(work))
+        if admission is not None:
+            self.busy[admission] = self.tasks[-1]
+
+    async def admit(self, client: str, workflow: str, deadline_in: float) -> None:
+        """Come in."""
+        harness = self.harness
+        # "slow" belongs to one provider, as the contract wants it.
+        provider = "q" if workflow != "slow" and harness.clock.random() < 0.5 else "p"
+        self.admissions[await harness.limiter.admit(client, workflow, provider, deadline=harness.now + deadline_in)] = (
+            client
+        )
+
+    def assert_invariants(self) -> None:
+        """Nothing is used above its limit, and nothing by nobody."""
+        registry = self.harness.limiter._registry
+        own = Counter(client for client in self.admissions.values())
+        for client, client_limiter in registry.client_limiters.items():
+            assert own[client] <= client_limiter.in_flight <= CLIENTS[client].concurrency  # type: ignore[operator]
+        placed = Counter(id(admission._queue) for admission in self.admissions if admission._has_slots)
+        for name, limits in PROVIDERS.items():
+            queue = registry.provider_queue(name)
+            assert placed[id(queue)] == queue.limiter.in_flight <= (limits.concurrency or 0)
+        slow = registry.workflow_limiter("slow")
+        assert (
+            sum(admission._workflow_limiter is slow and admission._has_slots for admission in self.admissions)
+            == slow.in_flight
+            <= 1
+        )
+
+
+async def _run_steps(scenario: AdmissionScenario, steps: Iterable[tuple[object, ...]]) -> None:
+    for step in steps:
+        match step:
+            case ("admit", str(client), str(workflow), float(within)):
+                scenario.start_task(scenario.admit(client, workflow, within))
+            case ("pass", float(seconds)):
+                await scenario.harness.clock.run_for(seconds)
+            case ("cancel", int(number)) if scenario.tasks:
+                scenario.tasks[number % len(scenario.tasks)].cancel()
+            case (str(what), int(number), *rest) if scenario.admissions:
+                _apply_step(scenario, list(scenario.admissions)[number % len(scenario.admissions)], what, rest)
+            case _:
+                pass
+        if step[0] != "cancel":  # a cancellation meets whatever comes next in the same moment
+            await run_ready_tasks()
+            scenario.assert_invariants()
+
+
+def _apply_step(scenario: AdmissionScenario, admission: MemoryAdmission, what: str, rest: list[object]) -> None:
+    now = scenario.harness.now
+    match what, rest:
+        case "release" | "refund", _:
+            getattr(admission, what)()
+            del scenario.admissions[admission]
+        case "again", _:
+            scenario.start_task(admission.admit_retry(deadline=now + 1), admission)
+        case "poll", _:
+            scenario.start_task(admission.admit_poll(deadline=now + 1), admission)
+        case "move", [str(provider), float(within)]:
+            scenario.start_task(admission.move("w", provider, deadline=now + within), admission)
+
+
+async def _run_scenario(steps: list[tuple[object, ...]]) -> None:
+    scenario = AdmissionScenario()
+    await _run_steps(scenario, steps)
+    await scenario.harness.clock.run_for(3)
+    results = await asyncio.gather(*scenario.tasks, return_exceptions=True)
+    assert all(r is None or isinstance(r, Problem | asyncio.CancelledError) for r in results)
+    for admission in scenario.admissions:
+        admission.release()
+    scenario.admissions.clear()
+    scenario.assert_invariants()
+    registry = scenario.harness.limiter._registry
+    assert [0, 0] == [registry.client_limiters[name].in_flight for name in CLIENTS]
+    assert [0, 0] == [scenario.harness.limiter.waiting(name) for name in PROVIDERS]
+    await _assert_full_capacity(scenario.harness)
+
+
+async def _assert_full_capacity(harness: LimiterHarness) -> None:
+    """An hour later every bucket gives its whole burst and every gate all its slots."""
+    await harness.clock.run_for(3600)
+    admissions = [await harness.limiter.admit("b", "w", "p", deadline=harness.now + 1) for _ in range(2)]
+    admissions.append(await harness.limiter.admit("a", "slow", "p", deadline=harness.now + 1))
+    for admission in admissions:
+        admission.release()
+    assert '"rate";r=4;t=1' == admissions[-1].headers[1][1]
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(STEP, min_size=8, max_size=80))
+def test_slots_are_conserved_whatever_happens(steps: list[tuple[object, ...]]) -> None:
+    """R33, R90: whoever leaves, is cancelled, timed out or moved, a slot is used by its holder and by no other."""
+    asyncio.run(_run_scenario(steps))
+
+
+async def test_no_timer_is_left_when_nobody_waits() -> None:
+    harness = LimiterHarness(providers={"p": SharedLimitsConfig(concurrency=1)})
+    first = await harness.admit()
+    waiting = harness.start_task(harness.admit())
+    await run_ready_tasks()
+    queue: ProviderQueue = harness.limiter._registry.provider_queue("p")
+    assert queue._timer._task is not None  # the timer of the wait
+    first.release()
+    await waiting
+    assert queue._timer._task is None
+
+
+async def test_whoever_is_blocked_less_than_those_before_passes_at_once() -> None:
+    """A poll needs no slot, and a start that waits for one does not hold it up."""
+    harness = LimiterHarness(providers={"p": SharedLimitsConfig(RateLimit(100), 9, concurrency=1)})
+    admission = await harness.admit()
+    waiting = harness.start_task(harness.admit())
+    await run_ready_tasks()
+    _, took = await harness.run_and_time(admission.admit_poll(deadline=harness.now + 1))
+    assert 0.0 == took
+    waiting.cancel()
+
+
+async def test_a_newcomer_does_not_overtake_whose_turn_has_come() -> None:
+    """Between the moment that opens the gate and the timer that tells it, another may ask."""
+    harness = LimiterHarness(providers={"p": SharedLimitsConfig(RateLimit(1), 1)})
+    await harness.admit()
+    waiting = harness.start_task(harness.admit("a"))
+    await run_ready_tasks()
+    harness.clock.advance(1.0)  # the timer has not rung yet
+    newcomer = harness.start_task(harness.admit("b"))
+    await run_ready_tasks()
+    assert (True, False) == (waiting.done(), newcomer.done())
+    newcomer.cancel()

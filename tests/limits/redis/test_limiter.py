@@ -1,0 +1,414 @@
+"""Limits that two replicas share: what holds over both, what comes back when one dies, what holds without a server."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import redis
+import structlog
+from structlog.testing import CapturingLogger
+
+from gateway.clock import SystemClock
+from gateway.limits.contract import ClientLimitsConfig, Limiter, RateLimit, SharedLimitsConfig
+from gateway.limits.redis.counters import KEY_PREFIX
+from gateway.limits.redis.limiter import RedisLimiter
+from gateway.problems import Problem
+from gateway.store import factory
+from tests.limits.redis.harness import RedisVirtualClock, flush_server
+from tests.support.valkey import ValkeyServer, running_server, start_server
+
+TIMEOUT = 20.0  # seconds that nothing here may take
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
+    """A server for many tests."""
+    with running_server(tmp_path_factory.mktemp("valkey"), durable=False) as server:
+        yield server
+
+
+@dataclass
+class ReplicaHarness:
+    """Replicas with the same limits, and what one of them said."""
+
+    url: str
+    limiters: list[RedisLimiter]
+    log: CapturingLogger
+    shared_changes: list[int]
+
+    async def add_replica(
+        self,
+        *,
+        clients: dict[str, ClientLimitsConfig] | None = None,
+        providers: dict[str, SharedLimitsConfig] | None = None,
+        clock: RedisVirtualClock | None = None,
+        command_timeout: float = 0.5,
+    ) -> RedisLimiter:
+        """One more, that is open."""
+        limiter = RedisLimiter(
+            factory.create_redis_connection(self.url, None, timeout=command_timeout, connections=2),
+            clock or SystemClock(),
+            structlog.wrap_logger(self.log, processors=[]),
+            clients=clients or {},
+            workflows={},
+            providers=providers or {},
+            on_shared_change=self.shared_changes.append,
+            server_time=clock is None,
+        )
+        if clock is not None:
+            clock.pipelines.append(limiter._counters._pipeline)
+        self.limiters.append(limiter)
+        await limiter.open()
+        return limiter
+
+    def events(self) -> list[str]:
+        """What was logged."""
+        return [call.kwargs["event"] for call in self.log.calls]
+
+
+@pytest.fixture
+async def replicas(server: ValkeyServer) -> AsyncIterator[ReplicaHarness]:
+    """Nobody yet, on an empty server."""
+    flush_server(server.url)
+    replicas = ReplicaHarness(server.url, [], CapturingLogger(), [])
+    yield replicas
+    for limiter in replicas.limiters:
+        await limiter.close()
+
+
+def far_deadline() -> float:
+    """A deadline that is far away."""
+    return SystemClock.monotonic() + 1000
+
+
+async def test_it_keeps_the_contract(replicas: ReplicaHarness) -> None:
+    """What mypy checks here is that `RedisLimits` is a `Limits`."""
+    limiter: Limiter = await replicas.add_replica()
+    assert callable(limiter.admit)
+
+
+async def test_a_clients_rate_day_and_slots_hold_over_all_replicas(replicas: ReplicaHarness) -> None:
+    """R85, R86: what is left goes down over both, a refusal costs nothing, waiting as long as told succeeds."""
+    clock = RedisVirtualClock()
+    clients = {"a": ClientLimitsConfig(RateLimit(1), 4, 3, 100)}
+    one, two = [await replicas.add_replica(clients=clients, clock=clock) for _ in range(2)]
+    admissions = [await limits.admit("a", "w", "p", deadline=1e9) for limits in (one, two, one)]
+    assert ['"rate";r=3', '"rate";r=2', '"rate";r=1'] == [admission.headers[1][1][:10] for admission in admissions]
+    for limiter in (one, two):
+        with pytest.raises(Problem) as refused:
+            await limiter.admit("a", "w", "p", deadline=1e9)
+        assert ("rate_limited", 1.0) == (refused.value.code, refused.value.retry_after)
+    admissions[1].release()
+    await clock.run_ready_tasks()
+    await one.admit("a", "w", "p", deadline=1e9)
+    with pytest.raises(Problem) as refused:
+        await two.admit("a", "w", "p", deadline=1e9)
+    assert '"rate";r=0;t=1, "concurrency";r=0;t=1' == dict(refused.value.headers)["RateLimit"]
+    admissions[0].release()
+    await clock.run_ready_tasks()
+    clock.advance(refused.value.retry_after or 0)
+    last = await two.admit("a", "w", "p", deadline=1e9)
+    assert '"rate";r=0;t=1, "daily";r=95;t=43199' == last.headers[1][1]
+
+
+async def test_a_providers_rate_holds_over_all_replicas_starts_and_polls(replicas: ReplicaHarness) -> None:
+    """R89: on the server's time, both flooding; no second holds more than the rate and its burst."""
+    providers = {"p": SharedLimitsConfig(RateLimit(50), 5, max_wait=0.4)}
+    both = [await replicas.add_replica(providers=providers) for _ in range(2)]
+    calls: list[float] = []
+    codes: set[str] = set()
+
+    async def ask(limiter: RedisLimiter, number: int) -> None:
+        try:
+            async with await limiter.admit(f"c{number % 3}", "w", "p", deadline=far_deadline()) as admission:
+                calls.append(SystemClock.monotonic())
+                await admission.admit_poll(deadline=far_deadline())
+                calls.append(SystemClock.monotonic())
+        except Problem as problem:
+            codes.add(problem.code)
+
+    end = SystemClock.monotonic() + 2.5
+    work: list[asyncio.Task[None]] = []
+    while SystemClock.monotonic() < end:
+        work += [asyncio.create_task(ask(limits, len(work))) for limits in both for _ in range(3)]
+        await asyncio.sleep(0.05)
+    async with asyncio.timeout(TIMEOUT):
+        await asyncio.gather(*work)
+    calls.sort()
+    # A call is seen a little later than the server counted it: the window is shorter by what that may be.
+    assert 50 + 5 >= max(sum(first <= at < first + 0.9 for at in calls) for first in calls)
+    assert 100 < len(calls)
+    assert {"overloaded"} == codes
+    assert all(one <= other for one, other in pairwise(calls))
+
+
+async def test_slots_hold_over_all_replicas_and_replicas_take_turns(replicas: ReplicaHarness) -> None:
+    """Never more than the cap at once; neither is starved by the other, whose runs leave and come on the spot."""
+    providers = {"p": SharedLimitsConfig(concurrency=2, max_wait=60)}
+    both = [await replicas.add_replica(providers=providers) for _ in range(2)]
+    running, most, done = 0, 0, [0, 0]
+
+    async def loop(which: int) -> None:
+        nonlocal running, most
+        while sum(done) < 40:
+            async with await both[which].admit("a", "w", "p", deadline=far_deadline()):
+                running += 1
+                most = max(most, running)
+                await asyncio.sleep(0.1)
+                running -= 1
+                done[which] += 1
+
+    async with asyncio.timeout(TIMEOUT):
+        await asyncio.gather(*(loop(which) for which in (0, 0, 0, 0, 1, 1)))
+    assert 2 == most
+    assert min(done) >= 12, done
+
+
+async def test_a_slot_that_is_freed_elsewhere_is_found(replicas: ReplicaHarness) -> None:
+    clock = RedisVirtualClock()
+    providers = {"p": SharedLimitsConfig(concurrency=1, max_wait=5)}
+    one, two = [await replicas.add_replica(providers=providers, clock=clock) for _ in range(2)]
+    admission = await one.admit("a", "w", "p", deadline=1e9)
+    waiting = asyncio.create_task(two.admit("b", "w", "p", deadline=1e9))
+    await clock.run_for(3)
+    assert (False, 1) == (waiting.done(), two.waiting("p"))
+    admission.release()
+    await clock.run_for(0.1)
+    assert waiting.done()
+    assert 1 == two.running("p")
+
+
+async def test_a_run_that_goes_on_keeps_its_slot_and_one_whose_replica_is_gone_does_not(
+    replicas: ReplicaHarness,
+) -> None:
+    """Leases: renewed by whoever lives, out after half a minute for whoever does not."""
+    clock, dead = RedisVirtualClock(), RedisVirtualClock(seed=2)
+    providers = {"p": SharedLimitsConfig(concurrency=2, max_wait=0)}
+    one = await replicas.add_replica(providers=providers, clock=clock)
+    two = await replicas.add_replica(providers=providers, clock=dead)
+    await one.admit("a", "w", "p", deadline=1e9)
+    await two.admit("a", "w", "p", deadline=1e9)
+    await clock.run_for(25)  # the other's time stands still: it says nothing any more
+    with pytest.raises(Problem):
+        await one.admit("a", "w", "p", deadline=1e9)
+    await clock.run_for(10)
+    admission = await one.admit("a", "w", "p", deadline=1e9)
+    with pytest.raises(Problem):
+        await one.admit("a", "w", "p", deadline=1e9)
+    admission.release()
+    await clock.run_for(300)
+    assert 1 == one._counters.replica_count
+    await one.admit("a", "w", "p", deadline=1e9)
+    with pytest.raises(Problem):
+        await one.admit("a", "w", "p", deadline=1e9)
+
+
+_HOLDER_PROGRAM = """
+import asyncio, structlog, sys
+from gateway.limits.contract import SharedLimits
+from gateway.limits.redis.limiter import RedisLimits
+from gateway.store import by_url
+from gateway.clock import SystemClock
+
+async def main():
+    providers = {"p": SharedLimitsConfig(concurrency=1)}
+    log = structlog.wrap_logger(structlog.testing.CapturingLogger())
+    link = by_url.link(sys.argv[1], None, patience=0.5, connections=2)
+    limits = RedisLimiter(link, SystemClock(), log, clients={}, workflows={}, providers=providers)
+    await limits.open()
+    await limits.admit("a", "w", "p", deadline=1e9)
+    print("held", flush=True)
+    await asyncio.sleep(60)
+
+import structlog.testing
+asyncio.run(main())
+"""
+
+
+async def test_the_slots_of_a_killed_replica_come_back(replicas: ReplicaHarness) -> None:
+    """A real process, killed; then the server's lease is put forward, as if half a minute had passed."""
+    command = (sys.executable, "-c", _HOLDER_PROGRAM, replicas.url)
+    holder = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE)
+    try:
+        assert holder.stdout is not None
+        assert b"held\n" == await asyncio.wait_for(holder.stdout.readline(), TIMEOUT)
+        limiter = await replicas.add_replica(providers={"p": SharedLimitsConfig(concurrency=1, max_wait=0)})
+        assert 2 == limiter._counters.replica_count
+        with pytest.raises(Problem):
+            await limiter.admit("a", "w", "p", deadline=far_deadline())
+    finally:
+        holder.kill()
+        await holder.wait()
+    with redis.Redis.from_url(replicas.url) as client:
+        slots = KEY_PREFIX + "provider:p:slots"
+        for slot_id, _ in client.zrange(slots, 0, -1, withscores=True):
+            client.zincrby(slots, -31, slot_id)
+    await limiter.admit("a", "w", "p", deadline=far_deadline())
+
+
+@pytest.mark.parametrize("how", ["stopped", "killed"])
+async def test_without_a_server_each_replica_takes_its_share_and_nothing_hangs(tmp_path: Path, how: str) -> None:
+    """Logged once, told to the metric; waiters go on in line; shared again when the server is back."""
+    server = start_server(tmp_path, durable=False)
+    replicas = ReplicaHarness(server.url, [], CapturingLogger(), [])
+    try:
+        clients, providers = (
+            {"a": ClientLimitsConfig(RateLimit(0.001), 5)},
+            {"p": SharedLimitsConfig(concurrency=4, max_wait=30)},
+        )
+        one, two = [await replicas.add_replica(clients=clients, providers=providers) for _ in range(2)]
+        await one._counters._renew_leases()
+        assert (2, [1, 1]) == (one._counters.replica_count, replicas.shared_changes)
+        admissions = [await one.admit("b", "w", "p", deadline=far_deadline()) for _ in range(3)]
+        await two.admit("b", "w", "p", deadline=far_deadline())
+        waiting = asyncio.create_task(one.admit("c", "w", "p", deadline=far_deadline()))
+        await asyncio.sleep(0.02)
+        replicas.shared_changes.clear()
+        replicas.log.calls.clear()
+        if how == "stopped":
+            os.kill(server.process.pid, signal.SIGSTOP)
+        else:
+            server.kill()
+        async with asyncio.timeout(TIMEOUT):
+            for _ in range(2):  # half of the burst of 5, rounded down
+                (await one.admit("a", "x", "y", deadline=far_deadline())).release()
+            with pytest.raises(Problem) as refused:
+                await one.admit("a", "x", "y", deadline=far_deadline())
+            assert "q=2" in dict(refused.value.headers)["RateLimit-Policy"]
+            assert ("limits_local", [0]) == (replicas.events()[0], replicas.shared_changes[:1])
+            admissions[0].release()
+            await asyncio.sleep(0.02)
+            assert not waiting.done()  # two of its own run, which is its share of four
+            admissions[1].release()
+            (await waiting).release()
+        if how == "stopped":
+            os.kill(server.process.pid, signal.SIGCONT)
+        else:
+            server = start_server(tmp_path, durable=False, port=server.port)
+        async with asyncio.timeout(TIMEOUT):
+            while replicas.events().count("limits_shared") < replicas.events().count("limits_local"):
+                await asyncio.sleep(0.05)
+        assert 1 == replicas.shared_changes[-1]
+        assert 1 == replicas.events()[:2].count("limits_local") or how == "killed"
+        admissions[2].release()
+    finally:
+        for limiter in replicas.limiters:
+            await limiter.close()
+        server.kill()
+
+
+async def test_a_server_that_forgot_everything_hears_of_the_slots_again(replicas: ReplicaHarness) -> None:
+    clock = RedisVirtualClock()
+    limiter = await replicas.add_replica(providers={"p": SharedLimitsConfig(concurrency=1, max_wait=0)}, clock=clock)
+    await limiter.admit("a", "w", "p", deadline=1e9)
+    flush_server(replicas.url)
+    await clock.run_for(11)
+    with pytest.raises(Problem):
+        await limiter.admit("a", "w", "p", deadline=1e9)
+
+
+@pytest.mark.parametrize("step", [-3600.0, 3600.0])
+async def test_a_step_of_the_servers_clock_empties_or_fills_a_bucket_at_worst(
+    replicas: ReplicaHarness, step: float
+) -> None:
+    """R87 for a server, which has a wall clock only: nobody is locked out, one burst more at most is let through."""
+    clock = RedisVirtualClock()
+    clients = {"a": ClientLimitsConfig(RateLimit(1), 3, 2, 10)}
+    limiter = await replicas.add_replica(clients=clients, clock=clock)
+    (await limiter.admit("a", "w", "p", deadline=1e9)).release()
+    held = await limiter.admit("a", "w", "p", deadline=1e9)
+    clock.advance(step)
+    await limiter._counters._renew_leases()
+    passed, waits = 0, [0.0]
+    for _ in range(6):
+        try:
+            admission = await limiter.admit("a", "w", "p", deadline=1e9)
+        except Problem as problem:
+            waits.append(problem.retry_after or 0)
+            clock.advance(waits[-1])
+            continue
+        admission.release()
+        passed += 1
+    assert 3 <= passed <= 5
+    assert 1.0 + 1e-5 >= max(waits)
+    held.release()
+
+
+async def test_a_request_that_is_cancelled_while_it_asks_takes_nothing(replicas: ReplicaHarness) -> None:
+    """R33, R86: the server has counted it, nobody is there any more: all goes back."""
+    clock = RedisVirtualClock()
+    clients, providers = (
+        {"a": ClientLimitsConfig(RateLimit(0.001), 1, 1, 1)},
+        {"p": SharedLimitsConfig(RateLimit(0.001), 1, 1, 0.0)},
+    )
+    limiter = await replicas.add_replica(clients=clients, providers=providers, clock=clock)
+    for steps in range(1, 8):
+        task = asyncio.create_task(limiter.admit("a", "w", "p", deadline=1e9))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        task.cancel()
+        await clock.run_ready_tasks()
+        if not task.cancelled():
+            task.result().refund()
+        await clock.run_ready_tasks()
+    await limiter.admit("a", "w", "p", deadline=1e9)
+
+
+async def test_where_nothing_is_limited_the_server_is_not_asked(replicas: ReplicaHarness) -> None:
+    limiter = await replicas.add_replica(clients={"a": ClientLimitsConfig()}, providers={"p": SharedLimitsConfig()})
+    with redis.Redis.from_url(replicas.url) as client:
+        before = client.info("commandstats")
+        async with await limiter.admit("a", "w", "p", deadline=far_deadline()) as admission:
+            await admission.admit_poll(deadline=far_deadline())
+            await admission.admit_retry(deadline=far_deadline())
+        after = client.info("commandstats")
+    assert before["cmdstat_evalsha"]["calls"] == after["cmdstat_evalsha"]["calls"]
+
+
+async def test_limits_change_while_the_server_counts(replicas: ReplicaHarness) -> None:
+    clock = RedisVirtualClock()
+    limiter = await replicas.add_replica(providers={"p": SharedLimitsConfig(concurrency=1, max_wait=30)}, clock=clock)
+    first = await limiter.admit("a", "w", "p", deadline=1e9)
+    waiting = asyncio.create_task(limiter.admit("b", "w", "p", deadline=1e9))
+    await clock.run_ready_tasks()
+    two = {"p": SharedLimitsConfig(concurrency=2, max_wait=30)}
+    limiter.reconfigure(clients={"a": ClientLimitsConfig(RateLimit(1), 1)}, workflows={}, providers=two)
+    await clock.run_for(0.1)
+    assert (True, 2) == (waiting.done(), limiter.running("p"))
+    first.release()
+    await clock.run_ready_tasks()
+    assert '"rate";q=1;w=1' == dict((await limiter.admit("a", "w", "p", deadline=1e9)).headers)["RateLimit-Policy"]
+    with redis.Redis.from_url(replicas.url) as client:
+        assert 2 == client.zcard(KEY_PREFIX + "provider:p:slots")
+        limiter.reconfigure(clients={}, workflows={}, providers={})
+        waiting.result().release()
+        await clock.run_ready_tasks()
+        assert 1 == client.zcard(KEY_PREFIX + "provider:p:slots")  # freed, though nothing limits it any more
+    assert () == (await limiter.admit("a", "w", "p", deadline=1e9)).headers
+
+
+async def test_a_run_that_was_started_before_is_neither_refused_nor_charged(replicas: ReplicaHarness) -> None:
+    """R48: a replica took it up; its client and provider have nothing left, and it is asked about all the same."""
+    providers = {"p": SharedLimitsConfig(RateLimit(100), 2, 1)}
+    one, two = [
+        await replicas.add_replica(clients={"a": ClientLimitsConfig(daily=1)}, providers=providers) for _ in range(2)
+    ]
+    async with await one.admit("a", "w", "p", deadline=far_deadline()):
+        with pytest.raises(Problem):
+            await two.admit("a", "w", "p", deadline=far_deadline())
+        followed = two.admit_adopted("a", "w", "p")
+        for _ in range(5):
+            async with asyncio.timeout(TIMEOUT):
+                await followed.admit_poll(deadline=far_deadline())
+        followed.release()
+        assert 1 == one.running("p")
+    assert () == followed.headers

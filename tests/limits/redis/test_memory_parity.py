@@ -1,0 +1,152 @@
+"""What a server counts and what memory counts is the same: one story, told to both, ends the same way in both."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Coroutine, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from gateway.limits.admission import MemoryAdmission
+from gateway.limits.contract import ClientLimitsConfig, RateLimit, SharedLimitsConfig
+from gateway.problems import Problem
+from tests.limits.harness import LimiterHarness
+from tests.limits.redis.harness import RedisLimiterHarness, flush_server
+from tests.support.valkey import running_server
+
+CLIENTS = {"a": ClientLimitsConfig(RateLimit(20), 5, 3, daily=12), "b": ClientLimitsConfig(concurrency=2)}
+WORKFLOWS = {"slow": SharedLimitsConfig(RateLimit(4), 2, concurrency=1, max_wait=0.4)}
+PROVIDERS = {
+    "p": SharedLimitsConfig(RateLimit(10), 3, concurrency=3, max_wait=0.6),
+    "q": SharedLimitsConfig(concurrency=1),
+}
+
+STEP = st.one_of(
+    st.tuples(
+        st.just("admit"),
+        st.sampled_from("abc"),
+        st.sampled_from([("w", "p"), ("w", "q"), ("slow", "p")]),
+        st.floats(0.01, 1.5),
+        st.sampled_from([None, 1.0, math.inf]),
+    ),
+    st.tuples(st.sampled_from(["release", "refund", "cancel", "admit_retry", "admit_poll"]), st.integers(0, 9)),
+    st.tuples(st.just("move"), st.integers(0, 9), st.sampled_from([("w", "p"), ("w", "q")]), st.floats(0.01, 1.5)),
+    st.tuples(st.just("pass"), st.floats(0.0, 0.5)),
+)
+
+
+@dataclass
+class RecordedScenario:
+    """What came of each step of one world."""
+
+    harness: LimiterHarness
+    admissions: list[MemoryAdmission] = field(default_factory=list)
+    busy: dict[MemoryAdmission, asyncio.Task[None]] = field(default_factory=dict)
+    tasks: list[asyncio.Task[None]] = field(default_factory=list)
+    results: dict[int, tuple[Any, ...]] = field(default_factory=dict)
+
+    def start_task(
+        self, work: Coroutine[object, object, MemoryAdmission | None], admission: MemoryAdmission | None = None
+    ) -> None:
+        """Do it on the side, and write down what comes of it; a run does one thing at a time."""
+        if admission is not None and admission in self.busy and not self.busy[admission].done():
+            work.close()
+            return
+        number = len(self.tasks)
+
+        async def record() -> None:
+            try:
+                result = await work
+            except Problem as problem:
+                what: tuple[Any, ...] = (problem.code, problem.retry_after or 0.0, problem.headers, problem.extra)
+            except asyncio.CancelledError:
+                what = ("cancelled",)
+            else:
+                what = ("done", result.headers if result else ())
+                if result is not None:
+                    self.admissions.append(result)
+            self.results[number] = (round(self.harness.now, 4), *what)
+
+        self.tasks.append(self.harness.start_task(record()))
+        if admission is not None:
+            self.busy[admission] = self.tasks[-1]
+
+    async def run(self, steps: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+        """Tell it; what came of each step, in the order of the steps."""
+        for step in steps:
+            await self._apply_step(*step)
+            if step[0] != "cancel":
+                await self.harness.clock.run_ready_tasks()
+        await self.harness.clock.run_for(30)
+        await asyncio.gather(*self.tasks)
+        for admission in self.admissions:
+            admission.release()
+        await self.harness.clock.run_ready_tasks()
+        assert (0, 0) == (self.harness.limiter.waiting("p"), self.harness.limiter.waiting("q"))
+        return [self.results[number] for number in range(len(self.tasks))]
+
+    async def _apply_step(self, what: str, *rest: Any) -> None:
+        harness, now = self.harness, self.harness.now
+        if what == "admit":
+            client, names, within, max_wait = rest
+            self.start_task(harness.limiter.admit(client, *names, deadline=now + within, max_wait=max_wait))
+        elif what == "pass":
+            await harness.clock.run_for(rest[0])
+        elif what == "cancel" and self.tasks:
+            self.tasks[rest[0] % len(self.tasks)].cancel()
+        elif what != "cancel" and self.admissions:
+            admission = self.admissions[rest[0] % len(self.admissions)]
+            if what in {"release", "refund"}:
+                # One that leaves while it waits hears so when it would be asked for: a server is asked more often.
+                if admission not in self.busy or self.busy[admission].done():
+                    getattr(admission, what)()
+                    self.admissions.remove(admission)
+            elif what == "move":
+                # Whoever waits for the slot that it leaves has it before or after this one stands in its next line:
+                # here so, there so, and fair both times.
+                if not admission._lane.waiting:
+                    self.start_task(admission.move(*rest[1], deadline=now + rest[2]), admission)
+            else:
+                self.start_task(getattr(admission, what)(deadline=now + 1), admission)
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server."""
+    directory: Path = tmp_path_factory.mktemp("valkey")
+    with running_server(directory, durable=False) as server:
+        yield server.url
+
+
+async def _run_on_redis(url: str, steps: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    harness = await RedisLimiterHarness(CLIENTS, WORKFLOWS, PROVIDERS).open(url)
+    try:
+        scenario = await RecordedScenario(harness).run(steps)
+        assert [1] == harness.shared_changes
+        return scenario
+    finally:
+        await harness.limiter.close()
+
+
+def _is_close(one: tuple[Any, ...], other: tuple[Any, ...]) -> bool:
+    numbers = [(a, b) for a, b in zip(one, other, strict=False) if isinstance(a, float)]
+    rest = [[x for x in scenario if not isinstance(x, float)] for scenario in (one, other)]
+    return rest[0] == rest[1] and all(math.isclose(a, b, abs_tol=2e-4) for a, b in numbers)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=st.lists(STEP, min_size=5, max_size=50))
+def test_a_server_decides_as_memory_does(url: str, steps: list[tuple[Any, ...]]) -> None:
+    """R85, R86, R89: who is let in and when, who is refused, why, and with which header fields."""
+    flush_server(url)
+    expected = asyncio.run(RecordedScenario(LimiterHarness(CLIENTS, WORKFLOWS, PROVIDERS)).run(steps))
+    actual = asyncio.run(_run_on_redis(url, steps))
+    assert len(expected) == len(actual)
+    different = [pair for pair in zip(expected, actual, strict=True) if not _is_close(*pair)]
+    assert [] == different

@@ -1,0 +1,230 @@
+"""What a run holds: moved to a fallback, charged for its calls, and free again exactly once."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+
+import pytest
+
+from gateway.limits.contract import Admission, ClientLimitsConfig, RateLimit, SharedLimitsConfig
+from gateway.problems import Problem
+from tests.limits.harness import LimiterHarness, refusal
+from tests.support.virtual_clock import run_ready_tasks
+
+
+def _two_providers(limits: SharedLimitsConfig, *, client: ClientLimitsConfig | None = None) -> LimiterHarness:
+    """A world of two providers, and a limited client."""
+    return LimiterHarness({"a": client or ClientLimitsConfig(RateLimit(1), 9, 5)}, providers={"p": limits, "q": limits})
+
+
+async def test_leaving_twice_frees_once() -> None:
+    """R90."""
+    harness = _two_providers(SharedLimitsConfig(concurrency=2))
+    one, two = await harness.admit(), await harness.admit()
+    for _ in range(3):
+        one.release()
+    assert 1 == harness.limiter.running("p")
+    two.refund()
+    two.release()
+    assert 0 == harness.limiter.running("p")
+
+
+async def test_leaving_a_block_frees_whatever_ended_it() -> None:
+    """R90: on success and on a fault."""
+    harness = _two_providers(SharedLimitsConfig(concurrency=1))
+    async with await harness.admit() as admission:
+        held: Admission = admission
+        assert 1 == harness.limiter.running("p")
+    with pytest.raises(RuntimeError):
+        async with await harness.admit():
+            raise RuntimeError
+    held.release()
+    assert 0 == harness.limiter.running("p")
+    assert 0 == harness.limiter._registry.client_limiters["a"].in_flight
+
+
+async def test_a_fallback_hands_over_and_charges_the_client_once() -> None:
+    harness = _two_providers(SharedLimitsConfig(RateLimit(1), 5, concurrency=1))
+    admission = await harness.admit()
+    headers = admission.headers
+    await admission.move("other", "q", deadline=math.inf)
+    assert (0, 1) == (harness.limiter.running("p"), harness.limiter.running("q"))
+    assert headers == admission.headers
+    admission.release()
+    assert (0, 0) == (harness.limiter.running("p"), harness.limiter.running("q"))
+    assert '"rate";r=7;t=1' == (await harness.admit()).headers[1][1]
+
+
+async def test_a_fallback_waits_its_turn_and_holds_nothing_of_the_old_one_meanwhile() -> None:
+    harness = _two_providers(SharedLimitsConfig(concurrency=1))
+    busy = await harness.limiter.admit("b", "w", "q", deadline=math.inf)
+    admission = await harness.admit()
+    moving = harness.start_task(admission.move("w", "q", deadline=math.inf))
+    await run_ready_tasks()
+    assert (0, 1) == (harness.limiter.running("p"), harness.limiter.waiting("q"))
+    busy.release()
+    await moving
+    assert 1 == harness.limiter.running("q")
+    assert ("provider", "waited") == harness.decisions[-1]
+
+
+async def test_a_fallback_in_vain_keeps_only_the_clients_slot() -> None:
+    harness = _two_providers(SharedLimitsConfig(concurrency=1))
+    busy = await harness.limiter.admit("b", "w", "q", deadline=math.inf)
+    admission = await harness.admit()
+    result, _ = await harness.run_and_time(admission.move("w", "q", deadline=math.inf))
+    assert ("overloaded", "not_run") == refusal(result)
+    assert (0, 1) == (harness.limiter.running("p"), harness.limiter._registry.client_limiters["a"].in_flight)
+    admission.release()
+    busy.release()
+    assert (0, 0) == (harness.limiter.running("q"), harness.limiter._registry.client_limiters["a"].in_flight)
+
+
+@pytest.mark.parametrize("order", ["free, cancel", "cancel, free", "cancel, settle, free"])
+async def test_a_cancelled_fallback_takes_nothing(order: str) -> None:
+    """Neither slots nor rates, be it cancelled before, after or in the moment of its turn."""
+    limits = SharedLimitsConfig(RateLimit(0.001), 2, concurrency=1)
+    harness = LimiterHarness(workflows={"other": limits}, providers={"p": SharedLimitsConfig(), "q": limits})
+    busy = await harness.limiter.admit("b", "w", "q", deadline=math.inf)
+    admission = await harness.admit()
+    moving = harness.start_task(admission.move("other", "q", deadline=math.inf))
+    await run_ready_tasks()
+    for step in order.split(", "):
+        match step:
+            case "free":
+                busy.release()
+            case "cancel":
+                moving.cancel()
+            case _:
+                await run_ready_tasks()
+    await run_ready_tasks()
+    assert moving.cancelled()
+    assert (0, 0) == (harness.limiter.running("q"), harness.limiter.waiting("q"))
+    await admission.move("other", "q", deadline=math.inf)
+    await admission.move("other", "p", deadline=math.inf)
+    admission.release()
+    assert 0 == harness.limiter.running("q")
+
+
+async def test_a_run_that_left_while_it_moved_takes_nothing() -> None:
+    harness = _two_providers(SharedLimitsConfig(concurrency=1))
+    busy = await harness.limiter.admit("b", "w", "q", deadline=math.inf)
+    admission = await harness.admit()
+    moving = harness.start_task(admission.move("w", "q", deadline=math.inf))
+    await run_ready_tasks()
+    admission.release()
+    busy.release()
+    with pytest.raises(Problem):
+        await moving
+    assert 0 == harness.limiter.running("q")
+
+
+async def test_a_refund_makes_as_if_the_run_had_never_come() -> None:
+    """R86: refused after admission (a circuit is open) costs no quota."""
+    shared = SharedLimitsConfig(RateLimit(1), 1, concurrency=1)
+    harness = LimiterHarness({"a": ClientLimitsConfig(RateLimit(1), 2, daily=3)}, {"w": shared}, {"p": shared})
+    first = await harness.admit()
+    first.refund()
+    assert first.headers == (await harness.admit()).headers
+
+
+async def test_a_refund_lets_the_next_one_go() -> None:
+    harness = _two_providers(SharedLimitsConfig(RateLimit(1), 1))
+    admission = await harness.admit()
+    waiting = harness.start_task(harness.admit("b"))
+    await run_ready_tasks()
+    admission.refund()
+    await run_ready_tasks()
+    assert waiting.done()
+
+
+async def test_polls_and_retried_starts_count_in_the_providers_rate() -> None:
+    """R89."""
+    harness = _two_providers(SharedLimitsConfig(RateLimit(1), 3))
+    admission = await harness.admit()
+    await admission.admit_poll(deadline=math.inf)
+    await admission.admit_retry(deadline=math.inf)
+    _, took = await harness.run_and_time(admission.admit_poll(deadline=math.inf))
+    assert 1.0 == pytest.approx(took, abs=1e-5)
+    assert [("provider", "admitted"), ("provider", "admitted"), ("provider", "waited")] == harness.decisions[-3:]
+
+
+async def test_a_start_goes_before_a_poll_that_came_earlier() -> None:
+    harness = _two_providers(SharedLimitsConfig(RateLimit(1), 1))
+    admission = await harness.admit()
+    poll = harness.start_task(admission.admit_poll(deadline=math.inf))
+    await run_ready_tasks()
+    start = harness.start_task(harness.admit("b"))
+    await harness.clock.run_for(1)
+    assert (True, False) == (start.done(), poll.done())
+    await harness.clock.run_for(1)
+    assert poll.done()
+
+
+async def test_a_poll_is_not_starved_by_starts() -> None:
+    """A finished run is always seen: after `max_wait` the poll has its turn, however many want to start."""
+    harness = _two_providers(SharedLimitsConfig(RateLimit(10), 1, max_wait=0.5))
+    admission = await harness.admit()
+    poll, starts = harness.start_task(admission.admit_poll(deadline=math.inf)), []
+    started_at = harness.now
+    while not poll.done() and harness.now < started_at + 2:
+        starts += [harness.start_task(harness.admit(f"c{n}")) for n in range(3)]
+        await harness.clock.run_for(0.1)
+    assert 0.5 <= harness.now - started_at <= 0.7 + 1e-5
+    await harness.clock.run_for(2)
+    await asyncio.gather(*starts, return_exceptions=True)
+
+
+async def test_a_poll_gives_up_at_its_deadline_only_and_claims_nothing() -> None:
+    harness = _two_providers(SharedLimitsConfig(RateLimit(0.1), 1))
+    admission = await harness.admit()
+    result, took = await harness.run_and_time(admission.admit_poll(deadline=harness.now + 5))
+    assert (("deadline_exceeded", "unknown"), 5.0) == (refusal(result), took)
+
+
+async def test_a_retried_start_that_can_not_come_in_time_is_refused_at_once() -> None:
+    harness = _two_providers(SharedLimitsConfig(RateLimit(0.1), 1))
+    admission = await harness.admit()
+    result, took = await harness.run_and_time(admission.admit_retry(deadline=math.inf))
+    assert (("overloaded", "not_run"), 0.0) == (refusal(result), took)
+    assert isinstance(result, Problem)
+    harness.clock.advance(result.retry_after or 0)
+    await admission.admit_retry(deadline=math.inf)
+
+
+async def test_a_retried_start_waits_before_all_first_ones() -> None:
+    harness = _two_providers(SharedLimitsConfig(RateLimit(10), 1))
+    admission = await harness.admit()
+    first = harness.start_task(harness.admit("b"))
+    await run_ready_tasks()
+    retry = harness.start_task(admission.admit_retry(deadline=math.inf))
+    await harness.clock.run_for(0.1)
+    assert (True, False) == (retry.done(), first.done())
+    await harness.clock.run_for(0.1)
+    assert first.done()
+
+
+@pytest.mark.parametrize("kind", ["admit_poll", "admit_retry"])
+async def test_a_call_cancelled_in_the_moment_of_its_turn_leaves_it_to_the_next(kind: str) -> None:
+    harness = _two_providers(SharedLimitsConfig(RateLimit(1), 1, max_wait=5))
+    admission = await harness.admit()
+    calls = [harness.start_task(getattr(admission, kind)(deadline=harness.now + 9)) for _ in range(2)]
+    await run_ready_tasks()
+    harness.clock.advance(1)
+    harness.limiter._registry.provider_queue("p").dispatch()  # as the timer does: the first call's turn has come
+    calls[0].cancel()
+    await run_ready_tasks()
+    assert (True, True) == (calls[0].cancelled(), calls[1].done())
+    await calls[1]
+
+
+async def test_a_poll_is_made_for_a_client_that_left() -> None:
+    """The run has started; how it ends has to be known."""
+    harness = _two_providers(SharedLimitsConfig(RateLimit(1), 1))
+    admission = await harness.limiter.admit("a", "w", "p", deadline=math.inf, still_wanted=lambda: False)
+    result, took = await harness.run_and_time(admission.admit_poll(deadline=math.inf))
+    assert not isinstance(result, Problem)
+    assert 1.0 == pytest.approx(took, abs=1e-5)
+    result, _ = await harness.run_and_time(admission.admit_retry(deadline=math.inf))
+    assert "client_closed_request" == refusal(result)[0]

@@ -1,0 +1,185 @@
+"""The limits as a whole, on virtual time: what they promise to clients and providers."""
+
+from __future__ import annotations
+
+import asyncio
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.limits.contract import ClientLimitsConfig, Limiter, RateLimit, SharedLimitsConfig
+from gateway.limits.memory import MemoryLimiter
+from gateway.problems import Problem
+from tests.limits.harness import LimiterHarness, refusal
+from tests.support.virtual_clock import VirtualClock, run_ready_tasks
+
+
+def test_memory_keeps_the_contract() -> None:
+    """What mypy checks here is that `MemoryLimits` is a `Limits`."""
+    limiter: Limiter = MemoryLimiter(VirtualClock(), clients={}, workflows={}, providers={})
+    assert callable(limiter.admit)
+
+
+async def test_ten_of_a_hundred_at_once_pass() -> None:
+    """R85: 429 with the exact wait; waiting that long succeeds. R86: the refused hundred cost nothing."""
+    harness = LimiterHarness(
+        {"a": ClientLimitsConfig(RateLimit(10), 10)}, providers={"p": SharedLimitsConfig(RateLimit(100), 100)}
+    )
+    results = await asyncio.gather(*(harness.admit() for _ in range(100)), return_exceptions=True)
+    problems = [result for result in results if isinstance(result, Problem)]
+    assert 90 == len(problems)
+    assert {"rate_limited"} == {problem.code for problem in problems}
+    assert pytest.approx(0.1) == problems[-1].retry_after
+    harness.clock.advance(problems[-1].retry_after or 0)
+    admission = await harness.admit()
+    assert ("RateLimit", '"rate";r=0;t=1') == admission.headers[1]
+    assert [("client", "admitted"), ("provider", "admitted")] == harness.decisions[-2:]
+    assert 90 == harness.decisions.count(("client", "refused"))
+
+
+async def test_a_client_without_limits_has_no_fields() -> None:
+    harness = LimiterHarness({"a": ClientLimitsConfig()}, providers={"p": SharedLimitsConfig(RateLimit(1), 2)})
+    for client in ("a", "unknown"):
+        assert () == (await harness.admit(client)).headers
+
+
+async def test_a_refusal_by_the_provider_costs_the_client_nothing() -> None:
+    """R86: every bucket or none; here the provider is short, so the client's rate and day stay as they were."""
+    harness = LimiterHarness(
+        {"a": ClientLimitsConfig(RateLimit(1), 2, daily=10)}, providers={"p": SharedLimitsConfig(concurrency=1)}
+    )
+    first = await harness.admit()
+    result, _ = await harness.run_and_time(harness.admit())
+    assert ("overloaded", "not_run") == refusal(result)
+    first.release()
+    harness.clock.advance(10)
+    assert '"rate";r=1;t=1, "daily";r=8;t=43189' == (await harness.admit()).headers[1][1]
+
+
+async def test_a_refusal_by_the_client_costs_the_provider_nothing() -> None:
+    """R86, the other way round."""
+    harness = LimiterHarness(
+        {"a": ClientLimitsConfig(concurrency=0)}, providers={"p": SharedLimitsConfig(RateLimit(1), 1, concurrency=1)}
+    )
+    with pytest.raises(Problem):
+        await harness.admit("a")
+    await harness.admit("b")
+    assert 1 == harness.limiter.running("p")
+
+
+async def test_a_step_of_the_wall_clock_changes_nothing() -> None:
+    """R87: neither rates nor waits nor the day."""
+    harness = LimiterHarness(
+        {"a": ClientLimitsConfig(RateLimit(1), 5, daily=5)}, providers={"p": SharedLimitsConfig(RateLimit(1), 1)}
+    )
+    await harness.admit()
+    waiting = harness.start_task(harness.admit())
+    await run_ready_tasks()
+    for step in (3600, -7200):
+        harness.clock.step_wall(step)
+    await harness.clock.run_for(0.99)
+    assert not waiting.done()
+    await harness.clock.run_for(0.02)
+    assert '"rate";r=4;t=1, "daily";r=3;t=43200' == (await waiting).headers[1][1]
+
+
+async def test_a_flood_of_one_client_does_not_touch_another() -> None:
+    """R88: one floods at 100 times the provider's rate, the other's requests all pass within one turn of each."""
+    harness = LimiterHarness(providers={"p": SharedLimitsConfig(RateLimit(10), 1)})
+    flood, waits = [], []
+
+    async def polite() -> None:
+        started_at = harness.now
+        (await harness.admit("polite")).release()
+        waits.append(harness.now - started_at)
+
+    others = []
+    for tick in range(1000):
+        flood += [harness.start_task(harness.admit("flood")) for _ in range(10)]
+        if tick % 50 == 25:
+            others.append(harness.start_task(polite()))
+        await harness.clock.run_for(0.01)
+    await harness.clock.run_for(2)
+    await asyncio.gather(*others)
+    results = await asyncio.gather(*flood, return_exceptions=True)
+    assert 20 == len(waits)
+    assert 0.2 + 1e-5 > max(waits)
+    assert 100 - 20 <= sum(not isinstance(result, Problem) for result in results)
+
+
+async def test_names_that_nobody_configured_leave_nothing_behind() -> None:
+    """R90: the state is bounded by the configuration."""
+    harness = LimiterHarness(providers={"p": SharedLimitsConfig(concurrency=5)})
+    registry = harness.limiter._registry
+    sizes = [len(registry.client_limiters), len(registry._workflow_limiters), len(registry._provider_queues)]
+    for number in range(1000):
+        (await harness.limiter.admit(f"c{number}", f"w{number}", f"p{number}", deadline=harness.now + 1)).release()
+    assert (
+        [0, 0, 1]
+        == sizes
+        == [len(registry.client_limiters), len(registry._workflow_limiters), len(registry._provider_queues)]
+    )
+
+
+STEPS = st.lists(
+    st.tuples(st.sampled_from("abc"), st.sampled_from(["start", "again", "poll"]), st.floats(0, 0.3)),
+    min_size=1,
+    max_size=60,
+)
+
+
+@given(STEPS)
+def test_no_second_holds_more_calls_than_burst_and_rate(steps: list[tuple[str, str, float]]) -> None:
+    """R89: over all clients, retries and polls."""
+    calls = asyncio.run(_call_times(steps))
+    for first, started_at in enumerate(calls):
+        assert 2 + 5 >= sum(1 for at in calls[first:] if at < started_at + 1 - 1e-5)
+    assert all(earlier <= later for earlier, later in pairwise(calls))
+
+
+async def _call_times(steps: list[tuple[str, str, float]]) -> list[float]:
+    """The moments at which calls passed a provider with 5/s and a burst of 2."""
+    harness, calls = LimiterHarness(providers={"p": SharedLimitsConfig(RateLimit(5), 2, max_wait=0.7)}), []
+    running = await harness.admit("z")
+    calls.append(harness.now)
+
+    async def one(client: str, kind: str) -> None:
+        deadline = harness.now + 1.5
+        if kind == "start":
+            await harness.limiter.admit(client, "w", "p", deadline=deadline)
+        elif kind == "again":
+            await running.admit_retry(deadline=deadline)
+        else:
+            await running.admit_poll(deadline=deadline)
+        calls.append(harness.now)
+
+    tasks = []
+    for client, kind, pause in steps:
+        tasks.append(harness.start_task(one(client, kind)))
+        await harness.clock.run_for(pause)
+    await harness.clock.run_for(2)
+    assert all(task.done() for task in tasks)
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert 0 == harness.limiter.waiting("p")
+    return calls
+
+
+async def test_a_run_that_was_started_before_is_neither_refused_nor_charged() -> None:
+    """R48: whatever its client and its provider have left, it is asked about; its polls count, as all do (R89)."""
+    harness = LimiterHarness(
+        {"a": ClientLimitsConfig(concurrency=1, daily=1)}, providers={"p": SharedLimitsConfig(RateLimit(1), 1, 1)}
+    )
+    first = await harness.admit()
+    followed = harness.limiter.admit_adopted("a", "w", "p")
+    started_at = harness.clock.monotonic()
+    for _ in range(3):
+        await harness.clock.run_until_done(followed.admit_poll(deadline=started_at + 100))
+    assert 3.0 == pytest.approx(harness.clock.monotonic() - started_at)
+    assert ((), 1) == (followed.headers, harness.limiter.running("p"))
+    for admission in (followed, followed, first):
+        admission.release()
+    assert 0 == harness.limiter.running("p")
+    with pytest.raises(Problem, match="rate_limited"):
+        await harness.admit()

@@ -1,0 +1,239 @@
+"""How a provider's and a workflow's limits shape: waits, their ends, and what a wait leaves behind."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+
+import pytest
+
+from gateway.limits.contract import ClientLimitsConfig, RateLimit, SharedLimitsConfig
+from gateway.problems import Problem
+from tests.limits.harness import LimiterHarness, refusal
+from tests.support.virtual_clock import run_ready_tasks
+
+
+async def test_what_can_not_come_in_time_is_refused_at_once_with_the_exact_wait() -> None:
+    """R30: the surplus does not wait in vain; R85 for a provider."""
+    harness = LimiterHarness(providers={"p": SharedLimitsConfig(RateLimit(1), 1, max_wait=0.5)})
+    await harness.admit()
+    result, took = await harness.run_and_time(harness.admit())
+    assert ("overloaded", "not_run") == refusal(result)
+    assert 0.0 == took
+    assert isinstance(result, Problem)
+    assert pytest.approx(1.0) == result.retry_after
+    harness.clock.advance(result.retry_after or 0)
+    await harness.admit()
+    assert [("provider", "admitted"), ("provider", "refused"), ("provider", "admitted")] == harness.decisions
+
+
+async def test_those_ahead_count_in_what_can_not_come_in_time() -> None:
+    harness = LimiterHarness(providers={"p": SharedLimitsConfig(RateLimit(2), 1)})
+    await harness.admit()
+    waiting = [harness.start_task(harness.admit()) for _ in range(2)]
+    await run_ready_tasks()
+    result, took = await harness.run_and_time(harness.admit())
+    assert ("overloaded", 0.0) == (refusal(result)[0], took)
+    await harness.clock.run_for(1)
+    assert all(task.done() for task in waiting)
+
+
+async def test_a_wait_is_as_long_as_the_rate_wants() -> None:
+    harness = LimiterHarness(providers={"p": SharedLimitsConfig(RateLimit(2), 1)})
+    await harness.admit()
+    _, took = await harness.run_and_time(harness.admit())
+    assert 0.5 == pytest.approx(took, abs=1e-5)
+    assert [("provider", "admitted"), ("provider", "waited")] == harness.decisions
+
+
+async def test_a_wait_for_a_slot_ends_with_the_providers_patience() -> None:
+    harness = LimiterHarness(providers={"p": SharedLimitsConfig(concurrency=1, max_wait=2)})
+    await harness.admit()
+    result, took = await harness.run_and_time(harness.admit())
+    assert (("overloaded", "not_run"), 2.0) == (refusal(result), took)
+    assert isinstance(result, Problem)
+    assert 1.0 == result.retry_after
+    assert 0 == harness.limiter.waiting("p")
+
+
+async def test_a_deadline_that_passes_in_the_line_is_told_as_such() -> None:
+    """R31."""
+    harness = LimiterHarness(providers={"p": SharedLimitsConfig(concurrency=1, max_wait=2)})
+    await harness.admit()
+    result, took = await harness.run_and_time(harness.admit(deadline_in=0.5))
+    assert (("deadline_exceeded", "not_run"), 0.5) == (refusal(result), took)
+
+
+@pytest.mark.parametrize("workflows", [{}, {"w": SharedLimitsConfig(concurrency=1)}])
+async def test_a_deadline_that_has_passed_is_no_admission(workflows: dict[str, SharedLimitsConfig]) -> None:
+    harness = LimiterHarness(workflows=workflows, providers={"p": SharedLimitsConfig(concurrency=1)})
+    for within in (0.0, -1.0):
+        result, took = await harness.run_and_time(harness.admit(deadline_in=within))
+        assert (("deadline_exceeded", "not_run"), 0.0) == (refusal(result), took)
+    assert 0 == harness.limiter.running("p")
+
+
+async def test_a_patience_of_nothing_refuses_at_once() -> None:
+    harness = LimiterHarness(providers={"p": SharedLimitsConfig(concurrency=1, max_wait=0)})
+    await harness.admit()
+    result, took = await harness.run_and_time(harness.admit())
+    assert ("overloaded", 0.0) == (refusal(result)[0], took)
+
+
+async def test_a_patience_of_its_own_goes_before_that_of_the_limits() -> None:
+    """Of a first start, of a fallback and of a retried start; for a rate and for a slot."""
+    harness = LimiterHarness(
+        providers={"p": SharedLimitsConfig(RateLimit(0.1), 1, max_wait=0.5), "q": SharedLimitsConfig(concurrency=1)}
+    )
+    busy = await harness.limiter.admit("b", "w", "q", deadline=math.inf)
+    await harness.admit()
+    patient, took = await harness.run_and_time(harness.admit(max_wait=30))
+    assert not isinstance(patient, Problem)
+    assert 10.0 == pytest.approx(took, abs=1e-5)
+    _, took = await harness.run_and_time(patient.admit_retry(deadline=math.inf))
+    assert 10.0 == pytest.approx(took, abs=1e-5)
+    moving = harness.start_task(patient.move("w", "q", deadline=math.inf))
+    await harness.clock.run_for(20)
+    assert not moving.done()
+    busy.release()
+    await moving
+
+
+async def test_a_patience_ends() -> None:
+    harness = LimiterHarness(providers={"p": SharedLimitsConfig(concurrency=1, max_wait=0.5)})
+    await harness.admit()
+    result, took = await harness.run_and_time(harness.admit(max_wait=30))
+    assert (("overloaded", "not_run"), 30.0) == (refusal(result), took)
+    result, took = await harness.run_and_time(harness.admit(max_wait=math.inf, deadline_in=40))
+    assert (("deadline_exceeded", "not_run"), 40.0) == (refusal(result), took)
+
+
+async def test_a_slow_workflow_holds_nobody_else_up() -> None:
+    harness = LimiterHarness(
+        workflows={"slow": SharedLimitsConfig(concurrency=1, max_wait=5)},
+        providers={"p": SharedLimitsConfig(RateLimit(9))},
+    )
+    await harness.admit(workflow="slow")
+    waiting = harness.start_task(harness.admit(workflow="slow"))
+    await run_ready_tasks()
+    for client in ("a", "b"):
+        _, took = await harness.run_and_time(harness.admit(client, "fast"))
+        assert 0.0 == took
+    assert not waiting.done()
+    waiting.cancel()
+
+
+async def test_a_workflow_shapes_too_and_its_wait_is_named() -> None:
+    harness = LimiterHarness(
+        workflows={"w": SharedLimitsConfig(RateLimit(1), 1)}, providers={"p": SharedLimitsConfig(RateLimit(9))}
+    )
+    await harness.admit()
+    _, took = await harness.run_and_time(harness.admit())
+    assert 1.0 == pytest.approx(took, abs=1e-5)
+    assert [("workflow", "waited"), ("provider", "admitted")] == harness.decisions[-2:]
+
+
+async def test_the_shorter_patience_counts() -> None:
+    """A workflow may be waited for less long than its provider."""
+    shared = SharedLimitsConfig(concurrency=1, max_wait=5)
+    harness = LimiterHarness(workflows={"w": SharedLimitsConfig(concurrency=9, max_wait=2)}, providers={"p": shared})
+    await harness.admit()
+    result, took = await harness.run_and_time(harness.admit())
+    assert ("overloaded", 2.0) == (refusal(result)[0], took)
+
+
+async def test_a_turn_after_the_deadline_is_none() -> None:
+    """R31: the timer was late, the slot came later still; the run is not started."""
+    harness = LimiterHarness(providers={"p": SharedLimitsConfig(concurrency=1)})
+    first = await harness.admit()
+    waiting = harness.start_task(harness.admit(deadline_in=0.5))
+    await run_ready_tasks()
+    harness.clock.advance(0.6)
+    first.release()
+    result, _ = await harness.run_and_time(_result_of(waiting))
+    assert ("deadline_exceeded", "not_run") == refusal(result)
+    assert 0 == harness.limiter.running("p")
+
+
+async def test_a_flood_fills_half_the_line_and_is_told_at_once() -> None:
+    harness = LimiterHarness(providers={"p": SharedLimitsConfig(concurrency=1)})
+    await harness.admit()
+    waiting = [harness.start_task(harness.admit("flood")) for _ in range(600)]
+    await run_ready_tasks()
+    assert 500 == harness.limiter.waiting("p")
+    assert 100 == sum(task.done() and task.exception() is not None for task in waiting)
+    other = harness.start_task(harness.admit("other"))
+    await run_ready_tasks()
+    assert not other.done()
+    await harness.clock.run_for(1)
+    await asyncio.gather(other, *waiting, return_exceptions=True)
+    assert 0 == harness.limiter.waiting("p")
+
+
+async def test_a_client_whose_limit_ran_out_while_it_waited_is_refused_at_its_turn() -> None:
+    """Nothing is held while waiting: the other request took the last of the client's rate."""
+    harness = LimiterHarness(
+        {"a": ClientLimitsConfig(RateLimit(0.01), 1)},
+        providers={"p": SharedLimitsConfig(concurrency=1), "q": SharedLimitsConfig()},
+    )
+    first = await harness.admit("b")
+    waiting = harness.start_task(harness.admit("a"))
+    await run_ready_tasks()
+    await harness.limiter.admit("a", "w", "q", deadline=harness.now + 9)
+    first.release()
+    result, _ = await harness.run_and_time(_result_of(waiting))
+    assert ("rate_limited", None) == refusal(result)
+    assert 0 == harness.limiter.running("p")
+    assert ("client", "refused") == harness.decisions[-1]
+
+
+async def test_who_is_not_wanted_any_more_does_not_start() -> None:
+    """R32: the client left while its request was queued."""
+    harness = LimiterHarness(
+        {"a": ClientLimitsConfig(RateLimit(1), 1)}, providers={"p": SharedLimitsConfig(concurrency=1)}
+    )
+    first = await harness.admit("b")
+    waiting = harness.start_task(
+        harness.limiter.admit("a", "w", "p", deadline=harness.now + 9, still_wanted=lambda: False)
+    )
+    await run_ready_tasks()
+    first.release()
+    result, _ = await harness.run_and_time(_result_of(waiting))
+    assert ("client_closed_request", "not_run") == refusal(result)
+    assert 0 == harness.limiter.running("p")
+    await harness.admit("a")
+
+
+async def test_a_cancelled_wait_leaves_no_trace() -> None:
+    harness = LimiterHarness(
+        {"a": ClientLimitsConfig(RateLimit(1), 1)}, providers={"p": SharedLimitsConfig(RateLimit(1), 2, concurrency=1)}
+    )
+    first = await harness.admit("b")
+    waiting = harness.start_task(harness.admit("a"))
+    await run_ready_tasks()
+    waiting.cancel()
+    await run_ready_tasks()
+    assert 0 == harness.limiter.waiting("p")
+    first.release()
+    await harness.admit("a")
+
+
+async def test_cancelled_in_the_moment_of_its_turn_it_gives_all_back() -> None:
+    """R33: the slot was handed over, but nobody was there any more to take it."""
+    harness = LimiterHarness(
+        {"a": ClientLimitsConfig(RateLimit(1), 1)}, providers={"p": SharedLimitsConfig(RateLimit(1), 2, concurrency=1)}
+    )
+    first = await harness.admit("b")
+    one, two = harness.start_task(harness.admit("a")), harness.start_task(harness.admit("c"))
+    await run_ready_tasks()
+    first.release()
+    one.cancel()
+    await run_ready_tasks()
+    assert one.cancelled()
+    assert (1, 0) == (harness.limiter.running("p"), harness.limiter.waiting("p"))
+    (await two).release()
+    assert '"rate";r=0;t=1' == (await harness.clock.run_until_done(harness.admit("a"))).headers[1][1]
+
+
+async def _result_of(task: asyncio.Task[object]) -> object:
+    return await task

@@ -1,0 +1,703 @@
+"""The door to a provider, against a fake one on loopback: what goes out, what comes in, what is known of either."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import errno
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager
+from typing import NoReturn, TypeAlias
+from urllib.parse import quote
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from pydantic import SecretStr
+
+from gateway import strictjson
+from gateway.observability.metrics import Metrics
+from gateway.outbound.provider.client import ProviderClient, ProviderEndpoint
+from gateway.outbound.provider.passthrough import PassthroughRequest
+from gateway.problems import Problem
+from providers.contract import UNREADABLE, Call, Cause, JsonValue, KeyHeader, ProviderFault, Reply
+from tests.support.clock import ManualClock
+from tests.support.fake_upstream import certificates, faults
+from tests.support.fake_upstream.connection import UpstreamConnection
+from tests.support.fake_upstream.faults import ResponseScript
+from tests.support.fake_upstream.responses import FakeResponse, RawBytes, chunked, redirect, reply
+from tests.support.fake_upstream.upstream import FakeUpstream, closed_port, unresponsive_port
+
+KEY = "pl_CANARY/+=0123456789abcdef"
+MAX_RESPONSE = 10_000
+START = Call("POST", "/start", "start", safe=False, json={"input": {"q": "why?"}})
+POLL = Call("GET", "/poll?id=1", "poll", safe=True)
+DONE = reply(200, {"result": 1})
+
+UnreachableServer: TypeAlias = Callable[[], AbstractContextManager[str]]
+
+
+class ClientHarness:
+    """An open door, and what it counted. Deadlines are in seconds from now."""
+
+    def __init__(self, origin: ProviderEndpoint) -> None:
+        self.clock = ManualClock()
+        self.metrics = Metrics()
+        self.client = ProviderClient(origin, clock=self.clock, metrics=self.metrics)
+
+    async def send(self, call: Call = START, *, within: float = 10.0) -> Reply:
+        """Make one call."""
+        return await self.client.send(call, self.clock.monotonic() + within)
+
+    async def send_failing(self, call: Call = START, *, within: float = 10.0) -> ProviderFault:
+        """Make one call that has no whole answer."""
+        with pytest.raises(ProviderFault) as caught:
+            await self.send(call, within=within)
+        assert "CANARY" not in caught.value.detail
+        assert caught.value.__cause__ is None
+        return caught.value
+
+    @property
+    def results(self) -> dict[str, int]:
+        """How many calls ended in which way, by the metrics."""
+        families = text_string_to_metric_families(self.metrics.render().decode())
+        name = "runward_upstream_calls_total"
+        return {s.labels["result"]: int(s.value) for f in families for s in f.samples if s.name == name}
+
+
+@contextlib.asynccontextmanager
+async def open_client(
+    url: str,
+    *,
+    key_header: KeyHeader = KeyHeader("X-API-KEY"),  # noqa: B008 - frozen
+    connect_timeout: float = 5.0,
+    max_response: int = MAX_RESPONSE,
+) -> AsyncIterator[ClientHarness]:
+    """A door to `url` that is closed behind us."""
+    harness = ClientHarness(
+        ProviderEndpoint(
+            provider="p",
+            base_url=url,
+            key_header=key_header,
+            key=SecretStr(KEY),
+            user_agent="runward/test",
+            connect_timeout=connect_timeout,
+            max_response=max_response,
+        )
+    )
+    try:
+        yield harness
+    finally:
+        await harness.client.close()
+
+
+@pytest.fixture
+async def harness(upstream: FakeUpstream) -> AsyncIterator[ClientHarness]:
+    """A door to the fixture `upstream`."""
+    async with open_client(upstream.url) as harness:
+        yield harness
+
+
+# What goes out.
+
+
+async def test_a_start_goes_out_with_these_headers_and_no_others(
+    upstream: FakeUpstream, harness: ClientHarness
+) -> None:
+    """R80: an exact list; nothing of a client's request can be among it."""
+    upstream.default = DONE
+    await harness.send()
+    [request] = upstream.received
+    assert "POST /start HTTP/1.1" == request.head.split(b"\r\n")[0].decode()
+    assert b'{"input":{"q":"why?"}}' == request.body
+    assert [
+        ("Host", upstream.url.removeprefix("http://")),
+        ("X-API-KEY", KEY),
+        ("Accept", "application/json"),
+        ("Accept-Encoding", "identity"),
+        ("User-Agent", "runward/test"),
+        ("Content-Type", "application/json"),
+        ("Content-Length", str(len(request.body))),
+    ] == list(request.headers)
+
+
+async def test_a_poll_has_no_body(upstream: FakeUpstream, harness: ClientHarness) -> None:
+    upstream.default = DONE
+    await harness.send(POLL)
+    [request] = upstream.received
+    assert "GET /poll?id=1 HTTP/1.1" == request.head.split(b"\r\n")[0].decode()
+    assert b"" == request.body
+    names = [name for name, _ in request.headers]
+    assert ["Host", "X-API-KEY", "Accept", "Accept-Encoding", "User-Agent"] == names
+
+
+async def test_the_key_goes_where_the_provider_wants_it(upstream: FakeUpstream) -> None:
+    upstream.default = DONE
+    async with open_client(upstream.url, key_header=KeyHeader("Authorization", "Bearer ")) as made:
+        await made.send()
+    assert f"Bearer {KEY}" == upstream.received[0].header("authorization")
+    assert upstream.received[0].header("x-api-key") is None
+
+
+@pytest.mark.parametrize("base", ["", "/", "/v2", "/v2/"])
+async def test_paths_are_relative_to_the_base_url(upstream: FakeUpstream, base: str) -> None:
+    upstream.default = DONE
+    async with open_client(upstream.url + base) as made:
+        await made.send()
+    assert base.rstrip("/") + "/start" == upstream.received[0].target
+
+
+async def test_an_encoded_path_stays_encoded(upstream: FakeUpstream, harness: ClientHarness) -> None:
+    """R61: one segment is one segment on the wire, too: nothing is decoded, joined or resolved."""
+    upstream.default = DONE
+    path = "/workflows/..%2F%2e%2e%2Fa%3Fx%23y%0D%0AX:%20y%00%25/run"
+    await harness.send(Call("POST", path, "start", safe=False))
+    assert path == upstream.received[0].target
+
+
+@pytest.mark.parametrize("path", ["", "start", "http://other/", "/a b", "/a\r\nX: y", "/ü", "/a\x00", "/a\n"])
+async def test_a_path_that_is_not_encoded_is_not_sent(
+    upstream: FakeUpstream, harness: ClientHarness, path: str
+) -> None:
+    """It would be an adapter's mistake, and must not become a second header or request."""
+    with pytest.raises(ValueError, match="not encoded"):
+        await harness.send(Call("POST", path, "start", safe=False))
+    assert [] == upstream.connections
+
+
+async def test_numbers_keep_every_digit_both_ways(upstream: FakeUpstream, harness: ClientHarness) -> None:
+    upstream.default = reply(200, {"n": 2**70 + 1})
+    answer = await harness.send(Call("POST", "/start", "start", safe=False, json={"n": 2**70 + 1}))
+    assert b'{"n":1180591620717411303425}' == upstream.received[0].body
+    assert {"n": 2**70 + 1} == answer.body
+
+
+async def test_cookies_are_not_kept(upstream: FakeUpstream, harness: ClientHarness) -> None:
+    """R27: what a provider hands one client never goes back with another's run."""
+    upstream.default = reply(200, {}, [("Set-Cookie", "session=CANARY; Path=/")])
+    await harness.send()
+    await harness.send()
+    assert [None, None] == [request.header("cookie") for request in upstream.received]
+
+
+@pytest.mark.parametrize("variable", ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "HTTPS_PROXY"])
+async def test_the_environment_is_ignored(
+    upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    """R62: a proxy in the environment sees nothing."""
+    async with FakeUpstream() as proxy:
+        monkeypatch.setenv(variable, proxy.url)
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        upstream.default = DONE
+        async with open_client(upstream.url) as made:
+            await made.send()
+        assert ([], 1) == (proxy.connections, len(upstream.received))
+
+
+# What comes in.
+
+
+@pytest.mark.parametrize("status", [200, 201, 202, 400, 401, 404, 418, 422, 429, 500, 502, 503, 504, 599, 999])
+async def test_an_answer_is_handed_on_whatever_it_says(
+    upstream: FakeUpstream, harness: ClientHarness, status: int
+) -> None:
+    """What a status means is the adapter's to say."""
+    upstream.default = reply(status, {"message": "no"})
+    assert Reply(status, {"message": "no"}) == await harness.send()
+    assert {"ok": 1} == harness.results
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>", b'{"a": NaN}', b'{"a": 1e999}', b'"\xff"', b"{} {}", b"[" * 5000])
+async def test_a_body_that_is_not_json_is_unreadable(
+    upstream: FakeUpstream, harness: ClientHarness, body: bytes
+) -> None:
+    """R17: and no exception."""
+    upstream.default = reply(200, body)
+    assert UNREADABLE is (await harness.send()).body
+
+
+@pytest.mark.parametrize("status", [300, 301, 302, 303, 304, 307, 308])
+async def test_redirects_are_not_followed(upstream: FakeUpstream, harness: ClientHarness, status: int) -> None:
+    """R16: the other host sees no connection, and so no key."""
+    async with FakeUpstream() as other:
+        upstream.default = redirect(other.url + "/start", status)
+        assert Cause.INVALID_REPLY is (await harness.send_failing()).cause
+        assert ([], 1) == (other.connections, len(upstream.received))
+
+
+@pytest.mark.parametrize("coding", ["gzip", "br", "deflate", "GZIP", "x-unknown", "identity, gzip"])
+async def test_compressed_answers_are_not_opened(upstream: FakeUpstream, harness: ClientHarness, coding: str) -> None:
+    """R18: nobody asked for them, and a small one may become a large one."""
+    upstream.default = reply(200, b"{}", [("Content-Encoding", coding)])
+    assert Cause.INVALID_REPLY is (await harness.send_failing()).cause
+
+
+@pytest.mark.parametrize("coding", ["identity", "Identity"])
+async def test_the_identity_is_no_compression(upstream: FakeUpstream, harness: ClientHarness, coding: str) -> None:
+    upstream.default = reply(200, {}, [("Content-Encoding", coding)])
+    assert Reply(200, {}) == await harness.send()
+
+
+FITTING_BODIES = reply(200, b'"' + b"x" * (MAX_RESPONSE - 2) + b'"')
+
+
+@pytest.mark.parametrize("answer", [FITTING_BODIES, chunked(FITTING_BODIES, 100)], ids=["announced", "chunked"])
+async def test_a_body_of_the_largest_size_is_read(
+    upstream: FakeUpstream, harness: ClientHarness, answer: FakeResponse
+) -> None:
+    upstream.default = answer
+    assert "x" * (MAX_RESPONSE - 2) == (await harness.send()).body
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        faults.large_response(MAX_RESPONSE + 1),
+        faults.large_chunked_response(MAX_RESPONSE + 1),
+        faults.large_response(10**9),
+        faults.large_chunked_response(10**9),
+    ],
+)
+async def test_a_larger_body_is_not_read(
+    upstream: FakeUpstream, harness: ClientHarness, script: ResponseScript
+) -> None:
+    """R18: announced or not; whoever goes on sending is cut off."""
+    upstream.default = script
+    assert Cause.TOO_LARGE is (await harness.send_failing()).cause
+    assert {"too_large": 1} == harness.results
+
+
+VALID_RETRY_AFTER = [
+    ("0", 0.0),
+    ("1", 1.0),
+    (" 7 ", 7.0),
+    ("86400", 86_400.0),
+    ("Sat, 21 Nov 2026 12:00:05 GMT", 5.0),
+    ("Sat, 21 Nov 2026 14:00:05 +0200", 5.0),
+    ("Saturday, 21-Nov-26 12:00:05 GMT", 5.0),
+    ("Sat Nov 21 12:00:05 2026", 5.0),
+]
+INVALID_RETRY_AFTER = [
+    "",
+    "-1",
+    "+1",
+    "1.5",
+    "1e9",
+    "86401",
+    "1000000000",
+    "9" * 400,
+    "soon",
+    "1 2",
+    "1,2",
+    "٣",
+    "0x1",
+    "1_0",
+]
+RETRY_AFTER_DATES = [
+    "Fri, 21 Nov 2025 12:00:00 GMT",
+    "Mon, 23 Nov 2026 12:00:00 GMT",
+    "Sat, 99 Nov 2026 12:00:00 GMT",
+    "21 Nov",
+]
+
+
+@pytest.mark.parametrize(("hint", "seconds"), VALID_RETRY_AFTER)
+@pytest.mark.parametrize("status", [429, 503])
+async def test_retry_after_is_read_in_either_form(
+    upstream: FakeUpstream, harness: ClientHarness, status: int, hint: str, seconds: float
+) -> None:
+    """R09, RFC 9110, 10.2.3: seconds, or a date in one of the three forms that HTTP ever had."""
+    upstream.default = reply(status, {}, [("Retry-After", hint)])
+    assert Reply(status, {}, seconds) == await harness.send()
+
+
+@pytest.mark.parametrize("hint", INVALID_RETRY_AFTER + RETRY_AFTER_DATES)
+async def test_an_invalid_retry_after_is_ignored(upstream: FakeUpstream, harness: ClientHarness, hint: str) -> None:
+    """R11: empty, negative, in the past, further than a day, or no number at all."""
+    raw = reply(429, {}).encode().replace(b"\r\n\r\n", b"\r\nRetry-After: " + hint.encode() + b"\r\n\r\n", 1)
+    upstream.default = RawBytes(raw)
+    assert Reply(429, {}) == await harness.send()
+
+
+async def test_two_retry_after_fields_are_ignored(upstream: FakeUpstream, harness: ClientHarness) -> None:
+    """R11: even if they agree, somebody between us and the provider did not."""
+    upstream.default = reply(429, {}, [("Retry-After", "1"), ("retry-after", "1")])
+    assert (await harness.send()).retry_after is None
+
+
+@pytest.mark.parametrize("status", [200, 202, 404, 500, 502])
+async def test_other_statuses_have_no_retry_after(upstream: FakeUpstream, harness: ClientHarness, status: int) -> None:
+    upstream.default = reply(status, {}, [("Retry-After", "1")])
+    assert (await harness.send()).retry_after is None
+
+
+@pytest.mark.parametrize(
+    "quoted",
+    [
+        KEY.encode(),
+        KEY.replace("/", "\\/").encode(),
+        quote(KEY, safe="").encode(),
+        base64.b64encode(KEY.encode()),
+        base64.b64encode(KEY.encode()).rstrip(b"="),
+    ],
+    ids=["plain", "escaped", "in a URL", "base64", "base64 without padding"],
+)
+@pytest.mark.parametrize("status", [200, 401, 500])
+async def test_a_key_that_comes_back_goes_no_further(
+    upstream: FakeUpstream, harness: ClientHarness, status: int, quoted: bytes
+) -> None:
+    """R79, R81: some providers quote the key that they refuse, one way or another."""
+    upstream.default = reply(status, b'{"message": "bad key %b, %b"}' % (quoted, quoted))
+    answer = await harness.send()
+    said = answer.body["message"] if isinstance(answer.body, dict) else answer.body
+    assert isinstance(said, str)
+    assert "bad key [redacted], [redacted]" == said.replace("=", "")
+
+
+# What is known when there is no answer.
+
+
+@pytest.mark.parametrize("dead", [closed_port, unresponsive_port])
+@pytest.mark.parametrize("call", [START, POLL])
+async def test_an_unreachable_server_was_sent_nothing(dead: UnreachableServer, call: Call) -> None:
+    """R02: refused, or nobody answers within the time for connecting."""
+    with dead() as url:
+        async with open_client(url, connect_timeout=0.05) as made:
+            assert Cause.UNREACHABLE is (await made.send_failing(call)).cause
+            assert {"unreachable": 1} == made.results
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS])
+async def test_a_local_resource_shortage_is_not_the_providers_fault(
+    monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """R36: without a file descriptor nothing is sent; the circuit of a sound provider must not open for it."""
+
+    async def create_connection(*_: object, **__: object) -> NoReturn:
+        raise OSError(number, "CANARY")
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "create_connection", create_connection)
+    async with open_client("http://127.0.0.1:1") as made:
+        found = await made.send_failing()
+        assert (Cause.EXHAUSTED, 1, {"exhausted": 1}) == (found.cause, found.retry_after, made.results)
+
+
+@pytest.mark.parametrize("within", [0.05, 0.0, -1.0])
+async def test_a_deadline_that_passes_while_connecting_sent_nothing(within: float) -> None:
+    with unresponsive_port() as url:
+        async with open_client(url) as made:
+            assert Cause.UNREACHABLE is (await made.send_failing(within=within)).cause
+
+
+async def test_an_unknown_host_name_is_unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def getaddrinfo(*_: object, **__: object) -> NoReturn:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
+    async with open_client("http://provider.test") as made:
+        assert Cause.UNREACHABLE is (await made.send_failing()).cause
+
+
+async def test_nothing_is_sent_when_the_deadline_has_passed(upstream: FakeUpstream, harness: ClientHarness) -> None:
+    """Neither over a new connection nor over one that rests."""
+    upstream.default = DONE
+    assert Cause.UNREACHABLE is (await harness.send_failing(within=0)).cause
+    await harness.send()
+    assert Cause.UNREACHABLE is (await harness.send_failing(within=0)).cause
+    assert 1 == len(upstream.received)
+    await until(lambda: not harness.client._connections)  # it was taken from the rested ones, and must not be forgotten
+
+
+@pytest.mark.parametrize("call", [START, POLL])
+@pytest.mark.parametrize("script", [faults.rst_after_request, faults.fin_after_request])
+async def test_a_lost_answer_is_a_disconnection(
+    upstream: FakeUpstream, harness: ClientHarness, call: Call, script: ResponseScript
+) -> None:
+    """R03, R04: and nothing is repeated here, not even what is safe: there is one retry layer."""
+    upstream.default = script
+    assert Cause.DISCONNECTED is (await harness.send_failing(call)).cause
+    assert (1, {"disconnected": 1}) == (len(upstream.received), harness.results)
+
+
+async def test_a_connection_that_is_reset_at_once_is_a_disconnection(
+    upstream: FakeUpstream, harness: ClientHarness
+) -> None:
+    """R04: by then the request was written."""
+    upstream.on_accept([faults.rst_on_accept()])
+    assert Cause.DISCONNECTED is (await harness.send_failing()).cause
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        faults.headers_then_fin,
+        faults.truncate(5),
+        faults.truncate(0),
+        faults.chunked_cut_off(),
+        faults.GARBAGE,
+        faults.long_header(),
+        faults.two_lengths(),
+        faults.sequence(faults.interim_responses(20_000), DONE),
+        faults.extra_response(DONE, DONE),
+        reply(101, {}),
+    ],
+    ids=lambda script: getattr(script, "__name__", type(script).__name__),
+)
+async def test_an_answer_that_is_not_whole_and_single_is_invalid(
+    upstream: FakeUpstream, harness: ClientHarness, script: ResponseScript
+) -> None:
+    """R05, R06, R19; the next call has a connection of its own, and its own answer."""
+    upstream.script("POST", "/start", [script, reply(200, "next")])
+    assert Cause.INVALID_REPLY is (await harness.send_failing()).cause
+    assert "next" == (await harness.send()).body
+    assert 2 == len(upstream.connections)
+
+
+@pytest.mark.parametrize(
+    "script",
+    [faults.hang, faults.drip(200.0), faults.drip(200.0, head_first=False)],
+    ids=["nothing", "drips a body", "drips a head"],
+)
+async def test_an_answer_that_is_late_is_not_waited_for(upstream: FakeUpstream, script: ResponseScript) -> None:
+    """R07, R08: the upstream sees the connection end."""
+    upstream.default = script
+    async with open_client(upstream.url, max_response=10**7) as made:
+        assert Cause.TIMEOUT is (await made.send_failing(within=0.1)).cause
+        [connection] = upstream.connections
+        await until(lambda: connection.eof_at is not None)
+        assert {"timeout": 1} == made.results
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Let the other side see what happened: it is a socket away."""
+    for _ in range(5000):
+        if condition():
+            return
+        await asyncio.sleep(0.001)
+    pytest.fail("it did not come to that")
+
+
+# Connections.
+
+
+async def test_a_connection_is_used_again(upstream: FakeUpstream, harness: ClientHarness) -> None:
+    upstream.default = DONE
+    for call in (START, POLL, START):
+        await harness.send(call)
+    assert (1, 3) == (len(upstream.connections), len(upstream.received))
+
+
+async def test_a_connection_that_was_idle_too_long_is_not_used(upstream: FakeUpstream, harness: ClientHarness) -> None:
+    """R25: the longer it rests, the likelier the other side is closing it just now."""
+    upstream.default = DONE
+    await harness.send()
+    harness.clock.advance(14.9)
+    await harness.send()
+    assert 1 == len(upstream.connections)
+    harness.clock.advance(15.1)
+    await harness.send()
+    assert 2 == len(upstream.connections)
+    await until(lambda: upstream.connections[0].eof_at is not None)
+
+
+@pytest.mark.parametrize("say", [(), (("Connection", "close"),)], ids=["silently", "with a word"])
+async def test_a_connection_that_the_other_side_closed_costs_no_run(
+    upstream: FakeUpstream, harness: ClientHarness, say: tuple[tuple[str, str], ...]
+) -> None:
+    """R25: the next call is made over a new one, once."""
+    upstream.default = faults.sequence(DONE.with_headers(*say), faults.fin_after_request)
+    for count in range(1, 4):
+        assert 1 == (await harness.send()).body["result"]  # type: ignore[index,call-overload]  # it is DONE
+        await until(lambda: not harness.client._connections)
+        assert (count, count) == (len(upstream.connections), len(upstream.received))
+
+
+async def test_calls_at_once_have_their_own_answers(upstream: FakeUpstream, harness: ClientHarness) -> None:
+    """R19: each over a connection of its own; afterwards the connections are used again."""
+
+    async def echo(wire: UpstreamConnection) -> None:
+        assert wire.request is not None
+        await reply(200, wire.request.body)(wire)
+
+    upstream.default = echo
+
+    async def ask(number: int) -> JsonValue | object:
+        return (await harness.send(Call("POST", "/start", "start", safe=False, json=number))).body
+
+    for _ in range(3):
+        assert list(range(50)) == await asyncio.gather(*map(ask, range(50)))
+    assert 50 >= len(upstream.connections)
+
+
+async def test_a_burst_leaves_no_connections_open_for_ever(upstream: FakeUpstream, harness: ClientHarness) -> None:
+    """The ones that are not needed any more are closed, one with each call that is."""
+    upstream.default = faults.delayed(0.01, DONE)
+    await asyncio.gather(*(harness.send() for _ in range(20)))
+    harness.clock.advance(20)
+    upstream.default = DONE
+    await harness.send()
+    await until(lambda: 1 == sum(c.eof_at is None for c in upstream.connections))
+
+
+async def test_a_cancelled_call_leaves_nothing(upstream: FakeUpstream, harness: ClientHarness) -> None:
+    """R33: the connection ends, and the call is counted as what it was: not as a success."""
+    upstream.default = faults.hang
+    asking = asyncio.create_task(harness.send())
+    await until(lambda: len(upstream.received) == 1)
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    await until(lambda: upstream.connections[0].eof_at is not None)
+    assert ({"given_up": 1}, set()) == (harness.results, harness.client._connections)
+
+
+async def test_a_call_cancelled_while_connecting_leaves_nothing() -> None:
+    with unresponsive_port() as url:
+        async with open_client(url) as made:
+            asking = asyncio.create_task(made.send())
+            await asyncio.sleep(0.01)
+            asking.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await asking
+            assert {"given_up": 1} == made.results
+
+
+async def test_closing_ends_every_connection(upstream: FakeUpstream, harness: ClientHarness) -> None:
+    """Those that rest, and those that are in use."""
+    upstream.script("POST", "/start", [DONE, faults.hang])
+    upstream.default = faults.hang
+    first = asyncio.create_task(harness.send_failing())
+    second = asyncio.create_task(harness.send(POLL))
+    await until(lambda: len(upstream.received) == 2)
+    first.cancel()
+    await harness.client.close()
+    assert isinstance((await asyncio.gather(second, return_exceptions=True))[0], ProviderFault)
+    await until(lambda: all(c.eof_at is not None for c in upstream.connections))
+
+
+# TLS.
+
+
+tls = pytest.mark.skipif(not certificates.openssl_available(), reason="there is no openssl program here")
+
+
+async def test_a_provider_without_the_expected_tls_is_not_sent_to(upstream: FakeUpstream) -> None:
+    """R26: no plain-text fallback."""
+    upstream.on_accept([DONE])
+    async with open_client(upstream.url.replace("http:", "https:")) as made:
+        assert Cause.MISCONFIGURED is (await made.send_failing()).cause
+    assert [] == upstream.received
+
+
+@tls
+async def test_an_untrusted_certificate_ends_the_call(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """R26: nothing is sent, and the key least of all."""
+    authority = certificates.new_authority(tmp_path_factory.mktemp("authority"))
+    async with FakeUpstream(tls=authority.trusted()) as fake, open_client(fake.url) as made:
+        assert Cause.MISCONFIGURED is (await made.send_failing()).cause
+        assert [] == fake.received
+
+
+# What changes while it is open.
+
+
+def client_with_key(url: str, key: str) -> ProviderClient:
+    """What a door to the same place would be with another key."""
+    origin = ProviderEndpoint(provider="p", base_url=url, key_header=KeyHeader("X-API-KEY"), key=SecretStr(key))
+    return ProviderClient(origin, clock=ManualClock(), metrics=Metrics())
+
+
+async def test_another_key_goes_out_over_the_same_connection(upstream: FakeUpstream, harness: ClientHarness) -> None:
+    """R100: from the next request on; one that is on its way has the old one."""
+    release = asyncio.Event()
+
+    async def when_released(wire: UpstreamConnection) -> None:
+        await release.wait()
+        await DONE(wire)
+
+    upstream.default = DONE
+    upstream.script("POST", "/start", [DONE, when_released])
+    await harness.send()
+    on_its_way = asyncio.create_task(harness.send())
+    async with asyncio.timeout(10):
+        while len(upstream.received) < 2:
+            await asyncio.sleep(0.001)
+    harness.client.reconfigure(client_with_key(upstream.url, "another-key"))
+    release.set()
+    assert 200 == (await on_its_way).status
+    await harness.send()
+    assert [KEY, KEY, "another-key"] == [request.header("X-API-KEY") for request in upstream.received]
+    assert 1 == len(upstream.connections)
+
+
+async def test_another_key_goes_out_with_a_passthrough_request(upstream: FakeUpstream, harness: ClientHarness) -> None:
+    """R100."""
+    upstream.default = DONE
+    harness.client.reconfigure(client_with_key(upstream.url, "another-key"))
+    headers = (("Content-Type", "application/json"),)
+    parcel = PassthroughRequest("POST", "/x", "", headers, b'{"api_key":"rw_client"}', "rw_client")
+    await harness.client.send_passthrough(parcel, harness.clock.monotonic() + 10)
+    [request] = upstream.received
+    assert ("another-key", b'{"api_key":"another-key"}') == (request.header("X-API-KEY"), request.body)
+
+
+async def test_replaced_keys_do_not_come_back_either(upstream: FakeUpstream, harness: ClientHarness) -> None:
+    """R81, R100: a run that was started with one may fail because of it, long after it was replaced."""
+    keys = [KEY, *(f"key-number-{number}" for number in range(5))]
+    upstream.default = reply(200, {"result": " ".join(keys)})
+    for key in keys[1:]:
+        harness.client.reconfigure(client_with_key(upstream.url, key))
+    assert {"result": " ".join(["[redacted]"] * 6)} == (await harness.send()).body
+
+
+async def test_a_client_that_stops_pooling_keeps_no_connection(upstream: FakeUpstream, harness: ClientHarness) -> None:
+    """R100: what rests is closed at once; who was there already may still come, and is not kept."""
+    upstream.default = DONE
+    upstream.script("POST", "/start", [DONE, faults.delayed(0.2, DONE)])
+    await harness.send()
+    assert 1 == len(upstream.connections)
+    in_use = asyncio.create_task(harness.send())
+    async with asyncio.timeout(10):
+        while len(upstream.received) < 2:
+            await asyncio.sleep(0.001)
+    harness.client.stop_pooling()
+    assert 200 == (await in_use).status
+    assert 200 == (await harness.send(POLL)).status
+    async with asyncio.timeout(10):
+        while not all(connection.eof_at for connection in upstream.connections):
+            await asyncio.sleep(0.001)
+    assert 2 == len(upstream.connections)
+
+
+async def test_a_passthrough_request_goes_out_with_these_headers_and_no_others(upstream: FakeUpstream) -> None:
+    """Beneath the base URL's own path; the key is the provider's, and what comes back is cleaned of it."""
+    upstream.default = reply(201, {"key": KEY}, {"Retry-After": "3", "X-Own": "1"})
+    headers = (("Content-Type", "application/json"), ("Authorization", "Bearer rw_client"), ("accept", "*/*"))
+    parcel = PassthroughRequest("PATCH", "/rest/x", "a=%20", headers, b'{"api_key":"rw_client"}', "rw_client")
+    async with open_client(upstream.url + "/base") as made:
+        returned = await made.client.send_passthrough(parcel, made.clock.monotonic() + 10)
+        assert {"ok": 1} == made.results
+    [request] = upstream.received
+    body = strictjson.write({"api_key": KEY})
+    assert ("PATCH", "/base/rest/x?a=%20", body) == (request.method, request.target, request.body)
+    assert [
+        ("Host", upstream.url.removeprefix("http://")),
+        ("X-API-KEY", KEY),
+        ("Accept-Encoding", "identity"),
+        ("User-Agent", "runward/test"),
+        ("Content-Type", "application/json"),
+        ("accept", "*/*"),
+        ("Content-Length", str(len(body))),
+    ] == list(request.headers)
+    assert (201, {"key": "[redacted]"}) == (returned.status, strictjson.read(returned.body))
+    assert (("content-type", "application/json"), ("retry-after", "3")) == returned.headers
+
+
+async def test_a_refused_passthrough_request_opens_no_connection(
+    upstream: FakeUpstream, harness: ClientHarness
+) -> None:
+    parcel = PassthroughRequest("POST", "/x", "", (), b"rw_client", "rw_client")
+    with pytest.raises(Problem):
+        await harness.client.send_passthrough(parcel, harness.clock.monotonic() + 10)
+    assert ([], {}) == (upstream.connections, harness.results)

@@ -1,0 +1,460 @@
+"""One exchange, byte by byte: an answer comes out whole, or a fault that says why not; nothing grows without bound."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import tracemalloc
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway.outbound.provider.connection import HttpResponse, ProviderConnection
+from providers.contract import Cause, ProviderFault
+from tests.support.fake_upstream.responses import chunked, reply
+
+MAX_BODY = 1000
+RESPONSE = reply(200, {"result": "because"}, [("X-Own", "Yes")])
+
+
+class FakeTransport(asyncio.Transport):
+    """A transport to nowhere: it keeps what is written, and tells its protocol when it is closed."""
+
+    def __init__(self, protocol: ProviderConnection) -> None:
+        super().__init__()
+        self.written = b""
+        self.closing = ""
+        self._protocol = protocol
+
+    def get_extra_info(self, _name: str, default: Any = None) -> Any:
+        """Nothing is known."""
+        return default
+
+    def is_closing(self) -> bool:
+        """Whether either of the two below was called."""
+        return self.closing != ""
+
+    def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
+        """Keep it."""
+        self.written += bytes(data)
+
+    def close(self) -> None:
+        """Close in the polite way."""
+        self._end("closed")
+
+    def abort(self) -> None:
+        """Close at once."""
+        self._end("aborted")
+
+    def lose(self, error: Exception | None) -> None:
+        """The peer closed it; a protocol hears of that once."""
+        if not self.closing:
+            self.closing = "lost"
+            self._protocol.connection_lost(error)
+
+    def _end(self, how: str) -> None:
+        if not self.closing:
+            self.closing = how
+            asyncio.get_running_loop().call_soon(self._protocol.connection_lost, None)
+
+
+class ConnectionHarness:
+    """A connection that was just made; `lost` counts how often it said goodbye."""
+
+    def __init__(self) -> None:
+        self.lost: list[ProviderConnection] = []
+        self.connection = ProviderConnection(MAX_BODY, self.lost.append)
+        self.transport = FakeTransport(self.connection)
+        self.connection.connection_made(self.transport)
+
+    async def exchange(
+        self, *events: bytes | Callable[[ConnectionHarness], None], seconds: float = 60
+    ) -> HttpResponse | ProviderFault:
+        """Send a request; then the events happen, one after another."""
+        task = asyncio.create_task(self._exchange(seconds))
+        await asyncio.sleep(0)
+        for event in events:
+            if not isinstance(event, bytes):
+                event(self)
+            elif not self.transport.is_closing():
+                self.connection.data_received(event)
+            await asyncio.sleep(0)
+        return await task
+
+    async def _exchange(self, seconds: float) -> HttpResponse | ProviderFault:
+        try:
+            return await self.connection.exchange(b"request", seconds)
+        except ProviderFault as fault:
+            return fault
+
+
+def close_by_peer(harness: ConnectionHarness) -> None:
+    """The peer closes."""
+    harness.transport.lose(None)
+
+
+def reset_by_peer(harness: ConnectionHarness) -> None:
+    """The peer resets."""
+    harness.transport.lose(ConnectionResetError(104, "CANARY"))
+
+
+def cause_of(result: HttpResponse | ProviderFault) -> Cause:
+    """What went wrong."""
+    assert isinstance(result, ProviderFault), result
+    return result.cause
+
+
+def status_and_body(result: HttpResponse | ProviderFault) -> tuple[int, bytes]:
+    """What came."""
+    assert isinstance(result, HttpResponse), result.detail
+    return result.status, result.body
+
+
+async def test_a_request_goes_out_and_its_answer_comes_in() -> None:
+    """Header names are lower case, values as they were; the connection may be used again."""
+    harness = ConnectionHarness()
+    result = await harness.exchange(RESPONSE.encode())
+    assert b"request" == harness.transport.written
+    assert (200, RESPONSE.body) == status_and_body(result)
+    assert isinstance(result, HttpResponse)
+    assert (b"x-own", b"Yes") in result.headers
+    assert harness.connection.reusable
+    assert not harness.transport.is_closing()
+
+
+async def test_exchanges_follow_each_other_and_share_nothing() -> None:
+    """Neither headers nor body of an answer are found in the next one."""
+    harness = ConnectionHarness()
+    await harness.exchange(RESPONSE.encode())
+    result = await harness.exchange(reply(404, {}).encode())
+    assert (404, b"{}") == status_and_body(result)
+    assert isinstance(result, HttpResponse)
+    assert b"x-own" not in dict(result.headers)
+
+
+@pytest.mark.parametrize(
+    "answer", [RESPONSE, chunked(RESPONSE), chunked(RESPONSE, 1)], ids=["length", "chunks", "chunks of 1"]
+)
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 1000])
+async def test_how_the_bytes_are_cut_makes_no_difference(answer: Any, size: int) -> None:
+    data = answer.encode()
+    result = await ConnectionHarness().exchange(*(data[at : at + size] for at in range(0, len(data), size)))
+    assert (200, RESPONSE.body) == status_and_body(result)
+
+
+@pytest.mark.parametrize(
+    ("data", "event", "expected"),
+    [
+        (b"", close_by_peer, Cause.DISCONNECTED),
+        (b"", reset_by_peer, Cause.DISCONNECTED),
+        (b"HTTP/1.1 200 OK\r\nContent-", close_by_peer, Cause.DISCONNECTED),
+        (RESPONSE.head(), close_by_peer, Cause.INVALID_REPLY),
+        (RESPONSE.encode()[:-1], close_by_peer, Cause.INVALID_REPLY),
+        (RESPONSE.encode()[:-1], reset_by_peer, Cause.INVALID_REPLY),
+        (chunked(RESPONSE).encode()[:-5], close_by_peer, Cause.INVALID_REPLY),
+        (chunked(RESPONSE).encode()[:-1], close_by_peer, Cause.INVALID_REPLY),
+        (b"HTTP/1.1 200 OK\r\n\r\nhalf", reset_by_peer, Cause.INVALID_REPLY),
+        (b"HTTP/1.1 100 Continue\r\n\r\n", close_by_peer, Cause.DISCONNECTED),
+    ],
+)
+async def test_where_the_connection_ends_decides_what_is_known(
+    data: bytes, event: Callable[[ConnectionHarness], None], expected: Cause
+) -> None:
+    """R03 to R06: before the head ended nothing is known; after it, the answer is not whole."""
+    harness = ConnectionHarness()
+    result = await harness.exchange(data, event)
+    assert expected is cause_of(result)
+    assert not harness.connection.reusable
+    assert "CANARY" not in str(result)
+
+
+async def test_an_answer_without_a_length_ends_with_the_connection() -> None:
+    """RFC 9112, 6.3: as HTTP/1.0 had it."""
+    harness = ConnectionHarness()
+    result = await harness.exchange(b"HTTP/1.0 200 OK\r\n\r\nsome", b"thing", close_by_peer)
+    assert (200, b"something") == status_and_body(result)
+    assert not harness.connection.reusable
+
+
+@pytest.mark.parametrize("version", [b"HTTP/1.1", b"HTTP/1.0"])
+async def test_a_connection_that_is_to_be_closed_is_not_used_again(version: bytes) -> None:
+    harness = ConnectionHarness()
+    result = await harness.exchange(version + b" 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nhi")
+    assert (200, b"hi") == status_and_body(result)
+    assert "closed" == harness.transport.closing
+    assert not harness.connection.reusable
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"garbage\r\n\r\n",
+        b"HTTP/2.0 200 OK\r\nContent-Length: 2\r\n\r\nhi",
+        b"HTTP/1.1 000 OK\r\nContent-Length: 2\r\n\r\nhi",
+        b"HTTP/1.1 050 OK\r\nContent-Length: 2\r\n\r\nhi",
+        b"HTTP/1.1 1000 OK\r\nContent-Length: 2\r\n\r\nhi",
+        b"HTTP/1.1 200 OK\nContent-Length: 2\n\nhi",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nhi",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2, 2\r\n\r\nhi",
+        b"HTTP/1.1 200 OK\r\nContent-Length: +2\r\n\r\nhi",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1_0\r\n\r\nhi",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999\r\n\r\nhi",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nA: b\r\n c\r\nContent-Length: 2\r\n\r\nhi",
+        b"HTTP/1.1 200 OK\r\nContent-Length : 2\r\n\r\nhi",
+        b"HTTP/1.1 200 OK\r\nA: \x00\r\nContent-Length: 2\r\n\r\nhi",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nhi",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\nhi",
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\nhi",
+        b"HTTP/1.1 101 Switching Protocols\r\n\r\nhi",
+    ],
+)
+async def test_bytes_that_are_not_http_are_no_response(data: bytes) -> None:
+    """R19: what may be read in two ways is not read at all, and the connection ends."""
+    harness = ConnectionHarness()
+    assert Cause.INVALID_REPLY is cause_of(await harness.exchange(data))
+    assert "aborted" == harness.transport.closing
+
+
+@pytest.mark.parametrize("coding", [b"gzip", b"xchunked", b"chunked\r\nTransfer-Encoding: identity"])
+async def test_an_unknown_transfer_coding_is_never_whole(coding: bytes) -> None:
+    """R19: where its end is can not be known."""
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: " + coding + b"\r\n\r\n"
+    assert Cause.INVALID_REPLY is cause_of(
+        await ConnectionHarness().exchange(head, b"2\r\nhi\r\n0\r\n\r\n", close_by_peer)
+    )
+
+
+async def test_some_interim_answers_are_passed_over() -> None:
+    """RFC 9110, 15.2: a client must be able to; their headers are not the answer's."""
+    harness = ConnectionHarness()
+    result = await harness.exchange(
+        b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 103 Early Hints\r\nX-Early: 1\r\n\r\n", RESPONSE.encode()
+    )
+    assert (200, RESPONSE.body) == status_and_body(result)
+    assert isinstance(result, HttpResponse)
+    assert b"x-early" not in dict(result.headers)
+
+
+async def test_many_interim_answers_are_too_many() -> None:
+    """R19: 20 000 of them would cost more than an answer is worth."""
+    harness = ConnectionHarness()
+    assert Cause.INVALID_REPLY is cause_of(
+        await harness.exchange(b"HTTP/1.1 100 Continue\r\n\r\n" * 9, RESPONSE.encode())
+    )
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        (RESPONSE.encode() + RESPONSE.encode(),),
+        (RESPONSE.encode() + b"H",),
+        (RESPONSE.encode() + b"garbage",),
+    ],
+    ids=["whole", "begun", "garbage"],
+)
+async def test_two_answers_are_none(events: tuple[bytes, ...]) -> None:
+    """R19: which of them is ours can not be known."""
+    harness = ConnectionHarness()
+    assert Cause.INVALID_REPLY is cause_of(await harness.exchange(*events))
+    assert "aborted" == harness.transport.closing
+
+
+async def test_an_answer_behind_the_answer_ends_the_connection() -> None:
+    """R19: it came while nobody waited, so it is nobody's; the first one was good."""
+    harness = ConnectionHarness()
+    assert (200, RESPONSE.body) == status_and_body(await harness.exchange(RESPONSE.encode()))
+    harness.connection.data_received(RESPONSE.encode())
+    assert "aborted" == harness.transport.closing
+    assert not harness.connection.reusable
+
+
+async def test_bytes_between_the_response_and_its_reader_end_the_connection() -> None:
+    """R19: the answer is complete, but its run has not been woken yet."""
+    harness = ConnectionHarness()
+    task = asyncio.create_task(harness.connection.exchange(b"request", 60))
+    await asyncio.sleep(0)
+    harness.connection.data_received(RESPONSE.encode())
+    harness.connection.data_received(RESPONSE.encode())
+    assert (200, RESPONSE.body) == status_and_body(await task)
+    assert not harness.connection.reusable
+
+
+async def test_bytes_before_the_request_end_the_connection() -> None:
+    harness = ConnectionHarness()
+    harness.connection.data_received(RESPONSE.encode())
+    assert Cause.UNREACHABLE is cause_of(await harness.exchange())
+    assert b"" == harness.transport.written
+
+
+@pytest.mark.parametrize("end", [close_by_peer, reset_by_peer])
+async def test_a_connection_that_ended_while_idle_sent_nothing(end: Callable[[ConnectionHarness], None]) -> None:
+    """R25: then it is known that nothing was started."""
+    harness = ConnectionHarness()
+    end(harness)
+    assert [harness.connection] == harness.lost
+    assert Cause.UNREACHABLE is cause_of(await harness.exchange())
+    assert b"" == harness.transport.written
+
+
+@pytest.mark.parametrize("seconds", [0, -1])
+async def test_nothing_is_sent_when_the_time_is_over(seconds: float) -> None:
+    """A start that is sent and not waited for may cost a run that nobody sees."""
+    harness = ConnectionHarness()
+    assert Cause.UNREACHABLE is cause_of(await harness.exchange(RESPONSE.encode(), seconds=seconds))
+    assert b"" == harness.transport.written
+    await asyncio.sleep(0)
+    assert [harness.connection] == harness.lost
+
+
+async def test_silence_ends_with_the_time() -> None:
+    """R07: it was sent, and what became of it is not known."""
+    harness = ConnectionHarness()
+    assert Cause.TIMEOUT is cause_of(await harness.exchange(seconds=0.001))
+    assert "aborted" == harness.transport.closing
+
+
+async def test_bytes_do_not_extend_the_time() -> None:
+    """R08: a dripping answer is as late as none."""
+    harness = ConnectionHarness()
+    harness.connection._max_body = 10**9  # or its size would end it
+    task = asyncio.create_task(harness.exchange(b"HTTP/1.1 200 OK\r\n\r\n", seconds=0.01))
+    for _ in range(3):
+        await asyncio.sleep(0)
+    while not harness.transport.is_closing():
+        harness.connection.data_received(b"x")
+        await asyncio.sleep(0)
+    assert Cause.TIMEOUT is cause_of(await task)
+
+
+async def test_a_cancelled_exchange_leaves_no_open_connection() -> None:
+    harness = ConnectionHarness()
+    task = asyncio.create_task(harness.connection.exchange(b"request", 60))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert "aborted" == harness.transport.closing
+    assert not harness.connection.reusable
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"), [(MAX_BODY, None), (MAX_BODY + 1, Cause.TOO_LARGE), (10**12, Cause.TOO_LARGE)]
+)
+async def test_a_body_that_says_it_is_too_large_is_not_waited_for(size: int, expected: Cause | None) -> None:
+    """R18: the head is enough to know."""
+    harness = ConnectionHarness()
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size
+    result = await harness.exchange(head, b"x" * min(size, MAX_BODY))
+    if expected is None:
+        assert (200, b"x" * MAX_BODY) == status_and_body(result)
+    else:
+        assert expected is cause_of(result)
+
+
+@pytest.mark.parametrize("chunk", [1, 10, 1001])
+async def test_a_body_that_does_not_say_so_is_counted(chunk: int) -> None:
+    """R18: chunked, or until the connection's end."""
+    one = b"%x\r\n%b\r\n" % (chunk, b"x" * chunk)
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    assert Cause.TOO_LARGE is cause_of(await ConnectionHarness().exchange(head, *[one] * (MAX_BODY // chunk + 1)))
+    assert Cause.TOO_LARGE is cause_of(
+        await ConnectionHarness().exchange(b"HTTP/1.1 200 OK\r\n\r\n", b"x" * (MAX_BODY + 1))
+    )
+
+
+async def test_a_body_of_small_chunks_may_be_as_large_as_any() -> None:
+    """What frames the chunks is not held against the body."""
+    body = b"x" * 100_000
+    harness = ConnectionHarness()
+    harness.connection._max_body = len(body)  # a body whose frames are larger than a head may be
+    data = b"".join(b"1\r\n%c\r\n" % byte for byte in body)
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    assert (200, body) == status_and_body(await harness.exchange(head + data + b"0\r\n\r\n"))
+
+
+FLOODS = {
+    "one long header": (b"HTTP/1.1 200 OK\r\nX-Long: ", b"a" * 1000),
+    "many headers": (b"HTTP/1.1 200 OK\r\n", b"X-Many: 1\r\n" * 100),
+    "a long reason": (b"HTTP/1.1 200 ", b"a" * 1000),
+    "a long trailer": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX-Long: ", b"a" * 1000),
+    "many trailers": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n", b"X-Many: 1\r\n" * 100),
+    "a long extension": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;", b"a" * 1000),
+    "empty lines": (b"", b"\r\n" * 500),
+}
+
+
+@pytest.mark.parametrize("flood", FLOODS)
+@pytest.mark.parametrize("size", [1, 200], ids=["in small pieces", "in large pieces"])
+async def test_a_head_without_end_is_cut_off(flood: str, size: int) -> None:
+    """R19: whether it comes before the body or behind it, memory stays within what a head may have."""
+    begin, more = FLOODS[flood]
+    harness = ConnectionHarness()
+    tracemalloc.start()
+    try:
+        result = await harness.exchange(begin, *[more * size] * (1000 // size))
+        assert tracemalloc.get_traced_memory()[1] < 3_000_000
+    finally:
+        tracemalloc.stop()
+    assert Cause.INVALID_REPLY is cause_of(result)
+
+
+async def test_a_long_head_is_refused_even_if_it_comes_at_once() -> None:
+    """R19: a head of 100 kB whose answer is whole before it was counted."""
+    data = RESPONSE.with_headers(("X-Long", "a" * 100_000)).encode()
+    assert Cause.INVALID_REPLY is cause_of(await ConnectionHarness().exchange(data))
+
+
+async def test_a_trailer_is_no_header() -> None:
+    """RFC 9110, 6.5.1: a trailer must not be taken for what decides about the answer."""
+    trailer = b"Retry-After: 5\r\nContent-Encoding: gzip\r\nX-Own: No\r\n\r\n"
+    result = await ConnectionHarness().exchange(chunked(RESPONSE).encode()[:-2] + trailer)
+    assert (200, RESPONSE.body) == status_and_body(result)
+    assert isinstance(result, HttpResponse)
+    assert [b"content-type", b"x-own", b"transfer-encoding"] == [name for name, _ in result.headers]
+
+
+SLICES = st.lists(st.integers(1, 40), max_size=30)
+DOCUMENT = json.dumps({"result": list(range(40))}).encode()
+
+
+def split(data: bytes, sizes: list[int]) -> list[bytes]:
+    """The data in pieces of these sizes, and the rest."""
+    pieces, at = [], 0
+    for size in sizes:
+        pieces.append(data[at : at + size])
+        at += size
+    return [piece for piece in [*pieces, data[at:]] if piece]
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    prefix=st.sampled_from([b"HTTP/1.1 200 OK\r\n", b"HTTP/1.", b"", RESPONSE.head(), chunked(RESPONSE).encode()[:-5]]),
+    noise=st.binary(max_size=200) | st.text("\r\n 0123456789abcdef:;,HTP/.", max_size=60).map(str.encode),
+    sizes=SLICES,
+)
+def test_any_bytes_are_an_answer_or_a_fault(prefix: bytes, noise: bytes, sizes: list[int]) -> None:
+    """Whatever comes, in whatever pieces, the exchange ends; and a fault never quotes it."""
+
+    async def scenario() -> None:
+        world = ConnectionHarness()
+        result = await world.exchange(*split(prefix + noise, sizes), close_by_peer)
+        if isinstance(result, ProviderFault):
+            assert result.cause in {Cause.DISCONNECTED, Cause.INVALID_REPLY, Cause.TOO_LARGE}
+            assert result.detail.isascii()
+        assert not world.connection.reusable
+
+    asyncio.run(scenario())
+
+
+@settings(max_examples=100, deadline=None)
+@given(sizes=SLICES, chunk=st.integers(1, 50), interim=st.integers(0, 8))
+def test_a_whole_answer_is_understood_however_it_is_cut(sizes: list[int], chunk: int, interim: int) -> None:
+    async def scenario() -> None:
+        data = b"HTTP/1.1 102 Processing\r\n\r\n" * interim + chunked(reply(200, DOCUMENT), chunk).encode()
+        assert (200, DOCUMENT) == status_and_body(await ConnectionHarness().exchange(*split(data, sizes)))
+
+    asyncio.run(scenario())

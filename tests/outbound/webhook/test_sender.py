@@ -1,0 +1,374 @@
+"""What a delivery sends, what it makes of the answer, and that it always ends."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from gateway.outbound.webhook.connection import MAX_RESPONSE_BYTES, DeliveryFault, WebhookConnection
+from gateway.outbound.webhook.egress_policy import EgressPolicy
+from gateway.outbound.webhook.sender import WebhookMessage, WebhookResponse, WebhookSender, WebhookTimeouts
+from tests.support.clock import ManualClock
+from tests.support.fake_upstream import certificates, faults
+from tests.support.fake_upstream.connection import UpstreamConnection
+from tests.support.fake_upstream.responses import redirect, reply
+from tests.support.fake_upstream.upstream import FakeUpstream, closed_port, unresponsive_port
+
+MESSAGE = WebhookMessage("msg_run_1", 1_795_000_000, "v1,Zmlyc3Q= v1,c2Vjb25k", b'{"type":"run.finished"}')
+SHORT_TIMEOUTS = WebhookTimeouts(total=0.4, connect=0.2)
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[FakeUpstream]:
+    """Somebody on 127.0.0.1 who takes everything."""
+    async with FakeUpstream() as running:
+        running.default = reply(204)
+        yield running
+
+
+def new_sender(
+    *addresses: str, timeouts: WebhookTimeouts | None = None, tls: ssl.SSLContext | None = None
+) -> WebhookSender:
+    """One that may go anywhere on this machine, and finds every name at `addresses`."""
+
+    async def look_up(_host: str, _port: int) -> list[str]:
+        return list(addresses)
+
+    return WebhookSender(EgressPolicy(["127.0.0.0/8"], resolver=look_up), ManualClock(), timeouts=timeouts, tls=tls)
+
+
+def url_with_host(receiver: FakeUpstream, host: str) -> str:
+    """The receiver's URL under a name."""
+    parsed = urlsplit(receiver.url)
+    return f"{parsed.scheme}://{host}:{parsed.port}/hook"
+
+
+async def test_the_request(receiver: FakeUpstream) -> None:
+    """These header fields and no others: nothing of a client's, no key of ours."""
+    assert WebhookResponse(204) == await new_sender().deliver(receiver.url + "/hook?token=a%20b", MESSAGE)
+    (request,) = receiver.received
+    assert ("POST", "/hook?token=a%20b", MESSAGE.body) == (request.method, request.target, request.body)
+    assert {
+        "Host": urlsplit(receiver.url).netloc,
+        "User-Agent": "runward",
+        "Accept-Encoding": "identity",
+        "Connection": "close",
+        "Content-Type": "application/json",
+        "Content-Length": "23",
+        "webhook-id": "msg_run_1",
+        "webhook-timestamp": "1795000000",
+        "webhook-signature": "v1,Zmlyc3Q= v1,c2Vjb25k",
+    } == dict(request.headers)
+    assert 9 == len(request.headers)
+
+
+async def test_without_a_signature(receiver: FakeUpstream) -> None:
+    """Where there is no secret, there is no such field."""
+    await new_sender().deliver(receiver.url, WebhookMessage("msg_run_1", 1, "", b"{}"))
+    assert receiver.received[0].header("webhook-signature") is None
+
+
+async def test_a_large_message(receiver: FakeUpstream) -> None:
+    """What a run made may be larger than any buffer on the way."""
+    body = b'"' + b"x" * 8_000_000 + b'"'
+    assert WebhookResponse(204) == await new_sender().deliver(receiver.url, WebhookMessage("msg_run_1", 1, "", body))
+    assert body == receiver.received[0].body
+
+
+async def test_the_host_keeps_its_name(receiver: FakeUpstream) -> None:
+    """The address is dialled, the name is asked for."""
+    assert WebhookResponse(204) == await new_sender("127.0.0.1").deliver(
+        url_with_host(receiver, "hooks.example"), MESSAGE
+    )
+    assert f"hooks.example:{urlsplit(receiver.url).port}" == receiver.received[0].header("host")
+
+
+@pytest.mark.parametrize("status", [200, 204, 299, 301, 404, 410, 429, 500, 503, 599])
+async def test_the_status_is_the_result(receiver: FakeUpstream, status: int) -> None:
+    """R52: every status is told as it is; what follows from it is decided elsewhere."""
+    receiver.default = reply(status)
+    assert WebhookResponse(status) == await new_sender().deliver(receiver.url, MESSAGE)
+
+
+async def test_retry_after(receiver: FakeUpstream) -> None:
+    """R52: the receiver's wish is handed on, in seconds from now."""
+    receiver.script(
+        "POST",
+        "/",
+        [
+            reply(503, headers={"Retry-After": "120"}),
+            reply(429, headers={"Retry-After": "Sat, 21 Nov 2026 12:00:30 GMT"}),
+        ],
+    )
+    results = [await new_sender().deliver(receiver.url, MESSAGE) for _ in range(2)]
+    assert [WebhookResponse(503, 120.0), WebhookResponse(429, 30.0)] == results
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_redirects_are_not_followed(receiver: FakeUpstream, status: int) -> None:
+    """R59: neither to the metadata service nor to a place that would be fine."""
+    async with FakeUpstream() as elsewhere:
+        receiver.script("POST", "/", [redirect(elsewhere.url, status), redirect("http://169.254.169.254/", status)])
+        assert WebhookResponse(status) == await new_sender().deliver(receiver.url, MESSAGE)
+        assert WebhookResponse(status) == await new_sender().deliver(receiver.url, MESSAGE)
+        assert (2, 2, []) == (len(receiver.received), len(receiver.connections), elsewhere.connections)
+
+
+@pytest.mark.parametrize(
+    ("script", "fault"),
+    [
+        (faults.rst_after_request, DeliveryFault.DISCONNECTED),
+        (faults.fin_after_request, DeliveryFault.DISCONNECTED),
+        (faults.hang, DeliveryFault.TIMEOUT),
+        (faults.drip(50, head_first=False), DeliveryFault.TIMEOUT),
+        (faults.GARBAGE, DeliveryFault.INVALID_REPLY),
+        (faults.interim_responses(20_000), DeliveryFault.INVALID_REPLY),
+        (faults.interim_responses(1, 101), DeliveryFault.INVALID_REPLY),
+        (faults.two_lengths(reply(200, {})), DeliveryFault.INVALID_REPLY),
+        (faults.long_header(), DeliveryFault.INVALID_REPLY),
+    ],
+)
+async def test_no_status(receiver: FakeUpstream, script: faults.ResponseScript, fault: DeliveryFault) -> None:
+    """R52, R53: whatever a receiver does in place of a status, the delivery ends, and its connection too."""
+    receiver.default = script
+    timeouts = SHORT_TIMEOUTS if fault is DeliveryFault.TIMEOUT else None
+    assert fault is await new_sender(timeouts=timeouts).deliver(receiver.url, MESSAGE)
+    await receiver.stop()
+    assert 1 == len(receiver.connections)
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        faults.drip(50),
+        faults.large_response(1_000_000_000),
+        faults.large_chunked_response(1_000_000_000),
+        faults.compression_bomb(50_000_000),
+    ],
+)
+async def test_an_answer_without_an_end(
+    receiver: FakeUpstream, script: faults.ResponseScript, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R53: of 1 GB no more than 20 kB are read, a drip ends with the patience, and then we leave; the status counts."""
+    read, left = count_bytes_read(monkeypatch), asyncio.Event()
+    receiver.default = until_closed(script, left)
+    assert WebhookResponse(200) == await new_sender(timeouts=WebhookTimeouts(total=1.0)).deliver(receiver.url, MESSAGE)
+    assert sum(read) <= MAX_RESPONSE_BYTES
+    async with asyncio.timeout(5):
+        await left.wait()
+
+
+@pytest.mark.parametrize("script", [faults.headers_then_fin, faults.truncate(3), faults.chunked_cut_off()])
+async def test_an_answer_that_is_cut_off_behind_its_status(
+    receiver: FakeUpstream, script: faults.ResponseScript
+) -> None:
+    """The receiver has said that it has the message."""
+    receiver.default = script
+    assert WebhookResponse(200) == await new_sender().deliver(receiver.url, MESSAGE)
+
+
+def until_closed(script: faults.ResponseScript, left: asyncio.Event) -> faults.ResponseScript:
+    """The script, and then the end of the connection by its other side."""
+
+    async def run(wire: UpstreamConnection) -> None:
+        try:
+            await script(wire)
+        finally:
+            await wire.peer_closed.wait()
+            left.set()
+
+    return run
+
+
+def count_bytes_read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many bytes are read at a time, by every exchange."""
+    read: list[int] = []
+    parse = WebhookConnection.buffer_updated
+
+    def count(self: WebhookConnection, nbytes: int) -> None:
+        read.append(nbytes)
+        parse(self, nbytes)
+
+    monkeypatch.setattr(WebhookConnection, "buffer_updated", count)
+    return read
+
+
+def after_barrier(barrier: asyncio.Barrier) -> faults.ResponseScript:
+    """Wait until the test is there as well."""
+
+    async def run(_wire: UpstreamConnection) -> None:
+        await barrier.wait()
+
+    return run
+
+
+async def test_a_slow_receiver_delays_no_other(receiver: FakeUpstream) -> None:
+    """R53: deliveries have nothing in common."""
+    async with FakeUpstream() as slow:
+        reached = asyncio.Barrier(51)
+        slow.default = faults.sequence(after_barrier(reached), faults.hang)
+        one = new_sender()
+        waiting = [asyncio.create_task(one.deliver(slow.url, MESSAGE)) for _ in range(50)]
+        await reached.wait()
+        assert WebhookResponse(204) == await one.deliver(receiver.url, MESSAGE)
+        assert not any(task.done() for task in waiting)
+        for task in waiting:
+            task.cancel()
+        assert 50 == len(await asyncio.gather(*waiting, return_exceptions=True))
+
+
+async def test_an_unreachable_receiver() -> None:
+    """Refused and silent are the same fault."""
+    with closed_port() as closed, unresponsive_port() as silent:
+        faults_seen = [await new_sender(timeouts=SHORT_TIMEOUTS).deliver(url, MESSAGE) for url in (closed, silent)]
+    assert [DeliveryFault.UNREACHABLE, DeliveryFault.UNREACHABLE] == faults_seen
+
+
+async def test_the_next_address_is_tried(receiver: FakeUpstream) -> None:
+    """A name may have addresses where nobody is; nothing is sent before one of them answers."""
+    url = url_with_host(receiver, "hooks.example")
+    assert WebhookResponse(204) == await new_sender("127.0.0.3", "127.0.0.2", "127.0.0.1").deliver(url, MESSAGE)
+    assert DeliveryFault.UNREACHABLE is await new_sender("127.0.0.4", "127.0.0.3", "127.0.0.2", "127.0.0.1").deliver(
+        url, MESSAGE
+    )
+    assert 1 == len(receiver.received)
+
+
+async def test_a_silent_address_does_not_use_up_the_timeout() -> None:
+    """Each address has its own share of it."""
+
+    async def answer(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
+        writer.close()
+        await writer.wait_closed()
+
+    with unresponsive_port() as silent:
+        port = urlsplit(silent).port
+        async with await asyncio.start_server(answer, "127.0.0.2", port):
+            one = new_sender("127.0.0.1", "127.0.0.2", timeouts=WebhookTimeouts(total=10.0, connect=0.3))
+            assert WebhookResponse(204) == await one.deliver(f"http://hooks.example:{port}/", MESSAGE)
+
+
+@pytest.mark.parametrize("url", ["https://169.254.169.254/", "http://example.com/", "", "https://a\ud800/", "http://["])
+async def test_a_target_that_may_not_be_called(url: str) -> None:
+    """What was fine when the run was ordered may be refused later; it is a result, not an error."""
+    assert DeliveryFault.REFUSED is await new_sender("10.0.0.1").deliver(url, MESSAGE)
+
+
+async def test_a_name_that_does_not_resolve_in_time() -> None:
+    """The look-up is a part of the delivery."""
+
+    async def never(_host: str, _port: int) -> list[str]:
+        await asyncio.Event().wait()
+        return []
+
+    hasty = WebhookSender(EgressPolicy([], resolver=never), ManualClock(), timeouts=SHORT_TIMEOUTS)
+    assert DeliveryFault.UNREACHABLE is await hasty.deliver("https://example.com/", MESSAGE)
+
+
+async def test_a_cancelled_delivery_leaves_nothing_behind(receiver: FakeUpstream) -> None:
+    """A gateway that stops does not wait for receivers."""
+    reached, left = asyncio.Barrier(2), asyncio.Event()
+    receiver.default = until_closed(after_barrier(reached), left)
+    task = asyncio.create_task(new_sender().deliver(receiver.url, MESSAGE))
+    await reached.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    async with asyncio.timeout(5):
+        await left.wait()
+
+
+async def test_a_proxy_in_the_environment_changes_nothing(
+    receiver: FakeUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R62: what is judged is what is dialled."""
+    async with FakeUpstream() as proxy:
+        for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"):
+            monkeypatch.setenv(name, proxy.url)
+        assert WebhookResponse(204) == await new_sender().deliver(receiver.url, MESSAGE)
+        assert [] == proxy.connections
+
+
+with_openssl = pytest.mark.skipif(not certificates.openssl_available(), reason="there is no openssl program here")
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> certificates.CertificateAuthority:
+    """An authority which the courier of the test trusts."""
+    return certificates.new_authority(Path(tmp_path_factory.mktemp("authority")))
+
+
+def new_trusting_sender(
+    authority: certificates.CertificateAuthority, *addresses: str, timeouts: WebhookTimeouts | None = None
+) -> WebhookSender:
+    tls = ssl.create_default_context(cafile=authority.ca_file)
+    return new_sender(*addresses, timeouts=timeouts, tls=tls)
+
+
+@with_openssl
+async def test_a_trusted_certificate(authority: certificates.CertificateAuthority) -> None:
+    """The next tests would pass for any reason without this one."""
+    async with FakeUpstream(tls=authority.trusted()) as receiver:
+        receiver.default = reply(200)
+        assert WebhookResponse(200) == await new_trusting_sender(authority).deliver(receiver.url, MESSAGE)
+        assert MESSAGE.body == receiver.received[0].body
+
+
+@with_openssl
+@pytest.mark.parametrize("kind", ["wrong_host", "expired", "self_signed"])
+async def test_a_bad_certificate(authority: certificates.CertificateAuthority, kind: str) -> None:
+    """Nothing is sent to who can not prove who it is, and not without TLS either."""
+    async with FakeUpstream(tls=getattr(authority, kind)()) as receiver:
+        assert DeliveryFault.UNTRUSTED is await new_trusting_sender(authority).deliver(receiver.url, MESSAGE)
+        assert [] == receiver.received
+
+
+@with_openssl
+async def test_the_certificate_must_be_the_names(authority: certificates.CertificateAuthority) -> None:
+    """The name is what the receiver is asked to prove, though an address is dialled."""
+    asked: list[str | None] = []
+    tls = authority.trusted()
+    tls.sni_callback = lambda _socket, name, _context: asked.append(name)
+    async with FakeUpstream(tls=tls) as receiver:
+        result = await new_trusting_sender(authority, "127.0.0.1").deliver(
+            url_with_host(receiver, "hooks.example"), MESSAGE
+        )
+        assert (DeliveryFault.UNTRUSTED, ["hooks.example"], []) == (result, asked, receiver.received)
+
+
+@with_openssl
+async def test_the_system_decides_whom_to_trust(authority: certificates.CertificateAuthority) -> None:
+    """Without a word from the operator our own authority is a stranger."""
+    async with FakeUpstream(tls=authority.trusted()) as receiver:
+        assert DeliveryFault.UNTRUSTED is await new_sender().deliver(receiver.url, MESSAGE)
+
+
+@with_openssl
+async def test_no_more_is_read_through_tls(
+    authority: certificates.CertificateAuthority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R53: the same bound, counted after decryption."""
+    read = count_bytes_read(monkeypatch)
+    async with FakeUpstream(tls=authority.trusted()) as receiver:
+        receiver.default = faults.large_response(1_000_000_000)
+        assert WebhookResponse(200) == await new_trusting_sender(
+            authority, timeouts=WebhookTimeouts(total=5.0)
+        ).deliver(receiver.url, MESSAGE)
+    assert MAX_RESPONSE_BYTES == sum(read)
+
+
+@with_openssl
+async def test_plain_http_where_tls_is_spoken(receiver: FakeUpstream) -> None:
+    """A receiver without TLS is not one for https."""
+    url = receiver.url.replace("http:", "https:")
+    assert await new_sender(timeouts=SHORT_TIMEOUTS).deliver(url, MESSAGE) in {
+        DeliveryFault.UNTRUSTED,
+        DeliveryFault.UNREACHABLE,
+    }
+    assert [] == receiver.received

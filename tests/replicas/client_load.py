@@ -1,0 +1,129 @@
+"""Clients of both replicas, whatever happens to them; what they were told, and whether it was so."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import aiohttp
+
+from tests.durable_runs.test_random_kills import contradictions, question_of
+from tests.replicas.replica_pair import ReplicaPair, post_until_answered
+from tests.support.callback_receiver import CALLBACK_PATH
+from tests.support.counting_providers import CountingProviders
+
+if TYPE_CHECKING:
+    from providers.contract import JsonValue
+    from tests.support.client import ReceivedResponse
+    from tests.support.fake_upstream.upstream import FakeUpstream
+    from tests.support.gateway_restarts import RestartableGateway
+
+_PAUSE = 0.05  # seconds between two orders of a client
+_WORKFLOWS = ("studio", "layer")
+
+
+@dataclass(slots=True)
+class ClientRecords:
+    """What clients were told, by their questions: promised runs, bodies and answers of keys, outcomes of refusals."""
+
+    accepted: dict[str, str] = field(default_factory=dict)
+    answers: dict[str, tuple[dict[str, JsonValue], ReceivedResponse]] = field(default_factory=dict)
+    refused: dict[str, JsonValue] = field(default_factory=dict)
+
+
+class ClientLoad:
+    """Two clients at each replica that leave runs with a callback, and two that wait with a key and insist.
+
+    They go elsewhere where a replica is not there.
+    """
+
+    def __init__(self, upstream: FakeUpstream, receiver: FakeUpstream, replicas: ReplicaPair) -> None:
+        self.records = ClientRecords()
+        self._providers = CountingProviders(upstream, max_start_seconds=0.1, max_run_seconds=0.4)
+        self._receiver = receiver
+        self._replicas = replicas
+        self._numbers = itertools.count(1)
+        self._stopped = False
+
+    def stop(self) -> None:
+        """Order nothing more."""
+        self._stopped = True
+
+    async def send_until_stopped(self) -> None:
+        """Until it is enough, and who insisted has an answer."""
+        kinds = (self._send_asynchronous, self._send_with_key) * 2
+        await asyncio.gather(
+            *(self._client(way, at) for way in kinds for at in (self._replicas.both, self._reversed()))
+        )
+
+    def _reversed(self) -> tuple[RestartableGateway, RestartableGateway]:
+        return self._replicas.two, self._replicas.one
+
+    async def _client(
+        self,
+        send: Callable[[tuple[RestartableGateway, RestartableGateway], dict[str, JsonValue]], Awaitable[None]],
+        targets: tuple[RestartableGateway, RestartableGateway],
+    ) -> None:
+        while not self._stopped:
+            body: dict[str, JsonValue] = {
+                "workflow": random.choice(_WORKFLOWS),
+                "input": {"question": f"question {next(self._numbers)}"},
+            }
+            await send(targets, body)
+            await asyncio.sleep(random.uniform(0, 2 * _PAUSE))
+
+    async def _send_asynchronous(
+        self, targets: tuple[RestartableGateway, RestartableGateway], body: dict[str, JsonValue]
+    ) -> None:
+        try:
+            answered = await targets[0].post({**body, "callback_url": self._receiver.url + CALLBACK_PATH})
+        except aiohttp.ClientError:
+            return  # the replica is gone, and nobody knows whether it had heard
+        if answered.status == 202:
+            self.records.accepted[question_of(body)] = str(answered.json["id"])
+        else:
+            assert "store_unavailable" == answered.json["code"], answered.body
+            self.records.refused[question_of(body)] = answered.json["outcome"]
+
+    async def _send_with_key(
+        self, targets: tuple[RestartableGateway, RestartableGateway], body: dict[str, JsonValue]
+    ) -> None:
+        self.records.answers[question_of(body)] = body, await post_until_answered(targets, body, question_of(body))
+
+    async def assert_consistent(self) -> None:
+        """Everything has ended, was started once at most, was called back under one id, and is as it was told."""
+        one, two = self._replicas.both
+        runs = dict(zip(self.records.accepted, await self._final_documents(one), strict=True))
+        assert list(runs.values()) == await self._final_documents(two), "both say the same"
+        assert {"succeeded", "unknown"} >= {run["status"] for run in runs.values()}
+        for asked, run in runs.items():
+            if run["status"] == "succeeded":
+                assert (asked, 1) == (run["output"], self._providers.starts[asked])
+        assert {1} >= set(self._providers.starts.values())
+        assert [] == [
+            asked for asked, outcome in self.records.refused.items() if not self._refusal_is_true(asked, outcome)
+        ]
+        assert [] == [asked for asked in self.records.answers if not await self._replay_is_equal(asked)]
+        settled = await asyncio.gather(*(two.wait_for_callback(run_id) for run_id in self.records.accepted.values()))
+        assert [{"state": "delivered"}] * len(runs) == settled
+        assert [] == contradictions(self._receiver, {str(run["id"]): run for run in runs.values()})
+
+    async def _final_documents(self, replica: RestartableGateway) -> list[dict[str, JsonValue]]:
+        """How the promised runs ended, without what became of their callbacks: that is a moment later."""
+        ends = await asyncio.gather(*(replica.wait_for_end(run_id) for run_id in self.records.accepted.values()))
+        return [{name: value for name, value in end.items() if name != "callback"} for end in ends]
+
+    def _refusal_is_true(self, asked: str, outcome: JsonValue) -> bool:
+        """Whether what was said not to run did not."""
+        return outcome == "unknown" or (outcome == "not_run" and not self._providers.starts[asked])
+
+    async def _replay_is_equal(self, asked: str) -> bool:
+        """Whether both replicas repeat the answer of this key, and it is the answer to its question."""
+        body, first = self.records.answers[asked]
+        again = [await post_until_answered((replica,), body, asked) for replica in self._replicas.both]
+        mine = asked == first.json["output"] if first.status == 200 else first.json["outcome"] == "unknown"
+        return mine and [(first.status, first.body)] * 2 == [(each.status, each.body) for each in again]

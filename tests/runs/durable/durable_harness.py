@@ -1,0 +1,177 @@
+"""A desk with a store that can fail, around the scripted providers, on virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import structlog
+from structlog.testing import LogCapture
+
+from gateway.problems import Problem
+from gateway.runs.catalog import Catalog, Provider, Workflow
+from gateway.runs.durable.recovery import Recovery
+from gateway.runs.durable.runs import DurableRuns
+from gateway.runs.model import RunRecord, RunSpec
+from gateway.store.contract import (
+    FinalState,
+    IdempotencyKey,
+    IdempotencyRecord,
+    StoredResponse,
+    StoredRun,
+    StoreUnavailable,
+)
+from gateway.store.memory.store import MemoryStore
+from providers.contract import Call, Reply
+from tests.runs.executor_harness import ExecutorHarness, ScriptedUpstream, ScriptStep
+from tests.support.clock import ManualClock
+
+T = TypeVar("T")
+KEY = IdempotencyKey("one", "key-1", b"f" * 32)
+LEASE = 30.0
+
+
+class FailingStore(MemoryStore):
+    """Raises StoreUnavailable from each method that `down` names: before it does anything, or after it did it all."""
+
+    def __init__(self, clock: ManualClock) -> None:
+        super().__init__(clock)
+        self.fail_before: set[str] = set()
+        self.fail_after: set[str] = set()
+
+    async def create_run(self, run: StoredRun, key: IdempotencyKey | None) -> IdempotencyRecord | None:
+        self._raise_before("create_run")
+        await asyncio.sleep(0)  # a real one lets others go on in the meantime
+        return self._raise_after("create_run", await super().create_run(run, key))
+
+    async def advance(self, run: StoredRun) -> bool:
+        self._raise_before("advance")
+        return self._raise_after("advance", await super().advance(run))
+
+    async def revert_to_queued(self, run: StoredRun) -> bool:
+        self._raise_before("revert_to_queued")
+        return self._raise_after("revert_to_queued", await super().revert_to_queued(run))
+
+    async def finish(self, run_id: str, finish: FinalState) -> bool:
+        self._raise_before("finish")
+        return self._raise_after("finish", await super().finish(run_id, finish))
+
+    async def discard_run(self, run_id: str, *, owner: str) -> None:
+        self._raise_before("discard_run")
+        await super().discard_run(run_id, owner=owner)
+
+    async def adopt(
+        self, owner: str, *, now_at: float, until_at: float, limit: int, batch_id: int = 0
+    ) -> list[StoredRun]:
+        self._raise_before("adopt")
+        found = await super().adopt(owner, now_at=now_at, until_at=until_at, limit=limit, batch_id=batch_id)
+        return self._raise_after("adopt", found)
+
+    def _raise_before(self, method: str) -> None:
+        if method in self.fail_before:
+            raise StoreUnavailable
+
+    def _raise_after(self, method: str, result: T) -> T:
+        if method in self.fail_after:
+            raise StoreUnavailable
+        return result
+
+
+class BlockedUpstream(ScriptedUpstream):
+    """A script that does not begin before the test says so."""
+
+    def __init__(self, clock: ManualClock, *script: ScriptStep) -> None:
+        super().__init__(clock, script)
+        self.unblocked = asyncio.Event()
+
+    async def send(self, call: Call, deadline: float, traceparent: str = "") -> Reply:
+        """See `Upstream.send`."""
+        self.sent.append((call, self.clock.monotonic(), deadline))
+        await self.unblocked.wait()
+        self.sent.pop()
+        return await super().send(call, deadline, traceparent)
+
+
+class DurableRunsHarness:
+    """A desk and a recovery as `owner`; several may share a `store`, as replicas do, or a process and its next one."""
+
+    def __init__(
+        self,
+        owner: str = "me",
+        *,
+        predecessor: DurableRunsHarness | None = None,
+        clock: ManualClock | None = None,
+        **options: Any,
+    ) -> None:
+        self.clock: ManualClock = (clock or ManualClock()) if predecessor is None else predecessor.clock
+        self.harness = ExecutorHarness(clock=self.clock)
+        self.store: FailingStore = FailingStore(self.clock) if predecessor is None else predecessor.store
+        self.log = LogCapture()
+        log = structlog.wrap_logger(None, processors=[self.log], wrapper_class=structlog.make_filtering_bound_logger(0))
+        self.runs = DurableRuns(self.harness.executor, self.store, self.clock, log, owner=owner, lease=LEASE, **options)
+        self.workflows: dict[str, Workflow] = {}
+        self.recovery = Recovery(self.runs, self.store, Catalog(self.workflows, {}), self.clock, log)
+
+    async def open(self) -> DurableRunsHarness:
+        """The same, with its store open."""
+        await self.store.open()
+        return self
+
+    def add_workflow(self, workflow: Workflow, upstream: ScriptedUpstream | None = None) -> Workflow:
+        """Put a workflow into the catalog, with another upstream where one is given."""
+        if upstream is not None:
+            provider = Provider(workflow.provider.name, workflow.provider.adapter, upstream)
+            workflow = replace(workflow, provider=provider)
+        self.workflows[workflow.alias] = workflow
+        return workflow
+
+    def new_run(self, workflow: Workflow, *, timeout: float = 60.0, **fields: Any) -> RunRecord:
+        """A run that was just asked for."""
+        spec = RunSpec(client="one", workflow=workflow.alias, timeout=timeout, **fields)
+        return RunRecord.create(spec, workflow.provider.name, self.clock)
+
+    async def run_and_wait(
+        self, workflow: Workflow, run: RunRecord | None = None, key: IdempotencyKey | None = KEY
+    ) -> StoredResponse | Problem:
+        """Keep a run and bring it to its end: its answer, or why it was not run."""
+        run = run or self.new_run(workflow)
+        try:
+            assert await self.runs.persist(run, key, callback_url=None) is None
+            return await self.runs.run_and_wait(run, workflow, "req_1")
+        except Problem as problem:
+            return problem
+
+    async def run_in_background(
+        self, workflow: Workflow, run: RunRecord | None = None, key: IdempotencyKey | None = None
+    ) -> RunRecord:
+        """Keep a run and start it in the background."""
+        run = run or self.new_run(workflow, synchronous=False)
+        assert await self.runs.persist(run, key, callback_url=None) is None
+        self.runs.run_in_background(run, workflow)
+        return run
+
+    async def stored_status(self, run: RunRecord) -> str | None:
+        """What the store says of a run; None where it knows it not."""
+        stored = await self.store.get_run(run.id)
+        return None if stored is None else stored.status
+
+    async def idempotency_record(self) -> IdempotencyRecord | None:
+        """What the key was used for."""
+        return await self.store.get_idempotency_record(KEY.client, KEY.text)
+
+
+async def yield_until(condition: Callable[[], bool]) -> None:
+    """Let the others go on until it holds; TimeoutError where it never does."""
+    for _ in range(1000):
+        if condition():
+            return
+        await asyncio.sleep(0)
+    raise TimeoutError
+
+
+async def yield_to_loop(count: int = 50) -> None:
+    """Let the others go on for a while."""
+    for _ in range(count):
+        await asyncio.sleep(0)

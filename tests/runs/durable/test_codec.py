@@ -1,0 +1,110 @@
+"""A run as the store keeps it: what is written is what is brought back, and its deadline stays where it was."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from datetime import timedelta
+
+import pytest
+
+from gateway.runs.durable.codec import decode_run, decode_spec, encode_run, same_spec
+from gateway.runs.model import RunRecord, RunSpec
+from gateway.store.contract import Phase
+from tests.support.clock import ManualClock
+
+FULL_SPEC = RunSpec(
+    client="one",
+    workflow="layer/own name",
+    timeout=12.5,
+    input={"é": [1, 2**70, None, {"deep": 1.5}]},
+    metadata={"team": "a"},
+    label="prod",
+    version=7,
+    return_all_outputs=True,
+    traceparent="00-" + "a" * 32 + "-" + "b" * 16 + "-01",
+    synchronous=False,
+    api="promptlayer",
+    number=2**52,
+    all_outputs=True,
+)
+
+
+def encode_and_decode(
+    spec: RunSpec, *, later: float = 0.0, **stored: object
+) -> tuple[RunRecord, RunRecord, ManualClock]:
+    """A run, and what was brought back of it so many seconds later, by a process with another monotonic clock."""
+    clock, other = ManualClock(), ManualClock()
+    run = RunRecord.create(spec, "layer", clock)
+    encoded = encode_run(run, owner="me", leased_until_at=5.0, callback_url=None)
+    other.advance(5000.0)
+    other.step_wall(later - 5000.0)
+    return run, decode_run(replace(encoded, **stored), other), other  # type: ignore[arg-type]  # names of its fields
+
+
+@pytest.mark.parametrize("spec", [FULL_SPEC, RunSpec(client="two", workflow="w", timeout=1.0)], ids=["full", "bare"])
+def test_every_field_of_a_run_spec_is_decoded(spec: RunSpec) -> None:
+    """R47: what is started after a crash is what was ordered."""
+    _, decoded, _ = encode_and_decode(spec)
+    assert spec == decoded.spec
+
+
+def test_the_full_spec_sets_every_field() -> None:
+    """Else the test above proves less than it says; who waits for the answer can not be kept."""
+    bare = RunSpec(client="two", workflow="w", timeout=1.0)
+    same = {f.name for f in fields(RunSpec) if getattr(FULL_SPEC, f.name) == getattr(bare, f.name)}
+    assert {"client_connected"} == same
+    assert FULL_SPEC.client_connected()
+
+
+def test_a_run_is_decoded_as_it_was_encoded() -> None:
+    """Its id, provider, attempts and provider's own id; it may have been started once it was about to be."""
+    run, decoded, _ = encode_and_decode(
+        FULL_SPEC, phase=Phase.FOLLOWING, attempts=2, provider_run_id="787", provider="other"
+    )
+    assert (run.id, "other", 2, "787", True) == (
+        decoded.id, decoded.provider, decoded.attempts, decoded.provider_run_id, decoded.maybe_started
+    )  # fmt: skip
+    assert "queued" == decoded.status
+    assert abs(run.created_at - decoded.created_at) < timedelta(milliseconds=1)
+
+
+@pytest.mark.parametrize(("phase", "maybe"), [(Phase.QUEUED, False), (Phase.SENDING, True), (Phase.FOLLOWING, True)])
+def test_whether_it_may_have_been_started_is_what_its_phase_says(phase: Phase, maybe: bool) -> None:  # noqa: FBT001 - a value
+    """R44: QUEUED alone may be started."""
+    assert maybe == encode_and_decode(FULL_SPEC, phase=phase)[1].maybe_started
+
+
+@pytest.mark.parametrize("later", [0.0, 5.0, 60.0])
+def test_the_deadline_stays_where_it_was(later: float) -> None:
+    """Time passes while nobody works on a run: its deadline is not given anew, and its duration goes on."""
+    run, decoded, clock = encode_and_decode(FULL_SPEC, later=later)
+    assert run.spec.timeout - later == pytest.approx(decoded.deadline - clock.monotonic())
+    assert later == pytest.approx(clock.monotonic() - decoded.started_monotonic)
+
+
+def test_a_wall_clock_that_was_set_back_makes_no_duration_negative() -> None:
+    """An administrator may do so."""
+    _, decoded, clock = encode_and_decode(FULL_SPEC, later=-100.0)
+    decoded.finish("succeeded", clock)
+    assert 0.0 == decoded.duration
+
+
+@pytest.mark.parametrize(
+    ("changed", "same"),
+    [
+        ({"timeout": 1.0}, True),
+        ({"traceparent": ""}, True),
+        ({"client_connected": lambda: False}, True),
+        ({"input": {}}, False),
+        ({"metadata": {}}, False),
+        ({"label": None}, False),
+        ({"all_outputs": False}, False),
+        ({"workflow": "other"}, False),
+        ({"client": "two"}, False),
+    ],
+)
+def test_which_fields_make_two_specs_the_same(changed: dict[str, object], *, same: bool) -> None:
+    """Not when, in which trace or for whom; everything else that was asked."""
+    run = RunRecord.create(FULL_SPEC, "layer", ManualClock())
+    stored = encode_run(run, owner="me", leased_until_at=5.0, callback_url=None)
+    assert same == same_spec(replace(FULL_SPEC, **changed), decode_spec(stored))  # type: ignore[arg-type]  # names of its fields

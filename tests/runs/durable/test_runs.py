@@ -1,0 +1,589 @@
+"""Runs that are kept: nothing is sent that is not written down before, and an answer counts whatever the store does."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from gateway.problems import Problem
+from gateway.runs import rendering
+from gateway.runs.durable.background_limit import BackgroundLimit
+from gateway.runs.model import RunRecord
+from gateway.store.contract import FinalState, IdempotencyKey, Phase, StoredResponse
+from providers.contract import Cause, Reply
+from tests.runs.durable.durable_harness import (
+    KEY,
+    LEASE,
+    BlockedUpstream,
+    DurableRunsHarness,
+    yield_to_loop,
+    yield_until,
+)
+from tests.runs.executor_harness import DONE, ENDED, RUNNING, STARTED, ScriptedUpstream, ScriptStep, fault, upstream_of
+from tests.support.virtual_clock import VirtualClock, run_ready_tasks
+
+# A client that waits.
+
+
+@pytest.mark.parametrize(
+    ("step", "status"),
+    [(DONE, 200), (Reply(500), 502), (fault(Cause.DISCONNECTED), 502), (fault(Cause.TIMEOUT), 504)],
+)
+async def test_the_answer_of_every_dispatched_run_is_stored(step: ScriptStep, status: int) -> None:
+    """R40: also of a run that failed, and of one of which nobody knows."""
+    replica = await DurableRunsHarness().open()
+    answer = await replica.run_and_wait(replica.harness.studio(step))
+    assert isinstance(answer, StoredResponse)
+    assert status == answer.status
+    claim = await replica.idempotency_record()
+    assert claim is not None
+    assert answer == claim.response
+
+
+@pytest.mark.parametrize(
+    "step", [Reply(422), Reply(401), Reply(404), Reply(429), Reply(503, retry_after=999), fault(Cause.UNREACHABLE)]
+)
+async def test_what_was_not_run_frees_its_key(step: ScriptStep) -> None:
+    """R40: nothing is left of it, and the same key starts a run."""
+    replica = await DurableRunsHarness().open()
+    run = replica.new_run(replica.harness.studio(step))
+    problem = await replica.run_and_wait(replica.harness.studio(step), run)
+    assert isinstance(problem, Problem)
+    assert ("not_run", None, None) == (
+        problem.extra["outcome"],
+        await replica.idempotency_record(),
+        await replica.stored_status(run),
+    )
+    again = await replica.run_and_wait(replica.harness.studio(DONE))
+    assert isinstance(again, StoredResponse)
+    assert 200 == again.status
+
+
+async def test_a_used_key_returns_its_record() -> None:
+    """R39: and nothing is kept of the second run."""
+    replica = await DurableRunsHarness().open()
+    workflow = replica.harness.studio(DONE)
+    first, second = replica.new_run(workflow), replica.new_run(workflow)
+    assert None is await replica.runs.persist(first, KEY, callback_url=None)
+    claim = await replica.runs.persist(second, replace(KEY, fingerprint=b"o" * 32), callback_url=None)
+    assert claim is not None
+    assert (first.id, KEY) == (claim.run_id, claim.key)
+    assert None is await replica.stored_status(second)
+    assert second.journal is None
+
+
+# A store that fails.
+
+
+@pytest.mark.parametrize("how", ["down", "lost"])
+@pytest.mark.parametrize(
+    ("synchronous", "key", "expected"),
+    [
+        (True, KEY, ("not_run", True, 1)),  # should it be there, whoever finds it forgets it
+        (False, KEY, ("unknown", True, 1)),  # another replica may start it; the same key starts no second one
+        (False, None, ("unknown", False, None)),
+    ],
+)
+async def test_without_a_store_a_run_is_refused(
+    how: str,
+    synchronous: bool,  # noqa: FBT001 - a value
+    key: IdempotencyKey | None,
+    expected: tuple[object, ...],
+) -> None:
+    """R54, R55: 503; and what may have been kept and may be started by others is never said not to run."""
+    replica = await DurableRunsHarness().open()
+    replica.store.fail_before = {"discard_run", *({"create_run"} if how == "down" else ())}
+    replica.store.fail_after = {"create_run"}
+    run = replica.new_run(replica.harness.studio(DONE), synchronous=synchronous)
+    with pytest.raises(Problem) as refused:
+        await replica.runs.persist(run, key, callback_url=None)
+    said = json.loads(refused.value.document(""))
+    assert (503, "store_unavailable") == (refused.value.status, said["code"])
+    assert expected == (said["outcome"], said["retryable"], refused.value.retry_after)
+    assert (run.id if key is None else None) == said.get("run_id")
+    await replica.runs._pending_deletes.close()
+
+
+async def test_a_run_stored_without_confirmation_is_started_by_another_replica_after_a_long_outage() -> None:
+    """R45, R55: its client was told that nobody knows; so the answer was true."""
+    replica = await DurableRunsHarness().open()
+    workflow = replica.add_workflow(replica.harness.studio(DONE))
+    replica.store.fail_after, replica.store.fail_before = {"create_run"}, {"discard_run"}
+    run = replica.new_run(workflow, synchronous=False)
+    with pytest.raises(Problem) as refused:
+        await replica.runs.persist(run, None, callback_url=None)
+    await replica.runs._pending_deletes.close()  # it is cut off from the store
+    replica.clock.advance(LEASE + 1)
+    other = DurableRunsHarness("other", predecessor=replica)
+    other.add_workflow(workflow)
+    await other.recovery.adopt_expired_runs()
+    await yield_to_loop()
+    assert ("unknown", "succeeded", 1) == (
+        refused.value.extra["outcome"], await replica.stored_status(run), upstream_of(workflow).starts
+    )  # fmt: skip
+
+
+async def test_a_run_stored_without_confirmation_blocks_no_key() -> None:
+    """R54: its client was told that nothing was run, so the key is free as soon as the store is there."""
+    replica = await DurableRunsHarness().open()
+    replica.store.fail_after, replica.store.fail_before = {"create_run"}, {"discard_run"}
+    run = replica.new_run(replica.harness.studio(DONE))
+    with pytest.raises(Problem):
+        await replica.runs.persist(run, KEY, callback_url=None)
+    await yield_to_loop()
+    assert "queued" == await replica.stored_status(run)
+    replica.store.fail_before = set()
+    await yield_to_loop()
+    assert (None, None) == (await replica.stored_status(run), await replica.idempotency_record())
+
+
+async def test_a_start_that_could_not_be_stored_is_not_sent() -> None:
+    """R54: the store fails after the run was kept: 503, the provider hears nothing, the key is free."""
+    replica = await DurableRunsHarness().open()
+    replica.store.fail_before = {"advance"}
+    workflow = replica.harness.studio(DONE)
+    problem = await replica.run_and_wait(workflow)
+    assert isinstance(problem, Problem)
+    assert ("store_unavailable", "not_run") == (problem.code, problem.extra["outcome"])
+    assert [] == upstream_of(workflow).sent
+    assert None is await replica.idempotency_record()
+
+
+async def test_a_run_owned_by_another_replica_is_not_sent() -> None:
+    """R45: its lease was over, and somebody took it."""
+    replica = await DurableRunsHarness().open()
+    workflow = replica.harness.studio(DONE)
+    run = replica.new_run(workflow)
+    await replica.runs.persist(run, KEY, callback_url=None)
+    late = replica.clock.now().timestamp() + 1000
+    assert 1 == len(await replica.store.adopt("other", now_at=late, until_at=late, limit=9))
+    answer = await replica.runs.run_and_wait(run, workflow, "req_1")
+    assert 503 == answer.status
+    assert [] == upstream_of(workflow).sent
+
+
+async def test_an_answer_that_could_not_be_stored_is_returned_and_stored_later() -> None:
+    """R37: it was paid for."""
+    replica = await DurableRunsHarness().open()
+    replica.store.fail_before = {"finish"}
+    workflow = replica.harness.studio(DONE)
+    answer = await replica.run_and_wait(workflow)
+    assert isinstance(answer, StoredResponse)
+    assert 200 == answer.status
+    await yield_to_loop()
+    claim = await replica.idempotency_record()
+    assert claim is not None
+    assert None is claim.response
+    replica.store.fail_before = set()
+    await yield_to_loop()
+    claim = await replica.idempotency_record()
+    assert claim is not None
+    assert answer == claim.response
+    assert 1 == upstream_of(workflow).starts
+
+
+async def test_a_result_is_returned_although_the_lease_was_lost() -> None:
+    """R45: our lease was over while the provider worked. What we have is true; the store keeps the other's word."""
+    replica = await DurableRunsHarness().open()
+    upstream = BlockedUpstream(replica.clock, DONE)
+    workflow = replica.add_workflow(replica.harness.studio(), upstream)
+    run = replica.new_run(workflow)
+    asking = asyncio.create_task(replica.run_and_wait(workflow, run))
+    await yield_until(lambda: bool(upstream.sent))
+    late = replica.clock.now().timestamp() + 1000
+    (taken,) = await replica.store.adopt("other", now_at=late, until_at=late, limit=9)
+    upstream.unblocked.set()
+    answer = await asking
+    assert isinstance(answer, StoredResponse)
+    assert 200 == answer.status
+    assert taken == await replica.store.get_run(run.id)
+    assert [("lease_lost", run.id)] == [(entry["event"], entry["run_id"]) for entry in replica.log.entries]
+
+
+async def test_a_run_owned_by_another_replica_is_not_deleted() -> None:
+    """R45: nothing was sent by us; what the other one does with it is not undone."""
+    replica = await DurableRunsHarness().open()
+    workflow = replica.harness.studio(Reply(422))
+    run = replica.new_run(workflow)
+    await replica.runs.persist(run, KEY, callback_url=None)
+    late = replica.clock.now().timestamp() + 1000
+    (taken,) = await replica.store.adopt("other", now_at=late, until_at=late, limit=9)
+    await replica.runs.discard(run)
+    assert taken == await replica.store.get_run(run.id)
+    assert None is not await replica.idempotency_record()
+
+
+async def test_a_result_that_could_not_be_stored_is_written_once_more_at_shutdown() -> None:
+    """R98: else whoever adopts it would have to say that nobody knows."""
+    replica = await DurableRunsHarness().open()
+    replica.store.fail_before = {"finish"}
+    workflow = replica.harness.studio(DONE)
+    run = replica.new_run(workflow)
+    answer = await replica.run_and_wait(workflow, run)
+    await replica.runs.drain()
+    replica.store.fail_before = set()
+    await replica.runs.close()
+    claim = await replica.idempotency_record()
+    assert ("succeeded", answer) == (await replica.stored_status(run), claim and claim.response)
+
+
+async def test_a_key_that_could_not_be_freed_is_freed_later() -> None:
+    """R40: until then it is in flight, and not for ever."""
+    replica = await DurableRunsHarness().open()
+    replica.store.fail_before = {"discard_run"}
+    assert isinstance(await replica.run_and_wait(replica.harness.studio(Reply(422))), Problem)
+    assert None is not await replica.idempotency_record()
+    replica.store.fail_before = set()
+    await yield_to_loop()
+    assert None is await replica.idempotency_record()
+
+
+async def test_a_run_continues_when_its_provider_id_could_not_be_stored() -> None:
+    """Only a crash could lose it."""
+    replica = await DurableRunsHarness().open()
+    workflow = replica.harness.layer(STARTED, RUNNING, ENDED)
+    run = replica.new_run(workflow, synchronous=False)
+    await replica.runs.persist(run, None, callback_url=None)
+    written = replica.runs.record_provider_run_id
+
+    async def following(of: object) -> None:
+        assert of is run
+        replica.store.fail_before = {"advance"}
+        await written(run)
+        replica.store.fail_before = set()
+
+    run.journal = type(
+        "Journal",
+        (),
+        {"record_dispatch": replica.runs.record_dispatch, "record_provider_run_id": staticmethod(following)},
+    )()
+    replica.runs.run_in_background(run, workflow)
+    await yield_until(lambda: run.status == "succeeded")
+    await yield_to_loop()
+    assert "succeeded" == await replica.stored_status(run)
+
+
+# What is written, and when.
+
+
+async def test_a_phase_is_stored_before_the_provider_is_called() -> None:
+    """R44: when a start is sent it is SENDING, when it is asked about it is FOLLOWING."""
+    replica = await DurableRunsHarness().open()
+    upstream = BlockedUpstream(replica.clock, STARTED, RUNNING, ENDED)
+    workflow = replica.add_workflow(replica.harness.layer(), upstream)
+    run = await replica.run_in_background(workflow)
+    assert "queued" == await replica.stored_status(run)
+    await yield_until(lambda: bool(upstream.sent))
+    stored = await replica.store.get_run(run.id)
+    assert stored is not None
+    assert (Phase.SENDING, "running", None) == (stored.phase, stored.status, stored.provider_run_id)
+    upstream.unblocked.set()
+    await yield_until(lambda: len(upstream.sent) > 1)
+    stored = await replica.store.get_run(run.id)
+    assert stored is not None
+    assert (Phase.FOLLOWING, "787", 1) == (stored.phase, stored.provider_run_id, stored.attempts)
+    await yield_until(lambda: run.status == "succeeded")
+    await yield_to_loop()
+    stored = await replica.store.get_run(run.id)
+    assert stored is not None
+    assert (Phase.DONE, "succeeded", "787", 1) == (
+        stored.phase, stored.status, stored.provider_run_id, stored.attempts
+    )  # fmt: skip
+
+
+async def test_a_repeatable_run_that_was_polled_may_still_fall_back() -> None:
+    """The store's phase only grows; a fallback of a kept run is started all the same."""
+    replica = await DurableRunsHarness().open()
+    other = replica.harness.studio(DONE)
+    workflow = replica.harness.layer(STARTED, Reply(401), repeatable=True, fallbacks=(other,))
+    answer = await replica.run_and_wait(workflow)
+    assert isinstance(answer, StoredResponse)
+    assert (200, 1) == (answer.status, upstream_of(other).starts)
+
+
+# In the background.
+
+
+async def test_background_runs_of_a_client_are_limited() -> None:
+    """One more is a 503 that says when to come back; those that ended make room."""
+    replica = await DurableRunsHarness(background_limit=BackgroundLimit(3)).open()
+    upstream = BlockedUpstream(replica.clock, DONE)
+    workflow = replica.add_workflow(replica.harness.studio(), upstream)
+    runs = [replica.new_run(workflow, synchronous=False) for _ in range(10)]
+
+    async def one(number: int) -> str:
+        try:
+            await replica.run_in_background(workflow, runs[number])
+        except Problem as problem:
+            return f"{problem.code} {problem.retry_after}"
+        return ""
+
+    assert ["overloaded 5"] * 7 == sorted(await asyncio.gather(*map(one, range(10))))[3:]
+    waiting = replica.new_run(workflow)
+    assert None is await replica.runs.persist(waiting, None, callback_url=None), "clients that wait are not counted"
+    upstream.unblocked.set()
+    await yield_to_loop()
+    assert 3 == len(upstream.sent)
+    await replica.run_in_background(workflow)
+
+
+async def test_a_used_key_is_answered_although_the_background_limit_is_reached() -> None:
+    """R37: whose run was accepted is not told that it was not run, because others came since."""
+    replica = await DurableRunsHarness(background_limit=BackgroundLimit(1)).open()
+    workflow = replica.add_workflow(replica.harness.studio(), BlockedUpstream(replica.clock, DONE))
+    first = replica.new_run(workflow, synchronous=False)
+    assert None is await replica.runs.persist(first, KEY, callback_url=None)
+    claim = await replica.runs.persist(replica.new_run(workflow, synchronous=False), KEY, callback_url=None)
+    assert claim is not None
+    assert first.id == claim.run_id
+    with pytest.raises(Problem, match="overloaded"):
+        await replica.runs.persist(replica.new_run(workflow, synchronous=False), None, callback_url=None)
+
+
+@pytest.mark.parametrize("how", ["taken", "down"])
+async def test_a_run_that_was_not_stored_does_not_count_in_the_background_limit(how: str) -> None:
+    """A key that was used already, and a store that fails, leave the count as it was."""
+    replica = await DurableRunsHarness(background_limit=BackgroundLimit(1)).open()
+    workflow = replica.add_workflow(replica.harness.studio(DONE))
+    if how == "taken":
+        await replica.runs.persist(replica.new_run(workflow), KEY, callback_url=None)
+    else:
+        replica.store.fail_before = {"create_run"}
+    for _ in range(3):
+        run = replica.new_run(workflow, synchronous=False)
+        if how == "taken":
+            assert None is not await replica.runs.persist(run, KEY, callback_url=None)
+        else:
+            with pytest.raises(Problem, match=r".*") as refused:
+                await replica.runs.persist(run, KEY, callback_url=None)
+            assert "store_unavailable" == refused.value.code
+    replica.store.fail_before = set()
+    await replica.run_in_background(workflow)
+
+
+async def test_an_unexpected_error_ends_the_run() -> None:
+    """Nobody waits for a run that never ends."""
+    replica = await DurableRunsHarness().open()
+    run = await replica.run_in_background(replica.harness.studio(RuntimeError("CANARY")))
+    await yield_until(lambda: run.finished_at is not None)
+    await yield_to_loop()
+    assert "unknown" == await replica.stored_status(run)
+    assert "CANARY" not in str(await replica.store.get_run(run.id))
+
+
+# Leaving.
+
+
+async def test_shutdown_leaves_queued_runs_in_the_store() -> None:
+    """R98: nothing more is started; whoever adopts it may."""
+    replica = await DurableRunsHarness().open()
+    workflow = replica.harness.studio(DONE)
+    run = await replica.run_in_background(workflow)
+    replica.runs.closing = True
+    await yield_to_loop()
+    await replica.runs.drain()
+    assert ("queued", []) == (await replica.stored_status(run), upstream_of(workflow).sent)
+
+
+async def test_shutdown_waits_for_the_answer_to_a_start() -> None:
+    """R98: it was paid for, and its answer is known soon."""
+    replica = await DurableRunsHarness().open()
+    upstream = BlockedUpstream(replica.clock, DONE)
+    run = await replica.run_in_background(replica.add_workflow(replica.harness.studio(), upstream))
+    await yield_until(lambda: bool(upstream.sent))
+    draining = asyncio.create_task(replica.runs.drain())
+    await yield_to_loop()
+    assert not draining.done()
+    upstream.unblocked.set()
+    await draining
+    assert "succeeded" == await replica.stored_status(run)
+
+
+async def test_shutdown_does_not_wait_for_a_run_that_can_be_polled() -> None:
+    """R98: whoever adopts it goes on asking, also where its id came while this one closed."""
+    replica = await DurableRunsHarness().open()
+    upstream = BlockedUpstream(replica.clock, STARTED, RUNNING)
+    run = await replica.run_in_background(replica.add_workflow(replica.harness.layer(), upstream))
+    await yield_until(lambda: bool(upstream.sent))
+    draining = asyncio.create_task(replica.runs.drain())
+    await yield_to_loop()
+    upstream.unblocked.set()
+    await draining
+    stored = await replica.store.get_run(run.id)
+    assert stored is not None
+    assert (Phase.FOLLOWING, "787", 1) == (stored.phase, stored.provider_run_id, len(upstream.sent))
+
+
+async def test_immediate_shutdown_waits_for_nothing() -> None:
+    """R98: the second signal; what was being sent stands as such in the store."""
+    replica = await DurableRunsHarness().open()
+    upstream = BlockedUpstream(replica.clock, DONE)
+    run = await replica.run_in_background(replica.add_workflow(replica.harness.studio(), upstream))
+    await yield_until(lambda: bool(upstream.sent))
+    await asyncio.wait_for(replica.runs.close(), 1.0)
+    stored = await replica.store.get_run(run.id)
+    assert stored is not None
+    assert Phase.SENDING is stored.phase
+
+
+async def test_an_unavailable_store_does_not_block_shutdown() -> None:
+    """R98: what could not be written is found, as unknown, by whoever comes next."""
+    replica = await DurableRunsHarness().open()
+    replica.store.fail_before = {"finish"}
+    run = await replica.run_in_background(replica.harness.studio(DONE))
+    await yield_until(lambda: run.status == "succeeded")
+    await yield_to_loop()
+    await asyncio.wait_for(replica.runs.drain(), 1.0)
+    assert "running" == await replica.stored_status(run)
+
+
+async def test_shutdown_waits_until_a_result_is_stored() -> None:
+    """R98: a result that is there is not given up for a store that takes its time."""
+    replica = await DurableRunsHarness().open()
+    written = asyncio.Event()
+    write = replica.store.finish
+
+    async def slow(run_id: str, finish: FinalState) -> bool:
+        await written.wait()
+        return await write(run_id, finish)
+
+    replica.store.finish = slow  # type: ignore[method-assign]  # it is slow, and the same otherwise
+    run = await replica.run_in_background(replica.harness.studio(DONE))
+    await yield_until(lambda: run.finished_at is not None)
+    draining = asyncio.create_task(replica.runs.drain())
+    await yield_to_loop()
+    written.set()
+    await draining
+    assert "succeeded" == await replica.stored_status(run)
+
+
+# Refused starts.
+
+REFUSED = [Reply(429, retry_after=20.0), fault(Cause.UNREACHABLE)]
+
+
+async def run_in_backoff(
+    step: ScriptStep, *then: ScriptStep, **fields: Any
+) -> tuple[DurableRunsHarness, RunRecord, ScriptedUpstream]:
+    """A run in the background whose start was refused, before it is tried again."""
+    clock = VirtualClock()
+    replica = await DurableRunsHarness("dead", clock=clock).open()
+    workflow = replica.add_workflow(replica.harness.layer(step, *then, **fields))
+    run = await replica.run_in_background(workflow)
+    upstream = upstream_of(workflow)
+    await yield_until(lambda: bool(upstream.sent))
+    await run_ready_tasks()
+    assert (1, None) == (upstream.starts, run.finished_at)
+    return replica, run, upstream
+
+
+@pytest.mark.parametrize("step", REFUSED)
+@pytest.mark.parametrize("how", ["settle", "close"])
+async def test_a_rejected_start_leaves_the_run_queued(step: ScriptStep, how: str) -> None:
+    """R47: whether the process is told to stop or killed while it backs off, the next one may start the run."""
+    predecessor, run, refused = await run_in_backoff(step, STARTED, ENDED)
+    stored = await predecessor.store.get_run(run.id)
+    assert stored is not None
+    assert (Phase.QUEUED, "running", 1) == (stored.phase, stored.status, stored.attempts)
+    await asyncio.wait_for(predecessor.runs.drain() if how == "settle" else predecessor.runs.close(), 1.0)
+    assert 1 == refused.starts
+    predecessor.clock.advance(LEASE + 1)
+    after = DurableRunsHarness("next", predecessor=predecessor)
+    workflow = after.add_workflow(after.harness.layer(STARTED, ENDED))
+    await after.recovery.adopt_expired_runs()
+    assert isinstance(after.clock, VirtualClock)
+    await after.clock.run_for(5)
+    assert ("succeeded", 1) == (await after.stored_status(run), upstream_of(workflow).starts)
+    shown = await after.store.get_run(run.id)
+    assert shown is not None
+    assert 2 == shown.attempts
+
+
+async def test_a_start_rejected_during_shutdown_is_left_to_the_next_process() -> None:
+    """R98: nobody waits for a back-off."""
+    replica = await DurableRunsHarness(clock=VirtualClock()).open()
+    upstream = BlockedUpstream(replica.clock, Reply(429, retry_after=20.0), STARTED)
+    run = await replica.run_in_background(replica.add_workflow(replica.harness.layer(), upstream))
+    await yield_until(lambda: bool(upstream.sent))
+    draining = asyncio.create_task(replica.runs.drain())
+    await yield_to_loop()
+    upstream.unblocked.set()
+    await asyncio.wait_for(draining, 1.0)
+    stored = await replica.store.get_run(run.id)
+    assert stored is not None
+    assert (Phase.QUEUED, 1) == (stored.phase, upstream.starts)
+
+
+async def test_each_repeated_start_is_stored_before_it_is_sent() -> None:
+    """R44: SENDING, QUEUED, SENDING: at no moment could a crash lead to a second start of one that was sent."""
+    replica = await DurableRunsHarness().open()
+    phases: list[Phase] = []
+
+    def record_phase() -> Reply:
+        phases.append(next(iter(replica.store._runs.values())).phase)
+        return Reply(429, retry_after=0.1) if len(phases) < 3 else DONE
+
+    answer = await replica.run_and_wait(replica.harness.studio(record_phase))
+    assert isinstance(answer, StoredResponse)
+    assert (200, [Phase.SENDING] * 3) == (answer.status, phases)
+
+
+async def test_a_rejection_does_not_revert_a_start_that_may_have_run() -> None:
+    """R49: the first one's answer was lost, the second one was refused: nobody knows whether it ran."""
+    replica = await DurableRunsHarness(clock=VirtualClock()).open()
+    workflow = replica.add_workflow(
+        replica.harness.layer(fault(Cause.DISCONNECTED), Reply(429, retry_after=20.0), STARTED, repeatable=True)
+    )
+    run = await replica.run_in_background(workflow)
+    assert isinstance(replica.clock, VirtualClock)
+    await replica.clock.run_for(5)
+    stored = await replica.store.get_run(run.id)
+    assert stored is not None
+    assert (Phase.SENDING, 2) == (stored.phase, upstream_of(workflow).starts)
+    await replica.runs.close()
+
+
+async def test_a_rejection_that_could_not_be_stored_changes_nothing_else() -> None:
+    """Only a crash before the next start would make it unknown."""
+    replica = await DurableRunsHarness().open()
+    replica.store.fail_before = {"revert_to_queued"}
+    answer = await replica.run_and_wait(replica.harness.studio(Reply(429, retry_after=0.1), DONE))
+    assert isinstance(answer, StoredResponse)
+    assert 200 == answer.status
+    assert [("not_written", "queued")] == [(e["event"], e["phase"]) for e in replica.log.entries]
+
+
+# What is told later.
+
+
+async def test_the_key_of_an_asynchronous_run_keeps_its_202() -> None:
+    """R37: also when the run itself is forgotten before its key, the same request gets the same answer."""
+    replica = await DurableRunsHarness().open()
+    run = await replica.run_in_background(replica.harness.studio(DONE), key=KEY)
+    accepted = rendering.accepted_answer(replica.runs.stored_run(run))
+    await yield_until(lambda: run.finished_at is not None)
+    await yield_to_loop()
+    await replica.store.purge(runs_before_at=replica.clock.now().timestamp() + 1e6, keys_before_at=0)
+    claim = await replica.idempotency_record()
+    assert claim is not None
+    assert (None, accepted) == (await replica.stored_status(run), claim.response)
+
+
+async def test_the_first_delay_of_the_schedule_counts() -> None:
+    """R52: a callback is not tried before it."""
+    replica = await DurableRunsHarness(first_delay=lambda: 60.0).open()
+    workflow = replica.harness.studio(DONE)
+    run = replica.new_run(workflow, synchronous=False)
+    assert None is await replica.runs.persist(run, None, callback_url="https://hooks.example.com/here")
+    replica.runs.run_in_background(run, workflow)
+    await yield_until(lambda: run.finished_at is not None)
+    await yield_to_loop()
+    now = replica.clock.now().timestamp()
+    assert [] == await replica.store.take_due_callbacks(now_at=now + 59, until_at=now + 100, limit=9)
+    assert [run.id] == [
+        d.run_id for d in await replica.store.take_due_callbacks(now_at=now + 61, until_at=now + 100, limit=9)
+    ]

@@ -1,0 +1,96 @@
+"""The retry budget: a fifth of the traffic, three in any case, never more, however the requests come."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
+
+from gateway.runs.resilience.retry_budget import RetryBudget
+from tests.support.clock import ManualClock
+
+WINDOW = 10.0  # seconds, to a tenth: what is counted as recent is between 9 and 10 seconds old
+EPSILON = 1e-6
+
+
+def granted_retries(budget: RetryBudget, attempts: int) -> int:
+    """How many of so many tries were granted."""
+    return sum(budget.try_spend() for _ in range(attempts))
+
+
+@pytest.mark.parametrize(("runs", "granted"), [(0, 3), (1, 3), (15, 3), (16, 3), (19, 3), (20, 4), (100, 20)])
+def test_a_fifth_of_the_runs_may_be_repeated_and_three_in_any_case(runs: int, granted: int) -> None:
+    """R22: 20 % is a bound, so it is not rounded up: of 19 runs three may be repeated."""
+    budget = RetryBudget(ManualClock().monotonic)
+    for _ in range(runs):
+        budget.record_run()
+    assert granted == granted_retries(budget, runs + 10)
+
+
+def test_what_was_spent_comes_back_with_time() -> None:
+    """A long silence leaves the least that there is, not what was once earned."""
+    clock = ManualClock()
+    budget = RetryBudget(clock.monotonic)
+    for _ in range(100):
+        budget.record_run()
+    assert 20 == granted_retries(budget, 50)
+    clock.advance(WINDOW + 0.1)
+    assert 3 == granted_retries(budget, 50)
+
+
+def test_an_outage_of_a_minute_is_not_amplified() -> None:
+    """R22: 60 s of failures at 100 a second, each asking for a second try: 20 % and three a window, at most."""
+    clock = ManualClock()
+    budget = RetryBudget(clock.monotonic)
+    granted = 0
+    for _ in range(6000):
+        budget.record_run()
+        granted += budget.try_spend()
+        clock.advance(0.01)
+    assert 0.19 * 6000 <= granted <= 0.2 * 6000 + 3
+
+
+class RetryBudgetModel(RuleBasedStateMachine):
+    """Runs and repetitions in any order and rhythm, beside exact books."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clock = ManualClock()
+        self.budget = RetryBudget(self.clock.monotonic)
+        self.runs: list[float] = []
+        self.retries: list[float] = []
+
+    @rule(count=st.integers(1, 60))
+    def record_runs(self, count: int) -> None:
+        """Each is counted once."""
+        for _ in range(count):
+            self.budget.record_run()
+            self.runs.append(self.clock.monotonic())
+
+    @rule(tries=st.integers(1, 30))
+    def request_retries(self, tries: int) -> None:
+        """What is granted is within the share, and what is refused would not have been."""
+        for _ in range(tries):
+            granted = self.budget.try_spend()
+            if granted:
+                self.retries.append(self.clock.monotonic())
+                surely_spent = self._count_since(self.retries, WINDOW * 0.9 - EPSILON)
+                assert surely_spent <= max(3, 0.2 * self._count_since(self.runs, WINDOW + EPSILON))
+            else:
+                perhaps_spent = self._count_since(self.retries, WINDOW + EPSILON)
+                assert perhaps_spent + 1 > max(3, 0.2 * self._count_since(self.runs, WINDOW * 0.9 - EPSILON))
+
+    @precondition(lambda self: self.runs or self.retries)
+    @rule(seconds=st.one_of(st.floats(0, 3), st.floats(0, 30)))
+    def advance_time(self, seconds: float) -> None:
+        """A little, or several windows."""
+        self.clock.advance(seconds)
+
+    def _count_since(self, moments: list[float], seconds: float) -> int:
+        return sum(moment > self.clock.monotonic() - seconds for moment in moments)
+
+
+def test_no_traffic_pattern_gets_more_than_the_retry_ratio() -> None:
+    """R22: whenever a repetition is granted, those of the last window are a fifth of its runs, or three."""
+    run_state_machine_as_test(RetryBudgetModel, settings=settings(max_examples=60, stateful_step_count=40))

@@ -1,0 +1,126 @@
+"""Runs in the background keep their place in line: none starves, and none holds a client up that waits."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from gateway.limits.contract import ClientLimitsConfig, RateLimit, SharedLimitsConfig
+from gateway.runs.catalog import Provider, Workflow
+from gateway.runs.model import RunRecord, RunSpec
+from providers.contract import Call, Reply
+from providers.prompt_studio import PromptStudio
+from tests.runs.executor_harness import DONE, ExecutorHarness, ScriptedUpstream, ending_of_run
+from tests.support.virtual_clock import VirtualClock, run_ready_tasks
+
+
+@dataclass
+class SlowUpstream(ScriptedUpstream):
+    """An upstream that takes its time."""
+
+    seconds: float = 0.2
+
+    async def send(self, call: Call, deadline: float, traceparent: str = "") -> Reply:
+        """See `Upstream.send`."""
+        reply = await super().send(call, deadline, traceparent)
+        await self.clock.sleep(self.seconds)
+        return reply
+
+
+class ClientLoad:
+    """Clients that ask again and again, and runs in the background, before one provider."""
+
+    def __init__(self, limits: SharedLimitsConfig, *, client: ClientLimitsConfig | None = None) -> None:
+        self.clock = VirtualClock()
+        self.world = ExecutorHarness(
+            providers={"studio": limits}, clock=self.clock, client=client or ClientLimitsConfig()
+        )
+        self.upstream = SlowUpstream(self.clock, [DONE])
+        self.workflow = Workflow(alias="studio", name="n", provider=Provider("studio", PromptStudio(), self.upstream))
+        self.tasks: list[asyncio.Task[object]] = []
+
+    def start_run(self, client: str, *, timeout: float, synchronous: bool) -> asyncio.Task[tuple[str | None, str, int]]:
+        """One run, on the side; its ending."""
+        spec = RunSpec(client=client, workflow="studio", timeout=timeout, synchronous=synchronous)
+        record = RunRecord.create(spec, "studio", self.clock)
+
+        async def run() -> tuple[str | None, str, int]:
+            return ending_of_run(await self.world.run(self.workflow, record))
+
+        return asyncio.get_running_loop().create_task(run())
+
+    def start_client_loop(self, client: str, endings: list[str | None]) -> None:
+        """A client that asks, waits for the answer, and asks again at once, or as it is told to."""
+
+        async def ask() -> None:
+            while True:
+                code, _, _ = await self.start_run(client, timeout=30, synchronous=True)
+                endings.append(code)
+                if code is not None:
+                    await self.clock.sleep(1.0)
+
+        self.tasks.append(asyncio.get_running_loop().create_task(ask()))
+
+    async def cancel_all(self) -> None:
+        """Everybody goes."""
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+
+
+async def test_background_runs_do_not_starve_beside_synchronous_clients() -> None:
+    """Four of them, twelve clients that ask without end, one slot: each of the four has its turn in a few rounds."""
+    for name in ("one", "other"):  # the clients' own name, or another
+        load, answers = ClientLoad(SharedLimitsConfig(concurrency=1)), list[str | None]()
+        for _ in range(12):
+            load.start_client_loop("one", answers)
+        await load.clock.run_for(3)
+        runs = [load.start_run(name, timeout=10, synchronous=False) for _ in range(4)]
+        await load.clock.run_for(3)
+        assert [True] * 4 == [run.done() for run in runs]
+        assert [(None, "succeeded", 1)] * 4 == [run.result() for run in runs]
+        await load.cancel_all()
+
+
+async def test_a_synchronous_run_is_not_blocked_by_background_runs_of_its_client() -> None:
+    """Its patience is a second; hundreds of its runs came before, at five a second."""
+    load = ClientLoad(SharedLimitsConfig(concurrency=1))
+    runs = [load.start_run("one", timeout=600, synchronous=False) for _ in range(300)]
+    await load.clock.run_for(1)
+    answer = load.start_run("one", timeout=30, synchronous=True)
+    await load.clock.run_for(1)
+    assert (None, "succeeded", 1) == answer.result()
+    await load.clock.run_for(60)
+    assert {(None, "succeeded", 1)} == {run.result() for run in runs}
+    assert 301 == load.upstream.starts
+
+
+async def test_a_run_that_finds_the_queue_full_tries_again() -> None:
+    """More than the line has places for: all of them run, one after the other, none is sent twice."""
+    load = ClientLoad(SharedLimitsConfig(concurrency=20))
+    runs = [load.start_run("one", timeout=60, synchronous=False) for _ in range(700)]
+    await run_ready_tasks()
+    assert 500 == load.world.limiter.waiting("studio")
+    await load.clock.run_for(30)
+    assert {(None, "succeeded", 1)} == {run.result() for run in runs}
+    assert 700 == load.upstream.starts
+
+
+async def test_a_run_that_no_rate_lets_through_before_its_deadline_was_not_run() -> None:
+    """R31: it ends at its deadline, and not before: others might have left the line."""
+    load = ClientLoad(SharedLimitsConfig(rate=RateLimit(1, 60), burst=1))
+    runs = [load.start_run("one", timeout=20, synchronous=False) for _ in range(2)]
+    await load.clock.run_for(19.9)
+    assert [True, False] == [run.done() for run in runs]
+    await load.clock.run_for(0.2)
+    assert ("deadline_exceeded", "not_run", 0) == runs[1].result()
+    assert 1 == load.upstream.starts
+
+
+async def test_a_run_over_the_limits_of_its_client_tries_again() -> None:
+    load = ClientLoad(SharedLimitsConfig(concurrency=9), client=ClientLimitsConfig(RateLimit(1), 1))
+    runs = [load.start_run("one", timeout=20, synchronous=False) for _ in range(5)]
+    await load.clock.run_for(10)
+    assert {(None, "succeeded", 1)} == {run.result() for run in runs}
+    times = [at for _, at, _ in load.upstream.sent]
+    assert [0, 1, 2, 3, 4] == [round(at - times[0], 3) for at in times]

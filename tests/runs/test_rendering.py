@@ -1,0 +1,167 @@
+"""What a run looks like to its client: every document is what the published models say it is."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from gateway.api.openapi.schemas import ProblemAnswer, RunAnswer, RunShown, RunsPage
+from gateway.problems import Problem
+from gateway.runs import rendering
+from gateway.runs.durable.codec import encode_run
+from gateway.runs.model import RunRecord, RunSpec
+from gateway.store.contract import PENDING, Phase, StoredRun
+from providers.contract import Cause, JsonValue, Reply
+from tests.runs.executor_harness import ENDED, RUNNING, STARTED, ExecutorHarness, ScriptStep, fault
+from tests.support.clock import ManualClock
+
+CALLBACK_URL = "https://hooks.example.com/here"
+FAILED_NODE: dict[str, JsonValue] = {"status": "FAILED", "value": None, "error_message": "no", "is_output_node": True}
+ENDINGS: dict[str, tuple[ScriptStep, ...]] = {
+    "succeeded": (STARTED, RUNNING, ENDED),
+    "failed": (STARTED, Reply(200, {"Answer": FAILED_NODE})),
+    "unknown": (fault(Cause.DISCONNECTED),),
+    "not_run": (Reply(422, {"message": "no"}),),
+}
+
+
+def new_stored_run(**fields: Any) -> StoredRun:
+    """A run that was just ordered, as the store keeps it."""
+    spec = RunSpec(client="one", workflow="w", timeout=60.0, metadata={"team": "a"}, synchronous=False)
+    run = RunRecord.create(spec, "layer", ManualClock())
+    return replace(encode_run(run, owner="me", leased_until_at=0.0, callback_url=None), **fields)
+
+
+async def finished_run(status: str, **order: Any) -> tuple[RunRecord, Problem | None]:
+    """A run that ended so."""
+    harness = ExecutorHarness()
+    record, problem = await harness.run(harness.layer(*ENDINGS[status]), harness.new_run(**order))
+    assert status == record.status
+    return record, problem
+
+
+def validated(model: type[BaseModel], document: bytes) -> dict[str, JsonValue]:
+    """The document, which has what the model has, and no member that it has not."""
+    strict = type("Strict", (model,), {}, extra="forbid")
+    assert issubclass(strict, BaseModel)
+    strict.model_validate_json(document)
+    members = json.loads(document)
+    assert isinstance(members, dict)
+    return members
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        new_stored_run(),
+        new_stored_run(phase=Phase.SENDING, status="running", attempts=1),
+        new_stored_run(phase=Phase.FOLLOWING, status="running", attempts=1, provider_run_id="787"),
+    ],
+    ids=["queued", "sending", "following"],
+)
+def test_a_run_that_goes_on(run: StoredRun) -> None:
+    """R46: it has the members of a finished one, with nothing in those that are not known."""
+    shown = validated(RunShown, rendering.stored_run_view(run))
+    assert (run.status, run.attempts, run.provider_run_id) == (
+        shown["status"], shown["attempts"], shown["provider_run_id"]
+    )  # fmt: skip
+    assert ({"team": "a"}, None, None) == (shown["metadata"], shown["finished_at"], shown["output"])
+    assert "callback" not in shown
+
+
+@pytest.mark.parametrize("state", [None, PENDING, "delivered", "gave_up"])
+@pytest.mark.parametrize("document", [None, "succeeded"])
+async def test_a_run_shows_the_state_of_its_callback(state: str | None, document: str | None) -> None:
+    """R55: it stands in the run, pending from the start."""
+    finished = None if document is None else rendering.finished_run(*await finished_run(document))
+    shown = validated(
+        RunShown,
+        rendering.stored_run_view(new_stored_run(callback_url=CALLBACK_URL, callback_state=state, document=finished)),
+    )
+    assert {"state": state or "pending"} == shown["callback"]
+
+
+@pytest.mark.parametrize("status", ENDINGS)
+@pytest.mark.parametrize("all_outputs", [True, False])
+async def test_a_run_that_ended(status: str, all_outputs: bool) -> None:  # noqa: FBT001 - a value
+    """It says why where it did not succeed, with the code of the problem that a waiting client gets."""
+    record, problem = await finished_run(status, return_all_outputs=all_outputs, metadata={"a": "b"})
+    shown = validated(
+        RunShown, rendering.stored_run_view(new_stored_run(document=rendering.finished_run(record, problem)))
+    )
+    assert (record.id, status, record.attempts, {"a": "b"}) == (
+        shown["id"], shown["status"], shown["attempts"], shown["metadata"]
+    )  # fmt: skip
+    error = shown.get("error")
+    assert (problem and problem.code) == (error["code"] if isinstance(error, dict) else None)
+    assert all_outputs == ("outputs" in shown)
+    assert shown["finished_at"] is not None
+
+
+@pytest.mark.parametrize("status", ENDINGS)
+async def test_the_answer_stored_for_an_idempotency_key(status: str) -> None:
+    """R37: the document of a 200, or the problem."""
+    record, problem = await finished_run(status)
+    answer = rendering.final_answer(record, problem, "req_1")
+    if problem is None:
+        assert (200, rendering.JSON_CONTENT_TYPE) == (answer.status, dict(answer.headers)["Content-Type"])
+        assert record.id == validated(RunAnswer, answer.body)["id"]
+    else:
+        assert (problem.status, "application/problem+json") == (answer.status, dict(answer.headers)["Content-Type"])
+        told = validated(ProblemAnswer, answer.body)
+        assert (record.id, status, "req_1") == (told["run_id"], told["outcome"], told["request_id"])
+
+
+def test_a_retry_after_is_whole_seconds_and_never_too_short() -> None:
+    """RFC 9110, 10.2.3."""
+    run = RunRecord.create(RunSpec(client="one", workflow="w", timeout=60.0), "layer", ManualClock())
+    answer = rendering.final_answer(run, Problem("circuit_open", retry_after=1.2, headers=(("X-Own", "1"),)), "")
+    assert {"Retry-After": "2", "X-Own": "1", "Content-Type": "application/problem+json"} == dict(answer.headers)
+
+
+def test_a_202_is_the_same_at_every_phase_of_its_run() -> None:
+    """R37: byte for byte, also where a fallback runs it by now."""
+    first = new_stored_run()
+    later = replace(first, phase=Phase.DONE, status="succeeded", attempts=3, provider="other", provider_run_id="9")
+    assert rendering.unfinished_run(first) == rendering.accepted_answer(later).body
+    assert rendering.accepted_answer(first) == rendering.accepted_answer(later)
+    assert (202, f"/runs/{first.id}") == (
+        rendering.accepted_answer(later).status,
+        dict(rendering.accepted_answer(later).headers)["Location"],
+    )
+    assert "layer" == rendering.requested_provider(later)
+
+
+def test_a_stored_run_says_whether_it_is_synchronous() -> None:
+    """A key's later request is answered as its first one was."""
+    assert not rendering.is_synchronous(new_stored_run())
+    order = RunSpec(client="one", workflow="w", timeout=60.0)
+    run = RunRecord.create(order, "layer", ManualClock())
+    assert rendering.is_synchronous(encode_run(run, owner="me", leased_until_at=0.0, callback_url=None))
+
+
+@pytest.mark.parametrize("order", [b"\xff", b"[]", b'{"odd":1}'])
+def test_a_run_with_an_unreadable_spec_can_be_shown(order: bytes) -> None:
+    """Another version wrote it: its client sees what is known beside it."""
+    run = replace(new_stored_run(), order=order)
+    assert run.id == validated(RunShown, rendering.stored_run_view(run))["id"]
+    assert (run.provider, True) == (rendering.requested_provider(run), rendering.is_synchronous(run))
+
+
+@pytest.mark.parametrize("following", [None, "bmV4dA=="])
+async def test_a_page_of_runs(following: str | None) -> None:
+    """Those that go on beside those that ended."""
+    runs = [
+        rendering.stored_run_view(new_stored_run()),
+        rendering.finished_run(*await finished_run("failed")),
+        rendering.stored_run_view(new_stored_run(callback_url=CALLBACK_URL)),
+    ]
+    page = validated(RunsPage, rendering.run_page(runs, following))
+    assert following == page["next"]
+    shown = page["runs"]
+    assert isinstance(shown, list)
+    assert runs == [json.dumps(run, separators=(",", ":"), ensure_ascii=False).encode() for run in shown]

@@ -1,0 +1,136 @@
+"""What these tests look at: one gateway that many tests share, its upstream, and what it said during the test."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import sys
+from base64 import b64encode, urlsafe_b64encode
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+from providers.contract import JsonValue
+from tests.support.configuration import CLIENT_KEYS, PROVIDER_SECRETS, gateway_config
+from tests.support.fake_upstream.provider_responses import (
+    LAYER_RESULTS,
+    LAYER_RUN,
+    node,
+    prompt_studio_reply,
+    promptlayer_done,
+    promptlayer_started,
+)
+from tests.support.fake_upstream.upstream import FakeUpstream
+from tests.support.process import GatewayProcess, LogLine, start_gateway
+from tests.support.raw_client import RawResponse, build_get, build_run, send_request
+
+CANARIES = (*PROVIDER_SECRETS.values(), *CLIENT_KEYS.values())
+"""Every secret in play."""
+
+
+@dataclass(slots=True)
+class GatewayHarness:
+    """A gateway and the fake behind it, which answers well unless a test says otherwise."""
+
+    gateway: GatewayProcess
+    upstream: FakeUpstream
+    log_offset: int = 0  # how many lines it had written when the test began
+
+    @property
+    def url(self) -> str:
+        """The public port."""
+        return self.gateway.url
+
+    def reset(self) -> None:
+        """Forget what earlier tests did."""
+        self.upstream.received.clear()
+        self.upstream._routes.clear()  # the fake is made for one test each
+        self.upstream._queues.clear()
+        self.log_offset = len(self.gateway._stdout)  # its `stdout` joins them all, which takes longer with every test
+        script_success(self.upstream)
+
+    @property
+    def log_output(self) -> str:
+        """What was logged since the test began."""
+        return b"".join(self.gateway._stdout[self.log_offset :]).decode("utf-8", "backslashreplace")
+
+    async def access_log(self, route: str, count: int = 1) -> list[LogLine]:
+        """The access lines of a route since the test began, once there are `count`, which must not take long."""
+        async with asyncio.timeout(5):
+            while True:
+                logged = [json.loads(line) for line in self.log_output.splitlines()]
+                found = [line for line in logged if ("request", route) == (line["event"], line.get("route"))]
+                if len(found) >= count:
+                    return found
+                await asyncio.sleep(0.01)
+
+    async def assert_healthy(self) -> None:
+        """The process is alive, and the next request is fine."""
+        assert self.gateway.exit_code is None
+        assert 200 == (await send_request(self.url, build_get("/healthz"))).status
+        self.reset()
+        assert 200 == (await send_request(self.url, build_run())).status
+
+    @contextlib.contextmanager
+    def memory_growth_below(self, size: int) -> Iterator[None]:
+        """Within the block, memory never grows by `size` bytes."""
+        Path(f"/proc/{self.gateway.pid}/clear_refs").write_text("5")  # forget the peak (proc(5))
+        before = self.gateway.rss_bytes()
+        yield
+        assert self.gateway.peak_rss_bytes() - before < size
+
+
+@contextlib.asynccontextmanager
+async def running_gateway(
+    directory: Path, env: Mapping[str, str] = PROVIDER_SECRETS, **overrides: JsonValue
+) -> AsyncIterator[GatewayHarness]:
+    """A gateway with the tests' configuration, changed, as long as the block lasts; then its output is judged."""
+    async with FakeUpstream() as upstream:
+        script_success(upstream)
+        gateway = await start_gateway(directory, gateway_config(upstream.url, upstream.url, **overrides), env)
+        try:
+            yield GatewayHarness(gateway, upstream)
+        finally:
+            await gateway.stop()
+            sys.stdout.write(gateway.stdout[-20_000:] + gateway.stderr)  # pytest shows it where a test failed
+    assert ([], "") == (find_leaks(gateway.stdout, (*env.values(), *CLIENT_KEYS.values())), gateway.stderr)  # R79
+    assert gateway.logs()  # R73: each line is JSON
+
+
+def script_success(upstream: FakeUpstream) -> None:
+    """Both providers answer well."""
+    upstream.default = prompt_studio_reply({"completion": "because"})
+    upstream.always("POST", LAYER_RUN, promptlayer_started(787))
+    upstream.always("GET", LAYER_RESULTS, promptlayer_done({"Answer": node("because")}))
+
+
+def encodings_of(secret: str) -> set[str]:
+    """A secret as it may be written: plain, in JSON, URL-encoded, and in base64 at each of the three offsets."""
+    found = {
+        secret,
+        json.dumps(secret)[1:-1],
+        quote(secret, safe=""),
+        "".join(f"%{byte:02X}" for byte in secret.encode()),
+    }
+    for encode in (b64encode, urlsafe_b64encode):
+        for offset in range(3):
+            # The first and last digits depend on what stands beside it; those between do not.
+            digits = encode(b"?" * offset + secret.encode()).decode().rstrip("=")
+            found.add(digits[(offset * 8 + 5) // 6 : -1])
+    return found
+
+
+def find_leaks(text: str, canaries: Iterable[str] = CANARIES) -> list[str]:
+    """The canaries that stand in `text`, in any spelling (R79)."""
+    return [canary for canary in canaries if any(spelling in text for spelling in encodings_of(canary))]
+
+
+def assert_problem(reply: RawResponse, status: int, code: str) -> None:
+    """It is this problem, whole and in the right form, and holds no secret."""
+    document = reply.json
+    assert (status, status, code) == (reply.status, document["status"], document["code"])
+    assert "application/problem+json" == reply.header("Content-Type")
+    assert document["request_id"] == reply.header("X-Request-Id") != ""
+    assert [] == find_leaks(reply.raw.decode("latin-1"))

@@ -1,0 +1,87 @@
+"""A gateway that must not start does not: at once, with the place named and the value not shown (R84)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+import yaml
+
+from providers.contract import JsonValue
+from tests.security.gateway_harness import find_leaks
+from tests.support.configuration import PROVIDER_SECRETS, gateway_config
+from tests.support.process import GatewayExitedError, start_gateway
+
+CANARY = "canary-0a8e11c2"
+STUDIO = "providers.prompt_studio.api_key"
+
+
+def config_text(**overrides: JsonValue) -> str:
+    """The tests' configuration as it stands in the file, changed."""
+    return yaml.safe_dump(gateway_config("http://127.0.0.1:1", "http://127.0.0.1:1", **overrides), sort_keys=False)
+
+
+def key_from(reference: JsonValue) -> str:
+    """A configuration that finds Prompt Studio's key there."""
+    return config_text(providers={"prompt_studio": {"api_key": reference}})
+
+
+INVALID_CONFIGS: dict[str, tuple[str, dict[str, str], str]] = {
+    "missing secret": (key_from({"env": "NOBODY_SET_THIS"}), {}, STUDIO),
+    "empty secret": (config_text(), {"PROMPT_STUDIO_API_KEY": ""}, STUDIO),
+    "placeholder": (config_text(), {"PROMPT_STUDIO_API_KEY": "changeme"}, STUDIO),
+    "short secret": (config_text(), {"PROMPT_STUDIO_API_KEY": CANARY[:7]}, STUDIO),
+    "secret in the file": (key_from(CANARY), {}, STUDIO),
+    "key, not its hash": (
+        config_text(clients={"one": {"keys": [{"hash": f"rw_{CANARY}"}]}}),
+        {},
+        "clients.one.keys[0].hash",
+    ),
+    "unknown key": (config_text(server={"prot": CANARY}), {}, "server.prot"),
+    "unknown variable": (config_text(), {"RUNWARD_SERVER__PROT": CANARY}, "RUNWARD_SERVER__PROT"),
+    "duplicate route": (
+        config_text().replace("  layer:\n", f"  studio: {CANARY}\n  layer:\n", 1),
+        {},
+        "workflows.studio",
+    ),
+    "unknown adapter": (config_text(providers={"promptlayer": {"adapter": "x"}}), {}, "providers.promptlayer.adapter"),
+}
+"""What is wrong: the file, the environment besides the usual one, and the place that has to be named."""
+
+
+async def startup_error(directory: Path, config: str, env: Mapping[str, str]) -> tuple[str, float]:
+    """Try to serve it: what is said, exit code first, and after how many seconds."""
+    began = time.monotonic()
+    with pytest.raises(GatewayExitedError) as died:
+        await start_gateway(directory, config, {**PROVIDER_SECRETS, **env})
+    return str(died.value), time.monotonic() - began
+
+
+@pytest.mark.parametrize("mistake", INVALID_CONFIGS)
+async def test_an_invalid_configuration_is_refused_with_its_location(tmp_path: Path, mistake: str) -> None:
+    """R84: exit code not 0 in less than 2 s, on one line; it says where, and never what."""
+    config, env, location = INVALID_CONFIGS[mistake]
+    output, seconds = await startup_error(tmp_path, config, env)
+    if seconds >= 2:  # the machine may have been busy
+        output, seconds = await startup_error(tmp_path, config, env)
+    assert (True, True) == (output.startswith("exit code 2\n"), seconds < 2), output
+    assert location in output.replace('"', "")
+    assert ([], []) == (find_leaks(output), [part for part in (CANARY, CANARY[:7]) if part in output])
+    assert ("Traceback" in output, output.count("\n") < 6) == (False, True), output
+
+
+async def test_a_port_that_is_taken_is_said(tmp_path: Path) -> None:
+    """R84: not a mistake in the file, and still no traceback."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.mkdir()
+    second.mkdir()
+    running = await start_gateway(first, config_text(), PROVIDER_SECRETS)
+    try:
+        port = int(running.url.rpartition(":")[2])
+        with pytest.raises(GatewayExitedError, match=r"exit code [12]\n(.*\n)*.*can not listen") as died:
+            await start_gateway(second, config_text(server={"port": port}), PROVIDER_SECRETS)
+    finally:
+        await running.stop()
+    assert "Traceback" not in str(died.value)

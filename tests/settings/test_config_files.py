@@ -1,0 +1,125 @@
+"""Which files a configuration consists of, and when it is another one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from gateway.settings import ConfigFiles, SettingsError
+from tests.support.config_files import mount_secret_files, replace_file
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TEXT = """\
+providers: {{a: {{adapter: prompt_studio, api_key: {{file: {key}}}, ca_file: ca.pem}}}}
+callbacks: {{secrets: [{{file: hooks/one}}, {{env: OTHER}}]}}
+"""
+ENVIRON = {"OTHER": "another-callback-secret"}
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> ConfigFiles:
+    """A sound configuration with its files."""
+    (tmp_path / "hooks").mkdir()
+    for name, text in {"key": "a-providers-key", "hooks/one": "a-callback-secret", "ca.pem": ""}.items():
+        (tmp_path / name).write_text(text)
+    (tmp_path / "gateway.yaml").write_text(TEXT.format(key="key"))
+    made = ConfigFiles(tmp_path / "gateway.yaml", ENVIRON)
+    made.load()
+    return made
+
+
+def test_nothing_has_changed_after_it_was_read(files: ConfigFiles) -> None:
+    assert not files.changed()
+
+
+@pytest.mark.parametrize("name", ["gateway.yaml", "key", "hooks/one", "ca.pem"])
+@pytest.mark.parametrize("how", ["replaced", "written", "gone"])
+def test_each_file_that_it_names_counts(tmp_path: Path, files: ConfigFiles, name: str, how: str) -> None:
+    """R100: itself, secrets and certificates; a change counts until it was read."""
+    path = tmp_path / name
+    text = path.read_text()
+    if how == "gone":
+        path.unlink()
+    elif how == "written":
+        path.write_text(text + "\n")
+    else:
+        replace_file(path, text)
+    assert files.changed()
+    replace_file(path, text)
+    files.load()
+    assert not files.changed()
+
+
+def test_other_files_do_not_count(tmp_path: Path, files: ConfigFiles) -> None:
+    (tmp_path / "notes").write_text("x")
+    (tmp_path / "hooks" / "two").write_text("x")
+    assert not files.changed()
+    assert {tmp_path, tmp_path / "hooks"} == files.folders()
+
+
+def test_what_a_broken_file_named_before_still_counts(tmp_path: Path, files: ConfigFiles) -> None:
+    """R100: a file that can not be parsed names nothing, and yet a secret may be what is corrected next."""
+    replace_file(tmp_path / "gateway.yaml", "providers: {")
+    with pytest.raises(SettingsError):
+        files.load()
+    assert not files.changed()
+    assert {tmp_path, tmp_path / "hooks"} == files.folders()
+    replace_file(tmp_path / "key", "another-key")
+    assert files.changed()
+
+
+def test_a_file_changes_with_the_link_that_leads_to_it(tmp_path: Path) -> None:
+    """R100: Kubernetes replaces `..data`, and touches neither the file nor its own link."""
+    mount_secret_files(tmp_path / "mounted", "1", {"key": "a-providers-key"})
+    (tmp_path / "hooks").mkdir()
+    (tmp_path / "hooks" / "one").write_text("a-callback-secret")
+    (tmp_path / "ca.pem").write_text("")
+    (tmp_path / "gateway.yaml").write_text(TEXT.format(key="mounted/key"))
+    files = ConfigFiles(tmp_path / "gateway.yaml", ENVIRON)
+    assert "a-providers-key" == files.load().providers["a"].api_key.get_secret_value()
+    assert tmp_path / "mounted" in files.folders()
+    mount_secret_files(tmp_path / "mounted", "2", {"key": "b-providers-key"})
+    assert files.changed()
+    assert "b-providers-key" == files.load().providers["a"].api_key.get_secret_value()
+
+
+def test_secret_files_that_are_settings_by_their_names_count(tmp_path: Path) -> None:
+    """R100: one that comes, changes or goes."""
+    folder = tmp_path / "secrets"
+    folder.mkdir()
+    (tmp_path / "gateway.yaml").write_text("providers: {a: {adapter: prompt_studio, api_key: {env: OTHER}}}")
+    files = ConfigFiles(tmp_path / "gateway.yaml", {**ENVIRON, "RUNWARD_SECRETS_DIR": str(folder)})
+    files.load()
+    secret = folder / "runward_providers__a__api_key"
+    for change in (lambda: secret.write_text("mounted-key"), lambda: replace_file(secret, "other-key"), secret.unlink):
+        assert not files.changed()
+        change()
+        assert files.changed()
+        files.load()
+    folder.rmdir()
+    with pytest.raises(SettingsError):
+        files.load()
+    assert {tmp_path} == files.folders()
+
+
+def test_the_file_that_the_environment_names_is_as_good(tmp_path: Path) -> None:
+    path = tmp_path / "gateway.yaml"
+    path.write_text("logs: {level: debug}")
+    files = ConfigFiles(None, {"RUNWARD_CONFIG": str(path)})
+    assert "debug" == files.load().logs.level
+    replace_file(path, "logs: {level: error}")
+    assert (True, "error") == (files.changed(), files.load().logs.level)
+    with pytest.raises(SettingsError):
+        ConfigFiles(None, {}).load()
+
+
+def test_a_missing_file_is_not_an_error(tmp_path: Path, files: ConfigFiles) -> None:
+    """A folder in a file's place, or a path that can not be one, is what `load` complains about."""
+    for odd in (".", "a\\0b", "x" * 5000):
+        replace_file(tmp_path / "gateway.yaml", TEXT.format(key=f'"{odd}"'))
+        with pytest.raises(SettingsError):
+            files.load()
+        assert (False, True) == (files.changed(), tmp_path in files.folders())

@@ -1,0 +1,121 @@
+"""config/gateway.yaml and its schema: what operators start from."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import jsonschema  # type: ignore[import-untyped]  # it comes without types
+import pytest
+import yaml
+
+from gateway.settings import Settings, json_schema, load
+from gateway.settings.schema import render_schema
+from tests.settings.test_bad_config import FOLDER
+
+CONFIG = Path(__file__).parent.parent.parent / "config"
+EXAMPLE = CONFIG / "gateway.yaml"
+ENVIRON = {
+    "PROMPTLAYER_API_KEY": "pl_4f9a8b7c6d5e",
+    "PROMPT_STUDIO_API_KEY": "ps_4f9a8b7c6d5e",
+    "RUNWARD_CALLBACK_SECRET": "whsec_4f9a8b7c6d5e",
+    "RUNWARD_STORE_PASSWORD": "vk_4f9a8b7c6d5e",
+}
+SHAPE_ERRORS = [
+    "misspelled_section",
+    "misspelled_key",
+    "unknown_key",
+    "missing_provider",
+    "missing_api_key",
+    "alias_with_slash",
+]
+SHAPE_ERRORS += [
+    "secret_in_yaml",
+    "secret_env_and_file",
+    "bad_duration",
+    "bad_size",
+    "bad_rate",
+    "port_too_high",
+    "key_instead_of_hash",
+    "passthrough_without_method",
+    "passthrough_to_everything",
+    "passthrough_with_host",
+]
+"""Mistakes in tests/bad_config that an editor can point out with the schema alone."""
+
+
+def uncommented_example() -> str:
+    """Give the example with all its switched-off settings."""
+    return re.sub(r"^( *)#(?=[a-z])", r"\1", EXAMPLE.read_text(), flags=re.MULTILINE)
+
+
+def test_loads_without_a_warning() -> None:
+    """R103: with the secrets that it names, the example is sound as it stands."""
+    settings = load(EXAMPLE, ENVIRON)
+    assert [] == settings.warnings()
+    assert (["promptlayer", "prompt_studio"], ["checkout"]) == (list(settings.providers), list(settings.clients))
+
+
+def test_commented_settings_are_valid(tmp_path: Path) -> None:
+    """Everything that is switched off could be switched on, and shows the default except where it says otherwise."""
+    (tmp_path / "gateway.yaml").write_text(uncommented_example())
+    settings = load(tmp_path / "gateway.yaml", ENVIRON)
+    plain = load(EXAMPLE, ENVIRON)
+    assert plain.store == settings.store.model_copy(update={"password": None})
+    assert "https://runward.example.com" == settings.server.public_url
+    assert plain.server == settings.server.model_copy(update={"public_url": None})
+    assert plain.callbacks.schedule == settings.callbacks.schedule
+    unlimited = {"limits": plain.providers["promptlayer"].limits}
+    assert plain.providers["promptlayer"] == settings.providers["promptlayer"].model_copy(update=unlimited)
+
+
+def test_explains_every_setting() -> None:
+    """No setting is missing from the example but ca_file and version, which need something to name."""
+    text = uncommented_example()
+    shown = set(re.findall(r"([a-z_]+):", text))
+    known = {field for model in json_schema()["$defs"].values() for field in model.get("properties", {})}
+    assert {"ca_file"} == known - shown
+    assert set(Settings.model_fields) <= set(re.findall(r"^([a-z]+):", text, flags=re.MULTILINE))
+
+
+def test_every_setting_has_a_comment() -> None:
+    """Each line with a value says what it is for, or is one of the few that speak for themselves."""
+    bare = [
+        line.strip()
+        for line in EXAMPLE.read_text().splitlines()
+        if re.match(r" *#?[a-z_]+: +[^ ]", line) and " # " not in line
+    ]
+    assert ["base_url: https://api.prompt.studio", "provider: prompt_studio", "timeout: 60s"] == bare
+
+
+def test_schema_file_is_the_models() -> None:
+    """config/gateway.schema.json is generated: python -m gateway.settings > config/gateway.schema.json."""
+    assert render_schema() == (CONFIG / "gateway.schema.json").read_text()
+
+
+def test_schema_is_printed() -> None:
+    """The documented command prints it."""
+    printed = subprocess.run([sys.executable, "-m", "gateway.settings"], capture_output=True, check=True, text=True)
+    assert (render_schema(), "") == (printed.stdout, printed.stderr)
+
+
+@pytest.mark.parametrize("text", [EXAMPLE.read_text(), uncommented_example()], ids=["as it is", "switched on"])
+def test_example_fits_the_schema(text: str) -> None:
+    """What the loader accepts, an editor accepts."""
+    jsonschema.Draft202012Validator.check_schema(json_schema())
+    jsonschema.validate(_plain(text), json_schema())
+
+
+@pytest.mark.parametrize("mistake", SHAPE_ERRORS)
+def test_mistakes_break_the_schema(mistake: str) -> None:
+    """What an editor can see, it sees."""
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(_plain((FOLDER / f"{mistake}.yaml").read_text()), json_schema())
+
+
+def _plain(text: str) -> object:
+    """Read YAML as JSON, its dates as texts."""
+    return json.loads(json.dumps(yaml.safe_load(text), default=str))

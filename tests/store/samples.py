@@ -1,0 +1,70 @@
+"""What every store is tested with: how each is made, and what is put into it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from gateway.clock import Clock
+from gateway.redis.connection import RedisAddress, RedisConnection
+from gateway.store.contract import FinalState, IdempotencyKey, Store, StoredResponse, StoredRun
+from gateway.store.memory.store import MemoryStore
+from gateway.store.redis.store import RedisStore
+from gateway.store.sqlite.store import SqliteStore
+from tests.support.valkey import shared_server
+
+NOW = 1_795_000_000.25
+
+
+def new_redis_store(directory: Path, clock: Clock, *, port: int | None = None) -> RedisStore:
+    """A store that has the part of a server to itself that is named after the directory."""
+    connection = RedisConnection(RedisAddress("127.0.0.1", shared_server().port if port is None else port))
+    return RedisStore(connection, clock, prefix=f"{directory}:")
+
+
+STORES: dict[str, Callable[[Path, Clock], Store]] = {
+    "memory": lambda _, clock: MemoryStore(clock),
+    "sqlite": lambda directory, clock: SqliteStore(directory / "store.db", clock, busy_timeout=0.05),
+    "valkey": new_redis_store,
+}
+"""Every store there is, in an empty directory. One more line, and the whole suite holds for it."""
+
+SAMPLE_RUN = StoredRun(
+    id="run_1",
+    client="checkout",
+    workflow="triage",
+    provider="studio",
+    order=b'{"input":{}}',
+    created_at=NOW,
+    deadline_at=NOW + 120,
+    owner="one",
+    leased_until_at=NOW + 30,
+)
+SAMPLE_KEY = IdempotencyKey("checkout", "key-1", b"\x00\xff" * 16)
+SAMPLE_RESPONSE = StoredResponse(
+    200, (("Content-Type", "application/json"), ("X-Odd", "é, \U0001f600"), ("X-Odd", "")), b'\x00{"a":1}\xff'
+)
+SAMPLE_FINAL_STATE = FinalState(
+    owner="one",
+    status="succeeded",
+    document=b'{"output":"\xc3\xa9"}',
+    finished_at=NOW + 5,
+    attempts=2,
+    provider_run_id="98765",
+    response=SAMPLE_RESPONSE,
+    callback=b'{"type":"run.finished"}',
+)
+CALLBACK_URL = "https://hooks.example.com/here"
+
+
+def new_run(number: int, **changes: Any) -> StoredRun:
+    """The run with this number; later numbers are younger, unless the changes say otherwise."""
+    fields: dict[str, Any] = {"id": f"run_{number}", "created_at": NOW + number}
+    return replace(SAMPLE_RUN, **fields | changes)
+
+
+def new_run_with_callback(number: int = 1, **changes: Any) -> StoredRun:
+    """A run whose result is to be delivered."""
+    return new_run(number, callback_url=CALLBACK_URL, **changes)

@@ -1,0 +1,90 @@
+"""The SQLite file stays as small as what it holds."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from gateway.clock import SystemClock
+from gateway.store.contract import IdempotencyKey, RunFilter
+from gateway.store.sqlite import maintenance
+from gateway.store.sqlite.store import SqliteStore
+from tests.store.samples import NOW, SAMPLE_FINAL_STATE, SAMPLE_RESPONSE, SAMPLE_RUN, new_run
+
+MB = 1_000_000
+FREE_PAGES_KEPT_MB = 4 * MB + MB  # free pages that stay, and what an empty store takes
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
+    made = SqliteStore(tmp_path / "store.db", SystemClock())
+    await made.open()
+    yield made
+    await made.close()
+
+
+async def add_finished_runs(store: SqliteStore, numbers: range, *, size: int) -> None:
+    """Begin and end a run for each number; each takes four times `size` bytes."""
+    body = b"x" * size
+    end = replace(SAMPLE_FINAL_STATE, document=body, response=replace(SAMPLE_RESPONSE, body=body), callback=body)
+    for number in numbers:
+        run = new_run(number, order=body)
+        await store.create_run(run, IdempotencyKey("checkout", run.id, b""))
+        await store.finish(run.id, end)
+
+
+async def size_on_disk(store: SqliteStore, path: Path) -> int:
+    """Of the file, once the log has been emptied into it."""
+    await store.close()
+    found = await asyncio.to_thread(path.stat)
+    await store.open()
+    return found.st_size
+
+
+async def test_the_file_shrinks_after_a_purge(store: SqliteStore, tmp_path: Path) -> None:
+    """R43."""
+    await add_finished_runs(store, range(50), size=100_000)
+    assert await size_on_disk(store, tmp_path / "store.db") > 14 * MB
+    assert 100 == await store.purge(runs_before_at=NOW + 1e6, keys_before_at=NOW + 1e6)
+    assert await size_on_disk(store, tmp_path / "store.db") < FREE_PAGES_KEPT_MB
+
+
+async def test_the_file_stays_bounded_while_runs_come_and_go(store: SqliteStore, tmp_path: Path) -> None:
+    """R43: ten times what is kept at once goes through it."""
+    for first in range(0, 200, 20):
+        await add_finished_runs(store, range(first, first + 20), size=25_000)
+        await store.purge(runs_before_at=NOW + 1e6, keys_before_at=NOW + 1e6)
+    assert await size_on_disk(store, tmp_path / "store.db") < FREE_PAGES_KEPT_MB + 2 * MB
+
+
+async def test_other_changes_run_between_the_batches_of_a_purge(store: SqliteStore) -> None:
+    """Nobody waits for more than a batch."""
+    count = 2 * maintenance._ROWS_PER_BATCH + 1
+    keys = [IdempotencyKey("checkout", str(number), b"") for number in range(count)]
+    await asyncio.gather(*(store.create_run(new_run(number), key) for number, key in enumerate(keys)))
+    purging = asyncio.create_task(store.purge(runs_before_at=0, keys_before_at=NOW + 1e6))
+    await asyncio.sleep(0)
+    await store.create_run(new_run(count), None)
+    assert not purging.done()
+    assert count == await purging
+
+
+async def test_nothing_of_a_purged_run_stays(store: SqliteStore) -> None:
+    """Not its order, not its answer, not its callback."""
+    await add_finished_runs(store, range(3), size=10)
+    await store.purge(runs_before_at=NOW + 1e6, keys_before_at=NOW + 1e6)
+    await store.create_run(new_run(9), None)
+    await store.discard_run("run_9", owner=SAMPLE_RUN.owner)
+    assert store._open_store is not None  # no method of the contract shows what is left over
+    assert [0, 0, 0, 0] == await store._open_store.readers.execute(_rows)
+    assert [] == await store.list_runs(RunFilter("checkout"))
+
+
+def _rows(db: sqlite3.Connection) -> list[int]:
+    tables = ("runs", "orders", "keys", "callbacks")
+    return [int(db.execute(f"SELECT count(*) FROM {table}").fetchone()[0]) for table in tables]

@@ -1,0 +1,197 @@
+"""The SQLite store keeps what it promised: through kill -9, full disks and locks; and it keeps it fast."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Iterable
+from pathlib import Path
+
+import pytest
+
+from gateway.clock import SystemClock
+from gateway.store.contract import IdempotencyKey, IdempotencyRecord, Phase, RunFilter, StoredRun, StoreUnavailable
+from gateway.store.sqlite.store import SqliteStore
+from tests.store.crash_writer import acknowledged_final_state, acknowledged_key, acknowledged_run
+from tests.store.samples import NOW, SAMPLE_FINAL_STATE, SAMPLE_KEY, SAMPLE_RUN, new_run, new_run_with_callback
+
+ROOT = Path(__file__).parent.parent.parent.parent
+ROUNDS = 20
+MAX_LINES = 400  # of a round: a fraction of a second
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
+    """A store that holds nothing, and waits hardly at all for others' locks."""
+    made = SqliteStore(tmp_path / "store.db", SystemClock(), busy_timeout=0.05)
+    await made.open()
+    yield made
+    await made.close()
+
+
+def events_until_killed(path: Path, name: str, lines: int) -> list[tuple[str, int]]:
+    """Start a process, kill it when it has said so much, and return all that it said."""
+    command = [sys.executable, "-m", "tests.store.crash_writer", str(path), name]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        said = [process.stdout.readline() for _ in range(lines)]
+        process.kill()
+        said += process.stdout.readlines()
+    whole = [line.split() for line in said if line.endswith("\n")]
+    assert len(whole) >= lines
+    return [(word, int(number)) for word, number in whole]
+
+
+async def confirmed(store: SqliteStore, name: str, said: Iterable[tuple[str, int]]) -> list[tuple[str, int]]:
+    """Those of the promises that hold."""
+    held = []
+    for word, number in said:
+        run, claim = (
+            await store.get_run(f"{name}-{number}"),
+            await store.get_idempotency_record("checkout", f"{name}-{number}"),
+        )
+        if run is not None and claim is not None and _is_stored(word, run, claim, number):
+            held.append((word, number))
+    return held
+
+
+def _is_stored(word: str, run: StoredRun, claim: IdempotencyRecord, number: int) -> bool:
+    name = run.id.partition("-")[0]
+    if run.order != acknowledged_run(name, number).order or claim.key != acknowledged_key(name, number):
+        return False
+    if word == "finished":
+        return run.phase is Phase.DONE and claim.response == acknowledged_final_state(name, number).response
+    return run.phase >= (Phase.SENDING if word == "sending" else Phase.QUEUED)
+
+
+async def test_acknowledged_writes_survive_kill_9(tmp_path: Path) -> None:
+    """R44, R47, R48: twenty processes on one file, each killed at a random moment; the next one goes on at once."""
+    chance, path = random.Random(4), tmp_path / "store.db"
+    rounds = {
+        f"p{number}": events_until_killed(path, f"p{number}", chance.randint(1, MAX_LINES)) for number in range(ROUNDS)
+    }
+    store = SqliteStore(path, SystemClock())
+    await store.open()
+    for name, said in rounds.items():
+        assert said == await confirmed(store, name, said)
+    finished = {f"{name}-{number}" for name, said in rounds.items() for word, number in said if word == "finished"}
+    adopted = await store.adopt("heir", now_at=NOW, until_at=NOW + 1, limit=100_000)
+    assert set() == finished & {run.id for run in adopted}
+    assert finished <= {
+        each.run_id for each in await store.take_due_callbacks(now_at=NOW + 1e6, until_at=NOW + 2e6, limit=100_000)
+    }
+    await store.close()
+
+
+async def _seconds(work: Awaitable[object]) -> float:
+    began = time.perf_counter()
+    await work
+    return time.perf_counter() - began
+
+
+async def _one_by_one(store: SqliteStore, runs: Iterable[StoredRun]) -> None:
+    for run in runs:
+        await store.create_run(run, None)
+
+
+async def _concurrently(store: SqliteStore, runs: Iterable[StoredRun]) -> None:
+    await asyncio.gather(*(store.create_run(run, None) for run in runs))
+
+
+async def test_group_commit_is_faster_than_one_by_one(store: SqliteStore) -> None:
+    """Side by side, the better of three rounds each."""
+    serial, parallel = [], []
+    for number in range(0, 1200, 400):
+        serial.append(await _seconds(_one_by_one(store, [new_run(number + n) for n in range(200)])))
+        parallel.append(await _seconds(_concurrently(store, [new_run(number + n) for n in range(200, 400)])))
+    assert min(parallel) * 1.5 < min(serial)
+
+
+async def test_a_hundred_at_once_wait_for_a_few_commits(store: SqliteStore) -> None:
+    statements: list[str] = []
+    assert store._open_store is not None  # only its own connection sees its commits
+    store._open_store.db.set_trace_callback(statements.append)
+    await _concurrently(store, [new_run(number) for number in range(100)])
+    assert 1 <= statements.count("COMMIT") <= 5
+    assert 100 == len(await store.list_runs(RunFilter("checkout", limit=200)))
+
+
+async def test_a_full_disk_is_unavailable_and_nothing_is_lost(store: SqliteStore) -> None:
+    """R54: refused in our words; what was kept before can be read, and with space it goes on."""
+    await store.create_run(SAMPLE_RUN, SAMPLE_KEY)
+    pages = await _pragma(store, "page_count")
+    await _pragma(store, f"max_page_count = {pages}")
+    refused = await _refusal(store.create_run(new_run(2, order=b"x" * 100_000), IdempotencyKey("checkout", "2", b"")))
+    assert ("the disk is full", None) == (str(refused), refused.__cause__)
+    assert SAMPLE_RUN == await store.get_run(SAMPLE_RUN.id)
+    assert (None, None) == (await store.get_run("run_2"), await store.get_idempotency_record("checkout", "2"))
+    await _pragma(store, "max_page_count = 1000000")
+    assert await store.create_run(new_run(2, order=b"x" * 100_000), IdempotencyKey("checkout", "2", b"")) is None
+    await store.ping()
+
+
+async def test_writes_that_fit_are_kept_beside_one_that_does_not(store: SqliteStore) -> None:
+    """One caller's megabyte on a full disk is not the problem of those that commit with it."""
+    await store.create_run(new_run_with_callback(), SAMPLE_KEY)
+    await _pragma(store, f"max_page_count = {await _pragma(store, 'page_count') + 5}")
+    small, large = new_run(2), new_run(3, order=b"x" * 1_000_000)
+    kept, refused, ended = await asyncio.gather(
+        store.create_run(small, None),
+        store.create_run(large, None),
+        store.finish("run_1", SAMPLE_FINAL_STATE),
+        return_exceptions=True,
+    )
+    assert (None, True) == (kept, ended)
+    assert isinstance(refused, StoreUnavailable)
+    assert small == await store.get_run("run_2")
+    assert await store.get_run("run_3") is None
+
+
+async def test_while_another_program_writes_it_is_unavailable_and_can_be_read(
+    store: SqliteStore, tmp_path: Path
+) -> None:
+    """R54: for as long as that, and not for each caller in turn."""
+    await store.create_run(SAMPLE_RUN, None)
+    other = sqlite3.connect(tmp_path / "store.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    refusals = await asyncio.gather(*(_refusal(store.create_run(new_run(number), None)) for number in range(2, 50)))
+    assert {"another program holds the file"} == {str(refusal) for refusal in refusals}
+    assert "another program holds the file" == str(await _refusal(store.ping()))
+    assert SAMPLE_RUN == await store.get_run(SAMPLE_RUN.id)
+    other.execute("ROLLBACK")
+    other.close()
+    assert await store.create_run(new_run(2), None) is None
+
+
+async def test_closed_it_is_one_file(store: SqliteStore, tmp_path: Path) -> None:
+    """Nothing holds it open: the log was emptied into it, so that a copy of the file is a copy of the store."""
+    await store.create_run(SAMPLE_RUN, None)
+    assert SAMPLE_RUN == await store.get_run(SAMPLE_RUN.id)
+    await store.close()
+    assert ["store.db", "store.db.lock"] == sorted(await asyncio.to_thread(os.listdir, tmp_path))
+
+
+async def test_queued_changes_are_committed_before_closing(store: SqliteStore) -> None:
+    waiting = [asyncio.create_task(store.create_run(new_run(number), None)) for number in range(50)]
+    await asyncio.sleep(0)
+    await store.close()
+    assert [None] * 50 == await asyncio.gather(*waiting)
+    await store.open()
+    assert 50 == len(await store.list_runs(RunFilter("checkout", limit=100)))
+
+
+async def _pragma(store: SqliteStore, pragma: str) -> int:
+    """Ask or set it where the store writes: a limit of pages belongs to one connection."""
+    assert store._open_store is not None
+    return int(await store._open_store.writer.execute(lambda db: db.execute(f"PRAGMA {pragma}").fetchone()[0]))
+
+
+async def _refusal(work: Awaitable[object]) -> StoreUnavailable:
+    with pytest.raises(StoreUnavailable) as refused:
+        await work
+    return refused.value

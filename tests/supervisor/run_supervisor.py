@@ -1,0 +1,33 @@
+"""`runward serve --workers` without its question for a shared store: `python -m tests.supervisor.run_supervisor CONFIG COUNT`.
+
+What is under test here are the processes; a store in each worker's own memory is enough for them.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from gateway.cli.serve import loop_runner
+from gateway.clock import SystemClock
+from gateway.observability import logs
+from gateway.settings import load
+from gateway.supervisor.supervisor import supervise
+
+
+def main(config: str, count: str) -> None:
+    """Serve; exit code 0 where all ended cleanly."""
+    settings = load(Path(config))
+    command = [sys.executable, "-P", "-m", "gateway", "worker", "--config", config]
+
+    async def work() -> None:
+        clock = SystemClock()
+        log = logs.configure(settings.logs.level, settings.logs.format, clock)
+        if not await supervise(settings, int(count), command, clock, log):
+            sys.exit(1)
+
+    loop_runner()(work())
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

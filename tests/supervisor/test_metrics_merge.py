@@ -1,0 +1,131 @@
+"""The sums over workers are right whoever dies when, and nothing that was counted becomes less."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import UTC, datetime
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
+
+from gateway.observability.collectors import ExportableGauge
+from gateway.observability.metrics import Metrics
+from gateway.supervisor.metrics_merge import GAUGE_MERGES, MetricsMerger
+
+WORKERS = st.integers(0, 2)
+EVENTS = st.lists(
+    st.one_of(
+        st.tuples(st.just("request"), WORKERS, st.sampled_from(["run", "healthz"])),
+        st.tuples(st.just("run"), WORKERS, st.floats(0, 100)),
+        st.tuples(st.just("dies"), WORKERS, st.none()),
+        st.tuples(st.just("scrape"), WORKERS, st.none()),
+    ),
+    max_size=60,
+)
+
+
+def samples(shown: Metrics) -> list[Sample]:
+    """What Prometheus's own parser reads."""
+    families = text_string_to_metric_families(shown.render().decode())
+    return [sample for family in families for sample in family.samples]
+
+
+def counters(shown: Metrics) -> dict[tuple[str, str], float]:
+    """Everything that may only grow."""
+    gauges = GAUGE_MERGES.keys()
+    return {(s.name, str(sorted(s.labels.items()))): s.value for s in samples(shown) if s.name not in gauges}
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(EVENTS)
+def test_the_sum_is_what_all_workers_counted(events: list[tuple[str, int, str | float | None]]) -> None:
+    """R92: the dead ones included; from scrape to scrape no counter, bucket or sum of seconds goes down."""
+    merger, workers = MetricsMerger(), [Metrics() for _ in range(3)]
+    expected: Counter[str] = Counter()
+    before: dict[tuple[str, str], float] = {}
+    for what, place, detail in [*events, ("scrape", 0, None)]:
+        if what == "request":
+            workers[place].request_ended(str(detail), 200)
+            expected[str(detail)] += 1
+        elif what == "run":
+            workers[place].observe_run_duration("w", "p", float(detail or 0), 0.001)
+            expected["runs"] += 1
+        elif what == "dies":
+            merger.retire(workers[place].export())
+            workers[place] = Metrics()
+        else:
+            shown = Metrics.from_export(merger.merge([worker.export() for worker in workers]))
+            now = counters(shown)
+            assert all(now[series] >= value for series, value in before.items())
+            before = now
+            found = {s.labels["route"]: s.value for s in samples(shown) if s.name == "runward_requests_total"}
+            runs = sum(s.value for s in samples(shown) if s.name == "runward_run_duration_seconds_count")
+            assert {**expected} == {route: n for route, n in [*found.items(), ("runs", runs)] if n}
+
+
+def test_seconds_do_not_shrink_by_the_last_bit() -> None:
+    """Floats added up in another order may come out less, and Prometheus would see a counter that began anew."""
+    merger, workers = MetricsMerger(), [Metrics() for _ in range(3)]
+    for worker, seconds in zip(workers, (0.1, 0.7, 0.2), strict=True):
+        worker.observe_run_duration("w", "p", seconds, seconds)
+
+    def shown() -> float:
+        merged = merger.merge([worker.export() for worker in workers])
+        return merged["runward_overhead_seconds"][()][-1]
+
+    before = shown()
+    merger.retire(workers.pop().export())  # 0.2 + (0.1 + 0.7) is less than (0.1 + 0.7) + 0.2 in no other order
+    merger.retire(workers.pop().export())
+    assert shown() >= before
+
+
+def test_gauges_are_those_of_live_workers() -> None:
+    """Requests in flight are added; a circuit is shown in every state in which a worker has it."""
+    merger, workers = MetricsMerger(), [Metrics(), Metrics()]
+    for worker, count, state in zip(workers, (3, 4), ("open", "closed"), strict=True):
+        worker.track_in_flight(lambda count=count: count)  # type: ignore[misc]  # a lambda's default has no type
+        worker.track_circuit("p", "w")(state)
+
+    def shown() -> tuple[float, set[str]]:
+        seen = samples(Metrics.from_export(merger.merge([worker.export() for worker in workers])))
+        [flying] = [s.value for s in seen if s.name == "runward_requests_in_flight"]
+        return flying, {s.labels["state"] for s in seen if s.name == "runward_circuit_state" and s.value == 1}
+
+    assert (7, {"open", "closed"}) == shown()
+    merger.retire(workers.pop(0).export())
+    assert (4, {"closed"}) == shown()
+
+
+def test_a_reload_refused_by_one_worker_is_shown() -> None:
+    """R100: the file is wrong, or was when that one read it; once all have taken it, all is well."""
+    merger, workers = MetricsMerger(), [Metrics(), Metrics()]
+    for worker in workers:
+        worker.config_loaded(datetime(2026, 11, 21, tzinfo=UTC))
+
+    def shown() -> dict[str, float]:
+        seen = samples(Metrics.from_export(merger.merge([worker.export() for worker in workers])))
+        return {s.name: s.value for s in seen if s.name == "runward_config_last_reload_success" or "reloads" in s.name}
+
+    workers[1].config_reload_refused()
+    assert {"runward_config_last_reload_success": 0, "runward_config_reloads_total": 1} == shown()
+    for worker in workers:
+        worker.config_reloaded(datetime(2026, 11, 21, tzinfo=UTC))
+    assert 1 == shown()["runward_config_last_reload_success"]
+
+
+def test_every_gauge_has_a_merge_function() -> None:
+    """A gauge that is not in the table would be added up, the dead included."""
+    gauges = {name for name, family in Metrics()._families.items() if isinstance(family, ExportableGauge)}
+    assert gauges == GAUGE_MERGES.keys()
+
+
+def test_two_versions_side_by_side_do_not_break_a_scrape() -> None:
+    """While files are being replaced under a running supervisor, a histogram may have other bounds."""
+    merger = MetricsMerger()
+    merger.retire({"runward_overhead_seconds": {(): (1.0, 2.0, 3.0)}, "runward_old": {("a",): (1.0,)}})
+    fresh = Metrics()
+    fresh.request_ended("run", 200)
+    shown = Metrics.from_export(merger.merge([fresh.export()]))
+    assert 1 == sum(s.value for s in samples(shown) if s.name == "runward_requests_total")

@@ -1,0 +1,30 @@
+"""A place stays empty the longer, the more often its workers died at once."""
+
+from __future__ import annotations
+
+from gateway.supervisor.restart_backoff import RestartBackoff
+
+
+def test_the_delays_double_up_to_half_a_minute() -> None:
+    """A crash loop costs a start every 30 s at most, for as long as it lasts."""
+    backoff = RestartBackoff()
+    delays = [backoff.next_delay(0.5) for _ in range(2000)]
+    assert [0.1, 0.2, 0.4, 0.8, 1.6] == delays[:5]
+    assert {30.0} == set(delays[10:])
+
+
+def test_a_long_uptime_resets_the_delay() -> None:
+    """Who lived for a while is replaced at once, however often that happens."""
+    backoff = RestartBackoff()
+    for _ in range(4):
+        backoff.next_delay(0.0)
+    assert (0.1, False) == (backoff.next_delay(10.0), backoff.exhausted)
+
+
+def test_five_consecutive_failures_exhaust_the_restarts() -> None:
+    backoff = RestartBackoff()
+    exhausted = []
+    for _ in range(5):
+        backoff.next_delay(9.9)
+        exhausted.append(backoff.exhausted)
+    assert [False, False, False, False, True] == exhausted

@@ -1,0 +1,211 @@
+"""A crew of programs that do little: who is started again, who is given up, and how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+
+import pytest
+import structlog
+from structlog.testing import capture_logs
+
+from gateway.clock import SystemClock
+from gateway.observability.metrics import Metrics
+from gateway.supervisor.worker_handle import WorkerLauncher
+from gateway.supervisor.worker_pool import WorkerPool, WorkerPoolFailed
+from tests.supervisor.worker_programs import (
+    CONFIG_REFUSED,
+    CRASHING,
+    MALFORMED,
+    ONLY_FIRST_STARTS,
+    RESPONSIVE,
+    UNRESPONSIVE,
+)
+
+WAIT_TIMEOUT = 30.0
+
+
+class FastClock(SystemClock):
+    """Pauses are a hundred times shorter, and no life counts as long."""
+
+    def __init__(self) -> None:
+        self.slept: list[float] = []
+
+    @staticmethod
+    def monotonic() -> float:
+        return 0.0
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        await asyncio.sleep(seconds / 100)
+
+
+def pool_of(command: Sequence[str], count: int = 2) -> WorkerPool:
+    """A crew that is not serving yet."""
+    launcher = WorkerLauncher(command, (), ("127.0.0.1", 1), "memory://")
+    return WorkerPool(count, launcher.launch, Metrics(), FastClock(), structlog.get_logger())
+
+
+@asynccontextmanager
+async def serving(pool: WorkerPool) -> AsyncIterator[asyncio.Task[None]]:
+    """Let it serve; it is ended at the end."""
+    task = asyncio.create_task(pool.serve())
+    try:
+        async with asyncio.timeout(WAIT_TIMEOUT):
+            yield task
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def wait_until(condition: Callable[[], object]) -> None:
+    """Wait for what other processes do."""
+    async with asyncio.timeout(WAIT_TIMEOUT):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+def pids(pool: WorkerPool) -> dict[int, int]:
+    """The process in each place."""
+    return {index: worker.process.pid for index, worker in pool.workers.items()}
+
+
+def counted_requests(families: object) -> float:
+    """What the programs say they counted."""
+    assert isinstance(families, dict)
+    return float(families["runward_requests"]["run", "200"][0])
+
+
+async def test_all_workers_start_and_all_drain() -> None:
+    pool = pool_of(RESPONSIVE, 3)
+    async with serving(pool) as task:
+        await pool.all_ready.wait()
+        assert (3, 3) == (pool.ready_count, pool.responsive_count)
+        pool.drain()
+        await task
+    assert (True, {}) == (pool.clean_exit, pool.workers)
+
+
+async def test_a_killed_worker_is_replaced_and_its_counts_remain() -> None:
+    """Another process takes the place; what was known of the dead one stays in the sums."""
+    pool = pool_of(RESPONSIVE)
+    with capture_logs() as lines:
+        async with serving(pool):
+            await pool.all_ready.wait()
+            before, first = counted_requests(await pool.collect_metrics()), pids(pool)
+            assert before >= 2
+            os.kill(first[1], signal.SIGKILL)
+            await wait_until(lambda: pool.ready_count == 2 and pids(pool)[1] != first[1])
+            assert pids(pool)[0] == first[0]
+            assert counted_requests(await pool.collect_metrics()) >= before + 2
+            assert 1 == pool.metrics.export()["runward_workers_lost"][()][0]
+    [line] = [line for line in lines if line["event"] == "worker_ended"]
+    assert (1, -9) == (line["worker"], line["exit_code"])
+
+
+async def test_a_configuration_that_is_refused_is_refused_once() -> None:
+    """One worker says what is wrong, no other is started, and the exit code is the same."""
+    pool = pool_of(CONFIG_REFUSED, 5)
+    with capture_logs() as lines, pytest.raises(WorkerPoolFailed) as gave_up:
+        await pool.serve()
+    assert (2, 1) == (gave_up.value.exit_code, len(lines))
+
+
+async def test_workers_that_only_crash_are_given_up() -> None:
+    """After five deaths in a row, with pauses that double."""
+    pool = pool_of(CRASHING, 2)
+    with pytest.raises(WorkerPoolFailed, match=r"worker 0 ended 5 times in a row \(exit code -6\)") as gave_up:
+        await pool.serve()
+    assert 1 == gave_up.value.exit_code
+    assert isinstance(pool.clock, FastClock)
+    assert [0.1, 0.2, 0.4, 0.8] == [seconds for seconds in pool.clock.slept if seconds != 1.0]
+
+
+async def test_the_pool_does_not_give_up_while_a_worker_serves() -> None:
+    """Else one bad place would cut off the clients of all others."""
+    pool = pool_of(ONLY_FIRST_STARTS)
+    async with serving(pool) as task:
+        await wait_until(lambda: pool.metrics.export()["runward_workers_lost"].get((), (0,))[0] > 7)
+        assert (False, 1) == (task.done(), pool.ready_count)
+        pool.drain()
+        await task
+    assert pool.clean_exit
+
+
+async def test_an_unresponsive_worker_is_not_waited_for() -> None:
+    """Its last numbers are used; it is neither ready nor alive for those who ask, and back once it answers."""
+    pool = pool_of(RESPONSIVE)
+    async with serving(pool):
+        await pool.all_ready.wait()
+        before, held = counted_requests(await pool.collect_metrics()), pids(pool)[0]
+        os.kill(held, signal.SIGSTOP)
+        await wait_until(lambda: pool.responsive_count == 1)
+        assert counted_requests(await pool.collect_metrics()) >= before
+        assert (1, 2) == (pool.ready_count, len(pool.workers))
+        os.kill(held, signal.SIGCONT)
+        await wait_until(lambda: pool.ready_count == 2)
+
+
+async def test_concurrent_metric_requests_all_get_an_answer() -> None:
+    """One question at a time goes to each worker, whoever asks."""
+    pool = pool_of(RESPONSIVE)
+    async with serving(pool):
+        await pool.all_ready.wait()
+        sums = [
+            counted_requests(families)
+            for families in await asyncio.gather(*(pool.collect_metrics() for _ in range(20)))
+        ]
+        assert (2, sorted(sums)) == (pool.responsive_count, sums)
+
+
+async def test_a_reload_reaches_all_workers() -> None:
+    """Over the channel: a signal would kill one that is not ready for it."""
+    pool = pool_of(RESPONSIVE)
+    async with serving(pool):
+        await pool.all_ready.wait()
+        pool.reload()
+        assert 2000 <= counted_requests(await pool.collect_metrics()) < 3000
+
+
+async def test_a_second_stop_kills_unresponsive_workers() -> None:
+    """They are killed after a grace, and that was not clean."""
+    pool = pool_of(UNRESPONSIVE)
+    async with serving(pool) as task:
+        await pool.all_ready.wait()
+        pool.drain()
+        await asyncio.sleep(0.05)
+        assert not task.done()
+        await pool.terminate_all()
+        await task
+    assert not pool.clean_exit
+
+
+async def test_a_malformed_status_is_not_readiness() -> None:
+    """And the supervisor goes on."""
+    pool = pool_of(MALFORMED, 1)
+    async with serving(pool) as task:
+        await wait_until(lambda: pool.workers)
+        await asyncio.sleep(0.2)
+        assert (0, 0, False) == (pool.ready_count, pool.responsive_count, task.done())
+
+
+async def test_no_process_is_left_when_the_pool_is_cancelled() -> None:
+    """However `serve` ends."""
+    pool = pool_of(UNRESPONSIVE)
+    async with serving(pool):
+        await pool.all_ready.wait()
+        left = list(pool.workers.values())
+    assert [-9, -9] == [worker.process.returncode for worker in left]
+
+
+async def test_a_drain_before_readiness_ends_the_pool() -> None:
+    """Those who wait for the first need not be started."""
+    pool = pool_of(RESPONSIVE, 3)
+    async with serving(pool) as task:
+        await wait_until(lambda: pool.workers)
+        pool.drain()
+        await task
+    assert (True, {}) == (pool.clean_exit, pool.workers)

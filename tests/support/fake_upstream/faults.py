@@ -1,0 +1,186 @@
+"""The ways in which the fake upstream misbehaves, one small script each; `then` and `after` join them.
+
+A script is given the connection after a request was read whole. One handed to `Upstream.on_accept` is given it before
+anything was read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias
+
+from tests.support.fake_upstream.connection import UpstreamConnection
+from tests.support.fake_upstream.responses import FakeResponse, RawBytes, chunked, reply
+
+ResponseScript: TypeAlias = Callable[[UpstreamConnection], Awaitable[None]]
+
+_SMALL_RESPONSE = reply(200, {"result": {"completion": "a small answer"}})
+
+
+def sequence(*scripts: ResponseScript) -> ResponseScript:
+    """One after another, on the same request."""
+
+    async def script(connection: UpstreamConnection) -> None:
+        for each in scripts:
+            await each(connection)
+
+    return script
+
+
+def delayed(seconds: float, script: ResponseScript) -> ResponseScript:
+    """The same, later."""
+
+    async def late(connection: UpstreamConnection) -> None:
+        await asyncio.sleep(seconds)
+        await script(connection)
+
+    return late
+
+
+async def rst_after_request(connection: UpstreamConnection) -> None:
+    """Reset the connection in place of an answer."""
+    connection.reset()
+
+
+async def fin_after_request(connection: UpstreamConnection) -> None:
+    """Close the connection in place of an answer."""
+    connection.fin()
+
+
+async def hang(connection: UpstreamConnection) -> None:
+    """Never answer; ends when the peer leaves."""
+    await connection.peer_closed.wait()
+
+
+def rst_on_accept(delay: float = 0.1) -> ResponseScript:
+    """Reset without having read. The delay lets the peer write first, as it would over a real network."""
+    return delayed(delay, rst_after_request)
+
+
+async def headers_then_fin(connection: UpstreamConnection) -> None:
+    """Promise 100 bytes, send none, close."""
+    await connection.send(FakeResponse(200, (("Content-Type", "application/json"), ("Content-Length", "100"))).head())
+    connection.fin()
+
+
+def truncate(size: int, answer: FakeResponse = _SMALL_RESPONSE) -> ResponseScript:
+    """Send the head and `size` bytes of the body, then close."""
+    return sequence(RawBytes(answer.head() + answer.body[:size]), fin_after_request)
+
+
+def chunked_cut_off(answer: FakeResponse = _SMALL_RESPONSE) -> ResponseScript:
+    """Send the answer in chunks, without the last chunk that says it is whole, then close."""
+    whole = chunked(answer)
+    return truncate(len(whole.body) - len(b"0\r\n\r\n"), whole)
+
+
+def sliced(size: int, answer: FakeResponse = _SMALL_RESPONSE, *, pause: float = 0.0) -> ResponseScript:
+    """Send the whole answer in pieces of `size` bytes, with a pause of that many seconds after each."""
+    data = answer.encode()
+
+    async def script(connection: UpstreamConnection) -> None:
+        for at in range(0, len(data), size):
+            await connection.send(data[at : at + size])
+            await asyncio.sleep(pause)
+
+    return script
+
+
+def drip(rate: float = 1.0, *, head_first: bool = True) -> ResponseScript:
+    """Send an answer without an end at `rate` bytes a second; its head too, unless that comes first."""
+    head = FakeResponse(200, (("Content-Type", "application/json"), ("Content-Length", "1000000"))).head()
+
+    async def script(connection: UpstreamConnection) -> None:
+        rest = b"" if head_first else head
+        await connection.send(head if head_first else b"")
+        for at in range(1_000_000):
+            await connection.send(rest[at : at + 1] or b" ")
+            await asyncio.sleep(1 / rate)
+
+    return script
+
+
+def large_response(size: int) -> ResponseScript:
+    """Announce and send `size` bytes of one JSON string."""
+
+    async def script(connection: UpstreamConnection) -> None:
+        await connection.send(
+            FakeResponse(200, (("Content-Type", "application/json"), ("Content-Length", str(size)))).head()
+        )
+        await _flood(connection, size)
+
+    return script
+
+
+def large_chunked_response(size: int) -> ResponseScript:
+    """Send `size` bytes of one JSON string, and do not say beforehand how many they are."""
+
+    async def script(connection: UpstreamConnection) -> None:
+        headers = (("Content-Type", "application/json"), ("Transfer-Encoding", "chunked"))
+        await connection.send(FakeResponse(200, headers).head() + b"%x\r\n" % size)
+        await _flood(connection, size)
+        await connection.send(b"\r\n0\r\n\r\n")
+
+    return script
+
+
+async def _flood(connection: UpstreamConnection, size: int) -> None:
+    await connection.send(b'"')
+    left = size - 2
+    block = b"x" * 65_536
+    while left:
+        await connection.send(block[:left])
+        left -= min(left, len(block))
+    await connection.send(b'"')
+
+
+def compression_bomb(size: int) -> FakeResponse:
+    """`size` bytes of one JSON string that nobody asked to have compressed, about a thousandth of them on the wire."""
+    return reply(200, gzip.compress(b'"' + b"0" * (size - 2) + b'"'), [("Content-Encoding", "gzip")])
+
+
+def interim_responses(count: int, status: int = 100) -> ResponseScript:
+    """Send `count` interim answers; a final one may follow (RFC 9110, 15.2)."""
+
+    async def script(connection: UpstreamConnection) -> None:
+        line = FakeResponse(status).encode()
+        for at in range(0, count, 1000):
+            await connection.send(line * min(1000, count - at))
+
+    return script
+
+
+def two_lengths(answer: FakeResponse = _SMALL_RESPONSE) -> FakeResponse:
+    """The answer with a second Content-Length that contradicts the first."""
+    return answer.with_headers(("Content-Length", str(len(answer.body) + 5)))
+
+
+def long_header(size: int = 100_000, answer: FakeResponse = _SMALL_RESPONSE) -> FakeResponse:
+    """The answer with one header of `size` bytes."""
+    return answer.with_headers(("X-Long", "a" * size))
+
+
+def extra_response(answer: FakeResponse, unasked: FakeResponse) -> ResponseScript:
+    """The answer, and directly behind it one that nobody asked for, which must never reach anybody."""
+    return RawBytes(answer.encode() + unasked.encode())
+
+
+def close_idle(answer: FakeResponse, delay: Callable[[], float]) -> ResponseScript:
+    """The answer, and `delay()` seconds later the end of the connection, if no new request came meanwhile."""
+
+    async def script(connection: UpstreamConnection) -> None:
+        await connection.send(answer.encode())
+        asyncio.get_running_loop().call_later(delay(), _close_if_idle, connection)
+
+    return script
+
+
+def _close_if_idle(connection: UpstreamConnection) -> None:
+    if connection.idle:
+        connection.fin()
+
+
+GARBAGE = RawBytes(b"\x16\x03\x01garbage \xff\xfe in place of a status line\r\n\r\n")
+"""Bytes that are not HTTP; the connection stays open."""

