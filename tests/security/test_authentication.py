@@ -75,6 +75,7 @@ async def test_every_bad_key_gets_the_same_answer(harness: GatewayHarness) -> No
         b"X-API-KEY: " + KEY.encode(),
         b"x-api-key:" + KEY.encode(),
     ],
+    ids=["bearer", "lower case", "upper case and spaces", "X-API-KEY", "x-api-key without a space"],
 )
 async def test_a_good_key_may_be_presented_in_several_ways(harness: GatewayHarness, line: bytes) -> None:
     assert 200 == (await send_request(harness.url, run_with_headers(line))).status
