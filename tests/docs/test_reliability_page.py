@@ -40,7 +40,7 @@ def rows(first: str) -> list[list[str]]:
 
 
 @cache
-def test_docstrings(path: Path) -> dict[str, str]:
+def docstrings_of_tests(path: Path) -> dict[str, str]:
     """The tests of a file, with their docstrings."""
     tree = ast.parse(path.read_text())
     found = (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
@@ -54,11 +54,11 @@ def requirement_numbers(docstring: str) -> Iterator[int]:
 
 
 @cache
-def tests_by_requirement() -> dict[int, list[str]]:
+def requirement_tests() -> dict[int, list[str]]:
     """For each requirement the tests that name it."""
     found = defaultdict(list)
     for path in sorted(TESTS.rglob("test_*.py")):
-        for name, docstring in test_docstrings(path).items():
+        for name, docstring in docstrings_of_tests(path).items():
             for number in requirement_numbers(docstring):
                 found[number].append(f"{path.relative_to(TESTS)}::{name}")
     return found
@@ -102,5 +102,5 @@ def test_each_listed_test_names_its_requirement(number: int) -> None:
     """Every named test exists and names the requirement; "not yet" stands where none does, and only there."""
     [[_, _, shown]] = rows(f"R{number:02}")
     named = re.findall(r"`([\w/]+\.py::\w+)`", shown)
-    assert [] == [test for test in named if test not in tests_by_requirement()[number]]
-    assert ("not yet" == shown) == (tests_by_requirement()[number] == []) == (named == [])
+    assert [] == [test for test in named if test not in requirement_tests()[number]]
+    assert ("not yet" == shown) == (requirement_tests()[number] == []) == (named == [])
