@@ -94,6 +94,18 @@ REFUSED: dict[str, tuple[Object, str]] = {
         merged(MINIMAL, {"serviceMonitor": {"enabled": True}}),
         "serviceMonitor.enabled is true, but networkPolicy.opsFrom is empty",
     ),
+    "a node port of a service that has none": (
+        merged(MINIMAL, {"service": {"nodePort": 30080}}),
+        "service.nodePort is 30080, but service.type is ClusterIP",
+    ),
+    "a traffic policy of a service inside": (
+        merged(MINIMAL, {"service": {"externalTrafficPolicy": "Local"}}),
+        "service.externalTrafficPolicy is Local, but service.type is ClusterIP",
+    ),
+    "a load balancer's class without one": (
+        merged(MINIMAL, {"service": {"loadBalancerClass": "a.example/b"}}),
+        "service.loadBalancerClass is set, but service.type is ClusterIP",
+    ),
     "two monitors": (
         merged(
             MINIMAL,
@@ -240,6 +252,19 @@ def test_every_secret_of_the_configuration_is_refused_as_text(way: tuple[str, ..
     place = place.replace("secrets.promptlayer", "secrets[0]")
     hint = "name it as {file: /run/secrets/runward/KEY} and put it into existingSecret."
     assert [f"{place} is a secret in the values: {hint}"] == said
+
+
+def test_a_name_that_is_also_a_field_of_secrets_is_a_name() -> None:
+    workflows = {"secret": {"provider": "promptlayer"}, "token": {"provider": "promptlayer"}}
+    clients = {"password": {"workflows": ["secret"]}}
+    assert "" == refusal(merged(MINIMAL, {"config": {"workflows": workflows, "clients": clients}}))
+
+
+def test_each_secret_of_a_list_is_named_by_its_place() -> None:
+    secrets = [{"env": "A", "file": "/b"}, CANARY]
+    said = sentences(merged(MINIMAL, {"config": {"callbacks": {"secrets": secrets}}}))
+    places = ["config.callbacks.secrets[0] must", "config.callbacks.secrets[1] is"]
+    assert places == [" ".join(line.split()[:2]) for line in said]
 
 
 def test_all_that_is_wrong_is_said_at_once() -> None:

@@ -113,6 +113,19 @@ terminationGracePeriodSeconds is {{ $given }}, but config.server.drain ({{ inclu
 {{- end }}
 
 {{- define "runward.refuse.network" -}}
+{{- with .Values.service }}
+{{- if and .nodePort (eq .type "ClusterIP") }}
+service.nodePort is {{ .nodePort }}, but service.type is ClusterIP: set NodePort or LoadBalancer.
+{{- end }}
+{{- if and .externalTrafficPolicy (eq .type "ClusterIP") }}
+service.externalTrafficPolicy is {{ .externalTrafficPolicy }}, but service.type is ClusterIP: set NodePort or LoadBalancer.
+{{- end }}
+{{- range $name := list "loadBalancerClass" "loadBalancerSourceRanges" }}
+{{- if and (get $.Values.service $name) (ne $.Values.service.type "LoadBalancer") }}
+service.{{ $name }} is set, but service.type is {{ $.Values.service.type }}: set LoadBalancer.
+{{- end }}
+{{- end }}
+{{- end }}
 {{- if and .Values.ingress.enabled (not .Values.ingress.hosts) }}
 ingress.enabled is true without a host: set ingress.hosts.
 {{- end }}

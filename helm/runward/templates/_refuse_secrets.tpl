@@ -17,18 +17,19 @@ config.providers.{{ $name }}.base_url holds a user or password: the key belongs 
 {{- end }}
 {{- end }}
 
-{{/* Every field that names secrets, at any depth. */}}
+{{/* Every field that names secrets, at any depth. Keys of some sections are names that the operator chose, no fields. */}}
 {{- define "runward.refuse.secretFields" -}}
 {{- $fields := list "api_key" "password" "secret" "secrets" "token" -}}
+{{- $named := regexMatch "^config\\.(providers|workflows|clients)$|\\.passthrough$" .place -}}
 {{- range $name, $child := .node }}
-{{- $place := printf "%s.%s" $.place $name }}
-{{- if has $name $fields }}
+{{- $place := kindIs "string" $name | ternary (printf "%s.%v" $.place $name) (printf "%s[%v]" $.place $name) }}
+{{- if and (has $name $fields) (not $named) }}
 {{- $several := kindIs "slice" $child }}
 {{- range $index, $one := $several | ternary $child (list $child) }}
 {{- $at := $several | ternary (printf "%s[%d]" $place $index) $place }}
 {{- include "runward.refuse.reference" (dict "value" $one "place" $at "root" $.root) }}
 {{- end }}
-{{- else if kindIs "map" $child }}
+{{- else if or (kindIs "map" $child) (kindIs "slice" $child) }}
 {{- include "runward.refuse.secretFields" (dict "node" $child "place" $place "root" $.root) }}
 {{- end }}
 {{- end }}
