@@ -12,7 +12,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 p
 # More words for the command behind a target: make demo ARGS="--port 8000", make test ARGS="-x tests/cli"
 ARGS ?=
 
-.PHONY: help demo test lint format bench soak lock upgrade clean
+.PHONY: help demo test lint format chart bench soak lock upgrade clean
 
 help: ## List what there is to do
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -20,7 +20,7 @@ help: ## List what there is to do
 demo: $(VENV)/.runtime ## Try it: both providers emulated, lines to paste
 	@$(BIN)/runward demo $(ARGS)
 
-test: lint $(VENV)/sdk-1.3.0/.installed $(VENV)/sdk-js/.installed ## Check everything: style, types, tests
+test: lint $(VENV)/sdk-1.3.0/.installed $(VENV)/sdk-js/.installed $(VENV)/crds/.installed $(VENV)/checkov/.installed ## Check everything: style, types, tests
 	@$(BIN)/python -m pytest --quiet $(ARGS)
 
 lint: $(VENV)/.dev ## Check style and types only
@@ -32,6 +32,9 @@ format: $(VENV)/.dev ## Let ruff put the style right, where it can
 	@$(BIN)/ruff check --quiet --fix .
 	@$(BIN)/ruff format --quiet .
 
+chart: $(VENV)/.dev ## Write what the Helm chart has from elsewhere
+	@$(BIN)/python helm/generate.py
+
 bench: $(VENV)/.dev ## Measure how much the gateway adds
 	@$(BIN)/python -m bench.run $(ARGS)
 
@@ -42,6 +45,7 @@ lock: $(VENV)/.dev ## Write both lists anew; versions stay where they can
 	@$(COMPILE) --group build --output-file requirements.lock
 	@$(COMPILE) --group dev --constraints requirements.lock --output-file requirements-dev.lock
 	@echo promptlayer==1.3.0 | $(BIN)/uv pip compile - $(LOCKED) $(UPGRADE) --output-file tests/sdk/requirements-1.3.0.lock
+	@echo checkov==3.3.30 | $(BIN)/uv pip compile - $(LOCKED) $(UPGRADE) --output-file tests/helm/requirements-checkov.lock
 
 upgrade: ## Write both lists anew, with the newest versions
 	@$(MAKE) --no-print-directory lock UPGRADE=--upgrade
@@ -82,6 +86,22 @@ $(VENV)/sdk-js/.installed: tests/sdk/js/package.json tests/sdk/js/package-lock.j
 		mkdir -p $(@D) && cp $^ $(@D) && (cd $(@D) && npm ci --silent) && touch $@ \
 			|| { rm -rf $(@D); echo "npm could not install it; its tests are skipped." >&2; }; \
 	fi
+
+# The types of custom resources, for the chart's tests: as PromptLayer's SDK for JavaScript.
+$(VENV)/crds/.installed: tests/helm/crds/package.json tests/helm/crds/package-lock.json tests/helm/crds/.npmrc | $(BIN)/python
+	@rm -rf $(@D)
+	@if command -v npm >/dev/null; then \
+		echo "Installing the types of custom resources for the tests ..."; \
+		mkdir -p $(@D) && cp $^ $(@D) && (cd $(@D) && npm ci --silent) && touch $@ \
+			|| { rm -rf $(@D); echo "npm could not install them; their tests are skipped." >&2; }; \
+	fi
+
+# The policies for the chart's tests. They stand apart: their dependencies are not ours, and not for every Python.
+$(VENV)/checkov/.installed: tests/helm/requirements-checkov.lock | $(BIN)/python
+	@echo "Installing the policies for the chart's tests ..."
+	@rm -rf $(@D)
+	@$(PIP) install --no-deps --require-hashes --target $(@D) -r $< && touch $@ \
+		|| { rm -rf $(@D); echo "Checkov could not be installed; its tests are skipped." >&2; }
 
 # Some systems ship a Python that can not put pip into a new environment: then its own pip does it, or uv.
 $(BIN)/python:

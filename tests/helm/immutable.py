@@ -1,0 +1,48 @@
+"""What a release renders that cannot be changed in a cluster; run as a program, it records this version's."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import yaml
+
+from tests.helm.cases import CASES
+from tests.helm.chart import CHART, Object, Release, render
+
+RELEASED = Path(__file__).parent / "released"
+"""One file for each released version of the chart: before a release, `python -m tests.helm.immutable` writes it."""
+RECORDED = ("minimal", "three replicas")
+_MUTABLE_IN_A_STATEFULSET = {
+    "replicas",
+    "template",
+    "updateStrategy",
+    "revisionHistoryLimit",
+    "persistentVolumeClaimRetentionPolicy",
+    "minReadySeconds",
+    "ordinals",
+}
+
+
+def immutable(release: Release) -> Object:
+    """The fields that Kubernetes refuses to change, by kind and name."""
+    found: Object = {}
+    for o in release.objects:
+        label = f"{o['kind']}/{o['metadata']['name']}"
+        if o["kind"] == "Deployment":
+            found[label] = {"selector": o["spec"]["selector"]}
+        elif o["kind"] == "StatefulSet":
+            found[label] = {key: value for key, value in o["spec"].items() if key not in _MUTABLE_IN_A_STATEFULSET}
+        elif o["kind"] == "Service":
+            found[label] = {"clusterIP": o["spec"].get("clusterIP")}
+    return found
+
+
+def recorded() -> Object:
+    """What is recorded of this version."""
+    return {case: immutable(render(CASES[case])) for case in RECORDED}
+
+
+if __name__ == "__main__":
+    version = yaml.safe_load((CHART / "Chart.yaml").read_text())["version"]
+    (RELEASED / f"{version}.json").write_text(json.dumps(recorded(), indent=2) + "\n")
