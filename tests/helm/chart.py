@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import helm_python
 import yaml
 
-from tests.process import ROOT
+from tests.support.process import ROOT
 
 CHART = ROOT / "helm" / "runward"
 RELEASE, NAMESPACE = "demo", "prod"

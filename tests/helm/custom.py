@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from tests.helm.chart import Object
-from tests.process import ROOT
+from tests.support.process import ROOT
 
 INSTALLED = ROOT / ".venv" / "crds"
 API_GROUPS = {

@@ -11,7 +11,7 @@ import yaml
 
 from tests.helm.cases import CASES
 from tests.helm.chart import Object, merged, render
-from tests.process import ROOT
+from tests.support.process import ROOT
 
 DASHBOARDS = sorted((ROOT / "config" / "grafana").glob("*.json"))
 RULES: Object = yaml.safe_load((ROOT / "config" / "prometheus-rules.yaml").read_text())
