@@ -9,10 +9,10 @@ from aiohttp import web
 
 from gateway.api.version_pin import check_pin
 from gateway.clock import Clock
+from gateway.errors import IdempotencyInFlight, IdempotencyMismatch
 from gateway.http.body import RunRequest, make_response, parse_json_body, read_json_body, run_response
 from gateway.http.server import Request
 from gateway.http.traceparent import read_traceparent
-from gateway.problems import Problem
 from gateway.runs import rendering
 from gateway.runs.catalog import Catalog, Workflow
 from gateway.runs.durable.idempotency import parse_key
@@ -82,12 +82,12 @@ class RunHandler:
     async def _replay(self, existing: IdempotencyRecord, key: IdempotencyKey) -> web.Response:
         """Answer a request whose key was used before."""
         if existing.key.fingerprint != key.fingerprint:
-            raise Problem("idempotency_mismatch", "This key was used with another body.")
+            raise IdempotencyMismatch("This key was used with another body.")
         if existing.response is not None:
             return stored_response(existing.response, _REPLAYED_HEADERS)
         earlier = await self.durable_runs.find(existing.run_id)
         if earlier is None or rendering.is_synchronous(earlier) or not self._is_confirmed(earlier):
-            raise Problem("idempotency_in_flight", retry_after=1)
+            raise IdempotencyInFlight(retry_after=1)
         return stored_response(rendering.accepted_answer(earlier), _REPLAYED_HEADERS)
 
     def _is_confirmed(self, stored: StoredRun) -> bool:

@@ -11,6 +11,7 @@ from gateway.app import factories
 from gateway.app.reload import ReloadHook
 from gateway.app.snapshot import ConfigSnapshot, build_snapshot
 from gateway.clock import Clock
+from gateway.http.problem_mapping import final_response
 from gateway.limits.contract import Limiter
 from gateway.observability import logs
 from gateway.observability.metrics import Metrics
@@ -127,6 +128,7 @@ def build_components(settings: Settings, clock: Clock, log: FilteringBoundLogger
         clock,
         log,
         owner="rep_" + clock.token(8).hex(),
+        render_response=final_response,
         lease=settings.store.lease,
         background_limit=BackgroundLimit(settings.server.max_queued, settings.server.max_queued_per_workflow),
         first_delay=callback_dispatcher.first_delay,

@@ -16,8 +16,10 @@ from gateway.auth.client import Client
 from gateway.auth.failed_attempts import FailedAuthLimiter
 from gateway.auth.keys import KeyRefusal, KeyRing
 from gateway.clock import Clock
+from gateway.errors import GatewayError
 from gateway.http.body import problem_response
 from gateway.http.forwarded import client_address
+from gateway.http.problem_mapping import problem_from_error
 from gateway.http.server import Handler, Middleware, Request
 from gateway.observability import logs
 from gateway.observability.metrics import Metrics
@@ -43,6 +45,8 @@ def access_log(metrics: Metrics, log: FilteringBoundLogger, clock: Clock) -> Mid
                     code = ""
                 except Problem as problem:
                     response, code = _handle_problem(problem, request, metrics, log), problem.code
+                except GatewayError as error:
+                    response, code = _handle_problem(problem_from_error(error), request, metrics, log), error.code
                 except Exception as mistake:  # noqa: BLE001 - whatever it is, the client gets a document
                     code = "internal"
                     response = _handle_problem(_internal_problem(mistake), request, metrics, log)

@@ -7,17 +7,18 @@ from dataclasses import dataclass
 from typing import TypeVar, cast
 
 from gateway.clock import Clock
+from gateway.errors import ClientDisconnected, DeadlineExceeded, InternalError, ProviderError, RunError, RunFailed
 from gateway.limits.contract import Admission, Limiter
 from gateway.observability.metrics import Metrics
-from gateway.problems import PROBLEMS, Problem
+from gateway.problems import PROBLEMS
 from gateway.runs.catalog import Workflow
 from gateway.runs.model import RunRecord
 from gateway.runs.polling.hints import PollHints
 from gateway.runs.polling.poller import PollTimer
 from gateway.runs.polling.schedule import PollSchedule
 from gateway.runs.resilience.circuit_breaker import BreakerConfig
-from gateway.runs.resilience.registry import CircuitRegistry, WorkflowGuard, circuit_open_problem
-from gateway.runs.resilience.retry import RETRY_RULES, Dispatched, Ending, RetryLoop, RetryPolicy, classify_fault
+from gateway.runs.resilience.registry import CircuitRegistry, WorkflowGuard, circuit_open_error
+from gateway.runs.resilience.retry import RETRY_RULES, Dispatched, RetryLoop, RetryPolicy, classify_fault
 from providers.contract import Call, Cause, Outcome, Pause, ProviderFault, Reply, Run, Step, Steps
 
 T = TypeVar("T")
@@ -60,7 +61,7 @@ class WorkflowAttempt:
     adapter_ended: bool = False
 
     async def run(self) -> None:
-        """Start the run and take every step; the record has the outcome then, or a Problem is raised."""
+        """Start the run and take every step; the record has the outcome then, or a RunError is raised."""
         self.record.provider_run_id = None  # that of a workflow tried before says nothing here
         await self._drive(lambda: self.workflow.provider.adapter.steps(self._build_provider_run()))
 
@@ -75,7 +76,7 @@ class WorkflowAttempt:
         try:
             steps = start_steps()
             if steps is None:
-                raise Problem("internal", "This provider can not be asked about a run.")
+                raise InternalError("This provider cannot be asked about a run.")
             step: Step | Outcome = next(steps)
             while not isinstance(step, Outcome):
                 if isinstance(step, Call):
@@ -85,10 +86,10 @@ class WorkflowAttempt:
                 else:
                     raise step
             self._apply_outcome(step)
-        except Problem:
+        except RunError:
             raise
         except Exception as error:  # an adapter's, or ours: the run may go on without us
-            raise Problem("internal") from error
+            raise InternalError from error
         finally:
             if steps is not None:
                 steps.close()
@@ -114,26 +115,26 @@ class WorkflowAttempt:
             return await self._retry(call, steps, first_fault)
         except ProviderFault as fault:
             # Without its traceback: that leads to frames that hold the fault and the run's input, a circle each.
-            raise self._problem_from_fault(fault.with_traceback(None), call) from None
+            raise self._error_from_fault(fault.with_traceback(None), call) from None
 
     async def _call_once(self, call: Call, steps: Steps) -> Step | Outcome:
         try:
             return await (self._send_and_read(call, steps) if call.safe else self._start_once(call, steps))
         except ProviderFault as fault:
             if self.adapter_ended:  # no other reply could be read
-                raise self._problem_from_fault(fault.with_traceback(None), call) from None
+                raise self._error_from_fault(fault.with_traceback(None), call) from None
             raise
 
     async def _start_once(self, call: Call, steps: Steps) -> Step | Outcome:
         """Make a paid call, once. The breaker hears exactly one word about it."""
         record, breaker = self.record, self.guard.breaker
         if not record.spec.client_connected():
-            raise Problem("client_closed_request")
+            raise ClientDisconnected
         if record.journal is not None:
             await self._await_external(record.journal.record_dispatch(record))
         generation = breaker.allow_start()
         if generation is None:
-            raise circuit_open_problem(breaker)
+            raise circuit_open_error(breaker)
         record.attempts += 1
         maybe_started_before, record.maybe_started = record.maybe_started, True  # as long as nothing better is known
         record_result: Callable[[int], None] = breaker.record_inconclusive
@@ -209,7 +210,7 @@ class WorkflowAttempt:
         await self.poll_timer.wait_until_next_poll()
         if context.clock.monotonic() >= record.deadline:
             detail = "The run goes on at the provider; the time for waiting is over."
-            raise Problem("deadline_exceeded", detail, extra={"outcome": "unknown"})
+            raise DeadlineExceeded(detail, ending="unknown")
         await self._await_external(self.admission.admit_poll(deadline=record.deadline))
         return _next_step(steps, _NO_REPLY)
 
@@ -224,13 +225,13 @@ class WorkflowAttempt:
     def _count_retry(self, call: Call, fault: ProviderFault) -> None:
         self.context.metrics.call_retried(self.workflow.provider.name, call.operation, fault.cause.value)
 
-    def _problem_from_fault(self, fault: ProviderFault, call: Call) -> Problem:
-        code, ending = classify_fault(fault, call, started=self.record.maybe_started)
+    def _error_from_fault(self, fault: ProviderFault, call: Call) -> ProviderError:
+        code, ending, falls_back = classify_fault(fault, call, started=self.record.maybe_started)
         detail = f"{PROBLEMS[code].title}: {fault.detail}." if fault.detail else ""
         retry_after = fault.retry_after
         if retry_after is None and fault.cause is Cause.THROTTLED:
             retry_after = self.context.retry_policy.backoff_max
-        return Problem(code, detail, retry_after=retry_after, extra={"outcome": ending})
+        return ProviderError(code, detail, ending=ending, falls_back=falls_back, retry_after=retry_after)
 
     def _apply_outcome(self, outcome: Outcome) -> None:
         record = self.record
@@ -243,14 +244,8 @@ class WorkflowAttempt:
             record.provider_run_id = outcome.provider_run_id
         if not outcome.succeeded:
             detail = f"The run failed at the provider: {outcome.error}." if outcome.error else ""
-            nodes = {"outputs": outcome.outputs} if record.spec.return_all_outputs else {}
-            raise Problem("run_failed", detail, extra={"outcome": "failed", **nodes})
+            raise RunFailed(detail, outputs=outcome.outputs, shows_outputs=record.spec.return_all_outputs)
         record.finish("succeeded", self.context.clock)
-
-
-def ending_of(problem: Problem) -> Ending:
-    """How the run ended that met this problem, as far as the problem alone tells."""
-    return cast("Ending", problem.extra.get("outcome", "not_run"))
 
 
 def _next_step(steps: Steps, reply: Reply) -> Step | Outcome:

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from gateway.errors import WorkflowForbidden, WorkflowNotFound
 from gateway.outbound.provider.passthrough import PassthroughRequest, PassthroughResponse
-from gateway.problems import Problem
 from gateway.runs.model import ApiName
 from gateway.runs.workflow_aliases import NO_PIN, AliasIndex, VersionPin
 from providers.contract import Adapter, Call, Reply
@@ -96,18 +96,18 @@ class Catalog:
     def find(self, name: str, scope: RunScope) -> Workflow:
         """Look up an alias, or `provider/name`.
 
-        Raises Problem: forbidden where the client's scope does not have it, workflow_not_found where nobody has.
+        Raises WorkflowForbidden if it is outside the client's scope, WorkflowNotFound if no workflow has this name.
         """
         workflow = self._workflows.get(name)
         if workflow is not None:
             if not scope.may_run(name):
-                raise Problem("forbidden", "This key may not run this workflow.")
+                raise WorkflowForbidden("This key may not run this workflow.")
             return workflow
         provider, separator, native_name = name.partition("/")
         if not separator or provider not in self._providers or native_name in {"", ".", ".."}:
-            raise Problem("workflow_not_found", "No workflow has this name.")
+            raise WorkflowNotFound("No workflow has this name.")
         if not scope.may_run_direct(provider, native_name):
-            raise Problem("forbidden", "This key may not run this workflow.")
+            raise WorkflowForbidden("This key may not run this workflow.")
         return self._unconfigured_workflow(provider, native_name)
 
     def find_for_api(self, api: ApiName, name: str, scope: RunScope, pin: VersionPin = NO_PIN) -> Workflow:
@@ -125,7 +125,7 @@ class Catalog:
         for provider in self._providers.values():
             if provider.api == api and name not in {"", ".", ".."} and scope.may_run_direct(provider.name, name):
                 return self._unconfigured_workflow(provider.name, name)
-        raise Problem("workflow_not_found", "No workflow has this name.")
+        raise WorkflowNotFound("No workflow has this name.")
 
     def workflow_number(self, workflow: Workflow) -> int | None:
         """Number a configured workflow, the same in every replica; None for one that is not configured."""
@@ -165,11 +165,9 @@ def _select(found: Sequence[Workflow], scope: RunScope, pin: VersionPin) -> Work
     """Choose among the workflows that share a name."""
     permitted = [workflow for workflow in found if scope.may_run(workflow.alias)]
     if not permitted:
-        raise Problem("forbidden", "This key may not run this workflow.")
+        raise WorkflowForbidden("This key may not run this workflow.")
     exact = [workflow for workflow in permitted if pin != NO_PIN and (workflow.label, workflow.version) == pin]
     chosen = exact or [workflow for workflow in permitted if not workflow.pinned] or permitted
     if len(chosen) > 1:
-        raise Problem(
-            "workflow_not_found", "Several workflows have this name: the configuration must give them aliases."
-        )
+        raise WorkflowNotFound("Several workflows have this name: the configuration must give them aliases.")
     return chosen[0]

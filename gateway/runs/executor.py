@@ -10,15 +10,13 @@ import math
 from collections.abc import Coroutine
 from dataclasses import dataclass
 
+from gateway.errors import CircuitOpen, DeadlineExceeded, Overloaded, RateLimited, RunError
 from gateway.limits.contract import Admission
-from gateway.problems import Problem
-from gateway.runs.attempt import ExecutionContext, WorkflowAttempt, ending_of
+from gateway.runs.attempt import ExecutionContext, WorkflowAttempt
 from gateway.runs.catalog import Workflow
 from gateway.runs.model import RunRecord, RunSpec
-from gateway.runs.resilience.registry import WorkflowGuard, circuit_open_problem
+from gateway.runs.resilience.registry import WorkflowGuard, circuit_open_error
 
-# Another workflow would meet the same: the client's own limit, its own input, its own deadline.
-_NO_FALLBACK_CODES = {"rate_limited", "rejected_by_provider", "deadline_exceeded", "client_closed_request"}
 _OVERLOAD_RETRY_DELAY = 5.0  # seconds until a run that found no place in line tries again
 
 
@@ -31,7 +29,7 @@ class RunExecutor:
     async def run(self, record: RunRecord, workflow: Workflow) -> None:
         """Bring `record` to its end, on `workflow` or one of its fallbacks.
 
-        Raises Problem where the run did not succeed; the record then says how it ended too.
+        Raises RunError where the run did not succeed; the record then says how it ended too.
         """
         await self._run_to_end(record, workflow, self._try_with_fallbacks(record, workflow))
 
@@ -44,8 +42,8 @@ class RunExecutor:
     ) -> None:
         try:
             await execution
-        except Problem as problem:
-            self._record_failure(problem, record)
+        except RunError as error:
+            self._record_failure(error, record)
             raise
         finally:
             if record.finished_at is not None or record.journal is None:  # else whoever adopts it goes on with it
@@ -69,11 +67,11 @@ class RunExecutor:
                     record.limit_headers = admission.headers
                     guard.retry_budget.record_run()
                     await WorkflowAttempt(self.context, record, workflow, admission, guard).run()
-                except Problem as problem:
-                    if problem.code == "circuit_open" and admission is not None and not record.attempts:
+                except RunError as error:
+                    if isinstance(error, CircuitOpen) and admission is not None and not record.attempts:
                         admission.refund()  # it opened while this run waited: a refusal costs nothing
                         admission = None
-                    if position + 1 == len(chain) or not _may_fall_back(problem, record, workflow):
+                    if position + 1 == len(chain) or not _may_fall_back(error, record, workflow):
                         raise
                     self.context.metrics.run_fell_back(first.alias, chain[position + 1].alias)
                 else:
@@ -86,7 +84,7 @@ class RunExecutor:
         """Find the guard, and do not even ask the limits where its circuit is open."""
         guard = self.context.circuits.get(workflow.provider.name, workflow.alias)
         if guard.breaker.retry_after() > 0:
-            raise circuit_open_problem(guard.breaker)
+            raise circuit_open_error(guard.breaker)
         return guard
 
     async def _admit(self, record: RunRecord, workflow: Workflow, admission: Admission | None) -> Admission:
@@ -102,14 +100,14 @@ class RunExecutor:
         while (remaining := record.deadline - clock.monotonic()) > 0:
             try:
                 return await self._acquire_admission(record, workflow, admission)
-            except Problem as problem:
-                delay = problem.retry_after or 1.0
-                if problem.code == "overloaded":  # the line is full, or too long as it stands: others may leave it
-                    delay = min(delay, _OVERLOAD_RETRY_DELAY)
-                elif problem.code != "rate_limited" or delay >= remaining:
+            except Overloaded as error:  # the queue is full, or too long at this moment
+                delay = min(error.retry_after or 1.0, _OVERLOAD_RETRY_DELAY)
+            except RateLimited as error:
+                delay = error.retry_after or 1.0
+                if delay >= remaining:
                     raise
             await record.await_external(clock.sleep(min(delay, remaining)), clock)
-        raise Problem("deadline_exceeded", "The deadline passed before the turn came.")
+        raise DeadlineExceeded("The deadline passed before the turn came.")
 
     async def _acquire_admission(self, record: RunRecord, workflow: Workflow, admission: Admission | None) -> Admission:
         spec, names, deadline = record.spec, (workflow.alias, workflow.provider.name), record.deadline
@@ -123,20 +121,11 @@ class RunExecutor:
         await record.await_external(admission.move(*names, deadline=deadline), clock)
         return admission
 
-    def _record_failure(self, problem: Problem, record: RunRecord) -> None:
-        record.problem_code = problem.code
-        record.finish(ending_of(problem), self.context.clock)
-        if record.status != "not_run":  # to come back would be to run it again
-            problem.retry_after = None
-        known = {"provider_run_id": record.provider_run_id} if record.provider_run_id is not None else {}
-        problem.extra = {
-            **problem.extra,
-            "run_id": record.id,
-            "provider": record.provider,
-            "attempts": record.attempts,
-            "outcome": record.status,
-            **known,
-        }
+    def _record_failure(self, error: RunError, record: RunRecord) -> None:
+        record.finish(error.ending, self.context.clock)
+        if record.status != "not_run":  # a repetition would run it again
+            error.retry_after = None
+        error.ending, error.run = record.ending, record.summary()
 
     def _record_metrics(self, record: RunRecord, alias: str) -> None:
         if record.finished_at is None:  # cancelled, or our own mistake
@@ -154,9 +143,9 @@ def _supports_requested_version(workflow: Workflow, spec: RunSpec) -> bool:
     return not version_requested or (workflow.provider.adapter.supports_versions and not workflow.pinned)
 
 
-def _may_fall_back(problem: Problem, record: RunRecord, workflow: Workflow) -> bool:
-    if problem.code in _NO_FALLBACK_CODES:
+def _may_fall_back(error: RunError, record: RunRecord, workflow: Workflow) -> bool:
+    if not error.falls_back:
         return False
     if workflow.repeatable:
-        return ending_of(problem) != "failed"
-    return ending_of(problem) == "not_run" and not record.maybe_started
+        return error.ending != "failed"
+    return error.ending == "not_run" and not record.maybe_started

@@ -11,7 +11,7 @@ class Journal(Protocol[RunT_contra]):
     """Kept for a run that must survive the process. Each word returns once it is durable."""
 
     async def record_dispatch(self, run: RunT_contra) -> None:
-        """A start is about to be sent. Raises Problem where that can not be written down: then nothing is sent."""
+        """A start is about to be sent. Raises StoreError where that can not be written down: then nothing is sent."""
 
     async def record_rejection(self, run: RunT_contra) -> None:
         """The start that was sent last is definitely none, and nothing that was sent before may be one."""

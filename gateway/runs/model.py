@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal, TypeAlias, TypeVar
+from typing import Literal, TypeAlias, TypeVar, cast
 
 from gateway.clock import Clock
+from gateway.errors import Ending, RunSummary
 from gateway.runs.journal import Journal
-from gateway.runs.resilience.retry import Ending
 from providers.contract import JsonValue, NodeOutput
 
 T = TypeVar("T")
@@ -65,7 +65,6 @@ class RunRecord:
     output: JsonValue = None
     outputs: Mapping[str, NodeOutput] | None = None
     warning: str | None = None
-    problem_code: str | None = None
     journal: Journal[RunRecord] | None = None
     limit_headers: tuple[tuple[str, str], ...] = ()
     finished_at: datetime | None = None
@@ -85,6 +84,10 @@ class RunRecord:
             deadline=started + spec.timeout,
         )
 
+    def summary(self) -> RunSummary:
+        """Return the facts that the document of the run's error shows."""
+        return RunSummary(self.id, self.provider, self.attempts, self.provider_run_id)
+
     async def await_external(self, awaitable: Awaitable[T], clock: Clock) -> T:
         """Await somebody else, and keep the time out of what counts as ours."""
         wait_started = clock.monotonic()
@@ -92,6 +95,11 @@ class RunRecord:
             return await awaitable
         finally:
             self.external_wait += clock.monotonic() - wait_started
+
+    @property
+    def ending(self) -> Ending:
+        """The ending of a run that has finished."""
+        return cast("Ending", self.status)
 
     def finish(self, ending: Ending, clock: Clock) -> None:
         """End it. A run that may have started at a provider never ends as `not_run`."""

@@ -10,11 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
 from gateway.clock import Clock
+from gateway.errors import PassthroughForbidden, ProviderError
 from gateway.limits.contract import Limiter
 from gateway.observability.metrics import Metrics
 from gateway.outbound.provider.passthrough import PassthroughRequest, PassthroughResponse
 from gateway.passthrough_rules import PassthroughRule, path_starts_run
-from gateway.problems import Problem
 from gateway.runs.catalog import Provider
 from gateway.runs.resilience.retry import RETRY_RULES
 from providers.contract import Cause, ProviderFault
@@ -75,12 +75,12 @@ class Passthrough:
     ) -> PassthroughResponse:
         """Send a request, and wait for the answer. `wanted` tells whether somebody waits for it; see `Parcel`.
 
-        Raises Problem: as `Limits.admit`, where the provider can not be asked or gives no whole answer, and where the
+        Raises GatewayError: as `Limits.admit`, where the provider can not be asked or gives no whole answer, and where the
         client's key stands where it can not be replaced.
         """
         target = self._providers.get(provider)
         if target is None:  # since its path was looked up
-            raise Problem("forbidden", "This is not passed through any more.")
+            raise PassthroughForbidden("This is not passed through any more.")
         request = PassthroughRequest(method, path, query, headers, body, client_key)
         deadline = self._clock.monotonic() + _TIMEOUT
         admission = self._limits.admit(
@@ -95,7 +95,8 @@ class Passthrough:
                 return await provider.upstream.send_passthrough(request, deadline)
             except ProviderFault as fault:
                 if fault.cause is not Cause.UNREACHABLE or not attempts_left:
-                    raise Problem(RETRY_RULES[fault.cause].code, retry_after=fault.retry_after) from None
+                    rule = RETRY_RULES[fault.cause]
+                    raise ProviderError(rule.code, ending=rule.ending, retry_after=fault.retry_after) from None
                 self._metrics.call_retried(provider.name, "passthrough", fault.cause.value)
         raise AssertionError("one of the tries is the last")
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
 from gateway import strictjson
 from gateway.clock import format_rfc3339
-from gateway.problems import CONTENT_TYPE, Problem
+from gateway.errors import RunError
 from gateway.runs.model import RunRecord
 from gateway.store.contract import StoredResponse, StoredRun
 from providers.contract import JsonValue
@@ -40,11 +39,11 @@ def run_document(run: RunRecord) -> dict[str, object]:
     }
 
 
-def finished_run(run: RunRecord, problem: Problem | None) -> bytes:
+def finished_run(run: RunRecord, error: RunError | None) -> bytes:
     """The run as `GET /runs/{id}` shows it once it has ended: with `error` where it did not succeed."""
     members = run_document(run)
-    if problem is not None:
-        members["error"] = {"code": problem.code, "detail": problem.detail or None}
+    if error is not None:
+        members["error"] = {"code": error.code, "detail": error.detail or None}
     return strictjson.write(members)
 
 
@@ -66,18 +65,6 @@ def unfinished_run(run: StoredRun) -> bytes:
             "duration_ms": None,
         }
     )
-
-
-def final_answer(run: RunRecord, problem: Problem | None, request_id: str) -> StoredResponse:
-    """The answer to the `POST /run` that ordered this run, now that it has ended."""
-    if problem is None:
-        return StoredResponse(
-            200, ((("Content-Type", JSON_CONTENT_TYPE)), *run.limit_headers), strictjson.write(run_document(run))
-        )
-    headers = [("Content-Type", CONTENT_TYPE), *problem.headers]
-    if problem.retry_after is not None:
-        headers.append(("Retry-After", str(math.ceil(problem.retry_after))))
-    return StoredResponse(problem.status, tuple(headers), problem.document(request_id))
 
 
 def requested_provider(run: StoredRun) -> str:

@@ -16,10 +16,10 @@ from pydantic import BaseModel, ConfigDict
 from gateway import strictjson
 from gateway.api.prompt_studio import responses
 from gateway.clock import Clock
+from gateway.errors import IdempotencyInFlight, IdempotencyMismatch, WorkflowForbidden, WorkflowNotFound
 from gateway.http.body import make_response, parse_json_body, read_json_body
 from gateway.http.server import Handler, Request, Route
 from gateway.http.traceparent import read_traceparent
-from gateway.problems import Problem
 from gateway.runs.catalog import Catalog, Workflow
 from gateway.runs.durable.idempotency import parse_key
 from gateway.runs.durable.runs import DurableRuns
@@ -117,9 +117,9 @@ class PromptStudioHandlers:
     def _replay(self, existing: IdempotencyRecord, key: IdempotencyKey, member: str) -> web.Response:
         """Answer a request whose key was used before."""
         if existing.key.fingerprint != key.fingerprint:
-            raise Problem("idempotency_mismatch")
+            raise IdempotencyMismatch
         if existing.response is None:
-            raise Problem("idempotency_in_flight", retry_after=1)
+            raise IdempotencyInFlight(retry_after=1)
         output, provider = responses.decode_stored_response(existing.response)
         result = responses.format_result(output, self.catalog.api_of(provider))
         return responses.success_response(
@@ -132,7 +132,7 @@ class PromptStudioHandlers:
             try:
                 if self.catalog.find_for_api(_API, name, request.client) is workflow:
                     return name
-            except Problem:
+            except (WorkflowNotFound, WorkflowForbidden):
                 continue
         return workflow.alias
 
@@ -158,5 +158,5 @@ def _workflow_name(path_param: str) -> str:
     except UnicodeError:
         name = ""
     if not 1 <= len(name) <= _MAX_NAME_LENGTH:
-        raise Problem("workflow_not_found")
+        raise WorkflowNotFound
     return name

@@ -24,11 +24,11 @@ from gateway.api.promptlayer.requests import (
 from gateway.api.promptlayer.results import RESULT_FORMATS, final_output, pending_results
 from gateway.api.version_pin import check_pin
 from gateway.clock import Clock
+from gateway.errors import IdempotencyInFlight, IdempotencyMismatch, RunNotFound
 from gateway.http.body import make_response, parse_json_body, read_json_body
 from gateway.http.response import SingleWriteResponse
 from gateway.http.server import Request
 from gateway.http.traceparent import read_traceparent
-from gateway.problems import Problem
 from gateway.runs import rendering
 from gateway.runs.catalog import Catalog, Workflow
 from gateway.runs.durable.codec import decode_spec, same_spec
@@ -82,7 +82,7 @@ class PromptLayerRunHandlers:
         result_format = RESULT_FORMATS[query_boolean(request, "return_all_outputs")]
         run = await self.durable_runs.find(self.execution_ids.run_id(request.client_name, execution_id))
         if run is None or run.client != request.client_name:
-            raise Problem("not_found", "There is no such workflow execution.")
+            raise RunNotFound("There is no such workflow execution.")
         if run.document is None:
             return make_response(
                 202, strictjson.write(pending_results(run.status)), rendering.JSON_CONTENT_TYPE, _run_headers(run)
@@ -129,15 +129,15 @@ class PromptLayerRunHandlers:
         """Answer a request whose `channel_name_suffix` has a run already."""
         earlier = await self._load_confirmed(run.id)
         if not same_spec(decode_spec(earlier), run.spec) or earlier.callback_url != callback_url:
-            raise Problem("idempotency_mismatch", "This channel_name_suffix was used with another body.")
+            raise IdempotencyMismatch("This channel_name_suffix was used with another body.")
         return _started_response(earlier, _REPLAYED_HEADERS)
 
     async def _replay_key(self, existing: IdempotencyRecord, key: IdempotencyKey) -> web.Response:
         """Answer a request whose Idempotency-Key was used before."""
         if existing.key.fingerprint != key.fingerprint:
-            raise Problem("idempotency_mismatch", "This key was used with another body.")
+            raise IdempotencyMismatch("This key was used with another body.")
         if existing.response is not None and await self.durable_runs.find(existing.run_id) is None:
-            raise Problem("not_found", "The run of this key has ended, and is no longer kept.")
+            raise RunNotFound("The run of this key has ended, and is no longer kept.")
         return _started_response(await self._load_confirmed(existing.run_id), _REPLAYED_HEADERS)
 
     async def _load_confirmed(self, run_id: str) -> StoredRun:
@@ -147,7 +147,7 @@ class PromptLayerRunHandlers:
         """
         earlier = await self.durable_runs.find(run_id)
         if earlier is None or (earlier.phase is Phase.QUEUED and not self.durable_runs.owns(run_id)):
-            raise Problem("idempotency_in_flight", "The first request for this run is just being taken.", 1)
+            raise IdempotencyInFlight("The first request for this run is just being taken.", retry_after=1)
         return earlier
 
 

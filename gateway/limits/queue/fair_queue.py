@@ -8,8 +8,8 @@ from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from gateway.errors import RunError
 from gateway.limits.shared_limiter import SharedLimiter
-from gateway.problems import Problem
 
 
 class WaitQueue(Protocol):
@@ -29,18 +29,18 @@ class Waiter:
     `patience` is how many seconds it waits for a start, None: as long as the limits say (`Limits.admit`).
     `take` takes all that it needs, or says why it can not; `undo` gives that back. The lane sets the rest: `place` is
     where it stands, `blocker` what it found closed, `ends` when it gives up (at its deadline or earlier), and `turn`
-    ends with the Problem that ends the wait, or with None once `take` has been done.
+    ends with the RunError that ends the wait, or with None once `take` has been done.
     """
 
     client: str
     workflow: SharedLimiter
     arrived_at: float
     deadline: float
-    acquire: Callable[[float], Problem | None]
+    acquire: Callable[[float], RunError | None]
     undo: Callable[[], None]
     still_wanted: Callable[[], bool]
     max_wait: float | None = None
-    future: asyncio.Future[Problem | None] = field(init=False)
+    future: asyncio.Future[RunError | None] = field(init=False)
     expires_at: float = field(init=False)
     queue: WaitQueue = field(init=False)
     blocker: SharedLimiter = field(init=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from gateway.problems import Problem
+from gateway.errors import Overloaded
 from gateway.runs.model import RunSpec
 
 _RETRY_AFTER = 5  # seconds: nobody knows when one of them will have ended
@@ -21,7 +21,7 @@ class BackgroundLimit:
     _workflows: Counter[str] = field(default_factory=Counter)
 
     def acquire(self, spec: RunSpec) -> None:
-        """One more. Raises Problem("overloaded") where there is no place for it."""
+        """One more. Raises Overloaded where there is no place for it."""
         if self._clients[spec.client] >= self.max_per_client:
             raise _limit_reached("client")
         if self._workflows[spec.workflow] >= self.max_per_workflow:
@@ -41,6 +41,6 @@ class BackgroundLimit:
                 del counter[name]  # the names of workflows may come from clients
 
 
-def _limit_reached(scope: str) -> Problem:
+def _limit_reached(scope: str) -> Overloaded:
     detail = f"Too many runs of this {scope} wait in the background."
-    return Problem("overloaded", detail, retry_after=_RETRY_AFTER, extra={"outcome": "not_run"})
+    return Overloaded(detail, retry_after=_RETRY_AFTER)

@@ -5,18 +5,23 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from structlog.typing import FilteringBoundLogger
 
 from gateway.clock import Clock
+from gateway.errors import InternalError, RunError, RunSummary
 from gateway.observability import logs
-from gateway.problems import Problem
 from gateway.runs import rendering
 from gateway.runs.callbacks.webhook import CallbackRenderer, render_callback
 from gateway.runs.model import ApiName, RunRecord
 from gateway.store.contract import FinalState, Store, StoredResponse, StoredRun, StoreUnavailable
 
 _STORE_RETRY = 1.0  # seconds between attempts to write down how a run ended
+
+
+ResponseRenderer: TypeAlias = Callable[[RunRecord, RunError | None, str], StoredResponse]
+"""Makes the final response to the `POST /run` of a run, from its record, its error and the request id."""
 
 
 def no_delay() -> float:
@@ -35,35 +40,34 @@ class RunCompletion:
     clock: Clock
     log: FilteringBoundLogger
     owner: str
+    render_response: ResponseRenderer
     first_delay: Callable[[], float] = no_delay
     callback_renderers: Mapping[ApiName, CallbackRenderer] = field(default_factory=dict)
     _unstored: dict[str, FinalState] = field(default_factory=dict)
     _store_retries: set[asyncio.Task[None]] = field(default_factory=set)
 
-    async def run_to_end(self, run: RunRecord, execution: Coroutine[object, object, None]) -> Problem | None:
+    async def run_to_end(self, run: RunRecord, execution: Coroutine[object, object, None]) -> RunError | None:
         """Let the engine bring a run to its end; the problem that it met, if any."""
         try:
             await execution
-        except Problem as problem:
-            return problem
+        except RunError as error:
+            return error
         except Exception as error:  # noqa: BLE001 - ours; the run must end all the same
             self.log.error("internal_error", run_id=run.id, **logs.describe_exception(error))
             if run.finished_at is None:
                 run.finish("not_run", self.clock)  # "unknown", where it may have been started
-            return Problem("internal", extra={"run_id": run.id, "outcome": run.status})
+            return internal_error(run)
         return None
 
-    async def complete(self, run: RunRecord, stored: StoredRun, problem: Problem | None) -> None:
+    async def complete(self, run: RunRecord, stored: StoredRun, error: RunError | None) -> None:
         """End a run whose client is told later, and say so in the log."""
-        answer = (
-            rendering.final_answer(run, problem, run.id) if run.spec.synchronous else rendering.accepted_answer(stored)
-        )
-        await self.persist_result(run, stored, problem, answer)
+        answer = self.render_response(run, error, run.id) if run.spec.synchronous else rendering.accepted_answer(stored)
+        await self.persist_result(run, stored, error, answer)
         fields = {"run_id": run.id, "client": run.spec.client, "workflow": run.spec.workflow}
         self.log.info("run_ended", **fields, provider=run.provider, attempts=run.attempts, outcome=run.status)
 
     async def persist_result(
-        self, run: RunRecord, stored: StoredRun, problem: Problem | None, answer: StoredResponse
+        self, run: RunRecord, stored: StoredRun, error: RunError | None, answer: StoredResponse
     ) -> None:
         """Write down how a run ended. Where the store can not, somebody keeps trying; the answer is given anyway.
 
@@ -71,7 +75,7 @@ class RunCompletion:
         result, and true. The store keeps what the other one says, which may know less.
         """
         document, render = (
-            rendering.finished_run(run, problem),
+            rendering.finished_run(run, error),
             self.callback_renderers.get(run.spec.api, render_callback),
         )
         finished_at = run.created_at.timestamp() + run.duration
@@ -116,3 +120,10 @@ class RunCompletion:
                 continue
             self._unstored.pop(run_id, None)
             return
+
+
+def internal_error(run: RunRecord) -> InternalError:
+    """Return the error of a run that a defect of the gateway ended."""
+    error = InternalError()
+    error.ending, error.run = run.ending, RunSummary(run.id)
+    return error

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import orjson
 
 from gateway import strictjson
-from gateway.problems import Problem
+from gateway.errors import InvalidIdempotencyKey
 from gateway.store.contract import IdempotencyKey
 from providers.contract import JsonValue
 
@@ -22,12 +22,12 @@ def parse_key(client: str, values: Sequence[str], body: bytes, *, path_name: str
 
     `body` is the request's, known to be JSON; `at` is what else makes two requests the same: a name in the path.
 
-    Raises Problem("invalid_idempotency_key").
+    Raises InvalidIdempotencyKey.
     """
     if not values:
         return None
     if len(values) > 1 or not _match_key(values[0]):
-        raise Problem("invalid_idempotency_key", "Send one key, of 1 to 255 printable ASCII characters.")
+        raise InvalidIdempotencyKey("Send one key, of 1 to 255 printable ASCII characters.")
     digest = fingerprint(strictjson.read(body))
     return IdempotencyKey(
         client, values[0], hashlib.sha256(digest + path_name.encode()).digest() if path_name else digest

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from structlog.typing import FilteringBoundLogger
 
 from gateway.clock import Clock
+from gateway.errors import InternalError, ProviderError, RunError, WorkflowRemoved
 from gateway.observability import logs
-from gateway.problems import Problem
 from gateway.runs.catalog import Catalog, Workflow
 from gateway.runs.durable.codec import decode_run, unreadable_run
 from gateway.runs.durable.runs import DurableRuns
@@ -103,7 +103,7 @@ class Recovery:
             await self.durable_runs.discard(run)  # its client got no answer, and its key is free to start it
         elif stored.phase is Phase.SENDING:
             await self._abandon(
-                run, stored, Problem("upstream_disconnected", _START_INTERRUPTED, extra={"outcome": "unknown"})
+                run, stored, ProviderError("upstream_disconnected", _START_INTERRUPTED, ending="unknown")
             )
         else:
             await self._resume(run, stored)
@@ -113,27 +113,23 @@ class Recovery:
         now = self.clock.now().timestamp()
         for stored in [run for run in self._unreadable.values() if run.deadline_at + _FOLLOW_GRACE <= now]:
             del self._unreadable[stored.id]
-            await self._abandon(unreadable_run(stored, self.clock), stored, Problem("internal", _UNREADABLE_DETAIL))
+            await self._abandon(unreadable_run(stored, self.clock), stored, InternalError(_UNREADABLE_DETAIL))
 
     async def _resume(self, run: RunRecord, stored: StoredRun) -> None:
         workflow = self._find_workflow(stored)
         if workflow is None:
-            problem = Problem("workflow_not_found", "The configuration no longer has this workflow.")
-            await self._abandon(run, stored, problem)
+            await self._abandon(run, stored, WorkflowRemoved("The configuration no longer has this workflow."))
         elif stored.phase is Phase.QUEUED:
             self.durable_runs.start_adopted(run, workflow, stored)
         else:
             run.deadline = max(run.deadline, self.clock.monotonic() + _FOLLOW_GRACE)
             self.durable_runs.follow_adopted(run, workflow, stored)
 
-    async def _abandon(self, run: RunRecord, stored: StoredRun, problem: Problem) -> None:
-        run.problem_code = problem.code
+    async def _abandon(self, run: RunRecord, stored: StoredRun, error: RunError) -> None:
         run.finish("not_run", self.clock)  # "unknown", where it may have been started
-        problem.extra = {"run_id": run.id, "provider": run.provider, "attempts": run.attempts, "outcome": run.status}
+        error.ending, error.run = run.ending, replace(run.summary(), provider_run_id=None)
         workflow = self._find_workflow(stored)
-        await self.durable_runs.abandon(
-            run, problem, stored, workflow=workflow.alias if workflow else _MISSING_WORKFLOW
-        )
+        await self.durable_runs.abandon(run, error, stored, workflow=workflow.alias if workflow else _MISSING_WORKFLOW)
 
     def _find_workflow(self, stored: StoredRun) -> Workflow | None:
         """What the run is about: from the first one on, where nothing was sent, else the one that it was sent to."""

@@ -16,13 +16,12 @@ from functools import partial
 from structlog.typing import FilteringBoundLogger
 
 from gateway.clock import Clock
-from gateway.problems import Problem
-from gateway.runs import rendering
+from gateway.errors import Overloaded, RunError, StoreError
 from gateway.runs.callbacks.webhook import CallbackRenderer
 from gateway.runs.catalog import Workflow
 from gateway.runs.durable.background_limit import BackgroundLimit
 from gateway.runs.durable.codec import encode_run
-from gateway.runs.durable.completion import RunCompletion, no_delay
+from gateway.runs.durable.completion import ResponseRenderer, RunCompletion, no_delay
 from gateway.runs.durable.pending_deletes import PendingDeletes
 from gateway.runs.durable.response_sent import ResponseSent
 from gateway.runs.durable.store_problems import acceptance_unknown, store_unavailable
@@ -52,6 +51,7 @@ class DurableRuns:
     clock: Clock
     log: FilteringBoundLogger
     owner: str
+    render_response: ResponseRenderer
     lease: float = 30.0
     background_limit: BackgroundLimit = field(default_factory=BackgroundLimit)
     closing: bool = False
@@ -65,7 +65,13 @@ class DurableRuns:
     def __post_init__(self) -> None:
         self._pending_deletes = PendingDeletes(self.store, self.clock, self.log, self.owner)
         self.completion = RunCompletion(
-            self.store, self.clock, self.log, self.owner, self.first_delay, self.callback_renderers
+            self.store,
+            self.clock,
+            self.log,
+            self.owner,
+            self.render_response,
+            self.first_delay,
+            self.callback_renderers,
         )
 
     async def persist(
@@ -73,15 +79,14 @@ class DurableRuns:
     ) -> IdempotencyRecord | None:
         """Write a new run down, with its key. The claim that was there before, where the key was used already.
 
-        Raises Problem: overloaded (the client has too many), store_unavailable (then a run whose client does not wait
-        may have been kept: its outcome is unknown). ValueError where the id is taken.
+        Raises Overloaded (the client has too many), StoreError (AcceptanceUnknown for a run whose client does not wait). ValueError where the id is taken.
         """
         lease_end = self.clock.now().timestamp() + self.lease
         stored = encode_run(run, owner=self.owner, leased_until_at=lease_end, callback_url=callback_url)
         if not run.spec.synchronous:
             try:
                 self.background_limit.acquire(run.spec)  # before anything is awaited: others come in the meantime
-            except Problem:
+            except Overloaded:
                 if key is not None and (existing := await self._find_key(key)) is not None:
                     return existing
                 raise
@@ -125,7 +130,7 @@ class DurableRuns:
         return False
 
     async def find(self, run_id: str) -> StoredRun | None:
-        """Read a run. Raises Problem("store_unavailable")."""
+        """Read a run. Raises StoreError."""
         try:
             return await self.store.get_run(run_id)
         except StoreUnavailable:
@@ -140,14 +145,14 @@ class DurableRuns:
     async def run_and_wait(self, run: RunRecord, workflow: Workflow, request_id: str) -> StoredResponse:
         """Bring a run to its end while its client waits, and keep the answer.
 
-        Raises Problem where nothing was run: then the key is free again.
+        Raises RunError where nothing was run: then the key is free again.
         """
-        problem = await self.completion.run_to_end(run, self.executor.run(run, workflow))
-        if run.status == "not_run" and problem is not None:
+        error = await self.completion.run_to_end(run, self.executor.run(run, workflow))
+        if run.status == "not_run" and error is not None:
             await self.discard(run)
-            raise problem
-        answer = rendering.final_answer(run, problem, request_id)
-        await self.completion.persist_result(run, self._stored_runs.pop(run.id), problem, answer)
+            raise error
+        answer = self.render_response(run, error, request_id)
+        await self.completion.persist_result(run, self._stored_runs.pop(run.id), error, answer)
         return answer
 
     def run_in_background(
@@ -175,10 +180,10 @@ class DurableRuns:
         run.journal = self
         self._stored_runs[run.id] = stored
 
-    async def abandon(self, run: RunRecord, problem: Problem, stored: StoredRun, *, workflow: str) -> None:
+    async def abandon(self, run: RunRecord, error: RunError, stored: StoredRun, *, workflow: str) -> None:
         """End a run that nobody goes on with; it counts under this name of its `workflow`."""
         self.executor.context.metrics.run_ended(run.spec.client, workflow, run.provider, run.status)
-        await self.completion.complete(run, stored, problem)
+        await self.completion.complete(run, stored, error)
 
     async def discard(self, run: RunRecord) -> None:
         """Drop a run of which nothing was sent: its key is free again."""
@@ -218,7 +223,7 @@ class DurableRuns:
         except StoreUnavailable:
             raise store_unavailable() from None
         if not owned:
-            raise Problem("store_unavailable", "Another replica works on this run.", extra={"outcome": "unknown"})
+            raise StoreError("Another replica works on this run.", ending="unknown")
 
     async def record_rejection(self, run: RunRecord) -> None:
         """See `Journal.refused`. Where that can not be written the run goes on: only a crash would make it unknown."""
@@ -258,8 +263,8 @@ class DurableRuns:
 
     async def _run_to_end(self, run: RunRecord, execution: Coroutine[object, object, None]) -> None:
         try:
-            problem = await self.completion.run_to_end(run, execution)
-            await self.completion.complete(run, self._stored_runs.pop(run.id), problem)
+            error = await self.completion.run_to_end(run, execution)
+            await self.completion.complete(run, self._stored_runs.pop(run.id), error)
         finally:
             self._stored_runs.pop(run.id, None)
             self.background_limit.release(run.spec)

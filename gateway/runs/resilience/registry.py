@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from gateway.errors import CircuitOpen
 from gateway.observability.metrics import Metrics
-from gateway.problems import Problem
 from gateway.runs.resilience.circuit_breaker import BreakerConfig, CircuitBreaker
 from gateway.runs.resilience.retry_budget import RetryBudget
 
@@ -50,6 +50,6 @@ class CircuitRegistry:
         return guard
 
 
-def circuit_open_problem(breaker: CircuitBreaker) -> Problem:
+def circuit_open_error(breaker: CircuitBreaker) -> CircuitOpen:
     """What a client reads when the breaker does not let it pass."""
-    return Problem("circuit_open", retry_after=max(breaker.retry_after(), 1.0), extra={"outcome": "not_run"})
+    return CircuitOpen(retry_after=max(breaker.retry_after(), 1.0))

@@ -6,15 +6,15 @@ import enum
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal, TypeAlias, TypeVar
+from typing import NamedTuple, TypeVar
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
 
 from gateway.clock import Clock
+from gateway.errors import Ending
 from providers.contract import Call, Cause, ProviderFault
 
 T = TypeVar("T")
-Ending: TypeAlias = Literal["succeeded", "failed", "not_run", "unknown"]
 
 
 class Dispatched(enum.Enum):
@@ -48,6 +48,7 @@ class RetryRule:
     code: str
     ending: Ending
     trips_breaker: bool = False
+    falls_back: bool = True
 
 
 RETRY_RULES: Mapping[Cause, RetryRule] = MappingProxyType(
@@ -82,7 +83,9 @@ RETRY_RULES: Mapping[Cause, RetryRule] = MappingProxyType(
         Cause.TOO_LARGE: RetryRule(
             Dispatched.ACCEPTED, Repeat.NEVER, Repeat.ONCE, "upstream_too_large", "unknown", trips_breaker=True
         ),
-        Cause.REJECTED: RetryRule(Dispatched.REJECTED, Repeat.NEVER, Repeat.NEVER, "rejected_by_provider", "not_run"),
+        Cause.REJECTED: RetryRule(
+            Dispatched.REJECTED, Repeat.NEVER, Repeat.NEVER, "rejected_by_provider", "not_run", falls_back=False
+        ),
         Cause.CREDENTIALS: RetryRule(
             Dispatched.REJECTED, Repeat.NEVER, Repeat.NEVER, "upstream_credentials", "not_run"
         ),
@@ -92,15 +95,23 @@ RETRY_RULES: Mapping[Cause, RetryRule] = MappingProxyType(
 _POLL_FAULT_CODES = {"rejected_by_provider": "upstream_error", "workflow_not_found": "upstream_error"}
 
 
-def classify_fault(fault: ProviderFault, call: Call, *, started: bool) -> tuple[str, Ending]:
-    """The problem's code and the run's ending, where `fault` is what `call` ended with.
+class FaultClass(NamedTuple):
+    """Meaning of a fault for the run: the error's code, the ending, and whether another workflow may be tried."""
 
-    Where a run that had been `started` was only asked about, its ending is not known, whatever the question met.
+    code: str
+    ending: Ending
+    falls_back: bool
+
+
+def classify_fault(fault: ProviderFault, call: Call, *, started: bool) -> FaultClass:
+    """Classify the fault that `call` ended with.
+
+    A failed poll tells nothing about the ending of a run that had been `started`.
     """
     rule = RETRY_RULES[fault.cause]
     if call.safe:
-        return _POLL_FAULT_CODES.get(rule.code, rule.code), "unknown" if started else "not_run"
-    return rule.code, rule.ending
+        return FaultClass(_POLL_FAULT_CODES.get(rule.code, rule.code), "unknown" if started else "not_run", True)  # noqa: FBT003
+    return FaultClass(rule.code, rule.ending, rule.falls_back)
 
 
 @dataclass(frozen=True, slots=True)

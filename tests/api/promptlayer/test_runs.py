@@ -17,9 +17,10 @@ from gateway.api.promptlayer.execution_ids import ExecutionIds
 from gateway.api.promptlayer.results import RESULT_FORMATS, callback_payload, final_output
 from gateway.api.promptlayer.runs import PromptLayerRunHandlers
 from gateway.auth.client import Client
+from gateway.errors import GatewayError
 from gateway.http.response import SingleWriteResponse
 from gateway.http.server import Request
-from gateway.problems import Problem
+from gateway.problems import PROBLEMS
 from gateway.runs.catalog import Catalog
 from gateway.runs.durable.background_limit import BackgroundLimit
 from gateway.runs.durable.response_sent import ResponseSent
@@ -77,10 +78,10 @@ async def test_a_store_failure_before_the_run_is_stored_is_a_503() -> None:
     harness = await DurableRunsHarness().open()
     harness.store.fail_before = {"create_run"}
     workflow = harness.add_workflow(harness.harness.studio(DONE))
-    with pytest.raises(Problem) as refused:
+    with pytest.raises(GatewayError) as refused:
         await handlers_for(harness).start(post(workflow.alias))
     await yield_to_loop(200)
-    assert ("store_unavailable", 503, 0) == (refused.value.code, refused.value.status, upstream_of(workflow).starts)
+    assert ("store_unavailable", 503, 0) == (refused.value.code, PROBLEMS[refused.value.code].status, upstream_of(workflow).starts)
 
 
 async def test_a_store_failure_after_the_run_is_stored_changes_no_response() -> None:
@@ -105,9 +106,9 @@ async def test_a_client_over_its_background_limit_is_refused_before_the_run_is_s
     harness = await DurableRunsHarness(background_limit=BackgroundLimit(1)).open()
     workflow = harness.add_workflow(harness.harness.studio(DONE))
     await handlers_for(harness).start(post(workflow.alias))
-    with pytest.raises(Problem) as refused:
+    with pytest.raises(GatewayError) as refused:
         await handlers_for(harness).start(post(workflow.alias))
-    assert ("overloaded", 503) == (refused.value.code, refused.value.status)
+    assert ("overloaded", 503) == (refused.value.code, PROBLEMS[refused.value.code].status)
     await yield_to_loop()
     await harness.runs.close()
 
@@ -144,7 +145,7 @@ async def test_another_replica_replays_only_after_the_start() -> None:
     first = await DurableRunsHarness().open()
     second = DurableRunsHarness("other", predecessor=first)
     run = await durable_run(first)
-    with pytest.raises(Problem) as refused:
+    with pytest.raises(GatewayError) as refused:
         await handlers_for(second)._replay_channel(second_attempt(second, run), None)
     assert ("idempotency_in_flight", 1) == (refused.value.code, refused.value.retry_after)
     await first.runs.close()
@@ -165,7 +166,7 @@ async def test_another_spec_or_callback_url_is_refused() -> None:
     other = second_attempt(harness, run)
     other.spec = replace(run.spec, input={"a": 1})
     for attempt, url in ((other, None), (second_attempt(harness, run), "https://example.com/")):
-        with pytest.raises(Problem) as refused:
+        with pytest.raises(GatewayError) as refused:
             await handlers_for(harness)._replay_channel(attempt, url)
         assert "idempotency_mismatch" == refused.value.code
     await harness.runs.close()
@@ -174,7 +175,7 @@ async def test_another_spec_or_callback_url_is_refused() -> None:
 async def test_a_run_that_was_dropped_is_in_flight() -> None:
     harness = await DurableRunsHarness().open()
     run = harness.new_run(harness.harness.studio(DONE), synchronous=False)
-    with pytest.raises(Problem) as refused:
+    with pytest.raises(GatewayError) as refused:
         await handlers_for(harness)._replay_channel(run, None)
     assert "idempotency_in_flight" == refused.value.code
 
@@ -186,9 +187,9 @@ async def test_a_key_is_answered_by_another_replica_when_its_run_was_sent() -> N
     run = await durable_run(first)
     claim = IdempotencyRecord(KEY, run.id, 0.0)
     for gone in (claim, replace(claim, run_id="run_none")):
-        with pytest.raises(Problem) as refused:
+        with pytest.raises(GatewayError) as refused:
             await handlers_for(second)._replay_key(gone, KEY)
-        assert ("idempotency_in_flight", 409) == (refused.value.code, refused.value.status)
+        assert ("idempotency_in_flight", 409) == (refused.value.code, PROBLEMS[refused.value.code].status)
     assert 7 == execution_id(await handlers_for(first)._replay_key(claim, KEY))
     await first.runs.close()
 
@@ -197,9 +198,9 @@ async def test_a_key_whose_run_was_purged_is_not_in_flight() -> None:
     """R37: where runs are kept for less than keys are. To come back in a second would be of no use."""
     harness = await DurableRunsHarness().open()
     claim = IdempotencyRecord(KEY, "run_forgotten", 0.0, StoredResponse(202, (), b"{}"))
-    with pytest.raises(Problem) as refused:
+    with pytest.raises(GatewayError) as refused:
         await handlers_for(harness)._replay_key(claim, KEY)
-    assert ("not_found", 404) == (refused.value.code, refused.value.status)
+    assert ("not_found", 404) == (refused.value.code, PROBLEMS[refused.value.code].status)
 
 
 async def test_a_key_goes_with_the_deepest_input_that_is_taken() -> None:

@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 import structlog
 from structlog.testing import LogCapture
 
-from gateway.problems import Problem
+from gateway.errors import RunError
+from gateway.http.problem_mapping import final_response
 from gateway.runs.catalog import Catalog, Provider, Workflow
 from gateway.runs.durable.recovery import Recovery
 from gateway.runs.durable.runs import DurableRuns
@@ -110,7 +111,16 @@ class DurableRunsHarness:
         self.store: FailingStore = FailingStore(self.clock) if predecessor is None else predecessor.store
         self.log = LogCapture()
         log = structlog.wrap_logger(None, processors=[self.log], wrapper_class=structlog.make_filtering_bound_logger(0))
-        self.runs = DurableRuns(self.harness.executor, self.store, self.clock, log, owner=owner, lease=LEASE, **options)
+        self.runs = DurableRuns(
+            self.harness.executor,
+            self.store,
+            self.clock,
+            log,
+            owner=owner,
+            render_response=final_response,
+            lease=LEASE,
+            **options,
+        )
         self.workflows: dict[str, Workflow] = {}
         self.recovery = Recovery(self.runs, self.store, Catalog(self.workflows, {}), self.clock, log)
 
@@ -134,13 +144,13 @@ class DurableRunsHarness:
 
     async def run_and_wait(
         self, workflow: Workflow, run: RunRecord | None = None, key: IdempotencyKey | None = KEY
-    ) -> StoredResponse | Problem:
+    ) -> StoredResponse | RunError:
         """Keep a run and bring it to its end: its answer, or why it was not run."""
         run = run or self.new_run(workflow)
         try:
             assert await self.runs.persist(run, key, callback_url=None) is None
             return await self.runs.run_and_wait(run, workflow, "req_1")
-        except Problem as problem:
+        except RunError as problem:
             return problem
 
     async def run_in_background(

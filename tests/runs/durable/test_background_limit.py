@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.problems import Problem
+from gateway.errors import RunError
 from gateway.runs.durable.background_limit import BackgroundLimit
 from gateway.runs.model import RunSpec
 
@@ -15,7 +15,7 @@ def refusal(limit: BackgroundLimit, spec: RunSpec) -> str:
     """What one more is told; "" where there is room."""
     try:
         limit.acquire(spec)
-    except Problem as problem:
+    except RunError as problem:
         return f"{problem.code} {problem.detail}"
     return ""
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from gateway.problems import Problem
+from gateway.errors import RunError
+from gateway.http.problem_mapping import problem_from_error
 from gateway.runs import rendering
 from gateway.runs.durable.background_limit import BackgroundLimit
 from gateway.runs.model import RunRecord
@@ -52,9 +53,9 @@ async def test_what_was_not_run_frees_its_key(step: ScriptStep) -> None:
     replica = await DurableRunsHarness().open()
     run = replica.new_run(replica.harness.studio(step))
     problem = await replica.run_and_wait(replica.harness.studio(step), run)
-    assert isinstance(problem, Problem)
+    assert isinstance(problem, RunError)
     assert ("not_run", None, None) == (
-        problem.extra["outcome"],
+        problem.ending,
         await replica.idempotency_record(),
         await replica.stored_status(run),
     )
@@ -99,10 +100,11 @@ async def test_without_a_store_a_run_is_refused(
     replica.store.fail_before = {"discard_run", *({"create_run"} if how == "down" else ())}
     replica.store.fail_after = {"create_run"}
     run = replica.new_run(replica.harness.studio(DONE), synchronous=synchronous)
-    with pytest.raises(Problem) as refused:
+    with pytest.raises(RunError) as refused:
         await replica.runs.persist(run, key, callback_url=None)
-    said = json.loads(refused.value.document(""))
-    assert (503, "store_unavailable") == (refused.value.status, said["code"])
+    problem = problem_from_error(refused.value)
+    said = json.loads(problem.document(""))
+    assert (503, "store_unavailable") == (problem.status, said["code"])
     assert expected == (said["outcome"], said["retryable"], refused.value.retry_after)
     assert (run.id if key is None else None) == said.get("run_id")
     await replica.runs._pending_deletes.close()
@@ -114,7 +116,7 @@ async def test_a_run_stored_without_confirmation_is_started_by_another_replica_a
     workflow = replica.add_workflow(replica.harness.studio(DONE))
     replica.store.fail_after, replica.store.fail_before = {"create_run"}, {"discard_run"}
     run = replica.new_run(workflow, synchronous=False)
-    with pytest.raises(Problem) as refused:
+    with pytest.raises(RunError) as refused:
         await replica.runs.persist(run, None, callback_url=None)
     await replica.runs._pending_deletes.close()  # it is cut off from the store
     replica.clock.advance(LEASE + 1)
@@ -123,7 +125,7 @@ async def test_a_run_stored_without_confirmation_is_started_by_another_replica_a
     await other.recovery.adopt_expired_runs()
     await yield_to_loop()
     assert ("unknown", "succeeded", 1) == (
-        refused.value.extra["outcome"], await replica.stored_status(run), upstream_of(workflow).starts
+        refused.value.ending, await replica.stored_status(run), upstream_of(workflow).starts
     )  # fmt: skip
 
 
@@ -132,7 +134,7 @@ async def test_a_run_stored_without_confirmation_blocks_no_key() -> None:
     replica = await DurableRunsHarness().open()
     replica.store.fail_after, replica.store.fail_before = {"create_run"}, {"discard_run"}
     run = replica.new_run(replica.harness.studio(DONE))
-    with pytest.raises(Problem):
+    with pytest.raises(RunError):
         await replica.runs.persist(run, KEY, callback_url=None)
     await yield_to_loop()
     assert "queued" == await replica.stored_status(run)
@@ -147,8 +149,8 @@ async def test_a_start_that_could_not_be_stored_is_not_sent() -> None:
     replica.store.fail_before = {"advance"}
     workflow = replica.harness.studio(DONE)
     problem = await replica.run_and_wait(workflow)
-    assert isinstance(problem, Problem)
-    assert ("store_unavailable", "not_run") == (problem.code, problem.extra["outcome"])
+    assert isinstance(problem, RunError)
+    assert ("store_unavailable", "not_run") == (problem.code, problem.ending)
     assert [] == upstream_of(workflow).sent
     assert None is await replica.idempotency_record()
 
@@ -235,7 +237,7 @@ async def test_a_key_that_could_not_be_freed_is_freed_later() -> None:
     """R40: until then it is in flight, and not for ever."""
     replica = await DurableRunsHarness().open()
     replica.store.fail_before = {"discard_run"}
-    assert isinstance(await replica.run_and_wait(replica.harness.studio(Reply(422))), Problem)
+    assert isinstance(await replica.run_and_wait(replica.harness.studio(Reply(422))), RunError)
     assert None is not await replica.idempotency_record()
     replica.store.fail_before = set()
     await yield_to_loop()
@@ -318,7 +320,7 @@ async def test_background_runs_of_a_client_are_limited() -> None:
     async def one(number: int) -> str:
         try:
             await replica.run_in_background(workflow, runs[number])
-        except Problem as problem:
+        except RunError as problem:
             return f"{problem.code} {problem.retry_after}"
         return ""
 
@@ -340,7 +342,7 @@ async def test_a_used_key_is_answered_although_the_background_limit_is_reached()
     claim = await replica.runs.persist(replica.new_run(workflow, synchronous=False), KEY, callback_url=None)
     assert claim is not None
     assert first.id == claim.run_id
-    with pytest.raises(Problem, match="overloaded"):
+    with pytest.raises(RunError, match="overloaded"):
         await replica.runs.persist(replica.new_run(workflow, synchronous=False), None, callback_url=None)
 
 
@@ -358,7 +360,7 @@ async def test_a_run_that_was_not_stored_does_not_count_in_the_background_limit(
         if how == "taken":
             assert None is not await replica.runs.persist(run, KEY, callback_url=None)
         else:
-            with pytest.raises(Problem, match=r".*") as refused:
+            with pytest.raises(RunError, match=r".*") as refused:
                 await replica.runs.persist(run, KEY, callback_url=None)
             assert "store_unavailable" == refused.value.code
     replica.store.fail_before = set()

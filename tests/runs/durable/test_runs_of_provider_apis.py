@@ -7,7 +7,7 @@ from datetime import datetime
 
 import pytest
 
-from gateway.problems import Problem
+from gateway.errors import RunError
 from gateway.runs.durable.response_sent import ResponseSent
 from gateway.runs.model import RunRecord, RunSpec
 from gateway.store.contract import Phase
@@ -85,7 +85,7 @@ async def test_a_run_with_a_pending_delete_is_not_accepted_again() -> None:
     run = replica.new_run(workflow, synchronous=False)
     replica.store.fail_after, replica.store.fail_before = {"create_run"}, {"discard_run"}
     for attempt in (run, same_request(replica, run)):
-        with pytest.raises(Problem) as refused:
+        with pytest.raises(RunError) as refused:
             await replica.runs.persist(attempt, None, callback_url=None)
         assert "store_unavailable" == refused.value.code
         replica.store.fail_after = set()
@@ -104,9 +104,9 @@ async def test_a_key_whose_run_has_a_pending_delete_is_not_answered_with_that_ru
     workflow = replica.harness.studio(DONE)
     replica.store.fail_after, replica.store.fail_before = {"create_run"}, {"discard_run"}
     for _ in range(2):
-        with pytest.raises(Problem) as refused:
+        with pytest.raises(RunError) as refused:
             await replica.runs.persist(replica.new_run(workflow, synchronous=False), KEY, callback_url=None)
-        assert ("store_unavailable", "unknown") == (refused.value.code, refused.value.extra["outcome"])
+        assert ("store_unavailable", "unknown") == (refused.value.code, refused.value.ending)
         replica.store.fail_after = set()
     replica.store.fail_before = set()
     await yield_to_loop()
