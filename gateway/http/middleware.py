@@ -171,7 +171,7 @@ def _draining_problem(run: RunRecord) -> Problem:
     """What is told of a run that is not waited for any longer: never more than its record knows."""
     status = run.status if run.finished_at is not None else "unknown" if run.maybe_started else "not_run"
     outcome = status if status in {"not_run", "failed"} else "unknown"
-    durable = run.journal is not None and outcome == "unknown"
+    durable = run.durable and outcome == "unknown"
     detail = "This replica shuts down." + " With the same Idempotency-Key, ask again." * durable
     provider_fields = {"provider_run_id": run.provider_run_id} if run.provider_run_id is not None else {}
     run_fields = {"run_id": run.id, "provider": run.provider, "attempts": run.attempts, "outcome": outcome}

@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 from gateway import strictjson
 from gateway.clock import format_rfc3339
 from gateway.errors import RunError
+from gateway.runs.durable.codec import stored_spec
 from gateway.runs.model import RunRecord
 from gateway.store.contract import StoredResponse, StoredRun
-from providers.contract import JsonValue
 
 JSON_CONTENT_TYPE = "application/json"
 
@@ -59,7 +59,7 @@ def unfinished_run(run: StoredRun) -> bytes:
             "warning": None,
             "attempts": run.attempts,
             "provider_run_id": run.provider_run_id,
-            "metadata": _stored_spec(run).get("metadata", {}),
+            "metadata": stored_spec(run).get("metadata", {}),
             "created_at": format_rfc3339(datetime.fromtimestamp(run.created_at, UTC)),
             "finished_at": None,
             "duration_ms": None,
@@ -69,23 +69,13 @@ def unfinished_run(run: StoredRun) -> bytes:
 
 def requested_provider(run: StoredRun) -> str:
     """The provider of the workflow that was asked for, whichever fallback ran it."""
-    provider = _stored_spec(run).get("provider")
+    provider = stored_spec(run).get("provider")
     return provider if isinstance(provider, str) else run.provider
 
 
 def is_synchronous(run: StoredRun) -> bool:
     """Whether the client of a kept run waited for its answer."""
-    return _stored_spec(run).get("waits") is not False
-
-
-def promptlayer_number(run: StoredRun) -> JsonValue:
-    """What PromptLayer's clients call a kept run; None where its order can not be read."""
-    return _stored_spec(run).get("number")
-
-
-def wants_all_outputs(run: StoredRun) -> bool:
-    """Whether a client of PromptLayer's API asked for every node of a kept run."""
-    return _stored_spec(run).get("all_outputs") is True
+    return stored_spec(run).get("waits") is not False
 
 
 def accepted_answer(run: StoredRun) -> StoredResponse:
@@ -94,15 +84,6 @@ def accepted_answer(run: StoredRun) -> StoredResponse:
     return StoredResponse(
         202, (("Content-Type", JSON_CONTENT_TYPE), ("Location", f"/runs/{run.id}")), unfinished_run(queued)
     )
-
-
-def _stored_spec(run: StoredRun) -> dict[str, JsonValue]:
-    """What was ordered, as far as it can be read: another version may have written it."""
-    try:
-        spec = strictjson.read(run.order)
-    except strictjson.NotJson:
-        return {}
-    return spec if isinstance(spec, dict) else {}
 
 
 def stored_run_view(run: StoredRun) -> bytes:

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict
 from gateway import strictjson
 from gateway.api.prompt_studio import responses
 from gateway.clock import Clock
-from gateway.errors import IdempotencyInFlight, IdempotencyMismatch, WorkflowForbidden, WorkflowNotFound
+from gateway.errors import HeaderFields, IdempotencyInFlight, WorkflowForbidden, WorkflowNotFound
 from gateway.http.body import make_response, parse_json_body, read_json_body
 from gateway.http.server import Handler, Request, Route
 from gateway.http.traceparent import read_traceparent
@@ -25,7 +25,8 @@ from gateway.runs.durable.idempotency import parse_key
 from gateway.runs.durable.runs import DurableRuns
 from gateway.runs.model import ApiName, RunRecord, RunSpec
 from gateway.runs.rendering import JSON_CONTENT_TYPE
-from gateway.store.contract import IdempotencyKey, IdempotencyRecord
+from gateway.runs.submission import Finished, InFlight, Replayed, Started, submit
+from providers.contract import JsonValue
 
 _API: ApiName = "prompt_studio"
 _MAX_NAME_LENGTH = 512
@@ -92,16 +93,19 @@ class PromptStudioHandlers:
         values = request.headers.getall("Idempotency-Key", ())
         key = parse_key(request.client_name, values, raw, path_name=f"{_API} {name}")
         workflow = self.catalog.find_for_api(_API, name, request.client)
-        run = RunRecord.create(self._build_spec(request, body, workflow), workflow.provider.name, self.clock)
-        existing = await self.durable_runs.persist(run, key, callback_url=None)
-        if existing is not None and key is not None:
-            return self._replay(existing, key, member)
-        request.run = run
-        stored = await self.durable_runs.run_and_wait(run, workflow, request.request_id)
-        if run.status != "succeeded":
-            responses.decode_stored_response(stored)  # raises
-        result = responses.format_result(run.output, self.catalog.api_of(run.provider))
-        return responses.success_response(member, result, ((responses.RUN_ID_HEADER, run.id), *run.limit_headers))
+        record = RunRecord.create(self._build_spec(request, body, workflow), workflow.provider.name, self.clock)
+        match await submit(self.durable_runs, record, key, callback_url=None):
+            case Started(run):
+                request.run = record
+                response = await self.durable_runs.run_and_wait(run, workflow, request.request_id)
+                if record.status != "succeeded":
+                    responses.decode_stored_response(response)  # raises the problem that it holds
+                return self._render(member, record.output, record.provider, record.id, record.limit_headers)
+            case Finished(run_id, response):
+                output, provider = responses.decode_stored_response(response)
+                return self._render(member, output, provider, run_id, (_REPLAYED_HEADER,))
+            case Replayed() | InFlight():
+                raise IdempotencyInFlight(retry_after=1)
 
     def _build_spec(self, request: Request, body: PromptStudioRunRequest, workflow: Workflow) -> RunSpec:
         return RunSpec(
@@ -114,17 +118,12 @@ class PromptStudioHandlers:
             api=_API,
         )
 
-    def _replay(self, existing: IdempotencyRecord, key: IdempotencyKey, member: str) -> web.Response:
-        """Answer a request whose key was used before."""
-        if existing.key.fingerprint != key.fingerprint:
-            raise IdempotencyMismatch
-        if existing.response is None:
-            raise IdempotencyInFlight(retry_after=1)
-        output, provider = responses.decode_stored_response(existing.response)
+    def _render(
+        self, member: str, output: JsonValue, provider: str, run_id: str, headers: HeaderFields
+    ) -> web.Response:
+        """Render the output of a run that `provider` has executed."""
         result = responses.format_result(output, self.catalog.api_of(provider))
-        return responses.success_response(
-            member, result, ((responses.RUN_ID_HEADER, existing.run_id), _REPLAYED_HEADER)
-        )
+        return responses.success_response(member, result, ((responses.RUN_ID_HEADER, run_id), *headers))
 
     def _deployment_id(self, workflow: Workflow, request: Request) -> str:
         """What it is called in this API, where that leads to it and nowhere else; else its alias, which always does."""

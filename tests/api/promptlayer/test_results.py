@@ -11,6 +11,7 @@ from gateway.api.promptlayer.results import (
     ResultFormat,
     all_nodes,
     callback_payload,
+    client_context,
     final_output,
     main_output,
     pending_results,
@@ -21,7 +22,7 @@ from gateway.runs.model import RunRecord, RunSpec
 from providers.contract import JsonValue, NodeOutput
 from tests.support.clock import ManualClock
 
-SPEC = RunSpec("one", "w", 60, return_all_outputs=True, number=787)
+SPEC = RunSpec("one", "w", 60, return_all_outputs=True, client_context=client_context(787, all_outputs=False))
 
 
 def ended_document(
@@ -131,6 +132,6 @@ def test_a_run_that_goes_on_has_a_node_that_does(status: str, expected: str) -> 
 
 @pytest.mark.parametrize(("all_outputs", "value"), [(True, {"Output": node_result("SUCCESS", "x")}), (False, "x")])
 def test_a_callback_has_the_form_that_was_asked_for(value: JsonValue, *, all_outputs: bool) -> None:
-    order = RunSpec("one", "w", 60, number=2**52, all_outputs=all_outputs)
+    order = RunSpec("one", "w", 60, client_context=client_context(2**52, all_outputs=all_outputs))
     body = callback_payload(order, ended_document("succeeded", output="x"), ManualClock().now())
     assert {"workflow_version_execution_id": 2**52, "final_output": value} == json.loads(body)
