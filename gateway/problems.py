@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from gateway import strictjson
+from gateway.errors import RunError
 
 CONTENT_TYPE = "application/problem+json"
 
@@ -107,3 +108,9 @@ class Problem(Exception):
         if self.errors:
             members["errors"] = [{"pointer": e.pointer, "detail": e.detail} for e in self.errors]
         return strictjson.write(members | dict(self.extra))
+
+
+def problem_from_error(error: RunError) -> Problem:
+    """Return the problem of a typed error of the limits, for callers that still catch `Problem`."""
+    extra = {"outcome": error.ending} if error.code != "rate_limited" else {}
+    return Problem(error.code, error.detail, error.retry_after, headers=error.headers, extra=extra)

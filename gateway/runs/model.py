@@ -8,6 +8,8 @@ from datetime import datetime
 from typing import Literal, TypeAlias, TypeVar
 
 from gateway.clock import Clock
+from gateway.errors import RunError
+from gateway.problems import problem_from_error
 from gateway.runs.journal import Journal
 from gateway.runs.resilience.retry import Ending
 from providers.contract import JsonValue, NodeOutput
@@ -90,6 +92,8 @@ class RunRecord:
         wait_started = clock.monotonic()
         try:
             return await awaitable
+        except RunError as error:
+            raise problem_from_error(error) from None
         finally:
             self.external_wait += clock.monotonic() - wait_started
 

@@ -10,11 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
 from gateway.clock import Clock
+from gateway.errors import RunError
 from gateway.limits.contract import Limiter
 from gateway.observability.metrics import Metrics
 from gateway.outbound.provider.passthrough import PassthroughRequest, PassthroughResponse
 from gateway.passthrough_rules import PassthroughRule, path_starts_run
-from gateway.problems import Problem
+from gateway.problems import Problem, problem_from_error
 from gateway.runs.catalog import Provider
 from gateway.runs.resilience.retry import RETRY_RULES
 from providers.contract import Cause, ProviderFault
@@ -86,7 +87,11 @@ class Passthrough:
         admission = self._limits.admit(
             client, f"{provider}/*", provider, deadline=deadline, still_wanted=client_connected
         )
-        async with await admission:
+        try:
+            held = await admission
+        except RunError as error:
+            raise problem_from_error(error) from None
+        async with held:
             return await self._send(target, request, deadline)
 
     async def _send(self, provider: Provider, request: PassthroughRequest, deadline: float) -> PassthroughResponse:
