@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from gateway.clock import Clock
-from gateway.errors import RateLimited, RunError
+from gateway.errors import RateLimited
 from gateway.limits.contract import SLOT_RETRY_AFTER, ClientLimitsConfig, HeaderFields
 from gateway.limits.daily_quota import DailyQuota
 from gateway.limits.gcra import TIME_EPSILON, RateLimiter
@@ -56,7 +56,7 @@ class ClientLimiter:
             items.append(f'"concurrency";q={limits.concurrency};qu="concurrent-requests"')
         return (("RateLimit-Policy", ", ".join(items)),) if items else ()
 
-    def refusal(self, now: float) -> RunError | None:
+    def refusal(self, now: float) -> RateLimited | None:
         """Why one more request at `now` is too many, with all that its answer needs; or None."""
         daily = self.daily_quota
         if (

@@ -29,7 +29,7 @@ class Waiter:
     `patience` is how many seconds it waits for a start, None: as long as the limits say (`Limits.admit`).
     `take` takes all that it needs, or says why it can not; `undo` gives that back. The lane sets the rest: `place` is
     where it stands, `blocker` what it found closed, `ends` when it gives up (at its deadline or earlier), and `turn`
-    ends with the RunError that ends the wait, or with None once `take` has been done.
+    ends with the Problem that ends the wait, or with None once `take` has been done.
     """
 
     client: str

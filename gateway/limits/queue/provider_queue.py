@@ -66,7 +66,7 @@ class ProviderQueue:
         self._dispatch_if_waiting()
 
     async def wait_for_start(self, waiter: Waiter) -> SharedLimiter:
-        """Wait as a first start. Raises `RunError`, at once where the turn can not come in time or the line is full.
+        """Wait as a first start. Raises `Problem`, at once where the turn can not come in time or the line is full.
 
         Like its siblings, returns the gate that was closed.
         """
