@@ -1,4 +1,4 @@
-"""The face of the gateway itself: `POST /run`."""
+"""Handler of `POST /run`, the gateway's own API."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ _REPLAYED_HEADERS = (("Idempotent-Replayed", "true"),)
 
 @dataclass(frozen=True, slots=True)
 class RunHandler:
-    """Parses, calls the engine or the desk, renders. Sizes in bytes, times in seconds.
+    """Handler of `POST /run`: parse, call, render. Sizes in bytes, times in seconds.
 
-    `check_callback` raises Problem where a URL must not be called.
+    `check_callback_url` raises if a callback must not be sent to the URL.
     """
 
     executor: RunExecutor
@@ -42,7 +42,7 @@ class RunHandler:
     body_timeout: float
 
     async def start(self, request: Request) -> web.Response:
-        """Answer `POST /run`: when the run has ended, or at once where the client does not wait."""
+        """Answer `POST /run`: when the run has ended, or at once if the client does not wait."""
         raw = await read_json_body(request, max_bytes=self.max_body, timeout=self.body_timeout)
         body = parse_json_body(RunRequest, raw)
         key = parse_key(request.client_name, request.headers.getall("Idempotency-Key", ()), raw)
@@ -92,13 +92,13 @@ class RunHandler:
 
 
 def _prefers_async(request: Request) -> bool:
-    """`Prefer: respond-async` (RFC 7240)."""
+    """Return whether the request has `Prefer: respond-async` (RFC 7240)."""
     preferences = ",".join(request.headers.getall("Prefer", ())).lower().split(",")
     return any(preference.partition(";")[0].strip() == "respond-async" for preference in preferences)
 
 
 def stored_response(stored: StoredResponse, headers: tuple[tuple[str, str], ...] = ()) -> web.Response:
-    """Give a kept answer: every header that it had, in their order, and these behind them."""
+    """Return a stored response with its header fields in their order, followed by `headers`."""
     content_type = next(value for name, value in stored.headers if name == "Content-Type")
     other_headers = tuple(field for field in stored.headers if field[0] != "Content-Type")
     return make_response(stored.status, stored.body, content_type, (*other_headers, *headers))

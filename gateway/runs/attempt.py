@@ -41,7 +41,7 @@ class Ended:
 
 
 NextStep: TypeAlias = Call | Pause | Outcome
-"""What the adapter does next, after it has accepted a reply."""
+"""The adapter's next step after it has accepted a reply."""
 
 StepResult: TypeAlias = NextStep | Refused | Ended
 """Result of one call."""
@@ -216,7 +216,7 @@ class WorkflowAttempt:
             self.poll_timer.hint_promised = pause.will_notify
         await self.poll_timer.wait_until_next_poll()
         if context.clock.monotonic() >= record.deadline:
-            detail = "The run goes on at the provider; the time for waiting is over."
+            detail = "The deadline passed; the run continues at the provider."
             raise DeadlineExceeded(detail, ending="unknown")
         await self._await_external(self.admission.admit_poll(deadline=record.deadline))
         return _accepted(_next_step(steps, _NO_REPLY))

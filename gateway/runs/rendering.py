@@ -1,4 +1,4 @@
-"""What a run looks like to its client: while it goes on, when it has ended, and as the answer that a key keeps."""
+"""Rendering of runs: JSON documents of runs in progress and finished runs, and the 202 response."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ JSON_CONTENT_TYPE = "application/json"
 
 
 def run_document(run: RunRecord) -> dict[str, object]:
-    """The run as `POST /run` answers it and a callback carries it."""
+    """Return the members of a finished run, as in the response to `POST /run` and in a callback."""
     spec = run.spec
     members: dict[str, object] = {
         "id": run.id,
@@ -40,7 +40,7 @@ def run_document(run: RunRecord) -> dict[str, object]:
 
 
 def finished_run(run: RunRecord, error: RunError | None) -> bytes:
-    """The run as `GET /runs/{id}` shows it once it has ended: with `error` where it did not succeed."""
+    """Render a finished run for `GET /runs/{id}`, with `error` if it did not succeed."""
     members = run_document(run)
     if error is not None:
         members["error"] = {"code": error.code, "detail": error.detail or None}
@@ -48,7 +48,7 @@ def finished_run(run: RunRecord, error: RunError | None) -> bytes:
 
 
 def unfinished_run(run: StoredRun) -> bytes:
-    """The run as `GET /runs/{id}` shows it while it goes on, and as 202 answers it."""
+    """Render a run in progress, for `GET /runs/{id}` and for the 202 response."""
     return strictjson.write(
         {
             "id": run.id,
@@ -68,18 +68,18 @@ def unfinished_run(run: StoredRun) -> bytes:
 
 
 def requested_provider(run: StoredRun) -> str:
-    """The provider of the workflow that was asked for, whichever fallback ran it."""
+    """Return the provider of the requested workflow, even if a fallback executes the run."""
     provider = stored_spec(run).get("provider")
     return provider if isinstance(provider, str) else run.provider
 
 
 def is_synchronous(run: StoredRun) -> bool:
-    """Whether the client of a kept run waited for its answer."""
+    """Return whether the client of a stored run waits for the response."""
     return stored_spec(run).get("waits") is not False
 
 
 def accepted_answer(run: StoredRun) -> StoredResponse:
-    """The answer to the `POST /run` that nobody waited for: the same byte for byte, however far the run is."""
+    """Return the 202 response to the `POST /run` of a background run, the same bytes at every phase of the run."""
     queued = replace(run, status="queued", attempts=0, provider_run_id=None, provider=requested_provider(run))
     return StoredResponse(
         202, (("Content-Type", JSON_CONTENT_TYPE), ("Location", f"/runs/{run.id}")), unfinished_run(queued)
@@ -87,7 +87,7 @@ def accepted_answer(run: StoredRun) -> StoredResponse:
 
 
 def stored_run_view(run: StoredRun) -> bytes:
-    """The run as `GET /runs/{id}` shows it, with what became of its callback."""
+    """Render a stored run for `GET /runs/{id}`, with the state of its callback."""
     document = run.document if run.document is not None else unfinished_run(run)
     if run.callback_url is None:
         return document
@@ -95,5 +95,5 @@ def stored_run_view(run: StoredRun) -> bytes:
 
 
 def run_page(runs: Sequence[bytes], next_cursor: str | None) -> bytes:
-    """A page of runs, and the cursor of the next one."""
+    """Render a page of runs, with the cursor of the next page."""
     return b'{"runs":[%b],"next":%b}' % (b",".join(runs), strictjson.write(next_cursor))

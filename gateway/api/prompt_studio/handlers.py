@@ -1,4 +1,4 @@
-"""The routes of Prompt Studio's own API: a workflow is run while the app waits, whoever the provider behind it is.
+"""Handlers of Prompt Studio's own API: synchronous runs of a workflow of any provider.
 
 Sources: docs.prompt.studio, "Run a workflow", and for `instructions` and `deployments` the later recipes/deploy page,
 the ps-sdk and the node for n8n.
@@ -35,7 +35,7 @@ _SCHEMAS = {"request_schema": {"type": "object"}, "response_schema": {}}
 
 
 class PromptStudioRunRequest(BaseModel):
-    """The body of a run, as Prompt Studio has it. What else stands there is ignored, as it would be there."""
+    """Body of a run. Unknown members are ignored, as Prompt Studio does."""
 
     model_config = ConfigDict(extra="ignore", strict=True, frozen=True, hide_input_in_errors=True)
 
@@ -44,7 +44,7 @@ class PromptStudioRunRequest(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class PromptStudioHandlers:
-    """Parses, calls the desk, renders. Every run is kept, so that it can be looked up later. Bytes and seconds."""
+    """Handlers: parse, call, render. Every run is stored, for later look-up. Sizes in bytes, times in seconds."""
 
     durable_runs: DurableRuns
     catalog: Catalog
@@ -53,7 +53,7 @@ class PromptStudioHandlers:
     body_timeout: float
 
     def routes(self) -> list[Route]:
-        """Both generations of the API; with the doubled slash, too, that a base URL ending in one leads to."""
+        """Return the routes of both generations of the API, also for a base URL that ends in a slash."""
         return [
             route
             for slash in ("", "/")
@@ -73,7 +73,7 @@ class PromptStudioHandlers:
         return await self._run(request, "completion")
 
     async def list_deployments(self, request: Request) -> web.Response:
-        """List what the client may run. Nobody knows when a deployment was made, or its schemas."""
+        """Answer `GET /api/v1/deployments`: the client's workflows; creation times and schemas are not known."""
         deployments = [
             {
                 "deployment_id": self._deployment_id(workflow, request),
@@ -126,7 +126,7 @@ class PromptStudioHandlers:
         return responses.success_response(member, result, ((responses.RUN_ID_HEADER, run_id), *headers))
 
     def _deployment_id(self, workflow: Workflow, request: Request) -> str:
-        """What it is called in this API, where that leads to it and nowhere else; else its alias, which always does."""
+        """Return the first configured name that selects the workflow in this API, else its alias, which always does."""
         for name in workflow.api_names.get(_API, (workflow.name,)):
             try:
                 if self.catalog.find_for_api(_API, name, request.client) is workflow:
@@ -150,7 +150,7 @@ def _route(method: str, path: str, handler: Handler, name: str) -> Route:
 
 
 def _workflow_name(path_param: str) -> str:
-    """What the path says, decoded: a name may hold anything, slashes too."""
+    """Return the decoded name in the path; it may contain any character. Raises WorkflowNotFound."""
     try:
         name = unquote(path_param, errors="strict")
         name.encode()

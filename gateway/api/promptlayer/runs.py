@@ -108,7 +108,7 @@ class PromptLayerRunHandlers:
             case Finished(run_id):
                 return _started_response(await self._find_finished(run_id), _REPLAYED_HEADERS)
             case InFlight():
-                raise IdempotencyInFlight("The first request for this run is just being taken.", retry_after=1)
+                raise IdempotencyInFlight("The first request for this run is still in progress.", retry_after=1)
 
     def _start(self, run: DurableRun, workflow: Workflow) -> SingleWriteResponse:
         """Return the response to a new run, which starts once the response was sent."""
@@ -121,7 +121,7 @@ class PromptLayerRunHandlers:
     async def _find_finished(self, run_id: str) -> StoredRun:
         stored = await self.durable_runs.find(run_id)
         if stored is None:
-            raise RunNotFound("The run of this key has ended, and is no longer kept.")
+            raise RunNotFound("The run of this key has ended and was deleted.")
         return stored
 
     async def get_results(self, request: Request) -> web.Response:

@@ -24,8 +24,8 @@ _BATCH_SIZE = 100
 _MIN_CHECK_INTERVAL = 0.5  # seconds, at least, between two checks
 _FOLLOW_GRACE = 30.0  # seconds that an adopted run may be followed, at least, whatever its deadline
 _MISSING_WORKFLOW = "(gone)"  # label in the metrics of a workflow that the configuration no longer has
-_UNREADABLE_DETAIL = "This version of Runward can not read the order of this run."
-_START_INTERRUPTED = "Runward stopped while this run was being started; whether it ran is not known."
+_UNREADABLE_DETAIL = "This version of Runward cannot read the specification of this run."
+_START_INTERRUPTED = "Runward stopped while the run was being started; it is not known whether the run was executed."
 
 
 @dataclass(slots=True)

@@ -36,7 +36,7 @@ from gateway.store.contract import (
 )
 
 Execute: TypeAlias = Callable[[], Awaitable[None]]
-_ACCEPTANCE_UNKNOWN = "The store can not be reached; whether it has this run, and it will be started, is not known."
+_ACCEPTANCE_UNKNOWN = "The store is unavailable: it is not known whether the run was stored and will be started."
 
 
 class RunIdTaken(Exception):
