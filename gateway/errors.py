@@ -1,57 +1,59 @@
-"""Typed errors of the domain: what a request or a run ended with, without a word about HTTP.
+"""Typed errors of the domain, independent of HTTP.
 
-`limits/`, `runs/`, `outbound/` and `auth/` raise them; `http/problem_mapping.py` makes the problem document of one
-(RFC 9457). Control flow looks at the class or at its attributes, never at `code`, which is for documents, logs and
-metrics alone.
+`limits/`, `runs/`, `outbound/` and `auth/` raise them. `http/problem_mapping.py` is the one place that makes a problem
+document (RFC 9457) of an error. Control flow reads the class or its attributes, never `code`: `code` is for documents,
+logs and metrics.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal, TypeAlias
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 Ending: TypeAlias = Literal["succeeded", "failed", "not_run", "unknown"]
+HeaderFields: TypeAlias = tuple[tuple[str, str], ...]
 
 
 class GatewayError(Exception):
     """A refusal or fault.
 
-    `detail`: one sentence without input values, keys or a provider's raw text. `retry_after`: seconds. `headers`: fields
-    that its answer carries.
+    `detail`: one sentence without input values, keys or the provider's raw text; empty: the title of the code.
+    `retry_after`: seconds. `headers`: header fields of the response.
     """
 
-    code: ClassVar[str] = "internal"
+    code: str = "internal"
 
-    def __init__(
-        self, detail: str = "", *, retry_after: float | None = None, headers: tuple[tuple[str, str], ...] = ()
-    ) -> None:
-        """See the class."""
+    def __init__(self, detail: str = "", *, retry_after: float | None = None, headers: HeaderFields = ()) -> None:
         super().__init__(detail)
         self.detail = detail
         self.retry_after = retry_after
         self.headers = headers
 
+    def __str__(self) -> str:
+        return f"{self.code}: {self.detail}" if self.detail else self.code
+
 
 class InvalidRequest(GatewayError):
-    """The request is not acceptable as it stands."""
+    """The request is not valid."""
 
     code = "invalid_request"
 
 
 class MalformedJson(GatewayError):
-    """A body is not valid JSON."""
+    """The body is not valid JSON."""
 
     code = "malformed_json"
 
 
 class InvalidIdempotencyKey(GatewayError):
-    """The Idempotency-Key cannot be used."""
+    """The Idempotency-Key is not valid."""
 
     code = "invalid_idempotency_key"
 
 
 class IdempotencyInFlight(GatewayError):
-    """The first request with this key has no answer yet."""
+    """The first request with this key has no response yet."""
 
     code = "idempotency_in_flight"
 
@@ -63,7 +65,7 @@ class IdempotencyMismatch(GatewayError):
 
 
 class CallbackUrlRefused(GatewayError):
-    """The callback URL is not acceptable."""
+    """The callback URL is not allowed."""
 
     code = "callback_url_refused"
 
@@ -74,14 +76,42 @@ class RunNotFound(GatewayError):
     code = "not_found"
 
 
-class RunError(GatewayError):
-    """A run did not succeed. `ending` is how it ended, as far as this error alone tells.
+class WorkflowNotFound(GatewayError):
+    """No workflow has this name."""
 
-    `falls_back`: whether another workflow may succeed where this one did not, provided nothing was started. `run` has
-    what is known of the run, once it has ended: `run_id`, `provider`, `attempts`, `outcome`, `provider_run_id`.
+    code = "workflow_not_found"
+
+
+class WorkflowForbidden(GatewayError):
+    """The client's scope does not include the workflow."""
+
+    code = "forbidden"
+
+
+class PassthroughForbidden(GatewayError):
+    """The client's configuration does not list this request for passthrough."""
+
+    code = "forbidden"
+
+
+@dataclass(frozen=True, slots=True)
+class RunSummary:
+    """Facts of a run for the document of its error. None: the document has no such member."""
+
+    run_id: str
+    provider: str | None = None
+    attempts: int | None = None
+    provider_run_id: str | None = None
+
+
+class RunError(GatewayError):
+    """A run did not succeed.
+
+    `ending`: the run's ending as far as this error alone tells; the executor replaces it by the ending of the record.
+    `falls_back`: another workflow may succeed, provided that nothing was started. `run`: known once the run has ended.
     """
 
-    falls_back: ClassVar[bool] = True
+    falls_back: bool = True
 
     def __init__(
         self,
@@ -89,35 +119,22 @@ class RunError(GatewayError):
         *,
         ending: Ending = "not_run",
         retry_after: float | None = None,
-        headers: tuple[tuple[str, str], ...] = (),
+        headers: HeaderFields = (),
     ) -> None:
-        """See the class."""
         super().__init__(detail, retry_after=retry_after, headers=headers)
-        self.ending = ending
-        self.run: Mapping[str, object] = {}
-
-
-class WorkflowNotFound(RunError):
-    """No workflow has this name."""
-
-    code = "workflow_not_found"
-
-
-class WorkflowForbidden(RunError):
-    """The client's scope does not include the workflow."""
-
-    code = "forbidden"
+        self.ending: Ending = ending
+        self.run: RunSummary | None = None
 
 
 class RateLimited(RunError):
-    """A limit of the client's own is reached: rate, daily quota or concurrency."""
+    """A limit of the client is reached: rate, daily quota or concurrency."""
 
     code = "rate_limited"
     falls_back = False
 
 
 class Overloaded(RunError):
-    """The wait would be too long: a queue or this process is at its limit."""
+    """Load shedding: a wait queue, the background or this process is at its limit."""
 
     code = "overloaded"
 
@@ -130,7 +147,7 @@ class DeadlineExceeded(RunError):
 
 
 class ClientDisconnected(RunError):
-    """The client left before the run was started."""
+    """The client disconnected before the run was started."""
 
     code = "client_closed_request"
     falls_back = False
@@ -143,9 +160,22 @@ class CircuitOpen(RunError):
 
 
 class StoreError(RunError):
-    """The store cannot be reached, so the run is not started, or its acceptance is not known."""
+    """The store is unavailable, so the run is not started."""
 
     code = "store_unavailable"
+
+
+class AcceptanceUnknown(StoreError):
+    """The store did not confirm a run whose client does not wait, so another replica may start it.
+
+    `same_key_is_safe`: the request has an Idempotency-Key, so that sending it again starts no second run.
+    """
+
+    def __init__(self, detail: str, *, run_id: str, same_key_is_safe: bool) -> None:
+        super().__init__(detail, ending="unknown", retry_after=1.0 if same_key_is_safe else None)
+        self.same_key_is_safe = same_key_is_safe
+        if not same_key_is_safe:
+            self.run = RunSummary(run_id)
 
 
 class Draining(RunError):
@@ -154,19 +184,40 @@ class Draining(RunError):
     code = "draining"
 
 
+class WorkflowRemoved(RunError):
+    """The configuration no longer has the workflow of a stored run."""
+
+    code = "workflow_not_found"
+
+
 class RunFailed(RunError):
-    """The provider executed the run, and it failed."""
+    """The provider executed the run and it failed.
+
+    `outputs`: the provider's nodes, if any; `shows_outputs`: the client asked for them.
+    """
 
     code = "run_failed"
 
+    def __init__(
+        self, detail: str = "", *, outputs: Mapping[str, object] | None = None, shows_outputs: bool = False
+    ) -> None:
+        super().__init__(detail, ending="failed")
+        self.outputs = outputs
+        self.shows_outputs = shows_outputs
+
 
 class ProviderError(RunError):
-    """The provider could not be used: `code` is of the row of the retry table."""
+    """The provider could not be used. `code` and `falls_back` come from the retry table."""
 
-    # An instance attribute here: one class, many rows.
+    def __init__(
+        self, code: str, detail: str = "", *, ending: Ending, falls_back: bool = True, retry_after: float | None = None
+    ) -> None:
+        super().__init__(detail, ending=ending, retry_after=retry_after)
+        self.code = code
+        self.falls_back = falls_back
 
 
 class InternalError(RunError):
-    """A defect of the gateway or of an adapter."""
+    """A defect of the gateway or of an adapter; `__cause__` has the exception."""
 
     code = "internal"

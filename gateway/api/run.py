@@ -1,4 +1,4 @@
-"""The face of the gateway itself: `POST /run`."""
+"""Handler of `POST /run`, the gateway's own API."""
 
 from __future__ import annotations
 
@@ -9,26 +9,28 @@ from aiohttp import web
 
 from gateway.api.version_pin import check_pin
 from gateway.clock import Clock
+from gateway.errors import IdempotencyInFlight
 from gateway.http.body import RunRequest, make_response, parse_json_body, read_json_body, run_response
 from gateway.http.server import Request
 from gateway.http.traceparent import read_traceparent
-from gateway.problems import Problem
 from gateway.runs import rendering
 from gateway.runs.catalog import Catalog, Workflow
 from gateway.runs.durable.idempotency import parse_key
+from gateway.runs.durable.journal import DurableRun
 from gateway.runs.durable.runs import DurableRuns
 from gateway.runs.executor import RunExecutor
 from gateway.runs.model import RunRecord, RunSpec, always_connected
-from gateway.store.contract import IdempotencyKey, IdempotencyRecord, Phase, StoredResponse, StoredRun
+from gateway.runs.submission import Finished, InFlight, Replayed, Started, submit
+from gateway.store.contract import StoredResponse
 
 _REPLAYED_HEADERS = (("Idempotent-Replayed", "true"),)
 
 
 @dataclass(frozen=True, slots=True)
 class RunHandler:
-    """Parses, calls the engine or the desk, renders. Sizes in bytes, times in seconds.
+    """Handler of `POST /run`: parse, call, render. Sizes in bytes, times in seconds.
 
-    `check_callback` raises Problem where a URL must not be called.
+    `check_callback_url` raises if a callback must not be sent to the URL.
     """
 
     executor: RunExecutor
@@ -40,7 +42,7 @@ class RunHandler:
     body_timeout: float
 
     async def start(self, request: Request) -> web.Response:
-        """Answer `POST /run`: when the run has ended, or at once where the client does not wait."""
+        """Answer `POST /run`: when the run has ended, or at once if the client does not wait."""
         raw = await read_json_body(request, max_bytes=self.max_body, timeout=self.body_timeout)
         body = parse_json_body(RunRequest, raw)
         key = parse_key(request.client_name, request.headers.getall("Idempotency-Key", ()), raw)
@@ -53,13 +55,22 @@ class RunHandler:
             return run_response(run)
         if body.callback_url is not None:
             await self.check_callback_url(body.callback_url)
-        existing = await self.durable_runs.persist(run, key, callback_url=body.callback_url)
-        if existing is not None and key is not None:
-            return await self._replay(existing, key)
-        request.run = run
-        if run.spec.synchronous:
-            return stored_response(await self.durable_runs.run_and_wait(run, workflow, request.request_id))
-        accepted = rendering.accepted_answer(self.durable_runs.stored_run(run))
+        match await submit(self.durable_runs, run, key, callback_url=body.callback_url):
+            case Started(durable_run):
+                request.run = run
+                return await self._execute(durable_run, workflow, request.request_id)
+            case Finished(_, response):
+                return stored_response(response, _REPLAYED_HEADERS)
+            case Replayed(stored):
+                return stored_response(rendering.accepted_answer(stored), _REPLAYED_HEADERS)
+            case InFlight():
+                raise IdempotencyInFlight(retry_after=1)
+
+    async def _execute(self, run: DurableRun, workflow: Workflow, request_id: str) -> web.Response:
+        """Execute a stored run; the response is the final one, or 202 if the client does not wait."""
+        if run.record.spec.synchronous:
+            return stored_response(await self.durable_runs.run_and_wait(run, workflow, request_id))
+        accepted = rendering.accepted_answer(run.stored)
         self.durable_runs.run_in_background(run, workflow)
         return stored_response(accepted)
 
@@ -79,30 +90,15 @@ class RunHandler:
             client_connected=request.connection_check() if synchronous else always_connected,
         )
 
-    async def _replay(self, existing: IdempotencyRecord, key: IdempotencyKey) -> web.Response:
-        """Answer a request whose key was used before."""
-        if existing.key.fingerprint != key.fingerprint:
-            raise Problem("idempotency_mismatch", "This key was used with another body.")
-        if existing.response is not None:
-            return stored_response(existing.response, _REPLAYED_HEADERS)
-        earlier = await self.durable_runs.find(existing.run_id)
-        if earlier is None or rendering.is_synchronous(earlier) or not self._is_confirmed(earlier):
-            raise Problem("idempotency_in_flight", retry_after=1)
-        return stored_response(rendering.accepted_answer(earlier), _REPLAYED_HEADERS)
-
-    def _is_confirmed(self, stored: StoredRun) -> bool:
-        """Another replica may be about to forget a queued one: it could not write it down in time, and refused it."""
-        return stored.phase is not Phase.QUEUED or self.durable_runs.owns(stored.id)
-
 
 def _prefers_async(request: Request) -> bool:
-    """`Prefer: respond-async` (RFC 7240)."""
+    """Return whether the request has `Prefer: respond-async` (RFC 7240)."""
     preferences = ",".join(request.headers.getall("Prefer", ())).lower().split(",")
     return any(preference.partition(";")[0].strip() == "respond-async" for preference in preferences)
 
 
 def stored_response(stored: StoredResponse, headers: tuple[tuple[str, str], ...] = ()) -> web.Response:
-    """Give a kept answer: every header that it had, in their order, and these behind them."""
+    """Return a stored response with its header fields in their order, followed by `headers`."""
     content_type = next(value for name, value in stored.headers if name == "Content-Type")
     other_headers = tuple(field for field in stored.headers if field[0] != "Content-Type")
     return make_response(stored.status, stored.body, content_type, (*other_headers, *headers))

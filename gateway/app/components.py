@@ -11,6 +11,7 @@ from gateway.app import factories
 from gateway.app.reload import ReloadHook
 from gateway.app.snapshot import ConfigSnapshot, build_snapshot
 from gateway.clock import Clock
+from gateway.http.problem_mapping import final_response
 from gateway.limits.contract import Limiter
 from gateway.observability import logs
 from gateway.observability.metrics import Metrics
@@ -25,6 +26,7 @@ from gateway.runs.durable.recovery import Recovery
 from gateway.runs.durable.runs import DurableRuns
 from gateway.runs.executor import RunExecutor
 from gateway.runs.passthrough import Passthrough
+from gateway.runs.polling import hints
 from gateway.runs.polling.hints import PollHints
 from gateway.runs.polling.schedule import PollSchedule
 from gateway.runs.resilience.registry import CircuitRegistry
@@ -49,7 +51,6 @@ class Components:
     execution_context: ExecutionContext
     executor: RunExecutor
     store: Store
-    poll_hints: PollHints | None
     egress_policy: EgressPolicy
     callback_dispatcher: CallbackDispatcher
     durable_runs: DurableRuns
@@ -61,8 +62,17 @@ class Components:
         """Open what outlives the process. Raises StoreUnavailable."""
         await self.store.open()
         self.metrics.track_store_durability(lambda: self.store.durability_warning)
-        if self.poll_hints is not None:
-            await self.poll_hints.load_secret()
+        public_url = self.settings.server.public_url
+        if public_url:
+            secret = await hints.load_secret(self.store, self.clock)
+            self.execution_context.poll_hints = PollHints(
+                public_url, secret, self.store, clock=self.clock, metrics=self.metrics, log=self.log
+            )
+
+    @property
+    def poll_hints(self) -> PollHints | None:
+        """The poll hints, once open; None without `server.public_url`."""
+        return self.execution_context.poll_hints
 
     async def token_secret(self) -> bytes:
         """Read what the faces seal with: the same for every replica on this store. Raises StoreUnavailable."""
@@ -107,13 +117,9 @@ def build_components(settings: Settings, clock: Clock, log: FilteringBoundLogger
     )
     store = factory.create_store(settings.store.url, clock, settings.store.password)
     catalog = Catalog(snapshot.workflows, snapshot.providers)
-    public_url = settings.server.public_url
-    poll_hints = PollHints(public_url, store, clock=clock, metrics=metrics, log=log) if public_url else None
     poll_schedule = PollSchedule(*factories.polling_intervals(settings))
     circuits = CircuitRegistry(snapshot.breaker_config, clock.monotonic, metrics)
-    execution_context = ExecutionContext(
-        limiter, snapshot.retry_policy, poll_schedule, circuits, clock, metrics, poll_hints
-    )
+    execution_context = ExecutionContext(limiter, snapshot.retry_policy, poll_schedule, circuits, clock, metrics)
     executor = RunExecutor(execution_context)
     own_addresses: list[tuple[str, int]] = []
     egress_policy = EgressPolicy(settings.callbacks.allow, own_addresses=lambda: own_addresses)
@@ -127,6 +133,7 @@ def build_components(settings: Settings, clock: Clock, log: FilteringBoundLogger
         clock,
         log,
         owner="rep_" + clock.token(8).hex(),
+        render_response=final_response,
         lease=settings.store.lease,
         background_limit=BackgroundLimit(settings.server.max_queued, settings.server.max_queued_per_workflow),
         first_delay=callback_dispatcher.first_delay,
@@ -144,7 +151,6 @@ def build_components(settings: Settings, clock: Clock, log: FilteringBoundLogger
         execution_context=execution_context,
         executor=executor,
         store=store,
-        poll_hints=poll_hints,
         egress_policy=egress_policy,
         callback_dispatcher=callback_dispatcher,
         durable_runs=durable_runs,

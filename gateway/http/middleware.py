@@ -16,8 +16,10 @@ from gateway.auth.client import Client
 from gateway.auth.failed_attempts import FailedAuthLimiter
 from gateway.auth.keys import KeyRefusal, KeyRing
 from gateway.clock import Clock
+from gateway.errors import GatewayError
 from gateway.http.body import problem_response
 from gateway.http.forwarded import client_address
+from gateway.http.problem_mapping import problem_from_error
 from gateway.http.server import Handler, Middleware, Request
 from gateway.observability import logs
 from gateway.observability.metrics import Metrics
@@ -43,6 +45,8 @@ def access_log(metrics: Metrics, log: FilteringBoundLogger, clock: Clock) -> Mid
                     code = ""
                 except Problem as problem:
                     response, code = _handle_problem(problem, request, metrics, log), problem.code
+                except GatewayError as error:
+                    response, code = _handle_problem(problem_from_error(error), request, metrics, log), error.code
                 except Exception as mistake:  # noqa: BLE001 - whatever it is, the client gets a document
                     code = "internal"
                     response = _handle_problem(_internal_problem(mistake), request, metrics, log)
@@ -167,7 +171,7 @@ def _draining_problem(run: RunRecord) -> Problem:
     """What is told of a run that is not waited for any longer: never more than its record knows."""
     status = run.status if run.finished_at is not None else "unknown" if run.maybe_started else "not_run"
     outcome = status if status in {"not_run", "failed"} else "unknown"
-    durable = run.journal is not None and outcome == "unknown"
+    durable = run.durable and outcome == "unknown"
     detail = "This replica shuts down." + " With the same Idempotency-Key, ask again." * durable
     provider_fields = {"provider_run_id": run.provider_run_id} if run.provider_run_id is not None else {}
     run_fields = {"run_id": run.id, "provider": run.provider, "attempts": run.attempts, "outcome": outcome}

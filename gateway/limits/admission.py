@@ -6,11 +6,11 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
+from gateway.errors import RunError
 from gateway.limits.contract import HeaderFields
 from gateway.limits.queue.fair_queue import Waiter
 from gateway.limits.registry import LimiterRegistry
 from gateway.limits.shared_limiter import SharedLimiter
-from gateway.problems import Problem
 
 
 class MemoryAdmission:
@@ -133,13 +133,13 @@ class MemoryAdmission:
     ) -> None:
         self.release()
 
-    def _client_refusal(self, now: float) -> Problem | None:
+    def _client_refusal(self, now: float) -> RunError | None:
         problem = None if self._client_limiter is None else self._client_limiter.refusal(now)
         if problem is not None and self._registry.on_decision is not None:
             self._registry.on_decision("client", "refused")
         return problem
 
-    def _acquire_all(self, now: float) -> Problem | None:
+    def _acquire_all(self, now: float) -> RunError | None:
         """Every bucket that a request needs, or none; the lane and the workflow are open."""
         client_limiter = self._client_limiter
         if client_limiter is not None:
@@ -168,7 +168,7 @@ class MemoryAdmission:
             self._queue.release()
 
     def _make_waiter(
-        self, now: float, deadline: float, acquire: Callable[[float], Problem | None], undo: Callable[[], None]
+        self, now: float, deadline: float, acquire: Callable[[float], RunError | None], undo: Callable[[], None]
     ) -> Waiter:
         return Waiter(
             self._client, self._workflow_limiter, now, deadline, acquire, undo, self._check_still_wanted, self._max_wait

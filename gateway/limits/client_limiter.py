@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 
 from gateway.clock import Clock
+from gateway.errors import RateLimited
 from gateway.limits.contract import SLOT_RETRY_AFTER, ClientLimitsConfig, HeaderFields
 from gateway.limits.daily_quota import DailyQuota
 from gateway.limits.gcra import TIME_EPSILON, RateLimiter
-from gateway.problems import Problem
 
 _ROUNDING_ERROR = 1e-9  # seconds: what a sum of floats may be too much, where it should be a whole number
 
@@ -56,7 +56,7 @@ class ClientLimiter:
             items.append(f'"concurrency";q={limits.concurrency};qu="concurrent-requests"')
         return (("RateLimit-Policy", ", ".join(items)),) if items else ()
 
-    def refusal(self, now: float) -> Problem | None:
+    def refusal(self, now: float) -> RateLimited | None:
         """Why one more request at `now` is too many, with all that its answer needs; or None."""
         daily = self.daily_quota
         if (
@@ -69,8 +69,7 @@ class ClientLimiter:
         # "The Retry-After field value SHOULD NOT reference a point in time earlier than the end of the effective
         # window" (section 6): so only the policies that refuse are listed.
         usage = ", ".join(f'"{name}";r=0;t={math.ceil(wait - _ROUNDING_ERROR)}' for name, wait in wait_times.items())
-        return Problem(
-            "rate_limited",
+        return RateLimited(
             f"Used up: {', '.join(wait_times)}.",
             retry_after=max(wait_times.values()),
             headers=(*self._policy, ("RateLimit", usage)),

@@ -1,33 +1,55 @@
-"""Takes an adapter's steps: calls, pauses and retries of one run on one workflow."""
+"""Attempt of a run on one workflow: drives the adapter's steps, which are calls, pauses and retries."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TypeVar, cast
+from typing import TypeAlias, TypeVar, cast
 
 from gateway.clock import Clock
+from gateway.errors import ClientDisconnected, DeadlineExceeded, InternalError, ProviderError, RunError, RunFailed
 from gateway.limits.contract import Admission, Limiter
 from gateway.observability.metrics import Metrics
-from gateway.problems import PROBLEMS, Problem
+from gateway.problems import PROBLEMS
 from gateway.runs.catalog import Workflow
-from gateway.runs.model import RunRecord
+from gateway.runs.model import Journal, RunRecord
 from gateway.runs.polling.hints import PollHints
 from gateway.runs.polling.poller import PollTimer
 from gateway.runs.polling.schedule import PollSchedule
-from gateway.runs.resilience.circuit_breaker import BreakerConfig
-from gateway.runs.resilience.registry import CircuitRegistry, WorkflowGuard, circuit_open_problem
-from gateway.runs.resilience.retry import RETRY_RULES, Dispatched, Ending, RetryLoop, RetryPolicy, classify_fault
+from gateway.runs.resilience.circuit_breaker import BreakerConfig, StartResult
+from gateway.runs.resilience.registry import CircuitRegistry, WorkflowGuard
+from gateway.runs.resilience.retry import RETRY_RULES, Dispatched, RetryLoop, RetryPolicy, classify_fault
 from providers.contract import Call, Cause, Outcome, Pause, ProviderFault, Reply, Run, Step, Steps
 
 T = TypeVar("T")
 _NO_REPLY = Reply(0)
-_TIMER_TOLERANCE = 0.01  # seconds: a timer may ring that much early
+_TIMER_TOLERANCE = 0.01  # seconds by which a timer may fire early
+
+
+@dataclass(slots=True, eq=False)
+class Refused:
+    """A call failed, or the adapter refused its reply: the adapter waits for another reply, so it may be repeated."""
+
+    fault: ProviderFault
+
+
+@dataclass(slots=True, eq=False)
+class Ended:
+    """The adapter raised a fault and has ended: the call cannot be repeated."""
+
+    fault: ProviderFault
+
+
+NextStep: TypeAlias = Call | Pause | Outcome
+"""The adapter's next step after it has accepted a reply."""
+
+StepResult: TypeAlias = NextStep | Refused | Ended
+"""Result of one call."""
 
 
 @dataclass(slots=True)
 class ExecutionContext:
-    """What every run is driven with. Without `hints` no provider is asked to call back."""
+    """Services that all runs share. Without `poll_hints` no provider is asked to call back."""
 
     limiter: Limiter
     retry_policy: RetryPolicy
@@ -38,34 +60,30 @@ class ExecutionContext:
     poll_hints: PollHints | None = None
 
     def reconfigure(self, retry_policy: RetryPolicy, breaker_config: BreakerConfig) -> None:
-        """Retry, and judge providers, by these from the next call on."""
+        """Apply another retry policy and other thresholds from the next call on."""
         self.retry_policy = retry_policy
         self.circuits.reconfigure(breaker_config)
 
 
 @dataclass(slots=True)
 class WorkflowAttempt:
-    """A run on one workflow: the adapter's steps, taken.
-
-    There is a `watch` once the run is known to go on at the provider. An adapter has `ended` when it raised a fault,
-    instead of yielding it.
-    """
+    """Attempt of a run on one workflow. `poll_timer` exists once the provider has said that the run goes on."""
 
     context: ExecutionContext
     record: RunRecord
     workflow: Workflow
     admission: Admission
     guard: WorkflowGuard
+    journal: Journal
     poll_timer: PollTimer | None = None
-    adapter_ended: bool = False
 
     async def run(self) -> None:
-        """Start the run and take every step; the record has the outcome then, or a Problem is raised."""
-        self.record.provider_run_id = None  # that of a workflow tried before says nothing here
+        """Start the run and drive it to its end; the record then has the outcome. Raises RunError."""
+        self.record.provider_run_id = None  # the id of another workflow's run has no meaning here
         await self._drive(lambda: self.workflow.provider.adapter.steps(self._build_provider_run()))
 
     async def follow(self, provider_run_id: str) -> None:
-        """Take up a run that was started before, likewise."""
+        """Drive a run that was started before to its end. Raises RunError."""
         self.poll_timer = self._new_poll_timer()
         await self._drive(lambda: self.workflow.provider.adapter.follow(provider_run_id))
 
@@ -75,20 +93,18 @@ class WorkflowAttempt:
         try:
             steps = start_steps()
             if steps is None:
-                raise Problem("internal", "This provider can not be asked about a run.")
-            step: Step | Outcome = next(steps)
+                raise InternalError("This provider cannot be asked about a run.")
+            step = _accepted(next(steps))
             while not isinstance(step, Outcome):
                 if isinstance(step, Call):
                     step = await self._call_with_retries(step, steps)
-                elif isinstance(step, Pause):
-                    step = await self._wait_for_poll(step, steps)
                 else:
-                    raise step
+                    step = await self._wait_for_poll(step, steps)
             self._apply_outcome(step)
-        except Problem:
+        except RunError:
             raise
-        except Exception as error:  # an adapter's, or ours: the run may go on without us
-            raise Problem("internal") from error
+        except Exception as error:  # a defect of the adapter or of the gateway: the run may go on at the provider
+            raise InternalError from error
         finally:
             if steps is not None:
                 steps.close()
@@ -105,86 +121,76 @@ class WorkflowAttempt:
             notify_url=poll_hints.notify_url(self.record.id) if poll_hints else None,
         )
 
-    async def _call_with_retries(self, call: Call, steps: Steps) -> Step | Outcome:
-        try:
-            return await self._call_once(call, steps)
-        except ProviderFault as fault:
-            first_fault = fault
-        try:
-            return await self._retry(call, steps, first_fault)
-        except ProviderFault as fault:
-            # Without its traceback: that leads to frames that hold the fault and the run's input, a circle each.
-            raise self._problem_from_fault(fault.with_traceback(None), call) from None
+    async def _call_with_retries(self, call: Call, steps: Steps) -> NextStep:
+        """Make a call, repeat it as the retry table says, and return the adapter's next step. Raises ProviderError."""
+        result = await self._call_once(call, steps)
+        if isinstance(result, Refused):
+            result = await self._retry(call, steps, result.fault)
+        if isinstance(result, Refused | Ended):
+            raise self._error_from_fault(result.fault, call) from None
+        return result
 
-    async def _call_once(self, call: Call, steps: Steps) -> Step | Outcome:
-        try:
-            return await (self._send_and_read(call, steps) if call.safe else self._start_once(call, steps))
-        except ProviderFault as fault:
-            if self.adapter_ended:  # no other reply could be read
-                raise self._problem_from_fault(fault.with_traceback(None), call) from None
-            raise
+    async def _call_once(self, call: Call, steps: Steps) -> StepResult:
+        return await (self._send_and_read(call, steps) if call.safe else self._start_once(call, steps))
 
-    async def _start_once(self, call: Call, steps: Steps) -> Step | Outcome:
-        """Make a paid call, once. The breaker hears exactly one word about it."""
-        record, breaker = self.record, self.guard.breaker
+    async def _start_once(self, call: Call, steps: Steps) -> StepResult:
+        """Send the start request once and report its result to the circuit breaker exactly once."""
+        record = self.record
         if not record.spec.client_connected():
-            raise Problem("client_closed_request")
-        if record.journal is not None:
-            await self._await_external(record.journal.record_dispatch(record))
-        generation = breaker.allow_start()
-        if generation is None:
-            raise circuit_open_problem(breaker)
-        record.attempts += 1
-        maybe_started_before, record.maybe_started = record.maybe_started, True  # as long as nothing better is known
-        record_result: Callable[[int], None] = breaker.record_inconclusive
-        try:
-            step = await self._send_and_read(call, steps)
-            record_result = breaker.record_success
-        except ProviderFault as fault:
-            record.maybe_started = maybe_started_before or RETRY_RULES[fault.cause].dispatched not in {
-                Dispatched.NO,
-                Dispatched.REJECTED,
-            }
-            record_result = self._breaker_result(fault)
-            if record.journal is not None and not record.maybe_started:
-                await self._await_external(record.journal.record_rejection(record))
-            raise
-        finally:
-            record_result(generation)
-        return step
+            raise ClientDisconnected
+        await self._await_external(self.journal.record_dispatch())
+        with self.guard.breaker.start() as start:
+            record.attempts += 1
+            maybe_started_before, record.maybe_started = record.maybe_started, True  # until the result says otherwise
+            result = await self._send_and_read(call, steps)
+            if not isinstance(result, Refused | Ended):
+                start.record(StartResult.SUCCESS)
+                return result
+            dispatched = RETRY_RULES[result.fault.cause].dispatched
+            record.maybe_started = maybe_started_before or dispatched not in {Dispatched.NO, Dispatched.REJECTED}
+            start.record(self._start_result(result.fault))
+            if not record.maybe_started:
+                await self._await_external(self.journal.record_rejection())
+            return result
 
-    def _breaker_result(self, fault: ProviderFault) -> Callable[[int], None]:
-        """What a fault says about the provider: nothing, where we had no means or the client less time than usual."""
-        breaker, record = self.guard.breaker, self.record
+    def _start_result(self, fault: ProviderFault) -> StartResult:
+        """Judge the provider by a fault; inconclusive if the gateway lacked resources or the client gave less time."""
+        record = self.record
         timed_out = fault.cause is Cause.TIMEOUT or self.context.clock.monotonic() >= record.deadline - _TIMER_TOLERANCE
         if fault.cause is Cause.EXHAUSTED or (timed_out and record.spec.timeout < self.workflow.timeout):
-            return breaker.record_inconclusive
-        return breaker.record_failure if RETRY_RULES[fault.cause].trips_breaker else breaker.record_success
+            return StartResult.INCONCLUSIVE
+        return StartResult.FAILURE if RETRY_RULES[fault.cause].trips_breaker else StartResult.SUCCESS
 
-    async def _send_and_read(self, call: Call, steps: Steps) -> Step | Outcome:
-        """Make a call, once, and let the adapter read the reply."""
+    async def _send_and_read(self, call: Call, steps: Steps) -> StepResult:
+        """Make a call once, and let the adapter read the reply."""
         deadline = self.record.deadline
-        if call.safe:  # an unanswered question can be asked again, so it need not use up the run's whole time
+        if call.safe:  # a poll without a reply can be repeated, so it need not use the run's whole time
             deadline = min(deadline, self.context.clock.monotonic() + self.context.poll_schedule.timeout)
-        traceparent = self.record.spec.traceparent
-        reply = await self._await_external(self.workflow.provider.upstream.send(call, deadline, traceparent))
+        provider, traceparent = self.workflow.provider, self.record.spec.traceparent
+        # Faults lose their traceback: its frames refer to the fault and to the run's input, a reference cycle each.
+        try:
+            reply = await self._await_external(provider.upstream.send(call, deadline, traceparent))
+        except ProviderFault as fault:
+            return Refused(fault.with_traceback(None))
         try:
             step = _next_step(steps, reply)
-        except ProviderFault:  # raised, not yielded
-            self.adapter_ended = True
-            raise
+        except ProviderFault as fault:
+            return Ended(fault.with_traceback(None))
         if isinstance(step, ProviderFault):
-            self.context.metrics.reply_refused(self.workflow.provider.name, call.operation, step.cause.value)
-            raise step
+            self.context.metrics.reply_refused(provider.name, call.operation, step.cause.value)
+            return Refused(step)
         return step
 
-    async def _retry(self, call: Call, steps: Steps, first_fault: ProviderFault) -> Step | Outcome:
+    async def _retry(self, call: Call, steps: Steps, first_fault: ProviderFault) -> StepResult:
         context, record, admission = self.context, self.record, self.admission
 
-        async def attempt() -> Step | Outcome:
-            turn = admission.admit_poll if call.safe else admission.admit_retry
-            await self._await_external(turn(deadline=record.deadline))
-            return await self._call_once(call, steps)
+        async def attempt() -> StepResult:
+            admit = admission.admit_poll if call.safe else admission.admit_retry
+            await self._await_external(admit(deadline=record.deadline))
+            result = await self._call_once(call, steps)
+            if isinstance(result, Refused):
+                raise result.fault
+            return result
 
         retry = RetryLoop(
             context.retry_policy,
@@ -195,23 +201,25 @@ class WorkflowAttempt:
             permit_retry=self.guard.permit_retry,
             sleep=lambda seconds: self._await_external(context.clock.sleep(seconds)),
         )
-        return await retry.run(attempt, first_fault, on_retry=lambda fault: self._count_retry(call, fault))
+        try:
+            return await retry.run(attempt, first_fault, on_retry=lambda fault: self._count_retry(call, fault))
+        except ProviderFault as fault:
+            return Refused(fault.with_traceback(None))
 
-    async def _wait_for_poll(self, pause: Pause, steps: Steps) -> Step | Outcome:
+    async def _wait_for_poll(self, pause: Pause, steps: Steps) -> NextStep:
         context, record = self.context, self.record
         if record.provider_run_id != pause.provider_run_id:
             record.provider_run_id = pause.provider_run_id
-            if record.journal is not None:
-                await self._await_external(record.journal.record_provider_run_id(record))
+            await self._await_external(self.journal.record_provider_run_id())
         if self.poll_timer is None:
             self.poll_timer = self._new_poll_timer()
             self.poll_timer.hint_promised = pause.will_notify
         await self.poll_timer.wait_until_next_poll()
         if context.clock.monotonic() >= record.deadline:
-            detail = "The run goes on at the provider; the time for waiting is over."
-            raise Problem("deadline_exceeded", detail, extra={"outcome": "unknown"})
+            detail = "The deadline passed; the run continues at the provider."
+            raise DeadlineExceeded(detail, ending="unknown")
         await self._await_external(self.admission.admit_poll(deadline=record.deadline))
-        return _next_step(steps, _NO_REPLY)
+        return _accepted(_next_step(steps, _NO_REPLY))
 
     def _new_poll_timer(self) -> PollTimer:
         context = self.context
@@ -224,13 +232,13 @@ class WorkflowAttempt:
     def _count_retry(self, call: Call, fault: ProviderFault) -> None:
         self.context.metrics.call_retried(self.workflow.provider.name, call.operation, fault.cause.value)
 
-    def _problem_from_fault(self, fault: ProviderFault, call: Call) -> Problem:
-        code, ending = classify_fault(fault, call, started=self.record.maybe_started)
+    def _error_from_fault(self, fault: ProviderFault, call: Call) -> ProviderError:
+        code, ending, falls_back = classify_fault(fault, call, started=self.record.maybe_started)
         detail = f"{PROBLEMS[code].title}: {fault.detail}." if fault.detail else ""
         retry_after = fault.retry_after
         if retry_after is None and fault.cause is Cause.THROTTLED:
             retry_after = self.context.retry_policy.backoff_max
-        return Problem(code, detail, retry_after=retry_after, extra={"outcome": ending})
+        return ProviderError(code, detail, ending=ending, falls_back=falls_back, retry_after=retry_after)
 
     def _apply_outcome(self, outcome: Outcome) -> None:
         record = self.record
@@ -243,14 +251,8 @@ class WorkflowAttempt:
             record.provider_run_id = outcome.provider_run_id
         if not outcome.succeeded:
             detail = f"The run failed at the provider: {outcome.error}." if outcome.error else ""
-            nodes = {"outputs": outcome.outputs} if record.spec.return_all_outputs else {}
-            raise Problem("run_failed", detail, extra={"outcome": "failed", **nodes})
+            raise RunFailed(detail, outputs=outcome.outputs, shows_outputs=record.spec.return_all_outputs)
         record.finish("succeeded", self.context.clock)
-
-
-def ending_of(problem: Problem) -> Ending:
-    """How the run ended that met this problem, as far as the problem alone tells."""
-    return cast("Ending", problem.extra.get("outcome", "not_run"))
 
 
 def _next_step(steps: Steps, reply: Reply) -> Step | Outcome:
@@ -258,3 +260,10 @@ def _next_step(steps: Steps, reply: Reply) -> Step | Outcome:
         return steps.send(reply)
     except StopIteration as end:
         return cast("Outcome", end.value)
+
+
+def _accepted(step: Step | Outcome) -> NextStep:
+    """Return the step. Raises the fault of an adapter that refuses a reply where it had none: a defect."""
+    if isinstance(step, ProviderFault):
+        raise step
+    return step

@@ -1,4 +1,4 @@
-"""What goes on behind the desk for as long as the process lives: recovery, callbacks, forgetting; and the store."""
+"""Background tasks of the process: recovery of runs, callback delivery, purge of the store."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from gateway.runs.durable.recovery import REPLICA_LEFT, Recovery
 from gateway.runs.durable.runs import DurableRuns
 from gateway.store.contract import Store, StoreUnavailable
 
-_PURGE_INTERVAL = 600.0
-_KEY_RETENTION = 86_400.0
+_PURGE_INTERVAL = 600.0  # seconds
+_KEY_RETENTION = 86_400.0  # seconds
 
 
 @dataclass(slots=True)
 class BackgroundTasks:
-    """Takes up what was left in an open store, and keeps at it. Finished runs stay for `retention` seconds."""
+    """Background tasks around an open store. Finished runs are kept for `retention` seconds."""
 
     durable_runs: DurableRuns
     store: Store
@@ -33,9 +33,9 @@ class BackgroundTasks:
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
     async def start(self) -> None:
-        """Take up what was left, now that this process is there to stay.
+        """Adopt the runs of earlier processes, then start the tasks.
 
-        Where the store fails on the way, the rest is found later: what was taken up may be on its way to a provider.
+        A failure of the store is logged only: adopted runs may be in flight, and the others are found later.
         """
         try:
             await self.recovery.adopt_expired_runs()
@@ -49,21 +49,21 @@ class BackgroundTasks:
         self._tasks = [asyncio.create_task(loop) for loop in loops]
 
     def reconfigure(self, retention: float) -> None:
-        """Keep finished runs for so long, from the next time on that some are forgotten."""
+        """Apply another retention, in seconds, from the next purge on."""
         self.retention = retention
 
     async def drain(self) -> None:
-        """Let starts that are on their way be answered. Leases are renewed and callbacks delivered until `close`."""
+        """Wait for starts in flight (graceful shutdown). Leases are renewed and callbacks delivered until `close`."""
         await self.durable_runs.drain()
 
     async def close(self) -> None:
-        """Stop at once, and leave the rest to whoever adopts it. Twice is once."""
+        """Stop at once, and leave the rest to the replicas that adopt it. Is idempotent."""
         for task in self._tasks:
             task.cancel()
         self._tasks = []
         await self.durable_runs.close()
         await self.dispatcher.close()
-        with suppress(StoreUnavailable):  # nobody works on them any more: others need not wait for the leases to end
+        with suppress(StoreUnavailable):  # other replicas need not wait until the leases expire
             await self.store.renew_leases(self.durable_runs.owner, 0.0)
             await self.store.notify(REPLICA_LEFT)
         await self.store.close()

@@ -1,4 +1,4 @@
-"""The workflows that can be run, by the names that clients use."""
+"""Catalog of workflows and providers: lookup by the names that clients use."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from gateway.errors import WorkflowForbidden, WorkflowNotFound
 from gateway.outbound.provider.passthrough import PassthroughRequest, PassthroughResponse
-from gateway.problems import Problem
 from gateway.runs.model import ApiName
 from gateway.runs.workflow_aliases import NO_PIN, AliasIndex, VersionPin
 from providers.contract import Adapter, Call, Reply
 
 
 class Upstream(Protocol):
-    """The door to one provider."""
+    """Client of one provider."""
 
     async def send(self, call: Call, deadline: float, traceparent: str = "") -> Reply:
-        """Make one call before `deadline` (monotonic); ProviderFault where no whole answer came."""
+        """Make one call before `deadline` (monotonic). Raises ProviderFault without a complete reply."""
 
     async def send_passthrough(self, request: PassthroughRequest, deadline: float) -> PassthroughResponse:
-        """Pass a client's own request on; raises as `send` does, and Problem where it must not be sent."""
+        """Pass a client's own request on. Raises as `send`, and Problem if the request must not be sent."""
 
     async def close(self) -> None:
         """Close every connection."""
@@ -28,7 +28,7 @@ class Upstream(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Provider:
-    """A provider: its adapter says what to call, its upstream calls it. `api` names the adapter, and so the API."""
+    """A provider: its adapter decides on calls, its upstream makes them. `api`: the name of the adapter and its API."""
 
     name: str
     adapter: Adapter
@@ -38,10 +38,10 @@ class Provider:
 
 @dataclass(frozen=True, slots=True)
 class Workflow:
-    """A workflow as configured. Times in seconds.
+    """A workflow of the configuration. Times in seconds.
 
-    `alias` is what clients, limits and metrics call it, `name` what the provider does. `fallbacks` are tried in order.
-    `names`: what it answers to in each face, where the configuration says so.
+    `alias`: its name for clients, limits and metrics; `name`: its name at the provider. `fallbacks` are tried in order.
+    `api_names`: its configured names in the providers' APIs.
     """
 
     alias: str
@@ -57,65 +57,64 @@ class Workflow:
 
     @property
     def pinned(self) -> bool:
-        """Whether the configuration already chose a label or version."""
+        """True if the configuration sets a label or version."""
         return self.label is not None or self.version is not None
 
     @property
     def catalog_key(self) -> str:
-        """What `Catalog.known` finds it by: its alias, or `provider/name` where it is not configured."""
+        """Name for `Catalog.find_stored`: the alias, or `provider/name` of a workflow that is not configured."""
         return f"{self.provider.name}/{self.name}" if "/" in self.alias else self.alias
 
 
 class RunScope(Protocol):
-    """What a client may run."""
+    """Scope of a client: the workflows that it may run."""
 
     def may_run(self, alias: str) -> bool:
-        """Whether this alias is in its scope."""
+        """Return whether the alias is in the scope."""
 
     def may_run_direct(self, provider: str, name: str) -> bool:
-        """Whether this provider's own name is in its scope."""
+        """Return whether the workflow with this name at the provider is in the scope."""
 
 
 class Catalog:
-    """Finds a workflow for a client."""
+    """Lookup of workflows."""
 
     def __init__(self, workflows: Mapping[str, Workflow], providers: Mapping[str, Provider]) -> None:
         self.reconfigure(workflows, providers)
 
     def reconfigure(self, workflows: Mapping[str, Workflow], providers: Mapping[str, Provider]) -> None:
-        """Know these from now on; who found a workflow before keeps it as it was."""
+        """Replace the workflows and providers; runs in progress keep theirs."""
         self._workflows = workflows
         self._providers = providers
         self._aliases = AliasIndex(workflows.values())
 
     @property
     def providers(self) -> tuple[Provider, ...]:
-        """Every provider that there is now."""
+        """The providers of the current configuration."""
         return tuple(self._providers.values())
 
     def find(self, name: str, scope: RunScope) -> Workflow:
         """Look up an alias, or `provider/name`.
 
-        Raises Problem: forbidden where the client's scope does not have it, workflow_not_found where nobody has.
+        Raises WorkflowForbidden if it is outside the client's scope, WorkflowNotFound if no workflow has this name.
         """
         workflow = self._workflows.get(name)
         if workflow is not None:
             if not scope.may_run(name):
-                raise Problem("forbidden", "This key may not run this workflow.")
+                raise WorkflowForbidden("This key may not run this workflow.")
             return workflow
         provider, separator, native_name = name.partition("/")
         if not separator or provider not in self._providers or native_name in {"", ".", ".."}:
-            raise Problem("workflow_not_found", "No workflow has this name.")
+            raise WorkflowNotFound("No workflow has this name.")
         if not scope.may_run_direct(provider, native_name):
-            raise Problem("forbidden", "This key may not run this workflow.")
+            raise WorkflowForbidden("This key may not run this workflow.")
         return self._unconfigured_workflow(provider, native_name)
 
     def find_for_api(self, api: ApiName, name: str, scope: RunScope, pin: VersionPin = NO_PIN) -> Workflow:
-        """Look up what a client of a provider's own API calls `name`, in the version or label that it asks for.
+        """Look up a workflow by the name that a client of a provider's own API uses, in the requested release.
 
-        That is an alias; or one of the names that the configuration gives it there, the provider's own by default; or
-        the number of `number`; or the name of a workflow that is not configured, where the client's scope has it.
-        Raises as `find`.
+        The name is an alias; a configured name in that API (default: the provider's own); its `workflow_number`; or the
+        name of a workflow that is not configured but in the client's scope. Raises as `find`.
         """
         if name in self._workflows:
             return self.find(name, scope)
@@ -125,22 +124,22 @@ class Catalog:
         for provider in self._providers.values():
             if provider.api == api and name not in {"", ".", ".."} and scope.may_run_direct(provider.name, name):
                 return self._unconfigured_workflow(provider.name, name)
-        raise Problem("workflow_not_found", "No workflow has this name.")
+        raise WorkflowNotFound("No workflow has this name.")
 
     def workflow_number(self, workflow: Workflow) -> int | None:
-        """Number a configured workflow, the same in every replica; None for one that is not configured."""
+        """Return the number of a configured workflow, the same in every replica; None if it is not configured."""
         return self._aliases.workflow_numbers.get(workflow.alias)
 
     def list_runnable(self, scope: RunScope) -> list[Workflow]:
-        """List the configured workflows that a client may run, by alias."""
+        """List the configured workflows in the scope, sorted by alias."""
         return [self._workflows[alias] for alias in sorted(self._workflows) if scope.may_run(alias)]
 
     def api_of(self, provider: str) -> str:
-        """Whose API a provider has; "" for one that is gone."""
+        """Return the API of a provider; "" if it is no longer configured."""
         return self._providers[provider].api if provider in self._providers else ""
 
     def find_stored(self, name: str, provider: str) -> Workflow | None:
-        """Find what a kept run was about: its workflow, or the fallback of it that `provider` runs."""
+        """Find the workflow of a stored run: the requested one, or its fallback at `provider`."""
         workflow = self._workflows.get(name)
         if workflow is not None:
             chain = (workflow, *workflow.fallbacks)
@@ -153,23 +152,21 @@ class Catalog:
         )
 
     def placeholder_for(self, provider: str) -> Workflow | None:
-        """Stand for whatever this provider runs, to ask about a run whose workflow is gone."""
+        """Return a stand-in for a workflow that is no longer configured, for polling its run."""
         return self._unconfigured_workflow(provider, "*") if provider in self._providers else None
 
     def _unconfigured_workflow(self, provider: str, native_name: str) -> Workflow:
-        # Metrics and limits know these by the provider alone: their names come from clients, and are not bounded.
+        # Metrics and limits know these by the provider alone: clients choose the names, so their number is not bounded.
         return Workflow(alias=f"{provider}/*", provider=self._providers[provider], name=native_name)
 
 
 def _select(found: Sequence[Workflow], scope: RunScope, pin: VersionPin) -> Workflow:
-    """Choose among the workflows that share a name."""
+    """Select one of the workflows that share a name. Raises WorkflowForbidden, WorkflowNotFound."""
     permitted = [workflow for workflow in found if scope.may_run(workflow.alias)]
     if not permitted:
-        raise Problem("forbidden", "This key may not run this workflow.")
+        raise WorkflowForbidden("This key may not run this workflow.")
     exact = [workflow for workflow in permitted if pin != NO_PIN and (workflow.label, workflow.version) == pin]
     chosen = exact or [workflow for workflow in permitted if not workflow.pinned] or permitted
     if len(chosen) > 1:
-        raise Problem(
-            "workflow_not_found", "Several workflows have this name: the configuration must give them aliases."
-        )
+        raise WorkflowNotFound("Several workflows have this name: the configuration must give them aliases.")
     return chosen[0]

@@ -1,92 +1,114 @@
-"""Brings a run to its end: through the limits, on one workflow after the other, within one deadline.
+"""Run executor: admits a run to the limits and executes it on its workflow or a fallback, within one deadline.
 
-What holds on every line: a start that may have reached the provider is not sent again (unless the workflow is
-declared repeatable), and a run's ending never claims more than is known.
+Invariants: a start that may have reached the provider is not sent again, unless the workflow is repeatable; the ending
+of a run never claims more than is known.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Coroutine
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from itertools import zip_longest
+from types import TracebackType
 
+from gateway.errors import CircuitOpen, DeadlineExceeded, Overloaded, RateLimited, RunError
 from gateway.limits.contract import Admission
-from gateway.problems import Problem
-from gateway.runs.attempt import ExecutionContext, WorkflowAttempt, ending_of
+from gateway.runs.attempt import ExecutionContext, WorkflowAttempt
 from gateway.runs.catalog import Workflow
-from gateway.runs.model import RunRecord, RunSpec
-from gateway.runs.resilience.registry import WorkflowGuard, circuit_open_problem
+from gateway.runs.model import NULL_JOURNAL, Journal, RunRecord, RunSpec
+from gateway.runs.resilience.registry import WorkflowGuard
 
-# Another workflow would meet the same: the client's own limit, its own input, its own deadline.
-_NO_FALLBACK_CODES = {"rate_limited", "rejected_by_provider", "deadline_exceeded", "client_closed_request"}
-_OVERLOAD_RETRY_DELAY = 5.0  # seconds until a run that found no place in line tries again
+_OVERLOAD_RETRY_DELAY = 5.0  # seconds, at most, until a background run asks a full queue again
+
+
+class _HeldAdmission(AbstractContextManager["_HeldAdmission"]):
+    """The admission that a run holds, if any; released on exit."""
+
+    __slots__ = ("admission",)
+
+    def __init__(self) -> None:
+        self.admission: Admission | None = None
+
+    def refund(self) -> None:
+        """Give back the slots and the charges."""
+        if self.admission is not None:
+            self.admission.refund()
+            self.admission = None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.admission is not None:
+            self.admission.release()
 
 
 @dataclass(frozen=True, slots=True)
 class RunExecutor:
-    """Runs orders, by `means` that hold for every workflow."""
+    """Executes runs with a context that all workflows share."""
 
     context: ExecutionContext
 
-    async def run(self, record: RunRecord, workflow: Workflow) -> None:
-        """Bring `record` to its end, on `workflow` or one of its fallbacks.
+    async def run(self, record: RunRecord, workflow: Workflow, journal: Journal = NULL_JOURNAL) -> None:
+        """Execute a run on `workflow` or one of its fallbacks; the record then has its ending.
 
-        Raises Problem where the run did not succeed; the record then says how it ended too.
+        Raises RunError if the run did not succeed.
         """
-        await self._run_to_end(record, workflow, self._try_with_fallbacks(record, workflow))
+        await self._run_to_end(record, workflow, self._try_with_fallbacks(record, workflow, journal))
 
-    async def follow(self, record: RunRecord, workflow: Workflow) -> None:
-        """Bring a run to its end that was started before, likewise."""
-        await self._run_to_end(record, workflow, self._follow(record, workflow))
+    async def follow(self, record: RunRecord, workflow: Workflow, journal: Journal = NULL_JOURNAL) -> None:
+        """Follow a run that was started before to its end. Raises as `run`."""
+        await self._run_to_end(record, workflow, self._follow(record, workflow, journal))
 
     async def _run_to_end(
         self, record: RunRecord, workflow: Workflow, execution: Coroutine[object, object, None]
     ) -> None:
         try:
             await execution
-        except Problem as problem:
-            self._record_failure(problem, record)
+        except RunError as error:
+            self._record_failure(error, record)
             raise
         finally:
-            if record.finished_at is not None or record.journal is None:  # else whoever adopts it goes on with it
+            if record.finished_at is not None or not record.durable:  # else another process continues it
                 self._record_metrics(record, workflow.alias)
 
-    async def _follow(self, record: RunRecord, workflow: Workflow) -> None:
+    async def _follow(self, record: RunRecord, workflow: Workflow, journal: Journal) -> None:
         names = (workflow.alias, workflow.provider.name)
         guard = self.context.circuits.get(workflow.provider.name, workflow.alias)
         async with self.context.limiter.admit_adopted(record.spec.client, *names) as admission:
-            await WorkflowAttempt(self.context, record, workflow, admission, guard).follow(record.provider_run_id or "")
+            attempt = WorkflowAttempt(self.context, record, workflow, admission, guard, journal)
+            await attempt.follow(record.provider_run_id or "")
 
-    async def _try_with_fallbacks(self, record: RunRecord, first: Workflow) -> None:
-        admission: Admission | None = None
+    async def _try_with_fallbacks(self, record: RunRecord, first: Workflow, journal: Journal) -> None:
         chain = [first, *(w for w in first.fallbacks if _supports_requested_version(w, record.spec))]
-        try:
-            for position, workflow in enumerate(chain):
-                record.provider = workflow.provider.name
+        with _HeldAdmission() as held:
+            for workflow, fallback in zip_longest(chain, chain[1:]):
                 try:
-                    guard = self._guard_with_closed_circuit(workflow)
-                    admission = await self._admit(record, workflow, admission)
-                    record.limit_headers = admission.headers
-                    guard.retry_budget.record_run()
-                    await WorkflowAttempt(self.context, record, workflow, admission, guard).run()
-                except Problem as problem:
-                    if problem.code == "circuit_open" and admission is not None and not record.attempts:
-                        admission.refund()  # it opened while this run waited: a refusal costs nothing
-                        admission = None
-                    if position + 1 == len(chain) or not _may_fall_back(problem, record, workflow):
+                    await self._try_workflow(record, workflow, held, journal)
+                except RunError as error:
+                    if isinstance(error, CircuitOpen) and not record.attempts:
+                        held.refund()  # it opened while the run waited
+                    if fallback is None or not _may_fall_back(error, record, workflow):
                         raise
-                    self.context.metrics.run_fell_back(first.alias, chain[position + 1].alias)
+                    self.context.metrics.run_fell_back(first.alias, fallback.alias)
                 else:
                     return
-        finally:
-            if admission is not None:
-                admission.release()
+
+    async def _try_workflow(
+        self, record: RunRecord, workflow: Workflow, held: _HeldAdmission, journal: Journal
+    ) -> None:
+        record.provider = workflow.provider.name
+        guard = self._guard_with_closed_circuit(workflow)
+        held.admission = admission = await self._admit(record, workflow, held.admission)
+        record.limit_headers = admission.headers
+        guard.retry_budget.record_run()
+        await WorkflowAttempt(self.context, record, workflow, admission, guard, journal).run()
 
     def _guard_with_closed_circuit(self, workflow: Workflow) -> WorkflowGuard:
-        """Find the guard, and do not even ask the limits where its circuit is open."""
+        """Return the guard of the workflow. Raises CircuitOpen, before the limits are asked."""
         guard = self.context.circuits.get(workflow.provider.name, workflow.alias)
-        if guard.breaker.retry_after() > 0:
-            raise circuit_open_problem(guard.breaker)
+        guard.breaker.raise_if_open()
         return guard
 
     async def _admit(self, record: RunRecord, workflow: Workflow, admission: Admission | None) -> Admission:
@@ -97,25 +119,25 @@ class RunExecutor:
     async def _admit_until_deadline(
         self, record: RunRecord, workflow: Workflow, admission: Admission | None
     ) -> Admission:
-        """Nobody waits at the door: keep the place in line, and come back where there is none, until the deadline."""
+        """Admit a background run: wait in the queue, and ask again after a refusal, until the deadline."""
         clock = self.context.clock
         while (remaining := record.deadline - clock.monotonic()) > 0:
             try:
                 return await self._acquire_admission(record, workflow, admission)
-            except Problem as problem:
-                delay = problem.retry_after or 1.0
-                if problem.code == "overloaded":  # the line is full, or too long as it stands: others may leave it
-                    delay = min(delay, _OVERLOAD_RETRY_DELAY)
-                elif problem.code != "rate_limited" or delay >= remaining:
+            except Overloaded as error:  # the queue is full, or too long at this moment
+                delay = min(error.retry_after or 1.0, _OVERLOAD_RETRY_DELAY)
+            except RateLimited as error:
+                delay = error.retry_after or 1.0
+                if delay >= remaining:
                     raise
             await record.await_external(clock.sleep(min(delay, remaining)), clock)
-        raise Problem("deadline_exceeded", "The deadline passed before the turn came.")
+        raise DeadlineExceeded("The deadline passed before the turn came.")
 
     async def _acquire_admission(self, record: RunRecord, workflow: Workflow, admission: Admission | None) -> Admission:
         spec, names, deadline = record.spec, (workflow.alias, workflow.provider.name), record.deadline
         limits, clock = self.context.limiter, self.context.clock
         if admission is None:
-            max_wait = None if spec.synchronous else math.inf  # the deadline ends it
+            max_wait = None if spec.synchronous else math.inf  # the deadline bounds it
             admit = limits.admit(
                 spec.client, *names, deadline=deadline, still_wanted=spec.client_connected, max_wait=max_wait
             )
@@ -123,23 +145,14 @@ class RunExecutor:
         await record.await_external(admission.move(*names, deadline=deadline), clock)
         return admission
 
-    def _record_failure(self, problem: Problem, record: RunRecord) -> None:
-        record.problem_code = problem.code
-        record.finish(ending_of(problem), self.context.clock)
-        if record.status != "not_run":  # to come back would be to run it again
-            problem.retry_after = None
-        known = {"provider_run_id": record.provider_run_id} if record.provider_run_id is not None else {}
-        problem.extra = {
-            **problem.extra,
-            "run_id": record.id,
-            "provider": record.provider,
-            "attempts": record.attempts,
-            "outcome": record.status,
-            **known,
-        }
+    def _record_failure(self, error: RunError, record: RunRecord) -> None:
+        record.finish(error.ending, self.context.clock)
+        if record.status != "not_run":  # the same request would start a second run
+            error.retry_after = None
+        error.ending, error.run = record.ending, record.summary()
 
     def _record_metrics(self, record: RunRecord, alias: str) -> None:
-        if record.finished_at is None:  # cancelled, or our own mistake
+        if record.finished_at is None:  # cancelled, or a defect of the gateway
             record.finish("not_run", self.context.clock)
         spec = record.spec
         self.context.metrics.run_ended(spec.client, alias, record.provider, record.status, face=spec.api)
@@ -149,14 +162,14 @@ class RunExecutor:
 
 
 def _supports_requested_version(workflow: Workflow, spec: RunSpec) -> bool:
-    """Whether a fallback can honour the label or version that the client asked for."""
+    """Return whether a fallback can honour the label or version of the request."""
     version_requested = spec.label is not None or spec.version is not None
     return not version_requested or (workflow.provider.adapter.supports_versions and not workflow.pinned)
 
 
-def _may_fall_back(problem: Problem, record: RunRecord, workflow: Workflow) -> bool:
-    if problem.code in _NO_FALLBACK_CODES:
+def _may_fall_back(error: RunError, record: RunRecord, workflow: Workflow) -> bool:
+    if not error.falls_back:
         return False
     if workflow.repeatable:
-        return ending_of(problem) != "failed"
-    return ending_of(problem) == "not_run" and not record.maybe_started
+        return error.ending != "failed"
+    return error.ending == "not_run" and not record.maybe_started

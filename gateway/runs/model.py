@@ -1,35 +1,34 @@
-"""One run as the gateway knows it: what was ordered, how far it is, how it ended."""
+"""Model of a run: its specification, its state, and the journal that records its progress."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal, TypeAlias, TypeVar
+from typing import Literal, Protocol, TypeAlias, TypeVar, cast
 
 from gateway.clock import Clock
-from gateway.runs.journal import Journal
-from gateway.runs.resilience.retry import Ending
+from gateway.errors import Ending, RunSummary
 from providers.contract import JsonValue, NodeOutput
 
 T = TypeVar("T")
 RunStatus: TypeAlias = Literal["queued", "running"] | Ending
 ApiName: TypeAlias = Literal["run", "promptlayer", "prompt_studio"]
-"""Whose API a client speaks: Runward's own, or a provider's."""
+"""The API that the client uses: Runward's own, or the API of a provider."""
 
 
 def always_connected() -> bool:
-    """Somebody who does not leave."""
+    """Return True: the client never disconnects."""
     return True
 
 
 @dataclass(frozen=True, slots=True)
 class RunSpec:
-    """What a client asks for, checked and resolved. `timeout` is in seconds, already clamped.
+    """A validated request for a run. `timeout` is in seconds, already clamped.
 
-    `wanted` tells whether somebody still waits for the answer; nothing is started for nobody. A client that never
-    `waits` is told later: its run waits for limits as long as its deadline allows. `number` and `all_outputs` are
-    PromptLayer's: what its API calls the run, and whether its client asked for every node.
+    `client_connected`: False once the client has disconnected; such a run is not started. A run that is not
+    `synchronous` waits for limits until its deadline, since no client waits for the response. `client_context`: facts
+    that the API of the client keeps with the run; only that API's package reads them.
     """
 
     client: str
@@ -43,14 +42,18 @@ class RunSpec:
     traceparent: str = ""
     synchronous: bool = True
     api: ApiName = "run"
-    number: int = 0
-    all_outputs: bool = False
+    client_context: Mapping[str, JsonValue] = field(default_factory=dict)
     client_connected: Callable[[], bool] = always_connected
 
 
 @dataclass(slots=True)
 class RunRecord:
-    """A run's state. Times named `…_at` are for people; `started_monotonic` and `deadline` are on the monotonic clock."""
+    """State of a run.
+
+    Times named `…_at` are wall-clock times; `started_monotonic` and `deadline` are on the monotonic clock, in seconds.
+    `durable`: the store has the run, so another process can continue it. `external_wait`: seconds spent waiting for the
+    provider, limits, the store and back-off.
+    """
 
     id: str
     spec: RunSpec
@@ -59,14 +62,13 @@ class RunRecord:
     started_monotonic: float
     deadline: float
     status: RunStatus = "queued"
+    durable: bool = False
     attempts: int = 0
     maybe_started: bool = False
     provider_run_id: str | None = None
     output: JsonValue = None
     outputs: Mapping[str, NodeOutput] | None = None
     warning: str | None = None
-    problem_code: str | None = None
-    journal: Journal[RunRecord] | None = None
     limit_headers: tuple[tuple[str, str], ...] = ()
     finished_at: datetime | None = None
     duration: float = 0.0
@@ -74,7 +76,7 @@ class RunRecord:
 
     @classmethod
     def create(cls, spec: RunSpec, provider: str, clock: Clock, id: str | None = None) -> RunRecord:  # noqa: A002 - its id
-        """Begin a run: its id cannot be guessed, its deadline starts now."""
+        """Create a run with an id that cannot be guessed; its deadline counts from now."""
         started = clock.monotonic()
         return cls(
             id=id or "run_" + clock.token(16).hex(),
@@ -85,16 +87,54 @@ class RunRecord:
             deadline=started + spec.timeout,
         )
 
+    def summary(self) -> RunSummary:
+        """Return the facts that the document of the run's error shows."""
+        return RunSummary(self.id, self.provider, self.attempts, self.provider_run_id)
+
     async def await_external(self, awaitable: Awaitable[T], clock: Clock) -> T:
-        """Await somebody else, and keep the time out of what counts as ours."""
+        """Await something outside of the gateway; the time counts as `external_wait`."""
         wait_started = clock.monotonic()
         try:
             return await awaitable
         finally:
             self.external_wait += clock.monotonic() - wait_started
 
+    @property
+    def ending(self) -> Ending:
+        """The ending of a run that has finished."""
+        return cast("Ending", self.status)
+
     def finish(self, ending: Ending, clock: Clock) -> None:
-        """End it. A run that may have started at a provider never ends as `not_run`."""
+        """Finish the run. A run that may have been started at a provider ends as `unknown` instead of `not_run`."""
         self.status = "unknown" if ending == "not_run" and self.maybe_started else ending
         self.finished_at = clock.now()
         self.duration = clock.monotonic() - self.started_monotonic
+
+
+class Journal(Protocol):
+    """Write-ahead journal of one run: another process reads it after a crash. Each call returns once it is durable."""
+
+    async def record_dispatch(self) -> None:
+        """Record that a start is about to be sent. Raises StoreError; then the start must not be sent."""
+
+    async def record_rejection(self) -> None:
+        """Record that the last start was rejected, and that no earlier start may have begun a run."""
+
+    async def record_provider_run_id(self) -> None:
+        """Record the provider's id of the run."""
+
+
+class NullJournal:
+    """`Journal` of a run that is not stored."""
+
+    async def record_dispatch(self) -> None:
+        """No-op."""
+
+    async def record_rejection(self) -> None:
+        """No-op."""
+
+    async def record_provider_run_id(self) -> None:
+        """No-op."""
+
+
+NULL_JOURNAL = NullJournal()

@@ -1,7 +1,7 @@
-"""What a client may use of a provider's API beside its workflows: requests that are passed on as they are.
+"""Passthrough: forwards allow-listed requests of clients to a provider's other endpoints.
 
-Nothing is known about such a request, so it is sent once, unless no connection was possible; it takes its place in the
-provider's and the client's limits as a run does, and says nothing about a workflow's circuit.
+A request is sent once, and again only if no connection was possible, since nothing is known about its effect. It counts
+in the limits of the client and the provider like a run; it does not affect circuit breakers.
 """
 
 from __future__ import annotations
@@ -10,24 +10,24 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
 from gateway.clock import Clock
+from gateway.errors import PassthroughForbidden, ProviderError
 from gateway.limits.contract import Limiter
 from gateway.observability.metrics import Metrics
 from gateway.outbound.provider.passthrough import PassthroughRequest, PassthroughResponse
 from gateway.passthrough_rules import PassthroughRule, path_starts_run
-from gateway.problems import Problem
 from gateway.runs.catalog import Provider
 from gateway.runs.resilience.retry import RETRY_RULES
 from providers.contract import Cause, ProviderFault
 
-_TIMEOUT = 60.0  # seconds for everything
+_TIMEOUT = 60.0  # seconds, in total
 _MAX_ATTEMPTS = 2
 
 AllowedPassthrough: TypeAlias = Mapping[str, Mapping[str, Sequence[PassthroughRule]]]
-"""By client and provider, what may be passed through."""
+"""Allow-lists by client and provider."""
 
 
 class Passthrough:
-    """Passes on what is `allowed`."""
+    """Forwards the requests that the allow-lists contain."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class Passthrough:
         self.reconfigure(allowed, providers)
 
     def reconfigure(self, allowed: AllowedPassthrough, providers: Mapping[str, Provider]) -> None:
-        """Let other requests through from now on."""
+        """Replace the allow-lists and providers."""
         self._allowed, self._providers = allowed, providers
         rule_lists = (passages for of_client in allowed.values() for passages in of_client.values())
         self._all_rules = tuple({passage for passages in rule_lists for passage in passages})
@@ -73,14 +73,15 @@ class Passthrough:
         body: bytes,
         client_key: str,
     ) -> PassthroughResponse:
-        """Send a request, and wait for the answer. `wanted` tells whether somebody waits for it; see `Parcel`.
+        """Forward a request and return the response.
 
-        Raises Problem: as `Limits.admit`, where the provider can not be asked or gives no whole answer, and where the
-        client's key stands where it can not be replaced.
+        `client_connected`: False once the client has disconnected; see `PassthroughRequest` for the others. Raises
+        GatewayError as `Limiter.admit`; ProviderError without a complete response; PassthroughForbidden if the provider
+        was removed; Problem if the client's key stands where it cannot be replaced.
         """
         target = self._providers.get(provider)
-        if target is None:  # since its path was looked up
-            raise Problem("forbidden", "This is not passed through any more.")
+        if target is None:  # removed by a reload
+            raise PassthroughForbidden("This request is no longer in the allow-list for passthrough.")
         request = PassthroughRequest(method, path, query, headers, body, client_key)
         deadline = self._clock.monotonic() + _TIMEOUT
         admission = self._limits.admit(
@@ -95,7 +96,8 @@ class Passthrough:
                 return await provider.upstream.send_passthrough(request, deadline)
             except ProviderFault as fault:
                 if fault.cause is not Cause.UNREACHABLE or not attempts_left:
-                    raise Problem(RETRY_RULES[fault.cause].code, retry_after=fault.retry_after) from None
+                    rule = RETRY_RULES[fault.cause]
+                    raise ProviderError(rule.code, ending=rule.ending, retry_after=fault.retry_after) from None
                 self._metrics.call_retried(provider.name, "passthrough", fault.cause.value)
         raise AssertionError("one of the tries is the last")
 

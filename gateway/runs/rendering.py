@@ -1,24 +1,23 @@
-"""What a run looks like to its client: while it goes on, when it has ended, and as the answer that a key keeps."""
+"""Rendering of runs: JSON documents of runs in progress and finished runs, and the 202 response."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
 from gateway import strictjson
 from gateway.clock import format_rfc3339
-from gateway.problems import CONTENT_TYPE, Problem
+from gateway.errors import RunError
+from gateway.runs.durable.codec import stored_spec
 from gateway.runs.model import RunRecord
 from gateway.store.contract import StoredResponse, StoredRun
-from providers.contract import JsonValue
 
 JSON_CONTENT_TYPE = "application/json"
 
 
 def run_document(run: RunRecord) -> dict[str, object]:
-    """The run as `POST /run` answers it and a callback carries it."""
+    """Return the members of a finished run, as in the response to `POST /run` and in a callback."""
     spec = run.spec
     members: dict[str, object] = {
         "id": run.id,
@@ -40,16 +39,16 @@ def run_document(run: RunRecord) -> dict[str, object]:
     }
 
 
-def finished_run(run: RunRecord, problem: Problem | None) -> bytes:
-    """The run as `GET /runs/{id}` shows it once it has ended: with `error` where it did not succeed."""
+def finished_run(run: RunRecord, error: RunError | None) -> bytes:
+    """Render a finished run for `GET /runs/{id}`, with `error` if it did not succeed."""
     members = run_document(run)
-    if problem is not None:
-        members["error"] = {"code": problem.code, "detail": problem.detail or None}
+    if error is not None:
+        members["error"] = {"code": error.code, "detail": error.detail or None}
     return strictjson.write(members)
 
 
 def unfinished_run(run: StoredRun) -> bytes:
-    """The run as `GET /runs/{id}` shows it while it goes on, and as 202 answers it."""
+    """Render a run in progress, for `GET /runs/{id}` and for the 202 response."""
     return strictjson.write(
         {
             "id": run.id,
@@ -60,7 +59,7 @@ def unfinished_run(run: StoredRun) -> bytes:
             "warning": None,
             "attempts": run.attempts,
             "provider_run_id": run.provider_run_id,
-            "metadata": _stored_spec(run).get("metadata", {}),
+            "metadata": stored_spec(run).get("metadata", {}),
             "created_at": format_rfc3339(datetime.fromtimestamp(run.created_at, UTC)),
             "finished_at": None,
             "duration_ms": None,
@@ -68,58 +67,27 @@ def unfinished_run(run: StoredRun) -> bytes:
     )
 
 
-def final_answer(run: RunRecord, problem: Problem | None, request_id: str) -> StoredResponse:
-    """The answer to the `POST /run` that ordered this run, now that it has ended."""
-    if problem is None:
-        return StoredResponse(
-            200, ((("Content-Type", JSON_CONTENT_TYPE)), *run.limit_headers), strictjson.write(run_document(run))
-        )
-    headers = [("Content-Type", CONTENT_TYPE), *problem.headers]
-    if problem.retry_after is not None:
-        headers.append(("Retry-After", str(math.ceil(problem.retry_after))))
-    return StoredResponse(problem.status, tuple(headers), problem.document(request_id))
-
-
 def requested_provider(run: StoredRun) -> str:
-    """The provider of the workflow that was asked for, whichever fallback ran it."""
-    provider = _stored_spec(run).get("provider")
+    """Return the provider of the requested workflow, even if a fallback executes the run."""
+    provider = stored_spec(run).get("provider")
     return provider if isinstance(provider, str) else run.provider
 
 
 def is_synchronous(run: StoredRun) -> bool:
-    """Whether the client of a kept run waited for its answer."""
-    return _stored_spec(run).get("waits") is not False
-
-
-def promptlayer_number(run: StoredRun) -> JsonValue:
-    """What PromptLayer's clients call a kept run; None where its order can not be read."""
-    return _stored_spec(run).get("number")
-
-
-def wants_all_outputs(run: StoredRun) -> bool:
-    """Whether a client of PromptLayer's API asked for every node of a kept run."""
-    return _stored_spec(run).get("all_outputs") is True
+    """Return whether the client of a stored run waits for the response."""
+    return stored_spec(run).get("waits") is not False
 
 
 def accepted_answer(run: StoredRun) -> StoredResponse:
-    """The answer to the `POST /run` that nobody waited for: the same byte for byte, however far the run is."""
+    """Return the 202 response to the `POST /run` of a background run, the same bytes at every phase of the run."""
     queued = replace(run, status="queued", attempts=0, provider_run_id=None, provider=requested_provider(run))
     return StoredResponse(
         202, (("Content-Type", JSON_CONTENT_TYPE), ("Location", f"/runs/{run.id}")), unfinished_run(queued)
     )
 
 
-def _stored_spec(run: StoredRun) -> dict[str, JsonValue]:
-    """What was ordered, as far as it can be read: another version may have written it."""
-    try:
-        spec = strictjson.read(run.order)
-    except strictjson.NotJson:
-        return {}
-    return spec if isinstance(spec, dict) else {}
-
-
 def stored_run_view(run: StoredRun) -> bytes:
-    """The run as `GET /runs/{id}` shows it, with what became of its callback."""
+    """Render a stored run for `GET /runs/{id}`, with the state of its callback."""
     document = run.document if run.document is not None else unfinished_run(run)
     if run.callback_url is None:
         return document
@@ -127,5 +95,5 @@ def stored_run_view(run: StoredRun) -> bytes:
 
 
 def run_page(runs: Sequence[bytes], next_cursor: str | None) -> bytes:
-    """A page of runs, and the cursor of the next one."""
+    """Render a page of runs, with the cursor of the next page."""
     return b'{"runs":[%b],"next":%b}' % (b",".join(runs), strictjson.write(next_cursor))

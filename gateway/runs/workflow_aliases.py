@@ -1,4 +1,4 @@
-"""What workflows are called in the providers' own APIs."""
+"""Aliases: index of the names and numbers of workflows in the providers' own APIs."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ _APIS = ("promptlayer", "prompt_studio")
 
 
 class NamedWorkflow(Protocol):
-    """What has names."""
+    """A workflow as far as the index reads it."""
 
     @property
     def alias(self) -> str:
-        """What the gateway's own clients call it."""
+        """Name for clients of the gateway's own API."""
 
     @property
     def name(self) -> str:
-        """What the provider calls it."""
+        """Name at the provider."""
 
     @property
     def api_names(self) -> Mapping[str, tuple[str, ...]]:
-        """What it answers to in each face, where the configuration says so."""
+        """Configured names, by API."""
 
 
 WorkflowT = TypeVar("WorkflowT", bound=NamedWorkflow)
 
 
 class AliasIndex(Generic[WorkflowT]):
-    """Finds workflows by the names that clients of the providers' own APIs use. Several may share one.
+    """Index of workflows by their names in the providers' own APIs; several workflows may share a name.
 
-    `numbers` are by alias: PromptLayer's API has workflows by number, too.
+    `workflow_numbers`: numbers by alias, since PromptLayer's API also identifies workflows by number.
     """
 
     def __init__(self, workflows: Iterable[WorkflowT]) -> None:
@@ -56,5 +56,5 @@ class AliasIndex(Generic[WorkflowT]):
         self._by_api["promptlayer"].setdefault(str(number), [workflow])
 
     def find(self, api: str, name: str) -> Sequence[WorkflowT]:
-        """The workflows that have this name in `face`; there may be none."""
+        """Return the workflows with this name in `api`, in the order of their aliases."""
         return self._by_api[api].get(name, ())

@@ -9,10 +9,10 @@ from typing import get_args
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
+from gateway.errors import Ending
 from gateway.observability.metrics import Metrics
 from gateway.problems import PROBLEMS
 from gateway.runs.resilience.circuit_breaker import CircuitState
-from gateway.runs.resilience.retry import Ending
 from providers.contract import Cause
 from tests.alerts.alert_rules import recorded
 from tests.alerts.promql_expressions import grouping

@@ -343,16 +343,6 @@ def run_record(**state: object) -> RunRecord:
     return run
 
 
-class FakeJournal:
-    """A journal, by being there."""
-
-    async def record_dispatch(self, run: RunRecord) -> None:
-        """See `Journal.sending`."""
-
-    async def record_provider_run_id(self, run: RunRecord) -> None:
-        """See `Journal.following`."""
-
-
 def pending_request(
     limiter: InFlightLimiter, run: RunRecord | None, *, never_ends: bool = True
 ) -> asyncio.Task[web.StreamResponse]:
@@ -369,9 +359,9 @@ def pending_request(
 
 DRAINING_PROBLEMS: dict[str, tuple[dict[str, object], tuple[str, bool, float | None, bool]]] = {
     "it waited for its turn": ({}, ("not_run", True, 1, False)),
-    "and was kept": ({"journal": FakeJournal()}, ("not_run", True, 1, False)),
+    "and was kept": ({"durable": True}, ("not_run", True, 1, False)),
     "it was started": ({"maybe_started": True, "attempts": 1}, ("unknown", False, None, False)),
-    "and was kept, too": ({"maybe_started": True, "journal": FakeJournal()}, ("unknown", False, None, True)),
+    "and was kept, too": ({"maybe_started": True, "durable": True}, ("unknown", False, None, True)),
     "it was over already": ({"status": "succeeded", "finished_at": 1}, ("unknown", False, None, False)),
     "it had failed": ({"status": "failed", "finished_at": 1}, ("failed", False, None, False)),
     "nothing had run": ({"status": "not_run", "finished_at": 1}, ("not_run", True, 1, False)),

@@ -8,10 +8,10 @@ from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from gateway.errors import RunError
 from gateway.limits.admission import MemoryAdmission
 from gateway.limits.contract import ClientLimitsConfig, Decision, LimitScope, SharedLimitsConfig
 from gateway.limits.memory import MemoryLimiter
-from gateway.problems import Problem
 from tests.support.virtual_clock import VirtualClock
 
 T = TypeVar("T")
@@ -47,13 +47,13 @@ class LimiterHarness:
         """Ask for provider "p" with a deadline so many seconds away."""
         return await self.limiter.admit(client, workflow, "p", deadline=self.now + deadline_in, max_wait=max_wait)
 
-    async def run_and_time(self, work: Coroutine[object, object, T]) -> tuple[T | Problem, float]:
-        """Let time pass until `work` is done; its result or Problem, and the seconds that it took."""
+    async def run_and_time(self, work: Coroutine[object, object, T]) -> tuple[T | RunError, float]:
+        """Let time pass until `work` is done; its result or RunError, and the seconds that it took."""
         started_at = self.now
         try:
-            result: T | Problem = await self.clock.run_until_done(work)
-        except Problem as problem:
-            result = problem
+            result: T | RunError = await self.clock.run_until_done(work)
+        except RunError as error:
+            result = error
         return result, self.now - started_at
 
     def start_task(self, work: Coroutine[object, object, T]) -> asyncio.Task[T]:
@@ -61,7 +61,7 @@ class LimiterHarness:
         return asyncio.get_running_loop().create_task(work)
 
 
-def refusal(result: object) -> tuple[str, object]:
-    """The code of a Problem and the outcome that it tells."""
-    assert isinstance(result, Problem)
-    return result.code, result.extra.get("outcome")
+def refusal(result: object) -> tuple[type[RunError], str]:
+    """Return the class and the ending of a RunError."""
+    assert isinstance(result, RunError)
+    return type(result), result.ending

@@ -7,8 +7,8 @@ import math
 
 import pytest
 
+from gateway.errors import ClientDisconnected, DeadlineExceeded, Overloaded, RunError
 from gateway.limits.contract import Admission, ClientLimitsConfig, RateLimit, SharedLimitsConfig
-from gateway.problems import Problem
 from tests.limits.harness import LimiterHarness, refusal
 from tests.support.virtual_clock import run_ready_tasks
 
@@ -74,7 +74,7 @@ async def test_a_fallback_in_vain_keeps_only_the_clients_slot() -> None:
     busy = await harness.limiter.admit("b", "w", "q", deadline=math.inf)
     admission = await harness.admit()
     result, _ = await harness.run_and_time(admission.move("w", "q", deadline=math.inf))
-    assert ("overloaded", "not_run") == refusal(result)
+    assert (Overloaded, "not_run") == refusal(result)
     assert (0, 1) == (harness.limiter.running("p"), harness.limiter._registry.client_limiters["a"].in_flight)
     admission.release()
     busy.release()
@@ -115,7 +115,7 @@ async def test_a_run_that_left_while_it_moved_takes_nothing() -> None:
     await run_ready_tasks()
     admission.release()
     busy.release()
-    with pytest.raises(Problem):
+    with pytest.raises(RunError):
         await moving
     assert 0 == harness.limiter.running("q")
 
@@ -180,15 +180,15 @@ async def test_a_poll_gives_up_at_its_deadline_only_and_claims_nothing() -> None
     harness = _two_providers(SharedLimitsConfig(RateLimit(0.1), 1))
     admission = await harness.admit()
     result, took = await harness.run_and_time(admission.admit_poll(deadline=harness.now + 5))
-    assert (("deadline_exceeded", "unknown"), 5.0) == (refusal(result), took)
+    assert ((DeadlineExceeded, "unknown"), 5.0) == (refusal(result), took)
 
 
 async def test_a_retried_start_that_can_not_come_in_time_is_refused_at_once() -> None:
     harness = _two_providers(SharedLimitsConfig(RateLimit(0.1), 1))
     admission = await harness.admit()
     result, took = await harness.run_and_time(admission.admit_retry(deadline=math.inf))
-    assert (("overloaded", "not_run"), 0.0) == (refusal(result), took)
-    assert isinstance(result, Problem)
+    assert ((Overloaded, "not_run"), 0.0) == (refusal(result), took)
+    assert isinstance(result, RunError)
     harness.clock.advance(result.retry_after or 0)
     await admission.admit_retry(deadline=math.inf)
 
@@ -224,7 +224,7 @@ async def test_a_poll_is_made_for_a_client_that_left() -> None:
     harness = _two_providers(SharedLimitsConfig(RateLimit(1), 1))
     admission = await harness.limiter.admit("a", "w", "p", deadline=math.inf, still_wanted=lambda: False)
     result, took = await harness.run_and_time(admission.admit_poll(deadline=math.inf))
-    assert not isinstance(result, Problem)
+    assert not isinstance(result, RunError)
     assert 1.0 == pytest.approx(took, abs=1e-5)
     result, _ = await harness.run_and_time(admission.admit_retry(deadline=math.inf))
-    assert "client_closed_request" == refusal(result)[0]
+    assert ClientDisconnected == refusal(result)[0]

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.errors import RateLimited, RunError
 from gateway.limits.client_limiter import ClientLimiter
 from gateway.limits.contract import ClientLimitsConfig, RateLimit
-from gateway.problems import Problem
 from tests.support.clock import ManualClock
 
 FULL = ClientLimitsConfig(RateLimit(20), 40, 50, 10_000)
@@ -21,14 +21,14 @@ def _limiter(limits: ClientLimitsConfig) -> tuple[ClientLimiter, ManualClock]:
     return ClientLimiter(limits, clock), clock
 
 
-def _try_acquire(limiter: ClientLimiter, clock: ManualClock) -> Problem | None:
+def _try_acquire(limiter: ClientLimiter, clock: ManualClock) -> RunError | None:
     problem = limiter.refusal(clock.monotonic())
     if problem is None:
         limiter.acquire(clock.monotonic())
     return problem
 
 
-def _refusal(limiter: ClientLimiter, clock: ManualClock) -> Problem:
+def _refusal(limiter: ClientLimiter, clock: ManualClock) -> RunError:
     problem = _try_acquire(limiter, clock)
     assert problem is not None
     return problem
@@ -68,7 +68,7 @@ def test_ten_of_a_hundred_pass_and_the_others_are_told_when_to_come_back() -> No
     problems = [problem for _ in range(100) if (problem := _try_acquire(limiter, clock)) is not None]
     assert 90 == len(problems)
     problem = problems[-1]
-    assert (429, "rate_limited") == (problem.status, problem.code)
+    assert isinstance(problem, RateLimited)
     assert pytest.approx(0.1) == problem.retry_after
     assert (("RateLimit-Policy", '"rate";q=10;w=1'), ("RateLimit", '"rate";r=0;t=1')) == problem.headers
     clock.advance(problem.retry_after or 0)

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.errors import Overloaded, RateLimited, RunError
 from gateway.limits.contract import ClientLimitsConfig, Limiter, RateLimit, SharedLimitsConfig
 from gateway.limits.memory import MemoryLimiter
-from gateway.problems import Problem
 from tests.limits.harness import LimiterHarness, refusal
 from tests.support.virtual_clock import VirtualClock, run_ready_tasks
 
@@ -28,9 +28,9 @@ async def test_ten_of_a_hundred_at_once_pass() -> None:
         {"a": ClientLimitsConfig(RateLimit(10), 10)}, providers={"p": SharedLimitsConfig(RateLimit(100), 100)}
     )
     results = await asyncio.gather(*(harness.admit() for _ in range(100)), return_exceptions=True)
-    problems = [result for result in results if isinstance(result, Problem)]
+    problems = [result for result in results if isinstance(result, RunError)]
     assert 90 == len(problems)
-    assert {"rate_limited"} == {problem.code for problem in problems}
+    assert {RateLimited} == {type(problem) for problem in problems}
     assert pytest.approx(0.1) == problems[-1].retry_after
     harness.clock.advance(problems[-1].retry_after or 0)
     admission = await harness.admit()
@@ -52,7 +52,7 @@ async def test_a_refusal_by_the_provider_costs_the_client_nothing() -> None:
     )
     first = await harness.admit()
     result, _ = await harness.run_and_time(harness.admit())
-    assert ("overloaded", "not_run") == refusal(result)
+    assert (Overloaded, "not_run") == refusal(result)
     first.release()
     harness.clock.advance(10)
     assert '"rate";r=1;t=1, "daily";r=8;t=43189' == (await harness.admit()).headers[1][1]
@@ -63,7 +63,7 @@ async def test_a_refusal_by_the_client_costs_the_provider_nothing() -> None:
     harness = LimiterHarness(
         {"a": ClientLimitsConfig(concurrency=0)}, providers={"p": SharedLimitsConfig(RateLimit(1), 1, concurrency=1)}
     )
-    with pytest.raises(Problem):
+    with pytest.raises(RunError):
         await harness.admit("a")
     await harness.admit("b")
     assert 1 == harness.limiter.running("p")
@@ -106,7 +106,7 @@ async def test_a_flood_of_one_client_does_not_touch_another() -> None:
     results = await asyncio.gather(*flood, return_exceptions=True)
     assert 20 == len(waits)
     assert 0.2 + 1e-5 > max(waits)
-    assert 100 - 20 <= sum(not isinstance(result, Problem) for result in results)
+    assert 100 - 20 <= sum(not isinstance(result, RunError) for result in results)
 
 
 async def test_names_that_nobody_configured_leave_nothing_behind() -> None:
@@ -181,5 +181,5 @@ async def test_a_run_that_was_started_before_is_neither_refused_nor_charged() ->
     for admission in (followed, followed, first):
         admission.release()
     assert 0 == harness.limiter.running("p")
-    with pytest.raises(Problem, match="rate_limited"):
+    with pytest.raises(RateLimited):
         await harness.admit()

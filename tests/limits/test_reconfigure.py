@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from gateway.errors import RunError
 from gateway.limits.contract import ClientLimitsConfig, RateLimit, SharedLimitsConfig
-from gateway.problems import Problem
 from tests.limits.harness import LimiterHarness
 from tests.support.virtual_clock import run_ready_tasks
 
@@ -30,7 +30,7 @@ async def test_what_a_client_used_stays_used() -> None:
     )
     assert '"rate";r=0;t=1, "daily";r=4;t=43200' == admissions[3].headers[1][1]
     _reconfigure(harness, {"a": ClientLimitsConfig(concurrency=4)})
-    with pytest.raises(Problem):
+    with pytest.raises(RunError):
         await harness.admit()
     admissions[0].release()
     assert (await harness.admit()).headers[1:] == ()
@@ -108,7 +108,7 @@ async def test_a_client_that_gets_its_first_limit_is_counted_from_then_on() -> N
     _reconfigure(harness, {"a": ClientLimitsConfig(concurrency=1)})
     counted = await harness.admit()
     uncounted.release()
-    with pytest.raises(Problem):
+    with pytest.raises(RunError):
         await harness.admit()
     counted.release()
     await harness.admit()

@@ -7,8 +7,8 @@ import math
 
 import pytest
 
+from gateway.errors import ClientDisconnected, DeadlineExceeded, Overloaded, RateLimited, RunError
 from gateway.limits.contract import ClientLimitsConfig, RateLimit, SharedLimitsConfig
-from gateway.problems import Problem
 from tests.limits.harness import LimiterHarness, refusal
 from tests.support.virtual_clock import run_ready_tasks
 
@@ -18,9 +18,9 @@ async def test_what_can_not_come_in_time_is_refused_at_once_with_the_exact_wait(
     harness = LimiterHarness(providers={"p": SharedLimitsConfig(RateLimit(1), 1, max_wait=0.5)})
     await harness.admit()
     result, took = await harness.run_and_time(harness.admit())
-    assert ("overloaded", "not_run") == refusal(result)
+    assert (Overloaded, "not_run") == refusal(result)
     assert 0.0 == took
-    assert isinstance(result, Problem)
+    assert isinstance(result, RunError)
     assert pytest.approx(1.0) == result.retry_after
     harness.clock.advance(result.retry_after or 0)
     await harness.admit()
@@ -33,7 +33,7 @@ async def test_those_ahead_count_in_what_can_not_come_in_time() -> None:
     waiting = [harness.start_task(harness.admit()) for _ in range(2)]
     await run_ready_tasks()
     result, took = await harness.run_and_time(harness.admit())
-    assert ("overloaded", 0.0) == (refusal(result)[0], took)
+    assert (Overloaded, 0.0) == (refusal(result)[0], took)
     await harness.clock.run_for(1)
     assert all(task.done() for task in waiting)
 
@@ -50,8 +50,8 @@ async def test_a_wait_for_a_slot_ends_with_the_providers_patience() -> None:
     harness = LimiterHarness(providers={"p": SharedLimitsConfig(concurrency=1, max_wait=2)})
     await harness.admit()
     result, took = await harness.run_and_time(harness.admit())
-    assert (("overloaded", "not_run"), 2.0) == (refusal(result), took)
-    assert isinstance(result, Problem)
+    assert ((Overloaded, "not_run"), 2.0) == (refusal(result), took)
+    assert isinstance(result, RunError)
     assert 1.0 == result.retry_after
     assert 0 == harness.limiter.waiting("p")
 
@@ -61,7 +61,7 @@ async def test_a_deadline_that_passes_in_the_line_is_told_as_such() -> None:
     harness = LimiterHarness(providers={"p": SharedLimitsConfig(concurrency=1, max_wait=2)})
     await harness.admit()
     result, took = await harness.run_and_time(harness.admit(deadline_in=0.5))
-    assert (("deadline_exceeded", "not_run"), 0.5) == (refusal(result), took)
+    assert ((DeadlineExceeded, "not_run"), 0.5) == (refusal(result), took)
 
 
 @pytest.mark.parametrize("workflows", [{}, {"w": SharedLimitsConfig(concurrency=1)}])
@@ -69,7 +69,7 @@ async def test_a_deadline_that_has_passed_is_no_admission(workflows: dict[str, S
     harness = LimiterHarness(workflows=workflows, providers={"p": SharedLimitsConfig(concurrency=1)})
     for within in (0.0, -1.0):
         result, took = await harness.run_and_time(harness.admit(deadline_in=within))
-        assert (("deadline_exceeded", "not_run"), 0.0) == (refusal(result), took)
+        assert ((DeadlineExceeded, "not_run"), 0.0) == (refusal(result), took)
     assert 0 == harness.limiter.running("p")
 
 
@@ -77,7 +77,7 @@ async def test_a_patience_of_nothing_refuses_at_once() -> None:
     harness = LimiterHarness(providers={"p": SharedLimitsConfig(concurrency=1, max_wait=0)})
     await harness.admit()
     result, took = await harness.run_and_time(harness.admit())
-    assert ("overloaded", 0.0) == (refusal(result)[0], took)
+    assert (Overloaded, 0.0) == (refusal(result)[0], took)
 
 
 async def test_a_patience_of_its_own_goes_before_that_of_the_limits() -> None:
@@ -88,7 +88,7 @@ async def test_a_patience_of_its_own_goes_before_that_of_the_limits() -> None:
     busy = await harness.limiter.admit("b", "w", "q", deadline=math.inf)
     await harness.admit()
     patient, took = await harness.run_and_time(harness.admit(max_wait=30))
-    assert not isinstance(patient, Problem)
+    assert not isinstance(patient, RunError)
     assert 10.0 == pytest.approx(took, abs=1e-5)
     _, took = await harness.run_and_time(patient.admit_retry(deadline=math.inf))
     assert 10.0 == pytest.approx(took, abs=1e-5)
@@ -103,9 +103,9 @@ async def test_a_patience_ends() -> None:
     harness = LimiterHarness(providers={"p": SharedLimitsConfig(concurrency=1, max_wait=0.5)})
     await harness.admit()
     result, took = await harness.run_and_time(harness.admit(max_wait=30))
-    assert (("overloaded", "not_run"), 30.0) == (refusal(result), took)
+    assert ((Overloaded, "not_run"), 30.0) == (refusal(result), took)
     result, took = await harness.run_and_time(harness.admit(max_wait=math.inf, deadline_in=40))
-    assert (("deadline_exceeded", "not_run"), 40.0) == (refusal(result), took)
+    assert ((DeadlineExceeded, "not_run"), 40.0) == (refusal(result), took)
 
 
 async def test_a_slow_workflow_holds_nobody_else_up() -> None:
@@ -139,7 +139,7 @@ async def test_the_shorter_patience_counts() -> None:
     harness = LimiterHarness(workflows={"w": SharedLimitsConfig(concurrency=9, max_wait=2)}, providers={"p": shared})
     await harness.admit()
     result, took = await harness.run_and_time(harness.admit())
-    assert ("overloaded", 2.0) == (refusal(result)[0], took)
+    assert (Overloaded, 2.0) == (refusal(result)[0], took)
 
 
 async def test_a_turn_after_the_deadline_is_none() -> None:
@@ -151,7 +151,7 @@ async def test_a_turn_after_the_deadline_is_none() -> None:
     harness.clock.advance(0.6)
     first.release()
     result, _ = await harness.run_and_time(_result_of(waiting))
-    assert ("deadline_exceeded", "not_run") == refusal(result)
+    assert (DeadlineExceeded, "not_run") == refusal(result)
     assert 0 == harness.limiter.running("p")
 
 
@@ -182,7 +182,7 @@ async def test_a_client_whose_limit_ran_out_while_it_waited_is_refused_at_its_tu
     await harness.limiter.admit("a", "w", "q", deadline=harness.now + 9)
     first.release()
     result, _ = await harness.run_and_time(_result_of(waiting))
-    assert ("rate_limited", None) == refusal(result)
+    assert (RateLimited, "not_run") == refusal(result)
     assert 0 == harness.limiter.running("p")
     assert ("client", "refused") == harness.decisions[-1]
 
@@ -199,7 +199,7 @@ async def test_who_is_not_wanted_any_more_does_not_start() -> None:
     await run_ready_tasks()
     first.release()
     result, _ = await harness.run_and_time(_result_of(waiting))
-    assert ("client_closed_request", "not_run") == refusal(result)
+    assert (ClientDisconnected, "not_run") == refusal(result)
     assert 0 == harness.limiter.running("p")
     await harness.admit("a")
 

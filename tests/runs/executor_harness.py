@@ -8,11 +8,11 @@ from typing import Any, TypeAlias
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from gateway.errors import RunError
 from gateway.limits.contract import ClientLimitsConfig, SharedLimitsConfig
 from gateway.limits.memory import MemoryLimiter
 from gateway.observability.metrics import Metrics
 from gateway.outbound.provider.passthrough import PassthroughRequest, PassthroughResponse
-from gateway.problems import Problem
 from gateway.runs.attempt import ExecutionContext
 from gateway.runs.catalog import Provider, Workflow
 from gateway.runs.executor import RunExecutor
@@ -146,12 +146,12 @@ class ExecutorHarness:
         spec = RunSpec(client="one", workflow="w", timeout=timeout, **fields)
         return RunRecord.create(spec, "", self.clock)
 
-    async def run(self, workflow: Workflow, record: RunRecord | None = None) -> tuple[RunRecord, Problem | None]:
+    async def run(self, workflow: Workflow, record: RunRecord | None = None) -> tuple[RunRecord, RunError | None]:
         """Bring a run to its end."""
         record = record or self.new_run()
         try:
             await self.executor.run(record, workflow)
-        except Problem as problem:
+        except RunError as problem:
             return record, problem
         return record, None
 
@@ -173,15 +173,13 @@ def upstream_of(workflow: Workflow) -> ScriptedUpstream:
     return upstream
 
 
-def ending_of_run(result: tuple[RunRecord, Problem | None]) -> tuple[str | None, str, int]:
+def ending_of_run(result: tuple[RunRecord, RunError | None]) -> tuple[str | None, str, int]:
     """The problem's code, how the run ended, and the starts: what a client decides by."""
     record, problem = result
     if problem is None:
         assert "succeeded" == record.status
         return None, record.status, record.attempts
-    assert record.problem_code == problem.code
-    members = {"run_id": record.id, "provider": record.provider, "attempts": record.attempts, "outcome": record.status}
-    assert members.items() <= dict(problem.extra).items()
+    assert (record.status, record.summary()) == (problem.ending, problem.run)
     return problem.code, record.status, record.attempts
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from gateway.http.problem_mapping import problem_from_error
 from gateway.limits.contract import RateLimit, SharedLimitsConfig
 from gateway.runs.polling.schedule import PollSchedule
 from gateway.runs.resilience.circuit_breaker import BreakerConfig, CircuitState
@@ -146,7 +147,7 @@ async def test_a_possible_start_stays_unknown_when_its_repeat_was_rejected() -> 
     for last in (Reply(422), Reply(429, retry_after=9), fault(Cause.UNREACHABLE)):
         record, problem = await harness.run(harness.studio(Reply(502), last, repeatable=True))
         assert problem is not None
-        assert ("unknown", "unknown", None) == (record.status, problem.extra["outcome"], problem.retry_after)
+        assert ("unknown", "unknown", None) == (record.status, problem.ending, problem.retry_after)
 
 
 @pytest.mark.parametrize(
@@ -301,10 +302,10 @@ async def test_a_failed_run_is_reported_with_its_reason() -> None:
     assert ("run_failed", "failed", "787") == (problem.code, record.status, record.provider_run_id)
     assert "The run failed at the provider: node 'Answer': no key." == problem.detail
     assert record.outputs is not None
-    assert problem.extra["outputs"] == record.outputs
+    assert problem_from_error(problem).extra["outputs"] == record.outputs
     _, plain = await harness.run(harness.layer(STARTED, failed))
     assert plain is not None
-    assert "outputs" not in plain.extra
+    assert "outputs" not in problem_from_error(plain).extra
 
 
 async def test_external_waiting_time_is_measured_separately() -> None:

@@ -99,7 +99,7 @@ async def test_a_store_failure_during_adoption_stops_no_start() -> None:
     predecessor = await DurableRunsHarness("dead").open()
     workflow = predecessor.add_workflow(predecessor.harness.studio(DONE))
     for _ in range(150):
-        await predecessor.runs.persist(
+        await predecessor.persist(
             predecessor.new_run(workflow, synchronous=False, timeout=1e6), None, callback_url=None
         )
     predecessor.clock.advance(LEASE + 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.auth.client import Client
-from gateway.problems import Problem
+from gateway.errors import GatewayError
 from gateway.runs.catalog import Catalog, Workflow
 from tests.runs.executor_harness import ExecutorHarness
 
@@ -20,7 +20,7 @@ def found(name: str, *scope: str) -> Workflow | str:
     """What a client with this scope gets: the workflow, or the code of its refusal."""
     try:
         return CATALOG.find(name, Client("one", scope))
-    except Problem as problem:
+    except GatewayError as problem:
         return problem.code
 
 

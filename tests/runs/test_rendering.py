@@ -10,7 +10,9 @@ import pytest
 from pydantic import BaseModel
 
 from gateway.api.openapi.schemas import ProblemAnswer, RunAnswer, RunShown, RunsPage
-from gateway.problems import Problem
+from gateway.errors import CircuitOpen, RunError
+from gateway.http.problem_mapping import final_response
+from gateway.problems import PROBLEMS
 from gateway.runs import rendering
 from gateway.runs.durable.codec import encode_run
 from gateway.runs.model import RunRecord, RunSpec
@@ -36,7 +38,7 @@ def new_stored_run(**fields: Any) -> StoredRun:
     return replace(encode_run(run, owner="me", leased_until_at=0.0, callback_url=None), **fields)
 
 
-async def finished_run(status: str, **order: Any) -> tuple[RunRecord, Problem | None]:
+async def finished_run(status: str, **order: Any) -> tuple[RunRecord, RunError | None]:
     """A run that ended so."""
     harness = ExecutorHarness()
     record, problem = await harness.run(harness.layer(*ENDINGS[status]), harness.new_run(**order))
@@ -106,12 +108,15 @@ async def test_a_run_that_ended(status: str, all_outputs: bool) -> None:  # noqa
 async def test_the_answer_stored_for_an_idempotency_key(status: str) -> None:
     """R37: the document of a 200, or the problem."""
     record, problem = await finished_run(status)
-    answer = rendering.final_answer(record, problem, "req_1")
+    answer = final_response(record, problem, "req_1")
     if problem is None:
         assert (200, rendering.JSON_CONTENT_TYPE) == (answer.status, dict(answer.headers)["Content-Type"])
         assert record.id == validated(RunAnswer, answer.body)["id"]
     else:
-        assert (problem.status, "application/problem+json") == (answer.status, dict(answer.headers)["Content-Type"])
+        assert (PROBLEMS[problem.code].status, "application/problem+json") == (
+            answer.status,
+            dict(answer.headers)["Content-Type"],
+        )
         told = validated(ProblemAnswer, answer.body)
         assert (record.id, status, "req_1") == (told["run_id"], told["outcome"], told["request_id"])
 
@@ -119,7 +124,7 @@ async def test_the_answer_stored_for_an_idempotency_key(status: str) -> None:
 def test_a_retry_after_is_whole_seconds_and_never_too_short() -> None:
     """RFC 9110, 10.2.3."""
     run = RunRecord.create(RunSpec(client="one", workflow="w", timeout=60.0), "layer", ManualClock())
-    answer = rendering.final_answer(run, Problem("circuit_open", retry_after=1.2, headers=(("X-Own", "1"),)), "")
+    answer = final_response(run, CircuitOpen(retry_after=1.2, headers=(("X-Own", "1"),)), "")
     assert {"Retry-After": "2", "X-Own": "1", "Content-Type": "application/problem+json"} == dict(answer.headers)
 
 

@@ -8,7 +8,7 @@ from typing import cast
 import pytest
 
 from gateway.auth.client import Client
-from gateway.problems import Problem
+from gateway.errors import GatewayError
 from gateway.runs.catalog import Catalog, Provider, Upstream, Workflow
 from gateway.runs.workflow_aliases import NO_PIN, VersionPin
 from providers.contract import Adapter
@@ -44,7 +44,7 @@ def found(
     """The alias that is found, or the problem's code."""
     try:
         return known.find_for_api("promptlayer" if api == "promptlayer" else "prompt_studio", name, client, pin).alias
-    except Problem as problem:
+    except GatewayError as problem:
         return problem.code
 
 

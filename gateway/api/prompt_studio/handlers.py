@@ -1,4 +1,4 @@
-"""The routes of Prompt Studio's own API: a workflow is run while the app waits, whoever the provider behind it is.
+"""Handlers of Prompt Studio's own API: synchronous runs of a workflow of any provider.
 
 Sources: docs.prompt.studio, "Run a workflow", and for `instructions` and `deployments` the later recipes/deploy page,
 the ps-sdk and the node for n8n.
@@ -16,16 +16,17 @@ from pydantic import BaseModel, ConfigDict
 from gateway import strictjson
 from gateway.api.prompt_studio import responses
 from gateway.clock import Clock
+from gateway.errors import HeaderFields, IdempotencyInFlight, WorkflowForbidden, WorkflowNotFound
 from gateway.http.body import make_response, parse_json_body, read_json_body
 from gateway.http.server import Handler, Request, Route
 from gateway.http.traceparent import read_traceparent
-from gateway.problems import Problem
 from gateway.runs.catalog import Catalog, Workflow
 from gateway.runs.durable.idempotency import parse_key
 from gateway.runs.durable.runs import DurableRuns
 from gateway.runs.model import ApiName, RunRecord, RunSpec
 from gateway.runs.rendering import JSON_CONTENT_TYPE
-from gateway.store.contract import IdempotencyKey, IdempotencyRecord
+from gateway.runs.submission import Finished, InFlight, Replayed, Started, submit
+from providers.contract import JsonValue
 
 _API: ApiName = "prompt_studio"
 _MAX_NAME_LENGTH = 512
@@ -34,7 +35,7 @@ _SCHEMAS = {"request_schema": {"type": "object"}, "response_schema": {}}
 
 
 class PromptStudioRunRequest(BaseModel):
-    """The body of a run, as Prompt Studio has it. What else stands there is ignored, as it would be there."""
+    """Body of a run. Unknown members are ignored, as Prompt Studio does."""
 
     model_config = ConfigDict(extra="ignore", strict=True, frozen=True, hide_input_in_errors=True)
 
@@ -43,7 +44,7 @@ class PromptStudioRunRequest(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class PromptStudioHandlers:
-    """Parses, calls the desk, renders. Every run is kept, so that it can be looked up later. Bytes and seconds."""
+    """Handlers: parse, call, render. Every run is stored, for later look-up. Sizes in bytes, times in seconds."""
 
     durable_runs: DurableRuns
     catalog: Catalog
@@ -52,7 +53,7 @@ class PromptStudioHandlers:
     body_timeout: float
 
     def routes(self) -> list[Route]:
-        """Both generations of the API; with the doubled slash, too, that a base URL ending in one leads to."""
+        """Return the routes of both generations of the API, also for a base URL that ends in a slash."""
         return [
             route
             for slash in ("", "/")
@@ -72,7 +73,7 @@ class PromptStudioHandlers:
         return await self._run(request, "completion")
 
     async def list_deployments(self, request: Request) -> web.Response:
-        """List what the client may run. Nobody knows when a deployment was made, or its schemas."""
+        """Answer `GET /api/v1/deployments`: the client's workflows; creation times and schemas are not known."""
         deployments = [
             {
                 "deployment_id": self._deployment_id(workflow, request),
@@ -92,16 +93,19 @@ class PromptStudioHandlers:
         values = request.headers.getall("Idempotency-Key", ())
         key = parse_key(request.client_name, values, raw, path_name=f"{_API} {name}")
         workflow = self.catalog.find_for_api(_API, name, request.client)
-        run = RunRecord.create(self._build_spec(request, body, workflow), workflow.provider.name, self.clock)
-        existing = await self.durable_runs.persist(run, key, callback_url=None)
-        if existing is not None and key is not None:
-            return self._replay(existing, key, member)
-        request.run = run
-        stored = await self.durable_runs.run_and_wait(run, workflow, request.request_id)
-        if run.status != "succeeded":
-            responses.decode_stored_response(stored)  # raises
-        result = responses.format_result(run.output, self.catalog.api_of(run.provider))
-        return responses.success_response(member, result, ((responses.RUN_ID_HEADER, run.id), *run.limit_headers))
+        record = RunRecord.create(self._build_spec(request, body, workflow), workflow.provider.name, self.clock)
+        match await submit(self.durable_runs, record, key, callback_url=None):
+            case Started(run):
+                request.run = record
+                response = await self.durable_runs.run_and_wait(run, workflow, request.request_id)
+                if record.status != "succeeded":
+                    responses.decode_stored_response(response)  # raises the problem that it holds
+                return self._render(member, record.output, record.provider, record.id, record.limit_headers)
+            case Finished(run_id, response):
+                output, provider = responses.decode_stored_response(response)
+                return self._render(member, output, provider, run_id, (_REPLAYED_HEADER,))
+            case Replayed() | InFlight():
+                raise IdempotencyInFlight(retry_after=1)
 
     def _build_spec(self, request: Request, body: PromptStudioRunRequest, workflow: Workflow) -> RunSpec:
         return RunSpec(
@@ -114,25 +118,20 @@ class PromptStudioHandlers:
             api=_API,
         )
 
-    def _replay(self, existing: IdempotencyRecord, key: IdempotencyKey, member: str) -> web.Response:
-        """Answer a request whose key was used before."""
-        if existing.key.fingerprint != key.fingerprint:
-            raise Problem("idempotency_mismatch")
-        if existing.response is None:
-            raise Problem("idempotency_in_flight", retry_after=1)
-        output, provider = responses.decode_stored_response(existing.response)
+    def _render(
+        self, member: str, output: JsonValue, provider: str, run_id: str, headers: HeaderFields
+    ) -> web.Response:
+        """Render the output of a run that `provider` has executed."""
         result = responses.format_result(output, self.catalog.api_of(provider))
-        return responses.success_response(
-            member, result, ((responses.RUN_ID_HEADER, existing.run_id), _REPLAYED_HEADER)
-        )
+        return responses.success_response(member, result, ((responses.RUN_ID_HEADER, run_id), *headers))
 
     def _deployment_id(self, workflow: Workflow, request: Request) -> str:
-        """What it is called in this API, where that leads to it and nowhere else; else its alias, which always does."""
+        """Return the first configured name that selects the workflow in this API, else its alias, which always does."""
         for name in workflow.api_names.get(_API, (workflow.name,)):
             try:
                 if self.catalog.find_for_api(_API, name, request.client) is workflow:
                     return name
-            except Problem:
+            except (WorkflowNotFound, WorkflowForbidden):
                 continue
         return workflow.alias
 
@@ -151,12 +150,12 @@ def _route(method: str, path: str, handler: Handler, name: str) -> Route:
 
 
 def _workflow_name(path_param: str) -> str:
-    """What the path says, decoded: a name may hold anything, slashes too."""
+    """Return the decoded name in the path; it may contain any character. Raises WorkflowNotFound."""
     try:
         name = unquote(path_param, errors="strict")
         name.encode()
     except UnicodeError:
         name = ""
     if not 1 <= len(name) <= _MAX_NAME_LENGTH:
-        raise Problem("workflow_not_found")
+        raise WorkflowNotFound
     return name

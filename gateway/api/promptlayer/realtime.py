@@ -21,7 +21,7 @@ from gateway.api.promptlayer.centrifugo import MAX_FRAME_BYTES, publication
 from gateway.api.promptlayer.connection import SHUTDOWN, RealtimeConnection
 from gateway.api.promptlayer.errors import render_problem
 from gateway.api.promptlayer.execution_ids import ExecutionIds
-from gateway.api.promptlayer.results import RESULT_FORMATS, final_output
+from gateway.api.promptlayer.results import RESULT_FORMATS, final_output, wants_all_outputs
 from gateway.api.promptlayer.tokens import ChannelToken, ChannelTokens
 from gateway.clock import Clock
 from gateway.http.body import make_response
@@ -151,7 +151,7 @@ class RealtimeHub:
         """Wait for the end of the ticket's run: the frame that tells it."""
         execution_id = channels.execution_id_of_channel(token.channel, token.client, self.execution_ids) or 0
         run = await self._wait_until_ended(self.execution_ids.run_id(token.client, execution_id), token.client)
-        output = strictjson.write(final_output(run.document or b"", RESULT_FORMATS[rendering.wants_all_outputs(run)]))
+        output = strictjson.write(final_output(run.document or b"", RESULT_FORMATS[wants_all_outputs(run)]))
         if len(output) <= MAX_PUSHED_BYTES:
             frame = publication(
                 token.channel,

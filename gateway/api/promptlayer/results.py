@@ -13,7 +13,9 @@ from typing import TypeAlias, cast
 
 from gateway import strictjson
 from gateway.problems import PROBLEMS
+from gateway.runs.durable import codec
 from gateway.runs.model import RunSpec
+from gateway.store.contract import StoredRun
 from providers.contract import JsonValue
 
 RunDocument: TypeAlias = Mapping[str, JsonValue]
@@ -25,6 +27,7 @@ ResultFormat: TypeAlias = Callable[[RunDocument], JsonValue]
 PLACEHOLDER_NODE = "Output"
 """What the node is called where the provider has none: Prompt Studio's runs, and those that never got so far."""
 
+_NUMBER, _ALL_OUTPUTS = "number", "all_outputs"  # keys of `RunSpec.client_context`
 _NODE_STATUSES = MappingProxyType({"succeeded": "SUCCESS", "failed": "FAILED", "skipped": "SKIPPED"})
 _OUTCOME_NOTES = MappingProxyType(
     {
@@ -55,6 +58,21 @@ RESULT_FORMATS: Mapping[bool, ResultFormat] = MappingProxyType({True: all_nodes,
 """By `return_all_outputs`."""
 
 
+def client_context(execution_id: int, *, all_outputs: bool) -> dict[str, JsonValue]:
+    """Return what this API keeps with a run: its number, and whether its client asked for the output of every node."""
+    return {_NUMBER: execution_id, _ALL_OUTPUTS: all_outputs}
+
+
+def execution_id_of_run(run: StoredRun) -> JsonValue:
+    """Return the number of a stored run, or None if its specification cannot be read."""
+    return codec.client_context(run).get(_NUMBER)
+
+
+def wants_all_outputs(run: StoredRun) -> bool:
+    """Return whether the client of a stored run asked for the output of every node."""
+    return codec.client_context(run).get(_ALL_OUTPUTS) is True
+
+
 def final_output(document: bytes, result_format: ResultFormat) -> JsonValue:
     """The results of a run that has ended, in one of the `FORMS`; `document` is what `GET /runs/{id}` shows."""
     return result_format(cast("RunDocument", strictjson.read_stored(document)))
@@ -67,8 +85,9 @@ def pending_results(status: str) -> dict[str, JsonValue]:
 
 def callback_payload(spec: RunSpec, document: bytes, _finished_at: datetime) -> bytes:
     """What is posted to `callback_url` when a run has ended, in the form that its client asked for."""
-    output = final_output(document, RESULT_FORMATS[spec.all_outputs])
-    return strictjson.write({"workflow_version_execution_id": spec.number, "final_output": output})
+    context = spec.client_context
+    output = final_output(document, RESULT_FORMATS[context.get(_ALL_OUTPUTS) is True])
+    return strictjson.write({"workflow_version_execution_id": context.get(_NUMBER), "final_output": output})
 
 
 def _render_node(node: RunDocument) -> dict[str, JsonValue]:

@@ -8,8 +8,8 @@ from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from gateway.errors import RunError
 from gateway.limits.shared_limiter import SharedLimiter
-from gateway.problems import Problem
 
 
 class WaitQueue(Protocol):
@@ -36,11 +36,11 @@ class Waiter:
     workflow: SharedLimiter
     arrived_at: float
     deadline: float
-    acquire: Callable[[float], Problem | None]
+    acquire: Callable[[float], RunError | None]
     undo: Callable[[], None]
     still_wanted: Callable[[], bool]
     max_wait: float | None = None
-    future: asyncio.Future[Problem | None] = field(init=False)
+    future: asyncio.Future[RunError | None] = field(init=False)
     expires_at: float = field(init=False)
     queue: WaitQueue = field(init=False)
     blocker: SharedLimiter = field(init=False)

@@ -10,6 +10,7 @@ import asyncio
 import math
 
 from gateway.clock import Clock
+from gateway.errors import ClientDisconnected, DeadlineExceeded, Ending, Overloaded, RunError
 from gateway.limits.contract import SLOT_RETRY_AFTER, OnDecision, SharedLimitsConfig
 from gateway.limits.gcra import TIME_EPSILON
 from gateway.limits.queue.fair_queue import Waiter, WaitQueue
@@ -17,7 +18,6 @@ from gateway.limits.queue.one_shot_timer import OneShotTimer
 from gateway.limits.queue.priorities import PriorityScheduler
 from gateway.limits.queue.timers import WaitTimeouts
 from gateway.limits.shared_limiter import SharedLimiter
-from gateway.problems import Problem
 
 
 class ProviderQueue:
@@ -143,23 +143,23 @@ class ProviderQueue:
             waiter.undo()
         self._set_timer()
 
-    def _settle(self, waiter: Waiter, problem: Problem | None) -> None:
+    def _settle(self, waiter: Waiter, problem: RunError | None) -> None:
         waiter.queue.remove(waiter)
         self._timeouts.settle(waiter)
         if not waiter.future.done():
             waiter.future.set_result(problem)
 
-    def _try_acquire(self, waiter: Waiter, now: float) -> Problem | None:
+    def _try_acquire(self, waiter: Waiter, now: float) -> RunError | None:
         if waiter.future.done():  # cancelled, and about to withdraw
             return None
         problem = self._drop_reason(waiter, now)
         return waiter.acquire(now) if problem is None else problem
 
-    def _drop_reason(self, waiter: Waiter, now: float) -> Problem | None:
+    def _drop_reason(self, waiter: Waiter, now: float) -> RunError | None:
         if now > waiter.deadline:
             return self._timeout_problem(waiter, now)
         if waiter.queue is not self._scheduler.polls and not waiter.still_wanted():
-            return Problem("client_closed_request", extra={"outcome": "not_run"})
+            return ClientDisconnected()
         return None
 
     def _set_timer(self) -> None:
@@ -168,19 +168,19 @@ class ProviderQueue:
         else:
             self._timer.cancel()
 
-    def _timeout_problem(self, waiter: Waiter, now: float) -> Problem:
+    def _timeout_problem(self, waiter: Waiter, now: float) -> RunError:
         if waiter.expires_at < waiter.deadline:
             return self._overload_problem(waiter, now)
         self._report_refused(waiter)
-        outcome = "unknown" if waiter.queue is self._scheduler.polls else "not_run"
-        return Problem("deadline_exceeded", "The deadline passed before the turn came.", extra={"outcome": outcome})
+        ending: Ending = "unknown" if waiter.queue is self._scheduler.polls else "not_run"
+        return DeadlineExceeded("The deadline passed before the turn came.", ending=ending)
 
-    def _overload_problem(self, waiter: Waiter, now: float) -> Problem:
+    def _overload_problem(self, waiter: Waiter, now: float) -> RunError:
         self._report_refused(waiter)
         delay = self._scheduler.estimate_delay(waiter, now)
         if self._scheduler.lacks_slot(waiter):
             delay = max(delay, SLOT_RETRY_AFTER)
-        return Problem("overloaded", "The turn does not come in time.", retry_after=delay, extra={"outcome": "not_run"})
+        return Overloaded("The turn does not come in time.", retry_after=delay)
 
     def _report_refused(self, waiter: Waiter) -> None:
         if self._on_decision is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import cast
 
+from gateway.errors import ClientDisconnected, RunError
 from gateway.limits.admission import MemoryAdmission
 from gateway.limits.queue.fair_queue import Waiter
 from gateway.limits.redis.counters import AcquireMode, RedisCounter
@@ -12,7 +13,6 @@ from gateway.limits.redis.pipeline import RedisUnavailable
 from gateway.limits.redis.provider_queue import RedisProviderQueue, RemoteWaiter
 from gateway.limits.redis.registry import RedisRegistry
 from gateway.limits.shared_limiter import SharedLimiter
-from gateway.problems import Problem
 
 
 class RedisAdmission(MemoryAdmission):
@@ -155,7 +155,7 @@ class RedisAdmission(MemoryAdmission):
         if self._client_limiter is not None:
             self.headers = self._client_limiter.header_fields(self._registry.monotonic())
 
-    def _acquire_all(self, now: float) -> Problem | None:
+    def _acquire_all(self, now: float) -> RunError | None:
         problem = super()._acquire_all(now)
         if problem is None:
             self._counters.track(self._slot_id, self._redis_registry.counters_of(self._client_limiter))
@@ -201,7 +201,7 @@ class RedisAdmission(MemoryAdmission):
         return self._remote_waiter(super()._call_waiter(now, deadline), self._cancel_call, self._try_call)
 
     def _remote_waiter(
-        self, waiter: Waiter, undo: Callable[[], None], try_acquire: Callable[[], Awaitable[bool | Problem]]
+        self, waiter: Waiter, undo: Callable[[], None], try_acquire: Callable[[], Awaitable[bool | RunError]]
     ) -> Waiter:
         return RemoteWaiter(
             waiter.client,
@@ -215,7 +215,7 @@ class RedisAdmission(MemoryAdmission):
             try_acquire=try_acquire,
         )
 
-    async def _try_start(self) -> bool | Problem:
+    async def _try_start(self) -> bool | RunError:
         if await self._try_acquire("reserve", self._all_counters()):
             self._mark_admitted()
             return True
@@ -224,7 +224,7 @@ class RedisAdmission(MemoryAdmission):
             return False  # its turn has not come; what its client may take counts then
         return self._client_refusal(now) or False
 
-    async def _try_move(self) -> bool | Problem:
+    async def _try_move(self) -> bool | RunError:
         if not await self._try_acquire("reserve", self._shared_counters()):
             return False
         if self._released:  # while it asked
@@ -241,5 +241,5 @@ def _without_slots(counters: tuple[RedisCounter, ...]) -> tuple[RedisCounter, ..
     return tuple(counter for counter in counters if counter.kind != "slots")
 
 
-def _client_gone_problem() -> Problem:
-    return Problem("client_closed_request", extra={"outcome": "not_run"})
+def _client_gone_problem() -> RunError:
+    return ClientDisconnected()

@@ -14,13 +14,13 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from gateway.clock import Clock
+from gateway.errors import RunError
 from gateway.limits.contract import OnDecision, SharedLimitsConfig
 from gateway.limits.queue.fair_queue import Waiter
 from gateway.limits.queue.provider_queue import ProviderQueue
 from gateway.limits.redis.counters import RedisCounters
 from gateway.limits.redis.pipeline import RedisUnavailable
 from gateway.limits.shared_limiter import SharedLimiter
-from gateway.problems import Problem
 
 _RECHECK_INTERVAL = (
     0.05  # seconds until the server is asked anew whether a slot is free; it keeps one three times as long
@@ -34,7 +34,7 @@ class RemoteWaiter(Waiter):
     `undo` gives back what was taken.
     """
 
-    try_acquire: Callable[[], Awaitable[bool | Problem]] = field(kw_only=True)
+    try_acquire: Callable[[], Awaitable[bool | RunError]] = field(kw_only=True)
 
 
 class RedisProviderQueue(ProviderQueue):

@@ -1,4 +1,7 @@
-"""Delivers what is due, at least once: signed, on the schedule, no receiver waiting for another."""
+"""Callback dispatcher: delivers due callbacks of the outbox at least once, signed and concurrently.
+
+A callback whose schedule is exhausted is given up (dead letter); an operator can replay it.
+"""
 
 from __future__ import annotations
 
@@ -24,16 +27,16 @@ from gateway.store.contract import PENDING, Delivery, Store, StoreUnavailable
 
 DELIVERED, GAVE_UP = "delivered", "gave_up"
 CALLBACK_STATES = (PENDING, DELIVERED, GAVE_UP)
-"""What may have become of a callback."""
+"""States of a callback."""
 
 _POLL_INTERVAL = 0.5  # seconds
 _MAX_CONCURRENT = 200
-_CLAIM_SECONDS = 20.0  # seconds: longer than a delivery takes; after a crash it is due again then
+_CLAIM_SECONDS = 20.0  # seconds, longer than a delivery: after a crash the callback is due again
 
 
 @dataclass(slots=True)
 class CallbackDispatcher:
-    """Takes due deliveries out of `store` and hands them to `courier`. `schedule` is in seconds."""
+    """Takes due callbacks from the store and delivers them. `schedule`: seconds before each attempt."""
 
     store: Store
     sender: WebhookSender
@@ -45,26 +48,27 @@ class CallbackDispatcher:
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     def first_delay(self) -> float:
-        """Seconds from the end of a run to the first attempt."""
+        """Return the seconds from the end of a run to the first attempt."""
         return with_jitter(self.schedule[0], self.clock)
 
     async def run_forever(self) -> None:
-        """For ever."""
+        """Deliver due callbacks in a loop."""
         while True:
             try:
                 await self.dispatch_due()
             except StoreUnavailable:
                 self.log.warning("store_unavailable")
-            except Exception as error:  # noqa: BLE001 - ours; nothing would be delivered any more
+            except Exception as error:  # noqa: BLE001 - a defect must not end the loop
                 self.log.error("internal_error", **logs.describe_exception(error))
             await self.clock.sleep(_POLL_INTERVAL)
 
     async def dispatch_due(self) -> None:
-        """Begin to deliver what is due. Raises StoreUnavailable."""
+        """Start the delivery of due callbacks. Raises StoreUnavailable.
+
+        Without a signing key nothing is delivered: receivers could not verify it.
+        """
         free_slots = _MAX_CONCURRENT - len(self._tasks)
-        if (
-            free_slots <= 0 or not self.signing_keys
-        ):  # what is not signed could be anybody's: it waits until there is a secret again
+        if free_slots <= 0 or not self.signing_keys:
             return
         now = self.clock.now().timestamp()
         for delivery in await self.store.take_due_callbacks(
@@ -75,11 +79,11 @@ class CallbackDispatcher:
             task.add_done_callback(self._tasks.discard)
 
     def reconfigure(self, signing_keys: Sequence[bytes], schedule: Sequence[float]) -> None:
-        """Sign with these keys from the next attempt on, and wait as this schedule says after the next answer."""
+        """Apply other keys and another schedule from the next attempt on."""
         self.signing_keys, self.schedule = signing_keys, schedule
 
     async def close(self) -> None:
-        """Stop; what was not delivered is due again for whoever comes next."""
+        """Cancel the deliveries in progress; they are due again for the next process."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -90,9 +94,9 @@ class CallbackDispatcher:
         self.metrics.callback_attempted(_result_label(result))
         try:
             await self._record_attempt(delivery, next_attempt(delivery.attempts + 1, result, self.schedule, self.clock))
-        except StoreUnavailable:  # it is due again, and is delivered twice rather than never
+        except StoreUnavailable:  # it is due again: at least once
             self.log.warning("not_written", run_id=delivery.run_id, phase="callback")
-        except KeyError:  # somebody else has settled it meanwhile
+        except KeyError:  # another replica or an operator has settled it
             self.log.info("callback_settled", run_id=delivery.run_id)
 
     async def _record_attempt(self, delivery: Delivery, decision: Delivered | Abandoned | RetryAt) -> None:

@@ -1,4 +1,4 @@
-"""What is delivered when a run ends, how it is signed, and when it is tried again (Standard Webhooks 1.0.0)."""
+"""Webhook callbacks: body, signature and retry schedule (Standard Webhooks 1.0.0)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gateway.outbound.webhook.sender import DeliveryResult, WebhookMessage, Webh
 from gateway.runs.model import RunSpec
 
 CallbackRenderer: TypeAlias = Callable[[RunSpec, bytes, datetime], bytes]
-"""Makes a body of a run's order, its JSON, and when it ended."""
+"""Renders a body from the run's specification, its JSON, and the time of its end."""
 
 _PREFIX = "whsec_"
 _MIN_KEY_BYTES = 8
@@ -22,14 +22,14 @@ _JITTER = 0.2
 
 
 def render_callback(_spec: RunSpec, document: bytes, finished_at: datetime) -> bytes:
-    """The body: `document` is the run's JSON as `GET /runs/{id}` shows it, and goes in as it is."""
+    """Render the body of Runward's own API; `document` is the JSON of `GET /runs/{id}`."""
     return b'{"type":"run.finished","timestamp":"%b","data":%b}' % (format_rfc3339(finished_at).encode(), document)
 
 
 def signing_key(secret: str) -> bytes:
-    """Read a secret: "whsec_" and base64, or any text.
+    """Return the key of a secret, which is "whsec_" and base64, or any text.
 
-    ValueError where it says that it is base64 and is not, or is shorter than eight bytes.
+    Raises ValueError for invalid base64 after "whsec_", and for a key of less than eight bytes.
     """
     if not secret.startswith(_PREFIX):
         key = secret.encode()
@@ -45,9 +45,10 @@ def signing_key(secret: str) -> bytes:
 
 
 def sign_message(run_id: str, body: bytes, keys: Sequence[bytes], now: datetime) -> WebhookMessage:
-    """Sign a body with each of the keys, so that a receiver may know the new secret or still the old one.
+    """Sign a body with each of the keys: during a rotation the receiver may have the new secret or the old one.
 
-    The id is always the same for a run, so that a receiver can tell a repetition; the time is that of this attempt.
+    The id is the same for every attempt of a run, so that a receiver can detect duplicates; the time is that of the
+    attempt.
     """
     message_id, timestamp = f"msg_{run_id}", int(now.timestamp())
     content = f"{message_id}.{timestamp}.".encode() + body
@@ -57,19 +58,19 @@ def sign_message(run_id: str, body: bytes, keys: Sequence[bytes], now: datetime)
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """The receiver has it."""
+    """The receiver has accepted the callback."""
 
 
 @dataclass(frozen=True, slots=True)
 class Abandoned:
-    """The receiver wants no more (410), or the schedule is over."""
+    """The receiver answered 410, or the schedule is exhausted."""
 
     reason: Literal["gone", "exhausted"]
 
 
 @dataclass(frozen=True, slots=True)
 class RetryAt:
-    """It is due again `at` these seconds since 1970."""
+    """The callback is due again at `due_at`, in seconds since 1970."""
 
     due_at: float
 
@@ -78,15 +79,15 @@ DeliveryDecision: TypeAlias = Delivered | Abandoned | RetryAt
 
 
 def with_jitter(delay: float, clock: Clock) -> float:
-    """The delay, up to a fifth longer or shorter, so that what failed together does not come back together."""
+    """Return the delay with jitter of ±20 %, so that callbacks that failed together are not retried together."""
     return delay * (1 - _JITTER + 2 * _JITTER * clock.random())
 
 
 def next_attempt(attempts: int, result: DeliveryResult, schedule: Sequence[float], clock: Clock) -> DeliveryDecision:
-    """What follows from the result of the latest of `attempts` attempts.
+    """Decide what follows the result of attempt number `attempts`.
 
-    `schedule` has the delay in seconds before each attempt, the first one's too. Each is `stretched`, and is never less
-    than `Retry-After`.
+    `schedule`: delays in seconds before each attempt, the first one included. A delay has jitter, and is at least
+    `Retry-After`.
     """
     if isinstance(result, WebhookResponse):
         if 200 <= result.status < 300:

@@ -1,7 +1,8 @@
-"""An order as the store keeps it, and a run brought back from there."""
+"""Codec of stored runs: a run's specification as JSON, and the record of a run that the store returned."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, cast
@@ -10,10 +11,14 @@ from gateway import strictjson
 from gateway.clock import Clock
 from gateway.runs.model import RunRecord, RunSpec, always_connected
 from gateway.store.contract import StoredRun
+from providers.contract import JsonValue
+
+_FLAT_CONTEXT_KEYS = ("number", "all_outputs")
+"""Keys of `RunSpec.client_context` that stand at the top level of the JSON, as every version stores them."""
 
 
 def encode_run(run: RunRecord, *, owner: str, leased_until_at: float, callback_url: str | None) -> StoredRun:
-    """Write a new run as the store keeps it."""
+    """Return a new run as the store keeps it."""
     spec = run.spec
     created_at = run.created_at.timestamp()
     return StoredRun(
@@ -32,8 +37,7 @@ def encode_run(run: RunRecord, *, owner: str, leased_until_at: float, callback_u
                 "traceparent": spec.traceparent,
                 "waits": spec.synchronous,
                 "face": spec.api,
-                "number": spec.number,
-                "all_outputs": spec.all_outputs,
+                **_encode_context(spec.client_context),
                 "provider": run.provider,
             }
         ),
@@ -46,13 +50,13 @@ def encode_run(run: RunRecord, *, owner: str, leased_until_at: float, callback_u
 
 
 def unreadable_run(stored: StoredRun, clock: Clock) -> RunRecord:
-    """Make the record of a run whose order can not be read: enough to end it."""
+    """Return a record of a run whose specification cannot be decoded: enough to end it."""
     spec = RunSpec(stored.client, stored.workflow, timeout=stored.deadline_at - stored.created_at)
     return _build_record(stored, spec, clock)
 
 
 def decode_spec(stored: StoredRun) -> RunSpec:
-    """Read what was ordered. TypeError, ValueError or KeyError where another version wrote it."""
+    """Decode the specification. Raises TypeError, ValueError or KeyError if another version wrote it."""
     fields = cast("dict[str, Any]", strictjson.read(stored.order))
     del fields["provider"]
     return RunSpec(
@@ -60,20 +64,49 @@ def decode_spec(stored: StoredRun) -> RunSpec:
         workflow=stored.workflow,
         synchronous=fields.pop("waits", True),
         api=fields.pop("face", "run"),
+        client_context=_pop_context(fields),
         **fields,
     )
 
 
+def stored_spec(stored: StoredRun) -> dict[str, JsonValue]:
+    """Return the JSON of the specification, or {} if it cannot be read: another version may have written it."""
+    try:
+        fields = strictjson.read(stored.order)
+    except strictjson.NotJson:
+        return {}
+    return fields if isinstance(fields, dict) else {}
+
+
+def client_context(stored: StoredRun) -> dict[str, JsonValue]:
+    """Return `RunSpec.client_context` of a stored run, or {} if it cannot be read."""
+    return _pop_context(stored_spec(stored))
+
+
 def same_spec(one: RunSpec, other: RunSpec) -> bool:
-    """Whether two orders ask for the same run: whoever repeats a request has another trace and another deadline."""
+    """Return whether two requests ask for the same run; trace, deadline and connection of the client may differ."""
     return replace(one, timeout=0, traceparent="", client_connected=always_connected) == replace(
         other, timeout=0, traceparent="", client_connected=always_connected
     )
 
 
 def decode_run(stored: StoredRun, clock: Clock) -> RunRecord:
-    """Make the record of a run that the store kept; its deadline is where it was."""
+    """Return the record of a stored run; its deadline is unchanged. Raises as `decode_spec`."""
     return _build_record(stored, decode_spec(stored), clock)
+
+
+def _encode_context(context: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+    """Return the members of the JSON that hold the client context."""
+    members = {name: value for name, value in context.items() if name in _FLAT_CONTEXT_KEYS}
+    nested = {name: value for name, value in context.items() if name not in _FLAT_CONTEXT_KEYS}
+    return {**members, "client_context": nested} if nested else members
+
+
+def _pop_context(fields: dict[str, Any]) -> dict[str, JsonValue]:
+    """Take the members that hold the client context out of the JSON."""
+    nested = fields.pop("client_context", {})
+    flat = {name: fields.pop(name) for name in _FLAT_CONTEXT_KEYS if name in fields}
+    return {**flat, **nested}
 
 
 def _build_record(stored: StoredRun, spec: RunSpec, clock: Clock) -> RunRecord:

@@ -1,117 +1,128 @@
-"""How kept runs end: with an answer for their key and a callback, written down however often the store fails."""
+"""Completion of durable runs: stores the end of a run together with its response and its callback (outbox)."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from structlog.typing import FilteringBoundLogger
 
 from gateway.clock import Clock
+from gateway.errors import InternalError, RunError, RunSummary
 from gateway.observability import logs
-from gateway.problems import Problem
 from gateway.runs import rendering
 from gateway.runs.callbacks.webhook import CallbackRenderer, render_callback
 from gateway.runs.model import ApiName, RunRecord
 from gateway.store.contract import FinalState, Store, StoredResponse, StoredRun, StoreUnavailable
 
-_STORE_RETRY = 1.0  # seconds between attempts to write down how a run ended
+_STORE_RETRY = 1.0  # seconds between attempts to store an end
+
+ResponseRenderer: TypeAlias = Callable[[RunRecord, RunError | None, str], StoredResponse]
+"""Renders the final response to the `POST /run` of a run, from its record, its error and the request id."""
 
 
 def no_delay() -> float:
-    """No delay."""
+    """Return 0."""
     return 0.0
 
 
 @dataclass(slots=True)
 class RunCompletion:
-    """Writes ends into `store` as `owner`. A callback is due `first_delay` seconds after the end.
+    """Stores the ends of runs as `owner`; each end makes a callback due `first_delay` seconds later.
 
-    Its body is that of `payloads` where the client speaks a provider's own API.
+    `callback_renderers`: renderers of callback bodies, for APIs other than Runward's own.
     """
 
     store: Store
     clock: Clock
     log: FilteringBoundLogger
     owner: str
+    render_response: ResponseRenderer
     first_delay: Callable[[], float] = no_delay
     callback_renderers: Mapping[ApiName, CallbackRenderer] = field(default_factory=dict)
     _unstored: dict[str, FinalState] = field(default_factory=dict)
     _store_retries: set[asyncio.Task[None]] = field(default_factory=set)
 
-    async def run_to_end(self, run: RunRecord, execution: Coroutine[object, object, None]) -> Problem | None:
-        """Let the engine bring a run to its end; the problem that it met, if any."""
+    async def run_to_end(self, record: RunRecord, execute: Callable[[], Awaitable[None]]) -> RunError | None:
+        """Execute a run to its end; returns the error that it ended with, if any."""
         try:
-            await execution
-        except Problem as problem:
-            return problem
-        except Exception as error:  # noqa: BLE001 - ours; the run must end all the same
-            self.log.error("internal_error", run_id=run.id, **logs.describe_exception(error))
-            if run.finished_at is None:
-                run.finish("not_run", self.clock)  # "unknown", where it may have been started
-            return Problem("internal", extra={"run_id": run.id, "outcome": run.status})
+            await execute()
+        except RunError as error:
+            return error
+        except Exception as defect:  # noqa: BLE001 - a defect of the gateway must not leave the run without an end
+            self.log.error("internal_error", run_id=record.id, **logs.describe_exception(defect))
+            if record.finished_at is None:
+                record.finish("not_run", self.clock)  # `unknown` if it may have been started
+            internal = InternalError(ending=record.ending)
+            internal.run = RunSummary(record.id)
+            return internal
         return None
 
-    async def complete(self, run: RunRecord, stored: StoredRun, problem: Problem | None) -> None:
-        """End a run whose client is told later, and say so in the log."""
-        answer = (
-            rendering.final_answer(run, problem, run.id) if run.spec.synchronous else rendering.accepted_answer(stored)
-        )
-        await self.persist_result(run, stored, problem, answer)
-        fields = {"run_id": run.id, "client": run.spec.client, "workflow": run.spec.workflow}
-        self.log.info("run_ended", **fields, provider=run.provider, attempts=run.attempts, outcome=run.status)
+    async def complete(self, record: RunRecord, stored: StoredRun, error: RunError | None) -> None:
+        """Store and log the end of a run whose client does not wait."""
+        if record.spec.synchronous:
+            response = self.render_response(record, error, record.id)
+        else:
+            response = rendering.accepted_answer(stored)
+        await self.persist_result(record, stored, error, response)
+        fields = {"run_id": record.id, "client": record.spec.client, "workflow": record.spec.workflow}
+        self.log.info("run_ended", **fields, provider=record.provider, attempts=record.attempts, outcome=record.status)
 
     async def persist_result(
-        self, run: RunRecord, stored: StoredRun, problem: Problem | None, answer: StoredResponse
+        self, record: RunRecord, stored: StoredRun, error: RunError | None, response: StoredResponse
     ) -> None:
-        """Write down how a run ended. Where the store can not, somebody keeps trying; the answer is given anyway.
+        """Store the end of a run; if the store is unavailable, a task retries and the client is answered anyway.
 
-        So it is where another replica has taken the run over, because our lease was over: what we have is the run's own
-        result, and true. The store keeps what the other one says, which may know less.
+        If another replica has adopted the run meanwhile, because the lease expired, the store keeps what that replica
+        writes (fencing by owner); the result of this process is valid all the same and may be given to the client.
         """
-        document, render = (
-            rendering.finished_run(run, problem),
-            self.callback_renderers.get(run.spec.api, render_callback),
-        )
-        finished_at = run.created_at.timestamp() + run.duration
-        finish = FinalState(
-            owner=self.owner,
-            status=run.status,
-            document=document,
-            finished_at=finished_at,
-            attempts=run.attempts,
-            provider_run_id=run.provider_run_id,
-            response=answer,
-            callback=render(run.spec, document, self.clock.now()) if stored.callback_url else None,
-            callback_due_at=finished_at + self.first_delay(),
-        )
-        self._unstored[run.id] = finish  # before anything is awaited: nobody may let go of it unwritten
+        final_state = self._final_state(record, stored, error, response)
+        self._unstored[record.id] = final_state  # before the first await, so that `close` writes it
         try:
-            owned = await self.store.finish(run.id, finish)
+            owned = await self.store.finish(record.id, final_state)
         except StoreUnavailable:
-            self.log.warning("not_written", run_id=run.id, phase="done")
-            task = asyncio.create_task(self._retry_until_stored(run.id, finish))
+            self.log.warning("not_written", run_id=record.id, phase="done")
+            task = asyncio.create_task(self._retry_until_stored(record.id, final_state))
             self._store_retries.add(task)
             task.add_done_callback(self._store_retries.discard)
             return
-        del self._unstored[run.id]
+        del self._unstored[record.id]
         if not owned:
-            self.log.warning("lease_lost", run_id=run.id, outcome=run.status)
+            self.log.warning("lease_lost", run_id=record.id, outcome=record.status)
 
     async def close(self) -> None:
-        """Write what can be written now, and leave the rest to whoever adopts it."""
+        """Write what can be written now; the rest is left to the replicas that adopt the runs."""
         for task in self._store_retries:
             task.cancel()
-        final_writes = (self.store.finish(run_id, finish) for run_id, finish in self._unstored.items())
+        final_writes = (self.store.finish(run_id, final_state) for run_id, final_state in self._unstored.items())
         await asyncio.gather(*self._store_retries, *final_writes, return_exceptions=True)
         self._unstored.clear()
 
-    async def _retry_until_stored(self, run_id: str, finish: FinalState) -> None:
+    def _final_state(
+        self, record: RunRecord, stored: StoredRun, error: RunError | None, response: StoredResponse
+    ) -> FinalState:
+        document = rendering.finished_run(record, error)
+        render = self.callback_renderers.get(record.spec.api, render_callback)
+        finished_at = record.created_at.timestamp() + record.duration
+        return FinalState(
+            owner=self.owner,
+            status=record.status,
+            document=document,
+            finished_at=finished_at,
+            attempts=record.attempts,
+            provider_run_id=record.provider_run_id,
+            response=response,
+            callback=render(record.spec, document, self.clock.now()) if stored.callback_url else None,
+            callback_due_at=finished_at + self.first_delay(),
+        )
+
+    async def _retry_until_stored(self, run_id: str, final_state: FinalState) -> None:
         while True:
             await self.clock.sleep(_STORE_RETRY)
             try:
-                await self.store.finish(run_id, finish)  # False: an attempt before was heard, or it was taken over
+                await self.store.finish(run_id, final_state)  # False: an earlier attempt succeeded, or it was adopted
             except StoreUnavailable:
                 continue
             self._unstored.pop(run_id, None)

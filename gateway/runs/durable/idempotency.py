@@ -1,4 +1,4 @@
-"""Idempotency-Key: how it is read, and what makes two requests the same."""
+"""Idempotency-Key header: parsing, and the fingerprint that tells whether two requests are the same."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import orjson
 
 from gateway import strictjson
-from gateway.problems import Problem
+from gateway.errors import InvalidIdempotencyKey
 from gateway.store.contract import IdempotencyKey
 from providers.contract import JsonValue
 
@@ -18,16 +18,15 @@ _match_key = re.compile(r"[!-~](?:[ -~]{0,253}[!-~])?").fullmatch
 
 
 def parse_key(client: str, values: Sequence[str], body: bytes, *, path_name: str = "") -> IdempotencyKey | None:
-    """Read the header's values, where there are any: exactly one, of 1 to 255 printable ASCII characters.
+    """Parse the header's values; None if there are none.
 
-    `body` is the request's, known to be JSON; `at` is what else makes two requests the same: a name in the path.
-
-    Raises Problem("invalid_idempotency_key").
+    A key is exactly one value of 1 to 255 printable ASCII characters. `body` is valid JSON; `path_name`: a name in the
+    path that is part of the fingerprint. Raises InvalidIdempotencyKey.
     """
     if not values:
         return None
     if len(values) > 1 or not _match_key(values[0]):
-        raise Problem("invalid_idempotency_key", "Send one key, of 1 to 255 printable ASCII characters.")
+        raise InvalidIdempotencyKey("Send one key, of 1 to 255 printable ASCII characters.")
     digest = fingerprint(strictjson.read(body))
     return IdempotencyKey(
         client, values[0], hashlib.sha256(digest + path_name.encode()).digest() if path_name else digest
@@ -35,7 +34,7 @@ def parse_key(client: str, values: Sequence[str], body: bytes, *, path_name: str
 
 
 def fingerprint(body: JsonValue) -> bytes:
-    """SHA-256 of the JSON value: the order of keys, white space and escapes make no difference."""
+    """Return the SHA-256 of a JSON value; the order of keys, white space and escapes make no difference."""
     try:
         text = orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
     except TypeError:  # integers beyond 64 bits

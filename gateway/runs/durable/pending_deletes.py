@@ -1,4 +1,4 @@
-"""Runs that never were: what was kept for them is dropped, later where the store can not do it now."""
+"""Pending deletes: stored runs that were rejected before dispatch, deleted as soon as the store is available."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from gateway.clock import Clock
 from gateway.store.contract import Store, StoreUnavailable
 
 _RETRY_INTERVAL = 1.0  # seconds
-_MAX_PENDING = 10_000  # of an outage; what is beyond is found by the next process
+_MAX_PENDING = 10_000  # during an outage; recovery finds the others
 
 
 @dataclass(slots=True)
 class PendingDeletes:
-    """Drops runs of `owner`, so that their keys are free. One task does what was left undone, however much that is."""
+    """Deletes runs of `owner`, so that their keys are free; one task retries all deletes that failed."""
 
     store: Store
     clock: Clock
@@ -27,7 +27,7 @@ class PendingDeletes:
     _task: asyncio.Task[None] | None = None
 
     async def delete(self, run_id: str) -> None:
-        """Drop a run now, or as soon as the store can."""
+        """Delete a run now, or as soon as the store is available."""
         try:
             await self.store.discard_run(run_id, owner=self.owner)
         except StoreUnavailable:
@@ -35,17 +35,17 @@ class PendingDeletes:
             self.delete_later(run_id)
 
     def delete_later(self, run_id: str) -> None:
-        """Drop a run, if it was kept at all, as soon as the store can."""
+        """Delete a run, if the store has it, as soon as the store is available."""
         self._run_ids.append(run_id)
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._delete_pending())
 
     def is_pending(self, run_id: str) -> bool:
-        """Whether a run is still to be dropped."""
+        """Return whether the delete of a run is pending."""
         return run_id in self._run_ids
 
     async def close(self) -> None:
-        """Drop what can be dropped now: whoever comes next would start what its client was told is not run."""
+        """Delete what can be deleted now: a process that adopts such a run would start it."""
         if self._task is not None:
             self._task.cancel()
         final_deletes = (self.store.discard_run(run_id, owner=self.owner) for run_id in self._run_ids)

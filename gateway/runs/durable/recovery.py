@@ -1,15 +1,15 @@
-"""Finds runs that nobody works on any more, after a crash here or of another replica, and takes them up."""
+"""Recovery: renews the leases of this replica's runs (heartbeat), and adopts runs whose lease has expired."""
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from structlog.typing import FilteringBoundLogger
 
 from gateway.clock import Clock
+from gateway.errors import InternalError, ProviderError, RunError, WorkflowRemoved
 from gateway.observability import logs
-from gateway.problems import Problem
 from gateway.runs.catalog import Catalog, Workflow
 from gateway.runs.durable.codec import decode_run, unreadable_run
 from gateway.runs.durable.runs import DurableRuns
@@ -18,19 +18,19 @@ from gateway.runs.rendering import requested_provider
 from gateway.store.contract import Phase, Store, StoredRun, StoreUnavailable
 
 REPLICA_LEFT = "replica:left"
-"""Told in the store by a replica that leaves its runs to the others."""
+"""Name of the notification that a replica sends when it leaves its runs to the others."""
 
 _BATCH_SIZE = 100
-_MIN_CHECK_INTERVAL = 0.5  # seconds between two looks at least
-_FOLLOW_GRACE = 30.0  # seconds: what is followed again gets at least so long, however late it was found
-_MISSING_WORKFLOW = "(gone)"  # what a workflow counts as that the configuration no longer has
-_UNREADABLE_DETAIL = "This version of Runward can not read the order of this run."
-_START_INTERRUPTED = "Runward stopped while this run was being started; whether it ran is not known."
+_MIN_CHECK_INTERVAL = 0.5  # seconds, at least, between two checks
+_FOLLOW_GRACE = 30.0  # seconds that an adopted run may be followed, at least, whatever its deadline
+_MISSING_WORKFLOW = "(gone)"  # label in the metrics of a workflow that the configuration no longer has
+_UNREADABLE_DETAIL = "This version of Runward cannot read the specification of this run."
+_START_INTERRUPTED = "Runward stopped while the run was being started; it is not known whether the run was executed."
 
 
 @dataclass(slots=True)
 class Recovery:
-    """Renews the leases of this replica's runs, and adopts those whose lease is over."""
+    """Lease heartbeat of this replica, and adoption of runs whose lease has expired."""
 
     durable_runs: DurableRuns
     store: Store
@@ -38,15 +38,15 @@ class Recovery:
     clock: Clock
     log: FilteringBoundLogger
     _unreadable: dict[str, StoredRun] = field(default_factory=dict)
-    _store_lost: bool = False  # the store, when it was asked last
-    _adoption_allowed_at: float = 0.0  # from when on a lease that is over means that nobody renews it
-    _batch_id: int = 1  # until the store's answer has come: what it took for us, and could not say, it says next time
+    _store_lost: bool = False  # whether the store was unavailable at the last check
+    _adoption_allowed_at: float = 0.0  # monotonic: from then on an expired lease means that its owner is gone
+    _batch_id: int = 1  # repeated until the store has answered, so that runs of a lost answer are returned again
 
     async def run_forever(self) -> None:
-        """Do both for ever, three times within each lease, and when another replica leaves.
+        """Renew and adopt in a loop, three times within each lease, and when another replica leaves.
 
-        A store that was away for longer than a lease comes back to leases that are over, of replicas that live: so they
-        get the time to renew them before anything is adopted.
+        After an outage of the store longer than a lease, the leases of live replicas have expired too; adoption pauses
+        for half a lease, so that those replicas can renew them.
         """
         while True:
             await self._wait_for_next_check(self.durable_runs.lease / 3)
@@ -60,11 +60,11 @@ class Recovery:
             except StoreUnavailable:
                 self._store_lost = True
                 self.log.warning("store_unavailable")
-            except Exception as error:  # noqa: BLE001 - ours; every lease would run out if it ended the watch
+            except Exception as error:  # noqa: BLE001 - a defect must not end the loop: every lease would expire
                 self.log.error("internal_error", **logs.describe_exception(error))
 
     async def _wait_for_next_check(self, seconds: float) -> None:
-        """Wait for so long, or until a replica leaves."""
+        """Wait for `seconds`, or until a replica leaves."""
         end = self.clock.monotonic() + seconds
         await self.clock.sleep(min(seconds, _MIN_CHECK_INTERVAL))
         while (remaining := end - self.clock.monotonic()) > 0 and not self.store.recently_notified(REPLICA_LEFT):
@@ -74,7 +74,7 @@ class Recovery:
                 await self.clock.sleep(remaining)
 
     async def adopt_expired_runs(self) -> None:
-        """Adopt what there is. Raises StoreUnavailable."""
+        """Adopt every run whose lease has expired. Raises StoreUnavailable."""
         while True:
             now, lease_end = self.clock.now().timestamp(), self._lease_end()
             found = await self.store.adopt(
@@ -84,9 +84,8 @@ class Recovery:
             await asyncio.gather(*(self._adopt(stored) for stored in found))
             if len(found) < _BATCH_SIZE:
                 break
-            await self.store.renew_leases(
-                self.durable_runs.owner, self._lease_end()
-            )  # what we work on does not wait for what is left
+            # Leases of runs in progress do not wait for the remaining batches.
+            await self.store.renew_leases(self.durable_runs.owner, self._lease_end())
         await self._end_unreadable()
 
     async def _adopt(self, stored: StoredRun) -> None:
@@ -94,49 +93,45 @@ class Recovery:
             return
         try:
             run = decode_run(stored, self.clock)
-        except (TypeError, ValueError, KeyError):  # another version wrote it: nothing is sent, and others go on
+        except (TypeError, ValueError, KeyError):  # another version wrote it
             self.log.error("not_understood", run_id=stored.id, client=stored.client)
             self._unreadable[stored.id] = stored
             return
         self.log.info("adopted", run_id=run.id, client=stored.client, phase=stored.phase.name.lower())
         if stored.phase is Phase.QUEUED and run.spec.synchronous:
-            await self.durable_runs.discard(run)  # its client got no answer, and its key is free to start it
+            await self.durable_runs.discard(run.id)  # its client got no response, and may use its key again
         elif stored.phase is Phase.SENDING:
             await self._abandon(
-                run, stored, Problem("upstream_disconnected", _START_INTERRUPTED, extra={"outcome": "unknown"})
+                run, stored, ProviderError("upstream_disconnected", _START_INTERRUPTED, ending="unknown")
             )
         else:
             await self._resume(run, stored)
 
     async def _end_unreadable(self) -> None:
-        """End what this version can not read, once its time is over."""
+        """End runs that this version cannot decode, once their deadline has passed."""
         now = self.clock.now().timestamp()
         for stored in [run for run in self._unreadable.values() if run.deadline_at + _FOLLOW_GRACE <= now]:
             del self._unreadable[stored.id]
-            await self._abandon(unreadable_run(stored, self.clock), stored, Problem("internal", _UNREADABLE_DETAIL))
+            await self._abandon(unreadable_run(stored, self.clock), stored, InternalError(_UNREADABLE_DETAIL))
 
     async def _resume(self, run: RunRecord, stored: StoredRun) -> None:
         workflow = self._find_workflow(stored)
         if workflow is None:
-            problem = Problem("workflow_not_found", "The configuration no longer has this workflow.")
-            await self._abandon(run, stored, problem)
+            await self._abandon(run, stored, WorkflowRemoved("The configuration no longer has this workflow."))
         elif stored.phase is Phase.QUEUED:
             self.durable_runs.start_adopted(run, workflow, stored)
         else:
             run.deadline = max(run.deadline, self.clock.monotonic() + _FOLLOW_GRACE)
             self.durable_runs.follow_adopted(run, workflow, stored)
 
-    async def _abandon(self, run: RunRecord, stored: StoredRun, problem: Problem) -> None:
-        run.problem_code = problem.code
-        run.finish("not_run", self.clock)  # "unknown", where it may have been started
-        problem.extra = {"run_id": run.id, "provider": run.provider, "attempts": run.attempts, "outcome": run.status}
+    async def _abandon(self, run: RunRecord, stored: StoredRun, error: RunError) -> None:
+        run.finish("not_run", self.clock)  # `unknown` if it may have been started
+        error.ending, error.run = run.ending, replace(run.summary(), provider_run_id=None)
         workflow = self._find_workflow(stored)
-        await self.durable_runs.abandon(
-            run, problem, stored, workflow=workflow.alias if workflow else _MISSING_WORKFLOW
-        )
+        await self.durable_runs.abandon(run, error, stored, workflow=workflow.alias if workflow else _MISSING_WORKFLOW)
 
     def _find_workflow(self, stored: StoredRun) -> Workflow | None:
-        """What the run is about: from the first one on, where nothing was sent, else the one that it was sent to."""
+        """Return the requested workflow of a queued run, else the workflow that the start was sent to."""
         queued = stored.phase is Phase.QUEUED
         found = self.catalog.find_stored(stored.workflow, requested_provider(stored) if queued else stored.provider)
         return (

@@ -1,31 +1,28 @@
-"""The desk where orders are kept: runs that have a key, or whose client does not wait, survive this process.
+"""Durable runs: a run with an Idempotency-Key, or without a waiting client, survives this process.
 
-Before anything is sent, the store knows that it may have been (`SENDING`); as soon as the provider's own id is known,
-the store knows that too (`FOLLOWING`); and where the provider refused the start, that there was none (`QUEUED`). So
-whoever finds a run after a crash can tell three cases apart: nothing was sent and it may be started; a start may have
-been sent and it must not be; it can be asked about.
+The store has such a run before its client is answered, `StoreJournal` its progress, `RunCompletion` its end.
+`Recovery` adopts the runs of other processes.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
+from typing import TypeAlias
 
 from structlog.typing import FilteringBoundLogger
 
 from gateway.clock import Clock
-from gateway.problems import Problem
-from gateway.runs import rendering
+from gateway.errors import AcceptanceUnknown, Overloaded, RunError, StoreError
 from gateway.runs.callbacks.webhook import CallbackRenderer
 from gateway.runs.catalog import Workflow
-from gateway.runs.durable.background_limit import BackgroundLimit
+from gateway.runs.durable.background_limit import BackgroundLimit, BackgroundSlot
 from gateway.runs.durable.codec import encode_run
-from gateway.runs.durable.completion import RunCompletion, no_delay
+from gateway.runs.durable.completion import ResponseRenderer, RunCompletion, no_delay
+from gateway.runs.durable.journal import DurableRun, StoreJournal
 from gateway.runs.durable.pending_deletes import PendingDeletes
-from gateway.runs.durable.response_sent import ResponseSent
-from gateway.runs.durable.store_problems import acceptance_unknown, store_unavailable
 from gateway.runs.executor import RunExecutor
 from gateway.runs.model import ApiName, RunRecord
 from gateway.store.contract import (
@@ -38,13 +35,20 @@ from gateway.store.contract import (
     StoreUnavailable,
 )
 
+Execute: TypeAlias = Callable[[], Awaitable[None]]
+_ACCEPTANCE_UNKNOWN = "The store is unavailable: it is not known whether the run was stored and will be started."
+
+
+class RunIdTaken(Exception):
+    """The store has a run with this id."""
+
 
 @dataclass(slots=True)
 class DurableRuns:
-    """Keeps runs in `store` as `owner`, under leases of `lease` seconds; `backlog` bounds those in the background.
+    """Durable runs of this process, which is `owner` in `store`, under leases of `lease` seconds.
 
-    A callback is first tried `first_delay` seconds after its run ended. `payloads` are callbacks' bodies where a client
-    speaks a provider's own API.
+    `first_delay`: seconds from the end of a run to the first attempt of its callback. `callback_renderers`: renderers
+    of callback bodies, for APIs other than Runward's own.
     """
 
     executor: RunExecutor
@@ -52,84 +56,94 @@ class DurableRuns:
     clock: Clock
     log: FilteringBoundLogger
     owner: str
+    render_response: ResponseRenderer
     lease: float = 30.0
     background_limit: BackgroundLimit = field(default_factory=BackgroundLimit)
     closing: bool = False
     first_delay: Callable[[], float] = no_delay
     callback_renderers: Mapping[ApiName, CallbackRenderer] = field(default_factory=dict)
     completion: RunCompletion = field(init=False)
-    _tasks: dict[asyncio.Task[None], RunRecord] = field(default_factory=dict)
-    _stored_runs: dict[str, StoredRun] = field(default_factory=dict)
+    _active: dict[str, DurableRun] = field(default_factory=dict)  # by id: stored here or adopted, and not ended
+    _background: set[DurableRun] = field(default_factory=set)  # runs whose task is not done
     _pending_deletes: PendingDeletes = field(init=False)
 
     def __post_init__(self) -> None:
         self._pending_deletes = PendingDeletes(self.store, self.clock, self.log, self.owner)
         self.completion = RunCompletion(
-            self.store, self.clock, self.log, self.owner, self.first_delay, self.callback_renderers
+            self.store,
+            self.clock,
+            self.log,
+            self.owner,
+            self.render_response,
+            self.first_delay,
+            self.callback_renderers,
         )
 
     async def persist(
-        self, run: RunRecord, key: IdempotencyKey | None, *, callback_url: str | None
-    ) -> IdempotencyRecord | None:
-        """Write a new run down, with its key. The claim that was there before, where the key was used already.
+        self, record: RunRecord, key: IdempotencyKey | None, *, callback_url: str | None
+    ) -> DurableRun | IdempotencyRecord:
+        """Store a new run with its key; returns the record of the key if that was used before.
 
-        Raises Problem: overloaded (the client has too many), store_unavailable (then a run whose client does not wait
-        may have been kept: its outcome is unknown). ValueError where the id is taken.
+        Raises Overloaded, StoreError (AcceptanceUnknown for a run whose client does not wait), RunIdTaken.
         """
-        lease_end = self.clock.now().timestamp() + self.lease
-        stored = encode_run(run, owner=self.owner, leased_until_at=lease_end, callback_url=callback_url)
-        if not run.spec.synchronous:
-            try:
-                self.background_limit.acquire(run.spec)  # before anything is awaited: others come in the meantime
-            except Problem:
-                if key is not None and (existing := await self._find_key(key)) is not None:
-                    return existing
-                raise
         try:
-            existing = None if self._pending_deletes.is_pending(run.id) else await self.store.create_run(stored, key)
-            if self._pending_deletes.is_pending(existing.run_id if existing else run.id):
-                raise acceptance_unknown(
-                    run, key
-                )  # the first request was refused: its run is not promised now, dropped then
-            if existing is None:
-                self._track(run, stored)
+            slot = self.background_limit.acquire(record.spec)  # before the first await
+        except Overloaded:
+            if key is not None and (existing := await self._find_key(key)) is not None:
+                return existing
+            raise
+        with slot:
+            lease_end = self.clock.now().timestamp() + self.lease
+            stored = encode_run(record, owner=self.owner, leased_until_at=lease_end, callback_url=callback_url)
+            existing = await self._create(record, stored, key)
+            if existing is not None:
+                return existing
+            slot.keep()
+            return self._track(record, stored, slot)
+
+    async def _create(
+        self, record: RunRecord, stored: StoredRun, key: IdempotencyKey | None
+    ) -> IdempotencyRecord | None:
+        """Create the run in the store, or return the record of a key that was used before."""
+        if self._pending_deletes.is_pending(record.id):
+            raise _acceptance_unknown(record, key)
+        try:
+            existing = await self.store.create_run(stored, key)
         except StoreUnavailable:
-            if not self.owns(run.id):  # else another request for it was promised it meanwhile
-                self._pending_deletes.delete_later(run.id)  # nobody knows whether it was kept
-            raise (store_unavailable() if run.spec.synchronous else acceptance_unknown(run, key)) from None
-        finally:
-            if run.journal is None and not run.spec.synchronous:
-                self.background_limit.release(run.spec)
+            if not self.owns(record.id):  # else a concurrent request for the same id was accepted
+                self._pending_deletes.delete_later(record.id)  # the store may have it
+            raise (StoreError(retry_after=1) if record.spec.synchronous else _acceptance_unknown(record, key)) from None
+        except ValueError as error:
+            raise RunIdTaken(record.id) from error
+        if self._pending_deletes.is_pending(existing.run_id if existing else record.id):
+            # The first request was refused: its run is about to be deleted and cannot be promised now.
+            raise _acceptance_unknown(record, key)
         return existing
 
-    def stored_run(self, run: RunRecord) -> StoredRun:
-        """The run as it was just written down."""
-        return self._stored_runs[run.id]
-
     def owns(self, run_id: str) -> bool:
-        """Whether this process wrote a run down, or took it up, and it has not ended."""
-        return run_id in self._stored_runs
+        """Return whether this process stored or adopted the run, and it has not ended."""
+        return run_id in self._active
 
     async def still_owns(self, stored: StoredRun) -> bool:
-        """Whether a run that was another replica's, and is ours again, is still being worked on here.
+        """Return whether this process already works on a run that it has just adopted.
 
-        Where the other one has brought it further, our work on it ends: it knew nothing of that.
+        If another replica has brought the run further meanwhile, the work on it here is cancelled.
         """
-        current = self._stored_runs.get(stored.id)
-        if current is None or stored.phase <= current.phase:
+        current = self._active.get(stored.id)
+        if current is None or stored.phase <= current.stored.phase:
             return current is not None
-        stale = [task for task, run in self._tasks.items() if run.id == stored.id]
+        stale = [run.task for run in self._background if run.record.id == stored.id and run.task is not None]
         for task in stale:
             task.cancel()
         await asyncio.gather(*stale, return_exceptions=True)
         return False
 
     async def find(self, run_id: str) -> StoredRun | None:
-        """Read a run. Raises Problem("store_unavailable")."""
+        """Read a run. Raises StoreError."""
         try:
             return await self.store.get_run(run_id)
         except StoreUnavailable:
-            raise store_unavailable() from None
+            raise StoreError(retry_after=1) from None
 
     async def _find_key(self, key: IdempotencyKey) -> IdempotencyRecord | None:
         try:
@@ -137,134 +151,110 @@ class DurableRuns:
         except StoreUnavailable:
             return None
 
-    async def run_and_wait(self, run: RunRecord, workflow: Workflow, request_id: str) -> StoredResponse:
-        """Bring a run to its end while its client waits, and keep the answer.
+    async def run_and_wait(self, run: DurableRun, workflow: Workflow, request_id: str) -> StoredResponse:
+        """Execute a run while its client waits, and store its response.
 
-        Raises Problem where nothing was run: then the key is free again.
+        Raises RunError if nothing was run; then the key is free again.
         """
-        problem = await self.completion.run_to_end(run, self.executor.run(run, workflow))
-        if run.status == "not_run" and problem is not None:
-            await self.discard(run)
-            raise problem
-        answer = rendering.final_answer(run, problem, request_id)
-        await self.completion.persist_result(run, self._stored_runs.pop(run.id), problem, answer)
-        return answer
+        record = run.record
+        error = await self.completion.run_to_end(record, partial(self._execute, run, workflow))
+        if record.status == "not_run" and error is not None:
+            await self.discard(record.id)
+            raise error
+        response = self.render_response(record, error, request_id)
+        self._forget(run)
+        await self.completion.persist_result(record, run.stored, error, response)
+        return response
 
-    def run_in_background(
-        self, run: RunRecord, workflow: Workflow, *, response_sent: ResponseSent | None = None
-    ) -> None:
-        """Bring a run that was kept to its end in the background, once its client was told of it."""
-        start_run = partial(self.executor.run, run, workflow)
-        self._spawn_task(
-            run, self._run_to_end(run, response_sent.run_after(start_run) if response_sent else start_run())
-        )
+    def run_in_background(self, run: DurableRun, workflow: Workflow, *, after: Execute | None = None) -> None:
+        """Execute a run in a task of its own, once `after` has returned."""
+        self._spawn_task(run, partial(self._execute, run, workflow, after))
 
-    def start_adopted(self, run: RunRecord, workflow: Workflow, stored: StoredRun) -> None:
-        """Start a run that was kept and not sent, in the background."""
-        self._track(run, stored)
-        self.background_limit.acquire_unchecked(run.spec)
-        self.run_in_background(run, workflow)
+    def start_adopted(self, record: RunRecord, workflow: Workflow, stored: StoredRun) -> None:
+        """Start an adopted run of which nothing was sent, in the background."""
+        self.run_in_background(self._track_adopted(record, stored), workflow)
 
-    def follow_adopted(self, run: RunRecord, workflow: Workflow, stored: StoredRun) -> None:
-        """Go on with a run that was started before, in the background."""
-        self._track(run, stored)
-        self.background_limit.acquire_unchecked(run.spec)
-        self._spawn_task(run, self._run_to_end(run, self.executor.follow(run, workflow)))
+    def follow_adopted(self, record: RunRecord, workflow: Workflow, stored: StoredRun) -> None:
+        """Follow an adopted run that was started, in the background."""
+        run = self._track_adopted(record, stored)
+        self._spawn_task(run, partial(self.executor.follow, record, workflow, self._journal(run)))
 
-    def _track(self, run: RunRecord, stored: StoredRun) -> None:
-        run.journal = self
-        self._stored_runs[run.id] = stored
+    async def abandon(self, record: RunRecord, error: RunError, stored: StoredRun, *, workflow: str) -> None:
+        """Store the end of a run that is not continued; `workflow` is its label in the metrics."""
+        self.executor.context.metrics.run_ended(record.spec.client, workflow, record.provider, record.status)
+        await self.completion.complete(record, stored, error)
 
-    async def abandon(self, run: RunRecord, problem: Problem, stored: StoredRun, *, workflow: str) -> None:
-        """End a run that nobody goes on with; it counts under this name of its `workflow`."""
-        self.executor.context.metrics.run_ended(run.spec.client, workflow, run.provider, run.status)
-        await self.completion.complete(run, stored, problem)
-
-    async def discard(self, run: RunRecord) -> None:
-        """Drop a run of which nothing was sent: its key is free again."""
-        self._stored_runs.pop(run.id, None)
-        await self._pending_deletes.delete(run.id)
+    async def discard(self, run_id: str) -> None:
+        """Delete a run of which nothing was sent; its key is free again."""
+        self._active.pop(run_id, None)
+        await self._pending_deletes.delete(run_id)
 
     async def drain(self) -> None:
-        """Let starts that are on their way be answered; leave the rest to whoever adopts it."""
+        """Wait for the responses to starts in flight; the other runs are left to the replicas that adopt them."""
         self.closing = True
-        for task, run in self._tasks.items():
-            stored = self._stored_runs.get(run.id)  # None: it has ended, and that is being written down
-            if stored is not None and stored.phase is not Phase.SENDING and run.finished_at is None:
-                task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        tasks = [run.task for run in self._background if run.task is not None]
+        for run in self._background:
+            active = self._active.get(run.record.id) is run  # else it has ended, and its end is being stored
+            if active and run.stored.phase is not Phase.SENDING and run.record.finished_at is None:
+                _cancel(run)
+        if tasks:
+            await asyncio.wait(tasks)
 
     async def close(self) -> None:
-        """Leave everything to whoever adopts it, but for ends that can be written down now."""
+        """Cancel every run, and store what can be stored now; the rest is left to the replicas that adopt it."""
         self.closing = True
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        tasks = [run.task for run in self._background if run.task is not None]
+        for run in self._background:
+            _cancel(run)
+        if tasks:
+            await asyncio.wait(tasks)
         await asyncio.gather(self._pending_deletes.close(), self.completion.close())
 
-    # What the engine says of a run (`Journal`).
+    async def _execute(self, run: DurableRun, workflow: Workflow, after: Execute | None = None) -> None:
+        if after is not None:
+            await after()
+        await self.executor.run(run.record, workflow, self._journal(run))
 
-    async def record_dispatch(self, run: RunRecord) -> None:
-        """See `Journal.sending`."""
-        if self.closing and not run.spec.synchronous:
-            raise asyncio.CancelledError  # it is still queued in the store, and is started by whoever adopts it
-        stored = self._stored_runs[run.id]
-        if stored.phase is not Phase.FOLLOWING:  # else a repeatable run is handed on: after a crash ask about the first
-            stored = self._with_phase(run, Phase.SENDING, attempts=run.attempts + 1)
-        try:
-            owned = await self.store.advance(stored)
-        except StoreUnavailable:
-            raise store_unavailable() from None
-        if not owned:
-            raise Problem("store_unavailable", "Another replica works on this run.", extra={"outcome": "unknown"})
+    def _journal(self, run: DurableRun) -> StoreJournal:
+        return StoreJournal(run, self.store, self.log, lambda: self.closing)
 
-    async def record_rejection(self, run: RunRecord) -> None:
-        """See `Journal.refused`. Where that can not be written the run goes on: only a crash would make it unknown."""
-        stored = self._stored_runs[run.id]
-        if stored.phase is not Phase.SENDING:
-            return
-        try:
-            owned = await self.store.revert_to_queued(stored)
-        except StoreUnavailable:
-            self.log.warning("not_written", run_id=run.id, phase="queued")
-            return
-        if owned:
-            self._stored_runs[run.id] = replace(stored, phase=Phase.QUEUED)
-            if self.closing and not run.spec.synchronous:
-                raise asyncio.CancelledError  # whoever adopts it starts it
+    def _track(self, record: RunRecord, stored: StoredRun, slot: BackgroundSlot) -> DurableRun:
+        record.durable = True
+        run = self._active[record.id] = DurableRun(record, stored, slot)
+        return run
 
-    async def record_provider_run_id(self, run: RunRecord) -> None:
-        """See `Journal.following`. Where that can not be written the run goes on: only a crash could lose its id."""
-        try:
-            await self.store.advance(self._with_phase(run, Phase.FOLLOWING, attempts=run.attempts))
-        except StoreUnavailable:
-            self.log.warning("not_written", run_id=run.id, phase="following")
-        else:
-            if self.closing and not run.spec.synchronous:
-                raise asyncio.CancelledError  # whoever adopts it goes on asking
+    def _track_adopted(self, record: RunRecord, stored: StoredRun) -> DurableRun:
+        return self._track(record, stored, self.background_limit.acquire_unchecked(record.spec))
 
-    def _with_phase(self, run: RunRecord, phase: Phase, *, attempts: int) -> StoredRun:
-        stored = self._stored_runs[run.id] = replace(
-            self._stored_runs[run.id],
-            phase=phase,
-            status="running",
-            provider=run.provider,
-            attempts=attempts,
-            provider_run_id=run.provider_run_id,
-        )
-        return stored
+    def _forget(self, run: DurableRun) -> None:
+        if self._active.get(run.record.id) is run:  # else it was adopted again meanwhile
+            del self._active[run.record.id]
 
-    async def _run_to_end(self, run: RunRecord, execution: Coroutine[object, object, None]) -> None:
-        try:
-            problem = await self.completion.run_to_end(run, execution)
-            await self.completion.complete(run, self._stored_runs.pop(run.id), problem)
-        finally:
-            self._stored_runs.pop(run.id, None)
-            self.background_limit.release(run.spec)
+    def _spawn_task(self, run: DurableRun, execute: Execute) -> None:
+        run.task = asyncio.create_task(self._run_to_end(run, execute))
+        self._background.add(run)
+        run.task.add_done_callback(lambda _: self._task_done(run))
 
-    def _spawn_task(self, run: RunRecord, work: Coroutine[object, object, None]) -> None:
-        task = asyncio.create_task(work)
-        self._tasks[task] = run
-        task.add_done_callback(lambda done: self._tasks.pop(done, None))
+    async def _run_to_end(self, run: DurableRun, execute: Execute) -> None:
+        error = await self.completion.run_to_end(run.record, execute)
+        self._forget(run)
+        await self.completion.complete(run.record, run.stored, error)
+
+    def _task_done(self, run: DurableRun) -> None:
+        self._background.discard(run)
+        self._forget(run)
+        run.slot.release()
+
+
+def _cancel(run: DurableRun) -> None:
+    if run.task is not None:
+        run.task.cancel()
+
+
+def _acceptance_unknown(record: RunRecord, key: IdempotencyKey | None) -> AcceptanceUnknown:
+    """Return the error of a run that the store may have and whose client does not wait.
+
+    The run is deleted as soon as the store is available; if that takes longer than the lease, another replica may start
+    it. (A synchronous run would be discarded by that replica.)
+    """
+    return AcceptanceUnknown(_ACCEPTANCE_UNKNOWN, run_id=record.id, same_key_is_safe=key is not None)

@@ -1,4 +1,4 @@
-"""Names of runs that strangers may carry and nobody can make: the run's id, and a MAC of it."""
+"""Signed tokens of poll hints: a run id and its MAC (HMAC-SHA-256)."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ _PURPOSE = b"hint"
 
 
 class HintTokens:
-    """Seals ids with `secret` (32 bytes that replicas share), so that any of them can tell a seal of ours.
+    """Issues and verifies tokens with `secret`: 32 bytes that all replicas share.
 
-    A seal is of letters, digits, "_", "-" and one ".", and good for one purpose only.
+    A token consists of letters, digits, "_", "-" and one ".", and is valid for hints only.
     """
 
     def __init__(self, secret: bytes) -> None:
         self._secret = secret
 
     def issue(self, run_id: str) -> str:
-        """The seal that lets somebody say that this run has ended."""
+        """Return the token for hints about this run."""
         return f"{run_id}.{self._mac(_PURPOSE, run_id)}"
 
     def verify(self, token: str) -> str | None:
-        """The id of the run whose hint this is, or None; it takes as long whichever byte is wrong."""
+        """Return the run id of a valid token, or None; compares in constant time."""
         run_id, _, mac = token[:_MAX_LENGTH].rpartition(".")
         valid = hmac.compare_digest(mac.encode("utf-8", "replace"), self._mac(_PURPOSE, run_id).encode())
         return run_id if valid and len(token) <= _MAX_LENGTH else None

@@ -1,4 +1,4 @@
-"""How a run at a provider is watched: when it is asked about again, and what is learned once it has ended."""
+"""Poller of one run at a provider: waits until the next poll, and learns from the end of the run."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ from gateway.runs.model import RunRecord
 from gateway.runs.polling.hints import PollHints
 from gateway.runs.polling.schedule import DurationEstimate
 
-_FINAL_POLL_MARGIN = 0.3  # seconds: the last poll is made so long before the deadline
+_FINAL_POLL_MARGIN = 0.3  # seconds between the last poll and the deadline
 
 
 @dataclass(slots=True)
 class PollTimer:
-    """One run's. `started` and `seen_running` are when the provider first and last said that it goes on (monotonic).
+    """Timer of the polls of one run.
 
-    `promised`: the provider will call when it has ended. `listening`: no hint came yet; it counts once.
+    `started`, `last_seen_running`: monotonic times at which the provider first and last reported the run as running.
+    `hint_promised`: the provider was asked to call back at the end. `awaiting_hint`: no hint was received; only the
+    first one counts.
     """
 
     record: RunRecord
@@ -29,26 +31,24 @@ class PollTimer:
     awaiting_hint: bool = True
 
     async def wait_until_next_poll(self) -> None:
-        """Wait until it is time to ask again."""
+        """Wait until the next poll is due, or a hint is received."""
         now = self.last_seen_running = self.clock.monotonic()
         seconds = self._seconds_until_next_poll(now)
         if self.poll_hints is None or not self.awaiting_hint:
             await self.record.await_external(self.clock.sleep(seconds), self.clock)
         elif await self.record.await_external(self.poll_hints.wait_for_hint(self.record.id, seconds), self.clock):
             self.awaiting_hint = False
-            self.last_seen_running = (
-                self.clock.monotonic()
-            )  # it ended just now, not at any time since it was asked about
+            self.last_seen_running = self.clock.monotonic()  # it ended now, not at any time since the last poll
 
     def record_end(self) -> None:
-        """Learn how long it took, and whether hints come."""
+        """Record the duration of the run, and whether the promised hint was received."""
         age = self.clock.monotonic() - self.started
         self.estimate.record_duration(self.last_seen_running - self.started, age)
         if self.hint_promised:
             self.estimate.hints_reliable = not self.awaiting_hint
 
     def _seconds_until_next_poll(self, now: float) -> float:
-        """Seconds to wait: as the rhythm has it, but with one last question shortly before the deadline."""
+        """Return the seconds to wait: the scheduled interval, with one last poll shortly before the deadline."""
         remaining = self.record.deadline - now
         rely_on_hint = self.hint_promised and self.awaiting_hint and self.estimate.hints_reliable
         age = now - self.started

@@ -1,8 +1,8 @@
-"""When to ask about a run again: often around the time at which runs of its workflow usually end, seldom elsewhere.
+"""Poll schedule: polls are dense around the usual duration of a workflow's runs, and sparse elsewhere.
 
-The durations of a workflow's runs are taken as log-normal, which long-running work resembles. Their centre and spread
-are learned from what was seen; questions are asked at fixed steps of that spread. Where the provider calls when a run
-has ended, and has done so the last time, questions begin only once it is late.
+Durations are modelled as log-normal. Mean and standard deviation are learned from finished runs, and polls are
+scheduled at fixed steps of the standard deviation; before that, with exponential backoff. If the provider calls back at
+the end of a run, and did so for the last run, polls begin only once the run is late.
 """
 
 from __future__ import annotations
@@ -10,22 +10,22 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-# Steps of the spread at which to ask, denser where more runs end.
+# Steps of the standard deviation at which to poll, denser where more runs end.
 _SIGMA_STEPS = (-1.0, -0.5, -0.3, -0.15, 0.0, 0.15, 0.3, 0.5, 0.9, 1.5)
-_INTERVAL_GROWTH = 1.25  # beyond the last step, and while nothing is known
-_MIN_INTERVAL_RATIO = 0.04  # two questions closer than this share of the run's age tell nothing new
-_MIN_SAMPLES = 3  # runs after which their durations say something
-_MIN_WEIGHT = 0.1  # the weight of the newest run, once there were ten
+_INTERVAL_GROWTH = 1.25  # beyond the last step, and without samples
+_MIN_INTERVAL_RATIO = 0.04  # minimum interval as a share of the run's age
+_MIN_SAMPLES = 3  # finished runs that an estimate needs
+_MIN_WEIGHT = 0.1  # weight of the newest run, after ten runs
 _SIGMA_BOUNDS = (0.05, 1.5)
-_LATE_THRESHOLDS = (math.log(1.5), 2.0)  # half as long again as usual, and two spreads: one run of forty takes longer
+_LATE_THRESHOLDS = (math.log(1.5), 2.0)  # 1.5 times the median, and two standard deviations: one run in 40 takes longer
 _LATE_INTERVAL_GROWTH = 1.5
 
 
 @dataclass(slots=True)
 class DurationEstimate:
-    """One workflow's: the mean and variance of the logarithm of its runs' durations in seconds.
+    """Estimate for one workflow: mean and variance of the logarithm of its runs' durations in seconds.
 
-    `hints_come`: when the latest run ended whose provider had promised to call, it did.
+    `hints_reliable`: the provider called back at the end of the last run for which it was asked to.
     """
 
     min_interval: float
@@ -36,11 +36,11 @@ class DurationEstimate:
     variance: float = 0.0
 
     def next_interval(self, age: float) -> float:
-        """Seconds to wait, `age` seconds after the run's start."""
+        """Return the seconds until the next poll, `age` seconds after the start of the run."""
         return min(self.max_interval, self._next_poll_age(age) - age)
 
     def next_interval_with_hints(self, age: float) -> float:
-        """The same, where the provider will call: it is asked in case it does not."""
+        """Return the same if the provider will call back: polls are for the case that it does not."""
         if self.samples < _MIN_SAMPLES:
             return self.next_interval(age)
         late_age = math.exp(self.mean + max(_LATE_THRESHOLDS[0], _LATE_THRESHOLDS[1] * self._sigma()))
@@ -48,7 +48,7 @@ class DurationEstimate:
         return min(self.max_interval, max(self.min_interval, wait))
 
     def record_duration(self, earliest: float, latest: float) -> None:
-        """A run was seen to have ended between these two ages."""
+        """Record a run that ended between these two ages, in seconds."""
         log_duration = math.log(max((earliest + latest) / 2, 0.001))
         self.samples += 1
         weight = max(_MIN_WEIGHT, 1 / self.samples)
@@ -57,7 +57,7 @@ class DurationEstimate:
         self.variance = (1 - weight) * (self.variance + weight * deviation * deviation)
 
     def _next_poll_age(self, age: float) -> float:
-        """The age at which to ask next."""
+        """Return the age of the run at the next poll."""
         soonest = age + max(self.min_interval, age * _MIN_INTERVAL_RATIO)
         if self.samples >= _MIN_SAMPLES:
             sigma = self._sigma()
@@ -74,9 +74,9 @@ class DurationEstimate:
 
 @dataclass(slots=True)
 class PollSchedule:
-    """Every workflow's rhythm; no wait is shorter than `first` or longer than `longest` seconds.
+    """Estimates of all workflows. Intervals are from `min_interval` to `max_interval` seconds.
 
-    A single question is given up, to be asked again, after `timeout` seconds.
+    `timeout`: seconds after which a poll without a reply is abandoned and repeated.
     """
 
     min_interval: float = 0.25
@@ -85,7 +85,7 @@ class PollSchedule:
     _estimates: dict[tuple[str, str], DurationEstimate] = field(default_factory=dict)
 
     def estimate_for(self, provider: str, workflow: str) -> DurationEstimate:
-        """The rhythm of a workflow at a provider; the configuration bounds how many there are."""
+        """Return the estimate of a workflow at a provider; the configuration bounds their number."""
         key = (provider, workflow)
         estimate = self._estimates.get(key)
         if estimate is None:
@@ -93,7 +93,7 @@ class PollSchedule:
         return estimate
 
     def reconfigure(self, min_interval: float, max_interval: float, timeout: float) -> None:
-        """Change the bounds; what was learned stays."""
+        """Apply other bounds; the estimates are kept."""
         self.min_interval, self.max_interval, self.timeout = min_interval, max_interval, timeout
         for estimate in self._estimates.values():
             estimate.min_interval, estimate.max_interval = min_interval, max_interval

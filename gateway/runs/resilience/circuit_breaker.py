@@ -1,4 +1,4 @@
-"""The circuit breaker: a workflow whose provider fails is left alone for a while, then tried by one run.
+"""Circuit breaker: after repeated failures of a workflow's provider, starts are rejected until a probe succeeds.
 
 closed --(enough starts failed)--> open --(cool-down passed, one probe)--> half-open
    ^                                 ^                                        |
@@ -10,24 +10,36 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from types import TracebackType
 
+from gateway.errors import CircuitOpen
 from gateway.runs.resilience.sliding_window import SlidingWindow
 
 
 class CircuitState(enum.Enum):
-    """What a breaker does with a start."""
+    """State of a circuit breaker."""
 
     CLOSED = "closed"
     OPEN = "open"
     HALF_OPEN = "half_open"
 
 
+class StartResult(enum.Enum):
+    """Result of a start, as far as it concerns the provider's health."""
+
+    SUCCESS = "the provider answered, whatever it said"
+    FAILURE = "the provider failed"
+    INCONCLUSIVE = "nothing was learned: the run was cancelled, or its own time was too short"
+
+
 @dataclass(frozen=True, slots=True)
 class BreakerConfig:
-    """When a breaker opens: `failures` at least, and that `ratio` of the starts, within `window` seconds.
+    """Thresholds: `min_failures`, and `failure_ratio` of the starts, within `window` seconds open the circuit.
 
-    It stays open for `cooldown` seconds, `growth` times longer after each failed probe, `cooldown_max` at most.
+    The circuit stays open for `cooldown` seconds, times `cooldown_growth` after each failed probe, `cooldown_max` at
+    most.
     """
 
     min_failures: int = 3
@@ -38,11 +50,31 @@ class BreakerConfig:
     cooldown_growth: float = 6.0
 
 
-class CircuitBreaker:
-    """One provider's for one workflow. `allow` before a start, then exactly one of the three words about it.
+class BreakerStart(AbstractContextManager["BreakerStart"]):
+    """One start that the breaker allowed; its result is reported to the breaker exactly once, on exit."""
 
-    Each change of state begins an era, and a start belongs to the one that allowed it. A word from an era that is over
-    counts for nothing: a start that hung while the circuit opened says nothing about the probe that went out since.
+    __slots__ = ("_breaker", "_generation", "_result")
+
+    def __init__(self, breaker: CircuitBreaker, generation: int) -> None:
+        self._breaker = breaker
+        self._generation = generation
+        self._result = StartResult.INCONCLUSIVE
+
+    def record(self, result: StartResult) -> None:
+        """Set the result to report; without a call it is INCONCLUSIVE."""
+        self._result = result
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._breaker.record(self._result, self._generation)
+
+
+class CircuitBreaker:
+    """Circuit breaker of one workflow at one provider: `with breaker.start() as start: start.record(...)`.
+
+    Each change of state begins a new generation, and a start belongs to the generation that allowed it. The result of a
+    start of an earlier generation is ignored: a start that hung while the circuit opened says nothing about the probe.
     """
 
     __slots__ = ("_config", "_cooldown", "_generation", "_monotonic", "_on_change", "_opened_at", "_window", "state")
@@ -63,7 +95,7 @@ class CircuitBreaker:
         self._cooldown = config.cooldown
 
     def reconfigure(self, config: BreakerConfig) -> None:
-        """Judge by this from now on. The state stays; the counts too, unless the window is another."""
+        """Apply other thresholds. The state is kept, and the counts unless `window` changes."""
         if config.window != self._config.window:
             self._window = SlidingWindow(config.window, self._monotonic)
         self._config = config
@@ -71,11 +103,20 @@ class CircuitBreaker:
         if self.state is CircuitState.CLOSED:
             self._cooldown = config.cooldown
 
-    def allow_start(self) -> int | None:
-        """The era of a start that may be made now, None where none may; half-open allows one, whatever the parallelism.
+    def start(self) -> BreakerStart:
+        """Allow one start, as the probe if the circuit was open. Raises CircuitOpen."""
+        generation = self.allow_start()
+        if generation is None:
+            raise self._open_error()
+        return BreakerStart(self, generation)
 
-        The era goes with the word about the start.
-        """
+    def raise_if_open(self) -> None:
+        """Raise CircuitOpen if `start` would at this moment."""
+        if self.retry_after() > 0:
+            raise self._open_error()
+
+    def allow_start(self) -> int | None:
+        """Return the generation of a start that may be sent now, or None. Half-open allows one start, the probe."""
         if self.state is CircuitState.CLOSED:
             return self._generation
         if self.state is CircuitState.HALF_OPEN or self.retry_after() > 0:
@@ -84,27 +125,32 @@ class CircuitBreaker:
         return self._generation
 
     def retry_after(self) -> float:
-        """Seconds until a start may be allowed: 0 where it may be now; after a probe's own time nobody knows: 1."""
+        """Seconds until a start may be allowed; 0: now; 1 while a probe is in flight, since its end is not known."""
         if self.state is CircuitState.HALF_OPEN:
             return 1.0
         if self.state is CircuitState.CLOSED:
             return 0.0
         return max(0.0, self._opened_at + self._cooldown - self._monotonic())
 
-    def record_success(self, generation: int) -> None:
-        """The provider answered, whatever it said."""
+    def record(self, result: StartResult, generation: int) -> None:
+        """Record the result of a start that `allow_start` let through as `generation`."""
         if generation != self._generation:
             return
+        if result is StartResult.SUCCESS:
+            self._record_success()
+        elif result is StartResult.FAILURE:
+            self._record_failure()
+        elif self.state is CircuitState.HALF_OPEN:
+            self._set_state(CircuitState.OPEN)  # the next start is the probe
+
+    def _record_success(self) -> None:
         if self.state is CircuitState.HALF_OPEN:
             self._cooldown = self._config.cooldown
             self._window.clear()
             self._set_state(CircuitState.CLOSED)
         self._window.add(1, 0)
 
-    def record_failure(self, generation: int) -> None:
-        """The provider did not do its part."""
-        if generation != self._generation:
-            return
+    def _record_failure(self) -> None:
         if self.state is CircuitState.HALF_OPEN:
             self._cooldown = min(self._cooldown * self._config.cooldown_growth, self._config.cooldown_max)
             self._open()
@@ -114,10 +160,8 @@ class CircuitBreaker:
         if failures >= self._config.min_failures and self._exceeds_failure_ratio(successes, failures):
             self._open()
 
-    def record_inconclusive(self, generation: int) -> None:
-        """Nothing was learned (the run was cancelled, its own time was too short): the next one probes."""
-        if generation == self._generation and self.state is CircuitState.HALF_OPEN:
-            self._set_state(CircuitState.OPEN)
+    def _open_error(self) -> CircuitOpen:
+        return CircuitOpen(retry_after=max(self.retry_after(), 1.0))
 
     def _exceeds_failure_ratio(self, successes: int, failures: int) -> bool:
         return failures >= (successes + failures) * self._config.failure_ratio

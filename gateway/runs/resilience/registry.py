@@ -1,4 +1,4 @@
-"""What stands between a run and a failing provider: a breaker for each workflow, a retry budget for each provider."""
+"""Registry of circuit breakers, one for each workflow, and retry budgets, one for each provider."""
 
 from __future__ import annotations
 
@@ -6,26 +6,25 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from gateway.observability.metrics import Metrics
-from gateway.problems import Problem
 from gateway.runs.resilience.circuit_breaker import BreakerConfig, CircuitBreaker
 from gateway.runs.resilience.retry_budget import RetryBudget
 
 
 @dataclass(frozen=True, slots=True)
 class WorkflowGuard:
-    """One workflow's. The budget is shared by all workflows of its provider."""
+    """Circuit breaker of one workflow, and the retry budget that all workflows of its provider share."""
 
     breaker: CircuitBreaker
     retry_budget: RetryBudget
 
     def permit_retry(self) -> bool:
-        """Whether a start may be repeated; takes it from the budget."""
+        """Return whether a start may be retried; if so, take it from the retry budget."""
         return self.breaker.retry_after() == 0 and self.retry_budget.try_spend()
 
 
 @dataclass(slots=True)
 class CircuitRegistry:
-    """Every workflow's guard, made when it is first needed; the configuration bounds how many there are."""
+    """Guards by provider and workflow, created on first use; the configuration bounds their number."""
 
     breaker_config: BreakerConfig
     monotonic: Callable[[], float]
@@ -34,13 +33,13 @@ class CircuitRegistry:
     _retry_budgets: dict[str, RetryBudget] = field(default_factory=dict)
 
     def reconfigure(self, breaker_config: BreakerConfig) -> None:
-        """Judge by this from now on; circuits stay open or closed."""
+        """Apply other thresholds; the state of each circuit is kept."""
         self.breaker_config = breaker_config
         for guard in self._guards.values():
             guard.breaker.reconfigure(breaker_config)
 
     def get(self, provider: str, workflow: str) -> WorkflowGuard:
-        """The guard of a workflow at a provider."""
+        """Return the guard of a workflow at a provider."""
         guard = self._guards.get((provider, workflow))
         if guard is None:
             retry_budget = self._retry_budgets.setdefault(provider, RetryBudget(self.monotonic))
@@ -48,8 +47,3 @@ class CircuitRegistry:
             breaker = CircuitBreaker(self.breaker_config, self.monotonic, lambda state: on_change(state.value))
             guard = self._guards[provider, workflow] = WorkflowGuard(breaker, retry_budget)
         return guard
-
-
-def circuit_open_problem(breaker: CircuitBreaker) -> Problem:
-    """What a client reads when the breaker does not let it pass."""
-    return Problem("circuit_open", retry_after=max(breaker.retry_after(), 1.0), extra={"outcome": "not_run"})

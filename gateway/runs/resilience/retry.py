@@ -1,4 +1,4 @@
-"""What to do about a fault: the retry table as data, and the one place that makes calls again."""
+"""Retry policy: the table of faults, and the loop that repeats calls (exponential backoff with jitter)."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import enum
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal, TypeAlias, TypeVar
+from typing import NamedTuple, TypeVar
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
 
 from gateway.clock import Clock
+from gateway.errors import Ending
 from providers.contract import Call, Cause, ProviderFault
 
 T = TypeVar("T")
-Ending: TypeAlias = Literal["succeeded", "failed", "not_run", "unknown"]
 
 
 class Dispatched(enum.Enum):
-    """What is known of the request when the fault is seen."""
+    """Knowledge about the request when the fault occurs."""
 
     NO = "it never left"
     REJECTED = "it arrived and was turned away"
@@ -28,7 +28,7 @@ class Dispatched(enum.Enum):
 
 
 class Repeat(enum.Enum):
-    """Whether a call is made again."""
+    """Rule for repeating a call."""
 
     NEVER = "never"
     ONCE = "once"
@@ -37,9 +37,9 @@ class Repeat(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class RetryRule:
-    """A row of the table: what a fault means for a start and for a poll, and what the client sees if it stays.
+    """Row of the table: meaning of a fault for a start and for a poll, and the error if the call is not repeated.
 
-    `trips` says that the provider did not do its part, which opens its circuit in the end.
+    `trips_breaker`: the fault counts as a failure in the circuit breaker. `falls_back`: a fallback may succeed.
     """
 
     dispatched: Dispatched
@@ -48,6 +48,7 @@ class RetryRule:
     code: str
     ending: Ending
     trips_breaker: bool = False
+    falls_back: bool = True
 
 
 RETRY_RULES: Mapping[Cause, RetryRule] = MappingProxyType(
@@ -82,7 +83,9 @@ RETRY_RULES: Mapping[Cause, RetryRule] = MappingProxyType(
         Cause.TOO_LARGE: RetryRule(
             Dispatched.ACCEPTED, Repeat.NEVER, Repeat.ONCE, "upstream_too_large", "unknown", trips_breaker=True
         ),
-        Cause.REJECTED: RetryRule(Dispatched.REJECTED, Repeat.NEVER, Repeat.NEVER, "rejected_by_provider", "not_run"),
+        Cause.REJECTED: RetryRule(
+            Dispatched.REJECTED, Repeat.NEVER, Repeat.NEVER, "rejected_by_provider", "not_run", falls_back=False
+        ),
         Cause.CREDENTIALS: RetryRule(
             Dispatched.REJECTED, Repeat.NEVER, Repeat.NEVER, "upstream_credentials", "not_run"
         ),
@@ -92,20 +95,28 @@ RETRY_RULES: Mapping[Cause, RetryRule] = MappingProxyType(
 _POLL_FAULT_CODES = {"rejected_by_provider": "upstream_error", "workflow_not_found": "upstream_error"}
 
 
-def classify_fault(fault: ProviderFault, call: Call, *, started: bool) -> tuple[str, Ending]:
-    """The problem's code and the run's ending, where `fault` is what `call` ended with.
+class FaultClass(NamedTuple):
+    """Meaning of a fault for the run: the error's code, the ending, and whether another workflow may be tried."""
 
-    Where a run that had been `started` was only asked about, its ending is not known, whatever the question met.
+    code: str
+    ending: Ending
+    falls_back: bool
+
+
+def classify_fault(fault: ProviderFault, call: Call, *, started: bool) -> FaultClass:
+    """Classify the fault that `call` ended with.
+
+    A failed poll tells nothing about the ending of a run that had been `started`.
     """
     rule = RETRY_RULES[fault.cause]
     if call.safe:
-        return _POLL_FAULT_CODES.get(rule.code, rule.code), "unknown" if started else "not_run"
-    return rule.code, rule.ending
+        return FaultClass(_POLL_FAULT_CODES.get(rule.code, rule.code), "unknown" if started else "not_run", True)  # noqa: FBT003
+    return FaultClass(rule.code, rule.ending, rule.falls_back)
 
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """At most `attempts` starts; back-off from `backoff`, doubling up to `backoff_max` seconds."""
+    """At most `max_attempts` starts; exponential backoff from `backoff` seconds, doubling up to `backoff_max`."""
 
     max_attempts: int = 3
     backoff: float = 0.1
@@ -113,7 +124,7 @@ class RetryPolicy:
 
 
 class RetryLoop:
-    """Decides about one call of one run, and remembers what it already allowed. Made after the first failure only."""
+    """Retry loop of one call of one run, created after its first failure."""
 
     def __init__(
         self,
@@ -126,7 +137,7 @@ class RetryLoop:
         permit_retry: Callable[[], bool],
         sleep: Callable[[float], Awaitable[None]],
     ) -> None:
-        """`permit` is asked before a start is repeated, when nothing else speaks against it; `sleep` backs off."""
+        """`permit_retry`: asked last before a start is repeated (retry budget). `sleep`: sleeps for the backoff."""
         self._policy = policy
         self._clock = clock
         self._call = call
@@ -143,9 +154,9 @@ class RetryLoop:
         *,
         on_retry: Callable[[ProviderFault], None],
     ) -> T:
-        """Wait and call `attempt` until it succeeds or must not be made again; then raise its last fault.
+        """Back off and call `attempt` until it succeeds or must not be repeated. Raises its last fault.
 
-        `first` is how it failed before this was called; `again` hears of each repetition before its wait.
+        `first_fault`: the fault of the first attempt. `on_retry` is called before the backoff of each repetition.
         """
         retrying = AsyncRetrying(
             sleep=self._sleep,
@@ -165,7 +176,7 @@ class RetryLoop:
         try:
             return await retrying(next_attempt)
         finally:
-            retrying.iter_state.reset()  # it refers to itself: the run's input would wait for the garbage collector
+            retrying.iter_state.reset()  # a reference cycle would keep the run's input until the garbage collector runs
 
     def _may_repeat(self, error: BaseException) -> bool:
         if not isinstance(error, ProviderFault):
@@ -181,18 +192,18 @@ class RetryLoop:
         return repeat is Repeat.RETRY
 
     def _must_stop(self, state: RetryCallState) -> bool:
-        """Whether the wait would outlast the deadline, or a start has no attempt left; polls always have."""
+        """Return whether the backoff would pass the deadline, or a start has no attempt left; polls are not limited."""
         if self._clock.monotonic() + state.upcoming_sleep >= self._deadline:
             return True
         return not self._call.safe and not (state.attempt_number < self._policy.max_attempts and self._permit_retry())
 
     def _backoff(self, state: RetryCallState) -> float:
-        """Full jitter (a random share of a doubling step), and never less than the provider asked for."""
+        """Return the backoff in seconds: full jitter of a doubling step, and at least the provider's Retry-After."""
         step = self._policy.backoff * 2.0 ** min(state.attempt_number - 1, 30)
         return max(_fault_of(state).retry_after or 0.0, self._clock.random() * min(step, self._policy.backoff_max))
 
 
 def _fault_of(state: RetryCallState) -> ProviderFault:
     error = state.outcome.exception() if state.outcome else None
-    assert isinstance(error, ProviderFault)  # noqa: S101 - nothing else is retried
+    assert isinstance(error, ProviderFault)  # noqa: S101 - only faults are retried
     return error

@@ -1,4 +1,4 @@
-"""The retry budget: in an outage, repetitions are a small share of the traffic, not a multiple of it."""
+"""Retry budget: bounds retries to a share of the traffic, so that they do not multiply it during an outage."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _WINDOW_SECONDS = 10.0
 
 
 class RetryBudget:
-    """One provider's: starts may be repeated for a fifth of the last 10 seconds' runs, and three times in any case."""
+    """Retry budget of one provider: retries for 20 % of the runs of the last 10 seconds, and at least three."""
 
     __slots__ = ("_window",)
 
@@ -20,11 +20,11 @@ class RetryBudget:
         self._window = SlidingWindow(_WINDOW_SECONDS, monotonic)
 
     def record_run(self) -> None:
-        """A run is about to be started for the first time."""
+        """Record the first start of a run."""
         self._window.add(1, 0)
 
     def try_spend(self) -> bool:
-        """Take one repetition; False where there is none left, and then nothing is taken."""
+        """Take one retry from the budget; returns False if it is exhausted."""
         runs, spent = self._window.counts()
         if spent + 1 > max(_MIN_RETRIES, runs * _RETRY_RATIO):
             return False

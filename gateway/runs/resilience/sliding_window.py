@@ -1,4 +1,4 @@
-"""Counts of what happened lately: a window that slides in small steps."""
+"""Sliding window: counters of recent events, in ten buckets."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _BUCKETS = 10
 
 
 class SlidingWindow:
-    """How often two kinds of things happened in the last `seconds`, to a tenth of that."""
+    """Counters of two kinds of events in the last `seconds`, with a resolution of a tenth of that."""
 
     __slots__ = ("_bucket_seconds", "_current_bucket", "_first", "_monotonic", "_second")
 
@@ -18,19 +18,19 @@ class SlidingWindow:
         self.clear()
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Reset both counters."""
         self._first = [0] * _BUCKETS
         self._second = [0] * _BUCKETS
         self._current_bucket = int(self._monotonic() / self._bucket_seconds)
 
     def add(self, first: int, second: int) -> None:
-        """Count what happens now."""
+        """Count events that happen now."""
         self._slide()
         self._first[self._current_bucket % _BUCKETS] += first
         self._second[self._current_bucket % _BUCKETS] += second
 
     def counts(self) -> tuple[int, int]:
-        """How many of either there were."""
+        """Return both counters."""
         self._slide()
         return sum(self._first), sum(self._second)
 

@@ -14,6 +14,7 @@ from structlog.testing import LogCapture
 
 from gateway.api.promptlayer.execution_ids import ExecutionIds
 from gateway.api.promptlayer.realtime import RealtimeHub
+from gateway.api.promptlayer.results import client_context
 from gateway.api.promptlayer.tokens import ChannelTokens
 from gateway.app.application import Listener
 from gateway.auth.client import Client
@@ -77,7 +78,11 @@ class RealtimeHarness:
     async def store_run(self, number: int, client: str = "one", *, all_outputs: bool = False) -> None:
         """Keep a run that has this number."""
         spec = RunSpec(
-            client=client, workflow="w", timeout=60, number=number, all_outputs=all_outputs, return_all_outputs=True
+            client=client,
+            workflow="w",
+            timeout=60,
+            client_context=client_context(number, all_outputs=all_outputs),
+            return_all_outputs=True,
         )
         run = RunRecord.create(spec, "promptlayer", self.clock, id=self.execution_ids.run_id(client, number))
         await self.store.create_run(encode_run(run, owner="me", leased_until_at=9e9, callback_url=None), None)

@@ -11,23 +11,23 @@ from gateway.api.promptlayer.results import (
     ResultFormat,
     all_nodes,
     callback_payload,
+    client_context,
     final_output,
     main_output,
     pending_results,
 )
-from gateway.problems import Problem
+from gateway.errors import CircuitOpen, Ending, ProviderError, RunError, RunFailed
 from gateway.runs import rendering
 from gateway.runs.model import RunRecord, RunSpec
-from gateway.runs.resilience.retry import Ending
 from providers.contract import JsonValue, NodeOutput
 from tests.support.clock import ManualClock
 
-SPEC = RunSpec("one", "w", 60, return_all_outputs=True, number=787)
+SPEC = RunSpec("one", "w", 60, return_all_outputs=True, client_context=client_context(787, all_outputs=False))
 
 
 def ended_document(
     ending: Ending,
-    problem: Problem | None = None,
+    problem: RunError | None = None,
     *,
     output: JsonValue = None,
     outputs: dict[str, NodeOutput] | None = None,
@@ -81,7 +81,7 @@ def test_a_provider_without_nodes_shows_one(outputs: dict[str, NodeOutput] | Non
 def test_a_failed_run_shows_its_nodes_in_both_forms(form: ResultFormat) -> None:
     """Both SDKs know a failure by them alone."""
     nodes = {"Draft": NodeOutput("succeeded", "d"), "Answer": NodeOutput("failed", None, "no", is_output=True)}
-    ended = ended_document("failed", Problem("run_failed"), outputs=nodes)
+    ended = ended_document("failed", RunFailed(), outputs=nodes)
     expected = {"Draft": node_result("SUCCESS", "d", is_output=False), "Answer": node_result("FAILED", error="no")}
     assert expected == final_output(ended, form)
 
@@ -89,7 +89,7 @@ def test_a_failed_run_shows_its_nodes_in_both_forms(form: ResultFormat) -> None:
 def test_a_failed_run_without_output_nodes_gets_one_that_says_why() -> None:
     """Else the first form could not be told from a run that made something."""
     nodes = {"Draft": NodeOutput("failed", None, "no")}
-    ended = ended_document("failed", Problem("run_failed", "It broke."), outputs=nodes)
+    ended = ended_document("failed", RunFailed("It broke."), outputs=nodes)
     assert {
         "Draft": node_result("FAILED", error="no", is_output=False),
         "Output": node_result("FAILED", error="It broke."),
@@ -99,15 +99,23 @@ def test_a_failed_run_without_output_nodes_gets_one_that_says_why() -> None:
 @pytest.mark.parametrize(
     ("ending", "problem", "says"),
     [
-        ("failed", Problem("run_failed"), "The run failed at the provider."),
-        ("not_run", Problem("circuit_open", "Left alone."), "Left alone. Nothing was run."),
-        ("not_run", Problem("upstream_unreachable"), "The provider can not be reached. Nothing was run."),
-        ("unknown", Problem("upstream_timeout", "No answer."), "No answer. Whether the workflow ran is not known."),
+        ("failed", RunFailed(), "The run failed at the provider."),
+        ("not_run", CircuitOpen("Left alone."), "Left alone. Nothing was run."),
+        (
+            "not_run",
+            ProviderError("upstream_unreachable", ending="not_run"),
+            "The provider can not be reached. Nothing was run.",
+        ),
+        (
+            "unknown",
+            ProviderError("upstream_timeout", "No answer.", ending="unknown"),
+            "No answer. Whether the workflow ran is not known.",
+        ),
     ],
 )
 @pytest.mark.parametrize("form", [all_nodes, main_output])
 def test_a_run_that_did_not_succeed_says_no_more_than_is_known(
-    ending: Ending, problem: Problem, says: str, form: ResultFormat
+    ending: Ending, problem: RunError, says: str, form: ResultFormat
 ) -> None:
     ended = ended_document(ending, problem)
     assert {"Output": node_result("FAILED", error=says)} == final_output(ended, form)
@@ -124,6 +132,6 @@ def test_a_run_that_goes_on_has_a_node_that_does(status: str, expected: str) -> 
 
 @pytest.mark.parametrize(("all_outputs", "value"), [(True, {"Output": node_result("SUCCESS", "x")}), (False, "x")])
 def test_a_callback_has_the_form_that_was_asked_for(value: JsonValue, *, all_outputs: bool) -> None:
-    order = RunSpec("one", "w", 60, number=2**52, all_outputs=all_outputs)
+    order = RunSpec("one", "w", 60, client_context=client_context(2**52, all_outputs=all_outputs))
     body = callback_payload(order, ended_document("succeeded", output="x"), ManualClock().now())
     assert {"workflow_version_execution_id": 2**52, "final_output": value} == json.loads(body)

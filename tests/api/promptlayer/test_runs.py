@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -17,17 +16,15 @@ from gateway.api.promptlayer.execution_ids import ExecutionIds
 from gateway.api.promptlayer.results import RESULT_FORMATS, callback_payload, final_output
 from gateway.api.promptlayer.runs import PromptLayerRunHandlers
 from gateway.auth.client import Client
+from gateway.errors import GatewayError
 from gateway.http.response import SingleWriteResponse
 from gateway.http.server import Request
-from gateway.problems import Problem
+from gateway.problems import PROBLEMS
 from gateway.runs.catalog import Catalog
 from gateway.runs.durable.background_limit import BackgroundLimit
-from gateway.runs.durable.response_sent import ResponseSent
-from gateway.runs.model import RunRecord
-from gateway.store.contract import IdempotencyRecord, StoredResponse
 from providers.contract import JsonValue, Reply
-from tests.runs.durable.durable_harness import KEY, DurableRunsHarness, yield_to_loop, yield_until
-from tests.runs.durable.test_response_sent import FrozenClock
+from tests.api.promptlayer.test_response_sent import FrozenClock
+from tests.runs.durable.durable_harness import DurableRunsHarness, yield_to_loop, yield_until
 from tests.runs.executor_harness import DONE, STARTED, upstream_of
 
 
@@ -77,10 +74,14 @@ async def test_a_store_failure_before_the_run_is_stored_is_a_503() -> None:
     harness = await DurableRunsHarness().open()
     harness.store.fail_before = {"create_run"}
     workflow = harness.add_workflow(harness.harness.studio(DONE))
-    with pytest.raises(Problem) as refused:
+    with pytest.raises(GatewayError) as refused:
         await handlers_for(harness).start(post(workflow.alias))
     await yield_to_loop(200)
-    assert ("store_unavailable", 503, 0) == (refused.value.code, refused.value.status, upstream_of(workflow).starts)
+    assert ("store_unavailable", 503, 0) == (
+        refused.value.code,
+        PROBLEMS[refused.value.code].status,
+        upstream_of(workflow).starts,
+    )
 
 
 async def test_a_store_failure_after_the_run_is_stored_changes_no_response() -> None:
@@ -105,101 +106,16 @@ async def test_a_client_over_its_background_limit_is_refused_before_the_run_is_s
     harness = await DurableRunsHarness(background_limit=BackgroundLimit(1)).open()
     workflow = harness.add_workflow(harness.harness.studio(DONE))
     await handlers_for(harness).start(post(workflow.alias))
-    with pytest.raises(Problem) as refused:
+    with pytest.raises(GatewayError) as refused:
         await handlers_for(harness).start(post(workflow.alias))
-    assert ("overloaded", 503) == (refused.value.code, refused.value.status)
+    assert ("overloaded", 503) == (refused.value.code, PROBLEMS[refused.value.code].status)
     await yield_to_loop()
     await harness.runs.close()
-
-
-def second_attempt(harness: DurableRunsHarness, run: RunRecord) -> RunRecord:
-    return RunRecord.create(run.spec, run.provider, harness.clock, id=run.id)
-
-
-async def durable_run(harness: DurableRunsHarness) -> RunRecord:
-    """A run that was kept here, and not sent yet."""
-    workflow = harness.harness.studio(DONE)
-    run = harness.new_run(workflow, synchronous=False, api="promptlayer", number=7)
-    await harness.runs.persist(run, None, callback_url=None)
-    harness.runs.run_in_background(run, workflow, response_sent=ResponseSent(FrozenClock()))
-    await yield_to_loop()
-    return run
 
 
 def execution_id(answered: web.Response) -> int:
     assert isinstance(answered.body, bytes)
     return int(json.loads(answered.body)["workflow_version_execution_id"])
-
-
-async def test_the_owning_replica_replays_at_once() -> None:
-    harness = await DurableRunsHarness().open()
-    run = await durable_run(harness)
-    answered = await handlers_for(harness)._replay_channel(second_attempt(harness, run), None)
-    assert (201, 7) == (answered.status, execution_id(answered))
-    await harness.runs.close()
-
-
-async def test_another_replica_replays_only_after_the_start() -> None:
-    """The first one may be about to drop it, because it could not write it down in time and refused it."""
-    first = await DurableRunsHarness().open()
-    second = DurableRunsHarness("other", predecessor=first)
-    run = await durable_run(first)
-    with pytest.raises(Problem) as refused:
-        await handlers_for(second)._replay_channel(second_attempt(second, run), None)
-    assert ("idempotency_in_flight", 1) == (refused.value.code, refused.value.retry_after)
-    await first.runs.close()
-    workflow = first.harness.studio(DONE)
-    stored = await first.store.get_run(run.id)
-    assert stored is not None
-    back = second_attempt(first, run)
-    first.runs.closing = False
-    first.runs.start_adopted(back, workflow, stored)
-    await yield_until(lambda: back.status == "succeeded")
-    answered = await handlers_for(second)._replay_channel(second_attempt(second, run), None)
-    assert (201, 7) == (answered.status, execution_id(answered))
-
-
-async def test_another_spec_or_callback_url_is_refused() -> None:
-    harness = await DurableRunsHarness().open()
-    run = await durable_run(harness)
-    other = second_attempt(harness, run)
-    other.spec = replace(run.spec, input={"a": 1})
-    for attempt, url in ((other, None), (second_attempt(harness, run), "https://example.com/")):
-        with pytest.raises(Problem) as refused:
-            await handlers_for(harness)._replay_channel(attempt, url)
-        assert "idempotency_mismatch" == refused.value.code
-    await harness.runs.close()
-
-
-async def test_a_run_that_was_dropped_is_in_flight() -> None:
-    harness = await DurableRunsHarness().open()
-    run = harness.new_run(harness.harness.studio(DONE), synchronous=False)
-    with pytest.raises(Problem) as refused:
-        await handlers_for(harness)._replay_channel(run, None)
-    assert "idempotency_in_flight" == refused.value.code
-
-
-async def test_a_key_is_answered_by_another_replica_when_its_run_was_sent() -> None:
-    """For the same reason; and never with a run that is no longer kept."""
-    first = await DurableRunsHarness().open()
-    second = DurableRunsHarness("other", predecessor=first)
-    run = await durable_run(first)
-    claim = IdempotencyRecord(KEY, run.id, 0.0)
-    for gone in (claim, replace(claim, run_id="run_none")):
-        with pytest.raises(Problem) as refused:
-            await handlers_for(second)._replay_key(gone, KEY)
-        assert ("idempotency_in_flight", 409) == (refused.value.code, refused.value.status)
-    assert 7 == execution_id(await handlers_for(first)._replay_key(claim, KEY))
-    await first.runs.close()
-
-
-async def test_a_key_whose_run_was_purged_is_not_in_flight() -> None:
-    """R37: where runs are kept for less than keys are. To come back in a second would be of no use."""
-    harness = await DurableRunsHarness().open()
-    claim = IdempotencyRecord(KEY, "run_forgotten", 0.0, StoredResponse(202, (), b"{}"))
-    with pytest.raises(Problem) as refused:
-        await handlers_for(harness)._replay_key(claim, KEY)
-    assert ("not_found", 404) == (refused.value.code, refused.value.status)
 
 
 async def test_a_key_goes_with_the_deepest_input_that_is_taken() -> None:
@@ -222,8 +138,8 @@ async def test_the_deepest_result_that_is_taken_is_shown() -> None:
     ended = Reply(200, strictjson.read(strictjson.write({"Answer": answer})))
     workflow = harness.add_workflow(harness.harness.layer(STARTED, ended))
     run = harness.new_run(workflow, synchronous=False, api="promptlayer", return_all_outputs=True)
-    await harness.runs.persist(run, None, callback_url="https://example.com/")
-    harness.runs.run_in_background(run, workflow)
+    await harness.persist(run, None, callback_url="https://example.com/")
+    harness.runs.run_in_background(harness.durable[run.id], workflow)
     await yield_until(lambda: run.finished_at is not None)
     await yield_to_loop()
     stored = await harness.store.get_run(run.id)

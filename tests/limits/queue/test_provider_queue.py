@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway.errors import RunError
 from gateway.limits.admission import MemoryAdmission
 from gateway.limits.contract import ClientLimitsConfig, RateLimit, SharedLimitsConfig
 from gateway.limits.queue.provider_queue import ProviderQueue
-from gateway.problems import Problem
 from tests.limits.harness import LimiterHarness
 from tests.support.virtual_clock import run_ready_tasks
 
@@ -114,7 +114,7 @@ async def _run_scenario(steps: list[tuple[object, ...]]) -> None:
     await _run_steps(scenario, steps)
     await scenario.harness.clock.run_for(3)
     results = await asyncio.gather(*scenario.tasks, return_exceptions=True)
-    assert all(r is None or isinstance(r, Problem | asyncio.CancelledError) for r in results)
+    assert all(r is None or isinstance(r, RunError | asyncio.CancelledError) for r in results)
     for admission in scenario.admissions:
         admission.release()
     scenario.admissions.clear()

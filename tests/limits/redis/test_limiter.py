@@ -18,10 +18,10 @@ import structlog
 from structlog.testing import CapturingLogger
 
 from gateway.clock import SystemClock
+from gateway.errors import Overloaded, RateLimited, RunError
 from gateway.limits.contract import ClientLimitsConfig, Limiter, RateLimit, SharedLimitsConfig
 from gateway.limits.redis.counters import KEY_PREFIX
 from gateway.limits.redis.limiter import RedisLimiter
-from gateway.problems import Problem
 from gateway.store import factory
 from tests.limits.redis.harness import RedisVirtualClock, flush_server
 from tests.support.valkey import ValkeyServer, running_server, start_server
@@ -104,13 +104,13 @@ async def test_a_clients_rate_day_and_slots_hold_over_all_replicas(replicas: Rep
     admissions = [await limits.admit("a", "w", "p", deadline=1e9) for limits in (one, two, one)]
     assert ['"rate";r=3', '"rate";r=2', '"rate";r=1'] == [admission.headers[1][1][:10] for admission in admissions]
     for limiter in (one, two):
-        with pytest.raises(Problem) as refused:
+        with pytest.raises(RunError) as refused:
             await limiter.admit("a", "w", "p", deadline=1e9)
-        assert ("rate_limited", 1.0) == (refused.value.code, refused.value.retry_after)
+        assert (RateLimited, 1.0) == (type(refused.value), refused.value.retry_after)
     admissions[1].release()
     await clock.run_ready_tasks()
     await one.admit("a", "w", "p", deadline=1e9)
-    with pytest.raises(Problem) as refused:
+    with pytest.raises(RunError) as refused:
         await two.admit("a", "w", "p", deadline=1e9)
     assert '"rate";r=0;t=1, "concurrency";r=0;t=1' == dict(refused.value.headers)["RateLimit"]
     admissions[0].release()
@@ -125,7 +125,7 @@ async def test_a_providers_rate_holds_over_all_replicas_starts_and_polls(replica
     providers = {"p": SharedLimitsConfig(RateLimit(50), 5, max_wait=0.4)}
     both = [await replicas.add_replica(providers=providers) for _ in range(2)]
     calls: list[float] = []
-    codes: set[str] = set()
+    errors: set[type[RunError]] = set()
 
     async def ask(limiter: RedisLimiter, number: int) -> None:
         try:
@@ -133,8 +133,8 @@ async def test_a_providers_rate_holds_over_all_replicas_starts_and_polls(replica
                 calls.append(SystemClock.monotonic())
                 await admission.admit_poll(deadline=far_deadline())
                 calls.append(SystemClock.monotonic())
-        except Problem as problem:
-            codes.add(problem.code)
+        except RunError as problem:
+            errors.add(type(problem))
 
     end = SystemClock.monotonic() + 2.5
     work: list[asyncio.Task[None]] = []
@@ -147,7 +147,7 @@ async def test_a_providers_rate_holds_over_all_replicas_starts_and_polls(replica
     # A call is seen a little later than the server counted it: the window is shorter by what that may be.
     assert 50 + 5 >= max(sum(first <= at < first + 0.9 for at in calls) for first in calls)
     assert 100 < len(calls)
-    assert {"overloaded"} == codes
+    assert {Overloaded} == errors
     assert all(one <= other for one, other in pairwise(calls))
 
 
@@ -198,31 +198,31 @@ async def test_a_run_that_goes_on_keeps_its_slot_and_one_whose_replica_is_gone_d
     await one.admit("a", "w", "p", deadline=1e9)
     await two.admit("a", "w", "p", deadline=1e9)
     await clock.run_for(25)  # the other's time stands still: it says nothing any more
-    with pytest.raises(Problem):
+    with pytest.raises(RunError):
         await one.admit("a", "w", "p", deadline=1e9)
     await clock.run_for(10)
     admission = await one.admit("a", "w", "p", deadline=1e9)
-    with pytest.raises(Problem):
+    with pytest.raises(RunError):
         await one.admit("a", "w", "p", deadline=1e9)
     admission.release()
     await clock.run_for(300)
     assert 1 == one._counters.replica_count
     await one.admit("a", "w", "p", deadline=1e9)
-    with pytest.raises(Problem):
+    with pytest.raises(RunError):
         await one.admit("a", "w", "p", deadline=1e9)
 
 
 _HOLDER_PROGRAM = """
 import asyncio, structlog, sys
-from gateway.limits.contract import SharedLimits
-from gateway.limits.redis.limiter import RedisLimits
-from gateway.store import by_url
+from gateway.limits.contract import SharedLimitsConfig
+from gateway.limits.redis.limiter import RedisLimiter
+from gateway.store import factory
 from gateway.clock import SystemClock
 
 async def main():
     providers = {"p": SharedLimitsConfig(concurrency=1)}
     log = structlog.wrap_logger(structlog.testing.CapturingLogger())
-    link = by_url.link(sys.argv[1], None, patience=0.5, connections=2)
+    link = factory.create_redis_connection(sys.argv[1], None, timeout=0.5, connections=2)
     limits = RedisLimiter(link, SystemClock(), log, clients={}, workflows={}, providers=providers)
     await limits.open()
     await limits.admit("a", "w", "p", deadline=1e9)
@@ -243,7 +243,7 @@ async def test_the_slots_of_a_killed_replica_come_back(replicas: ReplicaHarness)
         assert b"held\n" == await asyncio.wait_for(holder.stdout.readline(), TIMEOUT)
         limiter = await replicas.add_replica(providers={"p": SharedLimitsConfig(concurrency=1, max_wait=0)})
         assert 2 == limiter._counters.replica_count
-        with pytest.raises(Problem):
+        with pytest.raises(RunError):
             await limiter.admit("a", "w", "p", deadline=far_deadline())
     finally:
         holder.kill()
@@ -281,7 +281,7 @@ async def test_without_a_server_each_replica_takes_its_share_and_nothing_hangs(t
         async with asyncio.timeout(TIMEOUT):
             for _ in range(2):  # half of the burst of 5, rounded down
                 (await one.admit("a", "x", "y", deadline=far_deadline())).release()
-            with pytest.raises(Problem) as refused:
+            with pytest.raises(RunError) as refused:
                 await one.admit("a", "x", "y", deadline=far_deadline())
             assert "q=2" in dict(refused.value.headers)["RateLimit-Policy"]
             assert ("limits_local", [0]) == (replicas.events()[0], replicas.shared_changes[:1])
@@ -312,7 +312,7 @@ async def test_a_server_that_forgot_everything_hears_of_the_slots_again(replicas
     await limiter.admit("a", "w", "p", deadline=1e9)
     flush_server(replicas.url)
     await clock.run_for(11)
-    with pytest.raises(Problem):
+    with pytest.raises(RunError):
         await limiter.admit("a", "w", "p", deadline=1e9)
 
 
@@ -332,7 +332,7 @@ async def test_a_step_of_the_servers_clock_empties_or_fills_a_bucket_at_worst(
     for _ in range(6):
         try:
             admission = await limiter.admit("a", "w", "p", deadline=1e9)
-        except Problem as problem:
+        except RunError as problem:
             waits.append(problem.retry_after or 0)
             clock.advance(waits[-1])
             continue
@@ -403,7 +403,7 @@ async def test_a_run_that_was_started_before_is_neither_refused_nor_charged(repl
         await replicas.add_replica(clients={"a": ClientLimitsConfig(daily=1)}, providers=providers) for _ in range(2)
     ]
     async with await one.admit("a", "w", "p", deadline=far_deadline()):
-        with pytest.raises(Problem):
+        with pytest.raises(RunError):
             await two.admit("a", "w", "p", deadline=far_deadline())
         followed = two.admit_adopted("a", "w", "p")
         for _ in range(5):

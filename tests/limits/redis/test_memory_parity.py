@@ -13,9 +13,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from gateway.errors import RunError
 from gateway.limits.admission import MemoryAdmission
 from gateway.limits.contract import ClientLimitsConfig, RateLimit, SharedLimitsConfig
-from gateway.problems import Problem
 from tests.limits.harness import LimiterHarness
 from tests.limits.redis.harness import RedisLimiterHarness, flush_server
 from tests.support.valkey import running_server
@@ -63,8 +63,8 @@ class RecordedScenario:
         async def record() -> None:
             try:
                 result = await work
-            except Problem as problem:
-                what: tuple[Any, ...] = (problem.code, problem.retry_after or 0.0, problem.headers, problem.extra)
+            except RunError as problem:
+                what: tuple[Any, ...] = (type(problem), problem.retry_after or 0.0, problem.headers, problem.ending)
             except asyncio.CancelledError:
                 what = ("cancelled",)
             else:
@@ -110,7 +110,7 @@ class RecordedScenario:
             elif what == "move":
                 # Whoever waits for the slot that it leaves has it before or after this one stands in its next line:
                 # here so, there so, and fair both times.
-                if not admission._lane.waiting:
+                if not admission._queue.waiting:
                     self.start_task(admission.move(*rest[1], deadline=now + rest[2]), admission)
             else:
                 self.start_task(getattr(admission, what)(deadline=now + 1), admission)

@@ -10,8 +10,10 @@ from typing import Any, TypeVar
 import structlog
 from structlog.testing import LogCapture
 
-from gateway.problems import Problem
+from gateway.errors import RunError
+from gateway.http.problem_mapping import final_response
 from gateway.runs.catalog import Catalog, Provider, Workflow
+from gateway.runs.durable.journal import DurableRun
 from gateway.runs.durable.recovery import Recovery
 from gateway.runs.durable.runs import DurableRuns
 from gateway.runs.model import RunRecord, RunSpec
@@ -110,8 +112,18 @@ class DurableRunsHarness:
         self.store: FailingStore = FailingStore(self.clock) if predecessor is None else predecessor.store
         self.log = LogCapture()
         log = structlog.wrap_logger(None, processors=[self.log], wrapper_class=structlog.make_filtering_bound_logger(0))
-        self.runs = DurableRuns(self.harness.executor, self.store, self.clock, log, owner=owner, lease=LEASE, **options)
+        self.runs = DurableRuns(
+            self.harness.executor,
+            self.store,
+            self.clock,
+            log,
+            owner=owner,
+            render_response=final_response,
+            lease=LEASE,
+            **options,
+        )
         self.workflows: dict[str, Workflow] = {}
+        self.durable: dict[str, DurableRun] = {}
         self.recovery = Recovery(self.runs, self.store, Catalog(self.workflows, {}), self.clock, log)
 
     async def open(self) -> DurableRunsHarness:
@@ -132,15 +144,23 @@ class DurableRunsHarness:
         spec = RunSpec(client="one", workflow=workflow.alias, timeout=timeout, **fields)
         return RunRecord.create(spec, workflow.provider.name, self.clock)
 
+    async def persist(
+        self, run: RunRecord, key: IdempotencyKey | None = None, *, callback_url: str | None = None
+    ) -> DurableRun:
+        """Store a new run."""
+        durable = await self.runs.persist(run, key, callback_url=callback_url)
+        assert isinstance(durable, DurableRun)
+        self.durable[run.id] = durable
+        return durable
+
     async def run_and_wait(
         self, workflow: Workflow, run: RunRecord | None = None, key: IdempotencyKey | None = KEY
-    ) -> StoredResponse | Problem:
+    ) -> StoredResponse | RunError:
         """Keep a run and bring it to its end: its answer, or why it was not run."""
-        run = run or self.new_run(workflow)
         try:
-            assert await self.runs.persist(run, key, callback_url=None) is None
-            return await self.runs.run_and_wait(run, workflow, "req_1")
-        except Problem as problem:
+            durable = await self.persist(run or self.new_run(workflow), key)
+            return await self.runs.run_and_wait(durable, workflow, "req_1")
+        except RunError as problem:
             return problem
 
     async def run_in_background(
@@ -148,8 +168,7 @@ class DurableRunsHarness:
     ) -> RunRecord:
         """Keep a run and start it in the background."""
         run = run or self.new_run(workflow, synchronous=False)
-        assert await self.runs.persist(run, key, callback_url=None) is None
-        self.runs.run_in_background(run, workflow)
+        self.runs.run_in_background(await self.persist(run, key), workflow)
         return run
 
     async def stored_status(self, run: RunRecord) -> str | None:

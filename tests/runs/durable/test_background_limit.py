@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from gateway.problems import Problem
+import pytest
+
+from gateway.errors import RunError
 from gateway.runs.durable.background_limit import BackgroundLimit
 from gateway.runs.model import RunSpec
 
 
 def new_spec(client: str, workflow: str) -> RunSpec:
-    return RunSpec(client, workflow, timeout=1.0)
+    return RunSpec(client, workflow, timeout=1.0, synchronous=False)
 
 
 def refusal(limit: BackgroundLimit, spec: RunSpec) -> str:
     """What one more is told; "" where there is room."""
     try:
         limit.acquire(spec)
-    except Problem as problem:
+    except RunError as problem:
         return f"{problem.code} {problem.detail}"
     return ""
 
@@ -52,3 +54,26 @@ def test_counters_of_unused_names_are_removed() -> None:
         limit.acquire(spec)
         limit.release(spec)
     assert (0, 0) == (len(limit._clients), len(limit._workflows))
+
+
+@pytest.mark.parametrize(("kept", "held"), [(False, 0), (True, 1)])
+def test_a_slot_is_released_on_exit_unless_it_is_kept(kept: bool, held: int) -> None:  # noqa: FBT001 - a value
+    limit = BackgroundLimit()
+    with limit.acquire(new_spec("one", "a")) as slot:
+        if kept:
+            slot.keep()
+    assert held == limit._clients["one"]
+
+
+def test_a_slot_is_released_once() -> None:
+    limit = BackgroundLimit()
+    slot, _ = limit.acquire(new_spec("one", "a")), limit.acquire(new_spec("one", "a"))
+    slot.release()
+    slot.release()
+    assert 1 == limit._clients["one"]
+
+
+def test_a_synchronous_run_needs_no_slot() -> None:
+    limit = BackgroundLimit(max_per_client=0)
+    limit.acquire(RunSpec("one", "a", timeout=1.0)).release()
+    assert 0 == limit._clients["one"]

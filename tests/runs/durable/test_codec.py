@@ -24,8 +24,7 @@ FULL_SPEC = RunSpec(
     traceparent="00-" + "a" * 32 + "-" + "b" * 16 + "-01",
     synchronous=False,
     api="promptlayer",
-    number=2**52,
-    all_outputs=True,
+    client_context={"number": 2**52, "all_outputs": True, "other": "x"},
 )
 
 
@@ -98,7 +97,7 @@ def test_a_wall_clock_that_was_set_back_makes_no_duration_negative() -> None:
         ({"input": {}}, False),
         ({"metadata": {}}, False),
         ({"label": None}, False),
-        ({"all_outputs": False}, False),
+        ({"client_context": {"number": 2**52, "all_outputs": False}}, False),
         ({"workflow": "other"}, False),
         ({"client": "two"}, False),
     ],

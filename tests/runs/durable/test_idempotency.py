@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.problems import Problem
+from gateway.errors import GatewayError
+from gateway.problems import PROBLEMS
 from gateway.runs.durable.idempotency import fingerprint, parse_key
 from gateway.store.contract import IdempotencyKey
 from providers.contract import JsonValue
@@ -56,9 +57,9 @@ def test_a_key_is_printable_ascii_of_up_to_255_characters(text: str) -> None:
 )
 def test_everything_else_is_refused(values: list[str]) -> None:
     """R42: a key that is not exactly one, or that another reader might see differently, is no key."""
-    with pytest.raises(Problem) as refused:
+    with pytest.raises(GatewayError) as refused:
         parse_key("one", values, BODY)
-    assert (400, "invalid_idempotency_key") == (refused.value.status, refused.value.code)
+    assert (400, "invalid_idempotency_key") == (PROBLEMS[refused.value.code].status, refused.value.code)
 
 
 def test_no_header_is_no_key() -> None:

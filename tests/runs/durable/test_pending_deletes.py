@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from gateway.problems import Problem
+from gateway.errors import RunError
 from gateway.store.contract import IdempotencyKey, IdempotencyRecord, StoredRun, StoreUnavailable
 from tests.runs.durable.durable_harness import BlockedUpstream, DurableRunsHarness, yield_to_loop, yield_until
 from tests.runs.executor_harness import DONE, upstream_of
@@ -18,7 +18,7 @@ async def test_a_refused_run_is_deleted_before_another_replica_can_start_it() ->
     workflow = replica.add_workflow(replica.harness.studio(DONE))
     run = replica.new_run(workflow, synchronous=False)
     replica.store.fail_after = {"create_run"}
-    with pytest.raises(Problem, match="store_unavailable"):
+    with pytest.raises(RunError, match="store_unavailable"):
         await replica.runs.persist(run, None, callback_url=None)
     assert "queued" == await replica.stored_status(run)
     await replica.runs.close()
@@ -55,7 +55,7 @@ async def test_a_run_stored_by_another_request_is_not_deleted() -> None:
     await replica.run_in_background(workflow, second)
     await yield_until(lambda: bool(upstream.sent))
     go.set()
-    with pytest.raises(Problem, match="store_unavailable"):
+    with pytest.raises(RunError, match="store_unavailable"):
         await refused
     await yield_to_loop()
     assert "running" == await replica.stored_status(second)

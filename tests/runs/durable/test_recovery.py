@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from gateway.runs.model import RunRecord
-from gateway.store.contract import Phase, StoreUnavailable
+from gateway.store.contract import IdempotencyRecord, Phase, StoreUnavailable
 from providers.contract import Reply
 from tests.runs.durable.durable_harness import (
     KEY,
@@ -31,9 +31,9 @@ async def abandoned_run(
     upstream = BlockedUpstream(replica.clock, STARTED, RUNNING)
     workflow = replica.add_workflow(replica.harness.layer(), upstream)
     run = replica.new_run(workflow, synchronous=synchronous, timeout=timeout)
-    assert None is await replica.runs.persist(run, KEY, callback_url=None)
+    await replica.persist(run, KEY, callback_url=None)
     if how != "queued":
-        replica.runs.run_in_background(run, workflow)
+        replica.runs.run_in_background(replica.durable[run.id], workflow)
         await yield_until(lambda: bool(upstream.sent))
     if how == "following":
         upstream.unblocked.set()
@@ -210,7 +210,7 @@ async def test_all_abandoned_runs_are_adopted() -> None:
     predecessor = await DurableRunsHarness("dead").open()
     workflow = predecessor.add_workflow(predecessor.harness.studio(DONE))
     for _ in range(250):
-        await predecessor.runs.persist(predecessor.new_run(workflow, synchronous=False), None, callback_url=None)
+        await predecessor.persist(predecessor.new_run(workflow, synchronous=False), None, callback_url=None)
     predecessor.clock.advance(LEASE + 1)
     replica = DurableRunsHarness("next", predecessor=predecessor)
     replica.add_workflow(replica.harness.studio(DONE))
@@ -224,10 +224,10 @@ async def test_a_store_that_fails_in_between_loses_no_run() -> None:
     predecessor = await DurableRunsHarness("dead").open()
     workflow = predecessor.add_workflow(predecessor.harness.studio(DONE))
     dropped = predecessor.new_run(workflow)
-    await predecessor.runs.persist(dropped, KEY, callback_url=None)
+    await predecessor.persist(dropped, KEY, callback_url=None)
     predecessor.clock.advance(1)
     run = predecessor.new_run(workflow, synchronous=False)
-    await predecessor.runs.persist(run, None, callback_url=None)
+    await predecessor.persist(run, None, callback_url=None)
     predecessor.clock.advance(LEASE + 1)
     replica = DurableRunsHarness("next", predecessor=predecessor)
     replica.add_workflow(replica.harness.studio(DONE))
@@ -260,13 +260,13 @@ async def test_a_key_of_a_run_that_was_adopted_is_in_flight_until_it_ends() -> N
     workflow = replica.add_workflow(replica.harness.layer(), upstream)
     await replica.recovery.adopt_expired_runs()
     claim = await replica.runs.persist(replica.new_run(workflow), KEY, callback_url=None)
-    assert claim is not None
+    assert isinstance(claim, IdempotencyRecord)
     assert (run.id, None) == (claim.run_id, claim.response)
     upstream.unblocked.set()
     await yield_to_loop()
-    claim = await replica.idempotency_record()
-    assert claim is not None
-    assert None is not claim.response
+    answered = await replica.idempotency_record()
+    assert answered is not None
+    assert None is not answered.response
 
 
 async def test_a_provider_that_refuses_a_followed_run_leaves_it_unknown() -> None:

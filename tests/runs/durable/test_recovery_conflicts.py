@@ -110,8 +110,8 @@ async def test_leases_are_renewed_while_many_runs_are_adopted() -> None:
     workflow = dead.add_workflow(dead.harness.studio(DONE))
     for _ in range(300):
         lost = dead.new_run(workflow, synchronous=False)
-        assert None is await dead.runs.persist(lost, None, callback_url=None)
-        stored = replace(dead.runs.stored_run(lost), phase=Phase.SENDING)
+        await dead.persist(lost, None, callback_url=None)
+        stored = replace(dead.durable[lost.id].stored, phase=Phase.SENDING)
         assert await dead.store.advance(stored)
     clock.advance(LEASE + 1)
     alive = DurableRunsHarness("alive", predecessor=dead)

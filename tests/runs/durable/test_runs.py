@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from gateway.problems import Problem
+from gateway.errors import RunError
+from gateway.http.problem_mapping import problem_from_error
 from gateway.runs import rendering
 from gateway.runs.durable.background_limit import BackgroundLimit
 from gateway.runs.model import RunRecord
-from gateway.store.contract import FinalState, IdempotencyKey, Phase, StoredResponse
+from gateway.store.contract import FinalState, IdempotencyKey, IdempotencyRecord, Phase, StoredResponse
 from providers.contract import Cause, Reply
 from tests.runs.durable.durable_harness import (
     KEY,
@@ -52,9 +53,9 @@ async def test_what_was_not_run_frees_its_key(step: ScriptStep) -> None:
     replica = await DurableRunsHarness().open()
     run = replica.new_run(replica.harness.studio(step))
     problem = await replica.run_and_wait(replica.harness.studio(step), run)
-    assert isinstance(problem, Problem)
+    assert isinstance(problem, RunError)
     assert ("not_run", None, None) == (
-        problem.extra["outcome"],
+        problem.ending,
         await replica.idempotency_record(),
         await replica.stored_status(run),
     )
@@ -68,12 +69,12 @@ async def test_a_used_key_returns_its_record() -> None:
     replica = await DurableRunsHarness().open()
     workflow = replica.harness.studio(DONE)
     first, second = replica.new_run(workflow), replica.new_run(workflow)
-    assert None is await replica.runs.persist(first, KEY, callback_url=None)
+    await replica.persist(first, KEY, callback_url=None)
     claim = await replica.runs.persist(second, replace(KEY, fingerprint=b"o" * 32), callback_url=None)
-    assert claim is not None
+    assert isinstance(claim, IdempotencyRecord)
     assert (first.id, KEY) == (claim.run_id, claim.key)
     assert None is await replica.stored_status(second)
-    assert second.journal is None
+    assert not second.durable
 
 
 # A store that fails.
@@ -99,10 +100,11 @@ async def test_without_a_store_a_run_is_refused(
     replica.store.fail_before = {"discard_run", *({"create_run"} if how == "down" else ())}
     replica.store.fail_after = {"create_run"}
     run = replica.new_run(replica.harness.studio(DONE), synchronous=synchronous)
-    with pytest.raises(Problem) as refused:
+    with pytest.raises(RunError) as refused:
         await replica.runs.persist(run, key, callback_url=None)
-    said = json.loads(refused.value.document(""))
-    assert (503, "store_unavailable") == (refused.value.status, said["code"])
+    problem = problem_from_error(refused.value)
+    said = json.loads(problem.document(""))
+    assert (503, "store_unavailable") == (problem.status, said["code"])
     assert expected == (said["outcome"], said["retryable"], refused.value.retry_after)
     assert (run.id if key is None else None) == said.get("run_id")
     await replica.runs._pending_deletes.close()
@@ -114,7 +116,7 @@ async def test_a_run_stored_without_confirmation_is_started_by_another_replica_a
     workflow = replica.add_workflow(replica.harness.studio(DONE))
     replica.store.fail_after, replica.store.fail_before = {"create_run"}, {"discard_run"}
     run = replica.new_run(workflow, synchronous=False)
-    with pytest.raises(Problem) as refused:
+    with pytest.raises(RunError) as refused:
         await replica.runs.persist(run, None, callback_url=None)
     await replica.runs._pending_deletes.close()  # it is cut off from the store
     replica.clock.advance(LEASE + 1)
@@ -123,7 +125,7 @@ async def test_a_run_stored_without_confirmation_is_started_by_another_replica_a
     await other.recovery.adopt_expired_runs()
     await yield_to_loop()
     assert ("unknown", "succeeded", 1) == (
-        refused.value.extra["outcome"], await replica.stored_status(run), upstream_of(workflow).starts
+        refused.value.ending, await replica.stored_status(run), upstream_of(workflow).starts
     )  # fmt: skip
 
 
@@ -132,7 +134,7 @@ async def test_a_run_stored_without_confirmation_blocks_no_key() -> None:
     replica = await DurableRunsHarness().open()
     replica.store.fail_after, replica.store.fail_before = {"create_run"}, {"discard_run"}
     run = replica.new_run(replica.harness.studio(DONE))
-    with pytest.raises(Problem):
+    with pytest.raises(RunError):
         await replica.runs.persist(run, KEY, callback_url=None)
     await yield_to_loop()
     assert "queued" == await replica.stored_status(run)
@@ -147,8 +149,8 @@ async def test_a_start_that_could_not_be_stored_is_not_sent() -> None:
     replica.store.fail_before = {"advance"}
     workflow = replica.harness.studio(DONE)
     problem = await replica.run_and_wait(workflow)
-    assert isinstance(problem, Problem)
-    assert ("store_unavailable", "not_run") == (problem.code, problem.extra["outcome"])
+    assert isinstance(problem, RunError)
+    assert ("store_unavailable", "not_run") == (problem.code, problem.ending)
     assert [] == upstream_of(workflow).sent
     assert None is await replica.idempotency_record()
 
@@ -158,10 +160,10 @@ async def test_a_run_owned_by_another_replica_is_not_sent() -> None:
     replica = await DurableRunsHarness().open()
     workflow = replica.harness.studio(DONE)
     run = replica.new_run(workflow)
-    await replica.runs.persist(run, KEY, callback_url=None)
+    await replica.persist(run, KEY, callback_url=None)
     late = replica.clock.now().timestamp() + 1000
     assert 1 == len(await replica.store.adopt("other", now_at=late, until_at=late, limit=9))
-    answer = await replica.runs.run_and_wait(run, workflow, "req_1")
+    answer = await replica.runs.run_and_wait(replica.durable[run.id], workflow, "req_1")
     assert 503 == answer.status
     assert [] == upstream_of(workflow).sent
 
@@ -209,10 +211,10 @@ async def test_a_run_owned_by_another_replica_is_not_deleted() -> None:
     replica = await DurableRunsHarness().open()
     workflow = replica.harness.studio(Reply(422))
     run = replica.new_run(workflow)
-    await replica.runs.persist(run, KEY, callback_url=None)
+    await replica.persist(run, KEY, callback_url=None)
     late = replica.clock.now().timestamp() + 1000
     (taken,) = await replica.store.adopt("other", now_at=late, until_at=late, limit=9)
-    await replica.runs.discard(run)
+    await replica.runs.discard(run.id)
     assert taken == await replica.store.get_run(run.id)
     assert None is not await replica.idempotency_record()
 
@@ -235,7 +237,7 @@ async def test_a_key_that_could_not_be_freed_is_freed_later() -> None:
     """R40: until then it is in flight, and not for ever."""
     replica = await DurableRunsHarness().open()
     replica.store.fail_before = {"discard_run"}
-    assert isinstance(await replica.run_and_wait(replica.harness.studio(Reply(422))), Problem)
+    assert isinstance(await replica.run_and_wait(replica.harness.studio(Reply(422))), RunError)
     assert None is not await replica.idempotency_record()
     replica.store.fail_before = set()
     await yield_to_loop()
@@ -245,26 +247,20 @@ async def test_a_key_that_could_not_be_freed_is_freed_later() -> None:
 async def test_a_run_continues_when_its_provider_id_could_not_be_stored() -> None:
     """Only a crash could lose it."""
     replica = await DurableRunsHarness().open()
-    workflow = replica.harness.layer(STARTED, RUNNING, ENDED)
-    run = replica.new_run(workflow, synchronous=False)
-    await replica.runs.persist(run, None, callback_url=None)
-    written = replica.runs.record_provider_run_id
 
-    async def following(of: object) -> None:
-        assert of is run
+    def start() -> Reply:
         replica.store.fail_before = {"advance"}
-        await written(run)
-        replica.store.fail_before = set()
+        return STARTED
 
-    run.journal = type(
-        "Journal",
-        (),
-        {"record_dispatch": replica.runs.record_dispatch, "record_provider_run_id": staticmethod(following)},
-    )()
-    replica.runs.run_in_background(run, workflow)
+    def poll() -> Reply:
+        replica.store.fail_before = set()
+        return RUNNING
+
+    run = await replica.run_in_background(replica.harness.layer(start, poll, ENDED))
     await yield_until(lambda: run.status == "succeeded")
     await yield_to_loop()
     assert "succeeded" == await replica.stored_status(run)
+    assert ["following"] == [entry["phase"] for entry in replica.log.entries if entry["event"] == "not_written"]
 
 
 # What is written, and when.
@@ -318,13 +314,13 @@ async def test_background_runs_of_a_client_are_limited() -> None:
     async def one(number: int) -> str:
         try:
             await replica.run_in_background(workflow, runs[number])
-        except Problem as problem:
+        except RunError as problem:
             return f"{problem.code} {problem.retry_after}"
         return ""
 
     assert ["overloaded 5"] * 7 == sorted(await asyncio.gather(*map(one, range(10))))[3:]
     waiting = replica.new_run(workflow)
-    assert None is await replica.runs.persist(waiting, None, callback_url=None), "clients that wait are not counted"
+    await replica.persist(waiting, None, callback_url=None)  # clients that wait are not counted
     upstream.unblocked.set()
     await yield_to_loop()
     assert 3 == len(upstream.sent)
@@ -336,11 +332,11 @@ async def test_a_used_key_is_answered_although_the_background_limit_is_reached()
     replica = await DurableRunsHarness(background_limit=BackgroundLimit(1)).open()
     workflow = replica.add_workflow(replica.harness.studio(), BlockedUpstream(replica.clock, DONE))
     first = replica.new_run(workflow, synchronous=False)
-    assert None is await replica.runs.persist(first, KEY, callback_url=None)
+    await replica.persist(first, KEY, callback_url=None)
     claim = await replica.runs.persist(replica.new_run(workflow, synchronous=False), KEY, callback_url=None)
-    assert claim is not None
+    assert isinstance(claim, IdempotencyRecord)
     assert first.id == claim.run_id
-    with pytest.raises(Problem, match="overloaded"):
+    with pytest.raises(RunError, match="overloaded"):
         await replica.runs.persist(replica.new_run(workflow, synchronous=False), None, callback_url=None)
 
 
@@ -350,7 +346,7 @@ async def test_a_run_that_was_not_stored_does_not_count_in_the_background_limit(
     replica = await DurableRunsHarness(background_limit=BackgroundLimit(1)).open()
     workflow = replica.add_workflow(replica.harness.studio(DONE))
     if how == "taken":
-        await replica.runs.persist(replica.new_run(workflow), KEY, callback_url=None)
+        await replica.persist(replica.new_run(workflow), KEY, callback_url=None)
     else:
         replica.store.fail_before = {"create_run"}
     for _ in range(3):
@@ -358,7 +354,7 @@ async def test_a_run_that_was_not_stored_does_not_count_in_the_background_limit(
         if how == "taken":
             assert None is not await replica.runs.persist(run, KEY, callback_url=None)
         else:
-            with pytest.raises(Problem, match=r".*") as refused:
+            with pytest.raises(RunError, match=r".*") as refused:
                 await replica.runs.persist(run, KEY, callback_url=None)
             assert "store_unavailable" == refused.value.code
     replica.store.fail_before = set()
@@ -564,7 +560,7 @@ async def test_the_key_of_an_asynchronous_run_keeps_its_202() -> None:
     """R37: also when the run itself is forgotten before its key, the same request gets the same answer."""
     replica = await DurableRunsHarness().open()
     run = await replica.run_in_background(replica.harness.studio(DONE), key=KEY)
-    accepted = rendering.accepted_answer(replica.runs.stored_run(run))
+    accepted = rendering.accepted_answer(replica.durable[run.id].stored)
     await yield_until(lambda: run.finished_at is not None)
     await yield_to_loop()
     await replica.store.purge(runs_before_at=replica.clock.now().timestamp() + 1e6, keys_before_at=0)
@@ -578,8 +574,8 @@ async def test_the_first_delay_of_the_schedule_counts() -> None:
     replica = await DurableRunsHarness(first_delay=lambda: 60.0).open()
     workflow = replica.harness.studio(DONE)
     run = replica.new_run(workflow, synchronous=False)
-    assert None is await replica.runs.persist(run, None, callback_url="https://hooks.example.com/here")
-    replica.runs.run_in_background(run, workflow)
+    await replica.persist(run, None, callback_url="https://hooks.example.com/here")
+    replica.runs.run_in_background(replica.durable[run.id], workflow)
     await yield_until(lambda: run.finished_at is not None)
     await yield_to_loop()
     now = replica.clock.now().timestamp()

@@ -8,7 +8,7 @@ import structlog
 from structlog.testing import LogCapture
 
 from gateway.observability.metrics import Metrics
-from gateway.runs.polling.hints import PollHints
+from gateway.runs.polling.hints import PollHints, load_secret
 from gateway.store.contract import StoreUnavailable
 from gateway.store.memory.store import MemoryStore
 from tests.observability.test_metrics import value
@@ -37,11 +37,11 @@ class FailingNotifications(MemoryStore):
 class HintsReplica:
     """A gateway's hints; several share a store."""
 
-    def __init__(self, clock: VirtualClock, store: MemoryStore) -> None:
+    def __init__(self, clock: VirtualClock, store: MemoryStore, secret: bytes) -> None:
         self.metrics = Metrics()
         self.log = LogCapture()
         log = structlog.wrap_logger(None, processors=[self.log], wrapper_class=structlog.make_filtering_bound_logger(0))
-        self.hints = PollHints("https://runward.example.com", store, clock=clock, metrics=self.metrics, log=log)
+        self.hints = PollHints("https://runward.example.com", secret, store, clock=clock, metrics=self.metrics, log=log)
 
     def token(self, run_id: str = RUN) -> str:
         return self.hints.notify_url(run_id).rpartition("/")[2]
@@ -55,9 +55,7 @@ async def start_replicas(count: int = 1) -> tuple[VirtualClock, FailingNotificat
     clock = VirtualClock()
     store = FailingNotifications(clock)
     await store.open()
-    made = [HintsReplica(clock, store) for _ in range(count)]
-    for each in made:
-        await each.hints.load_secret()
+    made = [HintsReplica(clock, store, await load_secret(store, clock)) for _ in range(count)]
     return clock, store, made
 
 
@@ -154,8 +152,7 @@ async def test_no_token_is_logged_and_nothing_above_debug() -> None:
 async def test_the_notify_url_is_the_same_after_a_restart() -> None:
     """After a restart hints of runs that go on are still known."""
     clock, store, (one,) = await start_replicas()
-    after = HintsReplica(clock, store)
-    assert one.token() != after.token()
-    await after.hints.load_secret()
+    assert one.token() != HintsReplica(clock, store, b"another secret").token()
+    after = HintsReplica(clock, store, await load_secret(store, clock))
     assert one.hints.notify_url(RUN) == after.hints.notify_url(RUN)
     assert one.hints.notify_url(RUN).startswith("https://runward.example.com/hints/run_")

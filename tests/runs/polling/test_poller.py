@@ -45,9 +45,8 @@ class PollerHarness:
         store = MemoryStore(clock)
         await store.open()
         poll_hints = PollHints(
-            "https://us.example.com", store, clock=clock, metrics=Metrics(), log=structlog.get_logger()
+            "https://us.example.com", b"s", store, clock=clock, metrics=Metrics(), log=structlog.get_logger()
         )
-        await poll_hints.load_secret()
         harness = cls(
             ExecutorHarness(
                 clock=clock, poll_hints=poll_hints, poll_schedule=PollSchedule(0.25, 60.0), providers=limits or None

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 
-from gateway.runs.resilience.circuit_breaker import BreakerConfig, CircuitBreaker, CircuitState
+from gateway.runs.resilience.circuit_breaker import BreakerConfig, CircuitBreaker, CircuitState, StartResult
 from gateway.runs.resilience.retry import RETRY_RULES, Dispatched
 from gateway.settings.sections import BreakerSettings
 from providers.contract import Cause
@@ -26,7 +24,7 @@ def open_breaker(clock: ManualClock, config: BreakerConfig = DEFAULT_CONFIG) -> 
     """A breaker that has just opened."""
     breaker = CircuitBreaker(config, clock.monotonic)
     for _ in range(config.min_failures):
-        breaker.record_failure(start(breaker))
+        breaker.record(StartResult.FAILURE, start(breaker))
     assert CircuitState.OPEN is breaker.state
     return breaker
 
@@ -53,9 +51,9 @@ def test_it_opens_with_the_third_failure_and_says_for_how_long() -> None:
     clock = ManualClock()
     breaker = CircuitBreaker(DEFAULT_CONFIG, clock.monotonic)
     for _ in range(2):
-        breaker.record_failure(start(breaker))
+        breaker.record(StartResult.FAILURE, start(breaker))
         assert (CircuitState.CLOSED, 0.0) == (breaker.state, breaker.retry_after())
-    breaker.record_failure(start(breaker))
+    breaker.record(StartResult.FAILURE, start(breaker))
     assert (CircuitState.OPEN, 10.0) == (breaker.state, breaker.retry_after())
     clock.advance(9.75)
     assert (None, 0.25) == (breaker.allow_start(), breaker.retry_after())
@@ -65,11 +63,11 @@ def test_failures_among_many_successes_do_not_open_it() -> None:
     """A provider that fails now and then is not left alone: four fifths of the starts must have failed."""
     breaker = CircuitBreaker(DEFAULT_CONFIG, ManualClock().monotonic)
     for _ in range(10):
-        breaker.record_success(start(breaker))
+        breaker.record(StartResult.SUCCESS, start(breaker))
     for _ in range(39):
-        breaker.record_failure(start(breaker))
+        breaker.record(StartResult.FAILURE, start(breaker))
         assert CircuitState.CLOSED is breaker.state
-    breaker.record_failure(start(breaker))
+    breaker.record(StartResult.FAILURE, start(breaker))
     assert CircuitState.OPEN is breaker.state
 
 
@@ -78,7 +76,7 @@ def test_failures_far_apart_do_not_open_it() -> None:
     clock = ManualClock()
     breaker = CircuitBreaker(DEFAULT_CONFIG, clock.monotonic)
     for _ in range(20):
-        breaker.record_failure(start(breaker))
+        breaker.record(StartResult.FAILURE, start(breaker))
         clock.advance(5.1)
     assert CircuitState.CLOSED is breaker.state
 
@@ -97,13 +95,13 @@ def test_a_successful_probe_closes_the_circuit_and_clears_the_window() -> None:
     clock = ManualClock()
     breaker = open_breaker(clock)
     clock.advance(10)
-    breaker.record_failure(start(breaker))
+    breaker.record(StartResult.FAILURE, start(breaker))
     clock.advance(60)
-    breaker.record_success(start(breaker))
+    breaker.record(StartResult.SUCCESS, start(breaker))
     assert (CircuitState.CLOSED, 0.0) == (breaker.state, breaker.retry_after())
     for _ in range(4):  # one success and four failures are four fifths
         assert CircuitState.CLOSED is breaker.state
-        breaker.record_failure(start(breaker))
+        breaker.record(StartResult.FAILURE, start(breaker))
     assert (CircuitState.OPEN, 10.0) == (breaker.state, breaker.retry_after())
 
 
@@ -112,8 +110,8 @@ def test_failures_before_a_successful_probe_are_forgotten() -> None:
     clock = ManualClock()
     breaker = open_breaker(clock, BreakerConfig(cooldown=1))
     clock.advance(1)
-    breaker.record_success(start(breaker))
-    breaker.record_failure(start(breaker))
+    breaker.record(StartResult.SUCCESS, start(breaker))
+    breaker.record(StartResult.FAILURE, start(breaker))
     assert CircuitState.CLOSED is breaker.state
 
 
@@ -125,7 +123,7 @@ def test_each_failed_probe_opens_it_for_longer_up_to_a_bound() -> None:
     for _ in range(4):
         waits.append(breaker.retry_after())
         clock.advance(waits[-1])
-        breaker.record_failure(start(breaker))
+        breaker.record(StartResult.FAILURE, start(breaker))
     assert [10, 60, 300, 300] == waits
 
 
@@ -134,29 +132,25 @@ def test_an_inconclusive_probe_allows_the_next_probe() -> None:
     clock = ManualClock()
     breaker = open_breaker(clock)
     clock.advance(10)
-    breaker.record_inconclusive(start(breaker))
+    breaker.record(StartResult.INCONCLUSIVE, start(breaker))
     assert (CircuitState.OPEN, 0.0) == (breaker.state, breaker.retry_after())
     start(breaker)
     assert None is breaker.allow_start()
 
 
-@pytest.mark.parametrize(
-    "record", [CircuitBreaker.record_inconclusive, CircuitBreaker.record_failure, CircuitBreaker.record_success]
-)
-def test_a_result_of_an_earlier_generation_is_not_the_result_of_the_probe(
-    record: Callable[[CircuitBreaker, int], None],
-) -> None:
+@pytest.mark.parametrize("result", StartResult)
+def test_a_result_of_an_earlier_generation_is_not_the_result_of_the_probe(result: StartResult) -> None:
     """A start that hung since before the circuit opened neither ends the probe nor lets a second one out."""
     clock = ManualClock()
     breaker = CircuitBreaker(DEFAULT_CONFIG, clock.monotonic)
     late_start = start(breaker)
     for _ in range(3):
-        breaker.record_failure(start(breaker))
+        breaker.record(StartResult.FAILURE, start(breaker))
     clock.advance(10)
     probe = start(breaker)
-    record(breaker, late_start)
+    breaker.record(result, late_start)
     assert (CircuitState.HALF_OPEN, None) == (breaker.state, breaker.allow_start())
-    breaker.record_success(probe)
+    breaker.record(StartResult.SUCCESS, probe)
     assert CircuitState.CLOSED is breaker.state
 
 
@@ -166,11 +160,11 @@ def test_failures_of_an_earlier_generation_do_not_open_the_circuit_again() -> No
     breaker = CircuitBreaker(DEFAULT_CONFIG, clock.monotonic)
     late_starts = [start(breaker) for _ in range(100)]
     for _ in range(3):
-        breaker.record_failure(start(breaker))
+        breaker.record(StartResult.FAILURE, start(breaker))
     clock.advance(10)
-    breaker.record_success(start(breaker))
+    breaker.record(StartResult.SUCCESS, start(breaker))
     for generation in late_starts:
-        breaker.record_failure(generation)
+        breaker.record(StartResult.FAILURE, generation)
     assert CircuitState.CLOSED is breaker.state
 
 
@@ -192,10 +186,10 @@ def test_a_new_configuration_applies_from_the_next_result_on() -> None:
     clock = ManualClock()
     breaker = CircuitBreaker(BreakerConfig(min_failures=5), clock.monotonic)
     for _ in range(3):
-        breaker.record_failure(start(breaker))
+        breaker.record(StartResult.FAILURE, start(breaker))
     breaker.reconfigure(BreakerConfig(min_failures=4, cooldown=20))
     assert CircuitState.CLOSED is breaker.state
-    breaker.record_failure(start(breaker))
+    breaker.record(StartResult.FAILURE, start(breaker))
     assert (CircuitState.OPEN, 20) == (breaker.state, breaker.retry_after())
 
 
@@ -208,9 +202,9 @@ def test_an_open_circuit_stays_open() -> None:
     breaker.reconfigure(BreakerConfig(cooldown=2, cooldown_max=4))
     assert 4 == breaker.retry_after()
     clock.advance(4)
-    breaker.record_success(start(breaker))
+    breaker.record(StartResult.SUCCESS, start(breaker))
     for _ in range(4):
-        breaker.record_failure(start(breaker))
+        breaker.record(StartResult.FAILURE, start(breaker))
     assert 2 == breaker.retry_after()
 
 
@@ -218,12 +212,12 @@ def test_another_window_counts_anew() -> None:
     clock = ManualClock()
     breaker = CircuitBreaker(DEFAULT_CONFIG, clock.monotonic)
     for _ in range(2):
-        breaker.record_failure(start(breaker))
+        breaker.record(StartResult.FAILURE, start(breaker))
     breaker.reconfigure(BreakerConfig(window=60))
-    breaker.record_failure(start(breaker))
+    breaker.record(StartResult.FAILURE, start(breaker))
     clock.advance(30)
     seen = []
     for _ in range(2):
-        breaker.record_failure(start(breaker))
+        breaker.record(StartResult.FAILURE, start(breaker))
         seen.append(breaker.state)
     assert [CircuitState.CLOSED, CircuitState.OPEN] == seen

@@ -12,7 +12,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from gateway.runs.resilience.circuit_breaker import BreakerConfig, CircuitBreaker, CircuitState
+from gateway.runs.resilience.circuit_breaker import BreakerConfig, CircuitBreaker, CircuitState, StartResult
 from tests.support.clock import ManualClock
 
 DEFAULT_CONFIG = BreakerConfig()
@@ -79,7 +79,7 @@ class CircuitBreakerModel(RuleBasedStateMachine):
         elif how == "succeeded":
             self._end_with_success(number, generation)
         else:
-            self.breaker.record_inconclusive(generation)
+            self.breaker.record(StartResult.INCONCLUSIVE, generation)
             self.probe = None if number == self.probe else self.probe
 
     @rule(seconds=st.one_of(st.none(), st.floats(0, 4), st.floats(0, 400)))
@@ -97,7 +97,7 @@ class CircuitBreakerModel(RuleBasedStateMachine):
 
     def _end_with_success(self, number: int, generation: int) -> None:
         """A good probe closes the circuit; a straggler's success counts for nothing."""
-        self.breaker.record_success(generation)
+        self.breaker.record(StartResult.SUCCESS, generation)
         if number == self.probe:
             self._mark_closed()
             self.successes = [self.clock.monotonic()]
@@ -106,7 +106,7 @@ class CircuitBreakerModel(RuleBasedStateMachine):
 
     def _end_with_failure(self, number: int, generation: int) -> None:
         """A failed probe opens it for longer; enough failures of this closed time open it."""
-        self.breaker.record_failure(generation)
+        self.breaker.record(StartResult.FAILURE, generation)
         if number == self.probe:
             self.cooldown = min(self.cooldown * 6, 300)
             self._mark_open()

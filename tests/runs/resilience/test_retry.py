@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.problems import PROBLEMS, Problem
+from gateway.errors import Ending, Overloaded
+from gateway.problems import PROBLEMS
 from gateway.runs.resilience.retry import (
     RETRY_RULES,
     Dispatched,
-    Ending,
     Repeat,
     RetryLoop,
     RetryPolicy,
@@ -124,14 +124,14 @@ def test_client_errors_do_not_open_a_circuit() -> None:
 @pytest.mark.parametrize("cause", Cause)
 def test_a_fault_of_a_start_is_classified_by_the_table(cause: Cause) -> None:
     rule = RETRY_RULES[cause]
-    assert (rule.code, rule.ending) == classify_fault(ProviderFault(cause), START, started=False)
+    assert (rule.code, rule.ending, rule.falls_back) == classify_fault(ProviderFault(cause), START, started=False)
 
 
 @pytest.mark.parametrize("cause", Cause)
 def test_a_fault_of_a_poll_leaves_the_ending_unknown(cause: Cause) -> None:
     """It had been started: whatever the question met, `not_run` would be a lie, and so would a 404 or a 422."""
-    code, ending = classify_fault(ProviderFault(cause), POLL, started=True)
-    assert "unknown" == ending
+    code, ending, falls_back = classify_fault(ProviderFault(cause), POLL, started=True)
+    assert ("unknown", True) == (ending, falls_back)
     assert PROBLEMS[code].status >= 500
     assert "not_run" == classify_fault(ProviderFault(cause), POLL, started=False)[1]
 
@@ -284,7 +284,7 @@ def test_no_mix_of_faults_breaks_the_bounds(
     assert result in {"done", *causes}
 
 
-@pytest.mark.parametrize("stop", [asyncio.CancelledError(), Problem("overloaded"), RuntimeError("ours")])
+@pytest.mark.parametrize("stop", [asyncio.CancelledError(), Overloaded(), RuntimeError("ours")])
 async def test_other_exceptions_are_raised_unchanged(stop: BaseException) -> None:
     """A client that is gone, a limit, a mistake of ours: none of them is repeated, or turned into something else."""
     clock, made = ManualClock(), []

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+from gateway.api.promptlayer.runs import ResponseSent
 from gateway.clock import SystemClock
-from gateway.runs.durable.response_sent import ResponseSent
 from tests.runs.durable.durable_harness import yield_to_loop, yield_until
 from tests.support.clock import ManualClock
 
@@ -22,9 +22,10 @@ async def start_after_response(response_sent: ResponseSent) -> tuple[list[str], 
     happened: list[str] = []
 
     async def start() -> None:
+        await response_sent.wait()
         happened.append("begun")
 
-    task = asyncio.create_task(response_sent.run_after(start))
+    task = asyncio.create_task(start())
     await yield_to_loop()
     return happened, task
 

@@ -1,0 +1,95 @@
+"""Write-ahead journal of a durable run: its phase is in the store before the start is sent.
+
+The store has `SENDING` before a start is sent, `FOLLOWING` with the provider's id of the run as soon as that is known,
+and `QUEUED` again once the provider has rejected the start. A process that adopts the run after a crash can thus tell
+whether nothing was sent and the run may be started, whether a start may have been sent and must not be repeated, or
+whether the provider can be asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from structlog.typing import FilteringBoundLogger
+
+from gateway.errors import StoreError
+from gateway.runs.durable.background_limit import BackgroundSlot
+from gateway.runs.model import RunRecord
+from gateway.store.contract import Phase, Store, StoredRun, StoreUnavailable
+
+
+@dataclass(slots=True, eq=False)
+class DurableRun:
+    """A run of this process that the store has: its live record, its row as this process wrote it last, its task.
+
+    `task` is None while the client waits for the response: then the run is part of the request.
+    """
+
+    record: RunRecord
+    stored: StoredRun
+    slot: BackgroundSlot
+    task: asyncio.Task[None] | None = None
+
+
+@dataclass(slots=True)
+class StoreJournal:
+    """`Journal` of a durable run. While the replica shuts down, a background run is left to another replica."""
+
+    run: DurableRun
+    store: Store
+    log: FilteringBoundLogger
+    is_closing: Callable[[], bool]
+
+    async def record_dispatch(self) -> None:
+        """Store SENDING. Raises StoreError: `unknown` if another replica works on the run, else `not_run`."""
+        run = self.run
+        self._cancel_if_closing()  # the store has it as queued: the replica that adopts it starts it
+        if run.stored.phase is not Phase.FOLLOWING:  # else a repeatable run falls back: a crash resumes the first start
+            self._set_phase(Phase.SENDING, attempts=run.record.attempts + 1)
+        try:
+            owned = await self.store.advance(run.stored)
+        except StoreUnavailable:
+            raise StoreError(retry_after=1) from None
+        if not owned:
+            raise StoreError("Another replica works on this run.", ending="unknown")
+
+    async def record_rejection(self) -> None:
+        """Store QUEUED. A failure of the store is logged only: after a crash the run would be `unknown`."""
+        run = self.run
+        if run.stored.phase is not Phase.SENDING:
+            return
+        try:
+            owned = await self.store.revert_to_queued(run.stored)
+        except StoreUnavailable:
+            self.log.warning("not_written", run_id=run.record.id, phase="queued")
+            return
+        if owned:
+            run.stored = replace(run.stored, phase=Phase.QUEUED)
+            self._cancel_if_closing()  # the replica that adopts it starts it
+
+    async def record_provider_run_id(self) -> None:
+        """Store FOLLOWING. A failure of the store is logged only: after a crash the id would be lost."""
+        self._set_phase(Phase.FOLLOWING, attempts=self.run.record.attempts)
+        try:
+            await self.store.advance(self.run.stored)
+        except StoreUnavailable:
+            self.log.warning("not_written", run_id=self.run.record.id, phase="following")
+        else:
+            self._cancel_if_closing()  # the replica that adopts it polls
+
+    def _cancel_if_closing(self) -> None:
+        if self.is_closing() and not self.run.record.spec.synchronous:
+            raise asyncio.CancelledError
+
+    def _set_phase(self, phase: Phase, *, attempts: int) -> None:
+        run = self.run
+        run.stored = replace(
+            run.stored,
+            phase=phase,
+            status="running",
+            provider=run.record.provider,
+            attempts=attempts,
+            provider_run_id=run.record.provider_run_id,
+        )
