@@ -16,6 +16,7 @@ from gateway.auth.client import Client
 from gateway.auth.failed_attempts import FailedAuthLimiter
 from gateway.auth.keys import KeyRefusal, KeyRing
 from gateway.clock import Clock
+from gateway.errors import GatewayError
 from gateway.http.body import problem_response
 from gateway.http.forwarded import client_address
 from gateway.http.server import Handler, Middleware, Request
@@ -42,6 +43,9 @@ def access_log(metrics: Metrics, log: FilteringBoundLogger, clock: Clock) -> Mid
                     response = await inner(request)
                     code = ""
                 except Problem as problem:
+                    response, code = _handle_problem(problem, request, metrics, log), problem.code
+                except GatewayError as error:
+                    problem = Problem(error.code, error.detail, error.retry_after, headers=error.headers)
                     response, code = _handle_problem(problem, request, metrics, log), problem.code
                 except Exception as mistake:  # noqa: BLE001 - whatever it is, the client gets a document
                     code = "internal"

@@ -1,4 +1,4 @@
-"""Which store a URL of the configuration means."""
+"""Store factory: makes the store that a URL of the configuration names."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def create_store(url: str, clock: Clock, password: SecretStr | None = None) -> Store:
-    """Build the store, unopened. Raises SettingsError where the URL can not mean one, or its library is missing."""
+    """Return the store, not opened yet. Raises SettingsError if the URL is not valid, or its library is missing."""
     parts = urlsplit(url)
     if parts.scheme not in {*_FACTORIES, *_REDIS_SCHEMES}:
         raise _invalid_url(f"must be one of {', '.join(f'{scheme}://' for scheme in [*_FACTORIES, *_REDIS_SCHEMES])}")
@@ -47,14 +47,14 @@ def _create_memory_store(url: SplitResult, clock: Clock) -> Store:
 
 
 def is_redis_url(url: str) -> bool:
-    """Whether a store of this URL is a server, which others can share."""
+    """Return True if the store of this URL is a server, which replicas can share."""
     return urlsplit(url).scheme in _REDIS_SCHEMES
 
 
 def create_redis_connection(
     url: str, password: SecretStr | None, *, timeout: float, connections: int
 ) -> RedisConnection:
-    """Make a way of its own to the server that `is_server`. Raises SettingsError as `store`."""
+    """Return a separate connection pool to the server of a Redis URL. Raises SettingsError as `create_store`."""
     return _create_redis_connection(urlsplit(url), password, timeout=timeout, connections=connections)
 
 
@@ -67,11 +67,11 @@ def _create_redis_store(url: SplitResult, clock: Clock, password: SecretStr | No
 def _create_redis_connection(
     url: SplitResult, password: SecretStr | None, *, timeout: float, connections: int
 ) -> RedisConnection:
-    """redis://user@host:port/0; rediss:// speaks TLS, and believes whom the system believes."""
+    """Parse redis://user@host:port/0; rediss:// is TLS, verified with the CA certificates of the system."""
     database = url.path.removeprefix("/") or "0"
     if not url.hostname or not database.isdecimal() or url.password is not None:
         raise _invalid_url("must be redis://user@host:port/0 or rediss://user@host:port/0")
-    try:  # they need redis-py, which is an extra
+    try:  # needs redis-py, which is an optional dependency
         connection_module = import_module("gateway.redis.connection")
     except ModuleNotFoundError as missing:
         if missing.name is None or missing.name.partition(".")[0] != "redis":

@@ -1,7 +1,7 @@
-"""The door to receivers: a signed message goes out, a status or a fault comes back, and nothing else can happen.
+"""Webhook sender: posts a signed message to a callback receiver, and returns its status or a fault.
 
-Receivers are strangers whom a client named. They see the message and who sends it; of their answer we take the status,
-`Retry-After`, and 20 kB at most of the rest, so that they are not cut off while they speak.
+Receivers are untrusted. Of a response the sender uses the status and `Retry-After`, and reads at most 20 kB of the
+rest, so that the receiver can finish its response.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from gateway.clock import Clock
+from gateway.errors import CallbackUrlRefused
 from gateway.outbound.retry_after import parse_retry_after
 from gateway.outbound.webhook.callback_url import CallbackUrl
 from gateway.outbound.webhook.connection import DeliveryFault, WebhookConnection
 from gateway.outbound.webhook.egress_policy import EgressPolicy
 from gateway.outbound.webhook.ip_ranges import IpAddress
-from gateway.problems import Problem
 
 _MAX_ADDRESSES = 3
 
 
 @dataclass(frozen=True, slots=True)
 class WebhookMessage:
-    """What is delivered: JSON, and what Standard Webhooks has beside it in the header. No signature, no such field."""
+    """A JSON body and the header values of Standard Webhooks. An empty signature adds no header field."""
 
     id: str
     timestamp: int
@@ -35,7 +35,7 @@ class WebhookMessage:
 
 @dataclass(frozen=True, slots=True)
 class WebhookResponse:
-    """The receiver's status, and in how many seconds it wants to be asked again, if it says so."""
+    """Status of the receiver, and Retry-After in seconds, if present."""
 
     status: int
     retry_after: float | None = None
@@ -46,14 +46,14 @@ DeliveryResult: TypeAlias = WebhookResponse | DeliveryFault
 
 @dataclass(frozen=True, slots=True)
 class WebhookTimeouts:
-    """Seconds for a whole delivery, look-up included, and for each address that is tried."""
+    """Seconds for a whole delivery, DNS look-up included, and for connecting."""
 
     total: float = 15.0
     connect: float = 5.0
 
 
 class WebhookSender:
-    """Delivers messages, each over a connection of its own, to addresses that `egress` has just judged."""
+    """Delivers each message over a new connection, to an address that the egress policy has just permitted."""
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class WebhookSender:
         timeouts: WebhookTimeouts | None = None,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        """`tls` is whom we trust: by default what the system trusts."""
+        """Create a sender. `tls`: trusted CA certificates, by default those of the system."""
         self._egress_policy = egress_policy
         self._clock = clock
         self._user_agent = user_agent
@@ -72,14 +72,14 @@ class WebhookSender:
         self._tls = tls or ssl.create_default_context()
 
     async def deliver(self, url: str, message: WebhookMessage) -> DeliveryResult:
-        """Post a message once, within the courier's patience. Redirects are not followed: a 3xx is just a status."""
+        """Post a message once, within the timeouts. Redirects are not followed: a 3xx is a status."""
         deadline = self._clock.monotonic() + self._timeouts.total
         try:
             async with asyncio.timeout(self._timeouts.total):
                 target = self._egress_policy.check(url)
                 addresses = await self._egress_policy.resolve(target)
                 connection = await self._connect(target, addresses, self._encode_request(target, message))
-        except Problem:
+        except CallbackUrlRefused:
             return DeliveryFault.REFUSED
         except TimeoutError:
             return DeliveryFault.UNREACHABLE
@@ -103,7 +103,7 @@ class WebhookSender:
         return fault
 
     async def _connect_address(self, target: CallbackUrl, address: IpAddress, request: bytes) -> WebhookConnection:
-        """Connect to this address and no other; the certificate must be the host's."""
+        """Connect to this address only; the certificate must be valid for the host name."""
         secure = target.scheme == "https"
         _, connection = await asyncio.get_running_loop().create_connection(
             lambda: WebhookConnection(request),
@@ -127,7 +127,7 @@ class WebhookSender:
         return connection.fault
 
     def _encode_request(self, target: CallbackUrl, message: WebhookMessage) -> bytes:
-        """The whole request. These are the header fields, and no others: nothing of a client's or a provider's."""
+        """Encode the request. It has these header fields only: none of a client or a provider."""
         fields = {
             "Host": target.authority,
             "User-Agent": self._user_agent,

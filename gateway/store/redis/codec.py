@@ -1,4 +1,4 @@
-"""Runs, claims and deliveries as Redis keeps them: every value is text or bytes, and what is None is not there."""
+"""Codec of the Redis store: runs, idempotency records and deliveries as hash fields. None is an absent field."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _decode_text(value: bytes) -> str:
     return value.decode()
 
 
-# How a field of a run is read, where it is not text.
+# Decoders of the fields of a run that are not text.
 _DECODERS: dict[str, Callable[[bytes], Any]] = {
     "order": bytes,
     "document": bytes,
@@ -38,12 +38,12 @@ _RUN_DECODERS = tuple(_DECODERS.get(name, _decode_text) for name in RUN_FIELDS)
 
 
 def encode_float(value: float) -> str:
-    """Write a float so that it is read as the same one."""
+    """Encode a float without loss."""
     return repr(value)
 
 
 def decode_stored_run(row: Sequence[bytes | None]) -> StoredRun | None:
-    """Read the fields of a run, in their order; None where there is none."""
+    """Decode the fields of a run, in the order of `RUN_FIELDS`; None if the run does not exist."""
     if row[0] is None:
         return None
     fields: list[Any] = [None if value is None else read(value) for read, value in zip(_RUN_DECODERS, row, strict=True)]
@@ -51,41 +51,41 @@ def decode_stored_run(row: Sequence[bytes | None]) -> StoredRun | None:
 
 
 def decode_stored_runs(rows: Sequence[Sequence[bytes | None]]) -> list[StoredRun]:
-    """Read many."""
+    """Decode many runs; those that do not exist are left out."""
     return [run for run in map(decode_stored_run, rows) if run is not None]
 
 
 def encode_run(run: StoredRun) -> list[RedisArgument]:
-    """Write all of a run: names and values in turn."""
+    """Encode a run as alternating names and values."""
     return list(_flatten((name, getattr(run, name)) for name in RUN_FIELDS))
 
 
 def encode_progress(run: StoredRun) -> list[RedisArgument]:
-    """Write what `Store.advance` is about, without the phase."""
+    """Encode the fields that `Store.advance` changes, without the phase."""
     names = ("status", "attempts", "provider", "provider_run_id")
     return list(_flatten((name, getattr(run, name)) for name in names))
 
 
 def encode_final_state(final_state: FinalState) -> list[RedisArgument]:
-    """Write what becomes of a run that ends."""
+    """Encode the fields that `Store.finish` changes, without the phase."""
     names = ("status", "document", "finished_at", "attempts", "provider_run_id")
     return list(_flatten((name, getattr(final_state, name)) for name in names))
 
 
 def encode_response(response: StoredResponse | None) -> list[RedisArgument]:
-    """Write an answer, where there is one."""
+    """Encode a response; an empty list for None."""
     if response is None:
         return []
     return ["status", response.status, "headers", orjson.dumps(response.headers), "body", response.body]
 
 
 def idempotency_record_name(client: str, text: str) -> str:
-    """Name a claim; no other client and text have the same."""
+    """Return the name of an idempotency record, unique for its client and text."""
     return f"{len(client)}:{client}:{text}"
 
 
 def decode_idempotency_record(client: str, text: str, row: Sequence[bytes | None]) -> IdempotencyRecord | None:
-    """Read the fields of a claim; None where there is none."""
+    """Decode the fields of an idempotency record; None if it does not exist."""
     fingerprint, run_id, created_at, status, headers, body = row
     if fingerprint is None or run_id is None or created_at is None:
         return None
@@ -96,7 +96,7 @@ def decode_idempotency_record(client: str, text: str, row: Sequence[bytes | None
 
 
 def decode_delivery(row: Sequence[bytes]) -> Delivery:
-    """Read the fields of a delivery."""
+    """Decode the fields of a delivery."""
     run_id, client, url, body, created_at, attempts = row
     return Delivery(run_id.decode(), client.decode(), url.decode(), body, float(created_at), int(attempts))
 

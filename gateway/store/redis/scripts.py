@@ -1,4 +1,4 @@
-"""The changes that the Redis store makes: each is one Lua script, which the server runs whole or not at all."""
+"""Lua scripts of the Redis store. Each operation of the store is one script, which the server executes atomically."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ RedisArgument: TypeAlias = bytes | str | int | float
 _LUA_FOLDER = Path(__file__).parent / "lua"
 
 RUN_FIELDS = tuple(field.name for field in fields(StoredRun))
-"""The fields of a run's hash, in the order in which scripts return them."""
+"""Fields of the hash of a run, in the order in which scripts return them."""
 
 CLAIM_FIELDS = ("fingerprint", "run_id", "created_at", "status", "headers", "body")
-"""The fields of a claim's hash."""
+"""Fields of the hash of an idempotency record."""
 
 DELIVERY_FIELDS = ("id", "client", "callback_url", "callback_body", "finished_at", "callback_attempts")
-"""The fields of a run's hash that make a `Delivery`."""
+"""Fields of the hash of a run that make a `Delivery`."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoreScript:
-    """Lua, and the SHA-1 under which a server knows it. Its first key is the prefix of all others."""
+    """A script and its SHA-1 for EVALSHA. Its only key is the prefix of all keys."""
 
     text: str
     sha: str
 
     @classmethod
     def from_text(cls, text: str) -> StoreScript:
-        """Name a text as the server does."""
+        """Return the script with the SHA-1 of its text."""
         return cls(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 

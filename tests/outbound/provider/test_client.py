@@ -17,10 +17,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from pydantic import SecretStr
 
 from gateway import strictjson
+from gateway.errors import InvalidRequest
 from gateway.observability.metrics import Metrics
 from gateway.outbound.provider.client import ProviderClient, ProviderEndpoint
 from gateway.outbound.provider.passthrough import PassthroughRequest
-from gateway.problems import Problem
 from providers.contract import UNREADABLE, Call, Cause, JsonValue, KeyHeader, ProviderFault, Reply
 from tests.support.clock import ManualClock
 from tests.support.fake_upstream import certificates, faults
@@ -698,6 +698,6 @@ async def test_a_refused_passthrough_request_opens_no_connection(
     upstream: FakeUpstream, harness: ClientHarness
 ) -> None:
     parcel = PassthroughRequest("POST", "/x", "", (), b"rw_client", "rw_client")
-    with pytest.raises(Problem):
+    with pytest.raises(InvalidRequest):
         await harness.client.send_passthrough(parcel, harness.clock.monotonic() + 10)
     assert ([], {}) == (upstream.connections, harness.results)

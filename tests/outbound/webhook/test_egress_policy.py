@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.errors import CallbackUrlRefused
 from gateway.outbound.webhook.allowlist import CallbackAllowlist
 from gateway.outbound.webhook.connection import DeliveryFault
 from gateway.outbound.webhook.egress_policy import EgressPolicy, Resolver, SystemResolver
 from gateway.outbound.webhook.ip_ranges import is_public
 from gateway.outbound.webhook.sender import WebhookMessage, WebhookResponse, WebhookSender
-from gateway.problems import Problem
 from tests.support.clock import ManualClock
 from tests.support.fake_upstream.responses import reply
 from tests.support.fake_upstream.upstream import FakeUpstream, closed_port, unresponsive_port
@@ -69,18 +69,18 @@ def port_of(receiver: FakeUpstream) -> int:
     return port
 
 
-def refusal_document(refusing: Callable[[], object]) -> bytes:
-    with pytest.raises(Problem) as refused:
+def refusal_text(refusing: Callable[[], object]) -> str:
+    with pytest.raises(CallbackUrlRefused) as refused:
         refusing()
-    return refused.value.document("req_1")
+    return refused.value.detail
 
 
-async def verdict(egress: EgressPolicy, url: str) -> str | bytes:
-    """What a client is told: the problem's document, or that it is fine."""
+async def verdict(egress: EgressPolicy, url: str) -> str:
+    """Return the text of the refusal, or "fine"."""
     try:
         await egress.resolve(egress.check(url))
-    except Problem as refused:
-        return refused.document("req_1")
+    except CallbackUrlRefused as refused:
+        return refused.detail
     return "fine"
 
 
@@ -101,9 +101,9 @@ REFUSED = [
 def test_refused(place: str) -> None:
     """R56: refused by its text alone, without a look-up."""
     names = ScriptedResolver()
-    with pytest.raises(Problem) as refused:
+    with pytest.raises(CallbackUrlRefused) as refused:
         EgressPolicy([], resolver=names).check(f"https://{place}")
-    assert (422, "callback_url_refused", []) == (refused.value.status, refused.value.code, names.lookups)
+    assert ("callback_url_refused", []) == (refused.value.code, names.lookups)
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_refused(place: str) -> None:
 )
 def test_refused_schemes(url: str) -> None:
     """R56: https, unless the operator says otherwise."""
-    assert b'"callback_url_refused"' in refusal_document(lambda: EgressPolicy([]).check(url))
+    assert b'"callback_url_refused"' in refusal_text(lambda: EgressPolicy([]).check(url))
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_no_notation_gets_through(url: str) -> None:
     """R56: what is not refused is public, however it is written."""
     try:
         target = EgressPolicy([]).check(url)
-    except Problem:
+    except CallbackUrlRefused:
         return
     assert target.port in {443, 8443}
     assert is_public(target.address) if target.address else "." in target.host

@@ -1,4 +1,4 @@
--- A new run and its claim: nil. Or the claim that there is; or 0 where the id is taken.
+-- Creates a run and its idempotency record. Returns nil, the existing record of the key, or 0 if a run has this id.
 local id, client, created_at, owner, until_at, claim, fingerprint = slice(1, 7)
 if claim ~= '' then
   local there = redis.call('HMGET', P .. 'claim:' .. claim, unpack(CLAIM))

@@ -1,4 +1,4 @@
--- Lets the leases of some of an owner's runs end at a time; the id to go on behind, where there are more.
+-- Sets the end of the leases of some runs of an owner. Returns the id to continue after, or nil at the end.
 local owner, until_at, after = slice(1, 3)
 local ids = redis.call('ZRANGEBYLEX', P .. 'owned:' .. owner, after, '+', 'LIMIT', 0, 500)
 for _, id in ipairs(ids) do
