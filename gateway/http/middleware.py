@@ -45,8 +45,8 @@ def access_log(metrics: Metrics, log: FilteringBoundLogger, clock: Clock) -> Mid
                 except Problem as problem:
                     response, code = _handle_problem(problem, request, metrics, log), problem.code
                 except GatewayError as error:
-                    problem = Problem(error.code, error.detail, error.retry_after, headers=error.headers)
-                    response, code = _handle_problem(problem, request, metrics, log), problem.code
+                    refusal = Problem(error.code, error.detail, error.retry_after, headers=error.headers)
+                    response, code = _handle_problem(refusal, request, metrics, log), error.code
                 except Exception as mistake:  # noqa: BLE001 - whatever it is, the client gets a document
                     code = "internal"
                     response = _handle_problem(_internal_problem(mistake), request, metrics, log)

@@ -55,7 +55,7 @@ def test_memory_is_a_store() -> None:
 def test_a_redis_url_names_a_server(url: str, expected: RedisAddress, monkeypatch: pytest.MonkeyPatch) -> None:
     """The password comes from elsewhere: it never stands in the YAML."""
     asked: list[RedisAddress] = []
-    monkeypatch.setattr("gateway.redis.connection.RedisLink", lambda address, **_: asked.append(address))
+    monkeypatch.setattr("gateway.redis.connection.RedisConnection", lambda address, **_: asked.append(address))
     made = create_store(url, ManualClock(), SecretStr("password"))
     assert isinstance(made, RedisStore)
     assert [replace(expected, password=SecretStr("password"))] == asked
@@ -67,7 +67,7 @@ def test_without_the_library_the_rest_works() -> None:
 import sys
 sys.modules["redis"] = None
 import gateway.app.main
-from gateway.store.factory import store
+from gateway.store.factory import create_store
 from gateway.clock import SystemClock
 create_store("sqlite:///a.db", SystemClock())
 try:

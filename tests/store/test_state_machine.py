@@ -61,7 +61,7 @@ FINAL_STATES = st.builds(
     finished_at=TIMES,
     attempts=st.integers(0, 5),
     provider_run_id=st.none() | TEXTS,
-    answer=st.none() | ANSWERS,
+    response=st.none() | ANSWERS,
     callback=st.none() | st.binary(max_size=20),
     callback_due_at=st.none() | TIMES,
 )

@@ -11,8 +11,10 @@ import asyncio
 import errno
 import re
 import ssl
+from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
@@ -22,6 +24,7 @@ from pydantic import SecretStr
 from gateway import strictjson
 from gateway.clock import Clock
 from gateway.observability.metrics import Metrics
+from gateway.outbound import happy_eyeballs
 from gateway.outbound.provider.connection import HttpResponse, ProviderConnection
 from gateway.outbound.provider.passthrough import PassthroughRequest, PassthroughResponse, with_provider_key
 from gateway.outbound.provider.redaction import Redaction
@@ -30,6 +33,7 @@ from providers.contract import UNREADABLE, Call, Cause, KeyHeader, ProviderFault
 
 T = TypeVar("T")
 _IDLE_SECONDS = 15.0
+_REST_SECONDS = 0.1  # after an exchange, in which a surplus response can arrive and close the connection
 _LOCAL_RESOURCE_ERRORS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}  # exhausted on this machine
 _RETURNED_HEADERS = {b"content-type", b"retry-after"}  # header fields of a passed-through response
 _is_request_target = re.compile(r"/[!-~]*").fullmatch
@@ -50,7 +54,13 @@ class ProviderEndpoint:
 
 
 class ProviderClient:
-    """Connection pool to one provider. Its size is bounded by the concurrency limit of the provider."""
+    """Connection pool to one provider. Its size is bounded by the concurrency limit of the provider.
+
+    HTTP/1.1 has no request ids: a surplus response of one exchange could be taken for the response of the next one, and
+    so for the result of another run. Therefore a connection rests before its reuse, bytes outside of an exchange close
+    it, and it is probed right before a request is sent. Only a surplus response that arrives after that, and before the
+    response of the next request, cannot be told apart.
+    """
 
     def __init__(self, endpoint: ProviderEndpoint, *, clock: Clock, metrics: Metrics) -> None:
         self._endpoint = endpoint
@@ -132,10 +142,12 @@ class ProviderClient:
         await self._clock.sleep(0)
 
     def _checkout(self, now: float) -> ProviderConnection | None:
-        """Return the idle connection that was used last, or None. Connections idle for too long are closed."""
-        while self._idle:
-            connection = self._idle.pop()
-            if connection.reusable and now - connection.idle_since < _IDLE_SECONDS:
+        """Return the rested connection that was used last, or None. Connections idle for too long are closed."""
+        rested = bisect_right(self._idle, now - _REST_SECONDS, key=attrgetter("idle_since"))
+        while rested:
+            rested -= 1
+            connection = self._idle.pop(rested)
+            if now - connection.idle_since < _IDLE_SECONDS and connection.is_silent():
                 return connection
             connection.abort()
         return None
@@ -150,14 +162,13 @@ class ProviderClient:
             self._idle.pop(0).abort()
 
     async def _connect(self, seconds: float) -> ProviderConnection:
-        loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(min(seconds, self._endpoint.connect_timeout)):
-                _, connection = await loop.create_connection(
+                _, connection = await asyncio.get_running_loop().create_connection(
                     lambda: ProviderConnection(self._endpoint.max_response, self._remove),
-                    self._host,
-                    self._port,
+                    sock=await happy_eyeballs.connect_host(self._host, self._port),
                     ssl=self._tls,
+                    server_hostname=self._host if self._secure else None,
                 )
         except ssl.SSLError:
             raise ProviderFault(Cause.MISCONFIGURED, "no trusted TLS connection was possible") from None

@@ -7,6 +7,7 @@ length with chunks, folded headers, bare line feeds. This module bounds the size
 from __future__ import annotations
 
 import asyncio
+import select
 import socket
 from collections.abc import Callable
 from typing import NamedTuple, cast
@@ -57,6 +58,17 @@ class ProviderConnection(asyncio.Protocol):
     def reusable(self) -> bool:
         """True if the connection is open and idle."""
         return self._transport is not None and not self._transport.is_closing() and self._waiter is None
+
+    def is_silent(self) -> bool:
+        """Probe the idle connection. Returns False if it is closed, or has an EOF or bytes that were not read yet."""
+        if not self.reusable or self._transport is None:
+            return False
+        connected = self._transport.get_extra_info("socket")
+        if connected is None:
+            return True
+        probe = select.poll()
+        probe.register(connected, select.POLLIN | select.POLLPRI)
+        return not probe.poll(0)
 
     async def exchange(self, request: bytes, seconds: float) -> HttpResponse:
         """Send `request` and return its response, within `seconds`.

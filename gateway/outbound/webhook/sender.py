@@ -9,11 +9,14 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+from collections.abc import Sequence
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import TypeAlias
 
 from gateway.clock import Clock
 from gateway.errors import CallbackUrlRefused
+from gateway.outbound import happy_eyeballs
 from gateway.outbound.retry_after import parse_retry_after
 from gateway.outbound.webhook.callback_url import CallbackUrl
 from gateway.outbound.webhook.connection import DeliveryFault, WebhookConnection
@@ -90,29 +93,42 @@ class WebhookSender:
     async def _connect(
         self, target: CallbackUrl, addresses: tuple[IpAddress, ...], request: bytes
     ) -> WebhookConnection | DeliveryFault:
-        """Connect to the first address that lets us. Nothing is sent before that, so nothing is sent twice."""
+        """Connect to the permitted addresses in a race (RFC 8305); after a TLS failure, to the others.
+
+        Nothing is sent before a connection is complete, so nothing is sent twice.
+        """
         fault = DeliveryFault.UNREACHABLE
-        for address in addresses[:_MAX_ADDRESSES]:
+        remaining = list(addresses[:_MAX_ADDRESSES])
+        while remaining:
             try:
-                async with asyncio.timeout(self._timeouts.connect):
-                    return await self._connect_address(target, address, request)
+                connected = await self._race(target, remaining)
+            except (OSError, TimeoutError):
+                return fault
+            remaining.remove(ip_address(connected.getpeername()[0]))
+            try:
+                return await self._start(target, connected, request)
             except ssl.SSLError:
                 fault = DeliveryFault.UNTRUSTED
             except (OSError, TimeoutError):
                 fault = DeliveryFault.UNREACHABLE
         return fault
 
-    async def _connect_address(self, target: CallbackUrl, address: IpAddress, request: bytes) -> WebhookConnection:
-        """Connect to this address only; the certificate must be valid for the host name."""
+    async def _race(self, target: CallbackUrl, addresses: Sequence[IpAddress]) -> socket.socket:
+        async with asyncio.timeout(self._timeouts.connect):
+            return await happy_eyeballs.connect_addresses(
+                happy_eyeballs.address_info(address, target.port) for address in addresses
+            )
+
+    async def _start(self, target: CallbackUrl, connected: socket.socket, request: bytes) -> WebhookConnection:
+        """Send the request on a connected socket, after a TLS handshake in which the host is verified."""
         secure = target.scheme == "https"
-        _, connection = await asyncio.get_running_loop().create_connection(
-            lambda: WebhookConnection(request),
-            str(address),
-            target.port,
-            ssl=self._tls if secure else None,
-            server_hostname=target.host if secure else None,
-            flags=socket.AI_NUMERICHOST,
-        )
+        async with asyncio.timeout(self._timeouts.connect):
+            _, connection = await asyncio.get_running_loop().create_connection(
+                lambda: WebhookConnection(request),
+                sock=connected,
+                ssl=self._tls if secure else None,
+                server_hostname=target.host if secure else None,
+            )
         return connection
 
     async def _await_response(self, connection: WebhookConnection, seconds: float) -> DeliveryResult:

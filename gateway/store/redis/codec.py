@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
+from gateway.redis.connection import RedisArgument
 from gateway.store.contract import (
     Delivery,
     FinalState,
@@ -16,25 +18,54 @@ from gateway.store.contract import (
     StoredResponse,
     StoredRun,
 )
-from gateway.store.redis.scripts import RUN_FIELDS, RedisArgument
 
 
 def _decode_text(value: bytes) -> str:
     return value.decode()
 
 
-# Decoders of the fields of a run that are not text.
-_DECODERS: dict[str, Callable[[bytes], Any]] = {
-    "order": bytes,
-    "document": bytes,
-    "created_at": float,
-    "deadline_at": float,
-    "leased_until_at": float,
-    "finished_at": float,
-    "attempts": int,
-    "phase": lambda value: Phase(int(value)),
-}
-_RUN_DECODERS = tuple(_DECODERS.get(name, _decode_text) for name in RUN_FIELDS)
+def _decode_phase(value: bytes) -> Phase:
+    return Phase(int(value))
+
+
+@dataclass(frozen=True, slots=True)
+class StoredField:
+    """A field of the hash of a run: its stored name, which never changes, and the attribute of `StoredRun`."""
+
+    name: str
+    attribute: str
+    decode: Callable[[bytes], Any] = _decode_text
+
+
+RUN_FIELDS = (
+    StoredField("id", "id"),
+    StoredField("client", "client"),
+    StoredField("workflow", "workflow"),
+    StoredField("provider", "provider"),
+    StoredField("order", "order", bytes),
+    StoredField("created_at", "created_at", float),
+    StoredField("deadline_at", "deadline_at", float),
+    StoredField("owner", "owner"),
+    StoredField("leased_until_at", "leased_until_at", float),
+    StoredField("phase", "phase", _decode_phase),
+    StoredField("status", "status"),
+    StoredField("attempts", "attempts", int),
+    StoredField("provider_run_id", "provider_run_id"),
+    StoredField("document", "document", bytes),
+    StoredField("finished_at", "finished_at", float),
+    StoredField("callback_url", "callback_url"),
+    StoredField("callback_state", "callback_state"),
+)
+"""Fields of the hash of a run, in the order in which scripts return them."""
+
+IDEMPOTENCY_RECORD_FIELDS = ("fingerprint", "run_id", "created_at", "status", "headers", "body")
+"""Stored names of the fields of an idempotency record, in the order in which scripts return them."""
+
+DELIVERY_FIELDS = ("id", "client", "callback_url", "callback_body", "finished_at", "callback_attempts")
+"""Stored names of the fields of a run that make a `Delivery`."""
+
+_PROGRESS_ATTRIBUTES = frozenset({"status", "attempts", "provider", "provider_run_id"})
+_FINAL_ATTRIBUTES = frozenset({"status", "document", "finished_at", "attempts", "provider_run_id"})
 
 
 def encode_float(value: float) -> str:
@@ -46,8 +77,9 @@ def decode_stored_run(row: Sequence[bytes | None]) -> StoredRun | None:
     """Decode the fields of a run, in the order of `RUN_FIELDS`; None if the run does not exist."""
     if row[0] is None:
         return None
-    fields: list[Any] = [None if value is None else read(value) for read, value in zip(_RUN_DECODERS, row, strict=True)]
-    return StoredRun(*fields)
+    fields = zip(RUN_FIELDS, row, strict=True)
+    attributes: dict[str, Any] = {f.attribute: None if value is None else f.decode(value) for f, value in fields}
+    return StoredRun(**attributes)
 
 
 def decode_stored_runs(rows: Sequence[Sequence[bytes | None]]) -> list[StoredRun]:
@@ -56,20 +88,23 @@ def decode_stored_runs(rows: Sequence[Sequence[bytes | None]]) -> list[StoredRun
 
 
 def encode_run(run: StoredRun) -> list[RedisArgument]:
-    """Encode a run as alternating names and values."""
-    return list(_flatten((name, getattr(run, name)) for name in RUN_FIELDS))
+    """Encode a run as alternating stored names and values."""
+    return list(_flatten((field.name, getattr(run, field.attribute)) for field in RUN_FIELDS))
 
 
 def encode_progress(run: StoredRun) -> list[RedisArgument]:
     """Encode the fields that `Store.advance` changes, without the phase."""
-    names = ("status", "attempts", "provider", "provider_run_id")
-    return list(_flatten((name, getattr(run, name)) for name in names))
+    return _encode_attributes(run, _PROGRESS_ATTRIBUTES)
 
 
 def encode_final_state(final_state: FinalState) -> list[RedisArgument]:
     """Encode the fields that `Store.finish` changes, without the phase."""
-    names = ("status", "document", "finished_at", "attempts", "provider_run_id")
-    return list(_flatten((name, getattr(final_state, name)) for name in names))
+    return _encode_attributes(final_state, _FINAL_ATTRIBUTES)
+
+
+def _encode_attributes(source: StoredRun | FinalState, attributes: frozenset[str]) -> list[RedisArgument]:
+    changed = (field for field in RUN_FIELDS if field.attribute in attributes)
+    return list(_flatten((field.name, getattr(source, field.attribute)) for field in changed))
 
 
 def encode_response(response: StoredResponse | None) -> list[RedisArgument]:

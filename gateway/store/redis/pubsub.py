@@ -46,6 +46,11 @@ class ChangeSubscriber:
         await _close_quietly(pubsub)
         raise failure
 
+    @property
+    def failing(self) -> bool:
+        """True while the subscription is lost."""
+        return self._task is not None and self._disconnected
+
     async def close(self) -> None:
         """Unsubscribe, and end the task."""
         if self._task is not None:
@@ -69,16 +74,15 @@ class ChangeSubscriber:
     async def _receive_until_closed(self, pubsub: PubSub) -> None:
         while True:
             try:
-                await self._receive_messages(pubsub)
-            except (RedisError, OSError):
-                self._connection.failing = True
+                with suppress(RedisError, OSError):
+                    await self._receive_messages(pubsub)
             finally:
                 self._disconnected = True
                 self._notifier.notify_all()
                 await _close_quietly(pubsub)
             pubsub = await self._reconnect()
             self._reliable_from = self._clock.monotonic() + _RECOVERY_PERIOD
-            self._disconnected = self._connection.failing = False
+            self._disconnected = False
 
     async def _reconnect(self) -> PubSub:
         delay = _FIRST_DELAY
@@ -100,9 +104,12 @@ class ChangeSubscriber:
             await pubsub.get_message(timeout=None)  # the confirmation
 
     async def _receive_messages(self, pubsub: PubSub) -> None:
-        """Forward messages until the connection fails; raises TimeoutError if the server does not answer a PING."""
+        """Forward messages until the connection fails, or the server was replaced.
+
+        Raises TimeoutError if the server does not answer a PING.
+        """
         pinged = False
-        while True:
+        while pubsub.connection_pool is self._connection.pool:
             message = await pubsub.get_message(timeout=_HEARTBEAT_INTERVAL)
             if message is not None:
                 pinged = False

@@ -3,24 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
 
-from gateway.store.contract import StoredRun
-
-RedisArgument: TypeAlias = bytes | str | int | float
+from gateway.store.redis.codec import DELIVERY_FIELDS, IDEMPOTENCY_RECORD_FIELDS, RUN_FIELDS
 
 _LUA_FOLDER = Path(__file__).parent / "lua"
-
-RUN_FIELDS = tuple(field.name for field in fields(StoredRun))
-"""Fields of the hash of a run, in the order in which scripts return them."""
-
-CLAIM_FIELDS = ("fingerprint", "run_id", "created_at", "status", "headers", "body")
-"""Fields of the hash of an idempotency record."""
-
-DELIVERY_FIELDS = ("id", "client", "callback_url", "callback_body", "finished_at", "callback_attempts")
-"""Fields of the hash of a run that make a `Delivery`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +30,12 @@ def _lua_table(name: str, values: tuple[str, ...]) -> str:
 
 def _load(name: str) -> StoreScript:
     tables = (
-        _lua_table("FIELDS", RUN_FIELDS) + _lua_table("CLAIM", CLAIM_FIELDS) + _lua_table("DELIVERY", DELIVERY_FIELDS)
+        _lua_table("FIELDS", tuple(field.name for field in RUN_FIELDS)),
+        _lua_table("CLAIM", IDEMPOTENCY_RECORD_FIELDS),
+        _lua_table("DELIVERY", DELIVERY_FIELDS),
     )
-    return StoreScript.from_text(
-        tables + (_LUA_FOLDER / "prelude.lua").read_text() + (_LUA_FOLDER / f"{name}.lua").read_text()
-    )
+    texts = ((_LUA_FOLDER / f"{part}.lua").read_text() for part in ("prelude", name))
+    return StoreScript.from_text("".join((*tables, *texts)))
 
 
 GET_RUN = _load("get_run")

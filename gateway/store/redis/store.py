@@ -29,7 +29,7 @@ from collections.abc import Sequence
 from typing_extensions import override
 
 from gateway.clock import Clock
-from gateway.redis.connection import RedisConnection, RedisReply
+from gateway.redis.connection import RedisArgument, RedisConnection, RedisReply
 from gateway.store.contract import (
     Delivery,
     FinalState,
@@ -45,7 +45,7 @@ from gateway.store.redis import codec, scripts
 from gateway.store.redis.batches import ScriptBatcher
 from gateway.store.redis.durability import check_durability
 from gateway.store.redis.pubsub import ChangeSubscriber
-from gateway.store.redis.scripts import RedisArgument, StoreScript
+from gateway.store.redis.scripts import StoreScript
 
 LAYOUT_VERSION = 1
 _PURGE_BATCH = 100  # runs, and idempotency records, deleted by one script
@@ -75,7 +75,7 @@ class RedisStore(Store):
     @property
     @override
     def failing(self) -> bool:
-        return self._connection.failing
+        return self._connection.failing or self._subscriber.failing
 
     @override
     async def open(self) -> None:

@@ -6,17 +6,19 @@ import asyncio
 import base64
 import contextlib
 import errno
+import os
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager
 from typing import NoReturn, TypeAlias
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from pydantic import SecretStr
 
 from gateway import strictjson
+from gateway.clock import Clock, SystemClock
 from gateway.errors import InvalidRequest
 from gateway.observability.metrics import Metrics
 from gateway.outbound.provider.client import ProviderClient, ProviderEndpoint
@@ -34,6 +36,7 @@ MAX_RESPONSE = 10_000
 START = Call("POST", "/start", "start", safe=False, json={"input": {"q": "why?"}})
 POLL = Call("GET", "/poll?id=1", "poll", safe=True)
 DONE = reply(200, {"result": 1})
+RESTED = 0.2  # seconds after which a connection is used again
 
 UnreachableServer: TypeAlias = Callable[[], AbstractContextManager[str]]
 
@@ -41,14 +44,15 @@ UnreachableServer: TypeAlias = Callable[[], AbstractContextManager[str]]
 class ClientHarness:
     """An open door, and what it counted. Deadlines are in seconds from now."""
 
-    def __init__(self, origin: ProviderEndpoint) -> None:
+    def __init__(self, origin: ProviderEndpoint, clock: Clock | None = None) -> None:
         self.clock = ManualClock()
         self.metrics = Metrics()
-        self.client = ProviderClient(origin, clock=self.clock, metrics=self.metrics)
+        self._client_clock = clock or self.clock
+        self.client = ProviderClient(origin, clock=self._client_clock, metrics=self.metrics)
 
     async def send(self, call: Call = START, *, within: float = 10.0) -> Reply:
         """Make one call."""
-        return await self.client.send(call, self.clock.monotonic() + within)
+        return await self.client.send(call, self._client_clock.monotonic() + within)
 
     async def send_failing(self, call: Call = START, *, within: float = 10.0) -> ProviderFault:
         """Make one call that has no whole answer."""
@@ -73,6 +77,7 @@ async def open_client(
     key_header: KeyHeader = KeyHeader("X-API-KEY"),  # noqa: B008 - frozen
     connect_timeout: float = 5.0,
     max_response: int = MAX_RESPONSE,
+    clock: Clock | None = None,
 ) -> AsyncIterator[ClientHarness]:
     """A door to `url` that is closed behind us."""
     harness = ClientHarness(
@@ -84,7 +89,8 @@ async def open_client(
             user_agent="runward/test",
             connect_timeout=connect_timeout,
             max_response=max_response,
-        )
+        ),
+        clock,
     )
     try:
         yield harness
@@ -161,7 +167,7 @@ async def test_a_path_that_is_not_encoded_is_not_sent(
     upstream: FakeUpstream, harness: ClientHarness, path: str
 ) -> None:
     """It would be an adapter's mistake, and must not become a second header or request."""
-    with pytest.raises(ValueError, match="not encoded"):
+    with pytest.raises(ValueError, match="not percent-encoded"):
         await harness.send(Call("POST", path, "start", safe=False))
     assert [] == upstream.connections
 
@@ -374,10 +380,10 @@ async def test_a_local_resource_shortage_is_not_the_providers_fault(
 ) -> None:
     """R36: without a file descriptor nothing is sent; the circuit of a sound provider must not open for it."""
 
-    async def create_connection(*_: object, **__: object) -> NoReturn:
+    async def sock_connect(*_: object) -> NoReturn:
         raise OSError(number, "CANARY")
 
-    monkeypatch.setattr(asyncio.get_running_loop(), "create_connection", create_connection)
+    monkeypatch.setattr(asyncio.get_running_loop(), "sock_connect", sock_connect)
     async with open_client("http://127.0.0.1:1") as made:
         found = await made.send_failing()
         assert (Cause.EXHAUSTED, 1, {"exhausted": 1}) == (found.cause, found.retry_after, made.results)
@@ -404,6 +410,7 @@ async def test_nothing_is_sent_when_the_deadline_has_passed(upstream: FakeUpstre
     upstream.default = DONE
     assert Cause.UNREACHABLE is (await harness.send_failing(within=0)).cause
     await harness.send()
+    harness.clock.advance(RESTED)
     assert Cause.UNREACHABLE is (await harness.send_failing(within=0)).cause
     assert 1 == len(upstream.received)
     await until(lambda: not harness.client._connections)  # it was taken from the rested ones, and must not be forgotten
@@ -485,6 +492,7 @@ async def test_a_connection_is_used_again(upstream: FakeUpstream, harness: Clien
     upstream.default = DONE
     for call in (START, POLL, START):
         await harness.send(call)
+        harness.clock.advance(RESTED)
     assert (1, 3) == (len(upstream.connections), len(upstream.received))
 
 
@@ -499,6 +507,73 @@ async def test_a_connection_that_was_idle_too_long_is_not_used(upstream: FakeUps
     await harness.send()
     assert 2 == len(upstream.connections)
     await until(lambda: upstream.connections[0].eof_at is not None)
+
+
+async def test_a_connection_rests_before_its_reuse(upstream: FakeUpstream, harness: ClientHarness) -> None:
+    """A surplus response that arrives within the rest closes the connection, and is no result of the next run."""
+    upstream.default = DONE
+    for _ in range(3):
+        await harness.send()
+    assert (3, 3) == (len(upstream.connections), len(upstream.received))
+
+
+@pytest.mark.parametrize("delay", [0.01, 0.03, 0.05])
+async def test_a_surplus_response_is_never_the_response_of_the_next_call(upstream: FakeUpstream, delay: float) -> None:
+    """Twenty calls one after the other in real time: each gets its own number, and none the one of a call before it."""
+
+    async def answer_twice(wire: UpstreamConnection) -> None:
+        assert wire.request is not None
+        answer = reply(200, wire.request.body)
+        await answer(wire)
+        await asyncio.sleep(delay)
+        await answer(wire)
+
+    upstream.default = answer_twice
+    async with open_client(upstream.url, clock=SystemClock()) as harness:
+        calls = [Call("POST", "/start", "start", safe=False, json=number) for number in range(20)]
+        numbers = [(await harness.send(call)).body for call in calls]
+    assert list(range(20)) == numbers
+
+
+@pytest.mark.parametrize("surplus", [b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", b""], ids=["bytes", "EOF"])
+async def test_a_connection_is_probed_right_before_a_request(
+    upstream: FakeUpstream, harness: ClientHarness, surplus: bytes
+) -> None:
+    """What the event loop has not read yet counts too: no time passes between its arrival and the next call."""
+    wires: list[UpstreamConnection] = []
+
+    async def remember(wire: UpstreamConnection) -> None:
+        wires.append(wire)
+        await DONE(wire)
+
+    upstream.default = remember
+    await harness.send()
+    harness.clock.advance(RESTED)
+    (connection,) = harness.client._idle
+    assert connection.is_silent()
+    server_socket = wires[0].transport.get_extra_info("socket")
+    descriptor = os.dup(server_socket.fileno())
+    with socket.socket(
+        fileno=descriptor
+    ) as raw:  # written behind the back of the event loop, which is not given a turn
+        raw.sendall(surplus) if surplus else raw.shutdown(socket.SHUT_WR)
+        assert not connection.is_silent()
+    await harness.send()
+    assert 2 == len(upstream.connections)
+
+
+async def test_a_silent_address_does_not_cost_the_call(upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name with a silent first address (such as broken IPv6): the second one is tried meanwhile (RFC 8305)."""
+    upstream.default = DONE
+    live = urlsplit(upstream.url)
+    with unresponsive_port() as silent_url:
+        silent = urlsplit(silent_url)
+        addresses = [(silent.hostname, silent.port), (live.hostname, live.port)]
+        found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", address) for address in addresses]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_args, **_options: found)
+        async with open_client("http://provider.example", connect_timeout=2.0) as harness:
+            assert 1 == (await harness.send()).body["result"]  # type: ignore[index,call-overload]  # it is DONE
+    assert 1 == len(upstream.received)
 
 
 @pytest.mark.parametrize("say", [(), (("Connection", "close"),)], ids=["silently", "with a word"])
@@ -527,6 +602,7 @@ async def test_calls_at_once_have_their_own_answers(upstream: FakeUpstream, harn
 
     for _ in range(3):
         assert list(range(50)) == await asyncio.gather(*map(ask, range(50)))
+        harness.clock.advance(RESTED)
     assert 50 >= len(upstream.connections)
 
 
@@ -619,6 +695,7 @@ async def test_another_key_goes_out_over_the_same_connection(upstream: FakeUpstr
     upstream.default = DONE
     upstream.script("POST", "/start", [DONE, when_released])
     await harness.send()
+    harness.clock.advance(RESTED)
     on_its_way = asyncio.create_task(harness.send())
     async with asyncio.timeout(10):
         while len(upstream.received) < 2:
@@ -626,6 +703,7 @@ async def test_another_key_goes_out_over_the_same_connection(upstream: FakeUpstr
     harness.client.reconfigure(client_with_key(upstream.url, "another-key"))
     release.set()
     assert 200 == (await on_its_way).status
+    harness.clock.advance(RESTED)
     await harness.send()
     assert [KEY, KEY, "another-key"] == [request.header("X-API-KEY") for request in upstream.received]
     assert 1 == len(upstream.connections)
@@ -657,6 +735,7 @@ async def test_a_client_that_stops_pooling_keeps_no_connection(upstream: FakeUps
     upstream.script("POST", "/start", [DONE, faults.delayed(0.2, DONE)])
     await harness.send()
     assert 1 == len(upstream.connections)
+    harness.clock.advance(RESTED)
     in_use = asyncio.create_task(harness.send())
     async with asyncio.timeout(10):
         while len(upstream.received) < 2:

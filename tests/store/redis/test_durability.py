@@ -17,30 +17,30 @@ from tests.store.samples import SAMPLE_KEY, SAMPLE_RUN
 from tests.support.valkey import ValkeyServer, free_port, running_server
 
 NO_FILE = "the server has no append-only file (appendonly is off)"
-EVICTS = "the server forgets keys when its memory is full (maxmemory-policy is allkeys-lru)"
-CANNOT_CONFIRM = "the server can not say when a write is on its disk (appendfsync is everysec, no WAITAOF)"
-NO_FSYNC = "the server does not see to it that its file reaches the disk (appendfsync is no)"
-NO_INFO = "the server does not tell whether it keeps what is written (INFO is not permitted)"
+EVICTS = "the server evicts keys when its memory is full (maxmemory-policy is allkeys-lru)"
+CANNOT_CONFIRM = "the server cannot confirm that a write is on its disk (appendfsync is everysec, no WAITAOF)"
+NO_FSYNC = "the server does not sync its file to the disk (appendfsync is no)"
+NO_INFO = "the persistence of the server is not known (INFO is not permitted)"
 
 SERVERS: dict[str, tuple[Sequence[tuple[str, ...]], Durability]] = {
     "each write to disk": ((), Durability(None, wait_for_fsync=False)),
     "once a second": ((("CONFIG", "SET", "appendfsync", "everysec"),), Durability(None, wait_for_fsync=True)),
-    "whenever the system likes": (
+    "by the operating system": (
         (("CONFIG", "SET", "appendfsync", "no"),),
         Durability(NO_FSYNC, wait_for_fsync=False),
     ),
     "no file": ((("CONFIG", "SET", "appendonly", "no"),), Durability(NO_FILE, wait_for_fsync=False)),
     "CONFIG is forbidden": ((("ACL", "SETUSER", "default", "-config"),), Durability(None, wait_for_fsync=True)),
     "INFO is forbidden": ((("ACL", "SETUSER", "default", "-info"),), Durability(NO_INFO, wait_for_fsync=False)),
-    "it can not say when": (
+    "WAITAOF is forbidden": (
         (("CONFIG", "SET", "appendfsync", "everysec"), ("ACL", "SETUSER", "default", "-waitaof")),
         Durability(CANNOT_CONFIRM, wait_for_fsync=False),
     ),
-    "it forgets": (
+    "keys are evicted": (
         (("CONFIG", "SET", "maxmemory", "1gb"), ("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")),
         Durability(EVICTS, wait_for_fsync=False),
     ),
-    "it would forget what may be forgotten": (
+    "only volatile keys are evicted": (
         (("CONFIG", "SET", "maxmemory", "1gb"), ("CONFIG", "SET", "maxmemory-policy", "volatile-lru")),
         Durability(None, wait_for_fsync=False),
     ),

@@ -181,7 +181,7 @@ async def test_a_newer_layout_is_left_alone(tmp_path: Path) -> None:
     await connection.execute_one("SET", f"{prefix}layout", LAYOUT_VERSION + 1)
     await connection.close()
     store = _new_store(shared_server().port, prefix)
-    with pytest.raises(StoreUnavailable, match="layout 2, and this version of Runward knows 1"):
+    with pytest.raises(StoreUnavailable, match="layout 2, and this version of Runward supports 1"):
         await store.open()
     assert ["layout"] == await _stored_keys(shared_server().port, prefix)
 

@@ -101,7 +101,9 @@ async def test_a_newer_file_is_refused_and_not_touched(tmp_path: Path) -> None:
     before = path.read_bytes()
     with pytest.raises(StoreUnavailable) as refused:
         await SqliteStore(path, ManualClock()).open()
-    assert f"{path}: the file has schema {newer}, and this version of Runward knows {newer - 1}" == str(refused.value)
+    assert f"{path}: the file has schema {newer}, and this version of Runward supports {newer - 1}" == str(
+        refused.value
+    )
     assert before == path.read_bytes()
 
 
