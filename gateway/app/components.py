@@ -61,6 +61,7 @@ class Components:
         """Open what outlives the process. Raises StoreUnavailable."""
         await self.store.open()
         self.metrics.track_store_durability(lambda: self.store.durability_warning)
+        self.metrics.track_store_availability(lambda: self.store.failing)
         if self.poll_hints is not None:
             await self.poll_hints.load_secret()
 

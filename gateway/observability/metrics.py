@@ -61,6 +61,9 @@ class Metrics:
             _OVERHEAD_BUCKETS,
         )
         self._in_flight = self._gauge("requests_in_flight", "Requests in flight.")
+        self._store_available = self._gauge(
+            "store_available", "1 if the store works; 0 while its last operation failed, or its data were replaced."
+        )
         self._store_durable = self._gauge("store_durable", "1 if acknowledged writes of the store are durable.")
         self._circuits = self._gauge(
             "circuit_state", "1 for the state of the circuit of a workflow.", "provider", "workflow", "state"
@@ -99,6 +102,10 @@ class Metrics:
     def track_store_durability(self, get_warning: Callable[[], str | None]) -> None:
         """Set the callback that returns the durability warning of the store; called when metrics are rendered."""
         self._store_durable.set_function(lambda: get_warning() is None)
+
+    def track_store_availability(self, is_failing: Callable[[], bool]) -> None:
+        """Set the callback that returns True while the store fails; called when metrics are rendered."""
+        self._store_available.set_function(lambda: not is_failing())
 
     def track_in_flight(self, count: Callable[[], int]) -> None:
         """Set the callback that returns the number of requests in flight; called when metrics are rendered."""

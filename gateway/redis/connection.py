@@ -23,7 +23,7 @@ from typing_extensions import override
 
 from gateway.outbound import happy_eyeballs
 from gateway.settings.secret import reread_secret
-from gateway.store.contract import StoreUnavailable
+from gateway.store.contract import StoreReplaced, StoreUnavailable
 
 ErrorReply = ResponseError
 """An error reply of the server to one command."""
@@ -31,6 +31,9 @@ ErrorReply = ResponseError
 RedisArgument: TypeAlias = bytes | str | int | float
 RedisReply: TypeAlias = Any
 """bytes, int, None, a list of replies, or an `ErrorReply`."""
+
+GENERATION_ERROR = "GENERATION"
+"""Prefix of the error reply of the store's scripts if the generation of the store has changed."""
 
 _CONNECT_TIMEOUT = 1.0  # seconds
 
@@ -50,7 +53,6 @@ _REASONS_BY_PREFIX = {
     "MISCONF": "the server cannot write to its disk",
     "BUSY": "the server is busy with a script",
     "NOREPLICAS": "the server has too few replicas",
-    "GENERATION": "the data of the store were deleted or replaced",
 }
 
 # Replies of a server that is not, or no longer, the primary: another connection may reach the new one.
@@ -70,7 +72,10 @@ def translate_error(error: RedisError | OSError) -> StoreUnavailable:
     kind = exceptions.ReadOnlyError if _READONLY_IN_SCRIPT in str(error) else type(error)
     known = next((text for known_kind, text in _REASONS_BY_CLASS.items() if issubclass(kind, known_kind)), None)
     if known is None and isinstance(error, ErrorReply):
-        known = _REASONS_BY_PREFIX.get(str(error).split(" ", 1)[0], "the server refused it")
+        prefix = str(error).split(" ", 1)[0]
+        if prefix == GENERATION_ERROR:
+            return StoreReplaced("the data of the store were deleted or replaced")
+        known = _REASONS_BY_PREFIX.get(prefix, "the server refused it")
     return StoreUnavailable(known or "the server cannot be reached")
 
 

@@ -8,6 +8,9 @@ Leases with fencing: a run belongs to the process in `owner` until `leased_until
 is refused once another process has adopted the run. The callbacks are an outbox: `finish` adds a callback in the
 transaction that ends the run, and delivery is at least once.
 
+A store has a generation: data that are deleted or replaced under a running process (a removed SQLite file, FLUSHALL)
+are detected before a new run is acknowledged, and raise `StoreReplaced`.
+
 Times named `…_at` are seconds since 1970 (UTC), so that replicas and restarts can compare them.
 """
 
@@ -24,6 +27,13 @@ PENDING = "pending"
 
 class StoreUnavailable(Exception):
     """The store failed, or its effect is unknown. The text is a reason without stored values."""
+
+
+class StoreReplaced(StoreUnavailable):
+    """The data of the store were deleted or replaced since `open`: a new run could repeat one that was forgotten.
+
+    The store stays unavailable until it is opened again, by a restart of the gateway.
+    """
 
 
 class Phase(enum.IntEnum):

@@ -15,6 +15,7 @@ GAUGE_MERGES: Mapping[str, Callable[[float, float], float]] = MappingProxyType(
     {
         "runward_requests_in_flight": float.__add__,
         "runward_circuit_state": max,  # 1 for each state that the circuit has in any worker
+        "runward_store_available": min,
         "runward_store_durable": min,
         "runward_limits_shared": min,
         "runward_config_last_reload_success": min,

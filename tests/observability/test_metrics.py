@@ -32,6 +32,7 @@ FAMILIES = {
     "runward_limiter_decisions": ("counter", {"scope", "decision"}),
     "runward_workers_lost": ("counter", set()),
     "runward_requests_in_flight": ("gauge", set()),
+    "runward_store_available": ("gauge", set()),
     "runward_store_durable": ("gauge", set()),
     "runward_limits_shared": ("gauge", set()),
     "runward_config_reloads": ("counter", {"result"}),

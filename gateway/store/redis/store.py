@@ -17,6 +17,7 @@ Every operation is one Lua script. All keys begin with `runward:1:`, where 1 is 
 | `claims` | sorted set | the names of idempotency records, by `created_at` |
 | `secret:NAME` | string | a secret shared by all replicas |
 | `ping` | string | the value written by the last health check |
+| `generation` | string | a random token, set when the store is opened for the first time |
 | `changed` | channel | the id of each run that changes |
 
 An empty index does not exist. One server holds all keys: Redis Cluster is not supported.
@@ -39,6 +40,7 @@ from gateway.store.contract import (
     RunFilter,
     Store,
     StoredRun,
+    StoreReplaced,
     StoreUnavailable,
 )
 from gateway.store.redis import codec, scripts
@@ -66,6 +68,8 @@ class RedisStore(Store):
         self._write_batcher: ScriptBatcher | None = None
         self._read_batcher: ScriptBatcher | None = None
         self._durability_warning: str | None = None
+        self._generation = b""
+        self._replaced = False  # as the last script found that checks the generation
 
     @property
     @override
@@ -75,23 +79,23 @@ class RedisStore(Store):
     @property
     @override
     def failing(self) -> bool:
-        return self._connection.failing or self._subscriber.failing
+        return self._connection.failing or self._subscriber.failing or self._replaced
 
     @override
     async def open(self) -> None:
         try:
             durability = await check_durability(self._connection)
             read_batcher = ScriptBatcher(self._connection, self._key_prefix)
+            write_batcher = ScriptBatcher(self._connection, self._key_prefix, wait_for_fsync=durability.wait_for_fsync)
             await self._require_layout_version()
+            token = self._clock.token(16).hex()
+            self._generation = bytes(await write_batcher.execute(scripts.GET_OR_SET_GENERATION, token))
             await self._subscriber.open()
         except StoreUnavailable:
             await self._connection.close()
             raise
-        self._durability_warning = durability.warning
-        self._read_batcher, self._write_batcher = (
-            read_batcher,
-            ScriptBatcher(self._connection, self._key_prefix, wait_for_fsync=durability.wait_for_fsync),
-        )
+        self._durability_warning, self._replaced = durability.warning, False
+        self._read_batcher, self._write_batcher = read_batcher, write_batcher
 
     @override
     async def close(self) -> None:
@@ -104,7 +108,7 @@ class RedisStore(Store):
 
     @override
     async def ping(self) -> None:
-        await self._write(scripts.PING, codec.encode_float(self._clock.now().timestamp()))
+        await self._write_generation(scripts.PING, codec.encode_float(self._clock.now().timestamp()))
 
     @override
     async def create_run(self, run: StoredRun, key: IdempotencyKey | None) -> IdempotencyRecord | None:
@@ -112,7 +116,7 @@ class RedisStore(Store):
             ("", b"") if key is None else (codec.idempotency_record_name(key.client, key.text), key.fingerprint)
         )
         times = codec.encode_float(run.created_at), run.owner, codec.encode_float(run.leased_until_at)
-        reply = await self._write(
+        reply = await self._write_generation(
             scripts.CREATE_RUN, run.id, run.client, *times, record_key, fingerprint, *codec.encode_run(run)
         )
         if reply == 0:
@@ -174,7 +178,7 @@ class RedisStore(Store):
         # One script for each few hundred runs, so that other scripts can run in between.
         after: RedisReply = "-"
         while after is not None:
-            last = await self._write(scripts.RENEW_LEASES, owner, codec.encode_float(until_at), after)
+            last = await self._write_generation(scripts.RENEW_LEASES, owner, codec.encode_float(until_at), after)
             after = None if last is None else b"(" + last
 
     @override
@@ -247,6 +251,16 @@ class RedisStore(Store):
             return bool(await self._write(script, run_id, *arguments))
         finally:
             self._subscriber.notify(run_id)
+
+    async def _write_generation(self, script: StoreScript, *arguments: RedisArgument) -> RedisReply:
+        """Run a script that has the generation as its first argument. Raises StoreReplaced if it has changed."""
+        try:
+            reply = await self._write(script, self._generation, *arguments)
+        except StoreReplaced:
+            self._replaced = True
+            raise
+        self._replaced = False
+        return reply
 
     async def _write(self, script: StoreScript, *arguments: RedisArgument) -> RedisReply:
         return await self._require_open(self._write_batcher).execute(script, *arguments)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from gateway.store.contract import StoreUnavailable
-from gateway.store.sqlite.schema import migrate, require_compatible
+from gateway.store.contract import StoreReplaced, StoreUnavailable
+from gateway.store.sqlite.schema import MIGRATIONS, migrate, require_compatible
 
 _MINIMUM_VERSION = (3, 37)  # STRICT tables
 
@@ -46,6 +47,14 @@ def translate_error(error: sqlite3.Error | MemoryError) -> StoreUnavailable:
     return StoreUnavailable(_REASONS.get(-1 if code is None else code & 0xFF, "SQLite failed"))
 
 
+@dataclass(frozen=True, slots=True)
+class _FileIdentity:
+    """Device and inode numbers of the database and its write-ahead log."""
+
+    database: tuple[int, int]
+    log: tuple[int, int]
+
+
 class SqliteFile:
     """A database file and its lock file; the operating system releases the lock when the process ends.
 
@@ -56,6 +65,7 @@ class SqliteFile:
         self._path = path
         self._busy_timeout = busy_timeout
         self._lock_descriptor: int | None = None
+        self._identity: _FileIdentity | None = None
 
     def open(self) -> sqlite3.Connection:
         """Lock the file, create it if it does not exist, and return the only connection that writes.
@@ -79,6 +89,23 @@ class SqliteFile:
         except SQLITE_ERRORS as error:
             failure = self._error_with_path(error)
         raise failure
+
+    def require_same_file(self) -> None:
+        """Raise StoreReplaced if the database or its log was removed, replaced or emptied since `open`.
+
+        SQLite continues to write to a removed file, so a commit alone does not prove that the data survive the process.
+        """
+        if self._identify() != self._identity:
+            raise StoreReplaced("the file was removed or replaced")
+
+    def _identify(self) -> _FileIdentity | None:
+        try:
+            database, log = self._path.stat(), self._path.with_name(self._path.name + "-wal").stat()
+        except OSError:
+            return None
+        if not database.st_size:
+            return None
+        return _FileIdentity((database.st_dev, database.st_ino), (log.st_dev, log.st_ino))
 
     def release(self) -> None:
         """Release the lock. All connections must be closed before."""
@@ -128,8 +155,10 @@ class SqliteFile:
             migrate(db)
             # The lock is held, so all leases belong to ended processes. Also checks that the file is writable.
             db.execute("BEGIN IMMEDIATE")
+            db.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")  # unchanged, but written: creates the log
             db.execute("UPDATE runs SET leased_until_at = 0 WHERE phase < 3")
             db.execute("COMMIT")
+            self._identity = self._identify()
         except BaseException:
             db.close()
             raise

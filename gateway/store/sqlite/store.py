@@ -63,7 +63,8 @@ class SqliteStore(Store):
     @override
     async def open(self) -> None:
         db, readers, list_readers = await asyncio.to_thread(self._connect)
-        self._open_store = _OpenStore(db, SqliteWriter(db, self._notifier.notify), readers, list_readers)
+        writer = SqliteWriter(db, self._notifier.notify, check_file=self._file.require_same_file)
+        self._open_store = _OpenStore(db, writer, readers, list_readers)
 
     @override
     async def close(self) -> None:

@@ -51,13 +51,20 @@ class SqliteWriter:
     """Executes changes from the event loop and resolves each once its commit is on the disk.
 
     `on_change` is called on the event loop with the run of each change, even if its caller was cancelled.
+    `check_file` is called in the thread after each commit; it raises StoreUnavailable if the commit may be lost.
     """
 
     def __init__(
-        self, db: sqlite3.Connection, on_change: Callable[[str], None], *, max_queued: int = MAX_QUEUED
+        self,
+        db: sqlite3.Connection,
+        on_change: Callable[[str], None],
+        *,
+        max_queued: int = MAX_QUEUED,
+        check_file: Callable[[], None] = lambda: None,
     ) -> None:
         self._db = db
         self._on_change = on_change
+        self._check_file = check_file
         self._max_queued = max_queued
         self._loop = asyncio.get_running_loop()
         self._incoming: list[_Job] = []  # of this iteration of the event loop; they are queued together
@@ -129,13 +136,17 @@ class SqliteWriter:
         """Commit the jobs together, or one by one if one of them raises, so that the others succeed."""
         try:
             with self._transaction():
-                return [self._apply(job) for job in jobs]
+                results = [self._apply(job) for job in jobs]
+            self._check_file()
         except _JobFailed as failed:
             if len(jobs) > 1:
                 return [outcome for job in jobs for outcome in self._commit_batch([job])]
             return [_JobResult(jobs[0], error=_translate_cause(failed.__cause__))]
         except SQLITE_ERRORS as error:  # a failure of the disk, not of one job: no retry
             return [_JobResult(job, error=translate_error(error)) for job in jobs]
+        except StoreUnavailable as error:
+            return [_JobResult(job, error=type(error)(*error.args)) for job in jobs]
+        return results
 
     def _apply(self, job: _Job) -> _JobResult:
         if job.future.cancelled():

@@ -202,7 +202,7 @@ async def test_nothing_of_a_purged_run_stays(replicas: tuple[RedisStore, RedisSt
     await store.settle_callback("run_1", "delivered")
     assert 1 == await store.purge(runs_before_at=NOW + 1e6, keys_before_at=NOW + 1e6)
     prefix = f"{tmp_path}:"
-    assert ["1:taken:two:1", "layout"] == await _stored_keys(shared_server().port, prefix)
+    assert ["1:generation", "1:taken:two:1", "layout"] == await _stored_keys(shared_server().port, prefix)
     connection = RedisConnection(RedisAddress("127.0.0.1", shared_server().port))
     assert 0 < await connection.execute_one("TTL", f"{prefix}1:taken:two:1") <= 86_400
     await connection.close()

@@ -2,6 +2,12 @@
 -- all. The tables FIELDS, CLAIM and DELIVERY are defined before this text.
 local P = KEYS[1]
 
+-- The generation is lost with the data (FLUSHALL). Returns the error of a write to another generation, or nil.
+local function generation_error(expected)
+  if redis.call('GET', P .. 'generation') == expected then return nil end
+  return redis.error_reply('GENERATION changed')
+end
+
 local function run_key(id) return P .. 'run:' .. id end
 
 local function row(id) return redis.call('HMGET', run_key(id), unpack(FIELDS)) end
