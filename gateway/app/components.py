@@ -106,7 +106,7 @@ def build_components(settings: Settings, clock: Clock, log: FilteringBoundLogger
         metrics=metrics,
         log=log,
     )
-    store = factory.create_store(settings.store.url, clock, settings.store.password)
+    store = factory.create_store(settings.store.url, clock, settings.store.password, settings.store.tls_files)
     catalog = Catalog(snapshot.workflows, snapshot.providers)
     public_url = settings.server.public_url
     poll_hints = PollHints(public_url, store, clock=clock, metrics=metrics, log=log) if public_url else None

@@ -7,7 +7,6 @@ import socket
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeAlias
 
 from pydantic import SecretStr
@@ -23,6 +22,7 @@ from typing_extensions import override
 
 from gateway.outbound import happy_eyeballs
 from gateway.settings.secret import reread_secret
+from gateway.settings.sections import SYSTEM_TLS, TlsFiles
 from gateway.store.contract import StoreReplaced, StoreUnavailable
 
 ErrorReply = ResponseError
@@ -84,15 +84,6 @@ def _is_failover(error: object) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class RedisTls:
-    """TLS files in PEM: trusted CA certificates (default: those of the system), client certificate and its key."""
-
-    ca_file: Path | None = None
-    certificate_file: Path | None = None
-    key_file: Path | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class RedisAddress:
     """Address and credentials of a server."""
 
@@ -102,7 +93,7 @@ class RedisAddress:
     username: str | None = None
     password: SecretStr | None = None
     tls: bool = False
-    tls_files: RedisTls = RedisTls()
+    tls_files: TlsFiles = SYSTEM_TLS
 
 
 class RedisConnection:
@@ -183,8 +174,8 @@ class RedisConnection:
             files = address.tls_files
             tls_arguments = {
                 "ssl_ca_certs": files.ca_file and str(files.ca_file),
-                "ssl_certfile": files.certificate_file and str(files.certificate_file),
-                "ssl_keyfile": files.key_file and str(files.key_file),
+                "ssl_certfile": files.client_cert_file and str(files.client_cert_file),
+                "ssl_keyfile": files.client_key_file and str(files.client_key_file),
             }
         return ConnectionPool(
             connection_class=_TlsConnection if address.tls else _PlainConnection,

@@ -5,7 +5,6 @@ faults; `call_counts` counts the requests.
 """
 
 from gateway.sandbox.call_counts import CallCount, CallCounts, ProviderCallCounts
-from gateway.sandbox.callbacks import PostCallback
 from gateway.sandbox.default_workflows import DEFAULT_WORKFLOWS
 from gateway.sandbox.model import (
     Deployment,
@@ -17,6 +16,7 @@ from gateway.sandbox.model import (
     SandboxCatalog,
     SandboxWorkflow,
 )
+from gateway.sandbox.promptlayer.callbacks import PostCallback
 from gateway.sandbox.server import CALL_COUNTS, RunningSandbox, SandboxKeys, create_application, serve
 
 __all__ = [

@@ -9,12 +9,12 @@ from aiohttp import web
 
 from gateway.clock import Clock
 from gateway.sandbox.call_counts import CallCounts
-from gateway.sandbox.callbacks import PostCallback
 from gateway.sandbox.default_workflows import DEFAULT_WORKFLOWS
 from gateway.sandbox.model import SandboxCatalog
 from gateway.sandbox.prompt_studio import PromptStudioEmulator
-from gateway.sandbox.promptlayer import PromptLayerEmulator
-from gateway.sandbox.promptlayer_catalog import WorkflowCatalogRoutes
+from gateway.sandbox.promptlayer.callbacks import PostCallback
+from gateway.sandbox.promptlayer.catalog import WorkflowCatalogRoutes
+from gateway.sandbox.promptlayer.handlers import PromptLayerEmulator
 
 _MAX_BODY = 1024 * 1024
 _IDLE_SECONDS = 75.0

@@ -13,13 +13,17 @@ from gateway.app.application import wait_for_first
 from gateway.clock import Clock
 from gateway.observability.metrics import Metrics
 from gateway.supervisor.metrics_merge import GAUGE_MERGES, MetricFamilies, MetricsMerger
-from gateway.supervisor.restart_backoff import RestartBackoff
 from gateway.supervisor.worker_handle import WorkerHandle
 
 _EXIT_CONFIG_REFUSED = 2  # exit code of a worker for an invalid configuration
 _TERMINATION_GRACE = 3.0  # seconds between `terminate_all` and SIGKILL
 _HEARTBEAT_INTERVAL = 1.0  # seconds
 _CLEAN_EXIT_CODES = (0, -signal.SIGTERM)  # SIGTERM only before its handler is installed
+
+_STABLE_UPTIME = 10.0  # seconds after which an exit is no failure to start
+_INITIAL_RESTART_DELAY = 0.1  # seconds
+_MAX_RESTART_DELAY = 30.0  # seconds
+_MAX_START_FAILURES = 5
 
 
 class WorkerPoolFailed(Exception):
@@ -28,6 +32,23 @@ class WorkerPoolFailed(Exception):
     def __init__(self, text: str, exit_code: int) -> None:
         super().__init__(text)
         self.exit_code = exit_code
+
+
+@dataclass(slots=True)
+class RestartBackoff:
+    """Exponential backoff for one worker slot. `consecutive_failures` counts exits shortly after the start."""
+
+    consecutive_failures: int = 0
+
+    def next_delay(self, uptime: float) -> float:
+        """Return the delay in seconds before the next start, given the uptime in seconds."""
+        self.consecutive_failures = 1 if uptime >= _STABLE_UPTIME else self.consecutive_failures + 1
+        return min(_MAX_RESTART_DELAY, _INITIAL_RESTART_DELAY * 2.0 ** min(self.consecutive_failures - 1, 10))
+
+    @property
+    def exhausted(self) -> bool:
+        """True if no further restart should be tried."""
+        return self.consecutive_failures >= _MAX_START_FAILURES
 
 
 @dataclass(slots=True)

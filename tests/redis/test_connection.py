@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -13,7 +15,9 @@ from pydantic import SecretStr
 
 from gateway.redis.connection import ErrorReply, RedisAddress, RedisConnection
 from gateway.settings.secret import FileSecret
+from gateway.settings.sections import TlsFiles
 from gateway.store.contract import StoreUnavailable
+from tests.support.fake_upstream import certificates
 from tests.support.fake_upstream.upstream import unresponsive_port
 from tests.support.valkey import ValkeyServer, running_server
 
@@ -138,10 +142,8 @@ class ScriptedServer:
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         while line := await reader.readline():
-            for _ in range(2 * int(line[1:])):
-                argument = await reader.readline()
-                setup = argument.strip().upper() in {b"CLIENT", b"SELECT", b"HELLO"} or (line[1:2] != b"1")
-            writer.write(b"+OK\r\n" if setup else self.reply)
+            arguments = [await reader.readline() for _ in range(2 * int(line[1:]))]
+            writer.write(self.reply if arguments[1] == b"PING\r\n" else b"+OK\r\n")
             await writer.drain()
         writer.close()
 
@@ -189,9 +191,9 @@ async def test_the_new_primary_is_used_after_a_failover(tmp_path: Path, monkeypa
         primary = new
         with pytest.raises(StoreUnavailable, match="the server is a read-only replica"):
             await connection.execute_one(*write)
-        assert connection.failing
+        states = [connection.failing]
         assert b"OK" == await connection.execute_one(*write)
-        assert not connection.failing
+        assert [True, False] == [*states, connection.failing]
         await connection.close()
 
 
@@ -257,3 +259,28 @@ async def test_a_silent_address_does_not_cost_the_call(server: ValkeyServer, mon
         connection = RedisConnection(RedisAddress("redis.example", password=PASSWORD))
         assert b"PONG" == await connection.execute_one("PING")
         await connection.close()
+
+
+# TLS.
+
+
+@pytest.mark.skipif(not certificates.openssl_available(), reason="there is no openssl")
+async def test_a_server_with_a_private_authority_and_mutual_tls(tmp_path: Path) -> None:
+    """With the CA file and the client certificate the server answers; without one of them it does not."""
+    authority = certificates.new_authority(tmp_path)
+    context = authority.trusted()
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_verify_locations(authority.ca_file)
+    script = ScriptedServer()
+    complete = TlsFiles(authority.ca_file, tmp_path / "trusted.pem", tmp_path / "trusted.key")
+    answers = []
+    async with await asyncio.start_server(script.serve, "127.0.0.1", 0, ssl=context) as listening:
+        port = listening.sockets[0].getsockname()[1]
+        for files in (complete, replace(complete, ca_file=None), TlsFiles(authority.ca_file)):
+            connection = RedisConnection(RedisAddress("127.0.0.1", port, tls=True, tls_files=files))
+            try:
+                answers.append(await connection.execute_one("PING"))
+            except StoreUnavailable as refused:
+                answers.append(str(refused))
+            await connection.close()
+    assert [b"PONG", "the server cannot be reached", "the server cannot be reached"] == answers

@@ -12,6 +12,7 @@ from pydantic import SecretStr
 
 from gateway.redis.connection import RedisAddress
 from gateway.settings import SettingsError
+from gateway.settings.sections import TlsFiles
 from gateway.store.factory import create_store
 from gateway.store.memory.store import MemoryStore
 from gateway.store.redis.store import RedisStore
@@ -101,3 +102,19 @@ def test_an_invalid_url_is_refused(url: str, reason: str) -> None:
     with pytest.raises(SettingsError) as refused:
         create_store(url, ManualClock())
     assert (("store.url", reason),) == refused.value.errors
+
+
+@pytest.mark.parametrize(
+    ("files", "problem"),
+    [
+        (TlsFiles(ca_file=Path("missing.pem")), ("store.ca_file", "holds no certificate")),
+        (
+            TlsFiles(client_cert_file=Path("missing.pem")),
+            ("store.client_cert_file", "holds no certificate with its key"),
+        ),
+    ],
+)
+def test_unusable_tls_files_are_refused(files: TlsFiles, problem: tuple[str, str]) -> None:
+    with pytest.raises(SettingsError) as refused:
+        create_store("rediss://cache", ManualClock(), tls_files=files)
+    assert (problem,) == refused.value.errors

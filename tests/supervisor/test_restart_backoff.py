@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.supervisor.restart_backoff import RestartBackoff
+from gateway.supervisor.worker_pool import RestartBackoff
 
 
 def test_the_delays_double_up_to_half_a_minute() -> None:

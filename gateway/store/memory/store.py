@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from heapq import nlargest, nsmallest
 
 from typing_extensions import override
@@ -18,11 +18,10 @@ from gateway.store.contract import (
     Phase,
     RunFilter,
     Store,
+    StoredResponse,
     StoredRun,
     StoreUnavailable,
 )
-from gateway.store.memory.callbacks import MemoryCallbacks
-from gateway.store.memory.idempotency import MemoryIdempotencyRecords
 from gateway.store.notifications import ChangeNotifier
 
 _ADVANCE_FIELDS = ("phase", "status", "attempts", "provider", "provider_run_id")
@@ -41,8 +40,8 @@ class MemoryStore(Store):
         self._open = False
         self._runs: dict[str, StoredRun] = {}
         self._unfinished: set[str] = set()
-        self._idempotency_records = MemoryIdempotencyRecords()
-        self._callbacks = MemoryCallbacks()
+        self._idempotency_records = _IdempotencyRecords()
+        self._callbacks = _Callbacks()
         self._batch_ids: dict[str, int] = {}  # the batch in which its owner adopted an unfinished run
         self._secrets: dict[str, bytes] = {}
 
@@ -252,6 +251,103 @@ class MemoryStore(Store):
     def _require_open(self) -> None:
         if not self._open:
             raise StoreUnavailable("the store is not open")
+
+
+@dataclass(frozen=True, slots=True)
+class _ScheduledCallback:
+    delivery: Delivery
+    due_at: float | None  # None: settled
+
+
+class _Callbacks:
+    """Callbacks by the id of their run. Settled callbacks are kept until their run is deleted."""
+
+    def __init__(self) -> None:
+        self._callbacks: dict[str, _ScheduledCallback] = {}
+
+    def add(self, delivery: Delivery, *, due_at: float) -> None:
+        """Add a callback."""
+        self._callbacks[delivery.run_id] = _ScheduledCallback(delivery, due_at)
+
+    def take_due(self, *, now_at: float, until_at: float, limit: int) -> list[Delivery]:
+        """Implement `Store.take_due_callbacks`."""
+        pending = [(each.due_at, run_id) for run_id, each in self._callbacks.items() if each.due_at is not None]
+        taken = [run_id for due_at, run_id in nsmallest(limit, pending) if due_at <= now_at]
+        for run_id in taken:
+            self._callbacks[run_id] = replace(self._callbacks[run_id], due_at=until_at)
+        return [self._callbacks[run_id].delivery for run_id in taken]
+
+    def is_pending(self, run_id: str) -> bool:
+        """Return True if the run has a callback that is not settled."""
+        return run_id in self._callbacks and self._callbacks[run_id].due_at is not None
+
+    def settle(self, run_id: str) -> None:
+        """Mark a callback as settled."""
+        self._callbacks[run_id] = replace(self._callbacks[run_id], due_at=None)
+
+    def postpone(self, run_id: str, due_at: float) -> None:
+        """Implement `Store.postpone_callback`."""
+        if not self.is_pending(run_id):
+            raise KeyError(run_id)
+        delivery = self._callbacks[run_id].delivery
+        self._callbacks[run_id] = _ScheduledCallback(replace(delivery, attempts=delivery.attempts + 1), due_at)
+
+    def redeliver(self, run_id: str, now_at: float) -> bool:
+        """Implement `Store.redeliver_callback`."""
+        if run_id not in self._callbacks:
+            return False
+        self._callbacks[run_id] = _ScheduledCallback(replace(self._callbacks[run_id].delivery, attempts=0), now_at)
+        return True
+
+    def remove(self, run_id: str) -> None:
+        """Delete the callback of a run, if it has one."""
+        self._callbacks.pop(run_id, None)
+
+
+class _IdempotencyRecords:
+    """Records by client and text of their key, and by their run."""
+
+    def __init__(self) -> None:
+        self._records: dict[tuple[str, str], IdempotencyRecord] = {}
+        self._keys_by_run: dict[str, tuple[str, str]] = {}
+
+    def get(self, client: str, text: str) -> IdempotencyRecord | None:
+        """Implement `Store.get_idempotency_record`."""
+        return self._records.get((client, text))
+
+    def add(self, key: IdempotencyKey, run: StoredRun) -> None:
+        """Add the record of a new key."""
+        record_key = (key.client, key.text)
+        self._records[record_key] = IdempotencyRecord(key, run.id, run.created_at)
+        self._keys_by_run[run.id] = record_key
+
+    def set_response(self, run_id: str, response: StoredResponse | None) -> None:
+        """Set the response of the record of a run, if there is a record and a response."""
+        record_key = self._key_of_run(run_id)
+        if record_key is not None and response is not None:
+            self._records[record_key] = replace(self._records[record_key], response=response)
+
+    def remove_of_run(self, run_id: str) -> None:
+        """Delete the record of a run, if it has one."""
+        record_key = self._key_of_run(run_id)
+        if record_key is not None:
+            del self._records[record_key]
+
+    def unlink_run(self, run_id: str) -> None:
+        """Forget the link from a deleted run to its record; the record is kept until it expires."""
+        self._keys_by_run.pop(run_id, None)
+
+    def purge(self, before_at: float) -> int:
+        """Delete records created before this time; returns their number."""
+        old = [name for name, record in self._records.items() if record.created_at < before_at]
+        for name in old:
+            del self._records[name]
+        return len(old)
+
+    def _key_of_run(self, run_id: str) -> tuple[str, str] | None:
+        """Return the key of a run; None if its record was deleted, or the key belongs to a later run."""
+        record_key = self._keys_by_run.get(run_id)
+        return record_key if record_key in self._records and self._records[record_key].run_id == run_id else None
 
 
 def _sort_key(run: StoredRun) -> tuple[float, str]:

@@ -15,7 +15,7 @@ from aiohttp import web
 
 from gateway import strictjson
 from gateway.clock import Clock
-from gateway.sandbox.executions import Execution, main_output, node_results
+from gateway.sandbox.promptlayer.executions import Execution, main_output, node_results
 
 PostCallback: TypeAlias = Callable[[str, bytes], Awaitable[object]]
 """Posts JSON to a URL. Raises OSError; the response is ignored."""

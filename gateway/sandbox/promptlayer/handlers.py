@@ -10,12 +10,12 @@ from aiohttp import web
 
 from gateway.clock import Clock
 from gateway.sandbox.call_counts import UNKNOWN_WORKFLOW, ProviderCallCounts
-from gateway.sandbox.callbacks import PostCallback, SandboxCallbacks
-from gateway.sandbox.executions import Executions, is_running, main_output, node_results
 from gateway.sandbox.faults import FaultInjector
 from gateway.sandbox.http_json import JSON, json_response, read_request_body
 from gateway.sandbox.model import RunInput, SandboxWorkflow
-from gateway.sandbox.promptlayer_requests import (
+from gateway.sandbox.promptlayer.callbacks import PostCallback, SandboxCallbacks
+from gateway.sandbox.promptlayer.executions import Executions, is_running, main_output, node_results
+from gateway.sandbox.promptlayer.requests import (
     ResultsQuery,
     RunWorkflow,
     bad_request,
