@@ -1,4 +1,4 @@
-"""The way to a server: who we are to it, and what is said when it does not let us in."""
+"""Connection pool to Redis: authentication, errors, failover and TLS."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ async def test_each_database_is_its_own(server: ValkeyServer) -> None:
 
 async def test_an_unreachable_server_is_unavailable() -> None:
     with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))  # and nobody listens
+        taken.bind(("127.0.0.1", 0))  # without a listener
         connection = RedisConnection(RedisAddress("127.0.0.1", taken.getsockname()[1]))
         with pytest.raises(StoreUnavailable, match="cannot be reached"):
             await connection.execute_one("PING")
@@ -77,7 +77,7 @@ async def test_an_unreachable_server_is_unavailable() -> None:
 
 
 async def test_a_silent_server_is_unavailable() -> None:
-    """It takes the connection and says nothing: R54, no hang."""
+    """R54: it accepts the connection and does not answer: no hang."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         connection = RedisConnection(RedisAddress("127.0.0.1", silent.getsockname()[1]), timeout=0.2)
         async with asyncio.timeout(TIMEOUT):
@@ -87,7 +87,7 @@ async def test_a_silent_server_is_unavailable() -> None:
 
 
 async def test_tls_is_not_spoken_in_the_clear(server: ValkeyServer) -> None:
-    """A server without TLS is refused, rather than told the password."""
+    """A server without TLS is refused, and does not receive the password."""
     connection = RedisConnection(RedisAddress("127.0.0.1", server.port, password=PASSWORD, tls=True))
     with pytest.raises(StoreUnavailable):
         await connection.execute_one("PING")
@@ -95,7 +95,7 @@ async def test_tls_is_not_spoken_in_the_clear(server: ValkeyServer) -> None:
 
 
 async def test_error_replies_stand_among_the_replies(server: ValkeyServer) -> None:
-    """One of several that are said together does not take the others with it."""
+    """An error of one command in a batch does not affect the others."""
     connection = RedisConnection(RedisAddress("127.0.0.1", server.port, password=PASSWORD))
     replies = await connection.execute(("SET", "b", 1), ("INCRBY", "b", "x"), ("INCR", "b"))
     assert (b"OK", True, 2) == (replies[0], isinstance(replies[1], ErrorReply), replies[2])
@@ -105,7 +105,7 @@ async def test_error_replies_stand_among_the_replies(server: ValkeyServer) -> No
 
 
 async def test_a_cancelled_call_leaves_no_reply_for_the_next(server: ValkeyServer) -> None:
-    """A call that is cancelled while its reply is on the way: nobody else is given that."""
+    """The late reply of a cancelled call is not the reply of the next call."""
     connection = RedisConnection(RedisAddress("127.0.0.1", server.port, password=PASSWORD), connections=1)
     for number in range(20):
         leaving = asyncio.create_task(

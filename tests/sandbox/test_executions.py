@@ -1,4 +1,4 @@
-"""What is kept of the runs, and for how long."""
+"""Bounds of the stored executions."""
 
 from __future__ import annotations
 

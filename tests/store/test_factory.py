@@ -1,4 +1,4 @@
-"""Which store a URL means, and which mean none."""
+"""Store factory: URLs of each store, and refused URLs."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_a_redis_url_names_a_server(url: str, expected: RedisAddress, monkeypatc
 
 
 def test_without_the_library_the_rest_works() -> None:
-    """The extra `redis` is one: a URL that needs it says so, and nothing else imports it."""
+    """Without the optional dependency `redis`, only a redis:// URL is refused."""
     code = """
 import sys
 sys.modules["redis"] = None

@@ -1,4 +1,4 @@
-"""A client's request on its way through: the provider's key takes the place of the client's, or nothing is sent."""
+"""Passthrough requests: the client's key is replaced by the provider's key, or nothing is sent."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_a_gateway_key_is_found_wherever_it_stands(sent: PassthroughRequest) -> 
 
 
 def test_a_doubled_key_does_not_hide_it() -> None:
-    """What was looked at is what is sent: one member, the last."""
+    """The checked text is the text that is sent: one member, the last."""
     sent = with_provider_key(new_request(f'{{"a":"{CLIENT_KEY}","a":1}}'.encode()), PROVIDER_KEY)
     assert b'{"a":1}' == sent.body
 
@@ -118,7 +118,7 @@ def test_other_bodies_go_as_they_are(body: bytes) -> None:
 
 
 def test_another_key_in_the_body_is_left_alone() -> None:
-    """Whatever `api_key` is, if it is not the gateway's it is none of our business."""
+    """An `api_key` that is no gateway key is not changed."""
     body: JsonValue = {"api_key": "pl_mine", "kwargs": {"api_key": "sk-openai"}}
     assert body == strictjson.read(with_provider_key(new_request(body), PROVIDER_KEY).body)
 
@@ -147,5 +147,5 @@ def test_the_key_is_not_in_what_is_printed_of_it() -> None:
 
 @given(st.lists(st.sampled_from([b"%", b"4", b"a", b"F", b"%41", b"%fF", b"+", b"\xff", b"x"])).map(b"".join))
 def test_escapes_are_decoded_as_the_standard_library_does(text: bytes) -> None:
-    """Or a key could hide behind them."""
+    """Otherwise escapes could hide a key."""
     assert unquote_to_bytes(text) == percent_decoded(text)

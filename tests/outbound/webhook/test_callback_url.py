@@ -1,4 +1,4 @@
-"""Reading a callback_url: one reading, or none."""
+"""Parser of a callback_url: one interpretation, or a refusal."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ INVALID_URLS = [
 
 @pytest.mark.parametrize("url", INVALID_URLS)
 def test_invalid_urls(url: str) -> None:
-    """R56: what parsers disagree about, or a callback has no use for, is refused."""
+    """R56: URLs about which parsers disagree, or with parts that a callback does not need, are refused."""
     with pytest.raises(CallbackUrlRefused) as refused:
         parse(url)
     assert "callback_url_refused" == refused.value.code
@@ -164,7 +164,7 @@ def test_length() -> None:
 
 @given(st.text() | st.from_regex(r"https?://[^/]{0,30}(/.{0,20})?", fullmatch=True))
 def test_any_text_is_refused_or_valid(url: str) -> None:
-    """No text ends in another error, and none brings bytes into the request that would not stay in their place."""
+    """No text raises another error, and none can inject bytes into the request."""
     try:
         target = parse(url)
     except CallbackUrlRefused:

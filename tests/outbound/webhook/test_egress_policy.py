@@ -1,4 +1,4 @@
-"""Who may be called back, and that nobody else is connected to."""
+"""Egress policy: permitted callback targets, and no connection to any other (SSRF)."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class ScriptedResolver:
 
 @pytest.fixture
 async def receiver() -> AsyncIterator[FakeUpstream]:
-    """Somebody on 127.0.0.1 who takes everything."""
+    """A receiver on 127.0.0.1 that accepts every callback."""
     async with FakeUpstream() as running:
         running.default = reply(204)
         yield running
@@ -50,7 +50,7 @@ async def receiver() -> AsyncIterator[FakeUpstream]:
 
 @pytest.fixture
 async def permitted_receiver(receiver: FakeUpstream) -> AsyncIterator[list[bytes]]:
-    """Somebody on 127.0.0.2, at the same port; the requests' first lines."""
+    """A receiver on 127.0.0.2 with the same port; yields the request lines."""
     seen: list[bytes] = []
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -134,7 +134,7 @@ def test_refused_schemes(url: str) -> None:
     ],
 )
 async def test_public_https_is_permitted(url: str) -> None:
-    """Everybody else in this file is refused for a reason."""
+    """A public target is accepted."""
     assert await verdict(EgressPolicy([], resolver=ScriptedResolver([[PUBLIC]])), url) == "fine"
 
 
@@ -180,7 +180,7 @@ def test_no_notation_gets_through(url: str) -> None:
         ("10.1.2.3:8080", "http://10.1.2.3/", [], False),
         ("[fd12::1]:8080", "http://[fd12::1]:8080/", [], True),
         ("169.254.0.0/16", "http://169.254.169.254/", [], True),
-        # and nobody is harmed by an entry for somebody else
+        # an entry has no effect on other targets
         ("10.1.0.0/16", "https://example.com/", [PUBLIC], True),
         ("hooks.corp.example", "http://example.com/", [PUBLIC], False),
     ],
@@ -211,7 +211,7 @@ async def test_a_name_without_a_permitted_address_is_refused() -> None:
 
 
 async def test_a_refusal_does_not_reveal_a_private_target(receiver: FakeUpstream) -> None:
-    """R60: listening, refusing, silent or elsewhere: one document for all, and nobody hears of it."""
+    """R60: listening, refusing, silent or elsewhere: the same text for all, and no connection."""
     egress = EgressPolicy([], resolver=SystemResolver())
     with closed_port() as closed, unresponsive_port() as silent:
         places = [receiver.url, closed, silent, "http://127.0.0.1:443", "http://10.9.8.7", "http://localhost:8443"]
@@ -230,7 +230,7 @@ async def test_the_words_of_a_refusal_do_not_depend_on_the_network() -> None:
 
 
 async def test_rebinding(receiver: FakeUpstream) -> None:
-    """R57: a name that was fine when the run was ordered is judged again when it is dialled."""
+    """R57: a name that was permitted at the start of the run is checked again at the delivery."""
     names = ScriptedResolver([["198.51.100.7"], ["127.0.0.1"]])
     egress = EgressPolicy(["198.51.100.0/24"], resolver=names)
     url = f"http://rebind.example:{port_of(receiver)}/"
@@ -240,7 +240,7 @@ async def test_rebinding(receiver: FakeUpstream) -> None:
 
 
 async def test_the_checked_address_is_connected_to(receiver: FakeUpstream, permitted_receiver: list[bytes]) -> None:
-    """R57: one look-up for a delivery; whatever the name says a moment later is not asked for."""
+    """R57: one look-up for each delivery; later answers of the name server have no effect."""
     names = ScriptedResolver([["127.0.0.2"], ["127.0.0.1"]])
     courier = WebhookSender(EgressPolicy(["127.0.0.2"], resolver=names), ManualClock())
     assert WebhookResponse(204) == await courier.deliver(f"http://rebind.example:{port_of(receiver)}/", MESSAGE)
@@ -251,7 +251,7 @@ async def test_the_checked_address_is_connected_to(receiver: FakeUpstream, permi
 async def test_a_private_record_beside_a_permitted_one(
     receiver: FakeUpstream, permitted_receiver: list[bytes], records: list[str]
 ) -> None:
-    """R58: only the permitted one of two records is dialled, whichever comes first."""
+    """R58: only the permitted one of two records is connected, in any order."""
     courier = WebhookSender(EgressPolicy(["127.0.0.2"], resolver=ScriptedResolver([records])), ManualClock())
     assert WebhookResponse(204) == await courier.deliver(f"http://two.example:{port_of(receiver)}/", MESSAGE)
     assert (1, []) == (len(permitted_receiver), receiver.connections)
@@ -304,7 +304,7 @@ async def test_the_gateway_by_its_name() -> None:
 
 
 async def test_the_systems_names() -> None:
-    """The machine's own resolver gives addresses, and OSError for a name that can not be."""
+    """The system resolver returns addresses, and raises OSError for an impossible name."""
     assert {"127.0.0.1"} == set(await SystemResolver()("127.0.0.1", 443))
     assert set(await SystemResolver()("localhost", 443)) & {"127.0.0.1", "::1"}
     with pytest.raises(OSError, match=r".+"):
@@ -312,7 +312,7 @@ async def test_the_systems_names() -> None:
 
 
 async def test_the_allowlist_can_be_changed() -> None:
-    """R100: from the next question on."""
+    """R100: for the next decision."""
     egress = EgressPolicy(["10.1.0.0/16"], resolver=ScriptedResolver([["10.1.0.1"]]))
     egress.reconfigure(CallbackAllowlist(["10.2.0.0/16"]))
     verdicts = [await verdict(egress, f"https://10.{network}.0.1/") for network in (1, 2)]

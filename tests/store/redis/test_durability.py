@@ -1,4 +1,4 @@
-"""What is known of a server's durability when the store opens, and how a write waits for the server's disk."""
+"""Durability check at the start of the Redis store, and writes that wait for the disk of the server."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ async def test_the_durability_warning_is_known_once_the_store_is_open(connection
 async def test_a_write_is_acknowledged_once_it_is_on_the_disk(
     connection: RedisConnection, server: ValkeyServer
 ) -> None:
-    """R47: where the server writes to its disk once a second, whoever asks waits until it has."""
+    """R47: with appendfsync everysec, a write waits for the fsync of the server."""
     await connection.execute_one("CONFIG", "SET", "appendfsync", "everysec")
     store = RedisStore(connection, SystemClock())
     await store.open()
@@ -94,20 +94,20 @@ async def test_a_write_is_acknowledged_once_it_is_on_the_disk(
 
 
 async def test_a_write_that_does_not_reach_the_disk_in_time_is_not_acknowledged(connection: RedisConnection) -> None:
-    """R54: the server has it in memory, and nobody knows for how long."""
+    """R54: the server has it in memory only."""
     await connection.execute_one("CONFIG", "SET", "appendfsync", "everysec")
     store = RedisStore(connection, SystemClock())
     await store.open()
     await connection.execute_one(
         "CONFIG", "SET", "appendfsync", "no"
-    )  # nothing makes it write before the system feels like it
+    )  # the operating system decides when the server's file is written
     with pytest.raises(StoreUnavailable, match="does not say that it is on its disk"):
         await store.create_run(SAMPLE_RUN, SAMPLE_KEY)
     await store.close()
 
 
 async def test_a_file_that_is_switched_off_is_noticed(connection: RedisConnection) -> None:
-    """R54: what was promised when the store opened holds, or it is unavailable."""
+    """R54: the durability of the start is kept, or the store is unavailable."""
     await connection.execute_one("CONFIG", "SET", "appendfsync", "everysec")
     store = RedisStore(connection, SystemClock())
     await store.open()
