@@ -1,4 +1,4 @@
-"""The one place where time passes and chance has a say; everything else is handed a `Clock`."""
+"""Clock: time, sleep and randomness as an injected dependency."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """Time, sleep and randomness, so that a test can own all three."""
+    """Time, sleep and randomness; tests replace all three."""
 
     def monotonic(self) -> float:
-        """Seconds that only ever grow; deadlines and limits are counted in them."""
+        """Return seconds of a monotonic clock, for deadlines and limits."""
 
     def now(self) -> datetime:
-        """The wall clock, in UTC: for what people and other systems read."""
+        """Return the wall clock time in UTC, for logs, documents and other systems."""
 
     async def sleep(self, seconds: float) -> None:
-        """Let `seconds` pass (0 or less: one turn of the loop)."""
+        """Sleep for `seconds`; 0 or less yields to the event loop once."""
 
     def random(self) -> float:
-        """A number in [0, 1) that need not be secret: jitter."""
+        """Return a number in [0, 1) that is not secret, for jitter."""
 
     def token(self, size: int) -> bytes:
-        """`size` bytes that nobody can guess: ids and keys."""
+        """Return `size` cryptographically random bytes, for ids and keys."""
 
 
 class SystemClock:
-    """The machine's own."""
+    """The clock and random generators of the operating system."""
 
     monotonic = staticmethod(time.monotonic)
     sleep = staticmethod(asyncio.sleep)
@@ -39,10 +39,10 @@ class SystemClock:
 
     @staticmethod
     def now() -> datetime:
-        """See `Clock.now`."""
+        """Return the wall clock time in UTC."""
         return datetime.now(UTC)
 
 
 def format_rfc3339(timestamp: datetime) -> str:
-    """A UTC time as RFC 3339 has it, to the millisecond: 2026-11-21T12:00:00.000Z."""
+    """Format a UTC time by RFC 3339, with milliseconds: 2026-11-21T12:00:00.000Z."""
     return timestamp.isoformat(timespec="milliseconds")[:-6] + "Z"

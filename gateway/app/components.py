@@ -62,6 +62,7 @@ class Components:
         """Open what outlives the process. Raises StoreUnavailable."""
         await self.store.open()
         self.metrics.track_store_durability(lambda: self.store.durability_warning)
+        self.metrics.track_store_availability(lambda: self.store.failing)
         public_url = self.settings.server.public_url
         if public_url:
             secret = await hints.load_secret(self.store, self.clock)
@@ -115,7 +116,7 @@ def build_components(settings: Settings, clock: Clock, log: FilteringBoundLogger
         metrics=metrics,
         log=log,
     )
-    store = factory.create_store(settings.store.url, clock, settings.store.password)
+    store = factory.create_store(settings.store.url, clock, settings.store.password, settings.store.tls_files)
     catalog = Catalog(snapshot.workflows, snapshot.providers)
     poll_schedule = PollSchedule(*factories.polling_intervals(settings))
     circuits = CircuitRegistry(snapshot.breaker_config, clock.monotonic, metrics)

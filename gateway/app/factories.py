@@ -166,7 +166,9 @@ def limiter(
             clock, clients=clients, workflows=workflows, providers=providers, on_decision=metrics.limit_decided
         )
     return RedisLimiter(
-        factory.create_redis_connection(store_url, settings.store.password, timeout=_LIMITER_TIMEOUT, connections=2),
+        factory.create_redis_connection(
+            store_url, settings.store.password, settings.store.tls_files, timeout=_LIMITER_TIMEOUT, connections=2
+        ),
         clock,
         log,
         clients=clients,

@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import enum
 import re
-import zlib
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from hashlib import sha256
 from typing import TypeAlias
 
 from gateway.clock import Clock
+from gateway.key_format import encode_key, is_well_formed
 
-_PREFIX = "rw_"
-_BASE62_DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _RANDOM_BYTES = 32  # 256 bits can not be guessed, so one fast hash is enough to store them safely
-_RANDOM_WIDTH = 43  # base62 digits of 256 bits
-_CHECKSUM_WIDTH = 6  # base62 digits of a CRC32
-_KEY_PATTERN = re.compile(rf"{_PREFIX}[0-9A-Za-z]{{{_RANDOM_WIDTH + _CHECKSUM_WIDTH}}}", re.ASCII)
 _HASH_PATTERN = re.compile(r"sha256:([0-9a-fA-F]{64})", re.ASCII)
 
 KeyHash: TypeAlias = tuple[str, datetime | None]
@@ -35,15 +30,7 @@ class KeyRefusal(enum.Enum):
 
 def new_key(clock: Clock) -> str:
     """A new key: `rw_`, 256 random bits in 43 base62 digits, and a checksum in 6."""
-    body = _PREFIX + _base62(int.from_bytes(clock.token(_RANDOM_BYTES)), _RANDOM_WIDTH)
-    return body + _checksum(body)
-
-
-def is_well_formed(text: str) -> bool:
-    """Whether `text` may be a key that `new_key` made; one mistyped character is always noticed."""
-    # Always both: how long a refusal takes must not tell where a key begins to be wrong (R75).
-    pattern_match, checksum_matches = _KEY_PATTERN.fullmatch(text), text.endswith(_checksum(text[:-_CHECKSUM_WIDTH]))
-    return pattern_match is not None and checksum_matches
+    return encode_key(clock.token(_RANDOM_BYTES))
 
 
 def hash_key(text: str) -> str:
@@ -98,15 +85,3 @@ def _digest(text: str) -> bytes:
 def _encode(text: str) -> bytes:
     # A header's bytes above 0x7f arrive as lone surrogates (traps.md, 5).
     return text.encode("utf-8", "surrogatepass")
-
-
-def _checksum(body: str) -> str:
-    return _base62(zlib.crc32(_encode(body)), _CHECKSUM_WIDTH)
-
-
-def _base62(number: int, width: int) -> str:
-    digits = []
-    for _ in range(width):
-        number, digit = divmod(number, len(_BASE62_DIGITS))
-        digits.append(_BASE62_DIGITS[digit])
-    return "".join(reversed(digits))

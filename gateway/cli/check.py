@@ -40,7 +40,7 @@ def check(path: Path | None) -> None:
 async def _build(settings: Settings, clock: SystemClock) -> None:
     """Build what `app.start` builds, up to the ports: an adapter may be missing, or not know a label."""
     build_snapshot(settings, clock, Metrics())
-    factory.create_store(settings.store.url, clock, settings.store.password)
+    factory.create_store(settings.store.url, clock, settings.store.password, settings.store.tls_files)
 
 
 def _warnings(settings: Settings, now: datetime) -> Iterator[str]:

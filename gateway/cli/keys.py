@@ -7,6 +7,7 @@ import sys
 
 import typer
 
+from gateway import key_format
 from gateway.auth import keys
 from gateway.cli.errors import CliError
 from gateway.clock import SystemClock
@@ -48,5 +49,5 @@ def print_hash_of_stdin() -> None:
 
 def warn_if_malformed(key: str) -> None:
     """Say so where a key can not be one that `new` made."""
-    if not keys.is_well_formed(key):
+    if not key_format.is_well_formed(key):
         typer.echo("warning: `runward keys new` did not make this key: is there a typo?", err=True)

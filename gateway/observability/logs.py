@@ -1,6 +1,6 @@
-"""One JSON object a line on standard output; readable colours where that is a terminal.
+"""Logging: one JSON object a line on standard output, or coloured text on a terminal.
 
-What other libraries log is let through by logger, level and kind of exception only: their texts quote headers.
+Records of other libraries are reduced to logger, level and class of the exception, because their texts quote headers.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _LEVEL_NAMES = {number: name for name, number in _LEVELS.items()}
 
 @dataclass(slots=True)
 class _LevelFilter:
-    """What is too unimportant to be written. There is one, as there is one standard output."""
+    """Level filter of the process."""
 
     threshold: int = 0
 
@@ -45,7 +45,7 @@ _LEVEL_FILTER = _LevelFilter()
 def configure(
     level: LogLevel, output_format: Literal["auto", "json", "console"], clock: Clock, **bound_fields: object
 ) -> FilteringBoundLogger:
-    """Set up logging for the process and return its logger; every line has the fields of `always`."""
+    """Configure logging of the process and return its logger; every line has `bound_fields`."""
     use_console = output_format == "console" or (output_format == "auto" and sys.stdout.isatty())
     console_processors: list[structlog.typing.Processor] = [
         _LEVEL_FILTER,
@@ -65,7 +65,7 @@ def configure(
             wrapper_class=type("JsonLogger", (_JsonLogger,), {"clock": clock}),
             logger_factory=structlog.BytesLoggerFactory(_safe_stdout()),
         )
-    # Bound at once: the lazy one that get_logger returns looks itself up for every line.
+    # Bound at once, because the lazy proxy of get_logger repeats its look-up for every line.
     logger = cast("FilteringBoundLogger", structlog.get_logger().bind(**bound_fields))
     logging.basicConfig(handlers=[_StdlibHandler(logger)], force=True)
     set_level(level)
@@ -73,13 +73,13 @@ def configure(
 
 
 def set_level(level: LogLevel) -> None:
-    """Write what is at least as important as this, from now on."""
+    """Set the minimum level."""
     _LEVEL_FILTER.threshold = _LEVELS[level]
     logging.getLogger().setLevel(_LEVELS[level])
 
 
 def log_unhandled_exceptions(loop: AbstractEventLoop, logger: FilteringBoundLogger) -> None:
-    """Log what nobody awaited, without its text."""
+    """Log exceptions that no task retrieved, without their text."""
 
     def handle(_loop: AbstractEventLoop, context: Mapping[str, object]) -> None:
         error = context.get("exception")
@@ -89,7 +89,7 @@ def log_unhandled_exceptions(loop: AbstractEventLoop, logger: FilteringBoundLogg
 
 
 def describe_exception(error: BaseException | None) -> dict[str, object]:
-    """An exception as log fields: what kind it is and where it was raised, never what it says."""
+    """Return the class and traceback of an exception as log fields, without its text."""
     if error is None:
         return {}
     frames = traceback.extract_tb(error.__traceback__)[-8:]
@@ -98,7 +98,7 @@ def describe_exception(error: BaseException | None) -> dict[str, object]:
 
 
 class _StdlibHandler(logging.Handler):
-    """The standard library's loggers, without their words."""
+    """Handler for the loggers of the standard library; drops the message."""
 
     def __init__(self, logger: FilteringBoundLogger) -> None:
         super().__init__()
@@ -106,44 +106,44 @@ class _StdlibHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         fields = describe_exception(record.exc_info[1] if record.exc_info else None)
-        level = min(max(record.levelno // 10 * 10, 10), 50)  # libraries have levels between ours
+        level = min(max(record.levelno // 10 * 10, 10), 50)  # rounds custom levels down
         self._logger.log(level, "third_party", logger=record.name, **fields)
 
 
 def _replace_control_characters(
     _logger: object, _method: str, fields: MutableMapping[str, Any]
 ) -> MutableMapping[str, Any]:
-    """Names come from clients, and a terminal obeys control characters."""
+    """Replace control characters: names come from clients, and a terminal interprets escape sequences."""
     return {
         k: "".join(c if c.isprintable() else "?" for c in v) if isinstance(v, str) else v for k, v in fields.items()
     }
 
 
 class _JsonLogger(structlog.BoundLoggerBase):
-    """Writes a JSON line in one step: structlog's own way to it, through a chain of processors, costs twice as much."""
+    """Writes a JSON line in one step; the processor chain of structlog takes twice as long."""
 
     clock: Clock
 
     def debug(self, event: str, **fields: object) -> None:
-        """What only a developer wants to know."""
+        """Write a line for developers."""
         self.log(10, event, **fields)
 
     def info(self, event: str, **fields: object) -> None:
-        """What happens all day."""
+        """Write a line about normal operation."""
         if _LEVEL_FILTER.threshold <= 20:
             entry = {"time": self.clock.now(), "level": "info", "event": event, **self._context, **fields}
             self._logger.msg(_encode_line(entry))
 
     def warning(self, event: str, **fields: object) -> None:
-        """What somebody should look at some time."""
+        """Write a line that needs attention at some time."""
         self.log(30, event, **fields)
 
     def error(self, event: str, **fields: object) -> None:
-        """What somebody should look at now."""
+        """Write a line that needs attention now."""
         self.log(40, event, **fields)
 
     def log(self, level: int, event: str, **fields: object) -> None:
-        """Any of them."""
+        """Write a line of any level."""
         if level >= _LEVEL_FILTER.threshold:
             name = _LEVEL_NAMES.get(level, "critical")
             entry = {"time": self.clock.now(), "level": name, "event": event, **self._context, **fields}
@@ -153,16 +153,16 @@ class _JsonLogger(structlog.BoundLoggerBase):
 def _encode_line(entry: Mapping[str, object]) -> bytes:
     try:
         encoded = orjson.dumps(entry, option=orjson.OPT_UTC_Z)
-    except TypeError:  # lone surrogates, from raw bytes in a header
+    except TypeError:  # lone surrogates from raw header bytes
         encoded = orjson.dumps({key: _encodable(value) for key, value in entry.items()}, option=orjson.OPT_UTC_Z)
     if encoded.isascii():
         return encoded
-    # For some readers U+2028 ends a line, for some terminals U+009B begins a command.
+    # Some readers end a line at U+2028, and some terminals interpret U+009B.
     return json.dumps(orjson.loads(encoded), separators=(",", ":")).encode()
 
 
 def _encodable(value: object) -> object:
-    """The value, or its text with everything escaped that UTF-8 does not have."""
+    """Return the value, or its text with lone surrogates escaped."""
     if value is None or isinstance(value, float | datetime) or (isinstance(value, int) and abs(value) < 2**63):
         return value
     return str(value).encode("utf-8", "backslashreplace").decode()
@@ -173,7 +173,7 @@ def _safe_stdout() -> BinaryIO:
 
 
 class _SafeStream:
-    """Where lines go. A full disk or a reader that left costs log lines, not the answer of a run that was paid for."""
+    """Standard output that ignores write errors: a full disk or a closed pipe must not fail a request."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file

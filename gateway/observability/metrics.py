@@ -1,7 +1,7 @@
-"""Everything that is counted, each in one place.
+"""Prometheus metrics of the gateway.
 
-Labels hold names from the configuration and words from our own tables, never what a client or provider sent, so the
-number of series is bounded by the configuration.
+Labels are names of the configuration and constants of the code, never text of a client or provider. The number of
+series is therefore bounded by the configuration.
 """
 
 from __future__ import annotations
@@ -17,19 +17,21 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from gateway.observability.collectors import Counter, ExportableGauge, Histogram, SeriesValues
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
-# A run lasts from milliseconds to many minutes; what the gateway adds itself lasts from microseconds on.
+# Seconds. A run takes milliseconds to many minutes; the overhead of the gateway starts at microseconds.
 _RUN_BUCKETS = (0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800)
 _OVERHEAD_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5)
 
 
 class Metrics:
-    """The counters, on a registry of their own. The methods are named by what happened."""
+    """All metrics, on a registry of their own. One method for each event."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self._families: dict[str, Counter | Histogram | ExportableGauge] = {}
         self._requests = self._counter("requests", "Requests answered, by route and status.", "route", "status")
-        self._refusals = self._counter("refusals", "Requests answered with a problem.", "client", "code")
+        self._refusals = self._counter(
+            "refusals", "Requests answered with an error, by client and code.", "client", "code"
+        )
         self._runs = self._counter(
             "runs", "Runs that ended, by how they ended.", "client", "workflow", "provider", "outcome", "face"
         )
@@ -37,39 +39,44 @@ class Metrics:
             "upstream_calls", "Calls to providers, and how they ended.", "provider", "operation", "result"
         )
         self._refused_replies = self._counter(
-            "refused_replies", "Answers that said no, or made no sense.", "provider", "operation", "cause"
+            "refused_replies", "Replies of providers that the adapter rejected.", "provider", "operation", "cause"
         )
-        self._retries = self._counter("retries", "Calls made again, by why.", "provider", "operation", "cause")
-        self._fallbacks = self._counter("fallbacks", "Runs handed on to another workflow.", "workflow", "fallback")
-        self._callbacks = self._counter("callbacks", "Callbacks tried, by what the receiver did.", "result")
-        self._callbacks_given_up = self._counter("callbacks_given_up", "Callbacks that were given up.")
-        self._hints = self._counter("hints", "Hints that came from providers.", "result")
-        self._hints_used = self._counter("hints_used", "Hints on which a run was asked about at once.")
-        self._decisions = self._counter("limiter_decisions", "What the limits decided.", "scope", "decision")
-        self._workers_lost = self._counter("workers_lost", "Worker processes that ended untold, and were replaced.")
+        self._retries = self._counter("retries", "Retries of calls, by cause.", "provider", "operation", "cause")
+        self._fallbacks = self._counter("fallbacks", "Runs that fell back to another workflow.", "workflow", "fallback")
+        self._callbacks = self._counter("callbacks", "Delivery attempts of callbacks, by result.", "result")
+        self._callbacks_given_up = self._counter("callbacks_given_up", "Callbacks that were abandoned.")
+        self._hints = self._counter("hints", "End-of-run notifications (hints) received from providers.", "result")
+        self._hints_used = self._counter("hints_used", "Hints that triggered a poll at once.")
+        self._decisions = self._counter("limiter_decisions", "Decisions of the limits, by scope.", "scope", "decision")
+        self._workers_lost = self._counter("workers_lost", "Worker processes that exited unexpectedly.")
         self._run_duration = self._histogram(
-            "run_duration", "From the request's arrival to the end of its run.", _RUN_BUCKETS, "workflow", "provider"
+            "run_duration", "Duration of a run, from the arrival of its request.", _RUN_BUCKETS, "workflow", "provider"
         )
         self._call_duration = self._histogram(
-            "upstream_call_duration", "How long calls to providers took.", _RUN_BUCKETS, "provider", "operation"
+            "upstream_call_duration", "Duration of calls to providers.", _RUN_BUCKETS, "provider", "operation"
         )
         self._overhead = self._histogram(
-            "overhead", "The part of a run that was not spent waiting for somebody else.", _OVERHEAD_BUCKETS
+            "overhead",
+            "Gateway overhead: run duration without the wait for providers, limits and backoff.",
+            _OVERHEAD_BUCKETS,
         )
-        self._in_flight = self._gauge("requests_in_flight", "Runs asked for and not answered.")
-        self._store_durable = self._gauge("store_durable", "Whether the store keeps what it acknowledged.")
+        self._in_flight = self._gauge("requests_in_flight", "Requests in flight.")
+        self._store_available = self._gauge(
+            "store_available", "1 if the store works; 0 while its last operation failed, or its data were replaced."
+        )
+        self._store_durable = self._gauge("store_durable", "1 if acknowledged writes of the store are durable.")
         self._circuits = self._gauge(
-            "circuit_state", "1 for the state that a workflow's circuit is in.", "provider", "workflow", "state"
+            "circuit_state", "1 for the state of the circuit of a workflow.", "provider", "workflow", "state"
         )
         self._limits_shared = self._gauge(
-            "limits_shared", "1 where limits hold over all replicas; 0 where this one takes a share for itself."
+            "limits_shared", "1 if limits are shared by all replicas; 0 while local limits apply."
         )
-        self._reloads = self._counter("config_reloads", "Times the configuration was read anew.", "result")
+        self._reloads = self._counter("config_reloads", "Hot reloads of the configuration, by result.", "result")
         self._reload_success = self._gauge(
-            "config_last_reload_success", "1 where the configuration on disk is the one in use, 0 where it was refused."
+            "config_last_reload_success", "1 if the configuration on disk is in use, 0 if it was refused."
         )
         self._reloaded_at = self._gauge(
-            "config_last_reload_success_timestamp_seconds", "When the configuration in use was read, since 1970."
+            "config_last_reload_success_timestamp_seconds", "Unix time at which the configuration in use was loaded."
         )
         self._reload_success.set(1)
         build = self._gauge("build_info", "Always 1.", "version", "python")
@@ -93,49 +100,53 @@ class Metrics:
         return gauge
 
     def track_store_durability(self, get_warning: Callable[[], str | None]) -> None:
-        """Say who knows why the store could lose something; it is asked when the metrics are rendered."""
+        """Set the callback that returns the durability warning of the store; called when metrics are rendered."""
         self._store_durable.set_function(lambda: get_warning() is None)
 
+    def track_store_availability(self, is_failing: Callable[[], bool]) -> None:
+        """Set the callback that returns True while the store fails; called when metrics are rendered."""
+        self._store_available.set_function(lambda: not is_failing())
+
     def track_in_flight(self, count: Callable[[], int]) -> None:
-        """Say who knows how many requests are in flight; it is asked when the metrics are rendered."""
+        """Set the callback that returns the number of requests in flight; called when metrics are rendered."""
         self._in_flight.set_function(count)
 
     def request_ended(self, route: str, status: int) -> None:
-        """A request was answered."""
+        """Count a response."""
         self._requests.counts[route, str(status)] += 1
 
     def request_refused(self, client: str, code: str) -> None:
-        """A problem was sent; `client` is "" where none was recognised."""
+        """Count an error response; `client` is "" for an unknown client."""
         self._refusals.counts[client, code] += 1
 
     def run_ended(self, client: str, workflow: str, provider: str, outcome: str, *, face: str = "run") -> None:
-        """A run ended: succeeded, failed, unknown or not_run. `face`: whose API its client speaks."""
+        """Count the end of a run: succeeded, failed, unknown or not_run. `face`: the API of the client."""
         self._runs.counts[client, workflow, provider, outcome, face] += 1
 
     def observe_run_duration(self, workflow: str, provider: str, seconds: float, overhead: float) -> None:
-        """The duration of a run, and the part of it that was ours."""
+        """Observe the duration of a run, and its part in the gateway, in seconds."""
         self._run_duration.observe((workflow, provider), seconds)
         self._overhead.observe((), overhead)
 
     def call_ended(self, provider: str, operation: str, result: str, seconds: float) -> None:
-        """A call to a provider ended: `result` is "ok", the fault's cause, or "given_up" by us."""
+        """Count a call to a provider: `result` is "ok", the cause of its fault, or "given_up" if it was cancelled."""
         self._calls.counts[provider, operation, result] += 1
         self._call_duration.observe((provider, operation), seconds)
 
     def reply_refused(self, provider: str, operation: str, cause: str) -> None:
-        """An answer came, and the adapter refused it."""
+        """Count a reply that the adapter rejected."""
         self._refused_replies.counts[provider, operation, cause] += 1
 
     def call_retried(self, provider: str, operation: str, cause: str) -> None:
-        """A call is about to be made again."""
+        """Count a retry of a call."""
         self._retries.counts[provider, operation, cause] += 1
 
     def run_fell_back(self, workflow: str, fallback: str) -> None:
-        """A run is handed on."""
+        """Count a fallback to another workflow."""
         self._fallbacks.counts[workflow, fallback] += 1
 
     def track_circuit(self, provider: str, workflow: str) -> Callable[[str], None]:
-        """Show a circuit, closed; returns what is to be told of its changes."""
+        """Add a circuit breaker in state closed; returns the function that sets its state."""
         children = {
             state: self._circuits.labels(provider, workflow, state) for state in ("closed", "open", "half_open")
         }
@@ -148,63 +159,63 @@ class Metrics:
         return set_state
 
     def callback_attempted(self, result: str) -> None:
-        """A callback was tried: `result` is 2xx to 5xx, or what happened instead of an answer."""
+        """Count a delivery attempt: `result` is 2xx to 5xx, or a `DeliveryFault`."""
         self._callbacks.counts[(result,)] += 1
 
     def callback_given_up(self) -> None:
-        """A callback is not tried any more."""
+        """Count a callback that was abandoned (dead letter)."""
         self._callbacks_given_up.counts[()] += 1
 
     def config_loaded(self, now: datetime) -> None:
-        """A configuration was read, and is the one in use."""
+        """Record the load of the configuration in use."""
         self._reload_success.set(1)
         self._reloaded_at.set(now.timestamp())
 
     def config_reloaded(self, now: datetime) -> None:
-        """It was read anew while the gateway runs, and applied."""
+        """Count a hot reload that was applied."""
         self._reloads.counts[("applied",)] += 1
         self.config_loaded(now)
 
     def config_reload_refused(self) -> None:
-        """It was read anew, and the one before stays in use."""
+        """Count a hot reload that was refused; the configuration before stays in use."""
         self._reloads.counts[("refused",)] += 1
         self._reload_success.set(0)
 
     def hint_received(self, result: str) -> None:
-        """A hint came: `result` is genuine, or why nobody was told."""
+        """Count an end-of-run notification of a provider: `result` is genuine, or the reason for its rejection."""
         self._hints.counts[(result,)] += 1
 
     def hint_used(self) -> None:
-        """A run was waiting for the hint."""
+        """Count a notification that triggered a poll."""
         self._hints_used.counts[()] += 1
 
     def limit_decided(self, scope: str, decision: str) -> None:
-        """A limit let pass, made wait or refused."""
+        """Count a decision of a rate or concurrency limit: admitted, queued or refused."""
         self._decisions.counts[scope, decision] += 1
 
     def worker_lost(self) -> None:
-        """A worker process ended that nobody had told to."""
+        """Count a worker process that exited unexpectedly."""
         self._workers_lost.counts[()] += 1
 
     def export(self) -> dict[str, SeriesValues]:
-        """Everything that was counted, by family: for another process, which adds it to others'."""
+        """Return all values by family, to be merged in another process."""
         return {name: family.export() for name, family in self._families.items()}
 
     @classmethod
     def from_export(cls, exported: Mapping[str, SeriesValues]) -> Metrics:
-        """Make one that shows these and nothing else; a family that nobody knows here is left out."""
+        """Return metrics with these values only; an unknown family is left out."""
         metrics = cls()
         for name, family in metrics._families.items():
             if name in exported:
                 family.restore(exported[name])
-            else:  # a gauge of which nothing is known is not 0
+            else:  # an unknown gauge is not 0
                 metrics.registry.unregister(family)
         return metrics
 
     def set_limits_shared(self, shared: int) -> None:
-        """1: limits hold over all replicas; 0: their server is lost, and this one takes its share."""
+        """Set 1 if limits are shared by all replicas; 0 while the server is unreachable and local limits apply."""
         self._limits_shared.set(shared)
 
     def render(self) -> bytes:
-        """The text exposition. It takes about 20 ms per 1 000 series: not for the event loop."""
+        """Return the text exposition. Takes about 20 ms per 1 000 series: not for the event loop."""
         return generate_latest(self.registry)

@@ -1,4 +1,4 @@
-"""How long an answer asks us to wait."""
+"""Retry-After header field of a response."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ MAX_SECONDS = 86_400.0
 
 
 def parse_retry_after(values: Sequence[bytes], now: datetime) -> float | None:
-    """Read the Retry-After fields of an answer (RFC 9110, 10.2.3) as seconds from `now`.
+    """Return the Retry-After field of a response (RFC 9110, 10.2.3) as seconds from `now`.
 
-    None for two of them, a past date, more than a day, or anything else.
+    Returns None for several fields, a past date, more than a day, or an invalid value.
     """
     if len(values) != 1:
         return None
@@ -23,7 +23,7 @@ def parse_retry_after(values: Sequence[bytes], now: datetime) -> float | None:
             seconds = float(text)
         else:
             date = parsedate_to_datetime(text)
-            date = date if date.tzinfo else date.replace(tzinfo=UTC)  # asctime's form is UTC (RFC 9110, 5.6.7)
+            date = date if date.tzinfo else date.replace(tzinfo=UTC)  # the asctime form is UTC (RFC 9110, 5.6.7)
             seconds = (date - now).total_seconds()
     except (ValueError, TypeError, OverflowError):
         return None

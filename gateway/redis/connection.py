@@ -1,9 +1,11 @@
-"""The way to a Redis or Valkey server: connections that give up soon, and every failure in our words."""
+"""Connection pool to a Redis or Valkey server: bounded timeouts, failover, and errors without stored values."""
 
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -14,23 +16,32 @@ from redis.asyncio.client import PubSub
 from redis.asyncio.connection import Connection, ConnectionPool, SSLConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.credentials import CredentialProvider
 from redis.exceptions import RedisError, ResponseError
+from typing_extensions import override
 
-from gateway.store.contract import StoreUnavailable
-from gateway.store.redis.scripts import RedisArgument
+from gateway.outbound import happy_eyeballs
+from gateway.settings.secret import reread_secret
+from gateway.settings.sections import SYSTEM_TLS, TlsFiles
+from gateway.store.contract import StoreReplaced, StoreUnavailable
 
 ErrorReply = ResponseError
-"""A word that the server understood and did not follow."""
+"""An error reply of the server to one command."""
 
+RedisArgument: TypeAlias = bytes | str | int | float
 RedisReply: TypeAlias = Any
-"""bytes, int, None, a list of replies, or `Refused`."""
+"""bytes, int, None, a list of replies, or an `ErrorReply`."""
+
+GENERATION_ERROR = "GENERATION"
+"""Prefix of the error reply of the store's scripts if the generation of the store has changed."""
 
 _CONNECT_TIMEOUT = 1.0  # seconds
 
-# By the library's class, or by how a refusal begins that it has no class for.
+# Reasons by the class of redis-py, or by the prefix of an error reply without a class.
 _REASONS_BY_CLASS: dict[type[RedisError], str] = {
     exceptions.OutOfMemoryError: "the server's memory is full",
     exceptions.ReadOnlyError: "the server is a read-only replica",
+    exceptions.MasterDownError: "the server is a replica without a primary",
     exceptions.NoPermissionError: "the server does not permit this user to do it",
     exceptions.AuthenticationError: "the server does not accept the user and password",
     exceptions.BusyLoadingError: "the server is still reading its file",
@@ -39,25 +50,42 @@ _REASONS_BY_CLASS: dict[type[RedisError], str] = {
     exceptions.TimeoutError: "the server does not answer in time",
 }
 _REASONS_BY_PREFIX = {
-    "MISCONF": "the server can not write to its disk",
+    "MISCONF": "the server cannot write to its disk",
     "BUSY": "the server is busy with a script",
     "NOREPLICAS": "the server has too few replicas",
 }
 
+# Replies of a server that is not, or no longer, the primary: another connection may reach the new one.
+_FAILOVER_ERRORS = (
+    exceptions.ReadOnlyError,
+    exceptions.MasterDownError,
+    exceptions.BusyLoadingError,
+    exceptions.AuthenticationError,
+)
+_READONLY_IN_SCRIPT = "-READONLY "  # Redis before 7.0 embeds the error of a command in the error of its script
+
 
 def translate_error(error: RedisError | OSError) -> StoreUnavailable:
-    """Say what happened in our words: the server's may quote what was to be written."""
+    """Return a StoreUnavailable with a fixed text; the text of the server may quote stored values."""
     if isinstance(error, TimeoutError):
         return StoreUnavailable("the server does not answer in time")
-    known = next((words for kind, words in _REASONS_BY_CLASS.items() if isinstance(error, kind)), None)
+    kind = exceptions.ReadOnlyError if _READONLY_IN_SCRIPT in str(error) else type(error)
+    known = next((text for known_kind, text in _REASONS_BY_CLASS.items() if issubclass(kind, known_kind)), None)
     if known is None and isinstance(error, ErrorReply):
-        known = _REASONS_BY_PREFIX.get(str(error).split(" ", 1)[0], "the server refused it")
-    return StoreUnavailable(known or "the server can not be reached")
+        prefix = str(error).split(" ", 1)[0]
+        if prefix == GENERATION_ERROR:
+            return StoreReplaced("the data of the store were deleted or replaced")
+        known = _REASONS_BY_PREFIX.get(prefix, "the server refused it")
+    return StoreUnavailable(known or "the server cannot be reached")
+
+
+def _is_failover(error: object) -> bool:
+    return isinstance(error, _FAILOVER_ERRORS) or (isinstance(error, ErrorReply) and _READONLY_IN_SCRIPT in str(error))
 
 
 @dataclass(frozen=True, slots=True)
 class RedisAddress:
-    """Where a server is, and who we are to it."""
+    """Address and credentials of a server."""
 
     host: str
     port: int = 6379
@@ -65,74 +93,160 @@ class RedisAddress:
     username: str | None = None
     password: SecretStr | None = None
     tls: bool = False
+    tls_files: TlsFiles = SYSTEM_TLS
 
 
 class RedisConnection:
-    """At most `connections` to one server. What is said fails after `patience` seconds, whatever the server does."""
+    """Connection pool to one server, with at most `connections`. Every call fails after `timeout` seconds.
+
+    A reply that tells of a failover (READONLY, LOADING, MASTERDOWN, NOAUTH) replaces the pool, so that the next call
+    resolves the host name, connects and authenticates anew.
+    """
 
     def __init__(self, address: RedisAddress, *, timeout: float = 2.0, connections: int = 64) -> None:
         self.timeout = timeout
         self.failing = False
-        """Whether the last thing that was said could not be."""
-        self._pool: Any = ConnectionPool(  # not all of its methods say what they return
-            connection_class=SSLConnection if address.tls else Connection,
-            max_connections=connections,
-            host=address.host,
-            port=address.port,
-            db=address.database,
-            username=address.username,
-            password=address.password and address.password.get_secret_value(),
-            socket_timeout=timeout,
-            socket_connect_timeout=min(_CONNECT_TIMEOUT, timeout),
-            retry=Retry(NoBackoff(), 0),  # what was said twice might be done twice
-            protocol=2,
-        )
+        """True if the last call failed."""
+        self._address = address
+        self._max_connections = connections
+        self._pool = self._create_pool()
+        self._closing_pools: set[asyncio.Task[None]] = set()
+
+    @property
+    def pool(self) -> object:
+        """The pool in use; another object after a failover."""
+        return self._pool
 
     async def execute(self, *commands: Sequence[RedisArgument]) -> list[RedisReply]:
-        """Say one thing after the other on one connection, in one round trip; refusals are among the replies.
+        """Send commands on one connection, in one round trip; returns all replies, error replies included.
 
-        Raises StoreUnavailable: then nobody knows which of them were heard.
+        Raises StoreUnavailable; the effect of the commands is then unknown.
         """
         try:
             async with asyncio.timeout(self.timeout):
                 replies = await self._send_and_receive(commands)
         except (RedisError, OSError) as error:
             self.failing = True
+            if _is_failover(error):
+                self._replace_pool()
             failure = translate_error(error)
         else:
-            self.failing = False
+            self.failing = any(map(_is_failover, replies))
+            if self.failing:
+                self._replace_pool()
             return replies
-        raise failure  # out here, without the error and what it quotes
+        raise failure  # outside of the handler, so that the original error is not its context
 
     async def execute_one(self, *command: RedisArgument) -> RedisReply:
-        """Say one thing; returns the reply. Raises StoreUnavailable, where it is refused too."""
+        """Send one command; returns the reply. Raises StoreUnavailable, also for an error reply."""
         (reply,) = await self.execute(command)
         if isinstance(reply, ErrorReply):
             raise translate_error(reply)
         return reply
 
     def pubsub(self) -> PubSub:
-        """A connection for listening to channels; what it raises is redis-py's."""
+        """Return a connection for subscriptions; it raises exceptions of redis-py."""
         return Redis(connection_pool=self._pool).pubsub(ignore_subscribe_messages=True)
 
     async def close(self) -> None:
         """Close every connection."""
         await self._pool.disconnect()
+        await asyncio.gather(*self._closing_pools)
 
     async def _send_and_receive(self, commands: Sequence[Sequence[RedisArgument]]) -> list[RedisReply]:
-        connection = await self._pool.get_connection()
+        pool = self._pool
+        connection = await pool.get_connection()
         try:
             await connection.send_packed_command(_encode_commands(commands))
             return [await _read_reply(connection) for _ in commands]
-        except BaseException:  # what comes later on it would be taken for somebody else's reply
+        except BaseException:  # a late reply would be taken for the reply of the next command
             await connection.disconnect(nowait=True)
             raise
         finally:
-            await self._pool.release(connection)
+            if pool is not self._pool:
+                await connection.disconnect(nowait=True)
+            await pool.release(connection)
+
+    def _create_pool(self) -> Any:  # not all of its methods have return types
+        address = self._address
+        tls_arguments: dict[str, Any] = {}
+        if address.tls:
+            files = address.tls_files
+            tls_arguments = {
+                "ssl_ca_certs": files.ca_file and str(files.ca_file),
+                "ssl_certfile": files.client_cert_file and str(files.client_cert_file),
+                "ssl_keyfile": files.client_key_file and str(files.client_key_file),
+            }
+        return ConnectionPool(
+            connection_class=_TlsConnection if address.tls else _PlainConnection,
+            max_connections=self._max_connections,
+            host=address.host,
+            port=address.port,
+            db=address.database,
+            credential_provider=_Credentials(address) if address.username or address.password else None,
+            socket_timeout=self.timeout,
+            socket_connect_timeout=min(_CONNECT_TIMEOUT, self.timeout),
+            retry=Retry(NoBackoff(), 0),  # a repeated command may be executed twice
+            protocol=2,
+            **tls_arguments,
+        )
+
+    def _replace_pool(self) -> None:
+        """Start with new connections; connections in use are closed at the end of their call."""
+        task = asyncio.create_task(_close_idle_connections(self._pool))
+        self._closing_pools.add(task)
+        task.add_done_callback(self._closing_pools.discard)
+        self._pool = self._create_pool()
+
+
+class _Credentials(CredentialProvider):
+    """User and password of a server. A password file is read at each connect, so that a rotation needs no restart."""
+
+    def __init__(self, address: RedisAddress) -> None:
+        self._username = address.username
+        self._password = address.password
+
+    @override
+    def get_credentials(self) -> tuple[str] | tuple[str, str]:
+        if self._password is not None:
+            self._password = reread_secret(self._password)
+        password = "" if self._password is None else self._password.get_secret_value()
+        return (password,) if self._username is None else (self._username, password)
+
+    @override
+    async def get_credentials_async(self) -> tuple[str] | tuple[str, str]:
+        return await asyncio.to_thread(self.get_credentials)
+
+
+class _PlainConnection(Connection):
+    """A connection of redis-py that tries all addresses of the host (RFC 8305)."""
+
+    @override
+    async def _connect(self) -> None:
+        loop = asyncio.get_running_loop()
+        tls = self._connection_arguments().get("ssl")
+        reader = asyncio.StreamReader(loop=loop)
+        protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
+        async with asyncio.timeout(self.socket_connect_timeout):
+            connected = await happy_eyeballs.connect_host(self.host, self.port)
+            connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            transport, _ = await loop.create_connection(
+                lambda: protocol, sock=connected, ssl=tls, server_hostname=self.host if tls else None
+            )
+        self._reader, self._writer = reader, asyncio.StreamWriter(transport, protocol, reader, loop)
+
+
+class _TlsConnection(_PlainConnection, SSLConnection):
+    """The same with TLS."""
+
+
+async def _close_idle_connections(pool: Any) -> None:
+    with suppress(RedisError, OSError):
+        await pool.disconnect(inuse_connections=False)
 
 
 def _encode_commands(commands: Sequence[Sequence[RedisArgument]]) -> bytes:
-    """Write commands as they go over the wire; the library takes three times as long, for kinds that are not ours."""
+    """Encode commands in RESP. The encoder of redis-py supports more types, and takes three times as long."""
     parts = []
     for command in commands:
         parts.append(b"*%d\r\n" % len(command))

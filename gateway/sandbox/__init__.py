@@ -1,11 +1,10 @@
-"""Both providers emulated from their own pages, on one loopback port: for `runward demo`, for tests and for benchmarks.
+"""Emulator of both providers, from their documentation, on one loopback port: for the demo, tests and benchmarks.
 
-It is a server and nothing else: who builds it may hand in what calls a `callback_url`, else nobody is called. What it
-can run, and how to ask for a failure, is the table in `defaults`; what it was asked is counted (`calls`).
+Callbacks are sent through a function of the caller, if there is one. `default_workflows` has the table of workflows and
+faults; `call_counts` counts the requests.
 """
 
 from gateway.sandbox.call_counts import CallCount, CallCounts, ProviderCallCounts
-from gateway.sandbox.callbacks import PostCallback
 from gateway.sandbox.default_workflows import DEFAULT_WORKFLOWS
 from gateway.sandbox.model import (
     Deployment,
@@ -17,6 +16,7 @@ from gateway.sandbox.model import (
     SandboxCatalog,
     SandboxWorkflow,
 )
+from gateway.sandbox.promptlayer.callbacks import PostCallback
 from gateway.sandbox.server import CALL_COUNTS, RunningSandbox, SandboxKeys, create_application, serve
 
 __all__ = [

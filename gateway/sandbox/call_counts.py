@@ -1,4 +1,4 @@
-"""What the sandbox was asked, counted outside of whoever asks: the other side of the gateway's own books."""
+"""Request counters of the sandbox, independent of the metrics of the gateway."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from aiohttp import web
 from gateway import strictjson
 
 UNKNOWN_WORKFLOW = "(unknown)"
-"""Where requests for a workflow or an execution that does not exist are counted."""
+"""Name for requests to a workflow or an execution that does not exist."""
 
 
 @dataclass(slots=True)
 class CallCount:
-    """`starts`: requests to run; `polls`: requests for results; both however answered. `runs`: what was executed."""
+    """`starts`: requests to run; `polls`: requests for results, whatever the response. `runs`: executions."""
 
     starts: int = 0
     polls: int = 0
@@ -44,7 +44,7 @@ class ProviderCallCounts:
         return sum(count.runs for count in self.workflows.values())
 
     def document(self) -> dict[str, object]:
-        """The totals and each workflow's counts, for JSON."""
+        """Return the totals and the counts of each workflow, for JSON."""
         workflows = {name: asdict(count) for name, count in sorted(self.workflows.items())}
         return {"starts": self.starts, "polls": self.polls, "runs": self.runs, "workflows": workflows}
 
@@ -57,12 +57,12 @@ class CallCounts:
     prompt_studio: ProviderCallCounts = field(default_factory=ProviderCallCounts)
 
     def reset(self) -> None:
-        """Begin anew at zero."""
+        """Set all counts to zero."""
         self.promptlayer.workflows.clear()
         self.prompt_studio.workflows.clear()
 
     def routes(self) -> list[web.RouteDef]:
-        """`GET /_sandbox/calls` shows, `DELETE /_sandbox/calls` resets; neither asks for a key."""
+        """Return the routes `GET /_sandbox/calls` and `DELETE /_sandbox/calls` (reset), without authentication."""
         return [web.get("/_sandbox/calls", self._show), web.delete("/_sandbox/calls", self._reset)]
 
     async def _show(self, _: web.Request) -> web.Response:

@@ -1,4 +1,4 @@
-"""What the sandbox's workflows answer: no model is asked, so it is always the same, and plausible enough."""
+"""Deterministic outputs of the sandbox workflows; no model is called."""
 
 from __future__ import annotations
 
@@ -72,12 +72,12 @@ def completion(run_input: RunInput) -> JsonValue:
 
 
 def large_text(run_input: RunInput) -> JsonValue:
-    """As many bytes as the input's `bytes` say, 16 MiB where it names none, 64 MiB at most."""
+    """Text of the size in the input variable `bytes`, 16 MiB by default, 64 MiB at most."""
     return "x" * int(run_input.get_number("bytes", default=16 * _MEBIBYTE, maximum=64 * _MEBIBYTE))
 
 
 def large_object(run_input: RunInput) -> JsonValue:
-    """The same, in an object."""
+    """`large_text`, in an object."""
     return {"completion": large_text(run_input)}
 
 

@@ -1,4 +1,4 @@
-"""What the sandbox can run when it is told nothing else.
+"""Default workflows of the sandbox.
 
 ========================  =============  ============================================================================
 PromptLayer (id)          takes          does
@@ -63,7 +63,7 @@ FAULTS: Mapping[str, InjectedFault] = MappingProxyType(
         "garbage": InjectedFault(200, html="<!doctype html><title>Welcome</title><p>It works!</p>"),
     }
 )
-"""What can befall a start, by the workflow's name; Prompt Studio's have `dep_` before it and `_` for `-`."""
+"""Injected faults by workflow name; for Prompt Studio with the prefix `dep_`, and `_` for `-`."""
 
 _WORKFLOWS = (
     SandboxWorkflow(
@@ -118,4 +118,4 @@ _DEPLOYMENTS = (
 )
 
 DEFAULT_WORKFLOWS = SandboxCatalog(_WORKFLOWS, _DEPLOYMENTS)
-"""See the table above."""
+"""The workflows and deployments of the table above."""

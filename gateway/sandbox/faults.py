@@ -1,4 +1,4 @@
-"""What happens to a start that is not to have a proper answer."""
+"""Fault injection for starts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MAX_REMEMBERED = 1000
 
 
 class FaultInjector:
-    """The faults of one provider; `refusal` puts a message into the shape of its errors."""
+    """The faults of one provider; `error_body` encodes a message as an error of the provider."""
 
     def __init__(self, clock: Clock, error_body: Callable[[str], bytes]) -> None:
         self._clock = clock
@@ -23,7 +23,7 @@ class FaultInjector:
         self._faulted_starts: dict[bytes, None] = {}
 
     def select(self, fault: InjectedFault | None, name: str, body: bytes) -> InjectedFault | None:
-        """The fault, if this start is to suffer it. Equal starts are known by name and body, the last 1000 of them."""
+        """Return the fault of this start, or None. Equal starts have the same name and body."""
         if fault is None or not fault.every_other:
             return fault
         key = hashlib.sha256(name.encode() + b"\n" + body).digest()
@@ -36,7 +36,7 @@ class FaultInjector:
         return fault
 
     async def respond(self, fault: InjectedFault, run_input: RunInput) -> web.Response:
-        """What the caller gets instead, at last."""
+        """Return the response of a fault, after its delay."""
         if fault.hangs:
             await self._clock.sleep(run_input.get_number("seconds", default=MAX_SECONDS, maximum=MAX_SECONDS))
         if fault.html is not None:

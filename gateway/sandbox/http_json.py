@@ -1,4 +1,4 @@
-"""What both of the sandbox's faces need of HTTP: a body in, JSON out, and a key that is right or not."""
+"""HTTP functions of both emulators: request body, JSON response, comparison of keys."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ JSON = "application/json"
 
 
 def json_response(document: object, status: int = 200) -> web.Response:
-    """`document` as JSON."""
+    """Return a JSON response."""
     return web.Response(status=status, body=strictjson.write(document), content_type=JSON)
 
 
 async def read_request_body(request: web.Request) -> bytes:
-    """The request's body; nothing where its Content-Encoding is a lie. aiohttp answers 413 to one that is too large."""
+    """Return the request body, empty if its Content-Encoding is wrong. aiohttp answers 413 above the size limit."""
     try:
         return await request.read()
     except web.RequestPayloadError:
@@ -25,6 +25,6 @@ async def read_request_body(request: web.Request) -> bytes:
 
 
 def header_equals(request: web.Request, name: str, value: str) -> bool:
-    """Whether the request's header is exactly `value`."""
+    """Return True if the header field equals `value`; in constant time."""
     sent = request.headers.get(name, "").encode("utf-8", "surrogateescape")
     return hmac.compare_digest(sent, value.encode())

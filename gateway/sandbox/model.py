@@ -1,4 +1,4 @@
-"""The words for what the sandbox can run: PromptLayer's workflows with their nodes, Prompt Studio's deployments."""
+"""Model of the sandbox: PromptLayer workflows with nodes, and Prompt Studio deployments."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ from typing import TypeAlias
 from providers.contract import JsonValue
 
 MAX_SECONDS = 60.0
-"""Nothing takes longer than this, in seconds, whatever the input asks for."""
+"""Upper limit of every duration, in seconds."""
 
 
 class NodeFailed(Exception):
-    """A node's answer is a failure; the text is the provider's error message."""
+    """The node failed; the text is the error message of the provider."""
 
 
 class NodeSkipped(Exception):
-    """The branch that a node stands on was not taken."""
+    """The node was skipped, as its branch was not taken."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunInput:
-    """What a run was asked: its input, and the version of the workflow that answers."""
+    """Input of a run, and the version of its workflow."""
 
     input: Mapping[str, JsonValue]
     version: int = 1
 
     def get_text(self, name: str) -> str:
-        """The input variable as text; "" where it is missing or something else."""
+        """Return an input variable; "" if it is missing or no text."""
         value = self.input.get(name)
         return value if isinstance(value, str) else ""
 
     def get_number(self, name: str, *, default: float, maximum: float) -> float:
-        """The input variable as a number between 0 and `most`; `default` where it is missing or something else."""
+        """Return an input variable, limited to 0 and `maximum`; `default` if it is missing or no number."""
         value = self.input.get(name)
         if isinstance(value, bool) or not isinstance(value, int | float):
             return default
@@ -41,34 +41,34 @@ class RunInput:
 
 
 NodeFunction: TypeAlias = Callable[[RunInput], JsonValue]
-"""Pure: the same question has the same answer. May raise `NodeFailed` or `NodeSkipped`."""
+"""Pure function. May raise `NodeFailed` or `NodeSkipped`."""
 
 DurationFunction: TypeAlias = Callable[[RunInput], float]
-"""How long a run takes."""
+"""Duration of a run, in seconds."""
 
 
 def no_delay(_: RunInput) -> float:
-    """It takes no time."""
+    """Return 0."""
     return 0.0
 
 
 def short_delay(_: RunInput) -> float:
-    """As long as a short completion."""
+    """Return the duration of a short completion."""
     return 0.6
 
 
 def requested_delay(run_input: RunInput) -> float:
-    """The input's `seconds`, 2 where it names none, never more than `LONGEST`."""
+    """Return the input variable `seconds`, 2 by default, at most `MAX_SECONDS`."""
     return run_input.get_number("seconds", default=2.0, maximum=MAX_SECONDS)
 
 
 @dataclass(frozen=True, slots=True)
 class InjectedFault:
-    """What befalls a start: an answer that is none.
+    """Injected fault of a start.
 
-    `paid` says that the run is executed all the same, so that whoever sends the start again pays twice (and finds it in
-    the counts). `every_other` strikes the first of equal starts, spares the second, and so on. `hangs` waits as long as
-    the input's `seconds` say, or `LONGEST`, before it answers. `html` is sent in place of JSON.
+    `paid`: the run is executed all the same, so that a repeated start is paid twice (and counted). `every_other`: only
+    the first of two equal starts has the fault. `hangs`: the response is delayed by the input variable `seconds`, or
+    `MAX_SECONDS`. `html`: body in place of JSON.
     """
 
     status: int
@@ -82,7 +82,7 @@ class InjectedFault:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One step of a workflow; each depends on the one before it."""
+    """A node of a workflow, which depends on the node before it."""
 
     name: str
     compute: NodeFunction
@@ -92,10 +92,10 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class SandboxWorkflow:
-    """A workflow at PromptLayer.
+    """A PromptLayer workflow.
 
-    `inputs` maps the required input variables to their types; None takes whatever comes. Versions are 1 to `versions`,
-    `labels` maps release labels to them. `fault` befalls a start; the first `poll_errors` polls of a run answer 500.
+    `inputs` maps the required input variables to their types; None allows any. Versions are 1 to `versions`; `labels`
+    maps release labels to versions. `fault` is injected into starts; the first `poll_errors` polls of a run answer 500.
     """
 
     id: int
@@ -109,7 +109,7 @@ class SandboxWorkflow:
     poll_errors: int = 0
 
     def resolve_version(self, label: str | None, number: int | None) -> int | None:
-        """The version with that label or number, the latest where neither is given; None where there is none."""
+        """Return the version with this label or number, the latest by default; None if it does not exist."""
         if label is not None:
             return self.labels.get(label)
         version = self.versions if number is None else number
@@ -118,7 +118,7 @@ class SandboxWorkflow:
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """A workflow (today: recipe) deployed at Prompt Studio; `answer` makes the whole result, an object."""
+    """A workflow (now: recipe) deployed at Prompt Studio; `compute` returns the result, an object."""
 
     id: str
     compute: NodeFunction
@@ -129,7 +129,7 @@ class Deployment:
 
 @dataclass(frozen=True, slots=True)
 class SandboxCatalog:
-    """All that one sandbox can run. ValueError where two things share a name."""
+    """Workflows and deployments of a sandbox. Raises ValueError for a duplicate name or id."""
 
     workflows: tuple[SandboxWorkflow, ...] = ()
     deployments: tuple[Deployment, ...] = ()

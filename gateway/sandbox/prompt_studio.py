@@ -1,8 +1,8 @@
-"""Prompt Studio's run in both of its dialects, and its list of deployments.
+"""Emulator of Prompt Studio: run in both forms of its API, and the list of deployments.
 
-`POST /v1/workflows/{deployment_id}/run` with `API_KEY` is what its page says (api/run-flow);
-`POST /api/v1/instructions/{deployment_id}/run` with a Bearer key is what its newer SDK calls. Documented errors are 404
-and 500 with an empty object; chosen in their likeness: 401 for a wrong key, 400 for a body without an `input` object.
+`POST /v1/workflows/{deployment_id}/run` with `API_KEY` is documented (api/run-flow); the newer SDK calls
+`POST /api/v1/instructions/{deployment_id}/run` with a Bearer key. Documented errors are 404 and 500 with an empty
+object; by analogy: 401 for a wrong key, 400 for a body without an `input` object.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _CREATED = "2026-01-15T09:00:00Z"
 
 
 class PromptStudioEmulator:
-    """Its three routes. `deployments` are found by id."""
+    """Handlers of three routes. `deployments` by id."""
 
     def __init__(
         self, clock: Clock, key: str, deployments: Mapping[str, Deployment], calls: ProviderCallCounts
@@ -35,7 +35,7 @@ class PromptStudioEmulator:
         self._faults = FaultInjector(clock, lambda _: b"{}")
 
     def routes(self) -> list[web.RouteDef]:
-        """Two of them run."""
+        """Return the routes."""
         return [
             web.post("/v1/workflows/{deployment_id}/run", self._run_workflow),
             web.post("/api/v1/instructions/{deployment_id}/run", self._run_instruction),

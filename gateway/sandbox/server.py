@@ -1,4 +1,4 @@
-"""The sandbox put together, and served on the loopback interface only."""
+"""Application of the sandbox, served on the loopback interface only."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from aiohttp import web
 
 from gateway.clock import Clock
 from gateway.sandbox.call_counts import CallCounts
-from gateway.sandbox.callbacks import PostCallback
 from gateway.sandbox.default_workflows import DEFAULT_WORKFLOWS
 from gateway.sandbox.model import SandboxCatalog
 from gateway.sandbox.prompt_studio import PromptStudioEmulator
-from gateway.sandbox.promptlayer import PromptLayerEmulator
-from gateway.sandbox.promptlayer_catalog import WorkflowCatalogRoutes
+from gateway.sandbox.promptlayer.callbacks import PostCallback
+from gateway.sandbox.promptlayer.catalog import WorkflowCatalogRoutes
+from gateway.sandbox.promptlayer.handlers import PromptLayerEmulator
 
 _MAX_BODY = 1024 * 1024
 _IDLE_SECONDS = 75.0
@@ -22,12 +22,12 @@ _SHUTDOWN_SECONDS = 1.0
 _BACKLOG = 1024
 
 CALL_COUNTS = web.AppKey("calls", CallCounts)
-"""Where an application keeps its counts: `application[CALLS].promptlayer.workflows["echo"].starts`."""
+"""Key of the counters: `application[CALL_COUNTS].promptlayer.workflows["echo"].starts`."""
 
 
 @dataclass(frozen=True, slots=True)
 class SandboxKeys:
-    """The keys that the two providers accept."""
+    """API keys of the two emulated providers."""
 
     promptlayer: str
     prompt_studio: str
@@ -35,13 +35,13 @@ class SandboxKeys:
 
 @dataclass(frozen=True, slots=True)
 class RunningSandbox:
-    """A sandbox that listens: `url` has no path and no slash at its end."""
+    """A listening sandbox: `url` has no path and no trailing slash."""
 
     url: str
     runner: web.AppRunner
 
     async def close(self) -> None:
-        """Stop listening, and drop what hangs."""
+        """Stop listening, and cancel pending requests."""
         await self.runner.cleanup()
 
 
@@ -54,7 +54,7 @@ def create_application(
 ) -> web.Application:
     """Both providers in one application (their paths do not collide); bodies of more than 1 MiB are refused.
 
-    `call_back` posts to the `callback_url` of a run that has ended; without it nobody is called.
+    `post_callback` posts to the `callback_url` of a run that has ended; without it there are no callbacks.
     """
     calls = CallCounts()
     by_name = {key: w for w in workflows.workflows for key in (str(w.id), w.name)}
@@ -74,15 +74,15 @@ def create_application(
 
 
 async def serve(app: web.Application, host: str, port: int) -> RunningSandbox:
-    """Listen on `host` (an address of the loopback interface, or "localhost") and `port` (0: any free one).
+    """Listen on `host` (a loopback address or "localhost") and `port` (0: any free one).
 
-    ValueError for any other host, since the sandbox is not built to be reached by others. OSError: the port is taken.
+    Raises ValueError for any other host, as the sandbox has no protection, and OSError if the port is in use.
     """
     address = _loopback(host)
     runner = web.AppRunner(
         app,
         access_log=None,
-        handler_cancellation=True,  # nobody waits for what hangs once its caller has gone
+        handler_cancellation=True,  # a pending fault ends with its caller
         keepalive_timeout=_IDLE_SECONDS,
         shutdown_timeout=_SHUTDOWN_SECONDS,
     )
@@ -97,7 +97,7 @@ async def serve(app: web.Application, host: str, port: int) -> RunningSandbox:
 
 
 def _loopback(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    # "localhost" is what the resolver says it is; the sandbox goes by the number.
+    # "localhost" depends on the resolver; the sandbox uses the address.
     try:
         address = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host)
     except ValueError:

@@ -72,8 +72,8 @@ def _referenced_paths(tree: object) -> Iterator[str]:
         for _, value in find(tree, pattern):
             if isinstance(value, dict) and isinstance(value.get("file"), str):
                 yield value["file"]
-    for pattern in RELATIVE_PATHS:
-        yield from (value for _, value in find(tree, pattern) if isinstance(value, str))
+    for path_pattern in RELATIVE_PATHS:
+        yield from (value for _, value in find(tree, path_pattern) if isinstance(value, str))
 
 
 def _fingerprint(path: Path) -> tuple[int, ...]:

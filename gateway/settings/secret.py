@@ -42,12 +42,43 @@ class SecretReference:
                 raise ValueError("has both env and file: which of them is meant?")
         raise ValueError(_SHAPE_ERROR)
 
+    @property
+    def file(self) -> Path | None:
+        """The file of the secret, if the reference names one."""
+        path = self.written.get("file")
+        return self.folder / path if isinstance(path, str) and "\0" not in path else None
+
     def _variable(self, variable: str) -> str:
         # Somebody may have put the secret itself here; a variable that is written as usual is named.
         shown = f"variable {variable}" if re.fullmatch(r"[A-Z_][A-Z0-9_]{0,63}", variable) else "variable it names"
         if variable not in self.environ:
             raise ValueError(f"the environment {shown} is not set")
         return self.environ[variable]
+
+
+class FileSecret(SecretStr):
+    """A secret of a file, with its path: the file can be read again after a rotation."""
+
+    def __init__(self, value: str, path: Path) -> None:
+        super().__init__(value)
+        self.path = path
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, SecretStr) and self.get_secret_value() == other.get_secret_value()
+
+    def __hash__(self) -> int:
+        return super().__hash__()
+
+
+def reread_secret(secret: SecretStr) -> SecretStr:
+    """Return the present contents of the file of a secret; the same secret if it has no file, or an invalid one."""
+    if not isinstance(secret, FileSecret):
+        return secret
+    try:
+        value = read_secret_file(secret.path)
+    except ValueError:
+        return secret
+    return secret if _secret_error(value) else FileSecret(value, secret.path)
 
 
 def read_secret_file(path: Path) -> str:
@@ -67,8 +98,9 @@ def read_secret_file(path: Path) -> str:
 
 def parse_secret(value: object) -> SecretStr:
     """Resolve and check a secret; ValueError where it is missing, empty, a placeholder, short or can not be sent."""
+    path: Path | None = None
     if isinstance(value, SecretReference):
-        value = value.resolve()
+        path, value = value.file, value.resolve()
     elif isinstance(value, SecretStr):
         value = value.get_secret_value()
     if not isinstance(value, str):
@@ -76,7 +108,7 @@ def parse_secret(value: object) -> SecretStr:
     error = _secret_error(value)
     if error:
         raise ValueError(error)
-    return SecretStr(value)
+    return SecretStr(value) if path is None else FileSecret(value, path)
 
 
 def _secret_error(text: str) -> str | None:

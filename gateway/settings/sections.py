@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FilePath, WithJsonSchema, model_validator
 from pydantic_settings import NoDecode
 
 from gateway.settings.addresses import AllowedTarget, BaseUrl, Host, NetworkSetting, StoreUrl
@@ -73,6 +75,19 @@ class LogsSettings(Section):
     """json for machines, console for people; auto is console on a terminal."""
 
 
+@dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """TLS files in PEM: trusted CA certificates (default: those of the system), client certificate and its key."""
+
+    ca_file: Path | None = None
+    client_cert_file: Path | None = None
+    client_key_file: Path | None = None
+
+
+SYSTEM_TLS = TlsFiles()
+"""The CA certificates of the system, and no client certificate."""
+
+
 class StoreSettings(Section):
     """Where runs, idempotency records and callbacks are kept."""
 
@@ -80,10 +95,30 @@ class StoreSettings(Section):
     """sqlite:///path, redis://user@host:port/0 for replicas (rediss:// for TLS), or memory:// for tests."""
     password: Secret | None = None
     """What a Redis or Valkey server wants to hear, where it wants anything."""
+    ca_file: FilePath | None = None
+    """CA certificates to trust instead of the system's for a rediss:// server, in PEM."""
+    client_cert_file: FilePath | None = None
+    """Client certificate for a rediss:// server, in PEM; the file may contain its key."""
+    client_key_file: FilePath | None = None
+    """Key of the client certificate, in PEM; in client_cert_file by default."""
     retention: Duration = 7 * 86400.0
     """How long a finished run can be looked up."""
     lease: Lease = 30.0
     """How long a replica's runs and its slots of shared limits stay its own without a word from it."""
+
+    @property
+    def tls_files(self) -> TlsFiles:
+        """The TLS files of the store."""
+        return TlsFiles(self.ca_file, self.client_cert_file, self.client_key_file)
+
+    @model_validator(mode="after")
+    def _require_tls_for_files(self) -> Self:
+        names = [name for name in ("ca_file", "client_cert_file", "client_key_file") if getattr(self, name)]
+        if names and not self.url.startswith("rediss:"):
+            raise_validation_error([((name,), "needs a rediss:// store.url") for name in names])
+        if self.client_key_file and not self.client_cert_file:
+            raise_validation_error([(("client_key_file",), "needs client_cert_file")])
+        return self
 
 
 def _parse_schedule(value: object) -> object:

@@ -1,1 +1,1 @@
-"""What outlives the process: runs that somebody may ask for later, idempotency records, callbacks to deliver."""
+"""Persistent state: runs, idempotency records, and the outbox of callbacks."""

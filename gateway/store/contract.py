@@ -1,8 +1,15 @@
-"""What a store keeps, and the only ways in which it changes. One contract suite runs against every store.
+"""Contract of a store: the records, and the transactions on them. One test suite runs against every implementation.
 
-Every method is one transaction: after a crash it has happened whole or not at all, and what it returned from has
-happened. A method that can not keep that promise (disk full, server gone, too slow) raises `StoreUnavailable`, and then
-nothing may be concluded about whether it happened. The same holds for a call that was cancelled.
+Every method is one transaction: after a crash its effect is complete or absent, and once a method has returned, its
+effect is durable. A method that cannot keep that promise (disk full, server unreachable, too slow) raises
+`StoreUnavailable`; the effect is then unknown. The same holds for a call that was cancelled.
+
+Leases with fencing: a run belongs to the process in `owner` until `leased_until_at`. Every change names the owner and
+is refused once another process has adopted the run. The callbacks are an outbox: `finish` adds a callback in the
+transaction that ends the run, and delivery is at least once.
+
+A store has a generation: data that are deleted or replaced under a running process (a removed SQLite file, FLUSHALL)
+are detected before a new run is acknowledged, and raise `StoreReplaced`.
 
 Times named `…_at` are seconds since 1970 (UTC), so that replicas and restarts can compare them.
 """
@@ -15,29 +22,36 @@ from dataclasses import dataclass
 from typing import Protocol
 
 PENDING = "pending"
-"""The `callback_state` of a run whose callback is still to be delivered."""
+"""The `callback_state` of a run whose callback is not delivered yet."""
 
 
 class StoreUnavailable(Exception):
-    """The store could not do it, or could not say whether it did."""
+    """The store failed, or its effect is unknown. The text is a reason without stored values."""
+
+
+class StoreReplaced(StoreUnavailable):
+    """The data of the store were deleted or replaced since `open`: a new run could repeat one that was forgotten.
+
+    The store stays unavailable until it is opened again, by a restart of the gateway.
+    """
 
 
 class Phase(enum.IntEnum):
-    """How far a run is, for those who find it after a crash. It only ever grows, but for `Store.unsent`."""
+    """Progress of a run, for recovery after a crash. It never decreases, except through `Store.revert_to_queued`."""
 
-    QUEUED = 0  # nothing was sent: it may be started
-    SENDING = 1  # a start is about to be sent, or was: it must not be started again
-    FOLLOWING = 2  # the provider's own id is known: it can be asked about
-    DONE = 3  # it has its final status
+    QUEUED = 0  # no start was sent: the run may be started
+    SENDING = 1  # a start is about to be sent, or was sent: the run must not be started again
+    FOLLOWING = 2  # the provider's run id is known: the run can be polled
+    DONE = 3  # the run has its final status
 
 
 @dataclass(frozen=True, slots=True)
 class StoredRun:
-    """A run. `order` is the JSON with which it can be started, `document` what `GET /runs/{id}` shows once it is done.
+    """A run. `order` is the JSON that starts it; `document` is the body of `GET /runs/{id}` once the run is done.
 
-    `status` is the client's word for it: queued, running, succeeded, failed, unknown, not_run. `owner` is the process
-    that works on it until `leased_until_at`; no process has the name of one before it. `callback_state` is None where
-    there is no callback yet, PENDING, or what `Store.delivered` was told.
+    `status` is the public status: queued, running, succeeded, failed, unknown, not_run. `owner` is the process that
+    holds the lease until `leased_until_at`; the name of an owner is never reused. `callback_state` is None if there is
+    no callback yet, PENDING, or the state that was passed to `Store.settle_callback`.
     """
 
     id: str
@@ -61,7 +75,7 @@ class StoredRun:
 
 @dataclass(frozen=True, slots=True)
 class IdempotencyKey:
-    """An Idempotency-Key: whose it is, its text, and the SHA-256 of the JSON value it was first used with."""
+    """An Idempotency-Key: its client, its text, and the SHA-256 of the JSON value of its first request."""
 
     client: str
     text: str
@@ -70,7 +84,7 @@ class IdempotencyKey:
 
 @dataclass(frozen=True, slots=True)
 class StoredResponse:
-    """An HTTP answer, to be given again byte for byte."""
+    """An HTTP response, to be repeated byte for byte."""
 
     status: int
     headers: tuple[tuple[str, str], ...]
@@ -79,7 +93,7 @@ class StoredResponse:
 
 @dataclass(frozen=True, slots=True)
 class IdempotencyRecord:
-    """What a key was used for: its run, and the answer once there is one."""
+    """The use of a key: its run, and the response once there is one."""
 
     key: IdempotencyKey
     run_id: str
@@ -89,9 +103,9 @@ class IdempotencyRecord:
 
 @dataclass(frozen=True, slots=True)
 class FinalState:
-    """How a run ended, as `owner` knows it. `callback` is the body to deliver to the run's `callback_url`, if any.
+    """The end of a run, as reported by `owner`. `callback` is the body for the run's `callback_url`, if any.
 
-    It is due at `callback_due_at`, or at once.
+    The callback is due at `callback_due_at`, or at once.
     """
 
     owner: str
@@ -106,13 +120,13 @@ class FinalState:
 
     @property
     def due_at(self) -> float:
-        """When the callback is due."""
+        """The time at which the callback is due."""
         return self.finished_at if self.callback_due_at is None else self.callback_due_at
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """A callback that is due. `attempts` is how often it was postponed, `created_at` when its run ended."""
+    """A due callback. `attempts`: the number of failed deliveries; `created_at`: the end of the run."""
 
     run_id: str
     client: str
@@ -124,7 +138,7 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class RunFilter:
-    """Which of a client's runs to list. `before` is the (created_at, id) of the last one seen: newest first."""
+    """Selection of runs of a client, newest first. `before`: (created_at, id) of the last run on the page before."""
 
     client: str
     limit: int = 50
@@ -134,108 +148,111 @@ class RunFilter:
 
 
 class Store(Protocol):
-    """Where it is kept. Every method may raise `StoreUnavailable`, `open` also where the schema is newer than this."""
+    """A store. Every method may raise `StoreUnavailable`, `open` also if the schema is newer than this version."""
 
     @property
     def shared(self) -> bool:
-        """Whether other processes see the same."""
+        """True if other processes use the same store."""
 
     @property
     def durability_warning(self) -> str | None:
-        """Why what it acknowledged could be lost though nothing is broken; None where it could not. Known once open."""
+        """Reason why acknowledged writes may be lost without a defect; None if they are durable. Set by `open`."""
 
     @property
     def failing(self) -> bool:
-        """Whether the last thing that was asked of it could not be done. It asks nobody."""
+        """True if the last operation failed. Reading it causes no I/O."""
 
     async def open(self) -> None:
-        """Connect, bring the schema to this version, and where it is not `shared`, end the leases of the dead."""
+        """Connect, migrate the schema to this version, and expire all leases if the store is not `shared`."""
 
     async def close(self) -> None:
-        """Finish what was begun, and disconnect."""
+        """Complete the operations in progress, and disconnect."""
 
     async def ping(self) -> None:
-        """Prove that it can read and write."""
+        """Check that the store can be read and written."""
 
     async def create_run(self, run: StoredRun, key: IdempotencyKey | None) -> IdempotencyRecord | None:
-        """Keep a new run and its key's claim, or return the claim that there is. ValueError where the id is taken."""
+        """Store a new run and its idempotency record, or return the existing record of the key.
+
+        Raises ValueError if a run has this id.
+        """
 
     async def advance(self, run: StoredRun) -> bool:
         """Write a run's phase, status, attempts, provider and provider_run_id.
 
-        False, and nothing is written, where it is further already, belongs to another owner by now, or is unknown:
-        whoever is told so must not go on with it. Only `finish` makes it DONE.
+        Returns False, and writes nothing, if the stored phase is later, the run belongs to another owner, or it does
+        not exist: the caller must stop working on the run. Only `finish` sets the phase DONE.
         """
 
     async def revert_to_queued(self, run: StoredRun) -> bool:
-        """Take a run from SENDING back to QUEUED, as the provider has definitely refused the start; all else stays.
+        """Set a run from SENDING back to QUEUED, because the provider has definitely refused the start.
 
-        False, and nothing is written, where it is not SENDING, belongs to another owner by now, is unknown, or has
-        another number of `attempts` than `run`: a word that was held up on its way must not take back a later start.
+        Returns False, and writes nothing, if the run is not SENDING, belongs to another owner, does not exist, or has
+        another number of `attempts` than `run`: a delayed call must not revert a later start.
         """
 
-    async def finish(self, run_id: str, finish: FinalState) -> bool:
-        """End a run, answer its key, make its callback due.
+    async def finish(self, run_id: str, final_state: FinalState) -> bool:
+        """End a run, store the response of its idempotency record, and add its callback to the outbox.
 
-        False, and nothing changes, where it has ended, belongs to another owner by now, or is unknown.
+        Returns False, and changes nothing, if the run has ended, belongs to another owner, or does not exist.
         """
 
     async def discard_run(self, run_id: str, *, owner: str) -> None:
-        """Forget a run of `owner` that was refused before anything was sent, and its claim; one that ended stays."""
+        """Delete an unfinished run of `owner` that was refused before its start, and its idempotency record."""
 
     async def get_run(self, run_id: str) -> StoredRun | None:
-        """Read a run."""
+        """Return a run, or None."""
 
     async def list_runs(self, run_filter: RunFilter) -> list[StoredRun]:
-        """List a client's runs, newest first; where they are equally new, by id, the largest first."""
+        """List runs of a client by creation time and id, in descending order."""
 
     async def get_idempotency_record(self, client: str, text: str) -> IdempotencyRecord | None:
-        """Read what a key was used for."""
+        """Return the record of a key, or None."""
 
     async def renew_leases(self, owner: str, until_at: float) -> None:
-        """Let the lease of every unfinished run of `owner` end at `until_at`; a past time gives them back."""
+        """Set the end of the leases of all unfinished runs of `owner`; a time in the past releases them."""
 
     async def adopt(
         self, owner: str, *, now_at: float, until_at: float, limit: int, batch_id: int = 0
     ) -> list[StoredRun]:
-        """Take over others' unfinished runs whose lease is over, oldest first: each goes to one caller only.
+        """Take over unfinished runs of other owners whose lease has expired, oldest first. One caller gets each run.
 
-        A call that failed may have taken some nevertheless: the next one with the same `turn`, a number above 0 that
-        its owner uses for no other, returns those first.
+        A failed call may have taken runs all the same. The next call with the same `batch_id`, a number above 0 that
+        the owner uses for one batch only, returns those first.
         """
 
     async def take_due_callbacks(self, *, now_at: float, until_at: float, limit: int) -> list[Delivery]:
-        """Take callbacks that are due, longest due first; due again at `until_at` unless something is said of them."""
+        """Take due callbacks, longest due first; each is due again at `until_at` unless settled or postponed."""
 
     async def settle_callback(self, run_id: str, state: str) -> None:
-        """A callback was delivered, or given up: `state` says which. Where that was said before, nothing changes."""
+        """Set the final `state` of a callback: delivered or abandoned. A settled callback is not changed."""
 
     async def postpone_callback(self, run_id: str, *, due_at: float) -> None:
-        """A callback failed: count the attempt; it is due again then. Raises KeyError where none is PENDING."""
+        """Count a failed attempt, and set the next due time. Raises KeyError if no callback is PENDING."""
 
     async def redeliver_callback(self, run_id: str, *, now_at: float) -> bool:
-        """Make a callback due now, whatever became of it, with no attempts counted; False where the run has none."""
+        """Make a callback due now with 0 attempts, whatever its state. Returns False if the run has none."""
 
     async def list_by_callback_state(self, state: str, *, limit: int, after: str = "") -> list[str]:
-        """List the ids of runs whose `callback_state` is `state`: of those that sort behind `after`, the first ones."""
+        """List the ids of runs with this `callback_state` in ascending order, starting after the id `after`."""
 
     async def purge(self, *, runs_before_at: float, keys_before_at: float) -> int:
-        """Forget runs that ended, and keys that were claimed, before these times; returns how many went.
+        """Delete runs that ended, and idempotency records created, before these times; returns the number deleted.
 
-        Runs whose callback is PENDING stay. Many go in several transactions, so that nobody waits for long.
+        Runs with a PENDING callback are kept. Works in batches, so that other operations do not wait for long.
         """
 
     async def get_or_create_secret(self, name: str, default: bytes) -> bytes:
-        """The secret that all who have this store share under this name; `fresh` is kept where there was none."""
+        """Return the secret of this name, shared by all replicas; stores `default` if there is none."""
 
     async def notify(self, name: str) -> None:
-        """Wake who waits for this name in `wait`, in whatever process; it need be no run's, and nothing is kept."""
+        """Wake the callers of `wait_for_change` for this name in all processes. Nothing is stored."""
 
     def recently_notified(self, name: str) -> bool:
-        """Whether this name was told within the last second, or its run changed, as far as this process has heard."""
+        """Return True if this process received a notification of this name, or of its run, in the last second."""
 
     async def wait_for_change(self, run_ids: Sequence[str], seconds: float) -> None:
-        """Return when one of these runs may have changed, or the time is over; returning early is allowed.
+        """Return when one of these runs may have changed, or after `seconds`; spurious wake-ups are allowed.
 
-        To read a run and then wait for it is safe: a change in between is noticed soon, if not at once.
+        Reading a run and then waiting for it is safe: a change in between is noticed within a second.
         """

@@ -1,4 +1,4 @@
-"""Who waits for which run to change."""
+"""Change notifications inside one process."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from collections.abc import Sequence
 
 from gateway.clock import Clock
 
-_RECENT_SECONDS = 1.0  # seconds
-_SHORT_WAIT_SECONDS = 0.1  # seconds
+_RECENT_SECONDS = 1.0
+_SHORT_WAIT_SECONDS = 0.1
 
 
 class ChangeNotifier:
-    """Wakes who waits for a run that changed.
+    """Wakes the tasks that wait for a run when it changes.
 
-    Whoever reads a run and then waits may miss a change in between. So where a run changed within the last second, a
-    wait is a short one: what was missed is seen a tenth of a second later.
+    A task that reads a run and then waits may miss a change in between. A wait for a run that changed within the last
+    second is therefore limited to a tenth of a second.
     """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._waiters: dict[str, set[asyncio.Future[None]]] = {}
-        self._recent_changes: OrderedDict[str, float] = OrderedDict()  # when each run changed, oldest first
+        self._recent_changes: OrderedDict[str, float] = OrderedDict()  # time of the last change by run, oldest first
 
     def notify(self, run_id: str) -> None:
-        """A run changed."""
+        """Report a change of a run."""
         now = self._clock.monotonic()
         self._recent_changes[run_id] = now
         self._recent_changes.move_to_end(run_id)
@@ -33,17 +33,17 @@ class ChangeNotifier:
         self._wake(run_id)
 
     def notify_all(self) -> None:
-        """Any run may have changed."""
+        """Wake every waiting task: any run may have changed."""
         for run_id in list(self._waiters):
             self._wake(run_id)
 
     def recently_notified(self, name: str) -> bool:
-        """See `Store.told`."""
+        """Return True if `notify` was called with this name in the last second."""
         self._drop_expired(self._clock.monotonic())
         return name in self._recent_changes
 
     async def wait_for_change(self, run_ids: Sequence[str], seconds: float) -> None:
-        """See `Store.wait`."""
+        """Return when one of these runs changes, or after `seconds`."""
         self._drop_expired(self._clock.monotonic())
         if any(run_id in self._recent_changes for run_id in run_ids):
             seconds = min(seconds, _SHORT_WAIT_SECONDS)

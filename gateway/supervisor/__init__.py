@@ -1,1 +1,1 @@
-"""Several gateways on one port: worker processes, and the one process that starts, watches and ends them."""
+"""Prefork supervisor: worker processes that share one port, and the process that starts, monitors and stops them."""

@@ -1,4 +1,4 @@
-"""The operations port of a gateway of several workers: what it answers, the workers answer together."""
+"""Operations port of a gateway with several workers: health, readiness and metrics of all workers together."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from gateway.supervisor.worker_pool import WorkerPool
 
 @dataclass(frozen=True, slots=True)
 class SupervisorAdmin:
-    """Health, readiness and metrics of a crew, and the callbacks of its runs."""
+    """Health, readiness and metrics of a worker pool, and the callbacks of its runs."""
 
     pool: WorkerPool
     callbacks: CallbackAdminHandlers
 
     async def healthz(self, _request: Request) -> web.Response:
-        """The supervisor lives, and so does at least one worker."""
+        """Liveness: 200 if at least one worker responds."""
         if self.pool.responsive_count:
             return make_response(200, b'{"status":"alive"}', "application/json")
-        return _unavailable("no worker answers")
+        return _unavailable("no worker responds")
 
     async def readyz(self, _request: Request) -> web.Response:
-        """At least half of the workers take requests: one that is being replaced does not turn a machine away.
+        """Readiness: 200 if at least half of the workers accept requests; one restart does not remove the machine.
 
-        That the store fails, as a worker finds, is said all the same.
+        The body reports a failing store as well.
         """
         if self.pool.draining.is_set():
             return _unavailable("draining")
@@ -44,12 +44,12 @@ class SupervisorAdmin:
         return make_response(200, b'{"status":"ready"}', "application/json")
 
     async def render_metrics(self, _request: Request) -> web.Response:
-        """The sums, asked for now."""
+        """Return the metrics of all workers, collected now."""
         merged = Metrics.from_export(await self.pool.collect_metrics())
         return make_response(200, await asyncio.to_thread(merged.render), metrics.CONTENT_TYPE)
 
     def build_server(self, *, header_timeout: float) -> Server:
-        """What answers on the port: the routes that a gateway of one process has there."""
+        """Return the server of the port, with the same routes as in a gateway of one process."""
         routes = [
             Route("GET", "/metrics", self.render_metrics, "metrics", logged=False),
             Route("GET", "/healthz", self.healthz, "healthz", logged=False),

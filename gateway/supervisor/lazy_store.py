@@ -1,4 +1,4 @@
-"""The supervisor's own way to the store of all workers, for what operators ask of it; opened when they first do."""
+"""Store connection of the supervisor for the operations port, opened at the first request."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from gateway.store.contract import Store
 
 @dataclass(slots=True)
 class LazyStore:
-    """As much of `store` as `CallbacksFace` needs. Where it can not be opened, the next question tries again."""
+    """The part of `store` that `CallbackAdminHandlers` use. After a failure, the next request opens the store again."""
 
     store: Store
     _is_open: bool = False
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def list_by_callback_state(self, state: str, *, limit: int, after: str = "") -> list[str]:
-        """See `Store.called_back`."""
+        """Open the store if necessary, and call `Store.list_by_callback_state`."""
         await self._ensure_open()
         return await self.store.list_by_callback_state(state, limit=limit, after=after)
 
     async def redeliver_callback(self, run_id: str, *, now_at: float) -> bool:
-        """See `Store.redeliver`. Whichever worker looks for due callbacks next finds it."""
+        """Open the store if necessary, and call `Store.redeliver_callback`; any worker may deliver it."""
         await self._ensure_open()
         return await self.store.redeliver_callback(run_id, now_at=now_at)
 
     async def close(self) -> None:
-        """Let go of it, if it was opened."""
+        """Close the store, if it was opened."""
         async with self._lock:
             if self._is_open:
                 self._is_open = False

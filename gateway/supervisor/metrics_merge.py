@@ -1,4 +1,4 @@
-"""The metrics of all workers as if they were one gateway's: what was counted never becomes less."""
+"""Merges the metrics of all workers. A counter never decreases when a worker ends."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ _Sums: TypeAlias = dict[str, dict[Labels, tuple[float, ...]]]
 GAUGE_MERGES: Mapping[str, Callable[[float, float], float]] = MappingProxyType(
     {
         "runward_requests_in_flight": float.__add__,
-        "runward_circuit_state": max,  # 1 for every state that any worker's circuit is in
+        "runward_circuit_state": max,  # 1 for each state that the circuit has in any worker
+        "runward_store_available": min,
         "runward_store_durable": min,
         "runward_limits_shared": min,
         "runward_config_last_reload_success": min,
@@ -22,29 +23,29 @@ GAUGE_MERGES: Mapping[str, Callable[[float, float], float]] = MappingProxyType(
         "runward_build_info": max,
     }
 )
-"""How the gauges of living workers come together; a worker that is gone has none. Everything else is a sum."""
+"""Merge functions of the gauges of running workers. Counters and histograms are sums, ended workers included."""
 
 
 class MetricsMerger:
-    """Sums over the living and the dead."""
+    """Sums over running and ended workers."""
 
     def __init__(self) -> None:
         self._retired: _Sums = {}
         self._last_exposed: _Sums = {}
 
     def retire(self, final: MetricFamilies) -> None:
-        """A worker is gone; these were its last numbers."""
+        """Add the last values of a worker that has ended."""
         _add_counters(self._retired, final)
 
     def merge(self, live: Iterable[MetricFamilies]) -> MetricFamilies:
-        """The sums now, given the numbers of those who live."""
+        """Return the sums, given the values of the running workers."""
         sums = {name: dict(numbers) for name, numbers in self._retired.items()}
         gauges: _Sums = {}
         for families in live:
             _add_counters(sums, families)
             _merge_gauges(gauges, families)
-        # Seconds are added up in another order once a worker is gone, and may come out less by the last bit: for
-        # Prometheus that would be a counter that began anew.
+        # Once a worker has ended, floats are added in another order, and a sum may be less by the last bit. For
+        # Prometheus that would be a counter reset.
         for name, series in sums.items():
             exposed = self._last_exposed.setdefault(name, {})
             for labels, values in series.items():
@@ -74,5 +75,5 @@ def _fold_series(
 def _combine_values(
     combine: Callable[[float, float], float], left: Iterable[float], right: Iterable[float]
 ) -> tuple[float, ...]:
-    # Of different lengths only where workers of two versions live side by side for a while.
+    # The lengths differ only while workers of two versions run at the same time.
     return tuple(combine(float(a), float(b)) for a, b in zip(left, right, strict=False))

@@ -1,4 +1,4 @@
-"""The public port, opened once for all workers, and held for as long as one may be started."""
+"""Listening sockets of the supervisor, which all workers inherit (prefork)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gateway.app.application import LISTEN_BACKLOG
 
 @contextmanager
 def open_listening_sockets(host: str, port: int) -> Iterator[Sequence[socket.socket]]:
-    """Listen on every address of `host`; OSError where one can not be had. Connections wait until a worker comes."""
+    """Listen on every address of `host`. Raises OSError. Connections wait in the backlog for a worker."""
     sockets: list[socket.socket] = []
     try:
         for family, sockaddr in _resolve_addresses(host, port):
@@ -24,7 +24,7 @@ def open_listening_sockets(host: str, port: int) -> Iterator[Sequence[socket.soc
 
 
 def socket_address(sock: socket.socket) -> tuple[str, int]:
-    """Its host and port."""
+    """Return the host and port of a socket."""
     host, port, *_ = sock.getsockname()
     return host, port
 
@@ -36,7 +36,7 @@ def _resolve_addresses(host: str, port: int) -> Iterable[tuple[socket.AddressFam
 
 def _bind_and_listen(sock: socket.socket, sockaddr: tuple[object, ...]) -> None:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    if sock.family == socket.AF_INET6:  # 0.0.0.0 may be another's
+    if sock.family == socket.AF_INET6:  # 0.0.0.0 may belong to another process
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
     try:
         sock.bind(sockaddr)

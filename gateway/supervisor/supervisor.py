@@ -1,4 +1,4 @@
-"""`runward serve --workers`: opens the ports, keeps the crew, and passes on what it is told by signals."""
+"""`runward serve --workers`: opens the ports, runs the worker pool, and forwards signals."""
 
 from __future__ import annotations
 
@@ -26,10 +26,11 @@ from gateway.supervisor.worker_pool import WorkerPool
 async def supervise(
     settings: Settings, count: int, command: Sequence[str], clock: Clock, log: FilteringBoundLogger
 ) -> bool:
-    """Serve with `count` workers, each a `command`, until a signal; whether all of them ended cleanly.
+    """Serve with `count` workers, each running `command`, until a signal. Returns True if all exited cleanly.
 
-    SIGTERM and SIGINT let them drain, a second one ends them at once, SIGHUP is passed on. Raises OSError where a port
-    can not be had, SettingsError where the library for the store is missing, GaveUp where no worker can be kept alive.
+    SIGTERM and SIGINT start a graceful shutdown, a second one ends all workers at once, SIGHUP reloads the
+    configuration. Raises OSError if a port is not available, SettingsError if the library of the store is missing, and
+    WorkerPoolFailed if no worker can be kept running.
     """
     server = settings.server
     logs.log_unhandled_exceptions(asyncio.get_running_loop(), log)
@@ -37,7 +38,9 @@ async def supervise(
         open_listening_sockets(server.host, server.port) as public_sockets,
         open_listening_sockets(server.ops_host, server.ops_port) as ops_sockets,
     ):
-        store = LazyStore(factory.create_store(settings.store.url, clock, settings.store.password))
+        store = LazyStore(
+            factory.create_store(settings.store.url, clock, settings.store.password, settings.store.tls_files)
+        )
         launcher = WorkerLauncher(command, public_sockets, socket_address(ops_sockets[0]), settings.store.url)
         pool = WorkerPool(count, launcher.launch, Metrics(), clock, log)
         admin = SupervisorAdmin(pool, CallbackAdminHandlers(store, clock, log))
@@ -78,7 +81,7 @@ async def _handle_signals(
         else:
             pool.log.info("draining", signal=number.name)
             pool.drain()
-            for sock in public_sockets:  # the workers have it still; once the last of them lets go, it is closed
+            for sock in public_sockets:  # workers keep their copy; the port closes with the last one
                 sock.close()
 
 

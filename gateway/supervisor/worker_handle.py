@@ -1,4 +1,4 @@
-"""A worker process as its supervisor sees it."""
+"""Handle of a worker process in the supervisor."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from gateway.supervisor.worker_spec import WorkerSpec
 from gateway.supervisor.worker_status import MAX_LINE_BYTES, WorkerStatus
 
-_REPLY_TIMEOUT = 1.0  # seconds that an answer may take, before what was said last counts
+_REPLY_TIMEOUT = 1.0  # seconds; after that the last status is used
 
 
 @dataclass(slots=True)
 class WorkerHandle:
-    """Lives from `launch` until `ended` returns. `last` is what it said last; `silent`: it does not answer now."""
+    """A worker from `launch` to `wait_until_exit`. `unresponsive`: it did not answer the last request in time."""
 
     process: asyncio.subprocess.Process
     reader: asyncio.StreamReader
@@ -32,11 +32,11 @@ class WorkerHandle:
 
     @property
     def ready(self) -> bool:
-        """Whether it takes new work."""
+        """True if the worker accepts new requests."""
         return self.last_status.ready and not self.unresponsive
 
     async def wait_until_exit(self, on_status: Callable[[], object]) -> int:
-        """Listen to it until it ends, and say how: its exit code, negative for a signal. News are `changed`."""
+        """Read its status messages until it exits. Returns the exit code, negative for a signal."""
         try:
             await self._read_loop(on_status)
             self.unresponsive = True
@@ -45,7 +45,7 @@ class WorkerHandle:
             self.writer.close()
 
     async def _read_loop(self, on_status: Callable[[], object]) -> None:
-        with suppress(OSError, ValueError):  # who makes no sense is not listened to any more, but may go on
+        with suppress(OSError, ValueError):  # after an invalid message the channel is ignored; the worker may continue
             while line := await self.reader.readline():
                 self.last_status = WorkerStatus.decode(line)
                 self._has_reported, self.unresponsive = True, False
@@ -54,11 +54,11 @@ class WorkerHandle:
                 on_status()
 
     async def refresh_status(self) -> None:
-        """Have `last` anew. One that does not answer in time is `silent` until it does."""
+        """Request a new `last_status` (heartbeat); marks the worker as `unresponsive` if it does not answer in time."""
         if self._has_reported:
             try:
                 async with asyncio.timeout(_REPLY_TIMEOUT), self._request_lock:
-                    await self._wait_for_reply()  # to a question that somebody gave up waiting for
+                    await self._wait_for_reply()  # to an earlier request whose caller was cancelled
                     self._last_request += 1
                     self.send(f"ask {self._last_request}")
                     await self._wait_for_reply()
@@ -71,12 +71,12 @@ class WorkerHandle:
             await self._status_received.wait()
 
     def send(self, command: str) -> None:
-        """Give an order; one that is gone does not mind."""
+        """Send a command; ignored if the worker has exited."""
         if not self.writer.is_closing():
             self.writer.write(command.encode() + b"\n")
 
     def send_signal(self, number: signal.Signals) -> None:
-        """Send it a signal, if it is still there."""
+        """Send a signal, if the process is running."""
         if self.process.returncode is None:
             with suppress(ProcessLookupError):
                 self.process.send_signal(number)
@@ -84,7 +84,7 @@ class WorkerHandle:
 
 @dataclass(frozen=True, slots=True)
 class WorkerLauncher:
-    """Starts `command` with a berth as its last argument. The listening sockets are inherited, and nothing else is."""
+    """Starts `command` with a worker spec as its last argument. Only the listening sockets are inherited."""
 
     command: Sequence[str]
     listeners: Sequence[socket.socket]
@@ -92,7 +92,7 @@ class WorkerLauncher:
     store_url: str
 
     async def launch(self, index: int) -> WorkerHandle:
-        """Start one; OSError where the system has no room for it."""
+        """Start a worker. Raises OSError."""
         parent_socket, child_socket = socket.socketpair()
         with child_socket:
             inherited = tuple(listener.fileno() for listener in self.listeners)
@@ -103,7 +103,7 @@ class WorkerLauncher:
                     spec.to_json(),
                     pass_fds=(child_socket.fileno(), *inherited),
                     stdin=asyncio.subprocess.DEVNULL,
-                    start_new_session=True,  # Ctrl-C is for the supervisor, which passes it on once
+                    start_new_session=True,  # the supervisor alone receives Ctrl-C, and forwards it once
                 )
             except OSError:
                 parent_socket.close()

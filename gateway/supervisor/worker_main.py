@@ -1,4 +1,4 @@
-"""What a worker process does: serve, answer its supervisor, and drain when it is told to or left alone."""
+"""Main function of a worker process: serves, executes commands of the supervisor, and drains."""
 
 from __future__ import annotations
 
@@ -20,23 +20,25 @@ from gateway.settings import Settings
 from gateway.supervisor.worker_spec import WorkerSpec
 from gateway.supervisor.worker_status import WorkerStatus
 
-_FINAL_STATUS_TIMEOUT = 1.0  # seconds; a supervisor that does not listen does not keep a worker from ending
+_FINAL_STATUS_TIMEOUT = 1.0  # seconds to send the last status; then the worker exits anyway
 
 
 async def run_worker(
     spec: WorkerSpec, settings: Settings, clock: Clock, log: FilteringBoundLogger, source: ConfigSource | None = None
 ) -> None:
-    """Serve until told to end; `source` as `app.start` has it.
+    """Serve until the graceful shutdown has ended; `source` as for `start_gateway`, which also defines the errors.
 
-    A supervisor that is gone holds the port no more, and its successor wants it: without one the port closes at once,
-    and the process ends with its last run. Raises as `app.start` does.
+    If the supervisor has exited, its successor needs the port: the worker closes it, and exits after its last run.
     """
     channel = socket.socket(fileno=spec.channel)
     reader, writer = await asyncio.open_unix_connection(sock=channel)
     application = await start_gateway(settings, clock, log, source, spec.open_listeners)
     commands = _CommandHandler(application, writer)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # it is the supervisor's, and comes as an order
-    for number in (signal.SIGTERM, signal.SIGINT):  # a whole control group may be told: once more is not a hurry
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the supervisor handles SIGHUP, and sends a command
+    for number in (
+        signal.SIGTERM,
+        signal.SIGINT,
+    ):  # may arrive twice, when a whole control group is signalled; only a command ends at once
         asyncio.get_running_loop().add_signal_handler(number, commands.drain.set)
     log.info("ready", pid=os.getpid())
     commands.send_status()
@@ -47,7 +49,7 @@ async def run_worker(
         dataclasses.replace(application, drain_period=0.0) if commands.orphaned else application,
         commands.terminate.wait(),
     )
-    commands.send_status()  # its last numbers
+    commands.send_status()  # the final metrics
     command_task.cancel()
     with suppress(OSError, TimeoutError):
         writer.close()
@@ -64,7 +66,7 @@ class _CommandHandler:
     orphaned: bool = False
 
     async def handle_commands(self, reader: asyncio.StreamReader) -> None:
-        """Do what the supervisor says; its end is an order too."""
+        """Execute commands of the supervisor. The end of the channel is a command to drain."""
         commands = {b"drain": self.drain.set, b"hurry": self.terminate.set}
         if self.application.reloader is not None:
             commands[b"reload"] = self.application.reloader.request
@@ -79,7 +81,7 @@ class _CommandHandler:
         self.drain.set()
 
     def send_status(self, reply_to: int = 0) -> None:
-        """Say how things are. There is one question at a time, so that nothing piles up."""
+        """Send the status. The supervisor has one request in flight at a time, so no messages accumulate."""
         application = self.application
         fails = application.background_tasks.store.failing
         status = WorkerStatus(

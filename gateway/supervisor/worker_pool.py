@@ -1,4 +1,4 @@
-"""All workers: each place is filled again when its worker dies, until the crew is told to drain."""
+"""Worker pool: restarts each worker that exits, until the pool drains."""
 
 from __future__ import annotations
 
@@ -13,17 +13,21 @@ from gateway.app.application import wait_for_first
 from gateway.clock import Clock
 from gateway.observability.metrics import Metrics
 from gateway.supervisor.metrics_merge import GAUGE_MERGES, MetricFamilies, MetricsMerger
-from gateway.supervisor.restart_backoff import RestartBackoff
 from gateway.supervisor.worker_handle import WorkerHandle
 
-_EXIT_CONFIG_REFUSED = 2  # a worker's exit code where its configuration can not be served
-_TERMINATION_GRACE = 3.0  # seconds for last words, where all must end at once
-_HEARTBEAT_INTERVAL = 1.0
-_CLEAN_EXIT_CODES = (0, -signal.SIGTERM)  # the latter only before it is ready to be told
+_EXIT_CONFIG_REFUSED = 2  # exit code of a worker for an invalid configuration
+_TERMINATION_GRACE = 3.0  # seconds between `terminate_all` and SIGKILL
+_HEARTBEAT_INTERVAL = 1.0  # seconds
+_CLEAN_EXIT_CODES = (0, -signal.SIGTERM)  # SIGTERM only before its handler is installed
+
+_STABLE_UPTIME = 10.0  # seconds after which an exit is no failure to start
+_INITIAL_RESTART_DELAY = 0.1  # seconds
+_MAX_RESTART_DELAY = 30.0  # seconds
+_MAX_START_FAILURES = 5
 
 
 class WorkerPoolFailed(Exception):
-    """No worker serves, and none can be started. The text is for people."""
+    """No worker serves, and none can be started. The text is for the operator."""
 
     def __init__(self, text: str, exit_code: int) -> None:
         super().__init__(text)
@@ -31,8 +35,25 @@ class WorkerPoolFailed(Exception):
 
 
 @dataclass(slots=True)
+class RestartBackoff:
+    """Exponential backoff for one worker slot. `consecutive_failures` counts exits shortly after the start."""
+
+    consecutive_failures: int = 0
+
+    def next_delay(self, uptime: float) -> float:
+        """Return the delay in seconds before the next start, given the uptime in seconds."""
+        self.consecutive_failures = 1 if uptime >= _STABLE_UPTIME else self.consecutive_failures + 1
+        return min(_MAX_RESTART_DELAY, _INITIAL_RESTART_DELAY * 2.0 ** min(self.consecutive_failures - 1, 10))
+
+    @property
+    def exhausted(self) -> bool:
+        """True if no further restart should be tried."""
+        return self.consecutive_failures >= _MAX_START_FAILURES
+
+
+@dataclass(slots=True)
 class WorkerPool:
-    """`count` places, each with a worker from `launch`. `metrics` are the supervisor's own."""
+    """`count` slots, each with a worker from `launch`. `metrics` are those of the supervisor itself."""
 
     count: int
     launch: Callable[[int], Awaitable[WorkerHandle]]
@@ -48,26 +69,26 @@ class WorkerPool:
 
     @property
     def ready_count(self) -> int:
-        """How many workers take new work."""
+        """The number of workers that accept new requests."""
         return sum(worker.ready for worker in self.workers.values())
 
     @property
     def responsive_count(self) -> int:
-        """How many workers answer at all."""
+        """The number of workers that respond."""
         return sum(not worker.unresponsive for worker in self.workers.values())
 
     @property
     def store_fails(self) -> bool:
-        """Whether a worker that answers can not use the store."""
+        """True if the store fails in a responsive worker."""
         return any(worker.last_status.store_fails and not worker.unresponsive for worker in self.workers.values())
 
     def reload(self) -> None:
-        """Have all read their configuration anew; one that is only starting does so once it is ready."""
+        """Reload the configuration of all workers (hot reload); a starting worker reloads once it is ready."""
         for worker in self.workers.values():
             worker.send("reload")
 
     async def serve(self) -> None:
-        """Keep every place filled until all workers have drained. Raises GaveUp, and then none is left."""
+        """Run every slot until all workers have drained. Raises WorkerPoolFailed after all workers were stopped."""
         slot_tasks = [asyncio.create_task(self._keep_slot_filled(place)) for place in range(self.count)]
         heartbeat_task = asyncio.create_task(self._heartbeat_loop())
         try:
@@ -82,14 +103,14 @@ class WorkerPool:
                 await worker.process.wait()
 
     def drain(self) -> None:
-        """Tell all to end, in their own time."""
+        """Start the graceful shutdown of all workers."""
         self.draining.set()
         self._first_ready.set()
         for worker in self.workers.values():
             worker.send("drain")
 
     async def terminate_all(self) -> None:
-        """Have all ended at once; who still lives after a grace is killed."""
+        """End all workers at once; SIGKILL after a grace period."""
         for worker in self.workers.values():
             worker.send("hurry")
         await self.clock.sleep(_TERMINATION_GRACE)
@@ -97,20 +118,20 @@ class WorkerPool:
             worker.send_signal(signal.SIGKILL)
 
     async def collect_metrics(self) -> MetricFamilies:
-        """The numbers of all, dead and alive. Who does not answer in time counts with what it said last."""
+        """Return the merged metrics of running and ended workers; an unresponsive worker counts with its last one."""
         await asyncio.gather(*(worker.refresh_status() for worker in self.workers.values()))
         own = {name: values for name, values in self.metrics.export().items() if name not in GAUGE_MERGES}
         return self.merger.merge([own, *(worker.last_status.metrics for worker in self.workers.values())])
 
     async def _heartbeat_loop(self) -> None:
-        """Ask all the time: what a worker counted since is all that is lost when it is killed."""
+        """Request the status of all workers periodically; a killed worker loses the counts since its last status."""
         while True:
             await self.clock.sleep(_HEARTBEAT_INTERVAL)
             await asyncio.gather(*(worker.refresh_status() for worker in self.workers.values()))
 
     async def _keep_slot_filled(self, index: int) -> None:
         backoff = RestartBackoff()
-        if index:  # where the first can not be started, no other can: one complaint is enough
+        if index:  # if the first cannot start, no other can: one error message is enough
             await self._first_ready.wait()
         while not self.draining.is_set():
             started_at = self.clock.monotonic()
@@ -125,7 +146,7 @@ class WorkerPool:
             await wait_for_first(self.clock.sleep(delay), self.draining.wait())
 
     async def _run_worker(self, index: int) -> int | None:
-        """One worker's life; its exit code, None where it was never born."""
+        """Run one worker; returns its exit code, None if it could not be started."""
         try:
             worker = await self.launch(index)
         except OSError:
@@ -149,9 +170,10 @@ class WorkerPool:
     def _give_up_if_hopeless(self, index: int, exit_code: int | None, backoff: RestartBackoff) -> None:
         if exit_code == _EXIT_CONFIG_REFUSED and not self._first_ready.is_set():
             raise WorkerPoolFailed("the first worker could not start", _EXIT_CONFIG_REFUSED)
-        # While others serve, giving up would cut off their clients.
+        # While other workers serve, giving up would disconnect their clients.
         if backoff.exhausted and not self.ready_count:
             raise WorkerPoolFailed(
-                f"worker {index} ended {backoff.consecutive_failures} times in a row (exit code {exit_code}), and no other serves",
+                f"worker {index} ended {backoff.consecutive_failures} times in a row (exit code {exit_code}), "
+                "and no other serves",
                 1,
             )

@@ -1,4 +1,4 @@
-"""What a worker process is handed at birth: whose place it takes, and the files that it inherits."""
+"""Start parameters of a worker process: its slot, and the file descriptors that it inherits."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gateway.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class WorkerSpec:
-    """`channel` and `listeners` are file descriptors; `ops` is where the supervisor's operations port is.
+    """`channel` and `listeners` are file descriptors; `ops` is the address of the operations port of the supervisor.
 
     `store` is the URL of the store that all workers use.
     """
@@ -27,26 +27,26 @@ class WorkerSpec:
 
     @classmethod
     def parse(cls, text: str) -> WorkerSpec:
-        """Understand what `text` made; ValueError where it is something else."""
+        """Parse the output of `to_json`. Raises ValueError."""
         try:
             return _WORKER_SPEC.validate_json(text)
         except ValidationError:
-            raise ValueError("is not what a supervisor says") from None
+            raise ValueError("is not a worker spec") from None
 
     def to_json(self) -> str:
-        """As it stands on the worker's command line. Nothing of it is secret."""
+        """Return the spec for the command line of the worker. It contains no secrets."""
         return _WORKER_SPEC.dump_json(self).decode()
 
     def apply_to(self, settings: Settings) -> Settings:
-        """Keep to the store of the others: the file may name another by now, which they use after a restart only.
+        """Return the settings with the store URL of the other workers, even if the configuration has changed since.
 
-        Two stores side by side would be two memories of which runs were started already.
+        With two stores, the workers would disagree on which runs were started.
         """
         return settings.model_copy(update={"store": settings.store.model_copy(update={"url": self.store})})
 
     @property
     def open_listeners(self) -> OpenListeners:
-        """The public port is the supervisor's, shared by all workers; the operations port it keeps to itself."""
+        """The function that opens the inherited public port; the operations port stays in the supervisor."""
 
         async def open_inherited(public: web.Server, watched: web.Server) -> tuple[Listener, Listener]:
             shared = [socket.socket(fileno=descriptor) for descriptor in self.listeners]

@@ -1,4 +1,4 @@
-"""What a worker tells its supervisor: one line of JSON over the socket that the two share."""
+"""Status of a worker for its supervisor (heartbeat): one line of JSON over a socket pair."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from pydantic import TypeAdapter, ValidationError
 from gateway.observability.collectors import Labels, SeriesValues
 
 MAX_LINE_BYTES = 64_000_000
-"""Bytes of a line: more than any number of series comes to."""
+"""Limit of a line in bytes, far above the size of all series."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerStatus:
-    """`question` is the one that it answers, 0 where nobody asked: when it is ready, and at its end.
+    """`reply_to`: number of the request, 0 for the unsolicited ones when the worker is ready, and when it exits.
 
-    `ready`: it takes new work. `store_fails`: the last thing that it asked of the store could not be done.
+    `ready`: the worker accepts new requests. `store_fails`: its last operation on the store failed.
     """
 
     reply_to: int = 0
@@ -27,28 +27,28 @@ class WorkerStatus:
 
     @classmethod
     def decode(cls, line: bytes) -> WorkerStatus:
-        """Understand what `line` made; ValueError where it is something else."""
+        """Parse the output of `encode`. Raises ValueError."""
         try:
             wire = _WIRE_STATUS.validate_json(line)
         except ValidationError:
-            raise ValueError("is not what a worker says") from None
+            raise ValueError("is not a worker status") from None
         numbers = {name: dict(series) for name, series in wire.numbers.items()}
         return cls(wire.question, wire.ready, numbers, wire.store_fails)
 
     def encode(self) -> bytes:
-        """As it goes over the socket."""
+        """Return the line for the socket."""
         families = {name: list(numbers.items()) for name, numbers in self.metrics.items()}
         return _WIRE_STATUS.dump_json(_WireStatus(self.reply_to, self.ready, families, self.store_fails)) + b"\n"
 
 
 @dataclass(frozen=True, slots=True)
 class _WireStatus:
-    """JSON has no keys of several labels: pairs instead."""
+    """Series as pairs, because a JSON key cannot hold several labels."""
 
     question: int
     ready: bool
     numbers: dict[str, list[tuple[Labels, Sequence[float]]]]
-    store_fails: bool = False  # an older worker says nothing of it
+    store_fails: bool = False  # absent in the status of an older worker
 
 
 _WIRE_STATUS = TypeAdapter(_WireStatus)

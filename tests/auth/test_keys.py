@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.auth.keys import KeyRefusal, KeyRing, hash_key, is_well_formed, new_key
+from gateway.auth.keys import KeyRefusal, KeyRing, hash_key, new_key
+from gateway.key_format import is_well_formed
 from tests.support.clock import ManualClock
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 
-from gateway.auth.keys import KeyRefusal, KeyRing, is_well_formed
+from gateway.auth.keys import KeyRefusal, KeyRing
+from gateway.key_format import is_well_formed
 from gateway.settings import ClientSettings
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Every line is one JSON object, whatever is in it; and nothing is in it that others wrote."""
+"""Log lines: one JSON object each, without text of other libraries."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ def test_a_library_message_is_logged_without_its_text(output: CapturedOutput) ->
     [(1, "debug"), (10, "debug"), (15, "debug"), (25, "info"), (30, "warning"), (50, "critical"), (99, "critical")],
 )
 def test_a_library_may_have_levels_of_its_own(output: CapturedOutput, number: int, level: str) -> None:
-    """A level that we do not know must not raise in the middle of somebody else's work."""
+    """An unknown level must not raise inside of a library."""
     debug_logger()
     logger = logging.getLogger("library")
     logger.handle(logger.makeRecord("library", number, "", 0, "text", (), None))

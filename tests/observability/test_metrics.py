@@ -1,4 +1,4 @@
-"""What is counted, under which names, and that there is no way to make the series grow."""
+"""Metrics: names, labels, and a bounded number of series."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ FAMILIES = {
     "runward_limiter_decisions": ("counter", {"scope", "decision"}),
     "runward_workers_lost": ("counter", set()),
     "runward_requests_in_flight": ("gauge", set()),
+    "runward_store_available": ("gauge", set()),
     "runward_store_durable": ("gauge", set()),
     "runward_limits_shared": ("gauge", set()),
     "runward_config_reloads": ("counter", {"result"}),
@@ -208,7 +209,7 @@ EVENTS = st.one_of(
 @settings(max_examples=30, deadline=None)
 @given(st.lists(EVENTS, max_size=60))
 def test_the_sums_equal_the_recorded_events(events: list[tuple[str, str, str | int]]) -> None:
-    """R92: whatever happens in whatever order, each sum is what was told, and no label gets another's counts."""
+    """R92: in any order of events, each sum is exact, and no label gets the counts of another one."""
     metrics = Metrics()
     for kind, name, word in events:
         if kind == "request":
@@ -230,7 +231,7 @@ def test_the_sums_equal_the_recorded_events(events: list[tuple[str, str, str | i
 
 
 def test_what_happens_again_makes_no_new_series() -> None:
-    """R93: the series are as many as the words, however often they are said."""
+    """R93: the number of series is the number of label values."""
     metrics = Metrics()
     record_each_metric_once(metrics)
     before = len(samples(metrics))
@@ -240,7 +241,7 @@ def test_what_happens_again_makes_no_new_series() -> None:
 
 
 def test_label_values_are_escaped() -> None:
-    """A client is called what the configuration calls it."""
+    """The client label is the name in the configuration."""
     metrics = Metrics()
     metrics.request_refused('a"b\\c\nd', "forbidden")
     assert 1 == value(metrics, "runward_refusals_total", client='a"b\\c\nd')

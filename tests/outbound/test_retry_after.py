@@ -36,5 +36,5 @@ NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
     ],
 )
 def test_retry_after(values: list[bytes], seconds: float | None) -> None:
-    """Whole seconds or a date, up to a day; everything else is as good as nothing."""
+    """Whole seconds or a date, up to a day; everything else is ignored."""
     assert seconds == parse_retry_after(values, NOW)

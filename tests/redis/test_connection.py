@@ -1,16 +1,24 @@
-"""The way to a server: who we are to it, and what is said when it does not let us in."""
+"""Connection pool to Redis: authentication, errors, failover and TLS."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from pydantic import SecretStr
 
 from gateway.redis.connection import ErrorReply, RedisAddress, RedisConnection
+from gateway.settings.secret import FileSecret
+from gateway.settings.sections import TlsFiles
 from gateway.store.contract import StoreUnavailable
+from tests.support.fake_upstream import certificates
+from tests.support.fake_upstream.upstream import unresponsive_port
 from tests.support.valkey import ValkeyServer, running_server
 
 PASSWORD = SecretStr("canary-password")
@@ -61,15 +69,15 @@ async def test_each_database_is_its_own(server: ValkeyServer) -> None:
 
 async def test_an_unreachable_server_is_unavailable() -> None:
     with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))  # and nobody listens
+        taken.bind(("127.0.0.1", 0))  # without a listener
         connection = RedisConnection(RedisAddress("127.0.0.1", taken.getsockname()[1]))
-        with pytest.raises(StoreUnavailable, match="can not be reached"):
+        with pytest.raises(StoreUnavailable, match="cannot be reached"):
             await connection.execute_one("PING")
         await connection.close()
 
 
 async def test_a_silent_server_is_unavailable() -> None:
-    """It takes the connection and says nothing: R54, no hang."""
+    """R54: it accepts the connection and does not answer: no hang."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         connection = RedisConnection(RedisAddress("127.0.0.1", silent.getsockname()[1]), timeout=0.2)
         async with asyncio.timeout(TIMEOUT):
@@ -79,7 +87,7 @@ async def test_a_silent_server_is_unavailable() -> None:
 
 
 async def test_tls_is_not_spoken_in_the_clear(server: ValkeyServer) -> None:
-    """A server without TLS is refused, rather than told the password."""
+    """A server without TLS is refused, and does not receive the password."""
     connection = RedisConnection(RedisAddress("127.0.0.1", server.port, password=PASSWORD, tls=True))
     with pytest.raises(StoreUnavailable):
         await connection.execute_one("PING")
@@ -87,7 +95,7 @@ async def test_tls_is_not_spoken_in_the_clear(server: ValkeyServer) -> None:
 
 
 async def test_error_replies_stand_among_the_replies(server: ValkeyServer) -> None:
-    """One of several that are said together does not take the others with it."""
+    """An error of one command in a batch does not affect the others."""
     connection = RedisConnection(RedisAddress("127.0.0.1", server.port, password=PASSWORD))
     replies = await connection.execute(("SET", "b", 1), ("INCRBY", "b", "x"), ("INCR", "b"))
     assert (b"OK", True, 2) == (replies[0], isinstance(replies[1], ErrorReply), replies[2])
@@ -97,7 +105,7 @@ async def test_error_replies_stand_among_the_replies(server: ValkeyServer) -> No
 
 
 async def test_a_cancelled_call_leaves_no_reply_for_the_next(server: ValkeyServer) -> None:
-    """A call that is cancelled while its reply is on the way: nobody else is given that."""
+    """The late reply of a cancelled call is not the reply of the next call."""
     connection = RedisConnection(RedisAddress("127.0.0.1", server.port, password=PASSWORD), connections=1)
     for number in range(20):
         leaving = asyncio.create_task(
@@ -119,3 +127,160 @@ async def test_more_than_the_connections_is_refused(server: ValkeyServer) -> Non
         await connection.execute_one("PING")
     assert [None, None] == await asyncio.gather(*slow)
     await connection.close()
+
+
+# Failover.
+
+
+class ScriptedServer:
+    """A server in RESP that answers `reply` to each command, and counts its connections."""
+
+    def __init__(self) -> None:
+        self.reply = b"+PONG\r\n"
+        self.connections = 0
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        while line := await reader.readline():
+            arguments = [await reader.readline() for _ in range(2 * int(line[1:]))]
+            writer.write(self.reply if arguments[1] == b"PING\r\n" else b"+OK\r\n")
+            await writer.drain()
+        writer.close()
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        b"-READONLY You can't write against a read only replica.",
+        b"-ERR Error running script (call to f_1): @user_script:1: -READONLY You can't write against a replica.",
+        b"-LOADING Redis is loading the dataset in memory",
+        b"-MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
+        b"-NOAUTH Authentication required.",
+    ],
+)
+async def test_a_failover_reply_replaces_the_pool(reply: bytes) -> None:
+    """The call fails, and the next one has a new connection: to the primary, once the host name leads there."""
+    script = ScriptedServer()
+    async with await asyncio.start_server(script.serve, "127.0.0.1", 0) as listening:
+        connection = RedisConnection(RedisAddress("127.0.0.1", listening.sockets[0].getsockname()[1]))
+        assert [b"PONG", b"PONG"] == [await connection.execute_one("PING") for _ in range(2)]
+        assert (1, False) == (script.connections, connection.failing)
+        script.reply = reply + b"\r\n"
+        with pytest.raises(StoreUnavailable):
+            await connection.execute_one("PING")
+        assert (1, True) == (script.connections, connection.failing)
+        script.reply = b"+PONG\r\n"
+        assert b"PONG" == await connection.execute_one("PING")
+        assert (2, False) == (script.connections, connection.failing)
+        await connection.close()
+
+
+async def test_the_new_primary_is_used_after_a_failover(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The host name leads to another server, and the old one stays up as a replica: the second write succeeds."""
+    with running_server(tmp_path / "one", durable=False) as old, running_server(tmp_path / "two", durable=False) as new:
+        primary = old
+        monkeypatch.setattr(
+            socket,
+            "getaddrinfo",
+            lambda *_, **__: [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", primary.port))],
+        )
+        connection = RedisConnection(RedisAddress("redis.example"))
+        write = ("EVAL", "return redis.call('SET', KEYS[1], 1)", 1, "a")
+        assert b"OK" == await connection.execute_one(*write)
+        await connection.execute_one("REPLICAOF", "127.0.0.1", new.port)
+        primary = new
+        with pytest.raises(StoreUnavailable, match="the server is a read-only replica"):
+            await connection.execute_one(*write)
+        states = [connection.failing]
+        assert b"OK" == await connection.execute_one(*write)
+        assert [True, False] == [*states, connection.failing]
+        await connection.close()
+
+
+async def test_calls_in_flight_complete_after_a_failover_reply() -> None:
+    """A connection in use is not cut: its reply may be that of a write that was executed."""
+    gate = asyncio.Event()
+    calls = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal calls
+        while line := await reader.readline():
+            words = [await reader.readline() for _ in range(2 * int(line[1:]))]
+            if words[1] == b"SLOW\r\n":
+                calls += 1
+                await gate.wait()
+                writer.write(b"+DONE\r\n")
+            else:
+                writer.write(b"-READONLY replica\r\n" if words[1] == b"WRITE\r\n" else b"+OK\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as listening:
+        connection = RedisConnection(RedisAddress("127.0.0.1", listening.sockets[0].getsockname()[1]))
+        slow = asyncio.create_task(connection.execute_one("SLOW"))
+        while not calls:
+            await asyncio.sleep(0.001)
+        with pytest.raises(StoreUnavailable):
+            await connection.execute_one("WRITE")
+        gate.set()
+        assert b"DONE" == await slow
+        await connection.close()
+
+
+async def test_a_rotated_password_file_is_read_at_the_next_connection(server: ValkeyServer, tmp_path: Path) -> None:
+    """The server has another password by now, and its old connections are cut: no restart, no configuration."""
+    path = tmp_path / "password"
+    path.write_text("first-canary-password")
+    admin = RedisConnection(RedisAddress("127.0.0.1", server.port, password=PASSWORD))
+    await admin.execute_one("ACL", "SETUSER", "rotated", "on", ">first-canary-password", "+@all")
+    secret = FileSecret("first-canary-password", path)
+    connection = RedisConnection(RedisAddress("127.0.0.1", server.port, username="rotated", password=secret))
+    assert b"PONG" == await connection.execute_one("PING")
+    await admin.execute_one("ACL", "SETUSER", "rotated", "resetpass", ">second-canary-password")
+    await admin.execute_one("CLIENT", "KILL", "USER", "rotated")
+    with pytest.raises(StoreUnavailable):
+        await connection.execute_one("PING")
+    with pytest.raises(StoreUnavailable, match="does not accept the user and password"):
+        await connection.execute_one("PING")
+    path.write_text("second-canary-password\n")
+    assert b"PONG" == await connection.execute_one("PING")
+    for each in (admin, connection):
+        await each.close()
+
+
+async def test_a_silent_address_does_not_cost_the_call(server: ValkeyServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name with a silent first address: the second one is tried meanwhile (RFC 8305)."""
+    with unresponsive_port() as silent_url:
+        silent = urlsplit(silent_url)
+        found = [
+            (socket.AF_INET, socket.SOCK_STREAM, 6, "", address)
+            for address in ((silent.hostname, silent.port), ("127.0.0.1", server.port))
+        ]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+        connection = RedisConnection(RedisAddress("redis.example", password=PASSWORD))
+        assert b"PONG" == await connection.execute_one("PING")
+        await connection.close()
+
+
+# TLS.
+
+
+@pytest.mark.skipif(not certificates.openssl_available(), reason="there is no openssl")
+async def test_a_server_with_a_private_authority_and_mutual_tls(tmp_path: Path) -> None:
+    """With the CA file and the client certificate the server answers; without one of them it does not."""
+    authority = certificates.new_authority(tmp_path)
+    context = authority.trusted()
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_verify_locations(authority.ca_file)
+    script = ScriptedServer()
+    complete = TlsFiles(authority.ca_file, tmp_path / "trusted.pem", tmp_path / "trusted.key")
+    answers = []
+    async with await asyncio.start_server(script.serve, "127.0.0.1", 0, ssl=context) as listening:
+        port = listening.sockets[0].getsockname()[1]
+        for files in (complete, replace(complete, ca_file=None), TlsFiles(authority.ca_file)):
+            connection = RedisConnection(RedisAddress("127.0.0.1", port, tls=True, tls_files=files))
+            try:
+                answers.append(await connection.execute_one("PING"))
+            except StoreUnavailable as refused:
+                answers.append(str(refused))
+            await connection.close()
+    assert [b"PONG", "the server cannot be reached", "the server cannot be reached"] == answers

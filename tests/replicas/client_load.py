@@ -1,4 +1,4 @@
-"""Clients of both replicas, whatever happens to them; what they were told, and whether it was so."""
+"""Load clients of both replicas, and checks of all responses at the end."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _WORKFLOWS = ("studio", "layer")
 
 @dataclass(slots=True)
 class ClientRecords:
-    """What clients were told, by their questions: promised runs, bodies and answers of keys, outcomes of refusals."""
+    """Responses to clients: accepted runs, bodies and responses of keys, outcomes of refusals."""
 
     accepted: dict[str, str] = field(default_factory=dict)
     answers: dict[str, tuple[dict[str, JsonValue], ReceivedResponse]] = field(default_factory=dict)
@@ -36,9 +36,9 @@ class ClientRecords:
 
 
 class ClientLoad:
-    """Two clients at each replica that leave runs with a callback, and two that wait with a key and insist.
+    """Two clients at each replica that start runs with a callback, and two that wait with a key and retry.
 
-    They go elsewhere where a replica is not there.
+    They use the other replica if one is unreachable.
     """
 
     def __init__(self, upstream: FakeUpstream, receiver: FakeUpstream, replicas: ReplicaPair) -> None:
@@ -50,11 +50,11 @@ class ClientLoad:
         self._stopped = False
 
     def stop(self) -> None:
-        """Order nothing more."""
+        """Start no more runs."""
         self._stopped = True
 
     async def send_until_stopped(self) -> None:
-        """Until it is enough, and who insisted has an answer."""
+        """Until `stopped`, and every retried request has a response."""
         kinds = (self._send_asynchronous, self._send_with_key) * 2
         await asyncio.gather(
             *(self._client(way, at) for way in kinds for at in (self._replicas.both, self._reversed()))
@@ -82,7 +82,7 @@ class ClientLoad:
         try:
             answered = await targets[0].post({**body, "callback_url": self._receiver.url + CALLBACK_PATH})
         except aiohttp.ClientError:
-            return  # the replica is gone, and nobody knows whether it had heard
+            return  # the replica is gone; it is unknown if it received the request
         if answered.status == 202:
             self.records.accepted[question_of(body)] = str(answered.json["id"])
         else:
@@ -95,7 +95,7 @@ class ClientLoad:
         self.records.answers[question_of(body)] = body, await post_until_answered(targets, body, question_of(body))
 
     async def assert_consistent(self) -> None:
-        """Everything has ended, was started once at most, was called back under one id, and is as it was told."""
+        """Every run has ended, was started at most once, has one callback id, and equals its responses."""
         one, two = self._replicas.both
         runs = dict(zip(self.records.accepted, await self._final_documents(one), strict=True))
         assert list(runs.values()) == await self._final_documents(two), "both say the same"
@@ -113,16 +113,16 @@ class ClientLoad:
         assert [] == contradictions(self._receiver, {str(run["id"]): run for run in runs.values()})
 
     async def _final_documents(self, replica: RestartableGateway) -> list[dict[str, JsonValue]]:
-        """How the promised runs ended, without what became of their callbacks: that is a moment later."""
+        """The documents of accepted runs, without the state of their callbacks, which follows a moment later."""
         ends = await asyncio.gather(*(replica.wait_for_end(run_id) for run_id in self.records.accepted.values()))
         return [{name: value for name, value in end.items() if name != "callback"} for end in ends]
 
     def _refusal_is_true(self, asked: str, outcome: JsonValue) -> bool:
-        """Whether what was said not to run did not."""
+        """Return True if runs that were reported as not_run were not started."""
         return outcome == "unknown" or (outcome == "not_run" and not self._providers.starts[asked])
 
     async def _replay_is_equal(self, asked: str) -> bool:
-        """Whether both replicas repeat the answer of this key, and it is the answer to its question."""
+        """Return True if both replicas repeat the response of this key, and it matches its request."""
         body, first = self.records.answers[asked]
         again = [await post_until_answered((replica,), body, asked) for replica in self._replicas.both]
         mine = asked == first.json["output"] if first.status == 200 else first.json["outcome"] == "unknown"

@@ -1,4 +1,4 @@
-"""What tests of replicas share: their server, the two of them, and somebody who takes callbacks."""
+"""Fixtures of replicas: server, a pair of gateways, callback receiver."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def replicas(
 
 @pytest.fixture
 async def receiver() -> AsyncIterator[FakeUpstream]:
-    """Somebody who takes every callback."""
+    """A receiver that accepts every callback."""
     async with FakeUpstream() as running:
         running.default = reply(204)
         yield running

@@ -1,4 +1,4 @@
-"""Two gateways on one Valkey server, as replicas behind a balancer that knows nothing of runs."""
+"""Two gateways on one Valkey server, as replicas behind a load balancer without affinity."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ async def post_until_answered(
 
 @contextlib.contextmanager
 def suspended(pid: int) -> Iterator[None]:
-    """A process that does nothing for a while, and does not know it."""
+    """A frozen process (SIGSTOP), until the end of the block."""
     os.kill(pid, signal.SIGSTOP)
     try:
         yield

@@ -1,4 +1,4 @@
-"""A run is everybody's: ordered at one replica, asked for, streamed and told at the other."""
+"""Requests across replicas: a run is started at one replica, read, streamed and awaited at the other."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ async def stream_events(replicas: ReplicaPair, gateway: GatewayProcess, run_id: 
 async def test_a_run_is_waited_for_at_the_other(
     replicas: ReplicaPair, held_providers: HeldProviders, upstream: FakeUpstream
 ) -> None:
-    """R45, R46: its 202 here; `?wait=`, the stream and the list there; who waits is woken when it ends."""
+    """R45, R46: its 202 here; `?wait=`, the stream and the list there; waiting requests are woken at its end."""
     await replicas.start()
     run_id = await replicas.one.submit_async(PROMPT_STUDIO_BODY)
     waiting = asyncio.create_task(replicas.two.get_run(run_id, wait=25))
@@ -124,7 +124,7 @@ async def test_a_run_of_promptlayers_api_is_found_by_its_number_at_the_other(
 async def test_the_same_channel_at_both_at_once_is_one_run(
     replicas: ReplicaPair, held_providers: HeldProviders, upstream: FakeUpstream
 ) -> None:
-    """R45: what an SDK sends again comes to another replica, and is the same run."""
+    """R45: a retry of an SDK reaches another replica, and is the same run."""
     held_providers.end()
     await replicas.start()
     here, there = promptlayer_clients(replicas)

@@ -1,4 +1,4 @@
-"""A replica that dies, stops or freezes, and the other one that goes on with its runs."""
+"""Failover: a replica crashes, stops or freezes, and the other one continues its runs."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ async def test_the_runs_of_a_killed_replica_are_adopted_after_the_lease(
 
 
 async def test_each_phase_has_its_end_when_a_replica_dies(replicas: ReplicaPair, upstream: FakeUpstream) -> None:
-    """R44, R49: what was being sent is unknown and never sent again; what still stood in line is started, once."""
+    """R44, R49: a start in flight is unknown and never sent again; a queued run is started once."""
     upstream.always("POST", STUDIO_RUN, faults.hang)
     keep_running(upstream)
     await replicas.start_with_short_lease(providers={"promptlayer": dict(ONE_AT_A_TIME)})
@@ -100,7 +100,7 @@ async def test_each_phase_has_its_end_when_a_replica_dies(replicas: ReplicaPair,
 async def test_the_slots_of_a_dead_replica_are_free_after_the_lease(
     replicas: ReplicaPair, upstream: FakeUpstream
 ) -> None:
-    """R89, R90: shared limits take as long as the runs, also for runs that nobody kept."""
+    """R89, R90: slots of shared limits are held for the duration of a run, also without a store."""
     upstream.script("POST", STUDIO_RUN, [faults.hang])
     upstream.always("POST", STUDIO_RUN, prompt_studio_reply("because"))
     await replicas.start_with_short_lease(providers={"prompt_studio": dict(ONE_AT_A_TIME)})
@@ -114,7 +114,7 @@ async def test_the_slots_of_a_dead_replica_are_free_after_the_lease(
 
 
 async def test_a_stopping_replica_hands_over_at_once(replicas: ReplicaPair, upstream: FakeUpstream) -> None:
-    """R98: to a replica that was there all the time, and would look by itself in 20 minutes."""
+    """R98: to a running replica, whose next scan is in 20 minutes."""
     keep_running(upstream)
     await replicas.start(store={"lease": "1h"}, server={"grace": "1s"})
     runs = [await replicas.one.submit_async(PROMPTLAYER_BODY) for _ in range(5)]
@@ -132,7 +132,7 @@ async def test_a_frozen_replica_overwrites_nothing(
 ) -> None:
     """R44, R49, R55: it thaws with results of runs that the other one has ended as unknown by then.
 
-    Its own client gets the result, which is true; the store, the key and the callback keep the word that was first.
+    Its own client gets the true result; the store, the key and the callback keep the first outcome.
     """
     upstream.always("POST", STUDIO_RUN, faults.delayed(1.0, prompt_studio_reply("because")))
     await replicas.start_with_short_lease()

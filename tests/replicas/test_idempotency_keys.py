@@ -1,4 +1,4 @@
-"""One Idempotency-Key at two replicas at the same instant: one run."""
+"""One Idempotency-Key at two replicas at the same time: one run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def run_body(number: int, suffix: str = "") -> dict[str, JsonValue]:
 
 
 async def test_one_key_at_both_at_once_is_one_run(upstream: FakeUpstream, replicas: ReplicaPair) -> None:
-    """R38, R45: one start; whoever lost is told that it goes on, or the same answer; later both say the same."""
+    """R38, R45: one start; the other request gets 409 or the same response; later both repeat it."""
     providers = CountingProviders(upstream, max_start_seconds=0.1, max_run_seconds=0.5)
     await replicas.start()
 
@@ -63,7 +63,7 @@ async def test_one_key_with_two_bodies_is_refused_wherever_it_comes(
 
 
 async def test_an_asynchronous_run_is_accepted_once(upstream: FakeUpstream, replicas: ReplicaPair) -> None:
-    """R45, R46: both replicas name the same run, byte for byte, or say that it is just being taken."""
+    """R45, R46: both replicas return the same 202, byte for byte, or 409 while it is being created."""
     providers = CountingProviders(upstream, max_start_seconds=0.1, max_run_seconds=0.5)
     await replicas.start()
 

@@ -1,4 +1,4 @@
-"""A provider's word that a run has ended, said to a replica that knows nothing of the run."""
+"""End-of-run notifications of a provider that reach another replica than that of the run."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def provider(upstream: FakeUpstream, session: aiohttp.ClientSession) -> FakeProm
 
 
 async def test_a_hint_at_one_wakes_the_run_of_the_other(replicas: ReplicaPair, provider: FakePromptLayer) -> None:
-    """R21, R45: one question, long before it would have been asked; whoever waits at either is told."""
+    """R21, R45: one poll, long before its schedule; waiting requests at both replicas get the result."""
     await replicas.start(**RARE_POLLING)
     run_id = await replicas.one.submit_async(PROMPTLAYER_BODY)
     path = await provider.callback_path()
@@ -44,7 +44,7 @@ async def test_a_hint_at_one_wakes_the_run_of_the_other(replicas: ReplicaPair, p
 async def test_forged_and_repeated_hints_do_nothing_at_either_replica(
     replicas: ReplicaPair, provider: FakePromptLayer
 ) -> None:
-    """R45: no question for a forged one; one for all repetitions, wherever they come."""
+    """R45: no poll for a forged notification; one poll for all repetitions, at any replica."""
     await replicas.start(**RARE_POLLING)
     run_id = await replicas.one.submit_async(PROMPTLAYER_BODY)
     path = await provider.callback_path()

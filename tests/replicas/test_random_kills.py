@@ -1,4 +1,4 @@
-"""Power cuts of one replica after the other, under load. RUNWARD_KILLS says how many."""
+"""Random kills of one replica after the other, under load; RUNWARD_KILLS is their number."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MAX_LIFETIME = 0.6  # seconds
 
 
 async def test_kills_at_random(upstream: FakeUpstream, receiver: FakeUpstream, replicas: ReplicaPair) -> None:
-    """R38, R44, R45, R47..R49, R55: clients go elsewhere; one start each, everything ends, and is as it was told."""
+    """R38, R44, R45, R47..R49, R55: clients use the other replica; one start for each run, and consistent responses."""
     clients = ClientLoad(upstream, receiver, replicas)
     receiver.script("POST", CALLBACK_PATH, [reply(500)] * KILLS)
     await replicas.start_with_short_lease()

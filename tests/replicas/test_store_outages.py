@@ -1,4 +1,4 @@
-"""The server that replicas share is lost for a while: nothing is doubled, nobody is told what is not so."""
+"""Outages of the shared server: no run is started twice, and no response is false."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ async def test_a_server_that_is_killed_and_comes_back(
 async def test_a_result_that_comes_while_the_server_hangs(
     upstream: FakeUpstream, replicas: ReplicaPair, server: ValkeyServer
 ) -> None:
-    """R44, R45: the client is told; once the server speaks again, the store says the same as the client was told.
+    """R44, R45: the client gets its result; after the outage the store has the same result.
 
     The leases are over by then, and both replicas live: the one that is heard first takes nothing from the other.
     """
@@ -86,7 +86,7 @@ async def test_a_result_that_comes_while_the_server_hangs(
 async def test_a_run_that_goes_on_while_the_server_hangs_stays_with_its_owner(
     upstream: FakeUpstream, replicas: ReplicaPair, server: ValkeyServer
 ) -> None:
-    """R45: it is not ended as unknown behind the back of the replica that waits for its answer."""
+    """R45: a run is not ended as unknown while its replica waits for the response."""
     upstream.always("POST", STUDIO_RUN, faults.delayed(LONGER_THAN_LEASE + 3, prompt_studio_reply("because")))
     await replicas.start_with_short_lease()
     waiting = asyncio.create_task(replicas.one.post(PROMPT_STUDIO_BODY, Idempotency_Key="one"))

@@ -1,4 +1,4 @@
-"""The sandbox's own count of what it was asked."""
+"""Request counters of the sandbox."""
 
 from __future__ import annotations
 

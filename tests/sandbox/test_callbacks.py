@@ -1,4 +1,4 @@
-"""PromptLayer's callback, by somebody who receives it."""
+"""Callbacks of the PromptLayer emulator."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ HOOK = "https://example.com/promptlayer/workflow-callback"
 
 
 class Receiver:
-    """Takes what is posted, and may be unwell."""
+    """Receives callbacks, and can fail."""
 
     def __init__(self) -> None:
         self.got: list[tuple[str, JsonValue]] = []

@@ -1,4 +1,4 @@
-"""The providers' own pages, held word for word: every example of a request and of its answer."""
+"""The documented examples of both providers: every request and its response."""
 
 from __future__ import annotations
 

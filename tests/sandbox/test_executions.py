@@ -1,10 +1,10 @@
-"""What is kept of the runs, and for how long."""
+"""Bounds of the stored executions."""
 
 from __future__ import annotations
 
 from gateway.sandbox import Node, RunInput, SandboxWorkflow
 from gateway.sandbox.canned_outputs import fail
-from gateway.sandbox.executions import FIRST_ID, Executions, is_running, main_output, node_results
+from gateway.sandbox.promptlayer.executions import FIRST_ID, Executions, is_running, main_output, node_results
 
 ECHO = SandboxWorkflow(1, "echo", (Node("Echo", lambda question: dict(question.input), is_output=True),))
 

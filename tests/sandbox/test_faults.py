@@ -1,4 +1,4 @@
-"""Failures on demand: what each does at both providers, and whether the run was paid for."""
+"""Injected faults at both providers, and their effect on the run count."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The catalogue, the questions put to it, and what it answers."""
+"""Model of the sandbox."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Prompt Studio's run in both of its dialects, by somebody who develops against it."""
+"""Emulator of Prompt Studio: run in both forms of its API."""
 
 from __future__ import annotations
 

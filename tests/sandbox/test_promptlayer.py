@@ -1,4 +1,4 @@
-"""PromptLayer's run and results, by somebody who develops against them."""
+"""Emulator of PromptLayer: run and results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The sandbox as a server of its own: where it listens, what it refuses, and how it ends."""
+"""Server of the sandbox: addresses, refusals, shutdown."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ async def test_a_taken_port_is_an_error_that_leaves_nothing_behind() -> None:
 
 
 class HangingClock(ManualClock):
-    """Time that stands still; `reached` is set when somebody waits for it."""
+    """A clock that stands still; `reached` is set at the first sleep."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -79,7 +79,7 @@ async def test_a_hanging_request_ends_with_its_caller(session: aiohttp.ClientSes
 
 
 async def test_a_hanging_request_ends_with_the_server(session: aiohttp.ClientSession) -> None:
-    """Nobody waits a minute for a sandbox to close."""
+    """Closing does not wait for pending requests."""
     clock = HangingClock()
     running = await serve(create_application(clock, keys=KEYS), "127.0.0.1", 0)
     asking = asyncio.create_task(hang(session, running.url))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from pydantic import ValidationError
 
-from gateway.settings import Settings
+from gateway.settings import Settings, StoreSettings
 from tests.settings.sample_config import VALID, load_error, load_settings
 
 if TYPE_CHECKING:
@@ -88,3 +88,13 @@ def test_a_lease_is_neither_too_short_nor_too_long(tmp_path: Path, written: str,
         assert load_settings(tmp_path, text).store.lease >= 2.0
     else:
         assert "store.lease: must be at least 2s and at most 1h" in load_error(tmp_path, text)
+
+
+@pytest.mark.parametrize("name", ["ca_file", "client_cert_file"])
+def test_tls_files_of_the_store_need_tls(tmp_path: Path, name: str) -> None:
+    """With redis:// the files would have no effect, so they are refused."""
+    path = tmp_path / "file.pem"
+    path.write_text("-----BEGIN CERTIFICATE-----")
+    assert path == getattr(StoreSettings.model_validate({"url": "rediss://cache", name: path}), name)
+    with pytest.raises(ValidationError, match="needs a rediss://"):
+        StoreSettings.model_validate({"url": "redis://cache", name: path})

@@ -1,4 +1,4 @@
-"""Every store, open, in turn."""
+"""Fixtures: every store, opened, as a parameter."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def clock() -> VirtualClock:
 
 @pytest.fixture(params=sorted(STORES))
 async def store(request: pytest.FixtureRequest, tmp_path: Path, clock: VirtualClock) -> AsyncIterator[Store]:
-    """A store that holds nothing."""
+    """An empty store."""
     made = STORES[request.param](tmp_path, clock)
     await made.open()
     yield made

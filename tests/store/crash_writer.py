@@ -1,8 +1,8 @@
-"""A process that keeps runs in a SQLite store as fast as it can, and says what it was promised, until it is killed.
+"""Process that writes runs to a SQLite store as fast as possible, and prints what was acknowledged, until it is killed.
 
     python -m tests.store.crash_writer PATH NAME
 
-Each line is a word and a number, printed once the call has returned: begun 7, sending 7, finished 7.
+Each line is an operation and a number, printed after the call has returned: begun 7, sending 7, finished 7.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a store promises, written down as plainly as possible: lists, searched from end to end."""
+"""Reference model of a store: lists, searched from end to end."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class ReferenceStore:
         self.batch_ids: dict[str, int] = {}
 
     def reopen(self) -> None:
-        """Close and open: nobody has a lease any more."""
+        """Close and open: all leases have expired."""
         self.stored_runs = [
             run if run.phase == Phase.DONE else replace(run, leased_until_at=0.0) for run in self.stored_runs
         ]

@@ -1,4 +1,4 @@
-"""What every store is tested with: how each is made, and what is put into it."""
+"""Store factories and sample records for the tests of stores."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NOW = 1_795_000_000.25
 
 
 def new_redis_store(directory: Path, clock: Clock, *, port: int | None = None) -> RedisStore:
-    """A store that has the part of a server to itself that is named after the directory."""
+    """A store with its own key prefix, named after the directory, on the shared server."""
     connection = RedisConnection(RedisAddress("127.0.0.1", shared_server().port if port is None else port))
     return RedisStore(connection, clock, prefix=f"{directory}:")
 
@@ -60,11 +60,11 @@ CALLBACK_URL = "https://hooks.example.com/here"
 
 
 def new_run(number: int, **changes: Any) -> StoredRun:
-    """The run with this number; later numbers are younger, unless the changes say otherwise."""
+    """The run with this number, with changed fields; a higher number is created later."""
     fields: dict[str, Any] = {"id": f"run_{number}", "created_at": NOW + number}
     return replace(SAMPLE_RUN, **fields | changes)
 
 
 def new_run_with_callback(number: int = 1, **changes: Any) -> StoredRun:
-    """A run whose result is to be delivered."""
+    """A run with a callback URL."""
     return new_run(number, callback_url=CALLBACK_URL, **changes)

@@ -1,4 +1,4 @@
-"""What every store keeps of runs and keys: once, forward only, and byte for byte."""
+"""Store contract: runs and idempotency records."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ async def test_an_id_belongs_to_one_run(store: Store) -> None:
 
 
 async def test_a_key_stands_for_its_first_run(store: Store) -> None:
-    """R37, R38: whoever comes second is told of the first, fingerprint included, and keeps nothing."""
+    """R37, R38: the second caller gets the record of the first one, fingerprint included, and stores nothing."""
     await store.create_run(SAMPLE_RUN, SAMPLE_KEY)
     claim = IdempotencyRecord(SAMPLE_KEY, SAMPLE_RUN.id, SAMPLE_RUN.created_at)
     assert claim == await store.create_run(new_run(2), replace(SAMPLE_KEY, fingerprint=b"other"))
@@ -75,7 +75,7 @@ async def test_a_key_belongs_to_its_client(store: Store) -> None:
 
 
 async def test_a_run_advances(store: Store) -> None:
-    """Only what an advance is about changes: the rest of what is handed in is not written."""
+    """`advance` writes its fields only, not the others of the argument."""
     await store.create_run(SAMPLE_RUN, None)
     for step in (SENDING, replace(SENDING, attempts=2, provider="promptlayer"), FOLLOWING):
         assert await store.advance(replace(step, order=b"", client="other", created_at=0.0, leased_until_at=0.0))
@@ -83,7 +83,7 @@ async def test_a_run_advances(store: Store) -> None:
 
 
 async def test_a_run_never_goes_back(store: Store) -> None:
-    """R44: who finds it further than expected is told so, and must not start it again."""
+    """R44: a caller that expects an earlier phase gets False, and must not start the run again."""
     await store.create_run(SAMPLE_RUN, None)
     await store.advance(FOLLOWING)
     assert not await store.advance(SENDING)
@@ -92,7 +92,7 @@ async def test_a_run_never_goes_back(store: Store) -> None:
 
 
 async def test_an_owner_that_lost_its_run_cannot_advance_it(store: Store) -> None:
-    """R45: a process that was away for longer than its lease must not start what another has taken over."""
+    """R45: a process whose lease has expired must not start a run that another process has adopted."""
     await store.create_run(SAMPLE_RUN, None)
     (adopted,) = await store.adopt("two", now_at=NOW + 31, until_at=NOW + 60, limit=1)
     assert not await store.advance(SENDING)
@@ -101,7 +101,7 @@ async def test_an_owner_that_lost_its_run_cannot_advance_it(store: Store) -> Non
 
 
 async def test_an_owner_that_lost_its_run_can_neither_finish_nor_discard_it(store: Store) -> None:
-    """R45: the one who works on it says how it ended; its key stays taken."""
+    """R45: the owner ends the run; its idempotency key stays in use."""
     await store.create_run(SAMPLE_RUN, SAMPLE_KEY)
     (adopted,) = await store.adopt("two", now_at=NOW + 31, until_at=NOW + 60, limit=1)
     assert not await store.finish(SAMPLE_RUN.id, SAMPLE_FINAL_STATE)
@@ -120,7 +120,7 @@ async def test_an_unknown_run_cannot_advance(store: Store) -> None:
 
 @pytest.mark.parametrize("before", [SAMPLE_RUN, SENDING, FOLLOWING])
 async def test_a_run_ends_once(store: Store, before: StoredRun) -> None:
-    """Whoever comes second changes nothing."""
+    """The second caller changes nothing."""
     await store.create_run(SAMPLE_RUN, SAMPLE_KEY)
     await store.advance(before)
     done = replace(
@@ -210,7 +210,7 @@ async def test_discarding_an_unknown_run_changes_nothing(store: Store) -> None:
 
 
 async def test_a_secret_is_made_once(store: Store) -> None:
-    """All who ask at once are told the same one, byte for byte; each name has its own."""
+    """Concurrent callers get the same secret; each name has its own."""
     fresh = [bytes([number]) * 32 + b"\x00\xff" for number in range(20)]
     told = await asyncio.gather(*(store.get_or_create_secret("callbacks", each) for each in fresh))
     assert 1 == len(set(told))
@@ -262,7 +262,7 @@ async def test_a_refused_start_can_be_reverted_to_queued(store: Store) -> None:
 
 
 async def test_only_the_owner_can_revert_only_the_refused_start(store: Store) -> None:
-    """A word that was held up on its way must not say of a later start that it was refused."""
+    """A delayed call must not revert a later start."""
     await store.create_run(SAMPLE_RUN, None)
     assert not await store.revert_to_queued(replace(SAMPLE_RUN, attempts=0))
     sending = replace(SAMPLE_RUN, phase=Phase.SENDING, attempts=2)

@@ -1,4 +1,4 @@
-"""What every store promises of callbacks: due until somebody says what became of them, and counted."""
+"""Store contract: outbox of callbacks, due until settled, with counted attempts."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ async def test_a_run_that_wants_no_callback_gets_none(store: Store) -> None:
 
 
 async def test_a_taken_callback_is_due_again_unless_it_is_settled(store: Store) -> None:
-    """R48: whoever took it may have died."""
+    """R48: the process that took it may have crashed."""
     await _finished(store)
     assert [DELIVERY] == await _due(store, until_at=ENDED + 60)
     assert [] == await _due(store, ENDED + 59)
@@ -83,7 +83,7 @@ async def test_once_settled_it_is_not_due_any_more(store: Store, state: str) -> 
 
 
 async def test_the_first_settlement_of_a_callback_stands(store: Store) -> None:
-    """Two may have delivered it, one of them late."""
+    """Two processes may have delivered it, one of them late."""
     await _finished(store)
     await store.settle_callback("run_1", "delivered")
     await store.settle_callback("run_1", "given_up")
@@ -103,7 +103,7 @@ async def test_a_failure_is_counted_and_postpones_it(store: Store) -> None:
 
 
 async def test_a_settled_callback_cannot_be_postponed(store: Store) -> None:
-    """A late failure must not bring back what was delivered."""
+    """A late failure must not make a delivered callback due again."""
     await _finished(store)
     await store.settle_callback("run_1", "delivered")
     with pytest.raises(KeyError):
@@ -150,7 +150,7 @@ async def test_a_pending_callback_survives_a_restart(store: Store) -> None:
 
 
 async def test_callbacks_are_listed_by_state(store: Store) -> None:
-    """R55: page by page, each once, whoever's they are; one that is due again is no longer given up."""
+    """R55: page by page, each once, of all clients; a callback that is due again is no longer abandoned."""
     for number in range(5):
         await store.create_run(new_run_with_callback(number, client=f"client-{number}"), None)
         await store.finish(f"run_{number}", SAMPLE_FINAL_STATE)
@@ -172,7 +172,7 @@ async def test_callbacks_are_listed_by_state(store: Store) -> None:
 
 
 async def test_a_callback_is_due_when_it_is_said_to_be(store: Store) -> None:
-    """R52: the first delay of a schedule counts too; when the run ended is told all the same."""
+    """R52: the first delay of a schedule counts too; the delivery still has the end of the run."""
     await store.create_run(new_run_with_callback(), None)
     await store.finish("run_1", replace(SAMPLE_FINAL_STATE, callback_due_at=ENDED + 60))
     assert [] == await _due(store, ENDED + 59)

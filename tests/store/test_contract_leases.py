@@ -1,4 +1,4 @@
-"""What every store promises of leases: an unfinished run has one worker, and never stays without one."""
+"""Store contract: leases and adoption of unfinished runs."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ async def test_a_lease_protects_until_it_is_over(store: Store) -> None:
 
 
 async def test_an_owner_does_not_adopt_its_own_runs(store: Store) -> None:
-    """Whoever could not renew in time still works on its runs: to hand them out again would run them twice."""
+    """An owner that could not renew in time still works on its runs: its own `adopt` must not return them."""
     await store.create_run(new_run(1), None)
     assert [] == await _adopt(store, "one")
     assert ["run_1"] == await _adopt(store, "two")
@@ -61,7 +61,7 @@ async def test_each_run_goes_to_one(store: Store) -> None:
 
 
 async def test_a_batch_whose_answer_was_lost_is_returned_again(store: Store) -> None:
-    """R48: the answer was lost, and nobody works on what was taken. What others took, or what ended, is not told."""
+    """R48: the reply was lost, and the batch is requested again; runs adopted by others, or ended, are left out."""
     for number in range(1, 6):
         await store.create_run(new_run(number), None)
     lost_batch = await store.adopt("two", now_at=AFTER_LEASE, until_at=NOW + 90, limit=3, batch_id=1)
@@ -77,7 +77,7 @@ async def test_a_batch_whose_answer_was_lost_is_returned_again(store: Store) -> 
 
 
 async def test_a_batch_is_not_returned_to_another_batch_id(store: Store) -> None:
-    """Each turn has what it took; without one nothing is told twice."""
+    """Each batch id returns its own runs; without one, no run is returned twice."""
     for number in range(1, 4):
         await store.create_run(new_run(number), None)
     taken = [
@@ -88,7 +88,7 @@ async def test_a_batch_is_not_returned_to_another_batch_id(store: Store) -> None
 
 
 async def test_a_batch_holds_only_what_it_adopted_last(store: Store) -> None:
-    """What went to another and came back belongs to the turn in which it came."""
+    """A run that is adopted again belongs to the later batch."""
     await store.create_run(new_run(1), None)
     for owner, batch_id in (("two", 1), ("three", 1), ("two", 2)):
         assert 1 == len(await store.adopt(owner, now_at=AFTER_LEASE, until_at=0.0, limit=9, batch_id=batch_id))
@@ -109,7 +109,7 @@ async def test_a_lease_is_renewed(store: Store) -> None:
 
 
 async def test_a_lease_can_be_given_back(store: Store) -> None:
-    """R98: whoever stops need not keep others waiting."""
+    """R98: a process that stops releases its leases at once."""
     await store.create_run(new_run(1), None)
     await store.renew_leases("one", 0.0)
     assert ["run_1"] == await _adopt(store, "two", now_at=NOW)
@@ -123,7 +123,7 @@ async def test_an_adopted_run_is_not_renewed_by_its_last_owner(store: Store) -> 
 
 
 async def test_the_next_process_adopts_the_runs_of_a_dead_one(store: Store) -> None:
-    """R48, R49: where one process has the store alone, nobody has to wait for the leases of the one before it."""
+    """R48, R49: the leases of the process before expire at the start, if the store is not shared."""
     await store.create_run(new_run(1), None)
     await store.create_run(new_run(2, phase=Phase.SENDING), None)
     await store.create_run(new_run(3), None)

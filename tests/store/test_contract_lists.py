@@ -1,4 +1,4 @@
-"""What every store lists: a client's own runs, newest first, page by page, none missed and none twice."""
+"""Store contract: lists of runs, newest first, page by page, without gaps or duplicates."""
 
 from __future__ import annotations
 

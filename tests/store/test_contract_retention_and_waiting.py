@@ -1,4 +1,4 @@
-"""What every store forgets, and whom it wakes."""
+"""Store contract: retention, secrets and change notifications."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def test_an_unfinished_run_is_not_purged(store: Store) -> None:
 
 
 async def test_a_run_with_a_pending_callback_is_not_purged(store: Store) -> None:
-    """R55: a short retention does not take a callback back."""
+    """R55: a short retention does not delete a pending callback."""
     await store.create_run(new_run_with_callback(), None)
     await store.finish("run_1", SAMPLE_FINAL_STATE)
     assert 0 == await store.purge(runs_before_at=NOW + 1e6, keys_before_at=0)
@@ -44,7 +44,7 @@ async def test_a_run_with_a_pending_callback_is_not_purged(store: Store) -> None
 
 
 async def test_a_key_that_was_forgotten_is_new(store: Store) -> None:
-    """R43: and what its first run still has to say does not become the answer of the second."""
+    """R43: the response of the first run does not become the response of the second one."""
     await store.create_run(SAMPLE_RUN, SAMPLE_KEY)
     assert 1 == await store.purge(runs_before_at=0, keys_before_at=NOW + 1)
     assert await store.create_run(new_run(2), SAMPLE_KEY) is None
@@ -145,7 +145,7 @@ async def test_a_store_that_is_not_open_is_unavailable(store: Store, call: str) 
 
 
 async def test_a_notification_wakes_the_waiters_for_its_name(store: Store, clock: VirtualClock) -> None:
-    """Whether or not there is a run of that name; nobody else is woken, and nothing is kept of it."""
+    """Whether or not there is a run of that name; no other task is woken, and nothing is stored."""
     waiting = [asyncio.create_task(store.wait_for_change([name], 60)) for name in ("hint:run_1", "run_1")]
     await run_ready_tasks()
     await store.notify("hint:run_1")
@@ -160,7 +160,7 @@ async def test_a_notification_wakes_the_waiters_for_its_name(store: Store, clock
 
 
 async def test_a_secret_is_the_same_for_all_callers(store: Store) -> None:
-    """The first word counts, for each name, and after the store was closed and opened too."""
+    """The first value of each name is kept, also after the store was closed and opened."""
     assert [b"one", b"one", b"two"] == [
         await store.get_or_create_secret("a", b"one"),
         await store.get_or_create_secret("a", b"two"),

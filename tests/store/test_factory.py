@@ -1,4 +1,4 @@
-"""Which store a URL means, and which mean none."""
+"""Store factory: URLs of each store, and refused URLs."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pydantic import SecretStr
 
 from gateway.redis.connection import RedisAddress
 from gateway.settings import SettingsError
+from gateway.settings.sections import TlsFiles
 from gateway.store.factory import create_store
 from gateway.store.memory.store import MemoryStore
 from gateway.store.redis.store import RedisStore
@@ -55,19 +56,19 @@ def test_memory_is_a_store() -> None:
 def test_a_redis_url_names_a_server(url: str, expected: RedisAddress, monkeypatch: pytest.MonkeyPatch) -> None:
     """The password comes from elsewhere: it never stands in the YAML."""
     asked: list[RedisAddress] = []
-    monkeypatch.setattr("gateway.redis.connection.RedisLink", lambda address, **_: asked.append(address))
+    monkeypatch.setattr("gateway.redis.connection.RedisConnection", lambda address, **_: asked.append(address))
     made = create_store(url, ManualClock(), SecretStr("password"))
     assert isinstance(made, RedisStore)
     assert [replace(expected, password=SecretStr("password"))] == asked
 
 
 def test_without_the_library_the_rest_works() -> None:
-    """The extra `redis` is one: a URL that needs it says so, and nothing else imports it."""
+    """Without the optional dependency `redis`, only a redis:// URL is refused."""
     code = """
 import sys
 sys.modules["redis"] = None
 import gateway.app.main
-from gateway.store.factory import store
+from gateway.store.factory import create_store
 from gateway.clock import SystemClock
 create_store("sqlite:///a.db", SystemClock())
 try:
@@ -101,3 +102,19 @@ def test_an_invalid_url_is_refused(url: str, reason: str) -> None:
     with pytest.raises(SettingsError) as refused:
         create_store(url, ManualClock())
     assert (("store.url", reason),) == refused.value.errors
+
+
+@pytest.mark.parametrize(
+    ("files", "problem"),
+    [
+        (TlsFiles(ca_file=Path("missing.pem")), ("store.ca_file", "holds no certificate")),
+        (
+            TlsFiles(client_cert_file=Path("missing.pem")),
+            ("store.client_cert_file", "holds no certificate with its key"),
+        ),
+    ],
+)
+def test_unusable_tls_files_are_refused(files: TlsFiles, problem: tuple[str, str]) -> None:
+    with pytest.raises(SettingsError) as refused:
+        create_store("rediss://cache", ManualClock(), tls_files=files)
+    assert (problem,) == refused.value.errors

@@ -1,4 +1,4 @@
-"""Who waits for a run is woken when it changes, and nobody else; nothing is kept of those who left."""
+"""Change notifications: only tasks that wait for the changed run are woken; cancelled waits leave nothing."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ IDS = ("run_1", "run_2")
 
 
 class NotifierHarness:
-    """Changes, their clock, and who waits."""
+    """A notifier, its clock, and waiting tasks."""
 
     def __init__(self) -> None:
         self.clock = VirtualClock()
         self.notifier = ChangeNotifier(self.clock)
 
     async def start_waiter(self, ids: Sequence[str] = IDS, seconds: float = 30) -> asyncio.Task[None]:
-        """Somebody who waits by now."""
+        """A task that waits by now."""
         task = asyncio.create_task(self.notifier.wait_for_change(ids, seconds))
         await run_ready_tasks()
         return task
 
     def is_idle(self) -> bool:
-        """Whether nobody is remembered as waiting, and no timer runs for nobody."""
+        """Return True if there is no waiter and no timer."""
         return not self.notifier._waiters and len(asyncio.all_tasks()) == 1
 
 

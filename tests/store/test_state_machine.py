@@ -1,4 +1,4 @@
-"""Every store beside the reference: whatever is done to both, in whatever order, both answer and hold the same."""
+"""State machine test: every store against the reference model, in any order of calls."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ FINAL_STATES = st.builds(
     finished_at=TIMES,
     attempts=st.integers(0, 5),
     provider_run_id=st.none() | TEXTS,
-    answer=st.none() | ANSWERS,
+    response=st.none() | ANSWERS,
     callback=st.none() | st.binary(max_size=20),
     callback_due_at=st.none() | TIMES,
 )
@@ -97,7 +97,7 @@ class StoreMachine(RuleBasedStateMachine):
         return self.runner.run(waited())
 
     def owner_of(self, run_id: str) -> str:
-        """Whoever works on it; somebody, where it is gone."""
+        """The owner of a run; any owner if the run does not exist."""
         kept = self.reference.get_run(run_id)
         return "one" if kept is None else kept.owner
 

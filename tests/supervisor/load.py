@@ -1,4 +1,4 @@
-"""Clients that do not stop, and what is seen of worker processes from outside."""
+"""Load clients, and observation of worker processes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WAIT_TIMEOUT = 30.0
 
 @dataclass(slots=True)
 class LoadResult:
-    """What became of the requests: a status each, 0 where no answer came."""
+    """Status of each request, 0 without a response."""
 
     statuses: Counter[int] = field(default_factory=Counter)
     stopped: bool = False
@@ -32,7 +32,7 @@ class LoadResult:
 
 @asynccontextmanager
 async def under_load(gateway: GatewayProcess, clients: int = 8) -> AsyncIterator[LoadResult]:
-    """So many clients run workflows one after the other, each time over a new connection, until `stopped`."""
+    """Run workflows with this number of clients, each time over a new connection, until `stopped`."""
     load = LoadResult()
 
     async def client() -> None:
@@ -63,7 +63,7 @@ async def wait_until(condition: Callable[[], object]) -> None:
 
 
 def worker_pids(gateway: GatewayProcess) -> dict[int, list[int]]:
-    """The processes that were ever ready, by their place."""
+    """The processes that were ever ready, by worker index."""
     found: dict[int, list[int]] = {}
     for line in gateway.logs("ready"):
         index, pid = line["worker"], line["pid"]
@@ -74,7 +74,7 @@ def worker_pids(gateway: GatewayProcess) -> dict[int, list[int]]:
 
 
 def is_running(pid: int) -> bool:
-    """Whether the process runs; one that only waits to be buried does not."""
+    """Return True if the process runs; a zombie does not."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
@@ -83,5 +83,5 @@ def is_running(pid: int) -> bool:
 
 
 def runs_by_worker(gateway: GatewayProcess) -> Counter[object]:
-    """The answers to /run by the place that gave them, as the access lines tell."""
+    """The responses to /run by worker index, from the access log."""
     return Counter(line["worker"] for line in gateway.logs("request") if line["route"] == "run")

@@ -1,6 +1,7 @@
-"""`runward serve --workers` without its question for a shared store: `python -m tests.supervisor.run_supervisor CONFIG COUNT`.
+"""`runward serve --workers` without the check for a shared store.
 
-What is under test here are the processes; a store in each worker's own memory is enough for them.
+Usage: `python -m tests.supervisor.run_supervisor CONFIG COUNT`. The processes are under test, so a memory store in each
+worker is sufficient.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The supervisor opens the store when it is asked, and once."""
+"""Lazy store of the supervisor: opened once, at the first request."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.clock import ManualClock
 
 
 class CountingStore(MemoryStore):
-    """Says how it was opened and closed; `away`: the server is not there."""
+    """Counts opening and closing; `away`: the server is unreachable."""
 
     def __init__(self) -> None:
         super().__init__(ManualClock())
@@ -33,7 +33,7 @@ class CountingStore(MemoryStore):
 
 
 async def test_concurrent_calls_open_it_once() -> None:
-    """And it is closed once, however often that is asked for."""
+    """It is closed once, however often `close` is called."""
     store = CountingStore()
     shared = LazyStore(store)
     assert [[]] * 10 == await asyncio.gather(*(shared.list_by_callback_state("gave_up", limit=9) for _ in range(10)))
@@ -50,7 +50,7 @@ async def test_without_a_call_nothing_is_opened() -> None:
 
 
 async def test_an_unavailable_store_is_tried_again() -> None:
-    """By the next who asks."""
+    """By the next request."""
     store = CountingStore()
     shared, store.unavailable = LazyStore(store), True
     with pytest.raises(StoreUnavailable):

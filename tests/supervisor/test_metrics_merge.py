@@ -1,4 +1,4 @@
-"""The sums over workers are right whoever dies when, and nothing that was counted becomes less."""
+"""Merged metrics of workers: correct sums, and counters that never decrease."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def counters(shown: Metrics) -> dict[tuple[str, str], float]:
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(EVENTS)
 def test_the_sum_is_what_all_workers_counted(events: list[tuple[str, int, str | float | None]]) -> None:
-    """R92: the dead ones included; from scrape to scrape no counter, bucket or sum of seconds goes down."""
+    """R92: ended workers included; from scrape to scrape no counter, bucket or sum decreases."""
     merger, workers = MetricsMerger(), [Metrics() for _ in range(3)]
     expected: Counter[str] = Counter()
     before: dict[tuple[str, str], float] = {}
@@ -66,7 +66,7 @@ def test_the_sum_is_what_all_workers_counted(events: list[tuple[str, int, str | 
 
 
 def test_seconds_do_not_shrink_by_the_last_bit() -> None:
-    """Floats added up in another order may come out less, and Prometheus would see a counter that began anew."""
+    """Floats added in another order may be less, and Prometheus would see a counter reset."""
     merger, workers = MetricsMerger(), [Metrics() for _ in range(3)]
     for worker, seconds in zip(workers, (0.1, 0.7, 0.2), strict=True):
         worker.observe_run_duration("w", "p", seconds, seconds)
@@ -116,7 +116,7 @@ def test_a_reload_refused_by_one_worker_is_shown() -> None:
 
 
 def test_every_gauge_has_a_merge_function() -> None:
-    """A gauge that is not in the table would be added up, the dead included."""
+    """A gauge that is not in the table would be summed, ended workers included."""
     gauges = {name for name, family in Metrics()._families.items() if isinstance(family, ExportableGauge)}
     assert gauges == GAUGE_MERGES.keys()
 

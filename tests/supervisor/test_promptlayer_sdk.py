@@ -44,7 +44,7 @@ def workers_of_route(gateway: GatewayProcess, route: str) -> set[object]:
 async def test_twenty_runs_at_once_all_succeed(
     sdk: OfficialSdk, valkey: ValkeyServer, upstream: FakeUpstream, gateway: StartGateway
 ) -> None:
-    """Each is started once, and its end is told wherever its client listens."""
+    """Each run is started once, and its end reaches the worker of its client."""
     ended = asyncio.Event()
 
     async def poll(wire: UpstreamConnection) -> None:
@@ -59,7 +59,7 @@ async def test_twenty_runs_at_once_all_succeed(
     async with asyncio.timeout(60):
         while len(upstream.requests("POST")) < RUNS:
             await asyncio.sleep(0.02)
-        await asyncio.sleep(0.5)  # for the last of them to say what it waits for
+        await asyncio.sleep(0.5)  # until the last one has subscribed
     ended.set()
     assert [SdkResult("because")] * RUNS == await calls
     assert RUNS == len(upstream.requests("POST"))

@@ -18,7 +18,7 @@ WORKER_INDEXES = {0, 1, 2}
 
 
 async def wait_for_event_in_all_workers(gateway: GatewayProcess, event: str, times: int) -> None:
-    """Wait until each worker has said it so often."""
+    """Wait until each worker has logged it that often."""
 
     def said() -> bool:
         indexes = [line["worker"] for line in gateway.logs(event)]
@@ -45,7 +45,7 @@ async def statuses(gateway: GatewayProcess) -> set[int]:
 
 
 async def test_sighup_reaches_every_worker(start_workers: StartWorkers) -> None:
-    """Whether anything has changed or not; nobody is lost over it."""
+    """With or without a change; no worker is lost."""
     gateway = await start_workers(3)
     gateway.send_sighup()
     await wait_for_event_in_all_workers(gateway, "reloaded", 1)
@@ -73,7 +73,7 @@ async def test_a_changed_file_reaches_every_worker(start_workers: StartWorkers, 
 async def test_an_invalid_file_is_in_the_metrics_of_all_workers(
     start_workers: StartWorkers, upstream: FakeUpstream
 ) -> None:
-    """And changes nothing; once it is right, all is well."""
+    """And changes nothing; a corrected file is applied."""
     gateway = await start_workers(3)
     replace_file(gateway.config, "server: {")
     await wait_for_event_in_all_workers(gateway, "reload_refused", 1)

@@ -1,8 +1,8 @@
-"""A place stays empty the longer, the more often its workers died at once."""
+"""Restart backoff of workers."""
 
 from __future__ import annotations
 
-from gateway.supervisor.restart_backoff import RestartBackoff
+from gateway.supervisor.worker_pool import RestartBackoff
 
 
 def test_the_delays_double_up_to_half_a_minute() -> None:
@@ -14,7 +14,7 @@ def test_the_delays_double_up_to_half_a_minute() -> None:
 
 
 def test_a_long_uptime_resets_the_delay() -> None:
-    """Who lived for a while is replaced at once, however often that happens."""
+    """A worker that ran for a while is restarted at once, every time."""
     backoff = RestartBackoff()
     for _ in range(4):
         backoff.next_delay(0.0)

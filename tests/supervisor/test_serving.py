@@ -1,4 +1,4 @@
-"""A supervisor and its workers as processes: one port, one operations port, and nobody is cut off."""
+"""A supervisor and its workers as processes: shared port, operations port, graceful shutdown."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ async def status(session: aiohttp.ClientSession, url: str) -> int:
 
 
 async def status_or_0(session: aiohttp.ClientSession, url: str) -> int:
-    """The same; 0 where nobody listens."""
+    """The same; 0 without a listener."""
     try:
         return await status(session, url)
     except aiohttp.ClientConnectorError:
@@ -50,7 +50,7 @@ async def merged_metric(gateway: GatewayProcess, name: str = "runward_requests_t
 async def test_the_workers_share_the_requests_and_the_sums_are_exact(
     start_workers: StartWorkers, upstream: FakeUpstream
 ) -> None:
-    """R92: every worker serves, and what all of them counted is what was sent, to the last one."""
+    """R92: every worker serves, and the sum of their counters equals the requests sent."""
     upstream.default = ANSWER
     gateway = await start_workers(3)
     async with under_load(gateway, 12) as load:
@@ -86,7 +86,7 @@ async def test_each_log_line_names_its_worker(
 async def test_a_killed_worker_is_replaced_while_the_others_serve(
     start_workers: StartWorkers, upstream: FakeUpstream, session: aiohttp.ClientSession
 ) -> None:
-    """Only what it had in hand is lost; sums do not go down, and lack at most what it did since it was last asked."""
+    """Only its requests in flight are lost; sums do not decrease, and lack at most the last heartbeat interval."""
     upstream.default = delayed(0.01, ANSWER)
     gateway = await start_workers(2)
     async with under_load(gateway, 8) as load:
@@ -113,7 +113,7 @@ async def test_a_killed_worker_is_replaced_while_the_others_serve(
 async def test_the_counts_of_an_idle_worker_survive_its_end(
     start_workers: StartWorkers, upstream: FakeUpstream, run: PostRun
 ) -> None:
-    """What was asked for before it was killed stays, to the last one."""
+    """Counts of the last heartbeat before the kill are kept."""
     upstream.default = ANSWER
     gateway = await start_workers(2)
     for _ in range(20):
@@ -130,7 +130,7 @@ async def test_the_counts_of_an_idle_worker_survive_its_end(
 async def test_a_drained_worker_hands_over_its_metrics(
     start_workers: StartWorkers, upstream: FakeUpstream, run: PostRun
 ) -> None:
-    """An administrator may end one by hand: the run in its hand is answered, counted, and the place filled again."""
+    """SIGTERM to one worker: its run in flight is answered and counted, and the worker is restarted."""
     upstream.default = delayed(0.3, ANSWER)
     gateway = await start_workers(2)
     asking = [asyncio.create_task(run(gateway, PROMPT_STUDIO_BODY)) for _ in range(8)]
@@ -166,7 +166,7 @@ async def test_a_stop_fails_no_request(
 async def test_the_port_closes_while_the_last_run_goes_on(
     start_workers: StartWorkers, upstream: FakeUpstream, run: PostRun, session: aiohttp.ClientSession
 ) -> None:
-    """R97: a client that came now would be kept waiting by nobody."""
+    """R97: the port is closed, so that a new client is refused at once."""
     upstream.default = delayed(2.5, ANSWER)
     gateway = await start_workers(2)
     asking = asyncio.create_task(run(gateway, PROMPT_STUDIO_BODY))
@@ -179,14 +179,14 @@ async def test_the_port_closes_while_the_last_run_goes_on(
 
 
 async def test_terminal_signals_reach_only_the_supervisor(start_workers: StartWorkers) -> None:
-    """Ctrl-C is sent to a whole process group: each worker would be told twice."""
+    """Ctrl-C is sent to the whole process group: workers would receive it twice."""
     gateway = await start_workers(2)
     pids = [gateway.pid, *(pid for [pid] in worker_pids(gateway).values())]
     assert 3 == len({os.getpgid(pid) for pid in pids} | {os.getpgid(gateway.pid)})
 
 
 async def test_sighup_ends_no_process(start_workers: StartWorkers, upstream: FakeUpstream, run: PostRun) -> None:
-    """Whoever of them it is sent to."""
+    """Sent to any of them."""
     upstream.default = ANSWER
     gateway = await start_workers(2)
     for pid in (gateway.pid, *(pid for [pid] in worker_pids(gateway).values())):
@@ -201,7 +201,7 @@ async def test_sighup_ends_no_process(start_workers: StartWorkers, upstream: Fak
 async def test_a_sigterm_to_the_whole_control_group_drains(
     start_workers: StartWorkers, upstream: FakeUpstream, run: PostRun, first: str
 ) -> None:
-    """As systemd does, with SIGTERM to every process; to a worker that is no second one, and no hurry."""
+    """As systemd does, with SIGTERM to every process; for a worker that is no request to end at once."""
     upstream.default = delayed(2.5, ANSWER)
     gateway = await start_workers(2)
     asking = [asyncio.create_task(run(gateway, PROMPT_STUDIO_BODY)) for _ in range(8)]
@@ -235,7 +235,7 @@ async def test_a_second_signal_ends_everything_at_once(
 async def test_workers_end_after_their_supervisor(
     start_workers: StartWorkers, upstream: FakeUpstream, session: aiohttp.ClientSession
 ) -> None:
-    """Killed as by a power cut, it leaves workers that free the port, answer what they have in hand, and go."""
+    """After SIGKILL of the supervisor, workers close the port, answer requests in flight, and exit."""
     upstream.default = delayed(0.7, ANSWER)
     gateway = await start_workers(2, server={"drain": "60s"})
     asking = [
@@ -252,7 +252,7 @@ async def test_workers_end_after_their_supervisor(
 async def test_a_hanging_worker_does_not_delay_health_checks(
     start_workers: StartWorkers, upstream: FakeUpstream, session: aiohttp.ClientSession, run: PostRun
 ) -> None:
-    """Its last numbers stay in the sums; with one of two the gateway is ready, with none it is not alive."""
+    """Its last values stay in the sums; with one of two workers the gateway is ready, without any it is not alive."""
     upstream.default = ANSWER
     gateway = await start_workers(2)
     assert 200 == (await run(gateway, PROMPT_STUDIO_BODY)).status

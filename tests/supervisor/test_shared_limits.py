@@ -1,4 +1,4 @@
-"""Limits hold over all workers together: what a provider sees, and what a client is told (R89)."""
+"""Limits are shared by all workers: for providers and for clients (R89)."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from gateway.supervisor.sockets import open_listening_sockets, socket_address
 
 
 def test_connections_wait_until_a_worker_accepts() -> None:
-    """While a worker is replaced nobody is refused."""
+    """Connections wait while a worker is replaced."""
     with (
         open_listening_sockets("127.0.0.1", 0) as [opened],
         socket.create_connection(socket_address(opened), timeout=5),

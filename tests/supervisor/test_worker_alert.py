@@ -1,4 +1,4 @@
-"""A real Prometheus watches a gateway whose workers die."""
+"""A real Prometheus scrapes a gateway whose workers crash."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.support.process import GatewayProcess
 async def test_dying_workers_raise_the_alert(
     tmp_path: Path, start_workers: StartWorkers, session: aiohttp.ClientSession
 ) -> None:
-    """R96: the alert that no gateway of one process can have; the other worker serves all the time."""
+    """R96: the alert of the worker pool; the other worker serves all the time."""
     find_program("prometheus")
     gateway, seen = await start_workers(2), dict[str, Alert]()
     async with asyncio.timeout(TEST_TIMEOUT), running_prometheus(tmp_path, session, gateway.ops_url) as server:

@@ -1,4 +1,4 @@
-"""A crew of programs that do little: who is started again, who is given up, and how it ends."""
+"""Worker pool with stub programs: restarts, giving up, shutdown."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class FastClock(SystemClock):
 
 
 def pool_of(command: Sequence[str], count: int = 2) -> WorkerPool:
-    """A crew that is not serving yet."""
+    """A pool that is not serving yet."""
     launcher = WorkerLauncher(command, (), ("127.0.0.1", 1), "memory://")
     return WorkerPool(count, launcher.launch, Metrics(), FastClock(), structlog.get_logger())
 
@@ -69,12 +69,12 @@ async def wait_until(condition: Callable[[], object]) -> None:
 
 
 def pids(pool: WorkerPool) -> dict[int, int]:
-    """The process in each place."""
+    """The process by worker index."""
     return {index: worker.process.pid for index, worker in pool.workers.items()}
 
 
 def counted_requests(families: object) -> float:
-    """What the programs say they counted."""
+    """The counts of the stub programs."""
     assert isinstance(families, dict)
     return float(families["runward_requests"]["run", "200"][0])
 
@@ -90,7 +90,7 @@ async def test_all_workers_start_and_all_drain() -> None:
 
 
 async def test_a_killed_worker_is_replaced_and_its_counts_remain() -> None:
-    """Another process takes the place; what was known of the dead one stays in the sums."""
+    """The worker is restarted; the counts of the ended one stay in the sums."""
     pool = pool_of(RESPONSIVE)
     with capture_logs() as lines:
         async with serving(pool):
@@ -125,7 +125,7 @@ async def test_workers_that_only_crash_are_given_up() -> None:
 
 
 async def test_the_pool_does_not_give_up_while_a_worker_serves() -> None:
-    """Else one bad place would cut off the clients of all others."""
+    """Otherwise one failing worker would disconnect the clients of all others."""
     pool = pool_of(ONLY_FIRST_STARTS)
     async with serving(pool) as task:
         await wait_until(lambda: pool.metrics.export()["runward_workers_lost"].get((), (0,))[0] > 7)
@@ -136,7 +136,7 @@ async def test_the_pool_does_not_give_up_while_a_worker_serves() -> None:
 
 
 async def test_an_unresponsive_worker_is_not_waited_for() -> None:
-    """Its last numbers are used; it is neither ready nor alive for those who ask, and back once it answers."""
+    """Its last values are used; it counts as neither ready nor responsive until it answers."""
     pool = pool_of(RESPONSIVE)
     async with serving(pool):
         await pool.all_ready.wait()
@@ -150,7 +150,7 @@ async def test_an_unresponsive_worker_is_not_waited_for() -> None:
 
 
 async def test_concurrent_metric_requests_all_get_an_answer() -> None:
-    """One question at a time goes to each worker, whoever asks."""
+    """Each worker has one request in flight, for all callers."""
     pool = pool_of(RESPONSIVE)
     async with serving(pool):
         await pool.all_ready.wait()
@@ -202,7 +202,7 @@ async def test_no_process_is_left_when_the_pool_is_cancelled() -> None:
 
 
 async def test_a_drain_before_readiness_ends_the_pool() -> None:
-    """Those who wait for the first need not be started."""
+    """Workers that wait for the first one are not started."""
     pool = pool_of(RESPONSIVE, 3)
     async with serving(pool) as task:
         await wait_until(lambda: pool.workers)

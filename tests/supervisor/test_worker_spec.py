@@ -1,4 +1,4 @@
-"""A worker's place survives its way through a command line."""
+"""Worker spec: round trip through a command line."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def test_a_worker_spec_is_read_as_it_was_written() -> None:
 
 
 def test_a_worker_uses_the_store_of_the_others(tmp_path: Path) -> None:
-    """R45: whatever the file says by now; all else is as the file has it."""
+    """R45: the store URL of the spec wins; all else is as in the file."""
     (tmp_path / "gateway.yaml").write_text(yaml.safe_dump(gateway_config("http://127.0.0.1", "http://127.0.0.1")))
     before = load(tmp_path / "gateway.yaml", PROVIDER_SECRETS)
     kept = WorkerSpec(0, 1, (), ("h", 1), "redis://h/1").apply_to(before)

@@ -1,4 +1,4 @@
-"""What a worker says arrives as it was said, and nothing else is taken for it."""
+"""Worker status: round trip, and refusal of anything else."""
 
 from __future__ import annotations
 
@@ -23,6 +23,6 @@ def test_a_status_arrives_as_it_was_sent() -> None:
 
 @pytest.mark.parametrize("line", [b"", b"\n", b"{}", b'{"question":1', b"[1]", b"\xff"])
 def test_a_malformed_status_is_refused(line: bytes) -> None:
-    """Half a line is what one leaves who is killed while it speaks."""
+    """A worker that is killed during a write leaves half a line."""
     with pytest.raises(ValueError, match="not what a worker says"):
         WorkerStatus.decode(line)

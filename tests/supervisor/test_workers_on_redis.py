@@ -91,7 +91,7 @@ async def test_a_key_starts_one_run_whichever_worker_has_it(
 async def test_a_replaced_worker_uses_the_store_of_the_others(
     valkey: ValkeyServer, upstream: FakeUpstream, gateway: StartGateway, run: PostRun
 ) -> None:
-    """R38, R45: the file names another store by now, in which nobody knows of the key; that one waits for a restart."""
+    """R38, R45: the file names another store by now, without the key; it is used after a restart only."""
     upstream.default = ANSWER
     running = await gateway(env=WORKERS, store={"url": valkey.url})
     assert 200 == (await run(running, PROMPT_STUDIO_BODY, Idempotency_Key="k")).status
@@ -149,7 +149,7 @@ async def replay_callbacks(gateway: GatewayProcess, *arguments: str) -> str:
 async def test_a_lost_server_is_reported_and_recovers(
     valkey: ValkeyServer, upstream: FakeUpstream, gateway: StartGateway, run: PostRun, session: aiohttp.ClientSession
 ) -> None:
-    """R54, R99: ready all the time, for runs that need not be kept go on; but an operator sees what is the matter."""
+    """R54, R99: ready all the time, as runs without a store continue; the body of readyz reports the failure."""
     upstream.default = ANSWER
     running = await gateway(env=WORKERS, store={"url": valkey.url})
 
@@ -185,7 +185,7 @@ async def test_a_lost_server_is_reported_and_recovers(
 async def test_killed_under_load_and_stopped_under_load(
     valkey: ValkeyServer, upstream: FakeUpstream, gateway: StartGateway
 ) -> None:
-    """R92, R97: one worker is killed, the others serve; then a stop that fails nobody; exit code 0."""
+    """R92, R97: one worker is killed, the others serve; then a graceful shutdown; exit code 0."""
     upstream.default = delayed(0.01, ANSWER)
     running = await gateway(env=WORKERS, store={"url": valkey.url})
     async with under_load(running) as load:

@@ -1,4 +1,4 @@
-"""Workers that do little, as programs: what a supervisor has to cope with."""
+"""Stub programs of workers, for the failures that a supervisor handles."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""The door to a provider: a `Call` goes out, a `Reply` or a `ProviderFault` comes back.
+"""HTTP client of one provider: sends a `Call`, returns a `Reply` or raises `ProviderFault`.
 
-Whatever an adapter asks for, this is what is sent: to one origin, with one key, without redirects, cookies, proxies
-from the environment or compressed answers, read to a bounded size within a deadline. Whether a request was sent is
-known, not guessed: connecting and exchanging are two steps.
+Every request goes to one origin, with one key, without redirects, cookies, proxies from the environment or compressed
+responses, and is read to a bounded size within a deadline. Connecting and the exchange are separate steps, so that
+it is known whether a request was sent.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ import asyncio
 import errno
 import re
 import ssl
+from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
@@ -22,6 +24,7 @@ from pydantic import SecretStr
 from gateway import strictjson
 from gateway.clock import Clock
 from gateway.observability.metrics import Metrics
+from gateway.outbound import happy_eyeballs
 from gateway.outbound.provider.connection import HttpResponse, ProviderConnection
 from gateway.outbound.provider.passthrough import PassthroughRequest, PassthroughResponse, with_provider_key
 from gateway.outbound.provider.redaction import Redaction
@@ -30,19 +33,15 @@ from providers.contract import UNREADABLE, Call, Cause, KeyHeader, ProviderFault
 
 T = TypeVar("T")
 _IDLE_SECONDS = 15.0
-_LOCAL_RESOURCE_ERRORS = {
-    errno.EMFILE,
-    errno.ENFILE,
-    errno.ENOBUFS,
-    errno.ENOMEM,
-}  # what says that we are short, not the provider
-_RETURNED_HEADERS = {b"content-type", b"retry-after"}  # of what is passed back
+_REST_SECONDS = 0.1  # after an exchange, in which a surplus response can arrive and close the connection
+_LOCAL_RESOURCE_ERRORS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}  # exhausted on this machine
+_RETURNED_HEADERS = {b"content-type", b"retry-after"}  # header fields of a passed-through response
 _is_request_target = re.compile(r"/[!-~]*").fullmatch
 
 
 @dataclass(frozen=True, slots=True)
 class ProviderEndpoint:
-    """Where a provider is, and how it is reached. Times in seconds, sizes in bytes."""
+    """Address of a provider, and how it is reached. Times in seconds, sizes in bytes."""
 
     provider: str
     base_url: str
@@ -55,7 +54,13 @@ class ProviderEndpoint:
 
 
 class ProviderClient:
-    """The connections to one provider. How many there are is bounded by the provider's limits, not here."""
+    """Connection pool to one provider. Its size is bounded by the concurrency limit of the provider.
+
+    HTTP/1.1 has no request ids: a surplus response of one exchange could be taken for the response of the next one, and
+    so for the result of another run. Therefore a connection rests before its reuse, bytes outside of an exchange close
+    it, and it is probed right before a request is sent. Only a surplus response that arrives after that, and before the
+    response of the next request, cannot be told apart.
+    """
 
     def __init__(self, endpoint: ProviderEndpoint, *, clock: Clock, metrics: Metrics) -> None:
         self._endpoint = endpoint
@@ -75,18 +80,18 @@ class ProviderClient:
         self._pooling_stopped = False
 
     async def send(self, call: Call, deadline: float, traceparent: str = "") -> Reply:
-        """Make one call; raise `ProviderFault` with a cause of the transport where no whole answer came.
+        """Make one call. Raises `ProviderFault` with a cause of the transport if no complete response arrived.
 
-        `deadline` is on the clock's monotonic scale and bounds everything: DNS, connect, TLS, sending and reading.
+        `deadline` is a time of the monotonic clock and bounds everything: DNS, connect, TLS, sending and reading.
         """
         return await self._round_trip(
             self._encode_request(call, traceparent), deadline, call.operation, self._parse_reply
         )
 
     async def send_passthrough(self, request: PassthroughRequest, deadline: float) -> PassthroughResponse:
-        """Pass a client's own request on, with the provider's key instead of the client's; nothing is repeated.
+        """Send a client's own request with the provider's key instead of the client's. Nothing is repeated.
 
-        Raises ProviderFault as `send` does, and Problem where the client's key stands where it can not be replaced.
+        Raises ProviderFault as `send` does, and InvalidRequest or MalformedJson as `with_provider_key` does.
         """
         request = with_provider_key(request, self._endpoint.key.get_secret_value())
         return await self._round_trip(
@@ -113,9 +118,9 @@ class ProviderClient:
         return parsed
 
     def reconfigure(self, replacement: ProviderClient) -> None:
-        """Become `fresh`, an upstream with the same address that was not used yet: another key, other times.
+        """Take over the key and timeouts of `replacement`, an unused client with the same address.
 
-        Connections stay. Requests have the new key from the next one on; an answer may still quote an old one.
+        Connections are kept. The next request has the new key; a response may still quote an old key.
         """
         self._endpoint, self._tls = replacement._endpoint, replacement._tls
         self._header_fields, self._passthrough_header_fields = (
@@ -125,7 +130,7 @@ class ProviderClient:
         self._redaction = replacement._redaction.with_keys_of(self._redaction)
 
     def stop_pooling(self) -> None:
-        """Keep no connection from now on: only runs that began here still come."""
+        """Close idle connections, and pool none from now on: the provider was removed from the configuration."""
         self._pooling_stopped = True
         while self._idle:
             self._idle.pop().abort()
@@ -137,10 +142,12 @@ class ProviderClient:
         await self._clock.sleep(0)
 
     def _checkout(self, now: float) -> ProviderConnection | None:
-        """Take the connection that was used last; what has rested for too long may be half closed already."""
-        while self._idle:
-            connection = self._idle.pop()
-            if connection.reusable and now - connection.idle_since < _IDLE_SECONDS:
+        """Return the rested connection that was used last, or None. Connections idle for too long are closed."""
+        rested = bisect_right(self._idle, now - _REST_SECONDS, key=attrgetter("idle_since"))
+        while rested:
+            rested -= 1
+            connection = self._idle.pop(rested)
+            if now - connection.idle_since < _IDLE_SECONDS and connection.is_silent():
                 return connection
             connection.abort()
         return None
@@ -155,14 +162,13 @@ class ProviderClient:
             self._idle.pop(0).abort()
 
     async def _connect(self, seconds: float) -> ProviderConnection:
-        loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(min(seconds, self._endpoint.connect_timeout)):
-                _, connection = await loop.create_connection(
+                _, connection = await asyncio.get_running_loop().create_connection(
                     lambda: ProviderConnection(self._endpoint.max_response, self._remove),
-                    self._host,
-                    self._port,
+                    sock=await happy_eyeballs.connect_host(self._host, self._port),
                     ssl=self._tls,
+                    server_hostname=self._host if self._secure else None,
                 )
         except ssl.SSLError:
             raise ProviderFault(Cause.MISCONFIGURED, "no trusted TLS connection was possible") from None
@@ -170,7 +176,7 @@ class ProviderClient:
             if error.errno in _LOCAL_RESOURCE_ERRORS:
                 raise ProviderFault(Cause.EXHAUSTED, "no more connections can be opened", retry_after=1) from None
             raise ProviderFault(Cause.UNREACHABLE, "no connection was possible") from None
-        if connection.reusable:  # else it was lost already, and will not be forgotten again
+        if connection.reusable:  # otherwise it was lost already, and `_remove` was called
             self._connections.add(connection)
         return connection
 
@@ -181,7 +187,7 @@ class ProviderClient:
 
     def _encode_request(self, call: Call, traceparent: str) -> bytes:
         if not _is_request_target(call.path):
-            raise ValueError("an adapter's path is not encoded")
+            raise ValueError("the path of a call is not percent-encoded")
         request_line = f"{call.method} {self._path_prefix}{call.path} HTTP/1.1\r\n".encode()
         trace = f"traceparent: {traceparent}\r\n".encode() if traceparent else b""
         if call.method == "GET":
@@ -218,16 +224,16 @@ class ProviderClient:
 
 
 def _reject_unsupported(response: HttpResponse) -> None:
-    """Refuse what leads elsewhere or can not be read."""
+    """Raise ProviderFault for a redirect or a compressed response."""
     if 300 <= response.status < 400:
         raise invalid("redirects are not followed")
     for name, value in response.headers:
         if name == b"content-encoding" and value.lower() != b"identity":
-            raise invalid("the answer is compressed, which was not asked for")
+            raise invalid("the response is compressed, although identity was requested")
 
 
 def _encode_header_fields(host: str, endpoint: ProviderEndpoint, *, accept: str = "") -> bytes:
-    """The header fields of every request. There are few others, and none that a client chooses freely."""
+    """Encode the header fields that all requests have."""
     fields = {
         "Host": host,
         endpoint.key_header.name: endpoint.key_header.prefix + endpoint.key.get_secret_value(),

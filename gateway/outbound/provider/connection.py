@@ -1,12 +1,13 @@
-"""One connection to a provider, and the one exchange at a time that goes over it.
+"""HTTP/1.1 connection to a provider, with one exchange at a time.
 
-The parser is llhttp (Node's, by way of httptools), which refuses by itself what has smuggled answers before: two
-lengths, a length beside chunks, folded headers, bare line feeds. What is counted here are sizes.
+The parser is llhttp (of Node.js, through httptools). It rejects known vectors of response smuggling: two lengths, a
+length with chunks, folded headers, bare line feeds. This module bounds the sizes.
 """
 
 from __future__ import annotations
 
 import asyncio
+import select
 import socket
 from collections.abc import Callable
 from typing import NamedTuple, cast
@@ -21,7 +22,7 @@ _MAX_INTERIM_RESPONSES = 8
 
 
 class HttpResponse(NamedTuple):
-    """An answer that arrived whole. Header names are lower case."""
+    """A complete response. Header names are lower case."""
 
     status: int
     headers: list[tuple[bytes, bytes]]
@@ -29,9 +30,9 @@ class HttpResponse(NamedTuple):
 
 
 class ProviderConnection(asyncio.Protocol):
-    """Sends a request, and hands out its answer or the `ProviderFault` that took its place.
+    """Sends a request, and returns its response or raises `ProviderFault`.
 
-    `idle_since` is the owner's. A connection that met anything but one whole answer is closed, never used again.
+    `idle_since` belongs to the connection pool. After anything but one complete response the connection is closed.
     """
 
     def __init__(self, max_body: int, on_lost: Callable[[ProviderConnection], None]) -> None:
@@ -55,20 +56,31 @@ class ProviderConnection(asyncio.Protocol):
 
     @property
     def reusable(self) -> bool:
-        """Whether another exchange may go over it."""
+        """True if the connection is open and idle."""
         return self._transport is not None and not self._transport.is_closing() and self._waiter is None
 
-    async def exchange(self, request: bytes, seconds: float) -> HttpResponse:
-        """Send `request` and wait for its answer, `seconds` at most.
+    def is_silent(self) -> bool:
+        """Probe the idle connection. Returns False if it is closed, or has an EOF or bytes that were not read yet."""
+        if not self.reusable or self._transport is None:
+            return False
+        connected = self._transport.get_extra_info("socket")
+        if connected is None:
+            return True
+        probe = select.poll()
+        probe.register(connected, select.POLLIN | select.POLLPRI)
+        return not probe.poll(0)
 
-        From the call on, the request counts as sent. Raises ProviderFault.
+    async def exchange(self, request: bytes, seconds: float) -> HttpResponse:
+        """Send `request` and return its response, within `seconds`.
+
+        Once this method is called, the request counts as sent, unless the fault is UNREACHABLE. Raises ProviderFault.
         """
         transport = self._transport
         if transport is None or transport.is_closing():
             raise ProviderFault(Cause.UNREACHABLE, "the connection was closed before it was used")
         if seconds <= 0:
             self.abort()
-            raise ProviderFault(Cause.UNREACHABLE, "the time was over before the connection was used")
+            raise ProviderFault(Cause.UNREACHABLE, "the deadline passed before the connection was used")
         self._reset()
         self._waiter = waiter = self._loop.create_future()
         timer = self._loop.call_later(seconds, self._on_timeout)
@@ -81,22 +93,22 @@ class ProviderConnection(asyncio.Protocol):
         finally:
             timer.cancel()
             self._waiter = None
-            self._body = []  # a connection that rests keeps no answer
+            self._body = []  # an idle connection keeps no response
         if not self._keep_alive:
             transport.close()
         return response
 
     def abort(self) -> None:
-        """Close it now, whatever is still to be sent; what was read so far is no answer."""
+        """Close the connection at once, without flushing; a response in progress is incomplete."""
         self._ends_with_connection = False
         if self._transport is not None:
             self._transport.abort()
 
     def _on_timeout(self) -> None:
-        self._resolve(ProviderFault(Cause.TIMEOUT, "no whole answer came in time"))
+        self._resolve(ProviderFault(Cause.TIMEOUT, "no complete response arrived in time"))
 
     def _resolve(self, fault: ProviderFault | None) -> None:
-        """Give the waiting exchange its answer or its fault."""
+        """End the exchange with its response or its fault."""
         if self._waiter is None or self._waiter.done():
             return
         if fault is not None:
@@ -105,17 +117,17 @@ class ProviderConnection(asyncio.Protocol):
             body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
             self._waiter.set_result(HttpResponse(self._status, self._headers, body))
 
-    # What asyncio calls.
+    # Callbacks of asyncio.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the transport, and have the system notice a peer that vanished."""
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by inheritance
+        """Store the transport, and enable TCP keep-alive to detect a vanished peer."""
+        self._transport = cast("asyncio.Transport", transport)  # the transport of uvloop is no subclass
         connected = transport.get_extra_info("socket")
         if connected is not None:
             connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
     def data_received(self, data: bytes) -> None:
-        """Parse. Bytes that nobody asked for end the connection."""
+        """Parse the response. Bytes outside of an exchange close the connection."""
         if self._waiter is None or self._waiter.done():
             self.abort()
             return
@@ -123,33 +135,33 @@ class ProviderConnection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-            self._fault = self._fault or invalid("the answer is not HTTP as RFC 9112 has it")
+            self._fault = self._fault or invalid("the response is not valid HTTP/1.1 (RFC 9112)")
         if self._received - self._body_size > _MAX_HEAD_BYTES + _MAX_CHUNK_FRAMING_BYTES * self._chunks:
-            self._fault = self._fault or invalid("the answer's head is too large")
+            self._fault = self._fault or invalid("the head of the response is too large")
         if self._fault is not None or self._complete:
             self._resolve(self._fault)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Decide what the end of the connection means for the exchange on it."""
+        """End the exchange in progress: with its response if the end of the connection delimits it, or with a fault."""
         self._transport = None
         self._on_lost(self)
         if self._has_head and self._ends_with_connection and exc is None:
             self._resolve(None)
         elif self._has_head:
-            self._resolve(invalid("the answer is not whole"))
+            self._resolve(invalid("the response is not complete"))
         else:
-            self._resolve(ProviderFault(Cause.DISCONNECTED, "the connection was closed before the answer came"))
-        del self._parser  # the two hold each other
+            self._resolve(ProviderFault(Cause.DISCONNECTED, "the connection was closed before the response arrived"))
+        del self._parser  # breaks the reference cycle
 
-    # What the parser calls.
+    # Callbacks of the parser.
 
     def on_message_begin(self) -> None:
-        """Notice an answer behind the answer: which of them is ours can not be known."""
+        """Reject a second response: the response of the request cannot be determined."""
         if self._complete:
-            self._fault = invalid("more than one answer came")
+            self._fault = invalid("more than one response arrived")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Keep it, unless it comes behind the body; and refuse a body that says it is too large before it comes."""
+        """Store a header field, ignore a trailer field, and reject a Content-Length above the limit."""
         if self._has_head:
             return
         name = name.lower()
@@ -162,18 +174,18 @@ class ProviderConnection(asyncio.Protocol):
             self._ends_with_connection = False
 
     def on_headers_complete(self) -> None:
-        """Take the status; this is the answer unless it is an interim one."""
+        """Read the status; a status below 200 is an interim response."""
         self._status = self._parser.get_status_code()
         if self._parser.get_http_version() not in {"1.1", "1.0"} or self._status < 100:
-            self._fault = invalid("the answer is of another version of HTTP")
+            self._fault = invalid("the response is of another version of HTTP")
         self._has_head = self._status >= 200
 
     def on_chunk_header(self) -> None:
-        """Allow for the bytes that frame it: what else is not body (head, trailer, extensions) is head."""
+        """Count a chunk: its framing does not count as head."""
         self._chunks += 1
 
     def on_body(self, body: bytes) -> None:
-        """Count and keep."""
+        """Store a part of the body, within the limit."""
         self._body_size += len(body)
         if self._body_size > self._max_body:
             self._reject_size()
@@ -181,7 +193,7 @@ class ProviderConnection(asyncio.Protocol):
             self._body.append(body)
 
     def on_message_complete(self) -> None:
-        """Finish, or wait on after an interim answer (RFC 9110, 15.2: any number of them; here, a few)."""
+        """Complete the response, or continue after an interim response (RFC 9110, 15.2), of which a few are allowed."""
         if self._has_head:
             self._keep_alive = self._parser.should_keep_alive()
             self._complete = True
@@ -190,8 +202,8 @@ class ProviderConnection(asyncio.Protocol):
         self._headers = []
         self._ends_with_connection = True
         if self._interim_responses > _MAX_INTERIM_RESPONSES:
-            self._fault = invalid("too many interim answers came")
+            self._fault = invalid("too many interim responses arrived")
 
     def _reject_size(self) -> None:
         self._body = []
-        self._fault = ProviderFault(Cause.TOO_LARGE, f"the answer has more than {self._max_body} bytes")
+        self._fault = ProviderFault(Cause.TOO_LARGE, f"the response has more than {self._max_body} bytes")

@@ -1,4 +1,4 @@
-"""Takes our keys out of what a provider says, however they are spelled there: some quote them in their errors."""
+"""Redaction of provider keys in responses, in all their encodings: some providers quote the key in their errors."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from urllib.parse import quote
 from gateway import strictjson
 from providers.contract import JsonValue
 
-_MAX_REPLACED_KEYS = 8  # replaced keys; each costs eleven searches in every answer
+_MAX_REPLACED_KEYS = 8  # keys before the last change; each costs eleven searches in every response
 
 
 class Redaction:
-    """Reads answers without some keys. One in which none of them stands costs a few searches for each."""
+    """Replaces keys by "[redacted]". A response without keys costs a few searches for each key."""
 
     __slots__ = ("_keys", "_spellings")
 
@@ -22,25 +22,25 @@ class Redaction:
         self._spellings = tuple(dict.fromkeys(spelling for key in keys for spelling in _spellings(key)))
 
     def with_keys_of(self, earlier: Redaction) -> Redaction:
-        """The same, and without the newest keys of an earlier one: it may be quoted long after it was replaced."""
+        """Return a redaction that includes recent keys of an earlier one, which responses may still quote."""
         return Redaction(*dict.fromkeys((*self._keys, *earlier._keys[:_MAX_REPLACED_KEYS])))
 
     def parse_json(self, content: bytes) -> JsonValue:
-        """Parse an answer, with "[redacted]" in the key's place; NotJson where it is not JSON."""
+        """Parse a JSON response with redacted keys. Raises NotJson."""
         value = strictjson.read(self._redact_spellings(content))
         if b"\\u" not in content and b"\\/" not in content:
             return value
-        # Behind escapes any character may hide. Written anew there are none.
+        # Escapes may hide any character. Serialized again, there are none.
         written = strictjson.write(value)
         stripped = self._redact_spellings(written)
         return value if stripped is written else strictjson.read(stripped)
 
     def contains_key(self, text: bytes) -> bool:
-        """Whether the key stands in a text."""
+        """Return True if a text contains a key."""
         return any(spelling in text for spelling in self._spellings)
 
     def redact(self, content: bytes) -> bytes:
-        """The answer with "[redacted]" in the key's place, whatever it is; JSON that hides it is written anew."""
+        """Return a response with redacted keys; JSON with an escaped key is serialized again."""
         stripped = self._redact_spellings(content)
         if b"\\u" not in content and b"\\/" not in content:
             return stripped
@@ -58,7 +58,7 @@ class Redaction:
 
 
 def _spellings(key: str) -> Iterator[bytes]:
-    """The key plain, in JSON, in a URL, in base64, and within something in base64."""
+    """Yield the key in plain text, JSON, URL and base64, and as a part of a base64 text."""
     plain = key.encode()
     yield plain
     yield strictjson.write(key)[1:-1]
@@ -66,5 +66,5 @@ def _spellings(key: str) -> Iterator[bytes]:
     for encode in (b64encode, urlsafe_b64encode):
         yield encode(plain).rstrip(b"=")
         for offset in range(3):
-            # Its first and last digit depend on what stands beside the key, those between them do not.
+            # The first and last digit depend on the neighbours of the key, the others do not.
             yield encode(b"-" * offset + plain).rstrip(b"=")[(offset * 8 + 5) // 6 : -1]

@@ -1,4 +1,4 @@
-"""Whom callbacks may reach although they are private: the entries of `callbacks.allow`."""
+"""Allowlist of private callback targets: the entries of `callbacks.allow`."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from gateway.outbound.webhook.ip_ranges import IpAddress, IpNetwork
 
 @dataclass(frozen=True, slots=True)
 class _AllowlistEntry:
-    """A name ("*.example.com" for those under it) or a network, at one port or, with None, at every port."""
+    """A host name ("*.example.com" for all subdomains) or a network, with one port, or every port for None."""
 
     host_or_network: str | IpNetwork
     port: int | None
 
     @classmethod
     def parse(cls, text: str) -> _AllowlistEntry:
-        """Read what `settings.addresses.allowed` has let through: host, *.host, host:port, [v6]:port or network."""
+        """Parse a validated entry (`settings.addresses`): host, *.host, host:port, [v6]:port or network."""
         network = _parse_network(text)
         if network is not None:
             return cls(network, None)
@@ -36,24 +36,24 @@ class _AllowlistEntry:
 
 
 class CallbackAllowlist:
-    """All of the operator's entries. ValueError where one is none."""
+    """All entries. Raises ValueError for an invalid one."""
 
     def __init__(self, entries: Iterable[str]) -> None:
         self._entries = tuple(_AllowlistEntry.parse(text) for text in entries)
 
     def allows_host(self, host: str, port: int) -> bool:
-        """Whether an entry has this name."""
+        """Return True if an entry matches this host name."""
         return any(entry.matches_host(host) for entry in self._entries_for_port(port))
 
     def allows_address(self, address: IpAddress, port: int) -> bool:
-        """Whether an entry has this address."""
+        """Return True if an entry contains this address."""
         return any(
             not isinstance(entry.host_or_network, str) and address in entry.host_or_network
             for entry in self._entries_for_port(port)
         )
 
     def has_networks(self, port: int) -> bool:
-        """Whether what a name is allowed to do depends on the addresses behind it."""
+        """Return True if there are network entries, so that a host name has to be resolved for a decision."""
         return any(not isinstance(entry.host_or_network, str) for entry in self._entries_for_port(port))
 
     def _entries_for_port(self, port: int) -> list[_AllowlistEntry]:

@@ -1,4 +1,4 @@
-"""What a `callback_url` means: read once, in one way, so that what is judged is what is dialled."""
+"""Strict parser of a `callback_url`, so that the egress policy and the connection use the same host."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from urllib.parse import quote
 
 from yarl import URL
 
+from gateway.errors import CallbackUrlRefused
 from gateway.outbound.webhook.ip_ranges import IpAddress
-from gateway.problems import Problem
 
 MAX_BYTES = 2048
 _DEFAULT_PORTS = {"https": 443, "http": 80}
-# No user, no fragment, no percent signs in the host; an IPv6 address stands in brackets and has no zone.
+# No user, no fragment, no percent signs in the host; an IPv6 address has brackets and no zone.
 _URL = re.compile(r"(https?)://(?:\[([0-9a-f:.]+)\]|([^\[\]:/?#@%]+))(?::([0-9]{1,5}))?([/?][^#]*)?", re.IGNORECASE)
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _HOST_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
@@ -24,9 +24,9 @@ _PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))
 
 @dataclass(frozen=True, slots=True)
 class CallbackUrl:
-    """Where a callback goes. `host` is an address's shortest form, or a lower-case ASCII name without a dot behind it.
+    """A callback target. `host` is the shortest form of an address, or a lower-case ASCII name without a trailing dot.
 
-    `path` is what the request line asks for, with the query; `address` is None for a name.
+    `path` is the request target, with the query; `address` is None for a name.
     """
 
     scheme: str
@@ -37,13 +37,13 @@ class CallbackUrl:
 
     @property
     def authority(self) -> str:
-        """The Host header field."""
+        """The value of the Host header field."""
         host = f"[{self.host}]" if isinstance(self.address, IPv6Address) else self.host
         return host if self.port == _DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
 
 
 def parse(url: str) -> CallbackUrl:
-    """Take a URL apart; `Problem` where it is not http(s), or where parsers could disagree about it."""
+    """Parse a URL. Raises CallbackUrlRefused if it is not http(s), or if parsers could disagree about it."""
     match = _URL.fullmatch(url) if url.isprintable() and not re.search(r"[ \\]", url) else None
     if match is None or len(url.encode()) > MAX_BYTES:
         raise _invalid_url()
@@ -53,13 +53,13 @@ def parse(url: str) -> CallbackUrl:
     port_number = int(port or _DEFAULT_PORTS[scheme])
     if not 0 < port_number < 65536:
         raise _invalid_url()
-    # Sent as it was written: a receiver may have signed it. Only what is not ASCII has to be encoded.
+    # Sent unchanged, because a receiver may have signed it. Only characters outside of ASCII are encoded.
     path = quote(path_and_query if path_and_query.startswith("/") else "/" + path_and_query, safe=_PRINTABLE)
     return CallbackUrl(scheme, host, port_number, path, address)
 
 
 def _parse_host(literal: str, name: str) -> tuple[IpAddress | None, str]:
-    """Judge the host as it will be used: ①②⑦.0.0.1 and 127。0。0。1 are 127.0.0.1."""
+    """Parse the host as it will be used: ①②⑦.0.0.1 and 127。0。0。1 are 127.0.0.1."""
     if literal:
         try:
             address = IPv6Address(literal)
@@ -71,8 +71,8 @@ def _parse_host(literal: str, name: str) -> tuple[IpAddress | None, str]:
     except ValueError:
         raise _invalid_url() from None
     host = host.removesuffix(".")
-    # What ends in a number is an address to some resolvers: 127.1, 2130706433, 0x7f000001, 0177.0.0.1. One notation is
-    # enough, and `ip_address` reads no other.
+    # Some resolvers take a name that ends in a number for an address: 127.1, 2130706433, 0x7f000001, 0177.0.0.1. Only
+    # the dotted decimal notation is accepted.
     if _NUMBER.fullmatch(host.rpartition(".")[2]):
         try:
             return ip_address(host), host
@@ -83,10 +83,9 @@ def _parse_host(literal: str, name: str) -> tuple[IpAddress | None, str]:
     return None, host
 
 
-def _invalid_url() -> Problem:
-    """The same words whatever it is: they speak of the text, never of what is behind it."""
-    return Problem(
-        "callback_url_refused",
-        f"The callback_url must be an https URL of at most {MAX_BYTES} bytes, with a host written in the usual way, and "
-        "without user, password, fragment, spaces or backslashes.",
+def _invalid_url() -> CallbackUrlRefused:
+    """Return the error for every invalid URL: its text does not depend on the target."""
+    return CallbackUrlRefused(
+        f"The callback_url must be an https URL of at most {MAX_BYTES} bytes, with a host written in the usual way, "
+        "and without user, password, fragment, spaces or backslashes.",
     )

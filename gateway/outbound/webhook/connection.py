@@ -1,7 +1,7 @@
-"""One request to a stranger, and the little of the answer that is read.
+"""HTTP/1.1 connection to a callback receiver, used for one request.
 
-Unlike a provider's `Connection` it reads into a buffer of its own size, so that not one byte more is taken than it
-counts; it needs the status alone, not a whole answer; and it is used once.
+Unlike a `ProviderConnection` it reads into a buffer of fixed size, so that it never reads more than its limit, and it
+needs the status of the response only.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ _BUFFER_BYTES = 4096
 
 
 class DeliveryFault(enum.Enum):
-    """Why no status came."""
+    """Reason why there is no status."""
 
-    REFUSED = "refused"  # the target may not be called: see `egress`
-    UNREACHABLE = "unreachable"  # refused, no route, or silent while connecting
-    UNTRUSTED = "untrusted"  # a certificate or TLS version we do not accept
-    TIMEOUT = "timeout"  # connected, and no status in time
+    REFUSED = "refused"  # the target is not permitted: see `egress_policy`
+    UNREACHABLE = "unreachable"  # connection refused, no route, or connect timeout
+    UNTRUSTED = "untrusted"  # an unacceptable certificate or TLS version
+    TIMEOUT = "timeout"  # connected, but no status in time
     DISCONNECTED = "disconnected"  # reset or closed before the status
     INVALID_REPLY = "invalid_reply"  # not HTTP, or its head is too large
 
@@ -30,14 +30,14 @@ class DeliveryFault(enum.Enum):
 class WebhookConnection(asyncio.BufferedProtocol):
     """Sends a request as soon as it is connected.
 
-    `over` is done when the answer is whole, too long, or can not come any more. Once there is a `status` it stays,
-    whatever the body does; without one, `fault` says why. `hints` are the answer's Retry-After fields.
+    `done` is resolved when the response is complete, too long, or lost. A `status` is final, whatever follows; without
+    one, `fault` is the reason. `retry_after_fields` are the Retry-After fields of the response.
     """
 
     def __init__(self, request: bytes) -> None:
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.status: int | None = None
-        self.fault = DeliveryFault.TIMEOUT  # until it is over
+        self.fault = DeliveryFault.TIMEOUT  # until `done`
         self.retry_after_fields: list[bytes] = []
         self._request = request
         self._parser = httptools.HttpResponseParser(self)
@@ -46,7 +46,7 @@ class WebhookConnection(asyncio.BufferedProtocol):
         self._transport: asyncio.Transport | None = None
 
     def close(self) -> None:
-        """End the connection now, whatever is still to be sent."""
+        """Close the connection at once, without flushing."""
         if self._transport is not None:
             self._transport.abort()
 
@@ -55,19 +55,19 @@ class WebhookConnection(asyncio.BufferedProtocol):
             self.fault = fault
             self.done.set_result(None)
 
-    # What asyncio calls.
+    # Callbacks of asyncio.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Send."""
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by inheritance
+        """Send the request."""
+        self._transport = cast("asyncio.Transport", transport)  # the transport of uvloop is no subclass
         self._transport.write(self._request)
 
     def get_buffer(self, _sizehint: int) -> memoryview:
-        """Offer no more room than may be read; what comes after the end goes nowhere."""
+        """Return a buffer that is not larger than the remaining limit; bytes after the end are discarded."""
         return self._buffer[: self._remaining_bytes] if self._remaining_bytes else self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Parse."""
+        """Parse the bytes in the buffer."""
         if self.done.done():
             return
         self._remaining_bytes -= nbytes
@@ -81,24 +81,24 @@ class WebhookConnection(asyncio.BufferedProtocol):
             self.close()
 
     def connection_lost(self, _exc: Exception | None) -> None:
-        """Nothing more can come, however it was lost."""
+        """End the exchange."""
         self._transport = None
         self._finish(DeliveryFault.DISCONNECTED)
 
-    # What the parser calls.
+    # Callbacks of the parser.
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Keep the one that matters, unless it comes behind the body."""
+        """Store Retry-After, unless it is a trailer field."""
         if self.status is None and name.lower() == b"retry-after":
             self.retry_after_fields.append(value)
 
     def on_headers_complete(self) -> None:
-        """Take the status, unless the answer is an interim one."""
+        """Store the status, unless the response is an interim one."""
         if self.status is None and self._parser.get_status_code() >= 200:
             self.status = self._parser.get_status_code()
 
     def on_message_complete(self) -> None:
-        """Finish, or wait on after an interim answer."""
+        """End the exchange, or continue after an interim response."""
         if self.status is None:
             self.retry_after_fields.clear()
         else:

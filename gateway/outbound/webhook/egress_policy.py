@@ -1,4 +1,7 @@
-"""Who may be called back. Nobody gets a connection whose address was not judged here, right before it is dialled."""
+"""Egress policy for callbacks: SSRF protection.
+
+Every address is checked right before the gateway connects to it, so that DNS rebinding has no effect.
+"""
 
 from __future__ import annotations
 
@@ -9,32 +12,32 @@ from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv6Address, ip_address
 from typing import TypeAlias
 
+from gateway.errors import CallbackUrlRefused
 from gateway.outbound.webhook import callback_url
 from gateway.outbound.webhook.allowlist import CallbackAllowlist
 from gateway.outbound.webhook.callback_url import CallbackUrl
 from gateway.outbound.webhook.ip_ranges import IpAddress, is_local, is_private, is_public
-from gateway.problems import Problem
 
 Resolver: TypeAlias = Callable[[str, int], Awaitable[Sequence[str]]]
-"""Finds the addresses of a host and port, best first; OSError where there are none."""
+"""Resolves a host and port to addresses, best first. Raises OSError if there are none."""
 OwnAddresses: TypeAlias = Callable[[], Collection[tuple[str, int]]]
-"""Tells where the gateway itself is: hosts (addresses, 0.0.0.0, names) and ports."""
+"""Returns the addresses of the gateway itself: hosts (addresses, 0.0.0.0, names) and ports."""
 
 _ALLOWED_PORTS = frozenset({443, 8443})
-# What these names end in is never public: they are for machines (RFC 6761, RFC 8375), or were taken to be.
+# Top-level domains of private names: reserved (RFC 6761, RFC 8375), or in common private use.
 _INTERNAL_SUFFIXES = frozenset(
     ("arpa", "corp", "home", "internal", "intranet", "lan", "local", "localdomain", "localhost", "private", "svc")
 )
 
 
 class SystemResolver:
-    """The machine's resolver, on threads of its own: names whose servers hang must not hold up those of providers."""
+    """System resolver on separate threads: a slow name server must not delay the look-ups of providers."""
 
     def __init__(self, threads: int = 8) -> None:
         self._executor = ThreadPoolExecutor(threads, "callback-names")
 
     async def __call__(self, host: str, port: int) -> list[str]:
-        """See `LookUp`."""
+        """Implement `Resolver`."""
         loop = asyncio.get_running_loop()
         found = await loop.run_in_executor(
             self._executor, socket.getaddrinfo, host, port, socket.AF_UNSPEC, socket.SOCK_STREAM
@@ -43,10 +46,9 @@ class SystemResolver:
 
 
 class EgressPolicy:
-    """The judge. A target must be public https, unless the operator allows it; the gateway itself never is one.
+    """Decides about callback targets. A target must be public https, or allowed by the operator, and not the gateway.
 
-    A name that the operator allows may be private, but not link-local, multicast or a cloud's metadata: only a network
-    allows those.
+    An allowed host name may be private, but not link-local, multicast or cloud metadata: those need an allowed network.
     """
 
     def __init__(
@@ -57,20 +59,20 @@ class EgressPolicy:
         resolver: Resolver | None = None,
         lookup_timeout: float = 5.0,
     ) -> None:
-        """`seconds` bounds each look-up. ValueError where an entry of `allow` is none."""
+        """Create a policy. `lookup_timeout`: seconds of a DNS look-up. ValueError for an invalid `allow` entry."""
         self._allowlist = CallbackAllowlist(allow)
         self._own_addresses = own_addresses
         self._resolver = resolver or SystemResolver()
         self._lookup_timeout = lookup_timeout
 
     def reconfigure(self, allowlist: CallbackAllowlist) -> None:
-        """Allow this from the next question on; what was judged and not dialled yet is not judged again."""
+        """Replace the allowlist for the decisions that follow."""
         self._allowlist = allowlist
 
     def check(self, url: str) -> CallbackUrl:
-        """Read a `callback_url` and judge what can be judged without asking anybody.
+        """Parse a `callback_url`, and decide as far as possible without a DNS look-up.
 
-        Raises Problem("callback_url_refused"). A private target is refused in the same words whatever is there (R60).
+        Raises CallbackUrlRefused, with the same text for every private target.
         """
         destination = callback_url.parse(url)
         permitted = (
@@ -79,19 +81,19 @@ class EgressPolicy:
             else self._may_resolve(destination)
         )
         if not permitted:
-            raise _refused_problem()
+            raise _refused()
         return destination
 
     async def resolve(self, destination: CallbackUrl) -> tuple[IpAddress, ...]:
-        """Find the addresses of a target that may be dialled, best first; at least one.
+        """Return the permitted addresses of a target, best first; at least one.
 
-        Raises Problem("callback_url_refused") where there is none: whether a name does not exist, or is private, or
-        did not resolve in time, is not told.
+        Raises CallbackUrlRefused if there is none. The text does not depend on the reason: the name does not exist, is
+        private, or was not resolved in time.
         """
         found = [destination.address] if destination.address else await self._resolve_host(destination)
         permitted = tuple(address for address in dict.fromkeys(found) if self._permits_address(destination, address))
         if not permitted:
-            raise _refused_problem()
+            raise _refused()
         return permitted
 
     async def _resolve_host(self, destination: CallbackUrl) -> list[IpAddress]:
@@ -120,7 +122,7 @@ class EgressPolicy:
         return _may_be_public(destination) and is_public(address)
 
     def _is_own_address(self, address: IpAddress, port: int) -> bool:
-        """Whether the gateway listens there; 0.0.0.0 is every address of this machine, on either side."""
+        """Return True if the gateway listens there. 0.0.0.0 stands for all addresses of this machine, on both sides."""
         mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
         address = mapped or address
         hosts = {host for host, own_port in self._own_addresses() if own_port == port}
@@ -129,16 +131,15 @@ class EgressPolicy:
 
 
 def _may_be_public(destination: CallbackUrl) -> bool:
-    """Whether it may be public, as far as its text tells."""
+    """Return True if the target may be public, judged by its text."""
     is_internal = destination.address is None and (
         "." not in destination.host or destination.host.rpartition(".")[2] in _INTERNAL_SUFFIXES
     )
     return destination.scheme == "https" and destination.port in _ALLOWED_PORTS and not is_internal
 
 
-def _refused_problem() -> Problem:
-    """The same words for everything that is not where a client may send us."""
-    return Problem(
-        "callback_url_refused",
+def _refused() -> CallbackUrlRefused:
+    """Return the error for every target that is not permitted."""
+    return CallbackUrlRefused(
         "The callback_url must be https to a public host, on port 443 or 8443, or one that the operator allows.",
     )

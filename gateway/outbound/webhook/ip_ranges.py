@@ -1,7 +1,7 @@
-"""Which addresses are public, which are private, and which are this machine's own.
+"""Classification of IP addresses for SSRF protection: public, private, local.
 
-The tables are our own: `ipaddress.is_global` is True for NAT64, multicast and more, and changes between Pythons. What
-they do not name as public is not.
+The tables are explicit, because `ipaddress.is_global` is True for NAT64, multicast and more, and changes between Python
+versions. An address is private unless the tables make it public.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import TypeAlias
 IpAddress: TypeAlias = IPv4Address | IPv6Address
 IpNetwork: TypeAlias = IPv4Network | IPv6Network
 
-_GLOBAL_UNICAST = ip_network("2000::/3")  # RFC 4291, 2.4: all that IANA has given out of IPv6 lies here
+_GLOBAL_UNICAST = ip_network("2000::/3")  # RFC 4291, 2.4: all IPv6 addresses that IANA has assigned
 
-# From IANA's registries of special-purpose addresses (RFC 6890). Of IPv6, what lies within global unicast.
+# IANA registries of special-purpose addresses (RFC 6890). For IPv6, those within global unicast.
 _SPECIAL_PURPOSE: tuple[IpNetwork, ...] = tuple(
     ip_network(text)
     for text in (
@@ -24,8 +24,8 @@ _SPECIAL_PURPOSE: tuple[IpNetwork, ...] = tuple(
         "10.0.0.0/8",  # private
         "100.64.0.0/10",  # behind a carrier's NAT
         "127.0.0.0/8",  # loopback
-        "168.63.129.16/32",  # Azure's machine service, though the address is public
-        "169.254.0.0/16",  # link-local: the clouds' metadata
+        "168.63.129.16/32",  # Azure platform service, though the address is public
+        "169.254.0.0/16",  # link-local: cloud metadata
         "172.16.0.0/12",  # private
         "192.0.0.0/24",  # protocol assignments
         "192.0.2.0/24",  # documentation
@@ -38,7 +38,7 @@ _SPECIAL_PURPOSE: tuple[IpNetwork, ...] = tuple(
         "240.0.0.0/4",  # reserved, broadcast
         "2001::/23",  # protocol assignments: Teredo, ORCHID
         "2001:db8::/32",  # documentation
-        "2002::/16",  # 6to4: any IPv4 address in disguise
+        "2002::/16",  # 6to4: embeds any IPv4 address
         "3fff::/20",  # documentation
     )
 )
@@ -54,7 +54,7 @@ _PRIVATE: tuple[IpNetwork, ...] = tuple(
         "fc00::/7",
     )
 )
-# Within the private ones: they give a machine its credentials, so no receiver is meant.
+# Cloud metadata services within private networks: they return credentials of the machine.
 _CLOUD_METADATA: tuple[IpNetwork, ...] = tuple(
     ip_network(text)
     for text in (
@@ -67,19 +67,19 @@ _CLOUD_METADATA: tuple[IpNetwork, ...] = tuple(
 
 
 def is_public(address: IpAddress) -> bool:
-    """Whether it is on the internet, and is not another address in disguise."""
+    """Return True if the address is on the internet, and does not embed another address."""
     if address.version == 6 and address not in _GLOBAL_UNICAST:
         return False
     return address.is_global and not _is_in_any(address, _SPECIAL_PURPOSE)
 
 
 def is_private(address: IpAddress) -> bool:
-    """Whether a service of the operator's may have it: private or loopback, and nobody's metadata."""
+    """Return True for a private or loopback address that is no cloud metadata service."""
     return _is_in_any(address, _PRIVATE) and not _is_in_any(address, _CLOUD_METADATA)
 
 
 def is_local(address: IpAddress) -> bool:
-    """Whether it is one of this machine's own: the system lets one listen there. Where it does not say, it is."""
+    """Return True if a socket can be bound to the address: it belongs to this machine. True also if unknown."""
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
     try:
         with socket.socket(family, socket.SOCK_STREAM) as probe:

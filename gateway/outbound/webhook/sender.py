@@ -1,7 +1,7 @@
-"""The door to receivers: a signed message goes out, a status or a fault comes back, and nothing else can happen.
+"""Webhook sender: posts a signed message to a callback receiver, and returns its status or a fault.
 
-Receivers are strangers whom a client named. They see the message and who sends it; of their answer we take the status,
-`Retry-After`, and 20 kB at most of the rest, so that they are not cut off while they speak.
+Receivers are untrusted. Of a response the sender uses the status and `Retry-After`, and reads at most 20 kB of the
+rest, so that the receiver can finish its response.
 """
 
 from __future__ import annotations
@@ -9,23 +9,26 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+from collections.abc import Sequence
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import TypeAlias
 
 from gateway.clock import Clock
+from gateway.errors import CallbackUrlRefused
+from gateway.outbound import happy_eyeballs
 from gateway.outbound.retry_after import parse_retry_after
 from gateway.outbound.webhook.callback_url import CallbackUrl
 from gateway.outbound.webhook.connection import DeliveryFault, WebhookConnection
 from gateway.outbound.webhook.egress_policy import EgressPolicy
 from gateway.outbound.webhook.ip_ranges import IpAddress
-from gateway.problems import Problem
 
 _MAX_ADDRESSES = 3
 
 
 @dataclass(frozen=True, slots=True)
 class WebhookMessage:
-    """What is delivered: JSON, and what Standard Webhooks has beside it in the header. No signature, no such field."""
+    """A JSON body and the header values of Standard Webhooks. An empty signature adds no header field."""
 
     id: str
     timestamp: int
@@ -35,7 +38,7 @@ class WebhookMessage:
 
 @dataclass(frozen=True, slots=True)
 class WebhookResponse:
-    """The receiver's status, and in how many seconds it wants to be asked again, if it says so."""
+    """Status of the receiver, and Retry-After in seconds, if present."""
 
     status: int
     retry_after: float | None = None
@@ -46,14 +49,14 @@ DeliveryResult: TypeAlias = WebhookResponse | DeliveryFault
 
 @dataclass(frozen=True, slots=True)
 class WebhookTimeouts:
-    """Seconds for a whole delivery, look-up included, and for each address that is tried."""
+    """Seconds for a whole delivery, DNS look-up included, and for connecting."""
 
     total: float = 15.0
     connect: float = 5.0
 
 
 class WebhookSender:
-    """Delivers messages, each over a connection of its own, to addresses that `egress` has just judged."""
+    """Delivers each message over a new connection, to an address that the egress policy has just permitted."""
 
     def __init__(
         self,
@@ -64,7 +67,7 @@ class WebhookSender:
         timeouts: WebhookTimeouts | None = None,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        """`tls` is whom we trust: by default what the system trusts."""
+        """Create a sender. `tls`: trusted CA certificates, by default those of the system."""
         self._egress_policy = egress_policy
         self._clock = clock
         self._user_agent = user_agent
@@ -72,14 +75,14 @@ class WebhookSender:
         self._tls = tls or ssl.create_default_context()
 
     async def deliver(self, url: str, message: WebhookMessage) -> DeliveryResult:
-        """Post a message once, within the courier's patience. Redirects are not followed: a 3xx is just a status."""
+        """Post a message once, within the timeouts. Redirects are not followed: a 3xx is a status."""
         deadline = self._clock.monotonic() + self._timeouts.total
         try:
             async with asyncio.timeout(self._timeouts.total):
                 target = self._egress_policy.check(url)
                 addresses = await self._egress_policy.resolve(target)
                 connection = await self._connect(target, addresses, self._encode_request(target, message))
-        except Problem:
+        except CallbackUrlRefused:
             return DeliveryFault.REFUSED
         except TimeoutError:
             return DeliveryFault.UNREACHABLE
@@ -90,29 +93,42 @@ class WebhookSender:
     async def _connect(
         self, target: CallbackUrl, addresses: tuple[IpAddress, ...], request: bytes
     ) -> WebhookConnection | DeliveryFault:
-        """Connect to the first address that lets us. Nothing is sent before that, so nothing is sent twice."""
+        """Connect to the permitted addresses in a race (RFC 8305); after a TLS failure, to the others.
+
+        Nothing is sent before a connection is complete, so nothing is sent twice.
+        """
         fault = DeliveryFault.UNREACHABLE
-        for address in addresses[:_MAX_ADDRESSES]:
+        remaining = list(addresses[:_MAX_ADDRESSES])
+        while remaining:
             try:
-                async with asyncio.timeout(self._timeouts.connect):
-                    return await self._connect_address(target, address, request)
+                connected = await self._race(target, remaining)
+            except (OSError, TimeoutError):
+                return fault
+            remaining.remove(ip_address(connected.getpeername()[0]))
+            try:
+                return await self._start(target, connected, request)
             except ssl.SSLError:
                 fault = DeliveryFault.UNTRUSTED
             except (OSError, TimeoutError):
                 fault = DeliveryFault.UNREACHABLE
         return fault
 
-    async def _connect_address(self, target: CallbackUrl, address: IpAddress, request: bytes) -> WebhookConnection:
-        """Connect to this address and no other; the certificate must be the host's."""
+    async def _race(self, target: CallbackUrl, addresses: Sequence[IpAddress]) -> socket.socket:
+        async with asyncio.timeout(self._timeouts.connect):
+            return await happy_eyeballs.connect_addresses(
+                happy_eyeballs.address_info(address, target.port) for address in addresses
+            )
+
+    async def _start(self, target: CallbackUrl, connected: socket.socket, request: bytes) -> WebhookConnection:
+        """Send the request on a connected socket, after a TLS handshake in which the host is verified."""
         secure = target.scheme == "https"
-        _, connection = await asyncio.get_running_loop().create_connection(
-            lambda: WebhookConnection(request),
-            str(address),
-            target.port,
-            ssl=self._tls if secure else None,
-            server_hostname=target.host if secure else None,
-            flags=socket.AI_NUMERICHOST,
-        )
+        async with asyncio.timeout(self._timeouts.connect):
+            _, connection = await asyncio.get_running_loop().create_connection(
+                lambda: WebhookConnection(request),
+                sock=connected,
+                ssl=self._tls if secure else None,
+                server_hostname=target.host if secure else None,
+            )
         return connection
 
     async def _await_response(self, connection: WebhookConnection, seconds: float) -> DeliveryResult:
@@ -127,7 +143,7 @@ class WebhookSender:
         return connection.fault
 
     def _encode_request(self, target: CallbackUrl, message: WebhookMessage) -> bytes:
-        """The whole request. These are the header fields, and no others: nothing of a client's or a provider's."""
+        """Encode the request. It has these header fields only: none of a client or a provider."""
         fields = {
             "Host": target.authority,
             "User-Agent": self._user_agent,

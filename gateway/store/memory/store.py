@@ -1,10 +1,12 @@
-"""The store that ends with the process: for tests, and for those who need nothing to outlive it."""
+"""Memory store: its contents end with the process. For tests, and for deployments without durable runs."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from heapq import nlargest, nsmallest
+
+from typing_extensions import override
 
 from gateway.clock import Clock
 from gateway.store.contract import (
@@ -15,19 +17,19 @@ from gateway.store.contract import (
     IdempotencyRecord,
     Phase,
     RunFilter,
+    Store,
+    StoredResponse,
     StoredRun,
     StoreUnavailable,
 )
-from gateway.store.memory.callbacks import MemoryCallbacks
-from gateway.store.memory.idempotency import MemoryIdempotencyRecords
 from gateway.store.notifications import ChangeNotifier
 
 _ADVANCE_FIELDS = ("phase", "status", "attempts", "provider", "provider_run_id")
 _FINISH_FIELDS = ("status", "document", "finished_at", "attempts", "provider_run_id")
 
 
-class MemoryStore:
-    """A `Store` in dictionaries. What it holds stays when it is closed and opened again."""
+class MemoryStore(Store):
+    """A `Store` in dictionaries. Its contents survive `close` and `open`."""
 
     shared = False
     durability_warning = "it is kept in memory only (store.url is memory://)"
@@ -38,41 +40,41 @@ class MemoryStore:
         self._open = False
         self._runs: dict[str, StoredRun] = {}
         self._unfinished: set[str] = set()
-        self._idempotency_records = MemoryIdempotencyRecords()
-        self._callbacks = MemoryCallbacks()
-        self._batch_ids: dict[str, int] = {}  # in which an unfinished run was adopted by its owner
+        self._idempotency_records = _IdempotencyRecords()
+        self._callbacks = _Callbacks()
+        self._batch_ids: dict[str, int] = {}  # the batch in which its owner adopted an unfinished run
         self._secrets: dict[str, bytes] = {}
 
+    @override
     async def open(self) -> None:
-        """See `Store.open`."""
         self._open = True
         for run in self._unfinished_runs():
             self._put(replace(run, leased_until_at=0.0))
 
+    @override
     async def close(self) -> None:
-        """See `Store.close`."""
         self._open = False
 
+    @override
     async def ping(self) -> None:
-        """See `Store.ping`."""
         self._require_open()
 
+    @override
     async def create_run(self, run: StoredRun, key: IdempotencyKey | None) -> IdempotencyRecord | None:
-        """See `Store.begin`."""
         self._require_open()
         record = None if key is None else self._idempotency_records.get(key.client, key.text)
         if record is not None:
             return record
         if run.id in self._runs:
-            raise ValueError("there is a run with this id")
+            raise ValueError("a run with this id exists")
         self._put(run)
         self._unfinished.add(run.id)
         if key is not None:
             self._idempotency_records.add(key, run)
         return None
 
+    @override
     async def advance(self, run: StoredRun) -> bool:
-        """See `Store.advance`."""
         self._require_open()
         stored = self._runs.get(run.id)
         if stored is None or stored.owner != run.owner or stored.phase > run.phase or run.phase is Phase.DONE:
@@ -81,8 +83,8 @@ class MemoryStore:
         self._notifier.notify(run.id)
         return True
 
+    @override
     async def revert_to_queued(self, run: StoredRun) -> bool:
-        """See `Store.unsent`."""
         self._require_open()
         stored = self._runs.get(run.id)
         expected = (run.owner, Phase.SENDING, run.attempts)
@@ -92,8 +94,8 @@ class MemoryStore:
         self._notifier.notify(run.id)
         return True
 
+    @override
     async def finish(self, run_id: str, final_state: FinalState) -> bool:
-        """See `Store.finish`."""
         self._require_open()
         if not self._is_unfinished_run_of(run_id, final_state.owner):
             return False
@@ -106,42 +108,42 @@ class MemoryStore:
         self._notifier.notify(run_id)
         return True
 
+    @override
     async def discard_run(self, run_id: str, *, owner: str) -> None:
-        """See `Store.drop`."""
         self._require_open()
         if self._is_unfinished_run_of(run_id, owner):
             self._idempotency_records.remove_of_run(run_id)
             self._delete_run(run_id)
             self._notifier.notify(run_id)
 
+    @override
     async def get_run(self, run_id: str) -> StoredRun | None:
-        """See `Store.run`."""
         self._require_open()
         return self._runs.get(run_id)
 
+    @override
     async def list_runs(self, run_filter: RunFilter) -> list[StoredRun]:
-        """See `Store.runs`."""
         self._require_open()
         return nlargest(
             run_filter.limit, (run for run in self._runs.values() if _matches(run, run_filter)), key=_sort_key
         )
 
+    @override
     async def get_idempotency_record(self, client: str, text: str) -> IdempotencyRecord | None:
-        """See `Store.claim`."""
         self._require_open()
         return self._idempotency_records.get(client, text)
 
+    @override
     async def renew_leases(self, owner: str, until_at: float) -> None:
-        """See `Store.renew`."""
         self._require_open()
         for run in self._unfinished_runs():
             if run.owner == owner:
                 self._put(replace(run, leased_until_at=until_at))
 
+    @override
     async def adopt(
         self, owner: str, *, now_at: float, until_at: float, limit: int, batch_id: int = 0
     ) -> list[StoredRun]:
-        """See `Store.adopt`."""
         self._require_open()
         candidates = [
             run
@@ -156,38 +158,38 @@ class MemoryStore:
         self._batch_ids |= {run.id: batch_id for run in adopted}
         return [self._put(replace(run, owner=owner, leased_until_at=until_at)) for run in adopted]
 
+    @override
     async def take_due_callbacks(self, *, now_at: float, until_at: float, limit: int) -> list[Delivery]:
-        """See `Store.due`."""
         self._require_open()
         return self._callbacks.take_due(now_at=now_at, until_at=until_at, limit=limit)
 
+    @override
     async def settle_callback(self, run_id: str, state: str) -> None:
-        """See `Store.delivered`."""
         self._require_open()
         if self._callbacks.is_pending(run_id):
             self._callbacks.settle(run_id)
             self._set_callback_state(run_id, state)
 
+    @override
     async def postpone_callback(self, run_id: str, *, due_at: float) -> None:
-        """See `Store.postpone`."""
         self._require_open()
         self._callbacks.postpone(run_id, due_at)
 
+    @override
     async def redeliver_callback(self, run_id: str, *, now_at: float) -> bool:
-        """See `Store.redeliver`."""
         self._require_open()
         found = self._callbacks.redeliver(run_id, now_at)
         if found:
             self._set_callback_state(run_id, PENDING)
         return found
 
+    @override
     async def list_by_callback_state(self, state: str, *, limit: int, after: str = "") -> list[str]:
-        """See `Store.called_back`."""
         self._require_open()
         return nsmallest(limit, (r.id for r in self._runs.values() if r.callback_state == state and r.id > after))
 
+    @override
     async def purge(self, *, runs_before_at: float, keys_before_at: float) -> int:
-        """See `Store.purge`."""
         self._require_open()
         ended = [
             run.id
@@ -200,22 +202,22 @@ class MemoryStore:
             self._delete_run(run_id)
         return len(ended) + self._idempotency_records.purge(keys_before_at)
 
+    @override
     async def notify(self, name: str) -> None:
-        """See `Store.tell`."""
         self._require_open()
         self._notifier.notify(name)
 
+    @override
     async def get_or_create_secret(self, name: str, default: bytes) -> bytes:
-        """See `Store.secret`."""
         self._require_open()
         return self._secrets.setdefault(name, default)
 
+    @override
     def recently_notified(self, name: str) -> bool:
-        """See `Store.told`."""
         return self._notifier.recently_notified(name)
 
+    @override
     async def wait_for_change(self, run_ids: Sequence[str], seconds: float) -> None:
-        """See `Store.wait`."""
         self._require_open()
         await self._notifier.wait_for_change(run_ids, seconds)
 
@@ -249,6 +251,103 @@ class MemoryStore:
     def _require_open(self) -> None:
         if not self._open:
             raise StoreUnavailable("the store is not open")
+
+
+@dataclass(frozen=True, slots=True)
+class _ScheduledCallback:
+    delivery: Delivery
+    due_at: float | None  # None: settled
+
+
+class _Callbacks:
+    """Callbacks by the id of their run. Settled callbacks are kept until their run is deleted."""
+
+    def __init__(self) -> None:
+        self._callbacks: dict[str, _ScheduledCallback] = {}
+
+    def add(self, delivery: Delivery, *, due_at: float) -> None:
+        """Add a callback."""
+        self._callbacks[delivery.run_id] = _ScheduledCallback(delivery, due_at)
+
+    def take_due(self, *, now_at: float, until_at: float, limit: int) -> list[Delivery]:
+        """Implement `Store.take_due_callbacks`."""
+        pending = [(each.due_at, run_id) for run_id, each in self._callbacks.items() if each.due_at is not None]
+        taken = [run_id for due_at, run_id in nsmallest(limit, pending) if due_at <= now_at]
+        for run_id in taken:
+            self._callbacks[run_id] = replace(self._callbacks[run_id], due_at=until_at)
+        return [self._callbacks[run_id].delivery for run_id in taken]
+
+    def is_pending(self, run_id: str) -> bool:
+        """Return True if the run has a callback that is not settled."""
+        return run_id in self._callbacks and self._callbacks[run_id].due_at is not None
+
+    def settle(self, run_id: str) -> None:
+        """Mark a callback as settled."""
+        self._callbacks[run_id] = replace(self._callbacks[run_id], due_at=None)
+
+    def postpone(self, run_id: str, due_at: float) -> None:
+        """Implement `Store.postpone_callback`."""
+        if not self.is_pending(run_id):
+            raise KeyError(run_id)
+        delivery = self._callbacks[run_id].delivery
+        self._callbacks[run_id] = _ScheduledCallback(replace(delivery, attempts=delivery.attempts + 1), due_at)
+
+    def redeliver(self, run_id: str, now_at: float) -> bool:
+        """Implement `Store.redeliver_callback`."""
+        if run_id not in self._callbacks:
+            return False
+        self._callbacks[run_id] = _ScheduledCallback(replace(self._callbacks[run_id].delivery, attempts=0), now_at)
+        return True
+
+    def remove(self, run_id: str) -> None:
+        """Delete the callback of a run, if it has one."""
+        self._callbacks.pop(run_id, None)
+
+
+class _IdempotencyRecords:
+    """Records by client and text of their key, and by their run."""
+
+    def __init__(self) -> None:
+        self._records: dict[tuple[str, str], IdempotencyRecord] = {}
+        self._keys_by_run: dict[str, tuple[str, str]] = {}
+
+    def get(self, client: str, text: str) -> IdempotencyRecord | None:
+        """Implement `Store.get_idempotency_record`."""
+        return self._records.get((client, text))
+
+    def add(self, key: IdempotencyKey, run: StoredRun) -> None:
+        """Add the record of a new key."""
+        record_key = (key.client, key.text)
+        self._records[record_key] = IdempotencyRecord(key, run.id, run.created_at)
+        self._keys_by_run[run.id] = record_key
+
+    def set_response(self, run_id: str, response: StoredResponse | None) -> None:
+        """Set the response of the record of a run, if there is a record and a response."""
+        record_key = self._key_of_run(run_id)
+        if record_key is not None and response is not None:
+            self._records[record_key] = replace(self._records[record_key], response=response)
+
+    def remove_of_run(self, run_id: str) -> None:
+        """Delete the record of a run, if it has one."""
+        record_key = self._key_of_run(run_id)
+        if record_key is not None:
+            del self._records[record_key]
+
+    def unlink_run(self, run_id: str) -> None:
+        """Forget the link from a deleted run to its record; the record is kept until it expires."""
+        self._keys_by_run.pop(run_id, None)
+
+    def purge(self, before_at: float) -> int:
+        """Delete records created before this time; returns their number."""
+        old = [name for name, record in self._records.items() if record.created_at < before_at]
+        for name in old:
+            del self._records[name]
+        return len(old)
+
+    def _key_of_run(self, run_id: str) -> tuple[str, str] | None:
+        """Return the key of a run; None if its record was deleted, or the key belongs to a later run."""
+        record_key = self._keys_by_run.get(run_id)
+        return record_key if record_key in self._records and self._records[record_key].run_id == run_id else None
 
 
 def _sort_key(run: StoredRun) -> tuple[float, str]:

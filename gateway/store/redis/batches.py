@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 from redis.exceptions import NoScriptError
 
-from gateway.redis.connection import ErrorReply, RedisConnection, RedisReply, translate_error
+from gateway.redis.connection import ErrorReply, RedisArgument, RedisConnection, RedisReply, translate_error
 from gateway.store.contract import StoreUnavailable
-from gateway.store.redis.scripts import RedisArgument, StoreScript
+from gateway.store.redis.scripts import StoreScript
 
 MAX_QUEUED = 10_000
 """Calls that may wait; beyond that the server is too slow, and new ones are refused at once."""

@@ -1,12 +1,14 @@
-"""Runs, claims and deliveries as Redis keeps them: every value is text or bytes, and what is None is not there."""
+"""Codec of the Redis store: runs, idempotency records and deliveries as hash fields. None is an absent field."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
+from gateway.redis.connection import RedisArgument
 from gateway.store.contract import (
     Delivery,
     FinalState,
@@ -16,76 +18,109 @@ from gateway.store.contract import (
     StoredResponse,
     StoredRun,
 )
-from gateway.store.redis.scripts import RUN_FIELDS, RedisArgument
 
 
 def _decode_text(value: bytes) -> str:
     return value.decode()
 
 
-# How a field of a run is read, where it is not text.
-_DECODERS: dict[str, Callable[[bytes], Any]] = {
-    "order": bytes,
-    "document": bytes,
-    "created_at": float,
-    "deadline_at": float,
-    "leased_until_at": float,
-    "finished_at": float,
-    "attempts": int,
-    "phase": lambda value: Phase(int(value)),
-}
-_RUN_DECODERS = tuple(_DECODERS.get(name, _decode_text) for name in RUN_FIELDS)
+def _decode_phase(value: bytes) -> Phase:
+    return Phase(int(value))
+
+
+@dataclass(frozen=True, slots=True)
+class StoredField:
+    """A field of the hash of a run: its stored name, which never changes, and the attribute of `StoredRun`."""
+
+    name: str
+    attribute: str
+    decode: Callable[[bytes], Any] = _decode_text
+
+
+RUN_FIELDS = (
+    StoredField("id", "id"),
+    StoredField("client", "client"),
+    StoredField("workflow", "workflow"),
+    StoredField("provider", "provider"),
+    StoredField("order", "order", bytes),
+    StoredField("created_at", "created_at", float),
+    StoredField("deadline_at", "deadline_at", float),
+    StoredField("owner", "owner"),
+    StoredField("leased_until_at", "leased_until_at", float),
+    StoredField("phase", "phase", _decode_phase),
+    StoredField("status", "status"),
+    StoredField("attempts", "attempts", int),
+    StoredField("provider_run_id", "provider_run_id"),
+    StoredField("document", "document", bytes),
+    StoredField("finished_at", "finished_at", float),
+    StoredField("callback_url", "callback_url"),
+    StoredField("callback_state", "callback_state"),
+)
+"""Fields of the hash of a run, in the order in which scripts return them."""
+
+IDEMPOTENCY_RECORD_FIELDS = ("fingerprint", "run_id", "created_at", "status", "headers", "body")
+"""Stored names of the fields of an idempotency record, in the order in which scripts return them."""
+
+DELIVERY_FIELDS = ("id", "client", "callback_url", "callback_body", "finished_at", "callback_attempts")
+"""Stored names of the fields of a run that make a `Delivery`."""
+
+_PROGRESS_ATTRIBUTES = frozenset({"status", "attempts", "provider", "provider_run_id"})
+_FINAL_ATTRIBUTES = frozenset({"status", "document", "finished_at", "attempts", "provider_run_id"})
 
 
 def encode_float(value: float) -> str:
-    """Write a float so that it is read as the same one."""
+    """Encode a float without loss."""
     return repr(value)
 
 
 def decode_stored_run(row: Sequence[bytes | None]) -> StoredRun | None:
-    """Read the fields of a run, in their order; None where there is none."""
+    """Decode the fields of a run, in the order of `RUN_FIELDS`; None if the run does not exist."""
     if row[0] is None:
         return None
-    fields: list[Any] = [None if value is None else read(value) for read, value in zip(_RUN_DECODERS, row, strict=True)]
-    return StoredRun(*fields)
+    fields = zip(RUN_FIELDS, row, strict=True)
+    attributes: dict[str, Any] = {f.attribute: None if value is None else f.decode(value) for f, value in fields}
+    return StoredRun(**attributes)
 
 
 def decode_stored_runs(rows: Sequence[Sequence[bytes | None]]) -> list[StoredRun]:
-    """Read many."""
+    """Decode many runs; those that do not exist are left out."""
     return [run for run in map(decode_stored_run, rows) if run is not None]
 
 
 def encode_run(run: StoredRun) -> list[RedisArgument]:
-    """Write all of a run: names and values in turn."""
-    return list(_flatten((name, getattr(run, name)) for name in RUN_FIELDS))
+    """Encode a run as alternating stored names and values."""
+    return list(_flatten((field.name, getattr(run, field.attribute)) for field in RUN_FIELDS))
 
 
 def encode_progress(run: StoredRun) -> list[RedisArgument]:
-    """Write what `Store.advance` is about, without the phase."""
-    names = ("status", "attempts", "provider", "provider_run_id")
-    return list(_flatten((name, getattr(run, name)) for name in names))
+    """Encode the fields that `Store.advance` changes, without the phase."""
+    return _encode_attributes(run, _PROGRESS_ATTRIBUTES)
 
 
 def encode_final_state(final_state: FinalState) -> list[RedisArgument]:
-    """Write what becomes of a run that ends."""
-    names = ("status", "document", "finished_at", "attempts", "provider_run_id")
-    return list(_flatten((name, getattr(final_state, name)) for name in names))
+    """Encode the fields that `Store.finish` changes, without the phase."""
+    return _encode_attributes(final_state, _FINAL_ATTRIBUTES)
+
+
+def _encode_attributes(source: StoredRun | FinalState, attributes: frozenset[str]) -> list[RedisArgument]:
+    changed = (field for field in RUN_FIELDS if field.attribute in attributes)
+    return list(_flatten((field.name, getattr(source, field.attribute)) for field in changed))
 
 
 def encode_response(response: StoredResponse | None) -> list[RedisArgument]:
-    """Write an answer, where there is one."""
+    """Encode a response; an empty list for None."""
     if response is None:
         return []
     return ["status", response.status, "headers", orjson.dumps(response.headers), "body", response.body]
 
 
 def idempotency_record_name(client: str, text: str) -> str:
-    """Name a claim; no other client and text have the same."""
+    """Return the name of an idempotency record, unique for its client and text."""
     return f"{len(client)}:{client}:{text}"
 
 
 def decode_idempotency_record(client: str, text: str, row: Sequence[bytes | None]) -> IdempotencyRecord | None:
-    """Read the fields of a claim; None where there is none."""
+    """Decode the fields of an idempotency record; None if it does not exist."""
     fingerprint, run_id, created_at, status, headers, body = row
     if fingerprint is None or run_id is None or created_at is None:
         return None
@@ -96,7 +131,7 @@ def decode_idempotency_record(client: str, text: str, row: Sequence[bytes | None
 
 
 def decode_delivery(row: Sequence[bytes]) -> Delivery:
-    """Read the fields of a delivery."""
+    """Decode the fields of a delivery."""
     run_id, client, url, body, created_at, attempts = row
     return Delivery(run_id.decode(), client.decode(), url.decode(), body, float(created_at), int(attempts))
 

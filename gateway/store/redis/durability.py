@@ -1,4 +1,4 @@
-"""A look at the Redis server: whether it can be our store, and whether it would keep what was acknowledged."""
+"""Check of the Redis server: its suitability as a store, and the durability of acknowledged writes."""
 
 from __future__ import annotations
 
@@ -10,14 +10,17 @@ from gateway.store.contract import StoreUnavailable
 
 @dataclass(frozen=True, slots=True)
 class Durability:
-    """`weakness` says why acknowledged writes could be lost, None where they are not. `wait` helps: WAITAOF."""
+    """Result of the check.
+
+    `warning`: reason why acknowledged writes may be lost, or None. `wait_for_fsync`: WAITAOF makes them durable.
+    """
 
     warning: str | None
     wait_for_fsync: bool
 
 
 async def check_durability(connection: RedisConnection) -> Durability:
-    """Ask the server how it keeps things. Raises StoreUnavailable, also where it is part of a cluster."""
+    """Query the persistence of the server. Raises StoreUnavailable, also for a cluster node or a read-only replica."""
     info = _parse_info(await connection.execute(("INFO",)))
     if info.get("cluster_enabled") == "1":
         raise StoreUnavailable("the server is part of a cluster, which is not supported")
@@ -32,26 +35,28 @@ async def check_durability(connection: RedisConnection) -> Durability:
 
 
 def _is_waitaof_useful(info: dict[str, str], fsync: str | None) -> bool:
-    # Where it is "no" nothing makes the server write before the system feels like it: to wait would be to fail.
+    # With appendfsync "no" the operating system decides when it writes, so WAITAOF would time out.
     return info.get("aof_enabled") == "1" and fsync not in {"always", "no"}
 
 
 def _find_warning(info: dict[str, str], fsync: str | None, *, can_wait: bool) -> str | None:
     if "aof_enabled" not in info:
-        return "the server does not tell whether it keeps what is written (INFO is not permitted)"
+        return "the persistence of the server is not known (INFO is not permitted)"
     if info["aof_enabled"] != "1":
         return "the server has no append-only file (appendonly is off)"
     if info.get("maxmemory", "0") != "0" and info.get("maxmemory_policy", "").startswith("allkeys"):
-        return f"the server forgets keys when its memory is full (maxmemory-policy is {info['maxmemory_policy']})"
+        return f"the server evicts keys when its memory is full (maxmemory-policy is {info['maxmemory_policy']})"
     if fsync == "no":
-        return "the server does not see to it that its file reaches the disk (appendfsync is no)"
+        return "the server does not sync its file to the disk (appendfsync is no)"
     if fsync != "always" and not can_wait:
-        return f"the server can not say when a write is on its disk (appendfsync is {fsync or 'unknown'}, no WAITAOF)"
+        return (
+            f"the server cannot confirm that a write is on its disk (appendfsync is {fsync or 'unknown'}, no WAITAOF)"
+        )
     return None
 
 
 def _parse_info(replies: list[RedisReply]) -> dict[str, str]:
-    """Read INFO; nothing where it is not permitted."""
+    """Parse the reply of INFO; empty if INFO is not permitted."""
     (info,) = replies
     if not isinstance(info, bytes):
         return {}
@@ -61,5 +66,5 @@ def _parse_info(replies: list[RedisReply]) -> dict[str, str]:
 
 def _config_value(setting: RedisReply) -> str | None:
     if not isinstance(setting, list) or len(setting) != 2:
-        return None  # it may not be asked
+        return None  # CONFIG is not permitted
     return str(setting[1].decode())

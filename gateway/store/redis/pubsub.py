@@ -1,4 +1,4 @@
-"""Hears from the Redis server which runs changed, whichever replica changed them, and wakes who waits for them here."""
+"""Pub/sub subscriber: wakes tasks of this process when any replica changes a run."""
 
 from __future__ import annotations
 
@@ -14,16 +14,14 @@ from gateway.clock import Clock
 from gateway.redis.connection import RedisConnection, translate_error
 from gateway.store.notifications import ChangeNotifier
 
-_SHORT_WAIT = 0.5  # seconds: how long a wait is while nothing is heard
-_RECOVERY_PERIOD = (
-    1.0  # seconds: how long after a silence a change may have been missed by somebody who has read already
-)
-_HEARTBEAT_INTERVAL = 2.0  # seconds without a word; then the server is asked whether it is there
-_FIRST_DELAY, _MAX_DELAY = 0.1, 5.0  # seconds between attempts to hear again
+_SHORT_WAIT = 0.5  # seconds: limit of a wait while the subscription is lost
+_RECOVERY_PERIOD = 1.0  # seconds after a reconnect in which a waiting task may have missed a change
+_HEARTBEAT_INTERVAL = 2.0  # seconds without a message; then the server gets a PING
+_FIRST_DELAY, _MAX_DELAY = 0.1, 1.0  # seconds between attempts to subscribe again
 
 
 class ChangeSubscriber:
-    """One connection that listens to `channel`. While it is lost, waits are short: nobody sleeps through a change."""
+    """A connection subscribed to `channel`. While it is lost, waits are short, so that polling notices changes."""
 
     def __init__(self, connection: RedisConnection, channel: str, clock: Clock) -> None:
         self._connection = connection
@@ -35,7 +33,7 @@ class ChangeSubscriber:
         self._task: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
-        """Begin to listen. Raises StoreUnavailable."""
+        """Subscribe. Raises StoreUnavailable."""
         pubsub = self._connection.pubsub()
         try:
             await self._subscribe(pubsub)
@@ -48,22 +46,27 @@ class ChangeSubscriber:
         await _close_quietly(pubsub)
         raise failure
 
+    @property
+    def failing(self) -> bool:
+        """True while the subscription is lost."""
+        return self._task is not None and self._disconnected
+
     async def close(self) -> None:
-        """Stop."""
+        """Unsubscribe, and end the task."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
 
     def notify(self, run_id: str) -> None:
-        """A run changed here; who waits need not wait for the server's word."""
+        """Report a change made by this process, without a round trip to the server."""
         self._notifier.notify(run_id)
 
     def recently_notified(self, name: str) -> bool:
-        """See `Store.told`."""
+        """Implement `Store.recently_notified`."""
         return self._notifier.recently_notified(name)
 
     async def wait_for_change(self, run_ids: Sequence[str], seconds: float) -> None:
-        """See `Store.wait`."""
+        """Implement `Store.wait_for_change`."""
         if self._disconnected or self._clock.monotonic() < self._reliable_from:
             seconds = min(seconds, _SHORT_WAIT)
         await self._notifier.wait_for_change(run_ids, seconds)
@@ -71,16 +74,15 @@ class ChangeSubscriber:
     async def _receive_until_closed(self, pubsub: PubSub) -> None:
         while True:
             try:
-                await self._receive_messages(pubsub)
-            except (RedisError, OSError):
-                self._connection.failing = True
+                with suppress(RedisError, OSError):
+                    await self._receive_messages(pubsub)
             finally:
                 self._disconnected = True
                 self._notifier.notify_all()
                 await _close_quietly(pubsub)
             pubsub = await self._reconnect()
             self._reliable_from = self._clock.monotonic() + _RECOVERY_PERIOD
-            self._disconnected = self._connection.failing = False
+            self._disconnected = False
 
     async def _reconnect(self) -> PubSub:
         delay = _FIRST_DELAY
@@ -99,17 +101,20 @@ class ChangeSubscriber:
     async def _subscribe(self, pubsub: PubSub) -> None:
         async with asyncio.timeout(self._connection.timeout):
             await pubsub.subscribe(self._channel)
-            await pubsub.get_message(timeout=None)  # that it is heard now
+            await pubsub.get_message(timeout=None)  # the confirmation
 
     async def _receive_messages(self, pubsub: PubSub) -> None:
-        """For as long as the server speaks."""
+        """Forward messages until the connection fails, or the server was replaced.
+
+        Raises TimeoutError if the server does not answer a PING.
+        """
         pinged = False
-        while True:
+        while pubsub.connection_pool is self._connection.pool:
             message = await pubsub.get_message(timeout=_HEARTBEAT_INTERVAL)
             if message is not None:
                 pinged = False
                 if message["type"] == "message":
-                    self._notifier.notify(message["data"].decode("utf-8", "replace"))  # whoever published it
+                    self._notifier.notify(message["data"].decode("utf-8", "replace"))  # published by any process
             elif pinged:
                 raise TimeoutError
             else:
@@ -119,7 +124,7 @@ class ChangeSubscriber:
 
 
 def _raise_if_cancelled() -> None:
-    """Stop where this task was told to: a connection that breaks just then makes another error of it on its way up."""
+    """Raise CancelledError if this task was cancelled: a failing connection may have replaced that exception."""
     task = asyncio.current_task()
     if task is not None and task.cancelling():
         raise asyncio.CancelledError

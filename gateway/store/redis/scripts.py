@@ -1,38 +1,26 @@
-"""The changes that the Redis store makes: each is one Lua script, which the server runs whole or not at all."""
+"""Lua scripts of the Redis store. Each operation of the store is one script, which the server executes atomically."""
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
 
-from gateway.store.contract import StoredRun
-
-RedisArgument: TypeAlias = bytes | str | int | float
+from gateway.store.redis.codec import DELIVERY_FIELDS, IDEMPOTENCY_RECORD_FIELDS, RUN_FIELDS
 
 _LUA_FOLDER = Path(__file__).parent / "lua"
-
-RUN_FIELDS = tuple(field.name for field in fields(StoredRun))
-"""The fields of a run's hash, in the order in which scripts return them."""
-
-CLAIM_FIELDS = ("fingerprint", "run_id", "created_at", "status", "headers", "body")
-"""The fields of a claim's hash."""
-
-DELIVERY_FIELDS = ("id", "client", "callback_url", "callback_body", "finished_at", "callback_attempts")
-"""The fields of a run's hash that make a `Delivery`."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoreScript:
-    """Lua, and the SHA-1 under which a server knows it. Its first key is the prefix of all others."""
+    """A script and its SHA-1 for EVALSHA. Its only key is the prefix of all keys."""
 
     text: str
     sha: str
 
     @classmethod
     def from_text(cls, text: str) -> StoreScript:
-        """Name a text as the server does."""
+        """Return the script with the SHA-1 of its text."""
         return cls(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
@@ -42,11 +30,12 @@ def _lua_table(name: str, values: tuple[str, ...]) -> str:
 
 def _load(name: str) -> StoreScript:
     tables = (
-        _lua_table("FIELDS", RUN_FIELDS) + _lua_table("CLAIM", CLAIM_FIELDS) + _lua_table("DELIVERY", DELIVERY_FIELDS)
+        _lua_table("FIELDS", tuple(field.name for field in RUN_FIELDS)),
+        _lua_table("CLAIM", IDEMPOTENCY_RECORD_FIELDS),
+        _lua_table("DELIVERY", DELIVERY_FIELDS),
     )
-    return StoreScript.from_text(
-        tables + (_LUA_FOLDER / "prelude.lua").read_text() + (_LUA_FOLDER / f"{name}.lua").read_text()
-    )
+    texts = ((_LUA_FOLDER / f"{part}.lua").read_text() for part in ("prelude", name))
+    return StoreScript.from_text("".join((*tables, *texts)))
 
 
 GET_RUN = _load("get_run")
@@ -68,4 +57,5 @@ LIST_BY_CALLBACK_STATE = _load("list_by_callback_state")
 NOTIFY = _load("notify")
 GET_OR_CREATE_SECRET = _load("get_or_create_secret")
 PING = _load("ping")
+GET_OR_SET_GENERATION = _load("get_or_set_generation")
 GET_OR_SET_LAYOUT = _load("get_or_set_layout")

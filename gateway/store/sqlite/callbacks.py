@@ -1,4 +1,4 @@
-"""Callbacks that wait for their delivery, in SQL. Every function runs inside a transaction of its caller."""
+"""Outbox of callbacks in SQL. Every function runs inside a transaction of its caller."""
 
 from __future__ import annotations
 
@@ -29,36 +29,36 @@ _SELECT_BY_STATE = "SELECT id FROM runs WHERE callback_state = ? AND id > ? ORDE
 
 
 def schedule_callback(db: sqlite3.Connection, number: int, final_state: FinalState) -> None:
-    """Keep the callback of the run with this number."""
+    """Add the callback of the run with this row number to the outbox."""
     db.execute(_INSERT, (number, final_state.finished_at, final_state.due_at, final_state.callback))
     db.execute("UPDATE runs SET callback_state = ? WHERE number = ?", (PENDING, number))
 
 
 def take_due_callbacks(db: sqlite3.Connection, *, now_at: float, until_at: float, limit: int) -> list[Delivery]:
-    """See `Store.due`."""
+    """Implement `Store.take_due_callbacks`."""
     deliveries = [Delivery(*row) for row in db.execute(_SELECT_DUE, (now_at, limit))]
     db.executemany(_SET_DUE_AT, [(until_at, delivery.run_id) for delivery in deliveries])
     return deliveries
 
 
 def settle_callback(db: sqlite3.Connection, run_id: str, state: str) -> None:
-    """See `Store.delivered`."""
+    """Implement `Store.settle_callback`."""
     if db.execute(_SETTLE, (run_id,)).rowcount:
         _set_state(db, run_id, state)
 
 
 def postpone_callback(db: sqlite3.Connection, run_id: str, due_at: float) -> bool:
-    """See `Store.postpone`; False where it raises KeyError: an error would undo what is committed together."""
+    """Implement `Store.postpone_callback`, but return False for KeyError: an error would roll back the whole batch."""
     return db.execute(_POSTPONE, (due_at, run_id)).rowcount == 1
 
 
 def list_by_callback_state(db: sqlite3.Connection, *, state: str, limit: int, after: str) -> list[str]:
-    """See `Store.called_back`."""
+    """Implement `Store.list_by_callback_state`."""
     return [run_id for (run_id,) in db.execute(_SELECT_BY_STATE, (state, after, limit))]
 
 
 def redeliver_callback(db: sqlite3.Connection, run_id: str, now_at: float) -> bool:
-    """See `Store.redeliver`."""
+    """Implement `Store.redeliver_callback`."""
     found = db.execute(_REDELIVER, (now_at, run_id)).rowcount == 1
     if found:
         _set_state(db, run_id, PENDING)

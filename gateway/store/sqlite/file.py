@@ -1,66 +1,76 @@
-"""The file of the SQLite store: made so that only its owner reads it, held by one process, opened for durability."""
+"""SQLite database file: mode 0600, locked by one process, opened with a durable write-ahead log."""
 
 from __future__ import annotations
 
 import fcntl
 import os
 import sqlite3
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from gateway.store.contract import StoreUnavailable
-from gateway.store.sqlite.schema import migrate, require_compatible
+from gateway.store.contract import StoreReplaced, StoreUnavailable
+from gateway.store.sqlite.schema import MIGRATIONS, migrate, require_compatible
 
-_MINIMUM_VERSION = (3, 37)  # the first with STRICT tables
+_MINIMUM_VERSION = (3, 37)  # STRICT tables
 
-# Before the first table, or it has no effect.
+# Has an effect only before the first table is created.
 _AUTO_VACUUM = "PRAGMA auto_vacuum = INCREMENTAL"
 
 _WRITER_PRAGMAS = (
     "PRAGMA synchronous = FULL",  # a commit that returned survives a power cut
     "PRAGMA foreign_keys = ON",
     "PRAGMA cache_size = -16000",  # kB
-    "PRAGMA wal_autocheckpoint = 4000",  # pages: rarer than by default, as ids and keys are scattered over the file
-    "PRAGMA journal_size_limit = 67108864",  # bytes: after a burst the log shrinks again
+    "PRAGMA wal_autocheckpoint = 4000",  # pages: fewer checkpoints, as ids and keys are scattered
+    "PRAGMA journal_size_limit = 67108864",  # bytes: the log is truncated after a burst
 )
 
 _REASONS = {
     sqlite3.SQLITE_FULL: "the disk is full",
-    sqlite3.SQLITE_READONLY: "the file can not be written",
+    sqlite3.SQLITE_READONLY: "the file cannot be written",
     sqlite3.SQLITE_BUSY: "another program holds the file",
     sqlite3.SQLITE_LOCKED: "another program holds the file",
     sqlite3.SQLITE_IOERR: "the disk fails",
     sqlite3.SQLITE_CORRUPT: "the file is damaged",
     sqlite3.SQLITE_NOTADB: "the file belongs to another program",
-    sqlite3.SQLITE_CANTOPEN: "the file can not be opened",
+    sqlite3.SQLITE_CANTOPEN: "the file cannot be opened",
     sqlite3.SQLITE_TOOBIG: "it is too large to be kept",
 }
 
 SQLITE_ERRORS = (sqlite3.Error, MemoryError)
-"""What SQLite raises where it, the disk or the machine fails."""
+"""Exceptions for failures of SQLite, the disk or the machine."""
 
 
 def translate_error(error: sqlite3.Error | MemoryError) -> StoreUnavailable:
-    """Say what happened in our words: SQLite's may quote what was to be written."""
+    """Return a StoreUnavailable with a fixed text; the text of SQLite may quote stored values."""
     code: int | None = getattr(error, "sqlite_errorcode", None)  # not every error is one of the library's
     return StoreUnavailable(_REASONS.get(-1 if code is None else code & 0xFF, "SQLite failed"))
 
 
-class SqliteFile:
-    """A path, and the lock beside it, which ends with the process, however that ends.
+@dataclass(frozen=True, slots=True)
+class _FileIdentity:
+    """Device and inode numbers of the database and its write-ahead log."""
 
-    `patience` is how many seconds to wait while another program, such as a back-up, holds the file.
+    database: tuple[int, int]
+    log: tuple[int, int]
+
+
+class SqliteFile:
+    """A database file and its lock file; the operating system releases the lock when the process ends.
+
+    `busy_timeout`: seconds to wait while another program, such as a backup, locks the database.
     """
 
     def __init__(self, path: Path, *, busy_timeout: float) -> None:
         self._path = path
         self._busy_timeout = busy_timeout
         self._lock_descriptor: int | None = None
+        self._identity: _FileIdentity | None = None
 
     def open(self) -> sqlite3.Connection:
-        """Take the file, make it where there is none, and return the one connection that writes.
+        """Lock the file, create it if it does not exist, and return the only connection that writes.
 
-        Raises StoreUnavailable, with the path and a reason.
+        Raises StoreUnavailable with the path and a reason.
         """
         try:
             self._require_sqlite_version()
@@ -69,10 +79,10 @@ class SqliteFile:
         except (OSError, StoreUnavailable, *SQLITE_ERRORS) as error:
             failure = self._error_with_path(error)
         self.release()
-        raise failure  # out here, without the error and what it quotes
+        raise failure  # outside of the handler, so that the original error is not its context
 
     def open_read_only(self) -> sqlite3.Connection:
-        """Return a connection that can not write. The writing one has to be open as long as this is."""
+        """Return a read-only connection. The writing connection must stay open as long as this one is in use."""
         uri = f"file:{quote(str(self._path))}?mode=ro"
         try:
             return self._connect_uri(uri)
@@ -80,8 +90,25 @@ class SqliteFile:
             failure = self._error_with_path(error)
         raise failure
 
+    def require_same_file(self) -> None:
+        """Raise StoreReplaced if the database or its log was removed, replaced or emptied since `open`.
+
+        SQLite continues to write to a removed file, so a commit alone does not prove that the data survive the process.
+        """
+        if self._identify() != self._identity:
+            raise StoreReplaced("the file was removed or replaced")
+
+    def _identify(self) -> _FileIdentity | None:
+        try:
+            database, log = self._path.stat(), self._path.with_name(self._path.name + "-wal").stat()
+        except OSError:
+            return None
+        if not database.st_size:
+            return None
+        return _FileIdentity((database.st_dev, database.st_ino), (log.st_dev, log.st_ino))
+
     def release(self) -> None:
-        """Leave the file to others. Its connections are closed by then."""
+        """Release the lock. All connections must be closed before."""
         if self._lock_descriptor is not None:
             os.close(self._lock_descriptor)
         self._lock_descriptor = None
@@ -99,18 +126,19 @@ class SqliteFile:
             raise StoreUnavailable(f"SQLite 3.37 or newer is needed, and this is {sqlite3.sqlite_version}")
 
     def _acquire_lock(self) -> None:
-        """Become the only process with this file.
+        """Lock the database for this process.
 
-        The lock is a file of its own: closing another descriptor of SQLite's file would end SQLite's own locks.
+        The lock is a separate file: closing another descriptor of the database would release the locks of SQLite
+        (POSIX advisory locks).
         """
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._path = self._path.resolve()  # one file, one lock, whatever links lead there
+        self._path = self._path.resolve()  # symbolic links to one file share its lock
         self._lock_descriptor = os.open(self._path.with_name(self._path.name + ".lock"), os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(self._lock_descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise StoreUnavailable("another process uses it: replicas need a redis:// store") from None
-        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))  # SQLite would make it readable for others
+        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))  # SQLite would create it readable by other users
 
     def _connect_uri(self, uri: str) -> sqlite3.Connection:
         return sqlite3.connect(uri, uri=True, timeout=self._busy_timeout, isolation_level=None, check_same_thread=False)
@@ -118,17 +146,19 @@ class SqliteFile:
     def _open_database(self) -> sqlite3.Connection:
         db = self._connect_uri(f"file:{quote(str(self._path))}?mode=rw")
         try:
-            require_compatible(db)  # before anything is changed
+            require_compatible(db)  # before the first change
             db.execute(_AUTO_VACUUM)
             if db.execute("PRAGMA journal_mode = WAL").fetchone() != ("wal",):
-                raise StoreUnavailable("this file system can not hold a write-ahead log")
+                raise StoreUnavailable("this file system does not support a write-ahead log")
             for pragma in _WRITER_PRAGMAS:
                 db.execute(pragma)
             migrate(db)
-            # Only a dead process can have left leases, as we hold the lock; it also proves that we can write.
+            # The lock is held, so all leases belong to ended processes. Also checks that the file is writable.
             db.execute("BEGIN IMMEDIATE")
+            db.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")  # unchanged, but written: creates the log
             db.execute("UPDATE runs SET leased_until_at = 0 WHERE phase < 3")
             db.execute("COMMIT")
+            self._identity = self._identify()
         except BaseException:
             db.close()
             raise

@@ -1,4 +1,4 @@
-"""What keeps the SQLite file small and known to be well, in SQL. Every function is one short transaction."""
+"""Maintenance of the SQLite file: retention, vacuum and health checks. Every function is one short transaction."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import sqlite3
 
 from gateway.store.sqlite.schema import MIGRATIONS
 
-_ROWS_PER_BATCH = 200  # rows of each table: other changes wait no longer than it takes to delete these
-_PAGES_PER_VACUUM = 200  # given back to the file system at once
-_FREE_PAGES_KEPT = 1_000  # free pages that stay in the file: the next runs need them anyway
+_ROWS_PER_BATCH = 200  # rows of each table; bounds the time that other changes wait
+_PAGES_PER_VACUUM = 200  # pages released to the file system at once
+_FREE_PAGES_KEPT = 1_000  # free pages that stay in the file for the next runs
 
-# What is still to be delivered stays, whatever its age.
+# Runs with an undelivered callback are kept, whatever their age.
 _PURGE_RUNS = """
 DELETE FROM runs WHERE number IN (
     SELECT number FROM runs WHERE phase = 3 AND finished_at < ?
@@ -21,24 +21,24 @@ _PURGE_KEYS = "DELETE FROM keys WHERE number IN (SELECT number FROM keys WHERE c
 
 
 def purge(db: sqlite3.Connection, runs_before_at: float, keys_before_at: float) -> int:
-    """Forget a batch of what `Store.purge` forgets; returns how many went, 0 where there are no more."""
+    """Delete one batch for `Store.purge`; returns the number of deleted rows, 0 if there are no more."""
     runs = db.execute(_PURGE_RUNS, (runs_before_at, _ROWS_PER_BATCH)).rowcount
     return runs + db.execute(_PURGE_KEYS, (keys_before_at, _ROWS_PER_BATCH)).rowcount
 
 
 def release_free_pages(db: sqlite3.Connection) -> bool:
-    """Give some free pages back to the file system; returns whether there is more to give."""
+    """Release some free pages to the file system; returns True if there are more."""
     before = _count_free_pages(db)
     if before <= _FREE_PAGES_KEPT:
         return False
     db.execute(
         f"PRAGMA incremental_vacuum({min(_PAGES_PER_VACUUM, before - _FREE_PAGES_KEPT)})"
-    ).fetchall()  # a step for each page
+    ).fetchall()  # SQLite releases one page for each row that is fetched
     return _FREE_PAGES_KEPT < _count_free_pages(db) < before
 
 
 def check_writable(db: sqlite3.Connection) -> None:
-    """Write what stands there already: it has to reach the disk like anything else."""
+    """Write an unchanged value; the commit has to reach the disk."""
     db.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
 
 

@@ -1,4 +1,4 @@
-"""The threads that read the SQLite file: they wait for no writer, and no writer waits for them."""
+"""Reader threads of the SQLite store. In write-ahead mode readers and the writer do not block each other."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 class SqliteReaderPool:
-    """Answers questions, each from what was committed when it is asked. So many may wait, and more are refused."""
+    """Connection pool for queries, each on a snapshot of the last commit. At most `max_queued` queries wait."""
 
     def __init__(self, connect: Callable[[], sqlite3.Connection], *, threads: int, max_queued: int) -> None:
         self._idle_connections: SimpleQueue[sqlite3.Connection] = SimpleQueue()
@@ -27,9 +27,9 @@ class SqliteReaderPool:
         self._pending_count = 0
 
     async def execute(self, query: Callable[[sqlite3.Connection], T]) -> T:
-        """Ask; raises StoreUnavailable where the file can not be read, or too many wait already."""
+        """Run a query; raises StoreUnavailable if the file cannot be read, or `max_queued` queries wait."""
         if self._pending_count >= self._max_queued:
-            raise StoreUnavailable("too many questions wait for the disk")
+            raise StoreUnavailable("too many queries wait for the disk")
         self._pending_count += 1
         try:
             return await asyncio.get_running_loop().run_in_executor(self._executor, self._execute_in_thread, query)
@@ -37,17 +37,17 @@ class SqliteReaderPool:
             self._pending_count -= 1
 
     async def close(self) -> None:
-        """Answer what was asked, and close the connections."""
+        """Complete the queries that wait, and close the connections."""
         await asyncio.to_thread(self._executor.shutdown)
         while not self._idle_connections.empty():
             self._idle_connections.get().close()
 
     def _execute_in_thread(self, query: Callable[[sqlite3.Connection], T]) -> T:
-        db = self._idle_connections.get()  # there are as many as threads
+        db = self._idle_connections.get()  # one connection for each thread
         try:
             return query(db)
         except SQLITE_ERRORS as error:
             failure = translate_error(error)
         finally:
             self._idle_connections.put(db)
-        raise failure  # out here, without the error and what it quotes
+        raise failure  # outside of the handler, so that the original error is not its context

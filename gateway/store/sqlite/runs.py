@@ -1,4 +1,4 @@
-"""Runs and the keys that they were claimed with, in SQL. Every function runs inside a transaction of its caller."""
+"""Runs, idempotency records and secrets in SQL. Every function runs inside a transaction of its caller."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ _SELECT_IDEMPOTENCY_RECORD = (
     "SELECT fingerprint, run_id, created_at, status, headers, body FROM keys WHERE client = ? AND text = ?"
 )
 
-# The inner query sorts, and it sorts narrow rows: orders may be large. What its turn took before comes first.
+# The inner query sorts narrow rows, because orders may be large. Runs that this batch took before come first.
 _SELECT_ADOPTABLE = """
 SELECT * FROM stored_runs WHERE id IN (
     SELECT id FROM runs WHERE phase < 3 AND CASE owner WHEN :owner THEN turn = :turn AND turn
@@ -60,11 +60,11 @@ SELECT * FROM stored_runs WHERE id IN (
 
 _ADOPT = "UPDATE runs SET owner = ?, leased_until_at = ?, turn = ? WHERE id = ?"
 
-_PHASE_INDEX = 9  # its place among the fields of a StoredRun
+_PHASE_INDEX = 9  # position among the fields of StoredRun
 
 
 def create_run(db: sqlite3.Connection, run: StoredRun, key: IdempotencyKey | None) -> IdempotencyRecord | None:
-    """See `Store.begin`."""
+    """Implement `Store.create_run`."""
     if key is not None:
         row = (key.client, key.text, key.fingerprint, run.id, run.created_at)
         if not db.execute(_INSERT_IDEMPOTENCY_RECORD, row).rowcount:
@@ -77,13 +77,13 @@ def create_run(db: sqlite3.Connection, run: StoredRun, key: IdempotencyKey | Non
     ))
     # fmt: on
     if not inserted.rowcount:
-        raise ValueError("there is a run with this id")
+        raise ValueError("a run with this id exists")
     db.execute("INSERT INTO orders (run, body) VALUES (?, ?)", (inserted.lastrowid, run.order))
     return None
 
 
 def advance(db: sqlite3.Connection, run: StoredRun) -> bool:
-    """See `Store.advance`."""
+    """Implement `Store.advance`."""
     if run.phase is Phase.DONE:
         return False
     phase = run.phase.value
@@ -92,12 +92,12 @@ def advance(db: sqlite3.Connection, run: StoredRun) -> bool:
 
 
 def revert_to_queued(db: sqlite3.Connection, run: StoredRun) -> bool:
-    """See `Store.unsent`."""
+    """Implement `Store.revert_to_queued`."""
     return db.execute(_REVERT_TO_QUEUED, (run.id, run.owner, run.attempts)).rowcount == 1
 
 
 def finish(db: sqlite3.Connection, run_id: str, final_state: FinalState) -> bool:
-    """See `Store.finish`."""
+    """Implement `Store.finish`."""
     state = (
         final_state.status,
         final_state.document,
@@ -122,27 +122,27 @@ def _store_response(db: sqlite3.Connection, response: StoredResponse, record_key
 
 
 def discard_run(db: sqlite3.Connection, run_id: str, owner: str) -> None:
-    """See `Store.drop`."""
+    """Implement `Store.discard_run`."""
     row = fetch_first(db, _DISCARD, run_id, owner)
     if row is not None and row[1] is not None:
         db.execute("DELETE FROM keys WHERE client = ? AND text = ? AND run_id = ?", (*row, run_id))
 
 
 def get_run(db: sqlite3.Connection, run_id: str) -> StoredRun | None:
-    """See `Store.run`."""
+    """Implement `Store.get_run`."""
     row = fetch_first(db, "SELECT * FROM stored_runs WHERE id = ?", run_id)
     return None if row is None else _decode_run(row)
 
 
 def list_runs(db: sqlite3.Connection, run_filter: RunFilter) -> list[StoredRun]:
-    """See `Store.runs`."""
+    """Implement `Store.list_runs`."""
     before_at, before_id = run_filter.before or (math.inf, "")
     row = (run_filter.client, before_at, before_id, run_filter.status, run_filter.workflow, run_filter.limit)
     return [_decode_run(each) for each in db.execute(_LIST_RUNS, row)]
 
 
 def get_idempotency_record(db: sqlite3.Connection, client: str, text: str) -> IdempotencyRecord | None:
-    """See `Store.claim`."""
+    """Implement `Store.get_idempotency_record`."""
     row = fetch_first(db, _SELECT_IDEMPOTENCY_RECORD, client, text)
     if row is None:
         return None
@@ -154,14 +154,14 @@ def get_idempotency_record(db: sqlite3.Connection, client: str, text: str) -> Id
 
 
 def renew_leases(db: sqlite3.Connection, owner: str, until_at: float) -> None:
-    """See `Store.renew`."""
+    """Implement `Store.renew_leases`."""
     db.execute("UPDATE runs SET leased_until_at = ? WHERE phase < 3 AND owner = ?", (until_at, owner))
 
 
 def adopt(
     db: sqlite3.Connection, owner: str, *, now_at: float, until_at: float, limit: int, batch_id: int
 ) -> list[StoredRun]:
-    """See `Store.adopt`."""
+    """Implement `Store.adopt`."""
     parameters = {"owner": owner, "now_at": now_at, "limit": limit, "turn": batch_id}
     adoptable = [_decode_run(row) for row in db.execute(_SELECT_ADOPTABLE, parameters)]
     db.executemany(_ADOPT, [(owner, until_at, batch_id, orphan.id) for orphan in adoptable])
@@ -169,20 +169,20 @@ def adopt(
 
 
 def get_or_create_secret(db: sqlite3.Connection, name: str, default: bytes) -> bytes:
-    """See `Store.secret`."""
+    """Implement `Store.get_or_create_secret`."""
     db.execute("INSERT INTO secrets (name, value) VALUES (?, ?) ON CONFLICT (name) DO NOTHING", (name, default))
     (value,) = db.execute("SELECT value FROM secrets WHERE name = ?", (name,)).fetchone()
     return bytes(value)
 
 
 def fetch_first(db: sqlite3.Connection, statement: str, *values: object) -> tuple[Any, ...] | None:
-    """Run a statement to its end, and return its first row."""
+    """Run a statement to its end, and return its first row or None."""
     rows = db.execute(statement, values).fetchall()
     return rows[0] if rows else None
 
 
 def _decode_run(row: tuple[Any, ...]) -> StoredRun:
-    """Read a row of `stored_runs`; its columns are the fields, in their order."""
+    """Decode a row of the view `stored_runs`; its columns are the fields of StoredRun, in their order."""
     fields = list(row)
     fields[_PHASE_INDEX] = Phase(fields[_PHASE_INDEX])
     return StoredRun(*fields)

@@ -1,7 +1,7 @@
-"""The tables of the SQLite store, and how a file of an older version is brought to this one.
+"""Schema of the SQLite store, and its migrations.
 
-`runs` is narrow, because leases rewrite its rows again and again: what a run can be started with may be large, and
-stands in `orders`.
+The rows of `runs` are narrow, because leases rewrite them often. The order of a run may be large and has a table of its
+own, `orders`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from gateway.store.contract import StoreUnavailable
 
-APPLICATION_ID = 0x52554E57  # "RUNW" stands in the file's header, so that nobody else's is taken for ours
+APPLICATION_ID = 0x52554E57  # "RUNW" in the file header: marks the file as a Runward database
 
 _VERSION_1 = """
 CREATE TABLE runs (
@@ -82,26 +82,27 @@ CREATE TABLE secrets (
 """
 
 MIGRATIONS: tuple[str, ...] = (_VERSION_1, _VERSION_2)
-"""The script at place n brings a file of version n to version n + 1. What was released is never changed again."""
+"""Script n migrates a file of version n to version n + 1. A released script is never changed."""
 
 
 def require_compatible(db: sqlite3.Connection) -> None:
-    """Raise StoreUnavailable where the file is newer than this, or no store; an empty one may become one."""
+    """Raise StoreUnavailable if the schema is too new, or the file belongs to another program."""
     version = _query_integer(db, "PRAGMA user_version")
     if _query_integer(db, "PRAGMA application_id") != APPLICATION_ID and _query_integer(
         db, "SELECT count(*) FROM sqlite_schema"
     ):
         raise StoreUnavailable("the file belongs to another program")
     if version > len(MIGRATIONS):
-        raise StoreUnavailable(f"the file has schema {version}, and this version of Runward knows {len(MIGRATIONS)}")
+        raise StoreUnavailable(f"the file has schema {version}, and this version of Runward supports {len(MIGRATIONS)}")
 
 
 def migrate(db: sqlite3.Connection, migrations: Sequence[str] = MIGRATIONS) -> None:
-    """Bring the file, which is ours, to the newest version: each step whole or not at all."""
+    """Migrate a compatible file to the newest version, one transaction for each step."""
     version = _query_integer(db, "PRAGMA user_version")
     for number, script in enumerate(migrations[version:], version + 1):
         db.executescript(
-            f"BEGIN IMMEDIATE; {script}; PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {number}; COMMIT;"
+            f"BEGIN IMMEDIATE; {script}; PRAGMA application_id = {APPLICATION_ID}; "
+            f"PRAGMA user_version = {number}; COMMIT;"
         )
 
 

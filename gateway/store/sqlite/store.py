@@ -1,4 +1,4 @@
-"""The store for one machine: a SQLite file, one writer that commits in groups, and readers beside it."""
+"""Store for one machine: a SQLite file with one writer (group commit) and several readers (snapshots)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from typing_extensions import override
+
 from gateway.clock import Clock
 from gateway.store.contract import (
     Delivery,
@@ -17,6 +19,7 @@ from gateway.store.contract import (
     IdempotencyKey,
     IdempotencyRecord,
     RunFilter,
+    Store,
     StoredRun,
     StoreUnavailable,
 )
@@ -31,16 +34,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class _OpenStore:
-    db: sqlite3.Connection  # only the writer's thread uses it
+    db: sqlite3.Connection  # used by the writer thread only
     writer: SqliteWriter
     readers: SqliteReaderPool
-    list_readers: SqliteReaderPool  # a list may take long, and short looks must not wait for it
+    list_readers: SqliteReaderPool  # separate, as a list may take long and must not delay the reads of single runs
 
 
-class SqliteStore:
-    """A `Store` in the file at `path`, which no other process can have at the same time.
+class SqliteStore(Store):
+    """A `Store` in the file at `path`, which one process opens at a time.
 
-    `patience` is how many seconds to wait while another program, such as a back-up, holds the file.
+    `busy_timeout`: seconds to wait while another program, such as a backup, locks the file.
     """
 
     shared = False
@@ -53,97 +56,99 @@ class SqliteStore:
         self._failing = False
 
     @property
+    @override
     def failing(self) -> bool:
-        """See `Store.failing`."""
         return self._failing
 
+    @override
     async def open(self) -> None:
-        """See `Store.open`."""
         db, readers, list_readers = await asyncio.to_thread(self._connect)
-        self._open_store = _OpenStore(db, SqliteWriter(db, self._notifier.notify), readers, list_readers)
+        writer = SqliteWriter(db, self._notifier.notify, check_file=self._file.require_same_file)
+        self._open_store = _OpenStore(db, writer, readers, list_readers)
 
+    @override
     async def close(self) -> None:
-        """See `Store.close`."""
         open_store, self._open_store = self._open_store, None
         if open_store is not None:
             await open_store.writer.close()
             await open_store.readers.close()
             await open_store.list_readers.close()
-            await asyncio.to_thread(open_store.db.close)  # the last one: it empties the log into the file
+            await asyncio.to_thread(open_store.db.close)  # the last connection: SQLite copies the log into the file
             self._file.release()
 
+    @override
     async def ping(self) -> None:
-        """See `Store.ping`."""
         await self._read(maintenance.check_readable)
         await self._write(maintenance.check_writable)
 
+    @override
     async def create_run(self, run: StoredRun, key: IdempotencyKey | None) -> IdempotencyRecord | None:
-        """See `Store.begin`."""
         return await self._write(lambda db: runs.create_run(db, run, key))
 
+    @override
     async def advance(self, run: StoredRun) -> bool:
-        """See `Store.advance`."""
         return await self._write(lambda db: runs.advance(db, run), run.id)
 
+    @override
     async def revert_to_queued(self, run: StoredRun) -> bool:
-        """See `Store.unsent`."""
         return await self._write(lambda db: runs.revert_to_queued(db, run), run.id)
 
+    @override
     async def finish(self, run_id: str, final_state: FinalState) -> bool:
-        """See `Store.finish`."""
         return await self._write(lambda db: runs.finish(db, run_id, final_state), run_id)
 
+    @override
     async def discard_run(self, run_id: str, *, owner: str) -> None:
-        """See `Store.drop`."""
         await self._write(lambda db: runs.discard_run(db, run_id, owner), run_id)
 
+    @override
     async def get_run(self, run_id: str) -> StoredRun | None:
-        """See `Store.run`."""
         return await self._read(lambda db: runs.get_run(db, run_id))
 
+    @override
     async def list_runs(self, run_filter: RunFilter) -> list[StoredRun]:
-        """See `Store.runs`."""
         return await self._require_open().list_readers.execute(lambda db: runs.list_runs(db, run_filter))
 
+    @override
     async def get_idempotency_record(self, client: str, text: str) -> IdempotencyRecord | None:
-        """See `Store.claim`."""
         return await self._read(lambda db: runs.get_idempotency_record(db, client, text))
 
+    @override
     async def renew_leases(self, owner: str, until_at: float) -> None:
-        """See `Store.renew`."""
         await self._write(lambda db: runs.renew_leases(db, owner, until_at))
 
+    @override
     async def adopt(
         self, owner: str, *, now_at: float, until_at: float, limit: int, batch_id: int = 0
     ) -> list[StoredRun]:
-        """See `Store.adopt`."""
         change = partial(runs.adopt, owner=owner, now_at=now_at, until_at=until_at, limit=limit, batch_id=batch_id)
         return await self._write(change)
 
+    @override
     async def take_due_callbacks(self, *, now_at: float, until_at: float, limit: int) -> list[Delivery]:
-        """See `Store.due`."""
         return await self._write(partial(callbacks.take_due_callbacks, now_at=now_at, until_at=until_at, limit=limit))
 
+    @override
     async def settle_callback(self, run_id: str, state: str) -> None:
-        """See `Store.delivered`."""
         await self._write(lambda db: callbacks.settle_callback(db, run_id, state), run_id)
 
+    @override
     async def postpone_callback(self, run_id: str, *, due_at: float) -> None:
-        """See `Store.postpone`."""
         if not await self._write(lambda db: callbacks.postpone_callback(db, run_id, due_at)):
             raise KeyError(run_id)
 
+    @override
     async def redeliver_callback(self, run_id: str, *, now_at: float) -> bool:
-        """See `Store.redeliver`."""
         return await self._write(lambda db: callbacks.redeliver_callback(db, run_id, now_at), run_id)
 
+    @override
     async def list_by_callback_state(self, state: str, *, limit: int, after: str = "") -> list[str]:
-        """See `Store.called_back`."""
         query = partial(callbacks.list_by_callback_state, state=state, limit=limit, after=after)
         return await self._require_open().list_readers.execute(query)
 
+    @override
     async def purge(self, *, runs_before_at: float, keys_before_at: float) -> int:
-        """See `Store.purge`. A transaction for each batch, so that others get their turn in between."""
+        # One transaction for each batch, so that other changes can run in between.
         deleted = 0
         while batch := await self._write(lambda db: maintenance.purge(db, runs_before_at, keys_before_at)):
             deleted += batch
@@ -151,21 +156,21 @@ class SqliteStore:
             pass
         return deleted
 
+    @override
     async def notify(self, name: str) -> None:
-        """See `Store.tell`."""
         self._require_open()
         self._notifier.notify(name)
 
+    @override
     async def get_or_create_secret(self, name: str, default: bytes) -> bytes:
-        """See `Store.secret`."""
         return await self._write(lambda db: runs.get_or_create_secret(db, name, default))
 
+    @override
     def recently_notified(self, name: str) -> bool:
-        """See `Store.told`."""
         return self._notifier.recently_notified(name)
 
+    @override
     async def wait_for_change(self, run_ids: Sequence[str], seconds: float) -> None:
-        """See `Store.wait`."""
         self._require_open()
         await self._notifier.wait_for_change(run_ids, seconds)
 

@@ -1,6 +1,7 @@
-"""The one thread that writes to the SQLite file: what came while it committed goes into the next commit, together.
+"""Writer thread of the SQLite store with group commit.
 
-Waiting for the disk is what a durable write costs, and a commit of a hundred changes waits no longer than that of one.
+Changes that arrive during a commit share the next one. The cost of a durable write is the wait for the disk, and a
+commit of a hundred changes waits no longer than a commit of one.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ from gateway.store.sqlite.file import SQLITE_ERRORS, translate_error
 T = TypeVar("T")
 
 MAX_QUEUED = 10_000
-"""Changes that may wait; beyond that the disk is too slow, and new ones are refused at once."""
+"""Changes that may wait (backpressure); more are refused at once, because the disk is too slow."""
 
-_MAX_BATCH = 1_000  # in one commit, so that the first does not wait for the last of very many
+_MAX_BATCH = 1_000  # changes of one commit; bounds the wait of the first one
 
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """A change that somebody waits for, and the run that it is about. It may be tried twice, so it only uses SQL."""
+    """A change, the future of its caller, and the run that it concerns. It may run twice, so it must only use SQL."""
 
     change: Callable[[sqlite3.Connection], Any]
     future: asyncio.Future[Any]
@@ -35,7 +36,7 @@ class _Job:
 
 @dataclass(frozen=True, slots=True)
 class _JobResult:
-    """What became of a job: its result is in the file, or nothing of it is."""
+    """Outcome of a job: committed, or rolled back with an error."""
 
     job: _Job
     result: Any = None
@@ -43,34 +44,41 @@ class _JobResult:
 
 
 class _JobFailed(Exception):
-    """One of the changes raised its cause."""
+    """One of the changes raised an exception, which is the cause."""
 
 
 class SqliteWriter:
-    """Takes changes from the event loop and answers each once the commit that holds it is on the disk.
+    """Executes changes from the event loop and resolves each once its commit is on the disk.
 
-    `changed` is told of each run that a change was about, on the event loop, whether or not its caller still waits.
+    `on_change` is called on the event loop with the run of each change, even if its caller was cancelled.
+    `check_file` is called in the thread after each commit; it raises StoreUnavailable if the commit may be lost.
     """
 
     def __init__(
-        self, db: sqlite3.Connection, on_change: Callable[[str], None], *, max_queued: int = MAX_QUEUED
+        self,
+        db: sqlite3.Connection,
+        on_change: Callable[[str], None],
+        *,
+        max_queued: int = MAX_QUEUED,
+        check_file: Callable[[], None] = lambda: None,
     ) -> None:
         self._db = db
         self._on_change = on_change
+        self._check_file = check_file
         self._max_queued = max_queued
         self._loop = asyncio.get_running_loop()
-        self._incoming: list[_Job] = []  # in this turn of the loop; they travel together
+        self._incoming: list[_Job] = []  # of this iteration of the event loop; they are queued together
         self._pending_count = 0
-        self._condition = threading.Condition()  # guards what both threads touch: the queue and the end
+        self._condition = threading.Condition()  # guards the shared state: `_queue` and `_closing`
         self._queue: list[_Job] = []
         self._closing = False
         self._thread = threading.Thread(target=self._run_thread, name="store-writer", daemon=True)
         self._thread.start()
 
     async def execute(self, change: Callable[[sqlite3.Connection], T], run_id: str | None = None) -> T:
-        """Make a change; it is durable when this returns.
+        """Execute a change; it is durable when this method returns.
 
-        `change` runs inside a transaction, in the writer's thread. Raises StoreUnavailable, or what `change` raised.
+        `change` runs inside a transaction, in the writer thread. Raises StoreUnavailable, or the exception of `change`.
         """
         if self._pending_count >= self._max_queued:
             raise StoreUnavailable("too many changes wait for the disk")
@@ -82,7 +90,7 @@ class SqliteWriter:
         return await future
 
     async def close(self) -> None:
-        """Commit what waits, and end the thread. Nothing may be handed in any more."""
+        """Commit the queued changes, and end the thread. No call of `execute` may follow."""
         self._enqueue_incoming()
         with self._condition:
             self._closing = True
@@ -108,16 +116,16 @@ class SqliteWriter:
             else:
                 future.set_exception(result.error)
 
-    # From here on in the thread.
+    # The methods below run in the writer thread.
 
     def _run_thread(self) -> None:
         while jobs := self._next_batch():
             results = self._commit_batch(jobs)
-            with suppress(RuntimeError):  # the loop is closed, and nobody waits
+            with suppress(RuntimeError):  # the event loop is closed: no caller waits
                 self._loop.call_soon_threadsafe(self._resolve_jobs, results)
 
     def _next_batch(self) -> list[_Job]:
-        """Wait for jobs; none is the end."""
+        """Wait for jobs, and return a batch; an empty list at the end."""
         with self._condition:
             self._condition.wait_for(lambda: self._queue or self._closing)
             jobs = self._queue[:_MAX_BATCH]
@@ -125,16 +133,20 @@ class SqliteWriter:
         return jobs
 
     def _commit_batch(self, jobs: Sequence[_Job]) -> list[_JobResult]:
-        """Commit them together; where one of them fails, each for itself, so that nobody pays for another's mistake."""
+        """Commit the jobs together, or one by one if one of them raises, so that the others succeed."""
         try:
             with self._transaction():
-                return [self._apply(job) for job in jobs]
+                results = [self._apply(job) for job in jobs]
+            self._check_file()
         except _JobFailed as failed:
             if len(jobs) > 1:
                 return [outcome for job in jobs for outcome in self._commit_batch([job])]
             return [_JobResult(jobs[0], error=_translate_cause(failed.__cause__))]
-        except SQLITE_ERRORS as error:  # the disk failed, not one of them: to try again would take as long
+        except SQLITE_ERRORS as error:  # a failure of the disk, not of one job: no retry
             return [_JobResult(job, error=translate_error(error)) for job in jobs]
+        except StoreUnavailable as error:
+            return [_JobResult(job, error=type(error)(*error.args)) for job in jobs]
+        return results
 
     def _apply(self, job: _Job) -> _JobResult:
         if job.future.cancelled():
@@ -151,7 +163,7 @@ class SqliteWriter:
             yield
             self._db.execute("COMMIT")
         except BaseException:
-            if self._db.in_transaction:  # after some errors SQLite has ended it
+            if self._db.in_transaction:  # after some errors SQLite has rolled it back already
                 self._db.execute("ROLLBACK")
             raise
 

@@ -1,4 +1,4 @@
-"""The door to a provider, against a fake one on loopback: what goes out, what comes in, what is known of either."""
+"""HTTP client of a provider, against a fake upstream on loopback."""
 
 from __future__ import annotations
 
@@ -6,21 +6,23 @@ import asyncio
 import base64
 import contextlib
 import errno
+import os
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager
 from typing import NoReturn, TypeAlias
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from pydantic import SecretStr
 
 from gateway import strictjson
+from gateway.clock import Clock, SystemClock
+from gateway.errors import InvalidRequest
 from gateway.observability.metrics import Metrics
 from gateway.outbound.provider.client import ProviderClient, ProviderEndpoint
 from gateway.outbound.provider.passthrough import PassthroughRequest
-from gateway.problems import Problem
 from providers.contract import UNREADABLE, Call, Cause, JsonValue, KeyHeader, ProviderFault, Reply
 from tests.support.clock import ManualClock
 from tests.support.fake_upstream import certificates, faults
@@ -34,24 +36,26 @@ MAX_RESPONSE = 10_000
 START = Call("POST", "/start", "start", safe=False, json={"input": {"q": "why?"}})
 POLL = Call("GET", "/poll?id=1", "poll", safe=True)
 DONE = reply(200, {"result": 1})
+RESTED = 0.2  # seconds after which a connection is used again
 
 UnreachableServer: TypeAlias = Callable[[], AbstractContextManager[str]]
 
 
 class ClientHarness:
-    """An open door, and what it counted. Deadlines are in seconds from now."""
+    """A provider client and its metrics. Deadlines are in seconds from now."""
 
-    def __init__(self, origin: ProviderEndpoint) -> None:
+    def __init__(self, origin: ProviderEndpoint, clock: Clock | None = None) -> None:
         self.clock = ManualClock()
         self.metrics = Metrics()
-        self.client = ProviderClient(origin, clock=self.clock, metrics=self.metrics)
+        self._client_clock = clock or self.clock
+        self.client = ProviderClient(origin, clock=self._client_clock, metrics=self.metrics)
 
     async def send(self, call: Call = START, *, within: float = 10.0) -> Reply:
         """Make one call."""
-        return await self.client.send(call, self.clock.monotonic() + within)
+        return await self.client.send(call, self._client_clock.monotonic() + within)
 
     async def send_failing(self, call: Call = START, *, within: float = 10.0) -> ProviderFault:
-        """Make one call that has no whole answer."""
+        """Make one call that raises ProviderFault."""
         with pytest.raises(ProviderFault) as caught:
             await self.send(call, within=within)
         assert "CANARY" not in caught.value.detail
@@ -73,8 +77,9 @@ async def open_client(
     key_header: KeyHeader = KeyHeader("X-API-KEY"),  # noqa: B008 - frozen
     connect_timeout: float = 5.0,
     max_response: int = MAX_RESPONSE,
+    clock: Clock | None = None,
 ) -> AsyncIterator[ClientHarness]:
-    """A door to `url` that is closed behind us."""
+    """A client of `url`, closed at the end."""
     harness = ClientHarness(
         ProviderEndpoint(
             provider="p",
@@ -84,7 +89,8 @@ async def open_client(
             user_agent="runward/test",
             connect_timeout=connect_timeout,
             max_response=max_response,
-        )
+        ),
+        clock,
     )
     try:
         yield harness
@@ -94,12 +100,12 @@ async def open_client(
 
 @pytest.fixture
 async def harness(upstream: FakeUpstream) -> AsyncIterator[ClientHarness]:
-    """A door to the fixture `upstream`."""
+    """A client of the fixture `upstream`."""
     async with open_client(upstream.url) as harness:
         yield harness
 
 
-# What goes out.
+# Requests.
 
 
 async def test_a_start_goes_out_with_these_headers_and_no_others(
@@ -160,8 +166,8 @@ async def test_an_encoded_path_stays_encoded(upstream: FakeUpstream, harness: Cl
 async def test_a_path_that_is_not_encoded_is_not_sent(
     upstream: FakeUpstream, harness: ClientHarness, path: str
 ) -> None:
-    """It would be an adapter's mistake, and must not become a second header or request."""
-    with pytest.raises(ValueError, match="not encoded"):
+    """A defect of an adapter must not become a second header or request."""
+    with pytest.raises(ValueError, match="not percent-encoded"):
         await harness.send(Call("POST", path, "start", safe=False))
     assert [] == upstream.connections
 
@@ -174,7 +180,7 @@ async def test_numbers_keep_every_digit_both_ways(upstream: FakeUpstream, harnes
 
 
 async def test_cookies_are_not_kept(upstream: FakeUpstream, harness: ClientHarness) -> None:
-    """R27: what a provider hands one client never goes back with another's run."""
+    """R27: a cookie that a provider sets is never sent with another run."""
     upstream.default = reply(200, {}, [("Set-Cookie", "session=CANARY; Path=/")])
     await harness.send()
     await harness.send()
@@ -195,14 +201,14 @@ async def test_the_environment_is_ignored(
         assert ([], 1) == (proxy.connections, len(upstream.received))
 
 
-# What comes in.
+# Responses.
 
 
 @pytest.mark.parametrize("status", [200, 201, 202, 400, 401, 404, 418, 422, 429, 500, 502, 503, 504, 599, 999])
 async def test_an_answer_is_handed_on_whatever_it_says(
     upstream: FakeUpstream, harness: ClientHarness, status: int
 ) -> None:
-    """What a status means is the adapter's to say."""
+    """The adapter decides about the status."""
     upstream.default = reply(status, {"message": "no"})
     assert Reply(status, {"message": "no"}) == await harness.send()
     assert {"ok": 1} == harness.results
@@ -228,7 +234,7 @@ async def test_redirects_are_not_followed(upstream: FakeUpstream, harness: Clien
 
 @pytest.mark.parametrize("coding", ["gzip", "br", "deflate", "GZIP", "x-unknown", "identity, gzip"])
 async def test_compressed_answers_are_not_opened(upstream: FakeUpstream, harness: ClientHarness, coding: str) -> None:
-    """R18: nobody asked for them, and a small one may become a large one."""
+    """R18: no encoding was requested, and a small body may expand."""
     upstream.default = reply(200, b"{}", [("Content-Encoding", coding)])
     assert Cause.INVALID_REPLY is (await harness.send_failing()).cause
 
@@ -262,7 +268,7 @@ async def test_a_body_of_the_largest_size_is_read(
 async def test_a_larger_body_is_not_read(
     upstream: FakeUpstream, harness: ClientHarness, script: ResponseScript
 ) -> None:
-    """R18: announced or not; whoever goes on sending is cut off."""
+    """R18: announced or not; the connection is closed."""
     upstream.default = script
     assert Cause.TOO_LARGE is (await harness.send_failing()).cause
     assert {"too_large": 1} == harness.results
@@ -321,7 +327,7 @@ async def test_an_invalid_retry_after_is_ignored(upstream: FakeUpstream, harness
 
 
 async def test_two_retry_after_fields_are_ignored(upstream: FakeUpstream, harness: ClientHarness) -> None:
-    """R11: even if they agree, somebody between us and the provider did not."""
+    """R11: even if they agree, an intermediary added one."""
     upstream.default = reply(429, {}, [("Retry-After", "1"), ("retry-after", "1")])
     assert (await harness.send()).retry_after is None
 
@@ -355,13 +361,13 @@ async def test_a_key_that_comes_back_goes_no_further(
     assert "bad key [redacted], [redacted]" == said.replace("=", "")
 
 
-# What is known when there is no answer.
+# Faults.
 
 
 @pytest.mark.parametrize("dead", [closed_port, unresponsive_port])
 @pytest.mark.parametrize("call", [START, POLL])
 async def test_an_unreachable_server_was_sent_nothing(dead: UnreachableServer, call: Call) -> None:
-    """R02: refused, or nobody answers within the time for connecting."""
+    """R02: refused, or no answer within the connect timeout."""
     with dead() as url:
         async with open_client(url, connect_timeout=0.05) as made:
             assert Cause.UNREACHABLE is (await made.send_failing(call)).cause
@@ -372,12 +378,12 @@ async def test_an_unreachable_server_was_sent_nothing(dead: UnreachableServer, c
 async def test_a_local_resource_shortage_is_not_the_providers_fault(
     monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    """R36: without a file descriptor nothing is sent; the circuit of a sound provider must not open for it."""
+    """R36: without a file descriptor nothing is sent; the circuit of the provider must not open."""
 
-    async def create_connection(*_: object, **__: object) -> NoReturn:
+    async def sock_connect(*_: object) -> NoReturn:
         raise OSError(number, "CANARY")
 
-    monkeypatch.setattr(asyncio.get_running_loop(), "create_connection", create_connection)
+    monkeypatch.setattr(asyncio.get_running_loop(), "sock_connect", sock_connect)
     async with open_client("http://127.0.0.1:1") as made:
         found = await made.send_failing()
         assert (Cause.EXHAUSTED, 1, {"exhausted": 1}) == (found.cause, found.retry_after, made.results)
@@ -400,13 +406,14 @@ async def test_an_unknown_host_name_is_unreachable(monkeypatch: pytest.MonkeyPat
 
 
 async def test_nothing_is_sent_when_the_deadline_has_passed(upstream: FakeUpstream, harness: ClientHarness) -> None:
-    """Neither over a new connection nor over one that rests."""
+    """Neither over a new connection nor over an idle one."""
     upstream.default = DONE
     assert Cause.UNREACHABLE is (await harness.send_failing(within=0)).cause
     await harness.send()
+    harness.clock.advance(RESTED)
     assert Cause.UNREACHABLE is (await harness.send_failing(within=0)).cause
     assert 1 == len(upstream.received)
-    await until(lambda: not harness.client._connections)  # it was taken from the rested ones, and must not be forgotten
+    await until(lambda: not harness.client._connections)  # it was taken from the pool, and must not be leaked
 
 
 @pytest.mark.parametrize("call", [START, POLL])
@@ -470,7 +477,7 @@ async def test_an_answer_that_is_late_is_not_waited_for(upstream: FakeUpstream, 
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Let the other side see what happened: it is a socket away."""
+    """Wait until the other side has seen it."""
     for _ in range(5000):
         if condition():
             return
@@ -485,11 +492,12 @@ async def test_a_connection_is_used_again(upstream: FakeUpstream, harness: Clien
     upstream.default = DONE
     for call in (START, POLL, START):
         await harness.send(call)
+        harness.clock.advance(RESTED)
     assert (1, 3) == (len(upstream.connections), len(upstream.received))
 
 
 async def test_a_connection_that_was_idle_too_long_is_not_used(upstream: FakeUpstream, harness: ClientHarness) -> None:
-    """R25: the longer it rests, the likelier the other side is closing it just now."""
+    """R25: the longer a connection is idle, the more likely the other side closes it."""
     upstream.default = DONE
     await harness.send()
     harness.clock.advance(14.9)
@@ -499,6 +507,73 @@ async def test_a_connection_that_was_idle_too_long_is_not_used(upstream: FakeUps
     await harness.send()
     assert 2 == len(upstream.connections)
     await until(lambda: upstream.connections[0].eof_at is not None)
+
+
+async def test_a_connection_rests_before_its_reuse(upstream: FakeUpstream, harness: ClientHarness) -> None:
+    """A surplus response that arrives within the rest closes the connection, and is no result of the next run."""
+    upstream.default = DONE
+    for _ in range(3):
+        await harness.send()
+    assert (3, 3) == (len(upstream.connections), len(upstream.received))
+
+
+@pytest.mark.parametrize("delay", [0.01, 0.03, 0.05])
+async def test_a_surplus_response_is_never_the_response_of_the_next_call(upstream: FakeUpstream, delay: float) -> None:
+    """Twenty calls one after the other in real time: each gets its own number, and none the one of a call before it."""
+
+    async def answer_twice(wire: UpstreamConnection) -> None:
+        assert wire.request is not None
+        answer = reply(200, wire.request.body)
+        await answer(wire)
+        await asyncio.sleep(delay)
+        await answer(wire)
+
+    upstream.default = answer_twice
+    async with open_client(upstream.url, clock=SystemClock()) as harness:
+        calls = [Call("POST", "/start", "start", safe=False, json=number) for number in range(20)]
+        numbers = [(await harness.send(call)).body for call in calls]
+    assert list(range(20)) == numbers
+
+
+@pytest.mark.parametrize("surplus", [b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", b""], ids=["bytes", "EOF"])
+async def test_a_connection_is_probed_right_before_a_request(
+    upstream: FakeUpstream, harness: ClientHarness, surplus: bytes
+) -> None:
+    """What the event loop has not read yet counts too: no time passes between its arrival and the next call."""
+    wires: list[UpstreamConnection] = []
+
+    async def remember(wire: UpstreamConnection) -> None:
+        wires.append(wire)
+        await DONE(wire)
+
+    upstream.default = remember
+    await harness.send()
+    harness.clock.advance(RESTED)
+    (connection,) = harness.client._idle
+    assert connection.is_silent()
+    server_socket = wires[0].transport.get_extra_info("socket")
+    descriptor = os.dup(server_socket.fileno())
+    with socket.socket(
+        fileno=descriptor
+    ) as raw:  # written behind the back of the event loop, which is not given a turn
+        raw.sendall(surplus) if surplus else raw.shutdown(socket.SHUT_WR)
+        assert not connection.is_silent()
+    await harness.send()
+    assert 2 == len(upstream.connections)
+
+
+async def test_a_silent_address_does_not_cost_the_call(upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name with a silent first address (such as broken IPv6): the second one is tried meanwhile (RFC 8305)."""
+    upstream.default = DONE
+    live = urlsplit(upstream.url)
+    with unresponsive_port() as silent_url:
+        silent = urlsplit(silent_url)
+        addresses = [(silent.hostname, silent.port), (live.hostname, live.port)]
+        found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", address) for address in addresses]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_args, **_options: found)
+        async with open_client("http://provider.example", connect_timeout=2.0) as harness:
+            assert 1 == (await harness.send()).body["result"]  # type: ignore[index,call-overload]  # it is DONE
+    assert 1 == len(upstream.received)
 
 
 @pytest.mark.parametrize("say", [(), (("Connection", "close"),)], ids=["silently", "with a word"])
@@ -527,11 +602,12 @@ async def test_calls_at_once_have_their_own_answers(upstream: FakeUpstream, harn
 
     for _ in range(3):
         assert list(range(50)) == await asyncio.gather(*map(ask, range(50)))
+        harness.clock.advance(RESTED)
     assert 50 >= len(upstream.connections)
 
 
 async def test_a_burst_leaves_no_connections_open_for_ever(upstream: FakeUpstream, harness: ClientHarness) -> None:
-    """The ones that are not needed any more are closed, one with each call that is."""
+    """Each call closes one connection that was idle for too long."""
     upstream.default = faults.delayed(0.01, DONE)
     await asyncio.gather(*(harness.send() for _ in range(20)))
     harness.clock.advance(20)
@@ -541,7 +617,7 @@ async def test_a_burst_leaves_no_connections_open_for_ever(upstream: FakeUpstrea
 
 
 async def test_a_cancelled_call_leaves_nothing(upstream: FakeUpstream, harness: ClientHarness) -> None:
-    """R33: the connection ends, and the call is counted as what it was: not as a success."""
+    """R33: the connection is closed, and the call is not counted as a success."""
     upstream.default = faults.hang
     asking = asyncio.create_task(harness.send())
     await until(lambda: len(upstream.received) == 1)
@@ -564,7 +640,7 @@ async def test_a_call_cancelled_while_connecting_leaves_nothing() -> None:
 
 
 async def test_closing_ends_every_connection(upstream: FakeUpstream, harness: ClientHarness) -> None:
-    """Those that rest, and those that are in use."""
+    """Idle connections, and those in use."""
     upstream.script("POST", "/start", [DONE, faults.hang])
     upstream.default = faults.hang
     first = asyncio.create_task(harness.send_failing())
@@ -599,17 +675,17 @@ async def test_an_untrusted_certificate_ends_the_call(tmp_path_factory: pytest.T
         assert [] == fake.received
 
 
-# What changes while it is open.
+# Reconfiguration.
 
 
 def client_with_key(url: str, key: str) -> ProviderClient:
-    """What a door to the same place would be with another key."""
+    """An unused client of the same endpoint with another key."""
     origin = ProviderEndpoint(provider="p", base_url=url, key_header=KeyHeader("X-API-KEY"), key=SecretStr(key))
     return ProviderClient(origin, clock=ManualClock(), metrics=Metrics())
 
 
 async def test_another_key_goes_out_over_the_same_connection(upstream: FakeUpstream, harness: ClientHarness) -> None:
-    """R100: from the next request on; one that is on its way has the old one."""
+    """R100: from the next request on; a request in flight has the old key."""
     release = asyncio.Event()
 
     async def when_released(wire: UpstreamConnection) -> None:
@@ -619,6 +695,7 @@ async def test_another_key_goes_out_over_the_same_connection(upstream: FakeUpstr
     upstream.default = DONE
     upstream.script("POST", "/start", [DONE, when_released])
     await harness.send()
+    harness.clock.advance(RESTED)
     on_its_way = asyncio.create_task(harness.send())
     async with asyncio.timeout(10):
         while len(upstream.received) < 2:
@@ -626,6 +703,7 @@ async def test_another_key_goes_out_over_the_same_connection(upstream: FakeUpstr
     harness.client.reconfigure(client_with_key(upstream.url, "another-key"))
     release.set()
     assert 200 == (await on_its_way).status
+    harness.clock.advance(RESTED)
     await harness.send()
     assert [KEY, KEY, "another-key"] == [request.header("X-API-KEY") for request in upstream.received]
     assert 1 == len(upstream.connections)
@@ -643,7 +721,7 @@ async def test_another_key_goes_out_with_a_passthrough_request(upstream: FakeUps
 
 
 async def test_replaced_keys_do_not_come_back_either(upstream: FakeUpstream, harness: ClientHarness) -> None:
-    """R81, R100: a run that was started with one may fail because of it, long after it was replaced."""
+    """R81, R100: a response may quote a key long after it was replaced."""
     keys = [KEY, *(f"key-number-{number}" for number in range(5))]
     upstream.default = reply(200, {"result": " ".join(keys)})
     for key in keys[1:]:
@@ -652,11 +730,12 @@ async def test_replaced_keys_do_not_come_back_either(upstream: FakeUpstream, har
 
 
 async def test_a_client_that_stops_pooling_keeps_no_connection(upstream: FakeUpstream, harness: ClientHarness) -> None:
-    """R100: what rests is closed at once; who was there already may still come, and is not kept."""
+    """R100: idle connections are closed at once; runs in progress still connect, without pooling."""
     upstream.default = DONE
     upstream.script("POST", "/start", [DONE, faults.delayed(0.2, DONE)])
     await harness.send()
     assert 1 == len(upstream.connections)
+    harness.clock.advance(RESTED)
     in_use = asyncio.create_task(harness.send())
     async with asyncio.timeout(10):
         while len(upstream.received) < 2:
@@ -671,7 +750,7 @@ async def test_a_client_that_stops_pooling_keeps_no_connection(upstream: FakeUps
 
 
 async def test_a_passthrough_request_goes_out_with_these_headers_and_no_others(upstream: FakeUpstream) -> None:
-    """Beneath the base URL's own path; the key is the provider's, and what comes back is cleaned of it."""
+    """Below the path of the base URL, with the key of the provider, which is redacted in the response."""
     upstream.default = reply(201, {"key": KEY}, {"Retry-After": "3", "X-Own": "1"})
     headers = (("Content-Type", "application/json"), ("Authorization", "Bearer rw_client"), ("accept", "*/*"))
     parcel = PassthroughRequest("PATCH", "/rest/x", "a=%20", headers, b'{"api_key":"rw_client"}', "rw_client")
@@ -698,6 +777,6 @@ async def test_a_refused_passthrough_request_opens_no_connection(
     upstream: FakeUpstream, harness: ClientHarness
 ) -> None:
     parcel = PassthroughRequest("POST", "/x", "", (), b"rw_client", "rw_client")
-    with pytest.raises(Problem):
+    with pytest.raises(InvalidRequest):
         await harness.client.send_passthrough(parcel, harness.clock.monotonic() + 10)
     assert ([], {}) == (upstream.connections, harness.results)

@@ -1,4 +1,4 @@
-"""One exchange, byte by byte: an answer comes out whole, or a fault that says why not; nothing grows without bound."""
+"""One exchange, byte by byte: a complete response, or a fault; memory is bounded."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ RESPONSE = reply(200, {"result": "because"}, [("X-Own", "Yes")])
 
 
 class FakeTransport(asyncio.Transport):
-    """A transport to nowhere: it keeps what is written, and tells its protocol when it is closed."""
+    """A fake transport: it stores written bytes, and reports its end to the protocol."""
 
     def __init__(self, protocol: ProviderConnection) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class FakeTransport(asyncio.Transport):
         self.written += bytes(data)
 
     def close(self) -> None:
-        """Close in the polite way."""
+        """Close gracefully."""
         self._end("closed")
 
     def abort(self) -> None:
@@ -50,7 +50,7 @@ class FakeTransport(asyncio.Transport):
         self._end("aborted")
 
     def lose(self, error: Exception | None) -> None:
-        """The peer closed it; a protocol hears of that once."""
+        """The peer closed it; the protocol is called once."""
         if not self.closing:
             self.closing = "lost"
             self._protocol.connection_lost(error)
@@ -62,7 +62,7 @@ class FakeTransport(asyncio.Transport):
 
 
 class ConnectionHarness:
-    """A connection that was just made; `lost` counts how often it said goodbye."""
+    """A new connection; `lost` counts the calls of `on_lost`."""
 
     def __init__(self) -> None:
         self.lost: list[ProviderConnection] = []
@@ -163,7 +163,7 @@ async def test_how_the_bytes_are_cut_makes_no_difference(answer: Any, size: int)
 async def test_where_the_connection_ends_decides_what_is_known(
     data: bytes, event: Callable[[ConnectionHarness], None], expected: Cause
 ) -> None:
-    """R03 to R06: before the head ended nothing is known; after it, the answer is not whole."""
+    """R03 to R06: before the end of the head a disconnection; after it, an incomplete response."""
     harness = ConnectionHarness()
     result = await harness.exchange(data, event)
     assert expected is cause_of(result)
@@ -213,7 +213,7 @@ async def test_a_connection_that_is_to_be_closed_is_not_used_again(version: byte
     ],
 )
 async def test_bytes_that_are_not_http_are_no_response(data: bytes) -> None:
-    """R19: what may be read in two ways is not read at all, and the connection ends."""
+    """R19: an ambiguous response is rejected, and the connection is closed."""
     harness = ConnectionHarness()
     assert Cause.INVALID_REPLY is cause_of(await harness.exchange(data))
     assert "aborted" == harness.transport.closing
@@ -221,7 +221,7 @@ async def test_bytes_that_are_not_http_are_no_response(data: bytes) -> None:
 
 @pytest.mark.parametrize("coding", [b"gzip", b"xchunked", b"chunked\r\nTransfer-Encoding: identity"])
 async def test_an_unknown_transfer_coding_is_never_whole(coding: bytes) -> None:
-    """R19: where its end is can not be known."""
+    """R19: its end cannot be determined."""
     head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: " + coding + b"\r\n\r\n"
     assert Cause.INVALID_REPLY is cause_of(
         await ConnectionHarness().exchange(head, b"2\r\nhi\r\n0\r\n\r\n", close_by_peer)
@@ -257,14 +257,14 @@ async def test_many_interim_answers_are_too_many() -> None:
     ids=["whole", "begun", "garbage"],
 )
 async def test_two_answers_are_none(events: tuple[bytes, ...]) -> None:
-    """R19: which of them is ours can not be known."""
+    """R19: the response of the request cannot be determined."""
     harness = ConnectionHarness()
     assert Cause.INVALID_REPLY is cause_of(await harness.exchange(*events))
     assert "aborted" == harness.transport.closing
 
 
 async def test_an_answer_behind_the_answer_ends_the_connection() -> None:
-    """R19: it came while nobody waited, so it is nobody's; the first one was good."""
+    """R19: it arrived outside of an exchange; the first one is valid."""
     harness = ConnectionHarness()
     assert (200, RESPONSE.body) == status_and_body(await harness.exchange(RESPONSE.encode()))
     harness.connection.data_received(RESPONSE.encode())
@@ -273,7 +273,7 @@ async def test_an_answer_behind_the_answer_ends_the_connection() -> None:
 
 
 async def test_bytes_between_the_response_and_its_reader_end_the_connection() -> None:
-    """R19: the answer is complete, but its run has not been woken yet."""
+    """R19: the response is complete, but its task has not been resumed yet."""
     harness = ConnectionHarness()
     task = asyncio.create_task(harness.connection.exchange(b"request", 60))
     await asyncio.sleep(0)
@@ -292,7 +292,7 @@ async def test_bytes_before_the_request_end_the_connection() -> None:
 
 @pytest.mark.parametrize("end", [close_by_peer, reset_by_peer])
 async def test_a_connection_that_ended_while_idle_sent_nothing(end: Callable[[ConnectionHarness], None]) -> None:
-    """R25: then it is known that nothing was started."""
+    """R25: the fault says that nothing was sent."""
     harness = ConnectionHarness()
     end(harness)
     assert [harness.connection] == harness.lost
@@ -302,7 +302,7 @@ async def test_a_connection_that_ended_while_idle_sent_nothing(end: Callable[[Co
 
 @pytest.mark.parametrize("seconds", [0, -1])
 async def test_nothing_is_sent_when_the_time_is_over(seconds: float) -> None:
-    """A start that is sent and not waited for may cost a run that nobody sees."""
+    """A start that is sent without waiting could be a paid run without a result."""
     harness = ConnectionHarness()
     assert Cause.UNREACHABLE is cause_of(await harness.exchange(RESPONSE.encode(), seconds=seconds))
     assert b"" == harness.transport.written
@@ -311,14 +311,14 @@ async def test_nothing_is_sent_when_the_time_is_over(seconds: float) -> None:
 
 
 async def test_silence_ends_with_the_time() -> None:
-    """R07: it was sent, and what became of it is not known."""
+    """R07: it was sent, and its outcome is unknown."""
     harness = ConnectionHarness()
     assert Cause.TIMEOUT is cause_of(await harness.exchange(seconds=0.001))
     assert "aborted" == harness.transport.closing
 
 
 async def test_bytes_do_not_extend_the_time() -> None:
-    """R08: a dripping answer is as late as none."""
+    """R08: a slow response times out as well."""
     harness = ConnectionHarness()
     harness.connection._max_body = 10**9  # or its size would end it
     task = asyncio.create_task(harness.exchange(b"HTTP/1.1 200 OK\r\n\r\n", seconds=0.01))
@@ -367,7 +367,7 @@ async def test_a_body_that_does_not_say_so_is_counted(chunk: int) -> None:
 
 
 async def test_a_body_of_small_chunks_may_be_as_large_as_any() -> None:
-    """What frames the chunks is not held against the body."""
+    """The framing of chunks does not count as head or body."""
     body = b"x" * 100_000
     harness = ConnectionHarness()
     harness.connection._max_body = len(body)  # a body whose frames are larger than a head may be
@@ -437,7 +437,7 @@ def split(data: bytes, sizes: list[int]) -> list[bytes]:
     sizes=SLICES,
 )
 def test_any_bytes_are_an_answer_or_a_fault(prefix: bytes, noise: bytes, sizes: list[int]) -> None:
-    """Whatever comes, in whatever pieces, the exchange ends; and a fault never quotes it."""
+    """For any bytes, in any pieces, the exchange ends; and a fault never quotes them."""
 
     async def scenario() -> None:
         world = ConnectionHarness()

@@ -1,4 +1,4 @@
-"""Our key does not come back with an answer, however a provider spells it (R79, R81)."""
+"""Redaction: the provider's key is removed from responses, in all its encodings (R79, R81)."""
 
 from __future__ import annotations
 

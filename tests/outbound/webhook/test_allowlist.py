@@ -28,7 +28,7 @@ from gateway.outbound.webhook.allowlist import CallbackAllowlist
     ],
 )
 def test_host_entries(entry: str, host: str, port: int, named: bool) -> None:  # noqa: FBT001 - the last column
-    """A name is itself, a pattern what is under it; a port is that port only."""
+    """A name matches itself, a pattern its subdomains; a port that port only."""
     assert named is CallbackAllowlist([entry]).allows_host(host, port)
 
 
@@ -56,6 +56,6 @@ def test_address_entries(entry: str, address: str, port: int, covered: bool) -> 
 
 
 def test_networks() -> None:
-    """Only networks make a name's addresses decide."""
+    """Only network entries require the addresses of a name."""
     allowance = CallbackAllowlist(["hooks.example.com", "10.1.2.3:8080"])
     assert (True, False) == (allowance.has_networks(8080), allowance.has_networks(443))

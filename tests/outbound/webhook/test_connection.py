@@ -1,4 +1,4 @@
-"""How much of a stranger's answer is read, and what is taken from it."""
+"""Connection to a callback receiver: the bounded read of its response."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gateway.outbound.webhook.connection import MAX_RESPONSE_BYTES, DeliveryFaul
 
 
 class FakeWebhookTransport(asyncio.Transport):
-    """A transport that goes nowhere."""
+    """A fake transport."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ def open_connection(request: bytes = b"POST / HTTP/1.1\r\n\r\n") -> tuple[Webhoo
 
 
 def feed(connection: WebhookConnection, data: bytes) -> None:
-    """Give it bytes as a loop does: as many as it has room for, again and again."""
+    """Feed bytes as the event loop does: as many as fit the buffer, repeatedly."""
     while data:
         buffer = memoryview(connection.get_buffer(-1)).cast("B")
         assert buffer, "a loop takes no room for an error"
@@ -91,7 +91,7 @@ async def test_an_endless_answer_is_read_to_20_kb(start: bytes) -> None:
 
 
 async def test_bytes_behind_the_end_go_nowhere() -> None:
-    """A loop may have more to give before it hears that the connection is closed."""
+    """The event loop may deliver more before the connection is closed."""
     connection, _ = open_connection()
     feed(connection, b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * MAX_RESPONSE_BYTES)
     feed(connection, b"HTTP/1.1 500 Oops\r\n\r\n" * 1000)
@@ -120,7 +120,7 @@ async def test_interim_answers_are_passed_over() -> None:
     ],
 )
 async def test_bytes_that_are_not_http(answer: bytes) -> None:
-    """It is no answer, and ends at once."""
+    """It is no response, and the exchange ends at once."""
     connection, transport = open_connection()
     feed(connection, answer)
     assert ((None, DeliveryFault.INVALID_REPLY), True) == (result_of(connection), transport.aborted)
@@ -130,7 +130,7 @@ async def test_bytes_that_are_not_http(answer: bytes) -> None:
     "body", [b"Content-Length: 10\r\n\r\nhalf", b"Transfer-Encoding: chunked\r\n\r\nzz\r\n", b"\r\nuntil the end"]
 )
 async def test_a_status_stays_whatever_the_body_does(body: bytes) -> None:
-    """The receiver has said what there is to say."""
+    """The status of the receiver counts."""
     connection, _ = open_connection()
     feed(connection, b"HTTP/1.1 200 OK\r\n" + body)
     connection.connection_lost(ConnectionResetError())
@@ -139,7 +139,7 @@ async def test_a_status_stays_whatever_the_body_does(body: bytes) -> None:
 
 @pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 20", b"HTTP/1.1 200 OK\r\nContent-Le", b"HTTP/1.1 100 Yes\r\n\r\n"])
 async def test_closed_before_the_status(answer: bytes) -> None:
-    """A head that is not whole says nothing."""
+    """An incomplete head has no status."""
     connection, _ = open_connection()
     feed(connection, answer)
     connection.connection_lost(None)

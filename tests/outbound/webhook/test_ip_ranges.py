@@ -1,4 +1,4 @@
-"""Which addresses are public, private, or this machine's own."""
+"""Classification of IP addresses: public, private, local."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_local_addresses() -> None:
 
 
 def test_an_address_is_local_where_the_system_does_not_say(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An address that can not be asked about is taken for ours, and so refused; a family that is missing has none."""
+    """An address that cannot be probed counts as local, and is refused; a missing family has no local address."""
 
     def failing(error: int) -> Callable[..., NoReturn]:
         def fail(*_: object) -> NoReturn:

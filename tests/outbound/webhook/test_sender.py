@@ -1,4 +1,4 @@
-"""What a delivery sends, what it makes of the answer, and that it always ends."""
+"""Webhook sender: request, result, and bounds of a delivery."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SHORT_TIMEOUTS = WebhookTimeouts(total=0.4, connect=0.2)
 
 @pytest.fixture
 async def receiver() -> AsyncIterator[FakeUpstream]:
-    """Somebody on 127.0.0.1 who takes everything."""
+    """A receiver on 127.0.0.1 that accepts every callback."""
     async with FakeUpstream() as running:
         running.default = reply(204)
         yield running
@@ -34,7 +34,7 @@ async def receiver() -> AsyncIterator[FakeUpstream]:
 def new_sender(
     *addresses: str, timeouts: WebhookTimeouts | None = None, tls: ssl.SSLContext | None = None
 ) -> WebhookSender:
-    """One that may go anywhere on this machine, and finds every name at `addresses`."""
+    """A sender for all loopback targets, whose resolver returns `addresses` for every name."""
 
     async def look_up(_host: str, _port: int) -> list[str]:
         return list(addresses)
@@ -90,7 +90,7 @@ async def test_the_host_keeps_its_name(receiver: FakeUpstream) -> None:
 
 @pytest.mark.parametrize("status", [200, 204, 299, 301, 404, 410, 429, 500, 503, 599])
 async def test_the_status_is_the_result(receiver: FakeUpstream, status: int) -> None:
-    """R52: every status is told as it is; what follows from it is decided elsewhere."""
+    """R52: every status is returned unchanged."""
     receiver.default = reply(status)
     assert WebhookResponse(status) == await new_sender().deliver(receiver.url, MESSAGE)
 
@@ -154,7 +154,7 @@ async def test_no_status(receiver: FakeUpstream, script: faults.ResponseScript, 
 async def test_an_answer_without_an_end(
     receiver: FakeUpstream, script: faults.ResponseScript, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """R53: of 1 GB no more than 20 kB are read, a drip ends with the patience, and then we leave; the status counts."""
+    """R53: at most 20 kB of 1 GB are read, a slow response ends at the timeout, and the status counts."""
     read, left = count_bytes_read(monkeypatch), asyncio.Event()
     receiver.default = until_closed(script, left)
     assert WebhookResponse(200) == await new_sender(timeouts=WebhookTimeouts(total=1.0)).deliver(receiver.url, MESSAGE)
@@ -199,7 +199,7 @@ def count_bytes_read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def after_barrier(barrier: asyncio.Barrier) -> faults.ResponseScript:
-    """Wait until the test is there as well."""
+    """Wait for the test."""
 
     async def run(_wire: UpstreamConnection) -> None:
         await barrier.wait()
@@ -230,7 +230,7 @@ async def test_an_unreachable_receiver() -> None:
 
 
 async def test_the_next_address_is_tried(receiver: FakeUpstream) -> None:
-    """A name may have addresses where nobody is; nothing is sent before one of them answers."""
+    """A name may have addresses without a listener; nothing is sent before a connection exists."""
     url = url_with_host(receiver, "hooks.example")
     assert WebhookResponse(204) == await new_sender("127.0.0.3", "127.0.0.2", "127.0.0.1").deliver(url, MESSAGE)
     assert DeliveryFault.UNREACHABLE is await new_sender("127.0.0.4", "127.0.0.3", "127.0.0.2", "127.0.0.1").deliver(
@@ -240,7 +240,7 @@ async def test_the_next_address_is_tried(receiver: FakeUpstream) -> None:
 
 
 async def test_a_silent_address_does_not_use_up_the_timeout() -> None:
-    """Each address has its own share of it."""
+    """The other addresses are tried meanwhile (RFC 8305)."""
 
     async def answer(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
@@ -256,7 +256,7 @@ async def test_a_silent_address_does_not_use_up_the_timeout() -> None:
 
 @pytest.mark.parametrize("url", ["https://169.254.169.254/", "http://example.com/", "", "https://a\ud800/", "http://["])
 async def test_a_target_that_may_not_be_called(url: str) -> None:
-    """What was fine when the run was ordered may be refused later; it is a result, not an error."""
+    """A target may be refused at the delivery; that is a result, not an error."""
     assert DeliveryFault.REFUSED is await new_sender("10.0.0.1").deliver(url, MESSAGE)
 
 
@@ -287,7 +287,7 @@ async def test_a_cancelled_delivery_leaves_nothing_behind(receiver: FakeUpstream
 async def test_a_proxy_in_the_environment_changes_nothing(
     receiver: FakeUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """R62: what is judged is what is dialled."""
+    """R62: the checked target is the connected one."""
     async with FakeUpstream() as proxy:
         for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"):
             monkeypatch.setenv(name, proxy.url)
@@ -300,7 +300,7 @@ with_openssl = pytest.mark.skipif(not certificates.openssl_available(), reason="
 
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> certificates.CertificateAuthority:
-    """An authority which the courier of the test trusts."""
+    """An authority which the sender of the test trusts."""
     return certificates.new_authority(Path(tmp_path_factory.mktemp("authority")))
 
 
@@ -323,7 +323,7 @@ async def test_a_trusted_certificate(authority: certificates.CertificateAuthorit
 @with_openssl
 @pytest.mark.parametrize("kind", ["wrong_host", "expired", "self_signed"])
 async def test_a_bad_certificate(authority: certificates.CertificateAuthority, kind: str) -> None:
-    """Nothing is sent to who can not prove who it is, and not without TLS either."""
+    """Nothing is sent to a receiver without a valid certificate, or without TLS."""
     async with FakeUpstream(tls=getattr(authority, kind)()) as receiver:
         assert DeliveryFault.UNTRUSTED is await new_trusting_sender(authority).deliver(receiver.url, MESSAGE)
         assert [] == receiver.received
@@ -331,7 +331,7 @@ async def test_a_bad_certificate(authority: certificates.CertificateAuthority, k
 
 @with_openssl
 async def test_the_certificate_must_be_the_names(authority: certificates.CertificateAuthority) -> None:
-    """The name is what the receiver is asked to prove, though an address is dialled."""
+    """The certificate must be valid for the name, although an address is connected."""
     asked: list[str | None] = []
     tls = authority.trusted()
     tls.sni_callback = lambda _socket, name, _context: asked.append(name)
@@ -344,7 +344,7 @@ async def test_the_certificate_must_be_the_names(authority: certificates.Certifi
 
 @with_openssl
 async def test_the_system_decides_whom_to_trust(authority: certificates.CertificateAuthority) -> None:
-    """Without a word from the operator our own authority is a stranger."""
+    """By default the authority of the test is not trusted."""
     async with FakeUpstream(tls=authority.trusted()) as receiver:
         assert DeliveryFault.UNTRUSTED is await new_sender().deliver(receiver.url, MESSAGE)
 

@@ -1,4 +1,4 @@
-"""What is known of a server's durability when the store opens, and how a write waits for the server's disk."""
+"""Durability check at the start of the Redis store, and writes that wait for the disk of the server."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ from tests.store.samples import SAMPLE_KEY, SAMPLE_RUN
 from tests.support.valkey import ValkeyServer, free_port, running_server
 
 NO_FILE = "the server has no append-only file (appendonly is off)"
-EVICTS = "the server forgets keys when its memory is full (maxmemory-policy is allkeys-lru)"
-CANNOT_CONFIRM = "the server can not say when a write is on its disk (appendfsync is everysec, no WAITAOF)"
-NO_FSYNC = "the server does not see to it that its file reaches the disk (appendfsync is no)"
-NO_INFO = "the server does not tell whether it keeps what is written (INFO is not permitted)"
+EVICTS = "the server evicts keys when its memory is full (maxmemory-policy is allkeys-lru)"
+CANNOT_CONFIRM = "the server cannot confirm that a write is on its disk (appendfsync is everysec, no WAITAOF)"
+NO_FSYNC = "the server does not sync its file to the disk (appendfsync is no)"
+NO_INFO = "the persistence of the server is not known (INFO is not permitted)"
 
 SERVERS: dict[str, tuple[Sequence[tuple[str, ...]], Durability]] = {
     "each write to disk": ((), Durability(None, wait_for_fsync=False)),
     "once a second": ((("CONFIG", "SET", "appendfsync", "everysec"),), Durability(None, wait_for_fsync=True)),
-    "whenever the system likes": (
+    "by the operating system": (
         (("CONFIG", "SET", "appendfsync", "no"),),
         Durability(NO_FSYNC, wait_for_fsync=False),
     ),
     "no file": ((("CONFIG", "SET", "appendonly", "no"),), Durability(NO_FILE, wait_for_fsync=False)),
     "CONFIG is forbidden": ((("ACL", "SETUSER", "default", "-config"),), Durability(None, wait_for_fsync=True)),
     "INFO is forbidden": ((("ACL", "SETUSER", "default", "-info"),), Durability(NO_INFO, wait_for_fsync=False)),
-    "it can not say when": (
+    "WAITAOF is forbidden": (
         (("CONFIG", "SET", "appendfsync", "everysec"), ("ACL", "SETUSER", "default", "-waitaof")),
         Durability(CANNOT_CONFIRM, wait_for_fsync=False),
     ),
-    "it forgets": (
+    "keys are evicted": (
         (("CONFIG", "SET", "maxmemory", "1gb"), ("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")),
         Durability(EVICTS, wait_for_fsync=False),
     ),
-    "it would forget what may be forgotten": (
+    "only volatile keys are evicted": (
         (("CONFIG", "SET", "maxmemory", "1gb"), ("CONFIG", "SET", "maxmemory-policy", "volatile-lru")),
         Durability(None, wait_for_fsync=False),
     ),
@@ -82,7 +82,7 @@ async def test_the_durability_warning_is_known_once_the_store_is_open(connection
 async def test_a_write_is_acknowledged_once_it_is_on_the_disk(
     connection: RedisConnection, server: ValkeyServer
 ) -> None:
-    """R47: where the server writes to its disk once a second, whoever asks waits until it has."""
+    """R47: with appendfsync everysec, a write waits for the fsync of the server."""
     await connection.execute_one("CONFIG", "SET", "appendfsync", "everysec")
     store = RedisStore(connection, SystemClock())
     await store.open()
@@ -94,20 +94,20 @@ async def test_a_write_is_acknowledged_once_it_is_on_the_disk(
 
 
 async def test_a_write_that_does_not_reach_the_disk_in_time_is_not_acknowledged(connection: RedisConnection) -> None:
-    """R54: the server has it in memory, and nobody knows for how long."""
+    """R54: the server has it in memory only."""
     await connection.execute_one("CONFIG", "SET", "appendfsync", "everysec")
     store = RedisStore(connection, SystemClock())
     await store.open()
     await connection.execute_one(
         "CONFIG", "SET", "appendfsync", "no"
-    )  # nothing makes it write before the system feels like it
+    )  # the operating system decides when the server's file is written
     with pytest.raises(StoreUnavailable, match="does not say that it is on its disk"):
         await store.create_run(SAMPLE_RUN, SAMPLE_KEY)
     await store.close()
 
 
 async def test_a_file_that_is_switched_off_is_noticed(connection: RedisConnection) -> None:
-    """R54: what was promised when the store opened holds, or it is unavailable."""
+    """R54: the durability of the start is kept, or the store is unavailable."""
     await connection.execute_one("CONFIG", "SET", "appendfsync", "everysec")
     store = RedisStore(connection, SystemClock())
     await store.open()

@@ -1,4 +1,4 @@
-"""The store on a server: what a server that stops, dies or comes back does to it, and what replicas share."""
+"""Redis store: outages and restarts of the server, and changes shared by replicas."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ def _new_store(port: int, prefix: str, *, timeout: float = CONNECTION_TIMEOUT) -
 
 @pytest.fixture
 def own_server(tmp_path: Path) -> Iterator[ValkeyServer]:
-    """A server that a test may ill-treat."""
+    """A server of one test, which may stop it."""
     with running_server(tmp_path / "server") as server:
         yield server
 
 
 @pytest.fixture
 async def replicas(tmp_path: Path) -> AsyncIterator[tuple[RedisStore, RedisStore]]:
-    """Two stores of two processes, as it were, on one server."""
+    """Two stores on one server, as in two processes."""
     pair = tuple(_new_store(shared_server().port, f"{tmp_path}:", timeout=2.0) for _ in range(2))
     for store in pair:
         await store.open()
@@ -68,7 +68,7 @@ async def _wait_until_available(store: RedisStore) -> None:
 
 @pytest.mark.parametrize("call", [name for name in CALLS if name != "wait_for_change"])
 async def test_a_server_that_stands_still_is_unavailable_soon(own_server: ValkeyServer, call: str) -> None:
-    """R54: whatever is asked, the answer comes, and it works again when the server goes on."""
+    """R54: every call returns in time, and the store works again when the server continues."""
     store = _new_store(own_server.port, "s:")
     await store.open()
     await store.ping()
@@ -85,7 +85,7 @@ async def test_a_server_that_stands_still_is_unavailable_soon(own_server: Valkey
 
 
 async def test_a_wait_on_a_dead_server_ends(own_server: ValkeyServer) -> None:
-    """R54: waiting is looking again and again then, and the look says that the store is unavailable."""
+    """R54: waits are short then, and the next read raises StoreUnavailable."""
     store = _new_store(own_server.port, "s:")
     await store.open()
     own_server.kill()
@@ -96,7 +96,7 @@ async def test_a_wait_on_a_dead_server_ends(own_server: ValkeyServer) -> None:
 
 
 async def test_a_store_closes_while_its_server_dies(own_server: ValkeyServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """R98: redis-py may make a lost connection of what was the order to stop."""
+    """R98: redis-py may turn a cancellation into a connection error."""
 
     async def hear(_hearing: ChangeSubscriber, _ears: object) -> None:
         try:
@@ -135,7 +135,7 @@ async def test_a_server_that_comes_back_is_used_again(own_server: ValkeyServer) 
 
 
 async def _assert_wakes(waiting_store: RedisStore, changing_store: RedisStore, run_id: str) -> None:
-    """Somebody who waits at one store is woken by a change at the other, at once or nearly so."""
+    """A waiting task at one store is woken by a change at the other one, almost at once."""
     await changing_store.create_run(new_run(0, id=run_id), None)
     async with asyncio.timeout(TIMEOUT):
         while waiting_store._subscriber._disconnected:  # no method says so
@@ -153,7 +153,7 @@ async def test_a_change_by_one_replica_wakes_waiters_at_another(replicas: tuple[
 async def test_a_replica_that_was_disconnected_misses_no_change(
     replicas: tuple[RedisStore, RedisStore],
 ) -> None:
-    """Its listening connection is cut: who waits is woken, waits are short until it listens again, then long."""
+    """Its subscription is cut: waiting tasks are woken, and waits are short until it has subscribed again."""
     one, other = replicas
     await one.create_run(SAMPLE_RUN, None)
     waiting = asyncio.create_task(one.wait_for_change([SAMPLE_RUN.id], 600))
@@ -175,19 +175,19 @@ async def test_two_replicas_agree_on_a_secret(replicas: tuple[RedisStore, RedisS
 
 
 async def test_a_newer_layout_is_left_alone(tmp_path: Path) -> None:
-    """Whoever goes back to an older version is told so, and nothing is changed."""
+    """An older version refuses the layout of a newer one, and changes nothing."""
     prefix = f"{tmp_path}:"
     connection = RedisConnection(RedisAddress("127.0.0.1", shared_server().port))
     await connection.execute_one("SET", f"{prefix}layout", LAYOUT_VERSION + 1)
     await connection.close()
     store = _new_store(shared_server().port, prefix)
-    with pytest.raises(StoreUnavailable, match="layout 2, and this version of Runward knows 1"):
+    with pytest.raises(StoreUnavailable, match="layout 2, and this version of Runward supports 1"):
         await store.open()
     assert ["layout"] == await _stored_keys(shared_server().port, prefix)
 
 
 async def test_nothing_of_a_purged_run_stays(replicas: tuple[RedisStore, RedisStore], tmp_path: Path) -> None:
-    """R43: no claim, no order, no answer, no callback, and no index that holds nothing."""
+    """R43: no record, no order, no response, no callback, and no empty index."""
     store, _ = replicas
     for number in range(3):
         await store.create_run(new_run_with_callback(number), replace(SAMPLE_KEY, text=str(number)))
@@ -202,7 +202,7 @@ async def test_nothing_of_a_purged_run_stays(replicas: tuple[RedisStore, RedisSt
     await store.settle_callback("run_1", "delivered")
     assert 1 == await store.purge(runs_before_at=NOW + 1e6, keys_before_at=NOW + 1e6)
     prefix = f"{tmp_path}:"
-    assert ["1:taken:two:1", "layout"] == await _stored_keys(shared_server().port, prefix)
+    assert ["1:generation", "1:taken:two:1", "layout"] == await _stored_keys(shared_server().port, prefix)
     connection = RedisConnection(RedisAddress("127.0.0.1", shared_server().port))
     assert 0 < await connection.execute_one("TTL", f"{prefix}1:taken:two:1") <= 86_400
     await connection.close()

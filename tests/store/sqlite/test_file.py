@@ -1,4 +1,4 @@
-"""The file of the SQLite store: for its owner only, for one process only, and refused in our words."""
+"""File of the SQLite store: permissions, process lock, and errors with fixed texts."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def open_file(path: Path) -> Iterator[sqlite3.Connection]:
 
 
 def open_failure(path: Path) -> str:
-    """Why it can not be opened."""
+    """The reason why it cannot be opened."""
     file = SqliteFile(path, busy_timeout=0.05)
     with pytest.raises(StoreUnavailable) as refused:
         file.open()
@@ -40,13 +40,13 @@ def open_failure(path: Path) -> str:
 
 
 def permissions_of(path: Path) -> int:
-    """Who may do what with it."""
+    """The permission bits."""
     return stat.S_IMODE(path.stat().st_mode)
 
 
 @pytest.fixture
 def private_directory() -> Iterator[Path]:
-    """A directory of our own, in the shoes of somebody for whom permissions count, also where root runs the tests."""
+    """A directory of this test, as a user for whom permissions matter, also if root runs the tests."""
     with tempfile.TemporaryDirectory() as name:
         if os.geteuid() == 0:
             os.chown(name, NOBODY_UID, NOBODY_UID)
@@ -96,7 +96,7 @@ def test_a_read_only_connection_cannot_write(tmp_path: Path) -> None:
 
 
 def test_a_second_process_is_refused_until_the_first_is_gone(tmp_path: Path) -> None:
-    """R45: two processes would each start what they believe to be theirs."""
+    """R45: two processes would both start the same runs."""
     path = tmp_path / "store.db"
     command = [sys.executable, "-m", "tests.store.crash_writer", str(path), "first"]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as first:
@@ -160,7 +160,7 @@ def test_an_old_library_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_no_error_text_of_sqlite_is_quoted() -> None:
-    """They may quote what was to be written."""
+    """The text of SQLite may quote stored values."""
     with closing(sqlite3.connect(":memory:")) as db, pytest.raises(sqlite3.Error) as wrong:
         db.execute("SELECT 'a prompt' FROM nowhere")
     assert "SQLite failed" == str(translate_error(wrong.value))

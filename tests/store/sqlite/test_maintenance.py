@@ -1,4 +1,4 @@
-"""The SQLite file stays as small as what it holds."""
+"""Maintenance of the SQLite file: purge and vacuum bound its size."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
 
 
 async def add_finished_runs(store: SqliteStore, numbers: range, *, size: int) -> None:
-    """Begin and end a run for each number; each takes four times `size` bytes."""
+    """Create and finish a run for each number; each takes four times `size` bytes."""
     body = b"x" * size
     end = replace(SAMPLE_FINAL_STATE, document=body, response=replace(SAMPLE_RESPONSE, body=body), callback=body)
     for number in numbers:
@@ -63,7 +63,7 @@ async def test_the_file_stays_bounded_while_runs_come_and_go(store: SqliteStore,
 
 
 async def test_other_changes_run_between_the_batches_of_a_purge(store: SqliteStore) -> None:
-    """Nobody waits for more than a batch."""
+    """Other operations wait for one batch at most."""
     count = 2 * maintenance._ROWS_PER_BATCH + 1
     keys = [IdempotencyKey("checkout", str(number), b"") for number in range(count)]
     await asyncio.gather(*(store.create_run(new_run(number), key) for number, key in enumerate(keys)))

@@ -1,4 +1,4 @@
-"""Reading waits for no writer, bounds who waits, and does not pass on SQLite's words."""
+"""Readers of the SQLite store: no wait for the writer, a bounded queue, errors with fixed texts."""
 
 from __future__ import annotations
 

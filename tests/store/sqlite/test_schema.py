@@ -1,4 +1,4 @@
-"""Files of older versions are brought to this one, and those of newer ones are left alone."""
+"""Migrations of the SQLite schema; files of newer versions are refused."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_a_step_that_fails_leaves_the_file_as_it_was(db: sqlite3.Connection) -> 
 
 
 async def test_a_newer_file_is_refused_and_not_touched(tmp_path: Path) -> None:
-    """The operator went back to an older version: that one must not guess."""
+    """After a downgrade, the older version must not use the file."""
     path = tmp_path / "store.db"
     newer = len(MIGRATIONS) + 1
     with closing(sqlite3.connect(path)) as db:
@@ -101,7 +101,9 @@ async def test_a_newer_file_is_refused_and_not_touched(tmp_path: Path) -> None:
     before = path.read_bytes()
     with pytest.raises(StoreUnavailable) as refused:
         await SqliteStore(path, ManualClock()).open()
-    assert f"{path}: the file has schema {newer}, and this version of Runward knows {newer - 1}" == str(refused.value)
+    assert f"{path}: the file has schema {newer}, and this version of Runward supports {newer - 1}" == str(
+        refused.value
+    )
     assert before == path.read_bytes()
 
 

@@ -1,4 +1,4 @@
-"""The SQLite store keeps what it promised: through kill -9, full disks and locks; and it keeps it fast."""
+"""SQLite store: durability through kill -9, full disks and locks; group commit."""
 
 from __future__ import annotations
 

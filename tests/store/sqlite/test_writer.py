@@ -1,4 +1,4 @@
-"""One thread writes for all: answers come after the commit, mistakes stay with whose they are."""
+"""Writer thread of the SQLite store: results after the commit, and errors of one change only for its caller."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Change = Callable[[sqlite3.Connection], int]
 
 
 class WriterHarness:
-    """A writer to a table of numbers, and somebody else who looks at it."""
+    """A writer to a table of numbers, and a second connection that reads it."""
 
     def __init__(self, path: Path, *, max_queued: int) -> None:
         self.db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=0.05)
@@ -78,7 +78,7 @@ async def test_a_change_is_committed_before_it_is_answered(harness: WriterHarnes
     ],
 )
 async def test_a_failing_change_fails_alone(harness: WriterHarness, wrong: Change, expected: type[Exception]) -> None:
-    """Nothing of it is kept, and those who were to be committed with it are; whether they came before it or after."""
+    """A failing change is rolled back, and the other changes of its batch are committed."""
     await harness.writer.execute(add(1))
     results = await asyncio.gather(
         harness.writer.execute(add(2)),
@@ -106,7 +106,7 @@ async def test_more_than_it_can_take_is_refused_at_once(harness: WriterHarness) 
 
 
 async def test_a_cancelled_change_frees_its_place(harness: WriterHarness) -> None:
-    """A change whose caller left before its turn is not made, and is no longer counted."""
+    """A change that is cancelled before its batch is not executed, and not counted."""
     released = threading.Event()
     held = asyncio.create_task(harness.writer.execute(block_until(released)))
     await asyncio.sleep(0)
@@ -121,7 +121,7 @@ async def test_a_cancelled_change_frees_its_place(harness: WriterHarness) -> Non
 
 
 async def test_the_change_callback_runs_after_the_commit(harness: WriterHarness) -> None:
-    """Also where the caller left while it was under way."""
+    """Also if the caller is cancelled during the commit."""
     started, released = threading.Event(), threading.Event()
 
     def slow(db: sqlite3.Connection) -> int:
@@ -139,7 +139,7 @@ async def test_the_change_callback_runs_after_the_commit(harness: WriterHarness)
 
 
 async def test_a_failing_disk_fails_the_whole_batch(harness: WriterHarness) -> None:
-    """Once, not one after the other: each would wait as long again."""
+    """Once for the batch: one by one, each change would wait as long again."""
     harness.other_connection.execute("BEGIN IMMEDIATE")
     statements: list[str] = []
     harness.db.set_trace_callback(statements.append)

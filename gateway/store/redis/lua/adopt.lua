@@ -1,4 +1,4 @@
--- The rows of what was taken over: first what this turn took before, then the oldest of the others.
+-- Adopts runs with an expired lease. Returns their rows: first those of the same batch, then the oldest of other owners.
 local owner, now_at, until_at, limit, turn = slice(1, 5)
 limit = tonumber(limit)
 local function older(a, b) return a.at < b.at or (a.at == b.at and smaller(a.id, b.id)) end

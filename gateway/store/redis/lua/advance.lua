@@ -1,4 +1,4 @@
--- 1, or 0 where the run is further, another's, or unknown.
+-- Returns 1, or 0 if the stored phase is later, the owner is another one, or the run does not exist.
 local id, owner, phase = slice(1, 3)
 local kept = redis.call('HMGET', run_key(id), 'owner', 'phase')
 if kept[1] ~= owner or tonumber(kept[2]) > tonumber(phase) then return 0 end

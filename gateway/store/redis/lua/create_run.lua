@@ -1,11 +1,13 @@
--- A new run and its claim: nil. Or the claim that there is; or 0 where the id is taken.
-local id, client, created_at, owner, until_at, claim, fingerprint = slice(1, 7)
+-- Creates a run and its idempotency record. Returns nil, the existing record of the key, or 0 if a run has this id.
+local generation, id, client, created_at, owner, until_at, claim, fingerprint = slice(1, 8)
+local replaced = generation_error(generation)
+if replaced then return replaced end
 if claim ~= '' then
   local there = redis.call('HMGET', P .. 'claim:' .. claim, unpack(CLAIM))
   if there[2] then return there end
 end
 if redis.call('EXISTS', run_key(id)) == 1 then return 0 end
-redis.call('HSET', run_key(id), slice(8, #ARGV - 7))
+redis.call('HSET', run_key(id), slice(9, #ARGV - 8))
 redis.call('ZADD', P .. 'runs:' .. client, created_at, id)
 lease(id, owner, until_at)
 if claim ~= '' then

@@ -1,4 +1,4 @@
--- Nothing, where the run has ended, is another's, or unknown.
+-- Deletes an unfinished run and its idempotency record. No effect if it has ended, or the owner is another one.
 local id, owner = slice(1, 2)
 local kept = redis.call('HMGET', run_key(id), 'owner', 'phase', 'claim', 'client')
 if kept[1] ~= owner or tonumber(kept[2]) == 3 then return nil end

@@ -1,5 +1,5 @@
--- 1, or 0 where the run has ended, is another's, or unknown. Behind the first six: what the run becomes, its answer,
--- its callback; the counts are of words.
+-- Ends a run. Returns 1, or 0 if it has ended, the owner is another one, or it does not exist. The first six arguments
+-- are followed by the fields of the run, the fields of the response, and the callback; the counts are of arguments.
 local id, owner, finished_at, due_at, changes, answers = slice(1, 6)
 local kept = redis.call('HMGET', run_key(id), 'owner', 'phase', 'claim', 'callback_url')
 if kept[1] ~= owner or tonumber(kept[2]) == 3 then return 0 end

@@ -1,2 +1,2 @@
--- What is known of a claim.
+-- Returns the fields of an idempotency record.
 return redis.call('HMGET', P .. 'claim:' .. ARGV[1], unpack(CLAIM))

@@ -1,3 +1,3 @@
--- The version of the layout; the one that is handed in, where there was none.
+-- Returns the version of the layout; stores the argument if there was none.
 redis.call('SET', P .. 'layout', ARGV[1], 'NX')
 return redis.call('GET', P .. 'layout')

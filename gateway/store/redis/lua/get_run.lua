@@ -1,2 +1,2 @@
--- The row of a run.
+-- Returns the fields of a run.
 return row(ARGV[1])

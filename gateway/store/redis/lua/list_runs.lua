@@ -1,5 +1,5 @@
--- Some of a client's runs, newest first: their rows, and the score and id to go on from where there are more. A call
--- looks at so many and returns so few that others do not wait for it.
+-- Lists runs of a client, newest first. Returns rows, and the score and id to continue from if there are more. Bounded in
+-- runs examined and rows returned, so that other scripts do not wait for long.
 local client, from, before, status, workflow, limit = slice(1, 6)
 local rows, offset, looked = {}, 0, 0
 while looked < 500 do

@@ -1,3 +1,3 @@
--- Tells a name to all who listen, whether or not there is such a run.
+-- Publishes a name, which need not be the id of a run.
 changed(ARGV[1])
 return nil

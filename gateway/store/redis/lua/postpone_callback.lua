@@ -1,4 +1,4 @@
--- 1, or 0 where no callback is pending.
+-- Sets the next due time of a callback. Returns 1, or 0 if none is pending.
 local id, due_at = slice(1, 2)
 if not redis.call('ZSCORE', P .. 'due', id) then return 0 end
 redis.call('ZADD', P .. 'due', due_at, id)

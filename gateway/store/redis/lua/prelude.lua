@@ -1,6 +1,12 @@
--- What every script begins with. KEYS[1] is the prefix of all keys; which they are is known only here, so one server
--- has to hold them all. FIELDS is put in front of this: what a run is read as.
+-- Prelude of every script. KEYS[1] is the prefix of all keys; scripts compute the keys, so one server has to hold them
+-- all. The tables FIELDS, CLAIM and DELIVERY are defined before this text.
 local P = KEYS[1]
+
+-- The generation is lost with the data (FLUSHALL). Returns the error of a write to another generation, or nil.
+local function generation_error(expected)
+  if redis.call('GET', P .. 'generation') == expected then return nil end
+  return redis.error_reply('GENERATION changed')
+end
 
 local function run_key(id) return P .. 'run:' .. id end
 
@@ -10,7 +16,7 @@ local function slice(from, count) return unpack(ARGV, from, from + count - 1) en
 
 local function changed(id) redis.call('PUBLISH', P .. 'changed', id) end
 
--- Bytes, whatever the server's locale thinks of letters.
+-- Compares bytes, independently of the locale of the server.
 local function smaller(a, b)
   for place = 1, math.min(#a, #b) do
     local one, other = a:byte(place), b:byte(place)
@@ -29,7 +35,7 @@ local function end_lease(id, owner)
   redis.call('ZREM', P .. 'owned:' .. owner, id)
 end
 
--- Keeps what became of a run's callback; nil where the run is to be forgotten.
+-- Sets the callback state of a run; nil removes it.
 local function call_back(id, state)
   local before = redis.call('HGET', run_key(id), 'callback_state')
   if before then redis.call('ZREM', P .. 'callbacks:' .. before, id) end
@@ -39,7 +45,7 @@ local function call_back(id, state)
   end
 end
 
--- The key of the claim that a run made, unless that is gone, or another run's by now.
+-- Returns the key of the idempotency record of a run, or nil if it was deleted or belongs to another run.
 local function claim_of(id, claim)
   local key = claim and P .. 'claim:' .. claim
   if key and redis.call('HGET', key, 'run_id') == id then return key end

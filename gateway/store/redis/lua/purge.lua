@@ -1,4 +1,4 @@
--- How many runs and claims went: so few at once that others do not wait for it.
+-- Deletes a batch of old runs and idempotency records; returns their number.
 local runs_before, keys_before, most = slice(1, 3)
 local runs = redis.call('ZRANGEBYSCORE', P .. 'ended', '-inf', '(' .. runs_before, 'LIMIT', 0, most)
 for _, id in ipairs(runs) do

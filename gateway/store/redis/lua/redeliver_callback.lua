@@ -1,4 +1,4 @@
--- 1, or 0 where the run has no callback.
+-- Makes a callback due now. Returns 1, or 0 if the run has none.
 local id, now_at = slice(1, 2)
 if redis.call('HEXISTS', run_key(id), 'callback_body') == 0 then return 0 end
 call_back(id, 'pending')

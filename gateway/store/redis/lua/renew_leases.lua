@@ -1,5 +1,7 @@
--- Lets the leases of some of an owner's runs end at a time; the id to go on behind, where there are more.
-local owner, until_at, after = slice(1, 3)
+-- Sets the end of the leases of some runs of an owner. Returns the id to continue after, or nil at the end.
+local generation, owner, until_at, after = slice(1, 4)
+local replaced = generation_error(generation)
+if replaced then return replaced end
 local ids = redis.call('ZRANGEBYLEX', P .. 'owned:' .. owner, after, '+', 'LIMIT', 0, 500)
 for _, id in ipairs(ids) do
   if redis.call('EXISTS', run_key(id)) == 1 then

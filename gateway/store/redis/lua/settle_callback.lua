@@ -1,4 +1,4 @@
--- A callback needs no more attempts; only the first word on it counts.
+-- Sets the final state of a pending callback; a settled callback stays as it is.
 local id, state = slice(1, 2)
 if redis.call('ZREM', P .. 'due', id) == 0 then return nil end
 call_back(id, state)

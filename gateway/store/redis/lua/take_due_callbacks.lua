@@ -1,4 +1,4 @@
--- What is due, longest due first, and is due again at a time.
+-- Returns due callbacks, longest due first, and sets their next due time.
 local now_at, until_at, limit = slice(1, 3)
 local deliveries = {}
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', P .. 'due', '-inf', now_at, 'LIMIT', 0, limit)) do

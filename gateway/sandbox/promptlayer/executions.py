@@ -1,6 +1,6 @@
-"""PromptLayer's executions: what each node looks like at any moment, worked out when somebody asks.
+"""PromptLayer executions. The state of each node is computed at the time of a request.
 
-Nothing runs in the background: an execution is a question, the time at which it began, and how long it takes.
+There are no background tasks: an execution is an input, a start time and a duration.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from gateway.sandbox.model import Node, NodeFailed, NodeSkipped, RunInput, Sandb
 from providers.contract import JsonValue
 
 FIRST_ID = 98765
-"""The id in the page's examples; they count up from there."""
+"""The first id, as in the examples of the documentation; ids are consecutive."""
 
 _MAX_EXECUTIONS = 10_000
 _MAX_INPUT_BYTES = 64 * 1024 * 1024
@@ -31,11 +31,11 @@ class Execution:
 
 
 Results = dict[str, dict[str, JsonValue]]
-"""Node by node, with PromptLayer's five keys each."""
+"""State by node name, with the five keys of PromptLayer."""
 
 
 def node_results(execution: Execution, now: float) -> Results:
-    """How every node stands at `now`; they run one after the other and share the time evenly."""
+    """Return the state of all nodes at `now`; nodes run one after the other, with equal shares of the duration."""
     nodes = execution.workflow.nodes
     elapsed = now - execution.started
     share = execution.workflow.duration(execution.run_input) / len(nodes)
@@ -50,12 +50,12 @@ def node_results(execution: Execution, now: float) -> Results:
 
 
 def is_running(outcomes: Results) -> bool:
-    """Whether any node is not at its end."""
+    """Return True if a node has not ended."""
     return any(node["status"] in _UNFINISHED for node in outcomes.values())
 
 
 def main_output(outcomes: Results) -> JsonValue:
-    """What `return_all_outputs=false` shows: the first output node's value that there is, or else all the nodes."""
+    """Return the result for `return_all_outputs=false`: the value of the first successful output node, or all nodes."""
     for node in outcomes.values():
         if node["is_output_node"] and node["status"] == "SUCCESS":
             return node["value"]
@@ -63,7 +63,7 @@ def main_output(outcomes: Results) -> JsonValue:
 
 
 class Executions:
-    """The last 10 000, and no more than 64 MiB of input; older ones are forgotten."""
+    """The last 10 000 executions, with at most 64 MiB of input; older ones are deleted."""
 
     def __init__(self) -> None:
         self._executions: dict[str, Execution] = {}
@@ -71,7 +71,7 @@ class Executions:
         self._next = FIRST_ID
 
     def start(self, workflow: SandboxWorkflow, run_input: RunInput, *, now: float, size: int) -> Execution:
-        """Begin one."""
+        """Start an execution."""
         execution = Execution(self._next, workflow, run_input, now, size)
         self._next += 1
         self._executions[str(execution.id)] = execution
@@ -81,7 +81,7 @@ class Executions:
         return execution
 
     def get(self, execution_id: str) -> Execution | None:
-        """The one whose id is written so, or None."""
+        """Return the execution with this id, or None."""
         return self._executions.get(execution_id)
 
 

@@ -1,4 +1,4 @@
-"""What PromptLayer tells about its workflows (reference/get-workflow, list-workflows)."""
+"""Emulator of PromptLayer: workflow catalog (reference/get-workflow, list-workflows)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from aiohttp import web
 
 from gateway.sandbox.http_json import json_response
 from gateway.sandbox.model import SandboxWorkflow
-from gateway.sandbox.promptlayer_requests import (
+from gateway.sandbox.promptlayer.requests import (
     PageQuery,
     VersionQuery,
     bad_request,
@@ -24,7 +24,7 @@ _MAX_PER_PAGE = 100
 
 
 class WorkflowCatalogRoutes:
-    """The list of workflows, and each one's description. `workflows` are found by name and by id."""
+    """Handlers of the list of workflows and their details. `workflows` by name and by id."""
 
     def __init__(self, key: str, workflows: dict[str, SandboxWorkflow]) -> None:
         self._key = key
@@ -32,7 +32,7 @@ class WorkflowCatalogRoutes:
         self._listed = sorted({w.id: w for w in workflows.values()}.values(), key=lambda w: w.id)
 
     def routes(self) -> list[web.RouteDef]:
-        """To stand behind the route that runs: a name may have a `/`."""
+        """Return the routes. They must follow the run route, because a name may contain a `/`."""
         return [web.get("/workflows", self._list), web.get("/workflows/{name:.+}", self._get)]
 
     async def _list(self, request: web.Request) -> web.Response:
@@ -100,7 +100,7 @@ def _workflow_document(workflow: SandboxWorkflow, version: int) -> dict[str, obj
         "created_at": _CREATED,
         "nodes": _nodes(workflow, version_id),
         "edges": _edges(workflow, version_id),
-        # Not in the OpenAPI file, but recorded; the official Python SDK reads `workflow.id`.
+        # Not in the OpenAPI file, but in recorded responses; the official Python SDK reads `workflow.id`.
         "workflow": {
             "id": workflow.id,
             "workspace_id": _WORKSPACE,

@@ -1,7 +1,7 @@
-"""PromptLayer's callbacks: when an execution ends, its results are posted to the `callback_url` that it was given.
+"""PromptLayer callbacks: at the end of an execution its results are posted to the `callback_url`.
 
-The page no longer shows the body; this is as it was until May 2026: the execution's id, and the results in the form
-that was asked for. Nobody says whether a failed delivery is repeated, so here it is not.
+The body has the form that the documentation showed until May 2026: the id of the execution, and the requested form of
+the results. A failed delivery is not repeated, as the documentation does not mention retries.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from aiohttp import web
 
 from gateway import strictjson
 from gateway.clock import Clock
-from gateway.sandbox.executions import Execution, main_output, node_results
+from gateway.sandbox.promptlayer.executions import Execution, main_output, node_results
 
 PostCallback: TypeAlias = Callable[[str, bytes], Awaitable[object]]
-"""Posts JSON to a URL. OSError where that does not work out; what is answered makes no difference."""
+"""Posts JSON to a URL. Raises OSError; the response is ignored."""
 
 _MAX_PENDING = 10_000
 
 
 class SandboxCallbacks:
-    """Those that are still to be made, the newest 10 000; none at all where nobody is there to make them."""
+    """Pending callbacks, at most the newest 10 000; none without a `post_callback` function."""
 
     def __init__(self, clock: Clock, post_callback: PostCallback | None) -> None:
         self._clock = clock
@@ -32,7 +32,7 @@ class SandboxCallbacks:
         self._tasks: dict[asyncio.Task[None], None] = {}
 
     def schedule(self, execution: Execution, url: str, *, all_outputs: bool) -> None:
-        """Call when this execution has ended."""
+        """Post the results to `url` when the execution ends."""
         if self._post_callback is None:
             return
         task = asyncio.create_task(self._deliver_at_end(self._post_callback, execution, url, all_outputs=all_outputs))
@@ -42,7 +42,7 @@ class SandboxCallbacks:
             next(iter(self._tasks)).cancel()
 
     async def cleanup_context(self, _: web.Application) -> AsyncIterator[None]:
-        """Forget, when the application ends, what was not done."""
+        """Cancel pending callbacks when the application ends."""
         yield
         for task in self._tasks:
             task.cancel()

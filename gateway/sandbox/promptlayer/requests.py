@@ -1,4 +1,4 @@
-"""How PromptLayer reads a request and refuses one: its two shapes of errors, and what it takes for a run."""
+"""Request validation and error responses of PromptLayer."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gateway.sandbox.http_json import JSON, header_equals
 
 
 class RunWorkflow(BaseModel):
-    """The page's schema of that name. What it does not name is ignored (the Python SDK sends `channel_name_suffix`)."""
+    """Documented schema. Unknown members are ignored (the Python SDK sends `channel_name_suffix`)."""
 
     workflow_label_name: str | None = None
     workflow_version_number: int | None = None
@@ -23,21 +23,21 @@ class RunWorkflow(BaseModel):
 
 
 class ResultsQuery(BaseModel):
-    """What results are asked for."""
+    """Query of the results route."""
 
     workflow_version_execution_id: int
     return_all_outputs: bool = False
 
 
 class VersionQuery(BaseModel):
-    """Which version of a workflow is asked for."""
+    """Version query of the workflow route."""
 
     version: Annotated[int, Field(gt=0)] | None = None
     label: str | None = None
 
 
 class PageQuery(BaseModel):
-    """Which page of the list is asked for; filters and sorting are ignored."""
+    """Page query of the list; filters and sorting are ignored."""
 
     page: int = 1
     per_page: int = 30
@@ -47,33 +47,33 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 def error_body(message: str) -> bytes:
-    """The page's `ErrorResponse`."""
+    """Return the documented `ErrorResponse`."""
     return strictjson.write({"success": False, "message": message})
 
 
 def check_key(request: web.Request, key: str) -> None:
-    """401 unless the request has the key."""
+    """Raise 401 unless the request has the key."""
     if not header_equals(request, "X-API-KEY", key):
         raise _error_response(web.HTTPUnauthorized(), error_body("Invalid API key"))
 
 
 def bad_request(message: str) -> web.HTTPException:
-    """400."""
+    """Return a 400 error."""
     return _error_response(web.HTTPBadRequest(), error_body(message))
 
 
 def unprocessable(message: str) -> web.HTTPException:
-    """422, in the shape of the other errors."""
+    """Return a 422 error in the form of `ErrorResponse`."""
     return _error_response(web.HTTPUnprocessableEntity(), error_body(message))
 
 
 def not_found(what: str) -> web.HTTPException:
-    """404."""
+    """Return a 404 error."""
     return _error_response(web.HTTPNotFound(), error_body(f"{what} not found"))
 
 
 def read_body(model: type[Model], body: bytes) -> Model:
-    """The body as `model`, types taken strictly; 422."""
+    """Validate the body strictly as `model`. Raises 422."""
     if not body:
         raise _validation_error([{"loc": ["body"], "msg": "Field required", "type": "missing"}])
     try:
@@ -85,7 +85,7 @@ def read_body(model: type[Model], body: bytes) -> Model:
 
 
 def read_query(model: type[Model], request: web.Request) -> Model:
-    """The query as `model`; 422."""
+    """Validate the query as `model`. Raises 422."""
     try:
         return model.model_validate(dict(request.query))
     except ValidationError as refused:
@@ -102,7 +102,7 @@ def _validation_error(details: list[dict[str, object]]) -> web.HTTPException:
 
 
 def _error_response(response: web.HTTPException, body: bytes) -> web.HTTPException:
-    # Given as text, the body would get a charset, which the real API does not send.
+    # A body set as text would add a charset, which the real API does not send.
     response.body = body
     response.headers["Content-Type"] = JSON
     return response

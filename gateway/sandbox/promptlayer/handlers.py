@@ -1,7 +1,7 @@
-"""PromptLayer's run and results, as its pages have them (reference/run-workflow, workflow-version-execution-results).
+"""Emulator of PromptLayer: run and results (reference/run-workflow, workflow-version-execution-results).
 
-Chosen where the pages are silent: label and version together are a 400; a run whose input variables are not the
-required ones starts all the same, with a warning, and the words of that warning.
+Assumptions where the documentation has no answer: label and version together are a 400; a run with missing or unknown
+input variables starts with a warning; the text of that warning.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from aiohttp import web
 
 from gateway.clock import Clock
 from gateway.sandbox.call_counts import UNKNOWN_WORKFLOW, ProviderCallCounts
-from gateway.sandbox.callbacks import PostCallback, SandboxCallbacks
-from gateway.sandbox.executions import Executions, is_running, main_output, node_results
 from gateway.sandbox.faults import FaultInjector
 from gateway.sandbox.http_json import JSON, json_response, read_request_body
 from gateway.sandbox.model import RunInput, SandboxWorkflow
-from gateway.sandbox.promptlayer_requests import (
+from gateway.sandbox.promptlayer.callbacks import PostCallback, SandboxCallbacks
+from gateway.sandbox.promptlayer.executions import Executions, is_running, main_output, node_results
+from gateway.sandbox.promptlayer.requests import (
     ResultsQuery,
     RunWorkflow,
     bad_request,
@@ -28,7 +28,7 @@ from gateway.sandbox.promptlayer_requests import (
 
 
 class PromptLayerEmulator:
-    """The two routes that a run needs. `workflows` are found by name and by id."""
+    """Handlers of run and results. `workflows` by name and by id."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class PromptLayerEmulator:
         self._faults = FaultInjector(clock, error_body)
 
     def routes(self) -> list[web.RouteDef]:
-        """The `/` in a name may be percent-encoded or not."""
+        """Return the routes. A `/` in a name may be percent-encoded."""
         return [
             web.post("/workflows/{name:.+}/run", self._run),
             web.get("/workflow-version-execution-results", self._results),

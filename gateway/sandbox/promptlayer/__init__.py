@@ -1,0 +1,1 @@
+"""Emulator of PromptLayer: routes, executions, callbacks and workflow catalog."""
