@@ -19,7 +19,10 @@ from gateway.settings.tree import find, nodes, rewrite
 from gateway.settings.validation_errors import describe_errors
 from gateway.settings.yaml_file import YamlDocument, read_yaml
 
-RELATIVE_PATHS = (("providers", "*", "ca_file"),)
+RELATIVE_PATHS = (
+    ("providers", "*", "ca_file"),
+    *(("server", section, name) for section in ("tls", "ops_tls") for name in ("cert", "key", "client_ca")),
+)
 """Where paths are that are relative to the file which names them."""
 _REJECTED_SECRET = SecretStr("refused, and said so")
 """Takes the place of a secret in the file, so that nobody complains about it a second time."""

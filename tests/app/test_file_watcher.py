@@ -12,6 +12,7 @@ import structlog
 from gateway.app import file_watcher
 from gateway.app.file_watcher import watch_config_files
 from gateway.clock import SystemClock
+from gateway.settings import WatchedPaths
 from tests.support.clock import ManualClock
 from tests.support.config_files import mount_secret_files, replace_file
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 LOG = structlog.get_logger()
+NAMES = frozenset({"a", "b"})
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +39,7 @@ async def next_change(changes: AsyncIterator[None]) -> None:
 async def test_a_change_in_a_folder_is_noticed(tmp_path: Path) -> None:
     """R100: a file that is replaced, and a link that is."""
     (tmp_path / "a").write_text("1")
-    watched_changes = watch_config_files(lambda: frozenset([tmp_path]), SystemClock(), LOG)
+    watched_changes = watch_config_files(lambda: WatchedPaths(frozenset([tmp_path]), NAMES), SystemClock(), LOG)
     changes = (
         partial(replace_file, tmp_path / "a", "2"),
         partial(mount_secret_files, tmp_path, "1", {"b": "1"}),
@@ -54,7 +56,7 @@ async def test_a_change_in_a_folder_is_noticed(tmp_path: Path) -> None:
 async def test_folders_are_rescanned_without_notifications(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """R100: a link may lead to another disk, of which the system tells nothing here."""
     monkeypatch.setattr(file_watcher, "_RESCAN_INTERVAL", 0.1)
-    watched_changes = watch_config_files(lambda: frozenset([tmp_path]), SystemClock(), LOG)
+    watched_changes = watch_config_files(lambda: WatchedPaths(frozenset([tmp_path]), NAMES), SystemClock(), LOG)
     await next_change(watched_changes)
     await next_change(watched_changes)
 
@@ -65,7 +67,7 @@ async def test_new_folders_are_watched_at_once(tmp_path: Path) -> None:
     for folder in folders:
         folder.mkdir()
     named = [folders[0]]
-    watched_changes = watch_config_files(lambda: frozenset(named), SystemClock(), LOG)
+    watched_changes = watch_config_files(lambda: WatchedPaths(frozenset(named), NAMES), SystemClock(), LOG)
     for _ in range(2):
         coming = asyncio.create_task(next_change(watched_changes))
         await asyncio.sleep(0.3)
@@ -89,7 +91,7 @@ async def test_folders_are_rescanned_where_inotify_is_unavailable(
 
     monkeypatch.setattr(file_watcher, "awatch", fail)
     clock = ManualClock()
-    watched_changes = watch_config_files(lambda: frozenset([tmp_path]), clock, LOG)
+    watched_changes = watch_config_files(lambda: WatchedPaths(frozenset([tmp_path]), NAMES), clock, LOG)
     for _ in range(3):
         await next_change(watched_changes)
     assert [60.0] * 3 == clock.slept
