@@ -22,7 +22,7 @@ _ATTRIBUTES = {
     "streetAddress": "STREET",
     "userId": "UID",
 }
-_SUBJECT_PART = re.compile(r"\s*([A-Za-z][A-Za-z0-9]*)\s*=\s*((?:[^,\\]|\\.)+?)\s*")
+_SUBJECT_PART = re.compile(r"\s*([A-Za-z][A-Za-z0-9]*)\s*=\s*((?:[^,\\]|\\.)+)")
 _ESCAPED = re.compile(r"\\(.)")
 MAX_LENGTH = 500
 
@@ -47,7 +47,7 @@ def _parse_subject(text: str) -> Iterator[tuple[str, str]]:
         match = _SUBJECT_PART.match(text, position)
         if match is None or (match.end() < len(text) and text[match.end()] != ","):
             raise ValueError("must be a subject such as CN=app,O=Example (RFC 4514)")
-        yield match[1], _ESCAPED.sub(r"\1", match[2])
+        yield match[1], _ESCAPED.sub(r"\1", match[2].strip())
         if match.end() == len(text):
             return
         position = match.end() + 1

@@ -62,8 +62,8 @@ class OpsTlsSettings(Section):
     """Private key of the certificate, PEM, without a passphrase."""
     client_ca: FilePath | None = None
     """Certificates of the authorities that issue client certificates, PEM."""
-    client_certificates: Literal["off", "optional", "required"] | None = None
-    """off: probes and Prometheus need no certificate, whatever server.tls demands."""
+    client_certificates: Literal["none", "optional", "required"] | None = None
+    """none: probes and Prometheus need no certificate, whatever server.tls demands."""
 
     @model_validator(mode="after")
     def _require_pair(self) -> Self:
@@ -122,7 +122,7 @@ class ServerSettings(Section):
             return None
         client_ca = ops.client_ca or (base.client_ca if base else None)
         demand = ops.client_certificates or (base.client_certificates if base else "required")
-        if client_ca is None or demand == "off":
+        if client_ca is None or demand == "none":
             return TlsSettings(cert=cert, key=key)
         return TlsSettings(cert=cert, key=key, client_ca=client_ca, client_certificates=demand)
 
