@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from functools import partial
 from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 import structlog
+from watchfiles import Change
 
 from gateway.app import file_watcher
 from gateway.app.file_watcher import watch_config_files
@@ -95,3 +97,33 @@ async def test_folders_are_rescanned_where_inotify_is_unavailable(
     for _ in range(3):
         await next_change(watched_changes)
     assert [60.0] * 3 == clock.slept
+
+
+async def test_other_files_in_the_folder_are_not_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A log in the configuration's folder does not cause a reload per line."""
+    watched_changes = watch_config_files(lambda: WatchedPaths(frozenset([tmp_path]), NAMES), SystemClock(), LOG)
+    monkeypatch.setattr(file_watcher, "_RESCAN_INTERVAL", 60.0)
+    coming = asyncio.create_task(next_change(watched_changes))
+    await asyncio.sleep(0.3)  # until it watches
+    for number in range(10):
+        (tmp_path / "gateway.log").write_text(str(number))
+        await asyncio.sleep(0.06)
+    assert not coming.done()
+    replace_file(tmp_path / "a", "1")
+    await coming
+
+
+def test_a_folder_with_constant_changes_is_rescanned_at_intervals() -> None:
+    """The timeout of the system's watch never occurs there."""
+    clock = ManualClock()
+    passes = file_watcher._ChangeFilter(NAMES, clock)
+    reported = []
+    for _ in range(13):
+        clock.advance(20.0)
+        reported.append(passes(Change.modified, "/folder/gateway.log"))
+    assert [False, False, True] * 4 + [False] == reported
+
+
+def test_the_watch_library_logs_nothing_of_each_change() -> None:
+    """A log that is written to a watched folder would log itself endlessly."""
+    assert not logging.getLogger("watchfiles.main").isEnabledFor(logging.INFO)
