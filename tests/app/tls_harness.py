@@ -9,6 +9,8 @@ from pathlib import Path
 
 import trustme
 
+from providers.contract import JsonValue
+
 HOST = "127.0.0.1"
 
 
@@ -53,7 +55,7 @@ class TestAuthority:
         fresh.replace(pem)
         return pem, key
 
-    def server_config(self, name: str = "server") -> dict[str, str]:
+    def server_config(self, name: str = "server") -> dict[str, JsonValue]:
         """Issue a certificate for the loopback address; returns `server.tls`."""
         pem, key = self.issue(name, HOST)
         return {"cert": str(pem), "key": str(key)}
