@@ -10,7 +10,7 @@ from pydantic_settings import NoDecode
 from gateway.settings.addresses import AllowedTarget, BaseUrl, Host, NetworkSetting, StoreUrl
 from gateway.settings.errors import raise_validation_error
 from gateway.settings.field_types import Attempts, Count, KeyHash, Port, Timestamp
-from gateway.settings.secret import Secret
+from gateway.settings.secret import Secret, WebhookSecret
 from gateway.settings.units import DURATION_PATTERN, Duration, DurationOrZero, Lease, Size
 
 STANDARD_SCHEDULE = (0.0, 5.0, 300.0, 1800.0, 7200.0, 18000.0, 36000.0, 50400.0, 72000.0, 86400.0)
@@ -171,7 +171,7 @@ def _parse_schedule(value: object) -> object:
 class CallbackSettings(Section):
     """How results are delivered to a `callback_url`."""
 
-    secrets: tuple[Secret, ...] = ()
+    secrets: tuple[WebhookSecret, ...] = ()
     """What callbacks are signed with, newest first; two while one is replaced by the other."""
     allow: tuple[AllowedTarget, ...] = ()
     """Hosts, host:port or networks that may be private and plain http. Everything else must be public https."""

@@ -18,7 +18,7 @@ ENVIRON = {
 }
 
 ANCHOR = "anchors and aliases are not accepted: write it out"
-CHARACTERS = "the secret has characters that can not be sent in a header, or spaces around it"
+CHARACTERS = "the secret has characters that cannot be sent in a header, or spaces around it"
 DATABASE = "must end with the number of a database, such as redis://host:6379/0"
 DATE = "must be a date such as 2027-01-31, or 2027-01-31T12:00:00Z"
 DURATION = "must be a duration such as 500ms, 10s, 2m, 1h or 7d"

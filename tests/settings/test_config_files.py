@@ -16,14 +16,14 @@ TEXT = """\
 providers: {{a: {{adapter: prompt_studio, api_key: {{file: {key}}}, ca_file: ca.pem}}}}
 callbacks: {{secrets: [{{file: hooks/one}}, {{env: OTHER}}]}}
 """
-ENVIRON = {"OTHER": "another-callback-secret"}
+ENVIRON = {"OTHER": "whsec_ODc2NTQzMjEw"}
 
 
 @pytest.fixture
 def files(tmp_path: Path) -> ConfigFiles:
     """A sound configuration with its files."""
     (tmp_path / "hooks").mkdir()
-    for name, text in {"key": "a-providers-key", "hooks/one": "a-callback-secret", "ca.pem": ""}.items():
+    for name, text in {"key": "a-providers-key", "hooks/one": "whsec_MDEyMzQ1Njc4", "ca.pem": ""}.items():
         (tmp_path / name).write_text(text)
     (tmp_path / "gateway.yaml").write_text(TEXT.format(key="key"))
     made = ConfigFiles(tmp_path / "gateway.yaml", ENVIRON)
@@ -75,7 +75,7 @@ def test_a_file_changes_with_the_link_that_leads_to_it(tmp_path: Path) -> None:
     """R100: Kubernetes replaces `..data`, and touches neither the file nor its own link."""
     mount_secret_files(tmp_path / "mounted", "1", {"key": "a-providers-key"})
     (tmp_path / "hooks").mkdir()
-    (tmp_path / "hooks" / "one").write_text("a-callback-secret")
+    (tmp_path / "hooks" / "one").write_text("whsec_MDEyMzQ1Njc4")
     (tmp_path / "ca.pem").write_text("")
     (tmp_path / "gateway.yaml").write_text(TEXT.format(key="mounted/key"))
     files = ConfigFiles(tmp_path / "gateway.yaml", ENVIRON)
