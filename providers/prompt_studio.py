@@ -34,6 +34,7 @@ class Dialect:
     key_header: KeyHeader
     results: tuple[str, ...]
     whole_body: bool
+    key_check: Call | None = None
 
 
 DIALECTS = {
@@ -43,6 +44,7 @@ DIALECTS = {
         KeyHeader("Authorization", "Bearer "),
         ("result", "completion"),
         whole_body=True,
+        key_check=Call("GET", "/api/v1/deployments", "key_check", safe=True),
     ),
 }
 
@@ -59,6 +61,7 @@ class PromptStudio:
             raise ValueError(f"Prompt Studio's dialects are: {', '.join(DIALECTS)}")
         self._dialect = DIALECTS[dialect or "workflows"]
         self.key_header = self._dialect.key_header
+        self.key_check = self._dialect.key_check
 
     def steps(self, run: Run) -> Steps:
         """One call."""

@@ -46,6 +46,7 @@ class PromptLayer:
     base_url = "https://api.promptlayer.com"
     supports_versions = True
     supports_nodes = True
+    key_check = Call("GET", "/workflows?per_page=1", "key_check", safe=True)
 
     def __init__(self, dialect: str | None = None) -> None:
         if dialect is not None:

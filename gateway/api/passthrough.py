@@ -67,7 +67,7 @@ class PassthroughHandler:
         if path is None or not (_SDK_PATHS(path) or self.passthrough.allows(request.method, path)):
             raise _unknown_route()
         key, body = await self._read_key(request)
-        client = self.authenticator.client_of_key(key)
+        client = self.authenticator.client_of(request, key)
         if client is None:
             raise _unknown_route()
         request.client, request.client_name, request.route = client, client.name, self._route

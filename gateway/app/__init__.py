@@ -1,0 +1,1 @@
+"""Application: composition root, lifecycle, hot reload."""

@@ -1,16 +1,21 @@
-"""The rooms beneath the faces: every object is built here, once, and handed what it needs."""
+"""Components of a gateway: every object below the HTTP handlers is built here once, with its dependencies."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Collection
+from dataclasses import dataclass
 
 from structlog.typing import FilteringBoundLogger
 
 from gateway.api.promptlayer import results
-from gateway.app import factories
+from gateway.app import factories, tls
+from gateway.app.listeners import TlsContexts
 from gateway.app.reload import ReloadHook
 from gateway.app.snapshot import ConfigSnapshot, build_snapshot
+from gateway.auth.failed_attempts import FailedAuthLimiter
 from gateway.clock import Clock
+from gateway.http.middleware import Authenticator, InFlightLimiter
+from gateway.http.ops_authentication import OpsAuthenticator
 from gateway.http.problem_mapping import final_response
 from gateway.limits.contract import Limiter
 from gateway.observability import logs
@@ -39,7 +44,7 @@ _TOKEN_SECRET_BYTES = 32
 
 @dataclass(frozen=True, slots=True)
 class Components:
-    """What the faces work with. `ports` are the process's own, once they are open."""
+    """Objects that the HTTP handlers work with, and the TLS contexts of the ports."""
 
     settings: Settings
     snapshot: ConfigSnapshot
@@ -56,10 +61,14 @@ class Components:
     durable_runs: DurableRuns
     background_tasks: BackgroundTasks
     passthrough: Passthrough
-    own_addresses: list[tuple[str, int]] = field(default_factory=list)
+    in_flight_limiter: InFlightLimiter
+    authenticator: Authenticator
+    ops_authenticator: OpsAuthenticator
+    public_tls: tls.ReloadableContext | None
+    ops_tls: tls.ReloadableContext | None
 
     async def open(self) -> None:
-        """Open what outlives the process. Raises StoreUnavailable."""
+        """Open the store. Raises StoreUnavailable."""
         await self.store.open()
         self.metrics.track_store_durability(lambda: self.store.durability_warning)
         self.metrics.track_store_availability(lambda: self.store.failing)
@@ -76,18 +85,40 @@ class Components:
         return self.execution_context.poll_hints
 
     async def token_secret(self) -> bytes:
-        """Read what the faces seal with: the same for every replica on this store. Raises StoreUnavailable."""
+        """Secret for signed tokens and ids, shared by all replicas on this store. Raises StoreUnavailable."""
         return await self.store.get_or_create_secret("faces", self.clock.token(_TOKEN_SECRET_BYTES))
 
     async def check_callback_url(self, url: str) -> None:
-        """Raise Problem where a callback could not be signed, or must not go to this URL."""
+        """Raise Problem if callbacks cannot be signed, or if the egress policy refuses the URL."""
         if not self.callback_dispatcher.signing_keys:
             raise Problem("callback_url_refused", "No secret is configured to sign callbacks with.")
         await self.egress_policy.resolve(self.egress_policy.check(url))
 
+    async def start(self, own_addresses: Collection[tuple[str, int]]) -> None:
+        """Start limits and background tasks, once the ports are open at `own_addresses` (host, port)."""
+        self.egress_policy.set_own_addresses(own_addresses)
+        await self.limiter.open()
+        await self.background_tasks.start()
+
+    async def close(self) -> None:
+        """Stop background tasks and close every outbound connection."""
+        await self.background_tasks.close()
+        await self.limiter.close()
+        for provider in self.catalog.providers:
+            await provider.upstream.close()
+
+    @property
+    def tls(self) -> TlsContexts:
+        """TLS contexts of the ports; their certificates follow the configuration."""
+        return TlsContexts(self.public_tls, self.ops_tls)
+
     def reload_hooks(self) -> list[ReloadHook]:
-        """Say what knows a part of the configuration, and how it learns another one."""
+        """All hooks that apply a new snapshot; the reloader calls them in one step."""
         return [
+            lambda new: self.authenticator.reconfigure(new.keys, new.clients, new.certificates),
+            lambda new: self.ops_authenticator.reconfigure(new.ops_keys),
+            lambda new: tls.replace(self.public_tls, new.tls.public),
+            lambda new: tls.replace(self.ops_tls, new.tls.ops),
             lambda new: self.catalog.reconfigure(new.workflows, new.providers),
             lambda new: self.limiter.reconfigure(
                 clients=new.client_limits, workflows=new.workflow_limits, providers=new.provider_limits
@@ -103,7 +134,7 @@ class Components:
 
 
 def build_components(settings: Settings, clock: Clock, log: FilteringBoundLogger) -> Components:
-    """Build everything, in a running loop, and open nothing. Raises SettingsError where something can not be built."""
+    """Build all components in a running event loop; opens nothing. Raises SettingsError."""
     metrics = Metrics()
     snapshot = build_snapshot(settings, clock, metrics)
     metrics.config_loaded(clock.now())
@@ -122,8 +153,7 @@ def build_components(settings: Settings, clock: Clock, log: FilteringBoundLogger
     circuits = CircuitRegistry(snapshot.breaker_config, clock.monotonic, metrics)
     execution_context = ExecutionContext(limiter, snapshot.retry_policy, poll_schedule, circuits, clock, metrics)
     executor = RunExecutor(execution_context)
-    own_addresses: list[tuple[str, int]] = []
-    egress_policy = EgressPolicy(settings.callbacks.allow, own_addresses=lambda: own_addresses)
+    egress_policy = EgressPolicy(settings.callbacks.allow)
     webhook_sender = factories.webhook_sender(egress_policy, clock)
     callback_dispatcher = CallbackDispatcher(
         store, webhook_sender, snapshot.signing_keys, settings.callbacks.schedule, clock, metrics, log
@@ -141,6 +171,8 @@ def build_components(settings: Settings, clock: Clock, log: FilteringBoundLogger
         callback_renderers={"promptlayer": results.callback_payload},
     )
     recovery = Recovery(durable_runs, store, catalog, clock, log)
+    in_flight_limiter = InFlightLimiter(settings.server.max_in_flight)
+    metrics.track_in_flight(lambda: in_flight_limiter.in_flight)
     return Components(
         settings=settings,
         snapshot=snapshot,
@@ -161,5 +193,17 @@ def build_components(settings: Settings, clock: Clock, log: FilteringBoundLogger
         passthrough=Passthrough(
             snapshot.passthrough_rules, snapshot.providers, limits=limiter, clock=clock, metrics=metrics
         ),
-        own_addresses=own_addresses,
+        in_flight_limiter=in_flight_limiter,
+        authenticator=Authenticator(
+            snapshot.keys,
+            snapshot.clients,
+            FailedAuthLimiter(clock),
+            settings.server.trusted_proxies,
+            clock,
+            log,
+            snapshot.certificates,
+        ),
+        ops_authenticator=OpsAuthenticator(snapshot.ops_keys, FailedAuthLimiter(clock), clock, log),
+        public_tls=tls.reloadable(snapshot.tls.public),
+        ops_tls=tls.reloadable(snapshot.tls.ops),
     )

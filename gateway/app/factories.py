@@ -1,4 +1,4 @@
-"""Turns the settings into the objects that the rooms work with."""
+"""Factories: objects of the domain from the settings."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import cast
 
 from structlog.typing import FilteringBoundLogger
 
+from gateway.auth.certificates import CertificateIndex
 from gateway.auth.client import Client
 from gateway.auth.keys import KeyRing
 from gateway.clock import Clock
@@ -30,15 +31,15 @@ from gateway.settings.units import RateSpec
 from gateway.store import factory
 from providers.contract import Adapter, AdapterFactory
 
-_LIMITER_TIMEOUT = 0.5  # seconds, then limits are counted here
+_LIMITER_TIMEOUT = 0.5  # seconds; then limits are counted in this process
 ADAPTER_ENTRY_POINTS = "runward.providers"
-"""The group of entry points in which installed packages announce adapters."""
+"""Entry point group in which installed packages register adapters."""
 
 
 def upstreams(
     settings: Settings, adapters: Mapping[str, Adapter], clock: Clock, metrics: Metrics
 ) -> dict[str, ProviderClient]:
-    """Build the door to every provider; it opens nothing before it is used. SettingsError where one trusts nobody."""
+    """Build a client for every provider, unconnected. Raises SettingsError for an unusable CA file."""
     return {
         name: _upstream(_origin(name, provider, adapters[name]), clock, metrics)
         for name, provider in settings.providers.items()
@@ -53,15 +54,15 @@ def _upstream(origin: ProviderEndpoint, clock: Clock, metrics: Metrics) -> Provi
 
 
 def adapters(settings: Settings) -> dict[str, Adapter]:
-    """Find and build every provider's adapter.
+    """Build every provider's adapter.
 
-    Raises SettingsError where no installed package has it, or where it does not know the dialect.
+    Raises SettingsError if no installed package registers it, or if it does not support the dialect.
     """
     return {name: adapter(name, settings) for name in settings.providers}
 
 
 def adapter(name: str, settings: Settings) -> Adapter:
-    """Find and build one provider's adapter, likewise."""
+    """Build one provider's adapter. Raises SettingsError as `adapters` does."""
     provider = settings.providers[name]
     entries = entry_points(group=ADAPTER_ENTRY_POINTS, name=provider.adapter)
     if not entries:
@@ -90,12 +91,12 @@ def _origin(name: str, settings: ProviderSettings, adapter: Adapter) -> Provider
 def workflows(settings: Settings, providers: Mapping[str, Provider]) -> dict[str, Workflow]:
     """Build every workflow with its fallbacks.
 
-    Raises SettingsError where a label or version is pinned that the provider does not know.
+    Raises SettingsError if a label or version is pinned and the provider has none.
     """
     built: dict[str, Workflow] = {}
 
     def build(alias: str) -> Workflow:
-        if alias not in built:  # the settings have refused circles
+        if alias not in built:  # the settings exclude cycles
             configured = settings.workflows[alias]
             fallbacks = tuple(build(name) for name in configured.fallback)
             built[alias] = _workflow(alias, configured, providers[configured.provider], fallbacks)
@@ -123,19 +124,20 @@ def _workflow(alias: str, settings: WorkflowSettings, provider: Provider, fallba
 
 
 def clients(settings: Settings) -> dict[str, Client]:
-    """Build every client with its scope and limits."""
+    """Build every client with its scope, limits and IP allow-list."""
     return {
         name: Client(
             name,
             s.workflows,
             contract.ClientLimitsConfig(_rate(s.limits.rate), s.limits.burst, s.limits.concurrency, s.limits.daily),
+            s.addresses,
         )
         for name, s in settings.clients.items()
     }
 
 
 def passthrough_rules(settings: Settings) -> dict[str, dict[str, tuple[PassthroughRule, ...]]]:
-    """Read what each client may be passed through to each provider."""
+    """Passthrough rules by client and provider."""
     return {
         name: {
             provider: tuple(PassthroughRule.parse(text) for text in rules) for provider, rules in s.passthrough.items()
@@ -145,8 +147,18 @@ def passthrough_rules(settings: Settings) -> dict[str, dict[str, tuple[Passthrou
 
 
 def key_ring(settings: Settings) -> KeyRing:
-    """Build the look-up from a key to its client."""
+    """Look-up from a gateway key to its client."""
     return KeyRing({name: [(key.hash, key.expires) for key in s.keys] for name, s in settings.clients.items()})
+
+
+def certificate_index(settings: Settings) -> CertificateIndex:
+    """Look-up from a client certificate to its client."""
+    return CertificateIndex({name: s.certificates for name, s in settings.clients.items()})
+
+
+def ops_keys(settings: Settings) -> KeyRing:
+    """Keys of the operations port."""
+    return KeyRing({"operations": [(key.hash, key.expires) for key in settings.server.ops_keys]})
 
 
 def limiter(
@@ -159,7 +171,7 @@ def limiter(
     metrics: Metrics,
     log: FilteringBoundLogger,
 ) -> contract.Limiter:
-    """Build what counts, unopened: the server of the store, where replicas share one, or this process's memory."""
+    """Build the rate limiter, unopened: counters in the store's Redis server if there is one, else in memory."""
     store_url = settings.store.url
     if not factory.is_redis_url(store_url):
         return MemoryLimiter(
@@ -183,7 +195,7 @@ def limiter(
 def shared_limits(
     settings: Settings,
 ) -> tuple[dict[str, contract.SharedLimitsConfig], dict[str, contract.SharedLimitsConfig]]:
-    """Read the limits of workflows and of providers, by name."""
+    """Limits of workflows and of providers, by name."""
     waits = {name: s.limits.max_wait for name, s in settings.providers.items()}
     of_workflows = {alias: _shared_limit(s.limits, waits[s.provider]) for alias, s in settings.workflows.items()}
     return of_workflows, {name: _shared_limit(s.limits, waits[name]) for name, s in settings.providers.items()}
@@ -198,23 +210,23 @@ def _rate(rate: RateSpec | None) -> contract.RateLimit | None:
 
 
 def retry_policy(settings: Settings) -> RetryPolicy:
-    """Read how often calls are made again."""
+    """Retry policy of provider calls."""
     return RetryPolicy(settings.retries.attempts, settings.retries.backoff, settings.retries.backoff_max)
 
 
 def polling_intervals(settings: Settings) -> tuple[float, float, float]:
-    """Read what bounds a `Schedule`: first, longest and timeout, in seconds."""
+    """Bounds of the poll schedule in seconds: first interval, longest interval, timeout of one poll."""
     return settings.polling.first, settings.polling.max, settings.polling.timeout
 
 
 def breaker_config(settings: Settings) -> BreakerConfig:
-    """Read how much a provider may fail before it is left alone."""
+    """Circuit breaker configuration."""
     breaker = settings.breaker
     return BreakerConfig(breaker.failures, breaker.ratio, breaker.window, breaker.cooldown, breaker.cooldown_max)
 
 
 def signing_keys(settings: Settings) -> list[bytes]:
-    """Read what callbacks are signed with. SettingsError where a secret can not be one."""
+    """Keys that sign callbacks, newest first. Raises SettingsError if a secret is malformed."""
     try:
         return [signing_key(secret.get_secret_value()) for secret in settings.callbacks.secrets]
     except ValueError as error:
@@ -222,5 +234,5 @@ def signing_keys(settings: Settings) -> list[bytes]:
 
 
 def webhook_sender(egress_policy: EgressPolicy, clock: Clock) -> WebhookSender:
-    """Build the door to receivers."""
+    """Client for callback receivers."""
     return WebhookSender(egress_policy, clock, user_agent=f"runward/{version('runward')}")

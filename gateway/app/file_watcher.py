@@ -1,47 +1,77 @@
-"""Says when a configuration's files may have changed: at the system's word, and every few seconds in any case.
+"""File watcher for hot reload: reports when files of the configuration may have changed.
 
-The folders are watched, not the files: editors replace a file by another, Kubernetes the link `..data` beside it. The
-looks in between are for what the system does not tell: links that lead elsewhere, network drives, no more watches.
+Folders are watched instead of files: editors replace a file by another, and Kubernetes replaces the link `..data`
+beside it. Only changes of the configuration's own file names are reported, as a log may be written to the same folder.
+A rescan every few seconds covers what the system does not report: links to other folders, network file systems, an
+exhausted number of inotify watches.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 from structlog.typing import FilteringBoundLogger
-from watchfiles import awatch
+from watchfiles import Change, awatch
 
 from gateway.clock import Clock
+from gateway.settings import WatchedPaths
 
 _RESCAN_INTERVAL = 2.0  # seconds
-_COALESCE_MS = 50  # changes that come so close together are told as one
+_COALESCE_MS = 50  # milliseconds; changes within this time are reported together
+_KUBERNETES_DATA_LINK = "..data"
+
+# At INFO it logs every change of a watched folder; a log that is written there would log itself endlessly.
+logging.getLogger("watchfiles").setLevel(logging.WARNING)
 
 
 async def watch_config_files(
-    folders: Callable[[], frozenset[Path]], clock: Clock, log: FilteringBoundLogger
+    find_watched: Callable[[], WatchedPaths], clock: Clock, log: FilteringBoundLogger
 ) -> AsyncIterator[None]:
-    """Yield at each moment at which to look, for ever. `folders` is asked again each time, and may read the disk."""
+    """Yield whenever the files should be compared with their last state; never ends.
+
+    `find_watched` is called again after each change, in a thread, as it may read the disk.
+    """
     while True:
-        watched = await asyncio.to_thread(folders)
+        watched = await asyncio.to_thread(find_watched)
         try:
-            async for _ in _watch_folders(watched):
+            async for _ in _watch_folders(watched, clock):
                 yield
-                if await asyncio.to_thread(folders) != watched:
+                if await asyncio.to_thread(find_watched) != watched:
                     break
-        except (OSError, RuntimeError):  # no inotify here, or its watches are used up; or a folder has just gone
+        except (OSError, RuntimeError):  # no inotify, no watches left, or a folder was removed meanwhile
             log.debug("not_watched")
             await clock.sleep(_RESCAN_INTERVAL)
             yield
 
 
-def _watch_folders(folders: frozenset[Path]) -> AsyncIterator[object]:
+def _watch_folders(watched: WatchedPaths, clock: Clock) -> AsyncIterator[object]:
     return awatch(
-        *folders,
-        watch_filter=None,
+        *watched.folders,
+        watch_filter=_ChangeFilter(watched.names, clock),
         step=_COALESCE_MS,
         rust_timeout=int(_RESCAN_INTERVAL * 1000),
         yield_on_timeout=True,
         recursive=False,
     )
+
+
+class _ChangeFilter:
+    """Selects changes of the named files; one other change per rescan interval passes, in place of the timeout.
+
+    In a folder with constant changes the timeout of `awatch` never occurs.
+    """
+
+    def __init__(self, names: frozenset[str], clock: Clock) -> None:
+        self._names = names | {_KUBERNETES_DATA_LINK}
+        self._clock = clock
+        self._passed_at = clock.monotonic()
+
+    def __call__(self, _change: Change, path: str) -> bool:
+        now = self._clock.monotonic()
+        if Path(path).name not in self._names and now - self._passed_at < _RESCAN_INTERVAL:
+            return False
+        self._passed_at = now
+        return True

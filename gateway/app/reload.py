@@ -1,7 +1,7 @@
-"""Changes the configuration of a running gateway: all of it that can be changed, or nothing.
+"""Hot reload: replaces the configuration of a running gateway atomically, or rejects the new one as a whole.
 
-Everything new is built first, beside what is in use. Only if that worked it is swapped in, between two steps of the
-event loop. Connections stay open; a run keeps the workflow that it began with.
+A new snapshot is built beside the one in use and applied between two steps of the event loop. Connections stay open; a
+run keeps the workflow that it started with.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Protocol, TypeAlias
 
 from pydantic import BaseModel
@@ -20,37 +19,37 @@ from gateway.app.snapshot import ConfigSnapshot, build_snapshot
 from gateway.clock import Clock
 from gateway.observability import logs
 from gateway.observability.metrics import Metrics
-from gateway.settings import Settings, SettingsError
+from gateway.settings import Settings, SettingsError, WatchedPaths
 
 ReloadHook: TypeAlias = Callable[[ConfigSnapshot], None]
-"""Puts a part of a plan to use. It can not fail: whatever can was done when the plan was drawn."""
+"""Applies a part of a snapshot. Must not fail: everything that can fail happens in `build_snapshot`."""
 
-_DEBOUNCE_SECONDS = 0.25  # seconds without a change
-_MAX_DEBOUNCE_ROUNDS = 10  # times that
+_DEBOUNCE_SECONDS = 0.25  # quiet period after a change
+_MAX_DEBOUNCE_ROUNDS = 10
 
 _RELOADABLE = {
     *("providers", "workflows", "clients", "callbacks", "retries", "breaker", "polling"),
-    *("logs.level", "store.retention"),
+    *("logs.level", "store.retention", "server.tls", "server.ops_tls", "server.ops_keys"),
 }
-"""The settings that a plan's swaps put to use; all others need a restart."""
+"""Settings that reload hooks apply; all others need a restart."""
 
 
 class ConfigSource(Protocol):
-    """Where the configuration comes from. The methods may read the disk, and are called in a thread, one at a time."""
+    """Source of the configuration. Its methods may read the disk; they are called in a thread, one at a time."""
 
     def load(self) -> Settings:
-        """Load and check it. Raises SettingsError."""
+        """Load and check the configuration. Raises SettingsError."""
 
     def changed(self) -> bool:
-        """Whether it may be another one than when it was loaded last."""
+        """Return True if the configuration may differ from the one loaded last."""
 
-    def folders(self) -> frozenset[Path]:
-        """Where the files are."""
+    def watched(self) -> WatchedPaths:
+        """Folders and names of its files."""
 
 
 @dataclass(slots=True)
 class Reloader:
-    """Swaps the `plan` in use for the next one, on a change of its files or on `ask`."""
+    """Replaces the snapshot in use by the next one, after a change of its files or on `request`."""
 
     source: ConfigSource
     snapshot: ConfigSnapshot
@@ -67,32 +66,32 @@ class Reloader:
         self._startup_settings = self.snapshot.settings
 
     def start(self) -> None:
-        """Watch the files from now on."""
+        """Start watching the files."""
         self._tasks = [asyncio.create_task(self._watch_files()), asyncio.create_task(self._reload_loop())]
 
     def request(self) -> None:
-        """Reload soon, whether anything has changed or not. To ask twice is to ask once."""
+        """Schedule a reload even if nothing has changed. Idempotent until it runs."""
         self._forced = True
         self._wakeup.set()
 
     def request_if_changed(self) -> None:
-        """Reload soon, if anything has changed."""
+        """Schedule a reload that is skipped if nothing has changed."""
         self._wakeup.set()
 
     async def close(self) -> None:
-        """Stay with what there is."""
+        """Stop watching; the snapshot in use stays."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def reload_once(self) -> None:
-        """Load the configuration and put it to use, or say why not."""
+        """Load and apply the configuration, or log the reasons for rejecting it."""
         try:
             snapshot = await asyncio.to_thread(self._build_snapshot)
         except SettingsError as error:
             self._reject(places=[f"{place}: {message}" for place, message in error.errors])
             return
-        except Exception as unexpected:  # noqa: BLE001 - whatever it is, what runs has to go on
+        except Exception as unexpected:  # noqa: BLE001 - an unexpected defect must not stop the running gateway
             self._reject(**logs.describe_exception(unexpected))
             return
         previous, self.snapshot = self.snapshot, snapshot
@@ -120,7 +119,7 @@ class Reloader:
             self.log.warning("needs_restart", settings=needs_restart)
 
     async def _watch_files(self) -> None:
-        async for _ in watch_config_files(self.source.folders, self.clock, self.log):
+        async for _ in watch_config_files(self.source.watched, self.clock, self.log):
             self.request_if_changed()
 
     async def _reload_loop(self) -> None:
@@ -132,7 +131,7 @@ class Reloader:
                 await self.reload_once()
 
     async def _debounce(self) -> None:
-        """Let a burst of changes come to its end; where it has none, be content with what there is."""
+        """Wait for the end of a burst of changes, at most `_MAX_DEBOUNCE_ROUNDS` quiet periods."""
         for _ in range(_MAX_DEBOUNCE_ROUNDS):
             self._wakeup.clear()
             await self.clock.sleep(_DEBOUNCE_SECONDS)
@@ -141,7 +140,7 @@ class Reloader:
 
 
 def restart_only_settings(startup: Settings, current: Settings) -> Iterator[str]:
-    """The settings that are wanted otherwise than the gateway was started with, and that it can not change now."""
+    """Settings that differ from those at startup and take effect only after a restart."""
     for section in sorted(set(Settings.model_fields) - _RELOADABLE):
         before, after = getattr(startup, section), getattr(current, section)
         if not isinstance(before, BaseModel):
@@ -150,3 +149,9 @@ def restart_only_settings(startup: Settings, current: Settings) -> Iterator[str]
         for name in type(before).model_fields:
             if f"{section}.{name}" not in _RELOADABLE and getattr(before, name) != getattr(after, name):
                 yield f"{section}.{name}"
+    tls: dict[str, Callable[[Settings], object]] = {
+        "server.tls": lambda s: s.server.tls,
+        "server.ops_tls": lambda s: s.server.resolved_ops_tls,
+    }
+    # Certificates are replaced while a port is open; switching TLS on or off needs a new port.
+    yield from (name for name, of in tls.items() if (of(startup) is None) != (of(current) is None))

@@ -1,4 +1,4 @@
-"""What a configuration comes to: built and checked as a whole, before anything of it is put to use."""
+"""Config snapshot: everything that a configuration yields, built and checked as a whole before any of it is used."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from gateway.app import factories
+from gateway.app.listeners import TlsContexts
+from gateway.app.tls import server_context
+from gateway.auth.certificates import CertificateIndex
 from gateway.auth.client import Client
 from gateway.auth.keys import KeyRing
 from gateway.clock import Clock
@@ -20,14 +23,15 @@ from gateway.runs.resilience.retry import RetryPolicy
 from gateway.settings import ProviderSettings, Settings
 
 _CHANGEABLE_IN_PLACE = {"api_key", "connect_timeout", "limits"}
-"""Settings of a provider with which its connections can be kept. What is trusted is read anew in any case."""
+"""Provider settings that can change while its connections stay open. CA bundles are read again in any case."""
 
 
 @dataclass(frozen=True, slots=True)
 class ConfigSnapshot:
-    """All that can change while the gateway runs.
+    """Everything that can change while the gateway runs.
 
-    `doors` are what its providers use; `renewals` say what those of them become that the plan before used already.
+    `upstreams` are the provider clients in use; `replacements` has the new settings of those that were taken over from
+    the previous snapshot, as clients that were never used.
     """
 
     settings: Settings
@@ -37,6 +41,9 @@ class ConfigSnapshot:
     workflows: Mapping[str, Workflow]
     clients: Mapping[str, Client]
     keys: KeyRing
+    certificates: CertificateIndex
+    ops_keys: KeyRing
+    tls: TlsContexts
     workflow_limits: Mapping[str, SharedLimitsConfig]
     provider_limits: Mapping[str, SharedLimitsConfig]
     retry_policy: RetryPolicy
@@ -47,16 +54,16 @@ class ConfigSnapshot:
 
     @property
     def client_limits(self) -> dict[str, ClientLimitsConfig]:
-        """Every client's own limits."""
+        """Limits by client."""
         return {name: client.limits for name, client in self.clients.items()}
 
 
 def build_snapshot(
     settings: Settings, clock: Clock, metrics: Metrics, previous: ConfigSnapshot | None = None
 ) -> ConfigSnapshot:
-    """Build everything anew, but keep the doors of the plan `before` that still lead to the same place.
+    """Build a snapshot; provider clients of `previous` whose origin is unchanged are reused.
 
-    Nothing is put to use yet, so it may be done in a thread. Raises SettingsError where anything can not be built.
+    Has no effect on the running gateway, so it may run in a thread. Raises SettingsError.
     """
     adapters = factories.adapters(settings)
     built = factories.upstreams(settings, adapters, clock, metrics)
@@ -75,6 +82,12 @@ def build_snapshot(
         workflows=factories.workflows(settings, providers),
         clients=factories.clients(settings),
         keys=factories.key_ring(settings),
+        certificates=factories.certificate_index(settings),
+        ops_keys=factories.ops_keys(settings),
+        tls=TlsContexts(
+            server_context(settings.server.tls, "server.tls"),
+            server_context(settings.server.resolved_ops_tls, "server.ops_tls"),
+        ),
         workflow_limits=workflow_limits,
         provider_limits=provider_limits,
         retry_policy=factories.retry_policy(settings),
@@ -99,5 +112,5 @@ def _reusable_upstreams(previous: ConfigSnapshot | None, settings: Settings) -> 
 
 
 def _connection_settings(provider: ProviderSettings) -> dict[str, object]:
-    """What decides where its requests go, and what they are."""
+    """Settings that determine the destination and the form of requests."""
     return provider.model_dump(exclude=_CHANGEABLE_IN_PLACE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase, translate
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
 
 from gateway.limits.contract import ClientLimitsConfig
 
@@ -22,6 +23,7 @@ class Client:
     name: str
     workflows: tuple[str, ...] = ()
     limits: ClientLimitsConfig = field(default_factory=ClientLimitsConfig)
+    addresses: tuple[IPv4Network | IPv6Network, ...] = ()
     _alias_pattern: re.Pattern[str] = field(init=False, repr=False, compare=False)
     _direct_patterns: tuple[tuple[str, str], ...] = field(init=False, repr=False, compare=False)
 
@@ -35,6 +37,18 @@ class Client:
         """Whether this client may run the workflow that the configuration calls `alias`."""
         # One compiled expression for all patterns costs 0.2 us, so there is no cache that strange names could fill.
         return self._alias_pattern.match(alias) is not None
+
+    def may_connect_from(self, address: str) -> bool:
+        """Whether the client's IP allow-list includes `address`; an empty list includes every address."""
+        if not self.addresses:
+            return True
+        try:
+            parsed = ip_address(address)
+        except ValueError:
+            return False
+        if isinstance(parsed, IPv6Address):
+            parsed = parsed.ipv4_mapped or parsed
+        return any(parsed in network for network in self.addresses)
 
     def may_run_direct(self, provider: str, name: str) -> bool:
         """Whether this client may run what `provider` calls `name`, without an alias."""

@@ -61,6 +61,9 @@ class KeyRing:
             raise ValueError(f"client {client}: a key's hash stands twice (see client {self._owners[digest][0]})")
         self._owners[digest] = (client, expires)
 
+    def __len__(self) -> int:
+        return len(self._owners)
+
     def find(self, presented: str, now: datetime) -> str | KeyRefusal:
         """The name of the client whose key this is; `presented` is whatever came, "" where nothing did."""
         owner = self._owners.get(_digest(presented))

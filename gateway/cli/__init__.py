@@ -76,11 +76,19 @@ def demo(
 def check(
     path: Annotated[Path | None, typer.Argument(help="The configuration.", show_default=False)] = None,
     config: Config = None,
+    *,
+    connect: Annotated[
+        bool, typer.Option("--connect", help="Test DNS, TLS, provider keys, store and callback secrets too.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print warnings and checks as JSON.")] = False,
 ) -> None:
-    """Say whether a configuration is sound, and what is in it, without serving it."""
+    """Validate a configuration and print its contents, without serving it.
+
+    Exit code 0: valid. 1: a check of --connect failed. 2: the configuration is invalid.
+    """
     from gateway.cli.check import check
 
-    check(path or config)
+    check(path or config, connect=connect, as_json=as_json)
 
 
 @app.command()

@@ -1,31 +1,69 @@
-"""`runward check`: builds what a gateway is made of, opens no port, calls nobody, and says what it found."""
+"""`runward check`: validates a configuration, and with --connect tests what it names. Opens no port, starts no run."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+import dataclasses
+import json
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 
+import typer
 from rich.console import Console
 
-from gateway.app.snapshot import build_snapshot
+from gateway.app.snapshot import ConfigSnapshot, build_snapshot
 from gateway.cli import check_report
+from gateway.cli.connection_checks import CheckResult, failed, run_checks
 from gateway.cli.serve import startup_errors
 from gateway.clock import SystemClock
 from gateway.observability.metrics import Metrics
 from gateway.settings import Settings, load
 from gateway.store import factory
 
+_EXIT_CHECK_FAILED = 1
 
-def check(path: Path | None) -> None:
-    """Print what is in a configuration; Failure where a gateway would refuse it."""
+
+def check(path: Path | None, *, connect: bool = False, as_json: bool = False) -> None:
+    """Print the contents of a configuration and its warnings, and with `connect` the results of connection checks.
+
+    Raises CliError (exit code 2) if a gateway would refuse the configuration; exits with 1 if a connection check fails.
+    """
     clock = SystemClock()
     with startup_errors():
         settings = load(path)
-        asyncio.run(_build(settings, clock))
-    console = check_report.create_console()
+        results = asyncio.run(_build_and_check(settings, clock, connect=connect))
     now = clock.now()
+    if as_json:
+        typer.echo(_render_json(settings, results, now))
+    else:
+        _print_report(settings, results, path, now)
+    if failed(results):
+        raise typer.Exit(_EXIT_CHECK_FAILED)
+
+
+async def _build_and_check(settings: Settings, clock: SystemClock, *, connect: bool) -> list[CheckResult]:
+    snapshot = _build(settings, clock)
+    return await run_checks(settings, snapshot, clock) if connect else []
+
+
+def _build(settings: Settings, clock: SystemClock) -> ConfigSnapshot:
+    """Build what a gateway builds before it opens a port: an adapter may be missing, or may not support a label."""
+    factory.create_store(settings.store.url, clock, settings.store.password, settings.store.tls_files)
+    return build_snapshot(settings, clock, Metrics())
+
+
+def _render_json(settings: Settings, results: Sequence[CheckResult], now: datetime) -> str:
+    document = {
+        "ok": not failed(results),
+        "warnings": list(_warnings(settings, now)),
+        "checks": [dataclasses.asdict(result) for result in results],
+    }
+    return json.dumps(document, indent=2)
+
+
+def _print_report(settings: Settings, results: Sequence[CheckResult], path: Path | None, now: datetime) -> None:
+    console = check_report.create_console()
     for table in (
         check_report.providers_table(settings),
         check_report.workflows_table(settings),
@@ -34,24 +72,25 @@ def check(path: Path | None) -> None:
         console.print(table)
     for warning in _warnings(settings, now):
         console.print(f"warning: {warning}", style="yellow", markup=False, soft_wrap=True)
-    _print_summary(console, settings, path)
-
-
-async def _build(settings: Settings, clock: SystemClock) -> None:
-    """Build what `app.start` builds, up to the ports: an adapter may be missing, or not know a label."""
-    build_snapshot(settings, clock, Metrics())
-    factory.create_store(settings.store.url, clock, settings.store.password, settings.store.tls_files)
+    if results:
+        console.print(check_report.connections_table(results))
+    if not failed(results):
+        _print_summary(console, settings, path)
 
 
 def _warnings(settings: Settings, now: datetime) -> Iterator[str]:
     yield from settings.warnings()
-    for name, client in settings.clients.items():
-        for index, key in enumerate(client.keys):
+    keys = {
+        **{f"clients.{name}.keys": client.keys for name, client in settings.clients.items()},
+        "server.ops_keys": settings.server.ops_keys,
+    }
+    for location, configured in keys.items():
+        for index, key in enumerate(configured):
             if key.expires is not None and key.expires <= now:
-                yield f"clients.{name}.keys[{index}]: has expired"
+                yield f"{location}[{index}]: has expired"
 
 
 def _print_summary(console: Console, settings: Settings, path: Path | None) -> None:
-    config_name = path or "the configuration that RUNWARD_CONFIG names"
+    config_name = path or "the configuration of RUNWARD_CONFIG"
     counts = ", ".join(f"{kind}: {len(getattr(settings, kind))}" for kind in ("providers", "workflows", "clients"))
-    console.print(f"sound: {config_name} ({counts})", style="green", markup=False, soft_wrap=True)
+    console.print(f"valid: {config_name} ({counts})", style="green", markup=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""The tables of `runward check`. A secret is shown as found, never as it is."""
+"""Tables of `runward check`. Of a secret, only its presence is shown."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from gateway.cli.connection_checks import CheckResult
+from gateway.cli.errors import sanitize_for_terminal
 from gateway.settings import (
     ClientLimitSettings,
     ClientSettings,
@@ -21,17 +23,17 @@ from gateway.settings import (
 )
 
 _PERIODS = {1.0: "s", 60.0: "m", 3600.0: "h"}
-_PIPE_WIDTH = 160  # what is not a terminal has no width; nothing should be folded for a file's sake
+_PIPE_WIDTH = 160  # columns where the output is not a terminal, so that lines are not folded
 
 
 def create_console() -> Console:
-    """Make what prints to standard output, wide where that is no terminal."""
+    """Console for standard output; wide if that is not a terminal."""
     detected = Console()
     return detected if detected.is_terminal else Console(width=_PIPE_WIDTH)
 
 
 def providers_table(settings: Settings) -> Table:
-    """List the accounts at providers."""
+    """Table of the accounts at providers."""
     return _table(
         "Providers",
         ("name", "adapter", "base URL", "key", "limits"),
@@ -39,7 +41,7 @@ def providers_table(settings: Settings) -> Table:
             (
                 name,
                 _format_adapter(p.adapter, p.dialect),
-                p.base_url or "the adapter's own",
+                p.base_url or "default of the adapter",
                 "found",
                 _format_limits(p.limits),
             )
@@ -49,7 +51,7 @@ def providers_table(settings: Settings) -> Table:
 
 
 def workflows_table(settings: Settings) -> Table:
-    """List the workflows by alias."""
+    """Table of the workflows, by alias."""
     return _table(
         "Workflows",
         ("alias", "runs", "release", "timeout", "repeatable", "fallback", "limits"),
@@ -70,14 +72,14 @@ def workflows_table(settings: Settings) -> Table:
 
 
 def clients_table(settings: Settings, now: datetime) -> Table:
-    """List the clients; only keys that still work at `now` count."""
+    """Table of the clients; keys that have expired at `now` are not counted."""
     return _table(
         "Clients",
         ("name", "keys", "next expiry", "may run", "limits"),
         [
             (
                 name,
-                str(len(_valid_key_expiries(c, now))),
+                _format_credentials(c, now),
                 _next_expiry(c, now),
                 ", ".join(c.workflows),
                 _format_limits(c.limits),
@@ -87,12 +89,21 @@ def clients_table(settings: Settings, now: datetime) -> Table:
     )
 
 
+def connections_table(results: Sequence[CheckResult]) -> Table:
+    """Table of connection checks."""
+    return _table(
+        "Connections",
+        ("subject", "check", "status", "detail"),
+        [(result.subject, result.check, result.status, sanitize_for_terminal(result.detail)) for result in results],
+    )
+
+
 def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*map(Text, row))  # a pattern such as support-[ab] is no markup
+        table.add_row(*map(Text, row))  # brackets of a pattern such as support-[ab] are not markup
     return table
 
 
@@ -110,6 +121,11 @@ def _format_seconds(seconds: float) -> str:
 
 def _valid_key_expiries(client: ClientSettings, now: datetime) -> list[datetime | None]:
     return [key.expires for key in client.keys if key.expires is None or key.expires > now]
+
+
+def _format_credentials(client: ClientSettings, now: datetime) -> str:
+    keys = str(len(_valid_key_expiries(client, now)))
+    return f"{keys} + {len(client.certificates)} certificates" if client.certificates else keys
 
 
 def _next_expiry(client: ClientSettings, now: datetime) -> str:

@@ -13,7 +13,7 @@ from gateway.app.main import start_gateway
 from gateway.cli.errors import CliError
 from gateway.clock import SystemClock
 from gateway.observability import logs
-from gateway.settings import ConfigFiles, SettingsError, load
+from gateway.settings import ConfigFiles, SettingsError
 from gateway.store.contract import StoreUnavailable
 from gateway.supervisor.supervisor import supervise
 from gateway.supervisor.worker_pool import WorkerPoolFailed
@@ -43,8 +43,9 @@ def serve_with_workers(config: Path | None, count: int) -> None:
 
     Failure where the configuration is wrong, its store is one process's own, a port is taken, or workers keep dying.
     """
+    source = ConfigFiles(config)
     with startup_errors():
-        settings = load(config)
+        settings = source.load()
     scheme = settings.store.url.partition(":")[0]
     if scheme not in _SHARED_STORE_SCHEMES:
         raise CliError(
@@ -57,7 +58,7 @@ def serve_with_workers(config: Path | None, count: int) -> None:
         clock = SystemClock()
         log = logs.configure(settings.logs.level, settings.logs.format, clock)
         with startup_errors():
-            if not await supervise(settings, count, command, clock, log):
+            if not await supervise(settings, count, command, clock, log, source=source):
                 raise CliError("not every worker ended in its own time", exit_code=1)
 
     loop_runner()(main())

@@ -12,6 +12,7 @@ from typing import cast
 from aiohttp import web
 from structlog.typing import FilteringBoundLogger
 
+from gateway.auth.certificates import CertificateIndex
 from gateway.auth.client import Client
 from gateway.auth.failed_attempts import FailedAuthLimiter
 from gateway.auth.keys import KeyRefusal, KeyRing
@@ -190,29 +191,56 @@ class Authenticator:
     trusted_proxies: Sequence[IPv4Network | IPv6Network]
     clock: Clock
     log: FilteringBoundLogger
+    certificates: CertificateIndex = field(default_factory=CertificateIndex)
 
-    def reconfigure(self, keys: KeyRing, clients: Mapping[str, Client]) -> None:
-        """Know these from the next request on; who is in already stays whoever it was."""
+    def reconfigure(
+        self, keys: KeyRing, clients: Mapping[str, Client], certificates: CertificateIndex | None = None
+    ) -> None:
+        """Use these for subsequent requests; requests in progress are not affected."""
         self.keys, self.clients = keys, clients
+        self.certificates = certificates or CertificateIndex()
 
     def authenticate(self, inner: Handler) -> Handler:
         """Find the client of a request to a keyed route. Whatever is wrong with a key, the answer is the same."""
 
         async def handle(request: Request) -> web.StreamResponse:
             if request.route.requires_key:
-                found = self.keys.find(presented_key(request), self.clock.now())
+                found = self._find_client(request, presented_key(request))
                 if isinstance(found, KeyRefusal):
                     raise self._reject_key(found, request)
+                self._check_address(request, found)
                 request.client = self.clients[found]
                 request.client_name = found
             return await inner(request)
 
         return handle
 
-    def client_of_key(self, key: str) -> Client | None:
-        """The client of a key; None, and not a word about it, where it is nobody's."""
-        name_or_refusal = self.keys.find(key, self.clock.now())
-        return None if isinstance(name_or_refusal, KeyRefusal) else self.clients[name_or_refusal]
+    def client_of(self, request: Request, key: str) -> Client | None:
+        """Return the client of a key, or of the connection's certificate if there is no key; None if unknown.
+
+        Raises Problem: forbidden, if the client may not connect from the request's address.
+        """
+        found = self._find_client(request, key)
+        if isinstance(found, KeyRefusal):
+            return None
+        self._check_address(request, found)
+        return self.clients[found]
+
+    def _find_client(self, request: Request, key: str) -> str | KeyRefusal:
+        """Name of the client. A presented key decides alone, so that a wrong one is never overlooked."""
+        if not key and self.certificates and request.transport is not None:
+            name = self.certificates.find(request.transport.get_extra_info("peercert"))
+            if name is not None:
+                return name
+        return self.keys.find(key, self.clock.now())
+
+    def _check_address(self, request: Request, name: str) -> None:
+        client = self.clients[name]
+        if client.addresses:
+            address = client_address(request, self.trusted_proxies)
+            if not client.may_connect_from(address):
+                self.log.info("address_refused", request_id=request.request_id, client=name, peer=address)
+                raise Problem("forbidden", "This client may not connect from this address.")
 
     def _reject_key(self, reason: KeyRefusal, request: Request) -> Problem:
         address = client_address(request, self.trusted_proxies)

@@ -1,13 +1,12 @@
-"""Runward's configuration: the one place that reads the environment, secret files and the YAML file."""
+"""Configuration: the only package that reads the environment, secret files and the YAML file."""
 
-from gateway.settings.config_files import ConfigFiles
+from gateway.settings.config_files import ConfigFiles, WatchedPaths
 from gateway.settings.errors import SettingsError
 from gateway.settings.load import load
 from gateway.settings.model import Settings
 from gateway.settings.resources import (
     ClientLimitSettings,
     ClientSettings,
-    KeySettings,
     LimitSettings,
     ProviderLimitSettings,
     ProviderSettings,
@@ -17,11 +16,14 @@ from gateway.settings.schema import json_schema
 from gateway.settings.sections import (
     BreakerSettings,
     CallbackSettings,
+    KeySettings,
     LogsSettings,
+    OpsTlsSettings,
     PollingSettings,
     RetrySettings,
     ServerSettings,
     StoreSettings,
+    TlsSettings,
 )
 from gateway.settings.units import RateSpec
 
@@ -34,6 +36,7 @@ __all__ = [
     "KeySettings",
     "LimitSettings",
     "LogsSettings",
+    "OpsTlsSettings",
     "PollingSettings",
     "ProviderLimitSettings",
     "ProviderSettings",
@@ -43,6 +46,8 @@ __all__ = [
     "Settings",
     "SettingsError",
     "StoreSettings",
+    "TlsSettings",
+    "WatchedPaths",
     "WorkflowSettings",
     "json_schema",
     "load",

@@ -1,10 +1,10 @@
-"""The files that a configuration is read from: loads them, and tells when one of them is another."""
+"""Files of the configuration: loads them and detects changes, for hot reload."""
 
 from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
@@ -18,38 +18,54 @@ from gateway.settings.tree import find
 from gateway.settings.yaml_file import read_yaml
 
 FileFingerprints: TypeAlias = Mapping[Path, tuple[int, ...]]
-"""What tells a file from another, or from itself once it was written to; one that is not there has no mark."""
+"""Device, inode, size and modification time of each existing file."""
+
+
+@dataclass(frozen=True, slots=True)
+class WatchedPaths:
+    """`folders` to watch, and the `names` of the files in them whose changes matter."""
+
+    folders: frozenset[Path]
+    names: frozenset[str]
 
 
 @dataclass(slots=True)
 class ConfigFiles:
-    """The file in `path`, or that RUNWARD_CONFIG names; the secrets and certificates that it names; mounted secrets."""
+    """Configuration file (`path` or RUNWARD_CONFIG) with the secrets and certificates that it names.
+
+    Mounted secret files, and certificates that the environment names, belong to it.
+    """
 
     path: Path | None
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
     _files: frozenset[Path] = frozenset()
+    _named_by_environment: frozenset[Path] = frozenset()
     _fingerprints: FileFingerprints = field(default_factory=dict)
 
     def load(self) -> Settings:
-        """Load and check them. Raises SettingsError; then what was named before counts as named still."""
-        # Before they are read: what changes from here on is noticed afterwards.
-        self._files = self._find_files() or self._files
+        """Load and check the files. Raises SettingsError; the files named before then stay under observation."""
+        # Fingerprints are taken before the files are read, so that a change from here on is noticed afterwards.
+        self._files = (self._find_files() or self._files) | self._named_by_environment
         self._fingerprints = self._take_fingerprints()
-        return load(self.path, self.environ)
+        settings = load(self.path, self.environ)
+        found = frozenset(_certificate_files(settings)) - self._files
+        self._named_by_environment |= found
+        self._files |= found
+        self._fingerprints = {**self._fingerprints, **_fingerprints(found)}
+        return settings
 
     def changed(self) -> bool:
-        """Whether anything is not as it was when `load` was called last."""
+        """Return True if a file differs from its state at the last `load`."""
         return self._take_fingerprints() != self._fingerprints
 
-    def folders(self) -> frozenset[Path]:
-        """Where to watch: a mounted file changes by a change of its folder, as the link `..data` there is replaced."""
-        folders = {path.parent for path in self._files}
-        if mounted := self._secret_files():
-            folders.add(mounted[0].parent)
-        return frozenset(folder for folder in folders if folder.is_dir())
+    def watched(self) -> WatchedPaths:
+        """Folders to watch, and the file names in them whose changes matter."""
+        files = {*self._files, *self._secret_files()}
+        folders = frozenset(folder for path in files if (folder := path.parent).is_dir())
+        return WatchedPaths(folders, frozenset(path.name for path in files))
 
     def _find_files(self) -> frozenset[Path]:
-        """Every file by name; nothing where the configuration can not even be parsed."""
+        """Paths of the configuration and the files named in it; empty if the YAML cannot be parsed."""
         try:
             path = config_path(self.path, self.environ)
             return frozenset({path, *(path.parent / name for name in _referenced_paths(read_yaml(path).tree))})
@@ -63,8 +79,7 @@ class ConfigFiles:
             return []
 
     def _take_fingerprints(self) -> FileFingerprints:
-        paths = (*self._files, *self._secret_files())
-        return {path: fingerprint for path in paths if (fingerprint := _fingerprint(path))}
+        return _fingerprints((*self._files, *self._secret_files()))
 
 
 def _referenced_paths(tree: object) -> Iterator[str]:
@@ -76,10 +91,21 @@ def _referenced_paths(tree: object) -> Iterator[str]:
         yield from (value for _, value in find(tree, path_pattern) if isinstance(value, str))
 
 
+def _certificate_files(settings: Settings) -> Iterator[Path]:
+    for tls in (settings.server.tls, settings.server.ops_tls):
+        if tls is not None:
+            yield from (path for path in (tls.cert, tls.key, tls.client_ca) if path is not None)
+    yield from (provider.ca_file for provider in settings.providers.values() if provider.ca_file is not None)
+
+
+def _fingerprints(paths: Iterable[Path]) -> FileFingerprints:
+    return {path: fingerprint for path in paths if (fingerprint := _fingerprint(path))}
+
+
 def _fingerprint(path: Path) -> tuple[int, ...]:
     try:
         status = path.stat()
-    except (OSError, ValueError):  # gone; or no path at all, which `load` says better
+    except (OSError, ValueError):  # removed; or an invalid path, which `load` reports
         return ()
     if not stat.S_ISREG(status.st_mode):
         return ()

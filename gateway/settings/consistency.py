@@ -1,13 +1,15 @@
-"""What no section can see alone: whether the providers, workflows and clients fit together."""
+"""Consistency between sections: providers, workflows, clients and keys that refer to each other."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from graphlib import CycleError, TopologicalSorter
 
-from gateway.settings.errors import Location, did_you_mean
+from gateway.certificate_names import normalize_certificate_name
+from gateway.settings.errors import Location, did_you_mean, format_location
 from gateway.settings.resources import ClientSettings, ProviderSettings, WorkflowSettings
+from gateway.settings.sections import KeySettings
 
 SettingErrors = Iterator[tuple[Location, str]]
 
@@ -15,7 +17,7 @@ SettingErrors = Iterator[tuple[Location, str]]
 def unknown_providers(
     workflows: Mapping[str, WorkflowSettings], providers: Mapping[str, ProviderSettings]
 ) -> SettingErrors:
-    """Find the workflows whose provider is not configured."""
+    """Find workflows whose provider is not configured."""
     for alias, workflow in workflows.items():
         if workflow.provider not in providers:
             yield ("workflows", alias, "provider"), "no such provider" + did_you_mean(workflow.provider, providers)
@@ -24,7 +26,7 @@ def unknown_providers(
 def unknown_passthrough_providers(
     clients: Mapping[str, ClientSettings], providers: Mapping[str, ProviderSettings]
 ) -> SettingErrors:
-    """Find the clients that may use other routes of a provider that is not configured."""
+    """Find passthrough rules for a provider that is not configured."""
     for name, client in clients.items():
         for provider in client.passthrough:
             if provider not in providers:
@@ -32,48 +34,67 @@ def unknown_passthrough_providers(
 
 
 def unknown_fallbacks(workflows: Mapping[str, WorkflowSettings]) -> SettingErrors:
-    """Find the fallbacks that are no alias, are named twice, or are the workflow itself."""
+    """Find fallbacks that are no alias, are listed twice, or are the workflow itself."""
     for alias, workflow in workflows.items():
         for index, fallback in enumerate(workflow.fallback):
             location = ("workflows", alias, "fallback", index)
             if fallback == alias:
-                yield location, "a workflow can not be its own fallback"
+                yield location, "a workflow cannot be its own fallback"
             elif fallback not in workflows:
                 yield location, "no such workflow" + did_you_mean(fallback, workflows)
             elif fallback in workflow.fallback[:index]:
-                yield location, "is named twice"
+                yield location, "is listed twice"
 
 
 def cyclic_fallbacks(workflows: Mapping[str, WorkflowSettings]) -> SettingErrors:
-    """Find a circle of fallbacks, if there is one."""
+    """Find a cycle of fallbacks."""
     graph = {alias: set(workflow.fallback) - {alias} for alias, workflow in workflows.items()}
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
         cycle: list[str] = error.args[1]
-        # The sorter names a node after the one that leads to it: read backwards, it is the order of the fallbacks.
+        # The sorter lists a node after its predecessor; the order of the fallbacks is the reverse.
         description = " → ".join(cycle[::-1]) if len(cycle) < 10 else f"{len(cycle) - 1} workflows"
         yield ("workflows", cycle[-1], "fallback"), f"leads back to itself ({description})"
 
 
 def duplicate_aliases(workflows: Mapping[str, WorkflowSettings]) -> SettingErrors:
-    """Find the names that two workflows answer to within one of the providers' APIs."""
+    """Find names that two workflows share in the API of one provider."""
     for api in ("promptlayer", "prompt_studio"):
         owners = {alias: alias for alias in workflows}
         for alias, workflow in workflows.items():
             for index, name in enumerate(getattr(workflow.aliases, api) or ()):
                 if owners.setdefault(name, alias) != alias:
-                    yield ("workflows", alias, "aliases", api, index), f"workflows.{owners[name]} answers to this name"
+                    yield ("workflows", alias, "aliases", api, index), f"workflows.{owners[name]} has this name already"
 
 
-def duplicate_keys(clients: Mapping[str, ClientSettings]) -> SettingErrors:
-    """Find the hashes that stand twice: nobody could tell whose key it is."""
+def duplicate_keys(clients: Mapping[str, ClientSettings], ops_keys: Sequence[KeySettings]) -> SettingErrors:
+    """Find key hashes that occur twice: a key must belong to one client, or to operations."""
+    keys_by_location: dict[Location, Sequence[KeySettings]] = {
+        **{("clients", name): client.keys for name, client in clients.items()},
+        ("server", "ops_keys"): ops_keys,
+    }
+    owners: dict[str, str] = {}
+    for location, keys in keys_by_location.items():
+        suffix = ("keys",) if location[0] == "clients" else ()
+        for index, key in enumerate(keys):
+            if key.hash in owners:
+                yield (*location, *suffix, index, "hash"), f"{owners[key.hash]} has this key already"
+            owners.setdefault(key.hash, format_location(location))
+
+
+def duplicate_certificates(clients: Mapping[str, ClientSettings]) -> SettingErrors:
+    """Find the certificate names that two clients have: a certificate must name one client."""
     owners: dict[str, str] = {}
     for name, client in clients.items():
-        for index, key in enumerate(client.keys):
-            if key.hash in owners:
-                yield ("clients", name, "keys", index, "hash"), f"clients.{owners[key.hash]} has this key already"
-            owners.setdefault(key.hash, name)
+        for index, text in enumerate(client.certificates):
+            certificate = normalize_certificate_name(text)
+            if certificate in owners:
+                yield (
+                    ("clients", name, "certificates", index),
+                    f"clients.{owners[certificate]} has this certificate already",
+                )
+            owners.setdefault(certificate, name)
 
 
 def unused_settings(
@@ -81,9 +102,9 @@ def unused_settings(
     workflows: Mapping[str, WorkflowSettings],
     providers: Mapping[str, ProviderSettings],
 ) -> SettingErrors:
-    """Find what is no mistake and yet does nothing: patterns without a match, clients without keys."""
+    """Find settings without an effect: patterns without a match, clients without keys."""
     for name, client in clients.items():
-        if not client.keys:
+        if not client.keys and not client.certificates:
             yield ("clients", name), "has no keys"
         for index, pattern in enumerate(client.workflows):
             provider, slash, _ = pattern.partition("/")

@@ -45,6 +45,9 @@ class Variables:
         except ValueError as error:
             self.errors.append((label, str(error)))
             return
+        if not text.strip():
+            self.errors.append((label, "is empty: remove it, or give it a value"))
+            return
         if location in self.labels:
             self.errors.append((label, f"is the same setting as {self.labels[location]}"))
         self.labels[location] = label

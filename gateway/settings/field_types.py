@@ -9,6 +9,7 @@ from typing import Annotated, TypeAlias
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
+from gateway.certificate_names import MAX_LENGTH, normalize_certificate_name
 from gateway.passthrough_rules import RULE_PATTERN, PassthroughRule
 
 NAME_PATTERN = r"^(?!\.+$)[A-Za-z0-9._-]{1,100}$"
@@ -42,6 +43,12 @@ def check_scope(text: str) -> str:
 def check_passthrough_rule(text: str) -> str:
     """Check what may be passed through: a method and a path; ValueError where it is none, or starts runs."""
     PassthroughRule.parse(text)
+    return text
+
+
+def check_certificate_name(text: str) -> str:
+    """Check a certificate's subject or SAN; ValueError where it is neither."""
+    normalize_certificate_name(text)
     return text
 
 
@@ -102,6 +109,11 @@ Scope: TypeAlias = Annotated[
 ]
 PassthroughRuleText: TypeAlias = Annotated[
     str, AfterValidator(check_passthrough_rule), WithJsonSchema({"type": "string", "pattern": RULE_PATTERN})
+]
+CertificateName: TypeAlias = Annotated[
+    str,
+    AfterValidator(check_certificate_name),
+    WithJsonSchema({"type": "string", "minLength": 1, "maxLength": MAX_LENGTH}),
 ]
 KeyHash: TypeAlias = Annotated[
     str, AfterValidator(check_key_hash), WithJsonSchema({"type": "string", "pattern": HASH_PATTERN})

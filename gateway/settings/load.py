@@ -22,10 +22,11 @@ from gateway.settings.yaml_file import YamlDocument, read_yaml
 RELATIVE_PATHS: tuple[tuple[str, ...], ...] = (
     ("providers", "*", "ca_file"),
     *(("store", name) for name in ("ca_file", "client_cert_file", "client_key_file")),
+    *(("server", section, name) for section in ("tls", "ops_tls") for name in ("cert", "key", "client_ca")),
 )
 """Where paths are that are relative to the file which names them."""
-_REJECTED_SECRET = SecretStr("refused, and said so")
-"""Takes the place of a secret in the file, so that nobody complains about it a second time."""
+_REJECTED_SECRET = SecretStr("whsec_cmVmdXNlZCBhbmQgcmVwb3J0ZWQg")
+"""Replaces a literal secret, so that it is reported once; valid as a key and as a callback secret."""
 
 
 def load(

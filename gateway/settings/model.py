@@ -15,6 +15,7 @@ from gateway.settings.addresses import is_plaintext_remote
 from gateway.settings.consistency import (
     cyclic_fallbacks,
     duplicate_aliases,
+    duplicate_certificates,
     duplicate_keys,
     unknown_fallbacks,
     unknown_passthrough_providers,
@@ -102,7 +103,8 @@ class Settings(BaseSettings):
                 unknown_passthrough_providers(self.clients, self.providers),
                 cyclic_fallbacks(self.workflows),
                 duplicate_aliases(self.workflows),
-                duplicate_keys(self.clients),
+                duplicate_keys(self.clients, self.server.ops_keys),
+                duplicate_certificates(self.clients),
             )
         )
         return self
@@ -114,7 +116,14 @@ class Settings(BaseSettings):
         insecure = (
             [_PLAIN_HTTP_WARNING] if self.server.public_url and is_plaintext_remote(self.server.public_url) else []
         )
-        return empty + insecure + [f"{format_location(location)}: {text}" for location, text in unused]
+        ineffective = [f"{format_location(location)}: {text}" for location, text in unused]
+        return empty + insecure + self._unmatched_certificates() + ineffective
+
+    def _unmatched_certificates(self) -> list[str]:
+        if self.server.tls is not None and self.server.tls.client_ca is not None:
+            return []
+        named = (name for name, client in self.clients.items() if client.certificates)
+        return [f"clients.{name}.certificates: has no effect without server.tls.client_ca" for name in named]
 
 
 @contextmanager

@@ -6,20 +6,19 @@ from typing import Any, Self
 
 from pydantic import Field, FilePath, model_validator
 
-from gateway.settings.addresses import BaseUrl, is_plaintext_remote
+from gateway.settings.addresses import BaseUrl, NetworkSetting, is_plaintext_remote
 from gateway.settings.errors import raise_validation_error
 from gateway.settings.field_types import (
     Alias,
+    CertificateName,
     Count,
-    KeyHash,
     Name,
     PassthroughRuleText,
     ProviderWorkflowName,
     Scope,
-    Timestamp,
 )
 from gateway.settings.secret import Secret
-from gateway.settings.sections import Section
+from gateway.settings.sections import KeySettings, Section
 from gateway.settings.units import Duration, DurationOrZero, RateSetting, Size
 
 
@@ -131,20 +130,15 @@ class WorkflowSettings(Section):
         return self
 
 
-class KeySettings(Section):
-    """One of a client's keys, by its hash."""
-
-    hash: KeyHash
-    """sha256: and the key's SHA-256 in hexadecimal, as `runward keys` prints it."""
-    expires: Timestamp | None = None
-    """From when on it no longer works: a date (00:00 UTC) or a date and time; never by default."""
-
-
 class ClientSettings(Section):
     """An app that may use the gateway."""
 
     keys: tuple[KeySettings, ...] = ()
     """Its keys; two while one is replaced by the other."""
+    certificates: tuple[CertificateName, ...] = ()
+    """Subjects or SANs of client certificates that stand for a key; needs server.tls.client_ca."""
+    addresses: tuple[NetworkSetting, ...] = ()
+    """IP allow-list: networks that it may connect from (behind server.trusted_proxies); every address by default."""
     workflows: tuple[Scope, ...] = Field(min_length=1)
     """What it may run: patterns over aliases, or provider/pattern over a provider's own names."""
     limits: ClientLimitSettings = ClientLimitSettings()

@@ -14,6 +14,8 @@ MIN_LENGTH = 8
 _MAX_FILE_BYTES = 64 * 1024
 _VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]{0,199}$"
 _SHAPE_ERROR = "must be {env: NAME} or {file: PATH}"
+_QUOTES = "\"'`"
+_WEBHOOK_SECRET = re.compile(r"whsec_((?:[A-Za-z0-9+/]{4})+(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?)")
 _PLACEHOLDERS = re.compile(
     r"change[-_ ]?me.*|replace[-_ ]?(me|this).*|placeholder.*|example.*|insert[-_ ].*|put[-_ ].*|todo.*"
     r"|(my[-_]?|the[-_]?)?(secret|password|api[-_]?key)|undefined|dummy.*"
@@ -111,29 +113,45 @@ def parse_secret(value: object) -> SecretStr:
     return SecretStr(value) if path is None else FileSecret(value, path)
 
 
+def parse_webhook_secret(value: object) -> SecretStr:
+    """Resolve and check a signing secret of Standard Webhooks: "whsec_" and padded base64, as its libraries read it.
+
+    Raises ValueError as `parse_secret` does, or if the secret has another form, which libraries would read differently.
+    """
+    secret = parse_secret(value)
+    text = secret.get_secret_value()
+    if text.startswith("v1,"):
+        raise ValueError("the secret must begin with whsec_: remove what stands before it")
+    if not _WEBHOOK_SECRET.fullmatch(text):
+        raise ValueError('the secret must be whsec_ and base64, as "whsec_$(openssl rand -base64 32)" makes it')
+    return secret
+
+
 def _secret_error(text: str) -> str | None:
-    if not text.strip():
-        return "the secret is empty"
-    if _PLACEHOLDERS.fullmatch(text.strip()):
-        return "the secret is a placeholder"
-    if len(text) < MIN_LENGTH:
-        return f"the secret is shorter than {MIN_LENGTH} characters"
-    if not text.isascii() or not text.isprintable() or text != text.strip():
-        return "the secret has characters that can not be sent in a header, or spaces around it"
-    return None
+    """Return what is wrong with a secret; the first complaint that applies."""
+    complaints = {
+        "the secret is empty": not text.strip(),
+        "the secret is a placeholder": _PLACEHOLDERS.fullmatch(text.strip()) is not None,
+        "the secret is in quotes: remove them where it is defined": text[:1] in _QUOTES or text[-1:] in _QUOTES,
+        "the secret begins with Bearer: give the key alone": text[:7].lower() == "bearer ",
+        f"the secret is shorter than {MIN_LENGTH} characters": len(text) < MIN_LENGTH,
+        "the secret has characters that cannot be sent in a header, or spaces around it": (
+            not text.isascii() or not text.isprintable() or text != text.strip()
+        ),
+    }
+    return next((complaint for complaint, applies in complaints.items() if applies), None)
 
 
-Secret: TypeAlias = Annotated[
-    SecretStr,
-    BeforeValidator(parse_secret),
-    WithJsonSchema(
-        {
-            "type": "object",
-            "properties": {"env": {"type": "string", "pattern": _VARIABLE}, "file": {"type": "string"}},
-            "minProperties": 1,
-            "maxProperties": 1,
-            "additionalProperties": False,
-        }
-    ),
-]
+_REFERENCE_SCHEMA = WithJsonSchema(
+    {
+        "type": "object",
+        "properties": {"env": {"type": "string", "pattern": _VARIABLE}, "file": {"type": "string"}},
+        "minProperties": 1,
+        "maxProperties": 1,
+        "additionalProperties": False,
+    }
+)
+Secret: TypeAlias = Annotated[SecretStr, BeforeValidator(parse_secret), _REFERENCE_SCHEMA]
 """In the YAML a reference; from the environment, a secret file or a caller the secret itself."""
+WebhookSecret: TypeAlias = Annotated[SecretStr, BeforeValidator(parse_webhook_secret), _REFERENCE_SCHEMA]
+"""Signing secret of callbacks, given like `Secret`."""

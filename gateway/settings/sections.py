@@ -11,8 +11,8 @@ from pydantic_settings import NoDecode
 
 from gateway.settings.addresses import AllowedTarget, BaseUrl, Host, NetworkSetting, StoreUrl
 from gateway.settings.errors import raise_validation_error
-from gateway.settings.field_types import Attempts, Count, Port
-from gateway.settings.secret import Secret
+from gateway.settings.field_types import Attempts, Count, KeyHash, Port, Timestamp
+from gateway.settings.secret import Secret, WebhookSecret
 from gateway.settings.units import DURATION_PATTERN, Duration, DurationOrZero, Lease, Size
 
 STANDARD_SCHEDULE = (0.0, 5.0, 300.0, 1800.0, 7200.0, 18000.0, 36000.0, 50400.0, 72000.0, 86400.0)
@@ -23,6 +23,56 @@ class Section(BaseModel):
     """What every section has in common: no unknown keys, no changes, no values in its complaints."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, use_attribute_docstrings=True)
+
+
+class KeySettings(Section):
+    """A key, by its hash."""
+
+    hash: KeyHash
+    """sha256: and the key's SHA-256 in hexadecimal, as `runward keys` prints it."""
+    expires: Timestamp | None = None
+    """Expiry: a date (00:00 UTC) or a date and time; never by default."""
+
+
+class TlsSettings(Section):
+    """TLS of a port. The files are read again when they change; open connections are kept."""
+
+    cert: FilePath
+    """Certificate with its chain, PEM."""
+    key: FilePath
+    """Private key of the certificate, PEM, without a passphrase."""
+    client_ca: FilePath | None = None
+    """Certificates of the authorities that issue client certificates (mutual TLS), PEM; none by default."""
+    client_certificates: Literal["optional", "required"] = "required"
+    """Whether clients must present a certificate of client_ca; one that is presented must be valid either way."""
+
+    @model_validator(mode="after")
+    def _require_client_ca(self) -> Self:
+        if self.client_ca is None and "client_certificates" in self.model_fields_set:
+            raise_validation_error([(("client_certificates",), "needs client_ca")])
+        return self
+
+
+class OpsTlsSettings(Section):
+    """TLS of the operations port; each value defaults to that of server.tls."""
+
+    enabled: bool = True
+    """Whether the operations port uses TLS if it has a certificate; false: plain HTTP."""
+    cert: FilePath | None = None
+    """Certificate with its chain, PEM."""
+    key: FilePath | None = None
+    """Private key of the certificate, PEM, without a passphrase."""
+    client_ca: FilePath | None = None
+    """Certificates of the authorities that issue client certificates, PEM."""
+    client_certificates: Literal["none", "optional", "required"] | None = None
+    """none: probes and Prometheus need no certificate, whatever server.tls demands."""
+
+    @model_validator(mode="after")
+    def _require_pair(self) -> Self:
+        if (self.cert is None) != (self.key is None):
+            missing = "cert" if self.cert is None else "key"
+            raise_validation_error([((missing,), "is required: cert and key belong together")])
+        return self
 
 
 class ServerSettings(Section):
@@ -58,11 +108,37 @@ class ServerSettings(Section):
     """How many runs of one client may be kept in the background at once; more is a 503."""
     max_queued_per_workflow: Count = 5000
     """How many runs of one workflow, over all clients, may be kept in the background at once; more is a 503."""
+    tls: TlsSettings | None = None
+    """TLS (1.2 or newer) of both ports; none by default: plain HTTP."""
+    ops_tls: OpsTlsSettings = OpsTlsSettings()
+    """TLS of the operations port where it differs from server.tls."""
+    ops_keys: tuple[KeySettings, ...] = ()
+    """Keys of the operations port; without any it needs none. Liveness and readiness never need one."""
+
+    @property
+    def resolved_ops_tls(self) -> TlsSettings | None:
+        """TLS of the operations port, with the values that it takes from `tls`; None for plain HTTP."""
+        ops, base = self.ops_tls, self.tls
+        cert, key = (ops.cert, ops.key) if ops.cert else (base.cert, base.key) if base else (None, None)
+        if not ops.enabled or cert is None or key is None:
+            return None
+        client_ca = ops.client_ca or (base.client_ca if base else None)
+        demand = ops.client_certificates or (base.client_certificates if base else "required")
+        if client_ca is None or demand == "none":
+            return TlsSettings(cert=cert, key=key)
+        return TlsSettings(cert=cert, key=key, client_ca=client_ca, client_certificates=demand)
 
     @model_validator(mode="after")
     def _ports_differ(self) -> Self:
         if self.port == self.ops_port != 0 and self.host == self.ops_host:
             raise_validation_error([(("ops_port",), "must differ from server.port")])
+        return self
+
+    @model_validator(mode="after")
+    def _ops_client_certificates_need_an_authority(self) -> Self:
+        authority = self.ops_tls.client_ca or (self.tls and self.tls.client_ca)
+        if self.ops_tls.client_certificates in {"optional", "required"} and authority is None:
+            raise_validation_error([(("ops_tls", "client_certificates"), "needs client_ca")])
         return self
 
 
@@ -130,7 +206,7 @@ def _parse_schedule(value: object) -> object:
 class CallbackSettings(Section):
     """How results are delivered to a `callback_url`."""
 
-    secrets: tuple[Secret, ...] = ()
+    secrets: tuple[WebhookSecret, ...] = ()
     """What callbacks are signed with, newest first; two while one is replaced by the other."""
     allow: tuple[AllowedTarget, ...] = ()
     """Hosts, host:port or networks that may be private and plain http. Everything else must be public https."""

@@ -15,6 +15,7 @@ _MESSAGES = {
     "missing": "is required",
     "string_type": "must be a text (a number or date needs quotes)",
     "literal_error": "must be {expected}",
+    "greater_than": "must be more than {gt}",
     "greater_than_equal": "must be at least {ge}",
     "less_than_equal": "must be at most {le}",
     "too_short": "must have at least {min_length}",
@@ -31,6 +32,7 @@ _MESSAGES_BY_PREFIX = {
     "int": "must be a whole number",
     "bool": "must be true or false",
     "finite": "must be a whole number",
+    "float": "must be a number",
 }
 """Errors by the first part of their type: int_parsing, int_from_float and so on."""
 

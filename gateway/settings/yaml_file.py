@@ -35,6 +35,10 @@ _CONSTANTS: dict[str, None | bool] = {
 }
 
 
+class RespelledInteger(int):
+    """An integer that is not written as it prints (010, +5): a number, but never the text of a name."""
+
+
 @dataclass(frozen=True, slots=True)
 class YamlDocument:
     """What a file says, and the line of each setting in it."""
@@ -162,5 +166,5 @@ def _scalar(event: yaml.ScalarEvent) -> YamlValue:
     if text in _CONSTANTS:
         return _CONSTANTS[text]
     if _INTEGER.fullmatch(text):
-        return int(text)
+        return int(text) if str(int(text)) == text else RespelledInteger(text)
     return float(text) if _FLOAT.fullmatch(text) else text

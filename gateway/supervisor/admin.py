@@ -11,6 +11,7 @@ from gateway.api.admin.callbacks import CallbackAdminHandlers
 from gateway.api.docs.page import DocsHandlers
 from gateway.http.body import make_response
 from gateway.http.middleware import access_log
+from gateway.http.ops_authentication import OpsAuthenticator
 from gateway.http.server import Request, Route, Server
 from gateway.observability import metrics
 from gateway.observability.metrics import Metrics
@@ -48,7 +49,7 @@ class SupervisorAdmin:
         merged = Metrics.from_export(await self.pool.collect_metrics())
         return make_response(200, await asyncio.to_thread(merged.render), metrics.CONTENT_TYPE)
 
-    def build_server(self, *, header_timeout: float) -> Server:
+    def build_server(self, authenticator: OpsAuthenticator, *, header_timeout: float) -> Server:
         """Return the server of the port, with the same routes as in a gateway of one process."""
         routes = [
             Route("GET", "/metrics", self.render_metrics, "metrics", logged=False),
@@ -58,7 +59,7 @@ class SupervisorAdmin:
             *DocsHandlers.load().ops_routes(),
         ]
         logging_middleware = access_log(self.pool.metrics, self.pool.log, self.pool.clock)
-        return Server(routes, [logging_middleware], header_timeout=header_timeout)
+        return Server(routes, [logging_middleware, authenticator.authenticate], header_timeout=header_timeout)
 
 
 def _unavailable(status: str) -> web.Response:

@@ -6,7 +6,7 @@ import socket
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
-from gateway.app.application import LISTEN_BACKLOG
+from gateway.app.listeners import LISTEN_BACKLOG
 
 
 @contextmanager

@@ -10,7 +10,9 @@ from collections.abc import Sequence
 from structlog.typing import FilteringBoundLogger
 
 from gateway.api.admin.callbacks import CallbackAdminHandlers
-from gateway.app.application import Listener, http_url
+from gateway.app.listeners import Listener, base_url
+from gateway.app.ops_access import OpsAccess
+from gateway.app.reload import ConfigSource
 from gateway.clock import Clock
 from gateway.observability import logs
 from gateway.observability.metrics import Metrics
@@ -24,7 +26,13 @@ from gateway.supervisor.worker_pool import WorkerPool
 
 
 async def supervise(
-    settings: Settings, count: int, command: Sequence[str], clock: Clock, log: FilteringBoundLogger
+    settings: Settings,
+    count: int,
+    command: Sequence[str],
+    clock: Clock,
+    log: FilteringBoundLogger,
+    *,
+    source: ConfigSource | None = None,
 ) -> bool:
     """Serve with `count` workers, each running `command`, until a signal. Returns True if all exited cleanly.
 
@@ -34,6 +42,7 @@ async def supervise(
     """
     server = settings.server
     logs.log_unhandled_exceptions(asyncio.get_running_loop(), log)
+    access = OpsAccess.build(settings, clock, log)
     with (
         open_listening_sockets(server.host, server.port) as public_sockets,
         open_listening_sockets(server.ops_host, server.ops_port) as ops_sockets,
@@ -45,12 +54,20 @@ async def supervise(
         pool = WorkerPool(count, launcher.launch, Metrics(), clock, log)
         admin = SupervisorAdmin(pool, CallbackAdminHandlers(store, clock, log))
         ops_listener = await Listener.from_sockets(
-            admin.build_server(header_timeout=server.header_timeout), ops_sockets
+            admin.build_server(access.authenticator, header_timeout=server.header_timeout), ops_sockets, access.context
         )
         tasks = [
             asyncio.create_task(_handle_signals(_subscribe_signals(), pool, public_sockets)),
-            asyncio.create_task(_log_listening(pool, http_url(*socket_address(public_sockets[0])), ops_listener.url)),
+            asyncio.create_task(
+                _log_listening(
+                    pool,
+                    base_url(*socket_address(public_sockets[0]), secure=server.tls is not None),
+                    ops_listener.url,
+                )
+            ),
         ]
+        if source is not None:
+            tasks.append(asyncio.create_task(access.follow(source, clock, log)))
         try:
             await pool.serve()
         finally:

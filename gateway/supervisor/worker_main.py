@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import os
 import signal
 import socket
@@ -45,10 +44,7 @@ async def run_worker(
     command_task = asyncio.create_task(commands.handle_commands(reader))
     await commands.drain.wait()
     log.info("draining")
-    await drain_and_close(
-        dataclasses.replace(application, drain_period=0.0) if commands.orphaned else application,
-        commands.terminate.wait(),
-    )
+    await drain_and_close(application, commands.terminate.wait(), drain_period=0.0 if commands.orphaned else None)
     commands.send_status()  # the final metrics
     command_task.cancel()
     with suppress(OSError, TimeoutError):
@@ -82,10 +78,10 @@ class _CommandHandler:
 
     def send_status(self, reply_to: int = 0) -> None:
         """Send the status. The supervisor has one request in flight at a time, so no messages accumulate."""
-        application = self.application
-        fails = application.background_tasks.store.failing
+        components = self.application.components
+        fails = components.store.failing
         status = WorkerStatus(
-            reply_to, not application.in_flight_limiter.draining, application.metrics.export(), store_fails=fails
+            reply_to, not components.in_flight_limiter.draining, components.metrics.export(), store_fails=fails
         )
         if not self.writer.is_closing():
             self.writer.write(status.encode())

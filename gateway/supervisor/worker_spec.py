@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from aiohttp import web
 from pydantic import TypeAdapter, ValidationError
 
-from gateway.app.application import Listener, OpenListeners
+from gateway.app.listeners import Listener, OpenListeners, TlsContexts
 from gateway.settings import Settings
 
 
@@ -48,9 +48,14 @@ class WorkerSpec:
     def open_listeners(self) -> OpenListeners:
         """The function that opens the inherited public port; the operations port stays in the supervisor."""
 
-        async def open_inherited(public: web.Server, watched: web.Server) -> tuple[Listener, Listener]:
+        async def open_inherited(
+            public: web.Server, watched: web.Server, tls: TlsContexts
+        ) -> tuple[Listener, Listener]:
             shared = [socket.socket(fileno=descriptor) for descriptor in self.listeners]
-            return await Listener.from_sockets(public, shared), await Listener.for_external_port(watched, *self.ops)
+            return (
+                await Listener.from_sockets(public, shared, tls.public),
+                await Listener.for_external_port(watched, *self.ops),
+            )
 
         return open_inherited
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from functools import partial
 from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 import structlog
+from watchfiles import Change
 
 from gateway.app import file_watcher
 from gateway.app.file_watcher import watch_config_files
 from gateway.clock import SystemClock
+from gateway.settings import WatchedPaths
 from tests.support.clock import ManualClock
 from tests.support.config_files import mount_secret_files, replace_file
 
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 LOG = structlog.get_logger()
+NAMES = frozenset({"a", "b"})
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +41,7 @@ async def next_change(changes: AsyncIterator[None]) -> None:
 async def test_a_change_in_a_folder_is_noticed(tmp_path: Path) -> None:
     """R100: a file that is replaced, and a link that is."""
     (tmp_path / "a").write_text("1")
-    watched_changes = watch_config_files(lambda: frozenset([tmp_path]), SystemClock(), LOG)
+    watched_changes = watch_config_files(lambda: WatchedPaths(frozenset([tmp_path]), NAMES), SystemClock(), LOG)
     changes = (
         partial(replace_file, tmp_path / "a", "2"),
         partial(mount_secret_files, tmp_path, "1", {"b": "1"}),
@@ -54,7 +58,7 @@ async def test_a_change_in_a_folder_is_noticed(tmp_path: Path) -> None:
 async def test_folders_are_rescanned_without_notifications(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """R100: a link may lead to another disk, of which the system tells nothing here."""
     monkeypatch.setattr(file_watcher, "_RESCAN_INTERVAL", 0.1)
-    watched_changes = watch_config_files(lambda: frozenset([tmp_path]), SystemClock(), LOG)
+    watched_changes = watch_config_files(lambda: WatchedPaths(frozenset([tmp_path]), NAMES), SystemClock(), LOG)
     await next_change(watched_changes)
     await next_change(watched_changes)
 
@@ -65,7 +69,7 @@ async def test_new_folders_are_watched_at_once(tmp_path: Path) -> None:
     for folder in folders:
         folder.mkdir()
     named = [folders[0]]
-    watched_changes = watch_config_files(lambda: frozenset(named), SystemClock(), LOG)
+    watched_changes = watch_config_files(lambda: WatchedPaths(frozenset(named), NAMES), SystemClock(), LOG)
     for _ in range(2):
         coming = asyncio.create_task(next_change(watched_changes))
         await asyncio.sleep(0.3)
@@ -89,7 +93,37 @@ async def test_folders_are_rescanned_where_inotify_is_unavailable(
 
     monkeypatch.setattr(file_watcher, "awatch", fail)
     clock = ManualClock()
-    watched_changes = watch_config_files(lambda: frozenset([tmp_path]), clock, LOG)
+    watched_changes = watch_config_files(lambda: WatchedPaths(frozenset([tmp_path]), NAMES), clock, LOG)
     for _ in range(3):
         await next_change(watched_changes)
     assert [60.0] * 3 == clock.slept
+
+
+async def test_other_files_in_the_folder_are_not_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A log in the configuration's folder does not cause a reload per line."""
+    watched_changes = watch_config_files(lambda: WatchedPaths(frozenset([tmp_path]), NAMES), SystemClock(), LOG)
+    monkeypatch.setattr(file_watcher, "_RESCAN_INTERVAL", 60.0)
+    coming = asyncio.create_task(next_change(watched_changes))
+    await asyncio.sleep(0.3)  # until it watches
+    for number in range(10):
+        (tmp_path / "gateway.log").write_text(str(number))
+        await asyncio.sleep(0.06)
+    assert not coming.done()
+    replace_file(tmp_path / "a", "1")
+    await coming
+
+
+def test_a_folder_with_constant_changes_is_rescanned_at_intervals() -> None:
+    """The timeout of the system's watch never occurs there."""
+    clock = ManualClock()
+    passes = file_watcher._ChangeFilter(NAMES, clock)
+    reported = []
+    for _ in range(13):
+        clock.advance(20.0)
+        reported.append(passes(Change.modified, "/folder/gateway.log"))
+    assert [False, False, True] * 4 + [False] == reported
+
+
+def test_the_watch_library_logs_nothing_of_each_change() -> None:
+    """A log that is written to a watched folder would log itself endlessly."""
+    assert not logging.getLogger("watchfiles.main").isEnabledFor(logging.INFO)

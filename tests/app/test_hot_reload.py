@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
 import secrets
+import sys
 from typing import TYPE_CHECKING
 
 import yaml
 
 from gateway.auth.keys import hash_key
 from tests.support.callback_receiver import CALLBACK_PATH, deliveries, verify_signature
-from tests.support.client import PROMPT_STUDIO_BODY, PROMPTLAYER_BODY, auth_headers
+from tests.support.client import PROMPT_STUDIO_BODY, PROMPTLAYER_BODY, auth_headers, post_run
 from tests.support.config_files import (
     mount_secret_files,
     replace_file,
@@ -19,7 +22,7 @@ from tests.support.config_files import (
     with_key_files,
     write_gateway_config,
 )
-from tests.support.configuration import gateway_config
+from tests.support.configuration import PROVIDER_SECRETS, gateway_config
 from tests.support.fake_upstream import faults
 from tests.support.fake_upstream.provider_responses import (
     STUDIO_RUN,
@@ -32,7 +35,7 @@ from tests.support.fake_upstream.responses import reply
 from tests.support.fake_upstream.upstream import FakeUpstream
 from tests.support.gateway_restarts import new_callback_secret
 from tests.support.load_generator import at_constant_rate
-from tests.support.process import metric_sum
+from tests.support.process import ROOT, metric_sum
 from tests.support.raw_client import build_run, raw_connection
 
 if TYPE_CHECKING:
@@ -351,3 +354,34 @@ async def _reload_metrics(running: GatewayProcess) -> tuple[float, float, float]
 def _as_list(value: object) -> list[object]:
     assert isinstance(value, list)
     return value
+
+
+async def test_a_log_in_the_configurations_folder_does_not_log_itself(
+    upstream: FakeUpstream, tmp_path: Path, session: aiohttp.ClientSession
+) -> None:
+    """The watcher is not woken by the log's own lines, and the number of lines stays that of the requests."""
+    upstream.default = DONE
+    config = tmp_path / "gateway.yaml"
+    config.write_text(yaml.safe_dump(gateway_config(upstream.url, upstream.url, server={"drain": "0s"})))
+    with (tmp_path / "gateway.log").open("wb") as log:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "gateway", "serve", "--config", str(config)),
+            cwd=ROOT,
+            env={"PATH": os.environ.get("PATH", ""), **PROVIDER_SECRETS},
+            stdout=log,
+        )
+
+    def lines() -> list[dict[str, object]]:
+        return [json.loads(line) for line in (tmp_path / "gateway.log").read_text().splitlines()]
+
+    try:
+        await wait_until(lambda: any(line["event"] == "listening" for line in lines()))
+        url = str(lines()[-1]["url"])
+        for _ in range(3):
+            assert 200 == (await post_run(session, url, PROMPT_STUDIO_BODY, auth_headers("one"))).status
+        await asyncio.sleep(3)  # longer than a rescan
+    finally:
+        process.terminate()
+        await process.wait()
+    events = [line["event"] for line in lines() if line["event"] != "store_not_durable"]
+    assert ["listening", *["request"] * 3, "draining"] == events

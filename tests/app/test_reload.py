@@ -14,12 +14,11 @@ from typing_extensions import override
 from gateway.app.reload import Reloader, restart_only_settings
 from gateway.app.snapshot import ConfigSnapshot, build_snapshot
 from gateway.observability.metrics import Metrics
-from gateway.settings import Settings, SettingsError
+from gateway.settings import Settings, SettingsError, WatchedPaths
 from tests.support.clock import ManualClock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
     from providers.contract import JsonValue
 
@@ -51,9 +50,9 @@ class ScriptedSource:
         """As the test says."""
         return self.has_changed
 
-    def folders(self) -> frozenset[Path]:
-        """Nowhere."""
-        return frozenset()
+    def watched(self) -> WatchedPaths:
+        """Nothing."""
+        return WatchedPaths(frozenset(), frozenset())
 
 
 class ReloadHarness:

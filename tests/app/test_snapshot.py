@@ -80,7 +80,7 @@ def test_providers_can_be_added_and_removed() -> None:
         ("providers.a.adapter", {"providers": {"a": A | {"adapter": "nobody"}}}),
         ("providers.a.dialect", {"providers": {"a": A | {"dialect": "nobody"}}}),
         ("workflows.w", {"workflows": {"w": {"provider": "a", "label": "x"}}}),
-        ("callbacks.secrets", {"callbacks": {"secrets": ["whsec_not-base64!"]}}),
+        ("callbacks.secrets", {"callbacks": {"secrets": ["whsec_MDEy"]}}),
     ],
 )
 def test_a_setting_that_cannot_be_built_is_named(place: str, sections: dict[str, object]) -> None:

@@ -17,7 +17,7 @@ from structlog.testing import LogCapture
 from structlog.typing import FilteringBoundLogger
 
 from gateway import strictjson
-from gateway.app.application import Listener
+from gateway.app.listeners import Listener
 from gateway.auth.client import Client
 from gateway.auth.failed_attempts import FailedAuthLimiter
 from gateway.auth.keys import KeyRing, hash_key, new_key

@@ -8,7 +8,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from gateway.app.application import Listener
+from gateway.app.listeners import Listener
 from gateway.http.body import make_response
 from gateway.http.server import Request, Route, Server
 

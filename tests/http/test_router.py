@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from gateway.app.application import Listener
+from gateway.app.listeners import Listener
 from gateway.http.server import Request, Route, Server
 
 

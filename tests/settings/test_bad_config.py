@@ -18,7 +18,7 @@ ENVIRON = {
 }
 
 ANCHOR = "anchors and aliases are not accepted: write it out"
-CHARACTERS = "the secret has characters that can not be sent in a header, or spaces around it"
+CHARACTERS = "the secret has characters that cannot be sent in a header, or spaces around it"
 DATABASE = "must end with the number of a database, such as redis://host:6379/0"
 DATE = "must be a date such as 2027-01-31, or 2027-01-31T12:00:00Z"
 DURATION = "must be a duration such as 500ms, 10s, 2m, 1h or 7d"
@@ -139,9 +139,9 @@ INVALID_FILES = {
     ),
     "unknown_provider": (":5 workflows.triage.provider", "no such provider (did you mean studio?)"),
     "unknown_fallback": (":5 workflows.triage.fallback[0]", "no such workflow"),
-    "fallback_to_itself": (":5 workflows.triage.fallback[0]", "a workflow can not be its own fallback"),
-    "fallback_twice": (":5 workflows.triage.fallback[1]", "is named twice"),
-    "name_of_another": (":5 workflows.two.aliases.prompt_studio[1]", "workflows.one answers to this name"),
+    "fallback_to_itself": (":5 workflows.triage.fallback[0]", "a workflow cannot be its own fallback"),
+    "fallback_twice": (":5 workflows.triage.fallback[1]", "is listed twice"),
+    "name_of_another": (":5 workflows.two.aliases.prompt_studio[1]", "workflows.one has this name already"),
     "fallback_in_a_circle": (":5 workflows.one.fallback", "leads back to itself (one → two → three → one)"),
     "label_and_version": (":5 workflows.triage.version", "label and version exclude each other"),
     "version_zero": (":5 workflows.triage.version", "must be at least 1"),

@@ -16,14 +16,14 @@ TEXT = """\
 providers: {{a: {{adapter: prompt_studio, api_key: {{file: {key}}}, ca_file: ca.pem}}}}
 callbacks: {{secrets: [{{file: hooks/one}}, {{env: OTHER}}]}}
 """
-ENVIRON = {"OTHER": "another-callback-secret"}
+ENVIRON = {"OTHER": "whsec_ODc2NTQzMjEw"}
 
 
 @pytest.fixture
 def files(tmp_path: Path) -> ConfigFiles:
     """A sound configuration with its files."""
     (tmp_path / "hooks").mkdir()
-    for name, text in {"key": "a-providers-key", "hooks/one": "a-callback-secret", "ca.pem": ""}.items():
+    for name, text in {"key": "a-providers-key", "hooks/one": "whsec_MDEyMzQ1Njc4", "ca.pem": ""}.items():
         (tmp_path / name).write_text(text)
     (tmp_path / "gateway.yaml").write_text(TEXT.format(key="key"))
     made = ConfigFiles(tmp_path / "gateway.yaml", ENVIRON)
@@ -57,7 +57,7 @@ def test_other_files_do_not_count(tmp_path: Path, files: ConfigFiles) -> None:
     (tmp_path / "notes").write_text("x")
     (tmp_path / "hooks" / "two").write_text("x")
     assert not files.changed()
-    assert {tmp_path, tmp_path / "hooks"} == files.folders()
+    assert {tmp_path, tmp_path / "hooks"} == files.watched().folders
 
 
 def test_what_a_broken_file_named_before_still_counts(tmp_path: Path, files: ConfigFiles) -> None:
@@ -66,7 +66,7 @@ def test_what_a_broken_file_named_before_still_counts(tmp_path: Path, files: Con
     with pytest.raises(SettingsError):
         files.load()
     assert not files.changed()
-    assert {tmp_path, tmp_path / "hooks"} == files.folders()
+    assert {tmp_path, tmp_path / "hooks"} == files.watched().folders
     replace_file(tmp_path / "key", "another-key")
     assert files.changed()
 
@@ -75,12 +75,12 @@ def test_a_file_changes_with_the_link_that_leads_to_it(tmp_path: Path) -> None:
     """R100: Kubernetes replaces `..data`, and touches neither the file nor its own link."""
     mount_secret_files(tmp_path / "mounted", "1", {"key": "a-providers-key"})
     (tmp_path / "hooks").mkdir()
-    (tmp_path / "hooks" / "one").write_text("a-callback-secret")
+    (tmp_path / "hooks" / "one").write_text("whsec_MDEyMzQ1Njc4")
     (tmp_path / "ca.pem").write_text("")
     (tmp_path / "gateway.yaml").write_text(TEXT.format(key="mounted/key"))
     files = ConfigFiles(tmp_path / "gateway.yaml", ENVIRON)
     assert "a-providers-key" == files.load().providers["a"].api_key.get_secret_value()
-    assert tmp_path / "mounted" in files.folders()
+    assert tmp_path / "mounted" in files.watched().folders
     mount_secret_files(tmp_path / "mounted", "2", {"key": "b-providers-key"})
     assert files.changed()
     assert "b-providers-key" == files.load().providers["a"].api_key.get_secret_value()
@@ -102,7 +102,7 @@ def test_secret_files_that_are_settings_by_their_names_count(tmp_path: Path) -> 
     folder.rmdir()
     with pytest.raises(SettingsError):
         files.load()
-    assert {tmp_path} == files.folders()
+    assert {tmp_path} == files.watched().folders
 
 
 def test_the_file_that_the_environment_names_is_as_good(tmp_path: Path) -> None:
@@ -122,4 +122,4 @@ def test_a_missing_file_is_not_an_error(tmp_path: Path, files: ConfigFiles) -> N
         replace_file(tmp_path / "gateway.yaml", TEXT.format(key=f'"{odd}"'))
         with pytest.raises(SettingsError):
             files.load()
-        assert (False, True) == (files.changed(), tmp_path in files.folders())
+        assert (False, True) == (files.changed(), tmp_path in files.watched().folders)

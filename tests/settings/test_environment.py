@@ -54,7 +54,7 @@ def test_values_are_read_as_in_the_file(tmp_path: Path) -> None:
         "RUNWARD_PROVIDERS__STUDIO__LIMITS__RATE": "5/m",
         "RUNWARD_WORKFLOWS__SUPPORT_TRIAGE__VERSION": "3",
         "RUNWARD_WORKFLOWS__SUPPORT_TRIAGE__NAME": "123",
-        "RUNWARD_CALLBACKS__SECRETS": '["whsec_0123456789"]',
+        "RUNWARD_CALLBACKS__SECRETS": '["whsec_MDEyMzQ1Njc4"]',
         "RUNWARD_CALLBACKS__SCHEDULE": "0s,5s",
         "RUNWARD_LOGS": '{"level": "error", "format": "json"}',
         "RUNWARD_LOGS__LEVEL": "warning",
@@ -63,7 +63,7 @@ def test_values_are_read_as_in_the_file(tmp_path: Path) -> None:
     workflow = settings.workflows["support-triage"]
     assert (8123, True, 1) == (settings.server.port, settings.server.open_docs, len(settings.server.trusted_proxies))
     assert (RateSpec(5, 60), 3, "123") == (settings.providers["studio"].limits.rate, workflow.version, workflow.name)
-    assert "whsec_0123456789" == settings.callbacks.secrets[0].get_secret_value()
+    assert "whsec_MDEyMzQ1Njc4" == settings.callbacks.secrets[0].get_secret_value()
     assert (0.0, 5.0) == settings.callbacks.schedule
     assert ("warning", "json") == (settings.logs.level, settings.logs.format)
 
@@ -74,7 +74,7 @@ def test_values_are_read_as_in_the_file(tmp_path: Path) -> None:
         ("RUNWARD_SERVR__PORT", "canary", "RUNWARD_SERVR__PORT: unknown section (did you mean server?)"),
         ("RUNWARD_SERVER__", "canary", "RUNWARD_SERVER__: is not the name of a setting"),
         ("RUNWARD_SERVER____PORT", "canary", "RUNWARD_SERVER____PORT: is not the name of a setting"),
-        ("RUNWARD_SERVER__PORT", "", "RUNWARD_SERVER__PORT server.port: must be a whole number"),
+        ("RUNWARD_SERVER__PORT", "", "RUNWARD_SERVER__PORT: is empty: remove it, or give it a value"),
         ("RUNWARD_SERVER__PORT__X", "canary", "RUNWARD_SERVER__PORT__X server.port: must be a whole number"),
         ("RUNWARD_SERVER", "canary", "RUNWARD_SERVER server: must be JSON"),
         ("RUNWARD_SERVER", '{"port": "canary"}', "RUNWARD_SERVER server.port: must be a whole number"),

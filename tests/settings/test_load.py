@@ -79,10 +79,11 @@ clients:
   c: {{keys: [{{hash: "sha256:{"AB" * 32}", expires: 2027-01-01}}, {{hash: "sha256:{"cd" * 32}"}}],
       workflows: ["*", a/x], limits: {{rate: 2/h, burst: 6, concurrency: 7, daily: 8}},
       passthrough: {{a: ["POST /log-request", "GET /prompt-templates/*"]}}}}
-callbacks: {{secrets: [{{env: STUDIO_KEY}}], allow: ["*.example.com"], schedule: [0s, 5s]}}
+callbacks: {{secrets: [{{env: HOOK_SECRET}}], allow: ["*.example.com"], schedule: [0s, 5s]}}
 retries: {{attempts: 10, backoff: 0, backoff_max: 0}}
 polling: {{first: 1s, max: 1s, timeout: 1s}}
 """,
+        ENVIRON | {"HOOK_SECRET": "whsec_MDEyMzQ1Njc4"},
     )
     server = settings.server
     assert ("0.0.0.0", 0, "::", 0, 0.0, 9.0, 2_097_152, 7, 1.0, 2.0, True) == tuple(server.model_dump().values())[:11]

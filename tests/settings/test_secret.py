@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from base64 import b64decode, b64encode
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from pydantic import SecretStr
 
+from gateway.runs.callbacks.webhook import signing_key
 from gateway.settings import Settings, load
-from gateway.settings.secret import SecretReference, parse_secret
+from gateway.settings.secret import SecretReference, parse_secret, parse_webhook_secret
 from gateway.settings.sources import SECRET_PATHS
 from tests.settings.sample_config import ENVIRON, KEY, VALID, load_error, load_settings
 
@@ -123,10 +125,10 @@ def test_valid_secret(text: str) -> None:
         ("", "empty"),
         ("  \t ", "empty"),
         ("short12", "shorter than 8"),
-        (" leading-space", "can not be sent"),
-        ("two\r\nlines: injected", "can not be sent"),
-        ("nul\x00inside", "can not be sent"),
-        ("Schlüssel-12", "can not be sent"),
+        (" leading-space", "cannot be sent"),
+        ("two\r\nlines: injected", "cannot be sent"),
+        ("nul\x00inside", "cannot be sent"),
+        ("Schlüssel-12", "cannot be sent"),
     ],
 )
 def test_unusable(text: str, complaint: str) -> None:
@@ -204,3 +206,39 @@ def _references(
         case {"anyOf": list(choices)}:
             for inner in choices:
                 yield from _references(inner, root, way)
+
+
+@pytest.mark.parametrize("text", ['"pl_0123456789"', "'pl_0123456789'", "`pl_0123456789`", '"pl_0123456789'])
+def test_a_secret_in_quotes_is_refused(text: str) -> None:
+    """Some tools keep the quotes of an environment file."""
+    with pytest.raises(ValueError, match="is in quotes"):
+        parse_secret(text)
+
+
+def test_a_secret_with_its_scheme_is_refused() -> None:
+    with pytest.raises(ValueError, match="give the key alone"):
+        parse_secret("Bearer pl_0123456789")
+
+
+def test_a_webhook_secret_is_read_as_the_libraries_do() -> None:
+    text = "whsec_" + b64encode(bytes(range(32))).decode()
+    assert text == parse_webhook_secret(text).get_secret_value()
+    assert signing_key(text) == b64decode(text.removeprefix("whsec_"))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (b64encode(bytes(range(24))).decode(), "must be whsec_ and base64"),
+        ("a plain passphrase", "must be whsec_ and base64"),
+        ("whsec_" + b64encode(bytes(range(32))).decode().rstrip("="), "must be whsec_ and base64"),
+        ("whsec_not-base64", "must be whsec_ and base64"),
+        ("v1,whsec_" + b64encode(bytes(range(24))).decode(), "must begin with whsec_"),
+        ('"whsec_' + b64encode(bytes(range(24))).decode() + '"', "is in quotes"),
+    ],
+    ids=["no prefix", "passphrase", "no padding", "no base64", "version", "quotes"],
+)
+def test_a_webhook_secret_of_another_form_is_refused(text: str, words: str) -> None:
+    """Nothing that a receiver's library would read differently."""
+    with pytest.raises(ValueError, match=words):
+        parse_webhook_secret(text)

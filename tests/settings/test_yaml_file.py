@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from gateway.settings import SettingsError, yaml_file
+from gateway.settings import SettingsError, load, yaml_file
+from tests.settings.sample_config import VALID, load_error
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -156,3 +157,16 @@ def test_any_text(tmp_path: Path, text: str) -> None:
     except SettingsError:
         return
     assert yaml.load(text, Loader=BASE_LOADER).keys() == read.tree.keys()
+
+
+@pytest.mark.parametrize("number", ["0042", "+42", "-0"])
+def test_a_number_that_is_spelled_otherwise_is_no_name(tmp_path: Path, number: str) -> None:
+    """YAML reads 0042 as 42, another name; 42 itself has one reading."""
+    text = VALID + f"    aliases: {{promptlayer: [42, {number}]}}\n"
+    place = "gateway.yaml:8 workflows.support-triage.aliases.promptlayer[1]"
+    assert f"{place}: must be a text (a number or date needs quotes)" == load_error(tmp_path, text)
+
+
+def test_a_number_with_leading_zeros_is_a_number(tmp_path: Path) -> None:
+    (tmp_path / "gateway.yaml").write_text("retries: {attempts: 007}\n")
+    assert 7 == load(tmp_path / "gateway.yaml", {}).retries.attempts

@@ -12,19 +12,20 @@ from pathlib import Path
 from gateway.cli.serve import loop_runner
 from gateway.clock import SystemClock
 from gateway.observability import logs
-from gateway.settings import load
+from gateway.settings import ConfigFiles
 from gateway.supervisor.supervisor import supervise
 
 
 def main(config: str, count: str) -> None:
     """Serve; exit code 0 where all ended cleanly."""
-    settings = load(Path(config))
+    source = ConfigFiles(Path(config))
+    settings = source.load()
     command = [sys.executable, "-P", "-m", "gateway", "worker", "--config", config]
 
     async def work() -> None:
         clock = SystemClock()
         log = logs.configure(settings.logs.level, settings.logs.format, clock)
-        if not await supervise(settings, int(count), command, clock, log):
+        if not await supervise(settings, int(count), command, clock, log, source=source):
             sys.exit(1)
 
     loop_runner()(work())

@@ -65,6 +65,10 @@ class EgressPolicy:
         self._resolver = resolver or SystemResolver()
         self._lookup_timeout = lookup_timeout
 
+    def set_own_addresses(self, addresses: Collection[tuple[str, int]]) -> None:
+        """Refuse these addresses from now on: hosts and ports on which the gateway itself listens."""
+        self._own_addresses = lambda: addresses
+
     def reconfigure(self, allowlist: CallbackAllowlist) -> None:
         """Replace the allowlist for the decisions that follow."""
         self._allowlist = allowlist

@@ -19,7 +19,7 @@ from aiohttp import web
 from gateway import strictjson
 from gateway.api.docs.document import openapi_document
 from gateway.api.docs.page import DocsHandlers
-from gateway.app.application import Listener
+from gateway.app.listeners import Listener
 from gateway.http.body import problem_response
 from gateway.http.middleware import presented_key
 from gateway.http.server import Handler, Request, Route, Server

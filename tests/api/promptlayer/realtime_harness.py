@@ -16,7 +16,7 @@ from gateway.api.promptlayer.execution_ids import ExecutionIds
 from gateway.api.promptlayer.realtime import RealtimeHub
 from gateway.api.promptlayer.results import client_context
 from gateway.api.promptlayer.tokens import ChannelTokens
-from gateway.app.application import Listener
+from gateway.app.listeners import Listener
 from gateway.auth.client import Client
 from gateway.auth.failed_attempts import FailedAuthLimiter
 from gateway.auth.keys import KeyRing, hash_key, new_key

@@ -1,0 +1,110 @@
+"""Listening ports of the process: the public port for clients and the operations port."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from aiohttp import web
+
+from gateway.settings import ServerSettings
+
+LISTEN_BACKLOG = 1024
+"""Connections that the kernel queues until they are accepted."""
+RESPONSE_GRACE = 1.0
+"""Seconds for responses that are being sent when a port closes; aiohttp's default is a minute."""
+
+
+@dataclass(frozen=True, slots=True)
+class TlsContexts:
+    """TLS contexts of both ports; None for plain HTTP."""
+
+    public: ssl.SSLContext | None = None
+    ops: ssl.SSLContext | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """An open port. `addresses` are (host, port) pairs as the system chose them."""
+
+    runner: web.ServerRunner
+    addresses: tuple[tuple[str, int], ...]
+    secure: bool = False
+
+    @classmethod
+    async def open(cls, server: web.Server, host: str, port: int, tls: ssl.SSLContext | None = None) -> Listener:
+        """Bind and listen. Raises OSError if the address cannot be bound."""
+        runner = await _create_runner(server)
+        site = web.TCPSite(runner, host, port, backlog=LISTEN_BACKLOG, ssl_context=tls)
+        return await cls._start(runner, [site], secure=tls is not None)
+
+    @classmethod
+    async def from_sockets(
+        cls, server: web.Server, sockets: Sequence[socket.socket], tls: ssl.SSLContext | None = None
+    ) -> Listener:
+        """Accept from sockets that already listen; other processes may accept from them too (prefork)."""
+        runner = await _create_runner(server)
+        sites = [web.SockSite(runner, sock, backlog=LISTEN_BACKLOG, ssl_context=tls) for sock in sockets]
+        return await cls._start(runner, sites, secure=tls is not None)
+
+    @classmethod
+    async def for_external_port(cls, server: web.Server, host: str, port: int) -> Listener:
+        """Represent a port that another process has open."""
+        return cls(await _create_runner(server), ((host, port),))
+
+    @classmethod
+    async def _start(cls, runner: web.ServerRunner, sites: Sequence[web.BaseSite], *, secure: bool) -> Listener:
+        try:
+            for site in sites:
+                await site.start()
+        except OSError:
+            await runner.cleanup()
+            raise
+        return cls(runner, tuple((address[0], address[1]) for address in runner.addresses), secure)
+
+    @property
+    def url(self) -> str:
+        """URL of the first address."""
+        return base_url(*self.addresses[0], secure=self.secure)
+
+    async def stop_accepting(self) -> None:
+        """Close the port; open connections stay."""
+        for site in list(self.runner.sites):
+            await site.stop()
+
+    async def close(self) -> None:
+        """Close the port and its connections."""
+        await self.runner.cleanup()
+
+
+async def _create_runner(server: web.Server) -> web.ServerRunner:
+    runner = web.ServerRunner(server, shutdown_timeout=RESPONSE_GRACE)
+    await runner.setup()
+    return runner
+
+
+def base_url(host: str, port: int, *, secure: bool = False) -> str:
+    """URL of a host and port; IPv6 addresses get brackets."""
+    scheme = "https" if secure else "http"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+
+
+OpenListeners: TypeAlias = Callable[[web.Server, web.Server, TlsContexts], Awaitable[tuple[Listener, Listener]]]
+"""Opens the public port and the operations port, both or neither. Raises OSError."""
+
+
+def listeners_from_settings(settings: ServerSettings) -> OpenListeners:
+    """Open both ports in this process, at the addresses of the settings."""
+
+    async def open_listeners(public: web.Server, ops: web.Server, tls: TlsContexts) -> tuple[Listener, Listener]:
+        public_listener = await Listener.open(public, settings.host, settings.port, tls.public)
+        try:
+            return public_listener, await Listener.open(ops, settings.ops_host, settings.ops_port, tls.ops)
+        except OSError:
+            await public_listener.close()
+            raise
+
+    return open_listeners

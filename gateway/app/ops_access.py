@@ -1,0 +1,46 @@
+"""Access to an operations port outside of an application: TLS and keys of the supervisor's port, hot reloaded."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from structlog.typing import FilteringBoundLogger
+
+from gateway.app import factories, tls
+from gateway.app.file_watcher import watch_config_files
+from gateway.app.reload import ConfigSource
+from gateway.auth.failed_attempts import FailedAuthLimiter
+from gateway.clock import Clock
+from gateway.http.ops_authentication import OpsAuthenticator
+from gateway.settings import Settings, SettingsError
+
+
+@dataclass(frozen=True, slots=True)
+class OpsAccess:
+    """TLS context and authenticator of the operations port."""
+
+    authenticator: OpsAuthenticator
+    context: tls.ReloadableContext | None
+
+    @classmethod
+    def build(cls, settings: Settings, clock: Clock, log: FilteringBoundLogger) -> OpsAccess:
+        """Build both from the settings. Raises SettingsError."""
+        authenticator = OpsAuthenticator(factories.ops_keys(settings), FailedAuthLimiter(clock), clock, log)
+        context = tls.server_context(settings.server.resolved_ops_tls, "server.ops_tls")
+        return cls(authenticator, tls.reloadable(context))
+
+    async def follow(self, source: ConfigSource, clock: Clock, log: FilteringBoundLogger) -> None:
+        """Apply changes of the configuration until cancelled; invalid ones are ignored, as the workers log them."""
+        async for _ in watch_config_files(source.watched, clock, log):
+            if await asyncio.to_thread(source.changed):
+                await self._reload(source)
+
+    async def _reload(self, source: ConfigSource) -> None:
+        try:
+            settings = await asyncio.to_thread(source.load)
+            context = await asyncio.to_thread(tls.server_context, settings.server.resolved_ops_tls, "server.ops_tls")
+        except SettingsError:
+            return
+        self.authenticator.reconfigure(factories.ops_keys(settings))
+        tls.replace(self.context, context)

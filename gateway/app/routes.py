@@ -1,0 +1,142 @@
+"""Routes and middlewares of both ports."""
+
+from __future__ import annotations
+
+from gateway.api.admin.callbacks import CallbackAdminHandlers
+from gateway.api.admin.health import OpsHandlers
+from gateway.api.docs.page import DocsHandlers
+from gateway.api.passthrough import PassthroughHandler
+from gateway.api.poll_hints import PollHintHandler
+from gateway.api.prompt_studio.handlers import PromptStudioHandlers
+from gateway.api.promptlayer import routes as promptlayer
+from gateway.api.promptlayer.execution_ids import ExecutionIds
+from gateway.api.promptlayer.realtime import RealtimeHub
+from gateway.api.promptlayer.runs import PromptLayerRunHandlers
+from gateway.api.promptlayer.tokens import ChannelTokens
+from gateway.api.promptlayer.workflows import PromptLayerWorkflowHandlers
+from gateway.api.run import RunHandler
+from gateway.api.runs import RunLookupHandlers
+from gateway.app.components import Components
+from gateway.http.middleware import access_log
+from gateway.http.server import Middleware, Route, Server
+
+
+def realtime_hub(components: Components, token_secret: bytes) -> RealtimeHub:
+    """WebSocket hub for PromptLayer's SDKs; clients that a reload removes are disconnected."""
+    return RealtimeHub(
+        components.store,
+        ExecutionIds(token_secret),
+        ChannelTokens(token_secret),
+        lambda client: client in components.authenticator.clients,
+        clock=components.clock,
+        log=components.log,
+        max_connections=components.settings.server.max_in_flight,
+    )
+
+
+def public_server(
+    components: Components, docs: DocsHandlers, realtime: RealtimeHub, execution_ids: ExecutionIds
+) -> Server:
+    """Server of the public port."""
+    settings = components.settings.server
+    limits = (components.clock, settings.max_body, settings.body_timeout)
+    routes = [
+        *_run_routes(components),
+        *_promptlayer_routes(components, execution_ids),
+        *PromptStudioHandlers(components.durable_runs, components.catalog, *limits).routes(),
+        *_poll_hint_routes(components),
+        *_health_routes(_ops_handlers(components)),
+        *realtime.routes(),
+        *docs.public_routes(requires_key=not settings.open_docs),
+    ]
+    passthrough = PassthroughHandler(
+        components.passthrough, components.in_flight_limiter, components.authenticator, *limits
+    )
+    return Server(
+        routes,
+        _public_middlewares(components),
+        header_timeout=settings.header_timeout,
+        fallback=passthrough.fallback_route(),
+    )
+
+
+def _public_middlewares(components: Components) -> list[Middleware]:
+    """Middlewares, outermost first; each relies on those before it."""
+    limiter = components.in_flight_limiter
+    return [
+        limiter.close_when_draining,  # while draining, every response is the last on its connection
+        access_log(components.metrics, components.log, components.clock),  # request id, problem document, log, metrics
+        limiter.limit_in_flight,  # load shedding before any work is done for a request
+        components.authenticator.authenticate,  # from here on the client is known
+    ]
+
+
+def ops_server(components: Components, docs: DocsHandlers) -> Server:
+    """Server of the operations port."""
+    handlers = _ops_handlers(components)
+    routes = [
+        Route("GET", "/metrics", handlers.render_metrics, "metrics", logged=False),
+        *_health_routes(handlers),
+        *CallbackAdminHandlers(components.store, components.clock, components.log).routes(),
+        *docs.ops_routes(),
+    ]
+    middlewares = [
+        access_log(components.metrics, components.log, components.clock),
+        components.ops_authenticator.authenticate,
+    ]
+    return Server(routes, middlewares, header_timeout=components.settings.server.header_timeout)
+
+
+def _ops_handlers(components: Components) -> OpsHandlers:
+    return OpsHandlers(
+        components.metrics,
+        is_ready=lambda: not components.in_flight_limiter.draining,
+        is_store_failing=lambda: components.store.failing,
+    )
+
+
+def _run_routes(components: Components) -> list[Route]:
+    settings, clock = components.settings.server, components.clock
+    run = RunHandler(
+        components.executor,
+        components.durable_runs,
+        components.catalog,
+        components.check_callback_url,
+        clock,
+        settings.max_body,
+        settings.body_timeout,
+    )
+    lookup = RunLookupHandlers(components.store, clock, is_draining=lambda: components.in_flight_limiter.draining)
+    return [
+        Route("POST", "/run", run.start, "run", requires_key=True),
+        Route("GET", "/runs", lookup.list_runs, "runs", requires_key=True),
+        Route("GET", "/runs/{id}", lookup.get_run, "runs", requires_key=True),
+    ]
+
+
+def _promptlayer_routes(components: Components, execution_ids: ExecutionIds) -> list[Route]:
+    settings = components.settings.server
+    runs = PromptLayerRunHandlers(
+        components.durable_runs,
+        components.catalog,
+        execution_ids,
+        components.check_callback_url,
+        components.clock,
+        settings.max_body,
+        settings.body_timeout,
+    )
+    return promptlayer.routes(runs, PromptLayerWorkflowHandlers(components.catalog))
+
+
+def _poll_hint_routes(components: Components) -> list[Route]:
+    if components.poll_hints is None:
+        return []
+    handler = PollHintHandler(components.poll_hints)
+    return [Route("POST", "/hints/{id}", handler.receive, "hints", logged=False)]
+
+
+def _health_routes(handlers: OpsHandlers) -> list[Route]:
+    return [
+        Route("GET", "/healthz", handlers.healthz, "healthz", logged=False),
+        Route("GET", "/readyz", handlers.readyz, "readyz", logged=False),
+    ]

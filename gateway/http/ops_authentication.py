@@ -1,0 +1,53 @@
+"""Authentication of the operations port by keys of its own (`server.ops_keys`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from aiohttp import web
+from structlog.typing import FilteringBoundLogger
+
+from gateway.auth.failed_attempts import FailedAuthLimiter
+from gateway.auth.keys import KeyRefusal, KeyRing
+from gateway.clock import Clock
+from gateway.http.middleware import presented_key
+from gateway.http.server import Handler, Request
+from gateway.problems import Problem
+
+_OPEN_ROUTES = frozenset({"healthz", "readyz"})
+"""Routes that need no key: probes have none."""
+_CHALLENGE = (("WWW-Authenticate", 'Bearer realm="runward-operations"'),)
+
+
+@dataclass(slots=True)
+class OpsAuthenticator:
+    """Requires an operations key for every route but liveness and readiness; without configured keys, for none."""
+
+    keys: KeyRing
+    failed_auth_limiter: FailedAuthLimiter
+    clock: Clock
+    log: FilteringBoundLogger
+
+    def reconfigure(self, keys: KeyRing) -> None:
+        """Use these keys from the next request on."""
+        self.keys = keys
+
+    def authenticate(self, inner: Handler) -> Handler:
+        """Middleware; raises Problem: unauthorized, too_many_failures."""
+
+        async def handle(request: Request) -> web.StreamResponse:
+            if self.keys and request.route.name not in _OPEN_ROUTES:
+                found = self.keys.find(presented_key(request), self.clock.now())
+                if isinstance(found, KeyRefusal):
+                    raise self._reject(found, request)
+            return await inner(request)
+
+        return handle
+
+    def _reject(self, reason: KeyRefusal, request: Request) -> Problem:
+        address = request.remote or ""
+        self.log.info("ops_key_refused", request_id=request.request_id, why=reason.value, peer=address)
+        retry_after = self.failed_auth_limiter.record(address)
+        if retry_after:
+            return Problem("too_many_failures", "Too many bad keys came from this address.", retry_after=retry_after)
+        return Problem("unauthorized", headers=_CHALLENGE)
