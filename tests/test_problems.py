@@ -71,7 +71,7 @@ def test_every_problem_is_a_document(code: str) -> None:
 
 def test_a_detail_replaces_the_title() -> None:
     document = json.loads(Problem("forbidden", "Not this one.").document(""))
-    assert ("This key may not do that", "Not this one.") == (document["title"], document["detail"])
+    assert ("Forbidden", "Not this one.") == (document["title"], document["detail"])
 
 
 def test_errors_are_pointers_without_values() -> None:

@@ -157,4 +157,4 @@ def _key_from_body(body: bytes) -> str:
 
 
 def _unknown_route() -> Problem:
-    return Problem("unknown_route", "No route has this path.")
+    return Problem("unknown_route", "No route matches this path.")

@@ -72,7 +72,7 @@ class RunLookupHandlers:
         except StoreUnavailable:
             raise Problem("store_unavailable", retry_after=1) from None
         if run is None or run.client != request.client_name:
-            raise Problem("not_found", "There is no such run.")
+            raise Problem("not_found", "The client has no run with this id.")
         return run
 
     async def _wait_for_change(self, request: Request, run: StoredRun, timeout: float) -> StoredRun:

@@ -85,7 +85,7 @@ async def read_json_body(request: Request, *, max_bytes: int, timeout: float) ->
     """
     _reject_compressed(request)
     if request.headers.get("Content-Type", "").partition(";")[0].strip().lower() != "application/json":
-        raise Problem("unsupported_media_type", "Send the body as Content-Type: application/json.")
+        raise Problem("unsupported_media_type", "Send Content-Type: application/json.")
     return await read_raw_body(request, max_bytes=max_bytes, timeout=timeout)
 
 
@@ -107,7 +107,7 @@ async def read_raw_body(request: Request, *, max_bytes: int, timeout: float) -> 
 def _reject_compressed(request: Request) -> None:
     headers = request.headers
     if "Content-Encoding" in headers or headers.get("Transfer-Encoding", "chunked").lower() != "chunked":
-        raise Problem("unsupported_media_type", "Compressed bodies are not accepted.")
+        raise Problem("unsupported_media_type", "Compressed request bodies are not supported.")
 
 
 async def _read_chunks(request: Request, max_bytes: int, timeout: float) -> bytes:
@@ -121,10 +121,10 @@ async def _read_chunks(request: Request, max_bytes: int, timeout: float) -> byte
                 size += len(chunk)
                 chunks.append(chunk)
     except TimeoutError:
-        detail = f"The body did not arrive within {timeout:g} s."
+        detail = f"The request body was not received within {timeout:g} s."
         raise Problem("request_timeout", detail, headers=_CLOSE_HEADERS) from None
     except web.RequestPayloadError:
-        raise Problem("malformed_request", "The body is not framed as HTTP has it.", headers=_CLOSE_HEADERS) from None
+        raise Problem("malformed_request", "Invalid message framing.", headers=_CLOSE_HEADERS) from None
     except ConnectionError:
         raise Problem("client_closed_request") from None
     return b"".join(chunks)
@@ -136,7 +136,7 @@ def expects_continue(headers: Mapping[str, str]) -> bool:
 
 
 def _payload_too_large(max_bytes: int) -> Problem:
-    return Problem("payload_too_large", f"A body may have {max_bytes} bytes.", headers=_CLOSE_HEADERS)
+    return Problem("payload_too_large", f"The request body exceeds {max_bytes} bytes.", headers=_CLOSE_HEADERS)
 
 
 def parse_json_body(model: type[ModelT], body: bytes) -> ModelT:
@@ -147,7 +147,7 @@ def parse_json_body(model: type[ModelT], body: bytes) -> ModelT:
     try:
         value = strictjson.read_unique(body)
     except strictjson.NotJson as error:
-        raise Problem("malformed_json", f"The body is {error}.") from None
+        raise Problem("malformed_json", f"The request body is {error}.") from None
     if isinstance(value, dict) and len(value) > MAX_MEMBERS:
         raise Problem("invalid_request", errors=(FieldError("", f"more than {MAX_MEMBERS} members"),))
     try:

@@ -94,7 +94,7 @@ def _write_log_entry(log: FilteringBoundLogger, request: Request, status: int, c
             "attempts": run.attempts,
             "outcome": run.status,
             "provider_run_id": run.provider_run_id,
-            "face": run.spec.api,
+            "api": run.spec.api,
             "waited_ms": round(run.external_wait * 1000, 3),
         }
         if run.spec.traceparent:
@@ -133,7 +133,7 @@ class InFlightLimiter:
                 return await inner(request)
             if self.in_flight >= self.max_in_flight:
                 raise Problem(
-                    "overloaded", "This replica is at its limit.", retry_after=1, extra={"outcome": "not_run"}
+                    "overloaded", "This replica is at its limit of requests in progress.", retry_after=1, extra={"outcome": "not_run"}
                 )
             task = cast("asyncio.Task[object]", asyncio.current_task())
             self.in_flight += 1
@@ -168,7 +168,7 @@ def _draining_problem(run: RunRecord) -> Problem:
     status = run.status if run.finished_at is not None else "unknown" if run.maybe_started else "not_run"
     outcome = status if status in {"not_run", "failed"} else "unknown"
     durable = run.journal is not None and outcome == "unknown"
-    detail = "This replica shuts down." + " With the same Idempotency-Key, ask again." * durable
+    detail = "This replica is shutting down." + " Repeat the request with the same Idempotency-Key." * durable
     provider_fields = {"provider_run_id": run.provider_run_id} if run.provider_run_id is not None else {}
     run_fields = {"run_id": run.id, "provider": run.provider, "attempts": run.attempts, "outcome": outcome}
     return Problem(
@@ -215,7 +215,7 @@ class Authenticator:
         self.log.info("key_refused", request_id=request.request_id, why=reason.value, peer=address)
         retry_after = self.failed_auth_limiter.record(address)
         if retry_after:
-            return Problem("too_many_failures", "Too many bad keys came from this address.", retry_after=retry_after)
+            return Problem("too_many_failures", "Too many requests with an invalid key came from this address.", retry_after=retry_after)
         return Problem("unauthorized", headers=_CHALLENGE)
 
 

@@ -67,7 +67,7 @@ class Route:
 
 
 async def _unknown_route(_request: Request) -> web.Response:
-    raise Problem("unknown_route", "No route has this path.")
+    raise Problem("unknown_route", "No route matches this path.")
 
 
 async def _malformed_request(_request: Request) -> web.Response:
@@ -132,7 +132,7 @@ class Router:
         allow = ", ".join(sorted(methods))
 
         async def refuse(_request: Request) -> web.Response:
-            raise Problem("method_not_allowed", f"This route has {allow}.", headers=(("Allow", allow),))
+            raise Problem("method_not_allowed", f"Allowed methods: {allow}.", headers=(("Allow", allow),))
 
         route = next(iter(methods.values()))
         return Route("*", "*", refuse, route.name, render_problem=route.render_problem)

@@ -31,7 +31,7 @@ class Metrics:
         self._requests = self._counter("requests", "Requests answered, by route and status.", "route", "status")
         self._refusals = self._counter("refusals", "Requests answered with a problem.", "client", "code")
         self._runs = self._counter(
-            "runs", "Runs that ended, by how they ended.", "client", "workflow", "provider", "outcome", "face"
+            "runs", "Runs that ended, by how they ended.", "client", "workflow", "provider", "outcome", "api"
         )
         self._calls = self._counter(
             "upstream_calls", "Calls to providers, and how they ended.", "provider", "operation", "result"
@@ -108,9 +108,9 @@ class Metrics:
         """A problem was sent; `client` is "" where none was recognised."""
         self._refusals.counts[client, code] += 1
 
-    def run_ended(self, client: str, workflow: str, provider: str, outcome: str, *, face: str = "run") -> None:
-        """A run ended: succeeded, failed, unknown or not_run. `face`: whose API its client speaks."""
-        self._runs.counts[client, workflow, provider, outcome, face] += 1
+    def run_ended(self, client: str, workflow: str, provider: str, outcome: str, *, api: str = "run") -> None:
+        """A run ended: succeeded, failed, unknown or not_run. `api`: the API that the client used."""
+        self._runs.counts[client, workflow, provider, outcome, api] += 1
 
     def observe_run_duration(self, workflow: str, provider: str, seconds: float, overhead: float) -> None:
         """The duration of a run, and the part of it that was ours."""

@@ -16,7 +16,7 @@ from gateway.observability.metrics import CONTENT_TYPE, Metrics
 FAMILIES = {
     "runward_requests": ("counter", {"route", "status"}),
     "runward_refusals": ("counter", {"client", "code"}),
-    "runward_runs": ("counter", {"client", "workflow", "provider", "outcome", "face"}),
+    "runward_runs": ("counter", {"client", "workflow", "provider", "outcome", "api"}),
     "runward_run_duration_seconds": ("histogram", {"workflow", "provider"}),
     "runward_overhead_seconds": ("histogram", set()),
     "runward_upstream_calls": ("counter", {"provider", "operation", "result"}),
@@ -45,7 +45,7 @@ def record_each_metric_once(metrics: Metrics) -> None:
     """Count one of each."""
     metrics.request_ended("run", 200)
     metrics.request_refused("one", "overloaded")
-    metrics.run_ended("one", "w", "p", "succeeded", face="promptlayer")
+    metrics.run_ended("one", "w", "p", "succeeded", api="promptlayer")
     metrics.observe_run_duration("w", "p", 1.5, 0.001)
     metrics.call_ended("p", "start", "ok", 1.4)
     metrics.reply_refused("p", "start", "throttled")

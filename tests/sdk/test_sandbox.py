@@ -146,7 +146,7 @@ def test_every_call_is_one_start(results: SandboxResults) -> None:
 def test_the_runs_are_counted_under_the_promptlayer_api(results: SandboxResults) -> None:
     """All but the two calls that were refused."""
     expected = len(CASES) - 2 + results.sdk.parallel_calls
-    assert expected == metric_sum(results.samples, "runward_runs_total", face="promptlayer")
+    assert expected == metric_sum(results.samples, "runward_runs_total", api="promptlayer")
 
 
 def test_no_internal_error_is_logged(results: SandboxResults) -> None:

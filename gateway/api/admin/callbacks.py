@@ -68,9 +68,9 @@ class CallbackAdminHandlers:
         was made to lead here is in the same site, but its browser still says that it is a page.
         """
         if "Origin" in request.headers:
-            raise Problem("forbidden", "This is not for web pages.")
+            raise Problem("forbidden", "Cross-origin requests are not allowed.")
         if request.headers.get("Content-Type", "").partition(";")[0].strip().lower() != JSON_CONTENT_TYPE:
-            raise Problem("unsupported_media_type", "Send it as Content-Type: application/json; the body may be empty.")
+            raise Problem("unsupported_media_type", "Send Content-Type: application/json; the body may be empty.")
         run_id = request.path_param
         try:
             found = bool(_VALID_RUN_ID(run_id)) and await self.store.redeliver_callback(
@@ -79,7 +79,7 @@ class CallbackAdminHandlers:
         except StoreUnavailable:
             raise Problem("store_unavailable", retry_after=1) from None
         if not found:
-            raise Problem("not_found", "No run of this id has ended with a callback, or it was forgotten.")
+            raise Problem("not_found", "No finished run with this id has a callback.")
         self.log.info("callback_replayed", run_id=run_id)
         return make_response(
             202, strictjson.write({"id": run_id, "callback": {"state": CALLBACK_STATES[0]}}), JSON_CONTENT_TYPE

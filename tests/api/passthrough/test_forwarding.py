@@ -190,7 +190,7 @@ async def test_what_is_not_listed_is_refused_and_says_how_to_list_it(
 @pytest.mark.parametrize(
     ("path", "status", "words"),
     [
-        ("/workflows/x/run/", 405, "This route has GET, HEAD."),  # it reads as the name of a workflow
+        ("/workflows/x/run/", 405, "Allowed methods: GET, HEAD."),  # it reads as the name of a workflow
         ("///workflows/x/run", 403, "Runs have routes of their own, and are never passed through."),
         ("/v1/workflows/x/run/", 404, None),
     ],

@@ -47,9 +47,9 @@ async def test_a_run_at_prompt_studio(start_app: StartApp, upstream: FakeUpstrea
     [sent] = upstream.requests("POST")
     assert PROVIDER_SECRETS["PROMPT_STUDIO_API_KEY"] == sent.header("API_KEY")
     assert INPUT == json.loads(sent.body)
-    assert 1 == metric_sum(await app.gateway.metrics(), "runward_runs_total", face="prompt_studio", workflow="studio")
+    assert 1 == metric_sum(await app.gateway.metrics(), "runward_runs_total", api="prompt_studio", workflow="studio")
     [line] = [line for line in app.gateway.logs("request") if line["route"] == "prompt_studio_run"]
-    assert ("prompt_studio", response.headers["Runward-Run-Id"]) == (line["face"], line["run_id"])
+    assert ("prompt_studio", response.headers["Runward-Run-Id"]) == (line["api"], line["run_id"])
 
 
 @pytest.mark.parametrize(

@@ -96,7 +96,7 @@ async def test_the_gateways_own_api_and_metrics_know_it(start_client: StartClien
     )
     assert started.headers["Location"] == f"/runs/{shown['id']}"
     samples = await app.gateway.metrics()
-    assert 1 == metric_sum(samples, "runward_runs_total", face="promptlayer", outcome="succeeded", client="one")
+    assert 1 == metric_sum(samples, "runward_runs_total", api="promptlayer", outcome="succeeded", client="one")
     assert 1 == metric_sum(samples, "runward_requests_total", route="promptlayer_run", status="201")
 
 

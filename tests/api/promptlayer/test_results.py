@@ -101,7 +101,7 @@ def test_a_failed_run_without_output_nodes_gets_one_that_says_why() -> None:
     [
         ("failed", Problem("run_failed"), "The run failed at the provider."),
         ("not_run", Problem("circuit_open", "Left alone."), "Left alone. Nothing was run."),
-        ("not_run", Problem("upstream_unreachable"), "The provider can not be reached. Nothing was run."),
+        ("not_run", Problem("upstream_unreachable"), "The provider cannot be reached. Nothing was run."),
         ("unknown", Problem("upstream_timeout", "No answer."), "No answer. Whether the workflow ran is not known."),
     ],
 )
