@@ -1,4 +1,4 @@
-"""Every refusal and fault that a client can see: one table, one document (RFC 9457)."""
+"""Problem types: the table of every error code, and the problem document of a response (RFC 9457)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CONTENT_TYPE = "application/problem+json"
 
 @dataclass(frozen=True, slots=True)
 class ProblemType:
-    """A row of the table. `retryable`: the same request may succeed later and can not cost a second run."""
+    """A row of the table. `retryable`: the same request may succeed later and cannot cause a second run."""
 
     status: int
     title: str
@@ -32,7 +32,7 @@ PROBLEMS: Mapping[str, ProblemType] = MappingProxyType(
         "workflow_not_found": ProblemType(404, "Workflow not found"),
         "method_not_allowed": ProblemType(405, "Method not allowed"),
         "request_timeout": ProblemType(408, "Request timeout", retryable=True),
-        "idempotency_in_flight": ProblemType(409, "The first request with this key is still in progress", retryable=True),
+        "idempotency_in_flight": ProblemType(409, "The first request with this key is in progress", retryable=True),
         "payload_too_large": ProblemType(413, "The request body is too large"),
         "unsupported_media_type": ProblemType(415, "Unsupported media type"),
         "invalid_request": ProblemType(422, "Invalid request"),
@@ -65,7 +65,10 @@ PROBLEMS: Mapping[str, ProblemType] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class FieldError:
-    """Where in the body something is wrong: a JSON pointer (RFC 6901), and what, without the value."""
+    """Location and description of an invalid value, without the value.
+
+    `pointer`: a JSON pointer into the body (RFC 6901), or `?name` for a parameter of the query string.
+    """
 
     pointer: str
     detail: str
@@ -73,11 +76,11 @@ class FieldError:
 
 @dataclass(slots=True, eq=False)
 class Problem(Exception):
-    """A refusal or fault on its way to the client.
+    """A refusal or fault, rendered as a problem document (RFC 9457).
 
-    `detail` and `extra` hold our own words or cleaned ones, never an input value, a key or an upstream's raw text.
-    `retry_after` is in seconds; the header rounds it up. `extra` has the members of a run: `run_id`, `provider`,
-    `attempts`, `outcome`; an `outcome` of "unknown" or "failed" takes the word `retryable` back, unless `extra` has it.
+    `code`: a key of PROBLEMS. `detail` and `extra` never contain input values, keys or raw text of a provider.
+    `retry_after`: seconds, rounded up in the header field. `extra`: members of a run (`run_id`, `provider`, `attempts`,
+    `outcome`). An `outcome` of "unknown" or "failed" makes the problem not retryable, unless `extra` has `retryable`.
     """
 
     code: str
@@ -89,21 +92,41 @@ class Problem(Exception):
 
     @property
     def status(self) -> int:
-        """The HTTP status."""
+        """HTTP status code."""
         return PROBLEMS[self.code].status
 
+    @property
+    def text(self) -> str:
+        """The detail, or the title as a sentence if there is none."""
+        return self.detail or PROBLEMS[self.code].title + "."
+
     def document(self, request_id: str) -> bytes:
-        """The answer's body."""
+        """JSON body of the response."""
         problem_type = PROBLEMS[self.code]
         members: dict[str, object] = {
             "type": f"urn:runward:problem:{self.code}",
             "title": problem_type.title,
             "status": problem_type.status,
             "code": self.code,
-            "detail": self.detail or problem_type.title + ".",
+            "detail": self.text,
             "request_id": request_id,
             "retryable": problem_type.retryable and self.extra.get("outcome", "not_run") == "not_run",
         }
         if self.errors:
             members["errors"] = [{"pointer": e.pointer, "detail": e.detail} for e in self.errors]
         return strictjson.write(members | dict(self.extra))
+
+
+def invalid_body(*errors: FieldError, count: int | None = None) -> Problem:
+    """Problem `invalid_request` for a body. `count`: the number of errors if not all of them are listed."""
+    return _invalid("request body", errors, len(errors) if count is None else count)
+
+
+def invalid_parameter(name: str, detail: str) -> Problem:
+    """Problem `invalid_request` for one parameter of the query string."""
+    return _invalid("query string", (FieldError(f"?{name}", detail),), 1)
+
+
+def _invalid(part: str, errors: tuple[FieldError, ...], count: int) -> Problem:
+    detail = f"The {part} is invalid: {count} error{'s' * (count != 1)}."
+    return Problem("invalid_request", detail, errors=errors)

@@ -30,7 +30,7 @@ from gateway.app.reload import ConfigSource, Reloader
 from gateway.auth.failed_attempts import FailedAuthLimiter
 from gateway.clock import Clock
 from gateway.http.middleware import Authenticator, InFlightLimiter, access_log
-from gateway.http.server import Middleware, Route, Server
+from gateway.http.server import Middleware, Route, Server, with_double_slash
 from gateway.observability import logs
 from gateway.runs.background import BackgroundTasks
 from gateway.runs.polling.hints import PollHints
@@ -179,11 +179,13 @@ def _ops_handlers(components: Components, in_flight_limiter: InFlightLimiter) ->
 
 
 def _run_routes(run_handler: RunHandler, runs_handlers: RunLookupHandlers) -> list[Route]:
-    return [
-        Route("POST", "/run", run_handler.start, "run", requires_key=True),
-        Route("GET", "/runs", runs_handlers.list_runs, "runs", requires_key=True),
-        Route("GET", "/runs/{id}", runs_handlers.get_run, "runs", requires_key=True),
-    ]
+    return with_double_slash(
+        [
+            Route("POST", "/run", run_handler.start, "run", requires_key=True),
+            Route("GET", "/runs", runs_handlers.list_runs, "runs", requires_key=True),
+            Route("GET", "/runs/{id}", runs_handlers.get_run, "runs", requires_key=True),
+        ]
+    )
 
 
 def _poll_hint_routes(poll_hints: PollHints | None) -> list[Route]:

@@ -1,4 +1,4 @@
-"""What happens around every route: the request is named, counted, logged, let in. The order stands in `app`."""
+"""Middlewares of every route: request id, access log, load shedding, authentication. `app.main` sets their order."""
 
 from __future__ import annotations
 
@@ -16,26 +16,28 @@ from gateway.auth.client import Client
 from gateway.auth.failed_attempts import FailedAuthLimiter
 from gateway.auth.keys import KeyRefusal, KeyRing
 from gateway.clock import Clock
-from gateway.http.body import problem_response
 from gateway.http.forwarded import client_address
+from gateway.http.headers import bearer_token, single_value
+from gateway.http.response import problem_response
 from gateway.http.server import Handler, Middleware, Request
 from gateway.observability import logs
 from gateway.observability.metrics import Metrics
 from gateway.problems import Problem
 from gateway.runs.model import RunRecord
+from gateway.store.contract import StoreUnavailable
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}").fullmatch
 _CHALLENGE = (("WWW-Authenticate", 'Bearer realm="runward"'),)
 
 
 def access_log(metrics: Metrics, log: FilteringBoundLogger, clock: Clock) -> Middleware:
-    """Give the request its id, and write what became of it: one line, one count. Every problem becomes a document."""
+    """Middleware: assigns the request id, renders problems, writes one log entry and counts one request."""
 
     def around(inner: Handler) -> Handler:
         async def handle(request: Request) -> web.StreamResponse:
-            began = clock.monotonic()
-            given = request.headers.get("X-Request-Id", "")
-            request.request_id = given if _REQUEST_ID(given) else "req_" + clock.token(12).hex()
+            started = clock.monotonic()
+            client_id = request.headers.get("X-Request-Id", "")
+            request.request_id = client_id if _REQUEST_ID(client_id) else "req_" + clock.token(12).hex()
             status, code = 499, "client_closed_request"
             try:
                 try:
@@ -43,23 +45,26 @@ def access_log(metrics: Metrics, log: FilteringBoundLogger, clock: Clock) -> Mid
                     code = ""
                 except Problem as problem:
                     response, code = _handle_problem(problem, request, metrics, log), problem.code
-                except Exception as mistake:  # noqa: BLE001 - whatever it is, the client gets a document
-                    code = "internal"
-                    response = _handle_problem(_internal_problem(mistake), request, metrics, log)
+                except Exception as error:  # noqa: BLE001 - the client gets a problem document for every exception
+                    translated = _problem_of(error, request)
+                    response, code = _handle_problem(translated, request, metrics, log), translated.code
                 status = response.status
                 response.headers["X-Request-Id"] = request.request_id
                 return response
             finally:
                 metrics.request_ended(request.route.name, status)
                 if request.route.logged:
-                    _write_log_entry(log, request, status, code, clock.monotonic() - began)
+                    _write_log_entry(log, request, status, code, clock.monotonic() - started)
 
         return handle
 
     return around
 
 
-def _internal_problem(error: Exception) -> Problem:
+def _problem_of(error: Exception, request: Request) -> Problem:
+    """Problem of an exception that no handler translated. With a run, it may have been started: not retryable."""
+    if isinstance(error, StoreUnavailable) and request.run is None:
+        return Problem("store_unavailable", retry_after=1)
     problem = Problem("internal")
     problem.__cause__ = error
     return problem
@@ -104,7 +109,7 @@ def _write_log_entry(log: FilteringBoundLogger, request: Request, status: int, c
 
 @dataclass(slots=True)
 class InFlightLimiter:
-    """Whether new work is let in, not beyond `limit` requests at once; and the word to clients while draining."""
+    """Load shedding and graceful shutdown: refuses requests over `max_in_flight`, closes connections while draining."""
 
     max_in_flight: int
     in_flight: int = 0
@@ -113,12 +118,12 @@ class InFlightLimiter:
     _cancelled: dict[asyncio.Task[object], RunRecord] = field(default_factory=dict)
 
     def close_when_draining(self, inner: Handler) -> Handler:
-        """While draining, end each connection with its answer."""
+        """Middleware: while draining, close each connection after its response."""
 
         async def handle(request: Request) -> web.StreamResponse:
             response = await inner(request)
             if self.draining:
-                # aiohttp's force_close alone closes without a word: the client would send into a closing connection.
+                # aiohttp's force_close sends no `Connection: close`: the client would reuse a closing connection.
                 response.headers["Connection"] = "close"
                 response.force_close()
             return response
@@ -126,14 +131,17 @@ class InFlightLimiter:
         return handle
 
     def limit_in_flight(self, inner: Handler) -> Handler:
-        """Count keyed requests in and out, and refuse the surplus at once."""
+        """Middleware: count requests of routes with a key, and refuse those beyond the limit at once."""
 
         async def handle(request: Request) -> web.StreamResponse:
             if not request.route.requires_key:
                 return await inner(request)
             if self.in_flight >= self.max_in_flight:
                 raise Problem(
-                    "overloaded", "This replica is at its limit of requests in progress.", retry_after=1, extra={"outcome": "not_run"}
+                    "overloaded",
+                    "This replica is at its limit of requests in progress.",
+                    retry_after=1,
+                    extra={"outcome": "not_run"},
                 )
             task = cast("asyncio.Task[object]", asyncio.current_task())
             self.in_flight += 1
@@ -153,9 +161,9 @@ class InFlightLimiter:
         return handle
 
     def cancel_runs(self) -> None:
-        """End every request that has a run, now: its client is told how far the run came.
+        """Cancel every request with a run. Its client gets the problem `draining` with the outcome known so far.
 
-        Of the others nothing can be told: what they ask for may be written down in this moment.
+        Requests without a run continue: their run may be in the course of being stored, so its outcome is not known.
         """
         for task, request in self._requests.items():
             if request.run is not None and task not in self._cancelled:
@@ -164,7 +172,7 @@ class InFlightLimiter:
 
 
 def _draining_problem(run: RunRecord) -> Problem:
-    """What is told of a run that is not waited for any longer: never more than its record knows."""
+    """Problem for a run whose request was cancelled. The outcome is what its record proves, else `unknown`."""
     status = run.status if run.finished_at is not None else "unknown" if run.maybe_started else "not_run"
     outcome = status if status in {"not_run", "failed"} else "unknown"
     durable = run.journal is not None and outcome == "unknown"
@@ -178,7 +186,7 @@ def _draining_problem(run: RunRecord) -> Problem:
 
 @dataclass(slots=True)
 class Authenticator:
-    """Knows the clients by their keys, and strangers by their addresses."""
+    """Authenticates clients by gateway key; limits failed attempts by client address."""
 
     keys: KeyRing
     clients: Mapping[str, Client]
@@ -188,11 +196,11 @@ class Authenticator:
     log: FilteringBoundLogger
 
     def reconfigure(self, keys: KeyRing, clients: Mapping[str, Client]) -> None:
-        """Know these from the next request on; who is in already stays whoever it was."""
+        """Use the new keys for subsequent requests; requests in progress are not affected."""
         self.keys, self.clients = keys, clients
 
     def authenticate(self, inner: Handler) -> Handler:
-        """Find the client of a request to a keyed route. Whatever is wrong with a key, the answer is the same."""
+        """Middleware: set the client of a request. The response is the same for every reason to refuse a key."""
 
         async def handle(request: Request) -> web.StreamResponse:
             if request.route.requires_key:
@@ -206,7 +214,7 @@ class Authenticator:
         return handle
 
     def client_of_key(self, key: str) -> Client | None:
-        """The client of a key; None, and not a word about it, where it is nobody's."""
+        """Client of a key. None if the key is not valid; the attempt is neither logged nor counted."""
         name_or_refusal = self.keys.find(key, self.clock.now())
         return None if isinstance(name_or_refusal, KeyRefusal) else self.clients[name_or_refusal]
 
@@ -215,14 +223,16 @@ class Authenticator:
         self.log.info("key_refused", request_id=request.request_id, why=reason.value, peer=address)
         retry_after = self.failed_auth_limiter.record(address)
         if retry_after:
-            return Problem("too_many_failures", "Too many requests with an invalid key came from this address.", retry_after=retry_after)
+            return Problem(
+                "too_many_failures",
+                "Too many requests with invalid keys from this address.",
+                retry_after=retry_after,
+            )
         return Problem("unauthorized", headers=_CHALLENGE)
 
 
 def presented_key(request: Request) -> str:
-    """The key of `Authorization: Bearer`, or else of `X-API-KEY` or the route's own fields; "" where there is none."""
-    scheme, _, key = request.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() == "bearer":
-        return key.strip()
-    values = (request.headers.get(name, "").strip() for name in ("X-API-KEY", *request.route.key_headers))
-    return next(filter(None, values), "")
+    """Key of `Authorization: Bearer`, else of `X-API-KEY` or the route's key headers. Empty if there is none."""
+    headers = request.headers
+    values = (single_value(headers, name) for name in ("X-API-KEY", *request.route.key_headers))
+    return bearer_token(headers) or next(filter(None, values), "")

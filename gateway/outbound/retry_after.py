@@ -1,4 +1,4 @@
-"""How long an answer asks us to wait."""
+"""Retry-After of a response (RFC 9110, 10.2.3)."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ MAX_SECONDS = 86_400.0
 
 
 def parse_retry_after(values: Sequence[bytes], now: datetime) -> float | None:
-    """Read the Retry-After fields of an answer (RFC 9110, 10.2.3) as seconds from `now`.
+    """Seconds from `now` that the Retry-After field asks to wait: whole seconds, decimals (not in the RFC) or a date.
 
-    None for two of them, a past date, more than a day, or anything else.
+    None for several fields, a past date, more than a day, or any other value.
     """
     if len(values) != 1:
         return None
     text = values[0].decode("latin-1").strip()
     try:
-        if re.fullmatch("[0-9]{1,9}", text):
+        if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{0,9})?", text):
             seconds = float(text)
         else:
             date = parsedate_to_datetime(text)

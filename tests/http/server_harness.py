@@ -17,13 +17,15 @@ from structlog.testing import LogCapture
 from structlog.typing import FilteringBoundLogger
 
 from gateway import strictjson
+from gateway.api.run_request import RunRequest
 from gateway.app.application import Listener
 from gateway.auth.client import Client
 from gateway.auth.failed_attempts import FailedAuthLimiter
 from gateway.auth.keys import KeyRing, hash_key, new_key
 from gateway.clock import SystemClock
-from gateway.http.body import RunRequest, make_response, parse_json_body, read_json_body
+from gateway.http.body import parse_json_body, read_json_body
 from gateway.http.middleware import Authenticator, InFlightLimiter, access_log
+from gateway.http.response import make_response
 from gateway.http.server import Middleware, Request, Route, Server
 from gateway.observability.metrics import Metrics
 from gateway.problems import Problem

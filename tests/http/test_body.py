@@ -11,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import JsonValue
 
-from gateway.http.body import RunRequest, make_response, parse_json_body, problem_response
+from gateway.api.run_request import RunRequest
+from gateway.http.body import parse_json_body
+from gateway.http.response import make_response, problem_response
 from gateway.problems import FieldError, Problem
 from tests.http.server_harness import KEY, MAX_BODY, ServerHarness, build_request, build_run_request, parse_responses
 
@@ -249,6 +251,8 @@ async def test_a_body_is_read_however_it_comes(server: ServerHarness) -> None:
         "application/jsonx",
         "application/problem+json",
         "text/json",
+        "application/json; charset=iso-8859-1",
+        "application/json, text/plain",
     ],
 )
 async def test_another_type_is_not_read(server: ServerHarness, kind: str) -> None:
@@ -259,12 +263,36 @@ async def test_another_type_is_not_read(server: ServerHarness, kind: str) -> Non
 
 
 @pytest.mark.parametrize(
-    "field", ["Content-Encoding: gzip", "Content-Encoding: identity", "Content-Encoding: br", "Content-Encoding:"]
+    "kind",
+    [
+        "Application/JSON",
+        "application/json;charset=UTF-8",
+        'application/json ; Charset="utf-8"; x=1',
+        "application/json;",
+    ],
+)
+async def test_json_is_recognized_in_every_spelling(server: ServerHarness, kind: str) -> None:
+    """RFC 9110, 8.3.1: type and parameter names without regard to case, values quoted or not."""
+    sent = build_run_request(b'{"workflow":"w"}').replace(b"application/json", kind.encode())
+    [found] = parse_responses(await server.send_raw(sent))
+    assert 200 == found.status
+
+
+@pytest.mark.parametrize(
+    "field",
+    ["Content-Encoding: gzip", "Content-Encoding: identity, GZIP", "Content-Encoding: br", "Content-Encoding: x"],
 )
 async def test_a_compressed_body_is_not_opened(server: ServerHarness, field: str) -> None:
     """R66: whatever is in it."""
     found = await server.post_run(b"\x1f\x8b" + b"\x00" * 20, field)
     assert (415, "unsupported_media_type") == (found.status, found.code)
+
+
+@pytest.mark.parametrize("field", ["Content-Encoding: Identity", "Content-Encoding:", "Content-Encoding: ,"])
+async def test_a_body_without_a_content_coding_is_accepted(server: ServerHarness, field: str) -> None:
+    """RFC 9110, 8.4.1 and 5.6.1: identity is no coding, and an empty list has no element."""
+    found = await server.post_run(b'{"workflow":"w"}', field)
+    assert 200 == found.status
 
 
 async def test_a_compressed_transfer_is_not_opened_either(server: ServerHarness) -> None:
@@ -329,9 +357,10 @@ async def test_a_disconnect_during_the_body_is_logged_as_499(server: ServerHarne
     assert 0 == server.limiter.in_flight
 
 
-async def test_expect_100_continue_is_answered_with_100(server: ServerHarness) -> None:
-    """RFC 9110, 10.1.1: curl waits for that word with larger bodies."""
-    sent = build_run_request(b"", "Expect: 100-continue").replace(b"Content-Length: 0", b"Content-Length: 16")
+@pytest.mark.parametrize("expect", ["100-continue", "100-Continue", " 100-continue ,", "x=1, 100-continue"])
+async def test_expect_100_continue_is_answered_with_100(server: ServerHarness, expect: str) -> None:
+    """RFC 9110, 10.1.1: a list without regard to case; curl waits for this response with larger bodies."""
+    sent = build_run_request(b"", f"Expect: {expect}").replace(b"Content-Length: 0", b"Content-Length: 16")
     raw = await server.send_raw(sent, b'{"workflow":"w"}')
     assert raw.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n")
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
-from gateway.observability.metrics import CONTENT_TYPE, Metrics
+from gateway.observability.metrics import TEXT_CONTENT_TYPE, Metrics
 
 # Dashboards and alerts are written against these; a change here breaks them.
 FAMILIES = {
@@ -252,4 +252,4 @@ def test_the_build_is_exposed() -> None:
 
 
 def test_the_content_type_is_prometheus_text() -> None:
-    assert CONTENT_TYPE.startswith("text/plain; version=")
+    assert TEXT_CONTENT_TYPE.startswith("text/plain; version=")

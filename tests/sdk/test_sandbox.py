@@ -128,7 +128,9 @@ def test_a_run_that_fails_at_prompt_studio_fails(results: SandboxResults) -> Non
 
 def test_a_label_where_there_are_none_is_refused(results: SandboxResults) -> None:
     """And not ignored: another version would run than the one that was asked for."""
-    assert "this workflow's provider has no versions" in results.rejection_text(results.results["studio has no labels"])
+    assert "the provider of this workflow does not support versions" in results.rejection_text(
+        results.results["studio has no labels"]
+    )
 
 
 def test_many_runs_at_once_each_get_their_own(results: SandboxResults) -> None:

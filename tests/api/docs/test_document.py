@@ -15,7 +15,8 @@ from gateway import strictjson
 from gateway.api.docs.document import openapi_document
 from gateway.api.openapi import examples
 from gateway.api.prompt_studio.responses import render_problem
-from gateway.http.body import RunRequest, parse_json_body, run_response
+from gateway.api.run_request import RunRequest, run_response
+from gateway.http.body import parse_json_body
 from gateway.http.server import Request
 from gateway.problems import PROBLEMS, FieldError, Problem
 from gateway.runs.model import RunRecord, RunSpec

@@ -20,8 +20,8 @@ from gateway import strictjson
 from gateway.api.docs.document import openapi_document
 from gateway.api.docs.page import DocsHandlers
 from gateway.app.application import Listener
-from gateway.http.body import problem_response
 from gateway.http.middleware import presented_key
+from gateway.http.response import problem_response
 from gateway.http.server import Handler, Request, Route, Server
 from gateway.problems import Problem
 from tests.support.process import ROOT

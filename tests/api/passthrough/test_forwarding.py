@@ -191,7 +191,7 @@ async def test_what_is_not_listed_is_refused_and_says_how_to_list_it(
     ("path", "status", "words"),
     [
         ("/workflows/x/run/", 405, "Allowed methods: GET, HEAD."),  # it reads as the name of a workflow
-        ("///workflows/x/run", 403, "Runs have routes of their own, and are never passed through."),
+        ("///workflows/x/run", 403, "Paths that start runs are never passed through: use the routes for runs."),
         ("/v1/workflows/x/run/", 404, None),
     ],
 )

@@ -279,7 +279,7 @@ async def test_labels_and_versions(
 async def test_a_provider_without_versions_refuses_them(upstream: FakeUpstream, start_client: StartClient) -> None:
     answered = await (await start_client()).start_run("studio", {"workflow_label_name": "prod"})
     assert 422 == answered.status
-    assert "provider has no versions" in str(answered.json["message"])
+    assert "does not support versions" in str(answered.json["message"])
     assert [] == upstream.received
 
 
