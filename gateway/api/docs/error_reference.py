@@ -71,7 +71,9 @@ ERROR_INFO: Mapping[str, ErrorInfo] = MappingProxyType(
             (_NO_RUN,), "The Idempotency-Key was used with another body within 24 h.", "Use a new key for a new run."
         ),
         "callback_url_refused": ErrorInfo(
-            (_NO_RUN,), "The URL is malformed, or its address is not permitted (see callbacks.md).", "Use another URL."
+            (_NO_RUN,),
+            "The URL is malformed, or its address is not permitted (see [callbacks](callbacks.md)).",
+            "Use another URL.",
         ),
         "rejected_by_provider": ErrorInfo(
             (_NOT_RUN,), "The provider refused the start, such as for a missing input variable.", "Fix the input."
