@@ -141,7 +141,7 @@ def realtime_paths() -> OpenApiNode:
         "/connection/websocket": {
             "get": _operation("waitForPromptLayerRun", "WebSocket on which the official SDKs wait for their runs")
             | {
-                "description": "Centrifugo's client protocol in JSON, as far as the SDKs use it. Authentication is by the token.",
+                "description": "Centrifugo's client protocol in JSON, as far as the SDKs use it. Requires a token.",
                 "security": [],
                 "responses": {
                     "101": {"description": "A WebSocket."},
