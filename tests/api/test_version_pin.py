@@ -1,4 +1,4 @@
-"""Labels and versions are honoured or refused: every combination of what is pinned and what is asked for."""
+"""Labels and versions are applied or refused: every combination of pinned and requested ones."""
 
 from __future__ import annotations
 

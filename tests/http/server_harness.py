@@ -57,7 +57,7 @@ class ParsedResponse:
 
     @property
     def code(self) -> str:
-        """What a client decides by; the document, its type and its status agree."""
+        """Status, code and error pointers; checks that document, type and status agree."""
         assert "application/problem+json" == self.headers["content-type"]
         assert self.status == self.json["status"]
         assert f"urn:runward:problem:{self.json['code']}" == self.json["type"]
@@ -65,7 +65,7 @@ class ParsedResponse:
 
 
 def parse_responses(data: bytes) -> list[ParsedResponse]:
-    """What stands on the wire, one answer after another (none of them to HEAD)."""
+    """Responses on the wire, in order (none of them to HEAD)."""
     responses = []
     while data:
         head, _, rest = data.partition(b"\r\n\r\n")
@@ -92,7 +92,7 @@ class ServerHarness:
 
     @property
     def log_entries(self) -> list[LogEntry]:
-        """What was logged."""
+        """Log entries so far."""
         return self.capture.entries
 
     async def send_raw(self, *pieces: bytes, half_close: bool = False) -> bytes:

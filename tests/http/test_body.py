@@ -1,4 +1,4 @@
-"""Bodies: read within bounds of size and time, checked strictly, and never quoted in what is said about them."""
+"""Bodies: read within bounds of size and time, validated strictly, and never quoted in problems."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def test_error_details_are_bounded() -> None:
 
 @pytest.mark.parametrize("size", [1001, 90_000])
 def test_too_many_members_are_counted_and_not_looked_at(size: int) -> None:
-    """R67: a body of many small mistakes must not hold up everybody else while each is described."""
+    """R67: a body with many errors must not block other requests while each error is described."""
     many = {f"m{i}": 1 for i in range(size)}
     assert [FieldError("", "more than 1000 members")] == list(rejection(many).errors)
     assert ["/metadata"] == error_pointers({"workflow": "w", "metadata": many})
@@ -166,7 +166,7 @@ MEMBERS = st.sampled_from([*FULL_REQUEST, "version", "other"])
 
 @given(st.dictionaries(MEMBERS, JSON) | JSON)
 def test_any_json_is_a_request_or_a_problem(body: object) -> None:
-    """R74: no third way, and what is read is what was sent."""
+    """R74: every JSON value is either a request, parsed unchanged, or a problem."""
     try:
         read = parse_json_body(RunRequest, json.dumps(body).encode())
     except Problem as problem:
@@ -191,7 +191,7 @@ class FakeRequest:
 
 @pytest.mark.parametrize(("seconds", "shown"), [(0, "0"), (0.001, "1"), (1, "1"), (1.2, "2"), (86_399.5, "86400")])
 def test_a_hint_is_rounded_up(seconds: float, shown: str) -> None:
-    """RFC 9110, 10.2.3: whole seconds; whoever comes at the time it names must not be too early."""
+    """RFC 9110, 10.2.3: whole seconds; a client that returns at that time must not be too early."""
     response = problem_response(Problem("overloaded", retry_after=seconds), FakeRequest())  # type: ignore[arg-type]
     assert shown == response.headers["Retry-After"]
 
@@ -256,7 +256,7 @@ async def test_a_body_is_read_however_it_comes(server: ServerHarness) -> None:
     ],
 )
 async def test_another_type_is_not_read(server: ServerHarness, kind: str) -> None:
-    """R72: what a browser's form can send is not taken for a request."""
+    """R72: a body that a browser's form can send is not accepted."""
     sent = build_run_request(b'{"workflow":"w"}').replace(b"application/json", kind.encode())
     [found] = parse_responses(await server.send_raw(sent))
     assert (415, "unsupported_media_type") == (found.status, found.code)
@@ -345,7 +345,7 @@ async def test_a_body_that_is_badly_framed_is_malformed(server: ServerHarness, c
 
 @pytest.mark.parametrize("half_close", [True, False])
 async def test_a_disconnect_during_the_body_is_logged_as_499(server: ServerHarness, *, half_close: bool) -> None:
-    """It is counted as what it was: no 500, and no error in the log."""
+    """It is counted as a disconnect: no 500, and no error in the log."""
     sent = build_run_request(b"").replace(b"Content-Length: 0", b"Content-Length: 50")
     if half_close:
         await server.send_raw(sent, b"{", half_close=True)

@@ -31,10 +31,10 @@ def address_of(remote: str | None, *forwarded: str) -> str:
     ("remote", "forwarded", "expected"),
     [
         ("203.0.113.9", [], "203.0.113.9"),
-        ("203.0.113.9", ["198.51.100.1"], "203.0.113.9"),  # a stranger's word
+        ("203.0.113.9", ["198.51.100.1"], "203.0.113.9"),  # sent by an untrusted client
         ("10.0.0.1", [], "10.0.0.1"),
         ("10.0.0.1", ["198.51.100.1"], "198.51.100.1"),
-        ("10.0.0.1", ["1.1.1.1, 198.51.100.1"], "198.51.100.1"),  # the first was the stranger's word
+        ("10.0.0.1", ["1.1.1.1, 198.51.100.1"], "198.51.100.1"),  # the first was sent by the client
         ("10.0.0.1", ["198.51.100.1, 10.0.0.2"], "198.51.100.1"),  # two proxies of ours
         ("10.0.0.1", ["198.51.100.1", "10.0.0.2, 10.0.0.3"], "198.51.100.1"),  # in two lines
         ("10.0.0.1", ["1.1.1.1, 198.51.100.1, 10.0.0.2"], "198.51.100.1"),
@@ -66,6 +66,6 @@ def test_without_trusted_proxies_the_header_is_not_looked_at() -> None:
 
 
 def test_a_long_chain_is_not_followed_for_ever() -> None:
-    """A header line may have 8 kB, and there may be a hundred."""
+    """A field may have 8 kB, and there may be a hundred."""
     hops = ", ".join(["198.51.100.1"] + ["10.0.0.2"] * 100)
     assert "10.0.0.2" == address_of("10.0.0.1", hops)

@@ -1,4 +1,4 @@
-"""What is carried on of a trace."""
+"""Propagation of `traceparent`."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_without_one_there_is_none() -> None:
     ],
 )
 def test_an_invalid_traceparent_is_replaced(values: list[str]) -> None:
-    """R94: by a valid one that nobody sent."""
+    """R94: by a new, valid one."""
     made = read_traceparent(values, ManualClock())
     assert re.fullmatch("00-[0-9a-f]{32}-[0-9a-f]{16}-00", made)
     assert made not in values

@@ -1,4 +1,4 @@
-"""HTTP as clients speak it: methods, paths, types, versions, words before the body, many requests at once (R72)."""
+"""HTTP protocol: methods, paths, media types, versions, Expect, pipelining (R72)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 async def test_other_methods_are_a_405_that_names_the_right_one(
     harness: GatewayHarness, method: str, client: str | None
 ) -> None:
-    """R72: with a key and without one; what TRACE was sent is not echoed."""
+    """R72: with and without a key; the content of a TRACE is not echoed."""
     reply = await send_request(harness.url, build_head(method, "/run", {"X-Canary": "echo-me"}, client=client))
     assert (405, "POST") == (reply.status, reply.header("Allow"))
     assert b"echo-me" not in reply.raw
@@ -171,7 +171,7 @@ async def test_a_body_sent_without_waiting_gets_no_100(harness: GatewayHarness) 
 
 
 async def echo_input(connection: UpstreamConnection) -> None:
-    """Answer with what the run was given, after as long as that says."""
+    """Respond with the run's input, after the number of seconds in it."""
     assert connection.request is not None
     given = json.loads(connection.request.body)["input"]
     await asyncio.sleep(given["wait"])
@@ -192,7 +192,7 @@ async def test_pipelined_requests_are_answered_in_their_order(harness: GatewayHa
 
 
 async def test_a_client_may_end_the_connection_with_its_request(harness: GatewayHarness) -> None:
-    """`Connection: close` is honoured, and line ends behind such a request are no mistake."""
+    """`Connection: close` is honoured, and line ends after such a request are not an error."""
     async with raw_connection(harness.url) as caller:
         await caller.send(build_run(headers={"Connection": "close"}) + b"\r\n")
         reply = await caller.read_response()

@@ -1,4 +1,4 @@
-"""The API's document: it is valid, whole, and true of what the gateway really answers."""
+"""The OpenAPI document is valid, complete, and consistent with the gateway's responses."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def spec() -> JsonValue:
 
 
 def lookup(value: JsonValue, *steps: str) -> JsonValue:
-    """What stands in the document at `steps`."""
+    """The node of the document at `steps`."""
     for step in steps:
         assert isinstance(value, dict), steps
         value = value[step]
@@ -48,7 +48,7 @@ def keys(value: JsonValue) -> set[str]:
 
 
 def schema_errors(spec: JsonValue, instance: JsonValue, *steps: str) -> list[str]:
-    """What the schema at `steps` says against `instance`."""
+    """Validation errors of `instance` against the schema at `steps`."""
     assert isinstance(spec, dict)
     pointer = "#" + "".join("/" + step.replace("~", "~0").replace("/", "~1") for step in steps)
     validator = OAS31Validator({**spec, "$ref": pointer}, format_checker=oas31_format_checker)

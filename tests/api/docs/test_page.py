@@ -1,4 +1,4 @@
-"""The page that shows the API's document: who may load what, and from where."""
+"""The documentation page: access, resources, headers."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ def script_promptlayer(upstream: FakeUpstream, value: JsonValue, *, name: str = 
 
 @pytest.mark.parametrize(("path", "member"), PATHS_AND_MEMBERS)
 async def test_a_run_at_prompt_studio(start_app: StartApp, upstream: FakeUpstream, path: str, member: str) -> None:
-    """The page's own example; the run can be looked up, and counts under its face."""
+    """The page's own example; the run can be looked up, and is counted under its API."""
     upstream.always("POST", STUDIO_RUN, prompt_studio_reply(CAR))
     app = await start_app()
     response = await app.run("dep_test", path=path)
@@ -59,7 +59,7 @@ async def test_a_run_at_prompt_studio(start_app: StartApp, upstream: FakeUpstrea
 async def test_a_run_at_promptlayer(
     start_app: StartApp, upstream: FakeUpstream, value: JsonValue, result: JsonValue
 ) -> None:
-    """The app can not tell who ran it: a result is an object."""
+    """The provider makes no difference to the app: a result is an object."""
     script_promptlayer(upstream, value)
     app = await start_app()
     response = [await app.run("layer", path=path) for path, _ in PATHS_AND_MEMBERS]

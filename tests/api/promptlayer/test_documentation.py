@@ -1,4 +1,4 @@
-"""Each line of docs/moving-from-promptlayer.md is tried."""
+"""Each command of docs/moving-from-promptlayer.md is executed."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ async def shop_gateway(gateway: StartGateway, upstream: FakeUpstream) -> Gateway
 
 
 async def run_curl(command: str, session: aiohttp.ClientSession, values: dict[str, str]) -> ReceivedResponse:
-    """Do what a line says."""
+    """Execute one line."""
     for name, value in values.items():
         command = command.replace(f"${name}", value)
     assert "$" not in command

@@ -1,4 +1,4 @@
-"""Problems in PromptLayer's words: every one of them, and those that clients really meet."""
+"""Problems in PromptLayer's format: every error code, and the problems of real requests."""
 
 from __future__ import annotations
 
