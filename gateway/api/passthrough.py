@@ -72,7 +72,7 @@ class PassthroughHandler:
         if client is None:
             raise _unknown_route()
         request.client, request.client_name, request.route = client, client.name, self._route
-        forward = self.in_flight_limiter.limit_in_flight(partial(self._forward, asked=_ParsedRequest(path, key, body)))
+        forward = self.in_flight_limiter.limit_in_flight(partial(self._forward, parsed=_ParsedRequest(path, key, body)))
         return await forward(request)
 
     async def _read_key(self, request: Request) -> tuple[str, bytes | None]:
@@ -102,11 +102,11 @@ class PassthroughHandler:
     async def _read_body(self, request: Request) -> bytes:
         return await read_raw_body(request, max_bytes=self.max_body, timeout=self.body_timeout)
 
-    async def _forward(self, request: Request, *, asked: _ParsedRequest) -> web.Response:
-        provider = self.passthrough.find_provider(request.client_name, request.method, asked.path)
+    async def _forward(self, request: Request, *, parsed: _ParsedRequest) -> web.Response:
+        provider = self.passthrough.find_provider(request.client_name, request.method, parsed.path)
         if provider is None:
-            raise Problem("forbidden", _forbidden_detail(request.method, asked.path))
-        body = await self._read_body(request) if asked.body is None else asked.body
+            raise Problem("forbidden", _forbidden_detail(request.method, parsed.path))
+        body = await self._read_body(request) if parsed.body is None else parsed.body
         traceparent = read_traceparent(request.headers.getall("traceparent", ()), self.clock)
         headers = [(name, value) for name, value in request.headers.items() if name.lower() != "traceparent"]
         response = await self.passthrough.forward(
@@ -114,11 +114,11 @@ class PassthroughHandler:
             provider,
             client_connected=request.connection_check(),
             method=request.method,
-            path=asked.path,
+            path=parsed.path,
             query=request.rel_url.raw_query_string,
             headers=(*headers, ("traceparent", traceparent)),
             body=body,
-            client_key=asked.key,
+            client_key=parsed.key,
         )
         response_headers = dict(response.headers)
         content_type = response_headers.pop("content-type", "application/octet-stream")

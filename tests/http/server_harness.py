@@ -29,6 +29,8 @@ from gateway.http.response import make_response
 from gateway.http.server import Middleware, Request, Route, Server
 from gateway.observability.metrics import Metrics
 from gateway.problems import Problem
+from gateway.runs.model import RunRecord, RunSpec
+from gateway.store.contract import StoreUnavailable
 from tests.support.clock import ManualClock
 
 MAX_BODY = 5000
@@ -220,6 +222,11 @@ def _routes(harness: ServerHarness, body_timeout: float) -> list[Route]:
     async def mistake(_request: Request) -> web.Response:
         raise RuntimeError("CANARY")
 
+    async def store_down(request: Request) -> web.Response:
+        if request.rel_url.query_string == "run":
+            request.run = RunRecord.create(RunSpec("one", "w", 60.0), "p", harness.clock)
+        raise StoreUnavailable("CANARY")
+
     async def refuse(_request: Request) -> web.Response:
         raise Problem("overloaded", retry_after=1.2)
 
@@ -230,5 +237,6 @@ def _routes(harness: ServerHarness, body_timeout: float) -> list[Route]:
         Route("POST", "/refuse", refuse, "refuse", requires_key=True),
         Route("GET", "/large", large, "large"),
         Route("GET", "/mistake", mistake, "mistake"),
+        Route("GET", "/store-down", store_down, "store_down"),
         Route("GET", "/healthz", healthz, "healthz", logged=False),
     ]

@@ -204,6 +204,20 @@ async def test_each_request_has_another_id(server: ServerHarness) -> None:
     assert 5 == len(set(ids))
 
 
+async def test_an_unavailable_store_is_a_503_that_may_be_retried(server: ServerHarness) -> None:
+    """One translation for every handler; without a run, nothing can have been started."""
+    found = await server.send_request("GET", "/store-down")
+    assert (503, "store_unavailable", "1") == (found.status, found.code, found.headers["retry-after"])
+    assert found.json["retryable"] is True
+    assert "CANARY" not in found.body.decode()
+
+
+async def test_an_unavailable_store_during_a_run_is_not_called_retryable(server: ServerHarness) -> None:
+    """The run may have been started."""
+    found = await server.send_request("GET", "/store-down?run")
+    assert (500, "internal", False) == (found.status, found.code, found.json["retryable"])
+
+
 async def test_an_internal_error_is_a_500_without_details(server: ServerHarness) -> None:
     """The log has the exception's class and location, not its message; the request id connects both entries."""
     found = await server.send_request("GET", "/mistake")

@@ -244,3 +244,21 @@ async def test_what_comes_behind_a_refused_request_is_dropped() -> None:
         connection.data_received(b"x" * 100_000)
     assert 1 == len(connection._messages)  # each would hold its bytes
     connection.connection_lost(None)
+
+
+@pytest.mark.parametrize("connection", ["close", "Close", "CLOSE, x", "x, close", "x ,\tclose", ["x", "close"]])
+async def test_the_connection_field_is_a_list_without_regard_to_case(
+    server: ServerHarness, connection: str | list[str]
+) -> None:
+    """RFC 9110, 7.6.1: `close` anywhere in the list ends the connection after the response."""
+    lines = [connection] if isinstance(connection, str) else connection
+    fields = "".join(f"Connection: {line}\r\n" for line in lines)
+    head = build_request("GET", "/healthz").replace(b"Connection: close\r\n", fields.encode())
+    assert [200] == [found.status for found in parse_responses(await server.send_raw(head, head))]
+
+
+async def test_a_connection_without_close_serves_the_next_request(server: ServerHarness) -> None:
+    """Neither `keep-alive` nor an unknown option ends it."""
+    first = build_request("GET", "/healthz").replace(b"Connection: close", b"Connection: closed, Keep-Alive")
+    raw = await server.send_raw(first, build_request("GET", "/healthz"))
+    assert [200, 200] == [found.status for found in parse_responses(raw)]
