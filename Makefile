@@ -12,7 +12,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 p
 # More words for the command behind a target: make demo ARGS="--port 8000", make test ARGS="-x tests/cli"
 ARGS ?=
 
-.PHONY: help demo test lint format chart bench soak lock upgrade clean
+.PHONY: help demo test lint format chart errors bench soak lock upgrade clean
 
 help: ## List what there is to do
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -32,8 +32,11 @@ format: $(VENV)/.dev ## Let ruff put the style right, where it can
 	@$(BIN)/ruff check --quiet --fix .
 	@$(BIN)/ruff format --quiet .
 
-chart: $(VENV)/.dev ## Write what the Helm chart has from elsewhere
+chart: $(VENV)/.dev ## Regenerate the generated parts of the Helm chart
 	@$(BIN)/python helm/generate.py
+
+errors: $(VENV)/.dev ## Regenerate docs/errors.md from the table of error codes
+	@$(BIN)/python -m gateway.api.docs.error_reference > docs/errors.md
 
 bench: $(VENV)/.dev ## Measure how much the gateway adds
 	@$(BIN)/python -m bench.run $(ARGS)

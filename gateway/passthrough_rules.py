@@ -1,7 +1,7 @@
-"""Which of a provider's paths may be passed through: how they are listed, and how a path is read before it is compared.
+"""Allow-list rules of the pass-through, and normalization of paths before they are compared.
 
-What is compared is what is sent, so nothing hides behind an escape; and no path that starts a run is ever let through:
-such a run would be paid for, and counted by nobody.
+The normalized path is also the path that is sent, so an escape cannot bypass a rule. Paths that start runs are never
+permitted: such a run would cost money without being subject to limits and metrics.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ from dataclasses import dataclass
 from urllib.parse import unquote
 
 RULE_PATTERN = r"^(GET|POST|PUT|PATCH|DELETE) /[A-Za-z0-9._~!$&'()+,;=:@%/-]+\*?$"
-"""A method and a path; a `*` at the end stands for whatever follows."""
+"""A method and a path; `*` at the end matches any continuation."""
 
 _RULE = re.compile(RULE_PATTERN)
 _PATH = re.compile(r"/(?:[A-Za-z0-9._~!$&'()*+,;=:@/-]|%[0-9A-Fa-f]{2})+")
 _ESCAPE = re.compile(r"%[0-9A-Fa-f]{2}")
 _UNRESERVED = re.compile(r"[A-Za-z0-9._~-]")
-_FORBIDDEN_CHARACTERS = re.compile(r"[\x00-\x1f\x7f\\\ufffd]")  # the last: what was no UTF-8
+_FORBIDDEN_CHARACTERS = re.compile(r"[\x00-\x1f\x7f\\\ufffd]")  # U+FFFD: invalid UTF-8
 _START_PATHS = re.compile(r"/workflows/.+/run/*|/(api/)?v1/(workflows|instructions)(/.*)?")
 _START_PREFIXES = ("/workflows/", "/v1/workflows/", "/v1/instructions/", "/api/v1/workflows/", "/api/v1/instructions/")
 
 
 @dataclass(frozen=True, slots=True)
 class PassthroughRule:
-    """One entry of the list: a method, and a path or, with `open_end`, the beginning of one."""
+    """One rule: a method and a path, or a prefix of paths."""
 
     method: str
     path: str
@@ -32,7 +32,7 @@ class PassthroughRule:
 
     @classmethod
     def parse(cls, text: str) -> PassthroughRule:
-        """Read an entry; ValueError where it is none, or would let runs be started."""
+        """Parse a rule. Raises ValueError if it is malformed or would permit a start of a run."""
         if not _RULE.fullmatch(text):
             raise ValueError("must be a method and a path such as POST /log-request or GET /prompt-templates/*")
         method, _, path = text.partition(" ")
@@ -41,12 +41,12 @@ class PassthroughRule:
             raise ValueError("must be a path without '.', '..', doubled slashes, or escapes of what needs none")
         rule = cls(method, prefix, path.endswith("*"))
         if rule.starts_runs:
-            raise ValueError("would start runs that nobody counts: they have routes of their own")
+            raise ValueError("would start runs without limits and metrics; use the routes for runs")
         return rule
 
     @property
     def starts_runs(self) -> bool:
-        """Whether it has a path that starts a run. No GET does."""
+        """True if the rule matches a path that starts a run. A GET never starts one."""
         if self.method == "GET":
             return False
         covers = any(start.startswith(self.path.lower()) for start in _START_PREFIXES) if self.is_prefix else False
@@ -57,18 +57,18 @@ class PassthroughRule:
         )
 
     def matches(self, method: str, path: str) -> bool:
-        """Whether a request is one of those that it lets through; `path` as `normal` makes it."""
+        """True if the rule permits the request. `path`: as returned by `normalize_path`."""
         if method != self.method:
             return False
         return path.startswith(self.path) and path != self.path if self.is_prefix else path == self.path
 
 
 def normalize_path(path: str) -> str | None:
-    """The path as it is compared and sent, or None where it can not be trusted to mean the same to everybody.
+    """The path as it is compared and sent. None if servers may interpret it differently.
 
-    Slashes at its beginning are one, as a base URL may end in one; escapes are in the form of RFC 3986, 6.2.2. Slashes
-    that are escaped stay so. Dot segments (some servers take `..;x` for one), control characters, backslashes and what
-    is no UTF-8 are refused, however they are written.
+    Leading slashes are reduced to one, as a base URL may end in a slash; escapes are normalized (RFC 3986, 6.2.2), and
+    escaped slashes stay escaped. Dot segments (`..;x` included), control characters, backslashes and invalid UTF-8 are
+    refused, in escaped form too.
     """
     path = "/" + path.lstrip("/")
     if not _PATH.fullmatch(path):
@@ -82,13 +82,13 @@ def normalize_path(path: str) -> str | None:
 
 
 def path_starts_run(path: str) -> bool:
-    """Whether a path starts a run, at either provider, in whatever spelling some server may understand."""
+    """True if the path starts a run at a provider, in any spelling that a server may accept."""
     decodings = (re.sub(r"/+", "/", re.sub(r";[^/]*", "", whole)).lower() for whole in _decodings(path))
     return any(_START_PATHS.fullmatch(whole) for whole in decodings)
 
 
 def _decodings(path: str) -> tuple[str, str]:
-    """What the path says to one who decodes it, and to one who does so twice."""
+    """The path decoded once and decoded twice."""
     once = unquote(path)
     return once, unquote(once)
 

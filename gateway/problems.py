@@ -1,4 +1,4 @@
-"""Every refusal and fault that a client can see: one table, one document (RFC 9457)."""
+"""Problem types: the table of every error code, and the problem document of a response (RFC 9457)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CONTENT_TYPE = "application/problem+json"
 
 @dataclass(frozen=True, slots=True)
 class ProblemType:
-    """A row of the table. `retryable`: the same request may succeed later and can not cost a second run."""
+    """A row of the table. `retryable`: the same request may succeed later and cannot cause a second run."""
 
     status: int
     title: str
@@ -22,50 +22,53 @@ class ProblemType:
 
 PROBLEMS: Mapping[str, ProblemType] = MappingProxyType(
     {
-        "malformed_json": ProblemType(400, "The body is not valid JSON"),
-        "malformed_request": ProblemType(400, "The request is not valid HTTP"),
-        "invalid_idempotency_key": ProblemType(400, "The Idempotency-Key is not acceptable"),
+        "malformed_json": ProblemType(400, "The request body is not valid JSON"),
+        "malformed_request": ProblemType(400, "Malformed HTTP request"),
+        "invalid_idempotency_key": ProblemType(400, "Invalid Idempotency-Key"),
         "unauthorized": ProblemType(401, "A valid gateway key is required"),
-        "forbidden": ProblemType(403, "This key may not do that"),
-        "not_found": ProblemType(404, "There is no such thing"),
-        "unknown_route": ProblemType(404, "There is no such route"),
-        "workflow_not_found": ProblemType(404, "There is no such workflow"),
-        "method_not_allowed": ProblemType(405, "The route has other methods"),
-        "request_timeout": ProblemType(408, "The request did not arrive in time", retryable=True),
-        "idempotency_in_flight": ProblemType(409, "The first request with this key is still running", retryable=True),
-        "payload_too_large": ProblemType(413, "The body is too large"),
-        "unsupported_media_type": ProblemType(415, "The body's type is not supported"),
-        "invalid_request": ProblemType(422, "The request is not acceptable"),
-        "idempotency_mismatch": ProblemType(422, "The Idempotency-Key was used with another body"),
-        "callback_url_refused": ProblemType(422, "The callback_url is not acceptable"),
-        "rejected_by_provider": ProblemType(422, "The provider does not accept this run"),
-        "client_closed_request": ProblemType(499, "The client left before its run was started"),
-        "rate_limited": ProblemType(429, "The client's limit is reached", retryable=True),
-        "too_many_failures": ProblemType(429, "Too many failed attempts", retryable=True),
-        "internal": ProblemType(500, "Runward made a mistake"),
+        "forbidden": ProblemType(403, "Forbidden"),
+        "not_found": ProblemType(404, "Run not found"),
+        "unknown_route": ProblemType(404, "Route not found"),
+        "workflow_not_found": ProblemType(404, "Workflow not found"),
+        "method_not_allowed": ProblemType(405, "Method not allowed"),
+        "request_timeout": ProblemType(408, "Request timeout", retryable=True),
+        "idempotency_in_flight": ProblemType(409, "The first request with this key is in progress", retryable=True),
+        "payload_too_large": ProblemType(413, "The request body is too large"),
+        "unsupported_media_type": ProblemType(415, "Unsupported media type"),
+        "invalid_request": ProblemType(422, "Invalid request"),
+        "idempotency_mismatch": ProblemType(422, "The Idempotency-Key was used with a different request"),
+        "callback_url_refused": ProblemType(422, "The callback URL is not allowed"),
+        "rejected_by_provider": ProblemType(422, "The provider rejected the request"),
+        "client_closed_request": ProblemType(499, "Client closed request"),
+        "rate_limited": ProblemType(429, "The client's limit is exceeded", retryable=True),
+        "too_many_failures": ProblemType(429, "Too many failed authentication attempts", retryable=True),
+        "internal": ProblemType(500, "Internal server error"),
         "run_failed": ProblemType(502, "The run failed at the provider"),
-        "upstream_unreachable": ProblemType(502, "The provider can not be reached", retryable=True),
-        "upstream_misconfigured": ProblemType(502, "No safe connection to the provider is possible"),
-        "upstream_credentials": ProblemType(502, "The provider does not accept Runward's key"),
-        "upstream_disconnected": ProblemType(502, "The connection ended before the provider answered"),
-        "upstream_error": ProblemType(502, "The provider answered with an error"),
-        "upstream_invalid_response": ProblemType(502, "The provider's answer makes no sense"),
-        "upstream_too_large": ProblemType(502, "The provider's answer is too large"),
-        "overloaded": ProblemType(503, "Too much is going on", retryable=True),
+        "upstream_unreachable": ProblemType(502, "The provider cannot be reached", retryable=True),
+        "upstream_misconfigured": ProblemType(502, "TLS error: cannot connect to the provider securely"),
+        "upstream_credentials": ProblemType(502, "The provider rejected the gateway's API key"),
+        "upstream_disconnected": ProblemType(502, "The provider closed the connection before it responded"),
+        "upstream_error": ProblemType(502, "The provider returned an error"),
+        "upstream_invalid_response": ProblemType(502, "Invalid response from the provider"),
+        "upstream_too_large": ProblemType(502, "The provider's response is too large"),
+        "overloaded": ProblemType(503, "Too many requests in progress", retryable=True),
         "draining": ProblemType(503, "This replica is shutting down", retryable=True),
-        "circuit_open": ProblemType(503, "The provider failed too often and is being left alone", retryable=True),
-        "upstream_throttled": ProblemType(503, "The provider's own limit is reached", retryable=True),
-        "upstream_unavailable": ProblemType(503, "The provider is not available", retryable=True),
-        "store_unavailable": ProblemType(503, "The store can not be reached", retryable=True),
-        "upstream_timeout": ProblemType(504, "The provider did not answer in time"),
-        "deadline_exceeded": ProblemType(504, "The deadline passed"),
+        "circuit_open": ProblemType(503, "Circuit breaker open: the provider is failing", retryable=True),
+        "upstream_throttled": ProblemType(503, "The provider's rate limit is exceeded", retryable=True),
+        "upstream_unavailable": ProblemType(503, "The provider is unavailable", retryable=True),
+        "store_unavailable": ProblemType(503, "The store is unavailable", retryable=True),
+        "upstream_timeout": ProblemType(504, "The provider did not respond in time"),
+        "deadline_exceeded": ProblemType(504, "The deadline was exceeded"),
     }
 )
 
 
 @dataclass(frozen=True, slots=True)
 class FieldError:
-    """Where in the body something is wrong: a JSON pointer (RFC 6901), and what, without the value."""
+    """Location and description of an invalid value, without the value.
+
+    `pointer`: a JSON pointer into the body (RFC 6901), or `?name` for a parameter of the query string.
+    """
 
     pointer: str
     detail: str
@@ -73,11 +76,11 @@ class FieldError:
 
 @dataclass(slots=True, eq=False)
 class Problem(Exception):
-    """A refusal or fault on its way to the client.
+    """A refusal or fault, rendered as a problem document (RFC 9457).
 
-    `detail` and `extra` hold our own words or cleaned ones, never an input value, a key or an upstream's raw text.
-    `retry_after` is in seconds; the header rounds it up. `extra` has the members of a run: `run_id`, `provider`,
-    `attempts`, `outcome`; an `outcome` of "unknown" or "failed" takes the word `retryable` back, unless `extra` has it.
+    `code`: a key of PROBLEMS. `detail` and `extra` never contain input values, keys or raw text of a provider.
+    `retry_after`: seconds, rounded up in the header field. `extra`: members of a run (`run_id`, `provider`, `attempts`,
+    `outcome`). An `outcome` of "unknown" or "failed" makes the problem not retryable, unless `extra` has `retryable`.
     """
 
     code: str
@@ -89,21 +92,41 @@ class Problem(Exception):
 
     @property
     def status(self) -> int:
-        """The HTTP status."""
+        """HTTP status code."""
         return PROBLEMS[self.code].status
 
+    @property
+    def text(self) -> str:
+        """The detail, or the title as a sentence if there is none."""
+        return self.detail or PROBLEMS[self.code].title + "."
+
     def document(self, request_id: str) -> bytes:
-        """The answer's body."""
+        """JSON body of the response."""
         problem_type = PROBLEMS[self.code]
         members: dict[str, object] = {
             "type": f"urn:runward:problem:{self.code}",
             "title": problem_type.title,
             "status": problem_type.status,
             "code": self.code,
-            "detail": self.detail or problem_type.title + ".",
+            "detail": self.text,
             "request_id": request_id,
             "retryable": problem_type.retryable and self.extra.get("outcome", "not_run") == "not_run",
         }
         if self.errors:
             members["errors"] = [{"pointer": e.pointer, "detail": e.detail} for e in self.errors]
         return strictjson.write(members | dict(self.extra))
+
+
+def invalid_body(*errors: FieldError, count: int | None = None) -> Problem:
+    """Problem `invalid_request` for a body. `count`: the number of errors if not all of them are listed."""
+    return _invalid("request body", errors, len(errors) if count is None else count)
+
+
+def invalid_parameter(name: str, detail: str) -> Problem:
+    """Problem `invalid_request` for one parameter of the query string."""
+    return _invalid("query string", (FieldError(f"?{name}", detail),), 1)
+
+
+def _invalid(part: str, errors: tuple[FieldError, ...], count: int) -> Problem:
+    detail = f"The {part} is invalid: {count} error{'s' * (count != 1)}."
+    return Problem("invalid_request", detail, errors=errors)

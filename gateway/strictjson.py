@@ -1,4 +1,4 @@
-"""JSON as RFC 8259 has it, and no more: what is read is exact and bounded, what is written is what was read."""
+"""Strict JSON (RFC 8259): a bounded parser that keeps every digit of integers, and a compact serializer."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from providers.contract import JsonValue
 
 
 class NotJson(ValueError):
-    """The bytes are not JSON that we accept. Its text never quotes them."""
+    """The bytes are not acceptable JSON. The message never quotes them."""
 
 
 def read(data: bytes) -> JsonValue:
-    """Parse UTF-8 JSON text; integers keep every digit, nesting ends at 200.
+    """Parse UTF-8 JSON text. Integers keep every digit; the maximum nesting is 200.
 
-    Refuses (`NotJson`) what Python's own parser lets through: NaN, 1e999, a BOM, lone surrogates, bad UTF-8, deep
-    nesting, integers beyond what a float can reach (309 digits). Of a doubled key the last value counts.
+    Raises NotJson also for NaN, 1e999, a BOM, lone surrogates, invalid UTF-8, deeper nesting, and integers beyond the
+    range of a float (309 digits), which Python's own parser accepts. The last value of a duplicate key counts.
     """
     try:
-        # orjson refuses numbers that overflow, but turns integers beyond 64 bits into floats; pydantic's parser keeps
-        # those exactly and bounds the nesting, but lets 1e999 through. Together they cost less than `json.loads`.
+        # orjson refuses numbers that overflow, but reads integers beyond 64 bits as floats; pydantic's parser reads
+        # these exactly and bounds the nesting, but accepts 1e999. Both together are faster than `json.loads`.
         value = from_json(data, allow_inf_nan=False)
         orjson.loads(data)
     except ValueError:
@@ -32,28 +32,28 @@ def read(data: bytes) -> JsonValue:
 
 
 def read_unique(data: bytes) -> JsonValue:
-    """`read`, and refuse doubled keys too: two readers of such a text may see two different requests."""
+    """Parse as `read`, and refuse duplicate keys: two parsers may read different requests from such a text."""
     value = read(data)
-    # A doubled key is gone once parsed, and its quotes with it. Without escapes that may write a quote in another way,
-    # equal counts prove that nothing went; otherwise the slow parser decides.
+    # A parsed value lacks a duplicate key, and its quotes. Without unicode escapes, which can encode a quote, equal
+    # counts of quotes prove that there is none; otherwise the slow parser decides.
     if b"\\u" in data or data.count(b'"') != write(value).count(b'"'):
         json.loads(data, object_pairs_hook=_unique)
     return value
 
 
 def read_stored(data: bytes) -> JsonValue:
-    """Parse what `write` wrote: what was taken from others stands deeper in it, and `read` may find that too deep."""
+    """Parse output of `write`. No limit of nesting: values that `read` accepted are nested deeper in documents."""
     return cast("JsonValue", json.loads(data))
 
 
 def write(value: object) -> bytes:
-    """Compact UTF-8 JSON; integers beyond 64 bits keep every digit."""
+    """Serialize to compact UTF-8 JSON. Integers beyond 64 bits keep every digit."""
     try:
         return orjson.dumps(value)
-    except TypeError:  # an integer beyond 64 bits, or nesting beyond orjson's 254
+    except TypeError:  # an integer beyond 64 bits, or nesting beyond orjson's limit of 254
         return to_json(value)
 
 
 def _unique(pairs: list[tuple[str, object]]) -> None:
     if len(pairs) != len({key for key, _ in pairs}):
-        raise NotJson("a key stands twice in one object")
+        raise NotJson("not acceptable: an object has a duplicate key")

@@ -1,4 +1,4 @@
-"""The house holds its shape: arrows go down only, and what has one room stays in it (ARCHITECTURE.md)."""
+"""Architecture rules: imports go down only, and restricted APIs have one module each (ARCHITECTURE.md)."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def within(name: str, package: str) -> bool:
 
 
 def layer_of(name: str) -> int:
-    """The floor whose room's name fits best."""
+    """The layer of the most specific package that contains the module."""
     fitting = [(len(room), level) for level, rooms in enumerate(LAYERS) for room in rooms if within(name, room)]
     assert fitting, f"{name} has no floor"
     return max(fitting)[1]
@@ -100,7 +100,7 @@ def is_first_party(name: str) -> bool:
 
 
 def test_imports_go_down_only() -> None:
-    """No room knows a floor above its own; adapters know their contract only."""
+    """No module imports from a layer above its own; adapters import their contract only."""
     wrong = [
         f"{module_name(path)} -> {name}"
         for path in FILES
@@ -111,7 +111,7 @@ def test_imports_go_down_only() -> None:
 
 
 def test_api_does_not_reach_upstream() -> None:
-    """A face parses, calls `runs` and renders."""
+    """Handlers parse, call `runs` and render."""
     wrong = [
         f"{module_name(path)} -> {name}"
         for path in FILES
@@ -172,7 +172,7 @@ def test_there_are_no_import_cycles() -> None:
 
 
 def test_only_the_outbound_package_opens_connections() -> None:
-    """Outside `upstream`, only the command line opens a connection: to a gateway, never to a provider."""
+    """Outside `outbound`, only the command line opens a connection: to a gateway, never to a provider."""
     connection_apis = (
         "aiohttp.client",
         "http.client",
@@ -187,13 +187,13 @@ def test_only_the_outbound_package_opens_connections() -> None:
 
 
 def test_no_module_has_an_empty_name() -> None:
-    """One room, one noun."""
+    """Module names are specific nouns."""
     empty = {"utils", "util", "helpers", "helper", "common", "base", "manager", "misc", "core", "lib"}
     assert [] == [module_name(path) for path in FILES if path.stem in empty]
 
 
 def test_every_module_has_a_docstring() -> None:
-    """A file's first line is a docstring; files stay within what one can read at once."""
+    """A file starts with a docstring and has at most 400 lines."""
     silent = [
         module_name(p) for p in FILES if p.read_text().strip() and not ast.get_docstring(ast.parse(p.read_text()))
     ]

@@ -1,4 +1,4 @@
-"""What may be listed to be passed through, and how a path is read before it is compared with the list."""
+"""Rules of the pass-through, and normalization of paths before they are compared."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_a_rule_without_method_and_path_is_refused(text: str) -> None:
     ],
 )
 def test_a_rule_that_starts_runs_is_refused(text: str) -> None:
-    """A run that went through would be paid for, and counted by nobody."""
+    """A passed-through start would bypass limits and metrics."""
     with pytest.raises(ValueError, match="would start runs"):
         PassthroughRule.parse(text)
 

@@ -71,7 +71,7 @@ def test_every_problem_is_a_document(code: str) -> None:
 
 def test_a_detail_replaces_the_title() -> None:
     document = json.loads(Problem("forbidden", "Not this one.").document(""))
-    assert ("This key may not do that", "Not this one.") == (document["title"], document["detail"])
+    assert ("Forbidden", "Not this one.") == (document["title"], document["detail"])
 
 
 def test_errors_are_pointers_without_values() -> None:
@@ -86,7 +86,7 @@ def test_errors_are_pointers_without_values() -> None:
     ("outcome", "retryable"), [(None, True), ("not_run", True), ("unknown", False), ("failed", False)]
 )
 def test_what_may_have_run_is_never_called_retryable(outcome: str | None, *, retryable: bool) -> None:
-    """`retryable` promises that the same request can not cost a second run."""
+    """`retryable` promises that the same request cannot cause a second run."""
     problem = Problem("upstream_throttled", extra={} if outcome is None else {"outcome": outcome})
     assert retryable is json.loads(problem.document(""))["retryable"]
 
@@ -105,7 +105,7 @@ def test_the_members_of_a_run_stand_beside_the_others() -> None:
 
 
 def test_headers_and_hints_are_not_in_the_document() -> None:
-    """They are header fields; what is said twice may be said differently."""
+    """They are header fields only, so that body and header cannot differ."""
     problem = Problem("rate_limited", retry_after=2.5, headers=(("RateLimit", "CANARY"),))
     document = problem.document("")
     assert b"CANARY" not in document
@@ -113,7 +113,7 @@ def test_headers_and_hints_are_not_in_the_document() -> None:
 
 
 def test_the_cause_of_a_problem_is_not_in_its_document() -> None:
-    """It is for the log, and there without its words."""
+    """It is logged, without its message."""
     with pytest.raises(Problem) as caught:
         raise Problem("internal") from RuntimeError("CANARY")
     assert isinstance(caught.value.__cause__, RuntimeError)

@@ -1,4 +1,4 @@
-"""JSON in and out: exact, bounded, and never quoted in what is said about it."""
+"""Strict JSON: exact, bounded, and never quoted in error messages."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_what_rfc_8259_does_not_have_is_refused(data: bytes) -> None:
 
 @given(st.binary(max_size=40))
 def test_any_bytes_are_read_or_refused(data: bytes) -> None:
-    """There is no third way, and what is read is what Python's parser makes of it."""
+    """Every input is either refused or parsed as Python's parser parses it."""
     try:
         value = strictjson.read(data)
     except strictjson.NotJson:
@@ -130,7 +130,7 @@ def test_equal_keys_of_different_objects_are_in_order(data: bytes) -> None:
 
 @given(st.lists(st.tuples(st.sampled_from(['"a"', r'"\u0061"', '"b"', r'"\""']), st.sampled_from(['"x"', "1", "{}"]))))
 def test_doubled_keys_are_found_in_any_object(pairs: list[tuple[str, str]]) -> None:
-    """`read_unique` refuses exactly the objects whose keys are not all different once parsed."""
+    """`read_unique` refuses exactly the objects with duplicate keys after parsing."""
     text = "{" + ", ".join(f"{key}: {value}" for key, value in pairs) + "}"
     keys = [json.loads(key) for key, _ in pairs]
     if len(keys) == len(set(keys)):
@@ -145,13 +145,13 @@ def test_what_is_said_about_bad_json_never_quotes_it(data: bytes) -> None:
     """The text goes into the client's answer."""
     with pytest.raises(strictjson.NotJson) as caught:
         strictjson.read_unique(data)
-    assert str(caught.value) in {"not valid JSON", "a key stands twice in one object"}
+    assert str(caught.value) in {"not valid JSON", "not acceptable: an object has a duplicate key"}
     assert caught.value.__cause__ is None
 
 
 @pytest.mark.parametrize("leaf", [b"1", b"1" * 40], ids=["small", "beyond 64 bits"])
 def test_whatever_could_be_read_can_be_written_inside_an_answer(leaf: bytes) -> None:
-    """An answer wraps what a provider sent in objects of its own, so writing must reach deeper than reading."""
+    """A response wraps a provider's value in objects, so the serializer must nest deeper than the parser."""
     document: JsonValue = strictjson.read(b"[" * 200 + leaf + b"]" * 200)
     for _ in range(50):
         document = [document]

@@ -1,9 +1,8 @@
-"""What no route is for: a provider's other endpoints, passed through where the configuration lists them."""
+"""Pass-through of a provider's other endpoints, for paths that the configuration lists."""
 
 from __future__ import annotations
 
 import asyncio
-import math
 import re
 from dataclasses import dataclass, field
 from functools import partial
@@ -12,26 +11,28 @@ from aiohttp import web
 
 from gateway import strictjson
 from gateway.clock import Clock
-from gateway.http.body import make_response, read_raw_body
+from gateway.http.body import read_raw_body
+from gateway.http.headers import content_type
 from gateway.http.middleware import Authenticator, InFlightLimiter, presented_key
+from gateway.http.response import make_response, problem_headers
 from gateway.http.server import Request, Route
 from gateway.http.traceparent import read_traceparent
 from gateway.passthrough_rules import normalize_path, path_starts_run
-from gateway.problems import PROBLEMS, Problem
+from gateway.problems import Problem
 from gateway.runs.passthrough import Passthrough
 from gateway.runs.rendering import JSON_CONTENT_TYPE
 
-# What the official SDKs call beside workflows: an app on one of them is told how to be let through.
+# Paths of the official SDKs: for these, the problem names the setting that permits them.
 _SDK_PATHS = re.compile(
     r"/(prompt-templates|rest|library-[a-z-]+|track-[a-z-]+|create-group|log-request|workflows|spans-bulk|v1/traces"
     r"|api/public|api/v1/completion)(/.*)?"
 ).fullmatch
-_MAX_UNAUTHENTICATED_READS = 32  # bodies that are read at once to see whose they are, because no header says so
+_MAX_UNAUTHENTICATED_READS = 32  # concurrent reads of bodies that carry the key in place of a header
 
 
 @dataclass(frozen=True, slots=True)
 class _ParsedRequest:
-    """What a client wants to be passed on. `body` is None where it is still to be read."""
+    """Parsed request. `body` is None if it has not been read yet."""
 
     path: str
     key: str
@@ -40,9 +41,9 @@ class _ParsedRequest:
 
 @dataclass(slots=True)
 class PassthroughHandler:
-    """Parses, calls `passthrough`, renders. Sizes in bytes, times in seconds.
+    """Handler for paths without a route. `max_body` in bytes, `body_timeout` in seconds.
 
-    Whoever has no key, and whoever asks for what no provider has, hears what everybody hears: there is no such route.
+    Without a valid key, and for unknown paths, the response is 404 `unknown_route`: listed paths are not disclosed.
     """
 
     passthrough: Passthrough
@@ -58,11 +59,11 @@ class PassthroughHandler:
         self._route = Route("*", "*", self.handle, "passthrough", requires_key=True, render_problem=render_problem)
 
     def fallback_route(self) -> Route:
-        """What answers for paths without a route."""
+        """Route for paths without a route."""
         return Route("*", "*", self.handle, "unknown")
 
     async def handle(self, request: Request) -> web.StreamResponse:
-        """Pass a request on for a client that may do that, and tell others that have a key how to be allowed."""
+        """Forward a permitted request; for other clients with a key, 403 names the setting that permits it."""
         path = normalize_path(request.rel_url.raw_path)
         if path is None or not (_SDK_PATHS(path) or self.passthrough.allows(request.method, path)):
             raise _unknown_route()
@@ -71,19 +72,19 @@ class PassthroughHandler:
         if client is None:
             raise _unknown_route()
         request.client, request.client_name, request.route = client, client.name, self._route
-        forward = self.in_flight_limiter.limit_in_flight(partial(self._forward, asked=_ParsedRequest(path, key, body)))
+        forward = self.in_flight_limiter.limit_in_flight(partial(self._forward, parsed=_ParsedRequest(path, key, body)))
         return await forward(request)
 
     async def _read_key(self, request: Request) -> tuple[str, bytes | None]:
-        """The key, and the body where that had to be read for it: the SDKs' older calls have `api_key` there alone."""
+        """Key, and the body if it had to be read for it: older calls of the SDKs send `api_key` in the body only."""
         key = presented_key(request)
-        if key or request.method != "POST" or "json" not in request.headers.get("Content-Type", "").lower():
+        if key or request.method != "POST" or not _has_json_body(request):
             return key, None
         body = await self._read_unauthenticated_body(request)
         return _key_from_body(body), body
 
     async def _read_unauthenticated_body(self, request: Request) -> bytes:
-        """Read it; where there are too many such, the one that takes longest makes room: it is the least honest."""
+        """Read the body. If too many are being read, the slowest upload is aborted (slow-loris protection)."""
         if len(self._unauthenticated_reads) >= _MAX_UNAUTHENTICATED_READS:
             slowest = next(iter(self._unauthenticated_reads))
             del self._unauthenticated_reads[slowest]
@@ -101,11 +102,11 @@ class PassthroughHandler:
     async def _read_body(self, request: Request) -> bytes:
         return await read_raw_body(request, max_bytes=self.max_body, timeout=self.body_timeout)
 
-    async def _forward(self, request: Request, *, asked: _ParsedRequest) -> web.Response:
-        provider = self.passthrough.find_provider(request.client_name, request.method, asked.path)
+    async def _forward(self, request: Request, *, parsed: _ParsedRequest) -> web.Response:
+        provider = self.passthrough.find_provider(request.client_name, request.method, parsed.path)
         if provider is None:
-            raise Problem("forbidden", _forbidden_detail(request.method, asked.path))
-        body = await self._read_body(request) if asked.body is None else asked.body
+            raise Problem("forbidden", _forbidden_detail(request.method, parsed.path))
+        body = await self._read_body(request) if parsed.body is None else parsed.body
         traceparent = read_traceparent(request.headers.getall("traceparent", ()), self.clock)
         headers = [(name, value) for name, value in request.headers.items() if name.lower() != "traceparent"]
         response = await self.passthrough.forward(
@@ -113,11 +114,11 @@ class PassthroughHandler:
             provider,
             client_connected=request.connection_check(),
             method=request.method,
-            path=asked.path,
+            path=parsed.path,
             query=request.rel_url.raw_query_string,
             headers=(*headers, ("traceparent", traceparent)),
             body=body,
-            client_key=asked.key,
+            client_key=parsed.key,
         )
         response_headers = dict(response.headers)
         content_type = response_headers.pop("content-type", "application/octet-stream")
@@ -130,21 +131,23 @@ class PassthroughHandler:
 
 
 def render_problem(problem: Problem, _request: Request) -> web.Response:
-    """Render a problem as PromptLayer does: its SDKs show `message` or `error`."""
-    text = problem.detail or PROBLEMS[problem.code].title + "."
-    fields = [("Runward-Problem", problem.code), *problem.headers]
-    if problem.retry_after is not None:
-        fields.append(("Retry-After", str(math.ceil(problem.retry_after))))
-    body = strictjson.write({"success": False, "message": text, "error": text})
-    return make_response(problem.status, body, JSON_CONTENT_TYPE, tuple(fields))
+    """Render a problem in PromptLayer's format: its SDKs show `message` or `error`."""
+    body = strictjson.write({"success": False, "message": problem.text, "error": problem.text})
+    headers = (("Runward-Problem", problem.code), *problem_headers(problem))
+    return make_response(problem.status, body, JSON_CONTENT_TYPE, headers)
 
 
 def _forbidden_detail(method: str, path: str) -> str:
     if path_starts_run(path):
-        return "Runs have routes of their own, and are never passed through."
+        return "Paths that start runs are never passed through: use the routes for runs."
     sdk_path = _SDK_PATHS(path)
     route = f"{method} /{sdk_path[1]}{'/*' * (sdk_path[2] is not None)}" if sdk_path else "This"
     return f"{route} is not passed through: an operator must list it in clients.<name>.passthrough."
+
+
+def _has_json_body(request: Request) -> bool:
+    media_type = content_type(request.headers).value
+    return media_type == JSON_CONTENT_TYPE or media_type.endswith("+json")
 
 
 def _key_from_body(body: bytes) -> str:
@@ -157,4 +160,4 @@ def _key_from_body(body: bytes) -> str:
 
 
 def _unknown_route() -> Problem:
-    return Problem("unknown_route", "No route has this path.")
+    return Problem("unknown_route", "No route matches this path.")

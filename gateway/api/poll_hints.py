@@ -1,4 +1,4 @@
-"""The face for providers: `POST /hints/{token}`, by which one says that a run has ended."""
+"""Poll hints: `POST /hints/{token}`, by which a provider notifies the gateway that a run has ended."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from gateway.runs.polling.hints import PollHints
 
 @dataclass(frozen=True, slots=True)
 class PollHintHandler:
-    """Whatever the token is, the answer is the same; of the body nothing is read."""
+    """Handler for poll hints. The response does not depend on the token; the body is not read."""
 
     hints: PollHints
 
     async def receive(self, request: Request) -> web.Response:
-        """Answer `POST /hints/{token}`: 204."""
+        """Handle `POST /hints/{token}`: 204."""
         await self.hints.receive(request.path_param)
         return web.Response(status=204, headers={"Server": "runward"})

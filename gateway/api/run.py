@@ -7,10 +7,13 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from gateway.api.run_request import RunRequest, run_response
 from gateway.api.version_pin import check_pin
 from gateway.clock import Clock
 from gateway.errors import IdempotencyInFlight
-from gateway.http.body import RunRequest, make_response, parse_json_body, read_json_body, run_response
+from gateway.http.body import parse_json_body, read_json_body
+from gateway.http.headers import prefers_async
+from gateway.http.response import make_response
 from gateway.http.server import Request
 from gateway.http.traceparent import read_traceparent
 from gateway.runs import rendering
@@ -75,7 +78,7 @@ class RunHandler:
         return stored_response(accepted)
 
     def _build_spec(self, request: Request, body: RunRequest, workflow: Workflow) -> RunSpec:
-        synchronous = body.callback_url is None and not _prefers_async(request)
+        synchronous = body.callback_url is None and not prefers_async(request.headers)
         return RunSpec(
             client=request.client.name,
             workflow=body.workflow,
@@ -89,12 +92,6 @@ class RunHandler:
             traceparent=read_traceparent(request.headers.getall("traceparent", ()), self.clock),
             client_connected=request.connection_check() if synchronous else always_connected,
         )
-
-
-def _prefers_async(request: Request) -> bool:
-    """Return whether the request has `Prefer: respond-async` (RFC 7240)."""
-    preferences = ",".join(request.headers.getall("Prefer", ())).lower().split(",")
-    return any(preference.partition(";")[0].strip() == "respond-async" for preference in preferences)
 
 
 def stored_response(stored: StoredResponse, headers: tuple[tuple[str, str], ...] = ()) -> web.Response:

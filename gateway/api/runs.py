@@ -1,4 +1,4 @@
-"""The face for looking runs up later: `GET /runs/{id}`, `GET /runs`."""
+"""Look-up of stored runs: `GET /runs/{id}` with long polling and server-sent events, and `GET /runs`."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from gateway.clock import Clock
-from gateway.http.body import make_response
+from gateway.http.headers import prefers_media_type
+from gateway.http.response import make_response
 from gateway.http.server import Request
-from gateway.problems import FieldError, Problem
+from gateway.problems import Problem, invalid_parameter
 from gateway.runs import rendering
 from gateway.store.contract import Phase, RunFilter, Store, StoredRun, StoreUnavailable
 
@@ -20,21 +21,25 @@ _MAX_WAIT = 60.0
 _MAX_STREAM_SECONDS = 600.0
 _STORE_WAIT_SECONDS = 1.0
 _MAX_LIMIT = 100
+_EVENT_STREAM = "text/event-stream"
 _STATUSES = {"queued", "running", "succeeded", "failed", "unknown", "not_run"}
 
 
 @dataclass(frozen=True, slots=True)
 class RunLookupHandlers:
-    """A client sees its own runs only: those that it ordered with a key, or did not wait for."""
+    """Handlers for the client's own stored runs: those with an Idempotency-Key, and asynchronous ones.
+
+    StoreUnavailable becomes the problem `store_unavailable` in the `access_log` middleware.
+    """
 
     store: Store
     clock: Clock
     is_draining: Callable[[], bool]
 
     async def get_run(self, request: Request) -> web.StreamResponse:
-        """Answer `GET /runs/{id}`; with `?wait=SECONDS` when it has ended, or the time is over."""
+        """Handle `GET /runs/{id}`. With `?wait=SECONDS`, respond when the run has ended or the time has passed."""
         run = await self._load_own_run(request)
-        if request.method == "GET" and "text/event-stream" in request.headers.get("Accept", ""):
+        if request.method == "GET" and prefers_media_type(request.headers, _EVENT_STREAM, rendering.JSON_CONTENT_TYPE):
             return await self._stream_events(request, run)
         deadline = self.clock.monotonic() + _parse_wait(request.query.get("wait", "0"))
         while run.phase is not Phase.DONE and not self.is_draining():
@@ -45,7 +50,7 @@ class RunLookupHandlers:
         return make_response(200, rendering.stored_run_view(run), rendering.JSON_CONTENT_TYPE)
 
     async def list_runs(self, request: Request) -> web.StreamResponse:
-        """Answer `GET /runs`: newest first, `limit` at a time, filtered by `status` and `workflow`."""
+        """Handle `GET /runs`: newest first, `limit` a page, filtered by `status` and `workflow`."""
         query = request.query
         run_filter = RunFilter(
             client=request.client_name,
@@ -54,10 +59,7 @@ class RunLookupHandlers:
             workflow=query.get("workflow"),
             before=_parse_cursor(query.get("cursor")),
         )
-        try:
-            runs = await self.store.list_runs(run_filter)
-        except StoreUnavailable:
-            raise Problem("store_unavailable", retry_after=1) from None
+        runs = await self.store.list_runs(run_filter)
         last = runs[-1] if len(runs) == run_filter.limit else None
         next_cursor = _encode_cursor(last) if last else None
         return make_response(
@@ -67,25 +69,19 @@ class RunLookupHandlers:
         )
 
     async def _load_own_run(self, request: Request) -> StoredRun:
-        try:
-            run = await self.store.get_run(request.path_param)
-        except StoreUnavailable:
-            raise Problem("store_unavailable", retry_after=1) from None
+        run = await self.store.get_run(request.path_param)
         if run is None or run.client != request.client_name:
-            raise Problem("not_found", "There is no such run.")
+            raise Problem("not_found", "The client has no run with this id.")
         return run
 
-    async def _wait_for_change(self, request: Request, run: StoredRun, timeout: float) -> StoredRun:
-        """The run when it may have changed, or the time is over."""
-        try:
-            await self.store.wait_for_change([run.id], timeout)
-        except StoreUnavailable:
-            raise Problem("store_unavailable", retry_after=1) from None
+    async def _wait_for_change(self, request: Request, run: StoredRun, seconds: float) -> StoredRun:
+        """The run after its next change, or after `seconds`."""
+        await self.store.wait_for_change([run.id], seconds)
         return await self._load_own_run(request)
 
     async def _stream_events(self, request: Request, run: StoredRun) -> web.StreamResponse:
-        """Send the run as a server-sent event each time its status changes, until it has ended."""
-        stream = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Server": "runward"})
+        """Send the run as a server-sent event after each change of its status, until it has ended."""
+        stream = web.StreamResponse(headers={"Content-Type": _EVENT_STREAM, "Server": "runward"})
         stream.headers["Cache-Control"] = "no-store"
         stream.headers["X-Request-Id"] = request.request_id
         await stream.prepare(request)
@@ -99,21 +95,21 @@ class RunLookupHandlers:
                 break
             try:
                 run = await self._wait_for_change(request, run, _STORE_WAIT_SECONDS)
-            except Problem:
-                break  # it has begun as a stream, and can not become a problem
+            except (Problem, StoreUnavailable):
+                break  # the status line has been sent; a problem document is no longer possible
         await stream.write_eof()
         return stream
 
 
 def _parse_wait(text: str) -> float:
     if not _is_number(text):
-        raise _invalid_parameter("wait", "a whole number of seconds")
+        raise invalid_parameter("wait", "must be a whole number of seconds")
     return min(float(text), _MAX_WAIT)
 
 
 def _parse_limit(text: str) -> int:
     if not _is_number(text) or not 1 <= int(text) <= _MAX_LIMIT:
-        raise _invalid_parameter("limit", f"a whole number from 1 to {_MAX_LIMIT}")
+        raise invalid_parameter("limit", f"must be a whole number from 1 to {_MAX_LIMIT}")
     return int(text)
 
 
@@ -123,7 +119,7 @@ def _is_number(text: str) -> bool:
 
 def _parse_status(text: str | None) -> str | None:
     if text is not None and text not in _STATUSES:
-        raise _invalid_parameter("status", "one of " + ", ".join(sorted(_STATUSES)))
+        raise invalid_parameter("status", "must be one of " + ", ".join(sorted(_STATUSES)))
     return text
 
 
@@ -136,13 +132,9 @@ def _parse_cursor(text: str | None) -> tuple[float, str] | None:
     except ValueError:
         timestamp, run_id = math.nan, ""
     if not math.isfinite(timestamp):
-        raise _invalid_parameter("cursor", "the `next` of an earlier answer")
+        raise invalid_parameter("cursor", "must be `next` of an earlier response")
     return timestamp, run_id
 
 
 def _encode_cursor(run: StoredRun) -> str:
     return urlsafe_b64encode(f"{run.created_at!r}:{run.id}".encode()).decode()
-
-
-def _invalid_parameter(name: str, expected: str) -> Problem:
-    return Problem("invalid_request", "1 thing(s) are wrong.", errors=(FieldError(f"?{name}", f"must be {expected}"),))

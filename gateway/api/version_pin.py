@@ -1,27 +1,49 @@
-"""Labels and versions that a client asks for: honoured, or refused, and never ignored."""
+"""Label or version of a workflow that a request names: applied or refused, never ignored."""
 
 from __future__ import annotations
 
-from gateway.problems import FieldError, Problem
+from pydantic.config import JsonDict
+from pydantic_core import PydanticCustomError
+
+from gateway.problems import FieldError, Problem, invalid_body, invalid_parameter
 from gateway.runs.catalog import Workflow
 from gateway.runs.workflow_aliases import NO_PIN, VersionPin
 
 RUN_POINTERS = ("/label", "/version")
-"""What they are called in the body of `POST /run`."""
+"""JSON pointers to the label and the version in the body of `POST /run`."""
+
+
+def exclusive_schema(label_field: str, version_field: str) -> JsonDict:
+    """JSON Schema of a body that has both a label and a version: what `reject_label_with_version` refuses."""
+    return {
+        "required": [label_field, version_field],
+        "properties": {label_field: {"type": "string"}, version_field: {"type": "integer"}},
+    }
+
+
+def reject_label_with_version(label: str | None, version: int | None, label_field: str, version_field: str) -> None:
+    """Raise PydanticCustomError if a body has both."""
+    if label is not None and version is not None:
+        raise PydanticCustomError("exclusive", f"{label_field} and {version_field} are mutually exclusive")
 
 
 def check_pin(workflow: Workflow, pin: VersionPin, pointers: tuple[str, str] = RUN_POINTERS) -> None:
-    """Refuse a label or version that would be ignored. One that the configuration pins is that very one.
+    """Raise Problem `invalid_request` if a label or version would be ignored.
 
-    Raises Problem("invalid_request"), which points at one of `named`: JSON pointers to the label, and to the version.
+    One that equals the label or version of the configuration is accepted. `pointers`: of the label and the version.
     """
     if pin in {NO_PIN, (workflow.label, workflow.version)}:
         return
     if not workflow.provider.adapter.supports_versions:
-        reason = "this workflow's provider has no versions"
+        reason = "the provider of this workflow does not support versions"
     elif workflow.pinned:
-        reason = "the configuration of this workflow pins another"
+        reason = "the configuration pins this workflow to another version"
     else:
         return
-    pointer = pointers[0] if pin[0] is not None else pointers[1]
-    raise Problem("invalid_request", "1 thing(s) are wrong.", errors=(FieldError(pointer, reason),))
+    raise _invalid_field(pointers[0] if pin[0] is not None else pointers[1], reason)
+
+
+def _invalid_field(pointer: str, reason: str) -> Problem:
+    if pointer.startswith("?"):
+        return invalid_parameter(pointer[1:], reason)
+    return invalid_body(FieldError(pointer, reason))

@@ -18,7 +18,7 @@ from gateway.api.run import RunHandler
 from gateway.api.runs import RunLookupHandlers
 from gateway.app.components import Components
 from gateway.http.middleware import access_log
-from gateway.http.server import Middleware, Route, Server
+from gateway.http.server import Middleware, Route, Server, with_double_slash
 
 
 def realtime_hub(components: Components, token_secret: bytes) -> RealtimeHub:
@@ -107,11 +107,13 @@ def _run_routes(components: Components) -> list[Route]:
         settings.body_timeout,
     )
     lookup = RunLookupHandlers(components.store, clock, is_draining=lambda: components.in_flight_limiter.draining)
-    return [
-        Route("POST", "/run", run.start, "run", requires_key=True),
-        Route("GET", "/runs", lookup.list_runs, "runs", requires_key=True),
-        Route("GET", "/runs/{id}", lookup.get_run, "runs", requires_key=True),
-    ]
+    return with_double_slash(
+        [
+            Route("POST", "/run", run.start, "run", requires_key=True),
+            Route("GET", "/runs", lookup.list_runs, "runs", requires_key=True),
+            Route("GET", "/runs/{id}", lookup.get_run, "runs", requires_key=True),
+        ]
+    )
 
 
 def _promptlayer_routes(components: Components, execution_ids: ExecutionIds) -> list[Route]:

@@ -1,40 +1,55 @@
-"""Where a request comes from, behind proxies that are trusted to say so."""
+"""Client address of a request that comes through trusted proxies (`X-Forwarded-For`)."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from ipaddress import IPv4Network, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from typing import TypeAlias
 
 from aiohttp import web
 
+Networks: TypeAlias = Sequence[IPv4Network | IPv6Network]
+
 _MAX_HOPS = 20
+# A node with a port as proxies write it: 192.0.2.1:80, [2001:db8::1]:80, or an IPv6 address in brackets alone.
+_NODE = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+))(?::[0-9]{1,5})?").fullmatch
 
 
-def client_address(request: web.BaseRequest, trusted_proxies: Sequence[IPv4Network | IPv6Network]) -> str:
-    """The address of the client: the last one that no trusted proxy has.
+def client_address(request: web.BaseRequest, trusted_proxies: Networks) -> str:
+    """Address of the client: the last hop that is not a trusted proxy.
 
-    `X-Forwarded-For` is read from its end, where our own proxies write; what stands before the first stranger is that
-    stranger's word, and counts for nothing (R82).
+    `X-Forwarded-For` is read from its end, where the trusted proxies write. Elements before the first untrusted address
+    were supplied by that address and are ignored; so is everything before an element that is not an address. Empty
+    elements are skipped (RFC 9110, 5.6.1). IPv4-mapped IPv6 addresses count as IPv4.
     """
-    address = request.remote or ""
-    if not trusted_proxies:
-        return address
-    hops = ",".join(request.headers.getall("X-Forwarded-For", [])).split(",")[-_MAX_HOPS:]
-    while hops and _is_trusted(trusted_proxies, address):
-        hop = hops.pop().strip()
-        if not _is_address(hop):
+    remote = request.remote or ""
+    address = _parse_address(remote)
+    if not trusted_proxies or address is None:
+        return remote if address is None else str(address)
+    elements = ",".join(request.headers.getall("X-Forwarded-For", [])).split(",")
+    hops = [element for element in (text.strip(" \t") for text in elements) if element][-_MAX_HOPS:]
+    while hops and any(address in network for network in trusted_proxies):
+        hop = _parse_node(hops.pop())
+        if hop is None:
             break
         address = hop
-    return address
+    return str(address)
 
 
-def _is_trusted(trusted_proxies: Sequence[IPv4Network | IPv6Network], address: str) -> bool:
-    return _is_address(address) and any(ip_address(address) in network for network in trusted_proxies)
+def _parse_node(text: str) -> IPv4Address | IPv6Address | None:
+    if len(text) >= 2 and text[0] == text[-1] == '"':
+        text = text[1:-1]
+    plain = _parse_address(text)
+    if plain is not None:
+        return plain
+    match = _NODE(text)
+    return _parse_address(next(filter(None, match.groups()), "")) if match else None
 
 
-def _is_address(text: str) -> bool:
+def _parse_address(text: str) -> IPv4Address | IPv6Address | None:
     try:
-        ip_address(text)
+        address = ip_address(text)
     except ValueError:
-        return False
-    return True
+        return None
+    return getattr(address, "ipv4_mapped", None) or address

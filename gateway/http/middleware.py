@@ -1,4 +1,4 @@
-"""What happens around every route: the request is named, counted, logged, let in. The order stands in `app`."""
+"""Middlewares of every route: request id, access log, load shedding, authentication. `app.main` sets their order."""
 
 from __future__ import annotations
 
@@ -18,27 +18,29 @@ from gateway.auth.failed_attempts import FailedAuthLimiter
 from gateway.auth.keys import KeyRefusal, KeyRing
 from gateway.clock import Clock
 from gateway.errors import GatewayError
-from gateway.http.body import problem_response
 from gateway.http.forwarded import client_address
+from gateway.http.headers import bearer_token, single_value
 from gateway.http.problem_mapping import problem_from_error
+from gateway.http.response import problem_response
 from gateway.http.server import Handler, Middleware, Request
 from gateway.observability import logs
 from gateway.observability.metrics import Metrics
 from gateway.problems import Problem
 from gateway.runs.model import RunRecord
+from gateway.store.contract import StoreUnavailable
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}").fullmatch
 _CHALLENGE = (("WWW-Authenticate", 'Bearer realm="runward"'),)
 
 
 def access_log(metrics: Metrics, log: FilteringBoundLogger, clock: Clock) -> Middleware:
-    """Give the request its id, and write what became of it: one line, one count. Every problem becomes a document."""
+    """Middleware: assigns the request id, renders problems, writes one log entry and counts one request."""
 
     def around(inner: Handler) -> Handler:
         async def handle(request: Request) -> web.StreamResponse:
-            began = clock.monotonic()
-            given = request.headers.get("X-Request-Id", "")
-            request.request_id = given if _REQUEST_ID(given) else "req_" + clock.token(12).hex()
+            started = clock.monotonic()
+            client_id = request.headers.get("X-Request-Id", "")
+            request.request_id = client_id if _REQUEST_ID(client_id) else "req_" + clock.token(12).hex()
             status, code = 499, "client_closed_request"
             try:
                 try:
@@ -46,25 +48,31 @@ def access_log(metrics: Metrics, log: FilteringBoundLogger, clock: Clock) -> Mid
                     code = ""
                 except Problem as problem:
                     response, code = _handle_problem(problem, request, metrics, log), problem.code
-                except GatewayError as error:
-                    response, code = _handle_problem(problem_from_error(error), request, metrics, log), error.code
-                except Exception as mistake:  # noqa: BLE001 - whatever it is, the client gets a document
-                    code = "internal"
-                    response = _handle_problem(_internal_problem(mistake), request, metrics, log)
+                except Exception as error:  # noqa: BLE001 - the client gets a problem document for every exception
+                    translated = _problem_of(error, request)
+                    response, code = _handle_problem(translated, request, metrics, log), translated.code
                 status = response.status
                 response.headers["X-Request-Id"] = request.request_id
                 return response
             finally:
                 metrics.request_ended(request.route.name, status)
                 if request.route.logged:
-                    _write_log_entry(log, request, status, code, clock.monotonic() - began)
+                    _write_log_entry(log, request, status, code, clock.monotonic() - started)
 
         return handle
 
     return around
 
 
-def _internal_problem(error: Exception) -> Problem:
+def _problem_of(error: Exception, request: Request) -> Problem:
+    """Problem of a typed error, or of an exception that no handler translated.
+
+    With a run, an unexpected exception is not retryable: the run may have been started.
+    """
+    if isinstance(error, GatewayError):
+        return problem_from_error(error)
+    if isinstance(error, StoreUnavailable) and request.run is None:
+        return Problem("store_unavailable", retry_after=1)
     problem = Problem("internal")
     problem.__cause__ = error
     return problem
@@ -99,7 +107,7 @@ def _write_log_entry(log: FilteringBoundLogger, request: Request, status: int, c
             "attempts": run.attempts,
             "outcome": run.status,
             "provider_run_id": run.provider_run_id,
-            "face": run.spec.api,
+            "api": run.spec.api,
             "waited_ms": round(run.external_wait * 1000, 3),
         }
         if run.spec.traceparent:
@@ -109,7 +117,7 @@ def _write_log_entry(log: FilteringBoundLogger, request: Request, status: int, c
 
 @dataclass(slots=True)
 class InFlightLimiter:
-    """Whether new work is let in, not beyond `limit` requests at once; and the word to clients while draining."""
+    """Load shedding and graceful shutdown: refuses requests over `max_in_flight`, closes connections while draining."""
 
     max_in_flight: int
     in_flight: int = 0
@@ -118,12 +126,12 @@ class InFlightLimiter:
     _cancelled: dict[asyncio.Task[object], RunRecord] = field(default_factory=dict)
 
     def close_when_draining(self, inner: Handler) -> Handler:
-        """While draining, end each connection with its answer."""
+        """Middleware: while draining, close each connection after its response."""
 
         async def handle(request: Request) -> web.StreamResponse:
             response = await inner(request)
             if self.draining:
-                # aiohttp's force_close alone closes without a word: the client would send into a closing connection.
+                # aiohttp's force_close sends no `Connection: close`: the client would reuse a closing connection.
                 response.headers["Connection"] = "close"
                 response.force_close()
             return response
@@ -131,14 +139,17 @@ class InFlightLimiter:
         return handle
 
     def limit_in_flight(self, inner: Handler) -> Handler:
-        """Count keyed requests in and out, and refuse the surplus at once."""
+        """Middleware: count requests of routes with a key, and refuse those beyond the limit at once."""
 
         async def handle(request: Request) -> web.StreamResponse:
             if not request.route.requires_key:
                 return await inner(request)
             if self.in_flight >= self.max_in_flight:
                 raise Problem(
-                    "overloaded", "This replica is at its limit.", retry_after=1, extra={"outcome": "not_run"}
+                    "overloaded",
+                    "This replica is at its limit of requests in progress.",
+                    retry_after=1,
+                    extra={"outcome": "not_run"},
                 )
             task = cast("asyncio.Task[object]", asyncio.current_task())
             self.in_flight += 1
@@ -158,9 +169,9 @@ class InFlightLimiter:
         return handle
 
     def cancel_runs(self) -> None:
-        """End every request that has a run, now: its client is told how far the run came.
+        """Cancel every request with a run. Its client gets the problem `draining` with the outcome known so far.
 
-        Of the others nothing can be told: what they ask for may be written down in this moment.
+        Requests without a run continue: their run may be in the course of being stored, so its outcome is not known.
         """
         for task, request in self._requests.items():
             if request.run is not None and task not in self._cancelled:
@@ -169,11 +180,11 @@ class InFlightLimiter:
 
 
 def _draining_problem(run: RunRecord) -> Problem:
-    """What is told of a run that is not waited for any longer: never more than its record knows."""
+    """Problem for a run whose request was cancelled. The outcome is what its record proves, else `unknown`."""
     status = run.status if run.finished_at is not None else "unknown" if run.maybe_started else "not_run"
     outcome = status if status in {"not_run", "failed"} else "unknown"
     durable = run.durable and outcome == "unknown"
-    detail = "This replica shuts down." + " With the same Idempotency-Key, ask again." * durable
+    detail = "This replica is shutting down." + " Repeat the request with the same Idempotency-Key." * durable
     provider_fields = {"provider_run_id": run.provider_run_id} if run.provider_run_id is not None else {}
     run_fields = {"run_id": run.id, "provider": run.provider, "attempts": run.attempts, "outcome": outcome}
     return Problem(
@@ -183,7 +194,7 @@ def _draining_problem(run: RunRecord) -> Problem:
 
 @dataclass(slots=True)
 class Authenticator:
-    """Knows the clients by their keys, and strangers by their addresses."""
+    """Authenticates clients by gateway key; limits failed attempts by client address."""
 
     keys: KeyRing
     clients: Mapping[str, Client]
@@ -201,7 +212,7 @@ class Authenticator:
         self.certificates = certificates or CertificateIndex()
 
     def authenticate(self, inner: Handler) -> Handler:
-        """Find the client of a request to a keyed route. Whatever is wrong with a key, the answer is the same."""
+        """Middleware: set the client of a request. The response is the same for every reason to refuse a key."""
 
         async def handle(request: Request) -> web.StreamResponse:
             if request.route.requires_key:
@@ -247,14 +258,16 @@ class Authenticator:
         self.log.info("key_refused", request_id=request.request_id, why=reason.value, peer=address)
         retry_after = self.failed_auth_limiter.record(address)
         if retry_after:
-            return Problem("too_many_failures", "Too many bad keys came from this address.", retry_after=retry_after)
+            return Problem(
+                "too_many_failures",
+                "Too many requests with invalid keys from this address.",
+                retry_after=retry_after,
+            )
         return Problem("unauthorized", headers=_CHALLENGE)
 
 
 def presented_key(request: Request) -> str:
-    """The key of `Authorization: Bearer`, or else of `X-API-KEY` or the route's own fields; "" where there is none."""
-    scheme, _, key = request.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() == "bearer":
-        return key.strip()
-    values = (request.headers.get(name, "").strip() for name in ("X-API-KEY", *request.route.key_headers))
-    return next(filter(None, values), "")
+    """Key of `Authorization: Bearer`, else of `X-API-KEY` or the route's key headers. Empty if there is none."""
+    headers = request.headers
+    values = (single_value(headers, name) for name in ("X-API-KEY", *request.route.key_headers))
+    return bearer_token(headers) or next(filter(None, values), "")

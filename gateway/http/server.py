@@ -1,6 +1,6 @@
-"""The HTTP server: aiohttp's own, low level, with one look-up from path to route.
+"""HTTP server: aiohttp's low-level server with a router that finds a route with one dictionary look-up.
 
-A table of routes and a table of middlewares make an application; no request pays for more.
+An application is a table of routes and a table of middlewares.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from aiohttp import StreamReader, web
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 
 class Request(web.BaseRequest):
-    """A request with what the middlewares found out about it. `tail`: what its route's `{id}` or `{path}` stands for.
+    """Request with the attributes that middlewares set.
 
-    It is as it was sent, still percent-encoded.
+    `path_param`: the part of the path that `{id}` or `{path}` of the route matched, still percent-encoded.
     """
 
     route: Route
@@ -38,7 +38,7 @@ class Request(web.BaseRequest):
     run: RunRecord | None = None
 
     def connection_check(self) -> Callable[[], bool]:
-        """Something that tells whether the client still waits, and that does not keep the request alive."""
+        """Function that returns True while the client is connected. It does not reference the request."""
         transport = self.transport
         return lambda: transport is not None and not transport.is_closing()
 
@@ -49,11 +49,10 @@ Middleware: TypeAlias = Callable[[Handler], Handler]
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One method of one path. `name` is its label in the metrics; `keyed` routes want a gateway key.
+    """One method of one path. `name`: its label in metrics. `requires_key`: a gateway key is required.
 
-    The last segment of a path may be `{id}`; or one part of it `{path}`, which stands for anything, slashes too.
-    `refuse` renders problems where they have another shape than everywhere else. `key_headers` may hold the key there,
-    too.
+    The last segment of a path may be `{id}`, or one part of it `{path}`, which matches anything, slashes included.
+    `render_problem` replaces the problem document. `key_headers`: further header fields that may carry the key.
     """
 
     method: str
@@ -66,8 +65,13 @@ class Route:
     key_headers: Sequence[str] = ()
 
 
+def with_double_slash(routes: Iterable[Route]) -> list[Route]:
+    """The routes, each also with a doubled leading slash: clients whose base URL ends in a slash send it."""
+    return [replace(route, path=slash + route.path) for route in routes for slash in ("", "/")]
+
+
 async def _unknown_route(_request: Request) -> web.Response:
-    raise Problem("unknown_route", "No route has this path.")
+    raise Problem("unknown_route", "No route matches this path.")
 
 
 async def _malformed_request(_request: Request) -> web.Response:
@@ -82,10 +86,9 @@ _VALID_HOST = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=%:\[\]-]*").fullmatch  # RFC 
 
 @dataclass(frozen=True, slots=True)
 class Router:
-    """Finds the route of a request.
+    """Finds the route of a request: by path, by all but the last segment (`{id}`), or by prefix and suffix (`{path}`).
 
-    By its whole path; or by all but its last segment, which is then `{id}`; or by its beginning and its end, with
-    `{path}` between them. Paths are compared as they were sent: nothing is decoded or resolved.
+    Paths are compared as sent, without decoding or resolution of dot segments.
     """
 
     routes: Mapping[str, Mapping[str, Route]] = field(default_factory=dict)
@@ -94,7 +97,7 @@ class Router:
 
     @classmethod
     def from_routes(cls, routes: Iterable[Route], fallback: Route = _UNKNOWN_ROUTE) -> Router:
-        """Build it from a table; `otherwise` is for paths that are not in it."""
+        """Build the router. `fallback` serves paths without a route."""
         table: dict[str, dict[str, Route]] = {}
         for route in routes:
             methods = table.setdefault(route.path, {})
@@ -103,11 +106,11 @@ class Router:
                 methods["HEAD"] = route
         parts = [(*path.partition("{path}"), methods) for path, methods in table.items()]
         patterns = [(before, after, methods) for before, between, after, methods in parts if between]
-        patterns.sort(key=lambda span: -len(span[0]) - len(span[1]))  # the closest fit first
+        patterns.sort(key=lambda span: -len(span[0]) - len(span[1]))  # the longest match first
         return cls(table, patterns, fallback)
 
     def find(self, request: Request) -> Route:
-        """The route, or one that answers with the right problem."""
+        """Route of the request; for an unknown path or method, a route that raises the problem."""
         path = request.rel_url.raw_path
         methods = self.routes.get(path)
         if methods is None:
@@ -132,16 +135,16 @@ class Router:
         allow = ", ".join(sorted(methods))
 
         async def refuse(_request: Request) -> web.Response:
-            raise Problem("method_not_allowed", f"This route has {allow}.", headers=(("Allow", allow),))
+            raise Problem("method_not_allowed", f"Allowed methods: {allow}.", headers=(("Allow", allow),))
 
         route = next(iter(methods.values()))
         return Route("*", "*", refuse, route.name, render_problem=route.render_problem)
 
 
 class Server(web.Server):
-    """Answers requests by a table of routes, through middlewares (the first is the outermost).
+    """HTTP server for a table of routes behind middlewares, outermost first.
 
-    `otherwise` answers for paths that are not in the table: that there is no such route, where nothing else is said.
+    `fallback` serves paths without a route; by default it raises the problem `unknown_route`.
     """
 
     def __init__(
@@ -157,15 +160,15 @@ class Server(web.Server):
         for middleware in reversed(middlewares):
             handler = middleware(handler)
         super().__init__(
-            handler,  # type: ignore[arg-type]  # aiohttp types it for BaseRequest; `_make_request` makes ours
-            keepalive_timeout=header_timeout,  # the only timer that aiohttp has for a request's headers
+            handler,  # type: ignore[arg-type]  # typed for BaseRequest; `_make_request` makes Request
+            keepalive_timeout=header_timeout,  # aiohttp's only timer for the headers of a request
             auto_decompress=False,
             access_log=None,
             lingering_time=2.0,
         )
 
     def __call__(self) -> web.RequestHandler:
-        """Make what answers one connection."""
+        """Protocol of one connection."""
         return _ServerConnection(self, loop=self._loop, **self._kwargs)
 
     def _make_request(
@@ -177,9 +180,7 @@ class Server(web.Server):
         task: asyncio.Task[None],
     ) -> Request:
         version_supported = message.version in _HTTP_VERSIONS
-        if (
-            not version_supported
-        ):  # the parser takes HTTP/2.0 and 0.9 too, and the answer would claim to be of that version
+        if not version_supported:  # the parser accepts HTTP/2.0 and 0.9, and the response would state that version
             message = message._replace(version=HttpVersion11)
         request = Request(message, payload, protocol, writer, task, self._loop)
         well_formed = version_supported and _VALID_HOST(message.headers.get("Host", ""))
@@ -192,7 +193,7 @@ class Server(web.Server):
 
 
 class _ServerConnection(web.RequestHandler):
-    """One connection. What its parser refuses goes through the middlewares like every request, without its words."""
+    """One connection. Requests that the parser rejects pass the middlewares; the parser's message is not disclosed."""
 
     __slots__ = ("_parse_failed", "_write_timeout")
 
@@ -211,9 +212,9 @@ class _ServerConnection(web.RequestHandler):
         return handle
 
     def handle_error(self, request: web.BaseRequest, *_: object, **__: object) -> web.StreamResponse:
-        """Answer where even the middlewares failed; aiohttp would say how."""
+        """Response if the middlewares themselves fail; aiohttp's own would disclose the error."""
         if request.writer.output_size > 0:
-            raise ConnectionError("an answer was begun already")
+            raise ConnectionError("a response has already been started")
         problem = Problem("internal")
         headers = {"Content-Type": CONTENT_TYPE, "Server": "runward"}
         response = web.Response(body=problem.document(""), status=problem.status, headers=headers)
@@ -221,9 +222,9 @@ class _ServerConnection(web.RequestHandler):
         return response
 
     def data_received(self, data: bytes) -> None:
-        """Parse. Where the parser gives up within a body, tell its reader, which aiohttp leaves waiting.
+        """Parse `data`. If the parser fails within a body, raise the error in its reader, which aiohttp does not.
 
-        What comes behind is dropped: aiohttp would keep an error for each piece of it, and the pieces with them.
+        Data after a failure is dropped: aiohttp would queue one error for each piece, and keep the pieces.
         """
         if self._parse_failed:
             return
@@ -235,18 +236,18 @@ class _ServerConnection(web.RequestHandler):
                 request.content.set_exception(web.RequestPayloadError())
 
     def pause_writing(self) -> None:
-        """Give a client that does not read its answers as long as one that does not send its headers."""
+        """Start the write time-out: a client must read its response as fast as it must send its headers."""
         super().pause_writing()
         if self.transport is not None:
             self._write_timeout = self._loop.call_later(self.keepalive_timeout, self.transport.abort)
 
     def resume_writing(self) -> None:
-        """It reads again."""
+        """Cancel the write time-out."""
         super().resume_writing()
         self._cancel_write_timeout()
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Forget it."""
+        """Cancel the write time-out."""
         super().connection_lost(exc)
         self._cancel_write_timeout()
 

@@ -1,4 +1,4 @@
-"""Retry-After header field of a response."""
+"""Retry-After of a response (RFC 9110, 10.2.3)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ MAX_SECONDS = 86_400.0
 
 
 def parse_retry_after(values: Sequence[bytes], now: datetime) -> float | None:
-    """Return the Retry-After field of a response (RFC 9110, 10.2.3) as seconds from `now`.
+    """Return the Retry-After field of a response as seconds from `now`: whole seconds, decimals (not in the RFC) or a date.
 
     Returns None for several fields, a past date, more than a day, or an invalid value.
     """
@@ -19,7 +19,7 @@ def parse_retry_after(values: Sequence[bytes], now: datetime) -> float | None:
         return None
     text = values[0].decode("latin-1").strip()
     try:
-        if re.fullmatch("[0-9]{1,9}", text):
+        if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{0,9})?", text):
             seconds = float(text)
         else:
             date = parsedate_to_datetime(text)

@@ -155,7 +155,7 @@ class RunExecutor:
         if record.finished_at is None:  # cancelled, or a defect of the gateway
             record.finish("not_run", self.context.clock)
         spec = record.spec
-        self.context.metrics.run_ended(spec.client, alias, record.provider, record.status, face=spec.api)
+        self.context.metrics.run_ended(spec.client, alias, record.provider, record.status, api=spec.api)
         self.context.metrics.observe_run_duration(
             alias, record.provider, record.duration, record.duration - record.external_wait
         )

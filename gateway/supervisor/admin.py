@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 
 from aiohttp import web
 
 from gateway.api.admin.callbacks import CallbackAdminHandlers
+from gateway.api.admin.health import metrics_response
 from gateway.api.docs.page import DocsHandlers
-from gateway.http.body import make_response
 from gateway.http.middleware import access_log
 from gateway.http.ops_authentication import OpsAuthenticator
+from gateway.http.response import make_response
 from gateway.http.server import Request, Route, Server
-from gateway.observability import metrics
 from gateway.observability.metrics import Metrics
 from gateway.supervisor.worker_pool import WorkerPool
 
@@ -44,10 +43,9 @@ class SupervisorAdmin:
             return make_response(200, b'{"status":"ready","store":"unavailable"}', "application/json")
         return make_response(200, b'{"status":"ready"}', "application/json")
 
-    async def render_metrics(self, _request: Request) -> web.Response:
-        """Return the metrics of all workers, collected now."""
-        merged = Metrics.from_export(await self.pool.collect_metrics())
-        return make_response(200, await asyncio.to_thread(merged.render), metrics.CONTENT_TYPE)
+    async def render_metrics(self, request: Request) -> web.Response:
+        """Sums of the metrics of all workers."""
+        return await metrics_response(Metrics.from_export(await self.pool.collect_metrics()), request)
 
     def build_server(self, authenticator: OpsAuthenticator, *, header_timeout: float) -> Server:
         """Return the server of the port, with the same routes as in a gateway of one process."""

@@ -1,4 +1,4 @@
-"""Labels and versions are honoured or refused: every combination of what is pinned and what is asked for."""
+"""Labels and versions are applied or refused: every combination of pinned and requested ones."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_what_is_pinned_accepts_itself_alone(pinned: VersionPin, asked: VersionP
         check_pin(workflow(pinned), asked)
     [error] = refused.value.errors
     assert ("/label" if asked[0] else "/version") == error.pointer
-    assert "pins another" in error.detail
+    assert "pins this workflow" in error.detail
 
 
 def test_a_provider_without_versions_refuses_them_with_the_callers_pointers() -> None:

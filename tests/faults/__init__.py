@@ -1,1 +1,1 @@
-"""An upstream that misbehaves on request, and the tests of what Runward makes of it."""
+"""A faulty upstream, and tests of the gateway's reactions to it."""

@@ -1,4 +1,4 @@
-"""What one side sends does not leak to the other: headers, cookies, keys, an upstream's own words."""
+"""Data of one side does not leak to the other: headers, cookies, keys, an upstream's messages."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ async def test_a_clients_headers_do_not_go_upstream(
 
 
 async def test_an_upstreams_cookies_are_forgotten(upstream: FakeUpstream, gateway: StartGateway, run: PostRun) -> None:
-    """R27: what was set for client 1 comes back neither with client 2 nor with client 1, nor reaches either."""
+    """R27: a cookie set for client 1 is sent neither for client 2 nor for client 1, and reaches neither."""
     done = prompt_studio_reply({"completion": "because"})
     upstream.default = done.with_headers(("Set-Cookie", "session=of-client-one; Path=/"))
     named = upstream.url.replace("127.0.0.1", "localhost")  # cookie jars may ignore a bare address

@@ -1,4 +1,4 @@
-"""An answer that is not what was asked for is never taken for a result, and never costs a second run."""
+"""An invalid response is never taken for a result, and never causes a second run."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ INVALID = (502, "upstream_invalid_response", "unknown")
 async def test_a_truncated_response_is_invalid(
     upstream: FakeUpstream, gateway: StartGateway, run: PostRun, fault: ResponseScript
 ) -> None:
-    """R05, R06: 502, unknown, exactly one request, never 200: even where what came is JSON so far."""
+    """R05, R06: 502, unknown, exactly one request, never 200: even if the received part is JSON."""
     upstream.default = fault
     answered = await run(await gateway(), PROMPT_STUDIO_BODY)
     assert INVALID == answered.summary
@@ -67,7 +67,7 @@ async def test_rejected_provider_credentials_are_a_502(
 async def test_an_unknown_workflow_is_a_404_without_the_upstreams_page(
     upstream: FakeUpstream, gateway: StartGateway, run: PostRun, body: Mapping[str, JsonValue]
 ) -> None:
-    """R15: what the upstream wrote is capped and cleaned, or left out."""
+    """R15: the upstream's text is truncated and cleaned, or omitted."""
     upstream.default = reply(404, {"message": "no\x1b[31m such\nflow " + "very " * 1000})
     answered = await run(await gateway(), body)
     assert (404, "workflow_not_found", "not_run") == answered.summary
@@ -164,7 +164,7 @@ async def respond_with_fault(connection: UpstreamConnection) -> None:
 async def test_a_broken_answer_is_a_502(
     upstream: FakeUpstream, gateway: StartGateway, run: PostRun, fault: str
 ) -> None:
-    """R19: what is not one clean HTTP answer is no answer."""
+    """R19: anything but one valid HTTP response is no response."""
     upstream.default = respond_with_fault
     running = await gateway()
     answered = await run(running, {"workflow": "studio", "input": {"marker": 1, "fault": fault}})

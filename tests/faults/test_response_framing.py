@@ -31,7 +31,7 @@ def chunked_response(size_line: bytes, trailer: bytes = b"") -> RawBytes:
 
 
 def close_delimited_response(version: str) -> ResponseScript:
-    """An answer without a length, whose end is the connection's."""
+    """A response without a length, which ends with the connection."""
     return faults.sequence(FakeResponse(200, (JSON,), BODY, version=version), faults.fin_after_request)
 
 

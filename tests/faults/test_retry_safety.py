@@ -129,7 +129,7 @@ async def test_retry_after_is_honoured(
 async def test_a_retry_after_beyond_the_deadline_is_returned_at_once(
     upstream: FakeUpstream, gateway: StartGateway, run: PostRun
 ) -> None:
-    """R10: nobody waits for what can not succeed: 503 with the hint in under 200 ms, one request."""
+    """R10: no waiting without a chance of success: 503 with Retry-After in under 200 ms, one request."""
     upstream.default = reply(429, {}, [("Retry-After", "30")])
     answered = await run(await gateway(), PROMPT_STUDIO_BODY)
     assert (503, "upstream_throttled", "not_run") == answered.summary
@@ -171,7 +171,7 @@ async def test_a_server_error_on_start_is_not_repeated(
 async def test_an_upstream_that_names_a_time_is_asked_once_more(
     upstream: FakeUpstream, gateway: StartGateway, run: PostRun
 ) -> None:
-    """503 with Retry-After says that nothing ran: one retry, then its word goes on to the client."""
+    """503 with Retry-After means that nothing ran: one retry, then Retry-After is passed on to the client."""
     upstream.default = reply(503, {}, [("Retry-After", "0")])
     answered = await run(await gateway(), PROMPT_STUDIO_BODY)
     assert (503, "upstream_unavailable", "not_run") == answered.summary

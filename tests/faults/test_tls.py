@@ -1,4 +1,4 @@
-"""To a provider that can not prove who it is, nothing is sent (R26)."""
+"""Nothing is sent to a provider without a valid certificate (R26)."""
 
 from __future__ import annotations
 
@@ -60,6 +60,6 @@ async def test_a_bad_certificate_ends_the_run_before_anything_is_sent(
 async def test_an_old_protocol_is_not_spoken(
     gateway: StartGateway, run: PostRun, authority: certificates.CertificateAuthority
 ) -> None:
-    """R26: TLS 1.0 is as good as nobody there."""
+    """R26: TLS 1.0 counts as unreachable."""
     answered, fake = await run_over_tls(gateway, run, authority, certificates.tls_1_0(authority.trusted()))
     assert (502, "not_run", []) == (answered.status, answered.json["outcome"], fake.received)

@@ -39,7 +39,7 @@ async def test_every_call_of_a_run_carries_its_trace(
 
 
 async def test_an_invalid_trace_is_replaced(upstream: FakeUpstream, gateway: StartGateway, run: PostRun) -> None:
-    """R94: what goes upstream is valid, and not what the client sent."""
+    """R94: the propagated value is valid, and not that of the client."""
     await script_both_providers(upstream)
     running = await gateway()
     assert 200 == (await run(running, PROMPT_STUDIO_BODY, traceparent="00-zz")).status

@@ -17,16 +17,20 @@ from structlog.testing import LogCapture
 from structlog.typing import FilteringBoundLogger
 
 from gateway import strictjson
+from gateway.api.run_request import RunRequest
 from gateway.app.listeners import Listener
 from gateway.auth.client import Client
 from gateway.auth.failed_attempts import FailedAuthLimiter
 from gateway.auth.keys import KeyRing, hash_key, new_key
 from gateway.clock import SystemClock
-from gateway.http.body import RunRequest, make_response, parse_json_body, read_json_body
+from gateway.http.body import parse_json_body, read_json_body
 from gateway.http.middleware import Authenticator, InFlightLimiter, access_log
+from gateway.http.response import make_response
 from gateway.http.server import Middleware, Request, Route, Server
 from gateway.observability.metrics import Metrics
 from gateway.problems import Problem
+from gateway.runs.model import RunRecord, RunSpec
+from gateway.store.contract import StoreUnavailable
 from tests.support.clock import ManualClock
 
 MAX_BODY = 5000
@@ -55,7 +59,7 @@ class ParsedResponse:
 
     @property
     def code(self) -> str:
-        """What a client decides by; the document, its type and its status agree."""
+        """Status, code and error pointers; checks that document, type and status agree."""
         assert "application/problem+json" == self.headers["content-type"]
         assert self.status == self.json["status"]
         assert f"urn:runward:problem:{self.json['code']}" == self.json["type"]
@@ -63,7 +67,7 @@ class ParsedResponse:
 
 
 def parse_responses(data: bytes) -> list[ParsedResponse]:
-    """What stands on the wire, one answer after another (none of them to HEAD)."""
+    """Responses on the wire, in order (none of them to HEAD)."""
     responses = []
     while data:
         head, _, rest = data.partition(b"\r\n\r\n")
@@ -90,7 +94,7 @@ class ServerHarness:
 
     @property
     def log_entries(self) -> list[LogEntry]:
-        """What was logged."""
+        """Log entries so far."""
         return self.capture.entries
 
     async def send_raw(self, *pieces: bytes, half_close: bool = False) -> bytes:
@@ -218,6 +222,11 @@ def _routes(harness: ServerHarness, body_timeout: float) -> list[Route]:
     async def mistake(_request: Request) -> web.Response:
         raise RuntimeError("CANARY")
 
+    async def store_down(request: Request) -> web.Response:
+        if request.rel_url.query_string == "run":
+            request.run = RunRecord.create(RunSpec("one", "w", 60.0), "p", harness.clock)
+        raise StoreUnavailable("CANARY")
+
     async def refuse(_request: Request) -> web.Response:
         raise Problem("overloaded", retry_after=1.2)
 
@@ -228,5 +237,6 @@ def _routes(harness: ServerHarness, body_timeout: float) -> list[Route]:
         Route("POST", "/refuse", refuse, "refuse", requires_key=True),
         Route("GET", "/large", large, "large"),
         Route("GET", "/mistake", mistake, "mistake"),
+        Route("GET", "/store-down", store_down, "store_down"),
         Route("GET", "/healthz", healthz, "healthz", logged=False),
     ]

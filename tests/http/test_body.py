@@ -1,4 +1,4 @@
-"""Bodies: read within bounds of size and time, checked strictly, and never quoted in what is said about them."""
+"""Bodies: read within bounds of size and time, validated strictly, and never quoted in problems."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import JsonValue
 
-from gateway.http.body import RunRequest, make_response, parse_json_body, problem_response
+from gateway.api.run_request import RunRequest
+from gateway.http.body import parse_json_body
+from gateway.http.response import make_response, problem_response
 from gateway.problems import FieldError, Problem
 from tests.http.server_harness import KEY, MAX_BODY, ServerHarness, build_request, build_run_request, parse_responses
 
@@ -144,7 +146,7 @@ def test_error_details_are_bounded() -> None:
 
 @pytest.mark.parametrize("size", [1001, 90_000])
 def test_too_many_members_are_counted_and_not_looked_at(size: int) -> None:
-    """R67: a body of many small mistakes must not hold up everybody else while each is described."""
+    """R67: a body with many errors must not block other requests while each error is described."""
     many = {f"m{i}": 1 for i in range(size)}
     assert [FieldError("", "more than 1000 members")] == list(rejection(many).errors)
     assert ["/metadata"] == error_pointers({"workflow": "w", "metadata": many})
@@ -164,7 +166,7 @@ MEMBERS = st.sampled_from([*FULL_REQUEST, "version", "other"])
 
 @given(st.dictionaries(MEMBERS, JSON) | JSON)
 def test_any_json_is_a_request_or_a_problem(body: object) -> None:
-    """R74: no third way, and what is read is what was sent."""
+    """R74: every JSON value is either a request, parsed unchanged, or a problem."""
     try:
         read = parse_json_body(RunRequest, json.dumps(body).encode())
     except Problem as problem:
@@ -189,7 +191,7 @@ class FakeRequest:
 
 @pytest.mark.parametrize(("seconds", "shown"), [(0, "0"), (0.001, "1"), (1, "1"), (1.2, "2"), (86_399.5, "86400")])
 def test_a_hint_is_rounded_up(seconds: float, shown: str) -> None:
-    """RFC 9110, 10.2.3: whole seconds; whoever comes at the time it names must not be too early."""
+    """RFC 9110, 10.2.3: whole seconds; a client that returns at that time must not be too early."""
     response = problem_response(Problem("overloaded", retry_after=seconds), FakeRequest())  # type: ignore[arg-type]
     assert shown == response.headers["Retry-After"]
 
@@ -249,22 +251,48 @@ async def test_a_body_is_read_however_it_comes(server: ServerHarness) -> None:
         "application/jsonx",
         "application/problem+json",
         "text/json",
+        "application/json; charset=iso-8859-1",
+        "application/json, text/plain",
     ],
 )
 async def test_another_type_is_not_read(server: ServerHarness, kind: str) -> None:
-    """R72: what a browser's form can send is not taken for a request."""
+    """R72: a body that a browser's form can send is not accepted."""
     sent = build_run_request(b'{"workflow":"w"}').replace(b"application/json", kind.encode())
     [found] = parse_responses(await server.send_raw(sent))
     assert (415, "unsupported_media_type") == (found.status, found.code)
 
 
 @pytest.mark.parametrize(
-    "field", ["Content-Encoding: gzip", "Content-Encoding: identity", "Content-Encoding: br", "Content-Encoding:"]
+    "kind",
+    [
+        "Application/JSON",
+        "application/json;charset=UTF-8",
+        'application/json ; Charset="utf-8"; x=1',
+        "application/json;",
+    ],
+)
+async def test_json_is_recognized_in_every_spelling(server: ServerHarness, kind: str) -> None:
+    """RFC 9110, 8.3.1: type and parameter names without regard to case, values quoted or not."""
+    sent = build_run_request(b'{"workflow":"w"}').replace(b"application/json", kind.encode())
+    [found] = parse_responses(await server.send_raw(sent))
+    assert 200 == found.status
+
+
+@pytest.mark.parametrize(
+    "field",
+    ["Content-Encoding: gzip", "Content-Encoding: identity, GZIP", "Content-Encoding: br", "Content-Encoding: x"],
 )
 async def test_a_compressed_body_is_not_opened(server: ServerHarness, field: str) -> None:
     """R66: whatever is in it."""
     found = await server.post_run(b"\x1f\x8b" + b"\x00" * 20, field)
     assert (415, "unsupported_media_type") == (found.status, found.code)
+
+
+@pytest.mark.parametrize("field", ["Content-Encoding: Identity", "Content-Encoding:", "Content-Encoding: ,"])
+async def test_a_body_without_a_content_coding_is_accepted(server: ServerHarness, field: str) -> None:
+    """RFC 9110, 8.4.1 and 5.6.1: identity is no coding, and an empty list has no element."""
+    found = await server.post_run(b'{"workflow":"w"}', field)
+    assert 200 == found.status
 
 
 async def test_a_compressed_transfer_is_not_opened_either(server: ServerHarness) -> None:
@@ -317,7 +345,7 @@ async def test_a_body_that_is_badly_framed_is_malformed(server: ServerHarness, c
 
 @pytest.mark.parametrize("half_close", [True, False])
 async def test_a_disconnect_during_the_body_is_logged_as_499(server: ServerHarness, *, half_close: bool) -> None:
-    """It is counted as what it was: no 500, and no error in the log."""
+    """It is counted as a disconnect: no 500, and no error in the log."""
     sent = build_run_request(b"").replace(b"Content-Length: 0", b"Content-Length: 50")
     if half_close:
         await server.send_raw(sent, b"{", half_close=True)
@@ -329,9 +357,10 @@ async def test_a_disconnect_during_the_body_is_logged_as_499(server: ServerHarne
     assert 0 == server.limiter.in_flight
 
 
-async def test_expect_100_continue_is_answered_with_100(server: ServerHarness) -> None:
-    """RFC 9110, 10.1.1: curl waits for that word with larger bodies."""
-    sent = build_run_request(b"", "Expect: 100-continue").replace(b"Content-Length: 0", b"Content-Length: 16")
+@pytest.mark.parametrize("expect", ["100-continue", "100-Continue", " 100-continue ,", "x=1, 100-continue"])
+async def test_expect_100_continue_is_answered_with_100(server: ServerHarness, expect: str) -> None:
+    """RFC 9110, 10.1.1: a list without regard to case; curl waits for this response with larger bodies."""
+    sent = build_run_request(b"", f"Expect: {expect}").replace(b"Content-Length: 0", b"Content-Length: 16")
     raw = await server.send_raw(sent, b'{"workflow":"w"}')
     assert raw.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n")
 

@@ -1,4 +1,4 @@
-"""Around every route: who asks is known, every request is seen once, and the surplus is refused without harm."""
+"""Middlewares: authentication, request ids, access log, metrics, load shedding, graceful shutdown."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ RUN = b'{"workflow":"w"}'
 
 
 def samples(server: ServerHarness) -> list[Sample]:
-    """What a scrape sees."""
+    """The exposition as a scrape gets it."""
     families = text_string_to_metric_families(server.metrics.render().decode())
     return [sample for family in families for sample in family.samples]
 
@@ -49,7 +49,7 @@ def total(server: ServerHarness, name: str, **labels: str) -> float:
     return sum(s.value for s in samples(server) if s.name == name and labels.items() <= s.labels.items())
 
 
-# Who asks.
+# Authentication.
 
 
 def wrong_keys() -> dict[str, list[str | bytes]]:
@@ -117,7 +117,7 @@ async def test_a_good_key_is_taken_from_either_header(server: ServerHarness, hea
 
 
 async def test_a_body_is_not_read_without_a_key(server: ServerHarness) -> None:
-    """R65: it would be memory for a stranger."""
+    """R65: it would cost memory for an unauthenticated client."""
     sent = build_request("POST", "/run", "Content-Type: application/json", "Content-Length: 100000000")
     [found] = parse_responses(await server.send_raw(sent, half_close=True))
     assert 401 == found.status
@@ -135,14 +135,14 @@ async def test_many_failed_keys_of_one_address_are_answered_with_429(server: Ser
 
 
 async def test_failed_keys_are_counted_per_forwarded_address_behind_a_trusted_proxy() -> None:
-    """R82: and only there; whoever is not trusted can not pretend to be many."""
+    """R82: an untrusted client cannot pretend to have many addresses."""
     for trusted, last in ((["127.0.0.0/8"], "unauthorized"), ([], "too_many_failures")):
         async with running_server(trusted_proxies=[ip_network(network) for network in trusted]) as server:
             fields = [f"X-Forwarded-For: 203.0.113.{number}" for number in range(21)]
             assert last == [(await server.post_run(RUN, field, key=UNKNOWN_KEY)).code for field in fields][-1]
 
 
-# What is seen of a request.
+# Access log and metrics.
 
 
 async def test_each_request_is_one_log_entry_and_one_count(server: ServerHarness) -> None:
@@ -204,8 +204,22 @@ async def test_each_request_has_another_id(server: ServerHarness) -> None:
     assert 5 == len(set(ids))
 
 
+async def test_an_unavailable_store_is_a_503_that_may_be_retried(server: ServerHarness) -> None:
+    """One translation for every handler; without a run, nothing can have been started."""
+    found = await server.send_request("GET", "/store-down")
+    assert (503, "store_unavailable", "1") == (found.status, found.code, found.headers["retry-after"])
+    assert found.json["retryable"] is True
+    assert "CANARY" not in found.body.decode()
+
+
+async def test_an_unavailable_store_during_a_run_is_not_called_retryable(server: ServerHarness) -> None:
+    """The run may have been started."""
+    found = await server.send_request("GET", "/store-down?run")
+    assert (500, "internal", False) == (found.status, found.code, found.json["retryable"])
+
+
 async def test_an_internal_error_is_a_500_without_details(server: ServerHarness) -> None:
-    """The log has its kind and its place, but not its words; the request's id leads from one to the other."""
+    """The log has the exception's class and location, not its message; the request id connects both entries."""
     found = await server.send_request("GET", "/mistake")
     assert (500, "internal") == (found.status, found.code)
     mistake, line = server.log_entries
@@ -271,7 +285,7 @@ async def test_requests_over_the_in_flight_limit_are_refused_at_once() -> None:
 
 
 async def test_each_request_releases_its_slot_however_it_ends() -> None:
-    """R90: after success, a problem, a mistake, a wrong key, and clients that left."""
+    """R90: after success, a problem, a defect, a wrong key, and disconnects."""
     async with running_server(max_in_flight=2) as server:
         for path in ("/refuse", "/mistake", "/run"):
             for _ in range(3):
@@ -285,7 +299,7 @@ async def test_each_request_releases_its_slot_however_it_ends() -> None:
 
 
 async def test_a_cancelled_request_releases_its_slot() -> None:
-    """R33: as when the server ends before it has answered; the line says that there was no answer."""
+    """R33: as if the server ended before it responded; the log entry says that there was no response."""
     async with running_server(max_in_flight=2) as server:
         await start_waiting_requests(server, 2)
         lines = server.log_entries
@@ -327,12 +341,12 @@ async def test_a_server_that_stays_keeps_its_connections(server: ServerHarness) 
 
 
 async def test_a_draining_server_still_works(server: ServerHarness) -> None:
-    """R97: whoever comes while the balancer has not noticed is served."""
+    """R97: requests are served until the balancer has noticed."""
     server.limiter.draining = True
     assert 200 == (await server.post_run(RUN)).status
 
 
-# Who is sent away at the end of the grace.
+# Cancellation at the end of the grace period.
 
 
 def run_record(**state: object) -> RunRecord:
@@ -389,7 +403,7 @@ async def test_a_cancelled_run_is_reported_with_its_known_outcome(how: str) -> N
 
 
 async def test_only_requests_with_a_run_are_cancelled() -> None:
-    """R98: of the others nobody can say what they have begun; and who has ended has ended."""
+    """R98: requests without a run and finished requests are not cancelled."""
     limiter = InFlightLimiter(10)
     without, ended, run = (
         pending_request(limiter, None),

@@ -9,7 +9,7 @@ import pytest
 from aiohttp import web
 
 from gateway.app.listeners import Listener
-from gateway.http.body import make_response
+from gateway.http.response import make_response
 from gateway.http.server import Request, Route, Server
 
 

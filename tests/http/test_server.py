@@ -1,4 +1,4 @@
-"""From the first byte to the route: what is not HTTP goes no further, and nothing of it is echoed."""
+"""HTTP server and router: requests that are not valid HTTP are refused, and nothing of them is echoed."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ async def test_what_is_not_http_is_a_problem_and_the_end_of_the_connection(serve
 
 @pytest.mark.parametrize("bad", ["two lengths", "NUL in a key", "a Host with a path", "HTTP/2.0"])
 async def test_what_is_not_http_is_counted_and_logged(server: ServerHarness, bad: str) -> None:
-    """R91, R92: one line and one count, like every request."""
+    """R91, R92: one log entry and one count, as for every request."""
     await server.send_raw(MALFORMED[bad])
     [line] = server.log_entries
     assert ("request", "malformed", 400, "malformed_request") == tuple(
@@ -110,7 +110,7 @@ async def test_what_is_not_http_is_counted_and_logged(server: ServerHarness, bad
     ids=["underscore", "raw bytes", "IPv6 host", "host", "absolute form", "chunked", "upgrade to h2c"],
 )
 async def test_unusual_http_is_http(server: ServerHarness, data: bytes) -> None:
-    """These are in order, or meant for somebody else, and change nothing."""
+    """These are valid, or meant for other recipients, and change nothing."""
     [ran, alive] = parse_responses(await server.send_raw(data, build_request("GET", "/healthz")))
     assert (200, 200) == (ran.status, alive.status)
 
@@ -139,7 +139,7 @@ async def test_other_methods_are_refused_with_those_that_there_are(server: Serve
 
 
 async def test_a_method_is_upper_case(server: ServerHarness) -> None:
-    """RFC 9110, 9.1: methods are told apart by case."""
+    """RFC 9110, 9.1: methods are case-sensitive."""
     assert (await server.send_request("get", "/healthz")).status in {400, 405}
 
 
@@ -152,7 +152,7 @@ async def test_head_is_get_without_the_body(server: ServerHarness, path: str, st
 
 
 async def test_a_connect_makes_no_tunnel(server: ServerHarness) -> None:
-    """RFC 9110, 9.3.6: where it is refused, what follows is a request like any other."""
+    """RFC 9110, 9.3.6: after a refusal, the following bytes are an ordinary request."""
     [refused, alive] = parse_responses(
         await server.send_raw(b"CONNECT a:80 HTTP/1.1\r\nHost: a\r\n\r\n", build_request("GET", "/healthz"))
     )
@@ -181,7 +181,7 @@ async def test_no_response_discloses_a_software_version(server: ServerHarness, d
 
 
 async def test_an_error_in_a_middleware_is_a_problem() -> None:
-    """Nothing is left to say but that; and what the mistake says stays inside."""
+    """A problem `internal` without the message of the exception."""
 
     def broken(_inner: Handler) -> Handler:
         async def handle(_request: Request) -> NoReturn:
@@ -211,7 +211,7 @@ async def test_an_idle_keep_alive_connection_is_closed() -> None:
 
 
 async def test_a_client_that_does_not_read_its_response_is_closed() -> None:
-    """An answer that nobody takes would be kept for ever, and its connection with it; others are served meanwhile."""
+    """A response that is not read would occupy memory and a connection indefinitely; others are served meanwhile."""
     async with running_server(header_timeout=0.05) as server:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port, limit=1)
         writer.write(build_request("GET", "/large"))
@@ -244,3 +244,21 @@ async def test_what_comes_behind_a_refused_request_is_dropped() -> None:
         connection.data_received(b"x" * 100_000)
     assert 1 == len(connection._messages)  # each would hold its bytes
     connection.connection_lost(None)
+
+
+@pytest.mark.parametrize("connection", ["close", "Close", "CLOSE, x", "x, close", "x ,\tclose", ["x", "close"]])
+async def test_the_connection_field_is_a_list_without_regard_to_case(
+    server: ServerHarness, connection: str | list[str]
+) -> None:
+    """RFC 9110, 7.6.1: `close` anywhere in the list ends the connection after the response."""
+    lines = [connection] if isinstance(connection, str) else connection
+    fields = "".join(f"Connection: {line}\r\n" for line in lines)
+    head = build_request("GET", "/healthz").replace(b"Connection: close\r\n", fields.encode())
+    assert [200] == [found.status for found in parse_responses(await server.send_raw(head, head))]
+
+
+async def test_a_connection_without_close_serves_the_next_request(server: ServerHarness) -> None:
+    """Neither `keep-alive` nor an unknown option ends it."""
+    first = build_request("GET", "/healthz").replace(b"Connection: close", b"Connection: closed, Keep-Alive")
+    raw = await server.send_raw(first, build_request("GET", "/healthz"))
+    assert [200, 200] == [found.status for found in parse_responses(raw)]

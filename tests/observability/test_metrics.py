@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
-from gateway.observability.metrics import CONTENT_TYPE, Metrics
+from gateway.observability.metrics import TEXT_CONTENT_TYPE, Metrics
 
 # Dashboards and alerts are written against these; a change here breaks them.
 FAMILIES = {
     "runward_requests": ("counter", {"route", "status"}),
     "runward_refusals": ("counter", {"client", "code"}),
-    "runward_runs": ("counter", {"client", "workflow", "provider", "outcome", "face"}),
+    "runward_runs": ("counter", {"client", "workflow", "provider", "outcome", "api"}),
     "runward_run_duration_seconds": ("histogram", {"workflow", "provider"}),
     "runward_overhead_seconds": ("histogram", set()),
     "runward_upstream_calls": ("counter", {"provider", "operation", "result"}),
@@ -46,7 +46,7 @@ def record_each_metric_once(metrics: Metrics) -> None:
     """Count one of each."""
     metrics.request_ended("run", 200)
     metrics.request_refused("one", "overloaded")
-    metrics.run_ended("one", "w", "p", "succeeded", face="promptlayer")
+    metrics.run_ended("one", "w", "p", "succeeded", api="promptlayer")
     metrics.observe_run_duration("w", "p", 1.5, 0.001)
     metrics.call_ended("p", "start", "ok", 1.4)
     metrics.reply_refused("p", "start", "throttled")
@@ -253,4 +253,4 @@ def test_the_build_is_exposed() -> None:
 
 
 def test_the_content_type_is_prometheus_text() -> None:
-    assert CONTENT_TYPE.startswith("text/plain; version=")
+    assert TEXT_CONTENT_TYPE.startswith("text/plain; version=")

@@ -24,7 +24,10 @@ NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
         ([b"86401"], None),
         ([b"9999999999"], None),
         ([b"-1"], None),
-        ([b"1.5"], None),
+        ([b"1.5"], 1.5),
+        ([b"0.25"], 0.25),
+        ([b".5"], None),
+        ([b"1,5"], None),
         ([b"1e3"], None),
         ([b"\xb2"], None),
         ([b""], None),
@@ -36,5 +39,5 @@ NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
     ],
 )
 def test_retry_after(values: list[bytes], seconds: float | None) -> None:
-    """Whole seconds or a date, up to a day; everything else is ignored."""
+    """Seconds or a date, up to a day; any other value is ignored."""
     assert seconds == parse_retry_after(values, NOW)

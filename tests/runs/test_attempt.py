@@ -173,7 +173,7 @@ async def test_error_text_of_the_provider_is_returned_cleaned() -> None:
     said = "no such variable\r\n\x1b[31mCANARY Traceback (most recent call last): secret"
     _, problem = await harness.run(harness.layer(Reply(422, {"message": said})))
     assert problem is not None
-    assert "The provider does not accept this run: no such variable [31mCANARY." == problem.detail
+    assert "The provider rejected the request: no such variable [31mCANARY." == problem.detail
 
 
 # Start, then ask.

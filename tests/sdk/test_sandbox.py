@@ -128,7 +128,9 @@ def test_a_run_that_fails_at_prompt_studio_fails(results: SandboxResults) -> Non
 
 def test_a_label_where_there_are_none_is_refused(results: SandboxResults) -> None:
     """And not ignored: another version would run than the one that was asked for."""
-    assert "this workflow's provider has no versions" in results.rejection_text(results.results["studio has no labels"])
+    assert "the provider of this workflow does not support versions" in results.rejection_text(
+        results.results["studio has no labels"]
+    )
 
 
 def test_many_runs_at_once_each_get_their_own(results: SandboxResults) -> None:
@@ -146,7 +148,7 @@ def test_every_call_is_one_start(results: SandboxResults) -> None:
 def test_the_runs_are_counted_under_the_promptlayer_api(results: SandboxResults) -> None:
     """All but the two calls that were refused."""
     expected = len(CASES) - 2 + results.sdk.parallel_calls
-    assert expected == metric_sum(results.samples, "runward_runs_total", face="promptlayer")
+    assert expected == metric_sum(results.samples, "runward_runs_total", api="promptlayer")
 
 
 def test_no_internal_error_is_logged(results: SandboxResults) -> None:

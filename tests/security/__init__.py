@@ -1,1 +1,1 @@
-"""What comes in from outside, however wrong: bytes, bodies, keys, names; and what may be seen of it afterwards."""
+"""Hostile input: bytes, bodies, keys, names; and its traces in logs and metrics."""

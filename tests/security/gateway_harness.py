@@ -1,4 +1,4 @@
-"""What these tests look at: one gateway that many tests share, its upstream, and what it said during the test."""
+"""Harness: one gateway that many tests share, its upstream, and its log since the start of the test."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class GatewayHarness:
         return self.gateway.url
 
     def reset(self) -> None:
-        """Forget what earlier tests did."""
+        """Reset the state that earlier tests left."""
         self.upstream.received.clear()
         self.upstream._routes.clear()  # the fake is made for one test each
         self.upstream._queues.clear()
@@ -53,7 +53,7 @@ class GatewayHarness:
 
     @property
     def log_output(self) -> str:
-        """What was logged since the test began."""
+        """Log output since the start of the test."""
         return b"".join(self.gateway._stdout[self.log_offset :]).decode("utf-8", "backslashreplace")
 
     async def access_log(self, route: str, count: int = 1) -> list[LogLine]:

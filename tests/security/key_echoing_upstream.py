@@ -57,7 +57,7 @@ CASES = list(itertools.product(range(len(TEMPLATES)), ENCODINGS))
 
 
 async def echo_key(connection: UpstreamConnection) -> None:
-    """Answer as the case has it. A run of PromptLayer's whose input says "later" has it at its polls."""
+    """Respond as the case says. A run of PromptLayer with the input "later" does so at its polls."""
     request = connection.request
     assert request is not None
     key = request.header("API_KEY") or request.header("X-API-KEY") or ""

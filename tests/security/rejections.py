@@ -1,4 +1,4 @@
-"""Sends what must be refused, in pieces or at once, and sees that it is: with one answer, and nothing behind it."""
+"""Sends requests that must be refused, in pieces or at once, and checks that exactly one response follows."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ def run_of_workflow(workflow: str = "studio", **members: JsonValue) -> bytes:
 
 
 def rejected_requests() -> dict[str, tuple[bytes, str, str]]:
-    """Requests that are refused before they are a run: what is sent, the route and the problem's code."""
+    """Requests that are refused before they are a run: bytes, route and error code."""
     return {
         "no key": (build_run(client=None), "run", "unauthorized"),
         "no JSON": (build_run(b"{"), "run", "malformed_json"),
@@ -44,5 +44,5 @@ def run_with_headers(*lines: bytes, body: bytes = RUN) -> bytes:
 
 
 def bearer_header(key: str) -> bytes:
-    """The header line that presents this key."""
+    """The header field that presents this key."""
     return f"Authorization: Bearer {key}".encode()

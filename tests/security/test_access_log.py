@@ -1,4 +1,4 @@
-"""What can be seen of requests: one line and one count for each, under names that nobody outside can choose."""
+"""Access log: one entry and one count for each request, under names that clients cannot choose."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ RUN_FIELDS = {"run_id", "workflow", "provider", "attempts", "outcome", "waited_m
 
 
 async def access_log_entry(harness: GatewayHarness, answered: RawResponse) -> LogLine:
-    """The one access line of this answer."""
+    """The only access log entry of this response."""
     await asyncio.sleep(0.02)  # a second line would come now
     logged = [json.loads(line) for line in harness.log_output.splitlines()]
     found = [line for line in logged if line.get("request_id") == answered.header("X-Request-Id")]
@@ -104,7 +104,7 @@ async def test_a_hostile_id_is_replaced(harness: GatewayHarness, given: str) -> 
 
 @pytest.mark.parametrize("ending", [b"\r\nX-A: b", b"\r\n forged", b"\rforged", b"\nforged", b"\0forged"])
 async def test_a_request_id_cannot_inject_a_log_entry(harness: GatewayHarness, ending: bytes) -> None:
-    """R91: what stands behind its line end is another header, or the request is malformed."""
+    """R91: bytes after its line end are another field, or the request is malformed."""
     sent = build_run().replace(b"\r\n\r\n", b"\r\nX-Request-Id: mine" + ending + b"\r\n\r\n", 1)
     answered = await send_request(harness.url, sent)
     assert (answered.status, answered.header("X-Request-Id") == "mine") in {(200, True), (400, False)}

@@ -1,4 +1,4 @@
-"""Keys: what a wrong one is told, what a right one may do, and what a stranger can not find out."""
+"""Keys: responses to wrong ones, permissions of valid ones, and no information for unauthenticated clients."""
 
 from __future__ import annotations
 

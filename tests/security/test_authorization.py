@@ -1,4 +1,4 @@
-"""What a key opens, and what is open without one: workflows, runs, headers, the other port (R78, R80, R83)."""
+"""Permissions with and without a key: workflows, runs, headers, the operations port (R78, R80, R83)."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def test_a_key_opens_its_own_workflows(harness: GatewayHarness, workflow: 
 
 
 async def test_another_clients_run_looks_like_an_unknown_run(harness: GatewayHarness) -> None:
-    """R78: its id gets the very 404 of an id that nobody has; its owner finds it."""
+    """R78: its id gets the same 404 as an id that does not exist; its owner finds it."""
     accepted = await send_request(harness.url, build_run(headers={"Prefer": "respond-async"}))
     run_id = str(accepted.json["id"])
     looked_up = {
@@ -63,7 +63,7 @@ CLIENT_HEADERS = {
 
 @pytest.mark.parametrize("workflow", ["studio", "layer"])
 async def test_only_an_exact_list_of_headers_goes_upstream(harness: GatewayHarness, workflow: str) -> None:
-    """R80: line by line; of the client's, none."""
+    """R80: field by field; none of the client's."""
     lines = [b"%b: %b" % pair for pair in CLIENT_HEADERS.items() if pair[0] != b"Host"]
     data = run_with_headers(bearer_header(CLIENT_KEYS["one"]), *lines, body=json.dumps({"workflow": workflow}).encode())
     reply = await send_request(harness.url, data.replace(b"gateway.test", CLIENT_HEADERS[b"Host"], 1))

@@ -80,7 +80,7 @@ async def test_invalid_fields_are_a_422_with_their_pointers(harness: GatewayHarn
 
 
 async def test_many_errors_make_no_long_answer(harness: GatewayHarness) -> None:
-    """R69: twenty places are enough to begin with; long names are cut to what still is a pointer."""
+    """R69: at most twenty errors; long names are cut to a valid pointer."""
     reply = await send_request(
         harness.url, run_with_body({"workflow": "studio", "metadata": {f"{n}{'~' * 1000}": n for n in range(900)}})
     )

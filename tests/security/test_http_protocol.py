@@ -1,4 +1,4 @@
-"""HTTP as clients speak it: methods, paths, types, versions, words before the body, many requests at once (R72)."""
+"""HTTP protocol: methods, paths, media types, versions, Expect, pipelining (R72)."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ import asyncio
 import json
 
 import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from providers.contract import JsonValue
 from tests.security.gateway_harness import GatewayHarness, assert_problem
+from tests.support.configuration import CLIENT_KEYS
 from tests.support.fake_upstream.connection import UpstreamConnection
 from tests.support.fake_upstream.provider_responses import STUDIO_RUN, prompt_studio_reply
 from tests.support.raw_client import JSON, RUN, build_get, build_head, build_run, raw_connection, send_request
@@ -21,7 +24,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 async def test_other_methods_are_a_405_that_names_the_right_one(
     harness: GatewayHarness, method: str, client: str | None
 ) -> None:
-    """R72: with a key and without one; what TRACE was sent is not echoed."""
+    """R72: with and without a key; the content of a TRACE is not echoed."""
     reply = await send_request(harness.url, build_head(method, "/run", {"X-Canary": "echo-me"}, client=client))
     assert (405, "POST") == (reply.status, reply.header("Allow"))
     assert b"echo-me" not in reply.raw
@@ -45,13 +48,69 @@ async def test_what_can_be_read_has_a_head(harness: GatewayHarness, target: str)
 
 @pytest.mark.parametrize(
     "target",
-    ["/", "/none", "/run/", "//run", "/RUN", "/./run", "/x/../run", "/r%75n", "/run%2f", "/%zz", "/run;a", "/metrics"],
+    [
+        "/",
+        "/none",
+        "/run/",
+        "///run",
+        "//run/",
+        "/RUN",
+        "/./run",
+        "/x/../run",
+        "/r%75n",
+        "/run%2f",
+        "/%zz",
+        "/run;a",
+        "/metrics",
+    ],
 )
 async def test_an_unknown_path_is_a_404(harness: GatewayHarness, target: str) -> None:
-    """R72, R83: no other spelling leads to /run, and what watches the gateway is not on this port."""
+    """R72, R83: no other spelling leads to /run, and the operations routes are not on this port."""
     for data in (build_head("GET", target), build_run().replace(b"/run", target.encode(), 1)):
         assert_problem(await send_request(harness.url, data), 404, "unknown_route")
     assert [] == harness.upstream.received
+
+
+async def test_a_doubled_leading_slash_is_one(harness: GatewayHarness) -> None:
+    """A base URL may end in a slash, as on PromptLayer's and Prompt Studio's API."""
+    assert 200 == (await send_request(harness.url, build_run().replace(b"/run", b"//run", 1))).status
+    assert 200 == (await send_request(harness.url, build_head("GET", "//runs"))).status
+    assert_problem(await send_request(harness.url, build_head("GET", "//runs/run_none")), 404, "not_found")
+    assert_problem(await send_request(harness.url, build_head("PUT", "//run")), 405, "method_not_allowed")
+
+
+@pytest.mark.parametrize(
+    ("accept", "media_type"),
+    [
+        (None, "text/plain; version=0.0.4; charset=utf-8"),
+        ("*/*", "text/plain; version=0.0.4; charset=utf-8"),
+        ("application/openmetrics-text;q=0", "text/plain; version=0.0.4; charset=utf-8"),
+        ("text/plain;version=0.0.4;q=0.3,*/*;q=0.2", "text/plain; version=0.0.4; charset=utf-8"),
+        (
+            "application/OpenMetrics-Text;version=1.0.0;q=0.6,text/plain;version=0.0.4;q=0.3,*/*;q=0.2",
+            "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        ),
+    ],
+)
+async def test_metrics_have_the_format_that_accept_prefers(
+    harness: GatewayHarness, accept: str | None, media_type: str
+) -> None:
+    """RFC 9110, 12.5.1, with the values that Prometheus sends."""
+    fields = {} if accept is None else {"Accept": accept}
+    found = await send_request(harness.gateway.ops_url, build_get("/metrics", fields))
+    assert (200, media_type) == (found.status, found.header("Content-Type"))
+    parse = parse_openmetrics if "openmetrics" in media_type else parse_text
+    names = {sample.name for family in parse(found.body.decode()) for sample in family.samples}
+    assert "runward_requests_total" in names
+
+
+async def test_a_repeated_key_field_authenticates_no_client(harness: GatewayHarness) -> None:
+    """Intermediaries may read either of them (RFC 9110, 5.3)."""
+    for name, value in (("Authorization", f"Bearer {CLIENT_KEYS['one']}"), ("X-API-KEY", CLIENT_KEYS["one"])):
+        once = build_head("GET", "/runs", {name: value}, client=None)
+        assert 200 == (await send_request(harness.url, once)).status
+        twice = once.replace(b"\r\n\r\n", f"\r\n{name}: {value}\r\n\r\n".encode())
+        assert_problem(await send_request(harness.url, twice), 401, "unauthorized")
 
 
 async def test_a_path_may_have_a_query_and_a_host(harness: GatewayHarness) -> None:
@@ -112,7 +171,7 @@ async def test_a_body_sent_without_waiting_gets_no_100(harness: GatewayHarness) 
 
 
 async def echo_input(connection: UpstreamConnection) -> None:
-    """Answer with what the run was given, after as long as that says."""
+    """Respond with the run's input, after the number of seconds in it."""
     assert connection.request is not None
     given = json.loads(connection.request.body)["input"]
     await asyncio.sleep(given["wait"])
@@ -133,7 +192,7 @@ async def test_pipelined_requests_are_answered_in_their_order(harness: GatewayHa
 
 
 async def test_a_client_may_end_the_connection_with_its_request(harness: GatewayHarness) -> None:
-    """`Connection: close` is honoured, and line ends behind such a request are no mistake."""
+    """`Connection: close` is honoured, and line ends after such a request are not an error."""
     async with raw_connection(harness.url) as caller:
         await caller.send(build_run(headers={"Connection": "close"}) + b"\r\n")
         reply = await caller.read_response()

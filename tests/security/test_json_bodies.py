@@ -18,7 +18,7 @@ def run_with(member: bytes) -> bytes:
 
 
 def nested(depth: int, left: bytes = b"[", right: bytes = b"]") -> bytes:
-    """A run whose input has an array in an array in an array."""
+    """A run whose input has nested arrays."""
     return run_with(b'"input": {"a": ' + left * depth + b"1" + right * depth + b"}")
 
 
@@ -48,7 +48,7 @@ COSTLY_BODIES = {
 
 @pytest.mark.parametrize("what", COSTLY_BODIES)
 async def test_heavy_bodies_are_light_work(harness: GatewayHarness, what: str) -> None:
-    """R67: what is deep, wide or long is refused within 50 ms, and never by a 500; where it is fine, it is run."""
+    """R67: deep, wide or long bodies are refused within 50 ms, never with a 500; valid ones are run."""
     body, status = COSTLY_BODIES[what]
     assert [status] * 3 == [(await send_request(harness.url, build_run(body))).status for _ in range(3)]
     lines = await harness.access_log("run", 3)

@@ -23,7 +23,7 @@ def client_with_keys(*keys: JsonValue) -> JsonValue:
 
 
 async def statuses(harness: GatewayHarness, keys: Sequence[str]) -> list[int]:
-    """What a run with each of the keys is answered."""
+    """Responses to a run with each of the keys."""
     asked = [build_run(headers={"Authorization": f"Bearer {key}"}, client=None) for key in keys]
     return [(await send_request(harness.url, data)).status for data in asked]
 
@@ -77,7 +77,7 @@ FORWARDED_ADDRESSES = [f"192.0.2.{number}" for number in range(BURST + 5)]
 
 
 async def test_a_forwarded_address_of_a_trusted_proxy_is_used(tmp_path: Path) -> None:
-    """R82: behind it each address has failures of its own; what stands before a stranger's address is his word."""
+    """R82: behind a proxy each address has its own failures; elements before an untrusted address are ignored."""
     async with running_gateway(tmp_path, server={"trusted_proxies": ["127.0.4.0/24"]}) as harness:
         proxy = "127.0.4.1"
         assert {401} == set(await send_bad_keys(harness, proxy, FORWARDED_ADDRESSES))
@@ -90,7 +90,7 @@ async def test_a_forwarded_address_of_a_trusted_proxy_is_used(tmp_path: Path) ->
 
 
 async def test_a_forwarded_address_of_an_untrusted_peer_is_ignored(tmp_path: Path) -> None:
-    """R82: whoever is not a trusted proxy is counted himself, and can bring nobody into disrepute."""
+    """R82: a client that is not a trusted proxy is counted by its own address only."""
     async with running_gateway(tmp_path, server={"trusted_proxies": ["127.0.4.0/24"]}) as harness:
         assert 429 == (await send_bad_keys(harness, "127.0.5.1", FORWARDED_ADDRESSES))[-1]
         assert 429 == (await send_bad_keys(harness, "127.0.5.2", ["127.0.5.3"] * len(FORWARDED_ADDRESSES)))[-1]

@@ -1,4 +1,4 @@
-"""The books balance: what was counted is what happened, under names that nobody outside can choose (R92, R93)."""
+"""Metrics equal the events that happened, under names that clients cannot choose (R92, R93)."""
 
 from __future__ import annotations
 
@@ -73,12 +73,12 @@ async def send_all(harness: GatewayHarness, sent: Sequence[bytes]) -> list[RawRe
 
 
 def count_by_label(samples: Sequence[Sample], name: str, label: str) -> dict[str, float]:
-    """What was counted, by the values of one label."""
+    """Counts by the values of one label."""
     return {s.labels[label]: metric_sum(samples, name, **{label: s.labels[label]}) for s in samples if s.name == name}
 
 
 async def test_the_metrics_match_the_requests_and_upstream_calls(tmp_path: Path) -> None:
-    """R92: what the gateway counted is what was sent, answered and seen upstream; nothing is left in flight."""
+    """R92: counted requests equal those sent, answered and seen upstream; nothing is left in flight."""
     rng = random.Random(92)
     breaker: JsonValue = {"failures": 1_000_000}
     async with running_gateway(tmp_path, breaker=breaker, clients={"two": {"workflows": ["layer"]}}) as harness:
@@ -101,7 +101,7 @@ async def test_the_metrics_match_the_requests_and_upstream_calls(tmp_path: Path)
 
 
 async def test_clients_that_leave_are_counted_too(harness: GatewayHarness) -> None:
-    """R92: whoever hangs up in the middle of its run leaves nothing in flight, and its run is counted."""
+    """R92: a client that disconnects during its run leaves nothing in flight, and its run is counted."""
     harness.upstream.always("POST", STUDIO_RUN, faults.delayed(0.3, prompt_studio_reply({})))
     before = await harness.gateway.metrics()
     for _ in range(20):

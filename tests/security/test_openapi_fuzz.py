@@ -65,7 +65,7 @@ EXPECTED = {
 
 
 def schema_errors(document: Mapping[str, Any], operation_pointer: str, answer: Response) -> list[str]:
-    """What another library than schemathesis's own says against an answer."""
+    """Validation errors of a response, by a library other than schemathesis's own."""
     media = answer.headers["content-type"][0].replace("/", "~1")
     pointer = f"{operation_pointer}/responses/{answer.status_code}/content/{media}/schema"
     return [error.message for error in OAS31Validator({**document, "$ref": pointer}).iter_errors(answer.json())]

@@ -1,4 +1,4 @@
-"""The providers' own APIs, what is passed through, hints and the WebSocket hold what `POST /run` does (R67 to R95)."""
+"""The providers' APIs, pass-through, hints and the WebSocket have the same guarantees as `POST /run` (R67 to R95)."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ HANDSHAKE = {
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[GatewayHarness]:
-    """One gateway with every face open."""
+    """One gateway with every API enabled."""
     folder: Path = tmp_path_factory.mktemp("faces")
     clients: JsonValue = {"one": {"passthrough": {"promptlayer": ALLOWED_ROUTES}}}
     server: JsonValue = {"public_url": "https://gateway.test"}
@@ -74,7 +74,7 @@ def build_request(
 
 
 def random_request(rng: random.Random) -> bytes:
-    """A request to one of the faces with random names, methods and fields."""
+    """A request to one of the APIs with random names, methods and fields."""
     text = "".join(rng.choices("abcdefghijklmnopqrstuvwxyz0123456789-_.~%;:", k=rng.randint(1, 60)))
     number = str(rng.randint(-(10**20), 10**20))
     method = rng.choice(["GET", "PUT", "POST", "DELETE", "OPTIONS"])
@@ -99,7 +99,7 @@ def random_request(rng: random.Random) -> bytes:
 
 
 async def test_the_number_of_series_does_not_depend_on_requests(harness: GatewayHarness) -> None:
-    """R93: 1 000 random requests to the faces: not one series more than after the first hundreds."""
+    """R93: 1 000 random requests add no series after the first hundreds."""
     rng = random.Random(93)
     await harness.gateway.metrics()  # the scrape is counted, too
     series = []
@@ -112,7 +112,7 @@ async def test_the_number_of_series_does_not_depend_on_requests(harness: Gateway
 
 
 async def test_prompts_and_results_are_not_seen(harness: GatewayHarness) -> None:
-    """R95: what goes in and what comes out of every face stands in answers only, never in the log or metrics."""
+    """R95: inputs and outputs of every API are in responses only, never in the log or metrics."""
     marked: JsonValue = {CANARY: [CANARY]}
     errors = [reply(status, {"message": CANARY}) for status in (400, 404, 422, 500)]
     harness.upstream.script("POST", STUDIO_RUN, [prompt_studio_reply(marked), *errors])
@@ -181,7 +181,7 @@ async def test_misplaced_keys_are_not_forwarded_or_disclosed(harness: GatewayHar
 
 
 def costly_bodies() -> Iterable[tuple[str, bytes]]:
-    """What is costly to read, by what it is."""
+    """Expensive bodies, by kind."""
     yield "deep", b"[" * 200_000
     yield "wide", b'{"input":{' + b",".join(b'"%d":1' % n for n in range(60_000)) + b"}}"
     yield "digits", b'{"input":{"a":' + b"1" * 5000 + b"}}"
@@ -192,14 +192,14 @@ def costly_bodies() -> Iterable[tuple[str, bytes]]:
 @pytest.mark.parametrize("target", [*RUN_PATHS, "/log-request"])
 @pytest.mark.parametrize(("name", "body"), [*costly_bodies()])
 async def test_costly_bodies_cost_little(harness: GatewayHarness, target: str, name: str, body: bytes) -> None:
-    """R67: whatever its kind, it is answered, and never as a mistake of ours."""
+    """R67: each kind is answered, and never with `internal`."""
     for client in ("one", None):
         answer = await send_request(harness.url, build_request(target, body, client=client))
         assert answer.status not in {500, 502}, (name, answer.body)
 
 
 async def test_other_clients_learn_nothing_of_runs(harness: GatewayHarness) -> None:
-    """Hints: 204 for whatever the token is; a number of another client's run and one of nobody's are the same 404."""
+    """Hints: 204 for every token; another client's execution id and an unused one are the same 404."""
     number = json.loads((await send_request(harness.url, build_request(RUN_PATHS[0], {}))).body)[
         "workflow_version_execution_id"
     ]

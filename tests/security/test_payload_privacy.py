@@ -1,4 +1,4 @@
-"""What goes into runs and comes out of them stands in answers only (R95)."""
+"""Inputs and outputs of runs are in responses only (R95)."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def canary_requests() -> list[bytes]:
 
 
 async def test_prompts_and_results_are_not_seen(harness: GatewayHarness) -> None:
-    """R95: at the level debug, what goes in and what comes out stands in answers only, never in the log or metrics."""
+    """R95: at the level debug, inputs and outputs are in responses only, never in the log or metrics."""
     script_canary_responses(harness)
     answers = [await send_request(harness.url, data) for data in canary_requests()]
     assert {200, 400, 404, 422, 502} == {answer.status for answer in answers}

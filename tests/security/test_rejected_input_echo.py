@@ -1,4 +1,4 @@
-"""What is refused is not repeated: no key in an answer or a log line, no version of anything (R71)."""
+"""Refused input is not echoed: no key in a response or a log entry, and no version (R71)."""
 
 from __future__ import annotations
 

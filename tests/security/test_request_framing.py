@@ -1,4 +1,4 @@
-"""What is not clean HTTP is refused, and no byte behind it is taken for a request (R70, R71)."""
+"""Malformed HTTP is refused, and no byte after it is read as a request (R70, R71)."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ async def test_malformed_chunks_after_the_head_are_refused_at_once(harness: Gate
 
 
 async def test_a_body_is_never_taken_for_a_request(harness: GatewayHarness) -> None:
-    """R70: what Content-Length and chunks frame is a body, even where it looks like a run."""
+    """R70: bytes framed by Content-Length and chunks are a body, even if they look like a run."""
     inner = build_run()
     chunks = b"%x\r\n%b\r\n0\r\n\r\n" % (len(inner), inner)
     for data in (build_request(b"Content-Length: %d" % len(inner), body=inner), build_request(CHUNKED, body=chunks)):

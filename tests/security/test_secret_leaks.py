@@ -27,7 +27,7 @@ ALL_SECRETS = (*PROVIDER_KEYS.values(), *CLIENT_KEYS.values())
 
 @dataclass(frozen=True, slots=True)
 class CollectedOutput:
-    """A gateway that has seen everything, and what it answered."""
+    """A gateway after every kind of request, and its responses."""
 
     world: GatewayHarness
     answers: list[RawResponse]
@@ -101,7 +101,7 @@ async def test_no_log_entry_holds_a_secret(collected: CollectedOutput) -> None:
 
 
 async def test_nothing_else_that_can_be_read_holds_a_secret(collected: CollectedOutput) -> None:
-    """R79: metrics, the schema, the page, health, and what the system shows of the process."""
+    """R79: metrics, the schema, the page, health, and the system's information on the process."""
     gateway = collected.world.gateway
     pages = [(gateway.ops_url, "/metrics"), *((url, path) for url in (gateway.url, gateway.ops_url) for path in (
         "/openapi.json", "/docs", "/healthz", "/readyz", "/none",

@@ -1,4 +1,4 @@
-"""Peers that are slow or silent are not waited for, and hold up nobody (R63, R64)."""
+"""Slow or silent clients are disconnected, and do not delay others (R63, R64)."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ async def test_many_slow_clients_do_not_delay_others(harness: GatewayHarness) ->
 
 
 async def test_clients_that_never_read_are_cut_off(harness: GatewayHarness) -> None:
-    """R63: an answer that nobody takes holds its connection and memory no longer than an unfinished head does."""
+    """R63: a response that is not read occupies its connection and memory no longer than an unfinished head does."""
     script = re.search(rb"docs/rapidoc[^\"]+", (await send_request(harness.url, build_get("/docs"))).body)
     assert script is not None
     size = len((await send_request(harness.url, build_get("/" + script[0].decode()))).raw)
@@ -189,7 +189,7 @@ async def test_slow_bodies_are_a_408_within_the_body_timer(harness: GatewayHarne
 
 
 async def test_a_slow_body_without_a_key_gets_no_time(harness: GatewayHarness) -> None:
-    """R64: who has no key is refused before its body is waited for."""
+    """R64: a client without a key is refused before its body is awaited."""
     began = time.monotonic()
     reply = await send_request(harness.url, build_head(headers={**JSON, "Content-Length": "9"}, client=None))
     assert_problem(reply, 401, "unauthorized")

@@ -48,11 +48,11 @@ INVALID_CONFIGS: dict[str, tuple[str, dict[str, str], str]] = {
     ),
     "unknown adapter": (config_text(providers={"promptlayer": {"adapter": "x"}}), {}, "providers.promptlayer.adapter"),
 }
-"""What is wrong: the file, the environment besides the usual one, and the place that has to be named."""
+"""The error: the file, additional environment variables, and the location that the message must name."""
 
 
 async def startup_error(directory: Path, config: str, env: Mapping[str, str]) -> tuple[str, float]:
-    """Try to serve it: what is said, exit code first, and after how many seconds."""
+    """Start the gateway: exit code, output and duration in seconds."""
     began = time.monotonic()
     with pytest.raises(GatewayExitedError) as died:
         await start_gateway(directory, config, {**PROVIDER_SECRETS, **env})
@@ -61,7 +61,7 @@ async def startup_error(directory: Path, config: str, env: Mapping[str, str]) ->
 
 @pytest.mark.parametrize("mistake", INVALID_CONFIGS)
 async def test_an_invalid_configuration_is_refused_with_its_location(tmp_path: Path, mistake: str) -> None:
-    """R84: exit code not 0 in less than 2 s, on one line; it says where, and never what."""
+    """R84: exit code not 0 in less than 2 s, one line; it has the location, never the value."""
     config, env, location = INVALID_CONFIGS[mistake]
     output, seconds = await startup_error(tmp_path, config, env)
     if seconds >= 2:  # the machine may have been busy
@@ -73,7 +73,7 @@ async def test_an_invalid_configuration_is_refused_with_its_location(tmp_path: P
 
 
 async def test_a_port_that_is_taken_is_said(tmp_path: Path) -> None:
-    """R84: not a mistake in the file, and still no traceback."""
+    """R84: not an error in the file, and still no traceback."""
     first, second = tmp_path / "first", tmp_path / "second"
     first.mkdir()
     second.mkdir()

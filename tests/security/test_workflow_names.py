@@ -77,7 +77,7 @@ HOSTILE_TEXTS = [
 
 @pytest.mark.parametrize("text", HOSTILE_TEXTS, ids=ascii)
 async def test_hostile_fields_stay_within_their_log_entry(harness: GatewayHarness, text: str) -> None:
-    """R73: one request is one line, one JSON object, in which nothing was forged."""
+    """R73: one request is one line, one JSON object, without forged entries."""
     name = f"prompt_studio/{text}"
     everywhere: dict[str, JsonValue] = {"workflow": name, "input": {text: text}, "metadata": {text: text}}
     bodies: list[JsonValue] = [everywhere, {**everywhere, "label": text}, {"workflow": text}, {text: text}]

@@ -1,4 +1,4 @@
-"""The face for those who watch: health, readiness, metrics."""
+"""Health API: liveness (`/healthz`), readiness (`/readyz`) and metrics (`/metrics`)."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from gateway.http.body import make_response
+from gateway.http.headers import prefers_media_type
+from gateway.http.response import make_response
 from gateway.http.server import Request
-from gateway.observability import metrics
-from gateway.observability.metrics import Metrics
+from gateway.observability.metrics import OPENMETRICS_CONTENT_TYPE, TEXT_CONTENT_TYPE, Metrics
 
 
 @dataclass(frozen=True, slots=True)
 class OpsHandlers:
-    """`ready` says whether new work should be sent here; providers that are down do not count.
+    """Health handlers. `is_ready`: True unless the replica is draining.
 
-    Nor does the store: runs that it need not keep go on. That it fails, as `store_fails` knows, is said all the same.
+    Readiness does not depend on providers, nor on the store: synchronous runs need no store. `/readyz` still reports a
+    failing store.
     """
 
     metrics: Metrics
@@ -26,18 +27,26 @@ class OpsHandlers:
     is_store_failing: Callable[[], bool]
 
     async def healthz(self, _request: Request) -> web.Response:
-        """The process answers. It depends on nothing else."""
+        """Liveness: the process responds. Depends on nothing else."""
         return make_response(200, b'{"status":"alive"}', "application/json")
 
     async def readyz(self, _request: Request) -> web.Response:
-        """Whether a load balancer should send requests here."""
+        """Readiness: 200 if a load balancer should send requests to this replica, 503 while it drains."""
         if self.is_ready() and self.is_store_failing():
             return make_response(200, b'{"status":"ready","store":"unavailable"}', "application/json")
         if self.is_ready():
             return make_response(200, b'{"status":"ready"}', "application/json")
         return make_response(503, b'{"status":"draining"}', "application/json", (("Retry-After", "1"),))
 
-    async def render_metrics(self, _request: Request) -> web.Response:
-        """Render the metrics in a thread: a long list would hold up every run."""
-        body = await asyncio.to_thread(self.metrics.render)
-        return make_response(200, body, metrics.CONTENT_TYPE)
+    async def render_metrics(self, request: Request) -> web.Response:
+        """Metrics in the format that `Accept` asks for."""
+        return await metrics_response(self.metrics, request)
+
+
+async def metrics_response(metrics: Metrics, request: Request) -> web.Response:
+    """Metrics as OpenMetrics if `Accept` prefers it, else as Prometheus text. Rendered in a thread: it takes long."""
+    if prefers_media_type(request.headers, "application/openmetrics-text", "text/plain"):
+        body, content_type = await asyncio.to_thread(metrics.render_openmetrics), OPENMETRICS_CONTENT_TYPE
+    else:
+        body, content_type = await asyncio.to_thread(metrics.render), TEXT_CONTENT_TYPE
+    return make_response(200, body, content_type, (("Vary", "Accept"),))

@@ -1,4 +1,4 @@
-"""The API's own description (OpenAPI 3.1), made of the models that check requests and the table of problems."""
+"""OpenAPI 3.1 document, generated from the validation models and the table of problems."""
 
 from __future__ import annotations
 
@@ -13,39 +13,39 @@ from gateway.api.openapi.schemas import ProblemAnswer, RunAnswer, RunShown, Runs
 from gateway.api.prompt_studio import openapi as studio
 from gateway.api.promptlayer import openapi as promptlayer
 from gateway.api.promptlayer.requests import RunWorkflow
-from gateway.http.body import RunRequest
+from gateway.api.run_request import RunRequest
 from gateway.problems import PROBLEMS
 
 _DESCRIPTION = """\
 Runs prompt workflows at PromptLayer and Prompt Studio: one endpoint, one key.
 
-Starting a run is a paid act that can not be taken back. So a start that may have reached a provider is not sent again,
-and whatever happens, the answer says what became of the run:
+Starting a run costs money and cannot be undone. A start that may have reached a provider is not sent again, and every
+response states the outcome of the run:
 
-| `outcome` | what it means |
+| `outcome` | meaning |
 |---|---|
 | (status 200) | The run succeeded. |
-| `not_run` | Nothing ran, and nothing will. |
-| `failed` | The run was executed, and failed. |
-| `unknown` | The run may have been executed, or may still be going on. Sending it again may pay for it twice. |
+| `not_run` | Nothing was run, and nothing will be. |
+| `failed` | The run was executed and failed. |
+| `unknown` | The run may have been executed, or may still be running. Repeating it may cost a second run. |
 
-`retryable: true` says that the same request may succeed later, and that it can not cost a second run."""
+`retryable: true`: the same request may succeed later and cannot cause a second run."""
 _TAGS = (
     ("Runs", "Run workflows."),
-    ("PromptLayer", "Run them as PromptLayer's own API has it."),
-    ("Prompt Studio", "Run them as Prompt Studio's own API has it."),
-    ("Health", "For load balancers."),
-    ("Documentation", "What you are reading."),
+    ("PromptLayer", "Run workflows through PromptLayer's API."),
+    ("Prompt Studio", "Run workflows through Prompt Studio's API."),
+    ("Health", "Liveness and readiness, for load balancers."),
+    ("Documentation", "This document."),
 )
 _SECURITY: tuple[dict[str, list[str]], ...] = ({"bearer": []}, {"key": []})
 
-_RUN_CODES = tuple(code for code in PROBLEMS if code != "client_closed_request")  # whose client is gone
+_RUN_CODES = tuple(code for code in PROBLEMS if code != "client_closed_request")  # its client has disconnected
 _PUBLIC_CODES = ("malformed_request", "internal")
 _AUTHENTICATED_CODES = (*_PUBLIC_CODES, "unauthorized", "too_many_failures", "overloaded", "draining")
 
 
 def openapi_document() -> OpenApiNode:
-    """The whole document."""
+    """The document."""
     return {
         "openapi": "3.1.0",
         "info": {
@@ -86,7 +86,7 @@ _REQUEST_ID: OpenApiNode = {
     "in": "header",
     "required": False,
     "schema": {"type": "string"},
-    "description": "An id of your own, to find the request by: at most 128 of `A-Z a-z 0-9 . _ : / + = -`.",
+    "description": "Request id for logs: 1 to 128 characters of `A-Z a-z 0-9 . _ : / + = -`.",
 }
 
 
@@ -94,10 +94,10 @@ def _run_operation() -> OpenApiNode:
     request = {"schema": {"$ref": "#/components/schemas/RunRequest"}, "examples": examples.request_examples()}
     run = {"schema": {"$ref": "#/components/schemas/RunAnswer"}, "examples": examples.run_examples()}
     succeeded = response("The run succeeded.", {"application/json": run}, "RateLimit", "RateLimit-Policy")
-    accepted = response("The run is kept, and goes on in the background.", _model_content("RunShown"), "Location")
+    accepted = response("The run is stored and continues in the background.", _model_content("RunShown"), "Location")
     return {
         **_operation("run", "Runs", "Run a workflow", _IDEMPOTENCY_KEY, _PREFER),
-        "description": "Answers when the run has ended; at once, with 202, where a `callback_url` or `Prefer` says so.",
+        "description": "Responds when the run has ended; with `callback_url` or `Prefer: respond-async`, 202 at once.",
         "security": _SECURITY,
         "requestBody": {"required": True, "content": {"application/json": request}},
         "responses": {"200": succeeded, "202": accepted, **problem_responses(_RUN_CODES)},
@@ -117,7 +117,7 @@ def _list_runs_operation() -> OpenApiNode:
             _query_parameter("status", status),
             _query_parameter("workflow", {"type": "string"}),
         ),
-        "description": "Those that were asked for with an Idempotency-Key, or that nobody waited for.",
+        "description": "Stored runs: those with an Idempotency-Key, and asynchronous ones.",
         "security": _SECURITY,
         "responses": {
             "200": page,
@@ -128,17 +128,19 @@ def _list_runs_operation() -> OpenApiNode:
 
 def _get_run_operation() -> OpenApiNode:
     content = {**_model_content("RunShown"), "text/event-stream": {"schema": {"type": "string"}}}
-    run = response("The run. As `text/event-stream`, one event for each status, until it has ended.", content)
+    run = response(
+        "The run. As `text/event-stream` (by `Accept`), one event for each status until it has ended.", content
+    )
     path = {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}
     return {
         **_operation(
             "showRun",
             "Runs",
-            "Look a run up",
+            "Look up a run",
             path,
             _query_parameter("wait", {"type": "integer", "minimum": 0, "maximum": 60, "default": 0}),
         ),
-        "description": "With `wait`, answers when the run has ended, or after so many seconds.",
+        "description": "With `wait` (long polling), responds when the run has ended or after that many seconds.",
         "security": _SECURITY,
         "responses": {
             "200": run,
@@ -152,14 +154,14 @@ _IDEMPOTENCY_KEY: OpenApiNode = {
     "in": "header",
     "required": False,
     "schema": {"type": "string"},
-    "description": "1 to 255 printable characters. The same key with the same body gets the same answer, for 24 hours.",
+    "description": "1 to 255 printable ASCII characters. For 24 hours, a repeated key and body get the same response.",
 }
 _PREFER: OpenApiNode = {
     "name": "Prefer",
     "in": "header",
     "required": False,
     "schema": {"type": "string"},
-    "description": "`respond-async`: answer at once, with 202.",
+    "description": "`respond-async`: respond at once with 202 (RFC 7240).",
 }
 
 
@@ -172,9 +174,9 @@ def _model_content(name: str) -> OpenApiNode:
 
 
 def _healthz_operation() -> OpenApiNode:
-    alive = response("The process answers.", _status_content("alive"))
+    alive = response("The process is alive.", _status_content("alive"))
     return {
-        **_operation("healthz", "Health", "Whether the process answers"),
+        **_operation("healthz", "Health", "Liveness"),
         "security": [],
         "responses": {"200": alive, **problem_responses(_PUBLIC_CODES)},
     }
@@ -182,11 +184,12 @@ def _healthz_operation() -> OpenApiNode:
 
 def _readyz_operation() -> OpenApiNode:
     ready = response(
-        "It takes requests. `store` is there while the store fails: what must be kept is refused.", _ready_content()
+        "The replica accepts requests. `store` is present while the store fails: runs that must be stored are refused.",
+        _ready_content(),
     )
-    draining = response("It is shutting down: send requests elsewhere.", _status_content("draining"), "Retry-After")
+    draining = response("The replica is shutting down.", _status_content("draining"), "Retry-After")
     return {
-        **_operation("readyz", "Health", "Whether requests should be sent here"),
+        **_operation("readyz", "Health", "Readiness"),
         "security": [],
         "responses": {"200": ready, "503": draining, **problem_responses(_PUBLIC_CODES)},
     }
@@ -196,7 +199,7 @@ def _openapi_operation() -> OpenApiNode:
     document = response("The document.", json_content({"type": "object"}))
     return {
         **_operation("openapi", "Documentation", "This document"),
-        "description": "On the operations port, and where `server.open_docs` is set, it needs no key.",
+        "description": "On the operations port, and with `server.open_docs`, no key is required.",
         "security": _SECURITY,
         "responses": {"200": document, **problem_responses(_AUTHENTICATED_CODES)},
     }
@@ -205,7 +208,7 @@ def _openapi_operation() -> OpenApiNode:
 def _docs_operation() -> OpenApiNode:
     page = response("The page.", {"text/html": {"schema": {"type": "string"}}})
     return {
-        **_operation("docs", "Documentation", "A page to read this document in"),
+        **_operation("docs", "Documentation", "A page that displays this document"),
         "security": [],
         "responses": {"200": page, **problem_responses(_PUBLIC_CODES)},
     }
@@ -230,7 +233,7 @@ def _ready_content() -> OpenApiNode:
 
 
 class _SchemaGenerator(GenerateJsonSchema):
-    """Pydantic's schemas in fewer words: no titles made of names, no defaults that are null, no needless `anyOf`."""
+    """Compact schemas: no titles derived from names, no null defaults, no `anyOf` for nullable types."""
 
     def field_title_should_be_set(self, _schema: object) -> bool:
         return False
@@ -255,7 +258,7 @@ def _schemas() -> OpenApiNode:
         [
             (RunRequest, "validation"),
             (RunWorkflow, "validation"),
-            *((model, "serialization") for model in (RunAnswer, RunShown, RunsPage, ProblemAnswer)),
+            *((model, "serialization") for model in _RESPONSE_MODELS),
         ],
         ref_template="#/components/schemas/{model}",
         schema_generator=_SchemaGenerator,

@@ -1,9 +1,8 @@
-"""The face for those who read: the API's document, and a page to browse it that loads nothing from elsewhere."""
+"""API documentation: the OpenAPI document, and a page to browse it that loads nothing from other hosts."""
 
 from __future__ import annotations
 
 import gzip
-import re
 from dataclasses import dataclass
 from hashlib import sha256
 from importlib.resources import files
@@ -13,7 +12,8 @@ from aiohttp import web
 
 from gateway import strictjson
 from gateway.api.docs import document
-from gateway.http.body import make_response
+from gateway.http.headers import accepts_gzip
+from gateway.http.response import make_response
 from gateway.http.server import Request, Route
 
 _STATIC = files("gateway.api.docs") / "static"
@@ -41,12 +41,11 @@ _PAGE_HEADERS = (
     ("Cross-Origin-Opener-Policy", "same-origin"),
     ("Referrer-Policy", "no-referrer"),
 )
-_REFUSES_GZIP = re.compile(r"\bgzip\s*;\s*q=0(\.0*)?\s*(,|$)").search
 
 
 @dataclass(frozen=True, slots=True)
 class StaticFile:
-    """A file that the page loads. Its path has its content's hash, so that it can be cached for good."""
+    """A file that the page loads. Its path contains a hash of its content, so that it can be cached indefinitely."""
 
     path: str
     content_type: str
@@ -55,7 +54,7 @@ class StaticFile:
 
     @classmethod
     def load(cls, name: str, content_type: str) -> StaticFile:
-        """Read a static file; `….gz` is kept in both forms."""
+        """Load a static file; a `.gz` file is kept in both forms."""
         content = (_STATIC / name).read_bytes()
         stem, _, extension = name.removesuffix(".gz").rpartition(".")
         path = f"/docs/{stem}.{sha256(content).hexdigest()[:16]}.{extension}"
@@ -64,27 +63,26 @@ class StaticFile:
         return cls(path, content_type, content)
 
     async def serve(self, request: Request) -> web.Response:
-        """Answer with the file."""
-        accepted = request.headers.get("Accept-Encoding", "").lower()
-        if self.gzipped is None or "gzip" not in accepted or _REFUSES_GZIP(accepted):
+        """Handle `GET` of the file."""
+        if self.gzipped is None or not accepts_gzip(request.headers):
             return make_response(200, self.body, self.content_type, _ASSET_HEADERS)
         return make_response(200, self.gzipped, self.content_type, (*_ASSET_HEADERS, ("Content-Encoding", "gzip")))
 
 
 @dataclass(frozen=True, slots=True)
 class DocsPage:
-    """The page as one port has it."""
+    """The page of one port."""
 
     body: bytes
 
     async def serve(self, _request: Request) -> web.Response:
-        """Answer with the page."""
+        """Handle `GET` of the page."""
         return make_response(200, self.body, "text/html; charset=utf-8", _PAGE_HEADERS)
 
 
 @dataclass(frozen=True, slots=True)
 class DocsHandlers:
-    """The document and the page's files, made once. The page itself never needs a key: it asks for one."""
+    """The document and the page's files, built once. The page itself is public and asks for a key."""
 
     document: bytes
     style: StaticFile
@@ -93,7 +91,7 @@ class DocsHandlers:
 
     @classmethod
     def load(cls) -> DocsHandlers:
-        """Render the document and read the files."""
+        """Build the document and load the files."""
         return cls(
             document=strictjson.write(document.openapi_document()),
             style=StaticFile.load("docs.css", "text/css; charset=utf-8"),
@@ -102,8 +100,8 @@ class DocsHandlers:
         )
 
     def public_routes(self, *, requires_key: bool) -> list[Route]:
-        """The routes of the public port; `keyed`: the document needs a gateway key."""
-        # A page that asked for a key needs no second form for one, which would show it too.
+        """Routes of the public port. `requires_key`: the document requires a gateway key."""
+        # If the page asks for a key, the viewer needs no second form, which would also display the key.
         fields = {"key": "required", "asks_key": "false"} if requires_key else {"key": "none", "asks_key": "true"}
         page = self._page(may_try="true", **fields)
         return self._routes(
@@ -111,20 +109,20 @@ class DocsHandlers:
         )
 
     def ops_routes(self) -> list[Route]:
-        """The routes of the operations port, where nothing needs a key, and nothing can be run."""
+        """Routes of the operations port: no key is required, and no run can be started."""
         return self._routes(
             self._page(key="none", asks_key="false", may_try="false"),
             Route("GET", "/openapi.json", self.serve_document, "openapi"),
         )
 
     async def serve_document(self, _request: Request) -> web.Response:
-        """Answer with the document."""
+        """Handle `GET /openapi.json`."""
         return make_response(200, self.document, "application/json", (_NOSNIFF, ("Cache-Control", "no-store")))
 
     def _page(self, **fields: str) -> DocsPage:
         text = Template((_STATIC / "docs.html").read_text("utf-8"))
         paths = {"style": self.style.path, "viewer": self.viewer.path, "script": self.script.path}
-        # Relative, so that the page works behind a proxy's prefix too.
+        # Relative, so that the page works behind a prefix of a proxy.
         relative = {name: path.removeprefix("/") for name, path in paths.items()}
         return DocsPage(text.substitute(relative, **fields).encode())
 

@@ -1,4 +1,4 @@
-"""The examples in the API's document: a run at each provider, and every problem as `problems` really writes it."""
+"""Examples of the OpenAPI document: a run of each provider, and every problem document as it is rendered."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from gateway.runs.resilience.retry import RETRY_RULES
 from providers.contract import JsonValue
 
 Examples = dict[str, dict[str, object]]
-"""By name, as OpenAPI's Example Objects."""
+"""Example Objects by name."""
 
 _REQUEST_ID = "req_5f0c1be2a97d4436b1e80c2d"
 _RUN_ID = "run_3d2c6b1f0e9a48b7a5c4d3e2f1a0b9c8"
 
-# What became of the run, and how many starts were sent, where a problem is a run's.
+# Outcome and number of attempts of problems with a run.
 _RUN_OUTCOMES: Mapping[str, tuple[str, int]] = MappingProxyType(
     {rule.code: (rule.ending, 1) for rule in RETRY_RULES.values()}
     | {
@@ -30,7 +30,7 @@ _FIELD_ERRORS = MappingProxyType({"invalid_request": (FieldError("/timeout", "In
 
 
 def request_examples() -> Examples:
-    """A body of `POST /run` for each provider."""
+    """Bodies of `POST /run`, one for each provider."""
     return {
         "promptlayer": {
             "summary": "A workflow of PromptLayer",
@@ -51,7 +51,7 @@ def request_examples() -> Examples:
 
 
 def run_examples() -> Examples:
-    """The answer to each of `requests`."""
+    """Responses to the requests of `request_examples`."""
     node: JsonValue = {"status": "succeeded", "value": "shipping", "error": None, "is_output": True}
     return {
         "promptlayer": {
@@ -84,7 +84,7 @@ def _run_document(workflow: str, provider: str, output: JsonValue) -> dict[str, 
 
 
 def problem_examples(codes: Iterable[str]) -> Examples:
-    """The document of each problem."""
+    """Problem documents of these error codes."""
     return {code: {"summary": PROBLEMS[code].title, "value": _problem_document(code)} for code in codes}
 
 

@@ -1,4 +1,4 @@
-"""What a route may answer, as OpenAPI has it: responses with their headers, and the table of problems by status."""
+"""OpenAPI Response Objects: responses with their headers, and problem responses by status."""
 
 from __future__ import annotations
 
@@ -9,36 +9,36 @@ from gateway.api.openapi import examples
 from gateway.problems import CONTENT_TYPE, PROBLEMS
 
 OpenApiNode: TypeAlias = dict[str, object]
-"""A part of the document."""
+"""A node of the OpenAPI document."""
 
 _STRING: OpenApiNode = {"type": "string"}
 _INTEGER_SECONDS: OpenApiNode = {"type": "integer", "minimum": 0}
 HEADERS: OpenApiNode = {
     "X-Request-Id": {
-        "description": "The request's id: the one that was sent where it is acceptable, else a new one.",
+        "description": "Request id: that of the request if it is valid, else a new one.",
         "schema": _STRING,
     },
     "Retry-After": {
         "description": "Whole seconds after which the same request may succeed.",
         "schema": _INTEGER_SECONDS,
     },
-    "WWW-Authenticate": {"description": "How to present a key.", "schema": _STRING},
-    "Location": {"description": "Where the run can be looked up.", "schema": _STRING},
-    "Idempotent-Replayed": {"description": "`true` where the answer is an earlier one.", "schema": _STRING},
-    "Allow": {"description": "The methods that the route has.", "schema": _STRING},
-    "Runward-Run-Id": {"description": "The run, to be looked up at `/runs/{id}`.", "schema": _STRING},
-    "Runward-Problem": {"description": "What went wrong: a `code` of `ProblemAnswer`.", "schema": _STRING},
-    "Runward-Outcome": {"description": "What became of the run: its `outcome`.", "schema": _STRING},
+    "WWW-Authenticate": {"description": "Authentication scheme.", "schema": _STRING},
+    "Location": {"description": "URL of the run.", "schema": _STRING},
+    "Idempotent-Replayed": {"description": "`true` if the response is that of an earlier request.", "schema": _STRING},
+    "Allow": {"description": "Methods of the route.", "schema": _STRING},
+    "Runward-Run-Id": {"description": "Id of the run, for `/runs/{id}`.", "schema": _STRING},
+    "Runward-Problem": {"description": "Error code: a `code` of `ProblemAnswer`.", "schema": _STRING},
+    "Runward-Outcome": {"description": "Outcome of the run.", "schema": _STRING},
     "RateLimit": {
-        "description": "What is left of the client's own limits: items of `r` requests, more in `t` seconds.",
+        "description": "Remaining quota of the client's limits: `r` requests left, more in `t` seconds.",
         "schema": _STRING,
     },
     "RateLimit-Policy": {
-        "description": "The client's own limits: items of `q` requests in a window of `w` seconds.",
+        "description": "Limits of the client: `q` requests in a window of `w` seconds.",
         "schema": _STRING,
     },
 }
-"""Every header of an answer that says something of its own, for the document's `components`."""
+"""Response headers, for `components` of the document."""
 
 _HEADERS_BY_STATUS = {
     401: ("WWW-Authenticate",),
@@ -50,18 +50,18 @@ _HEADERS_BY_STATUS = {
 
 
 def response(description: str, content: OpenApiNode, *headers: str) -> OpenApiNode:
-    """A response: `content` is by media type; every response has X-Request-Id, and these `headers`."""
+    """Response Object. `content`: by media type. `headers`: names beside X-Request-Id, which every response has."""
     header_refs = {name: {"$ref": f"#/components/headers/{name}"} for name in ("X-Request-Id", *headers)}
     return {"description": description, "headers": header_refs, "content": content}
 
 
 def json_content(schema: OpenApiNode) -> OpenApiNode:
-    """The content of a JSON response."""
+    """Content of a JSON response."""
     return {"application/json": {"schema": schema}}
 
 
 def problem_responses(codes: Iterable[str]) -> OpenApiNode:
-    """A response for each status, with the codes that it may carry."""
+    """One Response Object for each status of these error codes."""
     by_status: dict[int, list[str]] = {}
     for code in codes:
         by_status.setdefault(PROBLEMS[code].status, []).append(code)

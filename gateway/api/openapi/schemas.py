@@ -1,4 +1,4 @@
-"""What the answers look like: models that describe them to clients. `wire` writes them; only tests check them."""
+"""Response schemas of the OpenAPI document. `runs.rendering` writes the responses; tests validate them."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import BaseModel, Field
 from pydantic.json_schema import SkipJsonSchema
 
-_NotRequired: TypeAlias = SkipJsonSchema[None]  # the member may be missing, but is never null
+_ATTEMPTS = "Number of start requests over all fallbacks, those that could not be sent included."
+_NotRequired: TypeAlias = SkipJsonSchema[None]  # the member may be absent, but is never null
 
 
 class NodeAnswer(BaseModel):
-    """One node's output."""
+    """Output of one node."""
 
     status: Literal["succeeded", "failed", "skipped"]
-    value: Annotated[Any, Field(description="Any JSON: what the node made.")]
-    error: Annotated[str | None, Field(description="Why it failed, in one line.")]
-    is_output: Annotated[bool, Field(description="Whether it is one of the workflow's output nodes.")]
+    value: Annotated[Any, Field(description="Any JSON value.")]
+    error: Annotated[str | None, Field(description="Error message in one line, if it failed.")]
+    is_output: Annotated[bool, Field(description="True for an output node of the workflow.")]
 
 
 class RunAnswer(BaseModel):
@@ -25,16 +26,18 @@ class RunAnswer(BaseModel):
 
     id: Annotated[str, Field(pattern="^run_[0-9a-f]{32}$")]
     status: Literal["succeeded"]
-    workflow: Annotated[str, Field(description="As the request named it.")]
-    provider: Annotated[str, Field(description="Where it ran; after a fallback not the workflow's first.")]
-    output: Annotated[Any, Field(description="Any JSON: what the workflow made.")]
+    workflow: Annotated[str, Field(description="Workflow name as in the request.")]
+    provider: Annotated[
+        str, Field(description="Provider that executed the run; after a fallback, that of the fallback.")
+    ]
+    output: Annotated[Any, Field(description="Output of the workflow: any JSON value.")]
     outputs: Annotated[
         dict[str, NodeAnswer] | None,
-        Field(description="By node, and only with `return_all_outputs`; null where the provider has no nodes."),
+        Field(description="Output by node, only with `return_all_outputs`; null if the provider has no nodes."),
     ] = None
-    warning: Annotated[str | None, Field(description="The provider's warning, in one line.")]
-    attempts: Annotated[int, Field(ge=1, description="How many starts were sent to a provider.")]
-    provider_run_id: Annotated[str | None, Field(description="What the provider calls the run, where it says so.")]
+    warning: Annotated[str | None, Field(description="Warning of the provider, in one line.")]
+    attempts: Annotated[int, Field(ge=1, description=_ATTEMPTS)]
+    provider_run_id: Annotated[str | None, Field(description="The provider's id of the run, if it reports one.")]
     metadata: dict[str, str]
     created_at: datetime
     finished_at: datetime
@@ -42,82 +45,89 @@ class RunAnswer(BaseModel):
 
 
 class RunError(BaseModel):
-    """Why a run did not succeed."""
+    """Error of a run that did not succeed."""
 
-    code: Annotated[str, Field(pattern="^[a-z_]+$", description="As in the problem that `POST /run` answers.")]
+    code: Annotated[
+        str, Field(pattern="^[a-z_]+$", description="Error code, as in the problem document of `POST /run`.")
+    ]
     detail: str | None
 
 
 class CallbackState(BaseModel):
-    """What became of a run's callback."""
+    """Delivery state of a run's callback."""
 
     state: Literal["pending", "delivered", "gave_up"]
 
 
 class RunShown(BaseModel):
-    """A run that its client did not wait for, or that has an Idempotency-Key, as it is now."""
+    """Current state of a stored run: an asynchronous one, or one with an Idempotency-Key."""
 
     id: Annotated[str, Field(pattern="^run_[0-9a-f]{32}$")]
     status: Annotated[
         Literal["queued", "running", "succeeded", "failed", "unknown", "not_run"],
-        Field(description="It only moves forward: queued, running, and one of the others."),
+        Field(description="Queued, then running, then one of the final states."),
     ]
     workflow: str
     provider: str
-    output: Annotated[Any, Field(description="Any JSON: what the workflow made; null until it has succeeded.")]
+    output: Annotated[Any, Field(description="Output of the workflow: any JSON value; null until it has succeeded.")]
     outputs: dict[str, NodeAnswer] | None = None
     warning: str | None
-    attempts: Annotated[int, Field(ge=0)]
+    attempts: Annotated[int, Field(ge=0, description=_ATTEMPTS)]
     provider_run_id: str | None
     metadata: dict[str, str]
     created_at: datetime
     finished_at: datetime | None
     duration_ms: Annotated[int | None, Field(ge=0)]
-    error: Annotated[RunError | None, Field(description="Where it ended and did not succeed.")] = None
-    callback: Annotated[CallbackState | None, Field(description="Where it has a callback_url.")] = None
+    error: Annotated[RunError | None, Field(description="Present if the run has ended and did not succeed.")] = None
+    callback: Annotated[CallbackState | None, Field(description="Present if the run has a `callback_url`.")] = None
 
 
 class RunsPage(BaseModel):
-    """Runs, newest first."""
+    """A page of runs, newest first."""
 
     runs: list[RunShown]
-    next: Annotated[str | None, Field(description="The `cursor` of the next page; null on the last.")]
+    next: Annotated[str | None, Field(description="`cursor` of the next page; null on the last page.")]
 
 
 class ProblemPointer(BaseModel):
-    """One thing that is wrong with a body."""
+    """One error in a request."""
 
-    pointer: Annotated[str, Field(description="A JSON pointer (RFC 6901); empty for the whole body.")]
-    detail: Annotated[str, Field(description="What is wrong there; never the value.")]
+    pointer: Annotated[
+        str,
+        Field(description="JSON pointer (RFC 6901) into the body, empty for all of it; `?name` for a query parameter."),
+    ]
+    detail: Annotated[str, Field(description="Description of the error, without the value.")]
 
 
 class ProblemAnswer(BaseModel):
-    """A refusal or fault (RFC 9457). `run_id`, `provider` and `attempts` are there for a run."""
+    """Problem document (RFC 9457). `run_id`, `provider` and `attempts` are present if there is a run."""
 
     type: Annotated[str, Field(pattern="^urn:runward:problem:[a-z_]+$")]
-    title: Annotated[str, Field(description="The same for every problem with this `code`.")]
+    title: Annotated[str, Field(description="Title of the `code`.")]
     status: Annotated[int, Field(ge=400, le=599)]
-    code: Annotated[str, Field(pattern="^[a-z_]+$", description="What to decide by.")]
-    detail: Annotated[str, Field(description="For people; its words may change.")]
-    request_id: Annotated[str, Field(description="As in X-Request-Id.")]
-    retryable: Annotated[bool, Field(description="Whether the same request may succeed later, at no double cost.")]
-    errors: Annotated[list[ProblemPointer] | _NotRequired, Field(description="What is wrong with the body.")] = None
+    code: Annotated[str, Field(pattern="^[a-z_]+$", description="Error code: the member that clients should evaluate.")]
+    detail: Annotated[str, Field(description="Explanation for humans; the text may change.")]
+    request_id: Annotated[str, Field(description="Request id, as in X-Request-Id.")]
+    retryable: Annotated[
+        bool, Field(description="True if the same request may succeed later and cannot cause a second run.")
+    ]
+    errors: Annotated[
+        list[ProblemPointer] | _NotRequired, Field(description="Errors in the body or the query string.")
+    ] = None
     run_id: Annotated[
         Annotated[str, Field(pattern="^run_[0-9a-f]{32}$")] | _NotRequired,
-        Field(description="The run; it is `id` where a run succeeds."),
+        Field(description="Id of the run."),
     ] = None
-    provider: Annotated[str | _NotRequired, Field(description="Where it was tried last.")] = None
-    attempts: Annotated[
-        Annotated[int, Field(ge=0)] | _NotRequired, Field(description="How many starts were sent to a provider.")
-    ] = None
+    provider: Annotated[str | _NotRequired, Field(description="Provider of the last attempt.")] = None
+    attempts: Annotated[Annotated[int, Field(ge=0)] | _NotRequired, Field(description=_ATTEMPTS)] = None
     provider_run_id: Annotated[
-        str | _NotRequired, Field(description="What the provider calls it, to look for it there.")
+        str | _NotRequired, Field(description="The provider's id of the run, to look it up there.")
     ] = None
     outcome: Annotated[
         Literal["failed", "not_run", "unknown"] | _NotRequired,
-        Field(description="What became of the run: `unknown` may have run, and may still be running."),
+        Field(description="Outcome of the run: with `unknown` it may have been executed, or may still be running."),
     ] = None
     outputs: Annotated[
         dict[str, NodeAnswer] | None,
-        Field(description="By node, of a run that failed, and only with `return_all_outputs`; null as in `RunAnswer`."),
+        Field(description="Output by node of a failed run, only with `return_all_outputs`; null as in `RunAnswer`."),
     ] = None

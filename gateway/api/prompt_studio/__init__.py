@@ -1,1 +1,1 @@
-"""The face of Prompt Studio's own API: an app that speaks it changes its base URL and its key."""
+"""Prompt Studio's API: its paths and formats, for apps that change their base URL and key only."""

@@ -17,7 +17,8 @@ from gateway import strictjson
 from gateway.api.prompt_studio import responses
 from gateway.clock import Clock
 from gateway.errors import HeaderFields, IdempotencyInFlight, WorkflowForbidden, WorkflowNotFound
-from gateway.http.body import make_response, parse_json_body, read_json_body
+from gateway.http.body import parse_json_body, read_json_body
+from gateway.http.response import make_response
 from gateway.http.server import Handler, Request, Route
 from gateway.http.traceparent import read_traceparent
 from gateway.runs.catalog import Catalog, Workflow

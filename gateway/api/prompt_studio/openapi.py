@@ -1,4 +1,4 @@
-"""Prompt Studio's routes as the API's own description (OpenAPI) has them."""
+"""OpenAPI description of the routes of Prompt Studio's API."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ SECURITY_SCHEMES: OpenApiNode = {
         "type": "apiKey",
         "in": "header",
         "name": "API_KEY",
-        "description": "A gateway key, where Prompt Studio's own API has its key.",
+        "description": "A gateway key, in the header field of Prompt Studio's API.",
     }
 }
-"""How else a key may be presented to these routes."""
+"""Further security scheme of these routes."""
 
 _STATUS_DESCRIPTIONS = {
-    400: "Not JSON, or not HTTP.",
-    401: "No valid gateway key.",
-    403: "The key may not run this workflow.",
-    404: "The workflow was not found.",
-    408: "The body did not arrive in time.",
-    409: "The first request with this Idempotency-Key is still running.",
-    413: "The body is too large.",
-    415: "The body is not JSON.",
-    422: "The input is not acceptable, here or to the provider.",
-    429: "A limit is reached: nothing was run.",
-    500: "The run failed, or nobody knows how it ended; `Runward-Outcome` says which.",
-    503: "Nothing was run, and the same request may succeed later.",
+    400: "Malformed JSON or HTTP, or an invalid Idempotency-Key.",
+    401: "A valid gateway key is required.",
+    403: "The client's scope does not include this workflow.",
+    404: "Workflow not found.",
+    408: "The request body was not received in time.",
+    409: "The first request with this Idempotency-Key is in progress.",
+    413: "The request body is too large.",
+    415: "The request body is not JSON.",
+    422: "The gateway or the provider rejected the request.",
+    429: "A limit is exceeded; nothing was run.",
+    500: "The run failed, its outcome is unknown, or internal server error; see `Runward-Outcome`.",
+    503: "Nothing was run; the same request may succeed later.",
 }
 
 
 def paths() -> OpenApiNode:
-    """The routes, by path."""
+    """Path Items of the routes."""
     return {
         "/v1/workflows/{deployment_id}/run": {"post": _run_operation("runStudioWorkflow", "result", "Run a workflow")},
         "/api/v1/instructions/{deployment_id}/run": {
-            "post": _run_operation("runStudioInstruction", "completion", "Run a workflow, as the newer API has it")
+            "post": _run_operation("runStudioInstruction", "completion", "Run a workflow (newer API)")
         },
         "/api/v1/deployments": {"get": _list_deployments_operation()},
     }
@@ -48,7 +48,7 @@ def _run_operation(name: str, member: str, summary: str) -> OpenApiNode:
     path = {"name": "deployment_id", "in": "path", "required": True, "schema": {"type": "string"}}
     return {
         **_operation(name, summary, path),
-        "description": "Answers when the run has ended. Every run can be looked up at `/runs/{id}` then.",
+        "description": "Responds when the run has ended. Every run is stored: `GET /runs/{id}` returns it.",
         "requestBody": {"required": True, "content": json_content(input_schema)},
         "responses": {
             "200": response(

@@ -1,17 +1,15 @@
-"""What Prompt Studio's API answers: a result in its member, and `{}` for everything else.
+"""Responses of Prompt Studio's API: the result of a run, and `{}` for every problem.
 
-Its page knows 200, 404 and 500, and no bodies for the latter two. So what else there is to say stands in header fields:
-an app that reads statuses alone is told nothing false, and one that looks closer learns what became of the run.
+The API's page documents 200, 404 and 500, the latter two without a body. So the problem code and the outcome of the run
+are header fields; the status alone is also correct.
 """
 
 from __future__ import annotations
 
-import math
-
 from aiohttp import web
 
 from gateway import strictjson
-from gateway.http.body import make_response
+from gateway.http.response import HeaderFields, make_response, problem_headers
 from gateway.http.server import Request
 from gateway.problems import PROBLEMS, Problem
 from gateway.runs.rendering import JSON_CONTENT_TYPE
@@ -20,29 +18,29 @@ from providers.contract import JsonValue
 
 RUN_ID_HEADER, PROBLEM_HEADER, OUTCOME_HEADER = "Runward-Run-Id", "Runward-Problem", "Runward-Outcome"
 _API = "prompt_studio"
-_DEFAULT_RETRY_AFTER = 1.0  # seconds, where nothing was run and nobody can say how long to wait
+_DEFAULT_RETRY_AFTER = ("Retry-After", "1")  # with 503, if the problem states no time
 
 
 def format_result(output: JsonValue, api: str) -> JsonValue:
-    """The run's result: what Prompt Studio itself gave, unchanged; of others' runs always an object.
+    """Result of a run: Prompt Studio's own result unchanged; that of another provider always as an object.
 
-    `api` is that of the provider that ran it. Its page: "result: object, the results of running the workflow", with
-    `completion` in its example.
+    `api`: the API of the provider that executed the run. Source: "result: object, the results of running the workflow",
+    with `completion` in the page's example.
     """
     if api == _API or isinstance(output, dict):
         return output
     return {"completion": output}
 
 
-def success_response(member: str, result: JsonValue, headers: tuple[tuple[str, str], ...]) -> web.Response:
-    """Render a run that succeeded; `member` is where the dialect has the result."""
+def success_response(member: str, result: JsonValue, headers: HeaderFields) -> web.Response:
+    """Response to a run that succeeded. `member`: the name of the result in this generation of the API."""
     return make_response(200, strictjson.write({member: result}), JSON_CONTENT_TYPE, headers)
 
 
 def decode_stored_response(stored: StoredResponse) -> tuple[JsonValue, str]:
-    """Read the output and the provider of a run out of the answer that was kept for its key.
+    """Output and provider of a run, from the response stored for its Idempotency-Key.
 
-    Raises the Problem that it ended with.
+    Raises the Problem of a run that did not succeed.
     """
     document = strictjson.read_stored(stored.body)
     if not isinstance(document, dict):
@@ -54,24 +52,23 @@ def decode_stored_response(stored: StoredResponse) -> tuple[JsonValue, str]:
 
 
 def render_problem(problem: Problem, _request: Request) -> web.Response:
-    """Render a problem as `{}`, with what is known about it in the header."""
+    """Render a problem as `{}`, with its code and outcome in header fields."""
     outcome = problem.extra.get("outcome")
     status = _http_status(problem, outcome)
-    headers = [(PROBLEM_HEADER, problem.code), *problem.headers]
+    headers = [(PROBLEM_HEADER, problem.code), *problem_headers(problem)]
     if outcome is not None:
         headers.append((OUTCOME_HEADER, str(outcome)))
     if outcome not in {None, "not_run"}:
         headers.append((RUN_ID_HEADER, str(problem.extra.get("run_id"))))
-    retry_after = _DEFAULT_RETRY_AFTER if status == 503 and problem.retry_after is None else problem.retry_after
-    if retry_after is not None:
-        headers.append(("Retry-After", str(math.ceil(retry_after))))
+    if status == 503 and problem.retry_after is None:
+        headers.append(_DEFAULT_RETRY_AFTER)
     return make_response(status, b"{}", JSON_CONTENT_TYPE, tuple(headers))
 
 
 def _http_status(problem: Problem, outcome: object) -> int:
-    """500 for what ran, or may have run: the page's own word, and one that nobody repeats without thinking.
+    """500 if the workflow was or may have been executed: the only documented status that clients do not repeat.
 
-    What did not run keeps its status below 500; 503 says that it may be tried again, and 500 that it is of no use.
+    Otherwise statuses below 500 are kept; 503 if the request may be repeated, 500 if that is of no use.
     """
     if outcome in {None, "not_run"}:
         if problem.status < 500:

@@ -1,1 +1,1 @@
-"""The face of PromptLayer's API: its paths and shapes, in front of the same rooms as `POST /run`."""
+"""PromptLayer's API: its paths and formats, on top of the same runs as `POST /run`."""

@@ -1,6 +1,6 @@
-"""What goes over PromptLayer's WebSocket: Centrifugo's protocol in JSON, as far as its SDKs speak it.
+"""Centrifugo's client protocol in JSON, as far as PromptLayer's SDKs use it.
 
-A frame holds commands, one a line, each with an `id` and one member that names it. `{}` is a ping, and its answer.
+A frame contains commands, one a line, each with an `id` and one member that names it. `{}` is a ping and its pong.
 Source: centrifugal.dev, "Client protocol", and frames of the official SDKs.
 """
 
@@ -13,9 +13,9 @@ from typing import TypeAlias
 from gateway import strictjson
 
 MAX_FRAME_BYTES = 16_384
-"""Bytes that a client's frame may have."""
+"""Maximum size of a client's frame in bytes."""
 MAX_COMMANDS = 16
-"""Commands that it may hold."""
+"""Maximum number of commands in a frame."""
 _MAX_ID = 2**32 - 1
 _MAX_TEXT_LENGTH = 4096  # characters of a token or a channel
 
@@ -26,16 +26,16 @@ ALREADY_SUBSCRIBED = (105, "already subscribed")
 NOT_AVAILABLE = (108, "not available")
 
 CommandError: TypeAlias = tuple[int, str]
-"""Centrifugo's number and words for what it does not do."""
+"""Error code and message of Centrifugo."""
 
 
 class InvalidFrame(ValueError):
-    """It is not of the protocol: nothing sensible can follow. Its text never quotes the frame."""
+    """The frame violates the protocol. The message never quotes the frame."""
 
 
 @dataclass(frozen=True, slots=True)
 class Connect:
-    """Who is it? The `token` says so."""
+    """Authentication with a token."""
 
     id: int
     token: str
@@ -43,7 +43,7 @@ class Connect:
 
 @dataclass(frozen=True, slots=True)
 class Subscribe:
-    """Tell me what happens on `channel`."""
+    """Subscription to a channel."""
 
     id: int
     channel: str
@@ -51,7 +51,7 @@ class Subscribe:
 
 @dataclass(frozen=True, slots=True)
 class Unsubscribe:
-    """No more of it."""
+    """End of a subscription."""
 
     id: int
     channel: str
@@ -59,21 +59,21 @@ class Unsubscribe:
 
 @dataclass(frozen=True, slots=True)
 class UnknownCommand:
-    """Any other command; none of them is served."""
+    """Any other command; not supported."""
 
     id: int
 
 
 @dataclass(frozen=True, slots=True)
 class Pong:
-    """The client is there."""
+    """The response to a ping."""
 
 
 Command: TypeAlias = Connect | Subscribe | Unsubscribe | UnknownCommand | Pong
 
 
 def parse_frame(frame: str) -> list[Command]:
-    """The commands of a frame, in order. Raises BadFrame for whatever is not one."""
+    """Commands of a frame, in order. Raises InvalidFrame."""
     lines = [line for line in frame.split("\n", MAX_COMMANDS + 1) if line.strip()]
     if not 1 <= len(lines) <= MAX_COMMANDS or len(frame) > MAX_FRAME_BYTES:
         raise InvalidFrame("no command, or too many")
@@ -109,29 +109,29 @@ def _text_member(container: object, member: str) -> str:
 
 
 def connect_reply(command_id: int, client: str, *, ping_interval: int) -> str:
-    """The client is known, as `client`. It is pinged every `ping` seconds, and has to answer."""
+    """The client is authenticated; `client` is its connection id. It gets a ping every `ping_interval` seconds."""
     return _encode(
         {"id": command_id, "connect": {"client": client, "version": "runward", "ping": ping_interval, "pong": True}}
     )
 
 
 def subscribe_reply(command_id: int) -> str:
-    """What happens on the channel will be told."""
+    """The subscription is active."""
     return _encode({"id": command_id, "subscribe": {}})
 
 
 def unsubscribe_reply(command_id: int) -> str:
-    """It will not be any more."""
+    """The subscription has ended."""
     return _encode({"id": command_id, "unsubscribe": {}})
 
 
 def error_reply(command_id: int, error: CommandError) -> str:
-    """The command was not done; nothing else has changed."""
+    """The command was refused; the connection stays open."""
     return _encode({"id": command_id, "error": {"code": error[0], "message": error[1]}})
 
 
 def publication(channel: str, message_name: str, data: bytes) -> str:
-    """The message `name` on a channel. Its `data`, JSON, goes as a text in the JSON: the SDKs read it twice."""
+    """A message on a channel. Its JSON `data` is sent as a string within the JSON, which the SDKs parse again."""
     message = {"message_name": message_name, "data": data.decode()}
     return _encode({"push": {"channel": channel, "pub": {"data": message}}})
 

@@ -1,4 +1,4 @@
-"""One connection of an SDK's WebSocket: who is there, what it waits for, and when it has to go."""
+"""WebSocket connection of one client: authentication, subscription, heartbeat, limits."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from gateway.observability import logs
 
 PING_INTERVAL = 25
 """Seconds between two pings."""
-_CONNECT_TIMEOUT = 10.0  # seconds for a client to say who it is
-_PONG_TIMEOUT = 10.0  # seconds for the answer to a ping
-_MAX_FRAMES_PER_PING = 64  # frames between two pings
-_MAX_SUBSCRIPTIONS_PER_PING = 4  # subscriptions between two pings: each may be told a large result at once
+_CONNECT_TIMEOUT = 10.0  # seconds for a client to authenticate
+_PONG_TIMEOUT = 10.0  # seconds for the pong after a ping
+_MAX_FRAMES_PER_PING = 64  # frames of a client between two pings
+_MAX_SUBSCRIPTIONS_PER_PING = 4  # subscriptions between two pings: each may get a large result at once
 
 CloseReason: TypeAlias = tuple[int, str]
-"""Why a connection ends: a code of WebSocket's, and words."""
+"""Close code and reason of a WebSocket connection."""
 
-# Centrifugo's codes: from 3500 and from 4500 on, the client does not come back.
+# Centrifugo's codes: clients do not reconnect after 3500 to 3999 and from 4500 on.
 SHUTDOWN = (3001, "shutdown")
 _INTERNAL_ERROR = (3004, "internal server error")
 _NO_PONG = (3012, "no pong")
@@ -38,26 +38,26 @@ _TOO_MANY = (4008, "too many connections")
 
 
 class ConnectionHub(Protocol):
-    """What a line asks."""
+    """The hub as a connection uses it."""
 
     log: FilteringBoundLogger
 
     def authenticate(self, encoded: str) -> ChannelToken | None:
-        """Read who is there; None where the ticket is not good."""
+        """Verify a token. None if it is not valid."""
 
     def is_valid(self, token: ChannelToken) -> bool:
-        """Whether the ticket is good still."""
+        """True while the token is valid."""
 
     def register(self, token: ChannelToken) -> bool:
-        """Count a connection in; False where the client has too many."""
+        """Count a connection. Returns False if the client has too many."""
 
     def wait_for_message(self, token: ChannelToken) -> Awaitable[str]:
-        """Wait for what the ticket's channel has to tell: a frame."""
+        """Wait for the message of the token's channel; returns a frame."""
 
 
 @dataclass(slots=True, eq=False)
 class RealtimeConnection:
-    """A connection. `ticket` is there once the client has said who it is and has a seat, `gone` is set at the end."""
+    """One connection. `token` is set once the client has authenticated, `closed` at the end."""
 
     socket: web.WebSocketResponse
     hub: ConnectionHub
@@ -74,12 +74,12 @@ class RealtimeConnection:
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def serve(self) -> None:
-        """Answer what comes until either side ends it."""
+        """Serve the connection until either side closes it."""
         reader = self._spawn(self._read_loop())
         self._spawn(self._ping_loop())
         try:
             await asyncio.wait((reader, self._close_reason), return_when=asyncio.FIRST_COMPLETED)
-            reader.cancel()  # two can not read at once, and the end is answered, too
+            reader.cancel()  # only one task may read, and the closing handshake reads too
             await asyncio.gather(reader, return_exceptions=True)
             if self._close_reason.done():
                 code, reason = self._close_reason.result()
@@ -90,12 +90,12 @@ class RealtimeConnection:
             self.closed.set()
 
     def close(self, reason: CloseReason) -> None:
-        """End it, and tell the client why."""
+        """Close the connection with a code and a reason. Idempotent: the first reason counts."""
         if not self._close_reason.done():
             self._close_reason.set_result(reason)
 
     async def _read_loop(self) -> None:
-        """Take one frame after another."""
+        """Handle frames in order."""
         while not self._close_reason.done():
             message = await self.socket.receive()
             self._frame_count += 1
@@ -170,7 +170,7 @@ class RealtimeConnection:
             self.close(_FORCE_DISCONNECT)
 
     async def _ping_loop(self) -> None:
-        """Let nobody stay who does not say who it is, does not answer, or says too much; nor longer than its ticket."""
+        """Heartbeat. Closes the connection if it does not authenticate, misses a pong, or outlives its token."""
         await self.clock.sleep(_CONNECT_TIMEOUT)
         while self.token is not None and self.hub.is_valid(self.token):
             self._frame_count, self._subscription_count, self._pong_received = 0, 0, False
@@ -192,7 +192,7 @@ class RealtimeConnection:
         try:
             await work
         except ConnectionError:
-            pass  # it has gone; `talk` notices
-        except Exception as error:  # noqa: BLE001 - ours; a client that is told nothing would wait for an hour
+            pass  # disconnected; `serve` notices
+        except Exception as error:  # noqa: BLE001 - a defect; without a close, the client would wait for an hour
             self.hub.log.error("internal_error", **logs.describe_exception(error))
             self.close(_INTERNAL_ERROR)

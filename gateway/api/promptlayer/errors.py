@@ -1,13 +1,13 @@
-"""Problems as PromptLayer's API words them: `message` and `error` both, for its SDKs read one or the other."""
+"""Problems in the format of PromptLayer's API: both `message` and `error`, as each SDK reads one of them."""
 
 from __future__ import annotations
 
 from aiohttp import web
 
 from gateway import strictjson
-from gateway.http.body import make_response, problem_headers
+from gateway.http.response import make_response, problem_headers
 from gateway.http.server import Request
-from gateway.problems import PROBLEMS, FieldError, Problem
+from gateway.problems import FieldError, Problem
 from gateway.runs import rendering
 from providers.contract import JsonValue
 
@@ -15,9 +15,9 @@ _NO_RETRY_STATUS = 409
 
 
 def render_problem(problem: Problem, request: Request) -> web.Response:
-    """Render a problem. `detail` is there where something in the request is wrong, as FastAPI has it.
+    """Render a problem. `detail` lists the errors of an invalid request in FastAPI's format.
 
-    The SDK for JavaScript sends a run again after a 5xx: so there is none where one may have been accepted.
+    The JavaScript SDK repeats a start after a 5xx; so the status is 409 if the run may have been accepted.
     """
     body = strictjson.write(problem_members(problem) | {"request_id": request.request_id})
     status = _NO_RETRY_STATUS if problem.extra.get("outcome") == "unknown" else problem.status
@@ -25,8 +25,8 @@ def render_problem(problem: Problem, request: Request) -> web.Response:
 
 
 def problem_members(problem: Problem) -> dict[str, JsonValue]:
-    """What the body says of a problem."""
-    message = problem.detail or PROBLEMS[problem.code].title + "."
+    """Members of the body."""
+    message = problem.text
     body: dict[str, JsonValue] = {"success": False, "message": message, "error": message, "code": problem.code}
     if problem.errors:
         detail: list[JsonValue] = [_detail(error) for error in problem.errors]
@@ -40,7 +40,7 @@ def _detail(error: FieldError) -> JsonValue:
 
 
 def _location(error: FieldError) -> list[str]:
-    """`?name` is a part of the query, everything else points into the body."""
+    """`?name` is a parameter of the query string, everything else a JSON pointer into the body."""
     if error.pointer.startswith("?"):
         return ["query", error.pointer[1:]]
     steps = error.pointer.split("/")[1:]

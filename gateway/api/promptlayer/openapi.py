@@ -1,4 +1,4 @@
-"""PromptLayer's routes as the API's own description (OpenAPI) has them."""
+"""OpenAPI description of the routes of PromptLayer's API."""
 
 from __future__ import annotations
 
@@ -6,25 +6,28 @@ from gateway.api.openapi.responses import OpenApiNode, json_content, response
 
 _SECURITY: tuple[dict[str, list[str]], ...] = ({"key": []}, {"bearer": []})
 _STATUS_DESCRIPTIONS = {
-    400: "Not JSON, not HTTP, or no acceptable Idempotency-Key.",
-    401: "No valid gateway key.",
-    403: "The key may not run this workflow.",
-    404: "There is no such thing.",
-    405: "The route has other methods.",
-    408: "The body did not arrive in time.",
-    409: "A request with the same key or `channel_name_suffix` is just being taken.",
-    413: "The body is too large.",
-    415: "The body is not JSON.",
-    422: "Something in the request is wrong; `detail` says where.",
-    429: "Too many bad keys came from this address.",
-    500: "Runward made a mistake.",
-    503: "Nothing was kept or run, and the same request may succeed later.",
+    400: "Malformed JSON or HTTP, or an invalid Idempotency-Key.",
+    401: "A valid gateway key is required.",
+    403: "The client's scope does not include this workflow.",
+    404: "Workflow, execution or route not found.",
+    405: "Method not allowed.",
+    408: "The request body was not received in time.",
+    409: "A request with the same key or `channel_name_suffix` is in progress, or the run may have been accepted.",
+    413: "The request body is too large.",
+    415: "The request body is not JSON.",
+    422: "The request is invalid; `detail` lists the errors.",
+    429: "Too many requests with invalid keys from this address.",
+    500: "Internal server error.",
+    503: "Nothing was stored or run; the same request may succeed later.",
 }
 _COMMON_STATUSES = (400, 401, 429, 500, 503)
 
 _STRING: OpenApiNode = {"type": "string"}
 _ANY_JSON: OpenApiNode = {"description": "Any JSON."}
-_ID: OpenApiNode = {"type": ["integer", "string"], "description": "A number; the name, where it is not configured."}
+_ID: OpenApiNode = {
+    "type": ["integer", "string"],
+    "description": "A number; the name if the workflow is not configured.",
+}
 _DETAIL: OpenApiNode = {
     "type": "object",
     "properties": {"loc": {"type": "array", "items": {"type": ["string", "integer"]}}, "msg": _STRING, "type": _STRING},
@@ -58,7 +61,10 @@ _ITEM: OpenApiNode = {
     "properties": {
         "id": _ID,
         "name": _STRING,
-        "latest_version_number": {"type": ["integer", "null"], "description": "Where the configuration pins one."},
+        "latest_version_number": {
+            "type": ["integer", "null"],
+            "description": "Version that the configuration pins, if any.",
+        },
         "release_labels": _LABELS,
     },
     "required": ["id", "name", "latest_version_number", "release_labels"],
@@ -92,13 +98,13 @@ _PAGE: OpenApiNode = {
 
 
 def paths() -> OpenApiNode:
-    """The routes, by path."""
+    """Path Items of the routes."""
     name = _parameter("workflow_name", "path", _STRING, required=True)
     return {
         "/workflows/{workflow_name}/run": {"post": _run_operation(name)},
         "/workflow-version-execution-results": {"get": _results_operation()},
         "/workflows/{workflow_name}": {
-            "get": _operation("getPromptLayerWorkflow", "Look a workflow's id up", name)
+            "get": _operation("getPromptLayerWorkflow", "Look up the id of a workflow", name)
             | {
                 "responses": {
                     "200": response("The workflow.", json_content(_WORKFLOW)),
@@ -113,29 +119,29 @@ def paths() -> OpenApiNode:
                 _integer_parameter("page"),
                 _integer_parameter("per_page", 100),
             )
-            | {"responses": {"200": response("A page of them.", json_content(_PAGE)), **_error_responses(422)}}
+            | {"responses": {"200": response("A page of workflows.", json_content(_PAGE)), **_error_responses(422)}}
         },
     }
 
 
 def realtime_paths() -> OpenApiNode:
-    """The routes that the SDKs' WebSocket needs."""
+    """Path Items of the WebSocket and its token route."""
     channel = _parameter("capability", "query", _STRING, required=True)
     server_errors = {status: _error_responses()[status] for status in ("500", "503")}
     return {
         "/ws-token-request-library": {
-            "post": _operation("getPromptLayerTicket", "A ticket to wait for a run on the WebSocket", channel)
+            "post": _operation("getPromptLayerTicket", "Issue a token for the WebSocket", channel)
             | {
                 "responses": {
-                    "201": response("The ticket, good for an hour.", json_content(_TOKEN)),
+                    "201": response("The token, valid for an hour.", json_content(_TOKEN)),
                     **_error_responses(422),
                 }
             }
         },
         "/connection/websocket": {
-            "get": _operation("waitForPromptLayerRun", "The WebSocket on which the official SDKs wait for their runs")
+            "get": _operation("waitForPromptLayerRun", "WebSocket on which the official SDKs wait for their runs")
             | {
-                "description": "It speaks Centrifugo's protocol in JSON, as far as the SDKs do. The ticket is its key.",
+                "description": "Centrifugo's client protocol in JSON, as far as the SDKs use it. Requires a token.",
                 "security": [],
                 "responses": {
                     "101": {"description": "A WebSocket."},
@@ -151,13 +157,13 @@ def _run_operation(name: OpenApiNode) -> OpenApiNode:
     header_names = ("Runward-Run-Id", "Location", "Idempotent-Replayed")
     key = _parameter("Idempotency-Key", "header", _STRING)
     return {
-        **_operation("runPromptLayerWorkflow", "Run a workflow, as PromptLayer's API has it", name, key),
-        "description": "The run is kept, and starts after the answer. It can be looked up at `/runs/{id}` too.",
+        **_operation("runPromptLayerWorkflow", "Run a workflow (PromptLayer's API)", name, key),
+        "description": "The run is stored and starts after the response. `GET /runs/{id}` returns it too.",
         "requestBody": {"required": True, "content": json_content({"$ref": "#/components/schemas/RunWorkflow"})},
         "responses": {
-            "201": response("The run is kept.", json_content(_STARTED), *header_names),
+            "201": response("The run is stored.", json_content(_STARTED), *header_names),
             "202": response(
-                "The run is kept, and `callback_url` is told its end.", json_content(_STARTED), *header_names
+                "The run is stored; its results are delivered to `callback_url`.", json_content(_STARTED), *header_names
             ),
             **_error_responses(*_STATUS_DESCRIPTIONS),
         },
@@ -169,15 +175,17 @@ def _results_operation() -> OpenApiNode:
     return {
         **_operation(
             "getPromptLayerResults",
-            "How a run ended, as PromptLayer's API has it",
+            "Results of a run (PromptLayer's API)",
             _parameter("workflow_version_execution_id", "query", execution_id, required=True),
             _parameter("return_all_outputs", "query", {"type": "boolean", "default": False}),
         ),
         "responses": {
             "200": response(
-                "The run has ended: every node, or the first output's value.", json_content(_ANY_JSON), "Runward-Run-Id"
+                "The run has ended: every node, or the value of the first output node.",
+                json_content(_ANY_JSON),
+                "Runward-Run-Id",
             ),
-            "202": response("The run goes on.", json_content({"type": "object"}), "Runward-Run-Id"),
+            "202": response("The run is in progress.", json_content({"type": "object"}), "Runward-Run-Id"),
             **_error_responses(404, 422),
         },
     }

@@ -1,7 +1,7 @@
-"""What a client of PromptLayer's API asks for: the name in the path, the body of a run, the words of a query.
+"""Requests of PromptLayer's API: the workflow name in the path, the body of a run, query parameters.
 
-Source: docs.promptlayer.com, "Run Workflow". Unknown members are ignored, as PromptLayer does: SDKs send more than its
-page has.
+Source: docs.promptlayer.com, "Run Workflow". Unknown members are ignored, as at PromptLayer: its SDKs send members that
+the page does not list.
 """
 
 from __future__ import annotations
@@ -12,28 +12,23 @@ from typing import Annotated, Any
 from urllib.parse import unquote
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
-from pydantic.config import JsonDict
-from pydantic_core import PydanticCustomError
 
-from gateway.http.body import Metadata
+from gateway.api.run_request import Metadata
+from gateway.api.version_pin import exclusive_schema, reject_label_with_version
 from gateway.http.server import Request
-from gateway.problems import FieldError, Problem
+from gateway.problems import Problem, invalid_parameter
 from gateway.runs.workflow_aliases import VersionPin
 
 LABEL_FIELD, VERSION_FIELD = "workflow_label_name", "workflow_version_number"
 _MAX_NAME_LENGTH = 512
-_MAX_DIGITS = 19  # as many as 2**63 has
+_MAX_DIGITS = 19  # decimal digits of 2**63
 _BOOLEANS: Mapping[str, bool] = MappingProxyType(
     {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 )
-_LABEL_AND_VERSION: JsonDict = {
-    "required": [LABEL_FIELD, VERSION_FIELD],
-    "properties": {LABEL_FIELD: {"type": "string"}, VERSION_FIELD: {"type": "integer"}},
-}
 
 
 class RunWorkflow(BaseModel):
-    """The body of `POST /workflows/{name}/run`. What is null counts as missing."""
+    """The body of `POST /workflows/{name}/run`. Null equals missing."""
 
     model_config = ConfigDict(
         extra="ignore",
@@ -41,7 +36,7 @@ class RunWorkflow(BaseModel):
         frozen=True,
         hide_input_in_errors=True,
         title="RunWorkflow",
-        json_schema_extra={"not": _LABEL_AND_VERSION},  # what `_one_of_label_and_version` checks
+        json_schema_extra={"not": exclusive_schema(LABEL_FIELD, VERSION_FIELD)},
     )
 
     workflow_label_name: Annotated[str | None, Field(min_length=1, max_length=_MAX_NAME_LENGTH)] = None
@@ -52,25 +47,29 @@ class RunWorkflow(BaseModel):
     callback_url: Annotated[str | None, Field(max_length=2048)] = None
     channel_name_suffix: Annotated[
         str | None,
-        Field(min_length=1, max_length=256, description="Names the run: sent again, it is the same run."),
+        Field(
+            min_length=1,
+            max_length=256,
+            description="Identifies the run: a repeated request with it refers to the same run.",
+        ),
     ] = None
 
     @model_validator(mode="after")
     def _one_of_label_and_version(self) -> RunWorkflow:
-        if self.workflow_label_name is not None and self.workflow_version_number is not None:
-            raise PydanticCustomError("exclusive", f"{LABEL_FIELD} and {VERSION_FIELD} are mutually exclusive")
+        label, version = self.pin
+        reject_label_with_version(label, version, LABEL_FIELD, VERSION_FIELD)
         return self
 
     @property
     def pin(self) -> VersionPin:
-        """The label or version that is asked for."""
+        """The requested label and version, at most one of which is set."""
         return self.workflow_label_name, self.workflow_version_number
 
 
 def workflow_name(request: Request) -> str:
-    """The workflow's name or id in the path: slashes and all else may be percent-encoded or not.
+    """The workflow's name or id in the path, percent-decoded. Slashes may be encoded or not.
 
-    Raises Problem("workflow_not_found") where it can not be one.
+    Raises Problem `workflow_not_found` if it is not valid UTF-8, empty or too long.
     """
     try:
         name = unquote(request.path_param, errors="strict")
@@ -83,25 +82,21 @@ def workflow_name(request: Request) -> str:
 
 
 def query_integer(request: Request, name: str, default: int | None = None, *, maximum: int = 2**53) -> int:
-    """A whole number of the query, from 1 to `most`. Raises Problem("invalid_request")."""
+    """An integer parameter of the query string, from 1 to `maximum`. Raises Problem `invalid_request`."""
     text = request.query.get(name)
     if text is None and default is not None:
         return default
     if text is None:
-        raise _invalid_parameter(name, "Field required")
+        raise invalid_parameter(name, "Field required")
     number = int(text) if text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS else 0
     if not 1 <= number <= maximum:
-        raise _invalid_parameter(name, f"Input should be a whole number from 1 to {maximum}")
+        raise invalid_parameter(name, f"Input should be a whole number from 1 to {maximum}")
     return number
 
 
 def query_boolean(request: Request, name: str) -> bool:
-    """A yes or no of the query; no where it is missing. Raises Problem("invalid_request")."""
+    """A boolean parameter of the query string; False if it is missing. Raises Problem `invalid_request`."""
     value = _BOOLEANS.get(request.query.get(name, "false").lower())
     if value is None:
-        raise _invalid_parameter(name, "Input should be true or false")
+        raise invalid_parameter(name, "Input should be true or false")
     return value
-
-
-def _invalid_parameter(name: str, detail: str) -> Problem:
-    return Problem("invalid_request", "1 thing(s) are wrong.", errors=(FieldError(f"?{name}", detail),))

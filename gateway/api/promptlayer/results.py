@@ -1,7 +1,7 @@
-"""How a run ended, in the two forms that PromptLayer's API has: every node, or the first output node's bare value.
+"""Results of a run in the two formats of PromptLayer's API: every node, or the value of the first output node.
 
-Sources: docs.promptlayer.com, "Get Workflow Version Execution Results", and what the official SDKs read: they know a
-failed run by the nodes alone, so a run that did not succeed always shows them, with the reason in an output node.
+Sources: docs.promptlayer.com, "Get Workflow Version Execution Results", and the official SDKs: they recognize a failed
+run by its nodes alone. So a run that did not succeed always has nodes, with the reason in an output node.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from gateway.store.contract import StoredRun
 from providers.contract import JsonValue
 
 RunDocument: TypeAlias = Mapping[str, JsonValue]
-"""A run that has ended, as `GET /runs/{id}` shows it with `return_all_outputs`."""
+"""A finished run as `GET /runs/{id}` returns it with `return_all_outputs`."""
 
 ResultFormat: TypeAlias = Callable[[RunDocument], JsonValue]
-"""What makes a client's results of a run."""
+"""Function that formats the results of a finished run."""
 
 PLACEHOLDER_NODE = "Output"
-"""What the node is called where the provider has none: Prompt Studio's runs, and those that never got so far."""
+"""Name of the only node if the provider reports none, as Prompt Studio, or if the run did not start."""
 
 _NUMBER, _ALL_OUTPUTS = "number", "all_outputs"  # keys of `RunSpec.client_context`
 _NODE_STATUSES = MappingProxyType({"succeeded": "SUCCESS", "failed": "FAILED", "skipped": "SKIPPED"})
@@ -39,7 +39,7 @@ _OUTCOME_NOTES = MappingProxyType(
 
 
 def all_nodes(run: RunDocument) -> JsonValue:
-    """Each node's output, by its name; where there are no nodes, one that stands for the whole workflow."""
+    """Output of each node by name. Without nodes, one placeholder node for the whole workflow."""
     outputs = cast("Mapping[str, RunDocument]", run.get("outputs") or {})
     nodes = {name: _render_node(node) for name, node in outputs.items()}
     if run["status"] == "succeeded":
@@ -50,12 +50,12 @@ def all_nodes(run: RunDocument) -> JsonValue:
 
 
 def main_output(run: RunDocument) -> JsonValue:
-    """The value of the first output node that succeeded; every node where none did."""
+    """Value of the first output node that succeeded; every node if the run did not succeed."""
     return run["output"] if run["status"] == "succeeded" else all_nodes(run)
 
 
 RESULT_FORMATS: Mapping[bool, ResultFormat] = MappingProxyType({True: all_nodes, False: main_output})
-"""By `return_all_outputs`."""
+"""Format by `return_all_outputs`."""
 
 
 def client_context(execution_id: int, *, all_outputs: bool) -> dict[str, JsonValue]:
@@ -74,17 +74,17 @@ def wants_all_outputs(run: StoredRun) -> bool:
 
 
 def final_output(document: bytes, result_format: ResultFormat) -> JsonValue:
-    """The results of a run that has ended, in one of the `FORMS`; `document` is what `GET /runs/{id}` shows."""
+    """Results of a finished run in one of RESULT_FORMATS. `document`: the run as `GET /runs/{id}` returns it."""
     return result_format(cast("RunDocument", strictjson.read_stored(document)))
 
 
 def pending_results(status: str) -> dict[str, JsonValue]:
-    """The results of a run that is "queued" or "running"."""
+    """Results of a run with the status "queued" or "running"."""
     return {PLACEHOLDER_NODE: _node_result(status.upper())}
 
 
 def callback_payload(spec: RunSpec, document: bytes, _finished_at: datetime) -> bytes:
-    """What is posted to `callback_url` when a run has ended, in the form that its client asked for."""
+    """Body of the callback of a finished run, in the format that its client requested."""
     context = spec.client_context
     output = final_output(document, RESULT_FORMATS[context.get(_ALL_OUTPUTS) is True])
     return strictjson.write({"workflow_version_execution_id": context.get(_NUMBER), "final_output": output})

@@ -1,26 +1,22 @@
-"""The paths of PromptLayer's API that are answered here, each also with a doubled slash in front.
-
-That is what its SDKs send where their base URL ends in a slash.
-"""
+"""Routes of PromptLayer's API."""
 
 from __future__ import annotations
 
 from gateway.api.promptlayer.errors import render_problem
 from gateway.api.promptlayer.runs import PromptLayerRunHandlers
 from gateway.api.promptlayer.workflows import PromptLayerWorkflowHandlers
-from gateway.http.server import Handler, Route
+from gateway.http.server import Handler, Route, with_double_slash
 
 
 def routes(runs: PromptLayerRunHandlers, workflows: PromptLayerWorkflowHandlers) -> list[Route]:
-    """The table of the face. Names in paths may hold slashes."""
+    """The routes. Names in paths may contain slashes."""
     table: tuple[tuple[str, str, Handler, str], ...] = (
         ("POST", "/workflows/{path}/run", runs.start, "promptlayer_run"),
         ("GET", "/workflow-version-execution-results", runs.get_results, "promptlayer_results"),
         ("GET", "/workflows/{path}", workflows.get_workflow, "promptlayer_workflow"),
         ("GET", "/workflows", workflows.list_workflows, "promptlayer_workflows"),
     )
-    return [
-        Route(method, slash + path, handler, name, requires_key=True, render_problem=render_problem)
+    return with_double_slash(
+        Route(method, path, handler, name, requires_key=True, render_problem=render_problem)
         for method, path, handler, name in table
-        for slash in ("", "/")
-    ]
+    )

@@ -32,8 +32,8 @@ from gateway.api.promptlayer.results import (
 from gateway.api.version_pin import check_pin
 from gateway.clock import Clock
 from gateway.errors import IdempotencyInFlight, RunNotFound
-from gateway.http.body import make_response, parse_json_body, read_json_body
-from gateway.http.response import SingleWriteResponse
+from gateway.http.body import parse_json_body, read_json_body
+from gateway.http.response import SingleWriteResponse, make_response
 from gateway.http.server import Request
 from gateway.http.traceparent import read_traceparent
 from gateway.runs import rendering
@@ -130,7 +130,7 @@ class PromptLayerRunHandlers:
         result_format = RESULT_FORMATS[query_boolean(request, "return_all_outputs")]
         run = await self.durable_runs.find(self.execution_ids.run_id(request.client_name, execution_id))
         if run is None or run.client != request.client_name:
-            raise RunNotFound("There is no such workflow execution.")
+            raise RunNotFound("The client has no workflow execution with this id.")
         if run.document is None:
             return make_response(
                 202, strictjson.write(pending_results(run.status)), rendering.JSON_CONTENT_TYPE, _run_headers(run)

@@ -1,4 +1,4 @@
-"""Tickets for the WebSocket: who may hear what, for how long. They are signed, so that nobody has to keep them."""
+"""Signed tokens for the WebSocket: client, channel and expiry. They are not stored."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from datetime import datetime
 from gateway import strictjson
 
 LIFETIME = 3600
-"""Seconds: the SDKs wait for a run that long, and come back with the same ticket whenever their connection drops."""
+"""Lifetime in seconds: the SDKs wait an hour for a run, and reconnect with the same token."""
 _MAX_LENGTH = 4096
 _SIGNATURE_BYTES = 32
 
 
 @dataclass(frozen=True, slots=True)
 class ChannelToken:
-    """`client` may listen to `channel` until `expires_at` (seconds since 1970)."""
+    """`client` may subscribe to `channel` until `expires_at` (seconds since the epoch)."""
 
     client: str
     channel: str
@@ -27,17 +27,17 @@ class ChannelToken:
 
 @dataclass(frozen=True, slots=True)
 class ChannelTokens:
-    """Writes tickets and reads them. Every replica that has the same `secret` takes the others' tickets."""
+    """Issues and verifies tokens. Replicas with the same `secret` accept each other's tokens."""
 
     secret: bytes = field(repr=False)
 
     def issue(self, client: str, channel: str, now: datetime) -> str:
-        """Make a ticket that ends LIFETIME seconds after `now`."""
+        """Issue a token that expires LIFETIME seconds after `now`."""
         payload = strictjson.write([client, channel, int(now.timestamp()) + LIFETIME])
         return urlsafe_b64encode(self._sign(payload) + payload).decode().rstrip("=")
 
     def verify(self, text: str, now: datetime) -> ChannelToken | None:
-        """The ticket; None where it is none of ours, or is over."""
+        """The token. None if the signature is not valid or the token has expired."""
         if len(text) > _MAX_LENGTH or not text.isascii():
             return None
         try:

@@ -1,4 +1,4 @@
-"""The workflows that a client may run, as PromptLayer's API shows them."""
+"""Workflows that a client may run, in the format of PromptLayer's API."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from aiohttp import web
 from gateway import strictjson
 from gateway.api.promptlayer.requests import query_integer, workflow_name
 from gateway.api.version_pin import check_pin
-from gateway.http.body import make_response
+from gateway.http.response import make_response
 from gateway.http.server import Request
-from gateway.problems import FieldError, Problem
+from gateway.problems import invalid_parameter
 from gateway.runs import rendering
 from gateway.runs.catalog import Catalog, Workflow
 from gateway.runs.workflow_aliases import VersionPin
@@ -24,12 +24,12 @@ _DEFAULT_PAGE_SIZE = 30
 
 @dataclass(frozen=True, slots=True)
 class PromptLayerWorkflowHandlers:
-    """Shows names and ids, and what the configuration pins; what is inside a workflow is the provider's."""
+    """Handlers for names, ids and configured versions of workflows. A workflow's nodes are not available."""
 
     catalog: Catalog
 
     async def get_workflow(self, request: Request) -> web.Response:
-        """Answer `GET /workflows/{name or id}`: the Python SDK asks for the id before it runs a workflow."""
+        """Handle `GET /workflows/{name or id}`: the Python SDK looks up the id before it runs a workflow."""
         pin = _requested_pin(request)
         workflow = self.catalog.find_for_api("promptlayer", workflow_name(request), request.client, pin)
         check_pin(workflow, pin, _POINTERS)
@@ -45,11 +45,9 @@ class PromptLayerWorkflowHandlers:
         return make_response(200, strictjson.write(members), rendering.JSON_CONTENT_TYPE)
 
     async def list_workflows(self, request: Request) -> web.Response:
-        """Answer `GET /workflows`: the configured ones, by alias, a page at a time."""
-        page, size = (
-            query_integer(request, "page", 1),
-            query_integer(request, "per_page", _DEFAULT_PAGE_SIZE, maximum=_MAX_PAGE_SIZE),
-        )
+        """Handle `GET /workflows`: a page of the configured workflows, ordered by alias."""
+        page = query_integer(request, "page", 1)
+        size = query_integer(request, "per_page", _DEFAULT_PAGE_SIZE, maximum=_MAX_PAGE_SIZE)
         workflows = self.catalog.list_runnable(request.client)
         pages = -(-len(workflows) // size)
         members = {
@@ -80,6 +78,5 @@ def _requested_pin(request: Request) -> VersionPin:
     label = request.query.get("label")
     version = query_integer(request, "version", maximum=2**31 - 1) if "version" in request.query else None
     if label is not None and version is not None:
-        error = FieldError("?version", "label and version exclude each other")
-        raise Problem("invalid_request", "1 thing(s) are wrong.", errors=(error,))
+        raise invalid_parameter("version", "label and version are mutually exclusive")
     return label, version

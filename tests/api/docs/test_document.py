@@ -1,4 +1,4 @@
-"""The API's document: it is valid, whole, and true of what the gateway really answers."""
+"""The OpenAPI document is valid, complete, and consistent with the gateway's responses."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from gateway import strictjson
 from gateway.api.docs.document import openapi_document
 from gateway.api.openapi import examples
 from gateway.api.prompt_studio.responses import render_problem
-from gateway.http.body import RunRequest, parse_json_body, run_response
+from gateway.api.run_request import RunRequest, run_response
+from gateway.http.body import parse_json_body
 from gateway.http.server import Request
 from gateway.problems import PROBLEMS, FieldError, Problem
 from gateway.runs.model import RunRecord, RunSpec
@@ -34,7 +35,7 @@ def spec() -> JsonValue:
 
 
 def lookup(value: JsonValue, *steps: str) -> JsonValue:
-    """What stands in the document at `steps`."""
+    """The node of the document at `steps`."""
     for step in steps:
         assert isinstance(value, dict), steps
         value = value[step]
@@ -47,7 +48,7 @@ def keys(value: JsonValue) -> set[str]:
 
 
 def schema_errors(spec: JsonValue, instance: JsonValue, *steps: str) -> list[str]:
-    """What the schema at `steps` says against `instance`."""
+    """Validation errors of `instance` against the schema at `steps`."""
     assert isinstance(spec, dict)
     pointer = "#" + "".join("/" + step.replace("~", "~0").replace("/", "~1") for step in steps)
     validator = OAS31Validator({**spec, "$ref": pointer}, format_checker=oas31_format_checker)

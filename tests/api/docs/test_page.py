@@ -1,4 +1,4 @@
-"""The page that shows the API's document: who may load what, and from where."""
+"""The documentation page: access, resources, headers."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from gateway import strictjson
 from gateway.api.docs.document import openapi_document
 from gateway.api.docs.page import DocsHandlers
 from gateway.app.listeners import Listener
-from gateway.http.body import problem_response
 from gateway.http.middleware import presented_key
+from gateway.http.response import problem_response
 from gateway.http.server import Handler, Request, Route, Server
 from gateway.problems import Problem
 from tests.support.process import ROOT

@@ -1,4 +1,4 @@
-"""docs/passthrough.md says what is so."""
+"""The statements of docs/passthrough.md hold."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What no route is for is passed through where it is listed, with the provider's key, and refused everywhere else."""
+"""Paths without a route are passed through if they are listed, with the provider's key, and refused otherwise."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def build_json_post(target: str, body: JsonValue, client: str | None = "one") ->
 async def test_a_listed_request_goes_through_with_the_providers_key(
     gateway: StartGateway, upstream: FakeUpstream
 ) -> None:
-    """Method, path, query and body; of the header what is about them; and the provider's answer as it is."""
+    """Method, path, query, body and their header fields are forwarded; the response is returned unchanged."""
     running = await gateway(None, PROVIDER_SECRETS, **CLIENT_SETTINGS)
     upstream.default = reply(
         404, {"message": "no such prompt"}, {"X-Own": "1", "Retry-After": "7", "Set-Cookie": "a=b"}
@@ -190,22 +190,22 @@ async def test_what_is_not_listed_is_refused_and_says_how_to_list_it(
 @pytest.mark.parametrize(
     ("path", "status", "words"),
     [
-        ("/workflows/x/run/", 405, "This route has GET, HEAD."),  # it reads as the name of a workflow
-        ("///workflows/x/run", 403, "Runs have routes of their own, and are never passed through."),
+        ("/workflows/x/run/", 405, "Allowed methods: GET, HEAD."),  # it reads as the name of a workflow
+        ("///workflows/x/run", 403, "Paths that start runs are never passed through: use the routes for runs."),
         ("/v1/workflows/x/run/", 404, None),
     ],
 )
 async def test_a_start_that_no_route_is_for_goes_nowhere(
     gateway: StartGateway, upstream: FakeUpstream, path: str, status: int, words: str | None
 ) -> None:
-    """It could not be listed, so nobody is told to."""
+    """It cannot be listed, so the response does not name the setting."""
     response = await send_request((await gateway()).url, build_request("POST", path, b"{}"))
     assert (status, words) == (response.status, response.json.get("message"))
     assert [] == upstream.received
 
 
 async def test_a_list_is_its_clients_own(gateway: StartGateway, upstream: FakeUpstream) -> None:
-    """R78: another client is not meant; and neither is another method, or what lies beside the path."""
+    """R78: other clients, methods and neighbouring paths are not permitted."""
     running = await gateway(None, PROVIDER_SECRETS, **CLIENT_SETTINGS)
     others = [
         build_json_post("/log-request", {}, "two"), build_request("PUT", "/raw", b"x", "two"), build_request("GET", "/log-request"),
@@ -250,7 +250,7 @@ START_PATHS = [
 
 
 async def test_no_run_is_started_this_way(gateway: StartGateway, upstream: FakeUpstream) -> None:
-    """It would be paid for, and counted by nobody: not in any spelling that some server may understand."""
+    """A passed-through start would bypass limits and metrics: refused in every spelling that a server may accept."""
     listed: JsonValue = {"promptlayer": ["GET /workflows/*", "GET /w*", "POST /rest/*", "GET /api/*"]}
     running = await gateway(None, PROVIDER_SECRETS, clients={"one": {"passthrough": listed}})
     for path in START_PATHS:
@@ -275,7 +275,7 @@ async def test_no_run_is_started_this_way(gateway: StartGateway, upstream: FakeU
 async def test_an_upstream_fault_is_reported_and_not_retried(
     gateway: StartGateway, upstream: FakeUpstream, script: ResponseScript, status: int, code: str | None
 ) -> None:
-    """Whether it is safe to send it twice, nobody knows."""
+    """It is not known whether it is safe to send the request twice."""
     running = await gateway(None, PROVIDER_SECRETS, **CLIENT_SETTINGS)
     upstream.default = script
     response = await send_request(running.url, build_json_post("/log-request", {}))
@@ -316,7 +316,7 @@ async def test_the_providers_limits_apply(gateway: StartGateway, upstream: FakeU
 
 
 async def test_bodies_are_bounded(gateway: StartGateway, upstream: FakeUpstream) -> None:
-    """Whoever sends them: those of strangers are read only where they may hold a key."""
+    """For every client; bodies of unauthenticated requests are read only if they may contain a key."""
     running = await gateway(None, PROVIDER_SECRETS, server={"max_body": 1000}, **CLIENT_SETTINGS)
     large = b'{"a":"' + b"x" * 1000 + b'"}'
     for client in ("one", None):
@@ -353,7 +353,7 @@ async def requests_in_flight(running: GatewayProcess) -> float:
 
 
 async def test_it_counts_as_a_request_in_flight(gateway: StartGateway, upstream: FakeUpstream) -> None:
-    """R30, R97: the surplus is refused; a draining gateway waits for what it has let in."""
+    """R30, R97: requests over the limit are refused; a draining gateway waits for admitted ones."""
     running = await gateway(None, PROVIDER_SECRETS, server={"max_in_flight": 1}, **CLIENT_SETTINGS)
     seen: list[float] = []
 
@@ -369,7 +369,7 @@ async def test_it_counts_as_a_request_in_flight(gateway: StartGateway, upstream:
 
 
 async def test_unauthenticated_body_reads_are_limited(gateway: StartGateway) -> None:
-    """R30: 32, with no header that says whose they are; whoever takes longest makes room for the next."""
+    """R30: at most 32 without a key in the header; the slowest upload is aborted for the next one."""
     running = await gateway(None, PROVIDER_SECRETS, **CLIENT_SETTINGS)
     begun = build_head(
         "POST", "/library-track-score", {"Content-Type": "application/json", "Content-Length": "9"}, client=None
@@ -389,7 +389,7 @@ async def test_unauthenticated_body_reads_are_limited(gateway: StartGateway) -> 
 async def test_slow_unauthenticated_uploads_do_not_block_other_clients(
     gateway: StartGateway, upstream: FakeUpstream
 ) -> None:
-    """R33: an SDK whose key stands in the body alone is served while strangers hold every place."""
+    """R33: an SDK with the key in the body alone is served while unauthenticated uploads hold every slot."""
     running = await gateway(None, PROVIDER_SECRETS, **CLIENT_SETTINGS)
     upstream.default = OK
     begun = build_head("POST", "/log-request", {"Content-Type": "application/json", "Content-Length": "9"}, client=None)

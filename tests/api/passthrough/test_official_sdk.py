@@ -1,4 +1,4 @@
-"""The official SDK, unchanged, for what it does beside workflows: its base URL and its key are the gateway's."""
+"""The unmodified official SDK, for its calls beside workflows, with the gateway's base URL and key."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ async def test_what_is_listed_works(gateway: StartGateway, upstream: FakeUpstrea
 
 @pytest.mark.parametrize("name", SDK_CALLS)
 async def test_what_is_not_listed_says_what_to_do(gateway: StartGateway, upstream: FakeUpstream, name: str) -> None:
-    """The SDK shows our words."""
+    """The SDK shows the gateway's message."""
     app = await sdk_client(gateway)
     with pytest.raises((PromptLayerError, PromptLayerAPIError), match=r"must list it in clients\.<name>\.passthrough"):
         await asyncio.to_thread(SDK_CALLS[name][0], app)

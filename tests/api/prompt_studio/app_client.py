@@ -22,7 +22,7 @@ INPUT: Mapping[str, JsonValue] = {"input": {"prompt": "what is the fastest car i
 
 @dataclass(frozen=True, slots=True)
 class AppResponse:
-    """What the app sees."""
+    """The response as the app gets it."""
 
     status: int
     body: JsonValue

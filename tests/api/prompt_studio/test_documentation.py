@@ -1,4 +1,4 @@
-"""Each line of docs/moving-from-prompt-studio.md is tried."""
+"""Each command of docs/moving-from-prompt-studio.md is executed."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ async def app(start_app: StartApp) -> PromptStudioApp:
 
 
 async def run_curl(app: PromptStudioApp, command: str) -> AppResponse:
-    """Do what curl would do with the line."""
+    """Execute the curl command."""
     command = command.replace("\\\n", " ").replace("$RUNWARD_KEY", app.key).replace("$RUNWARD", app.url)
     program, *words = shlex.split(command)
     options = list(zip(words[::2], words[1::2], strict=True))

@@ -19,7 +19,7 @@ CAR: JsonValue = {"completion": "The Bugatti Chiron Super Sport 300+"}
 
 @pytest.fixture(params=["workflows", "instructions"])
 async def app(gateway: StartGateway, session: aiohttp.ClientSession, request: pytest.FixtureRequest) -> PromptStudioApp:
-    """An app whose gateway speaks one of the two dialects to another gateway, which has the provider behind it."""
+    """An app whose gateway uses one of the two dialects with another gateway in front of the provider."""
     once: JsonValue = {"attempts": 1}
     inner = await gateway(retries=once)
     studio: JsonValue = {"prompt_studio": {"dialect": str(request.param)}}
@@ -33,7 +33,7 @@ async def app(gateway: StartGateway, session: aiohttp.ClientSession, request: py
 async def test_a_gateway_in_front_of_a_gateway_changes_nothing(
     app: PromptStudioApp, upstream: FakeUpstream, result: JsonValue
 ) -> None:
-    """What Prompt Studio gives comes out at the far end, whichever of the two dialects is spoken between them."""
+    """The result of Prompt Studio passes both gateways unchanged, in both dialects."""
     upstream.always("POST", STUDIO_RUN, prompt_studio_reply(result))
     responses = [await app.run("dep_test", path=path) for path in (WORKFLOWS_PATH, INSTRUCTIONS_PATH)]
     assert [(200, {"result": result}), (200, {"completion": result})] == [(t.status, t.body) for t in responses]
@@ -43,7 +43,7 @@ async def test_a_gateway_in_front_of_a_gateway_changes_nothing(
 async def test_a_gateway_in_front_of_a_gateway_repeats_only_what_did_not_run(
     app: PromptStudioApp, upstream: FakeUpstream
 ) -> None:
-    """What may have run is sent once by either; what did not run is said to be so by both."""
+    """A start that may have run is sent once by both gateways; one that did not run is reported as such by both."""
     upstream.script("POST", STUDIO_RUN, [faults.rst_after_request])
     upstream.always("POST", STUDIO_RUN, reply(429, {}))
     lost, throttled = await app.run("dep_test"), await app.run("dep_test")

@@ -38,7 +38,7 @@ def script_promptlayer(upstream: FakeUpstream, value: JsonValue, *, name: str = 
 
 @pytest.mark.parametrize(("path", "member"), PATHS_AND_MEMBERS)
 async def test_a_run_at_prompt_studio(start_app: StartApp, upstream: FakeUpstream, path: str, member: str) -> None:
-    """The page's own example; the run can be looked up, and counts under its face."""
+    """The page's own example; the run can be looked up, and is counted under its API."""
     upstream.always("POST", STUDIO_RUN, prompt_studio_reply(CAR))
     app = await start_app()
     response = await app.run("dep_test", path=path)
@@ -47,9 +47,9 @@ async def test_a_run_at_prompt_studio(start_app: StartApp, upstream: FakeUpstrea
     [sent] = upstream.requests("POST")
     assert PROVIDER_SECRETS["PROMPT_STUDIO_API_KEY"] == sent.header("API_KEY")
     assert INPUT == json.loads(sent.body)
-    assert 1 == metric_sum(await app.gateway.metrics(), "runward_runs_total", face="prompt_studio", workflow="studio")
+    assert 1 == metric_sum(await app.gateway.metrics(), "runward_runs_total", api="prompt_studio", workflow="studio")
     [line] = [line for line in app.gateway.logs("request") if line["route"] == "prompt_studio_run"]
-    assert ("prompt_studio", response.headers["Runward-Run-Id"]) == (line["face"], line["run_id"])
+    assert ("prompt_studio", response.headers["Runward-Run-Id"]) == (line["api"], line["run_id"])
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ async def test_a_run_at_prompt_studio(start_app: StartApp, upstream: FakeUpstrea
 async def test_a_run_at_promptlayer(
     start_app: StartApp, upstream: FakeUpstream, value: JsonValue, result: JsonValue
 ) -> None:
-    """The app can not tell who ran it: a result is an object."""
+    """The provider makes no difference to the app: a result is an object."""
     script_promptlayer(upstream, value)
     app = await start_app()
     response = [await app.run("layer", path=path) for path, _ in PATHS_AND_MEMBERS]

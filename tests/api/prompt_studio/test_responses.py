@@ -1,4 +1,4 @@
-"""What a problem looks like to an app that knows 200, 404 and 500."""
+"""Problems as an app sees them that knows 200, 404 and 500."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from providers.contract import JsonValue
 @pytest.mark.parametrize("code", PROBLEMS)
 @pytest.mark.parametrize("outcome", ["failed", "unknown"])
 def test_a_run_that_may_have_started_is_a_500_without_retry_after(code: str, outcome: str) -> None:
-    """R03, R12: no generic client repeats a 500 by itself, and nobody is invited to pay twice."""
+    """R03, R12: no generic client repeats a 500, and no response invites a second paid start."""
     answer = render_problem(Problem(code, extra={"outcome": outcome, "run_id": "run_1"}), Mock(Request))
     assert (500, b"{}", "run_1") == (answer.status, answer.body, answer.headers["Runward-Run-Id"])
     assert (code, outcome) == (answer.headers["Runward-Problem"], answer.headers["Runward-Outcome"])
@@ -58,7 +58,7 @@ def test_retry_after_is_in_whole_seconds() -> None:
 
 
 def test_a_refusal_before_a_run_claims_no_outcome() -> None:
-    """Of a request whose key is in use, the first run may well be going on."""
+    """The first run of a key in use may still be running."""
     answer = render_problem(Problem("idempotency_in_flight", retry_after=1), Mock(Request))
     assert (409, "1", False) == (answer.status, answer.headers["Retry-After"], "Runward-Outcome" in answer.headers)
 

@@ -1,4 +1,4 @@
-"""An app is never lied to: what may have run is no 404 and no 503, and is started once."""
+"""A run that may have been executed is neither a 404 nor a 503, and is started once."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FAULTS: dict[str, tuple[ResponseScript, int, str, str | None, int]] = {
 async def test_a_fault_is_reported_and_the_start_is_not_repeated_unsafely(
     start_app: StartApp, upstream: FakeUpstream, at: str
 ) -> None:
-    """R03, R12: what may have run is a 500 without a word of repeating it, and was started once."""
+    """R03, R12: a run that may have been executed is a 500 without Retry-After, and was started once."""
     app = await start_app(breaker={"failures": 1000})
     for name, (script, status, code, outcome, starts) in FAULTS.items():
         upstream.received.clear()

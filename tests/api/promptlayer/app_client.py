@@ -1,4 +1,4 @@
-"""A client of PromptLayer's API, that has been told to talk to the gateway instead."""
+"""Client of PromptLayer's API whose base URL is the gateway's."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ BODY: Mapping[str, JsonValue] = MappingProxyType(
         "return_all_outputs": False,
     }
 )
-"""As the SDKs send it: what was not asked for is null."""
+"""The body as the SDKs send it: unset members are null."""
 NO_MEMBERS: Mapping[str, JsonValue] = MappingProxyType({})
 
 
@@ -43,7 +43,7 @@ class PromptLayerApp:
         self.key = CLIENT_KEYS[client]
 
     def as_other_client(self) -> PromptLayerApp:
-        """Somebody else."""
+        """The same app with another client's key."""
         return PromptLayerApp(self._session, self.gateway, "two")
 
     async def request(self, method: str, target: str, body: JsonValue = None, **headers: str) -> ReceivedResponse:
@@ -86,7 +86,7 @@ class PromptLayerApp:
 
 
 def execution_id_of(started: ReceivedResponse) -> int:
-    """What PromptLayer's API calls the run that was started."""
+    """Execution id of the started run."""
     assert started.status in {201, 202}, started.body
     number = started.json["workflow_version_execution_id"]
     assert isinstance(number, int)
@@ -94,7 +94,7 @@ def execution_id_of(started: ReceivedResponse) -> int:
 
 
 def error_locations(response: ReceivedResponse) -> list[JsonValue]:
-    """What is wrong with a request, as FastAPI says it."""
+    """Errors of a request, in FastAPI's format."""
     detail = response.json["detail"]
     assert isinstance(detail, list)
     return [error["loc"] for error in detail if isinstance(error, dict)]

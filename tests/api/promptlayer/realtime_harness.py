@@ -37,7 +37,7 @@ SECRET = b"s" * 32
 
 @dataclass
 class RealtimeHarness:
-    """The server and what is behind it. Time stands still but for `clock.run_for`."""
+    """The server and its dependencies. Time advances only in `clock.run_for`."""
 
     url: str
     clock: VirtualClock
@@ -63,7 +63,7 @@ class RealtimeHarness:
         return await self.session.ws_connect(self.url + path, max_msg_size=0)
 
     async def connect(self, token: str) -> aiohttp.ClientWebSocketResponse:
-        """Open one and say who we are."""
+        """Open a connection and authenticate."""
         socket = await self.open_socket()
         reply = await send_command(socket, {"id": 1, "connect": {"token": token, "name": "test"}})
         assert (25, True) == (reply["connect"]["ping"], reply["connect"]["pong"])
@@ -102,13 +102,13 @@ class RealtimeHarness:
 
 
 async def send_command(socket: aiohttp.ClientWebSocketResponse, command: object) -> Any:
-    """Say one thing; what comes back."""
+    """Send one command; returns the reply."""
     await socket.send_json(command)
     return json.loads(await socket.receive_str(timeout=10))
 
 
 async def receive_message(socket: aiohttp.ClientWebSocketResponse) -> tuple[str, dict[str, Any]]:
-    """The next message: its channel, and what it says."""
+    """Channel and data of the next message."""
     push = json.loads(await socket.receive_str(timeout=10))["push"]
     message = push["pub"]["data"]
     assert "SET_WORKFLOW_COMPLETE" == message["message_name"]

@@ -93,7 +93,7 @@ def test_invalid_frames_are_refused(frame: str) -> None:
     | st.lists(NEARLY_VALID.map(json.dumps)).map("\n".join)
 )
 def test_any_frame_is_parsed_or_refused(frame: str) -> None:
-    """Nothing else happens, whatever comes; what is understood is bounded."""
+    """Every other frame is refused, and accepted frames are bounded."""
     try:
         commands = parse_frame(frame)
     except InvalidFrame:
@@ -120,7 +120,7 @@ def test_replies_have_the_form_of_centrifugo() -> None:
 
 @given(st.text(st.characters(exclude_categories=["Cs"])), JSON)
 def test_a_publication_is_one_line_with_its_data_as_text(channel: str, value: object) -> None:
-    """Python's SDK splits frames at line feeds before it reads them, and reads the data a second time."""
+    """Python's SDK splits frames at line feeds before it parses them, and parses the data again."""
     line = centrifugo.publication(channel, "SET_WORKFLOW_COMPLETE", json.dumps(value).encode())
     assert "\n" not in line
     push = json.loads(line)["push"]

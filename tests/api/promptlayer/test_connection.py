@@ -1,4 +1,4 @@
-"""Connections of those who mean no good: strangers, clients that are gone, and clients that ask and do not listen."""
+"""Hostile connections: unauthenticated, dead, flooding, and not reading."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ async def harness() -> AsyncIterator[RealtimeHarness]:
 
 
 async def test_an_unauthenticated_connection_is_dropped_for_a_new_one() -> None:
-    """R33: whoever has not said who it is makes room for whoever comes; clients stay, and are let in."""
+    """R33: the oldest unauthenticated connection makes room for a new one; authenticated clients stay."""
     async with realtime_server(max_connections=3) as harness:
         client = await harness.subscribe(CHANNEL)
         unauthenticated = [await harness.open_socket() for _ in range(2)]
@@ -52,7 +52,7 @@ async def test_unauthenticated_connections_never_exceed_the_limit() -> None:
 
 
 async def test_a_removed_client_receives_no_more_messages(harness: RealtimeHarness) -> None:
-    """R77: a reload that takes a client away takes what its connections wait for, too."""
+    """R77: a reload that removes a client also ends its connections."""
     socket = await harness.subscribe(CHANNEL)
     await harness.store_run(7)
     harness.known_clients.discard("one")
@@ -69,7 +69,7 @@ async def test_a_removed_client_is_disconnected(harness: RealtimeHarness) -> Non
 
 
 async def test_too_many_subscriptions_close_the_connection(harness: RealtimeHarness) -> None:
-    """A result is told with each subscription: four of them in the time of a ping are enough for anybody."""
+    """Each subscription gets a result: four subscriptions between two pings are the limit."""
     socket = await harness.subscribe(CHANNEL)
     for number in range(3):
         await send_command(socket, {"id": 3, "unsubscribe": {"channel": CHANNEL}})
@@ -105,7 +105,7 @@ async def test_a_client_that_does_not_read_costs_little_memory(harness: Realtime
 @pytest.mark.parametrize(
     "frame",
     [
-        b"\xc1\x80" + MASK,  # compressed, which nobody agreed to
+        b"\xc1\x80" + MASK,  # compressed, which was not negotiated
         b"\xa1\x80" + MASK,  # another reserved bit
         b"\x80\x80" + MASK,  # the rest of nothing
         b"\x89\xfe\x00\x7e" + MASK + b"x" * 126,  # a ping that is too long

@@ -1,4 +1,4 @@
-"""What was answered with a number is not lost and not doubled: power cuts, callbacks, a store that fails."""
+"""A run answered with an execution id is neither lost nor started twice: power cuts, callbacks, store faults."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ ONE_AT_A_TIME: dict[str, JsonValue] = {"promptlayer": {"limits": {"concurrency":
 
 @pytest.fixture
 async def receiver() -> AsyncIterator[FakeUpstream]:
-    """Somebody who takes every callback."""
+    """A receiver that accepts every callback."""
     async with FakeUpstream() as running:
         running.default = reply(204)
         yield running
@@ -118,7 +118,7 @@ async def test_a_callback_is_promptlayers_and_signed(
 async def test_a_callback_after_a_power_cut_is_still_promptlayers(
     upstream: FakeUpstream, receiver: FakeUpstream, gateways: RestartableGateway, session: aiohttp.ClientSession
 ) -> None:
-    """What was asked for is kept with the run: its number, and the form of its results."""
+    """The execution id and the format of the results are stored with the run."""
     upstream.always("GET", LAYER_RESULTS, promptlayer_running())
     app = PromptLayerApp(session, await gateways.start())
     started = await app.start_run("layer", {"callback_url": receiver.url + CALLBACK_PATH})

@@ -1,4 +1,4 @@
-"""Each line of docs/moving-from-promptlayer.md is tried."""
+"""Each command of docs/moving-from-promptlayer.md is executed."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ async def shop_gateway(gateway: StartGateway, upstream: FakeUpstream) -> Gateway
 
 
 async def run_curl(command: str, session: aiohttp.ClientSession, values: dict[str, str]) -> ReceivedResponse:
-    """Do what a line says."""
+    """Execute one line."""
     for name, value in values.items():
         command = command.replace(f"${name}", value)
     assert "$" not in command
@@ -103,7 +103,7 @@ async def test_its_commands_do_what_it_says(shop_gateway: GatewayProcess, sessio
         assert documented is again or nodes == answered.json
         assert documented is started or ["Output"] == list(answered.json)
     assert {"ticket": "4711"} == (await run_curl(look, session, values)).json["metadata"]
-    assert 2 == metric_sum(await shop_gateway.metrics(), "runward_runs_total", face="promptlayer", outcome="succeeded")
+    assert 2 == metric_sum(await shop_gateway.metrics(), "runward_runs_total", api="promptlayer", outcome="succeeded")
 
 
 async def test_its_callback_is_what_is_posted(

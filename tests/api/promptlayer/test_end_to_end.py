@@ -47,7 +47,7 @@ class StartClient(Protocol):
 
 @pytest.fixture
 def start_client(gateway: StartGateway, session: aiohttp.ClientSession, upstream: FakeUpstream) -> StartClient:
-    """A gateway whose providers are well."""
+    """A gateway whose providers succeed."""
     upstream.always("POST", LAYER_RUN, promptlayer_started(77))
     upstream.always("GET", LAYER_RESULTS, DONE)
     upstream.always("POST", STUDIO_RUN, prompt_studio_reply({"completion": "because"}))
@@ -86,7 +86,7 @@ async def test_a_run_at_prompt_studio(upstream: FakeUpstream, start_client: Star
 
 
 async def test_the_gateways_own_api_and_metrics_know_it(start_client: StartClient) -> None:
-    """One run, whoever asks: the header has the id, and the metrics the face."""
+    """One run in every API: the header has its id, and the metrics have the API."""
     app = await start_client()
     started = await app.start_run("layer-test", {"metadata": {"team": "a"}})
     await app.wait_for_results(started)
@@ -96,7 +96,7 @@ async def test_the_gateways_own_api_and_metrics_know_it(start_client: StartClien
     )
     assert started.headers["Location"] == f"/runs/{shown['id']}"
     samples = await app.gateway.metrics()
-    assert 1 == metric_sum(samples, "runward_runs_total", face="promptlayer", outcome="succeeded", client="one")
+    assert 1 == metric_sum(samples, "runward_runs_total", api="promptlayer", outcome="succeeded", client="one")
     assert 1 == metric_sum(samples, "runward_requests_total", route="promptlayer_run", status="201")
 
 
@@ -261,7 +261,7 @@ async def test_labels_and_versions(
     asked: dict[str, JsonValue],
     status: int,
 ) -> None:
-    """What is asked for is what runs; a workflow that is pinned accepts its own pin and no other."""
+    """The requested version is executed; a pinned workflow accepts its own version only."""
     app = await start_client(workflows={"layer": pinned})
     answered = await app.start_run("layer", asked)
     assert status == answered.status
@@ -279,7 +279,7 @@ async def test_labels_and_versions(
 async def test_a_provider_without_versions_refuses_them(upstream: FakeUpstream, start_client: StartClient) -> None:
     answered = await (await start_client()).start_run("studio", {"workflow_label_name": "prod"})
     assert 422 == answered.status
-    assert "provider has no versions" in str(answered.json["message"])
+    assert "does not support versions" in str(answered.json["message"])
     assert [] == upstream.received
 
 

@@ -1,4 +1,4 @@
-"""Problems in PromptLayer's words: every one of them, and those that clients really meet."""
+"""Problems in PromptLayer's format: every error code, and the problems of real requests."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_errors_have_the_form_of_fastapi() -> None:
         FieldError("?page", "no number"),
         FieldError("", "x"),
     )
-    shown = problem_members(Problem("invalid_request", "3 thing(s) are wrong.", errors=wrong))
+    shown = problem_members(Problem("invalid_request", "The request body is invalid: 3 errors.", errors=wrong))
     assert [
         {"loc": ["body", "metadata", "a/b"], "msg": "Input should be a valid string", "type": "value_error"},
         {"loc": ["query", "page"], "msg": "no number", "type": "value_error"},

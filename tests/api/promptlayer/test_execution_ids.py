@@ -1,4 +1,4 @@
-"""Runs by number: the same everywhere, nobody else's, and exact in every client's language."""
+"""Execution ids: equal on every replica, bound to a client, and exact in every client's language."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who waits for a run on the WebSocket is told how it ended, once there is something to tell; and nobody else is."""
+"""A subscriber of a run's channel gets its result once there is one; other clients do not."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ async def test_a_subscription_after_the_run_receives_the_result(harness: Realtim
 
 
 async def test_a_reconnected_client_receives_the_result_again(harness: RealtimeHarness) -> None:
-    """With the same ticket: nobody knows whether the first one arrived."""
+    """With the same token: it is not known whether the first message arrived."""
     await harness.store_run(7)
     token = await harness.issue_token(JAVASCRIPT_CHANNEL)
     first = await harness.connect(token)
@@ -136,7 +136,7 @@ async def test_no_message_is_delivered_after_unsubscribing(harness: RealtimeHarn
 
 
 async def test_other_commands_are_not_available(harness: RealtimeHarness) -> None:
-    """Nobody but the gateway publishes."""
+    """Only the gateway publishes."""
     socket = await harness.connect(await harness.issue_token(JAVASCRIPT_CHANNEL))
     others: list[dict[str, object]] = [
         {"publish": {"channel": JAVASCRIPT_CHANNEL, "data": {}}},
@@ -310,7 +310,7 @@ async def test_one_client_gets_at_most_half_of_the_connections() -> None:
 
 
 async def test_connections_over_the_limit_are_refused() -> None:
-    """Before anything is spent on it; who leaves makes room."""
+    """Before the handshake; a closed connection makes room."""
     async with realtime_server(max_connections=2) as harness:
         sockets = [await harness.connect(await harness.issue_token(JAVASCRIPT_CHANNEL, client)) for client in KEYS]
         with pytest.raises(aiohttp.WSServerHandshakeError, match="503"):
@@ -321,7 +321,7 @@ async def test_connections_over_the_limit_are_refused() -> None:
 
 
 async def test_shutdown_closes_every_connection_for_reconnection(harness: RealtimeHarness) -> None:
-    """3001: they come back, to whoever takes connections by then."""
+    """3001: clients reconnect, to another replica."""
     sockets = [await harness.subscribe(JAVASCRIPT_CHANNEL), await harness.open_socket()]
     closing = asyncio.create_task(harness.realtime.close_all())
     assert [3001, 3001] == [await wait_closed(socket) for socket in sockets]
@@ -355,7 +355,7 @@ async def test_a_run_with_an_unreadable_spec_is_delivered(harness: RealtimeHarne
 
 
 async def test_an_internal_error_closes_the_connection(harness: RealtimeHarness) -> None:
-    """It is logged without its words, and the client comes back."""
+    """It is logged without its message, and the client reconnects."""
     await harness.store_run(7)
     run_id = harness.execution_ids.run_id("one", 7)
     await harness.finish_run(7, "x")
@@ -370,7 +370,7 @@ async def test_an_internal_error_closes_the_connection(harness: RealtimeHarness)
 
 
 async def test_the_access_log_entry_names_the_client(harness: RealtimeHarness) -> None:
-    """Neither ticket nor channel."""
+    """Neither token nor channel."""
     token = await harness.issue_token(JAVASCRIPT_CHANNEL)
     await (await harness.connect(token)).close()
     await wait_until(lambda: len(harness.capture.entries) >= 2)

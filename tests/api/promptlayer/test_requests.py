@@ -1,4 +1,4 @@
-"""What a client of PromptLayer's API may ask for, and what it may not."""
+"""Valid and invalid requests of PromptLayer's API."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_a_wrong_body_is_refused(more: dict[str, JsonValue], where: str) -> None
 
 
 def test_what_sdks_send_is_accepted() -> None:
-    """Null counts as missing, and what the page does not have is ignored, as PromptLayer does."""
+    """Null equals missing, and members that the page does not list are ignored, as at PromptLayer."""
     nothing = dict.fromkeys(RunWorkflow.model_fields)
     assert parse_run({}) == parse_run(nothing) == parse_run({"api_key": "x", "tags": []})
     assert (None, None) == parse_run({}).pin

@@ -65,7 +65,7 @@ def test_every_node_of_a_run_that_succeeded() -> None:
 
 @pytest.mark.parametrize("value", ["AAA", 0, False, None, "", [], {}, {"status": "FAILED"}, 2**70])
 def test_the_bare_value_of_a_run_that_succeeded(value: JsonValue) -> None:
-    """Any JSON, exactly as the workflow made it; what is false in Python too."""
+    """Any JSON value, exactly as the workflow returned it; falsy values too."""
     assert value == final_output(ended_document("succeeded", output=value, outputs=NODES), main_output)
     assert value == final_output(ended_document("succeeded", output=value), main_output)
 
@@ -87,7 +87,7 @@ def test_a_failed_run_shows_its_nodes_in_both_forms(form: ResultFormat) -> None:
 
 
 def test_a_failed_run_without_output_nodes_gets_one_that_says_why() -> None:
-    """Else the first form could not be told from a run that made something."""
+    """Otherwise the first format could not be distinguished from a run with a result."""
     nodes = {"Draft": NodeOutput("failed", None, "no")}
     ended = ended_document("failed", RunFailed("It broke."), outputs=nodes)
     assert {
@@ -104,7 +104,7 @@ def test_a_failed_run_without_output_nodes_gets_one_that_says_why() -> None:
         (
             "not_run",
             ProviderError("upstream_unreachable", ending="not_run"),
-            "The provider can not be reached. Nothing was run.",
+            "The provider cannot be reached. Nothing was run.",
         ),
         (
             "unknown",

@@ -1,4 +1,4 @@
-"""The face with a store and a clock of the tests' own: what it answers before and after a run is kept."""
+"""Handlers of runs with the tests' own store and clock: responses before and after a run is stored."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def execution_id(answered: web.Response) -> int:
 
 
 async def test_a_key_goes_with_the_deepest_input_that_is_taken() -> None:
-    """R67: what is taken without a key is taken with one."""
+    """R67: input that is accepted without an Idempotency-Key is accepted with one."""
     harness = await DurableRunsHarness().open()
     workflow = harness.add_workflow(harness.harness.studio(DONE))
     deep = post(workflow.alias, input_variables={"a": strictjson.read(b"[" * 199 + b"]" * 199)})

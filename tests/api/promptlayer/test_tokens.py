@@ -1,4 +1,4 @@
-"""A ticket is good for one client, one channel and one hour, and can not be made or changed by anybody else."""
+"""A token is valid for one client, one channel and one hour, and cannot be forged or changed."""
 
 from __future__ import annotations
 
