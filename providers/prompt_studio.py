@@ -53,6 +53,8 @@ class PromptStudio:
     base_url = "https://api.prompt.studio"
     supports_versions = False
     supports_nodes = False
+    starts = tuple(f"POST {prefix}/{name}*" for prefix in ("/v1", "/api/v1") for name in ("workflows", "instructions"))
+    dialects = tuple(DIALECTS)
 
     def __init__(self, dialect: str | None = None) -> None:
         if dialect is not None and dialect not in DIALECTS:

@@ -46,6 +46,8 @@ class PromptLayer:
     base_url = "https://api.promptlayer.com"
     supports_versions = True
     supports_nodes = True
+    starts = ("POST /workflows/*/run",)
+    dialects: tuple[str, ...] = ()
 
     def __init__(self, dialect: str | None = None) -> None:
         if dialect is not None:

@@ -16,7 +16,7 @@ from gateway.http.body import make_response, read_raw_body
 from gateway.http.middleware import Authenticator, InFlightLimiter, presented_key
 from gateway.http.server import Request, Route
 from gateway.http.traceparent import read_traceparent
-from gateway.passthrough_rules import normalize_path, path_starts_run
+from gateway.passthrough_rules import normalize_path
 from gateway.problems import PROBLEMS, Problem
 from gateway.runs.passthrough import Passthrough
 from gateway.runs.rendering import JSON_CONTENT_TYPE
@@ -104,7 +104,7 @@ class PassthroughHandler:
     async def _forward(self, request: Request, *, asked: _ParsedRequest) -> web.Response:
         provider = self.passthrough.find_provider(request.client_name, request.method, asked.path)
         if provider is None:
-            raise Problem("forbidden", _forbidden_detail(request.method, asked.path))
+            raise Problem("forbidden", self._forbidden_detail(request.method, asked.path))
         body = await self._read_body(request) if asked.body is None else asked.body
         traceparent = read_traceparent(request.headers.getall("traceparent", ()), self.clock)
         headers = [(name, value) for name, value in request.headers.items() if name.lower() != "traceparent"]
@@ -128,6 +128,13 @@ class PassthroughHandler:
             (*response_headers.items(), ("X-Content-Type-Options", "nosniff")),
         )
 
+    def _forbidden_detail(self, method: str, path: str) -> str:
+        if self.passthrough.starts_run(method, path):
+            return "Runs have routes of their own, and are never passed through."
+        sdk_path = _SDK_PATHS(path)
+        route = f"{method} /{sdk_path[1]}{'/*' * (sdk_path[2] is not None)}" if sdk_path else "This"
+        return f"{route} is not passed through: an operator must list it in clients.<name>.passthrough."
+
 
 def render_problem(problem: Problem, _request: Request) -> web.Response:
     """Render a problem as PromptLayer does: its SDKs show `message` or `error`."""
@@ -137,14 +144,6 @@ def render_problem(problem: Problem, _request: Request) -> web.Response:
         fields.append(("Retry-After", str(math.ceil(problem.retry_after))))
     body = strictjson.write({"success": False, "message": text, "error": text})
     return make_response(problem.status, body, JSON_CONTENT_TYPE, tuple(fields))
-
-
-def _forbidden_detail(method: str, path: str) -> str:
-    if path_starts_run(path):
-        return "Runs have routes of their own, and are never passed through."
-    sdk_path = _SDK_PATHS(path)
-    route = f"{method} /{sdk_path[1]}{'/*' * (sdk_path[2] is not None)}" if sdk_path else "This"
-    return f"{route} is not passed through: an operator must list it in clients.<name>.passthrough."
 
 
 def _key_from_body(body: bytes) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from gateway.problems import FieldError, Problem
 from gateway.runs.catalog import Workflow
 from gateway.runs.workflow_aliases import NO_PIN, VersionPin
+from providers.declarations import accepts_release
 
 RUN_POINTERS = ("/label", "/version")
 """What they are called in the body of `POST /run`."""
@@ -17,8 +18,11 @@ def check_pin(workflow: Workflow, pin: VersionPin, pointers: tuple[str, str] = R
     """
     if pin in {NO_PIN, (workflow.label, workflow.version)}:
         return
-    if not workflow.provider.adapter.supports_versions:
+    adapter = workflow.provider.adapter
+    if not adapter.supports_versions:
         reason = "this workflow's provider has no versions"
+    elif not accepts_release(adapter, *pin):
+        reason = f"this workflow's provider has no such {'labels' if pin[0] is not None else 'versions'}"
     elif workflow.pinned:
         reason = "the configuration of this workflow pins another"
     else:

@@ -16,6 +16,7 @@ from gateway.runs.attempt import ExecutionContext, WorkflowAttempt, ending_of
 from gateway.runs.catalog import Workflow
 from gateway.runs.model import RunRecord, RunSpec
 from gateway.runs.resilience.registry import WorkflowGuard, circuit_open_problem
+from providers.declarations import accepts_release
 
 # Another workflow would meet the same: the client's own limit, its own input, its own deadline.
 _NO_FALLBACK_CODES = {"rate_limited", "rejected_by_provider", "deadline_exceeded", "client_closed_request"}
@@ -151,7 +152,8 @@ class RunExecutor:
 def _supports_requested_version(workflow: Workflow, spec: RunSpec) -> bool:
     """Whether a fallback can honour the label or version that the client asked for."""
     version_requested = spec.label is not None or spec.version is not None
-    return not version_requested or (workflow.provider.adapter.supports_versions and not workflow.pinned)
+    accepted = accepts_release(workflow.provider.adapter, spec.label, spec.version)
+    return not version_requested or (accepted and not workflow.pinned)
 
 
 def _may_fall_back(problem: Problem, record: RunRecord, workflow: Workflow) -> bool:
