@@ -7,7 +7,7 @@ import pytest
 from gateway import strictjson
 from providers.contract import UNREADABLE, Call, Cause, JsonValue, NodeOutput, Outcome, Pause, ProviderFault, Reply, Run
 from providers.promptlayer import PromptLayer
-from tests.providers.drive import calls, drive
+from providers.testing import calls, drive
 
 # Verbatim: "Run Workflow" (201 and 202), the SDK's recording, the results page.
 STARTED = b"""{"success": true, "message": "Workflow execution started", "warning": null,
