@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
 from typing import TypeVar, cast
 
 from gateway.clock import Clock
@@ -47,8 +47,8 @@ class ExecutionContext:
 class WorkflowAttempt:
     """A run on one workflow: the adapter's steps, taken.
 
-    There is a `watch` once the run is known to go on at the provider. An adapter has `ended` when it raised a fault,
-    instead of yielding it.
+    `poll_timer` is set once the run is known to continue at the provider. `adapter_ended`: the adapter raised a fault
+    instead of yielding it. `repairs` name what was not valid JSON in the provider's responses.
     """
 
     context: ExecutionContext
@@ -58,6 +58,7 @@ class WorkflowAttempt:
     guard: WorkflowGuard
     poll_timer: PollTimer | None = None
     adapter_ended: bool = False
+    repairs: dict[str, None] = field(default_factory=dict)
 
     async def run(self) -> None:
         """Start the run and take every step; the record has the outcome then, or a Problem is raised."""
@@ -110,6 +111,8 @@ class WorkflowAttempt:
             return await self._call_once(call, steps)
         except ProviderFault as fault:
             first_fault = fault
+        if call.optional:
+            return _next_step(steps, _NO_REPLY)
         try:
             return await self._retry(call, steps, first_fault)
         except ProviderFault as fault:
@@ -168,6 +171,7 @@ class WorkflowAttempt:
             deadline = min(deadline, self.context.clock.monotonic() + self.context.poll_schedule.timeout)
         traceparent = self.record.spec.traceparent
         reply = await self._await_external(self.workflow.provider.upstream.send(call, deadline, traceparent))
+        self.repairs |= dict.fromkeys(reply.repairs)
         try:
             step = _next_step(steps, reply)
         except ProviderFault:  # raised, not yielded
@@ -238,7 +242,7 @@ class WorkflowAttempt:
             self.poll_timer.record_end()
         record.output = outcome.output
         record.outputs = outcome.outputs
-        record.warning = outcome.warning
+        record.warning = _warning(outcome.warning, self.repairs)
         if outcome.provider_run_id is not None:
             record.provider_run_id = outcome.provider_run_id
         if not outcome.succeeded:
@@ -251,6 +255,14 @@ class WorkflowAttempt:
 def ending_of(problem: Problem) -> Ending:
     """How the run ended that met this problem, as far as the problem alone tells."""
     return cast("Ending", problem.extra.get("outcome", "not_run"))
+
+
+def _warning(warning: str | None, repairs: Iterable[str]) -> str | None:
+    """Join the provider's warning and the repairs of its responses."""
+    if not repairs:
+        return warning
+    report = f"The provider's response is not strict JSON: {', '.join(repairs)}."
+    return f"{warning} {report}" if warning else report
 
 
 def _next_step(steps: Steps, reply: Reply) -> Step | Outcome:

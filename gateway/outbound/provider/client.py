@@ -223,9 +223,10 @@ class ProviderClient:
                 [value for name, value in response.headers if name == b"retry-after"], self._clock.now()
             )
         try:
-            return Reply(response.status, self._redaction.parse_json(response.body), retry_after_seconds)
+            value, repairs = self._redaction.parse_response(response.body)
         except strictjson.NotJson:
             return Reply(response.status, UNREADABLE, retry_after_seconds)
+        return Reply(response.status, value, retry_after_seconds, repairs)
 
 
 def _request_target(call: Call) -> str:
