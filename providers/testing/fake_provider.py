@@ -83,6 +83,11 @@ class FakeProvider:
         self._server.server_close()
         self._thread.join()
 
+    def script(self, route: str, *replies: FakeReply) -> None:
+        """Answer the requests to "METHOD /path" so from now on; the last reply repeats."""
+        with self._lock:
+            self._script[route] = list(replies)
+
     def received(self, route: str) -> list[FakeRequest]:
         """Return the requests to a "METHOD /path"."""
         return [request for request in self.requests if route == f"{request.method} {request.path}"]

@@ -39,9 +39,9 @@ class RunResponse:
 class GatewayProcess:
     """`runward serve` in a process of its own, as a context manager.
 
-    `config` is the configuration; ports, an in-memory store and a client with every scope are added. `secrets` are the
-    environment variables that the configuration names. Raises RuntimeError with the output where it does not start.
-    `output` are the lines that it wrote.
+    `config` is the configuration; free ports and an in-memory store are its defaults. Its one client is "tests", with a
+    key of this module and every workflow by default. `secrets` are the environment variables that it names.
+    `output` has the lines that it wrote. Raises RuntimeError with them where it does not start.
     """
 
     def __init__(self, config: Mapping[str, JsonValue], secrets: Mapping[str, str]) -> None:
@@ -108,11 +108,14 @@ class GatewayProcess:
 
 
 def _with_defaults(config: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+    clients = config.get("clients", {})
+    client = clients.get("tests", {}) if isinstance(clients, dict) else {}
     key_hash = f"sha256:{sha256(CLIENT_KEY.encode()).hexdigest()}"
+    keys: JsonValue = [{"hash": key_hash}]
     return {
         "server": {"port": 0, "ops_port": 0, "drain": "0s"},
         "logs": {"format": "json"},
         "store": {"url": "memory://"},
-        "clients": {"tests": {"keys": [{"hash": key_hash}], "workflows": ["*", "*/*"]}},
         **config,
+        "clients": {"tests": {"workflows": ["*"], **(client if isinstance(client, dict) else {}), "keys": keys}},
     }
