@@ -43,7 +43,7 @@ class InvalidOptions(ValueError):
 
     def __init__(self, errors: Sequence[tuple[str, str]]) -> None:
         super().__init__("; ".join(f"{location}: {text}".lstrip(": ") for location, text in errors))
-        self.errors = tuple(errors)
+        self.errors: tuple[tuple[str, str], ...] = tuple(errors)
 
 
 @dataclass(frozen=True, slots=True)

