@@ -1,14 +1,18 @@
 """Allow-list rules of the pass-through, and normalization of paths before they are compared.
 
-The normalized path is also the path that is sent, so an escape cannot bypass a rule. Paths that start runs are never
-permitted: such a run would cost money without being subject to limits and metrics.
+The normalized path is also the path that is sent, so an escape cannot bypass a rule. Paths that start runs are declared
+by each adapter (`providers.declarations.StartPattern`) and never permitted: such a run would cost money without being
+subject to limits and metrics.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import unquote
+
+from providers.declarations import StartPattern
 
 RULE_PATTERN = r"^(GET|POST|PUT|PATCH|DELETE) /[A-Za-z0-9._~!$&'()+,;=:@%/-]+\*?$"
 """A method and a path; `*` at the end matches any continuation."""
@@ -18,8 +22,6 @@ _PATH = re.compile(r"/(?:[A-Za-z0-9._~!$&'()*+,;=:@/-]|%[0-9A-Fa-f]{2})+")
 _ESCAPE = re.compile(r"%[0-9A-Fa-f]{2}")
 _UNRESERVED = re.compile(r"[A-Za-z0-9._~-]")
 _FORBIDDEN_CHARACTERS = re.compile(r"[\x00-\x1f\x7f\\\ufffd]")  # U+FFFD: invalid UTF-8
-_START_PATHS = re.compile(r"/workflows/.+/run/*|/(api/)?v1/(workflows|instructions)(/.*)?")
-_START_PREFIXES = ("/workflows/", "/v1/workflows/", "/v1/instructions/", "/api/v1/workflows/", "/api/v1/instructions/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,29 +34,20 @@ class PassthroughRule:
 
     @classmethod
     def parse(cls, text: str) -> PassthroughRule:
-        """Parse a rule. Raises ValueError if it is malformed or would permit a start of a run."""
+        """Parse a rule. Raises ValueError if it is malformed."""
         if not _RULE.fullmatch(text):
             raise ValueError("must be a method and a path such as POST /log-request or GET /prompt-templates/*")
         method, _, path = text.partition(" ")
         prefix = path.removesuffix("*")
         if normalize_path(prefix) != prefix:
             raise ValueError("must be a path without '.', '..', doubled slashes, or escapes of what needs none")
-        rule = cls(method, prefix, path.endswith("*"))
-        if rule.starts_runs:
-            raise ValueError("would start runs without limits and metrics; use the routes for runs")
-        return rule
+        return cls(method, prefix, path.endswith("*"))
 
-    @property
-    def starts_runs(self) -> bool:
-        """True if the rule matches a path that starts a run. A GET never starts one."""
-        if self.method == "GET":
-            return False
-        covers = any(start.startswith(self.path.lower()) for start in _START_PREFIXES) if self.is_prefix else False
-        return (
-            covers
-            or path_starts_run(self.path)
-            or any(self.path.lower().startswith(start) for start in _START_PREFIXES)
-        )
+    def can_start_run(self, starts: Iterable[StartPattern]) -> bool:
+        """Return True if a request that the rule allows can start a run, by the start patterns of its provider."""
+        if self.is_prefix:
+            return any(start.matches_prefix(self.method, self.path) for start in starts)
+        return any(start.matches(self.method, self.path) for start in starts)
 
     def matches(self, method: str, path: str) -> bool:
         """True if the rule permits the request. `path`: as returned by `normalize_path`."""
@@ -79,12 +72,6 @@ def normalize_path(path: str) -> str | None:
             return None
     normalized = _ESCAPE.sub(_normalize_escape, path)
     return None if "//" in normalized else normalized
-
-
-def path_starts_run(path: str) -> bool:
-    """True if the path starts a run at a provider, in any spelling that a server may accept."""
-    decodings = (re.sub(r"/+", "/", re.sub(r";[^/]*", "", whole)).lower() for whole in _decodings(path))
-    return any(_START_PATHS.fullmatch(whole) for whole in decodings)
 
 
 def _decodings(path: str) -> tuple[str, str]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import cast
+from dataclasses import fields
+from typing import Any, cast
 
 import orjson
-from pydantic_core import from_json, to_json
+from pydantic_core import PydanticSerializationError, from_json, to_json
 
+from gateway import deep_json
 from providers.contract import JsonValue
 
 
@@ -43,15 +45,31 @@ def read_unique(data: bytes) -> JsonValue:
 
 def read_stored(data: bytes) -> JsonValue:
     """Parse output of `write`. No limit of nesting: values that `read` accepted are nested deeper in documents."""
-    return cast("JsonValue", json.loads(data))
+    try:
+        return cast("JsonValue", json.loads(data))
+    except RecursionError:
+        return deep_json.loads(data.decode(), json.JSONDecoder())
 
 
 def write(value: object) -> bytes:
-    """Serialize to compact UTF-8 JSON. Integers beyond 64 bits keep every digit."""
+    """Serialize to compact UTF-8 JSON. Integers beyond 64 bits keep every digit; nesting has no limit."""
     try:
         return orjson.dumps(value)
     except TypeError:  # an integer beyond 64 bits, or nesting beyond orjson's limit of 254
+        pass
+    try:
         return to_json(value)
+    except PydanticSerializationError:  # nesting beyond pydantic's 254
+        pass
+    try:
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=_members).encode()
+    except RecursionError:
+        return deep_json.dumps(value)
+
+
+def _members(value: Any) -> dict[str, object]:
+    """Return a dataclass as an object."""
+    return {field.name: getattr(value, field.name) for field in fields(value)}
 
 
 def _unique(pairs: list[tuple[str, object]]) -> None:

@@ -1,33 +1,35 @@
-"""What an adapter is: a generator of calls, and the words it shares with the gateway.
+"""Contract between the gateway and a provider adapter: call, reply, pause, outcome, fault.
 
-An adapter reads like blocking code and does no I/O::
+An adapter is a generator of calls. It reads like blocking code and does no I/O::
 
     def steps(self, run: Run) -> Steps:
-        started = yield from ask(Call("POST", "/start", json={...}, safe=False), read_start)
+        started = yield from ask(Call("POST", "/start", "start", safe=False, json={...}), read_start)
         ...
         return Outcome(succeeded=True, output=started)
 
-It yields a `Call` and is sent the `Reply`; it yields a `Pause` to wait; it yields the `ProviderFault` by which it
-refuses a reply (that is what `ask` does) and is sent another reply, or closed. It returns an `Outcome`; a fault that it
-raises ends the run, and nothing is repeated. Base URL, key, size, redirects, TLS, deadline, retries and metrics are the
-gateway's: an adapter can do nothing insecure.
+It yields a `Call` and is sent the `Reply`. It yields a `Pause` to wait. It yields a `ProviderFault` to reject a reply
+(`ask` does so), and is then sent another reply or closed. It returns an `Outcome`. A fault that it raises ends the run
+without a retry. The base URL, the key, TLS, redirects, size limits, deadlines, retries and metrics belong to the
+gateway. `providers.declarations` describes what an adapter may declare in addition, `providers.testing` tests one.
 """
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Literal, Protocol, TypeAlias, TypeVar
 from urllib.parse import quote
 
 JsonValue: TypeAlias = "None | bool | int | float | str | list[JsonValue] | dict[str, JsonValue]"
+Parameters: TypeAlias = "Mapping[str, str] | Sequence[tuple[str, str]]"
+"""Names and values; a sequence of pairs where a name occurs more than once."""
 T = TypeVar("T")
 
 
 class Unreadable(enum.Enum):
-    """The body of a reply that is not JSON: HTML, nothing at all, NaN, a cut-off text."""
+    """Body of a reply that is not JSON: HTML, an empty body, a truncated text."""
 
     UNREADABLE = enum.auto()
 
@@ -36,30 +38,30 @@ UNREADABLE = Unreadable.UNREADABLE
 
 
 class Cause(enum.Enum):
-    """Why a call did not do its work; the gateway's retry table has one row for each."""
+    """Cause of a failed call; the gateway's retry table has one row for each."""
 
-    UNREACHABLE = "unreachable"  # DNS, refused, connect, TLS or pool time-out: nothing was sent
-    EXHAUSTED = "exhausted"  # we have no file descriptor or memory left for a connection: nothing was sent
-    MISCONFIGURED = "misconfigured"  # a certificate or TLS version we do not accept: nothing was sent
+    UNREACHABLE = "unreachable"  # DNS, connection refused, connect, TLS or pool time-out: nothing was sent
+    EXHAUSTED = "exhausted"  # no file descriptor or memory left for a connection: nothing was sent
+    MISCONFIGURED = "misconfigured"  # certificate or TLS version not accepted: nothing was sent
     THROTTLED = "throttled"  # 429
     UNAVAILABLE = "unavailable"  # 503 with Retry-After
-    DISCONNECTED = "disconnected"  # reset or FIN before the answer's headers
-    GATEWAY_ERROR = "gateway_error"  # 502, 504, bare 503, 408: somebody between us and the provider
-    TIMEOUT = "timeout"  # sent, and no answer in time
+    DISCONNECTED = "disconnected"  # reset or FIN before the response headers
+    GATEWAY_ERROR = "gateway_error"  # 502, 504, 503 without Retry-After, 408: an intermediary answered
+    TIMEOUT = "timeout"  # sent, and no response in time
     SERVER_ERROR = "server_error"  # 500 and the rest of 5xx: the run may have started
-    RUN_FAILED = "run_failed"  # the provider says the run was executed and failed
+    RUN_FAILED = "run_failed"  # the provider reports that the run was executed and failed
     INVALID_REPLY = "invalid_reply"  # truncated, unparsable, redirect, wrong shape
-    TOO_LARGE = "too_large"  # more bytes than we read
+    TOO_LARGE = "too_large"  # larger than the configured maximum
     REJECTED = "rejected"  # 400, 422 and the rest of 4xx
     CREDENTIALS = "credentials"  # 401, 403
     NOT_FOUND = "not_found"  # 404
 
 
 class ProviderFault(Exception):
-    """A call that did not do its work.
+    """Failed call.
 
-    `detail` is for people: cleaned and capped by `clean`, or our own words. `retry_after` is the provider's hint in
-    seconds from now, never negative, or None.
+    `detail` is text for people: cleaned and truncated by `clean`, or the adapter's own text. `retry_after` is the
+    provider's hint in seconds from now, never negative, or None.
     """
 
     def __init__(self, cause: Cause, detail: str = "", *, retry_after: float | None = None) -> None:
@@ -71,55 +73,66 @@ class ProviderFault(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What is asked of a provider: its own name of the workflow, and what goes in.
+    """Request for a run: the provider's own name of the workflow, and its input.
 
-    `label` and `version` exclude each other, and are None where the adapter has no `versions`. `hint_url` is where the
-    provider may POST anything at all when the run has ended; it is asked about the run then, and the POST is not read.
+    `label` and `version` exclude each other; both are None where the adapter does not accept them. `version` is a text
+    where the provider's versions are texts. `notify_url`: the provider may POST anything to it when the run has ended;
+    the gateway then polls, and does not read the POST.
     """
 
     workflow: str
     input: Mapping[str, JsonValue] = field(default_factory=dict)
     metadata: Mapping[str, str] = field(default_factory=dict)
     label: str | None = None
-    version: int | None = None
+    version: int | str | None = None
     return_all_outputs: bool = False
     notify_url: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One HTTP request, relative to the provider's base URL.
+    """HTTP request, relative to the provider's base URL.
 
-    `path` begins with "/" and is already percent-encoded (see `segment`). `safe` says that repeating it costs
-    nothing: asking is safe, starting a run is not. `operation` is its name in the metrics.
+    `path` begins with "/" and is already percent-encoded (see `segment`); `query` is encoded and appended. `operation`
+    is the name in the metrics. `safe`: repeating the request costs nothing, so polls are safe and a start is not. The
+    body is `json`, or `form` (application/x-www-form-urlencoded), or empty where both are None. `headers` must be
+    listed in the adapter's `request_headers`. `optional`: the outcome does not depend on the reply; the request is sent
+    once, and where no usable reply came the adapter is sent `Reply(0)`.
     """
 
-    method: Literal["GET", "POST"]
+    method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
     path: str
     operation: str
     safe: bool
     json: JsonValue = None
+    query: Parameters = ()
+    form: Parameters | None = None
+    headers: Parameters = ()
+    optional: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer that arrived whole; `body` is parsed strictly.
+    """Complete response with a parsed body.
 
-    `retry_after` is the answer's header of that name in seconds from now, either form of it (RFC 9110, 10.2.3), or
-    None where it is missing or makes no sense.
+    `retry_after` is the Retry-After header in seconds from now, either form of it (RFC 9110, 10.2.3), or None where it
+    is absent or invalid. `repairs` names what in the body was not valid JSON and was replaced, one sentence each; the
+    gateway reports it in the run's `warning`.
     """
 
     status: int
     body: JsonValue | Unreadable = UNREADABLE
     retry_after: float | None = None
+    repairs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """The run goes on at the provider: wait before asking again. The gateway decides how long.
+    """The run continues at the provider: wait before the next poll. The gateway decides how long.
 
-    `provider_run_id` is what the provider calls this run, so that it can be found again. `hinted`: it has promised to
-    call the run's `hint_url`; then it is asked less often. Only the first `Pause` of a run can say so.
+    `provider_run_id` is the provider's own id of the run; `Adapter.follow` finds the run by it. `will_notify`: the
+    provider has accepted the run's `notify_url`, so it is polled less often. Only the first `Pause` of a run can set
+    it.
     """
 
     provider_run_id: str
@@ -128,7 +141,7 @@ class Pause:
 
 @dataclass(frozen=True, slots=True)
 class NodeOutput:
-    """What one node of a workflow made. `error` is cleaned and capped."""
+    """Result of one node of a workflow. `error` is cleaned and truncated."""
 
     status: Literal["succeeded", "failed", "skipped"]
     value: JsonValue = None
@@ -138,7 +151,11 @@ class NodeOutput:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a run ended at the provider. `outputs` is None where the provider has no nodes."""
+    """End of a run at the provider. `outputs` is None where the provider has no nodes.
+
+    A run that failed is an `Outcome` with `succeeded=False`: it keeps `provider_run_id` and `outputs`, which a raised
+    `ProviderFault(Cause.RUN_FAILED)` does not. The fault is for providers that answer a failed run by a bare status.
+    """
 
     succeeded: bool
     output: JsonValue = None
@@ -150,66 +167,62 @@ class Outcome:
 
 Step: TypeAlias = Call | Pause | ProviderFault
 Steps: TypeAlias = Generator[Step, Reply, Outcome]
-"""What the generator yields, is sent, and returns. (After a `Pause` the reply sent is meaningless.)"""
+"""Types that the generator yields, is sent, and returns. After a `Pause` it is sent a reply without a meaning."""
 
 
 @dataclass(frozen=True, slots=True)
 class KeyHeader:
-    """Where the provider wants its key: `API_KEY: <key>`, or `Authorization: Bearer <key>`."""
+    """Header that carries the provider's key: `API_KEY: <key>`, or `Authorization: Bearer <key>`."""
 
     name: str
     prefix: str = ""
 
 
 class Adapter(Protocol):
-    """One provider's way of running a workflow, as data and one generator."""
+    """One provider's API, as data and one generator.
+
+    An adapter may declare more in optional attributes: `providers.declarations` lists them with their defaults.
+    """
 
     @property
     def key_header(self) -> KeyHeader:
-        """Where the key goes."""
+        """Header of the key."""
 
     @property
-    def base_url(self) -> str:
-        """The provider's public address, used where the configuration names none."""
+    def base_url(self) -> str | None:
+        """Public address of the provider, used where the configuration names none; None where there is none."""
 
     @property
     def supports_versions(self) -> bool:
-        """Whether a label or version can be asked for."""
+        """True if a run may ask for a label or a version; `accepts_release` has the details."""
 
     @property
     def supports_nodes(self) -> bool:
-        """Whether a run has outputs per node."""
+        """True if a run has outputs per node."""
 
     def steps(self, run: Run) -> Steps:
         """Start the run and follow it to its end."""
 
     def follow(self, provider_run_id: str) -> Steps | None:
-        """Follow a run that was started before, or None where the provider can not be asked."""
-
-
-class AdapterFactory(Protocol):
-    """What an entry point of the group `runward.providers` names."""
-
-    def __call__(self, dialect: str | None) -> Adapter:
-        """Build the adapter; ValueError where it does not know the dialect."""
+        """Follow a run that was started before; None where the provider cannot be polled."""
 
 
 def ask(call: Call, read: Callable[[Reply], T]) -> Generator[Step, Reply, T]:
-    """Make `call` until `read` accepts the reply; `read` refuses one by raising `ProviderFault`."""
+    """Yield `call` until `read` accepts the reply; `read` rejects one by raising `ProviderFault`."""
     reply = yield call
     while True:
         try:
             return read(reply)
         except ProviderFault as fault:
-            refused = fault
-        reply = yield refused
+            rejection = fault
+        reply = yield rejection
 
 
 @lru_cache(maxsize=1024)
 def segment(name: str) -> str:
-    """`name` as exactly one segment of a path, whatever it holds.
+    """Percent-encode `name` as exactly one segment of a path.
 
-    "." and ".." can not be protected by percent-encoding (RFC 3986, 5.2.4 and 6.2.2.2): ValueError, as for "".
+    Raises ValueError for "", and for "." and "..", which percent-encoding cannot protect (RFC 3986, 5.2.4 and 6.2.2.2).
     """
     if name in {"", ".", ".."}:
         raise ValueError("not a path segment")
@@ -217,7 +230,7 @@ def segment(name: str) -> str:
 
 
 def clean(text: str, limit: int = 200) -> str:
-    """A provider's words, fit to be shown: one line, no control characters, no stack trace, at most `limit` long."""
+    """Clean a provider's text for display: one line, no control characters, no stack trace, at most `limit` long."""
     visible = "".join(c if c.isprintable() else " " for c in text[: 4 * limit].partition("Traceback")[0])
     return " ".join(visible.split())[:limit].rstrip(": ")
 
@@ -235,7 +248,7 @@ _CAUSES = {
 
 
 def refusal(reply: Reply, message: str = "") -> ProviderFault:
-    """What a status means, to every provider alike, where the call expected another; `message` is cleaned here."""
+    """Map an unexpected status to a fault, alike for every provider; `message` is cleaned here."""
     status = reply.status
     cause = _CAUSES.get(status)
     if status == 503 and reply.retry_after is not None:
@@ -249,6 +262,6 @@ def refusal(reply: Reply, message: str = "") -> ProviderFault:
     return ProviderFault(cause, clean(message), retry_after=reply.retry_after)
 
 
-def invalid(what: str) -> ProviderFault:
-    """A reply whose shape is wrong; `what` is our own words."""
-    return ProviderFault(Cause.INVALID_REPLY, what)
+def invalid(detail: str) -> ProviderFault:
+    """Create the fault for a reply of the wrong shape; `detail` is the adapter's own text."""
+    return ProviderFault(Cause.INVALID_REPLY, detail)

@@ -1,4 +1,4 @@
-"""Prompt Studio: one long request whose answer is the result.
+"""Prompt Studio: one long request whose response is the result.
 
 Sources: docs.prompt.studio, "Run a workflow" (the dialect `workflows`), and for `instructions` the later recipes/deploy
 page and the ps-sdk, which disagree with it.
@@ -28,7 +28,7 @@ from providers.contract import (
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """One generation of the API: where a run is started, how the key is sent, where the result stands."""
+    """Generation of the API: path of a start, header of the key, members of the response that hold the result."""
 
     path: str
     key_header: KeyHeader
@@ -50,28 +50,32 @@ DIALECTS = {
 
 
 class PromptStudio:
-    """The adapter, in one of the `DIALECTS`; "workflows" where none is named."""
+    """Adapter of Prompt Studio, in one of the `DIALECTS`; "workflows" by default."""
 
     base_url = "https://api.prompt.studio"
     supports_versions = False
     supports_nodes = False
+    starts: tuple[str, ...] = tuple(
+        f"POST {prefix}/{name}*" for prefix in ("/v1", "/api/v1") for name in ("workflows", "instructions")
+    )
+    dialects: tuple[str, ...] = tuple(DIALECTS)
 
     def __init__(self, dialect: str | None = None) -> None:
         if dialect is not None and dialect not in DIALECTS:
             raise ValueError(f"Prompt Studio's dialects are: {', '.join(DIALECTS)}")
         self._dialect = DIALECTS[dialect or "workflows"]
-        self.key_header = self._dialect.key_header
+        self.key_header: KeyHeader = self._dialect.key_header
         self.key_check = self._dialect.key_check
 
     def steps(self, run: Run) -> Steps:
-        """One call."""
+        """Send the run's one request."""
         path = self._dialect.path.format(segment(run.workflow))
         call = Call("POST", path, "start", safe=False, json={"input": dict(run.input)})
         output = yield from ask(call, self._read)
         return Outcome(succeeded=True, output=output)
 
     def follow(self, provider_run_id: str) -> None:
-        """There is no way to ask about a run."""
+        """Return None: Prompt Studio has no request about a run."""
 
     def _read(self, reply: Reply) -> JsonValue:
         if reply.status == 500:  # "error running the workflow": it ran
@@ -79,11 +83,11 @@ class PromptStudio:
         if reply.status != 200:
             raise refusal(reply)
         if reply.body is UNREADABLE:
-            raise invalid("the answer is not JSON")
+            raise invalid("the response is not JSON")
         body = reply.body
         for member in self._dialect.results:
             if isinstance(body, dict) and member in body:
                 return body[member]
         if not self._dialect.whole_body:
-            raise invalid("the answer has no result")
+            raise invalid("the response has no result")
         return body

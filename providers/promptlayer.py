@@ -1,7 +1,7 @@
-"""PromptLayer: start a run, then ask for its results until every node has ended.
+"""PromptLayer: start a run, then poll its results until every node has ended.
 
-Sources: docs.promptlayer.com, "Run Workflow" and "Get Workflow Version Execution Results", and recorded answers of the
-official SDK's tests.
+Sources: docs.promptlayer.com, "Run Workflow" and "Get Workflow Version Execution Results", and recorded responses of
+the official SDK's tests.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from providers.contract import (
     Reply,
     Run,
     Steps,
+    Unreadable,
     ask,
     clean,
     invalid,
@@ -28,9 +29,10 @@ from providers.contract import (
     segment,
 )
 
-_RESULTS = "/workflow-version-execution-results?workflow_version_execution_id={}&return_all_outputs=true"
+_RESULTS = "/workflow-version-execution-results?workflow_version_execution_id={}&return_all_outputs={}"
+_SETTLED_POLLS = 5  # equal results without an output node after which the run counts as ended without one
 _UNFINISHED = {"QUEUED", "RUNNING"}
-# The results page says FAILED, the callback page said FAILURE: both mean it.
+# The results page says FAILED, the callback page FAILURE: both mean the same.
 _STATUSES: Mapping[object, Literal["succeeded", "failed", "skipped"]] = {
     "SUCCESS": "succeeded",
     "FAILED": "failed",
@@ -40,36 +42,60 @@ _STATUSES: Mapping[object, Literal["succeeded", "failed", "skipped"]] = {
 
 
 class PromptLayer:
-    """The adapter. It has one dialect, so it accepts no name of one."""
+    """Adapter of PromptLayer; it has no dialects."""
 
-    key_header = KeyHeader("X-API-KEY")
+    key_header: KeyHeader = KeyHeader("X-API-KEY")
     base_url = "https://api.promptlayer.com"
     supports_versions = True
     supports_nodes = True
     key_check = Call("GET", "/workflows?per_page=1", "key_check", safe=True)
+    starts: tuple[str, ...] = ("POST /workflows/*/run",)
+    dialects: tuple[str, ...] = ()
 
     def __init__(self, dialect: str | None = None) -> None:
         if dialect is not None:
             raise ValueError("PromptLayer has no dialects")
 
     def steps(self, run: Run) -> Steps:
-        """Start, wait, follow."""
+        """Start the run, wait, follow it."""
         path = f"/workflows/{segment(run.workflow)}/run"
         started = yield from ask(Call("POST", path, "start", safe=False, json=_request(run)), _read_start)
         yield Pause(started.execution_id, will_notify=run.notify_url is not None and started.will_notify)
         outcome = yield from self.follow(started.execution_id)
-        return replace(outcome, warning=started.warning)
+        warnings = [warning for warning in (started.warning, outcome.warning) if warning]
+        return replace(outcome, warning=" ".join(warnings) or None)
 
     def follow(self, provider_run_id: str) -> Steps:
-        """Ask until the run has ended.
+        """Poll until the run has ended.
 
-        Always with `return_all_outputs=true`: the other form is a bare value, in which a failed run can not be told
-        from a successful one.
+        Always with `return_all_outputs=true`: the other form is a bare value, in which a failed run cannot be told from
+        a successful one. Results without an output node count as the end once they stay the same: PromptLayer answers
+        200 before its nodes are complete.
         """
-        call = Call("GET", _RESULTS.format(segment(provider_run_id)), "poll", safe=True)
-        while (nodes := (yield from ask(call, _read_results))) is None:
+        path = _RESULTS.format(segment(provider_run_id), "true")
+        call = Call("GET", path, "poll", safe=True)
+        statuses: dict[str, str] | None = None
+        polls = 0
+        while True:
+            nodes = yield from ask(call, _read_results)
+            if nodes is not None:
+                previous, statuses = statuses, {name: node.status for name, node in nodes.items()}
+                polls = polls + 1 if statuses == previous else 1
+                if polls >= _SETTLED_POLLS or any(node.is_output for node in nodes.values()):
+                    break
             yield Pause(provider_run_id)
-        return replace(_outcome(nodes), provider_run_id=provider_run_id)
+        outcome = _outcome(nodes)
+        if sum(_is_successful_output(node) for node in nodes.values()) > 1:
+            outcome = yield from _choose_output(provider_run_id, outcome)
+        return replace(outcome, provider_run_id=provider_run_id)
+
+
+def _choose_output(provider_run_id: str, outcome: Outcome) -> Steps:
+    """Ask PromptLayer which of several successful outputs is the run's; keep the first where it does not say."""
+    reply = yield Call("GET", _RESULTS.format(segment(provider_run_id), "false"), "poll", safe=True, optional=True)
+    if reply.status != 200 or isinstance(reply.body, Unreadable):
+        return replace(outcome, warning="several output nodes succeeded; the output is that of the first one listed")
+    return replace(outcome, output=reply.body)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,11 +131,11 @@ def _read_start(reply: Reply) -> _Started:
         raise invalid("the start was answered without an integer workflow_version_execution_id")
     warning = body.get("warning")
     warning = clean(warning, limit=1000) if isinstance(warning, str) else None
-    return _Started(str(execution), reply.status == 202, warning)  # 201: started, and nobody will be called
+    return _Started(str(execution), reply.status == 202, warning)  # 201: started, without a callback
 
 
 def _read_results(reply: Reply) -> dict[str, NodeOutput] | None:
-    """The nodes of a run that has ended, or None while it goes on (202, and 204 as once was proposed)."""
+    """Return the nodes of a run that has ended; None while it continues (202, and 204 of an earlier proposal)."""
     if reply.status in {202, 204}:
         return None
     if reply.status != 200:
@@ -118,13 +144,15 @@ def _read_results(reply: Reply) -> dict[str, NodeOutput] | None:
         raise invalid("the results are not an object of nodes")
     nodes = [(name, _fields(node)) for name, node in reply.body.items()]
     if any(node.get("status") in _UNFINISHED for _, node in nodes):
-        return None  # the changelog admits status codes that raced their nodes: the nodes are right
+        return None  # PromptLayer's changelog: status codes can be ahead of the nodes, so the nodes decide
     return {name: _node(node) for name, node in nodes}
 
 
 def _fields(node: JsonValue) -> dict[str, JsonValue]:
-    if not isinstance(node, dict) or not isinstance(node.get("status"), str) or "value" not in node:
-        raise invalid("a node has no status or no value")
+    if not isinstance(node, dict) or not isinstance(node.get("status"), str):
+        raise invalid("a node has no status")
+    if "value" not in node and node["status"] == "SUCCESS" and node.get("is_output_node") is True:
+        raise invalid("a successful output node has no value")
     return node
 
 
@@ -135,16 +163,16 @@ def _node(node: dict[str, JsonValue]) -> NodeOutput:
     error = node.get("error_message")
     return NodeOutput(
         status=status,
-        value=node["value"],
+        value=node.get("value"),
         error=clean(error) if isinstance(error, str) else None,
         is_output=node.get("is_output_node") is True,
     )
 
 
 def _outcome(nodes: Mapping[str, NodeOutput]) -> Outcome:
-    """PromptLayer's own choice: "whichever Output Node executes successfully first"; none means that the run failed."""
+    """Return the outcome: the first successful output node listed; without one the run failed."""
     for node in nodes.values():
-        if node.is_output and node.status == "succeeded":
+        if _is_successful_output(node):
             return Outcome(succeeded=True, output=node.value, outputs=nodes)
     failed = [(name, node) for name, node in nodes.items() if node.status == "failed"]
     error = "no output node succeeded"
@@ -154,12 +182,16 @@ def _outcome(nodes: Mapping[str, NodeOutput]) -> Outcome:
     return Outcome(succeeded=False, outputs=nodes, error=error)
 
 
+def _is_successful_output(node: NodeOutput) -> bool:
+    return node.is_output and node.status == "succeeded"
+
+
 def _refusal(reply: Reply) -> ProviderFault:
     return refusal(reply, _message(reply.body))
 
 
 def _message(body: object) -> str:
-    """The words of an error body, in any of its shapes: message, error, detail (a text or FastAPI's list), none."""
+    """Return the text of an error body: `message`, `error` or `detail` (a text, or FastAPI's list), or ""."""
     if not isinstance(body, dict):
         return ""
     detail = body.get("detail")

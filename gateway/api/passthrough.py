@@ -17,7 +17,7 @@ from gateway.http.middleware import Authenticator, InFlightLimiter, presented_ke
 from gateway.http.response import make_response, problem_headers
 from gateway.http.server import Request, Route
 from gateway.http.traceparent import read_traceparent
-from gateway.passthrough_rules import normalize_path, path_starts_run
+from gateway.passthrough_rules import normalize_path
 from gateway.problems import Problem
 from gateway.runs.passthrough import Passthrough
 from gateway.runs.rendering import JSON_CONTENT_TYPE
@@ -105,7 +105,7 @@ class PassthroughHandler:
     async def _forward(self, request: Request, *, parsed: _ParsedRequest) -> web.Response:
         provider = self.passthrough.find_provider(request.client_name, request.method, parsed.path)
         if provider is None:
-            raise Problem("forbidden", _forbidden_detail(request.method, parsed.path))
+            raise Problem("forbidden", self._forbidden_detail(request.method, parsed.path))
         body = await self._read_body(request) if parsed.body is None else parsed.body
         traceparent = read_traceparent(request.headers.getall("traceparent", ()), self.clock)
         headers = [(name, value) for name, value in request.headers.items() if name.lower() != "traceparent"]
@@ -129,20 +129,19 @@ class PassthroughHandler:
             (*response_headers.items(), ("X-Content-Type-Options", "nosniff")),
         )
 
+    def _forbidden_detail(self, method: str, path: str) -> str:
+        if self.passthrough.starts_run(method, path):
+            return "Runs have routes of their own, and are never passed through."
+        sdk_path = _SDK_PATHS(path)
+        route = f"{method} /{sdk_path[1]}{'/*' * (sdk_path[2] is not None)}" if sdk_path else "This"
+        return f"{route} is not passed through: an operator must list it in clients.<name>.passthrough."
+
 
 def render_problem(problem: Problem, _request: Request) -> web.Response:
     """Render a problem in PromptLayer's format: its SDKs show `message` or `error`."""
     body = strictjson.write({"success": False, "message": problem.text, "error": problem.text})
     headers = (("Runward-Problem", problem.code), *problem_headers(problem))
     return make_response(problem.status, body, JSON_CONTENT_TYPE, headers)
-
-
-def _forbidden_detail(method: str, path: str) -> str:
-    if path_starts_run(path):
-        return "Paths that start runs are never passed through: use the routes for runs."
-    sdk_path = _SDK_PATHS(path)
-    route = f"{method} /{sdk_path[1]}{'/*' * (sdk_path[2] is not None)}" if sdk_path else "This"
-    return f"{route} is not passed through: an operator must list it in clients.<name>.passthrough."
 
 
 def _has_json_body(request: Request) -> bool:

@@ -8,6 +8,7 @@ from pydantic_core import PydanticCustomError
 from gateway.problems import FieldError, Problem, invalid_body, invalid_parameter
 from gateway.runs.catalog import Workflow
 from gateway.runs.workflow_aliases import NO_PIN, VersionPin
+from providers.declarations import accepts_release
 
 RUN_POINTERS = ("/label", "/version")
 """JSON pointers to the label and the version in the body of `POST /run`."""
@@ -21,7 +22,9 @@ def exclusive_schema(label_field: str, version_field: str) -> JsonDict:
     }
 
 
-def reject_label_with_version(label: str | None, version: int | None, label_field: str, version_field: str) -> None:
+def reject_label_with_version(
+    label: str | None, version: int | str | None, label_field: str, version_field: str
+) -> None:
     """Raise PydanticCustomError if a body has both."""
     if label is not None and version is not None:
         raise PydanticCustomError("exclusive", f"{label_field} and {version_field} are mutually exclusive")
@@ -34,8 +37,11 @@ def check_pin(workflow: Workflow, pin: VersionPin, pointers: tuple[str, str] = R
     """
     if pin in {NO_PIN, (workflow.label, workflow.version)}:
         return
-    if not workflow.provider.adapter.supports_versions:
+    adapter = workflow.provider.adapter
+    if not adapter.supports_versions:
         reason = "the provider of this workflow does not support versions"
+    elif not accepts_release(adapter, *pin):
+        reason = f"the provider of this workflow has no such {'labels' if pin[0] is not None else 'versions'}"
     elif workflow.pinned:
         reason = "the configuration pins this workflow to another version"
     else:

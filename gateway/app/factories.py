@@ -29,7 +29,16 @@ from gateway.settings import Settings, SettingsError
 from gateway.settings.resources import LimitSettings, ProviderSettings, WorkflowSettings
 from gateway.settings.units import RateSpec
 from gateway.store import factory
-from providers.contract import Adapter, AdapterFactory
+from providers.contract import Adapter
+from providers.declarations import (
+    AdapterFactory,
+    InvalidOptions,
+    UnknownDialect,
+    accepts_release,
+    build_adapter,
+    request_headers_of,
+    starts_of,
+)
 
 _LIMITER_TIMEOUT = 0.5  # seconds; then limits are counted in this process
 ADAPTER_ENTRY_POINTS = "runward.providers"
@@ -56,7 +65,7 @@ def _upstream(origin: ProviderEndpoint, clock: Clock, metrics: Metrics) -> Provi
 def adapters(settings: Settings) -> dict[str, Adapter]:
     """Build every provider's adapter.
 
-    Raises SettingsError if no installed package registers it, or if it does not support the dialect.
+    Raises SettingsError if no installed package registers it, or if it rejects the dialect or the options.
     """
     return {name: adapter(name, settings) for name in settings.providers}
 
@@ -70,16 +79,27 @@ def adapter(name: str, settings: Settings) -> Adapter:
         raise SettingsError([(f"providers.{name}.adapter", f"no such adapter is installed; there are: {known}")])
     factory = cast("AdapterFactory", next(iter(entries)).load())
     try:
-        return factory(provider.dialect)
-    except ValueError as error:
+        built = build_adapter(factory, provider.dialect, provider.options)
+    except UnknownDialect as error:
         raise SettingsError([(f"providers.{name}.dialect", str(error))]) from None
+    except InvalidOptions as error:
+        place = f"providers.{name}.options"
+        raise SettingsError([(f"{place}.{key}".rstrip("."), text) for key, text in error.errors]) from None
+    try:
+        starts_of(built), request_headers_of(built)
+    except ValueError as error:
+        raise SettingsError([(f"providers.{name}.adapter", str(error))]) from None
+    if provider.base_url is None and built.base_url is None:
+        raise SettingsError([(f"providers.{name}.base_url", "is required: the adapter has no public address")])
+    return built
 
 
 def _origin(name: str, settings: ProviderSettings, adapter: Adapter) -> ProviderEndpoint:
     return ProviderEndpoint(
         provider=name,
-        base_url=settings.base_url or adapter.base_url,
+        base_url=settings.base_url or adapter.base_url or "",
         key_header=adapter.key_header,
+        request_headers=request_headers_of(adapter),
         key=settings.api_key,
         user_agent=f"runward/{version('runward')}",
         ca_file=settings.ca_file,
@@ -120,6 +140,12 @@ def _workflow(alias: str, settings: WorkflowSettings, provider: Provider, fallba
     )
     if workflow.pinned and not provider.adapter.supports_versions:
         raise SettingsError([(f"workflows.{alias}", f"provider {provider.name} has no labels or versions")])
+    if not accepts_release(provider.adapter, workflow.label, workflow.version):
+        kind = "labels" if workflow.label else "numbers" if isinstance(workflow.version, int) else "texts"
+        field = "label" if workflow.label else "version"
+        raise SettingsError(
+            [(f"workflows.{alias}.{field}", f"provider {provider.name} has no versions that are {kind}")]
+        )
     return workflow
 
 
@@ -136,14 +162,35 @@ def clients(settings: Settings) -> dict[str, Client]:
     }
 
 
-def passthrough_rules(settings: Settings) -> dict[str, dict[str, tuple[PassthroughRule, ...]]]:
-    """Passthrough rules by client and provider."""
-    return {
+def passthrough_rules(
+    settings: Settings, adapters: Mapping[str, Adapter]
+) -> dict[str, dict[str, tuple[PassthroughRule, ...]]]:
+    """Build each client's passthrough rules by provider. SettingsError where one could start runs."""
+    rules = {
         name: {
-            provider: tuple(PassthroughRule.parse(text) for text in rules) for provider, rules in s.passthrough.items()
+            provider: tuple(PassthroughRule.parse(text) for text in texts) for provider, texts in s.passthrough.items()
         }
         for name, s in settings.clients.items()
     }
+    errors = [
+        (f"clients.{client}.passthrough.{provider}[{index}]", error)
+        for client, by_provider in rules.items()
+        for provider, listed in by_provider.items()
+        for index, rule in enumerate(listed)
+        if (error := _passthrough_error(rule, adapters[provider]))
+    ]
+    if errors:
+        raise SettingsError(errors)
+    return rules
+
+
+def _passthrough_error(rule: PassthroughRule, adapter: Adapter) -> str | None:
+    starts = starts_of(adapter)
+    if starts is None:
+        return "the provider's adapter does not declare which requests start runs, so nothing can be passed through"
+    return (
+        "would start runs that are not counted: runs have routes of their own" if rule.can_start_run(starts) else None
+    )
 
 
 def key_ring(settings: Settings) -> KeyRing:

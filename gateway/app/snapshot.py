@@ -93,7 +93,7 @@ def build_snapshot(
         retry_policy=factories.retry_policy(settings),
         breaker_config=factories.breaker_config(settings),
         signing_keys=factories.signing_keys(settings),
-        passthrough_rules=factories.passthrough_rules(settings),
+        passthrough_rules=factories.passthrough_rules(settings, adapters),
         callback_allowlist=CallbackAllowlist(settings.callbacks.allow),
     )
 

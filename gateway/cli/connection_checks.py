@@ -63,7 +63,9 @@ async def _check_provider(
     name: str, settings: ProviderSettings, adapter: Adapter, client: ProviderClient, clock: Clock
 ) -> list[CheckResult]:
     subject = f"providers.{name}"
-    results = await _check_url(f"{subject}.base_url", settings.base_url or adapter.base_url, settings.ca_file, clock)
+    results = await _check_url(
+        f"{subject}.base_url", settings.base_url or adapter.base_url or "", settings.ca_file, clock
+    )
     if results[-1].status == "failed":
         return [*results, CheckResult(f"{subject}.api_key", "key", "skipped", "the provider is not reachable")]
     key_check: Call | None = getattr(adapter, "key_check", None)

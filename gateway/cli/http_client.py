@@ -69,7 +69,7 @@ def _headers(key: str) -> dict[str, str]:
 
 def _parse_object(body: bytes) -> Mapping[str, JsonValue] | None:
     try:
-        document = strictjson.read(body)
-    except strictjson.NotJson:
+        document = strictjson.read_stored(body)  # an output may be nested deeper than a request
+    except ValueError:
         return None
     return document if isinstance(document, dict) else None

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
 from typing import TypeAlias, TypeVar, cast
 
 from gateway.clock import Clock
@@ -67,7 +67,10 @@ class ExecutionContext:
 
 @dataclass(slots=True)
 class WorkflowAttempt:
-    """Attempt of a run on one workflow. `poll_timer` exists once the provider has said that the run goes on."""
+    """Attempt of a run on one workflow. `poll_timer` exists once the provider has said that the run goes on.
+
+    `repairs` name what was not valid JSON in the provider's responses.
+    """
 
     context: ExecutionContext
     record: RunRecord
@@ -76,6 +79,7 @@ class WorkflowAttempt:
     guard: WorkflowGuard
     journal: Journal
     poll_timer: PollTimer | None = None
+    repairs: dict[str, None] = field(default_factory=dict)
 
     async def run(self) -> None:
         """Start the run and drive it to its end; the record then has the outcome. Raises RunError."""
@@ -124,6 +128,8 @@ class WorkflowAttempt:
     async def _call_with_retries(self, call: Call, steps: Steps) -> NextStep:
         """Make a call, repeat it as the retry table says, and return the adapter's next step. Raises ProviderError."""
         result = await self._call_once(call, steps)
+        if isinstance(result, Refused) and call.optional:
+            return _accepted(_next_step(steps, _NO_REPLY))
         if isinstance(result, Refused):
             result = await self._retry(call, steps, result.fault)
         if isinstance(result, Refused | Ended):
@@ -172,6 +178,8 @@ class WorkflowAttempt:
             reply = await self._await_external(provider.upstream.send(call, deadline, traceparent))
         except ProviderFault as fault:
             return Refused(fault.with_traceback(None))
+        if reply.repairs:
+            self.repairs |= dict.fromkeys(reply.repairs)
         try:
             step = _next_step(steps, reply)
         except ProviderFault as fault:
@@ -246,13 +254,21 @@ class WorkflowAttempt:
             self.poll_timer.record_end()
         record.output = outcome.output
         record.outputs = outcome.outputs
-        record.warning = outcome.warning
+        record.warning = _warning(outcome.warning, self.repairs)
         if outcome.provider_run_id is not None:
             record.provider_run_id = outcome.provider_run_id
         if not outcome.succeeded:
             detail = f"The run failed at the provider: {outcome.error}." if outcome.error else ""
             raise RunFailed(detail, outputs=outcome.outputs, shows_outputs=record.spec.return_all_outputs)
         record.finish("succeeded", self.context.clock)
+
+
+def _warning(warning: str | None, repairs: Iterable[str]) -> str | None:
+    """Join the provider's warning and the repairs of its responses."""
+    if not repairs:
+        return warning
+    report = f"The provider's response is not strict JSON: {', '.join(repairs)}."
+    return f"{warning} {report}" if warning else report
 
 
 def _next_step(steps: Steps, reply: Reply) -> Step | Outcome:

@@ -11,6 +11,7 @@ from gateway.outbound.provider.passthrough import PassthroughRequest, Passthroug
 from gateway.runs.model import ApiName
 from gateway.runs.workflow_aliases import NO_PIN, AliasIndex, VersionPin
 from providers.contract import Adapter, Call, Reply
+from providers.declarations import StartPattern, starts_of
 
 
 class Upstream(Protocol):
@@ -28,12 +29,19 @@ class Upstream(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Provider:
-    """A provider: its adapter decides on calls, its upstream makes them. `api`: the name of the adapter and its API."""
+    """A provider: its adapter decides on calls, its upstream makes them. `api`: the name of the adapter and its API.
+
+    `starts`: the adapter's patterns of requests that start paid runs; None if it declares none.
+    """
 
     name: str
     adapter: Adapter
     upstream: Upstream
     api: str = ""
+    starts: tuple[StartPattern, ...] | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "starts", starts_of(self.adapter))
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +56,7 @@ class Workflow:
     provider: Provider
     name: str
     label: str | None = None
-    version: int | None = None
+    version: int | str | None = None
     timeout: float = 60.0
     max_timeout: float = 60.0
     repeatable: bool = False

@@ -19,6 +19,7 @@ from gateway.runs.attempt import ExecutionContext, WorkflowAttempt
 from gateway.runs.catalog import Workflow
 from gateway.runs.model import NULL_JOURNAL, Journal, RunRecord, RunSpec
 from gateway.runs.resilience.registry import WorkflowGuard
+from providers.declarations import accepts_release
 
 _OVERLOAD_RETRY_DELAY = 5.0  # seconds, at most, until a background run asks a full queue again
 
@@ -164,7 +165,8 @@ class RunExecutor:
 def _supports_requested_version(workflow: Workflow, spec: RunSpec) -> bool:
     """Return whether a fallback can honour the label or version of the request."""
     version_requested = spec.label is not None or spec.version is not None
-    return not version_requested or (workflow.provider.adapter.supports_versions and not workflow.pinned)
+    accepted = accepts_release(workflow.provider.adapter, spec.label, spec.version)
+    return not version_requested or (accepted and not workflow.pinned)
 
 
 def _may_fall_back(error: RunError, record: RunRecord, workflow: Workflow) -> bool:

@@ -14,7 +14,7 @@ from gateway.errors import PassthroughForbidden, ProviderError
 from gateway.limits.contract import Limiter
 from gateway.observability.metrics import Metrics
 from gateway.outbound.provider.passthrough import PassthroughRequest, PassthroughResponse
-from gateway.passthrough_rules import PassthroughRule, path_starts_run
+from gateway.passthrough_rules import PassthroughRule
 from gateway.runs.catalog import Provider
 from gateway.runs.resilience.retry import RETRY_RULES
 from providers.contract import Cause, ProviderFault
@@ -44,21 +44,25 @@ class Passthrough:
     def reconfigure(self, allowed: AllowedPassthrough, providers: Mapping[str, Provider]) -> None:
         """Replace the allow-lists and providers."""
         self._allowed, self._providers = allowed, providers
-        rule_lists = (passages for of_client in allowed.values() for passages in of_client.values())
-        self._all_rules = tuple({passage for passages in rule_lists for passage in passages})
 
     def find_provider(self, client: str, method: str, path: str) -> str | None:
-        """The provider that may be sent this, or None. `path` is as `passages.normal` has it."""
-        if path_starts_run(path):
-            return None
-        rules_by_provider = self._allowed.get(client, {})
+        """Return the provider that the request is passed to, or None. `path` is normalized (`normalize_path`)."""
         return next(
-            (name for name, passages in rules_by_provider.items() if _matches_any(passages, method, path)), None
+            (name for name in self._allowed.get(client, {}) if self._is_allowed(client, name, method, path)), None
         )
 
     def allows(self, method: str, path: str) -> bool:
-        """Whether any client may send this."""
-        return not path_starts_run(path) and _matches_any(self._all_rules, method, path)
+        """Return True if any client may send the request."""
+        return any(self.find_provider(client, method, path) is not None for client in self._allowed)
+
+    def starts_run(self, method: str, path: str) -> bool:
+        """Return True if the request starts a run at any configured provider."""
+        return any(_starts_run(provider, method, path) for provider in self._providers.values())
+
+    def _is_allowed(self, client: str, provider: str, method: str, path: str) -> bool:
+        target = self._providers.get(provider)
+        listed = any(rule.matches(method, path) for rule in self._allowed[client][provider])
+        return listed and not (target is not None and _starts_run(target, method, path))
 
     async def forward(
         self,
@@ -102,5 +106,6 @@ class Passthrough:
         raise AssertionError("one of the tries is the last")
 
 
-def _matches_any(rules: Sequence[PassthroughRule], method: str, path: str) -> bool:
-    return any(passage.matches(method, path) for passage in rules)
+def _starts_run(provider: Provider, method: str, path: str) -> bool:
+    """Return True if the request starts a run; also where the adapter does not declare which requests do."""
+    return provider.starts is None or any(start.matches(method, path) for start in provider.starts)

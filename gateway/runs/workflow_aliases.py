@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Generic, Protocol, TypeAlias, TypeVar
 
-VersionPin: TypeAlias = tuple[str | None, int | None]
+VersionPin: TypeAlias = tuple[str | None, int | str | None]
 """A label, or a version, or neither."""
 NO_PIN: VersionPin = (None, None)
 _APIS = ("promptlayer", "prompt_studio")

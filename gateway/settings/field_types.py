@@ -33,6 +33,21 @@ def check_provider_workflow_name(text: str) -> str:
     return text
 
 
+def parse_version(value: object) -> int | str:
+    """Parse a version: a number from 1, or a text; a text of digits is a number. Raises ValueError."""
+    if isinstance(value, str):
+        if not re.fullmatch(r"[0-9]{1,10}", value):
+            return check_provider_workflow_name(value)
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError("must be a whole number or a text")  # noqa: TRY004 - pydantic turns a TypeError into a crash
+    if value < 1:
+        raise ValueError("must be at least 1")
+    if value > 10**9:
+        raise ValueError("must be at most 1000000000")
+    return value
+
+
 def check_scope(text: str) -> str:
     """Check a pattern over aliases, or `provider/pattern` over that provider's own names."""
     if not re.fullmatch(SCOPE_PATTERN, text) or not text.isprintable():
@@ -41,7 +56,7 @@ def check_scope(text: str) -> str:
 
 
 def check_passthrough_rule(text: str) -> str:
-    """Check what may be passed through: a method and a path; ValueError where it is none, or starts runs."""
+    """Check a passthrough rule: a method and a path; ValueError where it is not one."""
     PassthroughRule.parse(text)
     return text
 
@@ -126,5 +141,18 @@ Timestamp: TypeAlias = Annotated[
 Count: TypeAlias = Annotated[int, Field(ge=1, le=10**9), BeforeValidator(_reject_bool)]
 """A whole number from 1."""
 Attempts: TypeAlias = Annotated[int, Field(ge=1, le=10), BeforeValidator(_reject_bool)]
+Version: TypeAlias = Annotated[
+    int | str,
+    BeforeValidator(parse_version),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": 1, "maximum": 10**9},
+                {"type": "string", "minLength": 1, "maxLength": 500},
+            ]
+        }
+    ),
+]
+"""Version of a workflow: a number, or a text where the provider's versions are texts. Digits are a number."""
 Port: TypeAlias = Annotated[int, Field(ge=0, le=65535), BeforeValidator(_reject_bool)]
 """0 lets the system choose."""

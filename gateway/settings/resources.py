@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Self
 
-from pydantic import Field, FilePath, model_validator
+from pydantic import Field, FilePath, JsonValue, model_validator
 
 from gateway.settings.addresses import BaseUrl, NetworkSetting, is_plaintext_remote
 from gateway.settings.errors import raise_validation_error
@@ -16,6 +16,7 @@ from gateway.settings.field_types import (
     PassthroughRuleText,
     ProviderWorkflowName,
     Scope,
+    Version,
 )
 from gateway.settings.secret import Secret
 from gateway.settings.sections import KeySettings, Section
@@ -64,6 +65,8 @@ class ProviderSettings(Section):
     """The provider's key: {env: NAME} or {file: PATH}."""
     dialect: Name | None = None
     """Which of its interfaces to speak, where the adapter knows several."""
+    options: dict[str, JsonValue] = Field(default={})
+    """Settings of the adapter's own, checked by the adapter. No secrets: the key is `api_key`."""
     allow_http: bool = False
     """Whether base_url may be plain http to another machine, so that the key can be read on the way."""
     ca_file: FilePath | None = None
@@ -106,8 +109,8 @@ class WorkflowSettings(Section):
     """What the provider calls it; the alias by default."""
     label: ProviderWorkflowName | None = None
     """The release label to run, where the provider has them; excludes version."""
-    version: Count | None = None
-    """The version to run, where the provider has them; excludes label."""
+    version: Version | None = None
+    """Version to run, where the provider has versions: a number or a text, as the provider has them. Excludes label."""
     timeout: Duration = 60.0
     """How long a run may take in all, where the client does not say."""
     max_timeout: Duration = Field(default_factory=_default_max_timeout)

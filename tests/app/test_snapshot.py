@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 A: dict[str, JsonValue] = {"adapter": "prompt_studio", "base_url": "http://127.0.0.1:1", "api_key": "first-secret-key"}
 B: dict[str, JsonValue] = {"adapter": "promptlayer", "base_url": "https://b.example", "api_key": "second-secret-key"}
 
+PASSTHROUGH: dict[str, JsonValue] = {
+    "workflows": ["*"],
+    "passthrough": {"a": ["POST /log-request", "POST /v1/*", "GET /v1/workflows/*"]},
+}
+
 
 def snapshot_of(previous: ConfigSnapshot | None = None, **sections: object) -> ConfigSnapshot:
     """Draw one for the providers `a` and `b`, unless told otherwise."""
@@ -79,7 +84,10 @@ def test_providers_can_be_added_and_removed() -> None:
     [
         ("providers.a.adapter", {"providers": {"a": A | {"adapter": "nobody"}}}),
         ("providers.a.dialect", {"providers": {"a": A | {"dialect": "nobody"}}}),
+        ("providers.a.options", {"providers": {"a": A | {"options": {"user": "x"}}}}),
         ("workflows.w", {"workflows": {"w": {"provider": "a", "label": "x"}}}),
+        ("workflows.w.version", {"providers": {"l": B}, "workflows": {"w": {"provider": "l", "version": "uuid-x"}}}),
+        ("clients.c.passthrough.a[1]", {"clients": {"c": PASSTHROUGH}}),
         ("callbacks.secrets", {"callbacks": {"secrets": ["whsec_MDEy"]}}),
     ],
 )

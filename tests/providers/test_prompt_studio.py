@@ -18,7 +18,7 @@ from providers.contract import (
     Run,
 )
 from providers.prompt_studio import PromptStudio
-from tests.providers.drive import drive
+from providers.testing import drive
 
 # Verbatim: "Run a workflow", the request's --data and the response.
 REQUEST = b'{ "input": {"prompt": "what is the fastest car in the world?"} }'

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import pytest
 
 from gateway import strictjson
-from providers.contract import UNREADABLE, Call, Cause, JsonValue, NodeOutput, Outcome, Pause, ProviderFault, Reply, Run
+from providers.contract import (
+    UNREADABLE,
+    Call,
+    Cause,
+    JsonValue,
+    NodeOutput,
+    Outcome,
+    Pause,
+    ProviderFault,
+    Reply,
+    Run,
+    Step,
+)
 from providers.promptlayer import PromptLayer
-from tests.providers.drive import calls, drive
+from providers.testing import calls, drive
 
 # Verbatim: "Run Workflow" (201 and 202), the SDK's recording, the results page.
 STARTED = b"""{"success": true, "message": "Workflow execution started", "warning": null,
@@ -180,7 +194,6 @@ def test_the_first_output_node_that_succeeded_is_the_output() -> None:
         "skipped": node("SKIPPED"),
         "failed": node("FAILED", error="x"),
         "first": node("SUCCESS", False),
-        "second": node("SUCCESS", "too late"),
     }
     _, outcome = run(reply(201, STARTED), Reply(200, nodes))
     assert outcome is not None
@@ -196,11 +209,64 @@ def test_an_output_is_any_json_value(value: JsonValue) -> None:
     assert (True, value) == (outcome.succeeded, outcome.output)
 
 
-def test_a_result_without_nodes_is_not_a_success() -> None:
+@pytest.mark.parametrize(
+    "early", [{}, {"inner": node("SUCCESS", 1, output=False)}, {"inner": node("FAILED", error="x", output=False)}]
+)
+def test_results_without_an_output_node_are_polled_again(early: JsonValue) -> None:
+    """PromptLayer answers 200 before its nodes are complete; the next poll has the result."""
+    steps, outcome = run(
+        reply(201, STARTED), Reply(200, early), Reply(200, early), Reply(200, {"a": node("SUCCESS", 1)})
+    )
+    assert outcome is not None
+    assert (True, 1) == (outcome.succeeded, outcome.output)
+    assert 4 == len(calls(cast("list[Step]", steps)))
+
+
+def test_results_that_stay_without_an_output_node_are_a_failed_run() -> None:
     """A run that ended without an output node has failed, as the official SDKs say too."""
-    _, outcome = run(reply(201, STARTED), Reply(200, {}))
+    _, outcome = run(reply(201, STARTED), *[Reply(200, {})] * 4)
+    assert None is outcome
+    _, outcome = run(reply(201, STARTED), *[Reply(200, {})] * 5)
     assert outcome is not None
     assert (False, "no output node succeeded") == (outcome.succeeded, outcome.error)
+
+
+def test_results_that_change_are_not_the_end() -> None:
+    changing = [Reply(200, {f"n{number}": node("SUCCESS", 1, output=False)}) for number in range(9)]
+    assert None is run(reply(201, STARTED), *changing)[1]
+
+
+@pytest.mark.parametrize("status", ["FAILED", "FAILURE", "SKIPPED"])
+def test_a_node_that_did_not_succeed_needs_no_value(status: str) -> None:
+    nodes: JsonValue = {"a": {"status": status, "error_message": "boom", "is_output_node": True}}
+    _, outcome = run(reply(201, STARTED), Reply(200, nodes))
+    assert outcome is not None
+    assert not outcome.succeeded
+    assert [None] == [node.value for node in (outcome.outputs or {}).values()]
+
+
+TWO_OUTPUTS: JsonValue = {"first": node("SUCCESS", 1), "second": node("SUCCESS", 2)}
+
+
+@pytest.mark.parametrize("value", [2, {"first": 1, "second": 2}, None, "text"])
+def test_of_several_outputs_promptlayer_says_which_is_the_runs(value: JsonValue) -> None:
+    """The order of the nodes is not the order in which they finished: the other form of the results decides."""
+    steps, outcome = run(reply(201, STARTED), Reply(200, TWO_OUTPUTS), Reply(200, value))
+    assert outcome is not None
+    assert (True, value, None) == (outcome.succeeded, outcome.output, outcome.warning)
+    assert {"first", "second"} == set(outcome.outputs or {})
+    last = calls(cast("list[Step]", steps))[-1]
+    assert last.path.endswith("&return_all_outputs=false")
+    assert (True, True) == (last.safe, last.optional)
+
+
+@pytest.mark.parametrize("answer", [Reply(0), Reply(500), Reply(404, {}), Reply(202), Reply(200)])
+def test_without_an_answer_the_first_output_is_kept_with_a_warning(answer: Reply) -> None:
+    """The output is there, and was paid for."""
+    _, outcome = run(reply(201, STARTED), Reply(200, TWO_OUTPUTS), answer)
+    assert outcome is not None
+    assert (True, 1) == (outcome.succeeded, outcome.output)
+    assert "several output nodes succeeded" in (outcome.warning or "")
 
 
 def test_a_warning_is_carried_through() -> None:
@@ -248,7 +314,7 @@ def test_a_start_of_another_shape_is_refused(body: JsonValue) -> None:
         "bare",
         {"a": 1},
         {"a": {"value": 1}},
-        {"a": {"status": "SUCCESS"}},
+        {"a": {"status": "SUCCESS", "is_output_node": True}},
         {"a": node("DREAMING")},
         {"a": {"status": ["SUCCESS"], "value": 1}},
     ],

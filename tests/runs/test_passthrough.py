@@ -12,12 +12,17 @@ from gateway.passthrough_rules import PassthroughRule
 from gateway.runs.catalog import Provider
 from gateway.runs.passthrough import Passthrough
 from providers.contract import Cause, Reply
+from providers.prompt_studio import PromptStudio
 from providers.promptlayer import PromptLayer
 from tests.runs.executor_harness import ExecutorHarness, ScriptedUpstream, ScriptStep, fault
 
 ALLOWED = {
     "one": {
-        "layer": (PassthroughRule.parse("POST /log-request"), PassthroughRule.parse("GET /w*")),
+        "layer": (
+            PassthroughRule.parse("POST /log-request"),
+            PassthroughRule.parse("GET /w*"),
+            PassthroughRule.parse("POST /workflows/*"),
+        ),
         "studio": (PassthroughRule.parse("GET /other"), PassthroughRule.parse("POST /log-request")),
     }
 }
@@ -26,7 +31,10 @@ ALLOWED = {
 def passthrough_to(harness: ExecutorHarness, *script: ScriptStep) -> tuple[Passthrough, ScriptedUpstream]:
     """What passes on to a provider that does so."""
     upstream = harness.upstream(*script)
-    providers = {"layer": Provider("layer", PromptLayer(), upstream)}
+    providers = {
+        "layer": Provider("layer", PromptLayer(), upstream),
+        "studio": Provider("studio", PromptStudio(), upstream),
+    }
     return Passthrough(
         ALLOWED, providers, limits=harness.limiter, clock=harness.clock, metrics=harness.metrics
     ), upstream
@@ -112,20 +120,23 @@ async def test_a_slot_is_free_again_after_a_fault() -> None:
         ("one", "POST", "/log-request", "layer"),
         ("one", "GET", "/other", "studio"),
         ("one", "GET", "/workflows/x", "layer"),
-        ("one", "GET", "/workflows/x/run", None),
+        ("one", "GET", "/workflows/x/run", "layer"),
+        ("one", "POST", "/workflows/x", "layer"),
+        ("one", "POST", "/workflows/x/run", None),
+        ("one", "POST", "/%77orkflows/x/run", None),
         ("one", "GET", "/none", None),
         ("two", "POST", "/log-request", None),
     ],
 )
 def test_which_provider_a_request_is_forwarded_to(client: str, method: str, path: str, expected: str | None) -> None:
-    """The first that lists it; and nobody's, where it would start a run."""
+    """The first provider that lists the request, unless the request starts a run at that provider."""
     passthrough, _ = passthrough_to(ExecutorHarness())
     assert expected == passthrough.find_provider(client, method, path)
 
 
 def test_which_requests_any_client_may_send() -> None:
     passthrough, _ = passthrough_to(ExecutorHarness())
-    found = [passthrough.allows(*each) for each in (("GET", "/other"), ("GET", "/workflows/x/run"), ("PUT", "/other"))]
+    found = [passthrough.allows(*each) for each in (("GET", "/other"), ("POST", "/workflows/x/run"), ("PUT", "/other"))]
     assert [True, False, False] == found
 
 

@@ -129,10 +129,6 @@ INVALID_FILES = {
         ":8 clients.checkout.passthrough.studio[0]",
         "must be a path without '.', '..', doubled slashes, or escapes of what needs none",
     ),
-    "passthrough_starts_runs": (
-        ":8 clients.checkout.passthrough.studio[0]",
-        "would start runs that nobody counts: they have routes of their own",
-    ),
     "passthrough_unknown_provider": (
         ":8 clients.checkout.passthrough.studi",
         "no such provider (did you mean studio?)",

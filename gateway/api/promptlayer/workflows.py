@@ -69,7 +69,7 @@ class PromptLayerWorkflowHandlers:
         return {
             "id": name if workflow_id is None else workflow_id,
             "name": name,
-            "latest_version_number": workflow.version,
+            "latest_version_number": workflow.version if isinstance(workflow.version, int) else None,
             "release_labels": [] if workflow.label is None else [workflow.label],
         }
 

@@ -12,12 +12,12 @@ import errno
 import re
 import ssl
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
 from typing import TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 from pydantic import SecretStr
 
@@ -36,17 +36,22 @@ _IDLE_SECONDS = 15.0
 _REST_SECONDS = 0.1  # after an exchange, in which a surplus response can arrive and close the connection
 _LOCAL_RESOURCE_ERRORS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}  # exhausted on this machine
 _RETURNED_HEADERS = {b"content-type", b"retry-after"}  # header fields of a passed-through response
+_is_header_value = re.compile(r"[!-~](?:[ -~]{0,998}[!-~])?").fullmatch
 _is_request_target = re.compile(r"/[!-~]*").fullmatch
 
 
 @dataclass(frozen=True, slots=True)
 class ProviderEndpoint:
-    """Address of a provider, and how it is reached. Times in seconds, sizes in bytes."""
+    """Address and connection settings of a provider. Times in seconds, sizes in bytes.
+
+    `request_headers` are the header names, in lower case, that a call may set.
+    """
 
     provider: str
     base_url: str
     key_header: KeyHeader
     key: SecretStr
+    request_headers: frozenset[str] = frozenset()
     user_agent: str = "runward"
     ca_file: Path | None = None
     connect_timeout: float = 5.0
@@ -186,15 +191,21 @@ class ProviderClient:
             self._idle.remove(connection)
 
     def _encode_request(self, call: Call, traceparent: str) -> bytes:
-        if not _is_request_target(call.path):
-            raise ValueError("the path of a call is not percent-encoded")
-        request_line = f"{call.method} {self._path_prefix}{call.path} HTTP/1.1\r\n".encode()
+        request_line = f"{call.method} {self._path_prefix}{_request_target(call)} HTTP/1.1\r\n".encode()
         trace = f"traceparent: {traceparent}\r\n".encode() if traceparent else b""
-        if call.method == "GET":
-            return b"%b%b%b\r\n" % (request_line, self._header_fields, trace)
-        body = strictjson.write(call.json)
-        framing = b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
-        return b"%b%b%b%b%b" % (request_line, self._header_fields, trace, framing, body)
+        fields = self._encode_call_headers(call) if call.headers else b""
+        content_type, body = _encode_body(call)
+        if call.method == "GET" and not content_type:
+            return b"%b%b%b%b\r\n" % (request_line, self._header_fields, trace, fields)
+        framing = b"%bContent-Length: %d\r\n\r\n" % (content_type, len(body))
+        return b"%b%b%b%b%b%b" % (request_line, self._header_fields, trace, fields, framing, body)
+
+    def _encode_call_headers(self, call: Call) -> bytes:
+        pairs = call.headers.items() if isinstance(call.headers, Mapping) else call.headers
+        for name, value in pairs:
+            if name.lower() not in self._endpoint.request_headers or not _is_header_value(value):
+                raise ValueError("an adapter's header is not declared, or has an invalid value")
+        return "".join(f"{name}: {value}\r\n" for name, value in pairs).encode()
 
     def _encode_passthrough(self, request: PassthroughRequest) -> bytes:
         target = self._path_prefix + request.path + ("?" + request.query if request.query else "")
@@ -218,9 +229,30 @@ class ProviderClient:
                 [value for name, value in response.headers if name == b"retry-after"], self._clock.now()
             )
         try:
-            return Reply(response.status, self._redaction.parse_json(response.body), retry_after_seconds)
+            value, repairs = self._redaction.parse_response(response.body)
         except strictjson.NotJson:
             return Reply(response.status, UNREADABLE, retry_after_seconds)
+        return Reply(response.status, value, retry_after_seconds, repairs)
+
+
+def _request_target(call: Call) -> str:
+    """Return the call's path with its query; ValueError where the path is not percent-encoded."""
+    if not _is_request_target(call.path):
+        raise ValueError("an adapter's path is not encoded")
+    if not call.query:
+        return call.path
+    return f"{call.path}{'&' if '?' in call.path else '?'}{urlencode(call.query, quote_via=quote)}"
+
+
+def _encode_body(call: Call) -> tuple[bytes, bytes]:
+    """Return the Content-Type field and the body; both empty where the call has no body."""
+    if call.form is not None:
+        if call.json is not None:
+            raise ValueError("an adapter's call has two bodies")
+        return b"Content-Type: application/x-www-form-urlencoded\r\n", urlencode(call.form).encode()
+    if call.json is None:
+        return b"", b""
+    return b"Content-Type: application/json\r\n", strictjson.write(call.json)
 
 
 def _reject_unsupported(response: HttpResponse) -> None:

@@ -6,8 +6,7 @@ from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Iterator
 from urllib.parse import quote
 
-from gateway import strictjson
-from providers.contract import JsonValue
+from gateway import lenient_json, strictjson
 
 _MAX_REPLACED_KEYS = 8  # keys before the last change; each costs eleven searches in every response
 
@@ -25,15 +24,15 @@ class Redaction:
         """Return a redaction that includes recent keys of an earlier one, which responses may still quote."""
         return Redaction(*dict.fromkeys((*self._keys, *earlier._keys[:_MAX_REPLACED_KEYS])))
 
-    def parse_json(self, content: bytes) -> JsonValue:
-        """Parse a JSON response with redacted keys. Raises NotJson."""
-        value = strictjson.read(self._redact_spellings(content))
+    def parse_response(self, content: bytes) -> lenient_json.Repaired:
+        """Parse a response leniently, with redacted keys. Raises NotJson."""
+        parsed = lenient_json.read(self._redact_spellings(content))
         if b"\\u" not in content and b"\\/" not in content:
-            return value
+            return parsed
         # Escapes may hide any character. Serialized again, there are none.
-        written = strictjson.write(value)
+        written = strictjson.write(parsed.value)
         stripped = self._redact_spellings(written)
-        return value if stripped is written else strictjson.read(stripped)
+        return parsed if stripped is written else parsed._replace(value=strictjson.read_stored(stripped))
 
     def contains_key(self, text: bytes) -> bool:
         """Return True if a text contains a key."""
@@ -45,7 +44,7 @@ class Redaction:
         if b"\\u" not in content and b"\\/" not in content:
             return stripped
         try:
-            written = strictjson.write(strictjson.read(stripped))
+            written = strictjson.write(lenient_json.read(stripped).value)
         except strictjson.NotJson:
             return stripped
         return self._redact_spellings(written) if self.contains_key(written) else stripped

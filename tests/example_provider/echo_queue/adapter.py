@@ -30,6 +30,8 @@ class EchoQueue:
     key_header = KeyHeader("X-Queue-Key")
     supports_versions = False
     supports_nodes = False
+    starts = ("POST /queues/*/jobs",)
+    dialects: tuple[str, ...] = ()
 
     def __init__(self, dialect: str | None = None) -> None:
         if dialect is not None:

@@ -1,4 +1,4 @@
-"""Takes an adapter's steps with prepared replies: no I/O, no mocks."""
+"""Driver of an adapter's generator with prepared replies: no I/O, no mocks."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from providers.contract import Call, Outcome, Reply, Step, Steps
 
 
 def drive(steps: Steps, replies: Iterable[Reply]) -> tuple[list[Step], Outcome | None]:
-    """Answer each `Call` with the next reply; list every step.
+    """Answer each `Call` with the next reply; return every step, and the outcome.
 
-    The outcome is None where the replies ran out first, or the adapter refused one.
+    The outcome is None where the replies ran out first, or the adapter rejected one.
     """
     taken: list[Step] = []
-    waiting = iter(replies)
+    remaining = iter(replies)
     try:
         step = next(steps)
         while True:
             taken.append(step)
             if isinstance(step, Call):
-                reply = next(waiting, None)
+                reply = next(remaining, None)
                 if reply is None:
                     return taken, None
                 step = steps.send(reply)
@@ -32,5 +32,5 @@ def drive(steps: Steps, replies: Iterable[Reply]) -> tuple[list[Step], Outcome |
 
 
 def calls(steps: Iterable[Step]) -> list[Call]:
-    """The calls among the steps."""
+    """Return the calls among the steps."""
     return [step for step in steps if isinstance(step, Call)]

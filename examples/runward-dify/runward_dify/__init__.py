@@ -1,0 +1,1 @@
+"""Runward's adapter for Dify workflow apps."""
