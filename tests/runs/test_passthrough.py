@@ -24,7 +24,7 @@ ALLOWED = {
 
 
 def passthrough_to(harness: ExecutorHarness, *script: ScriptStep) -> tuple[Passthrough, ScriptedUpstream]:
-    """What passes on to a provider that does so."""
+    """Return a passthrough to a provider with this script."""
     upstream = harness.upstream(*script)
     providers = {"layer": Provider("layer", PromptLayer(), upstream)}
     return Passthrough(
@@ -81,7 +81,7 @@ async def test_at_most_two_attempts_are_made() -> None:
 
 @pytest.mark.parametrize("cause", [c for c in Cause if c is not Cause.UNREACHABLE])
 async def test_everything_else_is_sent_once(cause: Cause) -> None:
-    """Nobody knows whether it is safe to send it again."""
+    """It is not known whether a repetition is safe."""
     passthrough, upstream = passthrough_to(ExecutorHarness(), fault(cause))
     await refusal(passthrough)
     assert 1 == len(upstream.relayed)
@@ -118,7 +118,7 @@ async def test_a_slot_is_free_again_after_a_fault() -> None:
     ],
 )
 def test_which_provider_a_request_is_forwarded_to(client: str, method: str, path: str, expected: str | None) -> None:
-    """The first that lists it; and nobody's, where it would start a run."""
+    """The first provider that lists it; none if it would start a run."""
     passthrough, _ = passthrough_to(ExecutorHarness())
     assert expected == passthrough.find_provider(client, method, path)
 

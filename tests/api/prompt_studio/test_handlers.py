@@ -59,7 +59,7 @@ async def test_a_run_at_prompt_studio(start_app: StartApp, upstream: FakeUpstrea
 async def test_a_run_at_promptlayer(
     start_app: StartApp, upstream: FakeUpstream, value: JsonValue, result: JsonValue
 ) -> None:
-    """The app can not tell who ran it: a result is an object."""
+    """The app cannot tell which provider executed the run: a result is an object."""
     script_promptlayer(upstream, value)
     app = await start_app()
     response = [await app.run("layer", path=path) for path, _ in PATHS_AND_MEMBERS]

@@ -36,7 +36,7 @@ ONE_AT_A_TIME: dict[str, JsonValue] = {"promptlayer": {"limits": {"concurrency":
 
 @pytest.fixture
 async def receiver() -> AsyncIterator[FakeUpstream]:
-    """Somebody who takes every callback."""
+    """A receiver that accepts every callback."""
     async with FakeUpstream() as running:
         running.default = reply(204)
         yield running
