@@ -1,4 +1,4 @@
-"""Runs that nobody waits for: accepted, looked up, listed, held to every limit, and not lost when the process ends."""
+"""Asynchronous runs: acceptance, look-up, listing, limits, and survival of the process."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ async def test_prefer(upstream: FakeUpstream, gateway: StartGateway, run: PostRu
 async def test_states_only_move_forward(
     upstream: FakeUpstream, start_client: StartRunsClient, results: faults.ResponseScript, final: str
 ) -> None:
-    """R46: whoever listens hears each state once, whoever asks never sees one twice in turn; the end is the same."""
+    """R46: a stream has each state once, polling never repeats a state, and both have the same end."""
     upstream.always("POST", LAYER_RUN, faults.delayed(0.2, promptlayer_started(787)))
     upstream.script("GET", LAYER_RESULTS, [promptlayer_running()] * 3)
     upstream.always("GET", LAYER_RESULTS, results)
@@ -290,7 +290,7 @@ async def test_methods(upstream: FakeUpstream, start_client: StartRunsClient) ->
 async def test_the_providers_limit_holds_in_the_background(
     upstream: FakeUpstream, start_client: StartRunsClient
 ) -> None:
-    """However many are accepted, one at a time reaches it; all come to their end."""
+    """Any number of runs is accepted, one at a time is sent, and all of them end."""
     most = now = 0
 
     async def counting(wire: UpstreamConnection) -> None:

@@ -1,4 +1,4 @@
-"""What a receiver of callbacks sees: signed, repeated as promised, and given up where everybody can see it."""
+"""Callback delivery: signatures, retries, and callbacks that are given up."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ TOLERANCE = 1.5  # seconds: between two looks for what is due, and for a machine
 
 @pytest.fixture
 async def receiver() -> AsyncIterator[FakeUpstream]:
-    """Somebody who takes every callback."""
+    """A receiver that accepts every callback."""
     async with FakeUpstream() as running:
         running.default = reply(204)
         yield running
@@ -52,7 +52,7 @@ def restartable(
 
 
 async def run_with_callback(restartable: RestartableGateway, receiver: FakeUpstream, **more: JsonValue) -> str:
-    """A run whose callback is settled; its id."""
+    """Return the id of a run with a settled callback."""
     run_id = await restartable.submit_async(
         {**PROMPT_STUDIO_BODY, "callback_url": receiver.url + CALLBACK_PATH, **more}
     )
@@ -203,7 +203,7 @@ async def test_a_hanging_receiver_delays_no_other_receiver(
 async def test_without_a_secret_there_are_no_callbacks(
     upstream: FakeUpstream, receiver: FakeUpstream, restartable: RestartableGateway
 ) -> None:
-    """A callback that nobody could trust is refused before anything is run."""
+    """A callback that could not be signed is refused before anything is run."""
     await restartable.start(callbacks={"secrets": []})
     answered = await restartable.post({**PROMPT_STUDIO_BODY, "callback_url": receiver.url + CALLBACK_PATH})
     assert (422, "callback_url_refused") == answered.summary[:2]

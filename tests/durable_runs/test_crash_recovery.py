@@ -1,4 +1,4 @@
-"""What a power cut leaves: no run is started twice, none is forgotten, and nobody is told more than is known."""
+"""Crash recovery: no run is started twice, none is lost, and no response claims more than is known."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ ONE_AT_A_TIME: dict[str, JsonValue] = {"promptlayer": {"limits": {"concurrency":
 
 @pytest.fixture
 async def receiver() -> AsyncIterator[FakeUpstream]:
-    """Somebody who takes every callback."""
+    """A receiver that accepts every callback."""
     async with FakeUpstream() as running:
         running.default = reply(204)
         yield running
@@ -61,7 +61,7 @@ async def kill_during_request(asking: asyncio.Task[object], restartable: Restart
 
 
 async def test_an_interrupted_start_stays_unknown(upstream: FakeUpstream, restartable: RestartableGateway) -> None:
-    """R44: Prompt Studio can not be asked, so the key answers 502, outcome unknown, each time the same; one start."""
+    """R44: Prompt Studio cannot be polled, so the key answers 502, outcome unknown, each time; one start."""
     upstream.always("POST", STUDIO_RUN, faults.hang)
     await restartable.start()
     asking = asyncio.create_task(restartable.post(PROMPT_STUDIO_BODY, Idempotency_Key="one"))
@@ -78,7 +78,7 @@ async def test_an_interrupted_start_stays_unknown(upstream: FakeUpstream, restar
 async def test_an_interrupted_start_at_promptlayer_is_unknown(
     upstream: FakeUpstream, restartable: RestartableGateway
 ) -> None:
-    """R44: without the execution's id nobody can ask about it either."""
+    """R44: without the execution id it cannot be polled either."""
     upstream.always("POST", LAYER_RUN, faults.hang)
     await restartable.start()
     asking = asyncio.create_task(restartable.post(PROMPTLAYER_BODY, Idempotency_Key="one"))
@@ -248,7 +248,7 @@ async def test_a_process_that_cannot_listen_starts_nothing(
 
 
 async def test_a_finished_run_survives_a_crash(upstream: FakeUpstream, restartable: RestartableGateway) -> None:
-    """What had ended is shown as it was, answered to its key as it was, and not run again."""
+    """A finished run is shown and replayed unchanged, and not executed again."""
     upstream.always("POST", STUDIO_RUN, prompt_studio_reply("because"))
     await restartable.start()
     answered = await restartable.post(PROMPT_STUDIO_BODY, Idempotency_Key="one")

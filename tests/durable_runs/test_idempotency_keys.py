@@ -28,7 +28,7 @@ ASYNC = {"Prefer": "respond-async"}
 
 
 def is_replay(first: ReceivedResponse, again: ReceivedResponse) -> bool:
-    """Whether the second is the first one again: status, bytes, type; and says so, as the first does not."""
+    """Return whether the second response replays the first: status, body, type, and the header that says so."""
     same = (first.status, first.body, first.headers["Content-Type"], first.headers.get("Location"))
     other = (again.status, again.body, again.headers["Content-Type"], again.headers.get("Location"))
     marks = first.headers.getall("Idempotent-Replayed", []), again.headers.getall("Idempotent-Replayed", [])

@@ -1,4 +1,4 @@
-"""PromptLayer's callback as a hint: a real gateway, whose provider says that a run has ended, or lies about it."""
+"""Poll hints: a real gateway and a provider that calls back, truthfully or not."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from tests.support.process import GatewayProcess
 
 ACCEPTED = reply(202, {"success": True, "workflow_version_execution_id": 787})
-# So slow that a run which nobody hints at would not be seen within the test.
+# So slow that the end of a run without a hint would not be seen within the test.
 RARE_POLLING: Mapping[str, JsonValue] = {
     "server": {"public_url": "https://runward.example.com/gateway/", "grace": "500ms"},
     "polling": {"first": "30s", "max": "30s"},
@@ -94,7 +94,7 @@ async def output_of(running: asyncio.Task[ReceivedResponse]) -> JsonValue:
 
 
 async def test_a_hint_ends_the_wait_for_a_run(gateway: StartGateway, run: PostRun, provider: FakePromptLayer) -> None:
-    """R21: one start and one question, however seldom it would be asked about, and nobody believes the body."""
+    """R21: one start and one poll, however long the interval, and the body of the hint is ignored."""
     one = await start_slow_polling_gateway(gateway)
     running = asyncio.create_task(run(one, PROMPTLAYER_BODY))
     path = await provider.callback_path()
@@ -109,7 +109,7 @@ async def test_a_hint_ends_the_wait_for_a_run(gateway: StartGateway, run: PostRu
 
 
 async def test_every_hint_gets_the_same_answer(gateway: StartGateway, run: PostRun, provider: FakePromptLayer) -> None:
-    """Right, repeated, forged, about a run that ended or never was: nobody learns which it is."""
+    """Valid, repeated, forged, for an ended or unknown run: the response is the same."""
     one = await start_slow_polling_gateway(gateway)
     running = asyncio.create_task(run(one, PROMPTLAYER_BODY))
     path = await provider.callback_path()
@@ -124,7 +124,7 @@ async def test_every_hint_gets_the_same_answer(gateway: StartGateway, run: PostR
 
 
 async def test_repeated_hints_cause_one_poll(gateway: StartGateway, run: PostRun, provider: FakePromptLayer) -> None:
-    """Whoever has the token can not make the gateway ask again and again."""
+    """The holder of a token cannot cause further polls."""
     one = await start_slow_polling_gateway(gateway)
     running = asyncio.create_task(run(one, PROMPTLAYER_BODY))
     path = await provider.callback_path()
@@ -162,7 +162,7 @@ async def test_a_hint_is_accepted_after_a_restart(
     provider.finish_run()
     ending = asyncio.create_task(restartable.wait_for_end(run_id))
     async with asyncio.timeout(HINT_TIMEOUT):
-        while not ending.done():  # a hint that comes before anybody waits for it is late, and counts for a second only
+        while not ending.done():  # a hint before its waiter counts for one second only
             assert 204 == (await provider.send_hint(restartable.current, path))[0]
             await asyncio.sleep(0.3)
     assert "succeeded" == (await ending)["status"]

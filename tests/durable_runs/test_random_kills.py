@@ -35,7 +35,7 @@ MAX_LIFETIME = 0.5  # seconds: some kills come before the first request, some af
 
 @pytest.fixture
 async def receiver() -> AsyncIterator[FakeUpstream]:
-    """Somebody who takes callbacks at the second try."""
+    """A receiver that accepts callbacks at the second attempt."""
     async with FakeUpstream() as running:
         running.default = reply(204)
         yield running
@@ -43,7 +43,7 @@ async def receiver() -> AsyncIterator[FakeUpstream]:
 
 @dataclass(slots=True)
 class ClientObservations:
-    """What clients were told: runs that were accepted, and what each key answered; all by their questions."""
+    """Responses that clients received: accepted runs, and the responses of each key, by request."""
 
     accepted: dict[str, str] = field(default_factory=dict)
     keyed: dict[str, str] = field(default_factory=dict)
@@ -110,7 +110,7 @@ class RandomClients:
 
 
 def question_of(body: dict[str, JsonValue]) -> str:
-    """What tells an order from all others."""
+    """Return the unique input of a request."""
     run_input = body["input"]
     assert isinstance(run_input, dict)
     return str(run_input["question"])
@@ -151,7 +151,7 @@ async def test_random_kills_neither_lose_nor_repeat_a_run(
 
 
 def contradictions(receiver: FakeUpstream, runs: dict[str, dict[str, JsonValue]]) -> list[str]:
-    """Runs whose callbacks have more than one id, or tell of another end than `GET /runs/{id}`, or never came."""
+    """Runs with callbacks of several ids, of another end than `GET /runs/{id}`, or without a callback."""
     heard: dict[str, set[tuple[str | None, bytes]]] = {run_id: set() for run_id in runs}
     statuses: dict[str, set[JsonValue]] = {run_id: set() for run_id in runs}
     for delivery in deliveries(receiver):

@@ -97,7 +97,7 @@ async def test_a_run_is_followed_by_another_once_its_lease_is_over(
 async def test_a_stopped_gateway_releases_its_runs_at_once(
     upstream: FakeUpstream, restartable: RestartableGateway
 ) -> None:
-    """R98: nobody waits for the leases of a gateway that ended in order."""
+    """R98: after an orderly shutdown the leases need not expire."""
     upstream.always("POST", LAYER_RUN, promptlayer_started(77))
     upstream.always("GET", LAYER_RESULTS, promptlayer_running())
     await restartable.start()
@@ -117,7 +117,7 @@ async def test_two_gateways_share_runs_keys_and_notifications(
     session: aiohttp.ClientSession,
     tmp_path: Path,
 ) -> None:
-    """R45: one key at both, one start; and who waits at one is told when the other is done."""
+    """R45: one key at both replicas, one start; a client that waits at one is answered when the other is done."""
     other = RestartableGateway(gateway, session, tmp_path / "unused.db", store=restartable.overrides["store"])
     upstream.always("POST", STUDIO_RUN, faults.delayed(0.3, prompt_studio_reply({"completion": "because"})))
     await asyncio.gather(restartable.start(), other.start())

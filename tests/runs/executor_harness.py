@@ -1,4 +1,4 @@
-"""Providers that do what a test says, and an engine around them, on virtual time."""
+"""Executor harness: scripted providers and a real executor on virtual time."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ ENDED = Reply(200, {"Answer": {"status": "SUCCESS", "value": "because", "is_outp
 
 @dataclass(frozen=True, slots=True)
 class DelayedReply:
-    """The answer after so many seconds; none at all if the deadline comes first."""
+    """A reply after `seconds`; a time-out if the deadline is earlier."""
 
     seconds: float
     answer: Reply | ProviderFault | Exception = DONE
@@ -47,13 +47,13 @@ ScriptStep: TypeAlias = Reply | ProviderFault | BaseException | DelayedReply | C
 
 
 def fault(cause: Cause, retry_after: float | None = None) -> ProviderFault:
-    """A fault of the transport."""
+    """Return a fault of the transport."""
     return ProviderFault(cause, "our words", retry_after=retry_after)
 
 
 @dataclass
 class ScriptedUpstream:
-    """An `Upstream` that does one act after another, the last one for ever. `sent` is what it was sent, and when."""
+    """An `Upstream` that follows a script; the last step repeats. `sent`: calls with their time and deadline."""
 
     clock: ManualClock
     script: Sequence[ScriptStep]
@@ -63,7 +63,7 @@ class ScriptedUpstream:
 
     @property
     def starts(self) -> int:
-        """How many calls were not safe."""
+        """Number of start requests."""
         return sum(not call.safe for call, _, _ in self.sent)
 
     async def send(self, call: Call, deadline: float, traceparent: str = "") -> Reply:
@@ -96,7 +96,7 @@ class ScriptedUpstream:
 
 
 class ExecutorHarness:
-    """An engine with everything real but the network and the time."""
+    """An executor with everything real but network and time."""
 
     def __init__(
         self,
@@ -125,29 +125,29 @@ class ExecutorHarness:
         self.executor = RunExecutor(self.context)
 
     def upstream(self, *script: ScriptStep) -> ScriptedUpstream:
-        """An upstream with this script."""
+        """Return an upstream with this script."""
         return ScriptedUpstream(self.clock, script)
 
     def studio(self, *script: ScriptStep, **fields: Any) -> Workflow:
-        """A workflow at Prompt Studio."""
+        """Return a workflow at Prompt Studio."""
         return self.workflow(PromptStudio(), *script, name="studio", **fields)
 
     def layer(self, *script: ScriptStep, **fields: Any) -> Workflow:
-        """A workflow at PromptLayer."""
+        """Return a workflow at PromptLayer."""
         return self.workflow(PromptLayer(), *script, name="layer", **fields)
 
     def workflow(self, adapter: Adapter, *script: ScriptStep, name: str = "other", **fields: Any) -> Workflow:
-        """A workflow at a provider that does so; `fields` are the workflow's."""
+        """Return a workflow at a provider with this script; `fields` are the workflow's."""
         named = {"alias": name, "name": f"{name}-name", **fields}
         return Workflow(provider=Provider(name, adapter, self.upstream(*script)), **named)
 
     def new_run(self, *, timeout: float = 60.0, **fields: Any) -> RunRecord:
-        """A run that was just asked for."""
+        """Return a new run."""
         spec = RunSpec(client="one", workflow="w", timeout=timeout, **fields)
         return RunRecord.create(spec, "", self.clock)
 
     async def run(self, workflow: Workflow, record: RunRecord | None = None) -> tuple[RunRecord, RunError | None]:
-        """Bring a run to its end."""
+        """Execute a run to its end."""
         record = record or self.new_run()
         try:
             await self.executor.run(record, workflow)
@@ -156,25 +156,25 @@ class ExecutorHarness:
         return record, None
 
     def slots_in_use(self) -> int:
-        """How many slots are taken."""
+        """Return the number of slots in use."""
         return sum(self.limiter.running(name) for name in ("studio", "layer", "other"))
 
     def metric_value(self, name: str, **labels: str) -> float:
-        """The sum of a metric's samples with these labels."""
+        """Return the sum of a metric's samples with these labels."""
         families = text_string_to_metric_families(self.metrics.render().decode())
         found = (s for family in families for s in family.samples if s.name == name)
         return sum(s.value for s in found if labels.items() <= s.labels.items())
 
 
 def upstream_of(workflow: Workflow) -> ScriptedUpstream:
-    """The script behind a workflow."""
+    """Return the scripted upstream of a workflow."""
     upstream = workflow.provider.upstream
     assert isinstance(upstream, ScriptedUpstream)
     return upstream
 
 
 def ending_of_run(result: tuple[RunRecord, RunError | None]) -> tuple[str | None, str, int]:
-    """The problem's code, how the run ended, and the starts: what a client decides by."""
+    """Return the error's code, the ending of the run, and the number of starts."""
     record, problem = result
     if problem is None:
         assert "succeeded" == record.status
@@ -184,10 +184,10 @@ def ending_of_run(result: tuple[RunRecord, RunError | None]) -> tuple[str | None
 
 
 def results_reply(**values: JsonValue) -> Reply:
-    """PromptLayer's results: every node succeeded, each is an output."""
+    """Return PromptLayer's results with succeeded output nodes."""
     return Reply(200, {name: {"status": "SUCCESS", "value": v, "is_output_node": True} for name, v in values.items()})
 
 
 def poll_times(upstream: ScriptedUpstream) -> list[float]:
-    """When each question was asked, in seconds after the start."""
+    """Return the times of the polls, in seconds after the start."""
     return [at - upstream.sent[0][1] for call, at, _ in upstream.sent if call.safe]

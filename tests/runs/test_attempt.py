@@ -127,7 +127,7 @@ async def test_each_fault_of_the_transport_ends_as_the_table_says(cause: Cause, 
 
 
 async def test_a_start_succeeds_at_the_third_attempt() -> None:
-    """R01: three attempts, whoever was not there for two of them."""
+    """R01: three attempts, of which two could not be sent."""
     harness = ExecutorHarness()
     refused = fault(Cause.UNREACHABLE)
     assert (None, "succeeded", 3) == ending_of_run(await harness.run(harness.studio(refused, refused, DONE)))
@@ -248,7 +248,7 @@ async def test_a_malformed_answer_to_a_poll_is_tolerated_once() -> None:
 
 
 async def test_a_run_that_is_slower_than_its_deadline_is_unknown() -> None:
-    """504, and the provider's own id, so that somebody can look for it there."""
+    """504 with the provider's id of the run, for a look-up at the provider."""
     harness = ExecutorHarness()
     record = harness.new_run(timeout=10)
     workflow = harness.layer(STARTED, RUNNING)
@@ -378,7 +378,7 @@ async def test_a_started_run_is_polled_although_the_client_disconnected() -> Non
 
 @dataclass
 class MisbehavingAdapter:
-    """An adapter whose steps are a test's."""
+    """An adapter with the steps of the test."""
 
     make: Callable[[Run], Steps]
     key_header: KeyHeader = KeyHeader("X-API-KEY")  # noqa: RUF009 - frozen
@@ -391,7 +391,7 @@ class MisbehavingAdapter:
         return self.make(run)
 
     def follow(self, provider_run_id: str) -> None:
-        """It can not be asked."""
+        """Return None: the provider cannot be polled."""
 
 
 START = Call("POST", "/start", "start", safe=False)

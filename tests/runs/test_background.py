@@ -1,4 +1,4 @@
-"""What is behind the desk ends: what it leaves is there for others, at once."""
+"""Background tasks: their shutdown leaves runs to other replicas at once."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ class ClientLoad:
         self.tasks.append(asyncio.get_running_loop().create_task(ask()))
 
     async def cancel_all(self) -> None:
-        """Everybody goes."""
+        """Unblock every start."""
         for task in self.tasks:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)

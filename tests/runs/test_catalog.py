@@ -17,7 +17,7 @@ ANYTHING = ("*", "*/*")
 
 
 def found(name: str, *scope: str) -> Workflow | str:
-    """What a client with this scope gets: the workflow, or the code of its refusal."""
+    """Return the workflow for this scope, or the code of the refusal."""
     try:
         return CATALOG.find(name, Client("one", scope))
     except GatewayError as problem:
@@ -51,7 +51,7 @@ def found(name: str, *scope: str) -> Workflow | str:
     ],
 )
 def test_a_client_finds_what_is_in_its_scope(name: str, scope: tuple[str, ...], expected: Workflow | str) -> None:
-    """R78: 403 for what others may run, 404 for what nobody may."""
+    """R78: 403 for workflows of other clients, 404 for unknown ones."""
     assert expected is found(name, *scope) or expected == found(name, *scope)
 
 
@@ -75,7 +75,7 @@ def test_unconfigured_workflows_share_one_alias_in_metrics_and_limits() -> None:
 
 
 def test_an_unconfigured_workflow_has_no_settings_of_an_alias() -> None:
-    """Whether a run may be repeated is said of an alias; the same workflow by its own name was not spoken of."""
+    """`repeatable` belongs to an alias; the same workflow by its provider's name does not have it."""
     workflow = found("layer/layer-name", "layer/*")
     assert isinstance(workflow, Workflow)
     assert (False, ()) == (workflow.repeatable, workflow.fallbacks)

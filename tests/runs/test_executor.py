@@ -211,7 +211,7 @@ async def test_every_slot_is_free_again_however_a_run_ends(script: list[ScriptSt
 
 
 async def test_a_cancelled_run_is_counted_as_what_is_known() -> None:
-    """Before its start nothing was run; after it nobody knows."""
+    """Before its start: not_run; after it: unknown."""
     harness = ExecutorHarness()
     for step, status in ((asyncio.CancelledError(), "unknown"), (DONE, "not_run")):
         record = harness.new_run(client_connected=cancelling if status == "not_run" else lambda: True)
@@ -223,7 +223,7 @@ async def test_a_cancelled_run_is_counted_as_what_is_known() -> None:
 
 
 def cancelling() -> bool:
-    """Whoever asks is cancelled."""
+    """The call is cancelled."""
     raise asyncio.CancelledError
 
 

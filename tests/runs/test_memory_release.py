@@ -1,4 +1,4 @@
-"""What a run held is free when it has ended, at once: what waits for the garbage collector is memory that grows."""
+"""Memory of a run is freed at its end by reference counting, without the garbage collector."""
 
 from __future__ import annotations
 

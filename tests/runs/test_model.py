@@ -1,4 +1,4 @@
-"""What is known of one run: its id, its time, and an ending that never claims too much."""
+"""Model of a run: id, times, and an ending that never claims more than is known."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.clock import ManualClock
 
 
 def new_run(clock: ManualClock, seconds: float = 30.0) -> RunRecord:
-    """A run that was just asked for."""
+    """Return a new run."""
     return RunRecord.create(RunSpec("one", "w", seconds), "p", clock)
 
 

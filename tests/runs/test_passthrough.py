@@ -29,7 +29,7 @@ ALLOWED = {
 
 
 def passthrough_to(harness: ExecutorHarness, *script: ScriptStep) -> tuple[Passthrough, ScriptedUpstream]:
-    """What passes on to a provider that does so."""
+    """Return a passthrough to a provider with this script."""
     upstream = harness.upstream(*script)
     providers = {
         "layer": Provider("layer", PromptLayer(), upstream),
@@ -89,7 +89,7 @@ async def test_at_most_two_attempts_are_made() -> None:
 
 @pytest.mark.parametrize("cause", [c for c in Cause if c is not Cause.UNREACHABLE])
 async def test_everything_else_is_sent_once(cause: Cause) -> None:
-    """Nobody knows whether it is safe to send it again."""
+    """It is not known whether a repetition is safe."""
     passthrough, upstream = passthrough_to(ExecutorHarness(), fault(cause))
     await refusal(passthrough)
     assert 1 == len(upstream.relayed)

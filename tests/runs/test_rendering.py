@@ -1,4 +1,4 @@
-"""What a run looks like to its client: every document is what the published models say it is."""
+"""Rendering of runs: every document conforms to the published models."""
 
 from __future__ import annotations
 

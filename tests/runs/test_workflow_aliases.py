@@ -1,4 +1,4 @@
-"""What workflows are called in the providers' own APIs, and which one is meant."""
+"""Workflow aliases: names in the providers' own APIs, and their selection."""
 
 from __future__ import annotations
 

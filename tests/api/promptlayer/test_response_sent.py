@@ -1,4 +1,4 @@
-"""Nothing of a run can be heard before its client has the answer that names it, nor is it kept waiting for ever."""
+"""ResponseSent: a run starts after the response that names it, and at most one second later."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.support.clock import ManualClock
 
 
 class FrozenClock(ManualClock):
-    """Time does not pass by itself."""
+    """A clock whose sleep never ends."""
 
     async def sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
@@ -55,7 +55,7 @@ async def test_a_response_sent_before_is_not_waited_for() -> None:
 
 
 async def test_cancellation_leaves_no_task() -> None:
-    """The process stops: the run is in the store."""
+    """At shutdown the run stays in the store."""
     before = len(asyncio.all_tasks())
     happened, task = await start_after_response(ResponseSent(SystemClock()))
     task.cancel()

@@ -29,7 +29,7 @@ from tests.runs.executor_harness import DONE, STARTED, upstream_of
 
 
 def handlers_for(harness: DurableRunsHarness) -> PromptLayerRunHandlers:
-    """It starts nothing before its answer was written: its own clock stands still."""
+    """Return handlers whose runs start only once the response was sent."""
     no_check = cast("Callable[[str], Awaitable[None]]", None)
     return PromptLayerRunHandlers(
         harness.runs, Catalog(harness.workflows, {}), ExecutionIds(b"s"), no_check, FrozenClock(), 1000, 1.0
@@ -53,7 +53,7 @@ async def results(harness: DurableRunsHarness, run: web.Response) -> tuple[int, 
 
 
 async def test_the_start_is_sent_after_the_response_was_written() -> None:
-    """A push on a channel can never be faster than the answer that names the run."""
+    """A push on a channel cannot precede the response that names the run."""
     harness = await DurableRunsHarness().open()
     workflow = harness.add_workflow(harness.harness.studio(DONE))
     answered = await handlers_for(harness).start(post(workflow.alias))
@@ -70,7 +70,7 @@ async def test_the_start_is_sent_after_the_response_was_written() -> None:
 
 
 async def test_a_store_failure_before_the_run_is_stored_is_a_503() -> None:
-    """Nothing is sent then, so the SDKs may well repeat it."""
+    """Nothing was sent, so a retry of the SDK is safe."""
     harness = await DurableRunsHarness().open()
     harness.store.fail_before = {"create_run"}
     workflow = harness.add_workflow(harness.harness.studio(DONE))
@@ -131,7 +131,7 @@ async def test_a_key_goes_with_the_deepest_input_that_is_taken() -> None:
 
 
 async def test_the_deepest_result_that_is_taken_is_shown() -> None:
-    """R48: a run that ended and could not be read would be asked about for ever."""
+    """R48: an unreadable result would be requested forever."""
     harness = await DurableRunsHarness(callback_renderers={"promptlayer": callback_payload}).open()
     value = "[" * 199 + "]" * 199
     answer = {"status": "SUCCESS", "value": json.loads(value), "is_output_node": True}

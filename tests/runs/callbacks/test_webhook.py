@@ -1,4 +1,4 @@
-"""What a callback says, who can verify it, and when it is tried again."""
+"""Callbacks: body, signature and retry schedule."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def headers(message: WebhookMessage) -> dict[str, str]:
 
 
 def verify_with_library(message: WebhookMessage, secret: str | bytes) -> object:
-    """What an independent library reads; it raises where it does not believe the message."""
+    """Return the body as an independent library verifies it; raises for an invalid signature."""
     return Webhook(secret).verify(message.body, headers(message))
 
 
@@ -131,7 +131,7 @@ def test_signing_key(secret: str, key: bytes) -> None:
 
 @pytest.mark.parametrize("secret", ["whsec_", "whsec_MDE=", "whsec_not base64!!", "whsec_MDEyMzQ1Njc4OQ=a", "seven77"])
 def test_not_a_signing_key(secret: str) -> None:
-    """A secret that can not be meant is refused when it is read, and not quoted."""
+    """An invalid secret is refused when it is parsed, and its text is not quoted."""
     with pytest.raises(ValueError, match="secret") as refused:
         signing_key(secret)
     assert secret not in str(refused.value)

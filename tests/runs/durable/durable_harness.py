@@ -1,4 +1,4 @@
-"""A desk with a store that can fail, around the scripted providers, on virtual time."""
+"""Durable-runs harness: a failing store and scripted providers on virtual time."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ LEASE = 30.0
 
 
 class FailingStore(MemoryStore):
-    """Raises StoreUnavailable from each method that `down` names: before it does anything, or after it did it all."""
+    """A store whose methods raise StoreUnavailable before the write (`fail_before`) or after it (`fail_after`)."""
 
     def __init__(self, clock: ManualClock) -> None:
         super().__init__(clock)
@@ -82,7 +82,7 @@ class FailingStore(MemoryStore):
 
 
 class BlockedUpstream(ScriptedUpstream):
-    """A script that does not begin before the test says so."""
+    """A scripted upstream that blocks until the test unblocks it."""
 
     def __init__(self, clock: ManualClock, *script: ScriptStep) -> None:
         super().__init__(clock, script)
@@ -97,7 +97,7 @@ class BlockedUpstream(ScriptedUpstream):
 
 
 class DurableRunsHarness:
-    """A desk and a recovery as `owner`; several may share a `store`, as replicas do, or a process and its next one."""
+    """Durable runs and recovery of `owner`; replicas, or successive processes, share a store."""
 
     def __init__(
         self,
@@ -127,12 +127,12 @@ class DurableRunsHarness:
         self.recovery = Recovery(self.runs, self.store, Catalog(self.workflows, {}), self.clock, log)
 
     async def open(self) -> DurableRunsHarness:
-        """The same, with its store open."""
+        """Open the store and return the harness."""
         await self.store.open()
         return self
 
     def add_workflow(self, workflow: Workflow, upstream: ScriptedUpstream | None = None) -> Workflow:
-        """Put a workflow into the catalog, with another upstream where one is given."""
+        """Add a workflow to the catalog, optionally with another upstream."""
         if upstream is not None:
             provider = Provider(workflow.provider.name, workflow.provider.adapter, upstream)
             workflow = replace(workflow, provider=provider)
@@ -140,7 +140,7 @@ class DurableRunsHarness:
         return workflow
 
     def new_run(self, workflow: Workflow, *, timeout: float = 60.0, **fields: Any) -> RunRecord:
-        """A run that was just asked for."""
+        """Return a new run."""
         spec = RunSpec(client="one", workflow=workflow.alias, timeout=timeout, **fields)
         return RunRecord.create(spec, workflow.provider.name, self.clock)
 
@@ -156,7 +156,7 @@ class DurableRunsHarness:
     async def run_and_wait(
         self, workflow: Workflow, run: RunRecord | None = None, key: IdempotencyKey | None = KEY
     ) -> StoredResponse | RunError:
-        """Keep a run and bring it to its end: its answer, or why it was not run."""
+        """Store a run and execute it; returns the response, or the error of a run that was not executed."""
         try:
             durable = await self.persist(run or self.new_run(workflow), key)
             return await self.runs.run_and_wait(durable, workflow, "req_1")
@@ -166,23 +166,23 @@ class DurableRunsHarness:
     async def run_in_background(
         self, workflow: Workflow, run: RunRecord | None = None, key: IdempotencyKey | None = None
     ) -> RunRecord:
-        """Keep a run and start it in the background."""
+        """Store a run and start it in the background."""
         run = run or self.new_run(workflow, synchronous=False)
         self.runs.run_in_background(await self.persist(run, key), workflow)
         return run
 
     async def stored_status(self, run: RunRecord) -> str | None:
-        """What the store says of a run; None where it knows it not."""
+        """Return the status in the store; None if the store has no such run."""
         stored = await self.store.get_run(run.id)
         return None if stored is None else stored.status
 
     async def idempotency_record(self) -> IdempotencyRecord | None:
-        """What the key was used for."""
+        """Return the record of the key."""
         return await self.store.get_idempotency_record(KEY.client, KEY.text)
 
 
 async def yield_until(condition: Callable[[], bool]) -> None:
-    """Let the others go on until it holds; TimeoutError where it never does."""
+    """Yield to the event loop until the condition holds. Raises TimeoutError."""
     for _ in range(1000):
         if condition():
             return
@@ -191,6 +191,6 @@ async def yield_until(condition: Callable[[], bool]) -> None:
 
 
 async def yield_to_loop(count: int = 50) -> None:
-    """Let the others go on for a while."""
+    """Yield to the event loop `count` times."""
     for _ in range(count):
         await asyncio.sleep(0)

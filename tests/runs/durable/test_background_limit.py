@@ -1,4 +1,4 @@
-"""How many runs are kept in the background."""
+"""Concurrency limit of background runs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def new_spec(client: str, workflow: str) -> RunSpec:
 
 
 def refusal(limit: BackgroundLimit, spec: RunSpec) -> str:
-    """What one more is told; "" where there is room."""
+    """Return the refusal of one more run; "" if it is accepted."""
     try:
         limit.acquire(spec)
     except RunError as problem:
@@ -23,7 +23,7 @@ def refusal(limit: BackgroundLimit, spec: RunSpec) -> str:
 
 
 def test_clients_and_workflows_have_separate_limits() -> None:
-    """Whoever is refused takes no place; whoever leaves makes room."""
+    """A refused run takes no slot, and a released slot is free."""
     limit = BackgroundLimit(max_per_client=2, max_per_workflow=3)
     first = new_spec("one", "a")
     specs = [first, first, first, new_spec("two", "a"), new_spec("two", "a"), new_spec("two", "b")]

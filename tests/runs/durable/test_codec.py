@@ -48,7 +48,7 @@ def test_every_field_of_a_run_spec_is_decoded(spec: RunSpec) -> None:
 
 
 def test_the_full_spec_sets_every_field() -> None:
-    """Else the test above proves less than it says; who waits for the answer can not be kept."""
+    """Otherwise the test above proves nothing about the other fields; the client's connection cannot be stored."""
     bare = RunSpec(client="two", workflow="w", timeout=1.0)
     same = {f.name for f in fields(RunSpec) if getattr(FULL_SPEC, f.name) == getattr(bare, f.name)}
     assert {"client_connected"} == same
@@ -75,7 +75,7 @@ def test_whether_it_may_have_been_started_is_what_its_phase_says(phase: Phase, m
 
 @pytest.mark.parametrize("later", [0.0, 5.0, 60.0])
 def test_the_deadline_stays_where_it_was(later: float) -> None:
-    """Time passes while nobody works on a run: its deadline is not given anew, and its duration goes on."""
+    """The deadline and the duration of a run include the time during which no process worked on it."""
     run, decoded, clock = encode_and_decode(FULL_SPEC, later=later)
     assert run.spec.timeout - later == pytest.approx(decoded.deadline - clock.monotonic())
     assert later == pytest.approx(clock.monotonic() - decoded.started_monotonic)
@@ -103,7 +103,7 @@ def test_a_wall_clock_that_was_set_back_makes_no_duration_negative() -> None:
     ],
 )
 def test_which_fields_make_two_specs_the_same(changed: dict[str, object], *, same: bool) -> None:
-    """Not when, in which trace or for whom; everything else that was asked."""
+    """All fields but time-out, trace and connection of the client."""
     run = RunRecord.create(FULL_SPEC, "layer", ManualClock())
     stored = encode_run(run, owner="me", leased_until_at=5.0, callback_url=None)
     assert same == same_spec(replace(FULL_SPEC, **changed), decode_spec(stored))  # type: ignore[arg-type]  # names of its fields

@@ -63,7 +63,7 @@ def test_everything_else_is_refused(values: list[str]) -> None:
 
 
 def test_no_header_is_no_key() -> None:
-    """Nothing is kept where nobody asked for it."""
+    """A request without a key has no idempotency record."""
     assert None is parse_key("one", [], BODY)
 
 

@@ -1,4 +1,4 @@
-"""What a client was told that it was not run is not run, whatever the store does; and nothing else is dropped."""
+"""Pending deletes: a run that was reported as not run is never executed, and no other run is deleted."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ async def test_a_refused_run_is_deleted_before_another_replica_can_start_it() ->
 
 
 async def test_a_run_stored_by_another_request_is_not_deleted() -> None:
-    """R47: the same id at the same time: one was promised its run, of the other nobody knew whether it was kept."""
+    """R47: two requests for the same id at the same time: one is accepted, the acceptance of the other is unknown."""
     replica = await DurableRunsHarness().open()
     upstream = BlockedUpstream(replica.clock, DONE)
     workflow = replica.add_workflow(replica.harness.studio(), upstream)

@@ -1,4 +1,4 @@
-"""Runs that nobody works on any more: how far each was decides what becomes of it, and nothing is started twice."""
+"""Recovery of abandoned runs: the stored phase decides, and nothing is started twice."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ from tests.support.virtual_clock import VirtualClock
 
 
 async def abandoned_run(
-    how: str, *, synchronous: bool = False, timeout: float = 60.0
+    how: str,
+    *,
+    synchronous: bool = False,
+    timeout: float = 60.0,  # noqa: ASYNC109 - of the run
 ) -> tuple[DurableRunsHarness, RunRecord]:
     """A process that ended, and the run that it had brought so far; its lease is over."""
     replica = await DurableRunsHarness("dead").open()
@@ -53,7 +56,7 @@ def successor_of(predecessor: DurableRunsHarness, *script: ScriptStep) -> tuple[
 
 
 async def test_a_queued_run_is_started_once() -> None:
-    """R47: whoever was told 202 gets its run; looking again starts nothing more."""
+    """R47: a run that was answered 202 is executed, and a second adoption starts nothing."""
     predecessor, run = await abandoned_run("queued")
     replica, upstream = successor_of(predecessor, STARTED, RUNNING, ENDED)
     await replica.recovery.adopt_expired_runs()
@@ -106,7 +109,7 @@ async def test_a_run_with_a_provider_id_is_polled_after_adoption(synchronous: bo
 
 
 async def test_a_run_found_after_its_deadline_is_still_polled() -> None:
-    """R48: its deadline passed while nobody was there; a result that exists is worth a look."""
+    """R48: its deadline passed while no process ran; an existing result is still fetched."""
     predecessor, run = await abandoned_run("following")
     predecessor.clock.advance(10_000)
     replica, _ = successor_of(predecessor, RUNNING, ENDED)
@@ -116,7 +119,7 @@ async def test_a_run_found_after_its_deadline_is_still_polled() -> None:
 
 
 async def test_a_queued_run_that_is_found_too_late_is_not_started() -> None:
-    """Its deadline passed: not_run, and nobody pays."""
+    """Its deadline passed: not_run, at no cost."""
     predecessor, run = await abandoned_run("queued")
     predecessor.clock.advance(10_000)
     replica, upstream = successor_of(predecessor, STARTED, ENDED)
@@ -140,7 +143,7 @@ async def test_a_run_of_a_removed_workflow_ends(how: str, status: str) -> None:
 
 
 async def test_a_lease_that_is_not_over_is_respected() -> None:
-    """R45: somebody else works on it."""
+    """R45: another replica works on it."""
     alive = await DurableRunsHarness("alive").open()
     upstream = BlockedUpstream(alive.clock, DONE)
     workflow = alive.add_workflow(alive.harness.studio(), upstream)
@@ -188,7 +191,7 @@ async def test_one_of_several_adopts_a_run() -> None:
 
 @pytest.mark.parametrize("how", ["in doubt", "refused"])
 async def test_runs_adopted_without_confirmation_are_resumed_at_the_next_check(how: str) -> None:
-    """R48: the store took it over and could not say so. It is ours then, and somebody must work on it."""
+    """R48: the store adopted it and its answer was lost. The run is ours and must be continued."""
     predecessor, run = await abandoned_run("queued", timeout=1e6)
     replica, upstream = successor_of(predecessor, STARTED, ENDED)
     (replica.store.fail_after if how == "in doubt" else replica.store.fail_before).add("adopt")
@@ -206,7 +209,7 @@ async def test_runs_adopted_without_confirmation_are_resumed_at_the_next_check(h
 
 
 async def test_all_abandoned_runs_are_adopted() -> None:
-    """However many batches that takes."""
+    """Over several batches."""
     predecessor = await DurableRunsHarness("dead").open()
     workflow = predecessor.add_workflow(predecessor.harness.studio(DONE))
     for _ in range(250):
@@ -294,7 +297,7 @@ async def test_the_recovery_loop_continues_after_a_store_failure() -> None:
 
 
 async def test_a_live_replica_keeps_its_runs_after_a_store_outage_longer_than_a_lease() -> None:
-    """R45: all see it again, and who is first does not take what another works on still."""
+    """R45: after an outage of the store, no replica adopts a run that another one still works on."""
     clock = VirtualClock()
     alive = await DurableRunsHarness("alive", clock=clock).open()
     upstream = BlockedUpstream(clock, DONE)
@@ -318,7 +321,7 @@ async def test_a_live_replica_keeps_its_runs_after_a_store_outage_longer_than_a_
 
 
 async def test_a_spec_of_another_version_does_not_stop_recovery() -> None:
-    """What can not be read is not sent, and what was left beside it is taken up all the same."""
+    """An unreadable run is not sent, and the other runs are adopted."""
     predecessor, run = await abandoned_run("queued")
     stored = await predecessor.store.get_run(run.id)
     assert stored is not None
@@ -372,7 +375,7 @@ async def test_a_run_with_an_unreadable_spec_ends_after_its_deadline(how: str, s
     assert shown is not None
     assert shown.document is not None
     assert (status, []) == (shown.status, upstream.sent)
-    assert b"can not read the order" in shown.document
+    assert b"cannot read the specification" in shown.document
     assert 1 == replica.harness.metric_value("runward_runs_total")
 
 

@@ -1,4 +1,4 @@
-"""What is adopted while it is worked on here, or while the limits, the configuration or the store speak against it."""
+"""Recovery conflicts: adoption of runs in progress, and with limits, configuration or store against it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.support.virtual_clock import VirtualClock
 async def replica_with_expired_lease(
     how: str, *script: ScriptStep
 ) -> tuple[DurableRunsHarness, BlockedUpstream, RunRecord]:
-    """A replica with a run that waits for its turn, and that nobody heard of for longer than a lease.
+    """A replica with a queued run and without a heartbeat for longer than a lease.
 
     Another one took the run over meanwhile, brought it so far, and went.
     """
@@ -104,7 +104,7 @@ async def test_a_started_run_is_polled_although_its_workflow_was_removed() -> No
 
 
 async def test_leases_are_renewed_while_many_runs_are_adopted() -> None:
-    """R45: a slow store and many runs to end: the leases are renewed in between, and nobody takes ours away."""
+    """R45: with a slow store and many adopted runs, leases are renewed between batches and stay ours."""
     clock = VirtualClock()
     dead = await DurableRunsHarness("dead", clock=clock).open()
     workflow = dead.add_workflow(dead.harness.studio(DONE))

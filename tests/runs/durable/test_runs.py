@@ -35,7 +35,7 @@ from tests.support.virtual_clock import VirtualClock, run_ready_tasks
     [(DONE, 200), (Reply(500), 502), (fault(Cause.DISCONNECTED), 502), (fault(Cause.TIMEOUT), 504)],
 )
 async def test_the_answer_of_every_dispatched_run_is_stored(step: ScriptStep, status: int) -> None:
-    """R40: also of a run that failed, and of one of which nobody knows."""
+    """R40: also for a failed run, and for one whose outcome is unknown."""
     replica = await DurableRunsHarness().open()
     answer = await replica.run_and_wait(replica.harness.studio(step))
     assert isinstance(answer, StoredResponse)
@@ -84,7 +84,7 @@ async def test_a_used_key_returns_its_record() -> None:
 @pytest.mark.parametrize(
     ("synchronous", "key", "expected"),
     [
-        (True, KEY, ("not_run", True, 1)),  # should it be there, whoever finds it forgets it
+        (True, KEY, ("not_run", True, 1)),  # if the store has it, the process that adopts it discards it
         (False, KEY, ("unknown", True, 1)),  # another replica may start it; the same key starts no second one
         (False, None, ("unknown", False, None)),
     ],
@@ -111,7 +111,7 @@ async def test_without_a_store_a_run_is_refused(
 
 
 async def test_a_run_stored_without_confirmation_is_started_by_another_replica_after_a_long_outage() -> None:
-    """R45, R55: its client was told that nobody knows; so the answer was true."""
+    """R45, R55: its client was answered `unknown`, which was true."""
     replica = await DurableRunsHarness().open()
     workflow = replica.add_workflow(replica.harness.studio(DONE))
     replica.store.fail_after, replica.store.fail_before = {"create_run"}, {"discard_run"}
@@ -156,7 +156,7 @@ async def test_a_start_that_could_not_be_stored_is_not_sent() -> None:
 
 
 async def test_a_run_owned_by_another_replica_is_not_sent() -> None:
-    """R45: its lease was over, and somebody took it."""
+    """R45: another replica adopted it after its lease had expired."""
     replica = await DurableRunsHarness().open()
     workflow = replica.harness.studio(DONE)
     run = replica.new_run(workflow)
@@ -220,7 +220,7 @@ async def test_a_run_owned_by_another_replica_is_not_deleted() -> None:
 
 
 async def test_a_result_that_could_not_be_stored_is_written_once_more_at_shutdown() -> None:
-    """R98: else whoever adopts it would have to say that nobody knows."""
+    """R98: otherwise the process that adopts it would end it as unknown."""
     replica = await DurableRunsHarness().open()
     replica.store.fail_before = {"finish"}
     workflow = replica.harness.studio(DONE)
@@ -328,7 +328,7 @@ async def test_background_runs_of_a_client_are_limited() -> None:
 
 
 async def test_a_used_key_is_answered_although_the_background_limit_is_reached() -> None:
-    """R37: whose run was accepted is not told that it was not run, because others came since."""
+    """R37: an accepted run is not reported as not run because of later requests."""
     replica = await DurableRunsHarness(background_limit=BackgroundLimit(1)).open()
     workflow = replica.add_workflow(replica.harness.studio(), BlockedUpstream(replica.clock, DONE))
     first = replica.new_run(workflow, synchronous=False)
@@ -362,7 +362,7 @@ async def test_a_run_that_was_not_stored_does_not_count_in_the_background_limit(
 
 
 async def test_an_unexpected_error_ends_the_run() -> None:
-    """Nobody waits for a run that never ends."""
+    """A defect must not leave a run without an end."""
     replica = await DurableRunsHarness().open()
     run = await replica.run_in_background(replica.harness.studio(RuntimeError("CANARY")))
     await yield_until(lambda: run.finished_at is not None)
@@ -375,7 +375,7 @@ async def test_an_unexpected_error_ends_the_run() -> None:
 
 
 async def test_shutdown_leaves_queued_runs_in_the_store() -> None:
-    """R98: nothing more is started; whoever adopts it may."""
+    """R98: nothing is started any more; the process that adopts the run starts it."""
     replica = await DurableRunsHarness().open()
     workflow = replica.harness.studio(DONE)
     run = await replica.run_in_background(workflow)
@@ -400,7 +400,7 @@ async def test_shutdown_waits_for_the_answer_to_a_start() -> None:
 
 
 async def test_shutdown_does_not_wait_for_a_run_that_can_be_polled() -> None:
-    """R98: whoever adopts it goes on asking, also where its id came while this one closed."""
+    """R98: the process that adopts it polls, also if its id was received during the shutdown."""
     replica = await DurableRunsHarness().open()
     upstream = BlockedUpstream(replica.clock, STARTED, RUNNING)
     run = await replica.run_in_background(replica.add_workflow(replica.harness.layer(), upstream))
@@ -427,7 +427,7 @@ async def test_immediate_shutdown_waits_for_nothing() -> None:
 
 
 async def test_an_unavailable_store_does_not_block_shutdown() -> None:
-    """R98: what could not be written is found, as unknown, by whoever comes next."""
+    """R98: an end that could not be stored becomes `unknown` in the next process."""
     replica = await DurableRunsHarness().open()
     replica.store.fail_before = {"finish"}
     run = await replica.run_in_background(replica.harness.studio(DONE))
@@ -465,7 +465,7 @@ REFUSED = [Reply(429, retry_after=20.0), fault(Cause.UNREACHABLE)]
 async def run_in_backoff(
     step: ScriptStep, *then: ScriptStep, **fields: Any
 ) -> tuple[DurableRunsHarness, RunRecord, ScriptedUpstream]:
-    """A run in the background whose start was refused, before it is tried again."""
+    """A background run with a rejected start, during the backoff."""
     clock = VirtualClock()
     replica = await DurableRunsHarness("dead", clock=clock).open()
     workflow = replica.add_workflow(replica.harness.layer(step, *then, **fields))
@@ -500,7 +500,7 @@ async def test_a_rejected_start_leaves_the_run_queued(step: ScriptStep, how: str
 
 
 async def test_a_start_rejected_during_shutdown_is_left_to_the_next_process() -> None:
-    """R98: nobody waits for a back-off."""
+    """R98: the shutdown does not wait for a backoff."""
     replica = await DurableRunsHarness(clock=VirtualClock()).open()
     upstream = BlockedUpstream(replica.clock, Reply(429, retry_after=20.0), STARTED)
     run = await replica.run_in_background(replica.add_workflow(replica.harness.layer(), upstream))
@@ -529,7 +529,7 @@ async def test_each_repeated_start_is_stored_before_it_is_sent() -> None:
 
 
 async def test_a_rejection_does_not_revert_a_start_that_may_have_run() -> None:
-    """R49: the first one's answer was lost, the second one was refused: nobody knows whether it ran."""
+    """R49: the response to the first start was lost and the second start rejected: the outcome is unknown."""
     replica = await DurableRunsHarness(clock=VirtualClock()).open()
     workflow = replica.add_workflow(
         replica.harness.layer(fault(Cause.DISCONNECTED), Reply(429, retry_after=20.0), STARTED, repeatable=True)

@@ -1,4 +1,4 @@
-"""What the desk does for clients that speak a provider's API: ids that come back, own callbacks, a start afterwards."""
+"""Durable runs of the providers' APIs: used ids, callback bodies, and a start after the response."""
 
 from __future__ import annotations
 

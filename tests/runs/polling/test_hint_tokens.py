@@ -1,4 +1,4 @@
-"""Seals: whoever has the secret knows its own, and nobody else can make one."""
+"""Hint tokens: replicas with the secret accept their own tokens, and no others."""
 
 from __future__ import annotations
 

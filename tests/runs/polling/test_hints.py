@@ -1,4 +1,4 @@
-"""Hints: whoever waits for a run that a provider calls about asks at once; nothing else that may come does anything."""
+"""Poll hints: a hint wakes the poller of its run at once; forged, repeated and late hints have no effect."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RUN = "run_0123456789abcdef0123456789abcdef"
 
 
 class FailingNotifications(MemoryStore):
-    """A store that neither tells nor waits once it is `gone`, and wakes whoever waits where it is `restless`."""
+    """A store without notifications once `unavailable`, and with early wake-ups if `spurious_wakeups`."""
 
     unavailable = False
     spurious_wakeups = False
@@ -101,7 +101,7 @@ async def test_a_hint_received_shortly_before_the_wait_counts() -> None:
 
 
 async def test_a_store_that_wakes_for_no_reason_is_no_hint() -> None:
-    """It may, while it can not hear others: the wait goes on."""
+    """The store may do so while its subscription is down: the wait continues."""
     clock, store, (one,) = await start_replicas()
     store.spurious_wakeups = True
     started = clock.monotonic()
@@ -141,7 +141,7 @@ async def test_a_flood_of_genuine_hints_does_not_reach_the_store() -> None:
 
 
 async def test_no_token_is_logged_and_nothing_above_debug() -> None:
-    """A token in a log could be used by whoever reads it."""
+    """A reader of the log could use the token."""
     _, _, (one,) = await start_replicas()
     await one.hints.receive(one.token())
     await one.hints.receive("forged")

@@ -1,4 +1,4 @@
-"""How a run is watched where PromptLayer calls when it has ended: seen at once, and asked about seldom."""
+"""Poller of runs with poll hints: the end is seen at once, with few polls."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ USUAL_DURATION = 10.0
 
 @dataclass
 class PollerHarness:
-    """A workflow whose runs usually take ten seconds, at a provider whose hints come (or did not, the last time)."""
+    """A workflow with runs of ten seconds, at a provider whose last hint was received, or was not."""
 
     harness: ExecutorHarness
     clock: VirtualClock
@@ -64,7 +64,10 @@ class PollerHarness:
         return self.harness.context.poll_schedule.estimate_for("layer", "layer")
 
     async def run(
-        self, *script: ScriptStep, hint_times: Sequence[float] = (), timeout: float = 60.0
+        self,
+        *script: ScriptStep,
+        hint_times: Sequence[float] = (),
+        timeout: float = 60.0,  # noqa: ASYNC109 - of the run
     ) -> tuple[RunRecord, Workflow]:
         """Run it; hints come so many seconds after the start."""
         workflow, record = self.harness.layer(*script), self.harness.new_run(timeout=timeout)
@@ -102,7 +105,7 @@ async def test_a_missing_hint_is_not_waited_for() -> None:
 
 
 async def test_hints_are_not_relied_on_before_the_first_one() -> None:
-    """So a gateway that PromptLayer can not reach sees results as soon as one without hints."""
+    """A gateway that PromptLayer cannot reach polls as often as one without hints."""
     harness = await PollerHarness.create(hints_reliable=False)
     plain = ExecutorHarness(clock=VirtualClock(), poll_schedule=PollSchedule(0.25, 60.0))
     for _ in range(5):
@@ -120,7 +123,7 @@ async def test_one_received_hint_is_enough_to_rely_on_the_next() -> None:
 
 
 async def test_an_early_hint_causes_one_poll_and_further_hints_none() -> None:
-    """Whoever has the token can not make us ask again and again: from then on the rhythm decides."""
+    """The holder of a token cannot cause more polls: after the first hint the schedule decides."""
     harness = await PollerHarness.create()
     repeated = [2.0, 2.5, 3.0, 3.5, 4.0]
     _, workflow = await harness.run(ACCEPTED, RUNNING, RUNNING, ENDED, hint_times=repeated)
@@ -137,7 +140,7 @@ async def test_a_provider_without_promised_hint_is_polled_as_usual() -> None:
 
 
 async def test_a_hint_for_an_adopted_run_is_used() -> None:
-    """Its hint may have come while nobody was there, so it is asked about as always, and when a hint comes."""
+    """Its hint may have been sent while no process ran: it is polled on schedule, and when a hint is received."""
     harness = await PollerHarness.create()
     workflow, record = harness.harness.layer(RUNNING, ENDED), harness.harness.new_run()
     record.provider_run_id = "787"

@@ -36,7 +36,7 @@ def poll_ages(estimate: DurationEstimate, duration: float) -> list[float]:
 
 @given(DURATIONS, AGES)
 def test_no_wait_is_shorter_or_longer_than_allowed(durations: list[float], age: float) -> None:
-    """Whatever was learned: the provider's rate is shared with starts, and a result must not lie there for ever."""
+    """Bounds hold for every estimate: polls share the provider's rate limit, and results must not be late."""
     pause = trained_estimate(durations).next_interval(age)
     assert 0.25 - 1e-9 <= pause <= 60.0
 

@@ -1,4 +1,4 @@
-"""The circuit breaker: when it opens, whom it lets try, and what it makes of the answer."""
+"""Circuit breaker: thresholds, probes, and results of starts."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_failures_among_many_successes_do_not_open_it() -> None:
 
 
 def test_failures_far_apart_do_not_open_it() -> None:
-    """What is older than the window is forgotten."""
+    """Results older than the window do not count."""
     clock = ManualClock()
     breaker = CircuitBreaker(DEFAULT_CONFIG, clock.monotonic)
     for _ in range(20):
@@ -82,7 +82,7 @@ def test_failures_far_apart_do_not_open_it() -> None:
 
 
 def test_one_of_a_hundred_starts_is_allowed_as_probe_after_the_cool_down() -> None:
-    """R23: exactly one probe, whatever the parallelism; meanwhile nobody knows when the next may come: 1 s."""
+    """R23: exactly one probe at any parallelism; Retry-After is 1 s meanwhile."""
     clock = ManualClock()
     breaker = open_breaker(clock)
     clock.advance(10)

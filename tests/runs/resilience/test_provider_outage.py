@@ -52,7 +52,7 @@ async def test_a_minutes_outage_costs_at_most_four_attempts(down: str) -> None:
 
 
 async def test_a_provider_that_comes_back_is_found_by_the_next_probe() -> None:
-    """R23: after the outage one run tries, and with its success everybody is let in again."""
+    """R23: after the outage one probe is sent, and its success closes the circuit."""
     harness = default_harness()
     workflow = harness.studio(*[fault(Cause.UNREACHABLE)] * 3, DONE)
     assert ("upstream_unreachable", "not_run", 3) == ending_of_run(await harness.run(workflow))

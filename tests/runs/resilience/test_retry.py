@@ -63,7 +63,7 @@ class RetryTrial:
     retried_causes: list[Cause] = field(default_factory=list)
 
     async def run(self) -> str | Cause:
-        """What it came to: "done", or the cause of the fault that stayed."""
+        """Return "done", or the cause of the last fault."""
         retry = RetryLoop(
             self.policy,
             self.clock,
@@ -198,7 +198,7 @@ async def test_retry_after_is_waited_for(hint: float) -> None:
 @pytest.mark.parametrize("hint", [60.0, 86_400.0])
 @pytest.mark.parametrize("call", [START, POLL])
 async def test_a_retry_after_beyond_the_deadline_is_not_waited_for(call: Call, hint: float) -> None:
-    """R10: nobody waits for what can not succeed, not even the time that is left."""
+    """R10: no wait for a retry that cannot succeed before the deadline."""
     trial = RetryTrial([ProviderFault(Cause.THROTTLED, retry_after=hint)], call)
     assert (Cause.THROTTLED, 1, []) == (await trial.run(), trial.attempts, trial.clock.slept)
 

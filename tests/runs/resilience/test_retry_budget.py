@@ -15,7 +15,7 @@ EPSILON = 1e-6
 
 
 def granted_retries(budget: RetryBudget, attempts: int) -> int:
-    """How many of so many tries were granted."""
+    """Return the number of granted retries."""
     return sum(budget.try_spend() for _ in range(attempts))
 
 
@@ -70,7 +70,7 @@ class RetryBudgetModel(RuleBasedStateMachine):
 
     @rule(tries=st.integers(1, 30))
     def request_retries(self, tries: int) -> None:
-        """What is granted is within the share, and what is refused would not have been."""
+        """Granted retries are within the budget, and refused ones would exceed it."""
         for _ in range(tries):
             granted = self.budget.try_spend()
             if granted:

@@ -23,7 +23,7 @@ def test_both_kinds_are_counted_separately() -> None:
 
 @pytest.mark.parametrize(("seconds", "counted"), [(0, 1), (8.9, 1), (10.1, 0), (25, 0), (1e6, 0)])
 def test_events_older_than_the_window_are_forgotten(seconds: float, counted: int) -> None:
-    """However long nobody asked: also when the window slid past its own length meanwhile."""
+    """Also after a pause that is longer than the window."""
     clock = ManualClock()
     window = SlidingWindow(SECONDS, clock.monotonic)
     window.add(1, 0)
