@@ -165,7 +165,7 @@ async def test_a_gateway_without_its_server_does_not_start(
 ) -> None:
     """R100: it says so; nothing is taken that could not be kept."""
     server.kill()
-    with pytest.raises(GatewayExitedError, match="the server can not be reached"):
+    with pytest.raises(GatewayExitedError, match="the server cannot be reached"):
         await restartable.start()
 
 

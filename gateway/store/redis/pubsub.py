@@ -46,11 +46,6 @@ class ChangeSubscriber:
         await _close_quietly(pubsub)
         raise failure
 
-    @property
-    def failing(self) -> bool:
-        """True while the subscription is lost."""
-        return self._task is not None and self._disconnected
-
     async def close(self) -> None:
         """Unsubscribe, and end the task."""
         if self._task is not None:
@@ -77,12 +72,15 @@ class ChangeSubscriber:
                 with suppress(RedisError, OSError):
                     await self._receive_messages(pubsub)
             finally:
+                calls_failed, self._connection.failing = self._connection.failing, True
                 self._disconnected = True
                 self._notifier.notify_all()
                 await _close_quietly(pubsub)
             pubsub = await self._reconnect()
             self._reliable_from = self._clock.monotonic() + _RECOVERY_PERIOD
             self._disconnected = False
+            if not calls_failed:  # otherwise the next call decides: a subscription works on a read-only replica too
+                self._connection.failing = False
 
     async def _reconnect(self) -> PubSub:
         delay = _FIRST_DELAY

@@ -79,7 +79,7 @@ class RedisStore(Store):
     @property
     @override
     def failing(self) -> bool:
-        return self._connection.failing or self._subscriber.failing or self._replaced
+        return self._connection.failing or self._replaced
 
     @override
     async def open(self) -> None:
