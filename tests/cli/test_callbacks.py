@@ -135,7 +135,7 @@ def test_run_ids_and_given_up_exclude_each_other(
         ((405, b'{"code": "method_not_allowed", "detail": "No."}'), "is --ops-url right?"),
         ((200, b"<html>"), "is --ops-url right?"),
         (
-            (503, b'{"code": "store_unavailable", "detail": "The store\\u001b can not."}'),
+            (503, b'{"code": "store_unavailable", "detail": "The store\\u001b cannot."}'),
             "store_unavailable: The store?",
         ),
     ],
@@ -154,7 +154,7 @@ def test_an_unreachable_gateway_is_named(runward: RunCommand) -> None:
     with closed_port() as url:
         result = replay(runward, url, "run_a")
     assert 2 == result.code
-    assert f"{url} can not be asked" in result.err
+    assert f"{url} cannot be reached" in result.err
 
 
 def test_a_run_id_stays_one_path_segment(runward: RunCommand, port: StubOpsPort, url: str) -> None:
