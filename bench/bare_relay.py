@@ -1,4 +1,4 @@
-"""The bare relay that the gateway is measured against: aiohttp in, aiohttp out, the key swapped, nothing else.
+"""Baseline of the benchmark: a minimal aiohttp relay that replaces the key and does nothing else.
 
 python bench/bare_relay.py UPSTREAM_URL
 """

@@ -1,6 +1,6 @@
-"""What it costs to keep runs: keyed and asynchronous requests beside plain ones, on the same gateway, as ratios.
+"""Benchmark of durable runs: requests with an Idempotency-Key and asynchronous ones, as ratios to plain ones.
 
-    python -m bench.durable_runs [URL ...]        SQLite by default; redis://127.0.0.1:6379/0 for a server that is running
+    python -m bench.durable_runs [URL ...]        SQLite by default; redis://127.0.0.1:6379/0 for a running server
 
 Each store is measured as it is with 1 000 runs in it, and with 1 000 000. Rounds alternate between the kinds.
 """
@@ -56,20 +56,20 @@ async def _store_run(store: Store, number: int) -> None:
 def measure(server: ServerProcess, title: str) -> None:
     """Print the rates, and their ratios to that of plain runs."""
     for kind in KINDS:
-        run_load(server, connections=CONNECTIONS, requests=500, kind=kind)  # warm
+        run_load(server, connections=CONNECTIONS, requests=500, kind=kind)  # warm-up
     rates: dict[str, list[float]] = {kind: [] for kind in KINDS}
     for _ in range(ROUNDS):
         for kind in KINDS:
             figures = run_load(server, connections=CONNECTIONS, requests=REQUESTS, kind=kind)
             rates[kind].append(figures["per_second"])
-            time.sleep(1.0)  # what was accepted is worked off
+            time.sleep(1.0)  # accepted runs are completed
     for kind, all_of_them in rates.items():
         ratio = statistics.median(one / plain for one, plain in zip(all_of_them, rates["plain"], strict=True))
         print(f"{title:28}{kind:8}{statistics.median(all_of_them):10.0f}/s{ratio:8.2f}", flush=True)
 
 
 def main(urls: list[str]) -> None:
-    """Measure every store, with few and with many runs in it."""
+    """Measure every store, with few and with many stored runs."""
     for url in urls or ["sqlite"]:
         with tempfile.TemporaryDirectory() as folder, start_provider() as provider:
             store_url = f"sqlite:///{Path(folder) / 'kept.db'}".replace("///", "////") if url == "sqlite" else url

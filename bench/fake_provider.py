@@ -1,4 +1,4 @@
-"""A Prompt Studio that answers at once, or after a while: as little work as HTTP allows, so that it is never the limit.
+"""Fake Prompt Studio that responds at once or after a delay, with minimal work per request.
 
 python bench/fake_provider.py PORT DELAY_SECONDS
 """
@@ -16,7 +16,7 @@ _ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length:
 
 
 class ProviderProtocol(asyncio.Protocol):
-    """Answers each request once its body is there. Requests come one at a time on a connection."""
+    """Responds to each request after its body; one request at a time per connection."""
 
     def __init__(self, delay: float) -> None:
         self._delay = delay
@@ -24,7 +24,7 @@ class ProviderProtocol(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by inheritance
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is not a subclass
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data

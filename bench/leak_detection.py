@@ -1,4 +1,4 @@
-"""Whether something grows: samples of a process, the slope of its memory, and what is left when the load has gone."""
+"""Leak detection: samples of a process, the slope of its memory, and resources that remain after the load."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from tests.support.process import GatewayProcess, metric_sum
 _TICKS = os.sysconf("SC_CLK_TCK")
 _BLOCKS = 12
 MAX_GROWTH = 1.0  # MB in 10 minutes
-WARM_UP = 0.5  # of the samples: what the allocator once needed for a peak it keeps, and peaks become rare
+WARM_UP = 0.5  # share of the samples; the allocator keeps memory of early peaks
 
 
 @dataclass(frozen=True, slots=True)
 class ResourceSample:
-    """What a process had at a moment (monotonic seconds; memory in MB, processor time in seconds)."""
+    """Resources of a process at one time (monotonic seconds; memory in MB, processor time in seconds)."""
 
     at: float
     rss: float
@@ -29,7 +29,7 @@ class ResourceSample:
     in_flight: int
 
     def not_above(self, later: ResourceSample) -> bool:
-        """Whether nothing that is counted was kept."""
+        """Return True if no counted resource remains."""
         return (
             later.descriptors <= self.descriptors
             and later.threads <= self.threads
@@ -38,7 +38,7 @@ class ResourceSample:
 
 
 class ProcessProbe:
-    """Looks at a process from outside."""
+    """Samples a process from outside."""
 
     def __init__(self, pid: int) -> None:
         self._proc = Path(f"/proc/{pid}")
@@ -49,7 +49,7 @@ class ProcessProbe:
         return (int(fields[11]) + int(fields[12])) / _TICKS
 
     async def sample(self, gateway: GatewayProcess) -> ResourceSample:
-        """One look."""
+        """Take one sample."""
         in_flight = metric_sum(await gateway.metrics(), "runward_requests_in_flight")
         threads = int((self._proc / "status").read_text().partition("Threads:")[2].split()[0])
         rss = gateway.rss_bytes() / 1e6
@@ -57,7 +57,7 @@ class ProcessProbe:
 
 
 def slope(moments: Sequence[float], values: Sequence[float]) -> tuple[float, float]:
-    """The slope by least squares, and how far off it may be (two standard errors).
+    """Slope by least squares, with its uncertainty (two standard errors).
 
     Neighbours in time are alike, so the error is that of a dozen blocks' means, not of each sample.
     """
@@ -73,7 +73,7 @@ def slope(moments: Sequence[float], values: Sequence[float]) -> tuple[float, flo
 
 
 def report(samples: Sequence[ResourceSample], quiet: Sequence[ResourceSample]) -> int:
-    """Print what was found; 1 where something grew or was kept, else 0. `quiet` is before and after the load."""
+    """Print the results; returns 1 if a resource grew or remains, else 0. `quiet`: samples without load."""
     warm = samples[int(len(samples) * WARM_UP) :]
     moments = [sample.at for sample in warm]
     cpu = (warm[-1].cpu - warm[0].cpu) / (moments[-1] - moments[0])

@@ -1,10 +1,10 @@
-"""A closed-loop load: so many connections, each sends its next request when the last was answered.
+"""Closed-loop load generator: each connection sends its next request after the last response.
 
     python bench/load_generator.py PORT CONNECTIONS REQUESTS KEY [KIND]     -> one line of JSON
 
-KIND is plain, keyed (each request has an Idempotency-Key of its own) or async (nobody waits for the result).
+KIND is plain, keyed (each request has an Idempotency-Key of its own) or async (the result is not waited for).
 
-It understands just enough HTTP to count answers by status, so that it costs far less than what it measures.
+It parses only the status of responses, so that it costs far less than the measured server.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ FIELDS = {
 
 
 class LoadRound:
-    """One measured round."""
+    """Result of one round."""
 
     def __init__(self, requests: int, key: str, kind: str) -> None:
         self.left = requests
@@ -49,13 +49,13 @@ class LoadRound:
         self._rest = b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (len(BODY), BODY)
 
     def request(self) -> bytes:
-        """The next one."""
+        """Next request."""
         field = self._field
         return self._head + (field % next(self._numbers) if b"%" in field else field) + self._rest
 
 
 class LoadConnection(asyncio.Protocol):
-    """One connection."""
+    """Connection of the load generator."""
 
     def __init__(self, run: LoadRound) -> None:
         self._run = run
@@ -64,7 +64,7 @@ class LoadConnection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by inheritance
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is not a subclass
         self._run.open += 1
         self._next()
 
@@ -97,7 +97,7 @@ class LoadConnection(asyncio.Protocol):
 
 
 async def main(port: int, connections: int, requests: int, key: str, kind: str) -> None:
-    """Run one round and print what came of it; times in milliseconds."""
+    """Run one round and print its result; times in milliseconds."""
     run = LoadRound(requests, key, kind)
     loop = asyncio.get_running_loop()
     began = time.perf_counter()

@@ -1,4 +1,4 @@
-"""What PromptLayer's callback saves: questions a run, and how late its end is seen, with hints and without them.
+"""Benchmark of poll hints: polls per run and delay of its result, with and without PromptLayer's callback.
 
 python -m bench.poll_hints        Two gateways, one of them with `server.public_url`, and one emulated PromptLayer.
 """
@@ -23,7 +23,7 @@ from gateway.clock import SystemClock
 from gateway.sandbox.canned_outputs import echo
 from gateway.sandbox.model import requested_delay
 
-CASES = ((1.0, 0.3), (4.0, 0.15), (4.0, 0.3), (4.0, 0.6))  # the median of the durations in seconds, and their spread
+CASES = ((1.0, 0.3), (4.0, 0.15), (4.0, 0.3), (4.0, 0.6))  # median of the durations in seconds, and their spread
 RUNS = 150
 WARM = 20
 CONCURRENCY = 50
@@ -61,7 +61,7 @@ def _start_gateway(provider: str, *, with_hints: bool, core: int) -> ServerProce
 
 
 async def _lag(session: aiohttp.ClientSession, url: str, workflow: str, seconds: float) -> float:
-    """Run it; how long after its end at the provider the answer was there (its start is in that, too)."""
+    """Run a workflow; returns the seconds from its end at the provider to the response, the start included."""
     began = time.perf_counter()
     body = {"workflow": workflow, "input": {"seconds": seconds}}
     async with session.post(f"{url}/run", json=body, headers={"Authorization": f"Bearer {KEY}"}) as answer:

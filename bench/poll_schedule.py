@@ -1,4 +1,4 @@
-"""How soon a result is seen, and by how many questions: the adaptive schedule beside fixed ones, on simulated runs.
+"""Benchmark of poll schedules on simulated runs: delay of a result and number of polls, adaptive and fixed.
 
 python -m bench.poll_schedule        No clock, no network: durations are drawn, questions are counted.
 """
@@ -18,7 +18,7 @@ SPREADS = (0.15, 0.3, 0.6, 1.0)
 
 
 def simulate_polls(duration: float, pause: Callable[[float], float]) -> tuple[int, float, float]:
-    """Ask until the run is done: how many questions, the last age at which it ran, the age at which it was seen."""
+    """Poll until the run ends; returns polls, last age at which it ran, and age at which its end was seen."""
     age, before, polls = 0.0, 0.0, 0
     while True:
         before, age = age, age + pause(age)
@@ -28,7 +28,7 @@ def simulate_polls(duration: float, pause: Callable[[float], float]) -> tuple[in
 
 
 def simulate(median: float, spread: float, schedule: DurationEstimate | float) -> tuple[float, float, float]:
-    """The median of polls a run, its 95th percentile, and the share of runs seen within 5 % or 250 ms."""
+    """Median and 95th percentile of polls per run, and share of runs seen within 5 % or 250 ms."""
     rng = random.Random(f"{median}/{spread}")
     polls, good = [], 0
     for number in range(WARM + RUNS):

@@ -1,4 +1,4 @@
-"""The processes of a benchmark: started on cores of their own, measured from outside, ended by id."""
+"""Processes of a benchmark: pinned to cores, measured from outside, terminated by id."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ class ServerProcess(AbstractContextManager["ServerProcess"]):
             _pin(self._process.pid, core)
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
-        while line.startswith("{") and '"listening"' not in line:  # such as that what is in memory does not last
+        while line.startswith("{") and '"listening"' not in line:  # warnings before it
             line = self._process.stdout.readline()
         self.port = int(json.loads(line)["url"].rpartition(":")[2]) if line.startswith("{") else int(line)
-        # Whatever else it prints goes nowhere, but costs it the writing, as in real life.
+        # Further output is discarded; writing it has its usual cost.
         subprocess_drain = subprocess.Popen(["cat"], stdin=self._process.stdout, stdout=subprocess.DEVNULL)
         _pin(subprocess_drain.pid, 1)
         self._drain = subprocess_drain
 
     def cpu_seconds(self) -> float:
-        """User and system time so far, its workers' too."""
+        """User and system time so far, workers included."""
         return _cpu_seconds(self._process.pid) + sum(self.cpu_of_workers())
 
     def cpu_of_workers(self) -> list[float]:
-        """The same for each worker, where it has some."""
+        """User and system time of each worker."""
         children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text()
         return [_cpu_seconds(int(pid)) for pid in children.split()]
 
@@ -53,25 +53,25 @@ class ServerProcess(AbstractContextManager["ServerProcess"]):
         return int(Path(f"/proc/{self._process.pid}/statm").read_text().split()[1]) * _PAGE
 
     def __exit__(self, *_: object) -> None:
-        self._process.kill()  # workers that are left alone end by themselves
+        self._process.kill()  # workers without a supervisor exit by themselves
         self._process.wait()
         self._drain.wait()
 
 
 def start_provider(delay: float = 0.0, core: int | None = 1) -> ServerProcess:
-    """The provider."""
+    """Start the fake provider."""
     return ServerProcess([str(HERE / "fake_provider.py"), "0", str(delay)], core=core)
 
 
 def start_relay(provider: ServerProcess) -> ServerProcess:
-    """The bare relay."""
+    """Start the bare relay."""
     return ServerProcess([str(HERE / "bare_relay.py"), f"http://127.0.0.1:{provider.port}"], core=0)
 
 
 def start_gateway(
     provider: ServerProcess, store: str = "memory://", *, workers: int = 1, core: int | None = 0
 ) -> ServerProcess:
-    """The gateway with everything on: key, limits, metrics, logs. Without a `core` it has all of them."""
+    """Start a gateway with keys, limits, metrics and logs; without a `core` it may use all of them."""
     limits = {"rate": "1000000/s", "burst": 1000000, "concurrency": 20000}
     config = {
         "server": {"port": 0, "ops_port": 0, "max_in_flight": 20000, "max_queued": 100000},
@@ -103,7 +103,7 @@ def start_gateway(
 def run_load(
     server: ServerProcess, *, connections: int, requests: int, kind: str = "plain", core: int | None = 1
 ) -> dict[str, float]:
-    """Run one round; adds `cpu_us`, the server's processor time a request."""
+    """Run one round; adds `cpu_us`, the processor time of the server per request."""
     before = server.cpu_seconds()
     command = [
         sys.executable,
@@ -131,6 +131,6 @@ def _cpu_seconds(pid: int) -> float:
 
 
 def _pin(pid: int, core: int) -> None:
-    """Keep what is measured away from what measures it, where there are two cores."""
+    """Separate the measured process from the load generator, if there are two cores."""
     cores = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(pid, {cores[core % len(cores)]})

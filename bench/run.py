@@ -1,4 +1,4 @@
-"""`make bench`: the gateway beside a bare aiohttp relay, in the same run, as ratios.
+"""`make bench`: the gateway compared with a bare aiohttp relay in the same run, as ratios.
 
 Rounds alternate, so that what the machine does meanwhile meets both; the medians of the rounds' ratios are printed.
 """
@@ -25,7 +25,7 @@ def compare_throughput() -> None:
     rounds: list[tuple[dict[str, float], dict[str, float]]] = []
     with start_provider() as provider, start_relay(provider) as bare, start_gateway(provider) as ours:
         for server in (bare, ours):
-            run_load(server, connections=CONNECTIONS, requests=REQUESTS)  # warm
+            run_load(server, connections=CONNECTIONS, requests=REQUESTS)  # warm-up
         for _ in range(ROUNDS):
             one = [run_load(server, connections=CONNECTIONS, requests=REQUESTS) for server in (bare, ours)]
             rounds.append((one[0], one[1]))
@@ -38,7 +38,7 @@ def compare_throughput() -> None:
 
 
 def compare_memory() -> None:
-    """Resident memory: idle, and for each run held open by a slow provider."""
+    """Resident memory: idle, and per run in flight at a slow provider."""
     with start_provider(delay=20.0) as provider:
         for name, make in (("bare relay", start_relay), ("gateway", start_gateway)):
             with make(provider) as server:
@@ -48,7 +48,7 @@ def compare_memory() -> None:
 
 
 def _memory_per_run(server: ServerProcess) -> float:
-    """Open many runs at once and see what they take while none is answered; bytes for each."""
+    """Start many runs at once; returns bytes of memory per pending run."""
     before = server.resident()
     command = [
         sys.executable,

@@ -1,11 +1,11 @@
-"""`make soak`: the gateway under mixed faults for minutes, at up to half of what one core can do. Nothing may grow.
+"""`make soak`: the gateway under mixed faults for minutes, at up to half a core. No resource may grow.
 
 python -m bench.soak [SECONDS]      three minutes by default; at least 40 s
 
-Everything goes wrong here that the fake upstream knows, outages too, and clients leave, hurry and err. After a warm-up
-the memory's slope is fitted; at the end everybody leaves, and descriptors, threads and runs in flight must be what
-they were at the start. Exits with 1 where they are not, or where the memory grows by more than 1 MB in 10 minutes
-beyond what its own noise explains.
+The fake upstream injects all of its faults, outages included; clients disconnect, set short timeouts and send invalid
+requests. The slope of the memory is fitted after a warm-up. When the load has ended, descriptors, threads and runs in
+flight must be as before it. Exit code 1: they are not, or the memory grows by more than 1 MB in 10 minutes beyond its
+noise.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from tests.support.configuration import PROVIDER_SECRETS, gateway_config
 from tests.support.fake_upstream.upstream import FakeUpstream
 from tests.support.process import GatewayProcess, metric_sum, start_gateway
 
-SHARE, OWN_SHARE = 0.5, 0.4  # of a core: the gateway's, and what the clients and the provider here may need for it
-CALIBRATION_SECONDS = 6.0  # seconds, to find out how many requests that is; a few more at that rate, to be sure
+SHARE, OWN_SHARE = 0.5, 0.4  # shares of a core: of the gateway, and of the clients and the provider of the soak
+CALIBRATION_SECONDS = 6.0  # seconds to measure the rate that this allows, and to confirm it
 OUTAGE, BETWEEN = 1.5, 20.0
 
 
 class ClientLoad:
-    """An open loop of clients, no two alike; `seen` counts what they saw."""
+    """Open-loop load with varied requests; `seen` counts the responses."""
 
     def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
         self.seen: Counter[str] = Counter()
@@ -44,7 +44,7 @@ class ClientLoad:
         self._in_flight: set[asyncio.Task[None]] = set()
 
     async def run(self, rate: float, seconds: float) -> None:
-        """So many requests a second, for so long; then wait for those that are out."""
+        """Send `rate` requests per second for a time, then wait for pending ones."""
         began = time.monotonic()
         for number in range(int(rate * seconds)):
             await asyncio.sleep(began + number / rate - time.monotonic())
@@ -68,7 +68,7 @@ class ClientLoad:
 
 
 async def outages(upstream: FakeUpstream) -> None:
-    """Take the provider away now and then, for ever."""
+    """Stop and start the provider repeatedly; never ends."""
     while True:
         await asyncio.sleep(BETWEEN)
         await upstream.stop()
@@ -77,7 +77,7 @@ async def outages(upstream: FakeUpstream) -> None:
 
 
 async def clear_upstream_log(upstream: FakeUpstream) -> None:
-    """The fake's memory is not what is measured."""
+    """Discard the record of requests, so that the memory of the fake does not grow."""
     while True:
         await asyncio.sleep(1)
         upstream.received.clear()
@@ -85,7 +85,7 @@ async def clear_upstream_log(upstream: FakeUpstream) -> None:
 
 
 async def calibrate_rate(gateway: GatewayProcess, clients: ClientLoad) -> float:
-    """How many requests a second take half of one core, or as many as can be sent without being late here."""
+    """Requests per second that use half of one core, bounded by the load generator's own capacity."""
     watch, rate = ProcessProbe(gateway.pid), 100.0
     for _ in range(2):
         before, own_before = watch.cpu_seconds(), time.process_time()
@@ -98,9 +98,9 @@ async def calibrate_rate(gateway: GatewayProcess, clients: ClientLoad) -> float:
 async def soak(
     gateway: GatewayProcess, upstream: FakeUpstream, seconds: float
 ) -> tuple[list[ResourceSample], list[ResourceSample], float]:
-    """Samples under load, samples of before and after it, and the rate in requests a second."""
+    """Samples under load, samples before and after it, and the rate in requests per second."""
     watch = ProcessProbe(gateway.pid)
-    for _ in range(8):  # scrapes have threads of their own, which stay
+    for _ in range(8):  # threads of scrapes stay
         await gateway.metrics()
     quiet = [await watch.sample(gateway)]
     connector = aiohttp.TCPConnector(limit=0)
@@ -128,7 +128,7 @@ async def soak(
 
 
 async def main(seconds: float) -> int:
-    """The exit code."""
+    """Run the soak; returns the exit code."""
     async with FakeUpstream() as upstream:
         upstream.default = provider_script(random.Random(21))
         config = gateway_config(upstream.url, upstream.url, **CONFIG)

@@ -1,4 +1,4 @@
-"""What a soak is made of: how the provider answers, and what clients send."""
+"""Workload of the soak: responses of the provider and requests of the clients."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ _FAULTS: tuple[ResponseScript, ...] = (
 
 
 def provider_script(rng: random.Random) -> ResponseScript:
-    """One of four requests meets a fault; of the others most are answered soon, some late or at length."""
+    """Choose a response: a fault for one of four requests, else mostly fast ones, some slow or large."""
 
     async def answer(wire: UpstreamConnection) -> None:
         if rng.random() < 0.25:
@@ -89,7 +89,7 @@ def _good(wire: UpstreamConnection, rng: random.Random) -> ResponseScript:
 
 
 def request_body(rng: random.Random) -> bytes:
-    """What a client asks for: small or large, sensible or not, with time or in a hurry."""
+    """Choose a request: small or large, valid or not, with a long or short timeout."""
     body: dict[str, JsonValue] = {"workflow": rng.choice(("studio", "studio", "layer"))}
     body["input"] = {"question": "why?", "text": "x" * rng.choice((10, 10, 10, 1_000, 1_000, 100_000))}
     if rng.random() < 0.1:
@@ -101,6 +101,6 @@ def request_body(rng: random.Random) -> bytes:
 
 
 def request_headers(rng: random.Random) -> dict[str, str]:
-    """Whose request it is; some come with a key that nobody has."""
+    """Choose a key; some are unknown."""
     key = "unknown" if rng.random() < 0.001 else CLIENT_KEYS["two" if rng.random() < 0.1 else "one"]
     return {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}

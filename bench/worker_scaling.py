@@ -1,6 +1,6 @@
-"""What a second worker brings: `--workers 2` beside `--workers 1`, on the same server of Redis's kind, in the same run.
+"""Benchmark of workers: `--workers 2` compared with `--workers 1` on the same Redis server, in the same run.
 
-    python -m bench.worker_scaling redis://127.0.0.1:6379/0        a server that is running, and that nobody needs
+    python -m bench.worker_scaling redis://127.0.0.1:6379/0        a running server that may be emptied
 
 Nothing is pinned: the load, the provider and the server want a part of the same cores, as told beside the ratios.
 """
@@ -19,7 +19,7 @@ FIGURES = {"per_second": "requests/s", "p50": "p50 ms", "p99": "p99 ms", "cpu_us
 
 
 def measure(server: ServerProcess) -> dict[str, float]:
-    """One round; `most` is the share of the work that the busiest worker had, in percent."""
+    """Run one round; `most` is the share of the busiest worker in percent."""
     before = server.cpu_of_workers()
     figures = run_load(server, connections=CONNECTIONS, requests=REQUESTS, core=None)
     spent = [now - then for now, then in zip(server.cpu_of_workers(), before, strict=True)]
@@ -35,7 +35,7 @@ def main(url: str) -> None:
         start_gateway(provider, url, workers=2, core=None) as both,
     ):
         for server in (alone, both):
-            run_load(server, connections=CONNECTIONS, requests=REQUESTS, core=None)  # warm
+            run_load(server, connections=CONNECTIONS, requests=REQUESTS, core=None)  # warm-up
         rounds = [(measure(alone), measure(both)) for _ in range(ROUNDS)]
     print(f"{'':16}{'1 process':>12}{'2 workers':>12}{'ratio':>8}   ({ROUNDS} rounds, medians)")
     for figure, name in FIGURES.items():

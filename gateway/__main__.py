@@ -1,4 +1,4 @@
-"""`python -m gateway` and the command `runward`."""
+"""Entry point: `python -m gateway` and the command `runward`."""
 
 from gateway.cli import main
 

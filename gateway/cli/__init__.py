@@ -1,6 +1,6 @@
-"""The command `runward`: everything that can be typed. What a command does is in the room of its name.
+"""Command line interface: commands and options of `runward`. Each command is implemented in the module of its name.
 
-Rooms are imported when their command runs, so that `--help` need not wait for a server's libraries.
+Modules are imported when their command runs, so that `--help` does not load the libraries of a server.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ import typer
 from gateway.cli.errors import CliError
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-keys_app = typer.Typer(help="Make gateway keys, and hash them for the configuration.")
-config_app = typer.Typer(help="Write what describes the configuration.")
-callbacks_app = typer.Typer(help="Deliver callbacks again that a receiver did not take.")
+keys_app = typer.Typer(help="Create gateway keys, and hash them for the configuration.")
+config_app = typer.Typer(help="Describe the configuration.")
+callbacks_app = typer.Typer(help="Redeliver callbacks that were abandoned (dead letters).")
 app.add_typer(keys_app, name="keys")
 app.add_typer(config_app, name="config")
 app.add_typer(callbacks_app, name="callbacks")
 
-Config: TypeAlias = Annotated[Path | None, typer.Option(help="The configuration.", envvar="RUNWARD_CONFIG")]
+Config: TypeAlias = Annotated[Path | None, typer.Option(help="Configuration file.", envvar="RUNWARD_CONFIG")]
 
 
 @app.callback(invoke_without_command=True)
@@ -41,7 +41,8 @@ def runward(
 def serve(
     config: Config = None,
     workers: Annotated[
-        int, typer.Option(min=1, max=64, envvar="RUNWARD_WORKERS", help="How many processes share the port.")
+        int,
+        typer.Option(min=1, max=64, envvar="RUNWARD_WORKERS", help="Number of worker processes that share the port."),
     ] = 1,
 ) -> None:
     """Serve until SIGTERM or Ctrl-C."""
@@ -55,7 +56,7 @@ def serve(
 
 @app.command(hidden=True)
 def worker(spec: Annotated[str, typer.Argument()], config: Config = None) -> None:
-    """Be one of the processes that `serve --workers` starts; of no use by hand."""
+    """Worker process of `serve --workers`; not for manual use."""
     from gateway.cli.worker import worker
 
     worker(spec, config)
@@ -63,10 +64,10 @@ def worker(spec: Annotated[str, typer.Argument()], config: Config = None) -> Non
 
 @app.command()
 def demo(
-    port: Annotated[int, typer.Option(min=0, max=65535, help="The gateway's port; 0 is any free one.")] = 8080,
-    ops_port: Annotated[int, typer.Option(min=0, max=65535, help="The operations port; 0 is any free one.")] = 9090,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Public port; 0: any free port.")] = 8080,
+    ops_port: Annotated[int, typer.Option(min=0, max=65535, help="Operations port; 0: any free port.")] = 9090,
 ) -> None:
-    """Try Runward on this machine: both providers are emulated, no account is needed, nothing is paid for."""
+    """Run a gateway with emulated providers on this machine; no account is needed and nothing is paid for."""
     from gateway.cli.demo import demo
 
     demo(port, ops_port)
@@ -74,7 +75,7 @@ def demo(
 
 @app.command()
 def check(
-    path: Annotated[Path | None, typer.Argument(help="The configuration.", show_default=False)] = None,
+    path: Annotated[Path | None, typer.Argument(help="Configuration file.", show_default=False)] = None,
     config: Config = None,
     *,
     connect: Annotated[
@@ -97,33 +98,35 @@ def run(
     context: typer.Context,
     *,
     input_option: Annotated[
-        str | None, typer.Option("--input", help="The input, a JSON object; @FILE or @- reads it.")
+        str | None, typer.Option("--input", help="Input as a JSON object; @FILE or @- (standard input) reads it.")
     ] = None,
     input_pairs: Annotated[
         list[str] | None,
-        typer.Option("-i", metavar="NAME=TEXT", help="A piece of the input: name=text or name:=JSON. Repeatable."),
+        typer.Option("-i", metavar="NAME=TEXT", help="Member of the input: name=text or name:=JSON. Repeatable."),
     ] = None,
-    url: Annotated[str, typer.Option(envvar="RUNWARD_URL", help="The gateway.")] = "http://127.0.0.1:8080",
+    url: Annotated[str, typer.Option(envvar="RUNWARD_URL", help="Base URL of the gateway.")] = "http://127.0.0.1:8080",
     key: Annotated[str | None, typer.Option(envvar="RUNWARD_KEY", hidden=True)] = None,
-    key_file: Annotated[
-        Path | None, typer.Option(help="A file that holds the gateway key; without it, RUNWARD_KEY does.")
-    ] = None,
-    label: Annotated[str | None, typer.Option(help="The release label to run.")] = None,
-    version: Annotated[int | None, typer.Option(help="The version to run; excludes --label.")] = None,
-    timeout: Annotated[float | None, typer.Option(help="Seconds that everything may take.")] = None,
-    return_all_outputs: Annotated[bool, typer.Option("--all-outputs", help="Show every node's output too.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the whole answer, as the gateway gave it.")] = False,
+    key_file: Annotated[Path | None, typer.Option(help="File with the gateway key; RUNWARD_KEY by default.")] = None,
+    label: Annotated[str | None, typer.Option(help="Release label to run.")] = None,
+    version: Annotated[int | None, typer.Option(help="Version to run; excludes --label.")] = None,
+    timeout: Annotated[float | None, typer.Option(help="Deadline of the run in seconds.")] = None,
+    return_all_outputs: Annotated[
+        bool, typer.Option("--all-outputs", help="Print the output of every node as well.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the response document unchanged.")] = False,
 ) -> None:
     """Run a workflow through a gateway and print its output.
 
-    Exit code 0: it succeeded. 1: it did not, or nobody knows. 2: it was not even asked for.
+    Exit code 0: the run succeeded. 1: it failed, or its outcome is unknown. 2: it was not requested.
     """
     from gateway.cli.run import run_and_print
     from gateway.cli.run_input import read_input, read_key
 
     source = context.get_parameter_source("key")
     if source is not None and source.name == "COMMANDLINE":
-        raise typer.BadParameter("others can read arguments: use RUNWARD_KEY or --key-file", param_hint="--key")
+        raise typer.BadParameter(
+            "arguments are visible to other users: use RUNWARD_KEY or --key-file", param_hint="--key"
+        )
     request_body = {
         "workflow": workflow,
         "input": read_input(input_option, input_pairs or []),
@@ -137,10 +140,10 @@ def run(
 
 @keys_app.command("new")
 def new_key(
-    client: Annotated[str, typer.Option(help="Whose key it is.")] = "my-app",
-    expires: Annotated[str | None, typer.Option(help="Its end: a date, or a date and time.", metavar="DATE")] = None,
+    client: Annotated[str, typer.Option(help="Name of the client.")] = "my-app",
+    expires: Annotated[str | None, typer.Option(help="Expiry: a date, or a date and time.", metavar="DATE")] = None,
 ) -> None:
-    """Make a key. It alone goes to standard output; what the configuration needs is said beside it."""
+    """Create a key. The key is printed to standard output, the lines for the configuration to standard error."""
     from gateway.cli.keys import print_new_key
 
     print_new_key(client, expires)
@@ -156,21 +159,33 @@ def hash_key() -> None:
 
 @callbacks_app.command("replay")
 def replay_callbacks(
-    run_ids: Annotated[list[str] | None, typer.Argument(help="The runs whose callbacks are to be delivered.")] = None,
+    context: typer.Context,
+    run_ids: Annotated[
+        list[str] | None, typer.Argument(help="Ids of the runs whose callbacks are redelivered.")
+    ] = None,
     *,
-    given_up: Annotated[bool, typer.Option("--given-up", help="All that were given up.")] = False,
-    limit: Annotated[int, typer.Option(min=1, help="How many of these at most.")] = 1000,
+    given_up: Annotated[bool, typer.Option("--given-up", help="All runs whose callback was abandoned.")] = False,
+    limit: Annotated[int, typer.Option(min=1, help="Largest number of these.")] = 1000,
     ops_url: Annotated[
-        str, typer.Option(envvar="RUNWARD_OPS_URL", help="The gateway's operations port.")
+        str, typer.Option(envvar="RUNWARD_OPS_URL", help="URL of the operations port.")
     ] = "http://127.0.0.1:9090",
+    ops_key: Annotated[str | None, typer.Option(envvar="RUNWARD_OPS_KEY", hidden=True)] = None,
+    ops_key_file: Annotated[
+        Path | None, typer.Option(help="File with a key of server.ops_keys; RUNWARD_OPS_KEY by default.")
+    ] = None,
 ) -> None:
-    """Have a gateway deliver callbacks again, from now on and on their whole schedule.
+    """Redeliver callbacks, starting now, with their whole schedule.
 
-    Exit code 0: they are due. 1: a run has no callback. 2: the gateway could not be asked.
+    Exit code 0: they are due. 1: a run has no callback. 2: the gateway could not be reached.
     """
     from gateway.cli.callbacks import replay
+    from gateway.cli.run_input import read_optional_key
 
-    replay(ops_url, run_ids or [], given_up=given_up, limit=limit)
+    source = context.get_parameter_source("ops_key")
+    if source is not None and source.name == "COMMANDLINE":
+        raise typer.BadParameter("arguments are visible to other users: use RUNWARD_OPS_KEY or --ops-key-file")
+    key = read_optional_key(ops_key, ops_key_file)
+    replay(ops_url, run_ids or [], key=key, given_up=given_up, limit=limit)
 
 
 @config_app.command("schema")
@@ -182,7 +197,7 @@ def schema() -> None:
 
 
 def main() -> None:
-    """Run the command line. Whatever goes wrong is said in a line, and never by a traceback."""
+    """Run the command line. Errors are printed as one line each, without a traceback."""
     try:
         code = app(standalone_mode=False)
     except typer.TyperException as error:

@@ -1,4 +1,4 @@
-"""`runward callbacks`: have a running gateway deliver again what a receiver did not take."""
+"""`runward callbacks`: redelivery of abandoned callbacks (dead letters) by a running gateway."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from providers.contract import JsonValue
 _TIMEOUT = 30.0
 
 
-def replay(ops_url: str, run_ids: Sequence[str], *, given_up: bool, limit: int) -> None:
-    """Make the callbacks of these runs due now, or, where `given_up`, of at most `limit` that were given up.
+def replay(ops_url: str, run_ids: Sequence[str], *, given_up: bool, limit: int, key: str = "") -> None:
+    """Make the callbacks of these runs due now, or with `given_up` those of at most `limit` abandoned callbacks.
 
-    Prints each run's id once its callback is due. Raises Failure: exit code 1 where a run has none, 2 where the
-    gateway can not be asked. To do it again is safe: receivers know a repetition by its `webhook-id`.
+    Prints the id of each run whose callback is due. Raises CliError: exit code 1 if a run has none, 2 if the gateway
+    cannot be reached. May be repeated: receivers recognize a redelivery by its `webhook-id`.
     """
     if given_up == bool(run_ids):
-        raise CliError("name runs, or --given-up for all whose callback was given up")
-    ops_client = _OpsClient(ops_url)
+        raise CliError("give run ids, or --given-up for all abandoned callbacks")
+    ops_client = _OpsClient(ops_url, key)
     missing, due = [], 0
     for run_id in ops_client.iter_given_up(limit) if given_up else run_ids:
         if ops_client.replay(run_id):
@@ -37,48 +37,53 @@ def replay(ops_url: str, run_ids: Sequence[str], *, given_up: bool, limit: int) 
     typer.echo(f"due now: {due}", err=True)
     if missing:
         raise CliError(
-            f"no callback to deliver: {', '.join(missing)} (the run has no callback_url, goes on, or was forgotten)",
+            f"no callback to deliver: {', '.join(missing)} (the run has no callback_url, has not ended, or was purged)",
             exit_code=1,
         )
 
 
 class _OpsClient:
-    """The operations port of a gateway."""
+    """Client of the operations port."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, key: str) -> None:
+        self._headers = {
+            "Content-Type": "application/json",
+            "User-Agent": f"runward-cli/{version('runward')}",
+            **({"Authorization": f"Bearer {key}"} if key else {}),
+        }
         try:
             self._url = check_base_url(url)
         except ValueError as error:
             raise CliError(f"--ops-url {error}") from None
 
     def iter_given_up(self, limit: int) -> Iterator[str]:
-        """At most so many runs whose callback was given up, each once."""
+        """Yield at most `limit` run ids whose callback was abandoned."""
         after: JsonValue = ""
         while isinstance(after, str):
             _, page = self._request("GET", "/callbacks?" + urlencode({"state": "gave_up", "after": after}))
             runs = page.get("runs")
             for run_id in runs if isinstance(runs, list) else ():
                 if limit <= 0:
-                    typer.echo("there are more: do it again, or raise --limit", err=True)
+                    typer.echo("there are more: repeat the command, or raise --limit", err=True)
                     return
                 limit -= 1
                 yield str(run_id)
             after = page.get("next")
 
     def replay(self, run_id: str) -> bool:
-        """Make one callback due; False where there is none."""
+        """Make one callback due; returns False if the run has none."""
         status, _ = self._request("POST", f"/callbacks/replay/{quote(run_id, safe='')}")
         return status == 202
 
     def _request(self, method: Literal["GET", "POST"], path: str) -> tuple[int, dict[str, JsonValue]]:
-        """The answer, where it is one of these routes'; Failure where it is not."""
+        """Send a request; returns status and document. Raises CliError unless the response is one of these routes'."""
         status, body = self._send(method, path)
         try:
             document = strictjson.read(body)
         except strictjson.NotJson:
             document = None
         if not isinstance(document, dict) or document.get("code") in {"unknown_route", "method_not_allowed"}:
-            raise CliError(f"status {status}, and no answer of a gateway's operations port: is --ops-url right?")
+            raise CliError(f"status {status}, not a response of the operations port: check --ops-url")
         if status in {200, 202} or document.get("code") == "not_found":
             return status, document
         raise CliError(sanitize_for_terminal(f"{document.get('code')}: {document.get('detail')}".replace("\n", " ")))
@@ -87,13 +92,12 @@ class _OpsClient:
         parts = urlsplit(self._url)
         connection_class = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         connection = connection_class(parts.hostname or "", parts.port, timeout=_TIMEOUT)
-        headers = {"Content-Type": "application/json", "User-Agent": f"runward-cli/{version('runward')}"}
         try:
-            connection.request(method, parts.path + path, headers=headers)
+            connection.request(method, parts.path + path, headers=self._headers)
             response = connection.getresponse()
             return response.status, response.read()
         except (OSError, http.client.HTTPException) as error:
             reason = getattr(error, "strerror", None) or type(error).__name__
-            raise CliError(f"{self._url} can not be asked ({reason}); to do it again is safe") from None
+            raise CliError(f"{self._url} cannot be reached ({reason}); the command may be repeated") from None
         finally:
             connection.close()

@@ -1,4 +1,4 @@
-"""`runward demo`: the gateway and both providers, emulated, in one process on the loopback interface."""
+"""`runward demo`: a gateway and both providers, emulated, in one process on the loopback interface."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from gateway.observability import logs
 
 
 def demo(port: int, ops_port: int) -> None:
-    """Run until SIGTERM or Ctrl-C. A port that is taken is replaced by a free one; 0 is any free one."""
+    """Run until SIGTERM or Ctrl-C. A port that is in use is replaced by a free one; 0: any free port."""
     if port == ops_port != 0:
         raise CliError("--port and --ops-port must differ")
     loop_runner()(_run_demo(port, ops_port))

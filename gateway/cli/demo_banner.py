@@ -1,4 +1,4 @@
-"""What `runward demo` prints: what runs where, and lines to paste."""
+"""Banner of `runward demo`: addresses, and commands to paste."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from providers.contract import JsonValue
 
 PROVIDER_EXAMPLES: tuple[tuple[str, dict[str, JsonValue]], ...] = (
     (
-        "PromptLayer: the run is started, then asked about until it is done",
+        "PromptLayer: the run is started, then polled until it ends",
         {"workflow": "support-triage", "input": {"message": "I was charged twice, please refund me"}},
     ),
     (
-        "Prompt Studio: one call, whose answer is the result",
+        "Prompt Studio: one call, answered with the result",
         {"workflow": "answer", "input": {"prompt": "what is the fastest car in the world?"}},
     ),
 )
-"""A title and a body of `POST /run` for each provider."""
+"""Title and body of `POST /run` for each provider."""
 PROMPT_STUDIO_EXAMPLE: dict[str, JsonValue] = {"input": {"prompt": "what is the fastest car in the world?"}}
-"""What an app asks Prompt Studio."""
+"""Body of a request in Prompt Studio's own API."""
 OUTCOME_EXAMPLES = (
-    ("falls-back", "the provider refuses, nothing was run: the next workflow answers", "succeeded"),
-    ("always-fails", "the provider says that the run failed; it is not tried again", "failed"),
-    ("always-busy", "the provider refuses each time; nothing was paid for", "not_run"),
-    ("never-answers", "no answer in time; a second start could be paid for twice", "unknown"),
+    ("falls-back", "the provider refuses, nothing is started: the fallback runs", "succeeded"),
+    ("always-fails", "the run fails at the provider; it is not retried", "failed"),
+    ("always-busy", "the provider refuses every attempt; nothing is paid for", "not_run"),
+    ("never-answers", "no response in time; a second start could be paid for twice", "unknown"),
 )
-"""A workflow for each way in which a run can end: its alias, what happens, the outcome."""
+"""Workflow for each outcome: alias, behaviour, outcome."""
 
 
 @dataclass(frozen=True, slots=True)
 class DemoEndpoints:
-    """Where a demo runs: three base URLs, the client's key, and the ports that were wanted and not free."""
+    """Base URLs of a demo, the client's key, and the requested ports that were in use."""
 
     url: str
     ops_url: str
@@ -47,15 +47,15 @@ class DemoEndpoints:
     taken_ports: tuple[int, ...] = ()
 
     def run_command(self, body: Mapping[str, JsonValue]) -> str:
-        """Write the command that posts `body`, ready for a shell."""
+        """Shell command that posts `body` to `/run`."""
         return _curl_command(f"{self.url}/run", f"Authorization: Bearer {self.key}", body)
 
     def prompt_studio_command(self, body: Mapping[str, JsonValue]) -> str:
-        """Write the command by which an app asks Prompt Studio itself for the workflow `answer`."""
+        """Shell command that runs the workflow `answer` in Prompt Studio's own API."""
         return _curl_command(f"{self.url}/v1/workflows/answer/run", f"API_KEY: {self.key}", body)
 
     def sdk_environment(self) -> str:
-        """Write what an app on PromptLayer's SDK has to be told, ready for a shell."""
+        """Shell command that points PromptLayer's SDK to the gateway."""
         return f"export PROMPTLAYER_BASE_URL={self.url} PROMPTLAYER_API_KEY={self.key}"
 
 
@@ -65,45 +65,47 @@ def _curl_command(url: str, key_header: str, body: Mapping[str, JsonValue]) -> s
 
 
 def print_banner(endpoints: DemoEndpoints, console: Console) -> None:
-    """Print it; the lines to paste are never broken."""
+    """Print the banner; commands are never wrapped."""
     console.print()
     console.print(_addresses_table(endpoints))
     for port in endpoints.taken_ports:
-        console.print(f"Port {port} is taken: another one was chosen.", style="yellow")
+        console.print(f"Port {port} is in use: another one was chosen.", style="yellow")
     for title, body in PROVIDER_EXAMPLES:
         _print_command(console, title, endpoints.run_command(body))
     console.print()
     console.print(_outcomes_table())
     _print_command(
         console,
-        "An app that speaks Prompt Studio's own API changes its base URL and key",
+        "Apps that use Prompt Studio's API change their base URL and key",
         endpoints.prompt_studio_command(PROMPT_STUDIO_EXAMPLE),
     )
     _print_command(
-        console, "So does an app on PromptLayer's SDK, whichever provider is behind", endpoints.sdk_environment()
+        console,
+        "Apps that use PromptLayer's SDK do the same, for workflows of either provider",
+        endpoints.sdk_environment(),
     )
-    _print_command(console, "What was counted", f"curl -sS {endpoints.ops_url}/metrics | grep ^runward_runs_total")
-    console.print("\nThe key works for this demo only. Ctrl-C stops everything.\n")
+    _print_command(console, "Metrics", f"curl -sS {endpoints.ops_url}/metrics | grep ^runward_runs_total")
+    console.print("\nThe key is valid for this demo only. Ctrl-C stops it.\n")
 
 
 def _addresses_table(endpoints: DemoEndpoints) -> Table:
     table = Table(
-        title="Runward, and both providers emulated: nothing leaves this machine",
+        title="Runward with emulated providers: nothing leaves this machine",
         title_justify="left",
         box=box.SIMPLE_HEAD,
     )
-    for column in ("what", "where", "there"):
+    for column in ("service", "URL", "endpoints"):
         table.add_column(column, overflow="fold")
     table.add_row("gateway", endpoints.url, "POST /run, for apps")
-    table.add_row("documentation", f"{endpoints.url}/docs", "the interface, to read and to try in a browser")
+    table.add_row("documentation", f"{endpoints.url}/docs", "API reference, to try in a browser")
     table.add_row("operations", endpoints.ops_url, "/metrics /healthz /readyz")
-    table.add_row("sandbox", endpoints.sandbox_url, "PromptLayer and Prompt Studio; /_sandbox/calls counts")
+    table.add_row("sandbox", endpoints.sandbox_url, "PromptLayer and Prompt Studio; /_sandbox/calls has counters")
     return table
 
 
 def _outcomes_table() -> Table:
-    table = Table(title="Other workflows to ask for, in the same way", title_justify="left", box=box.SIMPLE_HEAD)
-    for column in ("workflow", "what happens", "outcome"):
+    table = Table(title="Other workflows to run in the same way", title_justify="left", box=box.SIMPLE_HEAD)
+    for column in ("workflow", "behaviour", "outcome"):
         table.add_column(column, overflow="fold")
     for row in OUTCOME_EXAMPLES:
         table.add_row(*row)

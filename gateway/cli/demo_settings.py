@@ -1,4 +1,4 @@
-"""The configuration of `runward demo`: both providers in the sandbox, and a workflow for each way a run can end."""
+"""Configuration of `runward demo`: both providers in the sandbox, and a workflow for each outcome."""
 
 from __future__ import annotations
 
@@ -40,19 +40,19 @@ WORKFLOWS = {
 
 @dataclass(frozen=True, slots=True)
 class DemoKeys:
-    """The keys of one demo: the client's, and those that the sandbox accepts. They are made anew at each start."""
+    """Keys of one demo: the client's, and those that the sandbox accepts; created at each start."""
 
     client: str
     sandbox: SandboxKeys
 
     @classmethod
     def make(cls, clock: Clock) -> DemoKeys:
-        """Make them."""
+        """Create new keys."""
         return cls(new_key(clock), SandboxKeys("pl_" + clock.token(16).hex(), "ps_" + clock.token(16).hex()))
 
 
 def demo_settings(sandbox_url: str, keys: DemoKeys, store: Path, *, port: int, ops_port: int) -> Settings:
-    """Build the configuration; SettingsError where the ports are the same."""
+    """Build the configuration. Raises ValidationError if the ports are the same."""
     return Settings(
         server=ServerSettings(host=HOST, port=port, ops_host=HOST, ops_port=ops_port, drain=0, open_docs=True),
         store=StoreSettings(url=f"sqlite:///{store}"),

@@ -1,4 +1,4 @@
-"""Why a command ends early, in words fit for a terminal."""
+"""Errors of commands, and text that is safe for a terminal."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import typer
 
 
 class CliError(typer.TyperException):
-    """A command that can not go on; the text is one line for each thing that is wrong."""
+    """Command failed; the text has one line per error."""
 
     def __init__(self, text: str, exit_code: int = 2) -> None:
         super().__init__(text)
@@ -14,5 +14,5 @@ class CliError(typer.TyperException):
 
 
 def sanitize_for_terminal(text: str) -> str:
-    """Make anybody's text safe for a terminal: what controls it is shown as "?", lines and tabs stay."""
+    """Replace control characters by "?"; line feeds and tabs stay."""
     return "".join(c if c.isprintable() or c in "\n\t" else "?" for c in text)

@@ -1,4 +1,4 @@
-"""`POST /run` by the standard library. Where it goes wrong decides what can be said of the run."""
+"""HTTP client for `POST /run`. Errors before and after sending are distinguished, as they determine the outcome."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _CONNECT_TIMEOUT = 10.0
 
 @dataclass(frozen=True, slots=True)
 class GatewayResponse:
-    """What the gateway said. `document` is None where that is no JSON object."""
+    """Response of the gateway. `document` is None if the body is not a JSON object."""
 
     status: int
     body: bytes
@@ -27,7 +27,7 @@ class GatewayResponse:
 
 
 def check_gateway_url(url: str) -> str:
-    """Check a gateway's address; Failure where it can not be one."""
+    """Check the base URL of a gateway. Raises CliError."""
     try:
         return check_base_url(url)
     except ValueError as error:
@@ -35,9 +35,9 @@ def check_gateway_url(url: str) -> str:
 
 
 def post_run(url: str, key: str, request_body: Mapping[str, JsonValue], read_timeout: float) -> GatewayResponse:
-    """Ask for a run at a checked URL, and wait up to `patience` seconds for the answer.
+    """Request a run at a checked URL; `read_timeout` is in seconds.
 
-    Raises Failure: exit code 2 where the request was never sent, 1 where it was, and nobody can say what became of it.
+    Raises CliError: exit code 2 if the request was not sent, 1 if it was sent and the outcome of the run is unknown.
     """
     parts = urlsplit(url)
     connection_class = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
@@ -45,14 +45,14 @@ def post_run(url: str, key: str, request_body: Mapping[str, JsonValue], read_tim
     try:
         connection.connect()
     except OSError as error:
-        raise CliError(f"{url} can not be reached ({error.strerror or error}); nothing was run") from None
+        raise CliError(f"{url} cannot be reached ({error.strerror or error}); nothing was run") from None
     try:
         connection.sock.settimeout(read_timeout)
         connection.request("POST", f"{parts.path}/run", json.dumps(request_body), _headers(key))
         response = connection.getresponse()
         body = response.read()
     except (OSError, http.client.HTTPException) as error:
-        reason = "no answer in time" if isinstance(error, TimeoutError) else "the connection was lost"
+        reason = "no response in time" if isinstance(error, TimeoutError) else "the connection was lost"
         raise CliError(f"{reason} after the request was sent; outcome: unknown", exit_code=1) from None
     finally:
         connection.close()

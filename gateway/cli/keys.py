@@ -1,4 +1,4 @@
-"""`runward keys`: a new key, and the hash by which the configuration knows it."""
+"""`runward keys`: new gateway keys, and their hashes for the configuration."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MAX_KEY_LENGTH = 10_000
 
 
 def print_new_key(client: str, expires: str | None) -> None:
-    """Print a new key to standard output and, beside it, the lines for the configuration."""
+    """Print a new key to standard output, and the lines for the configuration to standard error."""
     try:
         check_name(client)
         expires_at = parse_timestamp(expires).isoformat().replace("+00:00", "Z") if expires else None
@@ -26,8 +26,8 @@ def print_new_key(client: str, expires: str | None) -> None:
     key = keys.new_key(SystemClock())
     typer.echo(key)
     typer.echo(
-        f"\nThis is the only time that the key is seen: give it to {client}, and to nobody else.\n"
-        f"The configuration has its hash:\n\n{_config_snippet(client, keys.hash_key(key), expires_at)}",
+        f"\nThe key is shown only once: give it to {client} alone.\n"
+        f"Add its hash to the configuration:\n\n{_config_snippet(client, keys.hash_key(key), expires_at)}",
         err=True,
     )
 
@@ -38,16 +38,16 @@ def _config_snippet(client: str, key_hash: str, expires_at: str | None) -> str:
 
 
 def print_hash_of_stdin() -> None:
-    """Print the hash of the key on standard input; on a terminal it is asked for, and not shown."""
+    """Print the hash of the key on standard input; on a terminal, prompt for it without echo."""
     key = getpass.getpass("Key: ") if sys.stdin.isatty() else sys.stdin.readline(_MAX_KEY_LENGTH)
     key = key.strip()
     if not key:
-        raise CliError("there is no key on standard input")
+        raise CliError("no key on standard input")
     warn_if_malformed(key)
     typer.echo(keys.hash_key(key))
 
 
 def warn_if_malformed(key: str) -> None:
-    """Say so where a key can not be one that `new` made."""
+    """Print a warning if the key does not have the form of `runward keys new`."""
     if not key_format.is_well_formed(key):
-        typer.echo("warning: `runward keys new` did not make this key: is there a typo?", err=True)
+        typer.echo("warning: this key was not made by `runward keys new`, or has a typo", err=True)

@@ -1,4 +1,4 @@
-"""`runward run`: one run, watched from the terminal. The output goes to standard output, everything else beside it."""
+"""`runward run`: runs one workflow. The output goes to standard output, everything else to standard error."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from gateway.cli.http_client import GatewayResponse, check_gateway_url, post_run
 from gateway.settings.addresses import is_plaintext_remote
 from providers.contract import JsonValue
 
-_RESPONSE_MARGIN = 30.0  # the gateway ends a run by its deadline; its answer needs a moment more
+_RESPONSE_MARGIN = 30.0  # seconds beyond the deadline of the run for the response to arrive
 _MAX_WAIT = 3600.0
 
 
 def run_and_print(url: str, key: str, request_body: Mapping[str, JsonValue], *, as_json: bool) -> None:
-    """Ask for a run, wait, print its output (or, with `whole`, the answer as it came).
+    """Request a run, wait for it, print its output (with `as_json`, the response document).
 
-    Raises Failure with exit code 1 where the run did not succeed, 2 where it was not asked for.
+    Raises CliError: exit code 1 if the run did not succeed, 2 if it was not requested.
     """
     url = check_gateway_url(url)
     if is_plaintext_remote(url):
-        typer.echo("warning: the key travels in the clear, as this URL is plain http", err=True)
+        typer.echo("warning: this URL is plain http, so the key is sent unencrypted", err=True)
     response = _post_with_progress(url, key, request_body)
     if as_json:
         _print_text(response.body.decode("utf-8", "replace"))
@@ -50,18 +50,19 @@ def _post_with_progress(url: str, key: str, request_body: Mapping[str, JsonValue
         try:
             return post_run(url, key, body, read_timeout)
         except KeyboardInterrupt:
-            raise CliError("nobody waits any more; outcome: unknown, as the run may go on", exit_code=130) from None
+            raise CliError("interrupted; outcome: unknown, as the run may continue", exit_code=130) from None
 
 
 def format_problem(response: GatewayResponse) -> str:
-    """Say in one line why a run did not succeed: its code and detail, and what is known of it."""
+    """Format a problem document as one line: code, detail, and the members about the run."""
     problem = response.document
     if problem is None or "code" not in problem:
-        return f"status {response.status}, and no answer that Runward gives: is --url right?"
+        return f"status {response.status}, not a response of Runward: check --url"
     known = [f"{name}: {problem[name]}" for name in ("outcome", "run_id", "request_id") if name in problem]
     if problem.get("retryable"):
-        known.append("may be sent again")
-    line = f"{problem['code']}: {problem.get('detail', '')}{_format_field_errors(problem.get('errors'))} ({', '.join(known)})"
+        known.append("may be retried")
+    errors = _format_field_errors(problem.get("errors"))
+    line = f"{problem['code']}: {problem.get('detail', '')}{errors} ({', '.join(known)})"
     return sanitize_for_terminal(line.replace("\n", " "))
 
 
@@ -82,7 +83,7 @@ def _format_json(value: JsonValue) -> str:
 
 
 def _print_text(text: str) -> None:
-    # A file gets what was sent (`color`: all of it); a terminal would obey it.
+    # A file gets the text unchanged (`color` keeps escape sequences); a terminal would execute them.
     typer.echo(sanitize_for_terminal(text) if sys.stdout.isatty() else text, color=True)
 
 

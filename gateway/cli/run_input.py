@@ -1,4 +1,4 @@
-"""What `runward run` is given: the input from the command line or a file, the key from where nobody else reads it."""
+"""Input and key of commands: from options, files, standard input and the environment."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from providers.contract import JsonValue
 
 
 def read_input(input_option: str | None, pairs: Iterable[str]) -> dict[str, JsonValue]:
-    """Put the input together: `given` is a JSON object or @FILE, each of `pairs` (name=text, name:=JSON) adds to it."""
+    """Build the input: `input_option` is a JSON object or @FILE, `pairs` (name=text, name:=JSON) add members."""
     document = _parse_json(_resolve_file_reference(input_option), "--input") if input_option is not None else {}
     if not isinstance(document, dict):
         raise CliError("--input must be a JSON object")
@@ -24,16 +24,21 @@ def read_input(input_option: str | None, pairs: Iterable[str]) -> dict[str, Json
 
 
 def read_key(key: str | None, key_file: Path | None) -> str:
-    """Take the gateway key from a file, or else from `key` (the environment's); warn where it was mistyped."""
+    """Read the gateway key from a file, or from `key` (the environment); warns about typos. Raises CliError."""
     if key_file is not None:
         key = _read_file(str(key_file))
     key = (key or "").strip()
     if not key:
         raise CliError("no key: set RUNWARD_KEY, or name a file with --key-file")
     if not key.isascii() or not key.isprintable():
-        raise CliError("the key has characters that no key has")
+        raise CliError("the key has characters that keys do not have")
     warn_if_malformed(key)
     return key
+
+
+def read_optional_key(key: str | None, key_file: Path | None) -> str:
+    """Read a key as `read_key` does; "" if neither source has one."""
+    return "" if key_file is None and not (key or "").strip() else read_key(key, key_file)
 
 
 def _parse_pair(pair: str) -> tuple[str, JsonValue]:
@@ -53,7 +58,7 @@ def _read_file(path: str) -> str:
     try:
         return sys.stdin.read() if path == "-" else Path(path).read_text("utf-8")
     except OSError as error:
-        raise CliError(f"{path} can not be read ({error.strerror})") from None
+        raise CliError(f"{path} cannot be read ({error.strerror})") from None
     except UnicodeDecodeError:
         raise CliError(f"{path} is not UTF-8") from None
 

@@ -1,4 +1,4 @@
-"""`runward serve`: the gateway as it runs in production."""
+"""`runward serve`: runs a gateway, in one process or with workers (prefork)."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from gateway.supervisor.supervisor import supervise
 from gateway.supervisor.worker_pool import WorkerPoolFailed
 
 _SHARED_STORE_SCHEMES = ("redis", "rediss")
-"""The stores in which processes find each other's runs and limits."""
+"""URL schemes of stores that processes can share."""
 
 
 def serve(config: Path | None) -> None:
-    """Serve until SIGTERM; Failure where the configuration is wrong or a port is taken."""
+    """Serve until SIGTERM. Raises CliError if the configuration is invalid or a port cannot be opened."""
     source = ConfigFiles(config)
     with startup_errors():
         settings = source.load()
@@ -39,9 +39,10 @@ def serve(config: Path | None) -> None:
 
 
 def serve_with_workers(config: Path | None, count: int) -> None:
-    """Serve with `count` processes until SIGTERM.
+    """Serve with `count` worker processes until SIGTERM.
 
-    Failure where the configuration is wrong, its store is one process's own, a port is taken, or workers keep dying.
+    Raises CliError if the configuration is invalid, its store cannot be shared, a port cannot be opened, or workers
+    keep failing.
     """
     source = ConfigFiles(config)
     with startup_errors():
@@ -50,7 +51,7 @@ def serve_with_workers(config: Path | None, count: int) -> None:
     if scheme not in _SHARED_STORE_SCHEMES:
         raise CliError(
             f"--workers {count} needs a store that processes share: set store.url to redis://... or rediss://... "
-            f"(with {scheme}:// each worker would count limits for itself), or serve with --workers 1"
+            f"(with {scheme}:// each worker would have its own limits), or serve with --workers 1"
         )
     command = [sys.executable, "-P", "-m", "gateway", "worker", *(["--config", str(config)] if config else [])]
 
@@ -59,14 +60,14 @@ def serve_with_workers(config: Path | None, count: int) -> None:
         log = logs.configure(settings.logs.level, settings.logs.format, clock)
         with startup_errors():
             if not await supervise(settings, count, command, clock, log, source=source):
-                raise CliError("not every worker ended in its own time", exit_code=1)
+                raise CliError("a worker did not exit cleanly", exit_code=1)
 
     loop_runner()(main())
 
 
 @contextmanager
 def startup_errors() -> Iterator[None]:
-    """Turn what can go wrong at a start into Failure."""
+    """Convert startup errors into CliError."""
     try:
         yield
     except SettingsError as error:
@@ -76,11 +77,11 @@ def startup_errors() -> Iterator[None]:
     except WorkerPoolFailed as error:
         raise CliError(str(error), error.exit_code) from None
     except OSError as error:
-        raise CliError(f"can not listen: {error.strerror or error}") from None
+        raise CliError(f"cannot listen: {error.strerror or error}") from None
 
 
 def loop_runner() -> Callable[[Coroutine[object, object, None]], None]:
-    """Find what runs a coroutine to its end: uvloop where it is installed, else asyncio."""
+    """Runner of the main coroutine: uvloop if installed, else asyncio."""
     try:
         import uvloop
     except ImportError:

@@ -1,4 +1,4 @@
-"""`runward worker`: one of the processes behind `runward serve --workers`."""
+"""`runward worker`: worker process of `runward serve --workers`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gateway.supervisor.worker_spec import WorkerSpec
 
 
 def worker(spec_json: str, config: Path | None) -> None:
-    """Serve in the place that `berth` describes; Failure as `serve` has it."""
+    """Serve as the worker that `spec_json` describes. Raises CliError as `serve` does."""
     try:
         spec = WorkerSpec.parse(spec_json)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Prints the configuration's JSON schema: python -m gateway.settings > config/gateway.schema.json."""
+"""JSON schema generator: python -m gateway.settings > config/gateway.schema.json."""
 
 from __future__ import annotations
 

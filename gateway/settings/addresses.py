@@ -1,4 +1,4 @@
-"""Addresses in the configuration: base URLs, networks, and whom a callback may reach."""
+"""Addresses in the configuration: base URLs, store URLs, hosts, networks, allowed callback targets."""
 
 from __future__ import annotations
 
@@ -18,32 +18,32 @@ _STORE_SCHEMES = ("sqlite", "memory", "redis", "rediss")
 
 
 def check_base_url(text: str) -> str:
-    """Check a provider's address; it comes out without a slash at its end. ValueError where it can not be one."""
+    """Check a base URL; returns it without a trailing slash. Raises ValueError."""
     parts = _split_url(text)
     if parts.scheme not in {"http", "https"} or not _is_host(parts.hostname or ""):
         raise ValueError("must be a URL such as https://api.example.com")
     if parts.username is not None or parts.password is not None:
-        raise ValueError("must not hold a user or password: the key belongs in api_key")
+        raise ValueError("must not contain a user or password: the key belongs in api_key")
     if "?" in text or "#" in text:
         raise ValueError("must not have a query or fragment")
     return text.rstrip("/")
 
 
 def is_plaintext_remote(url: str) -> bool:
-    """Whether a key sent to this base URL crosses a network in the clear: plain http to another machine."""
+    """Return True for plain http to another machine: a key sent there is unencrypted."""
     parts = urlsplit(url)
     return parts.scheme == "http" and not _is_loopback(parts.hostname or "")
 
 
 def check_store_url(text: str) -> str:
-    """Check where the store is: sqlite:///path, memory://, redis://user@host:port/0, rediss:// for TLS."""
+    """Check a store URL: sqlite:///path, memory://, redis://user@host:port/0, rediss:// for TLS. Raises ValueError."""
     parts = _split_url(text)
     if parts.scheme not in _STORE_SCHEMES or "://" not in text:
         raise ValueError("must be sqlite:///path, memory://, redis://host or rediss://host")
     if parts.scheme.startswith("redis"):
         _check_redis_url(parts)
     elif parts.username is not None or parts.password is not None:
-        raise ValueError("must not hold a user or password")
+        raise ValueError("must not contain a user or password")
     if parts.scheme == "sqlite" and not parts.path.strip("/"):
         raise ValueError("must name a file")
     return text
@@ -51,7 +51,7 @@ def check_store_url(text: str) -> str:
 
 def _check_redis_url(parts: SplitResult) -> None:
     if parts.password is not None:
-        raise ValueError("must not hold a password: it belongs in store.password")
+        raise ValueError("must not contain a password: it belongs in store.password")
     if not _is_host(parts.hostname or ""):
         raise ValueError("must name a host")
     if not re.fullmatch(r"/?|/[0-9]{1,4}", parts.path) or parts.query or parts.fragment:
@@ -59,16 +59,16 @@ def _check_redis_url(parts: SplitResult) -> None:
 
 
 def parse_network(value: object) -> Network:
-    """Read an address or a network; ValueError where it is none, or has bits set behind its mask."""
+    """Parse an address or a network. Raises ValueError, also for bits set beyond the mask."""
     try:
-        # A number would be taken for an address.
+        # ip_network would read a number as an address.
         return ip_network(value if isinstance(value, str | IPv4Network | IPv6Network) else "")
     except ValueError:
         raise ValueError("must be an address or a network such as 10.0.0.0/8") from None
 
 
 def check_allowed_target(text: str) -> str:
-    """Check whom callbacks may reach: a host, *.host, host:port, or a network."""
+    """Check an allowed callback target: a host, *.host, host:port, or a network. Raises ValueError."""
     match = _ALLOWED_TARGET.fullmatch(text)
     port = match and (match.group(1) or match.group(2))
     if match and 0 < int(port or 443) < 65536 and len(text) <= 300:
@@ -80,14 +80,14 @@ def check_allowed_target(text: str) -> str:
 
 
 def check_host(text: str) -> str:
-    """Check what to listen on: an address or a host's name."""
+    """Check an address or host name to listen on. Raises ValueError."""
     if not _is_host(text):
-        raise ValueError("must be an address or a host's name")
+        raise ValueError("must be an address or a host name")
     return text
 
 
 def _split_url(text: str) -> SplitResult:
-    """Take a URL apart; ValueError for what parsers disagree about: spaces, tabs, backslashes, wide letters."""
+    """Split a URL. Raises ValueError for text that parsers read differently: white space, backslash, non-ASCII."""
     try:
         parts = urlsplit(text)
         valid = parts.port != 0
@@ -102,7 +102,7 @@ def _is_host(text: str) -> bool:
     try:
         ip_address(text)
     except ValueError:
-        # What ends in a number is an address to some resolvers (0x7f.1, 127.1), and was none above.
+        # Some resolvers read a last label that is a number as an address (0x7f.1, 127.1).
         numeric = re.fullmatch(r"[0-9]+|0[xX][0-9A-Fa-f]*", text.rpartition(".")[2])
         return len(text) <= 253 and re.fullmatch(_HOST, text) is not None and not numeric
     return True

@@ -1,4 +1,4 @@
-"""Settings from the environment and from mounted secret files: texts with names such as `RUNWARD_SERVER__PORT`."""
+"""Environment variables and mounted secret files as settings, by names such as `RUNWARD_SERVER__PORT`."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ PREFIX = "runward_"
 DELIMITER = "__"
 SECRETS_FOLDER = Path("/run/secrets")
 NAMED_SECTIONS = frozenset({"providers", "workflows", "clients"})
-"""The sections whose keys are names of the operator's choice."""
+"""Sections whose keys are names of the operator's choice."""
 
 NamesBySection = Mapping[str, Iterable[str]]
-"""The names that the file knows, by section."""
+"""Names in the file, by section."""
 
 
 @dataclass(slots=True)
 class Variables:
-    """Texts by setting: `texts` as pydantic-settings wants them named, `labels` says where each of them came from."""
+    """Texts by setting: `texts` is keyed as pydantic-settings expects, `labels` has the origin of each."""
 
     texts: dict[str, str] = field(default_factory=dict)
     labels: dict[Location, str] = field(default_factory=dict)
     errors: list[tuple[str, str]] = field(default_factory=list)
 
     def add(self, name: str, text: str, *, label: str, names: NamesBySection) -> None:
-        """Take one over if its name is that of a setting; complain where it nearly is one, or stands twice."""
+        """Add a text if its name is that of a setting; record an error for an unknown or repeated one."""
         section, *rest = name[len(PREFIX) :].split(DELIMITER)
         section = section.lower()
         if section not in Settings.model_fields:
-            # Without a delimiter it may be anybody's: Kubernetes sets RUNWARD_PORT where a service is called runward.
+            # Without a delimiter it may be unrelated: Kubernetes sets RUNWARD_PORT for a service called runward.
             if rest:
                 self.errors.append((label, "unknown section" + did_you_mean(section, Settings.model_fields)))
             return
@@ -54,7 +54,7 @@ class Variables:
         self.texts[_variable_name(location)] = text
 
     def one_by_one(self) -> Iterator[tuple[Location, Variables]]:
-        """Take them apart: each alone."""
+        """Yield each text alone."""
         for location, label in self.labels.items():
             yield (
                 location,
@@ -62,11 +62,11 @@ class Variables:
             )
 
     def mapping_labels(self) -> dict[Location, str]:
-        """Label the mappings that these settings are in."""
+        """Label the mappings that contain these settings."""
         return {location[:end]: label for location, label in self.labels.items() for end in range(1, len(location))}
 
     def leaf_labels(self, tree: dict[str, Any]) -> dict[Location, str]:
-        """Label what is in the tree that these texts describe: a text may be JSON, and a whole section."""
+        """Label the leaves of the tree that these texts describe; a text may be JSON of a whole section."""
         leaf_locations = [loc for loc, leaf in nodes(tree) if leaf]
         return {
             location: self.labels[location[:n]]
@@ -77,7 +77,7 @@ class Variables:
 
 
 def from_environment(environ: Mapping[str, str], names: NamesBySection) -> Variables:
-    """Find the settings among the environment's variables, in any case."""
+    """Settings among the environment variables; names are not case-sensitive."""
     found = Variables()
     for name in sorted(environ):
         if name.lower().startswith(PREFIX):
@@ -86,9 +86,9 @@ def from_environment(environ: Mapping[str, str], names: NamesBySection) -> Varia
 
 
 def from_secret_files(environ: Mapping[str, str], names: NamesBySection) -> Variables:
-    """Find the settings among the files of RUNWARD_SECRETS_DIR (/run/secrets where it is not set).
+    """Settings among the files of RUNWARD_SECRETS_DIR (default /run/secrets).
 
-    A file counts if its name is that of a setting, such as runward_providers__promptlayer__api_key.
+    A file is included if its name is that of a setting, such as runward_providers__promptlayer__api_key.
     """
     found = Variables()
     for path in secret_files(environ):
@@ -101,16 +101,16 @@ def from_secret_files(environ: Mapping[str, str], names: NamesBySection) -> Vari
 
 
 def secret_files(environ: Mapping[str, str]) -> Iterator[Path]:
-    """The files of RUNWARD_SECRETS_DIR, or of /run/secrets, that may be settings.
+    """Files of RUNWARD_SECRETS_DIR, or of /run/secrets, that may be settings.
 
-    Raises SettingsError where the folder that the variable names can not be read.
+    Raises SettingsError if the folder that the variable names cannot be read.
     """
     folder = environ.get("RUNWARD_SECRETS_DIR")
     try:
         paths = sorted((Path(folder) if folder else SECRETS_FOLDER).iterdir())
     except OSError as error:
         if folder:
-            raise SettingsError([("RUNWARD_SECRETS_DIR", f"can not be read ({error.strerror})")]) from None
+            raise SettingsError([("RUNWARD_SECRETS_DIR", f"cannot be read ({error.strerror})")]) from None
         return
     yield from (path for path in paths if path.name.lower().startswith(PREFIX) and DELIMITER in path.name)
 
@@ -120,7 +120,7 @@ def _variable_name(location: Location) -> str:
 
 
 def _parse_path(section: str, rest: list[str], names: NamesBySection) -> Iterator[str]:
-    """Turn what follows the section into keys: a name as the file spells it, everything else in lower case."""
+    """Yield the keys after the section: a name as spelled in the file, all others in lower case."""
     for depth, key in enumerate(rest):
         if not key:
             raise ValueError("is not the name of a setting")
@@ -128,7 +128,7 @@ def _parse_path(section: str, rest: list[str], names: NamesBySection) -> Iterato
 
 
 def _match_name(key: str, known: Iterable[str]) -> str:
-    """Find the name that is meant: a shell's variables have no `-`, no `.`, and by custom no small letters."""
+    """Name in the file that a variable refers to: variables have no `-` and `.`, and usually no lower case."""
     spelled = {name for name in known if re.sub(r"[-.]", "_", name).lower() == re.sub(r"[-.]", "_", key).lower()}
     if key in spelled:
         return key

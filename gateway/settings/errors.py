@@ -1,4 +1,4 @@
-"""What is wrong with a configuration, and where; never a value of it."""
+"""Configuration errors with their location; values are never included."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from pydantic import ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 Location: TypeAlias = tuple[str | int, ...]
-"""The way to a setting: keys of mappings and indexes of lists."""
+"""Path of a setting: keys of mappings and indexes of lists."""
 
 MAX_ERRORS = 50
-"""Nobody reads more complaints than that, and a hostile file could cause a hundred thousand."""
+"""Bound on reported errors; a hostile file could cause a hundred thousand."""
 
 
 class SettingsError(Exception):
-    """A configuration that can not be used. `places` has (place, complaint) pairs, `str` a line for each.
+    """The configuration cannot be used. `errors` has (place, message) pairs, `str` one line for each.
 
-    A place is where it was written and which setting it is: "gateway.yaml:12 workflows.triage.provder",
+    A place is the origin and the path of a setting: "gateway.yaml:12 workflows.triage.provder",
     "RUNWARD_SERVER__PORT server.port".
     """
 
@@ -30,25 +30,25 @@ class SettingsError(Exception):
 
 
 def format_location(location: Location) -> str:
-    """Write a way as people do: clients.checkout.keys[0].hash; keys are cleaned and capped, as anything may be one."""
+    """Format a path, for example clients.checkout.keys[0].hash; keys are made printable and truncated."""
     text = "".join(f"[{part}]" if isinstance(part, int) else f".{printable_key(part)}" for part in location)
     return text.removeprefix(".")
 
 
 def printable_key(key: str) -> str:
-    """Make a key fit to be printed."""
+    """Replace unprintable characters, and truncate to 100 characters."""
     printable = "".join(c if c.isprintable() else "?" for c in key[:100])
     return printable + "…" * (len(key) > 100)
 
 
 def did_you_mean(key: str, known: Iterable[str]) -> str:
-    """Guess which of the known keys was meant: " (did you mean …?)", or nothing."""
+    """Suggestion for a misspelled key: " (did you mean …?)", or ""."""
     close = get_close_matches(key[:100], list(islice(known, 200)), n=1)
     return f" (did you mean {printable_key(close[0])}?)" if close else ""
 
 
 def raise_validation_error(errors: Iterable[tuple[Location, str]]) -> None:
-    """Raise the complaints from inside a validator, each at its place below the model; return where there are none."""
+    """Raise ValidationError inside a validator, each error at its location below the model; no-op without errors."""
     details = [
         InitErrorDetails(
             type=PydanticCustomError("setting", "{complaint}", {"complaint": text}), loc=location, input=None

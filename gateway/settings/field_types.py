@@ -1,4 +1,4 @@
-"""Names, patterns over names, and the numbers and texts that need a closer look than pydantic's own."""
+"""Field types: names, patterns, hashes, timestamps and numbers with stricter checks than pydantic's."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _TIMESTAMP = re.compile(r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d{1,6})?)?
 
 
 def check_name(text: str) -> str:
-    """Check an alias, or the name of a provider or client; ValueError where it is none."""
+    """Check an alias, or the name of a provider or client. Raises ValueError."""
     if not re.fullmatch(NAME_PATTERN, text):
         raise ValueError("a name has letters, digits, '.', '_' and '-' only, and 100 of them at most")
     return text
 
 
 def check_provider_workflow_name(text: str) -> str:
-    """Check a provider's own name of a workflow: anything that fits into one segment of a path."""
+    """Check a workflow name at a provider: any text that fits into one path segment. Raises ValueError."""
     if text in {"", ".", ".."} or len(text) > 500 or not text.isprintable():
         raise ValueError("must be a name of 1 to 500 printable characters, and neither . nor ..")
     return text
@@ -49,35 +49,35 @@ def parse_version(value: object) -> int | str:
 
 
 def check_scope(text: str) -> str:
-    """Check a pattern over aliases, or `provider/pattern` over that provider's own names."""
+    """Check a pattern over aliases, or `provider/pattern` over names at that provider. Raises ValueError."""
     if not re.fullmatch(SCOPE_PATTERN, text) or not text.isprintable():
         raise ValueError("must be a pattern over aliases such as support-*, or provider/pattern")
     return text
 
 
 def check_passthrough_rule(text: str) -> str:
-    """Check a passthrough rule: a method and a path; ValueError where it is not one."""
+    """Check a passthrough rule (method and path). Raises ValueError."""
     PassthroughRule.parse(text)
     return text
 
 
 def check_certificate_name(text: str) -> str:
-    """Check a certificate's subject or SAN; ValueError where it is neither."""
+    """Check a certificate's subject or SAN. Raises ValueError."""
     normalize_certificate_name(text)
     return text
 
 
 def check_key_hash(text: str) -> str:
-    """Check the hash of a gateway key; it comes out in lower case."""
+    """Check the hash of a gateway key; returns it in lower case. Raises ValueError."""
     if not re.fullmatch(HASH_PATTERN, text):
         raise ValueError("must be sha256: and 64 hexadecimal digits: the hash of the key, never the key")
     if text.lower() == _HASH_OF_EMPTY_KEY:
-        raise ValueError("is the hash of nothing: whoever sends no key would be this client")
+        raise ValueError("is the hash of an empty key: requests without a key would be accepted")
     return text.lower()
 
 
 def parse_timestamp(value: object) -> datetime:
-    """Read a date (00:00 UTC of that day) or a date and time (UTC where it names no zone) as a time in UTC."""
+    """Parse a date (00:00 UTC) or a date and time (UTC without a zone); returns a time in UTC. Raises ValueError."""
     try:
         read = value if isinstance(value, date) else _parse_timestamp_text(value)
         if not isinstance(read, datetime):
@@ -118,7 +118,7 @@ Alias: TypeAlias = Annotated[
     BeforeValidator(_number_as_text),
     WithJsonSchema({"anyOf": [{"type": "string", "minLength": 1, "maxLength": 500}, {"type": "integer"}]}),
 ]
-"""A name, or a number that stands for one."""
+"""Name, or an integer in place of one."""
 Scope: TypeAlias = Annotated[
     str, AfterValidator(check_scope), WithJsonSchema({"type": "string", "pattern": SCOPE_PATTERN})
 ]
@@ -139,7 +139,7 @@ Timestamp: TypeAlias = Annotated[
     WithJsonSchema({"type": "string", "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}"}),
 ]
 Count: TypeAlias = Annotated[int, Field(ge=1, le=10**9), BeforeValidator(_reject_bool)]
-"""A whole number from 1."""
+"""Integer of at least 1."""
 Attempts: TypeAlias = Annotated[int, Field(ge=1, le=10), BeforeValidator(_reject_bool)]
 Version: TypeAlias = Annotated[
     int | str,
@@ -155,4 +155,4 @@ Version: TypeAlias = Annotated[
 ]
 """Version of a workflow: a number, or a text where the provider's versions are texts. Digits are a number."""
 Port: TypeAlias = Annotated[int, Field(ge=0, le=65535), BeforeValidator(_reject_bool)]
-"""0 lets the system choose."""
+"""Port number; 0: chosen by the system."""

@@ -1,4 +1,4 @@
-"""Loads the configuration: what the caller says, then the environment, then secret files, then the YAML file."""
+"""Configuration loader. Precedence: overrides, environment, secret files, YAML file."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ RELATIVE_PATHS: tuple[tuple[str, ...], ...] = (
     *(("store", name) for name in ("ca_file", "client_cert_file", "client_key_file")),
     *(("server", section, name) for section in ("tls", "ops_tls") for name in ("cert", "key", "client_ca")),
 )
-"""Where paths are that are relative to the file which names them."""
+"""Settings with paths relative to the configuration file."""
 _REJECTED_SECRET = SecretStr("whsec_cmVmdXNlZCBhbmQgcmVwb3J0ZWQg")
 """Replaces a literal secret, so that it is reported once; valid as a key and as a callback secret."""
 
@@ -37,7 +37,7 @@ def load(
 ) -> Settings:
     """Load and check the configuration in `path`, or in the file that RUNWARD_CONFIG names.
 
-    `overrides` has the shape of the file and wins over every source. Raises SettingsError with all that is wrong.
+    `overrides` has the shape of the file and takes precedence over every source. Raises SettingsError with all errors.
     """
     environ = os.environ if environ is None else environ
     path = config_path(path, environ)
@@ -45,14 +45,14 @@ def load(
     names = {section: [str(loc[1]) for loc, _ in find(document.tree, (section, "*"))] for section in NAMED_SECTIONS}
     variables = (from_environment(environ, names), from_secret_files(environ, names))
     result = _RawSettings(dict(overrides or {}), variables, document, environ, path.parent).validate()
-    # Raised here, where no exception is being handled: pydantic's would hang on as its context, with the values.
+    # Raised outside of an except block: pydantic's error would stay as its context, with the values.
     if isinstance(result, Settings):
         return result
     raise SettingsError(result)
 
 
 def config_path(path: Path | None, environ: Mapping[str, str]) -> Path:
-    """The configuration's file: `path`, or else the one that RUNWARD_CONFIG names. Raises SettingsError."""
+    """Path of the configuration file: `path`, or RUNWARD_CONFIG. Raises SettingsError."""
     if path is not None:
         return path
     if not environ.get("RUNWARD_CONFIG"):
@@ -62,7 +62,7 @@ def config_path(path: Path | None, environ: Mapping[str, str]) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class _RawSettings:
-    """Everything that was read, the most important first, before anybody knows whether it is any good."""
+    """Everything that was read, in order of precedence, before validation."""
 
     overrides: dict[str, Any]
     variables: tuple[Variables, ...]
@@ -71,7 +71,7 @@ class _RawSettings:
     folder: Path
 
     def validate(self) -> Settings | list[tuple[str, str]]:
-        """Make the settings, or say what is wrong."""
+        """Return the settings, or the errors."""
         errors = [*self._plaintext_secret_errors(), *(c for v in self.variables for c in v.errors)]
         try:
             with use_sources(*map(self._text_source, self.variables), YamlSource(Settings, self._yaml_tree())):
@@ -86,7 +86,7 @@ class _RawSettings:
         return TextSource(Settings, variables.texts, secret_referencer(self.environ, Path()))
 
     def _yaml_tree(self) -> dict[str, Any]:
-        """Take the file's tree without empty sections, with references for secrets and paths that lead somewhere."""
+        """Tree of the file without empty sections, with secret references and resolved paths."""
         tree = {section: value for section, value in self.document.tree.items() if value is not None}
         tree = rewrite(tree, RELATIVE_PATHS, lambda path: str(self.folder / path) if isinstance(path, str) else path)
         refer = secret_referencer(self.environ, self.folder)
@@ -97,15 +97,15 @@ class _RawSettings:
             for location, value in find(self.document.tree, pattern):
                 if _is_literal(value):
                     label = f"{self.document.label(location)} {format_location(location)}"
-                    yield label, "secrets never stand in the YAML: name them, {env: NAME} or {file: PATH}"
+                    yield label, "secrets are not accepted in the YAML: refer to them by {env: NAME} or {file: PATH}"
 
     def _source_labels(self) -> dict[Location, str]:
-        """Say of every setting where it was written; whatever comes later here is more important."""
+        """Origin of every setting; later entries take precedence."""
         labels: dict[Location, str] = {}
         for variables in reversed(self.variables):
             labels |= variables.mapping_labels()
         for location, leaf in nodes(self.document.tree):
-            # A mapping that is in the file and elsewhere is the file's: what it lacks should be written there.
+            # A mapping in the file and elsewhere is labelled by the file: missing keys are added there.
             if not (leaf and location in labels):
                 labels[location] = self.document.label(location)
         for variables in reversed(self.variables):
@@ -114,7 +114,7 @@ class _RawSettings:
         return labels | {(): self.document.name}
 
     def _json_errors(self) -> Iterator[tuple[str, str]]:
-        """Find the texts that should be JSON, as they set a whole list or section, by trying each alone."""
+        """Errors of texts that must be JSON (a whole list or section), found by parsing each alone."""
         for variables in self.variables:
             for location, alone in variables.one_by_one():
                 try:

@@ -1,4 +1,4 @@
-"""The whole configuration, checked: plain attributes, ready for use."""
+"""Settings model: the whole configuration, validated."""
 
 from __future__ import annotations
 
@@ -35,15 +35,14 @@ from gateway.settings.sections import (
     StoreSettings,
 )
 
-_PLAIN_HTTP_WARNING = "server.public_url: is plain http, so results that providers send there can be read on the way"
+_PLAIN_HTTP_WARNING = "server.public_url: is plain http, so results of providers can be read on the network"
 _sources: ContextVar[tuple[PydanticBaseSettingsSource, ...]] = ContextVar("sources", default=())
 
 
 class Settings(BaseSettings):
-    """Runward's configuration. Built by `load`; built by hand, it reads neither files nor the environment.
+    """Configuration of Runward. Built by `load`; the constructor reads neither files nor the environment.
 
-    Durations are seconds, sizes bytes, secrets `SecretStr`. Every default is filled in: a workflow has its `name` and
-    `max_timeout`, a provider its `adapter`.
+    Durations are in seconds, sizes in bytes, secrets are `SecretStr`. All defaults are filled in.
     """
 
     model_config = SettingsConfigDict(
@@ -51,25 +50,25 @@ class Settings(BaseSettings):
     )
 
     server: ServerSettings = ServerSettings()
-    """The two ports, and what bounds a request."""
+    """Ports, and limits before authentication."""
     logs: LogsSettings = LogsSettings()
-    """What is logged, and how."""
+    """Logging."""
     store: StoreSettings = StoreSettings()
-    """Where runs are kept."""
+    """Store of durable runs."""
     providers: dict[Name, ProviderSettings] = {}
-    """The accounts at providers, by name."""
+    """Accounts at providers, by name."""
     workflows: dict[Name, WorkflowSettings] = {}
-    """The workflows, by the alias that clients know."""
+    """Workflows, by alias."""
     clients: dict[Name, ClientSettings] = {}
-    """The apps that may use the gateway, by name."""
+    """Client applications, by name."""
     callbacks: CallbackSettings = CallbackSettings()
-    """How results are delivered to a `callback_url`."""
+    """Delivery of results to a `callback_url`."""
     retries: RetrySettings = RetrySettings()
-    """How calls are repeated where that is safe."""
+    """Retries of calls that cannot start a second run."""
     breaker: BreakerSettings = BreakerSettings()
-    """When a failing provider is left alone."""
+    """Circuit breaker."""
     polling: PollingSettings = PollingSettings()
-    """How PromptLayer is asked whether a run is done."""
+    """Polling of PromptLayer for results."""
 
     @classmethod
     def settings_customise_sources(
@@ -80,7 +79,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Put what the caller says first, then the sources of `reading`; pydantic's own are not asked."""
+        """Use the constructor's values, then the sources of `use_sources`; never pydantic-settings' own."""
         del settings_cls, env_settings, dotenv_settings, file_secret_settings
         return init_settings, *_sources.get()
 
@@ -110,8 +109,8 @@ class Settings(BaseSettings):
         return self
 
     def warnings(self) -> list[str]:
-        """Say what is no mistake and yet can not be meant, one line each."""
-        empty = [f"{name}: there are none" for name in ("providers", "clients") if not getattr(self, name)]
+        """Warnings: valid settings without an effect or with a risk, one line each."""
+        empty = [f"{name}: none configured" for name in ("providers", "clients") if not getattr(self, name)]
         unused = unused_settings(self.clients, self.workflows, self.providers)
         insecure = (
             [_PLAIN_HTTP_WARNING] if self.server.public_url and is_plaintext_remote(self.server.public_url) else []
@@ -128,7 +127,7 @@ class Settings(BaseSettings):
 
 @contextmanager
 def use_sources(*sources: PydanticBaseSettingsSource) -> Iterator[None]:
-    """Let a `Settings` that is built inside read these sources, the most important one first."""
+    """Use these sources, in order of precedence, for `Settings` built inside the context."""
     # pydantic-settings takes the sources from the class and has no parameter for them.
     token = _sources.set(sources)
     try:

@@ -1,4 +1,4 @@
-"""The sections about who runs what: providers, workflows, clients, and their limits."""
+"""Sections of named resources: providers, workflows, clients, and their limits."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from gateway.settings.units import Duration, DurationOrZero, RateSetting, Size
 
 
 class LimitSettings(Section):
-    """How much may go on; what is not set is not limited."""
+    """Limits; a missing value means unlimited."""
 
     rate: RateSetting | None = None
-    """How many runs in a time: 50/s, 100/m, 10/h."""
+    """Rate limit of starts: 50/s, 100/m, 10/h."""
     burst: Count | None = None
-    """How many of them may come at once; without it the rate decides."""
+    """Starts at once; derived from the rate by default."""
     concurrency: Count | None = None
-    """How many may be in flight together."""
+    """Concurrency limit: runs in flight."""
 
     @model_validator(mode="after")
     def _require_rate_for_burst(self) -> Self:
@@ -41,48 +41,53 @@ class LimitSettings(Section):
 
 
 class ProviderLimitSettings(LimitSettings):
-    """What protects the account at a provider; requests wait their turn."""
+    """Limits of a provider account; requests above them wait in the provider's queue."""
 
     max_wait: DurationOrZero = 1.0
-    """How long a request may wait for its turn before it is a 503."""
+    """Longest wait in the queue; then 503."""
 
 
 class ClientLimitSettings(LimitSettings):
-    """What a client may use up; more is a 429."""
+    """Limits of a client; requests above them are answered with 429."""
 
     daily: Count | None = None
-    """How many runs a day."""
+    """Daily quota of runs."""
 
 
 class ProviderSettings(Section):
-    """An account at a provider."""
+    """Account at a provider."""
 
     adapter: Name = ""
-    """Which adapter speaks to it; its own name by default."""
+    """Adapter; the one with the provider's name by default."""
     base_url: BaseUrl | None = None
-    """Where it is; the adapter knows the public address."""
+    """Base URL of the API; defined by the adapter by default."""
     api_key: Secret
-    """The provider's key: {env: NAME} or {file: PATH}."""
+    """API key: {env: NAME} or {file: PATH}."""
     dialect: Name | None = None
-    """Which of its interfaces to speak, where the adapter knows several."""
+    """Interface of the provider, if the adapter supports several."""
     options: dict[str, JsonValue] = Field(default={})
-    """Settings of the adapter's own, checked by the adapter. No secrets: the key is `api_key`."""
+    """Settings of the adapter, validated by it. No secrets: the key is `api_key`."""
     allow_http: bool = False
-    """Whether base_url may be plain http to another machine, so that the key can be read on the way."""
+    """Allow plain http to another machine; the key can then be read on the network."""
     ca_file: FilePath | None = None
-    """Certificates to trust instead of the system's, in PEM."""
+    """Trusted authorities in PEM; those of the system by default."""
     connect_timeout: Duration = 5.0
-    """How long a connection with its TLS handshake may take."""
+    """Time to connect, TLS handshake included."""
     max_response: Size = 10_000_000
-    """The largest answer that is read; more is a 502."""
+    """Largest response that is read; larger ones are answered with 502."""
     limits: ProviderLimitSettings = ProviderLimitSettings()
-    """What the account can take."""
+    """Limits of the account."""
 
     @model_validator(mode="after")
     def _require_https(self) -> Self:
         if self.base_url and is_plaintext_remote(self.base_url) and not self.allow_http:
             raise_validation_error(
-                [(("base_url",), "must be https, or allow_http: true must say that the key may be read on the way")]
+                [
+                    (
+                        ("base_url",),
+                        "must be https, unless allow_http: true accepts that the key can be read on the network",
+                    )
+                ]
             )
         return self
 
@@ -92,37 +97,37 @@ def _default_max_timeout(fields: dict[str, Any]) -> float:
 
 
 class AliasSettings(Section):
-    """What a workflow answers to where a client speaks a provider's own API, beside its alias."""
+    """Names of a workflow in the providers' own APIs, in addition to its alias."""
 
     promptlayer: tuple[Alias, ...] | None = None
-    """Names, or ids, as PromptLayer's API has them in its paths; what the provider calls it by default."""
+    """Names or ids in paths of PromptLayer's API; the name at the provider by default."""
     prompt_studio: tuple[Alias, ...] | None = None
-    """Deployment ids, as Prompt Studio's API has them in its paths; what the provider calls it by default."""
+    """Deployment ids in paths of Prompt Studio's API; the name at the provider by default."""
 
 
 class WorkflowSettings(Section):
-    """A workflow, under the alias that clients know."""
+    """Workflow, keyed by the alias that clients use."""
 
     provider: Name
-    """Which of the providers runs it."""
+    """Provider that runs the workflow."""
     name: ProviderWorkflowName = ""
-    """What the provider calls it; the alias by default."""
+    """Name at the provider; the alias by default."""
     label: ProviderWorkflowName | None = None
-    """The release label to run, where the provider has them; excludes version."""
+    """Release label, if the provider has releases; excludes version."""
     version: Version | None = None
-    """Version to run, where the provider has versions: a number or a text, as the provider has them. Excludes label."""
+    """Version, if the provider has versions: a number or a text, as the provider has them. Excludes label."""
     timeout: Duration = 60.0
-    """How long a run may take in all, where the client does not say."""
+    """Deadline of a run, if the client sets none."""
     max_timeout: Duration = Field(default_factory=_default_max_timeout)
-    """How long a client may ask for; timeout by default."""
+    """Longest timeout that a client may set; timeout by default."""
     fallback: tuple[Name, ...] = Field(default=(), max_length=20)
-    """Aliases to try in turn while nothing was run."""
+    """Aliases of workflows to try in order, as long as nothing was started."""
     repeatable: bool = False
-    """Whether a run that may have been started may be started again. It is paid for twice then."""
+    """Allow a run that may have been started to be started again; it is then paid for twice."""
     aliases: AliasSettings = AliasSettings()
-    """What else it answers to in the providers' own APIs."""
+    """Names in the providers' own APIs."""
     limits: LimitSettings = LimitSettings()
-    """What the workflow can take."""
+    """Limits of the workflow."""
 
     @model_validator(mode="after")
     def _check_release_and_timeouts(self) -> Self:
@@ -134,17 +139,17 @@ class WorkflowSettings(Section):
 
 
 class ClientSettings(Section):
-    """An app that may use the gateway."""
+    """Client application."""
 
     keys: tuple[KeySettings, ...] = ()
-    """Its keys; two while one is replaced by the other."""
+    """Gateway keys; two during a rotation."""
     certificates: tuple[CertificateName, ...] = ()
-    """Subjects or SANs of client certificates that stand for a key; needs server.tls.client_ca."""
+    """Subjects or SANs of client certificates that stand for a key; require server.tls.client_ca."""
     addresses: tuple[NetworkSetting, ...] = ()
     """IP allow-list: networks that it may connect from (behind server.trusted_proxies); every address by default."""
     workflows: tuple[Scope, ...] = Field(min_length=1)
-    """What it may run: patterns over aliases, or provider/pattern over a provider's own names."""
+    """Scope: patterns over aliases, or provider/pattern over names at a provider."""
     limits: ClientLimitSettings = ClientLimitSettings()
-    """What it may use up."""
+    """Limits of the client."""
     passthrough: dict[Name, tuple[PassthroughRuleText, ...]] = Field(default={})
-    """By provider, which of its other routes it may use with the provider's key; none by default."""
+    """Other endpoints by provider that are called with the provider's key; none by default."""

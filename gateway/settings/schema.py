@@ -1,4 +1,4 @@
-"""The configuration file's JSON schema, for editors and for whoever writes a chart."""
+"""JSON schema of the configuration file, for editors and charts."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ def json_schema() -> dict[str, Any]:
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **schema,
-        "title": "Runward's configuration",
+        "title": "Configuration of Runward",
     }
 
 
 def render_schema() -> str:
-    """Write the schema as `config/gateway.schema.json` holds it."""
+    """JSON text of the schema, as stored in `config/gateway.schema.json`."""
     return json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"
 
 
 def _tidy(node: object) -> None:
-    """Close the mappings whose keys are names; drop titles, and defaults that only stand for "the own name"."""
+    """Forbid other keys in mappings keyed by names; remove titles, and defaults that mean the own name."""
     if isinstance(node, dict):
         if "patternProperties" in node:
             node["additionalProperties"] = False

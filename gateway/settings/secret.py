@@ -1,4 +1,4 @@
-"""Secrets: where they come from, and which of them can not be meant."""
+"""Secrets: resolution of references, and rejection of placeholders and malformed values."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ _PLACEHOLDERS = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class SecretReference:
-    """`{env: NAME}` or `{file: PATH}` as written, and where to look it up: it is read only if nothing overrides it."""
+    """`{env: NAME}` or `{file: PATH}` with its context; resolved only if no other source overrides it."""
 
     written: Mapping[str, object]
     environ: Mapping[str, str] = field(repr=False)
     folder: Path
 
     def resolve(self) -> str:
-        """Fetch the secret; ValueError where it is not there, or the reference is not one."""
+        """Read the secret. Raises ValueError if it is missing or the reference is malformed."""
         match list(self.written.items()):
             case [("env", str(variable))] if re.fullmatch(_VARIABLE, variable):
                 return self._variable(variable)
             case [("file", str(path))] if path and "\0" not in path:
                 return read_secret_file(self.folder / path)
             case [(_, _), (_, _)] if set(self.written) == {"env", "file"}:
-                raise ValueError("has both env and file: which of them is meant?")
+                raise ValueError("has both env and file: give one")
         raise ValueError(_SHAPE_ERROR)
 
     @property
@@ -51,7 +51,7 @@ class SecretReference:
         return self.folder / path if isinstance(path, str) and "\0" not in path else None
 
     def _variable(self, variable: str) -> str:
-        # Somebody may have put the secret itself here; a variable that is written as usual is named.
+        # The text may be the secret itself by mistake; only a conventional variable name is shown.
         shown = f"variable {variable}" if re.fullmatch(r"[A-Z_][A-Z0-9_]{0,63}", variable) else "variable it names"
         if variable not in self.environ:
             raise ValueError(f"the environment {shown} is not set")
@@ -84,12 +84,12 @@ def reread_secret(secret: SecretStr) -> SecretStr:
 
 
 def read_secret_file(path: Path) -> str:
-    """Read a mounted secret, without the line's end behind it; ValueError where there is none."""
+    """Read a secret file without trailing line ends. Raises ValueError if it cannot be read."""
     try:
         with path.open("rb") as file:
             content = file.read(_MAX_FILE_BYTES + 1)
     except OSError as error:
-        raise ValueError(f"the secret's file can not be read ({error.strerror})") from None
+        raise ValueError(f"the secret's file cannot be read ({error.strerror})") from None
     if len(content) > _MAX_FILE_BYTES:
         raise ValueError("the secret's file is too large")
     try:
@@ -99,7 +99,7 @@ def read_secret_file(path: Path) -> str:
 
 
 def parse_secret(value: object) -> SecretStr:
-    """Resolve and check a secret; ValueError where it is missing, empty, a placeholder, short or can not be sent."""
+    """Resolve and check a secret. Raises ValueError if it is missing, malformed, a placeholder or too short."""
     path: Path | None = None
     if isinstance(value, SecretReference):
         path, value = value.file, value.resolve()
@@ -152,6 +152,6 @@ _REFERENCE_SCHEMA = WithJsonSchema(
     }
 )
 Secret: TypeAlias = Annotated[SecretStr, BeforeValidator(parse_secret), _REFERENCE_SCHEMA]
-"""In the YAML a reference; from the environment, a secret file or a caller the secret itself."""
+"""Secret: a reference in the YAML; the value itself in other sources."""
 WebhookSecret: TypeAlias = Annotated[SecretStr, BeforeValidator(parse_webhook_secret), _REFERENCE_SCHEMA]
 """Signing secret of callbacks, given like `Secret`."""

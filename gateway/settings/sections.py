@@ -1,4 +1,4 @@
-"""The sections about the gateway itself: what it listens on, logs, keeps, retries and calls back."""
+"""Sections of the gateway itself: server, logs, store, callbacks, retries, breaker, polling."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from gateway.settings.secret import Secret, WebhookSecret
 from gateway.settings.units import DURATION_PATTERN, Duration, DurationOrZero, Lease, Size
 
 STANDARD_SCHEDULE = (0.0, 5.0, 300.0, 1800.0, 7200.0, 18000.0, 36000.0, 50400.0, 72000.0, 86400.0)
-"""The delays, in seconds, that the Standard Webhooks specification suggests ("Deliverability and reliability")."""
+"""Delays in seconds that the Standard Webhooks specification suggests ("Deliverability and reliability")."""
 
 
 class Section(BaseModel):
-    """What every section has in common: no unknown keys, no changes, no values in its complaints."""
+    """Base of all sections: unknown keys are errors, instances are immutable, errors contain no values."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, use_attribute_docstrings=True)
 
@@ -44,7 +44,7 @@ class TlsSettings(Section):
     client_ca: FilePath | None = None
     """Certificates of the authorities that issue client certificates (mutual TLS), PEM; none by default."""
     client_certificates: Literal["optional", "required"] = "required"
-    """Whether clients must present a certificate of client_ca; one that is presented must be valid either way."""
+    """Client certificates are required or optional; one that is presented must be valid in both cases."""
 
     @model_validator(mode="after")
     def _require_client_ca(self) -> Self:
@@ -57,7 +57,7 @@ class OpsTlsSettings(Section):
     """TLS of the operations port; each value defaults to that of server.tls."""
 
     enabled: bool = True
-    """Whether the operations port uses TLS if it has a certificate; false: plain HTTP."""
+    """Use TLS on the operations port if it has a certificate; false: plain HTTP."""
     cert: FilePath | None = None
     """Certificate with its chain, PEM."""
     key: FilePath | None = None
@@ -76,38 +76,38 @@ class OpsTlsSettings(Section):
 
 
 class ServerSettings(Section):
-    """The two ports, and what bounds a request before it is known whose it is."""
+    """Ports, and limits that apply before a request is authenticated."""
 
     host: Host = "127.0.0.1"
-    """Where the public port listens; 0.0.0.0 or :: for every interface."""
+    """Address of the public port; 0.0.0.0 or :: for every interface."""
     port: Port = 8080
-    """The public port; 0 lets the system choose."""
+    """Public port; 0: chosen by the system."""
     ops_host: Host = "127.0.0.1"
-    """Where the operations port (metrics, health, callbacks) listens."""
+    """Address of the operations port (metrics, health, callbacks)."""
     ops_port: Port = 9090
-    """The operations port; 0 lets the system choose."""
+    """Operations port; 0: chosen by the system."""
     drain: DurationOrZero = 10.0
-    """How long a stopping gateway still takes requests, so that nobody is cut off."""
+    """Graceful shutdown: time for which requests are accepted while readiness fails."""
     grace: Duration = 60.0
-    """How long runs in flight may still take then; those that take longer are cut off, and kept if they can be."""
+    """Graceful shutdown: time for runs in flight to end after `drain`; durable runs continue on another replica."""
     max_body: Size = 1_000_000
-    """The largest request body; more is a 413."""
+    """Largest request body; larger ones are answered with 413."""
     max_in_flight: Count = 2000
-    """How many requests may be in work at once; more is a 503."""
+    """Concurrent requests; further ones are answered with 503 (load shedding)."""
     header_timeout: Duration = 10.0
-    """How long a request's headers may take, and an idle connection may stay."""
+    """Time to receive the headers of a request, and keep-alive time of idle connections."""
     body_timeout: Duration = 10.0
-    """How long a request's body may take; longer is a 408."""
+    """Time to receive the body of a request; then 408."""
     open_docs: bool = False
-    """Whether /openapi.json on the public port needs no key."""
+    """Serve /openapi.json on the public port without a key."""
     trusted_proxies: tuple[NetworkSetting, ...] = ()
-    """Networks of the proxies whose X-Forwarded-For is believed; from others it counts for nothing."""
+    """Networks of proxies whose X-Forwarded-For is trusted; it is ignored from other addresses."""
     public_url: BaseUrl | None = None
-    """Where providers reach this gateway; then PromptLayer says when a run has ended, instead of being asked often."""
+    """URL at which providers reach the gateway; PromptLayer then reports the end of a run and is polled less."""
     max_queued: Count = 1000
-    """How many runs of one client may be kept in the background at once; more is a 503."""
+    """Background runs of one client; further ones are answered with 503."""
     max_queued_per_workflow: Count = 5000
-    """How many runs of one workflow, over all clients, may be kept in the background at once; more is a 503."""
+    """Background runs of one workflow, over all clients; further ones are answered with 503."""
     tls: TlsSettings | None = None
     """TLS (1.2 or newer) of both ports; none by default: plain HTTP."""
     ops_tls: OpsTlsSettings = OpsTlsSettings()
@@ -143,12 +143,12 @@ class ServerSettings(Section):
 
 
 class LogsSettings(Section):
-    """What is logged, and how."""
+    """Logging."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
-    """The least important level that is written."""
+    """Lowest level that is written."""
     format: Literal["auto", "json", "console"] = "auto"
-    """json for machines, console for people; auto is console on a terminal."""
+    """json, console, or auto: console on a terminal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,12 +165,12 @@ SYSTEM_TLS = TlsFiles()
 
 
 class StoreSettings(Section):
-    """Where runs, idempotency records and callbacks are kept."""
+    """Store of runs, idempotency records and callbacks."""
 
     url: StoreUrl = "sqlite:///var/runward.db"
     """sqlite:///path, redis://user@host:port/0 for replicas (rediss:// for TLS), or memory:// for tests."""
     password: Secret | None = None
-    """What a Redis or Valkey server wants to hear, where it wants anything."""
+    """Password of the Redis or Valkey server; none by default."""
     ca_file: FilePath | None = None
     """CA certificates to trust instead of the system's for a rediss:// server, in PEM."""
     client_cert_file: FilePath | None = None
@@ -178,9 +178,9 @@ class StoreSettings(Section):
     client_key_file: FilePath | None = None
     """Key of the client certificate, in PEM; in client_cert_file by default."""
     retention: Duration = 7 * 86400.0
-    """How long a finished run can be looked up."""
+    """Time for which a finished run can be looked up."""
     lease: Lease = 30.0
-    """How long a replica's runs and its slots of shared limits stay its own without a word from it."""
+    """Lease of a replica on its runs and its slots of shared limits, renewed by heartbeats."""
 
     @property
     def tls_files(self) -> TlsFiles:
@@ -204,12 +204,12 @@ def _parse_schedule(value: object) -> object:
 
 
 class CallbackSettings(Section):
-    """How results are delivered to a `callback_url`."""
+    """Delivery of results to a `callback_url`."""
 
     secrets: tuple[WebhookSecret, ...] = ()
-    """What callbacks are signed with, newest first; two while one is replaced by the other."""
+    """Signing secrets (Standard Webhooks: whsec_ and base64), newest first; two during a rotation."""
     allow: tuple[AllowedTarget, ...] = ()
-    """Hosts, host:port or networks that may be private and plain http. Everything else must be public https."""
+    """Receivers (hosts, host:port or networks) that may be private and plain http; others must be public https."""
     schedule: Annotated[
         tuple[DurationOrZero, ...],
         NoDecode,
@@ -229,18 +229,18 @@ class CallbackSettings(Section):
             }
         ),
     ] = STANDARD_SCHEDULE
-    """The delays before each attempt: "standard", or a list such as [0s, 5s, 5m]. The first one is made at once."""
+    """Delays before each attempt: "standard", or a list such as [0s, 5s, 5m]."""
 
 
 class RetrySettings(Section):
-    """How a call to a provider is repeated where that is safe."""
+    """Retries of provider calls that cannot start a second run: exponential backoff with jitter."""
 
     attempts: Attempts = 3
-    """How often a call is made at most, the first one included."""
+    """Attempts, the first included."""
     backoff: DurationOrZero = 0.1
-    """The longest wait before the second attempt; it doubles with each further one."""
+    """Longest wait before the second attempt; doubled for each further one."""
     backoff_max: DurationOrZero = 5.0
-    """The longest wait there is."""
+    """Longest wait before any attempt."""
 
     @model_validator(mode="after")
     def _check_order(self) -> Self:
@@ -250,18 +250,18 @@ class RetrySettings(Section):
 
 
 class BreakerSettings(Section):
-    """When a workflow whose provider fails is left alone for a while."""
+    """Circuit breaker of each workflow."""
 
     failures: Count = 3
-    """How many starts must have failed within the window, at least."""
+    """Failed starts within the window that open the circuit, at least."""
     ratio: Annotated[float, Field(gt=0, le=1)] = 0.8
-    """Which share of the starts within the window must have failed, at least."""
+    """Share of failed starts within the window that opens the circuit, at least."""
     window: Duration = 10.0
-    """How far back failures count."""
+    """Length of the sliding window."""
     cooldown: Duration = 10.0
-    """How long the circuit stays open before one run may try; six times longer after each failed try."""
+    """Time until one trial run is let through; six times longer after each failed trial."""
     cooldown_max: Duration = 300.0
-    """The longest time it stays open."""
+    """Longest time until a trial run."""
 
     @model_validator(mode="after")
     def _check_order(self) -> Self:
@@ -271,14 +271,14 @@ class BreakerSettings(Section):
 
 
 class PollingSettings(Section):
-    """How PromptLayer is asked whether a run is done."""
+    """Polling of PromptLayer for results."""
 
     first: Duration = 0.25
-    """The shortest wait; when to ask is learned from how long a workflow's runs usually take."""
+    """Shortest interval; intervals adapt to the usual duration of a workflow's runs."""
     max: Duration = 60.0
-    """The longest wait between two questions."""
+    """Longest interval."""
     timeout: Duration = 10.0
-    """How long one question may stay unanswered before it is asked again."""
+    """Timeout of one poll; then it is repeated."""
 
     @model_validator(mode="after")
     def _check_order(self) -> Self:

@@ -1,4 +1,4 @@
-"""The file, the environment and the secret files as sources of pydantic-settings, with their secrets not yet read."""
+"""Sources for pydantic-settings: YAML file, environment and secret files, with unresolved secrets."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from gateway.settings.secret import SecretReference
 from gateway.settings.tree import Transform, rewrite
 
 SECRET_PATHS = (("providers", "*", "api_key"), ("callbacks", "secrets", "*"), ("store", "password"))
-"""Where secrets are; a test compares it with the model."""
+"""Settings that are secrets; a test compares it with the model."""
 
 
 class YamlSource(PydanticBaseSettingsSource):
-    """What the YAML file says."""
+    """Source of the YAML file."""
 
     def __init__(self, settings_cls: type[BaseSettings], tree: dict[str, Any]) -> None:
         super().__init__(settings_cls)
         self._tree = tree
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
-        """Pydantic-settings wants this method; `__call__` does not use it."""
+        """Required by pydantic-settings; not used by `__call__`."""
         del field
         return self._tree.get(field_name), field_name, False
 
     def __call__(self) -> dict[str, Any]:
-        """Give the tree."""
+        """Tree of the file."""
         return self._tree
 
 
 class TextSource(EnvSettingsSource):
-    """Texts by the names of settings: what the environment says, and what secret files do."""
+    """Source of texts by setting: environment or secret files."""
 
     def __init__(self, settings_cls: type[BaseSettings], texts: Mapping[str, str], transform: Transform) -> None:
         super().__init__(settings_cls, case_sensitive=True, env_prefix=PREFIX, env_nested_delimiter=DELIMITER)
@@ -44,17 +44,17 @@ class TextSource(EnvSettingsSource):
         self._transform = transform
 
     def __call__(self) -> dict[str, Any]:
-        """Give the tree that the names and texts describe, its secrets changed."""
+        """Tree that the names and texts describe, with transformed secrets."""
         return rewrite(super().__call__(), SECRET_PATHS, self._transform)
 
 
 def secret_referencer(environ: Mapping[str, str], folder: Path) -> Transform:
-    """Make the change that turns {env: …} and {file: …} into what can be read later, and hides plain secrets."""
+    """Transformation of secrets: references become `SecretReference`, texts become `SecretStr`."""
 
     def transform(value: object) -> object:
         if isinstance(value, dict):
             return SecretReference(value, environ, folder)
-        # PYDANTIC_SETTINGS_DEBUG makes pydantic-settings log what its sources give.
+        # With PYDANTIC_SETTINGS_DEBUG, pydantic-settings logs the values of its sources.
         return SecretStr(value) if isinstance(value, str) else value
 
     return transform

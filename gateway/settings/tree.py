@@ -1,4 +1,4 @@
-"""Walks and changes what a source says, before it is validated: mappings, lists and what they end in."""
+"""Traversal and transformation of configuration trees before validation."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ Transform = Callable[[object], object]
 
 
 def rewrite(tree: dict[str, Any], patterns: tuple[Location, ...], transform: Transform) -> dict[str, Any]:
-    """Copy the tree with everything changed that one of the ways leads to; "*" in a way is any key or index."""
+    """Copy the tree and transform the values at the patterns; "*" matches any key or index."""
     for pattern in patterns:
         tree = _rewrite_matches(tree, pattern, transform)
     return tree
 
 
 def find(tree: object, pattern: Location, prefix: Location = ()) -> Iterator[tuple[Location, object]]:
-    """Yield where a way leads to in the tree, and what is there."""
+    """Yield the locations that match a pattern, with their values."""
     if not pattern:
         yield prefix, tree
         return
@@ -28,7 +28,7 @@ def find(tree: object, pattern: Location, prefix: Location = ()) -> Iterator[tup
 
 
 def nodes(tree: object, loc: Location = ()) -> Iterator[tuple[Location, bool]]:
-    """Yield every place in the tree, and whether it is a leaf: neither a mapping nor a list."""
+    """Yield every location, and True for leaves (neither mapping nor list)."""
     yield loc, not isinstance(tree, dict | list)
     for key, value in _entries(tree):
         yield from nodes(value, (*loc, key))

@@ -1,4 +1,4 @@
-"""Durations, sizes and rates: how people write them, and the plain numbers the program counts in."""
+"""Units: durations, sizes and rates as written in the configuration, and as plain numbers."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ SIZE_PATTERN = f"^{_NUMBER}(?:{'|'.join(_BYTES)})?$"
 RATE_PATTERN = f"^{_NUMBER}/(?:{'|'.join(_PERIODS)})$"
 
 MAX_DURATION = 3660 * 86400.0
-"""Ten years in seconds: beyond any duration that is meant, and within what timers can hold."""
+"""Ten years in seconds: within the range of timers."""
 MIN_LEASE, MAX_LEASE = 2.0, 3600.0
-"""Seconds. A call to the store may take longer than a shorter one, and nobody waits longer for a replica that died."""
+"""Seconds. Shorter leases could expire during a slow store call; longer ones delay recovery after a crash."""
 MAX_SIZE = 2**30
-"""The largest size in bytes; what it bounds is held in memory."""
+"""Largest size in bytes; bounded data is held in memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class RateSpec:
-    """`count` events in `per` seconds; both are above 0."""
+    """`count` events in `per` seconds; both are positive."""
 
     count: float
     per: float
 
 
 def parse_duration(value: object) -> float:
-    """Read "10s", "500ms", "2m", "1h", "7d" or a bare number of seconds as seconds; ValueError where it is none."""
+    """Read "10s", "500ms", "2m", "1h", "7d" or a bare number of seconds as seconds. Raises ValueError."""
     number, unit = _split_unit(value, DURATION_PATTERN)
     seconds = float(number * Decimal(_SECONDS[unit or "s"])) if number is not None else -1.0
     if not 0 <= seconds <= MAX_DURATION:
@@ -53,7 +53,7 @@ def parse_duration(value: object) -> float:
 
 
 def parse_size(value: object) -> int:
-    """Read "1MB" (10^6), "1MiB" (2^20), "64kB" or a bare number of bytes as bytes; ValueError where it is none."""
+    """Read "1MB" (10^6), "1MiB" (2^20), "64kB" or a bare number of bytes as bytes. Raises ValueError."""
     number, unit = _split_unit(value, SIZE_PATTERN)
     count = number * _BYTES[unit or "B"] if number is not None else Decimal(0)
     if not 1 <= count <= MAX_SIZE or count != int(count):
@@ -62,7 +62,7 @@ def parse_size(value: object) -> int:
 
 
 def parse_rate(value: object) -> RateSpec:
-    """Read "50/s", "100/m" or "10/h"; ValueError where it is none."""
+    """Read "50/s", "100/m" or "10/h". Raises ValueError."""
     if isinstance(value, RateSpec):
         return value
     match = re.fullmatch(RATE_PATTERN, value) if isinstance(value, str) else None
@@ -73,7 +73,7 @@ def parse_rate(value: object) -> RateSpec:
 
 
 def _split_unit(value: object, pattern: str) -> tuple[Decimal | None, str]:
-    """Take the number and its unit apart; (None, "") where `value` has not that form."""
+    """Split number and unit; (None, "") if `value` has another form."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         number = Decimal(str(value))
         return (number, "") if number.is_finite() else (None, "")

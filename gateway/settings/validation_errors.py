@@ -1,4 +1,4 @@
-"""Turns pydantic's errors into complaints that people can act on: the place, our own words, no value."""
+"""Translation of pydantic's errors: location and a fixed message, never a value."""
 
 from __future__ import annotations
 
@@ -34,25 +34,22 @@ _MESSAGES_BY_PREFIX = {
     "finite": "must be a whole number",
     "float": "must be a number",
 }
-"""Errors by the first part of their type: int_parsing, int_from_float and so on."""
+"""Messages by the first part of the error type: int_parsing, int_from_float."""
 
 
 def describe_errors(error: ValidationError, labels: Mapping[Location, str]) -> Iterator[tuple[str, str]]:
-    """Yield (place, complaint) for what is wrong, as far as anybody would read.
-
-    `labels` says where settings were written.
-    """
+    """Yield (place, message) for each error, at most MAX_ERRORS. `labels` has the origins of settings."""
     errors = error.errors(include_url=False, include_input=False)
     for detail in errors[:MAX_ERRORS]:
         location = tuple(part for part in detail["loc"] if part != "[key]")
-        if detail["type"] != "default_factory_not_called":  # the field it depends on has its own complaint
+        if detail["type"] != "default_factory_not_called":  # the field that it depends on has its own error
             yield f"{source_label(location, labels)} {format_location(location)}".strip(), _message(detail, location)
     if len(errors) > MAX_ERRORS:
-        yield source_label((), labels), f"and {len(errors) - MAX_ERRORS} more complaints"
+        yield source_label((), labels), f"and {len(errors) - MAX_ERRORS} more errors"
 
 
 def source_label(location: Location, labels: Mapping[Location, str]) -> str:
-    """Say where a setting was written, or what it would be part of."""
+    """Origin of a setting, or of the closest section that contains it."""
     for end in range(len(location), -1, -1):
         if location[:end] in labels:
             return labels[location[:end]]
@@ -69,7 +66,7 @@ def _message(detail: ErrorDetails, location: Location) -> str:
 
 
 def _known_keys(location: Location) -> list[str]:
-    """List the keys that the model has at this place."""
+    """Keys of the model at this location."""
     section: Any = Settings
     for part in location:
         fields = getattr(section, "model_fields", {})
@@ -78,7 +75,7 @@ def _known_keys(location: Location) -> list[str]:
 
 
 def _nested_model(annotation: Any) -> Any:
-    """Find the section in dict[Name, Section] or tuple[Section, ...]; a name or index in the way is passed over."""
+    """Section type in dict[Name, Section] or tuple[Section, ...]; names and indexes are skipped."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     return next((found for inner in get_args(annotation) if (found := _nested_model(inner))), None)

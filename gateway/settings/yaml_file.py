@@ -1,7 +1,7 @@
-"""Reads the one YAML file: bounded, without anchors or doubled keys, and knowing the line of everything.
+"""YAML reader: bounded in size, without anchors and duplicate keys, with the line of every setting.
 
-Plain scalars mean what YAML 1.2's core schema says (chapter 10.3): `no` is a text and `010` is ten, and every key is a
-text. Values other than null, booleans and numbers stay texts; whoever wants a date reads one.
+Plain scalars follow the core schema of YAML 1.2 (chapter 10.3): `no` is a text, `010` is ten, and every key is a text.
+Values other than null, booleans and numbers stay texts; dates are parsed by their fields.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ YamlValue: TypeAlias = "None | bool | int | float | str | list[YamlValue] | dict
 MAX_BYTES = 1_000_000
 """Bytes."""
 MAX_DEPTH = 12
-"""Levels of nesting; the configuration has six."""
+"""Levels of nesting; the configuration uses six."""
 MAX_ENTRIES = 20_000
-"""Keys and values; so many are read, and complained about, in well under a second, in two without libyaml."""
+"""Keys and values; parsed and validated in under a second, in two without libyaml."""
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _INTEGER = re.compile(r"[-+]?[0-9]{1,18}")
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]{1,4})?")
@@ -41,22 +41,22 @@ class RespelledInteger(int):
 
 @dataclass(frozen=True, slots=True)
 class YamlDocument:
-    """What a file says, and the line of each setting in it."""
+    """Content of a file, and the line of each setting."""
 
     name: str
     tree: dict[str, YamlValue]
     lines: dict[Location, int]
 
     def label(self, location: Location) -> str:
-        """Say where a setting that is in the file stands: gateway.yaml:12."""
+        """Origin of a setting in the file: gateway.yaml:12."""
         return f"{self.name}:{self.lines[location]}"
 
 
 def read_yaml(path: Path) -> YamlDocument:
     """Read a configuration file.
 
-    Raises SettingsError where there is nothing to validate, or nobody could be sure what: missing, too large, not
-    UTF-8, not YAML, empty, doubled keys, anchors, tags.
+    Raises SettingsError if the file is missing, too large, not UTF-8, not YAML or empty, or has duplicate keys, anchors
+    or tags.
     """
     events = _TreeBuilder(path.name, yaml.parse(_read_text(path), Loader=_LOADER))
     try:
@@ -65,7 +65,7 @@ def read_yaml(path: Path) -> YamlDocument:
         mark = error.problem_mark
         failure = (f"{path.name}:{mark.line + 1}", f"not valid YAML (column {mark.column + 1})") if mark else None
     except yaml.YAMLError:
-        failure = (path.name, "not valid YAML: it has characters that YAML does not allow")
+        failure = (path.name, "not valid YAML: characters that YAML does not allow")
     else:
         if events.errors:
             raise SettingsError(events.errors)
@@ -78,17 +78,19 @@ def _read_text(path: Path) -> str:
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
     except OSError as error:
-        raise SettingsError([(path.name, f"can not be read ({error.strerror})")]) from None
+        raise SettingsError([(path.name, f"cannot be read ({error.strerror})")]) from None
     if len(content) > MAX_BYTES:
         raise SettingsError([(path.name, f"is larger than {MAX_BYTES} bytes")])
     with suppress(UnicodeDecodeError):
         return content.decode("utf-8-sig")
-    raise SettingsError([(path.name, "is not UTF-8")])  # out here, as that exception holds the whole file
+    raise SettingsError(
+        [(path.name, "is not UTF-8")]
+    )  # outside of the except block: that exception holds the whole file
 
 
 @dataclass(slots=True)
 class _TreeBuilder:
-    """Builds the tree from the parser's events, so that nothing is expanded or constructed that was not looked at."""
+    """Builds the tree from parser events, so that nothing is expanded or constructed unchecked."""
 
     name: str
     events: Iterator[yaml.Event]

@@ -11,9 +11,13 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from gateway.auth.keys import new_key
+from gateway.clock import SystemClock
 from tests.support.fake_upstream.upstream import closed_port
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.cli.conftest import CommandResult, RunCommand
 
 PAGE = 3
@@ -27,6 +31,7 @@ class StubOpsPort:
         self.known: set[str] = set()
         self.replayed: list[str] = []
         self.requests: list[str] = []
+        self.authorization: set[str | None] = set()
         self.override: tuple[int, bytes] | None = None
 
     def answer(self, method: str, target: str) -> tuple[int, bytes]:
@@ -56,6 +61,7 @@ def url(port: StubOpsPort) -> Iterator[str]:
             self.do_POST()
 
         def do_POST(self) -> None:
+            port.authorization.add(self.headers["Authorization"])
             status, content = port.answer(self.command, self.path)
             if self.command == "POST" and self.headers["Content-Type"] != "application/json":
                 status, content = 415, b'{"code": "unsupported_media_type", "detail": "JSON."}'
@@ -131,11 +137,11 @@ def test_run_ids_and_given_up_exclude_each_other(
 @pytest.mark.parametrize(
     ("answer", "complaint"),
     [
-        ((404, b'{"code": "unknown_route", "detail": "No."}'), "is --ops-url right?"),
-        ((405, b'{"code": "method_not_allowed", "detail": "No."}'), "is --ops-url right?"),
-        ((200, b"<html>"), "is --ops-url right?"),
+        ((404, b'{"code": "unknown_route", "detail": "No."}'), "check --ops-url"),
+        ((405, b'{"code": "method_not_allowed", "detail": "No."}'), "check --ops-url"),
+        ((200, b"<html>"), "check --ops-url"),
         (
-            (503, b'{"code": "store_unavailable", "detail": "The store\\u001b can not."}'),
+            (503, b'{"code": "store_unavailable", "detail": "The store\\u001b cannot."}'),
             "store_unavailable: The store?",
         ),
     ],
@@ -154,9 +160,32 @@ def test_an_unreachable_gateway_is_named(runward: RunCommand) -> None:
     with closed_port() as url:
         result = replay(runward, url, "run_a")
     assert 2 == result.code
-    assert f"{url} can not be asked" in result.err
+    assert f"{url} cannot be reached" in result.err
 
 
 def test_a_run_id_stays_one_path_segment(runward: RunCommand, port: StubOpsPort, url: str) -> None:
     replay(runward, url, "../../metrics")
     assert ["POST /callbacks/replay/..%2F..%2Fmetrics"] == port.requests
+
+
+@pytest.mark.parametrize("way", ["environment", "file"])
+def test_a_key_of_the_operations_port_is_sent(
+    runward: RunCommand, port: StubOpsPort, url: str, tmp_path: Path, way: str
+) -> None:
+    port.known = {"run_1"}
+    key = new_key(SystemClock())
+    (tmp_path / "key").write_text(key + "\n")
+    words = ("--ops-key-file", str(tmp_path / "key")) if way == "file" else ()
+    env = {"RUNWARD_OPS_KEY": key} if way == "environment" else {}
+    result = runward("callbacks", "replay", "run_1", "--ops-url", url, *words, **env)
+    assert 0 == result.code
+    assert {f"Bearer {key}"} == port.authorization
+    assert key not in result.out + result.err
+
+
+def test_a_key_of_the_operations_port_is_refused_as_an_argument(runward: RunCommand, url: str) -> None:
+    """Other users can read arguments."""
+    result = runward("callbacks", "replay", "run_1", "--ops-url", url, "--ops-key", "rw_secret-key")
+    assert 2 == result.code
+    assert "RUNWARD_OPS_KEY" in result.err
+    assert "rw_secret-key" not in result.err

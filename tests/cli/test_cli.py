@@ -1,4 +1,4 @@
-"""What can be typed, and what is said where it can not."""
+"""What can be typed, and what is said where it cannot."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_the_version_is_that_of_the_package(runward: RunCommand) -> None:
         (("keys",), "Missing command"),
         (("run",), "Missing argument"),
         (("serve",), "RUNWARD_CONFIG"),
-        (("serve", "--config", "no-such-file.yaml"), "no-such-file.yaml: can not be read"),
+        (("serve", "--config", "no-such-file.yaml"), "no-such-file.yaml: cannot be read"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(runward: RunCommand, words: tuple[str, ...], complaint: str) -> None:

@@ -136,7 +136,7 @@ async def test_a_taken_port_is_replaced_and_reported() -> None:
     with socket.create_server(("127.0.0.1", 0)) as held:
         port = held.getsockname()[1]
         async with demo("--port", str(port), "--ops-port", "0") as running:
-            assert f"Port {port} is taken" in running.stdout
+            assert f"Port {port} is in use" in running.stdout
             assert not running.url.endswith(f":{port}")
             assert printed_commands(running)[0][2] == f"{running.url}/run"
 

@@ -94,7 +94,7 @@ def test_a_problem_is_one_line_and_exit_code_1(runward: RunCommand, stub: StubGa
     result = run_workflow(runward, stub)
     line = (
         "runward: upstream_throttled: The provider's own limit is reached. "
-        "(outcome: not_run, run_id: run_1, request_id: req_1, may be sent again)\n"
+        "(outcome: not_run, run_id: run_1, request_id: req_1, may be retried)\n"
     )
     assert (1, "", line) == (result.code, result.out, result.err)
 
@@ -160,14 +160,14 @@ def test_a_mistyped_key_is_noticed_before_it_is_sent(runward: RunCommand, stub: 
     [
         (("--input", "[1]"), "must be a JSON object"),
         (("--input", '{"a": 1, "a": 2}'), "--input: a key stands twice"),
-        (("--input", "@no-such-file"), "no-such-file can not be read"),
+        (("--input", "@no-such-file"), "no-such-file cannot be read"),
         (("-i", "x"), "name=text"),
         (("-i", "=x"), "name=text"),
         (("-i", "x:={"), "-i x:=: not valid JSON"),
         (("--timeout", "soon"), "--timeout"),
         (("--url", "ftp://gateway"), "--url must be a URL"),
         (("--url", "http://[::1"), "--url is not a URL"),
-        (("--key-file", "no-such-file"), "no-such-file can not be read"),
+        (("--key-file", "no-such-file"), "no-such-file cannot be read"),
     ],
 )
 def test_an_invalid_request_is_not_sent(
@@ -186,7 +186,7 @@ def test_without_a_key_nothing_is_sent(runward: RunCommand, stub: StubGateway) -
 
 def test_a_key_over_plain_http_is_a_warning(runward: RunCommand) -> None:
     result = runward("run", "triage", "--url", "http://gateway.invalid", RUNWARD_KEY=KEY)
-    assert "in the clear" in result.err.splitlines()[0]
+    assert "sent unencrypted" in result.err.splitlines()[0]
 
 
 def test_an_output_cannot_control_the_terminal(

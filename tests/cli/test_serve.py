@@ -1,4 +1,4 @@
-"""`runward serve` as a process: how it starts, and what it says where it can not."""
+"""`runward serve` as a process: how it starts, and what it says where it cannot."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ async def test_a_port_that_is_taken_is_one_line(tmp_path: Path, taken_port: int,
     code, *lines = [line for line in str(died.value).splitlines() if line]
     assert "exit code 2" == code
     [line] = lines
-    assert line.startswith("runward: can not listen: ")
+    assert line.startswith("runward: cannot listen: ")
     assert str(taken_port) in line
 
 
 async def test_a_host_that_does_not_exist_is_one_line(tmp_path: Path) -> None:
     config = gateway_config("http://127.0.0.1:1", "http://127.0.0.1:2", server={"host": "no-such-host.invalid"})
-    with pytest.raises(GatewayExitedError, match=r"exit code 2\n+runward: can not listen: [^\n]*\n*\Z"):
+    with pytest.raises(GatewayExitedError, match=r"exit code 2\n+runward: cannot listen: [^\n]*\n*\Z"):
         await start_gateway(tmp_path, config, PROVIDER_SECRETS)
 
 
@@ -88,7 +88,7 @@ async def test_one_worker_is_a_plain_process(tmp_path: Path, taken_port: int) ->
     """With any store: it comes as far as its port."""
     code, complaint = await run_serve(tmp_path, "--workers", "1", server={"port": taken_port})
     assert 2 == code
-    assert complaint.startswith("runward: can not listen: ")
+    assert complaint.startswith("runward: cannot listen: ")
 
 
 async def test_a_taken_port_is_one_line_with_workers_too(tmp_path: Path, taken_port: int) -> None:
@@ -96,7 +96,7 @@ async def test_a_taken_port_is_one_line_with_workers_too(tmp_path: Path, taken_p
     store: JsonValue = {"url": "redis://127.0.0.1:1/0"}
     for which in ("port", "ops_port"):
         code, complaint = await run_serve(tmp_path, "--workers", "2", server={which: taken_port}, store=store)
-        assert (2, f"runward: can not listen: 127.0.0.1:{taken_port}: Address already in use\n") == (code, complaint)
+        assert (2, f"runward: cannot listen: 127.0.0.1:{taken_port}: Address already in use\n") == (code, complaint)
 
 
 async def test_a_worker_is_not_started_by_hand(tmp_path: Path) -> None:

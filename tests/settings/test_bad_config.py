@@ -23,8 +23,8 @@ DATABASE = "must end with the number of a database, such as redis://host:6379/0"
 DATE = "must be a date such as 2027-01-31, or 2027-01-31T12:00:00Z"
 DURATION = "must be a duration such as 500ms, 10s, 2m, 1h or 7d"
 HASH = "must be sha256: and 64 hexadecimal digits: the hash of the key, never the key"
-HTTPS = "must be https, or allow_http: true must say that the key may be read on the way"
-LITERAL = "secrets never stand in the YAML: name them, {env: NAME} or {file: PATH}"
+HTTPS = "must be https, unless allow_http: true accepts that the key can be read on the network"
+LITERAL = "secrets are not accepted in the YAML: refer to them by {env: NAME} or {file: PATH}"
 MAPPING = "must be a mapping (key: value)"
 NAME = "a name has letters, digits, '.', '_' and '-' only, and 100 of them at most"
 NETWORK = "must be an address or a network such as 10.0.0.0/8"
@@ -90,13 +90,13 @@ INVALID_FILES = {
     "secret_in_yaml": (":3 providers.studio.api_key", LITERAL),
     "numeric_secret_in_yaml": (":2 providers.studio.api_key", LITERAL),
     "callback_secret_in_yaml": (":2 callbacks.secrets[0]", LITERAL),
-    "secret_env_and_file": (":2 providers.studio.api_key", "has both env and file: which of them is meant?"),
+    "secret_env_and_file": (":2 providers.studio.api_key", "has both env and file: give one"),
     "secret_of_neither": (":2 providers.studio.api_key", "must be {env: NAME} or {file: PATH}"),
     "secret_missing": (":2 providers.studio.api_key", "the environment variable NOBODY_SET_THIS is not set"),
     "secret_as_variable_name": (":2 providers.studio.api_key", "the environment variable it names is not set"),
     "secret_file_missing": (
         ":2 providers.studio.api_key",
-        "the secret's file can not be read (No such file or directory)",
+        "the secret's file cannot be read (No such file or directory)",
     ),
     "secret_empty": (":2 providers.studio.api_key", "the secret is empty"),
     "secret_placeholder": (":2 providers.studio.api_key", "the secret is a placeholder"),
@@ -106,7 +106,7 @@ INVALID_FILES = {
     "base_url_other_scheme": (":4 providers.studio.base_url", URL),
     "base_url_with_user": (
         ":4 providers.studio.base_url",
-        "must not hold a user or password: the key belongs in api_key",
+        "must not contain a user or password: the key belongs in api_key",
     ),
     "base_url_with_query": (":4 providers.studio.base_url", QUERY),
     "base_url_with_fragment": (":4 providers.studio.base_url", QUERY),
@@ -114,8 +114,8 @@ INVALID_FILES = {
     "base_url_plain_http": (":4 providers.studio.base_url", HTTPS),
     "ca_file_missing": (":4 providers.studio.ca_file", "names no file"),
     "store_url_other_scheme": (":1 store.url", "must be sqlite:///path, memory://, redis://host or rediss://host"),
-    "store_url_with_password": (":1 store.url", "must not hold a password: it belongs in store.password"),
-    "store_url_with_user": (":1 store.url", "must not hold a user or password"),
+    "store_url_with_password": (":1 store.url", "must not contain a password: it belongs in store.password"),
+    "store_url_with_user": (":1 store.url", "must not contain a user or password"),
     "store_url_database": (":1 store.url", DATABASE),
     "store_password_in_yaml": (":1 store.password", LITERAL),
     "proxy_not_a_network": (":1 server.trusted_proxies[1]", NETWORK),

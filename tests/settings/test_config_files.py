@@ -61,7 +61,7 @@ def test_other_files_do_not_count(tmp_path: Path, files: ConfigFiles) -> None:
 
 
 def test_what_a_broken_file_named_before_still_counts(tmp_path: Path, files: ConfigFiles) -> None:
-    """R100: a file that can not be parsed names nothing, and yet a secret may be what is corrected next."""
+    """R100: a file that cannot be parsed names nothing, and yet a secret may be what is corrected next."""
     replace_file(tmp_path / "gateway.yaml", "providers: {")
     with pytest.raises(SettingsError):
         files.load()
@@ -117,7 +117,7 @@ def test_the_file_that_the_environment_names_is_as_good(tmp_path: Path) -> None:
 
 
 def test_a_missing_file_is_not_an_error(tmp_path: Path, files: ConfigFiles) -> None:
-    """A folder in a file's place, or a path that can not be one, is what `load` complains about."""
+    """A folder in a file's place, or a path that cannot be one, is what `load` complains about."""
     for odd in (".", "a\\0b", "x" * 5000):
         replace_file(tmp_path / "gateway.yaml", TEXT.format(key=f'"{odd}"'))
         with pytest.raises(SettingsError):

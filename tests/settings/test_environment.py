@@ -156,4 +156,4 @@ def test_bad_secret_files(tmp_path: Path) -> None:
         "secret file runward_servr__port: unknown section (did you mean server?)",
     ] == load_error(tmp_path, VALID, environ).splitlines()
     missing = {**ENVIRON, "RUNWARD_SECRETS_DIR": str(tmp_path / "missing")}
-    assert "RUNWARD_SECRETS_DIR: can not be read (No such file or directory)" == load_error(tmp_path, VALID, missing)
+    assert "RUNWARD_SECRETS_DIR: cannot be read (No such file or directory)" == load_error(tmp_path, VALID, missing)

@@ -64,7 +64,7 @@ def test_key_hash() -> None:
 
 def test_the_hash_of_an_empty_key_is_refused() -> None:
     """R84: it is what comes out where the variable with the key was empty; every stranger would be that client."""
-    with pytest.raises(ValueError, match="the hash of nothing"):
+    with pytest.raises(ValueError, match="the hash of an empty key"):
         check_key_hash("sha256:E3B0C44298FC1C149AFBF4C8996FB92427AE41E4649B934CA495991B7852B855")
 
 

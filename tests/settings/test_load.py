@@ -163,7 +163,7 @@ def test_one_line_for_each_error(tmp_path: Path) -> None:
     environ = {"RUNWARD_SECRETS_DIR": str(folder), "RUNWARD_SERVER__PRT": "1"}
     text = "providers:\n  a:\n    api_key: literal-secret\nworkflows:\n  w: {}\npolling: {frist: 1s}\n"
     assert [
-        "gateway.yaml:3 providers.a.api_key: secrets never stand in the YAML: name them, {env: NAME} or {file: PATH}",
+        "gateway.yaml:3 providers.a.api_key: secrets are not accepted in the YAML: refer to them by {env: NAME} or {file: PATH}",
         "RUNWARD_SERVER__PRT server.prt: unknown key (did you mean port?)",
         "secret file runward_logs__level logs.level: must be 'debug', 'info', 'warning' or 'error'",
         "gateway.yaml:5 workflows.w.provider: is required",
@@ -191,7 +191,7 @@ def test_overrides_are_checked(tmp_path: Path) -> None:
 def test_the_number_of_errors_is_bounded(tmp_path: Path) -> None:
     """Nobody reads more than fifty complaints; the rest are counted."""
     lines = load_error(tmp_path, "".join(f"key{n}: 1\n" for n in range(500))).splitlines()
-    assert (51, "gateway.yaml: and 450 more complaints") == (len(lines), lines[-1])
+    assert (51, "gateway.yaml: and 450 more errors") == (len(lines), lines[-1])
 
 
 @hypothesis_settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

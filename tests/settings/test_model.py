@@ -26,7 +26,7 @@ def test_frozen(tmp_path: Path) -> None:
 
 
 def test_consistent_without_load() -> None:
-    """What does not fit together can not be built by hand either."""
+    """What does not fit together cannot be built by hand either."""
     with pytest.raises(ValidationError) as refused:
         Settings.model_validate({"workflows": {"w": {"provider": "nobody"}}})
     assert [("workflows", "w", "provider")] == [error["loc"] for error in refused.value.errors()]
@@ -65,7 +65,7 @@ def test_pattern_without_a_match(tmp_path: Path, pattern: str) -> None:
 
 def test_empty_providers_and_clients_are_warnings(tmp_path: Path) -> None:
     """A gateway without providers or clients starts, and says so; a client without keys, too."""
-    assert ["providers: there are none", "clients: there are none"] == load_settings(tmp_path, "logs:\n").warnings()
+    assert ["providers: none configured", "clients: none configured"] == load_settings(tmp_path, "logs:\n").warnings()
     settings = load_settings(tmp_path, VALID + "clients: {app: {workflows: ['*']}}\n")
     assert ["clients.app: has no keys"] == settings.warnings()
 

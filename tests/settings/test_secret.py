@@ -1,4 +1,4 @@
-"""Secrets: where they come from, and which can not be meant (R84)."""
+"""Secrets: where they come from, and which cannot be meant (R84)."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_literal_in_the_file_though_it_is_overridden(tmp_path: Path) -> None:
     """A secret in the YAML is refused even where the environment would win: it has leaked already."""
     text = VALID.replace("{env: STUDIO_KEY}", KEY)
     environ = {"RUNWARD_PROVIDERS__STUDIO__API_KEY": "1234567890123"}
-    complaint = "secrets never stand in the YAML: name them, {env: NAME} or {file: PATH}"
+    complaint = "secrets are not accepted in the YAML: refer to them by {env: NAME} or {file: PATH}"
     assert f"gateway.yaml:3 providers.studio.api_key: {complaint}" == load_error(tmp_path, text, environ)
 
 
@@ -72,7 +72,7 @@ def test_bad_file(tmp_path: Path, content: bytes) -> None:
 def test_folder_instead_of_a_file(tmp_path: Path) -> None:
     """A folder, as Kubernetes makes one for a missing subPath, is no secret."""
     (tmp_path / "studio").mkdir()
-    expected = "gateway.yaml:3 providers.studio.api_key: the secret's file can not be read (Is a directory)"
+    expected = "gateway.yaml:3 providers.studio.api_key: the secret's file cannot be read (Is a directory)"
     assert expected == load_error(tmp_path, FROM_FILE)
 
 

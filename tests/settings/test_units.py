@@ -122,7 +122,7 @@ def test_any_duration(number: int, unit: tuple[str, float]) -> None:
 @settings(deadline=None)
 @given(st.text())
 def test_any_text(text: str) -> None:
-    """No text makes a parser fail in another way than ValueError, or gives what can not be counted in."""
+    """No text makes a parser fail in another way than ValueError, or gives what cannot be counted in."""
     with suppress(ValueError):
         assert 0 <= parse_duration(text) <= MAX_DURATION
     with suppress(ValueError):

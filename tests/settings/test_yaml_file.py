@@ -113,7 +113,7 @@ def test_deep_nesting(tmp_path: Path, open_: str) -> None:
         (b"a" * 1_000_001, "a.yaml: is larger than 1000000 bytes"),
         (b"a: [" + b"1," * 30_000 + b"]", "a.yaml: has more than 20000 entries"),
         (b"a: \xff", "a.yaml: is not UTF-8"),
-        (b"a: \x00", "a.yaml: not valid YAML: it has characters that YAML does not allow"),
+        (b"a: \x00", "a.yaml: not valid YAML: characters that YAML does not allow"),
         (b"a: 'canary", "a.yaml:1: not valid YAML (column 11)"),
         (b"", "a.yaml: is empty"),
         (b"canary", "a.yaml: must be a mapping (key: value)"),
@@ -126,10 +126,10 @@ def test_unreadable(tmp_path: Path, content: bytes, complaint: str) -> None:
 
 
 def test_missing_file_and_folder(tmp_path: Path) -> None:
-    """What is not there, or is no file, can not be read."""
-    with pytest.raises(SettingsError, match=r"^missing.yaml: can not be read \(No such file or directory\)$"):
+    """What is not there, or is no file, cannot be read."""
+    with pytest.raises(SettingsError, match=r"^missing.yaml: cannot be read \(No such file or directory\)$"):
         yaml_file.read_yaml(tmp_path / "missing.yaml")
-    with pytest.raises(SettingsError, match=r"can not be read \(Is a directory\)$"):
+    with pytest.raises(SettingsError, match=r"cannot be read \(Is a directory\)$"):
         yaml_file.read_yaml(tmp_path)
 
 
