@@ -21,6 +21,7 @@ from gateway.metrics import Metrics
 from gateway.reload import Reload
 from gateway.runs.catalog import Catalog
 from gateway.runs.office import BackOffice
+from gateway.systemd_notify import SILENT, Notifier
 
 BACKLOG = 1024
 """How many connections may wait to be accepted."""
@@ -142,20 +143,34 @@ class Gateway:
             await provider.upstream.close()
 
 
-async def until_stopped(gateway: Gateway, log: FilteringBoundLogger) -> None:
+async def until_stopped(gateway: Gateway, log: FilteringBoundLogger, manager: Notifier = SILENT) -> None:
     """Serve until SIGTERM or SIGINT, then drain; a second signal ends it at once. SIGHUP reloads the configuration.
 
-    "listening" is logged when a signal is already understood: whoever reads it may send one.
+    "listening" is logged when a signal is already understood: whoever reads it may send one. The service `manager` is
+    told of each of these steps, and that the event loop is not stuck.
     """
     loop = asyncio.get_running_loop()
     signals: asyncio.Queue[signal.Signals] = asyncio.Queue()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, signals.put_nowait, number)
     if gateway.reload is not None:
-        loop.add_signal_handler(signal.SIGHUP, gateway.reload.ask)
+        _reload_on_signal(gateway.reload, manager)
+    watched = asyncio.create_task(manager.keep_alive(gateway.clock))
     log.info("listening", url=gateway.public.url, ops_url=gateway.ops.url)
+    manager.ready(f"serving at {gateway.public.url}")
     log.info("draining", signal=(await signals.get()).name)
+    manager.stopping("draining")
     await finish(gateway, signals.get())
+    watched.cancel()
+
+
+def _reload_on_signal(reload: Reload, manager: Notifier) -> None:
+    def ask() -> None:
+        manager.reloading()
+        reload.ask()
+
+    reload.done = manager.ready
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, ask)
 
 
 async def finish(gateway: Gateway, hurry: Coroutine[object, object, object]) -> None:

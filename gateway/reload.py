@@ -50,7 +50,7 @@ class Source(Protocol):
 
 @dataclass(slots=True)
 class Reload:
-    """Swaps the `plan` in use for the next one, on a change of its files or on `ask`."""
+    """Swaps the `plan` in use for the next one, on a change of its files or on `ask`; calls `done` after each try."""
 
     source: Source
     plan: Plan
@@ -58,6 +58,7 @@ class Reload:
     clock: Clock
     metrics: Metrics
     log: FilteringBoundLogger
+    done: Callable[[], object] = lambda: None
     _started: Settings = field(init=False)
     _moment: asyncio.Event = field(default_factory=asyncio.Event)
     _asked: bool = False
@@ -130,6 +131,7 @@ class Reload:
             asked, self._asked = self._asked, False
             if asked or await asyncio.to_thread(self.source.changed):
                 await self.once()
+                self.done()
 
     async def _silence(self) -> None:
         """Let a burst of changes come to its end; where it has none, be content with what there is."""

@@ -38,7 +38,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
 
 # What only these rooms may touch.
 DOORS = {
-    "os.environ": ("gateway.settings",),
+    "os.environ": ("gateway.settings", "gateway.systemd_notify"),
     "os.getenv": ("gateway.settings",),
     "prometheus_client": ("gateway.metrics", "gateway.tallies"),
     "structlog.configure": ("gateway.logs",),

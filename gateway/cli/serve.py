@@ -17,6 +17,7 @@ from gateway.settings import ConfigFiles, SettingsError, load
 from gateway.store.contract import StoreUnavailable
 from gateway.supervisor.crew import GaveUp
 from gateway.supervisor.supervise import supervise
+from gateway.systemd_notify import notifier
 
 _SHARED = ("redis", "rediss")
 """The stores in which processes find each other's runs and limits."""
@@ -33,7 +34,7 @@ def serve(config: Path | None) -> None:
         log = logs.configure(settings.logs.level, settings.logs.format, clock)
         with starting():
             gateway = await start(settings, clock, log, source)
-        await until_stopped(gateway, log)
+        await until_stopped(gateway, log, notifier())
 
     event_loop()(work())
 
@@ -57,7 +58,7 @@ def serve_with_workers(config: Path | None, count: int) -> None:
         clock = SystemClock()
         log = logs.configure(settings.logs.level, settings.logs.format, clock)
         with starting():
-            if not await supervise(settings, count, command, clock, log):
+            if not await supervise(settings, count, command, clock, log, manager=notifier()):
                 raise Failure("not every worker ended in its own time", exit_code=1)
 
     event_loop()(work())

@@ -21,13 +21,21 @@ from gateway.supervisor.face import CrewFace
 from gateway.supervisor.shared_store import SharedStore
 from gateway.supervisor.sockets import address, listening
 from gateway.supervisor.worker import Launcher
+from gateway.systemd_notify import SILENT, Notifier
 
 
 async def supervise(
-    settings: Settings, count: int, command: Sequence[str], clock: Clock, log: FilteringBoundLogger
+    settings: Settings,
+    count: int,
+    command: Sequence[str],
+    clock: Clock,
+    log: FilteringBoundLogger,
+    *,
+    manager: Notifier = SILENT,
 ) -> bool:
     """Serve with `count` workers, each a `command`, until a signal; whether all of them ended cleanly.
 
+    The service `manager` is told when all workers serve, when they drain, and that the supervisor is not stuck.
     SIGTERM and SIGINT let them drain, a second one ends them at once, SIGHUP is passed on. Raises OSError where a port
     can not be had, SettingsError where the library for the store is missing, GaveUp where no worker can be kept alive.
     """
@@ -40,8 +48,8 @@ async def supervise(
         face = CrewFace(crew, CallbacksFace(store, clock, log))
         ops = await Listener.inherit(face.server(header_timeout=at.header_timeout), watched)
         tasks = [
-            asyncio.create_task(_obey(_signals(), crew, public)),
-            asyncio.create_task(_announce(crew, url(*address(public[0])), ops.url)),
+            asyncio.create_task(_obey(_signals(), crew, public, manager)),
+            asyncio.create_task(_announce(crew, url(*address(public[0])), ops.url, manager)),
         ]
         try:
             await crew.serve()
@@ -61,7 +69,9 @@ def _signals() -> asyncio.Queue[signal.Signals]:
     return signals
 
 
-async def _obey(signals: asyncio.Queue[signal.Signals], crew: Crew, public: Sequence[socket.socket]) -> None:
+async def _obey(
+    signals: asyncio.Queue[signal.Signals], crew: Crew, public: Sequence[socket.socket], manager: Notifier
+) -> None:
     while True:
         number = await signals.get()
         if number == signal.SIGHUP:
@@ -70,11 +80,14 @@ async def _obey(signals: asyncio.Queue[signal.Signals], crew: Crew, public: Sequ
             await crew.hurry()
         else:
             crew.log.info("draining", signal=number.name)
+            manager.stopping("draining")
             crew.drain()
             for each in public:  # the workers have it still; once the last of them lets go, it is closed
                 each.close()
 
 
-async def _announce(crew: Crew, where: str, ops: str) -> None:
+async def _announce(crew: Crew, where: str, ops: str, manager: Notifier) -> None:
     await crew.complete.wait()
     crew.log.info("listening", url=where, ops_url=ops, workers=crew.count)
+    manager.ready(f"{crew.count} workers serve at {where}")
+    await manager.keep_alive(crew.clock)
