@@ -40,9 +40,12 @@ def buildah(*arguments: str | Path) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """An image in the storage. `root` is its root file system, unpacked; `config` is what Docker reads."""
+    """An image in the storage, built from the context in `sources`.
 
-    name: str
+    `root` is its root file system, unpacked; `config` is what Docker reads.
+    """
+
+    sources: Path
     root: Path
     config: dict[str, Any]
     layers: tuple[str, ...]
@@ -98,7 +101,7 @@ def built(name: str, sources: Path) -> Iterator[Image]:
     described = json.loads(buildah("inspect", "--type", "image", name))
     with _container(name) as container:
         yield Image(
-            name,
+            sources,
             Path(buildah("mount", container)),
             described["Docker"]["config"],
             tuple(described["OCIv1"]["rootfs"]["diff_ids"]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from packaging.requirements import Requirement
 
 from tests.image import programs
-from tests.image.building import CANARY, EPOCH, Image, built, context
+from tests.image.building import CANARY, EPOCH, Image, built
 from tests.process import ROOT
 
 pytestmark = pytest.mark.timeout(1800)  # the first test of a session builds the image
@@ -113,7 +114,8 @@ def test_its_labels_and_defaults_are_as_documented(image: Image) -> None:
 
 def test_a_second_build_has_the_same_files(image: Image, tmp_path: Path) -> None:
     """From a copy of the sources with other times, without any layer of the first one."""
-    with built("localhost/runward:again", context(tmp_path)) as again:
+    sources = shutil.copytree(image.sources, tmp_path / "context", copy_function=shutil.copyfile)
+    with built("localhost/runward:again", sources) as again:
         assert image.layers == again.layers
     assert {EPOCH} == {int(path.lstat().st_mtime) for path in (image.root / "opt").rglob("*") if path.is_file()}
 
