@@ -30,6 +30,7 @@ _COMMANDS = ("python", "runward", "dumb-init")
 _SYSTEM_FILES = ("etc/ld.so.cache", "etc/os-release", "etc/ssl/certs/ca-certificates.crt", "etc/ssl/openssl.cnf")
 _FOLDERS = ("etc/runward", "run/secrets/runward", "var/lib")
 _ID = 10001
+_AT_ONCE = 500  # paths in one question to dpkg
 _WRITTEN = {
     "etc/passwd": f"root:x:0:0::/:/nonexistent\nrunward:x:{_ID}:{_ID}::/var/lib/runward:/nonexistent\n",
     "etc/group": f"root:x:0:\nrunward:x:{_ID}:\n",
@@ -131,11 +132,12 @@ def _libraries(path: Path) -> Iterator[Path]:
 
 def _record_packages(root: Root) -> None:
     """Write the records and the licences of the Debian packages that files were copied from."""
+    paths = [str(Path("/", path.relative_to(root.top))) for path in root.files()]
+    spellings = [spelled for path in paths for spelled in (path, path.removeprefix("/usr"))]  # /usr was merged once
     names: set[str] = set()
-    for path in root.files():
-        there = Path("/", path.relative_to(root.top))
-        spellings = [str(there), str(there).removeprefix("/usr")]  # before and after the merge of /usr
-        owned = subprocess.run(["dpkg-query", "-S", *spellings], capture_output=True, text=True, check=False)  # noqa: S607
+    for start in range(0, len(spellings), _AT_ONCE):
+        command = ["dpkg-query", "-S", *spellings[start : start + _AT_ONCE]]
+        owned = subprocess.run(command, capture_output=True, text=True, check=False)
         names |= {line.split(": ")[0] for line in owned.stdout.splitlines()}
     for name in sorted(names):
         record = subprocess.run(["dpkg-query", "-s", name], capture_output=True, text=True, check=True)  # noqa: S607
