@@ -47,6 +47,9 @@ soak: $(VENV)/.dev ## Run it under mixed faults for minutes: nothing may grow
 lock: $(VENV)/.dev ## Write both lists anew; versions stay where they can
 	@$(COMPILE) --group build --output-file requirements.lock
 	@$(COMPILE) --group dev --constraints requirements.lock --output-file requirements-dev.lock
+	@$(BIN)/uv pip compile --group pyproject.toml:build $(LOCKED) --constraints requirements.lock \
+		--output-file deploy/image/build.lock
+	@$(COMPILE) --group image --constraints requirements.lock --output-file deploy/image/runtime.lock
 	@echo promptlayer==1.3.0 | $(BIN)/uv pip compile - $(LOCKED) $(UPGRADE) --output-file tests/sdk/requirements-1.3.0.lock
 	@echo checkov==3.3.30 | $(BIN)/uv pip compile - $(LOCKED) $(UPGRADE) --output-file tests/helm/requirements-checkov.lock
 

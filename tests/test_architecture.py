@@ -37,7 +37,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 
 # Names that only these modules may use.
 RESTRICTED_NAMES = {
-    "os.environ": ("gateway.settings", "providers.testing"),
+    "os.environ": ("gateway.settings", "gateway.app.systemd_notify", "providers.testing"),
     "os.getenv": ("gateway.settings",),
     "prometheus_client": ("gateway.observability",),
     "structlog.configure": ("gateway.observability.logs",),

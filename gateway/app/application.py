@@ -14,6 +14,7 @@ from gateway.api.promptlayer.realtime import RealtimeHub
 from gateway.app.components import Components
 from gateway.app.listeners import RESPONSE_GRACE, Listener
 from gateway.app.reload import Reloader
+from gateway.app.systemd_notify import NO_SERVICE_MANAGER, Notifier
 
 _IDLE_CHECK_INTERVAL = 0.05  # seconds
 
@@ -68,20 +69,37 @@ class Application:
         await self.components.close()
 
 
-async def serve_until_signal(application: Application, log: FilteringBoundLogger) -> None:
+async def serve_until_signal(
+    application: Application, log: FilteringBoundLogger, manager: Notifier = NO_SERVICE_MANAGER
+) -> None:
     """Serve until SIGTERM or SIGINT, then drain; a second signal closes at once. SIGHUP reloads the configuration.
 
     The event "listening" is logged after the signal handlers are installed, so a supervisor may send signals from then.
+
+    `manager`: the service manager; it receives READY, RELOADING, STOPPING and the heartbeat of its watchdog.
     """
     loop = asyncio.get_running_loop()
     signals: asyncio.Queue[signal.Signals] = asyncio.Queue()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, signals.put_nowait, number)
     if application.reloader is not None:
-        loop.add_signal_handler(signal.SIGHUP, application.reloader.request)
+        _reload_on_signal(application.reloader, manager)
+    heartbeat = asyncio.create_task(manager.keep_alive(application.components.clock))
     log.info("listening", url=application.public.url, ops_url=application.ops.url)
+    manager.ready(f"serving at {application.public.url}")
     log.info("draining", signal=(await signals.get()).name)
+    manager.stopping("draining")
     await drain_and_close(application, signals.get())
+    heartbeat.cancel()
+
+
+def _reload_on_signal(reloader: Reloader, manager: Notifier) -> None:
+    def reload() -> None:
+        manager.reloading()
+        reloader.request()
+
+    reloader.on_done = manager.ready
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
 
 
 async def drain_and_close(

@@ -57,6 +57,7 @@ class Reloader:
     clock: Clock
     metrics: Metrics
     log: FilteringBoundLogger
+    on_done: Callable[[], object] = lambda: None
     _startup_settings: Settings = field(init=False)
     _wakeup: asyncio.Event = field(default_factory=asyncio.Event)
     _forced: bool = False
@@ -129,6 +130,7 @@ class Reloader:
             forced, self._forced = self._forced, False
             if forced or await asyncio.to_thread(self.source.changed):
                 await self.reload_once()
+                self.on_done()
 
     async def _debounce(self) -> None:
         """Wait for the end of a burst of changes, at most `_MAX_DEBOUNCE_ROUNDS` quiet periods."""

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from gateway.app.application import serve_until_signal
 from gateway.app.main import start_gateway
+from gateway.app.systemd_notify import service_notifier
 from gateway.cli.errors import CliError
 from gateway.clock import SystemClock
 from gateway.observability import logs
@@ -33,7 +34,7 @@ def serve(config: Path | None) -> None:
         log = logs.configure(settings.logs.level, settings.logs.format, clock)
         with startup_errors():
             gateway = await start_gateway(settings, clock, log, source)
-        await serve_until_signal(gateway, log)
+        await serve_until_signal(gateway, log, service_notifier())
 
     loop_runner()(main())
 
@@ -59,7 +60,7 @@ def serve_with_workers(config: Path | None, count: int) -> None:
         clock = SystemClock()
         log = logs.configure(settings.logs.level, settings.logs.format, clock)
         with startup_errors():
-            if not await supervise(settings, count, command, clock, log, source=source):
+            if not await supervise(settings, count, command, clock, log, source=source, manager=service_notifier()):
                 raise CliError("a worker did not exit cleanly", exit_code=1)
 
     loop_runner()(main())

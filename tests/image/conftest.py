@@ -1,0 +1,21 @@
+"""The image, built once for all tests that look into it or run it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.image import programs
+from tests.image.building import Image, built, context
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture(scope="session")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
+    """The image of this source tree; skipped where it cannot be built, and a failure where that is required."""
+    programs.demand()
+    with built("localhost/runward:test", context(tmp_path_factory.mktemp("context"))) as image:
+        yield image
