@@ -172,7 +172,7 @@ async def test_a_subscriber_at_one_replica_hears_of_a_run_at_the_other(
     await socket.close()
 
 
-async def test_a_late_subscriber_is_told_too(replicas: ReplicaPair, held_providers: HeldProviders) -> None:
+async def test_a_late_subscriber_gets_the_result_too(replicas: ReplicaPair, held_providers: HeldProviders) -> None:
     """R45: JavaScript's order: the start at one, then ticket and WebSocket at the other; however late."""
     await replicas.start()
     here, there = promptlayer_clients(replicas)

@@ -220,7 +220,7 @@ async def test_a_refusal_does_not_reveal_a_private_target(receiver: FakeUpstream
     assert [] == receiver.connections
 
 
-async def test_the_words_of_a_refusal_do_not_depend_on_the_network() -> None:
+async def test_the_text_of_a_refusal_does_not_depend_on_the_network() -> None:
     """R60: with an allowed network too, a hidden name and one that does not exist read the same."""
     hidden, missing = (
         EgressPolicy(["10.1.0.0/16"], resolver=ScriptedResolver([["10.9.9.9"]])),

@@ -250,7 +250,7 @@ async def test_a_silent_address_does_not_use_up_the_timeout() -> None:
     with unresponsive_port() as silent:
         port = urlsplit(silent).port
         async with await asyncio.start_server(answer, "127.0.0.2", port):
-            one = new_sender("127.0.0.1", "127.0.0.2", timeouts=WebhookTimeouts(total=10.0, connect=0.3))
+            one = new_sender("127.0.0.1", "127.0.0.2", timeouts=WebhookTimeouts(total=10.0, connect=30.0))
             assert WebhookResponse(204) == await one.deliver(f"http://hooks.example:{port}/", MESSAGE)
 
 
@@ -343,7 +343,7 @@ async def test_the_certificate_must_be_the_names(authority: certificates.Certifi
 
 
 @with_openssl
-async def test_the_system_decides_whom_to_trust(authority: certificates.CertificateAuthority) -> None:
+async def test_the_system_certificates_are_the_default(authority: certificates.CertificateAuthority) -> None:
     """By default the authority of the test is not trusted."""
     async with FakeUpstream(tls=authority.trusted()) as receiver:
         assert DeliveryFault.UNTRUSTED is await new_sender().deliver(receiver.url, MESSAGE)

@@ -132,7 +132,7 @@ def test_a_failed_open_holds_no_lock(tmp_path: Path) -> None:
         assert [] == db.execute("SELECT * FROM runs").fetchall()
 
 
-def test_a_file_that_can_not_be_written_is_refused(private_directory: Path) -> None:
+def test_a_file_that_cannot_be_written_is_refused(private_directory: Path) -> None:
     """R54."""
     path = private_directory / "store.db"
     with open_file(path):
@@ -141,7 +141,7 @@ def test_a_file_that_can_not_be_written_is_refused(private_directory: Path) -> N
 
 
 @pytest.mark.parametrize("name", ["store.db", "var/store.db"])
-def test_a_directory_that_can_not_be_written_is_refused(private_directory: Path, name: str) -> None:
+def test_a_directory_that_cannot_be_written_is_refused(private_directory: Path, name: str) -> None:
     """R54."""
     private_directory.chmod(0o500)
     assert f"{private_directory / name}: permission denied" == open_failure(private_directory / name)
