@@ -163,7 +163,7 @@ def test_one_line_for_each_error(tmp_path: Path) -> None:
     environ = {"RUNWARD_SECRETS_DIR": str(folder), "RUNWARD_SERVER__PRT": "1"}
     text = "providers:\n  a:\n    api_key: literal-secret\nworkflows:\n  w: {}\npolling: {frist: 1s}\n"
     assert [
-        "gateway.yaml:3 providers.a.api_key: secrets are not accepted in the YAML: refer to them by {env: NAME} or {file: PATH}",
+        "gateway.yaml:3 providers.a.api_key: secrets are not accepted in the YAML: use {env: NAME} or {file: PATH}",
         "RUNWARD_SERVER__PRT server.prt: unknown key (did you mean port?)",
         "secret file runward_logs__level logs.level: must be 'debug', 'info', 'warning' or 'error'",
         "gateway.yaml:5 workflows.w.provider: is required",

@@ -58,7 +58,7 @@ def test_literal_in_the_file_though_it_is_overridden(tmp_path: Path) -> None:
     """A secret in the YAML is refused even where the environment would win: it has leaked already."""
     text = VALID.replace("{env: STUDIO_KEY}", KEY)
     environ = {"RUNWARD_PROVIDERS__STUDIO__API_KEY": "1234567890123"}
-    complaint = "secrets are not accepted in the YAML: refer to them by {env: NAME} or {file: PATH}"
+    complaint = "secrets are not accepted in the YAML: use {env: NAME} or {file: PATH}"
     assert f"gateway.yaml:3 providers.studio.api_key: {complaint}" == load_error(tmp_path, text, environ)
 
 
