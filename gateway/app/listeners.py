@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeAlias
 
 from aiohttp import web
+from typing_extensions import override
 
 from gateway.settings import ServerSettings
 
 LISTEN_BACKLOG = 1024
 """Connections that the kernel queues until they are accepted."""
+TLS_HANDSHAKE_TIMEOUT = 10.0
+"""Seconds; asyncio's default is a minute."""
 RESPONSE_GRACE = 1.0
 """Seconds for responses that are being sent when a port closes; aiohttp's default is a minute."""
 
@@ -24,6 +29,37 @@ class TlsContexts:
 
     public: ssl.SSLContext | None = None
     ops: ssl.SSLContext | None = None
+
+
+class _TlsSite(web.BaseSite):
+    """Port with TLS and a bounded handshake: a host and port, or a socket that already listens."""
+
+    def __init__(self, runner: web.ServerRunner, tls: ssl.SSLContext, target: tuple[str, int] | socket.socket) -> None:
+        super().__init__(runner, ssl_context=tls, backlog=LISTEN_BACKLOG)
+        self._target = target
+
+    @property
+    @override
+    def name(self) -> str:
+        return f"https:{self._target}"
+
+    @override
+    async def start(self) -> None:
+        await super().start()
+        server = self._runner.server
+        if server is None:
+            raise RuntimeError("the runner is not set up")
+        create = partial(
+            asyncio.get_running_loop().create_server,
+            server,
+            ssl=self._ssl_context,
+            backlog=LISTEN_BACKLOG,
+            ssl_handshake_timeout=TLS_HANDSHAKE_TIMEOUT,
+        )
+        if isinstance(self._target, socket.socket):
+            self._server = await create(sock=self._target)
+        else:
+            self._server = await create(*self._target)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +74,7 @@ class Listener:
     async def open(cls, server: web.Server, host: str, port: int, tls: ssl.SSLContext | None = None) -> Listener:
         """Bind and listen. Raises OSError if the address cannot be bound."""
         runner = await _create_runner(server)
-        site = web.TCPSite(runner, host, port, backlog=LISTEN_BACKLOG, ssl_context=tls)
+        site = _TlsSite(runner, tls, (host, port)) if tls else web.TCPSite(runner, host, port, backlog=LISTEN_BACKLOG)
         return await cls._start(runner, [site], secure=tls is not None)
 
     @classmethod
@@ -47,7 +83,10 @@ class Listener:
     ) -> Listener:
         """Accept from sockets that already listen; other processes may accept from them too (prefork)."""
         runner = await _create_runner(server)
-        sites = [web.SockSite(runner, sock, backlog=LISTEN_BACKLOG, ssl_context=tls) for sock in sockets]
+        sites = [
+            _TlsSite(runner, tls, sock) if tls else web.SockSite(runner, sock, backlog=LISTEN_BACKLOG)
+            for sock in sockets
+        ]
         return await cls._start(runner, sites, secure=tls is not None)
 
     @classmethod

@@ -97,7 +97,7 @@ class _RawSettings:
             for location, value in find(self.document.tree, pattern):
                 if _is_literal(value):
                     label = f"{self.document.label(location)} {format_location(location)}"
-                    yield label, "secrets are not accepted in the YAML: refer to them by {env: NAME} or {file: PATH}"
+                    yield label, "secrets are not accepted in the YAML: use {env: NAME} or {file: PATH}"
 
     def _source_labels(self) -> dict[Location, str]:
         """Origin of every setting; later entries take precedence."""

@@ -1,4 +1,4 @@
-"""When to look whether a configuration has changed."""
+"""File watcher of the configuration."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ NAMES = frozenset({"a", "b"})
 
 @pytest.fixture(autouse=True)
 def _without_rescans(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only what the system tells, unless a test waits for the looks."""
+    """Reports of the system only, unless a test waits for rescans."""
     monkeypatch.setattr(file_watcher, "_RESCAN_INTERVAL", 60.0)
 
 
 async def next_change(changes: AsyncIterator[None]) -> None:
-    """The next moment; TimeoutError where there is none."""
+    """Wait for the next report. Raises TimeoutError."""
     async with asyncio.timeout(20):
         await anext(changes)
 

@@ -1,4 +1,4 @@
-"""What changes with the configuration of a running gateway, and what does not notice that anything changed."""
+"""Hot reload of a running gateway: changes that take effect, and state that is kept."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ FRESH = {**PROMPT_STUDIO_BODY, "workflow": "fresh"}
 
 
 def secret() -> str:
-    """A provider's key that nobody has seen before."""
+    """New provider key."""
     return "ps_" + secrets.token_hex(24)
 
 
@@ -216,7 +216,7 @@ async def test_an_invalid_file_changes_nothing_and_is_reported_until_it_is_valid
 async def test_a_tightened_limit_holds_and_what_was_used_counts(
     upstream: FakeUpstream, gateway: StartGateway, run: PostRun
 ) -> None:
-    """R100: a reload gives nobody a fresh quota."""
+    """R100: a reload resets no quota."""
     upstream.default = DONE
     running = await gateway(clients={"one": {"limits": {"daily": 5}}})
     assert [200] * 3 == [(await run(running, PROMPT_STUDIO_BODY)).status for _ in range(3)]
@@ -232,7 +232,7 @@ async def test_a_tightened_limit_holds_and_what_was_used_counts(
 async def test_callbacks_follow_their_secrets_allowances_and_schedule(
     tmp_path: Path, upstream: FakeUpstream, gateway: StartGateway, run: PostRun
 ) -> None:
-    """R100: a delivery is signed with what is there when it is tried, and whom it may reach is asked again."""
+    """R100: each delivery attempt uses the current secrets and egress policy."""
     upstream.default, file = DONE, tmp_path / "secret"
     secrets_of: dict[str, JsonValue] = {"secrets": [{"file": str(file)}], "schedule": ["0s", "3s"]}
     allowed: dict[str, JsonValue] = {**secrets_of, "allow": ["127.0.0.1/32"]}

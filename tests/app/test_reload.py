@@ -1,4 +1,4 @@
-"""A configuration is put to use as a whole or not at all, and what came of it is told."""
+"""Reloads are atomic, and their results are logged and counted."""
 
 from __future__ import annotations
 
@@ -68,14 +68,14 @@ class ReloadHarness:
         self.reload = Reloader(self.source, first, [self.applied.append], self.clock, self.metrics, log)
 
     def value(self, name: str, **labels: str) -> float:
-        """What a scrape says."""
+        """Value of a metric."""
         families = text_string_to_metric_families(self.metrics.render().decode())
         found = (s for family in families for s in family.samples if s.name == f"runward_config_{name}")
         return sum(s.value for s in found if labels.items() <= s.labels.items())
 
     @property
     def events(self) -> list[str]:
-        """What was logged."""
+        """Logged events."""
         return [str(line["event"]) for line in self.lines]
 
 
@@ -94,7 +94,7 @@ async def test_a_valid_configuration_is_applied() -> None:
 
 @pytest.mark.parametrize("turn", [INVALID, OSError("CANARY"), settings(providers={"a": PROVIDER | {"dialect": "x"}})])
 async def test_what_is_not_changes_nothing(turn: Settings | Exception) -> None:
-    """R100: whoever refuses it, and why ever; the next one that is sound is taken."""
+    """R100: an invalid configuration is rejected for any reason; the next valid one is applied."""
     house = ReloadHarness(turn, settings())
     before = house.reload.snapshot
     await house.reload.reload_once()
@@ -123,7 +123,7 @@ async def test_what_needs_a_restart_is_named_each_time() -> None:
 
 
 def test_every_setting_is_swapped_or_needs_a_restart() -> None:
-    """A setting that nobody thought of here is named rather than silently ignored."""
+    """An unlisted setting is reported rather than silently ignored."""
     everything: dict[str, object] = {
         "server": {"host": "0.0.0.0", "drain": 1, "max_in_flight": 5},
         "store": {"retention": 60},

@@ -1,4 +1,4 @@
-"""What a configuration comes to, and what of the one before it keeps."""
+"""Config snapshots, and the provider clients that they reuse."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from gateway.auth.keys import hash_key, new_key
 from gateway.clock import SystemClock
 from tests.app.tls_harness import HOST, TestAuthority
 from tests.support.client import PROMPT_STUDIO_BODY, auth_headers, post_run
-from tests.support.config_files import wait_for_reloads, write_gateway_config
+from tests.support.config_files import wait_for_reloads, wait_until, write_gateway_config
 from tests.support.fake_upstream.provider_responses import prompt_studio_reply
 from tests.support.process import GatewayExitedError
 
@@ -128,7 +128,7 @@ async def test_a_certificate_names_a_client(
 async def test_a_new_certificate_is_used_without_dropping_a_connection(
     gateway: StartGateway, authority: TestAuthority
 ) -> None:
-    running = await gateway(server={"tls": authority.server_config()})
+    running = await gateway(server={"tls": authority.server_config(), "header_timeout": "1m"})
     context = authority.client_context()
     port = int(running.url.rpartition(":")[2])
     reader, writer = await asyncio.open_connection(HOST, port, ssl=context)
@@ -181,7 +181,7 @@ async def test_switching_tls_off_needs_a_restart(
 ) -> None:
     running = await gateway(server={"tls": authority.server_config()})
     write_gateway_config(running, upstream.url)
-    await wait_for_reloads(running, 1)
+    await wait_until(lambda: [] != running.logs("needs_restart"))
     assert [["server.ops_tls", "server.tls"]] == [sorted(line["settings"]) for line in running.logs("needs_restart")]  # type: ignore[call-overload]
     assert 200 == await status(no_reuse, running.url + "/healthz", authority.client_context())
 

@@ -1,4 +1,4 @@
-"""The command line as it is typed, and a gateway that answers as it is told."""
+"""The command line in this process, and a stub gateway."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.cli.stub_gateway import StubGateway
 
 @dataclass(frozen=True, slots=True)
 class CommandResult:
-    """How a command ended, and what it wrote."""
+    """Exit code and output of a command."""
 
     code: int
     out: str

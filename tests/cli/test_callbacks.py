@@ -1,4 +1,4 @@
-"""`runward callbacks replay`: what is asked of the operations port, and what is said of it."""
+"""`runward callbacks replay`: requests to the operations port, and messages."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_the_limit_is_kept_and_the_rest_is_reported(runward: RunCommand, port: S
 
 
 def test_ids_are_sanitized_for_the_terminal(runward: RunCommand, port: StubOpsPort, url: str) -> None:
-    """What answers there may be anybody."""
+    """Another server may respond at that address."""
     port.given_up, port.known = ["run_\x1b[2J"], {"run_%1B%5B2J"}
     assert "run_?[2J\n" == replay(runward, url, "--given-up").out
 

@@ -1,4 +1,4 @@
-"""`runward check`: what is in a configuration, or what is wrong with it."""
+"""`runward check`: contents and errors of a configuration."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can be typed, and what is said where it cannot."""
+"""Commands and options, and errors for invalid ones."""
 
 from __future__ import annotations
 

@@ -118,7 +118,7 @@ def test_another_server_is_not_taken_for_a_gateway(
 
 
 def test_a_lost_connection_leaves_the_outcome_unknown(runward: RunCommand, stub: StubGateway) -> None:
-    """The request was sent: nobody can say that nothing was run, and it is not sent again."""
+    """The request was sent: the outcome is unknown, and it is not repeated."""
     stub.response = None
     result = run_workflow(runward, stub)
     assert (1, 1) == (result.code, len(stub.requests))
@@ -192,7 +192,7 @@ def test_a_key_over_plain_http_is_a_warning(runward: RunCommand) -> None:
 def test_an_output_cannot_control_the_terminal(
     runward: RunCommand, stub: StubGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What a model wrote is anybody's text; a file gets it unchanged, a terminal does not."""
+    """Output of a model is untrusted; a file gets it unchanged, a terminal does not."""
     hostile = "a\x1b[2Jb\rc\u202e\nd\te"
     stub.response = (200, {**SUCCEEDED_RUN, "output": hostile})
     assert hostile + "\n" == run_workflow(runward, stub).out

@@ -1,4 +1,4 @@
-"""`runward serve` as a process: how it starts, and what it says where it cannot."""
+"""`runward serve` as a process: startup and startup errors."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def taken_port() -> Iterator[int]:
-    """A port on which somebody else listens."""
+    """A port that is in use."""
     with socket.create_server(("127.0.0.1", 0)) as held:
         yield held.getsockname()[1]
 

@@ -1,4 +1,4 @@
-"""Base URLs, networks, and whom a callback may reach."""
+"""Base URLs, networks, and allowed callback targets."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_base_url(written: str, read: str) -> None:
     ],
 )
 def test_not_a_base_url(written: str) -> None:
-    """What parsers disagree about is refused, and so is what a base URL has no use for."""
+    """Text that parsers read differently is refused, and so are parts that a base URL does not have."""
     with pytest.raises(ValueError, match=r"must|is not"):
         check_base_url(written)
 
@@ -147,7 +147,7 @@ def test_not_allowed(entry: str) -> None:
 
 
 def test_host() -> None:
-    """What to listen on is an address or a name."""
+    """A listening address is an address or a host name."""
     for sound in ("127.0.0.1", "0.0.0.0", "::", "::1", "localhost", "gateway.internal"):
         assert sound == check_host(sound)
     for wrong in ("", "a b", "[::1]", "127.0.0.1:80", "256.0.0.1"):

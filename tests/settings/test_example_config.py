@@ -108,14 +108,14 @@ def test_schema_is_printed() -> None:
 
 @pytest.mark.parametrize("text", [EXAMPLE.read_text(), uncommented_example()], ids=["as it is", "switched on"])
 def test_example_fits_the_schema(text: str) -> None:
-    """What the loader accepts, an editor accepts."""
+    """A configuration that the loader accepts fits the schema."""
     jsonschema.Draft202012Validator.check_schema(json_schema())
     jsonschema.validate(_plain(text), json_schema())
 
 
 @pytest.mark.parametrize("mistake", SHAPE_ERRORS)
 def test_mistakes_break_the_schema(mistake: str) -> None:
-    """What an editor can see, it sees."""
+    """Mistakes of form violate the schema."""
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(_plain((FOLDER / f"{mistake}.yaml").read_text()), json_schema())
 

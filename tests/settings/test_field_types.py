@@ -23,7 +23,7 @@ def test_name(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["", ".", "..", "a/b", "a b", "a*", "é", "a\n", "a\0", "A" * 101])
 def test_not_a_name(text: str) -> None:
-    """What could leave a path's segment, a label or a line is refused."""
+    """Text that could leave a path segment, a label or a line is refused."""
     with pytest.raises(ValueError, match="a name has"):
         check_name(text)
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def test_defaults(tmp_path: Path) -> None:
-    """What is not written has the documented default, in seconds and bytes."""
+    """A missing setting has the documented default, in seconds and bytes."""
     settings = load_settings(tmp_path, "server:\n")
     server, retries, polling = settings.server, settings.retries, settings.polling
     assert ("127.0.0.1", 8080, "127.0.0.1", 9090) == (server.host, server.port, server.ops_host, server.ops_port)
@@ -57,7 +57,7 @@ def test_own_names_and_maximum_are_filled_in(tmp_path: Path) -> None:
 
 
 def test_everything_can_be_set(tmp_path: Path) -> None:
-    """Each knob turns."""
+    """Every setting can be changed."""
     (tmp_path / "ca.pem").write_text("")
     settings = load_settings(
         tmp_path,
@@ -123,7 +123,7 @@ polling: {{first: 1s, max: 1s, timeout: 1s}}
 
 
 def test_order_of_the_sources(tmp_path: Path) -> None:
-    """What the caller says wins over the environment, that over secret files, and those over the YAML."""
+    """Precedence: overrides, environment, secret files, YAML."""
     (folder := tmp_path / "secrets").mkdir()
     text = "server: {port: 1, ops_port: 2, max_in_flight: 3, drain: 4s}\n"
     for key in ("port", "ops_port", "max_in_flight"):
@@ -163,7 +163,7 @@ def test_one_line_for_each_error(tmp_path: Path) -> None:
     environ = {"RUNWARD_SECRETS_DIR": str(folder), "RUNWARD_SERVER__PRT": "1"}
     text = "providers:\n  a:\n    api_key: literal-secret\nworkflows:\n  w: {}\npolling: {frist: 1s}\n"
     assert [
-        "gateway.yaml:3 providers.a.api_key: secrets are not accepted in the YAML: refer to them by {env: NAME} or {file: PATH}",
+        "gateway.yaml:3 providers.a.api_key: secrets are not accepted in the YAML: use {env: NAME} or {file: PATH}",
         "RUNWARD_SERVER__PRT server.prt: unknown key (did you mean port?)",
         "secret file runward_logs__level logs.level: must be 'debug', 'info', 'warning' or 'error'",
         "gateway.yaml:5 workflows.w.provider: is required",
@@ -181,7 +181,7 @@ def test_the_location_is_that_of_the_winning_source(tmp_path: Path) -> None:
 
 
 def test_overrides_are_checked(tmp_path: Path) -> None:
-    """What the caller says is checked like everything else."""
+    """Overrides are validated like other sources."""
     (tmp_path / "gateway.yaml").write_text(VALID)
     with pytest.raises(SettingsError) as refused:
         load(tmp_path / "gateway.yaml", ENVIRON, overrides={"server": {"port": "canary"}})

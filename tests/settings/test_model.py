@@ -26,7 +26,7 @@ def test_frozen(tmp_path: Path) -> None:
 
 
 def test_consistent_without_load() -> None:
-    """What does not fit together cannot be built by hand either."""
+    """Inconsistent settings cannot be constructed in code either."""
     with pytest.raises(ValidationError) as refused:
         Settings.model_validate({"workflows": {"w": {"provider": "nobody"}}})
     assert [("workflows", "w", "provider")] == [error["loc"] for error in refused.value.errors()]
@@ -82,7 +82,7 @@ def test_a_plain_http_public_url_is_a_warning(tmp_path: Path, scheme: str, count
     ("written", "fits"), [("2s", True), ("1h", True), ("1.9s", False), ("0", False), ("2h", False)]
 )
 def test_a_lease_is_neither_too_short_nor_too_long(tmp_path: Path, written: str, fits: bool) -> None:  # noqa: FBT001 - a value
-    """A live replica must be able to renew it in time, and nobody is to wait for hours for one that died."""
+    """A live replica can renew it in time, and recovery after a crash does not take hours."""
     text = f"{VALID}store: {{lease: {written}}}\n"
     if fits:
         assert load_settings(tmp_path, text).store.lease >= 2.0

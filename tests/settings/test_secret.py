@@ -1,4 +1,4 @@
-"""Secrets: where they come from, and which cannot be meant (R84)."""
+"""Secrets: sources, and rejected values (R84)."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_literal_in_the_file_though_it_is_overridden(tmp_path: Path) -> None:
     """A secret in the YAML is refused even where the environment would win: it has leaked already."""
     text = VALID.replace("{env: STUDIO_KEY}", KEY)
     environ = {"RUNWARD_PROVIDERS__STUDIO__API_KEY": "1234567890123"}
-    complaint = "secrets are not accepted in the YAML: refer to them by {env: NAME} or {file: PATH}"
+    complaint = "secrets are not accepted in the YAML: use {env: NAME} or {file: PATH}"
     assert f"gateway.yaml:3 providers.studio.api_key: {complaint}" == load_error(tmp_path, text, environ)
 
 
@@ -106,7 +106,7 @@ def test_folder_instead_of_a_file(tmp_path: Path) -> None:
     ],
 )
 def test_placeholder(text: str) -> None:
-    """What people leave in place of a secret is known."""
+    """Common placeholders are recognized."""
     with pytest.raises(ValueError, match="is a placeholder"):
         parse_secret(text)
 
@@ -132,7 +132,7 @@ def test_valid_secret(text: str) -> None:
     ],
 )
 def test_unusable(text: str, complaint: str) -> None:
-    """What could not be a key, or would break the header it is sent in, is refused."""
+    """Text that cannot be a key, or would break its header, is refused."""
     with pytest.raises(ValueError, match=complaint) as refused:
         parse_secret(text)
     assert not text or text not in str(refused.value)

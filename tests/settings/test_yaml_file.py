@@ -1,4 +1,4 @@
-"""The YAML reader: bounded, exact, and knowing the line of everything."""
+"""YAML reader: bounded, exact, with the line of every setting."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_byte_order_mark(tmp_path: Path) -> None:
 
 
 def test_many_duplicates(tmp_path: Path) -> None:
-    """All doubled keys are named at once, but not more than anybody would read."""
+    """All duplicate keys are reported at once, up to a bound."""
     assert 2 == len(read_error(tmp_path, "a: 1\nb: 1\na: 2\nb: 2\n").splitlines())
     assert 50 == len(read_error(tmp_path, "a: 1\n" * 1000).splitlines())
 
@@ -126,7 +126,7 @@ def test_unreadable(tmp_path: Path, content: bytes, complaint: str) -> None:
 
 
 def test_missing_file_and_folder(tmp_path: Path) -> None:
-    """What is not there, or is no file, cannot be read."""
+    """A missing path or a folder cannot be read."""
     with pytest.raises(SettingsError, match=r"^missing.yaml: cannot be read \(No such file or directory\)$"):
         yaml_file.read_yaml(tmp_path / "missing.yaml")
     with pytest.raises(SettingsError, match=r"cannot be read \(Is a directory\)$"):
