@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 from pydantic import SecretStr
 from redis import exceptions
@@ -14,16 +14,13 @@ from redis.asyncio.client import PubSub
 from redis.asyncio.connection import Connection, ConnectionPool, SSLConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import NoScriptError, RedisError, ResponseError
 
-from gateway.store.contract import StoreUnavailable
-from gateway.store.redis.scripts import RedisArgument
+from gateway.redis.errors import RedisUnavailable
+from gateway.redis.script import RedisArgument, RedisReply
 
 ErrorReply = ResponseError
 """A word that the server understood and did not follow."""
-
-RedisReply: TypeAlias = Any
-"""bytes, int, None, a list of replies, or `Refused`."""
 
 _CONNECT_TIMEOUT = 1.0  # seconds
 
@@ -45,14 +42,14 @@ _REASONS_BY_PREFIX = {
 }
 
 
-def translate_error(error: RedisError | OSError) -> StoreUnavailable:
+def translate_error(error: RedisError | OSError) -> RedisUnavailable:
     """Say what happened in our words: the server's may quote what was to be written."""
     if isinstance(error, TimeoutError):
-        return StoreUnavailable("the server does not answer in time")
+        return RedisUnavailable("the server does not answer in time")
     known = next((words for kind, words in _REASONS_BY_CLASS.items() if isinstance(error, kind)), None)
     if known is None and isinstance(error, ErrorReply):
         known = _REASONS_BY_PREFIX.get(str(error).split(" ", 1)[0], "the server refused it")
-    return StoreUnavailable(known or "the server can not be reached")
+    return RedisUnavailable(known or "the server can not be reached")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +88,7 @@ class RedisConnection:
     async def execute(self, *commands: Sequence[RedisArgument]) -> list[RedisReply]:
         """Say one thing after the other on one connection, in one round trip; refusals are among the replies.
 
-        Raises StoreUnavailable: then nobody knows which of them were heard.
+        Raises RedisUnavailable: then nobody knows which of them were heard.
         """
         try:
             async with asyncio.timeout(self.timeout):
@@ -105,11 +102,21 @@ class RedisConnection:
         raise failure  # out here, without the error and what it quotes
 
     async def execute_one(self, *command: RedisArgument) -> RedisReply:
-        """Say one thing; returns the reply. Raises StoreUnavailable, where it is refused too."""
+        """Say one thing; returns the reply. Raises RedisUnavailable, where it is refused too."""
         (reply,) = await self.execute(command)
         if isinstance(reply, ErrorReply):
             raise translate_error(reply)
         return reply
+
+    @staticmethod
+    def is_script_missing(reply: RedisReply) -> bool:
+        """Return True for the error reply NOSCRIPT."""
+        return isinstance(reply, NoScriptError)
+
+    @staticmethod
+    def error_of(reply: RedisReply) -> RedisUnavailable | None:
+        """Return the error of an error reply; None for any other reply."""
+        return translate_error(reply) if isinstance(reply, ErrorReply) else None
 
     def pubsub(self) -> PubSub:
         """A connection for listening to channels; what it raises is redis-py's."""

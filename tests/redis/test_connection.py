@@ -10,7 +10,7 @@ import pytest
 from pydantic import SecretStr
 
 from gateway.redis.connection import ErrorReply, RedisAddress, RedisConnection
-from gateway.store.contract import StoreUnavailable
+from gateway.redis.errors import RedisUnavailable
 from tests.support.valkey import ValkeyServer, running_server
 
 PASSWORD = SecretStr("canary-password")
@@ -41,7 +41,7 @@ async def test_a_user_without_the_password_is_refused(
 ) -> None:
     """R79: and neither is quoted."""
     connection = RedisConnection(RedisAddress("127.0.0.1", server.port, username=user, password=password))
-    with pytest.raises(StoreUnavailable) as refused:
+    with pytest.raises(RedisUnavailable) as refused:
         await connection.execute_one("PING")
     assert "the server does not accept the user and password" == str(refused.value)
     assert (None, None) == (refused.value.__cause__, refused.value.__context__)
@@ -63,7 +63,7 @@ async def test_an_unreachable_server_is_unavailable() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # and nobody listens
         connection = RedisConnection(RedisAddress("127.0.0.1", taken.getsockname()[1]))
-        with pytest.raises(StoreUnavailable, match="can not be reached"):
+        with pytest.raises(RedisUnavailable, match="can not be reached"):
             await connection.execute_one("PING")
         await connection.close()
 
@@ -73,7 +73,7 @@ async def test_a_silent_server_is_unavailable() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         connection = RedisConnection(RedisAddress("127.0.0.1", silent.getsockname()[1]), timeout=0.2)
         async with asyncio.timeout(TIMEOUT):
-            with pytest.raises(StoreUnavailable, match="does not answer in time"):
+            with pytest.raises(RedisUnavailable, match="does not answer in time"):
                 await connection.execute_one("PING")
         await connection.close()
 
@@ -81,7 +81,7 @@ async def test_a_silent_server_is_unavailable() -> None:
 async def test_tls_is_not_spoken_in_the_clear(server: ValkeyServer) -> None:
     """A server without TLS is refused, rather than told the password."""
     connection = RedisConnection(RedisAddress("127.0.0.1", server.port, password=PASSWORD, tls=True))
-    with pytest.raises(StoreUnavailable):
+    with pytest.raises(RedisUnavailable):
         await connection.execute_one("PING")
     await connection.close()
 
@@ -91,7 +91,7 @@ async def test_error_replies_stand_among_the_replies(server: ValkeyServer) -> No
     connection = RedisConnection(RedisAddress("127.0.0.1", server.port, password=PASSWORD))
     replies = await connection.execute(("SET", "b", 1), ("INCRBY", "b", "x"), ("INCR", "b"))
     assert (b"OK", True, 2) == (replies[0], isinstance(replies[1], ErrorReply), replies[2])
-    with pytest.raises(StoreUnavailable, match="refused it"):
+    with pytest.raises(RedisUnavailable, match="refused it"):
         await connection.execute_one("INCRBY", "b", "x")
     await connection.close()
 
@@ -115,7 +115,7 @@ async def test_more_than_the_connections_is_refused(server: ValkeyServer) -> Non
     connection = RedisConnection(RedisAddress("127.0.0.1", server.port, password=PASSWORD), connections=2)
     slow = [asyncio.create_task(connection.execute_one("BLPOP", "nothing", 0.2)) for _ in range(2)]
     await asyncio.sleep(0.05)
-    with pytest.raises(StoreUnavailable, match="too many connections"):
+    with pytest.raises(RedisUnavailable, match="too many connections"):
         await connection.execute_one("PING")
     assert [None, None] == await asyncio.gather(*slow)
     await connection.close()

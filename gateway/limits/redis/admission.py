@@ -9,10 +9,10 @@ from gateway.errors import ClientDisconnected, RunError
 from gateway.limits.admission import MemoryAdmission
 from gateway.limits.queue.fair_queue import Waiter
 from gateway.limits.redis.counters import AcquireMode, RedisCounter
-from gateway.limits.redis.pipeline import RedisUnavailable
 from gateway.limits.redis.provider_queue import RedisProviderQueue, RemoteWaiter
 from gateway.limits.redis.registry import RedisRegistry
 from gateway.limits.shared_limiter import SharedLimiter
+from gateway.redis.errors import RedisUnavailable
 
 
 class RedisAdmission(MemoryAdmission):

@@ -6,15 +6,26 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal, TypeAlias, cast
 
 from gateway.clock import Clock
-from gateway.limits.redis.pipeline import LimitsScript, RedisArgument, RedisUnavailable, ScriptPipeline
+from gateway.redis.errors import RedisUnavailable
+from gateway.redis.pipeline import ScriptConnection, ScriptPipeline
+from gateway.redis.script import RedisArgument, RedisReply, RedisScript
 
-ACQUIRE, RELEASE, HEARTBEAT = LimitsScript.load("acquire"), LimitsScript.load("release"), LimitsScript.load("heartbeat")
+_LUA_DIRECTORY = Path(__file__).parent / "lua"
+
+
+def _load(name: str) -> RedisScript:
+    return RedisScript.from_text("".join((_LUA_DIRECTORY / f"{part}.lua").read_text() for part in ("prelude", name)))
+
+
+ACQUIRE, RELEASE, HEARTBEAT = _load("acquire"), _load("release"), _load("heartbeat")
 KEY_PREFIX = "runward:limits:1:"  # 1 is the version of this layout
 
 _RECONNECT_INTERVAL = 1.0  # seconds between two attempts to reach a server that was lost
+_MAX_BATCH = 500  # scripts in one round trip
 _RENEW_BATCH = 1000  # slots that are renewed at once
 
 AcquireMode: TypeAlias = Literal["take", "peek", "reserve"]
@@ -52,13 +63,14 @@ class RedisCounters:
     """
 
     def __init__(
-        self, pipeline: ScriptPipeline, clock: Clock, *, lease: float = 30.0, server_time: bool = True
+        self, connection: ScriptConnection, clock: Clock, *, lease: float = 30.0, server_time: bool = True
     ) -> None:
         """A replica that says nothing for `lease` seconds loses its slots; each speaks three times as often.
 
         Where not by the server's time, by `clock`: for tests.
         """
-        self._pipeline = pipeline
+        self._connection = connection
+        self._pipeline = ScriptPipeline(connection, lanes=1, max_batch=_MAX_BATCH)
         self._clock = clock
         self._lease = lease
         self._server_time = server_time
@@ -89,6 +101,7 @@ class RedisCounters:
         if self.connected:
             self._pipeline.submit(HEARTBEAT, [KEY_PREFIX + "replicas"], [*self._time_arguments(), self.replica_id, 0])
         await self._pipeline.close()
+        await self._connection.close()
 
     async def try_acquire(self, mode: AcquireMode, slot_id: str, counters: Sequence[RedisCounter]) -> bool:
         """Take every bucket, or none; each is told what is used of it. Whether all were taken.
@@ -122,7 +135,7 @@ class RedisCounters:
             arguments += counter.arguments[:2]
         reply = self._pipeline.submit(RELEASE, [counter.key for counter in counters], arguments)
 
-        def on_reply(reply: asyncio.Future[object]) -> None:
+        def on_reply(reply: asyncio.Future[RedisReply]) -> None:
             if not reply.cancelled() and reply.exception() is None and self.connected:
                 self._update(counters, _decode_reply(reply.result()))
             on_done()
@@ -164,7 +177,9 @@ class RedisCounters:
             if value:
                 counter.update(now, value)
 
-    def _release_cancelled(self, reply: asyncio.Future[object], slot_id: str, counters: Sequence[RedisCounter]) -> None:
+    def _release_cancelled(
+        self, reply: asyncio.Future[RedisReply], slot_id: str, counters: Sequence[RedisCounter]
+    ) -> None:
         if not reply.cancelled() and reply.exception() is None and _decode_reply(reply.result())[0] == "1":
             self.release(slot_id, counters)  # who waits for a slot finds it by asking again
 

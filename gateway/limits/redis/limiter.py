@@ -15,8 +15,8 @@ from gateway.clock import Clock
 from gateway.limits.contract import ClientLimitsConfig, OnDecision, SharedLimitsConfig
 from gateway.limits.redis.admission import RedisAdmission
 from gateway.limits.redis.counters import RedisCounters
-from gateway.limits.redis.pipeline import PipelinedConnection, ScriptPipeline
 from gateway.limits.redis.registry import LimitsConfig, RedisRegistry
+from gateway.redis.pipeline import ScriptConnection
 
 
 class RedisLimiter:
@@ -24,7 +24,7 @@ class RedisLimiter:
 
     def __init__(
         self,
-        connection: PipelinedConnection,
+        connection: ScriptConnection,
         clock: Clock,
         log: FilteringBoundLogger,
         *,
@@ -44,7 +44,7 @@ class RedisLimiter:
         """
         self._log = log
         self._on_shared_change = on_shared_change
-        self._counters = RedisCounters(ScriptPipeline(connection), clock, lease=lease, server_time=server_time)
+        self._counters = RedisCounters(connection, clock, lease=lease, server_time=server_time)
         self._counters.on_change = self._on_connection_change
         self._registry = RedisRegistry(clock, self._counters, LimitsConfig(clients, workflows, providers), on_decision)
 

@@ -19,8 +19,8 @@ from gateway.limits.contract import OnDecision, SharedLimitsConfig
 from gateway.limits.queue.fair_queue import Waiter
 from gateway.limits.queue.provider_queue import ProviderQueue
 from gateway.limits.redis.counters import RedisCounters
-from gateway.limits.redis.pipeline import RedisUnavailable
 from gateway.limits.shared_limiter import SharedLimiter
+from gateway.redis.errors import RedisUnavailable
 
 _RECHECK_INTERVAL = (
     0.05  # seconds until the server is asked anew whether a slot is free; it keeps one three times as long

@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 
+from gateway.redis.script import RedisArgument
 from gateway.store.contract import (
     Delivery,
     FinalState,
@@ -16,7 +17,7 @@ from gateway.store.contract import (
     StoredResponse,
     StoredRun,
 )
-from gateway.store.redis.scripts import RUN_FIELDS, RedisArgument
+from gateway.store.redis.scripts import RUN_FIELDS
 
 
 def _decode_text(value: bytes) -> str:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
-from typing import TypeAlias
 
+from gateway.redis.script import RedisScript
 from gateway.store.contract import StoredRun
-
-RedisArgument: TypeAlias = bytes | str | int | float
 
 _LUA_FOLDER = Path(__file__).parent / "lua"
 
@@ -23,28 +20,15 @@ DELIVERY_FIELDS = ("id", "client", "callback_url", "callback_body", "finished_at
 """The fields of a run's hash that make a `Delivery`."""
 
 
-@dataclass(frozen=True, slots=True)
-class StoreScript:
-    """Lua, and the SHA-1 under which a server knows it. Its first key is the prefix of all others."""
-
-    text: str
-    sha: str
-
-    @classmethod
-    def from_text(cls, text: str) -> StoreScript:
-        """Name a text as the server does."""
-        return cls(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
-
-
 def _lua_table(name: str, values: tuple[str, ...]) -> str:
     return f"local {name} = {{{', '.join(repr(word) for word in values)}}}\n"
 
 
-def _load(name: str) -> StoreScript:
+def _load(name: str) -> RedisScript:
     tables = (
         _lua_table("FIELDS", RUN_FIELDS) + _lua_table("CLAIM", CLAIM_FIELDS) + _lua_table("DELIVERY", DELIVERY_FIELDS)
     )
-    return StoreScript.from_text(
+    return RedisScript.from_text(
         tables + (_LUA_FOLDER / "prelude.lua").read_text() + (_LUA_FOLDER / f"{name}.lua").read_text()
     )
 

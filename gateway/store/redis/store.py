@@ -27,7 +27,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gateway.clock import Clock
-from gateway.redis.connection import RedisConnection, RedisReply
+from gateway.redis.connection import RedisConnection
+from gateway.redis.errors import RedisUnavailable
+from gateway.redis.script import RedisArgument, RedisReply, RedisScript
 from gateway.store.contract import (
     Delivery,
     FinalState,
@@ -42,7 +44,6 @@ from gateway.store.redis import codec, scripts
 from gateway.store.redis.batches import ScriptBatcher
 from gateway.store.redis.durability import check_durability
 from gateway.store.redis.pubsub import ChangeSubscriber
-from gateway.store.redis.scripts import RedisArgument, StoreScript
 
 LAYOUT_VERSION = 1
 _PURGE_BATCH = 100  # runs, and claims, that go at once
@@ -81,9 +82,9 @@ class RedisStore:
             read_batcher = ScriptBatcher(self._connection, self._key_prefix)
             await self._require_layout_version()
             await self._subscriber.open()
-        except StoreUnavailable:
+        except (StoreUnavailable, RedisUnavailable) as error:
             await self._connection.close()
-            raise
+            raise StoreUnavailable(str(error)) from None
         self._durability_warning = durability.warning
         self._read_batcher, self._write_batcher = (
             read_batcher,
@@ -236,17 +237,17 @@ class RedisStore:
                 f"the server has layout {int(found)}, and this version of Runward knows {LAYOUT_VERSION}"
             )
 
-    async def _change_run(self, script: StoreScript, run_id: str, *arguments: RedisArgument) -> bool:
+    async def _change_run(self, script: RedisScript, run_id: str, *arguments: RedisArgument) -> bool:
         """Run a script that changes a run, which is told to who waits here at once."""
         try:
             return bool(await self._write(script, run_id, *arguments))
         finally:
             self._subscriber.notify(run_id)
 
-    async def _write(self, script: StoreScript, *arguments: RedisArgument) -> RedisReply:
+    async def _write(self, script: RedisScript, *arguments: RedisArgument) -> RedisReply:
         return await self._require_open(self._write_batcher).execute(script, *arguments)
 
-    async def _read(self, script: StoreScript, *arguments: RedisArgument) -> RedisReply:
+    async def _read(self, script: RedisScript, *arguments: RedisArgument) -> RedisReply:
         return await self._require_open(self._read_batcher).execute(script, *arguments)
 
     @staticmethod

@@ -10,7 +10,7 @@ import structlog
 import structlog.testing
 
 from gateway.limits.redis.limiter import RedisLimiter
-from gateway.limits.redis.pipeline import ScriptPipeline
+from gateway.redis.pipeline import ScriptPipeline
 from gateway.store import factory
 from tests.limits.harness import LimiterHarness
 from tests.support.virtual_clock import VirtualClock, run_ready_tasks
@@ -35,7 +35,7 @@ class RedisVirtualClock(VirtualClock):
     async def _is_idle(self) -> bool:
         """Whether nobody speaks, nor begins to after the last answer was taken in."""
         for _ in range(2):
-            if any(pipeline._flush_task is not None for pipeline in self.pipelines):
+            if any(not pipeline.idle for pipeline in self.pipelines):
                 return False
             await run_ready_tasks()
         return True
