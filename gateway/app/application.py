@@ -17,7 +17,7 @@ from gateway.api.promptlayer.realtime import RealtimeHub
 from gateway.app.reload import Reloader
 from gateway.clock import Clock
 from gateway.http.middleware import InFlightLimiter
-from gateway.limits.contract import Limiter
+from gateway.limits.limiter import Limiter
 from gateway.observability.metrics import Metrics
 from gateway.runs.background import BackgroundTasks
 from gateway.runs.catalog import Catalog

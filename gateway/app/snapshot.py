@@ -9,7 +9,7 @@ from gateway.app import factories
 from gateway.auth.client import Client
 from gateway.auth.keys import KeyRing
 from gateway.clock import Clock
-from gateway.limits.contract import ClientLimitsConfig, SharedLimitsConfig
+from gateway.limits.contract import LimitsConfig
 from gateway.observability.metrics import Metrics
 from gateway.outbound.provider.client import ProviderClient
 from gateway.outbound.webhook.allowlist import CallbackAllowlist
@@ -37,18 +37,12 @@ class ConfigSnapshot:
     workflows: Mapping[str, Workflow]
     clients: Mapping[str, Client]
     keys: KeyRing
-    workflow_limits: Mapping[str, SharedLimitsConfig]
-    provider_limits: Mapping[str, SharedLimitsConfig]
+    limits: LimitsConfig
     retry_policy: RetryPolicy
     breaker_config: BreakerConfig
     signing_keys: Sequence[bytes]
     passthrough_rules: AllowedPassthrough
     callback_allowlist: CallbackAllowlist
-
-    @property
-    def client_limits(self) -> dict[str, ClientLimitsConfig]:
-        """Every client's own limits."""
-        return {name: client.limits for name, client in self.clients.items()}
 
 
 def build_snapshot(
@@ -66,17 +60,16 @@ def build_snapshot(
         name: Provider(name, adapters[name], upstreams[name], provider.adapter)
         for name, provider in settings.providers.items()
     }
-    workflow_limits, provider_limits = factories.shared_limits(settings)
+    clients = factories.clients(settings)
     return ConfigSnapshot(
         settings=settings,
         upstreams=upstreams,
         replacements={name: built[name] for name in reused},
         providers=providers,
         workflows=factories.workflows(settings, providers),
-        clients=factories.clients(settings),
+        clients=clients,
         keys=factories.key_ring(settings),
-        workflow_limits=workflow_limits,
-        provider_limits=provider_limits,
+        limits=factories.limits_config(settings, clients),
         retry_policy=factories.retry_policy(settings),
         breaker_config=factories.breaker_config(settings),
         signing_keys=factories.signing_keys(settings),

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TypeVar, cast
 
 from gateway.clock import Clock
-from gateway.limits.contract import Admission, Limiter
+from gateway.limits.admission import Admission
+from gateway.limits.limiter import Limiter
 from gateway.observability.metrics import Metrics
 from gateway.problems import PROBLEMS, Problem
 from gateway.runs.catalog import Workflow

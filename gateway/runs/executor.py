@@ -10,7 +10,7 @@ import math
 from collections.abc import Coroutine
 from dataclasses import dataclass
 
-from gateway.limits.contract import Admission
+from gateway.limits.admission import Admission
 from gateway.problems import Problem
 from gateway.runs.attempt import ExecutionContext, WorkflowAttempt, ending_of
 from gateway.runs.catalog import Workflow

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from gateway.errors import RunError
-from gateway.limits.admission import MemoryAdmission
-from gateway.limits.contract import ClientLimitsConfig, Decision, LimitScope, SharedLimitsConfig
-from gateway.limits.memory import MemoryLimiter
+from gateway.limits.admission import Admission
+from gateway.limits.contract import ClientLimitsConfig, Decision, LimitsConfig, LimitScope, SharedLimitsConfig
+from gateway.limits.limiter import Limiter
 from tests.support.virtual_clock import VirtualClock
 
 T = TypeVar("T")
@@ -27,12 +27,15 @@ class LimiterHarness:
     clock: VirtualClock = field(default_factory=VirtualClock)
     decisions: list[tuple[LimitScope, Decision]] = field(default_factory=list)
 
+    @property
+    def config(self) -> LimitsConfig:
+        """All limits."""
+        return LimitsConfig(self.clients, self.workflows, self.providers)
+
     def __post_init__(self) -> None:
-        self.limiter = MemoryLimiter(
+        self.limiter = Limiter(
             self.clock,
-            clients=self.clients,
-            workflows=self.workflows,
-            providers=self.providers,
+            self.config,
             on_decision=lambda scope, decision: self.decisions.append((scope, decision)),
         )
 
@@ -43,7 +46,7 @@ class LimiterHarness:
 
     async def admit(
         self, client: str = "a", workflow: str = "w", *, deadline_in: float = math.inf, max_wait: float | None = None
-    ) -> MemoryAdmission:
+    ) -> Admission:
         """Ask for provider "p" with a deadline so many seconds away."""
         return await self.limiter.admit(client, workflow, "p", deadline=self.now + deadline_in, max_wait=max_wait)
 

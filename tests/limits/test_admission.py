@@ -8,7 +8,8 @@ import math
 import pytest
 
 from gateway.errors import ClientDisconnected, DeadlineExceeded, Overloaded, RunError
-from gateway.limits.contract import Admission, ClientLimitsConfig, RateLimit, SharedLimitsConfig
+from gateway.limits.admission import Admission
+from gateway.limits.contract import ClientLimitsConfig, RateLimit, SharedLimitsConfig
 from tests.limits.harness import LimiterHarness, refusal
 from tests.support.virtual_clock import run_ready_tasks
 
@@ -41,7 +42,7 @@ async def test_leaving_a_block_frees_whatever_ended_it() -> None:
             raise RuntimeError
     held.release()
     assert 0 == harness.limiter.running("p")
-    assert 0 == harness.limiter._registry.client_limiters["a"].in_flight
+    assert 0 == harness.limiter.snapshot().clients["a"]
 
 
 async def test_a_fallback_hands_over_and_charges_the_client_once() -> None:
@@ -75,10 +76,10 @@ async def test_a_fallback_in_vain_keeps_only_the_clients_slot() -> None:
     admission = await harness.admit()
     result, _ = await harness.run_and_time(admission.move("w", "q", deadline=math.inf))
     assert (Overloaded, "not_run") == refusal(result)
-    assert (0, 1) == (harness.limiter.running("p"), harness.limiter._registry.client_limiters["a"].in_flight)
+    assert (0, 1) == (harness.limiter.running("p"), harness.limiter.snapshot().clients["a"])
     admission.release()
     busy.release()
-    assert (0, 0) == (harness.limiter.running("q"), harness.limiter._registry.client_limiters["a"].in_flight)
+    assert (0, 0) == (harness.limiter.running("q"), harness.limiter.snapshot().clients["a"])
 
 
 @pytest.mark.parametrize("order", ["free, cancel", "cancel, free", "cancel, settle, free"])
@@ -212,7 +213,7 @@ async def test_a_call_cancelled_in_the_moment_of_its_turn_leaves_it_to_the_next(
     calls = [harness.start_task(getattr(admission, kind)(deadline=harness.now + 9)) for _ in range(2)]
     await run_ready_tasks()
     harness.clock.advance(1)
-    harness.limiter._registry.provider_queue("p").dispatch()  # as the timer does: the first call's turn has come
+    harness.limiter.reconfigure(harness.config)  # dispatches: the first call is admitted
     calls[0].cancel()
     await run_ready_tasks()
     assert (True, True) == (calls[0].cancelled(), calls[1].done())

@@ -24,7 +24,7 @@ def _limiter(limits: ClientLimitsConfig) -> tuple[ClientLimiter, ManualClock]:
 def _try_acquire(limiter: ClientLimiter, clock: ManualClock) -> RunError | None:
     problem = limiter.refusal(clock.monotonic())
     if problem is None:
-        limiter.acquire(clock.monotonic())
+        limiter.take(clock.monotonic())
     return problem
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.errors import RunError
-from gateway.limits.contract import ClientLimitsConfig, RateLimit, SharedLimitsConfig
+from gateway.limits.contract import ClientLimitsConfig, LimitsConfig, RateLimit, SharedLimitsConfig
 from tests.limits.harness import LimiterHarness
 from tests.support.virtual_clock import run_ready_tasks
 
@@ -16,7 +16,7 @@ def _reconfigure(
     workflows: dict[str, SharedLimitsConfig] | None = None,
     providers: dict[str, SharedLimitsConfig] | None = None,
 ) -> None:
-    harness.limiter.reconfigure(clients=clients or {}, workflows=workflows or {}, providers=providers or {})
+    harness.limiter.reconfigure(LimitsConfig(clients or {}, workflows or {}, providers or {}))
 
 
 async def test_what_a_client_used_stays_used() -> None:

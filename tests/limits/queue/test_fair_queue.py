@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.limits.contract import SharedLimitsConfig
+from gateway.limits.counters import TakeResult
 from gateway.limits.queue.fair_queue import FairQueue, FifoQueue, Waiter
 from gateway.limits.shared_limiter import SharedLimiter
 
@@ -24,7 +25,16 @@ def make_waiter(
 ) -> Waiter:
     """Somebody who waits; one with a name in capitals is patient."""
     max_wait = math.inf if client.isupper() else None
-    return Waiter(client.lower(), workflow, arrived_at, deadline, lambda _: None, lambda: None, lambda: True, max_wait)
+    return Waiter(
+        client=client.lower(),
+        workflow=workflow,
+        arrived_at=arrived_at,
+        deadline=deadline,
+        try_take=lambda _: TakeResult.TAKEN,
+        undo=lambda: None,
+        still_wanted=lambda: True,
+        max_wait=max_wait,
+    )
 
 
 def _queue_of(clients: str, *, capacity: int = 1000) -> FairQueue:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from gateway.limits.queue.one_shot_timer import OneShotTimer
+from gateway.limits.queue.timers import OneShotTimer
 from tests.support.virtual_clock import VirtualClock, run_ready_tasks
 
 

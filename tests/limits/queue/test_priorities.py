@@ -54,7 +54,7 @@ def test_a_poll_that_has_waited_too_long_goes_first() -> None:
 def test_nobody_goes_while_the_rate_is_used_up_overdue_or_not() -> None:
     """R89."""
     scheduler = PriorityScheduler(SharedLimitsConfig(RateLimit(1), 1))
-    scheduler.limiter.acquire(NOW)
+    scheduler.limiter.take(NOW)
     for queue in (scheduler.starts, scheduler.retries, scheduler.polls):
         _enqueue(queue, since=NOW - 100)
     assert scheduler.next(NOW) is None
@@ -63,7 +63,7 @@ def test_nobody_goes_while_the_rate_is_used_up_overdue_or_not() -> None:
 
 def test_calls_of_running_runs_pass_a_provider_without_free_slots() -> None:
     scheduler = PriorityScheduler(SharedLimitsConfig(RateLimit(1), 9, concurrency=1))
-    scheduler.limiter.acquire(NOW)
+    scheduler.limiter.take(NOW)
     start, poll, retry = _enqueue(scheduler.starts), _enqueue(scheduler.polls), _enqueue(scheduler.retries)
     assert [retry, poll] == _dispatch_order(scheduler, NOW)
     assert math.inf == scheduler.next_dispatch_at()
@@ -82,14 +82,14 @@ def test_it_opens_when_the_first_of_the_workflows_does() -> None:
         )
     )
     for workflow in (slow, slower, full):
-        workflow.acquire(NOW)
+        workflow.take(NOW)
         _enqueue(scheduler.starts, workflow=workflow)
     assert pytest.approx(NOW + 2, abs=1e-5) == scheduler.next_dispatch_at()
 
 
 def test_the_delay_counts_those_who_go_before() -> None:
     scheduler = PriorityScheduler(SharedLimitsConfig(RateLimit(10), 1))
-    scheduler.limiter.acquire(NOW)
+    scheduler.limiter.take(NOW)
     for _ in range(5):
         _enqueue(scheduler.starts, "flood")
     _enqueue(scheduler.retries)
@@ -102,12 +102,12 @@ def test_the_delay_counts_those_who_go_before() -> None:
 
 def test_the_delay_of_a_slow_workflow_is_its_own() -> None:
     scheduler = PriorityScheduler(SharedLimitsConfig(RateLimit(10), 1))
-    scheduler.limiter.acquire(NOW)
+    scheduler.limiter.take(NOW)
     slow, free = (
         SharedLimiter("workflow", SharedLimitsConfig(RateLimit(1), 1)),
         SharedLimiter("workflow", SharedLimitsConfig()),
     )
-    slow.acquire(NOW)
+    slow.take(NOW)
     for _ in range(5):
         _enqueue(scheduler.starts, workflow=slow)
     delays = []
@@ -120,5 +120,5 @@ def test_the_delay_of_a_slow_workflow_is_its_own() -> None:
 
 def test_where_only_slots_are_short_nobody_knows_the_delay() -> None:
     scheduler = PriorityScheduler(SharedLimitsConfig(concurrency=1))
-    scheduler.limiter.acquire(NOW)
+    scheduler.limiter.take(NOW)
     assert 0.0 == scheduler.estimate_delay(_enqueue(scheduler.starts), NOW)

@@ -11,9 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.errors import RunError
-from gateway.limits.admission import MemoryAdmission
+from gateway.limits.admission import Admission
 from gateway.limits.contract import ClientLimitsConfig, RateLimit, SharedLimitsConfig
-from gateway.limits.queue.provider_queue import ProviderQueue
 from tests.limits.harness import LimiterHarness
 from tests.support.virtual_clock import run_ready_tasks
 
@@ -37,11 +36,11 @@ class AdmissionScenario:
     """Runs that come and go in one world."""
 
     harness: LimiterHarness = field(default_factory=lambda: LimiterHarness(CLIENTS, WORKFLOWS, PROVIDERS))
-    admissions: dict[MemoryAdmission, str] = field(default_factory=dict)
-    busy: dict[MemoryAdmission, asyncio.Task[None]] = field(default_factory=dict)
+    admissions: dict[Admission, str] = field(default_factory=dict)
+    busy: dict[Admission, asyncio.Task[None]] = field(default_factory=dict)
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
-    def start_task(self, work: Coroutine[object, object, None], admission: MemoryAdmission | None = None) -> None:
+    def start_task(self, work: Coroutine[object, object, None], admission: Admission | None = None) -> None:
         """Do it on the side; a run does one thing at a time."""
         if admission is not None and admission in self.busy and not self.busy[admission].done():
             work.close()
@@ -60,21 +59,16 @@ class AdmissionScenario:
         )
 
     def assert_invariants(self) -> None:
-        """Nothing is used above its limit, and nothing by nobody."""
-        registry = self.harness.limiter._registry
+        """No limit is exceeded, and every slot in use is held by an admission."""
+        state = self.harness.limiter.snapshot()
         own = Counter(client for client in self.admissions.values())
-        for client, client_limiter in registry.client_limiters.items():
-            assert own[client] <= client_limiter.in_flight <= CLIENTS[client].concurrency  # type: ignore[operator]
-        placed = Counter(id(admission._queue) for admission in self.admissions if admission._has_slots)
+        for client, in_flight in state.clients.items():
+            assert own[client] <= in_flight <= (CLIENTS[client].concurrency or 0)
+        placed = Counter(scope for admission in self.admissions for scope in admission.held_scopes)
+        assert placed["provider"] == sum(state.providers.values())
         for name, limits in PROVIDERS.items():
-            queue = registry.provider_queue(name)
-            assert placed[id(queue)] == queue.limiter.in_flight <= (limits.concurrency or 0)
-        slow = registry.workflow_limiter("slow")
-        assert (
-            sum(admission._workflow_limiter is slow and admission._has_slots for admission in self.admissions)
-            == slow.in_flight
-            <= 1
-        )
+            assert 0 <= state.providers[name] <= (limits.concurrency or 0)
+        assert 0 <= state.workflows["slow"] <= 1
 
 
 async def _run_steps(scenario: AdmissionScenario, steps: Iterable[tuple[object, ...]]) -> None:
@@ -95,7 +89,7 @@ async def _run_steps(scenario: AdmissionScenario, steps: Iterable[tuple[object, 
             scenario.assert_invariants()
 
 
-def _apply_step(scenario: AdmissionScenario, admission: MemoryAdmission, what: str, rest: list[object]) -> None:
+def _apply_step(scenario: AdmissionScenario, admission: Admission, what: str, rest: list[object]) -> None:
     now = scenario.harness.now
     match what, rest:
         case "release" | "refund", _:
@@ -119,9 +113,9 @@ async def _run_scenario(steps: list[tuple[object, ...]]) -> None:
         admission.release()
     scenario.admissions.clear()
     scenario.assert_invariants()
-    registry = scenario.harness.limiter._registry
-    assert [0, 0] == [registry.client_limiters[name].in_flight for name in CLIENTS]
-    assert [0, 0] == [scenario.harness.limiter.waiting(name) for name in PROVIDERS]
+    state = scenario.harness.limiter.snapshot()
+    assert {0} == {*state.clients.values(), *state.workflows.values(), *state.providers.values()}
+    assert {0} == set(state.waiting.values())
     await _assert_full_capacity(scenario.harness)
 
 
@@ -147,11 +141,10 @@ async def test_no_timer_is_left_when_nobody_waits() -> None:
     first = await harness.admit()
     waiting = harness.start_task(harness.admit())
     await run_ready_tasks()
-    queue: ProviderQueue = harness.limiter._registry.provider_queue("p")
-    assert queue._timer._task is not None  # the timer of the wait
+    assert 1 == harness.limiter.snapshot().timers
     first.release()
     await waiting
-    assert queue._timer._task is None
+    assert 0 == harness.limiter.snapshot().timers
 
 
 async def test_whoever_is_blocked_less_than_those_before_passes_at_once() -> None:

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.errors import RunError
-from gateway.limits.admission import MemoryAdmission
+from gateway.limits.admission import Admission
 from gateway.limits.contract import ClientLimitsConfig, RateLimit, SharedLimitsConfig
 from tests.limits.harness import LimiterHarness
 from tests.limits.redis.harness import RedisLimiterHarness, flush_server
@@ -46,14 +46,12 @@ class RecordedScenario:
     """What came of each step of one world."""
 
     harness: LimiterHarness
-    admissions: list[MemoryAdmission] = field(default_factory=list)
-    busy: dict[MemoryAdmission, asyncio.Task[None]] = field(default_factory=dict)
+    admissions: list[Admission] = field(default_factory=list)
+    busy: dict[Admission, asyncio.Task[None]] = field(default_factory=dict)
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
     results: dict[int, tuple[Any, ...]] = field(default_factory=dict)
 
-    def start_task(
-        self, work: Coroutine[object, object, MemoryAdmission | None], admission: MemoryAdmission | None = None
-    ) -> None:
+    def start_task(self, work: Coroutine[object, object, Admission | None], admission: Admission | None = None) -> None:
         """Do it on the side, and write down what comes of it; a run does one thing at a time."""
         if admission is not None and admission in self.busy and not self.busy[admission].done():
             work.close()

@@ -10,16 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import Overloaded, RateLimited, RunError
-from gateway.limits.contract import ClientLimitsConfig, Limiter, RateLimit, SharedLimitsConfig
-from gateway.limits.memory import MemoryLimiter
+from gateway.limits.contract import ClientLimitsConfig, LimitsConfig, RateLimit, SharedLimitsConfig
+from gateway.limits.limiter import Limiter
 from tests.limits.harness import LimiterHarness, refusal
 from tests.support.virtual_clock import VirtualClock, run_ready_tasks
 
 
-def test_memory_keeps_the_contract() -> None:
-    """What mypy checks here is that `MemoryLimits` is a `Limits`."""
-    limiter: Limiter = MemoryLimiter(VirtualClock(), clients={}, workflows={}, providers={})
-    assert callable(limiter.admit)
+async def test_a_limiter_without_a_configuration_admits_everything() -> None:
+    limiter = Limiter(VirtualClock(), LimitsConfig())
+    (await limiter.admit("a", "w", "p", deadline=1e9)).release()
+    assert {} == limiter.snapshot().providers
 
 
 async def test_ten_of_a_hundred_at_once_pass() -> None:
@@ -109,18 +109,15 @@ async def test_a_flood_of_one_client_does_not_touch_another() -> None:
     assert 100 - 20 <= sum(not isinstance(result, RunError) for result in results)
 
 
-async def test_names_that_nobody_configured_leave_nothing_behind() -> None:
+async def test_names_that_are_not_configured_leave_no_state() -> None:
     """R90: the state is bounded by the configuration."""
     harness = LimiterHarness(providers={"p": SharedLimitsConfig(concurrency=5)})
-    registry = harness.limiter._registry
-    sizes = [len(registry.client_limiters), len(registry._workflow_limiters), len(registry._provider_queues)]
+    before = harness.limiter.snapshot()
     for number in range(1000):
         (await harness.limiter.admit(f"c{number}", f"w{number}", f"p{number}", deadline=harness.now + 1)).release()
-    assert (
-        [0, 0, 1]
-        == sizes
-        == [len(registry.client_limiters), len(registry._workflow_limiters), len(registry._provider_queues)]
-    )
+    assert before == harness.limiter.snapshot()
+    assert {"p": 0} == before.providers
+    assert {} == {**before.clients, **before.workflows}
 
 
 STEPS = st.lists(
