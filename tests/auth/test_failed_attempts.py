@@ -33,7 +33,7 @@ def test_the_wait_is_exact() -> None:
     assert 0 == limiter.record("192.0.2.1")
 
 
-def test_whoever_is_refused_does_not_wait_longer() -> None:
+def test_refused_attempts_do_not_extend_the_wait() -> None:
     """R76: ten thousand keys from one address: the last is told to wait no longer than the first."""
     clock = ManualClock()
     limiter = exhausted_limiter(clock)
@@ -55,7 +55,7 @@ def test_no_window_holds_more_than_its_share(pauses: list[float]) -> None:
             assert last - first + 1 <= BURST + (passed[last] - passed[first]) / INTERVAL + 0.001
 
 
-def test_others_are_not_meant() -> None:
+def test_other_addresses_are_not_limited() -> None:
     clock = ManualClock()
     limiter = exhausted_limiter(clock)
     assert 0 == limiter.record("192.0.2.2")
@@ -80,7 +80,7 @@ def test_addresses_of_one_sender_are_one(first: str, second: str) -> None:
 
 
 @pytest.mark.parametrize(("first", "second"), [("2001:db8::1", "2001:db8:0:1::1"), ("192.0.2.1", "192.0.3.1")])
-def test_neighbours_are_not_one(first: str, second: str) -> None:
+def test_neighbouring_networks_are_counted_separately(first: str, second: str) -> None:
     clock = ManualClock()
     assert 0 == exhausted_limiter(clock, first).record(second)
 

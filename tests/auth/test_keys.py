@@ -54,7 +54,7 @@ def test_one_mistyped_character_is_always_noticed(position: int, character: str)
 
 
 @pytest.mark.parametrize("text", ["", "rw_", KEY[:-1], KEY + "0", KEY + "\n", " " + KEY, KEY.upper(), "\udc80" * 52])
-def test_what_is_not_a_key_is_not_well_formed(text: str) -> None:
+def test_other_text_is_not_a_well_formed_key(text: str) -> None:
     assert not is_well_formed(text)
 
 
@@ -77,12 +77,12 @@ def test_a_key_leads_to_its_client_among_ten_thousand() -> None:
         (new_key(ManualClock(seed=2)), KeyRefusal.UNKNOWN),
     ],
 )
-def test_a_refusal_says_why_to_our_logs(presented: str, refusal: KeyRefusal) -> None:
+def test_a_refused_key_has_a_reason_for_the_log(presented: str, refusal: KeyRefusal) -> None:
     ring = KeyRing({"checkout": [(hash_key(KEY), None)]})
     assert refusal is ring.find(presented, NOW)
 
 
-def test_no_key_is_nobodys_key() -> None:
+def test_a_missing_key_belongs_to_no_client() -> None:
     """R75: whatever is configured."""
     assert KeyRefusal.MISSING is KeyRing({"one": [(hash_key(""), None)]}).find("", NOW)
 
@@ -94,7 +94,7 @@ def test_a_key_ends_at_its_very_moment() -> None:
     assert KeyRefusal.EXPIRED is ring.find(KEY, NOW)
 
 
-def test_an_end_in_another_time_zone_is_the_same_moment() -> None:
+def test_an_expiry_in_another_time_zone_is_the_same_time() -> None:
     ring = KeyRing({"checkout": [(hash_key(KEY), datetime.fromisoformat("2026-11-21T13:00:00+01:00"))]})
     assert KeyRefusal.EXPIRED is ring.find(KEY, NOW)
 
@@ -119,7 +119,7 @@ def test_a_hash_in_capitals_is_the_same_hash() -> None:
         {"checkout": [(hash_key(KEY), None)], "billing": [(hash_key(KEY), None)]},
     ],
 )
-def test_a_senseless_entry_is_refused_without_showing_it(
+def test_an_invalid_entry_is_refused_without_showing_it(
     entries: dict[str, list[tuple[str, datetime | None]]],
 ) -> None:
     """A value that is no hash may be the key itself."""

@@ -19,7 +19,7 @@ def _two_providers(limits: SharedLimitsConfig, *, client: ClientLimitsConfig | N
     return LimiterHarness({"a": client or ClientLimitsConfig(RateLimit(1), 9, 5)}, providers={"p": limits, "q": limits})
 
 
-async def test_leaving_twice_frees_once() -> None:
+async def test_releasing_twice_frees_one_slot() -> None:
     """R90."""
     harness = _two_providers(SharedLimitsConfig(concurrency=2))
     one, two = await harness.admit(), await harness.admit()
@@ -31,7 +31,7 @@ async def test_leaving_twice_frees_once() -> None:
     assert 0 == harness.limiter.running("p")
 
 
-async def test_leaving_a_block_frees_whatever_ended_it() -> None:
+async def test_the_context_manager_releases_on_success_and_on_error() -> None:
     """R90: on success and on a fault."""
     harness = _two_providers(SharedLimitsConfig(concurrency=1))
     async with await harness.admit() as admission:
@@ -45,7 +45,7 @@ async def test_leaving_a_block_frees_whatever_ended_it() -> None:
     assert 0 == harness.limiter.snapshot().clients["a"]
 
 
-async def test_a_fallback_hands_over_and_charges_the_client_once() -> None:
+async def test_a_fallback_moves_the_slots_and_charges_the_client_once() -> None:
     harness = _two_providers(SharedLimitsConfig(RateLimit(1), 5, concurrency=1))
     admission = await harness.admit()
     headers = admission.headers
@@ -57,7 +57,7 @@ async def test_a_fallback_hands_over_and_charges_the_client_once() -> None:
     assert '"rate";r=7;t=1' == (await harness.admit()).headers[1][1]
 
 
-async def test_a_fallback_waits_its_turn_and_holds_nothing_of_the_old_one_meanwhile() -> None:
+async def test_a_waiting_fallback_holds_no_slot_of_the_previous_provider() -> None:
     harness = _two_providers(SharedLimitsConfig(concurrency=1))
     busy = await harness.limiter.admit("b", "w", "q", deadline=math.inf)
     admission = await harness.admit()
@@ -70,7 +70,7 @@ async def test_a_fallback_waits_its_turn_and_holds_nothing_of_the_old_one_meanwh
     assert ("provider", "waited") == harness.decisions[-1]
 
 
-async def test_a_fallback_in_vain_keeps_only_the_clients_slot() -> None:
+async def test_a_refused_fallback_keeps_only_the_clients_slot() -> None:
     harness = _two_providers(SharedLimitsConfig(concurrency=1))
     busy = await harness.limiter.admit("b", "w", "q", deadline=math.inf)
     admission = await harness.admit()
@@ -108,7 +108,7 @@ async def test_a_cancelled_fallback_takes_nothing(order: str) -> None:
     assert 0 == harness.limiter.running("q")
 
 
-async def test_a_run_that_left_while_it_moved_takes_nothing() -> None:
+async def test_a_run_released_during_a_move_takes_nothing() -> None:
     harness = _two_providers(SharedLimitsConfig(concurrency=1))
     busy = await harness.limiter.admit("b", "w", "q", deadline=math.inf)
     admission = await harness.admit()
@@ -121,7 +121,7 @@ async def test_a_run_that_left_while_it_moved_takes_nothing() -> None:
     assert 0 == harness.limiter.running("q")
 
 
-async def test_a_refund_makes_as_if_the_run_had_never_come() -> None:
+async def test_a_refund_restores_rates_quota_and_slots() -> None:
     """R86: refused after admission (a circuit is open) costs no quota."""
     shared = SharedLimitsConfig(RateLimit(1), 1, concurrency=1)
     harness = LimiterHarness({"a": ClientLimitsConfig(RateLimit(1), 2, daily=3)}, {"w": shared}, {"p": shared})
@@ -177,14 +177,14 @@ async def test_a_poll_is_not_starved_by_starts() -> None:
     await asyncio.gather(*starts, return_exceptions=True)
 
 
-async def test_a_poll_gives_up_at_its_deadline_only_and_claims_nothing() -> None:
+async def test_a_poll_waits_until_its_deadline_and_ends_as_unknown() -> None:
     harness = _two_providers(SharedLimitsConfig(RateLimit(0.1), 1))
     admission = await harness.admit()
     result, took = await harness.run_and_time(admission.admit_poll(deadline=harness.now + 5))
     assert ((DeadlineExceeded, "unknown"), 5.0) == (refusal(result), took)
 
 
-async def test_a_retried_start_that_can_not_come_in_time_is_refused_at_once() -> None:
+async def test_a_retried_start_that_cannot_be_admitted_in_time_is_refused_at_once() -> None:
     harness = _two_providers(SharedLimitsConfig(RateLimit(0.1), 1))
     admission = await harness.admit()
     result, took = await harness.run_and_time(admission.admit_retry(deadline=math.inf))
@@ -207,7 +207,7 @@ async def test_a_retried_start_waits_before_all_first_ones() -> None:
 
 
 @pytest.mark.parametrize("kind", ["admit_poll", "admit_retry"])
-async def test_a_call_cancelled_in_the_moment_of_its_turn_leaves_it_to_the_next(kind: str) -> None:
+async def test_a_call_cancelled_while_it_is_admitted_gives_its_charge_to_the_next_call(kind: str) -> None:
     harness = _two_providers(SharedLimitsConfig(RateLimit(1), 1, max_wait=5))
     admission = await harness.admit()
     calls = [harness.start_task(getattr(admission, kind)(deadline=harness.now + 9)) for _ in range(2)]
@@ -220,7 +220,7 @@ async def test_a_call_cancelled_in_the_moment_of_its_turn_leaves_it_to_the_next(
     await calls[1]
 
 
-async def test_a_poll_is_made_for_a_client_that_left() -> None:
+async def test_a_poll_is_made_for_a_disconnected_client() -> None:
     """The run has started; how it ends has to be known."""
     harness = _two_providers(SharedLimitsConfig(RateLimit(1), 1))
     admission = await harness.limiter.admit("a", "w", "p", deadline=math.inf, still_wanted=lambda: False)

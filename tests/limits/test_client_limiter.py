@@ -34,7 +34,7 @@ def _refusal(limiter: ClientLimiter, clock: ManualClock) -> RunError:
     return problem
 
 
-def test_an_answer_carries_the_policies_and_what_is_left() -> None:
+def test_a_response_has_the_policies_and_the_remaining_quota() -> None:
     limiter, clock = _limiter(ClientLimitsConfig(RateLimit(20), 40, daily=10_000))
     _try_acquire(limiter, clock)
     assert (
@@ -56,13 +56,13 @@ def test_an_answer_carries_the_policies_and_what_is_left() -> None:
         (ClientLimitsConfig(), {}),
     ],
 )
-def test_only_the_policies_that_there_are_are_told(limits: ClientLimitsConfig, fields: dict[str, str]) -> None:
+def test_header_fields_list_only_configured_policies(limits: ClientLimitsConfig, fields: dict[str, str]) -> None:
     limiter, clock = _limiter(limits)
     _try_acquire(limiter, clock)
     assert fields == dict(limiter.header_fields(clock.monotonic()))
 
 
-def test_ten_of_a_hundred_pass_and_the_others_are_told_when_to_come_back() -> None:
+def test_ten_of_a_hundred_pass_and_the_others_get_the_exact_retry_after() -> None:
     """R85: limit 10/s burst 10, 100 at once: 10 pass; Retry-After >= t; waiting exactly that long succeeds."""
     limiter, clock = _limiter(ClientLimitsConfig(RateLimit(10), 10))
     problems = [problem for _ in range(100) if (problem := _try_acquire(limiter, clock)) is not None]
@@ -118,7 +118,7 @@ LIMITS = st.builds(
 
 
 @given(LIMITS, st.lists(st.sampled_from(["enter", "leave", "refund", "pass", "night"]), max_size=60))
-def test_a_refusal_takes_nothing_and_tells_the_truth(limits: ClientLimitsConfig, steps: list[str]) -> None:
+def test_a_refusal_takes_nothing_and_its_wait_is_sufficient(limits: ClientLimitsConfig, steps: list[str]) -> None:
     """R86: what refused requests left behind is what was there; R85: the wait is enough where no slot is short."""
     limiter, clock = _limiter(limits)
     for step in steps:

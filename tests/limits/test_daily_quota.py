@@ -27,7 +27,7 @@ def _exhaust(quota: DailyQuota, clock: ManualClock) -> int:
     return used
 
 
-def test_it_ends_at_midnight() -> None:
+def test_a_day_ends_at_midnight_utc() -> None:
     quota, clock = _quota()
     assert 3 == _exhaust(quota, clock)
     assert 12 * HOUR == quota.resets_in(clock.monotonic())
@@ -63,7 +63,7 @@ def test_a_wall_clock_set_back_before_midnight_gives_no_second_small_day() -> No
     assert 3 == _exhaust(quota, clock)
 
 
-def test_a_wall_clock_set_on_shortens_only_the_next_day() -> None:
+def test_a_wall_clock_set_forward_shortens_only_the_next_day() -> None:
     quota, clock = _quota()
     _exhaust(quota, clock)
     clock.step_wall(HOUR)
@@ -93,7 +93,7 @@ def test_a_refund_gives_one_back_and_never_more_than_was_used() -> None:
 
 
 @given(st.floats(0, 12 * HOUR), st.floats(0, 12 * HOUR))
-def test_waiting_as_long_as_told_is_enough(before: float, after: float) -> None:
+def test_a_request_after_the_announced_wait_is_allowed(before: float, after: float) -> None:
     """R85, for the day, however the sums of floats are rounded."""
     quota, clock = _quota(0)
     clock.advance(before)

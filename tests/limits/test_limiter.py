@@ -39,7 +39,7 @@ async def test_ten_of_a_hundred_at_once_pass() -> None:
     assert 90 == harness.decisions.count(("client", "refused"))
 
 
-async def test_a_client_without_limits_has_no_fields() -> None:
+async def test_a_client_without_limits_has_no_header_fields() -> None:
     harness = LimiterHarness({"a": ClientLimitsConfig()}, providers={"p": SharedLimitsConfig(RateLimit(1), 2)})
     for client in ("a", "unknown"):
         assert () == (await harness.admit(client)).headers

@@ -12,7 +12,7 @@ from gateway.limits.shared_limiter import SharedLimiter
 NOW = 1000.0
 
 
-def test_slots_close_it_until_one_is_free() -> None:
+def test_used_up_slots_block_until_one_is_free() -> None:
     limiter = SharedLimiter("provider", SharedLimitsConfig(concurrency=2))
     limiter.take(NOW)
     assert not limiter.blocked(NOW)
@@ -23,7 +23,7 @@ def test_slots_close_it_until_one_is_free() -> None:
     assert not limiter.blocked(NOW)
 
 
-def test_a_rate_closes_it_for_a_time() -> None:
+def test_a_used_up_rate_blocks_for_a_time() -> None:
     limiter = SharedLimiter("provider", SharedLimitsConfig(RateLimit(1), 1, concurrency=5))
     limiter.take(NOW)
     assert limiter.blocked(NOW + 0.9)
@@ -31,7 +31,7 @@ def test_a_rate_closes_it_for_a_time() -> None:
     assert pytest.approx(NOW + 1, abs=1e-5) == limiter.available_at()
 
 
-def test_without_limits_it_never_closes_and_waits_for_nobody() -> None:
+def test_without_limits_it_is_never_blocked() -> None:
     limiter = SharedLimiter("workflow", SharedLimitsConfig(max_wait=0.5))
     for _ in range(1000):
         limiter.take(NOW)

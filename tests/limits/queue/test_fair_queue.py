@@ -60,12 +60,12 @@ def _serve_all(queue: FairQueue) -> str:
     return served
 
 
-def test_clients_take_turns_however_many_one_has_sent() -> None:
+def test_round_robin_over_clients_is_independent_of_their_number_of_requests() -> None:
     """R88."""
     assert "abcabaaaa" == _serve_all(_queue_of("aaaaaabbc"))
 
 
-def test_a_newcomer_waits_for_one_round_only() -> None:
+def test_a_new_client_waits_for_one_round_only() -> None:
     queue = _queue_of("aaaabbbb")
     assert _serve_next(queue) is not None
     queue.add(make_waiter("c", arrived_at=9))
@@ -73,7 +73,7 @@ def test_a_newcomer_waits_for_one_round_only() -> None:
 
 
 @given(st.lists(NAMES, max_size=30))
-def test_nobody_is_overtaken_by_the_same_client_nor_twice_by_another(clients: list[str]) -> None:
+def test_a_request_is_overtaken_once_at_most_by_each_other_client(clients: list[str]) -> None:
     queue = FairQueue(1000)
     for since, client in enumerate(clients):
         queue.add(make_waiter(client, arrived_at=since))
@@ -88,7 +88,7 @@ def test_nobody_is_overtaken_by_the_same_client_nor_twice_by_another(clients: li
     assert Counter(clients) == served
 
 
-def test_who_is_blocked_by_its_workflow_blocks_nobody_else() -> None:
+def test_a_request_blocked_by_its_workflow_blocks_no_other_request() -> None:
     queue = FairQueue(1000)
     for since, workflow in enumerate([OTHER_WORKFLOW, OTHER_WORKFLOW, WORKFLOW]):
         queue.add(make_waiter("a", workflow, arrived_at=since))
@@ -101,7 +101,7 @@ def test_who_is_blocked_by_its_workflow_blocks_nobody_else() -> None:
     assert 3 == len(queue)
 
 
-def test_a_flood_fills_half_the_line_and_leaves_room_for_others() -> None:
+def test_a_flood_fills_half_of_the_queue_and_leaves_the_rest_to_others() -> None:
     queue = FairQueue(100)
     joined: Counter[str] = Counter()
     for client in "abc":
@@ -112,25 +112,25 @@ def test_a_flood_fills_half_the_line_and_leaves_room_for_others() -> None:
     assert not queue.is_full_for(make_waiter("d"))
 
 
-def test_the_patient_take_no_place_from_those_in_a_hurry() -> None:
+def test_background_requests_take_no_place_from_interactive_ones() -> None:
     queue = _queue_of("A" * 50, capacity=100)
     assert queue.is_full_for(make_waiter("A"))
     assert not queue.is_full_for(make_waiter("B"))
     assert not queue.is_full_for(make_waiter("a"))
 
 
-def test_within_a_client_the_patient_and_those_in_a_hurry_take_turns() -> None:
+def test_background_and_interactive_requests_of_a_client_are_served_alternately() -> None:
     """A thousand runs in the background hold their client's next request up by one turn, and go on beside a flood."""
     assert "AaAaAAA" == _serve_all(_queue_of("AAAAAaa"))
     assert "aAaAaaa" == _serve_all(_queue_of("aaaaaAA"))
 
 
-def test_the_patient_of_one_client_take_nothing_from_another() -> None:
+def test_background_requests_of_one_client_do_not_delay_another_client() -> None:
     assert "AbabAbabAA" == _serve_all(_queue_of("AAAAaabbbb"))
 
 
 @given(st.lists(ANY_CLASS, max_size=25), st.integers(0, 8), ANY_CLASS)
-def test_as_many_are_ahead_of_a_newcomer_as_are_served_before_it(clients: list[str], served: int, name: str) -> None:
+def test_the_number_ahead_is_the_number_served_before_the_new_request(clients: list[str], served: int, name: str) -> None:
     queue = FairQueue(1000)
     for since, client in enumerate(clients):
         queue.add(make_waiter(client, arrived_at=since))
@@ -151,7 +151,7 @@ def test_as_many_are_ahead_of_a_newcomer_as_are_served_before_it(clients: list[s
     st.lists(st.tuples(ANY_CLASS, st.sampled_from([WORKFLOW, OTHER_WORKFLOW])), max_size=20),
     st.randoms(use_true_random=False),
 )
-def test_who_leaves_from_anywhere_leaves_no_trace(
+def test_a_request_removed_from_any_position_leaves_no_state(
     joining: list[tuple[str, SharedLimiter]], chance: random.Random
 ) -> None:
     queue = FairQueue(1000)
@@ -167,7 +167,7 @@ def test_who_leaves_from_anywhere_leaves_no_trace(
     assert queue.next(lambda _: True) is None
 
 
-def test_a_queue_is_first_come_first_served() -> None:
+def test_a_fifo_queue_keeps_the_order_of_arrival() -> None:
     queue, one, two, three = FifoQueue(), make_waiter("a"), make_waiter("a"), make_waiter("b")
     for each in (one, two, three):
         queue.add(each)

@@ -136,7 +136,7 @@ def test_slots_are_conserved_whatever_happens(steps: list[tuple[object, ...]]) -
     asyncio.run(_run_scenario(steps))
 
 
-async def test_no_timer_is_left_when_nobody_waits() -> None:
+async def test_no_timer_is_left_when_no_request_waits() -> None:
     harness = LimiterHarness(providers={"p": SharedLimitsConfig(concurrency=1)})
     first = await harness.admit()
     waiting = harness.start_task(harness.admit())
@@ -147,7 +147,7 @@ async def test_no_timer_is_left_when_nobody_waits() -> None:
     assert 0 == harness.limiter.snapshot().timers
 
 
-async def test_whoever_is_blocked_less_than_those_before_passes_at_once() -> None:
+async def test_a_poll_passes_a_start_that_waits_for_a_slot() -> None:
     """A poll needs no slot, and a start that waits for one does not hold it up."""
     harness = LimiterHarness(providers={"p": SharedLimitsConfig(RateLimit(100), 9, concurrency=1)})
     admission = await harness.admit()
@@ -158,7 +158,7 @@ async def test_whoever_is_blocked_less_than_those_before_passes_at_once() -> Non
     waiting.cancel()
 
 
-async def test_a_newcomer_does_not_overtake_whose_turn_has_come() -> None:
+async def test_a_new_request_does_not_overtake_a_waiting_one_that_can_be_admitted() -> None:
     """Between the moment that opens the gate and the timer that tells it, another may ask."""
     harness = LimiterHarness(providers={"p": SharedLimitsConfig(RateLimit(1), 1)})
     await harness.admit()

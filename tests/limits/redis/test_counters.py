@@ -169,7 +169,7 @@ async def test_slots_hold_over_all_replicas_and_replicas_take_turns(replicas: Re
     assert min(done) >= 12, done
 
 
-async def test_a_slot_that_is_freed_elsewhere_is_found(replicas: ReplicaHarness) -> None:
+async def test_a_slot_freed_by_another_replica_is_found(replicas: ReplicaHarness) -> None:
     clock = RedisVirtualClock()
     providers = {"p": SharedLimitsConfig(concurrency=1, max_wait=5)}
     one, two = [await replicas.add_replica(providers=providers, clock=clock) for _ in range(2)]
@@ -183,7 +183,7 @@ async def test_a_slot_that_is_freed_elsewhere_is_found(replicas: ReplicaHarness)
     assert 1 == two.running("p")
 
 
-async def test_a_run_that_goes_on_keeps_its_slot_and_one_whose_replica_is_gone_does_not(
+async def test_a_live_replica_keeps_its_slots_and_a_dead_one_loses_them(
     replicas: ReplicaHarness,
 ) -> None:
     """Leases: renewed by whoever lives, out after half a minute for whoever does not."""
@@ -305,7 +305,7 @@ async def test_without_a_server_each_replica_takes_its_share_and_nothing_hangs(t
         server.kill()
 
 
-async def test_a_server_that_forgot_everything_hears_of_the_slots_again(replicas: ReplicaHarness) -> None:
+async def test_the_heartbeat_restores_the_slots_on_a_server_that_lost_its_data(replicas: ReplicaHarness) -> None:
     clock = RedisVirtualClock()
     limiter = await replicas.add_replica(providers={"p": SharedLimitsConfig(concurrency=1, max_wait=0)}, clock=clock)
     await limiter.admit("a", "w", "p", deadline=1e9)
@@ -316,7 +316,7 @@ async def test_a_server_that_forgot_everything_hears_of_the_slots_again(replicas
 
 
 @pytest.mark.parametrize("step", [-3600.0, 3600.0])
-async def test_a_step_of_the_servers_clock_empties_or_fills_a_bucket_at_worst(
+async def test_a_step_of_the_servers_clock_costs_or_adds_one_burst_at_most(
     replicas: ReplicaHarness, step: float
 ) -> None:
     """R87 for a server, which has a wall clock only: nobody is locked out, one burst more at most is let through."""
@@ -342,7 +342,7 @@ async def test_a_step_of_the_servers_clock_empties_or_fills_a_bucket_at_worst(
     held.release()
 
 
-async def test_a_request_that_is_cancelled_while_it_asks_takes_nothing(replicas: ReplicaHarness) -> None:
+async def test_a_request_cancelled_during_the_round_trip_takes_nothing(replicas: ReplicaHarness) -> None:
     """R33, R86: the server has counted it, nobody is there any more: all goes back."""
     clock = RedisVirtualClock()
     clients, providers = (
@@ -362,7 +362,7 @@ async def test_a_request_that_is_cancelled_while_it_asks_takes_nothing(replicas:
     await limiter.admit("a", "w", "p", deadline=1e9)
 
 
-async def test_where_nothing_is_limited_the_server_is_not_asked(replicas: ReplicaHarness) -> None:
+async def test_requests_without_limits_make_no_round_trip(replicas: ReplicaHarness) -> None:
     limiter = await replicas.add_replica(clients={"a": ClientLimitsConfig()}, providers={"p": SharedLimitsConfig()})
     with redis.Redis.from_url(replicas.url) as client:
         before = _script_calls(client)
