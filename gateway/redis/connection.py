@@ -1,4 +1,4 @@
-"""The way to a Redis or Valkey server: connections that give up soon, and every failure in our words."""
+"""Connection pool to a Redis or Valkey server: bounded timeouts, and errors without stored values."""
 
 from __future__ import annotations
 
