@@ -52,7 +52,7 @@ def hash_key(text: str) -> str:
 
 
 class KeyRing:
-    """The keys of all clients by hash: a look-up takes one hash, independent of the number of clients."""
+    """The keys of all clients by hash; a look-up takes one hash, whatever the number of clients."""
 
     __slots__ = ("_owners",)
 
@@ -75,7 +75,7 @@ class KeyRing:
         self._owners[digest] = (client, expires)
 
     def find(self, presented: str, now: datetime) -> str | KeyRefusal:
-        """Return the name of the client with this key, or the reason for its refusal. `presented`: "" if there is none."""
+        """Return the name of the client with this key, or the reason for its refusal; "" is a missing key."""
         owner = self._owners.get(_digest(presented))
         if owner is None or not presented:
             return _refusal(presented)

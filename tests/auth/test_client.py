@@ -1,4 +1,4 @@
-"""What a client may run: patterns over aliases, and over a provider's own names (R78)."""
+"""Scope of a client: patterns over aliases, and over the provider's own names (R78)."""
 
 from __future__ import annotations
 

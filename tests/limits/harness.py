@@ -1,4 +1,4 @@
-"""A small world of limits for the tests, on virtual time."""
+"""Harness of the limits, on virtual time."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 @dataclass
 class LimiterHarness:
-    """Limits, their clock, and what they decided."""
+    """A limiter, its clock and its decisions."""
 
     clients: Mapping[str, ClientLimitsConfig] = field(default_factory=dict)
     workflows: Mapping[str, SharedLimitsConfig] = field(default_factory=dict)
@@ -41,17 +41,17 @@ class LimiterHarness:
 
     @property
     def now(self) -> float:
-        """Monotonic seconds."""
+        """Return monotonic seconds."""
         return self.clock.monotonic()
 
     async def admit(
         self, client: str = "a", workflow: str = "w", *, deadline_in: float = math.inf, max_wait: float | None = None
     ) -> Admission:
-        """Ask for provider "p" with a deadline so many seconds away."""
+        """Request admission for provider "p", with a deadline in `deadline_in` seconds."""
         return await self.limiter.admit(client, workflow, "p", deadline=self.now + deadline_in, max_wait=max_wait)
 
     async def run_and_time(self, work: Coroutine[object, object, T]) -> tuple[T | RunError, float]:
-        """Let time pass until `work` is done; its result or RunError, and the seconds that it took."""
+        """Let time pass until `work` is done; return its result or RunError, and the seconds that it took."""
         started_at = self.now
         try:
             result: T | RunError = await self.clock.run_until_done(work)
@@ -60,7 +60,7 @@ class LimiterHarness:
         return result, self.now - started_at
 
     def start_task(self, work: Coroutine[object, object, T]) -> asyncio.Task[T]:
-        """Start `work`; time stands still."""
+        """Start `work` without letting time pass."""
         return asyncio.get_running_loop().create_task(work)
 
 

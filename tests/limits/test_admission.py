@@ -1,4 +1,4 @@
-"""What a run holds: moved to a fallback, charged for its calls, and free again exactly once."""
+"""Admission: moved to a fallback, charged for its calls, and released exactly once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.virtual_clock import run_ready_tasks
 
 
 def _two_providers(limits: SharedLimitsConfig, *, client: ClientLimitsConfig | None = None) -> LimiterHarness:
-    """A world of two providers, and a limited client."""
+    """Return a harness with two providers and a limited client."""
     return LimiterHarness({"a": client or ClientLimitsConfig(RateLimit(1), 9, 5)}, providers={"p": limits, "q": limits})
 
 
@@ -32,7 +32,7 @@ async def test_releasing_twice_frees_one_slot() -> None:
 
 
 async def test_the_context_manager_releases_on_success_and_on_error() -> None:
-    """R90: on success and on a fault."""
+    """R90: on success and on an error."""
     harness = _two_providers(SharedLimitsConfig(concurrency=1))
     async with await harness.admit() as admission:
         held: Admission = admission
@@ -84,7 +84,7 @@ async def test_a_refused_fallback_keeps_only_the_clients_slot() -> None:
 
 @pytest.mark.parametrize("order", ["free, cancel", "cancel, free", "cancel, settle, free"])
 async def test_a_cancelled_fallback_takes_nothing(order: str) -> None:
-    """Neither slots nor rates, be it cancelled before, after or in the moment of its turn."""
+    """Neither slots nor rates, if cancelled before, after or at the same time as its admission."""
     limits = SharedLimitsConfig(RateLimit(0.001), 2, concurrency=1)
     harness = LimiterHarness(workflows={"other": limits}, providers={"p": SharedLimitsConfig(), "q": limits})
     busy = await harness.limiter.admit("b", "w", "q", deadline=math.inf)
@@ -122,7 +122,7 @@ async def test_a_run_released_during_a_move_takes_nothing() -> None:
 
 
 async def test_a_refund_restores_rates_quota_and_slots() -> None:
-    """R86: refused after admission (a circuit is open) costs no quota."""
+    """R86: a refusal after the admission (circuit breaker open) costs no quota."""
     shared = SharedLimitsConfig(RateLimit(1), 1, concurrency=1)
     harness = LimiterHarness({"a": ClientLimitsConfig(RateLimit(1), 2, daily=3)}, {"w": shared}, {"p": shared})
     first = await harness.admit()
@@ -164,7 +164,7 @@ async def test_a_start_goes_before_a_poll_that_came_earlier() -> None:
 
 
 async def test_a_poll_is_not_starved_by_starts() -> None:
-    """A finished run is always seen: after `max_wait` the poll has its turn, however many want to start."""
+    """The end of a run is always seen: after `max_wait` the poll is served before all starts."""
     harness = _two_providers(SharedLimitsConfig(RateLimit(10), 1, max_wait=0.5))
     admission = await harness.admit()
     poll, starts = harness.start_task(admission.admit_poll(deadline=math.inf)), []
@@ -221,7 +221,7 @@ async def test_a_call_cancelled_while_it_is_admitted_gives_its_charge_to_the_nex
 
 
 async def test_a_poll_is_made_for_a_disconnected_client() -> None:
-    """The run has started; how it ends has to be known."""
+    """The run has started, so its ending has to be known."""
     harness = _two_providers(SharedLimitsConfig(RateLimit(1), 1))
     admission = await harness.limiter.admit("a", "w", "p", deadline=math.inf, still_wanted=lambda: False)
     result, took = await harness.run_and_time(admission.admit_poll(deadline=math.inf))

@@ -1,4 +1,4 @@
-"""The bucket: never more than its burst and rate, and exact about the wait."""
+"""GCRA: never more than the burst and the rate, and exact waits."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_no_window_holds_more_than_burst_and_rate(rate: RateLimit, burst: int, g
             taken.append(now)
     for first, start in enumerate(taken):
         for last, end in enumerate(taken[first:], first):
-            # A hair of a request: the microsecond of grace, and the sums of floats.
+            # A small part of a request: the epsilon of one microsecond, and rounding errors.
             assert last - first + 1 <= burst + (end - start + 2e-6) * rate.count / rate.per + 1e-6
 
 
@@ -41,9 +41,7 @@ def test_the_whole_burst_passes_at_once(rate: RateLimit, burst: int) -> None:
 
 
 @given(RATES, st.integers(1, 10), GAPS, st.floats(0, 1e7))
-def test_the_announced_wait_is_exact(
-    rate: RateLimit, burst: int, gaps: list[float], start: float
-) -> None:
+def test_the_announced_wait_is_exact(rate: RateLimit, burst: int, gaps: list[float], start: float) -> None:
     """R85."""
     limiter, now = RateLimiter(rate, burst), start
     for gap in gaps:

@@ -1,4 +1,4 @@
-"""Limits that change while they are in use: what was used stays used, who waits keeps its place."""
+"""Limits that change while they are in use: usage is kept, and waiting requests stay queued."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _reconfigure(
 
 
 async def test_new_limits_keep_the_usage_of_a_client() -> None:
-    """R85: its rate, its day and its slots."""
+    """R85: rate, daily quota and slots."""
     harness = LimiterHarness({"a": ClientLimitsConfig(RateLimit(1), 5, 9, 10)})
     admissions = [await harness.admit() for _ in range(3)]
     _reconfigure(harness, {"a": ClientLimitsConfig(RateLimit(1), 4, 9, 8)})

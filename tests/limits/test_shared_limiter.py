@@ -1,4 +1,4 @@
-"""A gate: a rate and slots, passed together."""
+"""Shared limiter: a rate and slots, taken together."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a provider's and a workflow's limits shape: waits, their ends, and what a wait leaves behind."""
+"""Traffic shaping by the limits of a provider and a workflow: waits, their ends, and the state after them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.virtual_clock import run_ready_tasks
 
 
 async def test_a_request_that_cannot_be_admitted_in_time_is_refused_at_once() -> None:
-    """R30: the surplus does not wait in vain; R85 for a provider."""
+    """R30: a request that cannot be admitted in time does not wait; R85 for a provider: the exact wait."""
     harness = LimiterHarness(providers={"p": SharedLimitsConfig(RateLimit(1), 1, max_wait=0.5)})
     await harness.admit()
     result, took = await harness.run_and_time(harness.admit())
@@ -81,18 +81,18 @@ async def test_a_max_wait_of_zero_refuses_at_once() -> None:
 
 
 async def test_a_max_wait_of_the_request_replaces_that_of_the_limits() -> None:
-    """Of a first start, of a fallback and of a retried start; for a rate and for a slot."""
+    """For a first start, a fallback and a retried start; for a rate and for a slot."""
     harness = LimiterHarness(
         providers={"p": SharedLimitsConfig(RateLimit(0.1), 1, max_wait=0.5), "q": SharedLimitsConfig(concurrency=1)}
     )
     busy = await harness.limiter.admit("b", "w", "q", deadline=math.inf)
     await harness.admit()
-    patient, took = await harness.run_and_time(harness.admit(max_wait=30))
-    assert not isinstance(patient, RunError)
+    admission, took = await harness.run_and_time(harness.admit(max_wait=30))
+    assert not isinstance(admission, RunError)
     assert 10.0 == pytest.approx(took, abs=1e-5)
-    _, took = await harness.run_and_time(patient.admit_retry(deadline=math.inf))
+    _, took = await harness.run_and_time(admission.admit_retry(deadline=math.inf))
     assert 10.0 == pytest.approx(took, abs=1e-5)
-    moving = harness.start_task(patient.move("w", "q", deadline=math.inf))
+    moving = harness.start_task(admission.move("w", "q", deadline=math.inf))
     await harness.clock.run_for(20)
     assert not moving.done()
     busy.release()
@@ -134,7 +134,7 @@ async def test_a_wait_for_a_workflow_is_reported_for_the_workflow() -> None:
 
 
 async def test_the_shorter_max_wait_applies() -> None:
-    """A workflow may be waited for less long than its provider."""
+    """A workflow may have a shorter `max_wait` than its provider."""
     shared = SharedLimitsConfig(concurrency=1, max_wait=5)
     harness = LimiterHarness(workflows={"w": SharedLimitsConfig(concurrency=9, max_wait=2)}, providers={"p": shared})
     await harness.admit()
@@ -143,7 +143,7 @@ async def test_the_shorter_max_wait_applies() -> None:
 
 
 async def test_a_slot_freed_after_the_deadline_starts_nothing() -> None:
-    """R31: the timer was late, the slot came later still; the run is not started."""
+    """R31: the timer was late, and the slot was freed later still; the run is not started."""
     harness = LimiterHarness(providers={"p": SharedLimitsConfig(concurrency=1)})
     first = await harness.admit()
     waiting = harness.start_task(harness.admit(deadline_in=0.5))
@@ -171,7 +171,7 @@ async def test_a_flood_fills_half_of_the_queue_and_the_rest_is_refused_at_once()
 
 
 async def test_a_client_whose_limit_is_used_up_during_the_wait_is_refused_after_it() -> None:
-    """Nothing is held while waiting: the other request took the last of the client's rate."""
+    """Nothing is held during the wait: the other request took the rest of the client's rate."""
     harness = LimiterHarness(
         {"a": ClientLimitsConfig(RateLimit(0.01), 1)},
         providers={"p": SharedLimitsConfig(concurrency=1), "q": SharedLimitsConfig()},
@@ -188,7 +188,7 @@ async def test_a_client_whose_limit_is_used_up_during_the_wait_is_refused_after_
 
 
 async def test_a_waiting_request_of_a_disconnected_client_does_not_start() -> None:
-    """R32: the client left while its request was queued."""
+    """R32: the client disconnected while its request was queued."""
     harness = LimiterHarness(
         {"a": ClientLimitsConfig(RateLimit(1), 1)}, providers={"p": SharedLimitsConfig(concurrency=1)}
     )
@@ -219,7 +219,7 @@ async def test_a_cancelled_wait_leaves_no_trace() -> None:
 
 
 async def test_a_start_cancelled_while_it_is_admitted_gives_everything_back() -> None:
-    """R33: the slot was handed over, but nobody was there any more to take it."""
+    """R33: the slot was assigned to a request that is cancelled at the same time."""
     harness = LimiterHarness(
         {"a": ClientLimitsConfig(RateLimit(1), 1)}, providers={"p": SharedLimitsConfig(RateLimit(1), 2, concurrency=1)}
     )

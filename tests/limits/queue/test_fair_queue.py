@@ -1,4 +1,4 @@
-"""The order of those who wait: fair between clients, first come first served within one."""
+"""Fair queue: round robin over clients, order of arrival within one."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ANY_CLASS = st.sampled_from(["a", "b", "c", "A", "B", "C"])
 def make_waiter(
     client: str, workflow: SharedLimiter = WORKFLOW, *, arrived_at: float = 0.0, deadline: float = 1.0
 ) -> Waiter:
-    """Somebody who waits; one with a name in capitals is patient."""
+    """Return a waiting request; a name in capitals makes it a background request."""
     max_wait = math.inf if client.isupper() else None
     return Waiter(
         client=client.lower(),
@@ -45,7 +45,7 @@ def _queue_of(clients: str, *, capacity: int = 1000) -> FairQueue:
 
 
 def _serve_next(queue: FairQueue, *, closed: SharedLimiter | None = None) -> Waiter | None:
-    """The next one has its turn."""
+    """Serve the next request."""
     first = queue.next(lambda workflow: workflow is not closed)
     if first is not None:
         queue.rotate(first)
@@ -120,7 +120,7 @@ def test_background_requests_take_no_place_from_interactive_ones() -> None:
 
 
 def test_background_and_interactive_requests_of_a_client_are_served_alternately() -> None:
-    """A thousand runs in the background hold their client's next request up by one turn, and go on beside a flood."""
+    """1 000 background runs delay an interactive request of their client by one run, and progress beside a flood."""
     assert "AaAaAAA" == _serve_all(_queue_of("AAAAAaa"))
     assert "aAaAaaa" == _serve_all(_queue_of("aaaaaAA"))
 
@@ -130,7 +130,9 @@ def test_background_requests_of_one_client_do_not_delay_another_client() -> None
 
 
 @given(st.lists(ANY_CLASS, max_size=25), st.integers(0, 8), ANY_CLASS)
-def test_the_number_ahead_is_the_number_served_before_the_new_request(clients: list[str], served: int, name: str) -> None:
+def test_the_number_ahead_is_the_number_served_before_the_new_request(
+    clients: list[str], served: int, name: str
+) -> None:
     queue = FairQueue(1000)
     for since, client in enumerate(clients):
         queue.add(make_waiter(client, arrived_at=since))
@@ -177,3 +179,11 @@ def test_a_fifo_queue_keeps_the_order_of_arrival() -> None:
     assert three is queue.first()
     queue.remove(three)
     assert queue.first() is None
+
+
+def test_five_requests_are_served_before_the_third_one_of_a_client() -> None:
+    """A waits with 1 request, B with 2, C with 5: the rounds are A B C, B C, B (the new one)."""
+    queue = _queue_of("abbccccc")
+    assert 5 == queue.count_ahead(make_waiter("b"), lambda _: True)
+    queue.add(make_waiter("b", arrived_at=9.0))
+    assert "abcbcbccc" == _serve_all(queue)

@@ -1,4 +1,4 @@
-"""One timer: it rings at the earliest moment that was set, once."""
+"""One-shot timer: fires once, at the earliest scheduled time."""
 
 from __future__ import annotations
 
@@ -57,4 +57,4 @@ async def test_a_timer_for_a_past_time_fires_at_once() -> None:
 async def test_a_timer_for_infinity_does_not_fire() -> None:
     timer = OneShotTimer(VirtualClock(), lambda: None)
     timer.schedule(math.inf)
-    assert timer._task is None  # no timer is kept for nothing
+    assert timer._task is None  # no task is kept without a time

@@ -1,4 +1,4 @@
-"""Whose turn it is: overdue polls, retried starts, starts, polls."""
+"""Priorities: overdue polls, retried starts, starts, polls."""
 
 from __future__ import annotations
 

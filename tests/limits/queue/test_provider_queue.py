@@ -1,4 +1,4 @@
-"""The waiting lines under anything that may happen to a run: every slot and charge is accounted for (R33, R90)."""
+"""Wait queues under random steps: every slot and charge is accounted for (R33, R90)."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ STEP = st.one_of(
 
 @dataclass
 class AdmissionScenario:
-    """Runs that come and go in one world."""
+    """Admissions and tasks of one scenario."""
 
     harness: LimiterHarness = field(default_factory=lambda: LimiterHarness(CLIENTS, WORKFLOWS, PROVIDERS))
     admissions: dict[Admission, str] = field(default_factory=dict)
@@ -41,7 +41,7 @@ class AdmissionScenario:
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
     def start_task(self, work: Coroutine[object, object, None], admission: Admission | None = None) -> None:
-        """Do it on the side; a run does one thing at a time."""
+        """Start a task; a run does one thing at a time."""
         if admission is not None and admission in self.busy and not self.busy[admission].done():
             work.close()
             return
@@ -50,9 +50,9 @@ class AdmissionScenario:
             self.busy[admission] = self.tasks[-1]
 
     async def admit(self, client: str, workflow: str, deadline_in: float) -> None:
-        """Come in."""
+        """Request admission."""
         harness = self.harness
-        # "slow" belongs to one provider, as the contract wants it.
+        # "slow" belongs to one provider, as the configuration requires.
         provider = "q" if workflow != "slow" and harness.clock.random() < 0.5 else "p"
         self.admissions[await harness.limiter.admit(client, workflow, provider, deadline=harness.now + deadline_in)] = (
             client
@@ -84,7 +84,7 @@ async def _run_steps(scenario: AdmissionScenario, steps: Iterable[tuple[object, 
                 _apply_step(scenario, list(scenario.admissions)[number % len(scenario.admissions)], what, rest)
             case _:
                 pass
-        if step[0] != "cancel":  # a cancellation meets whatever comes next in the same moment
+        if step[0] != "cancel":  # a cancellation is concurrent with the next step
             await run_ready_tasks()
             scenario.assert_invariants()
 
@@ -120,7 +120,7 @@ async def _run_scenario(steps: list[tuple[object, ...]]) -> None:
 
 
 async def _assert_full_capacity(harness: LimiterHarness) -> None:
-    """An hour later every bucket gives its whole burst and every gate all its slots."""
+    """After an hour every rate has its whole burst and every slot is free."""
     await harness.clock.run_for(3600)
     admissions = [await harness.limiter.admit("b", "w", "p", deadline=harness.now + 1) for _ in range(2)]
     admissions.append(await harness.limiter.admit("a", "slow", "p", deadline=harness.now + 1))
@@ -132,7 +132,7 @@ async def _assert_full_capacity(harness: LimiterHarness) -> None:
 @settings(max_examples=150, deadline=None)
 @given(st.lists(STEP, min_size=8, max_size=80))
 def test_slots_are_conserved_whatever_happens(steps: list[tuple[object, ...]]) -> None:
-    """R33, R90: whoever leaves, is cancelled, timed out or moved, a slot is used by its holder and by no other."""
+    """R33, R90: after releases, cancellations, time-outs and moves, each slot is held by one admission at most."""
     asyncio.run(_run_scenario(steps))
 
 
@@ -148,7 +148,7 @@ async def test_no_timer_is_left_when_no_request_waits() -> None:
 
 
 async def test_a_poll_passes_a_start_that_waits_for_a_slot() -> None:
-    """A poll needs no slot, and a start that waits for one does not hold it up."""
+    """A poll needs no slot, so a start that waits for one does not delay it."""
     harness = LimiterHarness(providers={"p": SharedLimitsConfig(RateLimit(100), 9, concurrency=1)})
     admission = await harness.admit()
     waiting = harness.start_task(harness.admit())
@@ -159,12 +159,12 @@ async def test_a_poll_passes_a_start_that_waits_for_a_slot() -> None:
 
 
 async def test_a_new_request_does_not_overtake_a_waiting_one_that_can_be_admitted() -> None:
-    """Between the moment that opens the gate and the timer that tells it, another may ask."""
+    """A request may arrive after the rate allows the next one and before the timer fires."""
     harness = LimiterHarness(providers={"p": SharedLimitsConfig(RateLimit(1), 1)})
     await harness.admit()
     waiting = harness.start_task(harness.admit("a"))
     await run_ready_tasks()
-    harness.clock.advance(1.0)  # the timer has not rung yet
+    harness.clock.advance(1.0)  # the timer has not fired yet
     newcomer = harness.start_task(harness.admit("b"))
     await run_ready_tasks()
     assert (True, False) == (waiting.done(), newcomer.done())

@@ -1,4 +1,4 @@
-"""Who gives up when; those who had their turn are not kept."""
+"""Time-outs of waiting requests; settled requests are not kept."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_timeouts_are_due_in_order(entries: list[tuple[int, bool]], now: int) ->
 
 
 def test_settled_requests_are_dropped_before_they_expire() -> None:
-    """Polls have far deadlines and short waits: their number must not grow with the time that they would have had."""
+    """Polls have far deadlines and short waits: memory must not grow with their deadlines."""
     timeouts = WaitTimeouts()
     for _ in range(10_000):
         one = _waiter_expiring_at(1e9)
