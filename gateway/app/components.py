@@ -17,7 +17,7 @@ from gateway.clock import Clock
 from gateway.http.middleware import Authenticator, InFlightLimiter
 from gateway.http.ops_authentication import OpsAuthenticator
 from gateway.http.problem_mapping import final_response
-from gateway.limits.contract import Limiter
+from gateway.limits.limiter import Limiter
 from gateway.observability import logs
 from gateway.observability.metrics import Metrics
 from gateway.outbound.webhook.egress_policy import EgressPolicy
@@ -120,9 +120,7 @@ class Components:
             lambda new: tls.replace(self.public_tls, new.tls.public),
             lambda new: tls.replace(self.ops_tls, new.tls.ops),
             lambda new: self.catalog.reconfigure(new.workflows, new.providers),
-            lambda new: self.limiter.reconfigure(
-                clients=new.client_limits, workflows=new.workflow_limits, providers=new.provider_limits
-            ),
+            lambda new: self.limiter.reconfigure(new.limits),
             lambda new: self.execution_context.reconfigure(new.retry_policy, new.breaker_config),
             lambda new: self.execution_context.poll_schedule.reconfigure(*factories.polling_intervals(new.settings)),
             lambda new: self.egress_policy.reconfigure(new.callback_allowlist),
@@ -138,15 +136,7 @@ def build_components(settings: Settings, clock: Clock, log: FilteringBoundLogger
     metrics = Metrics()
     snapshot = build_snapshot(settings, clock, metrics)
     metrics.config_loaded(clock.now())
-    limiter = factories.limiter(
-        settings,
-        clients=snapshot.client_limits,
-        workflows=snapshot.workflow_limits,
-        providers=snapshot.provider_limits,
-        clock=clock,
-        metrics=metrics,
-        log=log,
-    )
+    limiter = factories.limiter(settings, snapshot.limits, clock=clock, metrics=metrics, log=log)
     store = factory.create_store(settings.store.url, clock, settings.store.password, settings.store.tls_files)
     catalog = Catalog(snapshot.workflows, snapshot.providers)
     poll_schedule = PollSchedule(*factories.polling_intervals(settings))

@@ -14,8 +14,8 @@ from gateway.auth.client import Client
 from gateway.auth.keys import KeyRing
 from gateway.clock import Clock
 from gateway.limits import contract
-from gateway.limits.memory import MemoryLimiter
-from gateway.limits.redis.limiter import RedisLimiter
+from gateway.limits.limiter import Limiter
+from gateway.limits.redis.counters import RedisCounters
 from gateway.observability.metrics import Metrics
 from gateway.outbound.provider.client import ProviderClient, ProviderEndpoint
 from gateway.outbound.webhook.egress_policy import EgressPolicy
@@ -209,43 +209,32 @@ def ops_keys(settings: Settings) -> KeyRing:
 
 
 def limiter(
-    settings: Settings,
-    *,
-    clients: Mapping[str, contract.ClientLimitsConfig],
-    workflows: Mapping[str, contract.SharedLimitsConfig],
-    providers: Mapping[str, contract.SharedLimitsConfig],
-    clock: Clock,
-    metrics: Metrics,
-    log: FilteringBoundLogger,
-) -> contract.Limiter:
+    settings: Settings, config: contract.LimitsConfig, *, clock: Clock, metrics: Metrics, log: FilteringBoundLogger
+) -> Limiter:
     """Build the rate limiter, unopened: counters in the store's Redis server if there is one, else in memory."""
     store_url = settings.store.url
     if not factory.is_redis_url(store_url):
-        return MemoryLimiter(
-            clock, clients=clients, workflows=workflows, providers=providers, on_decision=metrics.limit_decided
-        )
-    return RedisLimiter(
+        return Limiter(clock, config, on_decision=metrics.limit_decided)
+    counters = RedisCounters(
         factory.create_redis_connection(
             store_url, settings.store.password, settings.store.tls_files, timeout=_LIMITER_TIMEOUT, connections=2
         ),
         clock,
         log,
-        clients=clients,
-        workflows=workflows,
-        providers=providers,
-        on_decision=metrics.limit_decided,
         on_shared_change=metrics.set_limits_shared,
         lease=settings.store.lease,
     )
+    return Limiter(clock, config, counters=counters, on_decision=metrics.limit_decided)
 
 
-def shared_limits(
-    settings: Settings,
-) -> tuple[dict[str, contract.SharedLimitsConfig], dict[str, contract.SharedLimitsConfig]]:
-    """Limits of workflows and of providers, by name."""
+def limits_config(settings: Settings, clients: Mapping[str, Client]) -> contract.LimitsConfig:
+    """Read the limits of clients, workflows and providers, by name."""
     waits = {name: s.limits.max_wait for name, s in settings.providers.items()}
-    of_workflows = {alias: _shared_limit(s.limits, waits[s.provider]) for alias, s in settings.workflows.items()}
-    return of_workflows, {name: _shared_limit(s.limits, waits[name]) for name, s in settings.providers.items()}
+    return contract.LimitsConfig(
+        {name: client.limits for name, client in clients.items()},
+        {alias: _shared_limit(s.limits, waits[s.provider]) for alias, s in settings.workflows.items()},
+        {name: _shared_limit(s.limits, waits[name]) for name, s in settings.providers.items()},
+    )
 
 
 def _shared_limit(settings: LimitSettings, max_wait: float) -> contract.SharedLimitsConfig:

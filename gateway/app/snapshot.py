@@ -12,7 +12,7 @@ from gateway.auth.certificates import CertificateIndex
 from gateway.auth.client import Client
 from gateway.auth.keys import KeyRing
 from gateway.clock import Clock
-from gateway.limits.contract import ClientLimitsConfig, SharedLimitsConfig
+from gateway.limits.contract import LimitsConfig
 from gateway.observability.metrics import Metrics
 from gateway.outbound.provider.client import ProviderClient
 from gateway.outbound.webhook.allowlist import CallbackAllowlist
@@ -44,18 +44,12 @@ class ConfigSnapshot:
     certificates: CertificateIndex
     ops_keys: KeyRing
     tls: TlsContexts
-    workflow_limits: Mapping[str, SharedLimitsConfig]
-    provider_limits: Mapping[str, SharedLimitsConfig]
+    limits: LimitsConfig
     retry_policy: RetryPolicy
     breaker_config: BreakerConfig
     signing_keys: Sequence[bytes]
     passthrough_rules: AllowedPassthrough
     callback_allowlist: CallbackAllowlist
-
-    @property
-    def client_limits(self) -> dict[str, ClientLimitsConfig]:
-        """Limits by client."""
-        return {name: client.limits for name, client in self.clients.items()}
 
 
 def build_snapshot(
@@ -73,14 +67,14 @@ def build_snapshot(
         name: Provider(name, adapters[name], upstreams[name], provider.adapter)
         for name, provider in settings.providers.items()
     }
-    workflow_limits, provider_limits = factories.shared_limits(settings)
+    clients = factories.clients(settings)
     return ConfigSnapshot(
         settings=settings,
         upstreams=upstreams,
         replacements={name: built[name] for name in reused},
         providers=providers,
         workflows=factories.workflows(settings, providers),
-        clients=factories.clients(settings),
+        clients=clients,
         keys=factories.key_ring(settings),
         certificates=factories.certificate_index(settings),
         ops_keys=factories.ops_keys(settings),
@@ -88,8 +82,7 @@ def build_snapshot(
             server_context(settings.server.tls, "server.tls"),
             server_context(settings.server.resolved_ops_tls, "server.ops_tls"),
         ),
-        workflow_limits=workflow_limits,
-        provider_limits=provider_limits,
+        limits=factories.limits_config(settings, clients),
         retry_policy=factories.retry_policy(settings),
         breaker_config=factories.breaker_config(settings),
         signing_keys=factories.signing_keys(settings),

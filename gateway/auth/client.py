@@ -1,4 +1,4 @@
-"""Who a client is: its name, the workflows that it may run, and its own limits."""
+"""A client: its name, the workflows that it may run, and its limits."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _MATCHES_NOTHING = "(?!)"  # a regular expression that never matches
 class Client:
     """One client of the configuration.
 
-    `workflows` are shell patterns, upper and lower case told apart: one without "/" is over aliases, `provider/pattern`
-    is over that provider's own names, which may hold "/" themselves. `*` alone lets no provider's own name through.
+    `workflows`: case-sensitive shell patterns. A pattern without "/" matches aliases; `provider/pattern` matches the
+    provider's own names, which may contain "/". `*` alone allows no provider's own name.
     """
 
     name: str
@@ -34,8 +34,8 @@ class Client:
         object.__setattr__(self, "_direct_patterns", tuple((provider, name) for provider, _, name in direct))
 
     def may_run(self, alias: str) -> bool:
-        """Whether this client may run the workflow that the configuration calls `alias`."""
-        # One compiled expression for all patterns costs 0.2 us, so there is no cache that strange names could fill.
+        """Return True if the client may run the workflow with this alias."""
+        # One compiled expression for all patterns takes 0.2 us, so no cache is needed that unknown names could fill.
         return self._alias_pattern.match(alias) is not None
 
     def may_connect_from(self, address: str) -> bool:
@@ -51,5 +51,5 @@ class Client:
         return any(parsed in network for network in self.addresses)
 
     def may_run_direct(self, provider: str, name: str) -> bool:
-        """Whether this client may run what `provider` calls `name`, without an alias."""
+        """Return True if the client may run a workflow by the provider's own name, without an alias."""
         return any(fnmatchcase(provider, p) and fnmatchcase(name, n) for p, n in self._direct_patterns)

@@ -1,4 +1,4 @@
-"""Who sends bad keys too often: told to wait, and remembered within a bounded memory."""
+"""Rate limit of failed authentication attempts per address, in bounded memory."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _MAX_ADDRESSES = 10_000
 
 
 class FailedAuthLimiter:
-    """Counts refused keys by address: 20 at once, then one every 3 seconds.
+    """Allows 20 refused keys per address at once, then one every 3 seconds.
 
-    Good keys are never asked here, so that nobody can lock out a client who shares its address. Beyond 10 000 addresses
-    the one that was quiet longest is forgotten.
+    Valid keys are not counted, so that clients with the same address cannot be locked out. At most 10 000 addresses are
+    kept; the least recently used one is dropped.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -26,7 +26,7 @@ class FailedAuthLimiter:
         self._limiters: OrderedDict[str, RateLimiter] = OrderedDict()
 
     def record(self, address: str) -> float:
-        """Count a refused key; 0 where that was still in order, else the seconds to wait."""
+        """Count a refused key. Returns 0 within the limit, else the seconds to wait."""
         network = _network_of(address)
         limiter = self._limiters.pop(network, None) or RateLimiter(_RATE, _BURST)
         self._limiters[network] = limiter
@@ -40,7 +40,7 @@ class FailedAuthLimiter:
 
 
 def _network_of(address: str) -> str:
-    """What one sender can choose from freely: a /64 of IPv6, an address of IPv4."""
+    """Return the network that one sender controls: the /64 of an IPv6 address, or the IPv4 address."""
     try:
         parsed = ip_address(address)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Gateway keys: how one is made, what tells a typo from a stranger, and whose a presented key is."""
+"""Gateway keys: generation, checksum, and look-up of the client by the hash of its key."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from typing import TypeAlias
 from gateway.clock import Clock
 from gateway.key_format import encode_key, is_well_formed
 
-_RANDOM_BYTES = 32  # 256 bits can not be guessed, so one fast hash is enough to store them safely
+_RANDOM_BYTES = 32  # 256 bits cannot be guessed, so a fast hash is sufficient to store a key
 _HASH_PATTERN = re.compile(r"sha256:([0-9a-fA-F]{64})", re.ASCII)
 
 KeyHash: TypeAlias = tuple[str, datetime | None]
-"""`sha256:<hex>` as `hash_key` makes it, and when the key ends (with a time zone), or None."""
+"""`sha256:<hex>` as `hash_key` returns it, and the time at which the key expires (with a time zone), or None."""
 
 
 class KeyRefusal(enum.Enum):
-    """Why a key was refused: for logs and metrics. The client's answer is the same for all of them (R75)."""
+    """Reason for the refusal of a key, for logs and metrics. The response is the same for all of them."""
 
     MISSING = "missing"
     MALFORMED = "malformed"
@@ -29,22 +29,22 @@ class KeyRefusal(enum.Enum):
 
 
 def new_key(clock: Clock) -> str:
-    """A new key: `rw_`, 256 random bits in 43 base62 digits, and a checksum in 6."""
+    """Return a new key: `rw_`, 256 random bits in 43 base62 digits, and a CRC32 in 6."""
     return encode_key(clock.token(_RANDOM_BYTES))
 
 
 def hash_key(text: str) -> str:
-    """What the configuration keeps of a key: `sha256:<hex>`."""
+    """Return the hash of a key for the configuration: `sha256:<hex>`."""
     return "sha256:" + _digest(text).hex()
 
 
 class KeyRing:
-    """Every client's keys, by their hashes: one hash and one look-up, however many clients there are."""
+    """The keys of all clients by hash; a look-up takes one hash, whatever the number of clients."""
 
     __slots__ = ("_owners",)
 
     def __init__(self, entries: Mapping[str, Iterable[KeyHash]]) -> None:
-        """`entries`: a client's name and its keys. ValueError (without the hash) where they make no sense."""
+        """`entries`: the keys by client name. Raises ValueError, without the hash, for an invalid or repeated entry."""
         self._owners: dict[bytes, tuple[str, datetime | None]] = {}
         for client, keys in entries.items():
             for key_hash, expires in keys:
@@ -65,7 +65,7 @@ class KeyRing:
         return len(self._owners)
 
     def find(self, presented: str, now: datetime) -> str | KeyRefusal:
-        """The name of the client whose key this is; `presented` is whatever came, "" where nothing did."""
+        """Return the name of the client with this key, or the reason for its refusal; "" is a missing key."""
         owner = self._owners.get(_digest(presented))
         if owner is None or not presented:
             return _refusal(presented)
@@ -86,5 +86,5 @@ def _digest(text: str) -> bytes:
 
 
 def _encode(text: str) -> bytes:
-    # A header's bytes above 0x7f arrive as lone surrogates (traps.md, 5).
+    # Bytes above 0x7f of a header arrive as lone surrogates.
     return text.encode("utf-8", "surrogatepass")

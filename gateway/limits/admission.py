@@ -1,30 +1,39 @@
-"""What one run holds of the limits, from its admission until it leaves."""
+"""Admission of one run: the slots that it holds of its client, workflow and provider, until it ends."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Self
 
-from gateway.errors import RunError
-from gateway.limits.contract import HeaderFields
+from gateway.errors import ClientDisconnected
+from gateway.limits.client_limiter import ClientLimiter
+from gateway.limits.contract import HeaderFields, LimitScope
+from gateway.limits.counters import Parts, TakeResult
 from gateway.limits.queue.fair_queue import Waiter
 from gateway.limits.registry import LimiterRegistry
 from gateway.limits.shared_limiter import SharedLimiter
 
 
-class MemoryAdmission:
-    """An `Admission` in this process's memory."""
+class Admission:
+    """What a run holds of the limits, and how it takes more.
+
+    A run does one thing at a time: it may be released while it waits, but it never waits for two things. `deadline` is
+    in monotonic seconds in every method. `headers`: the RateLimit header fields of the client, empty without limits.
+    """
 
     __slots__ = (
         "_client",
         "_client_limiter",
-        "_has_slots",
+        "_counters",
+        "_held",
         "_max_wait",
         "_queue",
         "_registry",
         "_released",
+        "_slot_id",
         "_still_wanted",
+        "_wanted",
         "_workflow_limiter",
         "headers",
     )
@@ -38,92 +47,86 @@ class MemoryAdmission:
     ) -> None:
         """Hold nothing yet."""
         self._registry = registry
+        self._counters = registry.counters
         self._client = client
-        self._client_limiter = registry.client_limiters.get(client)
+        self._client_limiter = registry.client(client)
         self._still_wanted = still_wanted
         self._max_wait = max_wait
-        self._has_slots = False  # whether it has its slots of workflow and provider
+        self._slot_id = registry.counters.new_slot_id()
+        self._held: tuple[ClientLimiter | SharedLimiter, ...] = ()
+        self._wanted: tuple[ClientLimiter | SharedLimiter, ...] = ()
         self._released = False
         self.headers: HeaderFields = ()
 
+    @property
+    def held_scopes(self) -> tuple[LimitScope, ...]:
+        """Scopes of which it holds a slot, for inspection."""
+        return tuple(part.scope for part in self._held)
+
     async def acquire(self, workflow: str, provider: str, *, deadline: float) -> None:
-        """Take all that a request needs, now or at its turn. Raises as `Limits.admit`."""
-        registry = self._registry
-        self._workflow_limiter, self._queue = registry.workflow_limiter(workflow), registry.provider_queue(provider)
-        now = registry.monotonic()
-        blocker = None
-        if deadline > now and self._queue.allow_start(self._workflow_limiter, now):
-            problem = self._acquire_all(now)
-        else:
-            problem = self._client_refusal(now)
-            if problem is None:
-                blocker = await self._queue.wait_for_start(self._start_waiter(now, deadline))
-        if problem is not None:
-            raise problem
-        self._report_admitted(blocker)
+        """Take all that a start needs, at once or after a wait. Raises as `Limiter.admit`."""
+        registry, client = self._registry, self._client_limiter
+        self._workflow_limiter, self._queue = registry.workflow(workflow), registry.queue(provider)
+        shared = (self._workflow_limiter, self._queue.limiter)
+        blocker = await self._take_start(shared if client is None else (client, *shared), deadline)
+        if registry.on_decision is not None and client is not None:
+            registry.on_decision("client", "admitted")
+        self._report_start(blocker)
 
     def bind_adopted(self, workflow: str, provider: str) -> None:
-        """See `Limits.follow`."""
+        """Hold nothing, for `Limiter.admit_adopted`."""
         self._client_limiter = None
-        self._workflow_limiter, self._queue = (
-            self._registry.workflow_limiter(workflow),
-            self._registry.provider_queue(provider),
-        )
+        self._workflow_limiter, self._queue = self._registry.workflow(workflow), self._registry.queue(provider)
 
     async def move(self, workflow: str, provider: str, *, deadline: float) -> None:
-        """See `Admission.move`."""
-        self._release_shared()
-        self._workflow_limiter, self._queue = (
-            self._registry.workflow_limiter(workflow),
-            self._registry.provider_queue(provider),
-        )
-        now = self._registry.monotonic()
-        blocker = None
-        if deadline > now and self._queue.allow_start(self._workflow_limiter, now):
-            self._acquire_shared(now)
-        else:
-            blocker = await self._queue.wait_for_start(self._move_waiter(now, deadline))
-        self._report_shared(blocker)
+        """Exchange workflow and provider for those of a fallback, maybe after a wait; the client is not charged again.
+
+        Raises as `Limiter.admit`; then the run holds the slot of its client only.
+        """
+        registry, client = self._registry, self._client_limiter
+        shared = tuple(part for part in self._held if part is not client)
+        self._held = tuple(part for part in self._held if part is client)
+        if shared:
+            self._give_back(shared)
+        self._workflow_limiter, self._queue = registry.workflow(workflow), registry.queue(provider)
+        blocker = await self._take_start((self._workflow_limiter, self._queue.limiter), deadline)
+        self._report_start(blocker)
 
     async def admit_retry(self, *, deadline: float) -> None:
-        """See `Admission.start_again`."""
-        queue, now = self._queue, self._registry.monotonic()
-        blocker = None
-        if deadline > now and queue.allow_call(now):
-            queue.record_call(now)
-        else:
-            blocker = await queue.wait_for_retry(self._call_waiter(now, deadline))
-        self._report(queue.limiter, blocker)
+        """Take one more call of the provider's rate for a retried start; it goes before first starts.
+
+        Raises Overloaded, DeadlineExceeded or ClientDisconnected, with the ending `not_run` (of this attempt).
+        """
+        await self._take_call(self._queue.wait_for_retry, deadline)
 
     async def admit_poll(self, *, deadline: float) -> None:
-        """See `Admission.poll`."""
-        queue, now = self._queue, self._registry.monotonic()
-        blocker = None
-        if deadline > now and queue.allow_call(now):
-            queue.record_call(now)
-        else:
-            blocker = await queue.wait_for_poll(self._call_waiter(now, deadline))
-        self._report(queue.limiter, blocker)
+        """Take one more call of the provider's rate for a poll; it goes after starts.
+
+        A poll is never refused, and goes before starts once it has waited for the provider's `max_wait`, so that the
+        end of a run is always seen. Raises DeadlineExceeded, with the ending `unknown`.
+        """
+        await self._take_call(self._queue.wait_for_poll, deadline)
 
     def release(self) -> None:
-        """See `Admission.release`."""
+        """Free every slot. Idempotent."""
         if self._released:
             return
         self._released = True
-        if self._client_limiter is not None:
-            self._client_limiter.release()
-        self._release_shared()
+        held, self._held = self._held, ()
+        if held:
+            self._counters.give_back(self._slot_id, held, self._queue.dispatch_if_waiting)
 
     def refund(self) -> None:
-        """See `Admission.refund`."""
+        """Free every slot and give the charges back, because nothing was sent (a circuit breaker is open).
+
+        For the moment of admission: later, time has restored the rate, and the refund adds a burst. Idempotent.
+        """
         if self._released:
             return
-        if self._client_limiter is not None:
-            self._client_limiter.refund()
-        if self._has_slots:
-            self._workflow_limiter.rate_limiter.refund()
-            self._queue.limiter.rate_limiter.refund()
-        self.release()
+        self._released = True
+        held, self._held = self._held, ()
+        if held:
+            self._give_back(held, refund=True)
 
     async def __aenter__(self) -> Self:
         return self
@@ -133,65 +136,109 @@ class MemoryAdmission:
     ) -> None:
         self.release()
 
-    def _client_refusal(self, now: float) -> RunError | None:
-        problem = None if self._client_limiter is None else self._client_limiter.refusal(now)
-        if problem is not None and self._registry.on_decision is not None:
-            self._registry.on_decision("client", "refused")
-        return problem
+    async def _take_start(
+        self, parts: tuple[ClientLimiter | SharedLimiter, ...], deadline: float
+    ) -> SharedLimiter | None:
+        """Take `parts`; returns the limiter that the request waited for, or None if it did not wait."""
+        registry, counters, queue, workflow = self._registry, self._counters, self._queue, self._workflow_limiter
+        self._wanted = parts
+        while True:
+            now = registry.monotonic()
+            may_take = deadline > now and queue.may_start(workflow, now)
+            result = counters.try_take(self._slot_id, parts, "take" if may_take else "peek", now)
+            if not isinstance(result, TakeResult):
+                result, now = await result, registry.monotonic()
+            if result is TakeResult.TAKEN:
+                self._hold_wanted(now)
+                return None
+            if result is TakeResult.BLOCKED:
+                break
+        self._raise_if_client_blocked(now)
+        return await queue.wait_for_start(self._waiter(now, deadline, self._take_start_turn, self._undo_start))
 
-    def _acquire_all(self, now: float) -> RunError | None:
-        """Every bucket that a request needs, or none; the lane and the workflow are open."""
-        client_limiter = self._client_limiter
-        if client_limiter is not None:
-            problem = self._client_refusal(now)
-            if problem is not None:
-                return problem
-            client_limiter.acquire(now)
-            self.headers = client_limiter.header_fields(now)
-        self._acquire_shared(now)
-        return None
+    async def _take_call(self, wait: Callable[[Waiter], Awaitable[SharedLimiter]], deadline: float) -> None:
+        registry, queue = self._registry, self._queue
+        now = registry.monotonic()
+        while deadline > now and queue.may_call(now):
+            result = self._counters.try_take(self._slot_id, queue.call_parts, "take", now)
+            if not isinstance(result, TakeResult):
+                result, now = await result, registry.monotonic()
+            if result is TakeResult.TAKEN:
+                self._report(queue.limiter, None)
+                return
+            if result is TakeResult.BLOCKED:
+                break
+        blocker = await wait(self._waiter(now, deadline, self._take_call_turn, self._undo_call))
+        self._report(queue.limiter, blocker)
 
-    def _acquire_shared(self, now: float) -> None:
-        self._workflow_limiter.acquire(now)
-        self._queue.limiter.acquire(now)
-        self._has_slots = True
-
-    def _undo_move(self) -> None:
-        self._workflow_limiter.rate_limiter.refund()
-        self._queue.limiter.rate_limiter.refund()
-        self._release_shared()
-
-    def _release_shared(self) -> None:
-        if self._has_slots:
-            self._has_slots = False
-            self._workflow_limiter.release()
-            self._queue.release()
-
-    def _make_waiter(
-        self, now: float, deadline: float, acquire: Callable[[float], RunError | None], undo: Callable[[], None]
+    def _waiter(
+        self,
+        now: float,
+        deadline: float,
+        try_take: Callable[[float], TakeResult | Awaitable[TakeResult]],
+        undo: Callable[[], None],
     ) -> Waiter:
         return Waiter(
-            self._client, self._workflow_limiter, now, deadline, acquire, undo, self._check_still_wanted, self._max_wait
+            self._client, self._workflow_limiter, now, deadline, try_take, undo, self._is_wanted, self._max_wait
         )
 
-    def _start_waiter(self, now: float, deadline: float) -> Waiter:
-        return self._make_waiter(now, deadline, self._acquire_all, self.refund)
+    def _take_start_turn(self, now: float) -> TakeResult | Awaitable[TakeResult]:
+        attempt = self._counters.try_take(self._slot_id, self._wanted, "reserve", now)
+        if isinstance(attempt, TakeResult):
+            return self._finish_start_turn(attempt, now)
+        return self._await_start_turn(attempt)
 
-    def _move_waiter(self, now: float, deadline: float) -> Waiter:
-        return self._make_waiter(now, deadline, self._acquire_shared, self._undo_move)
+    async def _await_start_turn(self, attempt: Awaitable[TakeResult]) -> TakeResult:
+        return self._finish_start_turn(await attempt, self._registry.monotonic())
 
-    def _call_waiter(self, now: float, deadline: float) -> Waiter:
-        return self._make_waiter(now, deadline, self._queue.record_call, self._queue.cancel_call)
+    def _finish_start_turn(self, result: TakeResult, now: float) -> TakeResult:
+        """Hold what was taken. Raises RateLimited if only the limits of the client block."""
+        if result is TakeResult.TAKEN:
+            self._hold_wanted(now)
+        elif result is TakeResult.BLOCKED and not (
+            self._queue.limiter.blocked(now) or self._workflow_limiter.blocked(now)
+        ):
+            self._raise_if_client_blocked(now)
+        return result
 
-    def _check_still_wanted(self) -> bool:
+    def _take_call_turn(self, now: float) -> TakeResult | Awaitable[TakeResult]:
+        return self._counters.try_take(self._slot_id, self._queue.call_parts, "reserve", now)
+
+    def _hold_wanted(self, now: float) -> None:
+        """Hold the parts that were taken. Raises ClientDisconnected if the run was released during the round trip."""
+        if self._released:
+            self._give_back(self._wanted, refund=True)
+            raise ClientDisconnected
+        self._held += self._wanted
+        if self._wanted[0] is self._client_limiter and self._client_limiter is not None:
+            self.headers = self._client_limiter.header_fields(now)
+
+    def _undo_start(self) -> None:
+        """Give back what a start took whose task was cancelled at the same time."""
+        if not self._released:
+            self._held = tuple(part for part in self._held if part not in self._wanted)
+            self._give_back(self._wanted, refund=True)
+
+    def _undo_call(self) -> None:
+        self._give_back(self._queue.call_parts, refund=True)
+
+    def _give_back(self, parts: Parts, *, refund: bool = False) -> None:
+        self._counters.give_back(self._slot_id, parts, self._queue.dispatch_if_waiting, refund=refund)
+
+    def _is_wanted(self) -> bool:
         return not self._released and (self._still_wanted is None or self._still_wanted())
 
-    def _report_admitted(self, blocker: SharedLimiter | None) -> None:
-        if self._registry.on_decision is not None and self._client_limiter is not None:
-            self._registry.on_decision("client", "admitted")
-        self._report_shared(blocker)
+    def _raise_if_client_blocked(self, now: float) -> None:
+        client = self._client_limiter
+        if client is None or client not in self._wanted:
+            return
+        refusal = client.refusal(now)
+        if refusal is not None:
+            if self._registry.on_decision is not None:
+                self._registry.on_decision("client", "refused")
+            raise refusal
 
-    def _report_shared(self, blocker: SharedLimiter | None) -> None:
+    def _report_start(self, blocker: SharedLimiter | None) -> None:
         self._report(self._workflow_limiter, blocker)
         self._report(self._queue.limiter, blocker)
 

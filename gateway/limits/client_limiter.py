@@ -1,24 +1,27 @@
-"""A client's own limits as one account: all of them let a request in, or it is refused and nothing is taken."""
+"""Limits of one client: rate limit, daily quota and concurrency limit, taken together or not at all."""
 
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 from gateway.clock import Clock
 from gateway.errors import RateLimited
-from gateway.limits.contract import SLOT_RETRY_AFTER, ClientLimitsConfig, HeaderFields
+from gateway.limits.contract import SLOT_RETRY_AFTER, ClientLimitsConfig, HeaderFields, LimitScope
 from gateway.limits.daily_quota import DailyQuota
 from gateway.limits.gcra import TIME_EPSILON, RateLimiter
 
-_ROUNDING_ERROR = 1e-9  # seconds: what a sum of floats may be too much, where it should be a whole number
+_ROUNDING_ERROR = 1e-9  # seconds: rounding error of a sum of floats that stands for a whole number
 
 
 class ClientLimiter:
-    """What one client has used, and the header fields that tell it (draft-ietf-httpapi-ratelimit-headers-11).
+    """Usage of one client, and its header fields (draft-ietf-httpapi-ratelimit-headers-11).
 
-    The fields are two Lists of Items: `RateLimit-Policy: "rate";q=40;w=2, "daily";q=10000;w=86400` and, with what is
-    left (`r`) and for how many seconds no more comes (`t`), `RateLimit: "rate";r=39;t=1, "daily";r=9999;t=43200`.
+    The fields are two Lists of Items: `RateLimit-Policy: "rate";q=40;w=2, "daily";q=10000;w=86400` (quota per window of
+    seconds) and `RateLimit: "rate";r=39;t=1, "daily";r=9999;t=43200` (remaining, and the seconds until it grows).
     """
+
+    scope: ClassVar[LimitScope] = "client"
 
     __slots__ = ("_clock", "_has_rate", "_policy", "capacity", "daily_quota", "in_flight", "rate_limiter")
 
@@ -30,7 +33,7 @@ class ClientLimiter:
         self._apply(limits)
 
     def reconfigure(self, limits: ClientLimitsConfig, now: float) -> None:
-        """Other limits; what is used of them stays used."""
+        """Apply other limits; usage is kept."""
         self.rate_limiter.reconfigure(limits.rate, limits.burst, now)
         self._apply(limits)
 
@@ -56,14 +59,18 @@ class ClientLimiter:
             items.append(f'"concurrency";q={limits.concurrency};qu="concurrent-requests"')
         return (("RateLimit-Policy", ", ".join(items)),) if items else ()
 
-    def refusal(self, now: float) -> RateLimited | None:
-        """Why one more request at `now` is too many, with all that its answer needs; or None."""
+    def blocked(self, now: float) -> bool:
+        """Return True if one more request at `now` exceeds a limit."""
         daily = self.daily_quota
-        if (
-            self.in_flight < self.capacity
-            and not self.rate_limiter.blocked(now)
-            and (daily is None or daily.remaining(now) > 0)
-        ):
+        return (
+            self.in_flight >= self.capacity
+            or self.rate_limiter.blocked(now)
+            or (daily is not None and daily.remaining(now) <= 0)
+        )
+
+    def refusal(self, now: float) -> RateLimited | None:
+        """Return the error of one more request at `now`, with Retry-After and header fields; None if it is allowed."""
+        if not self.blocked(now):
             return None
         wait_times = self._wait_times(now)
         # "The Retry-After field value SHOULD NOT reference a point in time earlier than the end of the effective
@@ -76,7 +83,7 @@ class ClientLimiter:
         )
 
     def _wait_times(self, now: float) -> dict[str, float]:
-        """Each limit that refuses, and the seconds until it does not."""
+        """Return the seconds until each exceeded limit allows a request, by the name of the limit."""
         wait_times = {}
         if self.rate_limiter.blocked(now):
             wait_times["rate"] = self.rate_limiter.wait_time(now)
@@ -86,25 +93,29 @@ class ClientLimiter:
             wait_times["concurrency"] = SLOT_RETRY_AFTER
         return wait_times
 
-    def acquire(self, now: float) -> None:
-        """Charge one request; the caller has asked `refusal` at the same `now`."""
+    def take(self, now: float) -> None:
+        """Charge one request and take a slot; `blocked` was False at the same `now`."""
         self.in_flight += 1
         self.rate_limiter.take(now)
         if self.daily_quota is not None:
             self.daily_quota.take()
 
+    def take_slot(self) -> None:
+        """Take one slot, without a charge."""
+        self.in_flight += 1
+
     def release(self) -> None:
-        """The request has left: its slot is free."""
+        """Free one slot."""
         self.in_flight -= 1
 
     def refund(self) -> None:
-        """The charges of a request that was not served go back; its slot is `free`'s."""
+        """Give the charges of one request back, but not its slot."""
         self.rate_limiter.refund()
         if self.daily_quota is not None:
             self.daily_quota.refund()
 
     def header_fields(self, now: float) -> HeaderFields:
-        """The header fields for an answer, with what is left after it."""
+        """Return the header fields of a response, with the remaining quota."""
         daily, usage = self.daily_quota, ""
         if self._has_rate:
             remaining, more_in = self.rate_limiter.remaining(now)

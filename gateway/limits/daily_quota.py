@@ -1,4 +1,4 @@
-"""A number of requests in a UTC day, whatever the wall clock does in between."""
+"""Daily quota: a number of requests per UTC day, independent of steps of the wall clock."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from datetime import UTC, timedelta
 from gateway.clock import Clock
 from gateway.limits.gcra import TIME_EPSILON
 
-_MAX_CLOCK_STEP = 2 * 3600.0  # seconds: a wall clock that is set right moves by less
+_MAX_CLOCK_STEP = 2 * 3600.0  # seconds: a correction of the wall clock is smaller
 
 
 class DailyQuota:
     """Counts to `limit` until midnight UTC.
 
-    The end of the day is fixed in monotonic time when its first request comes, so that a step of the wall clock neither
-    gives nor takes quota (R87).
+    The first request of a day fixes the end of the day in monotonic time, so that a step of the wall clock neither adds
+    nor removes quota.
     """
 
     __slots__ = ("_clock", "_ends_at", "_used", "limit")
@@ -27,14 +27,14 @@ class DailyQuota:
         self._ends_at = -math.inf
 
     def remaining(self, now: float) -> int:
-        """How many may still come in the day that `now` (monotonic) is in; opens that day."""
+        """Return the quota left at `now` (monotonic seconds); starts a new day if the last one has ended."""
         if now + TIME_EPSILON >= self._ends_at:
             self._ends_at = now + self._day_length(now)
             self._used = 0
         return self.limit - self._used
 
     def take(self) -> None:
-        """Count one; the caller has asked `left`."""
+        """Count one request; `remaining` was positive."""
         self._used += 1
 
     def refund(self) -> None:
@@ -42,19 +42,19 @@ class DailyQuota:
         self._used = max(0, self._used - 1)
 
     def sync(self, used: int, ends_at: float) -> None:
-        """It is counted elsewhere: so many were used in the day that ends at `ends`."""
+        """Copy the state of a server: `used` requests in the day that ends at `ends_at` (monotonic seconds)."""
         self._used = used
         self._ends_at = ends_at
 
     def resets_in(self, now: float) -> float:
-        """Seconds until the day that `left` opened ends."""
+        """Return the seconds until the current day ends; `remaining` was called at the same `now`."""
         return self._ends_at - now
 
     def _day_length(self, now: float) -> float:
         wall = self._clock.now().astimezone(UTC)
         midnight = wall.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
         length = (midnight - wall).total_seconds()
-        # Yesterday ended just now, and yet midnight is still to come: the wall clock was set back, or is a little slow.
+        # The last day has just ended, but midnight is still ahead: the wall clock was set back, or is slow.
         if length < _MAX_CLOCK_STEP and now - self._ends_at < _MAX_CLOCK_STEP:
             length += timedelta(days=1).total_seconds()
         return length

@@ -1,6 +1,7 @@
-"""A rate with a burst, exactly: the generic cell rate algorithm (ITU-T I.371), one number of state per bucket.
+"""Rate limit with a burst: the generic cell rate algorithm (GCRA, ITU-T I.371) with one number of state per limit.
 
-Own code on purpose: the libraries tell neither the exact wait in the same call, nor take several buckets as one.
+Implemented here because the known libraries neither return the exact wait with the decision nor take several limits as
+one.
 """
 
 from __future__ import annotations
@@ -9,23 +10,23 @@ import math
 
 from gateway.limits.contract import RateLimit
 
-TIME_EPSILON = 1e-6  # seconds: sums of floats err by less, and a timer may ring that much early
+TIME_EPSILON = 1e-6  # seconds: above the rounding error of sums of floats, and above the inaccuracy of a timer
 
 
 class RateLimiter:
-    """Lets `burst` requests through at once and then one every `interval` seconds; without a rate, everything.
+    """Allows `burst` requests at once and then one every `interval` seconds; without a rate, every request.
 
-    In any window of W seconds it lets at most burst + W / interval through. All times are monotonic, in seconds.
+    Any window of W seconds has at most burst + W / interval requests. All times are monotonic seconds.
     """
 
     __slots__ = ("_burst_tolerance", "_theoretical_arrival", "burst", "interval", "tolerance")
 
     def __init__(self, rate: RateLimit | None, burst: int | None = None) -> None:
-        self._theoretical_arrival = -math.inf  # when the whole burst is there again: GCRA's theoretical arrival time
+        self._theoretical_arrival = -math.inf  # GCRA's theoretical arrival time: the whole burst is available again
         self._apply(rate, burst)
 
     def reconfigure(self, rate: RateLimit | None, burst: int | None, now: float) -> None:
-        """Another rate: what was used stays used, as far as the new burst goes."""
+        """Apply another rate; usage is kept, up to the new burst."""
         self._apply(rate, burst)
         self._theoretical_arrival = min(self._theoretical_arrival, now + self.burst * self.interval)
 
@@ -37,36 +38,42 @@ class RateLimiter:
 
     @property
     def limited(self) -> bool:
-        """Whether there is a rate."""
+        """True if there is a rate."""
         return self.interval > 0
 
     def blocked(self, now: float) -> bool:
-        """Whether a request at `now` comes too early."""
+        """Return True if a request at `now` is too early."""
         return now < self._theoretical_arrival - self.tolerance
 
     def available_at(self) -> float:
-        """The moment from which on it is not `blocked`."""
+        """Return the time from which it is not blocked."""
         return self._theoretical_arrival - self.tolerance
 
     def wait_time(self, now: float, count: int = 1) -> float:
-        """Seconds until the last of `count` requests may pass, if each goes as soon as it may."""
+        """Return the seconds until the last of `count` requests is allowed, if each is sent as soon as possible."""
         start = max(self._theoretical_arrival, now)
         return max(0.0, start + (count - 1) * self.interval - self._burst_tolerance - now)
 
     def sync(self, theoretical_arrival: float) -> None:
-        """It is counted elsewhere: the whole burst is there again at `full_at`."""
+        """Copy the state of a server: the whole burst is available again at `theoretical_arrival`."""
         self._theoretical_arrival = theoretical_arrival
 
     def take(self, now: float) -> None:
-        """Let one through; the caller has asked `blocked`."""
+        """Charge one request; `blocked` was False at the same `now`."""
         self._theoretical_arrival = max(self._theoretical_arrival, now) + self.interval
 
+    def take_slot(self) -> None:
+        """Do nothing: a rate has no slots."""
+
+    def release(self) -> None:
+        """Do nothing: a rate has no slots."""
+
     def refund(self) -> None:
-        """Undo one `take`, as long as it has not been made good by time."""
+        """Undo one `take`, as far as time has not restored it already."""
         self._theoretical_arrival -= self.interval
 
     def remaining(self, now: float) -> tuple[int, int]:
-        """How many may pass right now, and in how many whole seconds (rounded up, at least 1) one more may."""
+        """Return the number of requests allowed at `now`, and the seconds (whole, at least 1) until it grows."""
         available = (now + self._burst_tolerance - max(self._theoretical_arrival, now)) / self.interval + 1.000001
         remaining = int(available) if available > 0 else 0
         if self.interval <= 1:

@@ -1,76 +1,78 @@
-"""What is counted, by name: every client's account, workflow's gate and provider's lane."""
+"""Registry of the limiters of all clients and workflows, and of the wait queues of all providers, by name."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from gateway.clock import Clock
 from gateway.limits.client_limiter import ClientLimiter
-from gateway.limits.contract import ClientLimitsConfig, OnDecision, SharedLimitsConfig
+from gateway.limits.contract import ClientLimitsConfig, LimitsConfig, OnDecision, SharedLimitsConfig
+from gateway.limits.counters import Counters
 from gateway.limits.queue.provider_queue import ProviderQueue
 from gateway.limits.shared_limiter import SharedLimiter
 
 
 class LimiterRegistry:
-    """As large as the configuration, whatever names requests hold (R90). What has no limits shares one open gate."""
+    """Limiters by name, as many as the configuration has. Names without limits share one unlimited limiter."""
 
-    def __init__(
-        self,
-        clock: Clock,
-        *,
-        clients: Mapping[str, ClientLimitsConfig],
-        workflows: Mapping[str, SharedLimitsConfig],
-        providers: Mapping[str, SharedLimitsConfig],
-        on_decision: OnDecision | None,
-    ) -> None:
+    def __init__(self, clock: Clock, config: LimitsConfig, counters: Counters, on_decision: OnDecision | None) -> None:
         self.monotonic = clock.monotonic
+        self.counters = counters
         self.on_decision = on_decision
         self._clock = clock
-        self.client_limiters: dict[str, ClientLimiter] = {}
-        self._workflow_limiters: dict[str, SharedLimiter] = {}
-        self._provider_queues: dict[str, ProviderQueue] = {}
-        self._unlimited_workflow = SharedLimiter("workflow", SharedLimitsConfig())
-        self._unlimited_queue = self._make_queue(SharedLimitsConfig())
-        self.reconfigure(clients=clients, workflows=workflows, providers=providers)
+        self._config = config
+        self.clients: dict[str, ClientLimiter] = {}
+        self.workflows: dict[str, SharedLimiter] = {}
+        self.queues: dict[str, ProviderQueue] = {}
+        self._unlimited_workflow = SharedLimiter("workflow")
+        self._unlimited_queue = self._new_queue(SharedLimitsConfig())
+        self._apply()
+        counters.on_change = self._apply
 
-    def reconfigure(
-        self,
-        *,
-        clients: Mapping[str, ClientLimitsConfig],
-        workflows: Mapping[str, SharedLimitsConfig],
-        providers: Mapping[str, SharedLimitsConfig],
-    ) -> None:
-        """Other limits. What stays keeps its state and who waits its place; what goes limits nobody any more."""
-        now, clock = self.monotonic(), self._clock
-        client_limiters, workflow_limiters, queues = (
-            self.client_limiters,
-            self._workflow_limiters,
-            self._provider_queues,
-        )
-        limited = {name: limits for name, limits in clients.items() if limits != ClientLimitsConfig()}
-        self.client_limiters = {
-            name: client_limiters.get(name) or ClientLimiter(limits, clock) for name, limits in limited.items()
+    def reconfigure(self, config: LimitsConfig) -> None:
+        """Apply other limits. Limiters that remain keep usage and waiting requests; removed ones stop limiting."""
+        self._config = config
+        self._apply()
+
+    def client(self, name: str) -> ClientLimiter | None:
+        """Return the limiter of a client; None if it has no limits."""
+        return self.clients.get(name)
+
+    def workflow(self, name: str) -> SharedLimiter:
+        """Return the limiter of a workflow."""
+        return self.workflows.get(name, self._unlimited_workflow)
+
+    def queue(self, provider: str) -> ProviderQueue:
+        """Return the wait queue of a provider."""
+        return self.queues.get(provider, self._unlimited_queue)
+
+    def _apply(self) -> None:
+        """Apply the part of the configuration that holds for this process now."""
+        config, clock, now = self.counters.effective_config(self._config), self._clock, self.monotonic()
+        clients, workflows, queues = self.clients, self.workflows, self.queues
+        limited = {name: limits for name, limits in config.clients.items() if limits != ClientLimitsConfig()}
+        self.clients = {name: clients.get(name) or ClientLimiter(limits, clock) for name, limits in limited.items()}
+        self.workflows = {
+            name: workflows.get(name) or SharedLimiter("workflow", limits) for name, limits in config.workflows.items()
         }
-        self._workflow_limiters = {
-            name: workflow_limiters.get(name) or SharedLimiter("workflow", limits) for name, limits in workflows.items()
+        self.queues = {name: queues.get(name) or self._new_queue(limits) for name, limits in config.providers.items()}
+        for name, client in clients.items():
+            client.reconfigure(limited.get(name, ClientLimitsConfig()), now)
+        for name, workflow in workflows.items():
+            workflow.reconfigure(config.workflows.get(name, SharedLimitsConfig()), now)
+        for name, queue in queues.items():
+            queue.limiter.reconfigure(config.providers.get(name, SharedLimitsConfig()), now)
+        self._register_limiters()
+        for queue in queues.values():  # the new limits may admit waiting requests
+            queue.dispatch_if_waiting()
+
+    def _register_limiters(self) -> None:
+        limiters: dict[str, ClientLimiter | SharedLimiter] = {
+            "workflow:": self._unlimited_workflow,
+            "provider:": self._unlimited_queue.limiter,
         }
-        self._provider_queues = {
-            name: queues.get(name) or self._make_queue(limits) for name, limits in providers.items()
-        }
-        for name, client_limiter in client_limiters.items():
-            client_limiter.reconfigure(limited.get(name, ClientLimitsConfig()), now)
-        for name, workflow_limiter in workflow_limiters.items():
-            workflow_limiter.reconfigure(workflows.get(name, SharedLimitsConfig()), now)
-        for name, queue in queues.items():  # last: whoever waits may go now
-            queue.reconfigure(providers.get(name, SharedLimitsConfig()))
+        limiters |= {f"client:{name}": client for name, client in self.clients.items()}
+        limiters |= {f"workflow:{name}": workflow for name, workflow in self.workflows.items()}
+        limiters |= {f"provider:{name}": queue.limiter for name, queue in self.queues.items()}
+        self.counters.register(limiters)
 
-    def _make_queue(self, limits: SharedLimitsConfig) -> ProviderQueue:
-        return ProviderQueue(limits, self._clock, self.on_decision)
-
-    def workflow_limiter(self, name: str) -> SharedLimiter:
-        """What the workflow may take."""
-        return self._workflow_limiters.get(name, self._unlimited_workflow)
-
-    def provider_queue(self, provider: str) -> ProviderQueue:
-        """The way to the provider."""
-        return self._provider_queues.get(provider, self._unlimited_queue)
+    def _new_queue(self, limits: SharedLimitsConfig) -> ProviderQueue:
+        return ProviderQueue(limits, self._clock, self.counters, self.on_decision)

@@ -1,4 +1,4 @@
-"""What all clients together may take of one workflow or provider: a rate and a number of slots, passed as one."""
+"""Limits of one workflow or provider over all clients: a rate limit and a concurrency limit (semaphore)."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from gateway.limits.gcra import RateLimiter
 
 
 class SharedLimiter:
-    """A provider's or workflow's limits and what is used of them; without limits it is always open.
+    """Rate and slots of a workflow or provider, taken together. Without limits it is never blocked.
 
-    `limited` says whether there are any; `capacity` is how many slots there are; `max_wait` is the longest wait for it,
-    in seconds.
+    `limited`: a limit is configured. `capacity`: number of slots, infinity without a concurrency limit. `in_flight`:
+    slots in use. `max_wait`: seconds that a request may wait for it.
     """
 
     __slots__ = ("capacity", "in_flight", "limited", "max_wait", "rate_limiter", "scope")
@@ -25,7 +25,7 @@ class SharedLimiter:
         self._apply(limits)
 
     def reconfigure(self, limits: SharedLimitsConfig, now: float) -> None:
-        """Other limits; what is used of them stays used."""
+        """Apply other limits; usage is kept."""
         self.rate_limiter.reconfigure(limits.rate, limits.burst, now)
         self._apply(limits)
 
@@ -36,22 +36,30 @@ class SharedLimiter:
 
     @property
     def full(self) -> bool:
-        """Whether every slot is taken."""
+        """True if every slot is in use."""
         return self.in_flight >= self.capacity
 
     def blocked(self, now: float) -> bool:
-        """Whether nothing may pass at `now`."""
+        """Return True if the rate or the slots are used up at `now`."""
         return self.in_flight >= self.capacity or self.rate_limiter.blocked(now)
 
     def available_at(self) -> float:
-        """The moment from which on something may pass; infinity where that needs a slot."""
+        """Return the monotonic time from which it is not blocked; infinity if that needs a slot."""
         return math.inf if self.full else self.rate_limiter.available_at()
 
-    def acquire(self, now: float) -> None:
-        """Pass: one of the rate and one slot; the caller has asked `blocked`."""
+    def take(self, now: float) -> None:
+        """Charge one request and take a slot; `blocked` was False at the same `now`."""
         self.in_flight += 1
         self.rate_limiter.take(now)
 
+    def take_slot(self) -> None:
+        """Take one slot, without a charge."""
+        self.in_flight += 1
+
     def release(self) -> None:
-        """The slot is free."""
+        """Free one slot."""
         self.in_flight -= 1
+
+    def refund(self) -> None:
+        """Give the charge of one request back, but not its slot."""
+        self.rate_limiter.refund()

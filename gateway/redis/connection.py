@@ -7,7 +7,7 @@ import socket
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 from pydantic import SecretStr
 from redis import exceptions
@@ -17,20 +17,17 @@ from redis.asyncio.connection import Connection, ConnectionPool, SSLConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.credentials import CredentialProvider
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import NoScriptError, RedisError, ResponseError
 from typing_extensions import override
 
-from gateway.outbound import happy_eyeballs
+from gateway import happy_eyeballs
+from gateway.redis.errors import RedisDataReplaced, RedisUnavailable
+from gateway.redis.script import RedisArgument, RedisReply
 from gateway.settings.secret import reread_secret
 from gateway.settings.sections import SYSTEM_TLS, TlsFiles
-from gateway.store.contract import StoreReplaced, StoreUnavailable
 
 ErrorReply = ResponseError
 """An error reply of the server to one command."""
-
-RedisArgument: TypeAlias = bytes | str | int | float
-RedisReply: TypeAlias = Any
-"""bytes, int, None, a list of replies, or an `ErrorReply`."""
 
 GENERATION_ERROR = "GENERATION"
 """Prefix of the error reply of the store's scripts if the generation of the store has changed."""
@@ -65,18 +62,18 @@ _FAILOVER_ERRORS = (
 _READONLY_IN_SCRIPT = "-READONLY "  # Redis before 7.0 embeds the error of a command in the error of its script
 
 
-def translate_error(error: RedisError | OSError) -> StoreUnavailable:
-    """Return a StoreUnavailable with a fixed text; the text of the server may quote stored values."""
+def translate_error(error: RedisError | OSError) -> RedisUnavailable:
+    """Return a RedisUnavailable with a fixed text; the text of the server may quote stored values."""
     if isinstance(error, TimeoutError):
-        return StoreUnavailable("the server does not answer in time")
+        return RedisUnavailable("the server does not answer in time")
     kind = exceptions.ReadOnlyError if _READONLY_IN_SCRIPT in str(error) else type(error)
     known = next((text for known_kind, text in _REASONS_BY_CLASS.items() if issubclass(kind, known_kind)), None)
     if known is None and isinstance(error, ErrorReply):
         prefix = str(error).split(" ", 1)[0]
         if prefix == GENERATION_ERROR:
-            return StoreReplaced("the data of the store were deleted or replaced")
+            return RedisDataReplaced("the data of the store were deleted or replaced")
         known = _REASONS_BY_PREFIX.get(prefix, "the server refused it")
-    return StoreUnavailable(known or "the server cannot be reached")
+    return RedisUnavailable(known or "the server cannot be reached")
 
 
 def _is_failover(error: object) -> bool:
@@ -120,7 +117,7 @@ class RedisConnection:
     async def execute(self, *commands: Sequence[RedisArgument]) -> list[RedisReply]:
         """Send commands on one connection, in one round trip; returns all replies, error replies included.
 
-        Raises StoreUnavailable; the effect of the commands is then unknown.
+        Raises RedisUnavailable; the effect of the commands is then unknown.
         """
         try:
             async with asyncio.timeout(self.timeout):
@@ -138,11 +135,21 @@ class RedisConnection:
         raise failure  # outside of the handler, so that the original error is not its context
 
     async def execute_one(self, *command: RedisArgument) -> RedisReply:
-        """Send one command; returns the reply. Raises StoreUnavailable, also for an error reply."""
+        """Send one command; returns the reply. Raises RedisUnavailable, also for an error reply."""
         (reply,) = await self.execute(command)
         if isinstance(reply, ErrorReply):
             raise translate_error(reply)
         return reply
+
+    @staticmethod
+    def is_script_missing(reply: RedisReply) -> bool:
+        """Return True for the error reply NOSCRIPT."""
+        return isinstance(reply, NoScriptError)
+
+    @staticmethod
+    def error_of(reply: RedisReply) -> RedisUnavailable | None:
+        """Return the error of an error reply; None for any other reply."""
+        return translate_error(reply) if isinstance(reply, ErrorReply) else None
 
     def pubsub(self) -> PubSub:
         """Return a connection for subscriptions; it raises exceptions of redis-py."""

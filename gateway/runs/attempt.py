@@ -8,7 +8,8 @@ from typing import TypeAlias, TypeVar, cast
 
 from gateway.clock import Clock
 from gateway.errors import ClientDisconnected, DeadlineExceeded, InternalError, ProviderError, RunError, RunFailed
-from gateway.limits.contract import Admission, Limiter
+from gateway.limits.admission import Admission
+from gateway.limits.limiter import Limiter
 from gateway.observability.metrics import Metrics
 from gateway.problems import PROBLEMS
 from gateway.runs.catalog import Workflow

@@ -14,7 +14,7 @@ from itertools import zip_longest
 from types import TracebackType
 
 from gateway.errors import CircuitOpen, DeadlineExceeded, Overloaded, RateLimited, RunError
-from gateway.limits.contract import Admission
+from gateway.limits.admission import Admission
 from gateway.runs.attempt import ExecutionContext, WorkflowAttempt
 from gateway.runs.catalog import Workflow
 from gateway.runs.model import NULL_JOURNAL, Journal, RunRecord, RunSpec

@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 from gateway.clock import Clock
 from gateway.errors import PassthroughForbidden, ProviderError
-from gateway.limits.contract import Limiter
+from gateway.limits.limiter import Limiter
 from gateway.observability.metrics import Metrics
 from gateway.outbound.provider.passthrough import PassthroughRequest, PassthroughResponse
 from gateway.passthrough_rules import PassthroughRule

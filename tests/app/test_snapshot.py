@@ -33,7 +33,7 @@ def test_the_first_snapshot_reuses_nothing() -> None:
     first = snapshot_of(workflows={"w": {"provider": "a"}}, clients={"c": {"workflows": ["*"], "limits": {"daily": 3}}})
     assert ({"a", "b"}, {}) == (set(first.upstreams), first.replacements)
     assert first.workflows["w"].provider.upstream is first.upstreams["a"]
-    assert (3, {"a", "b"}) == (first.client_limits["c"].daily, set(first.provider_limits))
+    assert (3, {"a", "b"}) == (first.limits.clients["c"].daily, set(first.limits.providers))
 
 
 @pytest.mark.parametrize(

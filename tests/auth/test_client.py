@@ -1,4 +1,4 @@
-"""What a client may run: patterns over aliases, and over a provider's own names (R78)."""
+"""Scope of a client: patterns over aliases, and over the provider's own names (R78)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from gateway.auth.client import Client
         (("a.c",), "abc", False),
     ],
 )
-def test_an_alias_is_run_where_a_pattern_lets_it(patterns: tuple[str, ...], alias: str, *, may: bool) -> None:
+def test_an_alias_is_allowed_if_a_pattern_matches(patterns: tuple[str, ...], alias: str, *, may: bool) -> None:
     assert may is Client("checkout", patterns).may_run(alias)
 
 
@@ -48,6 +48,6 @@ def test_a_providers_own_name_needs_a_pattern_with_the_provider(
     assert may is Client("checkout", patterns).may_run_direct(provider, name)
 
 
-def test_clients_of_the_same_words_are_equal() -> None:
+def test_clients_with_the_same_settings_are_equal() -> None:
     assert Client("checkout", ("a",)) == Client("checkout", ("a",))
     assert "_alias_pattern" not in repr(Client("checkout", ("a",)))

@@ -1,4 +1,4 @@
-"""Who sends bad keys too often is told to wait, exactly as long as needed, and remembered within bounds (R76)."""
+"""Rate limit of failed authentication attempts: exact waits, bounded memory (R76)."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ MAX_ADDRESSES = 10_000
 
 
 def exhausted_limiter(clock: ManualClock, address: str = "192.0.2.1") -> FailedAuthLimiter:
-    """Strangers among whom that one has used up its burst."""
+    """Return a limiter with the burst of `address` used up."""
     limiter = FailedAuthLimiter(clock)
     assert [0.0] * BURST == [limiter.record(address) for _ in range(BURST)]
     return limiter
 
 
 def test_the_wait_is_exact() -> None:
-    """R76: a moment before its end it still holds, at its end it is over."""
+    """R76: the limit applies until the end of the wait."""
     clock = ManualClock()
     limiter = exhausted_limiter(clock)
     wait = limiter.record("192.0.2.1")
@@ -33,8 +33,8 @@ def test_the_wait_is_exact() -> None:
     assert 0 == limiter.record("192.0.2.1")
 
 
-def test_whoever_is_refused_does_not_wait_longer() -> None:
-    """R76: ten thousand keys from one address: the last is told to wait no longer than the first."""
+def test_refused_attempts_do_not_extend_the_wait() -> None:
+    """R76: 10 000 keys from one address: the last wait is no longer than the first."""
     clock = ManualClock()
     limiter = exhausted_limiter(clock)
     assert {INTERVAL} == {round(limiter.record("192.0.2.1"), 6) for _ in range(10_000)}
@@ -42,7 +42,7 @@ def test_whoever_is_refused_does_not_wait_longer() -> None:
 
 @given(st.lists(st.floats(0, 10), max_size=60))
 def test_no_window_holds_more_than_its_share(pauses: list[float]) -> None:
-    """R76: in any time, 20 and one more for every three seconds, however they are spread."""
+    """R76: any period has at most 20 attempts and one more for every 3 seconds."""
     clock = ManualClock()
     limiter = FailedAuthLimiter(clock)
     passed: list[float] = []
@@ -55,7 +55,7 @@ def test_no_window_holds_more_than_its_share(pauses: list[float]) -> None:
             assert last - first + 1 <= BURST + (passed[last] - passed[first]) / INTERVAL + 0.001
 
 
-def test_others_are_not_meant() -> None:
+def test_other_addresses_are_not_limited() -> None:
     clock = ManualClock()
     limiter = exhausted_limiter(clock)
     assert 0 == limiter.record("192.0.2.2")
@@ -74,24 +74,24 @@ def test_others_are_not_meant() -> None:
     ],
 )
 def test_addresses_of_one_sender_are_one(first: str, second: str) -> None:
-    """A network of IPv6 has 2^64 addresses for each customer; an IPv4 address can be written in two ways."""
+    """An IPv6 customer controls 2^64 addresses; an IPv4 address has two notations."""
     clock = ManualClock()
     assert exhausted_limiter(clock, first).record(second) > 0
 
 
 @pytest.mark.parametrize(("first", "second"), [("2001:db8::1", "2001:db8:0:1::1"), ("192.0.2.1", "192.0.3.1")])
-def test_neighbours_are_not_one(first: str, second: str) -> None:
+def test_neighbouring_networks_are_counted_separately(first: str, second: str) -> None:
     clock = ManualClock()
     assert 0 == exhausted_limiter(clock, first).record(second)
 
 
 def test_the_memory_is_bounded() -> None:
-    """R76: of a million addresses the latest 10 000 are known; who was quiet longest is forgotten first."""
+    """R76: of many addresses the latest 10 000 are kept; the least recently used one is dropped first."""
     clock = ManualClock()
     limiter = exhausted_limiter(clock)
     for number in range(MAX_ADDRESSES - 1):
         limiter.record(f"10.0.{number >> 8}.{number & 255}")
-    assert limiter.record("192.0.2.1") > 0  # and is the latest again
+    assert limiter.record("192.0.2.1") > 0  # and is the most recently used one
     for number in range(50_000):
         limiter.record(f"2001:db8:{number:x}::1")
         if number == MAX_ADDRESSES - 2:

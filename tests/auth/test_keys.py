@@ -1,4 +1,4 @@
-"""Gateway keys: made from 256 random bits, checked against typos, found by one look-up."""
+"""Gateway keys: 256 random bits, checksum, look-up by hash."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
 
 class _FixedToken(ManualClock):
-    """A clock whose secret bits are given."""
+    """Clock with fixed random bits."""
 
     def __init__(self, bits: bytes) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ def test_every_random_bit_is_in_the_key(one: bytes, other: bytes) -> None:
 
 
 def test_the_widest_number_still_fits() -> None:
-    """2**256 - 1 needs all of the 43 digits, and zero is padded to them."""
+    """2**256 - 1 needs all of the 43 digits; zero is padded."""
     assert len(new_key(_FixedToken(b"\xff" * 32))) == len(new_key(_FixedToken(bytes(32)))) == 52
 
 
@@ -55,7 +55,7 @@ def test_one_mistyped_character_is_always_noticed(position: int, character: str)
 
 
 @pytest.mark.parametrize("text", ["", "rw_", KEY[:-1], KEY + "0", KEY + "\n", " " + KEY, KEY.upper(), "\udc80" * 52])
-def test_what_is_not_a_key_is_not_well_formed(text: str) -> None:
+def test_other_text_is_not_a_well_formed_key(text: str) -> None:
     assert not is_well_formed(text)
 
 
@@ -78,30 +78,30 @@ def test_a_key_leads_to_its_client_among_ten_thousand() -> None:
         (new_key(ManualClock(seed=2)), KeyRefusal.UNKNOWN),
     ],
 )
-def test_a_refusal_says_why_to_our_logs(presented: str, refusal: KeyRefusal) -> None:
+def test_a_refused_key_has_a_reason_for_the_log(presented: str, refusal: KeyRefusal) -> None:
     ring = KeyRing({"checkout": [(hash_key(KEY), None)]})
     assert refusal is ring.find(presented, NOW)
 
 
-def test_no_key_is_nobodys_key() -> None:
-    """R75: whatever is configured."""
+def test_a_missing_key_belongs_to_no_client() -> None:
+    """R75: whatever the configuration."""
     assert KeyRefusal.MISSING is KeyRing({"one": [(hash_key(""), None)]}).find("", NOW)
 
 
 def test_a_key_ends_at_its_very_moment() -> None:
-    """R77: expiry is honoured."""
+    """R77: the expiry is exact."""
     ring = KeyRing({"checkout": [(hash_key(KEY), NOW)]})
     assert "checkout" == ring.find(KEY, NOW - timedelta(microseconds=1))
     assert KeyRefusal.EXPIRED is ring.find(KEY, NOW)
 
 
-def test_an_end_in_another_time_zone_is_the_same_moment() -> None:
+def test_an_expiry_in_another_time_zone_is_the_same_time() -> None:
     ring = KeyRing({"checkout": [(hash_key(KEY), datetime.fromisoformat("2026-11-21T13:00:00+01:00"))]})
     assert KeyRefusal.EXPIRED is ring.find(KEY, NOW)
 
 
 def test_both_keys_work_while_they_are_rotated() -> None:
-    """R77: during rotation both keys work."""
+    """R77: during a rotation both keys are valid."""
     ring = KeyRing({"checkout": [(hash_key("old"), NOW + timedelta(days=1)), (hash_key("new"), None)]})
     assert ["checkout", "checkout"] == [ring.find(key, NOW) for key in ("old", "new")]
 
@@ -120,10 +120,10 @@ def test_a_hash_in_capitals_is_the_same_hash() -> None:
         {"checkout": [(hash_key(KEY), None)], "billing": [(hash_key(KEY), None)]},
     ],
 )
-def test_a_senseless_entry_is_refused_without_showing_it(
+def test_an_invalid_entry_is_refused_without_showing_it(
     entries: dict[str, list[tuple[str, datetime | None]]],
 ) -> None:
-    """A value that is no hash may be the key itself."""
+    """A value that is not a hash may be the key itself."""
     with pytest.raises(ValueError, match="client") as caught:
         KeyRing(entries)
     assert not any(key_hash in str(caught.value) for keys in entries.values() for key_hash, _ in keys)

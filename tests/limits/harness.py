@@ -1,4 +1,4 @@
-"""A small world of limits for the tests, on virtual time."""
+"""Harness of the limits, on virtual time."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from gateway.errors import RunError
-from gateway.limits.admission import MemoryAdmission
-from gateway.limits.contract import ClientLimitsConfig, Decision, LimitScope, SharedLimitsConfig
-from gateway.limits.memory import MemoryLimiter
+from gateway.limits.admission import Admission
+from gateway.limits.contract import ClientLimitsConfig, Decision, LimitsConfig, LimitScope, SharedLimitsConfig
+from gateway.limits.limiter import Limiter
 from tests.support.virtual_clock import VirtualClock
 
 T = TypeVar("T")
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 @dataclass
 class LimiterHarness:
-    """Limits, their clock, and what they decided."""
+    """A limiter, its clock and its decisions."""
 
     clients: Mapping[str, ClientLimitsConfig] = field(default_factory=dict)
     workflows: Mapping[str, SharedLimitsConfig] = field(default_factory=dict)
@@ -27,28 +27,31 @@ class LimiterHarness:
     clock: VirtualClock = field(default_factory=VirtualClock)
     decisions: list[tuple[LimitScope, Decision]] = field(default_factory=list)
 
+    @property
+    def config(self) -> LimitsConfig:
+        """All limits."""
+        return LimitsConfig(self.clients, self.workflows, self.providers)
+
     def __post_init__(self) -> None:
-        self.limiter = MemoryLimiter(
+        self.limiter = Limiter(
             self.clock,
-            clients=self.clients,
-            workflows=self.workflows,
-            providers=self.providers,
+            self.config,
             on_decision=lambda scope, decision: self.decisions.append((scope, decision)),
         )
 
     @property
     def now(self) -> float:
-        """Monotonic seconds."""
+        """Return monotonic seconds."""
         return self.clock.monotonic()
 
     async def admit(
         self, client: str = "a", workflow: str = "w", *, deadline_in: float = math.inf, max_wait: float | None = None
-    ) -> MemoryAdmission:
-        """Ask for provider "p" with a deadline so many seconds away."""
+    ) -> Admission:
+        """Request admission for provider "p", with a deadline in `deadline_in` seconds."""
         return await self.limiter.admit(client, workflow, "p", deadline=self.now + deadline_in, max_wait=max_wait)
 
     async def run_and_time(self, work: Coroutine[object, object, T]) -> tuple[T | RunError, float]:
-        """Let time pass until `work` is done; its result or RunError, and the seconds that it took."""
+        """Let time pass until `work` is done; return its result or RunError, and the seconds that it took."""
         started_at = self.now
         try:
             result: T | RunError = await self.clock.run_until_done(work)
@@ -57,7 +60,7 @@ class LimiterHarness:
         return result, self.now - started_at
 
     def start_task(self, work: Coroutine[object, object, T]) -> asyncio.Task[T]:
-        """Start `work`; time stands still."""
+        """Start `work` without letting time pass."""
         return asyncio.get_running_loop().create_task(work)
 
 

@@ -1,4 +1,4 @@
-"""What a run holds: moved to a fallback, charged for its calls, and free again exactly once."""
+"""Admission: moved to a fallback, charged for its calls, and released exactly once."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ import math
 import pytest
 
 from gateway.errors import ClientDisconnected, DeadlineExceeded, Overloaded, RunError
-from gateway.limits.contract import Admission, ClientLimitsConfig, RateLimit, SharedLimitsConfig
+from gateway.limits.admission import Admission
+from gateway.limits.contract import ClientLimitsConfig, RateLimit, SharedLimitsConfig
 from tests.limits.harness import LimiterHarness, refusal
 from tests.support.virtual_clock import run_ready_tasks
 
 
 def _two_providers(limits: SharedLimitsConfig, *, client: ClientLimitsConfig | None = None) -> LimiterHarness:
-    """A world of two providers, and a limited client."""
+    """Return a harness with two providers and a limited client."""
     return LimiterHarness({"a": client or ClientLimitsConfig(RateLimit(1), 9, 5)}, providers={"p": limits, "q": limits})
 
 
-async def test_leaving_twice_frees_once() -> None:
+async def test_releasing_twice_frees_one_slot() -> None:
     """R90."""
     harness = _two_providers(SharedLimitsConfig(concurrency=2))
     one, two = await harness.admit(), await harness.admit()
@@ -30,8 +31,8 @@ async def test_leaving_twice_frees_once() -> None:
     assert 0 == harness.limiter.running("p")
 
 
-async def test_leaving_a_block_frees_whatever_ended_it() -> None:
-    """R90: on success and on a fault."""
+async def test_the_context_manager_releases_on_success_and_on_error() -> None:
+    """R90: on success and on an error."""
     harness = _two_providers(SharedLimitsConfig(concurrency=1))
     async with await harness.admit() as admission:
         held: Admission = admission
@@ -41,10 +42,10 @@ async def test_leaving_a_block_frees_whatever_ended_it() -> None:
             raise RuntimeError
     held.release()
     assert 0 == harness.limiter.running("p")
-    assert 0 == harness.limiter._registry.client_limiters["a"].in_flight
+    assert 0 == harness.limiter.snapshot().clients["a"]
 
 
-async def test_a_fallback_hands_over_and_charges_the_client_once() -> None:
+async def test_a_fallback_moves_the_slots_and_charges_the_client_once() -> None:
     harness = _two_providers(SharedLimitsConfig(RateLimit(1), 5, concurrency=1))
     admission = await harness.admit()
     headers = admission.headers
@@ -56,7 +57,7 @@ async def test_a_fallback_hands_over_and_charges_the_client_once() -> None:
     assert '"rate";r=7;t=1' == (await harness.admit()).headers[1][1]
 
 
-async def test_a_fallback_waits_its_turn_and_holds_nothing_of_the_old_one_meanwhile() -> None:
+async def test_a_waiting_fallback_holds_no_slot_of_the_previous_provider() -> None:
     harness = _two_providers(SharedLimitsConfig(concurrency=1))
     busy = await harness.limiter.admit("b", "w", "q", deadline=math.inf)
     admission = await harness.admit()
@@ -69,21 +70,21 @@ async def test_a_fallback_waits_its_turn_and_holds_nothing_of_the_old_one_meanwh
     assert ("provider", "waited") == harness.decisions[-1]
 
 
-async def test_a_fallback_in_vain_keeps_only_the_clients_slot() -> None:
+async def test_a_refused_fallback_keeps_only_the_clients_slot() -> None:
     harness = _two_providers(SharedLimitsConfig(concurrency=1))
     busy = await harness.limiter.admit("b", "w", "q", deadline=math.inf)
     admission = await harness.admit()
     result, _ = await harness.run_and_time(admission.move("w", "q", deadline=math.inf))
     assert (Overloaded, "not_run") == refusal(result)
-    assert (0, 1) == (harness.limiter.running("p"), harness.limiter._registry.client_limiters["a"].in_flight)
+    assert (0, 1) == (harness.limiter.running("p"), harness.limiter.snapshot().clients["a"])
     admission.release()
     busy.release()
-    assert (0, 0) == (harness.limiter.running("q"), harness.limiter._registry.client_limiters["a"].in_flight)
+    assert (0, 0) == (harness.limiter.running("q"), harness.limiter.snapshot().clients["a"])
 
 
 @pytest.mark.parametrize("order", ["free, cancel", "cancel, free", "cancel, settle, free"])
 async def test_a_cancelled_fallback_takes_nothing(order: str) -> None:
-    """Neither slots nor rates, be it cancelled before, after or in the moment of its turn."""
+    """Neither slots nor rates, if cancelled before, after or at the same time as its admission."""
     limits = SharedLimitsConfig(RateLimit(0.001), 2, concurrency=1)
     harness = LimiterHarness(workflows={"other": limits}, providers={"p": SharedLimitsConfig(), "q": limits})
     busy = await harness.limiter.admit("b", "w", "q", deadline=math.inf)
@@ -107,7 +108,7 @@ async def test_a_cancelled_fallback_takes_nothing(order: str) -> None:
     assert 0 == harness.limiter.running("q")
 
 
-async def test_a_run_that_left_while_it_moved_takes_nothing() -> None:
+async def test_a_run_released_during_a_move_takes_nothing() -> None:
     harness = _two_providers(SharedLimitsConfig(concurrency=1))
     busy = await harness.limiter.admit("b", "w", "q", deadline=math.inf)
     admission = await harness.admit()
@@ -120,8 +121,8 @@ async def test_a_run_that_left_while_it_moved_takes_nothing() -> None:
     assert 0 == harness.limiter.running("q")
 
 
-async def test_a_refund_makes_as_if_the_run_had_never_come() -> None:
-    """R86: refused after admission (a circuit is open) costs no quota."""
+async def test_a_refund_restores_rates_quota_and_slots() -> None:
+    """R86: a refusal after the admission (circuit breaker open) costs no quota."""
     shared = SharedLimitsConfig(RateLimit(1), 1, concurrency=1)
     harness = LimiterHarness({"a": ClientLimitsConfig(RateLimit(1), 2, daily=3)}, {"w": shared}, {"p": shared})
     first = await harness.admit()
@@ -163,7 +164,7 @@ async def test_a_start_goes_before_a_poll_that_came_earlier() -> None:
 
 
 async def test_a_poll_is_not_starved_by_starts() -> None:
-    """A finished run is always seen: after `max_wait` the poll has its turn, however many want to start."""
+    """The end of a run is always seen: after `max_wait` the poll is served before all starts."""
     harness = _two_providers(SharedLimitsConfig(RateLimit(10), 1, max_wait=0.5))
     admission = await harness.admit()
     poll, starts = harness.start_task(admission.admit_poll(deadline=math.inf)), []
@@ -176,14 +177,14 @@ async def test_a_poll_is_not_starved_by_starts() -> None:
     await asyncio.gather(*starts, return_exceptions=True)
 
 
-async def test_a_poll_gives_up_at_its_deadline_only_and_claims_nothing() -> None:
+async def test_a_poll_waits_until_its_deadline_and_ends_as_unknown() -> None:
     harness = _two_providers(SharedLimitsConfig(RateLimit(0.1), 1))
     admission = await harness.admit()
     result, took = await harness.run_and_time(admission.admit_poll(deadline=harness.now + 5))
     assert ((DeadlineExceeded, "unknown"), 5.0) == (refusal(result), took)
 
 
-async def test_a_retried_start_that_can_not_come_in_time_is_refused_at_once() -> None:
+async def test_a_retried_start_that_cannot_be_admitted_in_time_is_refused_at_once() -> None:
     harness = _two_providers(SharedLimitsConfig(RateLimit(0.1), 1))
     admission = await harness.admit()
     result, took = await harness.run_and_time(admission.admit_retry(deadline=math.inf))
@@ -206,21 +207,21 @@ async def test_a_retried_start_waits_before_all_first_ones() -> None:
 
 
 @pytest.mark.parametrize("kind", ["admit_poll", "admit_retry"])
-async def test_a_call_cancelled_in_the_moment_of_its_turn_leaves_it_to_the_next(kind: str) -> None:
+async def test_a_call_cancelled_while_it_is_admitted_gives_its_charge_to_the_next_call(kind: str) -> None:
     harness = _two_providers(SharedLimitsConfig(RateLimit(1), 1, max_wait=5))
     admission = await harness.admit()
     calls = [harness.start_task(getattr(admission, kind)(deadline=harness.now + 9)) for _ in range(2)]
     await run_ready_tasks()
     harness.clock.advance(1)
-    harness.limiter._registry.provider_queue("p").dispatch()  # as the timer does: the first call's turn has come
+    harness.limiter.reconfigure(harness.config)  # dispatches: the first call is admitted
     calls[0].cancel()
     await run_ready_tasks()
     assert (True, True) == (calls[0].cancelled(), calls[1].done())
     await calls[1]
 
 
-async def test_a_poll_is_made_for_a_client_that_left() -> None:
-    """The run has started; how it ends has to be known."""
+async def test_a_poll_is_made_for_a_disconnected_client() -> None:
+    """The run has started, so its ending has to be known."""
     harness = _two_providers(SharedLimitsConfig(RateLimit(1), 1))
     admission = await harness.limiter.admit("a", "w", "p", deadline=math.inf, still_wanted=lambda: False)
     result, took = await harness.run_and_time(admission.admit_poll(deadline=math.inf))

@@ -1,4 +1,4 @@
-"""A client's own limits: they refuse at once, exactly, and tell it in the fields of the draft."""
+"""Limits of a client: exact refusals, and the header fields of the draft."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _limiter(limits: ClientLimitsConfig) -> tuple[ClientLimiter, ManualClock]:
 def _try_acquire(limiter: ClientLimiter, clock: ManualClock) -> RunError | None:
     problem = limiter.refusal(clock.monotonic())
     if problem is None:
-        limiter.acquire(clock.monotonic())
+        limiter.take(clock.monotonic())
     return problem
 
 
@@ -34,7 +34,7 @@ def _refusal(limiter: ClientLimiter, clock: ManualClock) -> RunError:
     return problem
 
 
-def test_an_answer_carries_the_policies_and_what_is_left() -> None:
+def test_a_response_has_the_policies_and_the_remaining_quota() -> None:
     limiter, clock = _limiter(ClientLimitsConfig(RateLimit(20), 40, daily=10_000))
     _try_acquire(limiter, clock)
     assert (
@@ -56,14 +56,14 @@ def test_an_answer_carries_the_policies_and_what_is_left() -> None:
         (ClientLimitsConfig(), {}),
     ],
 )
-def test_only_the_policies_that_there_are_are_told(limits: ClientLimitsConfig, fields: dict[str, str]) -> None:
+def test_header_fields_list_only_configured_policies(limits: ClientLimitsConfig, fields: dict[str, str]) -> None:
     limiter, clock = _limiter(limits)
     _try_acquire(limiter, clock)
     assert fields == dict(limiter.header_fields(clock.monotonic()))
 
 
-def test_ten_of_a_hundred_pass_and_the_others_are_told_when_to_come_back() -> None:
-    """R85: limit 10/s burst 10, 100 at once: 10 pass; Retry-After >= t; waiting exactly that long succeeds."""
+def test_ten_of_a_hundred_pass_and_the_others_get_the_exact_retry_after() -> None:
+    """R85: limit 10/s burst 10, 100 at once: 10 pass; Retry-After >= t, and that wait is sufficient."""
     limiter, clock = _limiter(ClientLimitsConfig(RateLimit(10), 10))
     problems = [problem for _ in range(100) if (problem := _try_acquire(limiter, clock)) is not None]
     assert 90 == len(problems)
@@ -77,7 +77,7 @@ def test_ten_of_a_hundred_pass_and_the_others_are_told_when_to_come_back() -> No
 
 
 def test_a_refusal_lists_the_policies_that_refuse_and_waits_for_all_of_them() -> None:
-    """R85: Retry-After is never earlier than any `t`, and after it every policy lets the request in."""
+    """R85: Retry-After is never earlier than any `t`, and after it every policy allows the request."""
     limiter, clock = _limiter(ClientLimitsConfig(RateLimit(1), 1, daily=1))
     _try_acquire(limiter, clock)
     problem = _refusal(limiter, clock)
@@ -88,7 +88,7 @@ def test_a_refusal_lists_the_policies_that_refuse_and_waits_for_all_of_them() ->
 
 
 def test_a_policy_with_something_left_is_not_listed_in_a_refusal() -> None:
-    """The day's `t` would be later than the Retry-After of the rate."""
+    """The `t` of the daily quota would be later than the Retry-After of the rate."""
     limiter, clock = _limiter(FULL)
     for _ in range(40):
         _try_acquire(limiter, clock)
@@ -118,8 +118,8 @@ LIMITS = st.builds(
 
 
 @given(LIMITS, st.lists(st.sampled_from(["enter", "leave", "refund", "pass", "night"]), max_size=60))
-def test_a_refusal_takes_nothing_and_tells_the_truth(limits: ClientLimitsConfig, steps: list[str]) -> None:
-    """R86: what refused requests left behind is what was there; R85: the wait is enough where no slot is short."""
+def test_a_refusal_takes_nothing_and_its_wait_is_sufficient(limits: ClientLimitsConfig, steps: list[str]) -> None:
+    """R86: refused requests leave the usage unchanged; R85: the wait is sufficient if no slot is missing."""
     limiter, clock = _limiter(limits)
     for step in steps:
         if step == "enter":

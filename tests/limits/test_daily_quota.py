@@ -1,4 +1,4 @@
-"""The day's quota: ends at midnight UTC, and a step of the wall clock changes nothing (R87)."""
+"""Daily quota: ends at midnight UTC, independent of steps of the wall clock (R87)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _exhaust(quota: DailyQuota, clock: ManualClock) -> int:
     return used
 
 
-def test_it_ends_at_midnight() -> None:
+def test_a_day_ends_at_midnight_utc() -> None:
     quota, clock = _quota()
     assert 3 == _exhaust(quota, clock)
     assert 12 * HOUR == quota.resets_in(clock.monotonic())
@@ -40,7 +40,7 @@ def test_it_ends_at_midnight() -> None:
 
 @given(st.lists(st.floats(-HOUR, HOUR), max_size=8))
 def test_steps_of_the_wall_clock_neither_give_nor_take(steps: list[float]) -> None:
-    """R87: however the wall clock is set by up to an hour, today's quota is today's and ends when it was to end."""
+    """R87: after steps of the wall clock by up to an hour, the quota and the end of the day are unchanged."""
     quota, clock = _quota()
     quota.remaining(clock.monotonic())
     quota.take()
@@ -51,7 +51,7 @@ def test_steps_of_the_wall_clock_neither_give_nor_take(steps: list[float]) -> No
 
 
 def test_a_wall_clock_set_back_before_midnight_gives_no_second_small_day() -> None:
-    """R87: the day ends on time, and the next one lasts until the midnight after the one that seems still to come."""
+    """R87: the day ends on time, and the next one lasts until the midnight after the one that is still ahead."""
     quota, clock = _quota()
     _exhaust(quota, clock)
     clock.step_wall(-HOUR)
@@ -63,7 +63,7 @@ def test_a_wall_clock_set_back_before_midnight_gives_no_second_small_day() -> No
     assert 3 == _exhaust(quota, clock)
 
 
-def test_a_wall_clock_set_on_shortens_only_the_next_day() -> None:
+def test_a_wall_clock_set_forward_shortens_only_the_next_day() -> None:
     quota, clock = _quota()
     _exhaust(quota, clock)
     clock.step_wall(HOUR)
@@ -93,8 +93,8 @@ def test_a_refund_gives_one_back_and_never_more_than_was_used() -> None:
 
 
 @given(st.floats(0, 12 * HOUR), st.floats(0, 12 * HOUR))
-def test_waiting_as_long_as_told_is_enough(before: float, after: float) -> None:
-    """R85, for the day, however the sums of floats are rounded."""
+def test_a_request_after_the_announced_wait_is_allowed(before: float, after: float) -> None:
+    """R85 for the daily quota, independent of rounding errors."""
     quota, clock = _quota(0)
     clock.advance(before)
     _exhaust(quota, clock)

@@ -1,4 +1,4 @@
-"""The bucket: never more than its burst and rate, and exact about the wait."""
+"""GCRA: never more than the burst and the rate, and exact waits."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_no_window_holds_more_than_burst_and_rate(rate: RateLimit, burst: int, g
             taken.append(now)
     for first, start in enumerate(taken):
         for last, end in enumerate(taken[first:], first):
-            # A hair of a request: the microsecond of grace, and the sums of floats.
+            # A small part of a request: the epsilon of one microsecond, and rounding errors.
             assert last - first + 1 <= burst + (end - start + 2e-6) * rate.count / rate.per + 1e-6
 
 
@@ -41,9 +41,7 @@ def test_the_whole_burst_passes_at_once(rate: RateLimit, burst: int) -> None:
 
 
 @given(RATES, st.integers(1, 10), GAPS, st.floats(0, 1e7))
-def test_waiting_exactly_as_told_is_enough_and_a_little_less_is_not(
-    rate: RateLimit, burst: int, gaps: list[float], start: float
-) -> None:
+def test_the_announced_wait_is_exact(rate: RateLimit, burst: int, gaps: list[float], start: float) -> None:
     """R85."""
     limiter, now = RateLimiter(rate, burst), start
     for gap in gaps:
@@ -55,7 +53,7 @@ def test_waiting_exactly_as_told_is_enough_and_a_little_less_is_not(
     assert wait < 1e-4 or limiter.blocked(now + wait - 5e-5)
 
 
-def test_the_wait_behind_others_is_theirs_too() -> None:
+def test_the_wait_time_includes_the_requests_ahead() -> None:
     limiter = RateLimiter(RateLimit(10), 2)
     assert [0.0, 0.0, 0.1, 0.2] == pytest.approx([limiter.wait_time(START, count) for count in (1, 2, 3, 4)])
     limiter.take(START)
@@ -64,7 +62,7 @@ def test_the_wait_behind_others_is_theirs_too() -> None:
 
 
 @given(RATES, st.integers(1, 50), st.integers(0, 60))
-def test_what_is_left_is_what_passes(rate: RateLimit, burst: int, used: int) -> None:
+def test_the_remaining_requests_are_the_requests_allowed(rate: RateLimit, burst: int, used: int) -> None:
     limiter = RateLimiter(rate, burst)
     for _ in range(used):
         _try_take(limiter, START)
@@ -74,7 +72,7 @@ def test_what_is_left_is_what_passes(rate: RateLimit, burst: int, used: int) -> 
 
 
 @given(RATES, st.integers(1, 50), st.integers(1, 60))
-def test_one_more_is_there_when_the_bucket_says_so(rate: RateLimit, burst: int, used: int) -> None:
+def test_one_more_request_is_allowed_after_the_announced_seconds(rate: RateLimit, burst: int, used: int) -> None:
     limiter = RateLimiter(rate, burst)
     for _ in range(used):
         _try_take(limiter, START)
@@ -91,14 +89,14 @@ def test_a_refund_undoes_a_take() -> None:
     assert _try_take(limiter, START)
 
 
-def test_it_is_open_from_the_moment_it_names() -> None:
+def test_a_rate_allows_a_request_from_available_at_on() -> None:
     limiter = RateLimiter(RateLimit(1), 1)
     limiter.take(START)
     assert not limiter.blocked(limiter.available_at())
     assert START + 1 == pytest.approx(limiter.available_at(), abs=2e-6)
 
 
-def test_without_a_rate_everything_passes() -> None:
+def test_without_a_rate_every_request_is_allowed() -> None:
     limiter = RateLimiter(None)
     assert all(_try_take(limiter, START) for _ in range(1000))
     assert 0.0 == limiter.wait_time(START, 1000)
@@ -109,11 +107,11 @@ def test_without_a_rate_everything_passes() -> None:
     ("rate", "burst"),
     [(RateLimit(20), 20), (RateLimit(2.5), 3), (RateLimit(5, 60), 1), (RateLimit(600, 60), 10), (RateLimit(0.1), 1)],
 )
-def test_a_burst_that_nobody_set_is_a_seconds_worth(rate: RateLimit, burst: int) -> None:
+def test_the_default_burst_is_the_requests_of_one_second(rate: RateLimit, burst: int) -> None:
     assert burst == RateLimiter(rate).burst
 
 
 @pytest.mark.parametrize(("count", "per"), [(0, 1), (-1, 1), (1, 0), (float("inf"), 1), (1, float("nan"))])
-def test_a_senseless_rate_is_refused(count: float, per: float) -> None:
+def test_an_invalid_rate_is_refused(count: float, per: float) -> None:
     with pytest.raises(ValueError, match="positive"):
         RateLimit(count, per)

@@ -1,11 +1,11 @@
-"""Limits that change while they are in use: what was used stays used, who waits keeps its place."""
+"""Limits that change while they are in use: usage is kept, and waiting requests stay queued."""
 
 from __future__ import annotations
 
 import pytest
 
 from gateway.errors import RunError
-from gateway.limits.contract import ClientLimitsConfig, RateLimit, SharedLimitsConfig
+from gateway.limits.contract import ClientLimitsConfig, LimitsConfig, RateLimit, SharedLimitsConfig
 from tests.limits.harness import LimiterHarness
 from tests.support.virtual_clock import run_ready_tasks
 
@@ -16,11 +16,11 @@ def _reconfigure(
     workflows: dict[str, SharedLimitsConfig] | None = None,
     providers: dict[str, SharedLimitsConfig] | None = None,
 ) -> None:
-    harness.limiter.reconfigure(clients=clients or {}, workflows=workflows or {}, providers=providers or {})
+    harness.limiter.reconfigure(LimitsConfig(clients or {}, workflows or {}, providers or {}))
 
 
-async def test_what_a_client_used_stays_used() -> None:
-    """R85: its rate, its day and its slots."""
+async def test_new_limits_keep_the_usage_of_a_client() -> None:
+    """R85: rate, daily quota and slots."""
     harness = LimiterHarness({"a": ClientLimitsConfig(RateLimit(1), 5, 9, 10)})
     admissions = [await harness.admit() for _ in range(3)]
     _reconfigure(harness, {"a": ClientLimitsConfig(RateLimit(1), 4, 9, 8)})
@@ -45,7 +45,7 @@ async def test_a_smaller_rate_takes_at_most_its_own_burst_to_recover() -> None:
     assert 0.5 == pytest.approx(took, abs=1e-5)
 
 
-async def test_more_slots_let_who_waits_go_in_its_turn() -> None:
+async def test_more_slots_admit_waiting_requests_in_order() -> None:
     harness = LimiterHarness(providers={"p": SharedLimitsConfig(concurrency=1)})
     await harness.admit()
     waiting = [harness.start_task(harness.admit(client)) for client in "aab"]
@@ -57,7 +57,7 @@ async def test_more_slots_let_who_waits_go_in_its_turn() -> None:
     waiting[1].cancel()
 
 
-async def test_fewer_slots_take_nothing_away_and_let_nobody_in_before_enough_are_free() -> None:
+async def test_fewer_slots_keep_running_runs_and_admit_no_request_until_enough_are_free() -> None:
     harness = LimiterHarness(
         workflows={"w": SharedLimitsConfig(concurrency=5)}, providers={"p": SharedLimitsConfig(concurrency=5)}
     )
@@ -78,7 +78,7 @@ async def test_fewer_slots_take_nothing_away_and_let_nobody_in_before_enough_are
 
 
 @pytest.mark.parametrize("what", ["workflow", "provider", "client"])
-async def test_what_is_gone_limits_nobody_and_its_runs_leave_as_they_should(what: str) -> None:
+async def test_a_removed_limit_blocks_no_request_and_its_runs_are_released(what: str) -> None:
     one = SharedLimitsConfig(concurrency=1, max_wait=9)
     before: dict[
         str, tuple[dict[str, ClientLimitsConfig], dict[str, SharedLimitsConfig], dict[str, SharedLimitsConfig]]
@@ -102,7 +102,7 @@ async def test_what_is_gone_limits_nobody_and_its_runs_leave_as_they_should(what
     assert 0 == harness.limiter.running("p")
 
 
-async def test_a_client_that_gets_its_first_limit_is_counted_from_then_on() -> None:
+async def test_a_client_is_counted_from_its_first_limit_on() -> None:
     harness = LimiterHarness()
     uncounted = await harness.admit()
     _reconfigure(harness, {"a": ClientLimitsConfig(concurrency=1)})

@@ -1,4 +1,4 @@
-"""A gate: a rate and slots, passed together."""
+"""Shared limiter: a rate and slots, taken together."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from gateway.limits.shared_limiter import SharedLimiter
 NOW = 1000.0
 
 
-def test_slots_close_it_until_one_is_free() -> None:
+def test_used_up_slots_block_until_one_is_free() -> None:
     limiter = SharedLimiter("provider", SharedLimitsConfig(concurrency=2))
-    limiter.acquire(NOW)
+    limiter.take(NOW)
     assert not limiter.blocked(NOW)
-    limiter.acquire(NOW)
+    limiter.take(NOW)
     assert limiter.blocked(NOW + 1e9)
     assert math.inf == limiter.available_at()
     limiter.release()
     assert not limiter.blocked(NOW)
 
 
-def test_a_rate_closes_it_for_a_time() -> None:
+def test_a_used_up_rate_blocks_for_a_time() -> None:
     limiter = SharedLimiter("provider", SharedLimitsConfig(RateLimit(1), 1, concurrency=5))
-    limiter.acquire(NOW)
+    limiter.take(NOW)
     assert limiter.blocked(NOW + 0.9)
     assert not limiter.blocked(NOW + 1)
     assert pytest.approx(NOW + 1, abs=1e-5) == limiter.available_at()
 
 
-def test_without_limits_it_never_closes_and_waits_for_nobody() -> None:
+def test_without_limits_it_is_never_blocked() -> None:
     limiter = SharedLimiter("workflow", SharedLimitsConfig(max_wait=0.5))
     for _ in range(1000):
-        limiter.acquire(NOW)
+        limiter.take(NOW)
     assert not limiter.blocked(NOW)
     assert (False, math.inf) == (limiter.limited, limiter.max_wait)
 

@@ -1,4 +1,4 @@
-"""How a provider's and a workflow's limits shape: waits, their ends, and what a wait leaves behind."""
+"""Traffic shaping by the limits of a provider and a workflow: waits, their ends, and the state after them."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from tests.limits.harness import LimiterHarness, refusal
 from tests.support.virtual_clock import run_ready_tasks
 
 
-async def test_what_can_not_come_in_time_is_refused_at_once_with_the_exact_wait() -> None:
-    """R30: the surplus does not wait in vain; R85 for a provider."""
+async def test_a_request_that_cannot_be_admitted_in_time_is_refused_at_once() -> None:
+    """R30: a request that cannot be admitted in time does not wait; R85 for a provider: the exact wait."""
     harness = LimiterHarness(providers={"p": SharedLimitsConfig(RateLimit(1), 1, max_wait=0.5)})
     await harness.admit()
     result, took = await harness.run_and_time(harness.admit())
@@ -27,7 +27,7 @@ async def test_what_can_not_come_in_time_is_refused_at_once_with_the_exact_wait(
     assert [("provider", "admitted"), ("provider", "refused"), ("provider", "admitted")] == harness.decisions
 
 
-async def test_those_ahead_count_in_what_can_not_come_in_time() -> None:
+async def test_requests_ahead_count_in_the_decision_to_refuse_at_once() -> None:
     harness = LimiterHarness(providers={"p": SharedLimitsConfig(RateLimit(2), 1)})
     await harness.admit()
     waiting = [harness.start_task(harness.admit()) for _ in range(2)]
@@ -38,7 +38,7 @@ async def test_those_ahead_count_in_what_can_not_come_in_time() -> None:
     assert all(task.done() for task in waiting)
 
 
-async def test_a_wait_is_as_long_as_the_rate_wants() -> None:
+async def test_a_wait_lasts_until_the_rate_allows_the_request() -> None:
     harness = LimiterHarness(providers={"p": SharedLimitsConfig(RateLimit(2), 1)})
     await harness.admit()
     _, took = await harness.run_and_time(harness.admit())
@@ -46,7 +46,7 @@ async def test_a_wait_is_as_long_as_the_rate_wants() -> None:
     assert [("provider", "admitted"), ("provider", "waited")] == harness.decisions
 
 
-async def test_a_wait_for_a_slot_ends_with_the_providers_patience() -> None:
+async def test_a_wait_for_a_slot_ends_after_the_providers_max_wait() -> None:
     harness = LimiterHarness(providers={"p": SharedLimitsConfig(concurrency=1, max_wait=2)})
     await harness.admit()
     result, took = await harness.run_and_time(harness.admit())
@@ -56,7 +56,7 @@ async def test_a_wait_for_a_slot_ends_with_the_providers_patience() -> None:
     assert 0 == harness.limiter.waiting("p")
 
 
-async def test_a_deadline_that_passes_in_the_line_is_told_as_such() -> None:
+async def test_a_deadline_that_passes_in_the_queue_is_deadline_exceeded() -> None:
     """R31."""
     harness = LimiterHarness(providers={"p": SharedLimitsConfig(concurrency=1, max_wait=2)})
     await harness.admit()
@@ -65,7 +65,7 @@ async def test_a_deadline_that_passes_in_the_line_is_told_as_such() -> None:
 
 
 @pytest.mark.parametrize("workflows", [{}, {"w": SharedLimitsConfig(concurrency=1)}])
-async def test_a_deadline_that_has_passed_is_no_admission(workflows: dict[str, SharedLimitsConfig]) -> None:
+async def test_a_request_past_its_deadline_is_not_admitted(workflows: dict[str, SharedLimitsConfig]) -> None:
     harness = LimiterHarness(workflows=workflows, providers={"p": SharedLimitsConfig(concurrency=1)})
     for within in (0.0, -1.0):
         result, took = await harness.run_and_time(harness.admit(deadline_in=within))
@@ -73,33 +73,33 @@ async def test_a_deadline_that_has_passed_is_no_admission(workflows: dict[str, S
     assert 0 == harness.limiter.running("p")
 
 
-async def test_a_patience_of_nothing_refuses_at_once() -> None:
+async def test_a_max_wait_of_zero_refuses_at_once() -> None:
     harness = LimiterHarness(providers={"p": SharedLimitsConfig(concurrency=1, max_wait=0)})
     await harness.admit()
     result, took = await harness.run_and_time(harness.admit())
     assert (Overloaded, 0.0) == (refusal(result)[0], took)
 
 
-async def test_a_patience_of_its_own_goes_before_that_of_the_limits() -> None:
-    """Of a first start, of a fallback and of a retried start; for a rate and for a slot."""
+async def test_a_max_wait_of_the_request_replaces_that_of_the_limits() -> None:
+    """For a first start, a fallback and a retried start; for a rate and for a slot."""
     harness = LimiterHarness(
         providers={"p": SharedLimitsConfig(RateLimit(0.1), 1, max_wait=0.5), "q": SharedLimitsConfig(concurrency=1)}
     )
     busy = await harness.limiter.admit("b", "w", "q", deadline=math.inf)
     await harness.admit()
-    patient, took = await harness.run_and_time(harness.admit(max_wait=30))
-    assert not isinstance(patient, RunError)
+    admission, took = await harness.run_and_time(harness.admit(max_wait=30))
+    assert not isinstance(admission, RunError)
     assert 10.0 == pytest.approx(took, abs=1e-5)
-    _, took = await harness.run_and_time(patient.admit_retry(deadline=math.inf))
+    _, took = await harness.run_and_time(admission.admit_retry(deadline=math.inf))
     assert 10.0 == pytest.approx(took, abs=1e-5)
-    moving = harness.start_task(patient.move("w", "q", deadline=math.inf))
+    moving = harness.start_task(admission.move("w", "q", deadline=math.inf))
     await harness.clock.run_for(20)
     assert not moving.done()
     busy.release()
     await moving
 
 
-async def test_a_patience_ends() -> None:
+async def test_a_max_wait_of_the_request_ends_the_wait() -> None:
     harness = LimiterHarness(providers={"p": SharedLimitsConfig(concurrency=1, max_wait=0.5)})
     await harness.admit()
     result, took = await harness.run_and_time(harness.admit(max_wait=30))
@@ -108,7 +108,7 @@ async def test_a_patience_ends() -> None:
     assert ((DeadlineExceeded, "not_run"), 40.0) == (refusal(result), took)
 
 
-async def test_a_slow_workflow_holds_nobody_else_up() -> None:
+async def test_a_blocked_workflow_does_not_delay_other_workflows() -> None:
     harness = LimiterHarness(
         workflows={"slow": SharedLimitsConfig(concurrency=1, max_wait=5)},
         providers={"p": SharedLimitsConfig(RateLimit(9))},
@@ -123,7 +123,7 @@ async def test_a_slow_workflow_holds_nobody_else_up() -> None:
     waiting.cancel()
 
 
-async def test_a_workflow_shapes_too_and_its_wait_is_named() -> None:
+async def test_a_wait_for_a_workflow_is_reported_for_the_workflow() -> None:
     harness = LimiterHarness(
         workflows={"w": SharedLimitsConfig(RateLimit(1), 1)}, providers={"p": SharedLimitsConfig(RateLimit(9))}
     )
@@ -133,8 +133,8 @@ async def test_a_workflow_shapes_too_and_its_wait_is_named() -> None:
     assert [("workflow", "waited"), ("provider", "admitted")] == harness.decisions[-2:]
 
 
-async def test_the_shorter_patience_counts() -> None:
-    """A workflow may be waited for less long than its provider."""
+async def test_the_shorter_max_wait_applies() -> None:
+    """A workflow may have a shorter `max_wait` than its provider."""
     shared = SharedLimitsConfig(concurrency=1, max_wait=5)
     harness = LimiterHarness(workflows={"w": SharedLimitsConfig(concurrency=9, max_wait=2)}, providers={"p": shared})
     await harness.admit()
@@ -142,8 +142,8 @@ async def test_the_shorter_patience_counts() -> None:
     assert (Overloaded, 2.0) == (refusal(result)[0], took)
 
 
-async def test_a_turn_after_the_deadline_is_none() -> None:
-    """R31: the timer was late, the slot came later still; the run is not started."""
+async def test_a_slot_freed_after_the_deadline_starts_nothing() -> None:
+    """R31: the timer was late, and the slot was freed later still; the run is not started."""
     harness = LimiterHarness(providers={"p": SharedLimitsConfig(concurrency=1)})
     first = await harness.admit()
     waiting = harness.start_task(harness.admit(deadline_in=0.5))
@@ -155,7 +155,7 @@ async def test_a_turn_after_the_deadline_is_none() -> None:
     assert 0 == harness.limiter.running("p")
 
 
-async def test_a_flood_fills_half_the_line_and_is_told_at_once() -> None:
+async def test_a_flood_fills_half_of_the_queue_and_the_rest_is_refused_at_once() -> None:
     harness = LimiterHarness(providers={"p": SharedLimitsConfig(concurrency=1)})
     await harness.admit()
     waiting = [harness.start_task(harness.admit("flood")) for _ in range(600)]
@@ -170,8 +170,8 @@ async def test_a_flood_fills_half_the_line_and_is_told_at_once() -> None:
     assert 0 == harness.limiter.waiting("p")
 
 
-async def test_a_client_whose_limit_ran_out_while_it_waited_is_refused_at_its_turn() -> None:
-    """Nothing is held while waiting: the other request took the last of the client's rate."""
+async def test_a_client_whose_limit_is_used_up_during_the_wait_is_refused_after_it() -> None:
+    """Nothing is held during the wait: the other request took the rest of the client's rate."""
     harness = LimiterHarness(
         {"a": ClientLimitsConfig(RateLimit(0.01), 1)},
         providers={"p": SharedLimitsConfig(concurrency=1), "q": SharedLimitsConfig()},
@@ -187,8 +187,8 @@ async def test_a_client_whose_limit_ran_out_while_it_waited_is_refused_at_its_tu
     assert ("client", "refused") == harness.decisions[-1]
 
 
-async def test_who_is_not_wanted_any_more_does_not_start() -> None:
-    """R32: the client left while its request was queued."""
+async def test_a_waiting_request_of_a_disconnected_client_does_not_start() -> None:
+    """R32: the client disconnected while its request was queued."""
     harness = LimiterHarness(
         {"a": ClientLimitsConfig(RateLimit(1), 1)}, providers={"p": SharedLimitsConfig(concurrency=1)}
     )
@@ -218,8 +218,8 @@ async def test_a_cancelled_wait_leaves_no_trace() -> None:
     await harness.admit("a")
 
 
-async def test_cancelled_in_the_moment_of_its_turn_it_gives_all_back() -> None:
-    """R33: the slot was handed over, but nobody was there any more to take it."""
+async def test_a_start_cancelled_while_it_is_admitted_gives_everything_back() -> None:
+    """R33: the slot was assigned to a request that is cancelled at the same time."""
     harness = LimiterHarness(
         {"a": ClientLimitsConfig(RateLimit(1), 1)}, providers={"p": SharedLimitsConfig(RateLimit(1), 2, concurrency=1)}
     )

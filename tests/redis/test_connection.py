@@ -14,9 +14,9 @@ import pytest
 from pydantic import SecretStr
 
 from gateway.redis.connection import ErrorReply, RedisAddress, RedisConnection
+from gateway.redis.errors import RedisUnavailable
 from gateway.settings.secret import FileSecret
 from gateway.settings.sections import TlsFiles
-from gateway.store.contract import StoreUnavailable
 from tests.support.fake_upstream import certificates
 from tests.support.fake_upstream.upstream import unresponsive_port
 from tests.support.valkey import ValkeyServer, running_server
@@ -49,7 +49,7 @@ async def test_a_user_without_the_password_is_refused(
 ) -> None:
     """R79: and neither is quoted."""
     connection = RedisConnection(RedisAddress("127.0.0.1", server.port, username=user, password=password))
-    with pytest.raises(StoreUnavailable) as refused:
+    with pytest.raises(RedisUnavailable) as refused:
         await connection.execute_one("PING")
     assert "the server does not accept the user and password" == str(refused.value)
     assert (None, None) == (refused.value.__cause__, refused.value.__context__)
@@ -71,7 +71,7 @@ async def test_an_unreachable_server_is_unavailable() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # without a listener
         connection = RedisConnection(RedisAddress("127.0.0.1", taken.getsockname()[1]))
-        with pytest.raises(StoreUnavailable, match="cannot be reached"):
+        with pytest.raises(RedisUnavailable, match="cannot be reached"):
             await connection.execute_one("PING")
         await connection.close()
 
@@ -81,7 +81,7 @@ async def test_a_silent_server_is_unavailable() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         connection = RedisConnection(RedisAddress("127.0.0.1", silent.getsockname()[1]), timeout=0.2)
         async with asyncio.timeout(TIMEOUT):
-            with pytest.raises(StoreUnavailable, match="does not answer in time"):
+            with pytest.raises(RedisUnavailable, match="does not answer in time"):
                 await connection.execute_one("PING")
         await connection.close()
 
@@ -89,7 +89,7 @@ async def test_a_silent_server_is_unavailable() -> None:
 async def test_tls_is_not_spoken_in_the_clear(server: ValkeyServer) -> None:
     """A server without TLS is refused, and does not receive the password."""
     connection = RedisConnection(RedisAddress("127.0.0.1", server.port, password=PASSWORD, tls=True))
-    with pytest.raises(StoreUnavailable):
+    with pytest.raises(RedisUnavailable):
         await connection.execute_one("PING")
     await connection.close()
 
@@ -99,7 +99,7 @@ async def test_error_replies_stand_among_the_replies(server: ValkeyServer) -> No
     connection = RedisConnection(RedisAddress("127.0.0.1", server.port, password=PASSWORD))
     replies = await connection.execute(("SET", "b", 1), ("INCRBY", "b", "x"), ("INCR", "b"))
     assert (b"OK", True, 2) == (replies[0], isinstance(replies[1], ErrorReply), replies[2])
-    with pytest.raises(StoreUnavailable, match="refused it"):
+    with pytest.raises(RedisUnavailable, match="refused it"):
         await connection.execute_one("INCRBY", "b", "x")
     await connection.close()
 
@@ -123,7 +123,7 @@ async def test_more_than_the_connections_is_refused(server: ValkeyServer) -> Non
     connection = RedisConnection(RedisAddress("127.0.0.1", server.port, password=PASSWORD), connections=2)
     slow = [asyncio.create_task(connection.execute_one("BLPOP", "nothing", 0.2)) for _ in range(2)]
     await asyncio.sleep(0.05)
-    with pytest.raises(StoreUnavailable, match="too many connections"):
+    with pytest.raises(RedisUnavailable, match="too many connections"):
         await connection.execute_one("PING")
     assert [None, None] == await asyncio.gather(*slow)
     await connection.close()
@@ -166,7 +166,7 @@ async def test_a_failover_reply_replaces_the_pool(reply: bytes) -> None:
         assert [b"PONG", b"PONG"] == [await connection.execute_one("PING") for _ in range(2)]
         assert (1, False) == (script.connections, connection.failing)
         script.reply = reply + b"\r\n"
-        with pytest.raises(StoreUnavailable):
+        with pytest.raises(RedisUnavailable):
             await connection.execute_one("PING")
         assert (1, True) == (script.connections, connection.failing)
         script.reply = b"+PONG\r\n"
@@ -189,7 +189,7 @@ async def test_the_new_primary_is_used_after_a_failover(tmp_path: Path, monkeypa
         assert b"OK" == await connection.execute_one(*write)
         await connection.execute_one("REPLICAOF", "127.0.0.1", new.port)
         primary = new
-        with pytest.raises(StoreUnavailable, match="the server is a read-only replica"):
+        with pytest.raises(RedisUnavailable, match="the server is a read-only replica"):
             await connection.execute_one(*write)
         states = [connection.failing]
         assert b"OK" == await connection.execute_one(*write)
@@ -219,7 +219,7 @@ async def test_calls_in_flight_complete_after_a_failover_reply() -> None:
         slow = asyncio.create_task(connection.execute_one("SLOW"))
         while not calls:
             await asyncio.sleep(0.001)
-        with pytest.raises(StoreUnavailable):
+        with pytest.raises(RedisUnavailable):
             await connection.execute_one("WRITE")
         gate.set()
         assert b"DONE" == await slow
@@ -237,9 +237,9 @@ async def test_a_rotated_password_file_is_read_at_the_next_connection(server: Va
     assert b"PONG" == await connection.execute_one("PING")
     await admin.execute_one("ACL", "SETUSER", "rotated", "resetpass", ">second-canary-password")
     await admin.execute_one("CLIENT", "KILL", "USER", "rotated")
-    with pytest.raises(StoreUnavailable):
+    with pytest.raises(RedisUnavailable):
         await connection.execute_one("PING")
-    with pytest.raises(StoreUnavailable, match="does not accept the user and password"):
+    with pytest.raises(RedisUnavailable, match="does not accept the user and password"):
         await connection.execute_one("PING")
     path.write_text("second-canary-password\n")
     assert b"PONG" == await connection.execute_one("PING")
@@ -280,7 +280,7 @@ async def test_a_server_with_a_private_authority_and_mutual_tls(tmp_path: Path) 
             connection = RedisConnection(RedisAddress("127.0.0.1", port, tls=True, tls_files=files))
             try:
                 answers.append(await connection.execute_one("PING"))
-            except StoreUnavailable as refused:
+            except RedisUnavailable as refused:
                 answers.append(str(refused))
             await connection.close()
     assert [b"PONG", "the server cannot be reached", "the server cannot be reached"] == answers

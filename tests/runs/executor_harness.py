@@ -9,8 +9,8 @@ from typing import Any, TypeAlias
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.errors import RunError
-from gateway.limits.contract import ClientLimitsConfig, SharedLimitsConfig
-from gateway.limits.memory import MemoryLimiter
+from gateway.limits.contract import ClientLimitsConfig, LimitsConfig, SharedLimitsConfig
+from gateway.limits.limiter import Limiter
 from gateway.observability.metrics import Metrics
 from gateway.outbound.provider.passthrough import PassthroughRequest, PassthroughResponse
 from gateway.runs.attempt import ExecutionContext
@@ -111,12 +111,8 @@ class ExecutorHarness:
     ) -> None:
         self.clock = clock or ManualClock()
         self.metrics = Metrics()
-        self.limiter = MemoryLimiter(
-            self.clock,
-            clients={"one": client},
-            workflows={},
-            providers=providers or {name: SharedLimitsConfig(concurrency=100) for name in ("studio", "layer", "other")},
-        )
+        providers = providers or {name: SharedLimitsConfig(concurrency=100) for name in ("studio", "layer", "other")}
+        self.limiter = Limiter(self.clock, LimitsConfig({"one": client}, {}, providers))
         self.circuits = CircuitRegistry(breaker_config, self.clock.monotonic, self.metrics)
         poll_schedule = poll_schedule or PollSchedule(0.25, 5.0)
         self.context = ExecutionContext(

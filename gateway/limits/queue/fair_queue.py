@@ -1,42 +1,48 @@
-"""Who waits for a provider, and who is next: pure order, without time."""
+"""Fair queue: round robin over clients (fair queuing), without time.
+
+Each client has two classes of waiting requests, interactive and background, which are served alternately; within a
+class, the oldest request whose workflow is not blocked is next.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Awaitable, Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from gateway.errors import RunError
+from gateway.limits.counters import TakeResult
 from gateway.limits.shared_limiter import SharedLimiter
 
 
 class WaitQueue(Protocol):
-    """Where waiters stand."""
+    """A queue of waiting requests."""
 
     def add(self, waiter: Waiter) -> None:
-        """Stand at the end."""
+        """Append a request."""
 
     def remove(self, waiter: Waiter) -> None:
-        """Go, from anywhere in it."""
+        """Remove a request, from any position."""
 
 
 @dataclass(slots=True, eq=False)
 class Waiter:
-    """One request or call that waits for its turn; times are monotonic seconds.
+    """A start or call that waits for a provider. Times are monotonic seconds.
 
-    `patience` is how many seconds it waits for a start, None: as long as the limits say (`Limits.admit`).
-    `take` takes all that it needs, or says why it can not; `undo` gives that back. The lane sets the rest: `place` is
-    where it stands, `blocker` what it found closed, `ends` when it gives up (at its deadline or earlier), and `turn`
-    ends with the Problem that ends the wait, or with None once `take` has been done.
+    `max_wait`: seconds that a background request may wait; None: an interactive request, which waits as long as the
+    limits configure. `try_take` takes all that the request needs, or raises RunError if it is to be refused; its result
+    is an awaitable if it needs a round trip. `undo` gives back what it took. The provider's queue sets the rest:
+    `queue`, `blocker` (the limiter that it waits for), `expires_at` (at the deadline or earlier), and `future`, whose
+    result is the RunError that ended the wait, or None once the request is admitted.
     """
 
     client: str
     workflow: SharedLimiter
     arrived_at: float
     deadline: float
-    acquire: Callable[[float], RunError | None]
+    try_take: Callable[[float], TakeResult | Awaitable[TakeResult]]
     undo: Callable[[], None]
     still_wanted: Callable[[], bool]
     max_wait: float | None = None
@@ -48,12 +54,12 @@ class Waiter:
 
     @property
     def in_background(self) -> bool:
-        """Whether it says itself how long it waits, because nobody stands at the door."""
+        """True for a background request: no client waits for its response."""
         return self.max_wait is not None
 
 
 class FifoQueue:
-    """First come, first served."""
+    """Queue in the order of arrival."""
 
     def __init__(self) -> None:
         self._waiters: OrderedDict[Waiter, None] = OrderedDict()
@@ -62,35 +68,34 @@ class FifoQueue:
         return len(self._waiters)
 
     def add(self, waiter: Waiter) -> None:
-        """See `Place`."""
+        """Append a request."""
         self._waiters[waiter] = None
 
     def remove(self, waiter: Waiter) -> None:
-        """See `Place`."""
+        """Remove a request, from any position."""
         del self._waiters[waiter]
 
     def first(self) -> Waiter | None:
-        """The one that came first."""
+        """Return the oldest request, or None."""
         return next(iter(self._waiters), None)
 
 
 class ClientQueue:
-    """The waiters of one client: those in a hurry and the patient ones take turns, each first come first served."""
+    """Waiting requests of one client, by class (interactive or background) and workflow."""
 
     __slots__ = ("queues_by_class",)
 
     def __init__(self) -> None:
-        self.queues_by_class: OrderedDict[bool, dict[SharedLimiter, FifoQueue]] = (
-            OrderedDict()
-        )  # by `Waiter.patient`, in the order of turns
+        self.queues_by_class: OrderedDict[bool, dict[SharedLimiter, FifoQueue]] = OrderedDict()
+        """By `Waiter.in_background`; the first class is served next."""
 
     def add(self, waiter: Waiter) -> None:
-        """See `Place`."""
+        """Append a request."""
         queues = self.queues_by_class.setdefault(waiter.in_background, {})
         queues.setdefault(waiter.workflow, FifoQueue()).add(waiter)
 
     def remove(self, waiter: Waiter) -> None:
-        """See `Place`."""
+        """Remove a request, from any position."""
         queues = self.queues_by_class[waiter.in_background]
         queue = queues[waiter.workflow]
         queue.remove(waiter)
@@ -100,7 +105,7 @@ class ClientQueue:
             del self.queues_by_class[waiter.in_background]
 
     def next(self, can_start: Callable[[SharedLimiter], bool]) -> Waiter | None:
-        """Who is next among those whose workflow is open."""
+        """Return the next request whose workflow can start, or None."""
         for queues in self.queues_by_class.values():
             first_waiters = [queue.first() for workflow, queue in queues.items() if can_start(workflow)]
             waiter = min(
@@ -113,16 +118,13 @@ class ClientQueue:
         return None
 
     def count_ahead(self, waiter: Waiter, matches: Callable[[SharedLimiter], bool]) -> int:
-        """How many of these, of workflows that count, go before `waiter`, were it the last to come."""
+        """Return how many requests of matching workflows are served before `waiter`, if it arrives now."""
         own_ahead = _count_waiters(self.queues_by_class.get(waiter.in_background, {}), matches)
-        return _count_served_before(
-            own_ahead,
-            waiter.in_background,
-            ((name, _count_waiters(queues, matches)) for name, queues in self.queues_by_class.items()),
-        )
+        sizes = ((name, _count_waiters(queues, matches)) for name, queues in self.queues_by_class.items())
+        return _count_served_before(own_ahead, waiter.in_background, sizes)
 
     def count(self, matches: Callable[[SharedLimiter], bool]) -> int:
-        """How many wait, of workflows that count."""
+        """Return the number of waiting requests of matching workflows."""
         return sum(_count_waiters(queues, matches) for queues in self.queues_by_class.values())
 
 
@@ -130,10 +132,10 @@ _EMPTY = ClientQueue()
 
 
 class FairQueue:
-    """Round robin over clients, within a client between those in a hurry and the patient, past blocked workflows.
+    """Round robin over clients, and within a client over its two classes; blocked workflows are passed over.
 
-    There are so many `places` for either kind. A client may fill as many as it leaves free for others, so one flood
-    never fills the line.
+    Each class has `capacity` places. A client may hold at most as many of them as remain free, so one client alone gets
+    half of them, and never all (load shedding per client).
     """
 
     def __init__(self, capacity: int) -> None:
@@ -145,12 +147,12 @@ class FairQueue:
         return sum(self._sizes.values())
 
     def add(self, waiter: Waiter) -> None:
-        """See `Place`."""
+        """Append a request to the queue of its client."""
         self._clients.setdefault(waiter.client, ClientQueue()).add(waiter)
         self._sizes[waiter.in_background] += 1
 
     def remove(self, waiter: Waiter) -> None:
-        """See `Place`."""
+        """Remove a request, from any position."""
         client_queue = self._clients[waiter.client]
         client_queue.remove(waiter)
         if not client_queue.queues_by_class:
@@ -158,12 +160,12 @@ class FairQueue:
         self._sizes[waiter.in_background] -= 1
 
     def is_full_for(self, waiter: Waiter) -> bool:
-        """Whether there is no place left for `waiter`."""
+        """Return True if the client of `waiter` may not hold another place of its class."""
         queues = self._clients.get(waiter.client, _EMPTY).queues_by_class.get(waiter.in_background, {})
         return _count_waiters(queues, lambda _: True) >= self._capacity - self._sizes[waiter.in_background]
 
     def next(self, can_start: Callable[[SharedLimiter], bool]) -> Waiter | None:
-        """Who is next among those whose workflow is open."""
+        """Return the next request whose workflow can start, or None."""
         for client_queue in self._clients.values():
             waiter = client_queue.next(can_start)
             if waiter is not None:
@@ -171,21 +173,18 @@ class FairQueue:
         return None
 
     def rotate(self, waiter: Waiter) -> None:
-        """It has had its turn: its client goes to the end of the round, and its side to the end of the client's."""
+        """Move the client of a served request to the end of the round, and its class to the end of the client's."""
         self._clients.move_to_end(waiter.client)
         self._clients[waiter.client].queues_by_class.move_to_end(waiter.in_background)
 
     def count_ahead(self, waiter: Waiter, matches: Callable[[SharedLimiter], bool]) -> int:
-        """How many waiters, of workflows that count, go before `waiter`, were it the last to come."""
+        """Return how many requests of matching workflows are served before `waiter`, if it arrives now."""
         own_ahead = self._clients.get(waiter.client, _EMPTY).count_ahead(waiter, matches)
-        return _count_served_before(
-            own_ahead,
-            waiter.client,
-            ((name, client_queue.count(matches)) for name, client_queue in self._clients.items()),
-        )
+        sizes = ((name, client_queue.count(matches)) for name, client_queue in self._clients.items())
+        return _count_served_before(own_ahead, waiter.client, sizes)
 
     def workflows(self) -> Iterable[SharedLimiter]:
-        """The workflows waited for; one may come several times."""
+        """Return the workflows of the waiting requests, with repetitions."""
         return (
             limiter
             for client_queue in self._clients.values()
@@ -199,11 +198,19 @@ def _count_waiters(queues: dict[SharedLimiter, FifoQueue], matches: Callable[[Sh
 
 
 def _count_served_before(own_ahead: int, key: Hashable, sizes: Iterable[tuple[Hashable, int]]) -> int:
-    """How many go before the turn that comes to `name` after `own` of its own, in a round of so many each."""
+    """Return how many entries round robin serves before an entry of `key` with `own_ahead` older ones of the same key.
+
+    `sizes`: the number of waiting entries by key, in the order of the round. The entry is served in round
+    `own_ahead + 1`. Keys before `key` in the order are served `own_ahead + 1` times until then, keys after it
+    `own_ahead` times, none more often than it has entries. A `key` without entries joins the end of the round.
+
+    Example: A waits with 1 entry, B with 2, C with 5, in this order, and a third entry of B arrives: `own_ahead` is 2.
+    The rounds are A B C, B C, B: the new entry comes after 1 of A, 2 of B and 2 of C, so the result is 5.
+    """
     rounds, ahead = own_ahead + 1, own_ahead
     for other_key, size in sizes:
         if other_key == key:
-            rounds = own_ahead  # whoever comes after it in the round does so in its last round too
+            rounds = own_ahead
         else:
             ahead += min(rounds, size)
     return ahead

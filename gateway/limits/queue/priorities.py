@@ -1,6 +1,6 @@
-"""Whose turn it is before one provider's gate, and how long a newcomer would have to wait.
+"""Priority scheduler of one provider: which waiting request is next, and how long a new one would have to wait.
 
-Polls that have waited too long go first, then retried starts, then starts, then polls.
+Order: polls that have waited for `max_wait`, retried starts, starts, polls.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from gateway.limits.contract import SharedLimitsConfig
 from gateway.limits.queue.fair_queue import FairQueue, FifoQueue, Waiter
 from gateway.limits.shared_limiter import SharedLimiter
 
-_QUEUE_CAPACITY = 1000  # starts that may wait for one provider, and as many again of those with a patience of their own
+_QUEUE_CAPACITY = 1000  # starts that may wait for one provider: interactive ones, and as many background ones
 
 
 class PriorityScheduler:
-    """The gate, and the three places where one may stand before it."""
+    """Limiter of the provider, and the queues of its starts, retries and polls."""
 
     def __init__(self, limits: SharedLimitsConfig) -> None:
         self.limiter = SharedLimiter("provider", limits)
@@ -24,7 +24,7 @@ class PriorityScheduler:
         self.polls = FifoQueue()
 
     def next(self, now: float) -> Waiter | None:
-        """Who may go at `now`; it still stands in its place."""
+        """Return the request that can be admitted at `now`, still queued; None if all are blocked."""
         if self.limiter.rate_limiter.blocked(now):
             return None
         poll = self.polls.first()
@@ -36,12 +36,12 @@ class PriorityScheduler:
         return start or poll
 
     def rotate(self, waiter: Waiter) -> None:
-        """It has had its turn, and still stands in its place."""
+        """Advance the round robin after `waiter`, still queued, was served."""
         if waiter.queue is self.starts:
             self.starts.rotate(waiter)
 
     def next_dispatch_at(self) -> float:
-        """When somebody's turn comes if nothing is freed before; infinity where only that can help."""
+        """Return the time at which a request can be admitted if no slot is freed; infinity if all need a slot."""
         at = math.inf
         if self.retries or self.polls:
             at = self.limiter.rate_limiter.available_at()
@@ -51,7 +51,7 @@ class PriorityScheduler:
         return at
 
     def estimate_delay(self, waiter: Waiter, now: float) -> float:
-        """Seconds until the rates let `waiter` through, were it the last to come; 0 where only slots are short."""
+        """Return the seconds until the rates allow `waiter`, if it arrives now; 0 if only slots are missing."""
         provider_rate, workflow_rate = self.limiter.rate_limiter, waiter.workflow.rate_limiter
         if waiter.queue is not self.starts:
             return provider_rate.wait_time(now, len(self.retries) + 1)
@@ -65,5 +65,5 @@ class PriorityScheduler:
         return delay
 
     def lacks_slot(self, waiter: Waiter) -> bool:
-        """Whether `waiter` needs a slot and there is none."""
+        """Return True if `waiter` needs a slot and none is free."""
         return waiter.queue is self.starts and (self.limiter.full or waiter.workflow.full)

@@ -1,172 +1,248 @@
-"""The counts that replicas share: what a request takes of them, what it gives back, and whether they can be reached."""
+"""Counters shared by replicas: one round trip to a Redis or Valkey server for all parts of a request.
+
+The server counts every rate, daily quota and slot over all replicas. While it cannot be reached, each replica counts
+for itself, up to its share of every limit by the last known number of replicas. Slots are leases: a heartbeat renews
+them, and the slots of a replica without heartbeat are freed. The wait queues stay local to each replica.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import Literal, TypeAlias, cast
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import cast
+
+from structlog.typing import FilteringBoundLogger
 
 from gateway.clock import Clock
-from gateway.limits.redis.pipeline import LimitsScript, RedisArgument, RedisUnavailable, ScriptPipeline
+from gateway.limits.client_limiter import ClientLimiter
+from gateway.limits.contract import LimitsConfig
+from gateway.limits.counters import LocalCounters, Part, Parts, TakeMode, TakeResult
+from gateway.limits.redis.layout import KEY_PREFIX, RedisCounter, counters_of
+from gateway.limits.shared_limiter import SharedLimiter
+from gateway.redis.errors import RedisUnavailable
+from gateway.redis.pipeline import ScriptConnection, ScriptPipeline
+from gateway.redis.script import RedisArgument, RedisReply, RedisScript
 
-ACQUIRE, RELEASE, HEARTBEAT = LimitsScript.load("acquire"), LimitsScript.load("release"), LimitsScript.load("heartbeat")
-KEY_PREFIX = "runward:limits:1:"  # 1 is the version of this layout
+_LUA_DIRECTORY = Path(__file__).parent / "lua"
+_RECONNECT_INTERVAL = 1.0  # seconds between attempts to reach a lost server
+_MAX_BATCH = 500  # scripts in one round trip
+_RENEW_BATCH = 1000  # slots renewed by one script
 
-_RECONNECT_INTERVAL = 1.0  # seconds between two attempts to reach a server that was lost
-_RENEW_BATCH = 1000  # slots that are renewed at once
 
-AcquireMode: TypeAlias = Literal["take", "peek", "reserve"]
-"""Take all or nothing; take nothing; take, or stand in line among the replicas."""
+def _load(name: str) -> RedisScript:
+    return RedisScript.from_text("".join((_LUA_DIRECTORY / f"{part}.lua").read_text() for part in ("prelude", name)))
+
+
+ACQUIRE, RELEASE, HEARTBEAT = _load("acquire"), _load("release"), _load("heartbeat")
 
 
 @dataclass(frozen=True, slots=True)
-class RedisCounter:
-    """One bucket: its key, its kind ("rate", "daily" or "slots"), two numbers for the script, and who sees its state.
+class _Plan:
+    """How parts are taken: `counters` in the server; slots of `local_slots`, which have no limit, in this process."""
 
-    `words` are the kind and the numbers: of a rate the interval and the tolerance in seconds, of a day the limit, of
-    slots their number and 1 where one waits for them. `see` is told the monotonic moment and the script's word about
-    what is used.
-    """
-
-    key: str
-    kind: str
-    parameters: tuple[float, float]
-    update: Callable[[float, str], None]
-    arguments: tuple[str, str, str] = field(init=False)
-
-    @property
-    def counts_shared_slots(self) -> bool:
-        """Whether they are slots of a workflow or provider."""
-        return self.kind == "slots" and self.parameters[1] > 0
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "arguments", (self.kind, *map(repr, self.parameters)))
+    counters: tuple[RedisCounter, ...]
+    local_slots: Parts
 
 
 class RedisCounters:
-    """What this replica says to the server, and the slots that it holds there.
+    """`Counters` in a server, with the slots that this replica holds there. `fallback` counts while it is lost.
 
-    `shared` says whether the server can be reached; `changed` is called when that has changed.
+    `lease`: seconds without heartbeat after which a replica's slots are freed; it sends three heartbeats in that time.
+    `on_shared_change` is called with 1 when the server starts to count, and with 0 when it is lost. Time is the
+    server's, so the clocks of replicas may differ; `server_time=False` uses `clock`, for tests.
     """
 
     def __init__(
-        self, pipeline: ScriptPipeline, clock: Clock, *, lease: float = 30.0, server_time: bool = True
+        self,
+        connection: ScriptConnection,
+        clock: Clock,
+        log: FilteringBoundLogger,
+        *,
+        fallback: LocalCounters | None = None,
+        on_shared_change: Callable[[int], None] = lambda _: None,
+        lease: float = 30.0,
+        server_time: bool = True,
     ) -> None:
-        """A replica that says nothing for `lease` seconds loses its slots; each speaks three times as often.
-
-        Where not by the server's time, by `clock`: for tests.
-        """
-        self._pipeline = pipeline
+        self._connection = connection
+        self._pipeline = ScriptPipeline(connection, lanes=1, max_batch=_MAX_BATCH)
         self._clock = clock
+        self._log = log
+        self._fallback = fallback or LocalCounters()
+        self._on_shared_change = on_shared_change
         self._lease = lease
         self._server_time = server_time
-        self._held_slots: dict[str, dict[str, RedisCounter]] = {}  # the parts of each slot, by their keys
-        self._own_counts: Counter[str] = Counter()
+        self._counters: dict[Part, tuple[RedisCounter, ...]] = {}
+        self._plans: dict[Parts, _Plan] = {}
+        self._held: dict[str, dict[str, RedisCounter]] = {}  # slot id -> key -> counter
+        self._own_counts: Counter[str] = Counter()  # slots held by this replica, by key
         self._heartbeat_task: asyncio.Task[None] | None = None
         self._sequence = 0
-        self.replica_id = clock.token(8).hex()
+        self._replica_id = clock.token(8).hex()
         self.replica_count = 1
-        self.connected = False
+        self.shared = False
         self.on_change: Callable[[], None] = lambda: None
 
-    def new_slot_id(self) -> str:
-        """A name that no other run has."""
-        self._sequence += 1
-        return f"{self.replica_id}:{self._sequence}"
+    @property
+    def idle(self) -> bool:
+        """True if no script is queued or in flight."""
+        return self._pipeline.idle
 
     async def open(self) -> None:
-        """Look for the server, and from now on say every few seconds that this replica lives."""
-        await self._renew_leases()
+        """Connect to the server and start the heartbeat."""
+        await self.renew_leases()
+        if not self.shared:
+            self._report_change()
         self._heartbeat_task = asyncio.get_running_loop().create_task(self._heartbeat_loop())
 
     async def close(self) -> None:
-        """Say good-bye."""
+        """Sign off. Slots that are still held are freed when their leases end."""
         if self._heartbeat_task is not None:
             self._heartbeat_task.cancel()
             await asyncio.wait([self._heartbeat_task])
-        if self.connected:
-            self._pipeline.submit(HEARTBEAT, [KEY_PREFIX + "replicas"], [*self._time_arguments(), self.replica_id, 0])
+        if self.shared:
+            self._pipeline.submit(HEARTBEAT, [KEY_PREFIX + "replicas"], [*self._time_arguments(), self._replica_id, 0])
         await self._pipeline.close()
+        await self._connection.close()
 
-    async def try_acquire(self, mode: AcquireMode, slot_id: str, counters: Sequence[RedisCounter]) -> bool:
-        """Take every bucket, or none; each is told what is used of it. Whether all were taken.
+    def new_slot_id(self) -> str:
+        """Return an id that no other run of any replica has."""
+        self._sequence += 1
+        return f"{self._replica_id}:{self._sequence}"
 
-        Whoever is cancelled takes nothing. Raises ServerLost.
-        """
-        arguments: list[RedisArgument] = [*self._time_arguments(), mode, slot_id, self.replica_id, self._lease]
+    def effective_config(self, config: LimitsConfig) -> LimitsConfig:
+        """Return all of `config` while the server counts, else the share of this replica."""
+        return config if self.shared else config.per_replica(self.replica_count)
+
+    def register(self, limiters: Mapping[str, ClientLimiter | SharedLimiter]) -> None:
+        """Count these limiters from now on, and their rates alone."""
+        self._plans = {}
+        self._counters = {}
+        for name, limiter in limiters.items():
+            counters = counters_of(name, limiter)
+            self._counters[limiter] = counters
+            self._counters[limiter.rate_limiter] = tuple(counter for counter in counters if counter.kind == "rate")
+
+    def try_take(self, slot_id: str, parts: Parts, mode: TakeMode, now: float) -> TakeResult | Awaitable[TakeResult]:
+        """Take every part or none: in the server, or by the fallback while it is lost or nothing is limited."""
+        plan = self._plan(parts)
+        if self.shared and plan.counters:
+            return self._take_shared(slot_id, plan, mode)
+        result = self._fallback.try_take(slot_id, parts, mode, now)
+        if result is TakeResult.TAKEN:
+            self._track(slot_id, plan.counters)
+        return result
+
+    def give_back(self, slot_id: str, parts: Parts, on_done: Callable[[], None], *, refund: bool = False) -> None:
+        """Free the slots of `parts`, with `refund` also their charges; then call `on_done`."""
+        held = [counter for counter in self._held.get(slot_id, {}).values() if counter.part in parts]
+        self._untrack(slot_id, held)
+        if not self.shared:
+            self._fallback.give_back(slot_id, parts, on_done, refund=refund)
+            return
+        in_server = {counter.part for counter in held}
+        for part in parts:
+            if part not in in_server:
+                part.release()
+        charges = [counter for counter in self._plan(parts).counters if counter.kind != "slots"] if refund else []
+        if charges or held:
+            self._release(slot_id, (*charges, *held), on_done)
+        else:
+            on_done()
+
+    async def renew_leases(self) -> None:
+        """Send a heartbeat: renew the leases of this replica and of all slots that it holds."""
+        held = [(key, slot_id) for slot_id, keys in self._held.items() for key in keys]
+        try:
+            for first in range(0, max(1, len(held)), _RENEW_BATCH):
+                # Without the slots freed since `held` was made: a later release is sent after this script.
+                batch = held[first : first + _RENEW_BATCH]
+                some = [(key, slot) for key, slot in batch if key in self._held.get(slot, ())]
+                keys, slots = [key for key, _ in some], [slot for _, slot in some]
+                arguments = [*self._time_arguments(), self._replica_id, self._lease, *slots]
+                replicas = await self._pipeline.submit(HEARTBEAT, [KEY_PREFIX + "replicas", *keys], arguments)
+                self.replica_count = max(1, cast("int", replicas))
+        except RedisUnavailable:
+            self._set_shared(shared=False)
+        else:
+            self._set_shared(shared=True)
+
+    def _plan(self, parts: Parts) -> _Plan:
+        plan = self._plans.get(parts)
+        if plan is None:
+            counters = tuple(chain.from_iterable(self._counters.get(part, ()) for part in parts))
+            with_slots = {counter.part for counter in counters if counter.kind == "slots"}
+            plan = _Plan(counters, tuple(part for part in parts if part not in with_slots))
+            if all(part in self._counters for part in parts):  # so the size is bounded by the configuration
+                self._plans[parts] = plan
+        return plan
+
+    async def _take_shared(self, slot_id: str, plan: _Plan, mode: TakeMode) -> TakeResult:
+        counters = plan.counters
+        arguments: list[RedisArgument] = [*self._time_arguments(), mode, slot_id, self._replica_id, self._lease]
         for counter in counters:
             arguments += counter.arguments
         reply = self._pipeline.submit(ACQUIRE, [counter.key for counter in counters], arguments)
         try:
-            taken, *used = _decode_reply(await asyncio.shield(reply))
+            taken, *usage = _decode_reply(await asyncio.shield(reply))
         except asyncio.CancelledError:
             reply.add_done_callback(lambda done: self._release_cancelled(done, slot_id, counters))
             raise
         except RedisUnavailable:
-            self._mark_disconnected()
-            raise
-        self._update(counters, used)
-        if taken == "1":
-            self.track(slot_id, counters)
-        return taken == "1"
+            self._set_shared(shared=False)
+            return TakeResult.UNAVAILABLE
+        self._update(counters, usage)
+        if taken != "1":
+            return TakeResult.BLOCKED
+        self._track(slot_id, counters)
+        for part in plan.local_slots:
+            part.take_slot()
+        return TakeResult.TAKEN
 
-    def release(
-        self, slot_id: str, counters: Sequence[RedisCounter], on_done: Callable[[], None] = lambda: None
+    def _release_cancelled(
+        self, reply: asyncio.Future[RedisReply], slot_id: str, counters: Sequence[RedisCounter]
     ) -> None:
-        """Free the slots and take the charges back, as if nothing had been asked for; `then` is called afterwards."""
-        self.untrack(slot_id, counters)
+        if not reply.cancelled() and reply.exception() is None and _decode_reply(reply.result())[0] == "1":
+            self._release(slot_id, counters, lambda: None)  # waiting requests ask for the slot again
+
+    def _release(self, slot_id: str, counters: Sequence[RedisCounter], on_done: Callable[[], None]) -> None:
+        """Free the slots, and take the charges of the other counters back, in the server."""
         arguments: list[RedisArgument] = [*self._time_arguments(), slot_id, self._lease]
         for counter in counters:
             arguments += counter.arguments[:2]
         reply = self._pipeline.submit(RELEASE, [counter.key for counter in counters], arguments)
 
-        def on_reply(reply: asyncio.Future[object]) -> None:
-            if not reply.cancelled() and reply.exception() is None and self.connected:
+        def on_reply(reply: asyncio.Future[RedisReply]) -> None:
+            if not reply.cancelled() and reply.exception() is None and self.shared:
                 self._update(counters, _decode_reply(reply.result()))
             on_done()
 
         reply.add_done_callback(on_reply)
 
-    def release_slots(self, slot_id: str, counters: Sequence[RedisCounter], on_done: Callable[[], None]) -> None:
-        """Free the slots that are `held`; `then` is called when they are."""
-        if counters:
-            self.release(slot_id, counters, on_done)
-
-    def track(self, slot_id: str, counters: Iterable[RedisCounter]) -> None:
-        """Remember slots, and renew them from now on."""
+    def _track(self, slot_id: str, counters: Iterable[RedisCounter]) -> None:
+        """Remember slots, and renew their leases from now on."""
         for counter in counters:
             if counter.kind == "slots":
-                self._held_slots.setdefault(slot_id, {})[counter.key] = counter
+                self._held.setdefault(slot_id, {})[counter.key] = counter
                 self._own_counts[counter.key] += 1
 
-    def untrack(self, slot_id: str, counters: Iterable[RedisCounter]) -> None:
-        """Do not renew them any more."""
-        held = self._held_slots.get(slot_id, {})
+    def _untrack(self, slot_id: str, counters: Iterable[RedisCounter]) -> None:
+        """Do not renew the leases of these slots any more."""
+        held = self._held.get(slot_id, {})
         for counter in counters:
             if held.pop(counter.key, None) is not None:
                 self._own_counts[counter.key] -= 1
         if not held:
-            self._held_slots.pop(slot_id, None)
+            self._held.pop(slot_id, None)
 
-    def held_slots(self, slot_id: str) -> tuple[RedisCounter, ...]:
-        """What it holds, whatever has become of the configuration since."""
-        return tuple(self._held_slots.get(slot_id, {}).values())
-
-    def own_count(self, key: str) -> int:
-        """How many slots this replica itself holds."""
-        return self._own_counts[key]
-
-    def _update(self, counters: Sequence[RedisCounter], values: Sequence[str]) -> None:
+    def _update(self, counters: Sequence[RedisCounter], usage: Sequence[str]) -> None:
         now = self._clock.monotonic()
-        for counter, value in zip(counters, values, strict=True):
+        for counter, value in zip(counters, usage, strict=True):
             if value:
                 counter.update(now, value)
-
-    def _release_cancelled(self, reply: asyncio.Future[object], slot_id: str, counters: Sequence[RedisCounter]) -> None:
-        if not reply.cancelled() and reply.exception() is None and _decode_reply(reply.result())[0] == "1":
-            self.release(slot_id, counters)  # who waits for a slot finds it by asking again
 
     def _time_arguments(self) -> tuple[RedisArgument, RedisArgument]:
         if self._server_time:
@@ -176,37 +252,26 @@ class RedisCounters:
 
     async def _heartbeat_loop(self) -> None:
         while True:
-            await self._clock.sleep(self._lease / 3 if self.connected else _RECONNECT_INTERVAL)
-            await self._renew_leases()
+            await self._clock.sleep(self._lease / 3 if self.shared else _RECONNECT_INTERVAL)
+            await self.renew_leases()
 
-    async def _renew_leases(self) -> None:
-        held = [(key, slot_id) for slot_id, keys in self._held_slots.items() for key in keys]
-        try:
-            for first in range(0, max(1, len(held)), _RENEW_BATCH):
-                # What was left in the meantime is not taken anew; what is left from here on is said after this.
-                some = [
-                    (key, slot)
-                    for key, slot in held[first : first + _RENEW_BATCH]
-                    if key in self._held_slots.get(slot, ())
-                ]
-                keys, slots = [key for key, _ in some], [slot for _, slot in some]
-                arguments = [*self._time_arguments(), self.replica_id, self._lease, *slots]
-                self.replica_count = max(
-                    1, cast("int", await self._pipeline.submit(HEARTBEAT, [KEY_PREFIX + "replicas", *keys], arguments))
-                )
-        except RedisUnavailable:
-            self._mark_disconnected()
+    def _set_shared(self, *, shared: bool) -> None:
+        if self.shared != shared:
+            self.shared = shared
+            self._report_change()
+
+    def _report_change(self) -> None:
+        for counter in chain.from_iterable(self._counters.values()):
+            if counter.kind == "slots":  # a replica that counts for itself knows only its own slots
+                counter.update(0.0, str(self._own_counts[counter.key]))
+        self.on_change()
+        self._on_shared_change(int(self.shared))
+        if self.shared:
+            self._log.info("limits_shared", replicas=self.replica_count)
         else:
-            if not self.connected:
-                self.connected = True
-                self.on_change()
-
-    def _mark_disconnected(self) -> None:
-        if self.connected:
-            self.connected = False
-            self.on_change()
+            self._log.warning("limits_local", replicas=self.replica_count)
 
 
-def _decode_reply(reply: object) -> list[str]:
-    """A script's reply, as text."""
-    return [str(item, "ascii") if isinstance(item, bytes) else str(item) for item in cast("list[object]", reply)]
+def _decode_reply(reply: RedisReply) -> list[str]:
+    """Return a script's reply as text."""
+    return [str(item, "ascii") if isinstance(item, bytes) else str(item) for item in reply]

@@ -21,10 +21,9 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from pydantic import SecretStr
 
-from gateway import strictjson
+from gateway import happy_eyeballs, strictjson
 from gateway.clock import Clock
 from gateway.observability.metrics import Metrics
-from gateway.outbound import happy_eyeballs
 from gateway.outbound.provider.connection import HttpResponse, ProviderConnection
 from gateway.outbound.provider.passthrough import PassthroughRequest, PassthroughResponse, with_provider_key
 from gateway.outbound.provider.redaction import Redaction

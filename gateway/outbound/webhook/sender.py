@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import TypeAlias
 
+from gateway import happy_eyeballs
 from gateway.clock import Clock
 from gateway.errors import CallbackUrlRefused
-from gateway.outbound import happy_eyeballs
 from gateway.outbound.retry_after import parse_retry_after
 from gateway.outbound.webhook.callback_url import CallbackUrl
 from gateway.outbound.webhook.connection import DeliveryFault, WebhookConnection

@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from gateway.redis.connection import RedisArgument
+from gateway.redis.script import RedisArgument
 from gateway.store.contract import (
     Delivery,
     FinalState,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gateway.redis.connection import ErrorReply, RedisConnection, RedisReply
+from gateway.redis.connection import ErrorReply, RedisConnection
+from gateway.redis.script import RedisReply
 from gateway.store.contract import StoreUnavailable
 
 

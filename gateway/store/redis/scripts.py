@@ -2,40 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import dataclass
 from pathlib import Path
 
+from gateway.redis.script import RedisScript
 from gateway.store.redis.codec import DELIVERY_FIELDS, IDEMPOTENCY_RECORD_FIELDS, RUN_FIELDS
 
 _LUA_FOLDER = Path(__file__).parent / "lua"
-
-
-@dataclass(frozen=True, slots=True)
-class StoreScript:
-    """A script and its SHA-1 for EVALSHA. Its only key is the prefix of all keys."""
-
-    text: str
-    sha: str
-
-    @classmethod
-    def from_text(cls, text: str) -> StoreScript:
-        """Return the script with the SHA-1 of its text."""
-        return cls(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
 def _lua_table(name: str, values: tuple[str, ...]) -> str:
     return f"local {name} = {{{', '.join(repr(word) for word in values)}}}\n"
 
 
-def _load(name: str) -> StoreScript:
+def _load(name: str) -> RedisScript:
     tables = (
         _lua_table("FIELDS", tuple(field.name for field in RUN_FIELDS)),
         _lua_table("CLAIM", IDEMPOTENCY_RECORD_FIELDS),
         _lua_table("DELIVERY", DELIVERY_FIELDS),
     )
     texts = ((_LUA_FOLDER / f"{part}.lua").read_text() for part in ("prelude", name))
-    return StoreScript.from_text("".join((*tables, *texts)))
+    return RedisScript.from_text("".join((*tables, *texts)))
 
 
 GET_RUN = _load("get_run")

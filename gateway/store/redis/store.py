@@ -30,7 +30,9 @@ from collections.abc import Sequence
 from typing_extensions import override
 
 from gateway.clock import Clock
-from gateway.redis.connection import RedisArgument, RedisConnection, RedisReply
+from gateway.redis.connection import RedisConnection
+from gateway.redis.errors import RedisUnavailable
+from gateway.redis.script import RedisArgument, RedisReply, RedisScript
 from gateway.store.contract import (
     Delivery,
     FinalState,
@@ -44,10 +46,9 @@ from gateway.store.contract import (
     StoreUnavailable,
 )
 from gateway.store.redis import codec, scripts
-from gateway.store.redis.batches import ScriptBatcher
+from gateway.store.redis.batches import ScriptBatcher, translate_store_error
 from gateway.store.redis.durability import check_durability
 from gateway.store.redis.pubsub import ChangeSubscriber
-from gateway.store.redis.scripts import StoreScript
 
 LAYOUT_VERSION = 1
 _PURGE_BATCH = 100  # runs, and idempotency records, deleted by one script
@@ -91,9 +92,9 @@ class RedisStore(Store):
             token = self._clock.token(16).hex()
             self._generation = bytes(await write_batcher.execute(scripts.GET_OR_SET_GENERATION, token))
             await self._subscriber.open()
-        except StoreUnavailable:
+        except (StoreUnavailable, RedisUnavailable) as error:
             await self._connection.close()
-            raise
+            raise (error if isinstance(error, StoreUnavailable) else translate_store_error(error)) from None
         self._durability_warning, self._replaced = durability.warning, False
         self._read_batcher, self._write_batcher = read_batcher, write_batcher
 
@@ -245,14 +246,14 @@ class RedisStore(Store):
                 f"the server has layout {int(found)}, and this version of Runward supports {LAYOUT_VERSION}"
             )
 
-    async def _change_run(self, script: StoreScript, run_id: str, *arguments: RedisArgument) -> bool:
+    async def _change_run(self, script: RedisScript, run_id: str, *arguments: RedisArgument) -> bool:
         """Run a script that changes a run, and wake the tasks of this process that wait for the run."""
         try:
             return bool(await self._write(script, run_id, *arguments))
         finally:
             self._subscriber.notify(run_id)
 
-    async def _write_generation(self, script: StoreScript, *arguments: RedisArgument) -> RedisReply:
+    async def _write_generation(self, script: RedisScript, *arguments: RedisArgument) -> RedisReply:
         """Run a script that has the generation as its first argument. Raises StoreReplaced if it has changed."""
         try:
             reply = await self._write(script, self._generation, *arguments)
@@ -262,10 +263,10 @@ class RedisStore(Store):
         self._replaced = False
         return reply
 
-    async def _write(self, script: StoreScript, *arguments: RedisArgument) -> RedisReply:
+    async def _write(self, script: RedisScript, *arguments: RedisArgument) -> RedisReply:
         return await self._require_open(self._write_batcher).execute(script, *arguments)
 
-    async def _read(self, script: StoreScript, *arguments: RedisArgument) -> RedisReply:
+    async def _read(self, script: RedisScript, *arguments: RedisArgument) -> RedisReply:
         return await self._require_open(self._read_batcher).execute(script, *arguments)
 
     @staticmethod

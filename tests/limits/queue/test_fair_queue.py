@@ -1,4 +1,4 @@
-"""The order of those who wait: fair between clients, first come first served within one."""
+"""Fair queue: round robin over clients, order of arrival within one."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.limits.contract import SharedLimitsConfig
+from gateway.limits.counters import TakeResult
 from gateway.limits.queue.fair_queue import FairQueue, FifoQueue, Waiter
 from gateway.limits.shared_limiter import SharedLimiter
 
@@ -22,9 +23,18 @@ ANY_CLASS = st.sampled_from(["a", "b", "c", "A", "B", "C"])
 def make_waiter(
     client: str, workflow: SharedLimiter = WORKFLOW, *, arrived_at: float = 0.0, deadline: float = 1.0
 ) -> Waiter:
-    """Somebody who waits; one with a name in capitals is patient."""
+    """Return a waiting request; a name in capitals makes it a background request."""
     max_wait = math.inf if client.isupper() else None
-    return Waiter(client.lower(), workflow, arrived_at, deadline, lambda _: None, lambda: None, lambda: True, max_wait)
+    return Waiter(
+        client=client.lower(),
+        workflow=workflow,
+        arrived_at=arrived_at,
+        deadline=deadline,
+        try_take=lambda _: TakeResult.TAKEN,
+        undo=lambda: None,
+        still_wanted=lambda: True,
+        max_wait=max_wait,
+    )
 
 
 def _queue_of(clients: str, *, capacity: int = 1000) -> FairQueue:
@@ -35,7 +45,7 @@ def _queue_of(clients: str, *, capacity: int = 1000) -> FairQueue:
 
 
 def _serve_next(queue: FairQueue, *, closed: SharedLimiter | None = None) -> Waiter | None:
-    """The next one has its turn."""
+    """Serve the next request."""
     first = queue.next(lambda workflow: workflow is not closed)
     if first is not None:
         queue.rotate(first)
@@ -50,12 +60,12 @@ def _serve_all(queue: FairQueue) -> str:
     return served
 
 
-def test_clients_take_turns_however_many_one_has_sent() -> None:
+def test_round_robin_over_clients_is_independent_of_their_number_of_requests() -> None:
     """R88."""
     assert "abcabaaaa" == _serve_all(_queue_of("aaaaaabbc"))
 
 
-def test_a_newcomer_waits_for_one_round_only() -> None:
+def test_a_new_client_waits_for_one_round_only() -> None:
     queue = _queue_of("aaaabbbb")
     assert _serve_next(queue) is not None
     queue.add(make_waiter("c", arrived_at=9))
@@ -63,7 +73,7 @@ def test_a_newcomer_waits_for_one_round_only() -> None:
 
 
 @given(st.lists(NAMES, max_size=30))
-def test_nobody_is_overtaken_by_the_same_client_nor_twice_by_another(clients: list[str]) -> None:
+def test_a_request_is_overtaken_once_at_most_by_each_other_client(clients: list[str]) -> None:
     queue = FairQueue(1000)
     for since, client in enumerate(clients):
         queue.add(make_waiter(client, arrived_at=since))
@@ -78,7 +88,7 @@ def test_nobody_is_overtaken_by_the_same_client_nor_twice_by_another(clients: li
     assert Counter(clients) == served
 
 
-def test_who_is_blocked_by_its_workflow_blocks_nobody_else() -> None:
+def test_a_request_blocked_by_its_workflow_blocks_no_other_request() -> None:
     queue = FairQueue(1000)
     for since, workflow in enumerate([OTHER_WORKFLOW, OTHER_WORKFLOW, WORKFLOW]):
         queue.add(make_waiter("a", workflow, arrived_at=since))
@@ -91,7 +101,7 @@ def test_who_is_blocked_by_its_workflow_blocks_nobody_else() -> None:
     assert 3 == len(queue)
 
 
-def test_a_flood_fills_half_the_line_and_leaves_room_for_others() -> None:
+def test_a_flood_fills_half_of_the_queue_and_leaves_the_rest_to_others() -> None:
     queue = FairQueue(100)
     joined: Counter[str] = Counter()
     for client in "abc":
@@ -102,25 +112,27 @@ def test_a_flood_fills_half_the_line_and_leaves_room_for_others() -> None:
     assert not queue.is_full_for(make_waiter("d"))
 
 
-def test_the_patient_take_no_place_from_those_in_a_hurry() -> None:
+def test_background_requests_take_no_place_from_interactive_ones() -> None:
     queue = _queue_of("A" * 50, capacity=100)
     assert queue.is_full_for(make_waiter("A"))
     assert not queue.is_full_for(make_waiter("B"))
     assert not queue.is_full_for(make_waiter("a"))
 
 
-def test_within_a_client_the_patient_and_those_in_a_hurry_take_turns() -> None:
-    """A thousand runs in the background hold their client's next request up by one turn, and go on beside a flood."""
+def test_background_and_interactive_requests_of_a_client_are_served_alternately() -> None:
+    """1 000 background runs delay an interactive request of their client by one run, and progress beside a flood."""
     assert "AaAaAAA" == _serve_all(_queue_of("AAAAAaa"))
     assert "aAaAaaa" == _serve_all(_queue_of("aaaaaAA"))
 
 
-def test_the_patient_of_one_client_take_nothing_from_another() -> None:
+def test_background_requests_of_one_client_do_not_delay_another_client() -> None:
     assert "AbabAbabAA" == _serve_all(_queue_of("AAAAaabbbb"))
 
 
 @given(st.lists(ANY_CLASS, max_size=25), st.integers(0, 8), ANY_CLASS)
-def test_as_many_are_ahead_of_a_newcomer_as_are_served_before_it(clients: list[str], served: int, name: str) -> None:
+def test_the_number_ahead_is_the_number_served_before_the_new_request(
+    clients: list[str], served: int, name: str
+) -> None:
     queue = FairQueue(1000)
     for since, client in enumerate(clients):
         queue.add(make_waiter(client, arrived_at=since))
@@ -141,7 +153,7 @@ def test_as_many_are_ahead_of_a_newcomer_as_are_served_before_it(clients: list[s
     st.lists(st.tuples(ANY_CLASS, st.sampled_from([WORKFLOW, OTHER_WORKFLOW])), max_size=20),
     st.randoms(use_true_random=False),
 )
-def test_who_leaves_from_anywhere_leaves_no_trace(
+def test_a_request_removed_from_any_position_leaves_no_state(
     joining: list[tuple[str, SharedLimiter]], chance: random.Random
 ) -> None:
     queue = FairQueue(1000)
@@ -157,7 +169,7 @@ def test_who_leaves_from_anywhere_leaves_no_trace(
     assert queue.next(lambda _: True) is None
 
 
-def test_a_queue_is_first_come_first_served() -> None:
+def test_a_fifo_queue_keeps_the_order_of_arrival() -> None:
     queue, one, two, three = FifoQueue(), make_waiter("a"), make_waiter("a"), make_waiter("b")
     for each in (one, two, three):
         queue.add(each)
@@ -167,3 +179,11 @@ def test_a_queue_is_first_come_first_served() -> None:
     assert three is queue.first()
     queue.remove(three)
     assert queue.first() is None
+
+
+def test_five_requests_are_served_before_the_third_one_of_a_client() -> None:
+    """A waits with 1 request, B with 2, C with 5: the rounds are A B C, B C, B (the new one)."""
+    queue = _queue_of("abbccccc")
+    assert 5 == queue.count_ahead(make_waiter("b"), lambda _: True)
+    queue.add(make_waiter("b", arrived_at=9.0))
+    assert "abcbcbccc" == _serve_all(queue)

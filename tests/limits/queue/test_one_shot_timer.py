@@ -1,14 +1,14 @@
-"""One timer: it rings at the earliest moment that was set, once."""
+"""One-shot timer: fires once, at the earliest scheduled time."""
 
 from __future__ import annotations
 
 import math
 
-from gateway.limits.queue.one_shot_timer import OneShotTimer
+from gateway.limits.queue.timers import OneShotTimer
 from tests.support.virtual_clock import VirtualClock, run_ready_tasks
 
 
-async def test_it_rings_once_at_the_earliest_moment() -> None:
+async def test_a_timer_fires_once_at_the_earliest_time() -> None:
     clock, fired = VirtualClock(), []
     timer = OneShotTimer(clock, lambda: fired.append(clock.monotonic()))
     for at in (1005.0, 1002.0, 1009.0):
@@ -20,7 +20,7 @@ async def test_it_rings_once_at_the_earliest_moment() -> None:
     assert math.inf == timer.fires_at
 
 
-async def test_it_may_be_set_again_while_it_rings() -> None:
+async def test_a_timer_can_be_scheduled_by_its_callback() -> None:
     clock, fired = VirtualClock(), []
 
     def callback() -> None:
@@ -34,7 +34,7 @@ async def test_it_may_be_set_again_while_it_rings() -> None:
     assert [1001.0, 1002.0, 1003.0] == fired
 
 
-async def test_cancelled_it_stays_silent_and_can_be_set_again() -> None:
+async def test_a_cancelled_timer_does_not_fire_and_can_be_scheduled_again() -> None:
     clock, fired = VirtualClock(), []
     timer = OneShotTimer(clock, lambda: fired.append(clock.monotonic()))
     timer.schedule(1001.0)
@@ -47,14 +47,14 @@ async def test_cancelled_it_stays_silent_and_can_be_set_again() -> None:
     assert [1007.0] == fired
 
 
-async def test_a_moment_that_has_passed_rings_soon() -> None:
+async def test_a_timer_for_a_past_time_fires_at_once() -> None:
     clock, fired = VirtualClock(), []
     OneShotTimer(clock, lambda: fired.append(clock.monotonic())).schedule(999.0)
     await run_ready_tasks()
     assert [1000.0] == fired
 
 
-async def test_infinity_is_never() -> None:
+async def test_a_timer_for_infinity_does_not_fire() -> None:
     timer = OneShotTimer(VirtualClock(), lambda: None)
     timer.schedule(math.inf)
-    assert timer._task is None  # no timer is kept for nothing
+    assert timer._task is None  # no task is kept without a time

@@ -1,4 +1,4 @@
-"""Whose turn it is: overdue polls, retried starts, starts, polls."""
+"""Priorities: overdue polls, retried starts, starts, polls."""
 
 from __future__ import annotations
 
@@ -51,10 +51,10 @@ def test_a_poll_that_has_waited_too_long_goes_first() -> None:
     assert [old, retry, young] == _dispatch_order(scheduler, NOW)
 
 
-def test_nobody_goes_while_the_rate_is_used_up_overdue_or_not() -> None:
+def test_no_request_is_admitted_while_the_rate_is_used_up() -> None:
     """R89."""
     scheduler = PriorityScheduler(SharedLimitsConfig(RateLimit(1), 1))
-    scheduler.limiter.acquire(NOW)
+    scheduler.limiter.take(NOW)
     for queue in (scheduler.starts, scheduler.retries, scheduler.polls):
         _enqueue(queue, since=NOW - 100)
     assert scheduler.next(NOW) is None
@@ -63,7 +63,7 @@ def test_nobody_goes_while_the_rate_is_used_up_overdue_or_not() -> None:
 
 def test_calls_of_running_runs_pass_a_provider_without_free_slots() -> None:
     scheduler = PriorityScheduler(SharedLimitsConfig(RateLimit(1), 9, concurrency=1))
-    scheduler.limiter.acquire(NOW)
+    scheduler.limiter.take(NOW)
     start, poll, retry = _enqueue(scheduler.starts), _enqueue(scheduler.polls), _enqueue(scheduler.retries)
     assert [retry, poll] == _dispatch_order(scheduler, NOW)
     assert math.inf == scheduler.next_dispatch_at()
@@ -71,7 +71,7 @@ def test_calls_of_running_runs_pass_a_provider_without_free_slots() -> None:
     assert not scheduler.lacks_slot(poll)
 
 
-def test_it_opens_when_the_first_of_the_workflows_does() -> None:
+def test_the_next_dispatch_is_when_the_first_workflow_allows_it() -> None:
     scheduler = PriorityScheduler(SharedLimitsConfig(RateLimit(1), 9))
     slow, slower, full = (
         SharedLimiter("workflow", limits)
@@ -82,14 +82,14 @@ def test_it_opens_when_the_first_of_the_workflows_does() -> None:
         )
     )
     for workflow in (slow, slower, full):
-        workflow.acquire(NOW)
+        workflow.take(NOW)
         _enqueue(scheduler.starts, workflow=workflow)
     assert pytest.approx(NOW + 2, abs=1e-5) == scheduler.next_dispatch_at()
 
 
-def test_the_delay_counts_those_who_go_before() -> None:
+def test_the_estimated_delay_counts_the_requests_ahead() -> None:
     scheduler = PriorityScheduler(SharedLimitsConfig(RateLimit(10), 1))
-    scheduler.limiter.acquire(NOW)
+    scheduler.limiter.take(NOW)
     for _ in range(5):
         _enqueue(scheduler.starts, "flood")
     _enqueue(scheduler.retries)
@@ -100,14 +100,14 @@ def test_the_delay_counts_those_who_go_before() -> None:
     assert pytest.approx({"flood": 0.7, "other": 0.3, "retry": 0.2}) == delays
 
 
-def test_the_delay_of_a_slow_workflow_is_its_own() -> None:
+def test_the_estimated_delay_of_a_slow_workflow_is_its_own() -> None:
     scheduler = PriorityScheduler(SharedLimitsConfig(RateLimit(10), 1))
-    scheduler.limiter.acquire(NOW)
+    scheduler.limiter.take(NOW)
     slow, free = (
         SharedLimiter("workflow", SharedLimitsConfig(RateLimit(1), 1)),
         SharedLimiter("workflow", SharedLimitsConfig()),
     )
-    slow.acquire(NOW)
+    slow.take(NOW)
     for _ in range(5):
         _enqueue(scheduler.starts, workflow=slow)
     delays = []
@@ -118,7 +118,7 @@ def test_the_delay_of_a_slow_workflow_is_its_own() -> None:
     assert pytest.approx([6.0, 0.1]) == delays
 
 
-def test_where_only_slots_are_short_nobody_knows_the_delay() -> None:
+def test_the_estimated_delay_is_zero_if_only_slots_are_missing() -> None:
     scheduler = PriorityScheduler(SharedLimitsConfig(concurrency=1))
-    scheduler.limiter.acquire(NOW)
+    scheduler.limiter.take(NOW)
     assert 0.0 == scheduler.estimate_delay(_enqueue(scheduler.starts), NOW)

@@ -1,4 +1,4 @@
-"""The waiting lines under anything that may happen to a run: every slot and charge is accounted for (R33, R90)."""
+"""Wait queues under random steps: every slot and charge is accounted for (R33, R90)."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.errors import RunError
-from gateway.limits.admission import MemoryAdmission
+from gateway.limits.admission import Admission
 from gateway.limits.contract import ClientLimitsConfig, RateLimit, SharedLimitsConfig
-from gateway.limits.queue.provider_queue import ProviderQueue
 from tests.limits.harness import LimiterHarness
 from tests.support.virtual_clock import run_ready_tasks
 
@@ -34,15 +33,15 @@ STEP = st.one_of(
 
 @dataclass
 class AdmissionScenario:
-    """Runs that come and go in one world."""
+    """Admissions and tasks of one scenario."""
 
     harness: LimiterHarness = field(default_factory=lambda: LimiterHarness(CLIENTS, WORKFLOWS, PROVIDERS))
-    admissions: dict[MemoryAdmission, str] = field(default_factory=dict)
-    busy: dict[MemoryAdmission, asyncio.Task[None]] = field(default_factory=dict)
+    admissions: dict[Admission, str] = field(default_factory=dict)
+    busy: dict[Admission, asyncio.Task[None]] = field(default_factory=dict)
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
-    def start_task(self, work: Coroutine[object, object, None], admission: MemoryAdmission | None = None) -> None:
-        """Do it on the side; a run does one thing at a time."""
+    def start_task(self, work: Coroutine[object, object, None], admission: Admission | None = None) -> None:
+        """Start a task; a run does one thing at a time."""
         if admission is not None and admission in self.busy and not self.busy[admission].done():
             work.close()
             return
@@ -51,30 +50,25 @@ class AdmissionScenario:
             self.busy[admission] = self.tasks[-1]
 
     async def admit(self, client: str, workflow: str, deadline_in: float) -> None:
-        """Come in."""
+        """Request admission."""
         harness = self.harness
-        # "slow" belongs to one provider, as the contract wants it.
+        # "slow" belongs to one provider, as the configuration requires.
         provider = "q" if workflow != "slow" and harness.clock.random() < 0.5 else "p"
         self.admissions[await harness.limiter.admit(client, workflow, provider, deadline=harness.now + deadline_in)] = (
             client
         )
 
     def assert_invariants(self) -> None:
-        """Nothing is used above its limit, and nothing by nobody."""
-        registry = self.harness.limiter._registry
+        """No limit is exceeded, and every slot in use is held by an admission."""
+        state = self.harness.limiter.snapshot()
         own = Counter(client for client in self.admissions.values())
-        for client, client_limiter in registry.client_limiters.items():
-            assert own[client] <= client_limiter.in_flight <= CLIENTS[client].concurrency  # type: ignore[operator]
-        placed = Counter(id(admission._queue) for admission in self.admissions if admission._has_slots)
+        for client, in_flight in state.clients.items():
+            assert own[client] <= in_flight <= (CLIENTS[client].concurrency or 0)
+        placed = Counter(scope for admission in self.admissions for scope in admission.held_scopes)
+        assert placed["provider"] == sum(state.providers.values())
         for name, limits in PROVIDERS.items():
-            queue = registry.provider_queue(name)
-            assert placed[id(queue)] == queue.limiter.in_flight <= (limits.concurrency or 0)
-        slow = registry.workflow_limiter("slow")
-        assert (
-            sum(admission._workflow_limiter is slow and admission._has_slots for admission in self.admissions)
-            == slow.in_flight
-            <= 1
-        )
+            assert 0 <= state.providers[name] <= (limits.concurrency or 0)
+        assert 0 <= state.workflows["slow"] <= 1
 
 
 async def _run_steps(scenario: AdmissionScenario, steps: Iterable[tuple[object, ...]]) -> None:
@@ -90,12 +84,12 @@ async def _run_steps(scenario: AdmissionScenario, steps: Iterable[tuple[object, 
                 _apply_step(scenario, list(scenario.admissions)[number % len(scenario.admissions)], what, rest)
             case _:
                 pass
-        if step[0] != "cancel":  # a cancellation meets whatever comes next in the same moment
+        if step[0] != "cancel":  # a cancellation is concurrent with the next step
             await run_ready_tasks()
             scenario.assert_invariants()
 
 
-def _apply_step(scenario: AdmissionScenario, admission: MemoryAdmission, what: str, rest: list[object]) -> None:
+def _apply_step(scenario: AdmissionScenario, admission: Admission, what: str, rest: list[object]) -> None:
     now = scenario.harness.now
     match what, rest:
         case "release" | "refund", _:
@@ -119,14 +113,14 @@ async def _run_scenario(steps: list[tuple[object, ...]]) -> None:
         admission.release()
     scenario.admissions.clear()
     scenario.assert_invariants()
-    registry = scenario.harness.limiter._registry
-    assert [0, 0] == [registry.client_limiters[name].in_flight for name in CLIENTS]
-    assert [0, 0] == [scenario.harness.limiter.waiting(name) for name in PROVIDERS]
+    state = scenario.harness.limiter.snapshot()
+    assert {0} == {*state.clients.values(), *state.workflows.values(), *state.providers.values()}
+    assert {0} == set(state.waiting.values())
     await _assert_full_capacity(scenario.harness)
 
 
 async def _assert_full_capacity(harness: LimiterHarness) -> None:
-    """An hour later every bucket gives its whole burst and every gate all its slots."""
+    """After an hour every rate has its whole burst and every slot is free."""
     await harness.clock.run_for(3600)
     admissions = [await harness.limiter.admit("b", "w", "p", deadline=harness.now + 1) for _ in range(2)]
     admissions.append(await harness.limiter.admit("a", "slow", "p", deadline=harness.now + 1))
@@ -138,24 +132,23 @@ async def _assert_full_capacity(harness: LimiterHarness) -> None:
 @settings(max_examples=150, deadline=None)
 @given(st.lists(STEP, min_size=8, max_size=80))
 def test_slots_are_conserved_whatever_happens(steps: list[tuple[object, ...]]) -> None:
-    """R33, R90: whoever leaves, is cancelled, timed out or moved, a slot is used by its holder and by no other."""
+    """R33, R90: after releases, cancellations, time-outs and moves, each slot is held by one admission at most."""
     asyncio.run(_run_scenario(steps))
 
 
-async def test_no_timer_is_left_when_nobody_waits() -> None:
+async def test_no_timer_is_left_when_no_request_waits() -> None:
     harness = LimiterHarness(providers={"p": SharedLimitsConfig(concurrency=1)})
     first = await harness.admit()
     waiting = harness.start_task(harness.admit())
     await run_ready_tasks()
-    queue: ProviderQueue = harness.limiter._registry.provider_queue("p")
-    assert queue._timer._task is not None  # the timer of the wait
+    assert 1 == harness.limiter.snapshot().timers
     first.release()
     await waiting
-    assert queue._timer._task is None
+    assert 0 == harness.limiter.snapshot().timers
 
 
-async def test_whoever_is_blocked_less_than_those_before_passes_at_once() -> None:
-    """A poll needs no slot, and a start that waits for one does not hold it up."""
+async def test_a_poll_passes_a_start_that_waits_for_a_slot() -> None:
+    """A poll needs no slot, so a start that waits for one does not delay it."""
     harness = LimiterHarness(providers={"p": SharedLimitsConfig(RateLimit(100), 9, concurrency=1)})
     admission = await harness.admit()
     waiting = harness.start_task(harness.admit())
@@ -165,13 +158,13 @@ async def test_whoever_is_blocked_less_than_those_before_passes_at_once() -> Non
     waiting.cancel()
 
 
-async def test_a_newcomer_does_not_overtake_whose_turn_has_come() -> None:
-    """Between the moment that opens the gate and the timer that tells it, another may ask."""
+async def test_a_new_request_does_not_overtake_a_waiting_one_that_can_be_admitted() -> None:
+    """A request may arrive after the rate allows the next one and before the timer fires."""
     harness = LimiterHarness(providers={"p": SharedLimitsConfig(RateLimit(1), 1)})
     await harness.admit()
     waiting = harness.start_task(harness.admit("a"))
     await run_ready_tasks()
-    harness.clock.advance(1.0)  # the timer has not rung yet
+    harness.clock.advance(1.0)  # the timer has not fired yet
     newcomer = harness.start_task(harness.admit("b"))
     await run_ready_tasks()
     assert (True, False) == (waiting.done(), newcomer.done())

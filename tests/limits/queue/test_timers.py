@@ -1,4 +1,4 @@
-"""Who gives up when; those who had their turn are not kept."""
+"""Time-outs of waiting requests; settled requests are not kept."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _waiter_expiring_at(at: float) -> Waiter:
 
 
 @given(st.lists(st.tuples(st.integers(0, 20), st.booleans()), max_size=40), st.integers(0, 20))
-def test_due_are_those_whose_end_has_come_in_order(entries: list[tuple[int, bool]], now: int) -> None:
+def test_timeouts_are_due_in_order(entries: list[tuple[int, bool]], now: int) -> None:
     timeouts, waiters = WaitTimeouts(), [(_waiter_expiring_at(at), settled) for at, settled in entries]
     for one, _ in waiters:
         timeouts.add(one)
@@ -35,8 +35,8 @@ def test_due_are_those_whose_end_has_come_in_order(entries: list[tuple[int, bool
     assert (len(left), min(left, default=math.inf)) == (timeouts.size, timeouts.next_at())
 
 
-def test_the_settled_are_forgotten_long_before_their_end() -> None:
-    """Polls have far deadlines and short waits: their number must not grow with the time that they would have had."""
+def test_settled_requests_are_dropped_before_they_expire() -> None:
+    """Polls have far deadlines and short waits: memory must not grow with their deadlines."""
     timeouts = WaitTimeouts()
     for _ in range(10_000):
         one = _waiter_expiring_at(1e9)

@@ -1,4 +1,4 @@
-"""A world of limits that a real server counts, on virtual time."""
+"""Harness of limits that a real server counts, on virtual time."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import redis
 import structlog
 import structlog.testing
 
-from gateway.limits.redis.limiter import RedisLimiter
-from gateway.limits.redis.pipeline import ScriptPipeline
+from gateway.limits.limiter import Limiter
+from gateway.limits.redis.counters import RedisCounters
 from gateway.store import factory
 from tests.limits.harness import LimiterHarness
 from tests.support.virtual_clock import VirtualClock, run_ready_tasks
@@ -18,57 +18,57 @@ from tests.support.virtual_clock import VirtualClock, run_ready_tasks
 
 @dataclass
 class RedisVirtualClock(VirtualClock):
-    """Time stands still until every word to the server has been answered."""
+    """Virtual clock that stands still until every script of `counters` has its reply."""
 
-    pipelines: list[ScriptPipeline] = field(default_factory=list)
+    counters: list[RedisCounters] = field(default_factory=list)
     seed: int = 1
 
     def __post_init__(self) -> None:
         super().__init__(seed=self.seed)
 
     async def run_ready_tasks(self) -> None:
-        """See `VirtualClock.settle`."""
+        """Run tasks until none is ready and no script is in flight."""
         await run_ready_tasks()
         while not await self._is_idle():
             await asyncio.sleep(0.0002)
 
     async def _is_idle(self) -> bool:
-        """Whether nobody speaks, nor begins to after the last answer was taken in."""
+        """Return True if no script is in flight, nor submitted after the last reply."""
         for _ in range(2):
-            if any(pipeline._flush_task is not None for pipeline in self.pipelines):
+            if not all(counters.idle for counters in self.counters):
                 return False
             await run_ready_tasks()
         return True
 
 
 class RedisLimiterHarness(LimiterHarness):
-    """One replica; `url` is its server's. On the server's time where it has no virtual one."""
+    """Harness of one replica."""
 
-    url: str
     clock: RedisVirtualClock
-    limiter: RedisLimiter  # type: ignore[assignment] # both are `Limits`
 
     async def open(self, url: str, *, command_timeout: float = 5.0) -> RedisLimiterHarness:
-        """Begin."""
+        """Connect to the server at `url`."""
         self.clock = RedisVirtualClock()
         self.shared_changes: list[int] = []
-        self.limiter = RedisLimiter(
+        counters = RedisCounters(
             factory.create_redis_connection(url, None, timeout=command_timeout, connections=2),
             self.clock,
             structlog.wrap_logger(structlog.testing.CapturingLogger()),
-            clients=self.clients,
-            workflows=self.workflows,
-            providers=self.providers,
-            on_decision=lambda scope, decision: self.decisions.append((scope, decision)),
             on_shared_change=self.shared_changes.append,
             server_time=False,
         )
-        self.clock.pipelines.append(self.limiter._counters._pipeline)
+        self.clock.counters.append(counters)
+        self.limiter = Limiter(
+            self.clock,
+            self.config,
+            counters=counters,
+            on_decision=lambda scope, decision: self.decisions.append((scope, decision)),
+        )
         await self.limiter.open()
         return self
 
 
 def flush_server(url: str) -> None:
-    """Empty a server."""
+    """Delete all keys of a server."""
     with redis.Redis.from_url(url) as client:
         client.flushall()

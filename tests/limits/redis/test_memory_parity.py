@@ -1,4 +1,4 @@
-"""What a server counts and what memory counts is the same: one story, told to both, ends the same way in both."""
+"""Parity of shared and local counters: the same scenario has the same results with both."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.errors import RunError
-from gateway.limits.admission import MemoryAdmission
+from gateway.limits.admission import Admission
 from gateway.limits.contract import ClientLimitsConfig, RateLimit, SharedLimitsConfig
 from tests.limits.harness import LimiterHarness
 from tests.limits.redis.harness import RedisLimiterHarness, flush_server
@@ -43,18 +43,16 @@ STEP = st.one_of(
 
 @dataclass
 class RecordedScenario:
-    """What came of each step of one world."""
+    """Results of the steps of one scenario."""
 
     harness: LimiterHarness
-    admissions: list[MemoryAdmission] = field(default_factory=list)
-    busy: dict[MemoryAdmission, asyncio.Task[None]] = field(default_factory=dict)
+    admissions: list[Admission] = field(default_factory=list)
+    busy: dict[Admission, asyncio.Task[None]] = field(default_factory=dict)
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
     results: dict[int, tuple[Any, ...]] = field(default_factory=dict)
 
-    def start_task(
-        self, work: Coroutine[object, object, MemoryAdmission | None], admission: MemoryAdmission | None = None
-    ) -> None:
-        """Do it on the side, and write down what comes of it; a run does one thing at a time."""
+    def start_task(self, work: Coroutine[object, object, Admission | None], admission: Admission | None = None) -> None:
+        """Start a task and record its result; a run does one thing at a time."""
         if admission is not None and admission in self.busy and not self.busy[admission].done():
             work.close()
             return
@@ -78,7 +76,7 @@ class RecordedScenario:
             self.busy[admission] = self.tasks[-1]
 
     async def run(self, steps: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-        """Tell it; what came of each step, in the order of the steps."""
+        """Execute the steps; return the result of each task, in order."""
         for step in steps:
             await self._apply_step(*step)
             if step[0] != "cancel":
@@ -103,13 +101,13 @@ class RecordedScenario:
         elif what != "cancel" and self.admissions:
             admission = self.admissions[rest[0] % len(self.admissions)]
             if what in {"release", "refund"}:
-                # One that leaves while it waits hears so when it would be asked for: a server is asked more often.
+                # A run released while it waits is dropped at its next attempt, which shared counters make earlier.
                 if admission not in self.busy or self.busy[admission].done():
                     getattr(admission, what)()
                     self.admissions.remove(admission)
             elif what == "move":
-                # Whoever waits for the slot that it leaves has it before or after this one stands in its next line:
-                # here so, there so, and fair both times.
+                # A request that waits for the freed slot gets it before or after this one is queued again: that
+                # differs between the counters, and is fair in both cases.
                 if not admission._queue.waiting:
                     self.start_task(admission.move(*rest[1], deadline=now + rest[2]), admission)
             else:
@@ -118,7 +116,7 @@ class RecordedScenario:
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A server."""
+    """Return the URL of a server."""
     directory: Path = tmp_path_factory.mktemp("valkey")
     with running_server(directory, durable=False) as server:
         yield server.url
@@ -143,7 +141,7 @@ def _is_close(one: tuple[Any, ...], other: tuple[Any, ...]) -> bool:
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=st.lists(STEP, min_size=5, max_size=50))
 def test_a_server_decides_as_memory_does(url: str, steps: list[tuple[Any, ...]]) -> None:
-    """R85, R86, R89: who is let in and when, who is refused, why, and with which header fields."""
+    """R85, R86, R89: equal times of admission, errors and header fields."""
     flush_server(url)
     expected = asyncio.run(RecordedScenario(LimiterHarness(CLIENTS, WORKFLOWS, PROVIDERS)).run(steps))
     actual = asyncio.run(_run_on_redis(url, steps))

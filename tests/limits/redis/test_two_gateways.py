@@ -1,4 +1,4 @@
-"""Two gateways, one server: what a provider sees of both together (R89)."""
+"""Two gateways and one server: the load of both together at the provider (R89)."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from tests.support.fake_upstream.upstream import FakeUpstream
     from tests.support.process import GatewayProcess
 
-TIMEOUT = 60.0  # seconds that nothing here may take
+TIMEOUT = 60.0  # seconds; only a hanging test takes so long
 
 
 async def _flood(run: PostRun, gateways: list[GatewayProcess], requests: int) -> Counter[int]:
-    """So many requests to each gateway, at once; how many had which status."""
+    """Send `requests` requests to each gateway at once; return the number of responses by status."""
 
     async def one(gateway: GatewayProcess) -> int:
         return (await run(gateway, PROMPT_STUDIO_BODY)).status
@@ -39,7 +39,7 @@ def _limits(**limits: JsonValue) -> dict[str, JsonValue]:
 async def test_a_rate_holds_over_two_gateways(
     gateway: StartGateway, run: PostRun, upstream: FakeUpstream, tmp_path: Path
 ) -> None:
-    """R89: no second at the provider holds more than 5 calls and the burst; the surplus is told to come back."""
+    """R89: no second at the provider has more than 5 calls and the burst; the other requests are refused."""
     upstream.default = prompt_studio_reply("because")
     with running_server(tmp_path / "valkey") as server:
         limits = _limits(rate="5/s", burst=3, max_wait="2s")
@@ -47,7 +47,7 @@ async def test_a_rate_holds_over_two_gateways(
         statuses = await _flood(run, both, 30)
         await asyncio.gather(*(each.stop() for each in both))
     times = [request.complete_at for request in upstream.requests("POST")]
-    # A call is seen some time after it was counted: the window is shorter by what that may be.
+    # A call is observed some time after it was counted, so the window is shorter.
     assert 5 + 3 >= max(sum(first <= at < first + 0.9 for at in times) for first in times)
     assert {200: len(times), 503: 60 - len(times)} == statuses
     assert len(times) >= 8
@@ -56,7 +56,7 @@ async def test_a_rate_holds_over_two_gateways(
 async def test_a_cap_holds_over_two_gateways(
     gateway: StartGateway, run: PostRun, upstream: FakeUpstream, tmp_path: Path
 ) -> None:
-    """Never more than 3 runs at once at the provider, and each gateway has its turns."""
+    """At most 3 runs at once at the provider, and each gateway gets slots."""
     running, most = 0, 0
 
     async def busy(wire: UpstreamConnection) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gateway.limits.admission import MemoryAdmission
+from gateway.limits.admission import Admission
 from gateway.limits.contract import ClientLimitsConfig
 from gateway.runs.catalog import Catalog
 from gateway.runs.durable.recovery import Recovery
@@ -32,7 +32,7 @@ async def replica_with_expired_lease(
     workflow = replica.add_workflow(replica.harness.layer(), upstream)
     admit = replica.harness.limiter.admit
 
-    async def late(*names: str, **more: Any) -> MemoryAdmission:
+    async def late(*names: str, **more: Any) -> Admission:
         await upstream.unblocked.wait()
         return await admit(*names, **more)
 

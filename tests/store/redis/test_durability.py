@@ -101,7 +101,7 @@ async def test_a_write_that_does_not_reach_the_disk_in_time_is_not_acknowledged(
     await connection.execute_one(
         "CONFIG", "SET", "appendfsync", "no"
     )  # the operating system decides when the server's file is written
-    with pytest.raises(StoreUnavailable, match="does not say that it is on its disk"):
+    with pytest.raises(StoreUnavailable, match="does not confirm that the write is on its disk"):
         await store.create_run(SAMPLE_RUN, SAMPLE_KEY)
     await store.close()
 
@@ -112,7 +112,7 @@ async def test_a_file_that_is_switched_off_is_noticed(connection: RedisConnectio
     store = RedisStore(connection, SystemClock())
     await store.open()
     await connection.execute_one("CONFIG", "SET", "appendonly", "no")
-    with pytest.raises(StoreUnavailable, match="does not say that it is on its disk"):
+    with pytest.raises(StoreUnavailable, match="does not confirm that the write is on its disk"):
         await store.create_run(SAMPLE_RUN, SAMPLE_KEY)
     await store.close()
 

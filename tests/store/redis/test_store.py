@@ -14,8 +14,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from gateway.clock import SystemClock
 from gateway.redis.connection import RedisAddress, RedisConnection
+from gateway.redis.script import RedisScript
 from gateway.store.contract import IdempotencyRecord, Phase, StoreUnavailable
-from gateway.store.redis import scripts
 from gateway.store.redis.pubsub import ChangeSubscriber
 from gateway.store.redis.store import LAYOUT_VERSION, RedisStore
 from tests.store.samples import NOW, SAMPLE_FINAL_STATE, SAMPLE_KEY, SAMPLE_RUN, new_run, new_run_with_callback
@@ -241,7 +241,7 @@ async def test_a_cancelled_caller_does_not_stop_its_batch(replicas: tuple[RedisS
 async def test_a_server_that_lost_the_scripts_is_sent_them_again(replicas: tuple[RedisStore, RedisStore]) -> None:
     store, _ = replicas
     text = f"-- {uuid4()}\nreturn 7"  # no server has seen it before
-    assert [7] * 5 == await asyncio.gather(*(store._write(scripts.StoreScript.from_text(text)) for _ in range(5)))
+    assert [7] * 5 == await asyncio.gather(*(store._write(RedisScript.from_text(text)) for _ in range(5)))
 
 
 async def test_foreign_messages_do_not_stop_the_subscription(

@@ -1,13 +1,13 @@
--- Every bucket of a request, or none. ARGV: mode, slot, replica, lease; then kind and two numbers for each key.
+-- Takes every counter of a request, or none. ARGV: mode, slot, replica, lease; then kind and two numbers for each key.
 -- `mode` is take, peek (take nothing), or reserve (take; else the next free slot is reserved for this replica for 150 ms).
--- Returns 1 where all was taken, else 0; then what is used of each bucket, as it is now.
+-- Returns 1 if all were taken, else 0; then the current usage of each counter.
 local mode, slot, replica, lease = ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[6])
 local RESERVED = 150 -- milliseconds
 
 local bucket = {}
 
--- How far ahead of now the burst is whole again (GCRA). A clock that was set back, or a rate that became smaller: the
--- bucket is used up at worst.
+-- Rate (GCRA). Usage: seconds until the whole burst is available again. After a step of the clock backwards, or a
+-- smaller rate, at most the whole burst is used up.
 function bucket.rate(key, interval, tolerance)
   local full_at, latest = tonumber(redis.call('GET', key) or now), now + tolerance + interval
   if full_at > latest + TIME_EPSILON then
@@ -26,7 +26,7 @@ function bucket.rate(key, interval, tolerance)
   return closed, take, used
 end
 
--- How many came in this UTC day, and in how many seconds it ends: see DailyQuota.
+-- Daily quota. Usage: requests of this UTC day, and the seconds until it ends, as DailyQuota.
 function bucket.daily(key, limit)
   local kept = redis.call('HMGET', key, 'used', 'ends')
   local used, ends = tonumber(kept[1] or 0), tonumber(kept[2])
@@ -47,7 +47,7 @@ function bucket.daily(key, limit)
   return used >= limit, take, function() return used .. ' ' .. text(ends - now) end
 end
 
--- How many hold a slot. `fair` is 1 where requests wait: then replicas take turns.
+-- Slots. Usage: slots in use. With `fair` = 1 requests wait for a slot, so replicas are served alternately.
 function bucket.slots(key, capacity, fair)
   tidy(key, lease)
   local count, turn = redis.call('ZCARD', key), fair == 1 and redis.call('GET', key .. ':turn')

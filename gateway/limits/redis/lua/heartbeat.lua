@@ -1,5 +1,5 @@
--- A replica says that it lives. ARGV: replica, lease; then a slot for each key but the first, which it still holds.
--- Returns how many replicas live.
+-- Heartbeat of a replica. ARGV: replica, lease; then the slot that it holds, for each key but the first.
+-- Returns the number of live replicas.
 local replica, lease = ARGV[3], tonumber(ARGV[4])
 for i = 2, #KEYS do
   lease_to(KEYS[i], ARGV[3 + i], lease)

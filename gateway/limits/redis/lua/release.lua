@@ -1,5 +1,5 @@
--- A run leaves. ARGV: slot, lease; then kind and a number for each key: slots are freed, of rates (by their interval)
--- and days a charge goes back. Returns what is used of each then, as `acquire` does; '' where that is of no use.
+-- Gives counters of a run back. ARGV: slot, lease; then kind and a number for each key: slots are freed; of a rate (by
+-- its interval) and a daily quota one charge is refunded. Returns the usage of each, as `acquire`; '' if it is not needed.
 local slot, lease = ARGV[3], tonumber(ARGV[4])
 
 local back = {}

@@ -1,4 +1,4 @@
-"""Limits that two replicas share: what holds over both, what comes back when one dies, what holds without a server."""
+"""Limits that two replicas share: totals over both, leases of a dead replica, and local limits without a server."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
@@ -19,31 +19,33 @@ from structlog.testing import CapturingLogger
 
 from gateway.clock import SystemClock
 from gateway.errors import Overloaded, RateLimited, RunError
-from gateway.limits.contract import ClientLimitsConfig, Limiter, RateLimit, SharedLimitsConfig
-from gateway.limits.redis.counters import KEY_PREFIX
-from gateway.limits.redis.limiter import RedisLimiter
+from gateway.limits.contract import ClientLimitsConfig, LimitsConfig, RateLimit, SharedLimitsConfig
+from gateway.limits.limiter import Limiter
+from gateway.limits.redis.counters import RedisCounters
+from gateway.limits.redis.layout import KEY_PREFIX
 from gateway.store import factory
 from tests.limits.redis.harness import RedisVirtualClock, flush_server
 from tests.support.valkey import ValkeyServer, running_server, start_server
 
-TIMEOUT = 20.0  # seconds that nothing here may take
+TIMEOUT = 20.0  # seconds; only a hanging test takes so long
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
-    """A server for many tests."""
+    """A server for the tests of this module."""
     with running_server(tmp_path_factory.mktemp("valkey"), durable=False) as server:
         yield server
 
 
 @dataclass
 class ReplicaHarness:
-    """Replicas with the same limits, and what one of them said."""
+    """Replicas with the same limits, and their log."""
 
     url: str
-    limiters: list[RedisLimiter]
+    limiters: list[Limiter]
     log: CapturingLogger
     shared_changes: list[int]
+    counters: list[RedisCounters] = field(default_factory=list)
 
     async def add_replica(
         self,
@@ -52,32 +54,32 @@ class ReplicaHarness:
         providers: dict[str, SharedLimitsConfig] | None = None,
         clock: RedisVirtualClock | None = None,
         command_timeout: float = 0.5,
-    ) -> RedisLimiter:
-        """One more, that is open."""
-        limiter = RedisLimiter(
+    ) -> Limiter:
+        """Open one more replica."""
+        counters = RedisCounters(
             factory.create_redis_connection(self.url, None, timeout=command_timeout, connections=2),
             clock or SystemClock(),
             structlog.wrap_logger(self.log, processors=[]),
-            clients=clients or {},
-            workflows={},
-            providers=providers or {},
             on_shared_change=self.shared_changes.append,
             server_time=clock is None,
         )
+        self.counters.append(counters)
         if clock is not None:
-            clock.pipelines.append(limiter._counters._pipeline)
+            clock.counters.append(counters)
+        config = LimitsConfig(clients or {}, {}, providers or {})
+        limiter = Limiter(clock or SystemClock(), config, counters=counters)
         self.limiters.append(limiter)
         await limiter.open()
         return limiter
 
     def events(self) -> list[str]:
-        """What was logged."""
+        """Return the events of the log."""
         return [call.kwargs["event"] for call in self.log.calls]
 
 
 @pytest.fixture
 async def replicas(server: ValkeyServer) -> AsyncIterator[ReplicaHarness]:
-    """Nobody yet, on an empty server."""
+    """No replica yet, on an empty server."""
     flush_server(server.url)
     replicas = ReplicaHarness(server.url, [], CapturingLogger(), [])
     yield replicas
@@ -86,18 +88,12 @@ async def replicas(server: ValkeyServer) -> AsyncIterator[ReplicaHarness]:
 
 
 def far_deadline() -> float:
-    """A deadline that is far away."""
+    """Return a deadline far in the future."""
     return SystemClock.monotonic() + 1000
 
 
-async def test_it_keeps_the_contract(replicas: ReplicaHarness) -> None:
-    """What mypy checks here is that `RedisLimits` is a `Limits`."""
-    limiter: Limiter = await replicas.add_replica()
-    assert callable(limiter.admit)
-
-
 async def test_a_clients_rate_day_and_slots_hold_over_all_replicas(replicas: ReplicaHarness) -> None:
-    """R85, R86: what is left goes down over both, a refusal costs nothing, waiting as long as told succeeds."""
+    """R85, R86: the remaining quota is common, a refusal costs nothing, and the announced wait is sufficient."""
     clock = RedisVirtualClock()
     clients = {"a": ClientLimitsConfig(RateLimit(1), 4, 3, 100)}
     one, two = [await replicas.add_replica(clients=clients, clock=clock) for _ in range(2)]
@@ -121,13 +117,13 @@ async def test_a_clients_rate_day_and_slots_hold_over_all_replicas(replicas: Rep
 
 
 async def test_a_providers_rate_holds_over_all_replicas_starts_and_polls(replicas: ReplicaHarness) -> None:
-    """R89: on the server's time, both flooding; no second holds more than the rate and its burst."""
+    """R89: on the server's time, with both replicas flooding; no second has more calls than the rate and its burst."""
     providers = {"p": SharedLimitsConfig(RateLimit(50), 5, max_wait=0.4)}
     both = [await replicas.add_replica(providers=providers) for _ in range(2)]
     calls: list[float] = []
     errors: set[type[RunError]] = set()
 
-    async def ask(limiter: RedisLimiter, number: int) -> None:
+    async def ask(limiter: Limiter, number: int) -> None:
         try:
             async with await limiter.admit(f"c{number % 3}", "w", "p", deadline=far_deadline()) as admission:
                 calls.append(SystemClock.monotonic())
@@ -144,7 +140,7 @@ async def test_a_providers_rate_holds_over_all_replicas_starts_and_polls(replica
     async with asyncio.timeout(TIMEOUT):
         await asyncio.gather(*work)
     calls.sort()
-    # A call is seen a little later than the server counted it: the window is shorter by what that may be.
+    # A call is observed a little later than the server counted it, so the window is shorter.
     assert 50 + 5 >= max(sum(first <= at < first + 0.9 for at in calls) for first in calls)
     assert 100 < len(calls)
     assert {Overloaded} == errors
@@ -152,7 +148,7 @@ async def test_a_providers_rate_holds_over_all_replicas_starts_and_polls(replica
 
 
 async def test_slots_hold_over_all_replicas_and_replicas_take_turns(replicas: ReplicaHarness) -> None:
-    """Never more than the cap at once; neither is starved by the other, whose runs leave and come on the spot."""
+    """The concurrency limit holds, and neither replica starves the other, whose runs end and start at once."""
     providers = {"p": SharedLimitsConfig(concurrency=2, max_wait=60)}
     both = [await replicas.add_replica(providers=providers) for _ in range(2)]
     running, most, done = 0, 0, [0, 0]
@@ -173,7 +169,7 @@ async def test_slots_hold_over_all_replicas_and_replicas_take_turns(replicas: Re
     assert min(done) >= 12, done
 
 
-async def test_a_slot_that_is_freed_elsewhere_is_found(replicas: ReplicaHarness) -> None:
+async def test_a_slot_freed_by_another_replica_is_found(replicas: ReplicaHarness) -> None:
     clock = RedisVirtualClock()
     providers = {"p": SharedLimitsConfig(concurrency=1, max_wait=5)}
     one, two = [await replicas.add_replica(providers=providers, clock=clock) for _ in range(2)]
@@ -187,17 +183,17 @@ async def test_a_slot_that_is_freed_elsewhere_is_found(replicas: ReplicaHarness)
     assert 1 == two.running("p")
 
 
-async def test_a_run_that_goes_on_keeps_its_slot_and_one_whose_replica_is_gone_does_not(
+async def test_a_live_replica_keeps_its_slots_and_a_dead_one_loses_them(
     replicas: ReplicaHarness,
 ) -> None:
-    """Leases: renewed by whoever lives, out after half a minute for whoever does not."""
+    """Leases are renewed by the heartbeat of a live replica, and end after 30 s without one."""
     clock, dead = RedisVirtualClock(), RedisVirtualClock(seed=2)
     providers = {"p": SharedLimitsConfig(concurrency=2, max_wait=0)}
     one = await replicas.add_replica(providers=providers, clock=clock)
     two = await replicas.add_replica(providers=providers, clock=dead)
     await one.admit("a", "w", "p", deadline=1e9)
     await two.admit("a", "w", "p", deadline=1e9)
-    await clock.run_for(25)  # the other's time stands still: it says nothing any more
+    await clock.run_for(25)  # the clock of the other replica stands still, so it sends no heartbeat
     with pytest.raises(RunError):
         await one.admit("a", "w", "p", deadline=1e9)
     await clock.run_for(10)
@@ -206,7 +202,7 @@ async def test_a_run_that_goes_on_keeps_its_slot_and_one_whose_replica_is_gone_d
         await one.admit("a", "w", "p", deadline=1e9)
     admission.release()
     await clock.run_for(300)
-    assert 1 == one._counters.replica_count
+    assert 1 == one.snapshot().replicas
     await one.admit("a", "w", "p", deadline=1e9)
     with pytest.raises(RunError):
         await one.admit("a", "w", "p", deadline=1e9)
@@ -214,8 +210,9 @@ async def test_a_run_that_goes_on_keeps_its_slot_and_one_whose_replica_is_gone_d
 
 _HOLDER_PROGRAM = """
 import asyncio, structlog, sys
-from gateway.limits.contract import SharedLimitsConfig
-from gateway.limits.redis.limiter import RedisLimiter
+from gateway.limits.contract import LimitsConfig, SharedLimitsConfig
+from gateway.limits.limiter import Limiter
+from gateway.limits.redis.counters import RedisCounters
 from gateway.store import factory
 from gateway.clock import SystemClock
 
@@ -223,7 +220,9 @@ async def main():
     providers = {"p": SharedLimitsConfig(concurrency=1)}
     log = structlog.wrap_logger(structlog.testing.CapturingLogger())
     link = factory.create_redis_connection(sys.argv[1], None, timeout=0.5, connections=2)
-    limits = RedisLimiter(link, SystemClock(), log, clients={}, workflows={}, providers=providers)
+    limits = Limiter(
+        SystemClock(), LimitsConfig(providers=providers), counters=RedisCounters(link, SystemClock(), log)
+    )
     await limits.open()
     await limits.admit("a", "w", "p", deadline=1e9)
     print("held", flush=True)
@@ -235,14 +234,14 @@ asyncio.run(main())
 
 
 async def test_the_slots_of_a_killed_replica_come_back(replicas: ReplicaHarness) -> None:
-    """A real process, killed; then the server's lease is put forward, as if half a minute had passed."""
+    """A real process is killed; then the leases are moved forward by more than 30 s."""
     command = (sys.executable, "-c", _HOLDER_PROGRAM, replicas.url)
     holder = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE)
     try:
         assert holder.stdout is not None
         assert b"held\n" == await asyncio.wait_for(holder.stdout.readline(), TIMEOUT)
         limiter = await replicas.add_replica(providers={"p": SharedLimitsConfig(concurrency=1, max_wait=0)})
-        assert 2 == limiter._counters.replica_count
+        assert 2 == limiter.snapshot().replicas
         with pytest.raises(RunError):
             await limiter.admit("a", "w", "p", deadline=far_deadline())
     finally:
@@ -257,7 +256,7 @@ async def test_the_slots_of_a_killed_replica_come_back(replicas: ReplicaHarness)
 
 @pytest.mark.parametrize("how", ["stopped", "killed"])
 async def test_without_a_server_each_replica_takes_its_share_and_nothing_hangs(tmp_path: Path, how: str) -> None:
-    """Logged once, told to the metric; waiters go on in line; shared again when the server is back."""
+    """The change is logged and measured; waiting requests stay queued; the server counts again once it is back."""
     server = start_server(tmp_path, durable=False)
     replicas = ReplicaHarness(server.url, [], CapturingLogger(), [])
     try:
@@ -266,8 +265,8 @@ async def test_without_a_server_each_replica_takes_its_share_and_nothing_hangs(t
             {"p": SharedLimitsConfig(concurrency=4, max_wait=30)},
         )
         one, two = [await replicas.add_replica(clients=clients, providers=providers) for _ in range(2)]
-        await one._counters._renew_leases()
-        assert (2, [1, 1]) == (one._counters.replica_count, replicas.shared_changes)
+        await replicas.counters[0].renew_leases()
+        assert (2, [1, 1]) == (one.snapshot().replicas, replicas.shared_changes)
         admissions = [await one.admit("b", "w", "p", deadline=far_deadline()) for _ in range(3)]
         await two.admit("b", "w", "p", deadline=far_deadline())
         waiting = asyncio.create_task(one.admit("c", "w", "p", deadline=far_deadline()))
@@ -287,7 +286,7 @@ async def test_without_a_server_each_replica_takes_its_share_and_nothing_hangs(t
             assert ("limits_local", [0]) == (replicas.events()[0], replicas.shared_changes[:1])
             admissions[0].release()
             await asyncio.sleep(0.02)
-            assert not waiting.done()  # two of its own run, which is its share of four
+            assert not waiting.done()  # two of its own runs: its share of four
             admissions[1].release()
             (await waiting).release()
         if how == "stopped":
@@ -306,7 +305,7 @@ async def test_without_a_server_each_replica_takes_its_share_and_nothing_hangs(t
         server.kill()
 
 
-async def test_a_server_that_forgot_everything_hears_of_the_slots_again(replicas: ReplicaHarness) -> None:
+async def test_the_heartbeat_restores_the_slots_on_a_server_that_lost_its_data(replicas: ReplicaHarness) -> None:
     clock = RedisVirtualClock()
     limiter = await replicas.add_replica(providers={"p": SharedLimitsConfig(concurrency=1, max_wait=0)}, clock=clock)
     await limiter.admit("a", "w", "p", deadline=1e9)
@@ -317,17 +316,17 @@ async def test_a_server_that_forgot_everything_hears_of_the_slots_again(replicas
 
 
 @pytest.mark.parametrize("step", [-3600.0, 3600.0])
-async def test_a_step_of_the_servers_clock_empties_or_fills_a_bucket_at_worst(
+async def test_a_step_of_the_servers_clock_costs_or_adds_one_burst_at_most(
     replicas: ReplicaHarness, step: float
 ) -> None:
-    """R87 for a server, which has a wall clock only: nobody is locked out, one burst more at most is let through."""
+    """R87 for a server, which has a wall clock only: no client is locked out, and at most one more burst is allowed."""
     clock = RedisVirtualClock()
     clients = {"a": ClientLimitsConfig(RateLimit(1), 3, 2, 10)}
     limiter = await replicas.add_replica(clients=clients, clock=clock)
     (await limiter.admit("a", "w", "p", deadline=1e9)).release()
     held = await limiter.admit("a", "w", "p", deadline=1e9)
     clock.advance(step)
-    await limiter._counters._renew_leases()
+    await replicas.counters[0].renew_leases()
     passed, waits = 0, [0.0]
     for _ in range(6):
         try:
@@ -343,8 +342,8 @@ async def test_a_step_of_the_servers_clock_empties_or_fills_a_bucket_at_worst(
     held.release()
 
 
-async def test_a_request_that_is_cancelled_while_it_asks_takes_nothing(replicas: ReplicaHarness) -> None:
-    """R33, R86: the server has counted it, nobody is there any more: all goes back."""
+async def test_a_request_cancelled_during_the_round_trip_takes_nothing(replicas: ReplicaHarness) -> None:
+    """R33, R86: the server has counted the request of a cancelled task; everything is given back."""
     clock = RedisVirtualClock()
     clients, providers = (
         {"a": ClientLimitsConfig(RateLimit(0.001), 1, 1, 1)},
@@ -363,15 +362,36 @@ async def test_a_request_that_is_cancelled_while_it_asks_takes_nothing(replicas:
     await limiter.admit("a", "w", "p", deadline=1e9)
 
 
-async def test_where_nothing_is_limited_the_server_is_not_asked(replicas: ReplicaHarness) -> None:
+async def test_requests_without_limits_make_no_round_trip(replicas: ReplicaHarness) -> None:
     limiter = await replicas.add_replica(clients={"a": ClientLimitsConfig()}, providers={"p": SharedLimitsConfig()})
     with redis.Redis.from_url(replicas.url) as client:
-        before = client.info("commandstats")
+        before = _script_calls(client)
         async with await limiter.admit("a", "w", "p", deadline=far_deadline()) as admission:
             await admission.admit_poll(deadline=far_deadline())
             await admission.admit_retry(deadline=far_deadline())
-        after = client.info("commandstats")
-    assert before["cmdstat_evalsha"]["calls"] == after["cmdstat_evalsha"]["calls"]
+        assert before == _script_calls(client)
+
+
+async def test_runs_without_a_concurrency_limit_are_counted_by_their_replica(replicas: ReplicaHarness) -> None:
+    limiter = await replicas.add_replica(
+        clients={"a": ClientLimitsConfig(RateLimit(100), 9)}, providers={"p": SharedLimitsConfig(RateLimit(100), 9)}
+    )
+    admissions = [await limiter.admit("a", "w", "p", deadline=far_deadline()) for _ in range(2)]
+    state = limiter.snapshot()
+    assert {"a": 2} == state.clients
+    assert {"p": 2} == state.providers
+    for admission in admissions:
+        admission.release()
+    state = limiter.snapshot()
+    assert {"a": 0} == state.clients
+    assert {"p": 0} == state.providers
+    assert state.shared
+
+
+def _script_calls(client: redis.Redis) -> int:
+    """Return how many scripts the server has executed."""
+    stats = client.info("commandstats")
+    return sum(stats.get(f"cmdstat_{name}", {"calls": 0})["calls"] for name in ("eval", "evalsha"))
 
 
 async def test_limits_change_while_the_server_counts(replicas: ReplicaHarness) -> None:
@@ -381,7 +401,7 @@ async def test_limits_change_while_the_server_counts(replicas: ReplicaHarness) -
     waiting = asyncio.create_task(limiter.admit("b", "w", "p", deadline=1e9))
     await clock.run_ready_tasks()
     two = {"p": SharedLimitsConfig(concurrency=2, max_wait=30)}
-    limiter.reconfigure(clients={"a": ClientLimitsConfig(RateLimit(1), 1)}, workflows={}, providers=two)
+    limiter.reconfigure(LimitsConfig({"a": ClientLimitsConfig(RateLimit(1), 1)}, {}, two))
     await clock.run_for(0.1)
     assert (True, 2) == (waiting.done(), limiter.running("p"))
     first.release()
@@ -389,15 +409,15 @@ async def test_limits_change_while_the_server_counts(replicas: ReplicaHarness) -
     assert '"rate";q=1;w=1' == dict((await limiter.admit("a", "w", "p", deadline=1e9)).headers)["RateLimit-Policy"]
     with redis.Redis.from_url(replicas.url) as client:
         assert 2 == client.zcard(KEY_PREFIX + "provider:p:slots")
-        limiter.reconfigure(clients={}, workflows={}, providers={})
+        limiter.reconfigure(LimitsConfig())
         waiting.result().release()
         await clock.run_ready_tasks()
-        assert 1 == client.zcard(KEY_PREFIX + "provider:p:slots")  # freed, though nothing limits it any more
+        assert 1 == client.zcard(KEY_PREFIX + "provider:p:slots")  # freed, although the limit was removed
     assert () == (await limiter.admit("a", "w", "p", deadline=1e9)).headers
 
 
 async def test_a_run_that_was_started_before_is_neither_refused_nor_charged(replicas: ReplicaHarness) -> None:
-    """R48: a replica took it up; its client and provider have nothing left, and it is asked about all the same."""
+    """R48: a replica adopted it; its client and provider have no quota left, and it is polled nevertheless."""
     providers = {"p": SharedLimitsConfig(RateLimit(100), 2, 1)}
     one, two = [
         await replicas.add_replica(clients={"a": ClientLimitsConfig(daily=1)}, providers=providers) for _ in range(2)

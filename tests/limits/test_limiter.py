@@ -1,4 +1,4 @@
-"""The limits as a whole, on virtual time: what they promise to clients and providers."""
+"""The limiter as a whole, on virtual time."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import Overloaded, RateLimited, RunError
-from gateway.limits.contract import ClientLimitsConfig, Limiter, RateLimit, SharedLimitsConfig
-from gateway.limits.memory import MemoryLimiter
+from gateway.limits.contract import ClientLimitsConfig, LimiterSnapshot, LimitsConfig, RateLimit, SharedLimitsConfig
+from gateway.limits.limiter import Limiter
 from tests.limits.harness import LimiterHarness, refusal
 from tests.support.virtual_clock import VirtualClock, run_ready_tasks
 
 
-def test_memory_keeps_the_contract() -> None:
-    """What mypy checks here is that `MemoryLimits` is a `Limits`."""
-    limiter: Limiter = MemoryLimiter(VirtualClock(), clients={}, workflows={}, providers={})
-    assert callable(limiter.admit)
+async def test_a_limiter_without_a_configuration_admits_everything() -> None:
+    limiter = Limiter(VirtualClock(), LimitsConfig())
+    (await limiter.admit("a", "w", "p", deadline=1e9)).release()
+    assert {} == limiter.snapshot().providers
 
 
 async def test_ten_of_a_hundred_at_once_pass() -> None:
-    """R85: 429 with the exact wait; waiting that long succeeds. R86: the refused hundred cost nothing."""
+    """R85: RateLimited with the exact wait, which is sufficient. R86: 90 refusals cost nothing."""
     harness = LimiterHarness(
         {"a": ClientLimitsConfig(RateLimit(10), 10)}, providers={"p": SharedLimitsConfig(RateLimit(100), 100)}
     )
@@ -39,14 +39,14 @@ async def test_ten_of_a_hundred_at_once_pass() -> None:
     assert 90 == harness.decisions.count(("client", "refused"))
 
 
-async def test_a_client_without_limits_has_no_fields() -> None:
+async def test_a_client_without_limits_has_no_header_fields() -> None:
     harness = LimiterHarness({"a": ClientLimitsConfig()}, providers={"p": SharedLimitsConfig(RateLimit(1), 2)})
     for client in ("a", "unknown"):
         assert () == (await harness.admit(client)).headers
 
 
 async def test_a_refusal_by_the_provider_costs_the_client_nothing() -> None:
-    """R86: every bucket or none; here the provider is short, so the client's rate and day stay as they were."""
+    """R86: every part or none; the provider blocks, so the client's rate and quota are unchanged."""
     harness = LimiterHarness(
         {"a": ClientLimitsConfig(RateLimit(1), 2, daily=10)}, providers={"p": SharedLimitsConfig(concurrency=1)}
     )
@@ -59,7 +59,7 @@ async def test_a_refusal_by_the_provider_costs_the_client_nothing() -> None:
 
 
 async def test_a_refusal_by_the_client_costs_the_provider_nothing() -> None:
-    """R86, the other way round."""
+    """R86: the client blocks, so the provider's usage is unchanged."""
     harness = LimiterHarness(
         {"a": ClientLimitsConfig(concurrency=0)}, providers={"p": SharedLimitsConfig(RateLimit(1), 1, concurrency=1)}
     )
@@ -70,7 +70,7 @@ async def test_a_refusal_by_the_client_costs_the_provider_nothing() -> None:
 
 
 async def test_a_step_of_the_wall_clock_changes_nothing() -> None:
-    """R87: neither rates nor waits nor the day."""
+    """R87: neither rates nor waits nor the daily quota."""
     harness = LimiterHarness(
         {"a": ClientLimitsConfig(RateLimit(1), 5, daily=5)}, providers={"p": SharedLimitsConfig(RateLimit(1), 1)}
     )
@@ -86,7 +86,7 @@ async def test_a_step_of_the_wall_clock_changes_nothing() -> None:
 
 
 async def test_a_flood_of_one_client_does_not_touch_another() -> None:
-    """R88: one floods at 100 times the provider's rate, the other's requests all pass within one turn of each."""
+    """R88: one client floods at 100 times the provider's rate; each request of the other waits for one run at most."""
     harness = LimiterHarness(providers={"p": SharedLimitsConfig(RateLimit(10), 1)})
     flood, waits = [], []
 
@@ -109,18 +109,15 @@ async def test_a_flood_of_one_client_does_not_touch_another() -> None:
     assert 100 - 20 <= sum(not isinstance(result, RunError) for result in results)
 
 
-async def test_names_that_nobody_configured_leave_nothing_behind() -> None:
+async def test_names_that_are_not_configured_leave_no_state() -> None:
     """R90: the state is bounded by the configuration."""
     harness = LimiterHarness(providers={"p": SharedLimitsConfig(concurrency=5)})
-    registry = harness.limiter._registry
-    sizes = [len(registry.client_limiters), len(registry._workflow_limiters), len(registry._provider_queues)]
+    before = harness.limiter.snapshot()
     for number in range(1000):
         (await harness.limiter.admit(f"c{number}", f"w{number}", f"p{number}", deadline=harness.now + 1)).release()
-    assert (
-        [0, 0, 1]
-        == sizes
-        == [len(registry.client_limiters), len(registry._workflow_limiters), len(registry._provider_queues)]
-    )
+    assert before == harness.limiter.snapshot()
+    assert {"p": 0} == before.providers
+    assert {} == {**before.clients, **before.workflows}
 
 
 STEPS = st.lists(
@@ -140,7 +137,7 @@ def test_no_second_holds_more_calls_than_burst_and_rate(steps: list[tuple[str, s
 
 
 async def _call_times(steps: list[tuple[str, str, float]]) -> list[float]:
-    """The moments at which calls passed a provider with 5/s and a burst of 2."""
+    """Return the times at which calls passed a provider with 5/s and a burst of 2."""
     harness, calls = LimiterHarness(providers={"p": SharedLimitsConfig(RateLimit(5), 2, max_wait=0.7)}), []
     running = await harness.admit("z")
     calls.append(harness.now)
@@ -167,7 +164,7 @@ async def _call_times(steps: list[tuple[str, str, float]]) -> list[float]:
 
 
 async def test_a_run_that_was_started_before_is_neither_refused_nor_charged() -> None:
-    """R48: whatever its client and its provider have left, it is asked about; its polls count, as all do (R89)."""
+    """R48: it is polled whatever its client and provider have left; its polls count, as all do (R89)."""
     harness = LimiterHarness(
         {"a": ClientLimitsConfig(concurrency=1, daily=1)}, providers={"p": SharedLimitsConfig(RateLimit(1), 1, 1)}
     )
@@ -183,3 +180,19 @@ async def test_a_run_that_was_started_before_is_neither_refused_nor_charged() ->
     assert 0 == harness.limiter.running("p")
     with pytest.raises(RateLimited):
         await harness.admit()
+
+
+async def test_a_snapshot_has_the_slots_in_use_and_the_waiting_requests() -> None:
+    harness = LimiterHarness(
+        {"a": ClientLimitsConfig(concurrency=5)},
+        {"w": SharedLimitsConfig(concurrency=5)},
+        {"p": SharedLimitsConfig(concurrency=1)},
+    )
+    await harness.admit()
+    waiting = harness.start_task(harness.admit())
+    await run_ready_tasks()
+    expected = LimiterSnapshot(
+        clients={"a": 1}, workflows={"w": 1}, providers={"p": 1}, waiting={"p": 1}, timers=1, shared=False, replicas=1
+    )
+    assert expected == harness.limiter.snapshot()
+    waiting.cancel()

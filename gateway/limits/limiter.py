@@ -1,0 +1,99 @@
+"""Rate limiter of the gateway: admits requests by the limits of their client, workflow and provider.
+
+The limits of a client refuse at once (`RateLimited`). The limits of a workflow and of a provider protect the account
+behind them and shape the traffic: a request waits in a fair queue, as long as its deadline and `max_wait` allow. A
+request takes every part (rates, daily quota, slots) at once or none, holds nothing while it waits, and a refusal costs
+nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from gateway.clock import Clock
+from gateway.limits.admission import Admission
+from gateway.limits.contract import LimiterSnapshot, LimitsConfig, OnDecision
+from gateway.limits.counters import Counters, LocalCounters
+from gateway.limits.registry import LimiterRegistry
+
+
+class Limiter:
+    """Limits of all clients, workflows and providers, counted in this process or, by `counters`, for all replicas."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        config: LimitsConfig,
+        *,
+        counters: Counters | None = None,
+        on_decision: OnDecision | None = None,
+    ) -> None:
+        self._counters: Counters = LocalCounters() if counters is None else counters
+        self._registry = LimiterRegistry(clock, config, self._counters, on_decision)
+
+    async def open(self) -> None:
+        """Start, in a running loop. Nothing is raised: limits that cannot be shared hold for this process."""
+        await self._counters.open()
+
+    async def close(self) -> None:
+        """Stop. Slots that are still held are freed at once, or when their leases end."""
+        await self._counters.close()
+
+    async def admit(
+        self,
+        client: str,
+        workflow: str,
+        provider: str,
+        *,
+        deadline: float,
+        still_wanted: Callable[[], bool] | None = None,
+        max_wait: float | None = None,
+    ) -> Admission:
+        """Admit a request at once, or after a wait in the provider's queue.
+
+        `deadline`: monotonic seconds. `still_wanted` is called when the request would be admitted after a wait; False
+        (the client has disconnected) drops it. `max_wait`: seconds that a start (this one, a fallback's or a retried
+        one) may wait; None: as the limits configure. Background requests (`max_wait` given) and interactive requests of
+        one client are served alternately.
+
+        Raises RateLimited if the limits of the client refuse, with its header fields; Overloaded if the wait would be
+        too long or the queue is full; DeadlineExceeded; ClientDisconnected. `retry_after` is exact if a rate or the
+        daily quota decides, and 1 second if a slot does.
+        """
+        admission = Admission(self._registry, client, still_wanted, max_wait)
+        await admission.acquire(workflow, provider, deadline=deadline)
+        return admission
+
+    def admit_adopted(self, client: str, workflow: str, provider: str) -> Admission:
+        """Return the admission of a run that a process, which has ended, admitted and started.
+
+        It is never refused and takes no slot, because the run continues at its provider anyway. Only polls count.
+        """
+        admission = Admission(self._registry, client)
+        admission.bind_adopted(workflow, provider)
+        return admission
+
+    def reconfigure(self, config: LimitsConfig) -> None:
+        """Apply other limits. Names that remain keep usage and waiting requests; removed names stop limiting."""
+        self._registry.reconfigure(config)
+
+    def waiting(self, provider: str) -> int:
+        """Return the number of starts and polls of this process that wait for the provider."""
+        return self._registry.queue(provider).waiting
+
+    def running(self, provider: str) -> int:
+        """Return the number of slots of the provider in use; with shared counters, over all replicas as last known."""
+        return self._registry.queue(provider).limiter.in_flight
+
+    def snapshot(self) -> LimiterSnapshot:
+        """Return the state of all configured limits."""
+        registry, counters = self._registry, self._counters
+        return LimiterSnapshot(
+            clients={name: client.in_flight for name, client in registry.clients.items()},
+            workflows={name: workflow.in_flight for name, workflow in registry.workflows.items()},
+            providers={name: queue.limiter.in_flight for name, queue in registry.queues.items()},
+            waiting={name: queue.waiting for name, queue in registry.queues.items()},
+            timers=sum(queue.timer_running for queue in registry.queues.values()),
+            shared=counters.shared,
+            replicas=counters.replica_count,
+        )
