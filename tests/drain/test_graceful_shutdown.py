@@ -24,9 +24,10 @@ from tests.support.fake_upstream.provider_responses import (
     promptlayer_running,
     promptlayer_started,
 )
-from tests.support.gateway_restarts import RestartableGateway, wait_until
+from tests.support.gateway_restarts import RestartableGateway
 from tests.support.load_generator import at_constant_rate
 from tests.support.raw_client import build_run, raw_connection
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -17,11 +17,11 @@ from tests.support.fake_upstream import faults
 from tests.support.fake_upstream.provider_responses import LAYER_RUN, STUDIO_RUN, prompt_studio_reply
 from tests.support.fake_upstream.responses import redirect, reply
 from tests.support.fake_upstream.upstream import FakeUpstream
-from tests.support.gateway_restarts import CALLBACK_SECRETS, RestartableGateway, wait_until
+from tests.support.gateway_restarts import CALLBACK_SECRETS, RestartableGateway
 from tests.support.process import ROOT, metric_sum
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
     from pathlib import Path
 
     import aiohttp
@@ -32,14 +32,6 @@ if TYPE_CHECKING:
 
 NEW_SECRET, OLD_SECRET = CALLBACK_SECRETS.values()
 TOLERANCE = 1.5  # seconds: between two looks for what is due, and for a machine that is busy with other tests
-
-
-@pytest.fixture
-async def receiver() -> AsyncIterator[FakeUpstream]:
-    """Somebody who takes every callback."""
-    async with FakeUpstream() as running:
-        running.default = reply(204)
-        yield running
 
 
 @pytest.fixture

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from tests.support.fake_upstream.faults import ResponseScript
     from tests.support.fake_upstream.upstream import FakeUpstream
 
+pytestmark = pytest.mark.shared_gateway
+
 
 async def test_a_silent_upstream_is_disconnected_at_the_deadline(
     upstream: FakeUpstream, gateway: StartGateway, run: PostRun

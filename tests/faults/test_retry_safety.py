@@ -41,9 +41,12 @@ if TYPE_CHECKING:
 
     DeadEnd = Callable[[], AbstractContextManager[str]]
 
+pytestmark = pytest.mark.shared_gateway
+
 DONE = prompt_studio_reply({"completion": "because"})
 
 
+@pytest.mark.own_gateway
 async def test_a_start_that_was_never_sent_is_tried_again_and_sent_once(
     upstream: FakeUpstream, gateway: StartGateway, run: PostRun
 ) -> None:
@@ -112,6 +115,7 @@ async def http_date(connection: UpstreamConnection) -> None:
     await reply(429, {}, [("Retry-After", date)])(connection)
 
 
+@pytest.mark.own_gateway
 @pytest.mark.parametrize(
     ("throttled", "longest"), [(reply(429, {}, [("Retry-After", "1")]), 1.6), (http_date, 2.6)], ids=["1", "date"]
 )
@@ -138,6 +142,7 @@ async def test_a_retry_after_beyond_the_deadline_is_returned_at_once(
     assert 1 == len(upstream.received)
 
 
+@pytest.mark.own_gateway
 @pytest.mark.parametrize(
     "hints",
     [[""], ["-1"], ["1e9"], ["1000000000"], ["soon"], ["1", "2"], ["Fri, 21 Nov 2025 12:00:00 GMT"]],
@@ -168,6 +173,7 @@ async def test_a_server_error_on_start_is_not_repeated(
     assert 2 == len(upstream.received)
 
 
+@pytest.mark.own_gateway
 async def test_an_upstream_that_names_a_time_is_asked_once_more(
     upstream: FakeUpstream, gateway: StartGateway, run: PostRun
 ) -> None:
@@ -178,6 +184,7 @@ async def test_an_upstream_that_names_a_time_is_asked_once_more(
     assert (2, 2) == (answered.json["attempts"], len(upstream.received))
 
 
+@pytest.mark.own_gateway
 async def test_polls_are_retried_until_there_is_a_result(
     upstream: FakeUpstream, gateway: StartGateway, run: PostRun
 ) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from tests.replicas.client_load import ClientLoad
 from tests.support.callback_receiver import CALLBACK_PATH
 from tests.support.fake_upstream.responses import reply
-from tests.support.gateway_restarts import WAIT_TIMEOUT
+from tests.support.waiting import WAIT_TIMEOUT
 
 if TYPE_CHECKING:
     from tests.replicas.replica_pair import ReplicaPair
