@@ -37,6 +37,16 @@ class StartGateway(Protocol):
         """Start one; without a `config` it is that of the tests, both providers being the fixture `upstream`."""
 
 
+PROCESS_FIXTURES = {"gateway", "gateway_pool", "start_workers", "valkey"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that start processes by the fixtures that they use."""
+    for item in items:
+        if isinstance(item, pytest.Function) and PROCESS_FIXTURES & set(item.fixturenames):
+            item.add_marker(pytest.mark.process)
+
+
 @pytest.fixture
 async def session() -> AsyncIterator[aiohttp.ClientSession]:
     """A client that keeps no cookies and does not limit itself."""
@@ -86,7 +96,7 @@ def valkey(tmp_path: Path) -> Iterator[ValkeyServer]:
 async def gateway(
     request: pytest.FixtureRequest, tmp_path: Path, upstream: FakeUpstream
 ) -> AsyncIterator[StartGateway]:
-    """A factory of running gateways. Afterwards they are stopped or kept, and their output searched for secrets (R79)."""
+    """A factory of running gateways, which are stopped or kept; their output is searched for secrets (R79)."""
     pool: GatewayPool | None = request.getfixturevalue("gateway_pool") if shares_gateway(request) else None
     started: list[GatewayProcess] = []
     leased: list[GatewayProcess] = []

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from tests.support.fake_upstream.upstream import FakeUpstream
     from tests.support.valkey import ValkeyServer
 
+pytestmark = pytest.mark.slow
+
 LONGER_THAN_LEASE = 3.5  # seconds: than the short lease
 
 
