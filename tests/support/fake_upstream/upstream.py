@@ -65,6 +65,11 @@ class FakeUpstream:
         scheme = "http" if self._tls is None else "https"
         return f"{scheme}://{self._address[0]}:{self._address[1]}"
 
+    @property
+    def open_connections(self) -> int:
+        """The number of connections that are open or still served."""
+        return len(self._open_connections)
+
     async def start(self) -> None:
         """Listen."""
         loop = asyncio.get_running_loop()
