@@ -8,6 +8,7 @@ from base64 import b64encode
 from typing import TYPE_CHECKING, Protocol
 
 import aiohttp
+import hypothesis
 import pytest
 
 from tests.support.client import PostRun, ReceivedResponse, auth_headers, post_run
@@ -36,6 +37,9 @@ class StartGateway(Protocol):
     ) -> GatewayProcess:
         """Start one; without a `config` it is that of the tests, both providers being the fixture `upstream`."""
 
+
+hypothesis.settings.register_profile("tests", suppress_health_check=[hypothesis.HealthCheck.too_slow], deadline=None)
+hypothesis.settings.load_profile("tests")  # a busy machine generates inputs slowly
 
 PROCESS_FIXTURES = {"gateway", "gateway_pool", "start_workers", "valkey"}
 

@@ -112,6 +112,7 @@ async def test_unfinished_heads_are_cut_off_by_the_header_timer(harness: Gateway
 
 async def test_many_slow_clients_do_not_delay_others(harness: GatewayHarness) -> None:
     """R63: with 300 of them /healthz is answered before they are cut off, and in the end every one of them is."""
+    before = harness.gateway.open_fds()
     async with contextlib.AsyncExitStack() as stack:
         peers = [await stack.enter_async_context(raw_connection(harness.url)) for _ in range(CLIENTS)]
         drips = [asyncio.create_task(drip(peer, build_run(), 0.25)) for peer in peers]
@@ -124,8 +125,8 @@ async def test_many_slow_clients_do_not_delay_others(harness: GatewayHarness) ->
             await asyncio.sleep(0.05)
         await closed
         assert answered > 0
-        assert peak_fds > CLIENTS / 3  # a busy machine opens the last ones when the first ones have been closed
-        await wait_until(lambda: harness.gateway.open_fds() < CLIENTS / 3)
+        assert peak_fds > before  # a busy machine opens the last ones when the first ones have been closed
+        await wait_until(lambda: harness.gateway.open_fds() <= before + 5)
         for task in drips:
             task.cancel()
         await asyncio.gather(*drips, return_exceptions=True)
