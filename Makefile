@@ -12,21 +12,46 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 p
 # More words for the command behind a target: make demo ARGS="--port 8000", make test ARGS="-x tests/cli"
 ARGS ?=
 
-.PHONY: help demo test lint format chart errors bench soak lock upgrade clean
+# Two test processes a core: the tests wait more than they compute. One after another: make test WORKERS=0
+WORKERS ?= $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1))))
+PYTEST = -m pytest --quiet -n $(WORKERS) --dist worksteal
+# make test COVERAGE=1 measures branches over all processes, prints what is missing and fails below the floor.
+COVERAGE ?=
+UNIT_TESTS := $(addprefix tests/,app auth http limits observability outbound providers runs settings store) \
+	$(wildcard tests/test_*.py)
+
+.PHONY: help demo check test test-slow lint format chart errors bench soak lock lock-check hooks upgrade clean
 
 help: ## List what there is to do
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
 demo: $(VENV)/.runtime ## Try it: both providers emulated, lines to paste
 	@$(BIN)/runward demo $(ARGS)
 
-test: lint $(VENV)/sdk-1.3.0/.installed $(VENV)/sdk-js/.installed $(VENV)/crds/.installed $(VENV)/checkov/.installed ## Check everything: style, types, tests
-	@$(BIN)/python -m pytest --quiet $(ARGS)
+check: lint ## Check in a minute: style, types and unit tests
+	@$(BIN)/python $(PYTEST) -m "not slow and not process" $(UNIT_TESTS) $(ARGS)
 
-lint: $(VENV)/.dev ## Check style and types only
+test: lint $(VENV)/sdk-1.3.0/.installed $(VENV)/sdk-js/.installed $(VENV)/crds/.installed $(VENV)/checkov/.installed ## Check everything but the slow tests
+ifdef COVERAGE
+	@$(BIN)/coverage erase
+	@$(BIN)/coverage run $(PYTEST) -m "not slow" $(ARGS)
+	@$(BIN)/coverage combine --quiet
+	@$(BIN)/coverage report
+else
+	@$(BIN)/python $(PYTEST) -m "not slow" $(ARGS)
+endif
+
+test-slow: $(VENV)/.dev ## Random kills, firing alerts, overload: minutes, which CI runs too
+	@$(BIN)/python -m pytest --quiet -n 2 --dist worksteal -m slow $(ARGS)
+
+lint: $(VENV)/.dev ## Check style, types, spelling and schemas only
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --quiet --check .
 	@$(BIN)/mypy --no-error-summary
+	@$(BIN)/codespell
+	@VALIDATE_PYPROJECT_NO_NETWORK=1 $(BIN)/validate-pyproject pyproject.toml >/dev/null
+	@$(BIN)/check-jsonschema --schemafile config/gateway.schema.json config/gateway.yaml >/dev/null
+	@$(BIN)/check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml >/dev/null
 
 format: $(VENV)/.dev ## Let ruff put the style right, where it can
 	@$(BIN)/ruff check --quiet --fix .
@@ -53,11 +78,21 @@ lock: $(VENV)/.dev ## Write both lists anew; versions stay where they can
 	@echo promptlayer==1.3.0 | $(BIN)/uv pip compile - $(LOCKED) $(UPGRADE) --output-file tests/sdk/requirements-1.3.0.lock
 	@echo checkov==3.3.30 | $(BIN)/uv pip compile - $(LOCKED) $(UPGRADE) --output-file tests/helm/requirements-checkov.lock
 
+lock-check: $(VENV)/.dev ## Check that both lists are what pyproject.toml asks for
+	@for list in requirements requirements-dev; do cp $$list.lock $(VENV)/$$list.lock; done
+	@$(COMPILE) --group build --output-file $(VENV)/requirements.lock
+	@$(COMPILE) --group dev --constraints requirements.lock --output-file $(VENV)/requirements-dev.lock
+	@for list in requirements requirements-dev; do diff $$list.lock $(VENV)/$$list.lock \
+		|| { echo "$$list.lock is not up to date: make lock" >&2; exit 1; }; done
+
+hooks: $(VENV)/.dev ## Run the checks of .pre-commit-config.yaml before each commit
+	@$(BIN)/pre-commit install
+
 upgrade: ## Write both lists anew, with the newest versions
 	@$(MAKE) --no-print-directory lock UPGRADE=--upgrade
 
 clean: ## Remove everything that was made
-	@rm -rf $(VENV) dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	@rm -rf $(VENV) dist .hypothesis .mypy_cache .pytest_cache .ruff_cache .coverage
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 UPGRADE ?=

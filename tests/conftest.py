@@ -8,15 +8,19 @@ from base64 import b64encode
 from typing import TYPE_CHECKING, Protocol
 
 import aiohttp
+import hypothesis
 import pytest
 
 from tests.support.client import PostRun, ReceivedResponse, auth_headers, post_run
 from tests.support.configuration import CLIENT_KEYS, PROVIDER_SECRETS, gateway_config
+from tests.support.fake_upstream.responses import reply
 from tests.support.fake_upstream.upstream import FakeUpstream
+from tests.support.gateway_pool import GatewayPool
 from tests.support.process import GatewayProcess, start_gateway
+from tests.support.valkey import ValkeyServer, running_server
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Iterator, Mapping
     from pathlib import Path
 
     from providers.contract import JsonValue
@@ -34,6 +38,19 @@ class StartGateway(Protocol):
         """Start one; without a `config` it is that of the tests, both providers being the fixture `upstream`."""
 
 
+hypothesis.settings.register_profile("tests", suppress_health_check=[hypothesis.HealthCheck.too_slow], deadline=None)
+hypothesis.settings.load_profile("tests")  # a busy machine generates inputs slowly
+
+PROCESS_FIXTURES = {"gateway", "gateway_pool", "start_workers", "valkey"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that start processes by the fixtures that they use."""
+    for item in items:
+        if isinstance(item, pytest.Function) and PROCESS_FIXTURES & set(item.fixturenames):
+            item.add_marker(pytest.mark.process)
+
+
 @pytest.fixture
 async def session() -> AsyncIterator[aiohttp.ClientSession]:
     """A client that keeps no cookies and does not limit itself."""
@@ -42,17 +59,51 @@ async def session() -> AsyncIterator[aiohttp.ClientSession]:
         yield running
 
 
+@pytest.fixture(scope="session")
+def gateway_pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayPool]:
+    """The gateways that the tests of this process share."""
+    pool = GatewayPool(tmp_path_factory.mktemp("shared"))
+    yield pool
+    pool.close()
+
+
+def shares_gateway(request: pytest.FixtureRequest) -> bool:
+    """Whether the test, its class or its module has the marker `shared_gateway`, and the test not `own_gateway`."""
+    marked = request.node.get_closest_marker
+    return marked("shared_gateway") is not None and marked("own_gateway") is None
+
+
 @pytest.fixture
-async def upstream() -> AsyncIterator[FakeUpstream]:
+async def upstream(request: pytest.FixtureRequest) -> AsyncIterator[FakeUpstream]:
     """A fake upstream that answers for both providers; nothing is scripted."""
-    async with FakeUpstream() as running:
+    port = request.getfixturevalue("gateway_pool").upstream_port if shares_gateway(request) else 0
+    async with FakeUpstream(port=port) as running:
         yield running
 
 
 @pytest.fixture
-async def gateway(tmp_path: Path, upstream: FakeUpstream) -> AsyncIterator[StartGateway]:
-    """A factory of running gateways. They are stopped at the end, and then searched for secrets (R79)."""
+async def receiver() -> AsyncIterator[FakeUpstream]:
+    """A receiver of callbacks on 127.0.0.1 that accepts every request."""
+    async with FakeUpstream() as running:
+        running.default = reply(204)
+        yield running
+
+
+@pytest.fixture
+def valkey(tmp_path: Path) -> Iterator[ValkeyServer]:
+    """A server of the test's own; it writes each change to disk before it acknowledges it."""
+    with running_server(tmp_path / "valkey") as server:
+        yield server
+
+
+@pytest.fixture
+async def gateway(
+    request: pytest.FixtureRequest, tmp_path: Path, upstream: FakeUpstream
+) -> AsyncIterator[StartGateway]:
+    """A factory of running gateways, which are stopped or kept; their output is searched for secrets (R79)."""
+    pool: GatewayPool | None = request.getfixturevalue("gateway_pool") if shares_gateway(request) else None
     started: list[GatewayProcess] = []
+    leased: list[GatewayProcess] = []
     numbers = itertools.count(1)
 
     async def start(
@@ -60,6 +111,9 @@ async def gateway(tmp_path: Path, upstream: FakeUpstream) -> AsyncIterator[Start
         env: Mapping[str, str] = PROVIDER_SECRETS,
         **overrides: JsonValue,
     ) -> GatewayProcess:
+        if pool is not None and config is None and env is PROVIDER_SECRETS:
+            leased.append(await pool.lease(overrides))
+            return leased[-1]
         directory = tmp_path / f"gateway-{next(numbers)}"
         directory.mkdir()
         if config is None:
@@ -70,7 +124,11 @@ async def gateway(tmp_path: Path, upstream: FakeUpstream) -> AsyncIterator[Start
     yield start
     for each in started:
         await each.stop()
-    written = "".join(each.stdout + each.stderr for each in started)
+    written = "".join(each.stdout + each.stderr for each in (*started, *leased))
+    if pool is not None:
+        await upstream.stop()  # what still runs has to end
+        for each in leased:
+            await pool.release(each)
     sys.stdout.write(written)  # pytest shows it where a test failed
     assert [] == [name for name, secret in {**PROVIDER_SECRETS, **CLIENT_KEYS}.items() if secret in written]
     encoded = {

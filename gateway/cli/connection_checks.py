@@ -20,6 +20,7 @@ from gateway.app import factories
 from gateway.app.snapshot import ConfigSnapshot
 from gateway.clock import Clock
 from gateway.outbound.provider.client import ProviderClient
+from gateway.redis.errors import RedisUnavailable
 from gateway.settings import ProviderSettings, Settings
 from gateway.store import factory
 from gateway.store.contract import StoreUnavailable
@@ -169,11 +170,11 @@ async def _check_redis(settings: Settings) -> list[CheckResult]:
     from gateway.store.redis.durability import check_durability
 
     connection = factory.create_redis_connection(
-        settings.store.url, settings.store.password, timeout=TIMEOUT, connections=1
+        settings.store.url, settings.store.password, settings.store.tls_files, timeout=TIMEOUT, connections=1
     )
     try:
         durability = await check_durability(connection)
-    except StoreUnavailable as error:
+    except (RedisUnavailable, StoreUnavailable) as error:
         return [CheckResult("store", "connect", "failed", str(error))]
     finally:
         await connection.close()

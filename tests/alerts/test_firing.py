@@ -11,6 +11,8 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.alerts import fault_scenario, faulty_adapter
 from tests.alerts.alert_rules import alerts
 from tests.alerts.prometheus_server import Alert, PrometheusServer, running_prometheus
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
     from tests.conftest import StartGateway
     from tests.support.client import PostRun
     from tests.support.process import GatewayProcess
+
+pytestmark = pytest.mark.slow
 
 TEST_TIMEOUT = 58.0  # seconds for a test; half of them are enough on an idle machine
 FIRING_TIMEOUT = 40.0  # seconds for alerts to fire

@@ -18,7 +18,6 @@ from tests.support.config_files import (
     mount_secret_files,
     replace_file,
     wait_for_reloads,
-    wait_until,
     with_key_files,
     write_gateway_config,
 )
@@ -37,6 +36,7 @@ from tests.support.gateway_restarts import new_callback_secret
 from tests.support.load_generator import at_constant_rate
 from tests.support.process import ROOT, metric_sum
 from tests.support.raw_client import build_run, raw_connection
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path

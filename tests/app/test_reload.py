@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 import structlog
-from prometheus_client.parser import text_string_to_metric_families
 from structlog.testing import LogCapture
 from typing_extensions import override
 
@@ -16,9 +15,11 @@ from gateway.app.snapshot import ConfigSnapshot, build_snapshot
 from gateway.observability.metrics import Metrics
 from gateway.settings import Settings, SettingsError, WatchedPaths
 from tests.support.clock import ManualClock
+from tests.support.process import metric_sum, parse_metrics
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from providers.contract import JsonValue
 
@@ -69,9 +70,7 @@ class ReloadHarness:
 
     def value(self, name: str, **labels: str) -> float:
         """Value of a metric."""
-        families = text_string_to_metric_families(self.metrics.render().decode())
-        found = (s for family in families for s in family.samples if s.name == f"runward_config_{name}")
-        return sum(s.value for s in found if labels.items() <= s.labels.items())
+        return metric_sum(parse_metrics(self.metrics.render().decode()), f"runward_config_{name}", **labels)
 
     @property
     def events(self) -> list[str]:
@@ -180,10 +179,3 @@ async def test_a_burst_of_changes_is_read_when_it_is_over(changes: int, sleeps: 
     finally:
         await house.reload.close()
     assert [sleeps] == read_after
-
-
-async def wait_until(condition: Callable[[], bool]) -> None:
-    """Let the threads come so far."""
-    async with asyncio.timeout(20):
-        while not condition():
-            await asyncio.sleep(0.005)

@@ -13,9 +13,10 @@ from gateway.auth.keys import hash_key, new_key
 from gateway.clock import SystemClock
 from tests.app.tls_harness import HOST, TestAuthority
 from tests.support.client import PROMPT_STUDIO_BODY, auth_headers, post_run
-from tests.support.config_files import wait_for_reloads, wait_until, write_gateway_config
+from tests.support.config_files import wait_for_reloads, write_gateway_config
 from tests.support.fake_upstream.provider_responses import prompt_studio_reply
 from tests.support.process import GatewayExitedError
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -10,7 +10,8 @@ import shlex
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable
+import tempfile
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -22,7 +23,8 @@ from gateway.app import factories
 from gateway.cli.demo_banner import OUTCOME_EXAMPLES, PROVIDER_EXAMPLES
 from gateway.cli.demo_settings import WORKFLOWS, DemoKeys, demo_settings
 from gateway.clock import SystemClock
-from tests.support.process import ROOT, GatewayProcess, metric_sum
+from tests.support.process import GatewayProcess, metric_sum
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     import aiohttp
@@ -33,27 +35,15 @@ if TYPE_CHECKING:
 @asynccontextmanager
 async def demo(*words: str) -> AsyncIterator[GatewayProcess]:
     """Start a demo on free ports, or on those that are named, and wait for its whole page."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "gateway", "demo", *(words or ("--port", "0", "--ops-port", "0")),
-        cwd=ROOT, env={"PATH": os.environ["PATH"]},
-        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    running = GatewayProcess(process)
-    try:
-        await running.wait_until_listening()
-        await wait_until(lambda: "Ctrl-C" in running.stdout)
-        yield running
-    finally:
-        await running.kill()
-
-
-async def wait_until(condition: Callable[[], bool]) -> None:
-    """Wait for what another process does."""
-    for _ in range(1000):
-        if condition():
-            return
-        await asyncio.sleep(0.02)
-    pytest.fail("it did not happen")
+    command = [sys.executable, "-m", "gateway", "demo", *(words or ("--port", "0", "--ops-port", "0"))]
+    with tempfile.TemporaryDirectory() as directory:
+        running = GatewayProcess(command, Path(directory), {})
+        try:
+            await running.wait_until_listening()
+            await wait_until(lambda: "Ctrl-C" in running.stdout)
+            yield running
+        finally:
+            await running.kill()
 
 
 def printed_commands(running: GatewayProcess) -> list[list[str]]:

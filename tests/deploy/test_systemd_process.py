@@ -15,7 +15,7 @@ import yaml
 from providers.contract import JsonValue
 from tests.conftest import StartGateway
 from tests.support.configuration import PROVIDER_SECRETS, gateway_config
-from tests.support.process import ROOT, START_TIMEOUT, GatewayProcess
+from tests.support.process import START_TIMEOUT, GatewayProcess
 from tests.support.valkey import shared_server
 
 _PATIENCE = 20.0
@@ -80,11 +80,8 @@ async def test_with_workers_the_supervisor_tells_it_once_for_all(
 ) -> None:
     path = tmp_path / "gateway.yaml"
     path.write_text(yaml.safe_dump(gateway_config("http://127.0.0.1:1", "http://127.0.0.1:1", store=_shared_store())))
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "gateway", "serve", "--workers", "2", "--config", str(path), cwd=ROOT, env=env,
-        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    started = GatewayProcess(process)
+    command = [sys.executable, "-m", "gateway", "serve", "--workers", "2", "--config", str(path)]
+    started = GatewayProcess(command, tmp_path, env)
     try:
         await started.wait_until_listening(3 * START_TIMEOUT)  # three processes start one after the other
         assert ["READY=1", f"STATUS=2 workers serve at {started.url}"] == await heard(manager, "READY=1")

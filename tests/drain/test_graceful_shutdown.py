@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING
@@ -24,9 +23,10 @@ from tests.support.fake_upstream.provider_responses import (
     promptlayer_running,
     promptlayer_started,
 )
-from tests.support.gateway_restarts import RestartableGateway, wait_until
+from tests.support.gateway_restarts import RestartableGateway
 from tests.support.load_generator import at_constant_rate
 from tests.support.raw_client import build_run, raw_connection
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -177,7 +177,5 @@ async def test_a_second_signal_ends_it_at_once(upstream: FakeUpstream, gateway: 
         each.terminate()
         await wait_until(partial(each.logs, "draining"))
         each.terminate()
-    began = time.monotonic()
-    assert [0, 0] == [await each.wait_until_exit(10) for each in (draining, waiting)]
-    assert time.monotonic() - began < 10
+    assert [0, 0] == [await each.wait_until_exit(30) for each in (draining, waiting)]  # not after 60 s
     assert [(503, "draining", "unknown")] * 2 == [(await one).summary for one in client_tasks]

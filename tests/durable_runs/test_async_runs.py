@@ -25,7 +25,8 @@ from tests.support.fake_upstream.provider_responses import (
     promptlayer_started,
 )
 from tests.support.fake_upstream.responses import reply
-from tests.support.gateway_restarts import FINAL_STATUSES, wait_until
+from tests.support.gateway_restarts import FINAL_STATUSES
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from tests.support.fake_upstream.connection import UpstreamConnection
     from tests.support.fake_upstream.upstream import FakeUpstream
     from tests.support.process import GatewayProcess
+
+pytestmark = pytest.mark.shared_gateway
 
 DONE = prompt_studio_reply({"completion": "because"})
 
@@ -197,6 +200,7 @@ async def test_waiting_ends_with_the_run_or_the_time(upstream: FakeUpstream, sta
         assert "succeeded" == (await waiting).json["status"]
 
 
+@pytest.mark.own_gateway
 async def test_listing(upstream: FakeUpstream, start_client: StartRunsClient) -> None:
     """Newest first, page by page, each run once, filtered; every client its own."""
     upstream.default = DONE
@@ -222,6 +226,7 @@ async def test_listing(upstream: FakeUpstream, start_client: StartRunsClient) ->
     assert ([], None) == await client.page(client="two")
 
 
+@pytest.mark.own_gateway
 async def test_a_run_that_is_not_stored_is_not_listed(
     upstream: FakeUpstream, start_client: StartRunsClient, run: PostRun
 ) -> None:
@@ -349,6 +354,7 @@ def durable_settings(tmp_path: Path) -> dict[str, JsonValue]:
     return {"store": {"url": f"sqlite:///{tmp_path}/runs.db"}, "workflows": {"studio": slow, "layer": slow}}
 
 
+@pytest.mark.own_gateway
 async def test_a_gateway_that_stops_loses_no_run(
     upstream: FakeUpstream, start_client: StartRunsClient, tmp_path: Path
 ) -> None:
@@ -369,6 +375,7 @@ async def test_a_gateway_that_stops_loses_no_run(
     assert (2, 1) == (len(upstream.requests("POST", STUDIO_RUN)), len(upstream.requests("POST", LAYER_RUN)))
 
 
+@pytest.mark.own_gateway
 async def test_a_second_signal_ends_the_process_at_once(
     upstream: FakeUpstream, start_client: StartRunsClient, tmp_path: Path
 ) -> None:

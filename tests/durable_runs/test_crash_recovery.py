@@ -24,11 +24,12 @@ from tests.support.fake_upstream.provider_responses import (
 )
 from tests.support.fake_upstream.responses import reply
 from tests.support.fake_upstream.upstream import FakeUpstream
-from tests.support.gateway_restarts import RestartableGateway, wait_until
+from tests.support.gateway_restarts import RestartableGateway
 from tests.support.process import GatewayExitedError
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
     from providers.contract import JsonValue
@@ -37,14 +38,6 @@ if TYPE_CHECKING:
 DONE = promptlayer_done({"Answer": node("because")})
 RESULTS_TARGET = LAYER_RESULTS + "?workflow_version_execution_id=77&return_all_outputs=true"
 ONE_AT_A_TIME: dict[str, JsonValue] = {"promptlayer": {"limits": {"concurrency": 1, "max_wait": "20s"}}}
-
-
-@pytest.fixture
-async def receiver() -> AsyncIterator[FakeUpstream]:
-    """A receiver that accepts every callback."""
-    async with FakeUpstream() as running:
-        running.default = reply(204)
-        yield running
 
 
 @pytest.fixture

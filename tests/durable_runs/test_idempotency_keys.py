@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import secrets
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,19 +13,38 @@ from tests.support.client import PROMPT_STUDIO_BODY, auth_headers
 from tests.support.fake_upstream import faults
 from tests.support.fake_upstream.provider_responses import STUDIO_RUN, prompt_studio_reply
 from tests.support.fake_upstream.responses import reply
-from tests.support.gateway_restarts import wait_until
 from tests.support.raw_client import JSON, build_head, build_run, send_request
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import aiohttp
 
     from providers.contract import JsonValue
     from tests.conftest import StartGateway
     from tests.support.client import PostRun, ReceivedResponse
     from tests.support.fake_upstream.upstream import FakeUpstream
+    from tests.support.process import GatewayProcess
+
+pytestmark = pytest.mark.shared_gateway
 
 DONE = prompt_studio_reply({"completion": "becäuse"})
 ASYNC = {"Prefer": "respond-async"}
+
+
+@pytest.fixture
+def run(run: PostRun) -> PostRun:
+    """`run` whose keys are the test's own: "k" of one test is not "k" of the next one at the same gateway."""
+    prefix = secrets.token_hex(8)
+
+    async def post(
+        gateway: GatewayProcess, body: Mapping[str, JsonValue], *, client: str = "one", **headers: str
+    ) -> ReceivedResponse:
+        key = {"Idempotency_Key": f"{prefix}-{headers['Idempotency_Key']}"}
+        return await run(gateway, body, client=client, **headers | key)
+
+    return post
 
 
 def is_replay(first: ReceivedResponse, again: ReceivedResponse) -> bool:

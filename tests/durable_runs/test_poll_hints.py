@@ -19,8 +19,9 @@ from tests.support.fake_upstream.provider_responses import (
     promptlayer_running,
 )
 from tests.support.fake_upstream.responses import reply
-from tests.support.gateway_restarts import RestartableGateway, wait_until
+from tests.support.gateway_restarts import RestartableGateway
 from tests.support.process import metric_sum
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from tests.conftest import StartGateway
     from tests.support.client import ReceivedResponse
 
+pytestmark = pytest.mark.slow
+
 KILLS = int(os.environ.get("RUNWARD_KILLS", "25"))
 MAX_LIFETIME = 0.5  # seconds: some kills come before the first request, some after the last answer
 

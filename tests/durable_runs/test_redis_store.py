@@ -23,9 +23,10 @@ from tests.support.fake_upstream.provider_responses import (
     promptlayer_running,
     promptlayer_started,
 )
-from tests.support.gateway_restarts import WAIT_TIMEOUT, RestartableGateway, wait_until
+from tests.support.gateway_restarts import RestartableGateway
 from tests.support.process import GatewayExitedError, metric_sum
 from tests.support.valkey import ValkeyServer, running_server, start_server
+from tests.support.waiting import WAIT_TIMEOUT, wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from tests.support.fake_upstream.connection import UpstreamConnection
     from tests.support.fake_upstream.upstream import FakeUpstream
 
+pytestmark = pytest.mark.shared_gateway
+
 
 UPSTREAM_HEADERS = {"host", "accept", "accept-encoding", "content-length", "content-type", "user-agent"}
 TRACE_HEADERS = {"traceparent", "tracestate"}

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from tests.support.fake_upstream.faults import ResponseScript
     from tests.support.fake_upstream.responses import FakeResponse
 
+pytestmark = pytest.mark.shared_gateway
+
 INVALID = (502, "upstream_invalid_response", "unknown")
 
 
@@ -112,6 +114,7 @@ async def test_a_wrong_shape_is_no_result(
     assert 1 == len(upstream.received)
 
 
+@pytest.mark.own_gateway
 @pytest.mark.parametrize(
     ("script", "code"),
     [
@@ -173,6 +176,7 @@ async def test_a_broken_answer_is_a_502(
     assert (200, {"marker": 2}) == (own.status, own.json["output"])
 
 
+@pytest.mark.own_gateway
 async def test_no_run_gets_the_response_of_another_run(
     upstream: FakeUpstream, gateway: StartGateway, run: PostRun
 ) -> None:

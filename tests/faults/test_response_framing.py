@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from tests.support.fake_upstream.faults import ResponseScript
     from tests.support.fake_upstream.upstream import FakeUpstream
 
+pytestmark = pytest.mark.shared_gateway
+
 RESULT = {"completion": "ünïcode, and a long text: " + "x" * 1000}
 RESPONSE = prompt_studio_reply({**RESULT})
 BODY = json.dumps({"result": RESULT}).encode()

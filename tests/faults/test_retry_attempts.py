@@ -24,10 +24,8 @@ if TYPE_CHECKING:
 DONE = prompt_studio_reply({"completion": "because"})
 
 
-async def test_gaps_between_attempts_are_bounded_and_differ_between_processes(
-    gateway: StartGateway, run: PostRun
-) -> None:
-    """R20: each gap lies in [0, cap(n)], and two gateways that start together do not move in step."""
+async def test_gaps_between_attempts_differ_between_processes(gateway: StartGateway, run: PostRun) -> None:
+    """R20: two gateways that start together do not move in step; tests/runs/resilience has the bounds of each gap."""
     seen = []
     async with FakeUpstream() as first, FakeUpstream() as second:
         runs = []
@@ -38,9 +36,7 @@ async def test_gaps_between_attempts_are_bounded_and_differ_between_processes(
         answers = await asyncio.gather(*(run(*each) for each in runs))
         seen = [first.request_gaps(), second.request_gaps()]
     assert [(503, "upstream_throttled", "not_run")] * 2 == [answered.summary for answered in answers]
-    for one, two in seen:
-        assert 0 <= one <= 0.4 + 0.1
-        assert 0 <= two <= 0.8 + 0.1
+    assert [2, 2] == [len(gaps) for gaps in seen]
     assert any(abs(one - two) > 0.005 for one, two in zip(*seen, strict=True))
 
 

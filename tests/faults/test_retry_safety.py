@@ -41,15 +41,19 @@ if TYPE_CHECKING:
 
     DeadEnd = Callable[[], AbstractContextManager[str]]
 
+pytestmark = pytest.mark.shared_gateway
+
 DONE = prompt_studio_reply({"completion": "because"})
+PATIENT: JsonValue = {"studio": {"timeout": "60s", "max_timeout": "60s"}}
 
 
+@pytest.mark.own_gateway
 async def test_a_start_that_was_never_sent_is_tried_again_and_sent_once(
     upstream: FakeUpstream, gateway: StartGateway, run: PostRun
 ) -> None:
     """R01: refused, refused, then 200: the client sees 200, the upstream one request, `attempts` says 3.
 
-    The back-off's jitter decides whether the third attempt comes after the upstream is up again (about 7 times in 10).
+    The back-off's jitter decides whether the third attempt comes after the upstream is up again (about 19 times in 20).
     If not, the run must be a clean `not_run`, and we ask a new gateway.
     """
     upstream.always("POST", STUDIO_RUN, DONE)
@@ -57,7 +61,8 @@ async def test_a_start_that_was_never_sent_is_tried_again_and_sent_once(
         running = await gateway(retries={"attempts": 3, "backoff": "600ms", "backoff_max": "5s"})
         await upstream.stop()
         client_task = asyncio.create_task(run(running, PROMPT_STUDIO_BODY))
-        await asyncio.sleep(0.65)  # the second attempt comes after 0.6 s at most
+        while metric_sum(await running.metrics(), "runward_upstream_calls_total") < 2:
+            await asyncio.sleep(0.01)
         await upstream.start()
         answered = await client_task
         assert 3 == answered.json["attempts"]
@@ -66,20 +71,19 @@ async def test_a_start_that_was_never_sent_is_tried_again_and_sent_once(
             return
         assert (502, "upstream_unreachable", "not_run") == answered.summary
         assert [] == upstream.received
-    pytest.fail("ten times out of ten the third attempt came within 0.65 s: that is no back-off")
+    pytest.fail("ten times out of ten the third attempt came at once: that is no back-off")
 
 
 @pytest.mark.parametrize("dead", [closed_port, unresponsive_port])
 async def test_an_upstream_that_is_not_there_is_tried_three_times(
     gateway: StartGateway, run: PostRun, dead: DeadEnd
 ) -> None:
-    """R02: 502, outcome not_run, three connects at most, inside the deadline; whether refused or not answered."""
+    """R02: 502, outcome not_run, three connects at most; whether refused or not answered."""
     with dead() as url:
         running = await gateway(gateway_config(url, url))
         answered = await run(running, PROMPT_STUDIO_BODY)
     assert (502, "upstream_unreachable", "not_run") == answered.summary
     assert (3, True) == (answered.json["attempts"], answered.json["retryable"])
-    assert answered.elapsed < 3
     assert 3 == metric_sum(await running.metrics(), "runward_upstream_calls_total", result="unreachable")
 
 
@@ -112,46 +116,46 @@ async def http_date(connection: UpstreamConnection) -> None:
     await reply(429, {}, [("Retry-After", date)])(connection)
 
 
-@pytest.mark.parametrize(
-    ("throttled", "longest"), [(reply(429, {}, [("Retry-After", "1")]), 1.6), (http_date, 2.6)], ids=["1", "date"]
-)
+@pytest.mark.own_gateway
+@pytest.mark.parametrize("throttled", [reply(429, {}, [("Retry-After", "1")]), http_date], ids=["1", "date"])
 async def test_retry_after_is_honoured(
-    upstream: FakeUpstream, gateway: StartGateway, run: PostRun, throttled: ResponseScript, longest: float
+    upstream: FakeUpstream, gateway: StartGateway, run: PostRun, throttled: ResponseScript
 ) -> None:
-    """R09: 429 with Retry-After in either form, then 200: the second request comes at that time."""
+    """R09: 429 with Retry-After in either form, then 200: the second request comes then, not after a 50 ms back-off."""
     upstream.script("POST", STUDIO_RUN, [throttled, DONE])
-    answered = await run(await gateway(), PROMPT_STUDIO_BODY)
+    answered = await run(await gateway(workflows=PATIENT), PROMPT_STUDIO_BODY)
     assert (200, 2) == (answered.status, answered.json["attempts"])
     [gap] = upstream.request_gaps()
-    assert 1.0 <= gap <= longest
+    assert gap >= 1.0
 
 
 async def test_a_retry_after_beyond_the_deadline_is_returned_at_once(
     upstream: FakeUpstream, gateway: StartGateway, run: PostRun
 ) -> None:
-    """R10: no waiting without a chance of success: 503 with Retry-After in under 200 ms, one request."""
-    upstream.default = reply(429, {}, [("Retry-After", "30")])
-    answered = await run(await gateway(), PROMPT_STUDIO_BODY)
+    """R10: 503 with Retry-After long before the deadline, and one request: the client does not wait in vain."""
+    upstream.default = reply(429, {}, [("Retry-After", "90")])
+    answered = await run(await gateway(workflows=PATIENT), PROMPT_STUDIO_BODY)
     assert (503, "upstream_throttled", "not_run") == answered.summary
-    assert int(answered.headers["Retry-After"]) >= 30
-    assert answered.elapsed < 0.2
+    assert int(answered.headers["Retry-After"]) >= 60
+    assert answered.elapsed < 20
     assert 1 == len(upstream.received)
 
 
+@pytest.mark.own_gateway
 @pytest.mark.parametrize(
     "hints",
-    [[""], ["-1"], ["1e9"], ["1000000000"], ["soon"], ["1", "2"], ["Fri, 21 Nov 2025 12:00:00 GMT"]],
+    [[""], ["-1"], ["1e9"], ["1000000000"], ["soon"], ["40", "50"], ["Fri, 21 Nov 2025 12:00:00 GMT"]],
     ids=["empty", "negative", "1e9", "30 years", "word", "two lines", "past"],
 )
 async def test_an_invalid_retry_after_is_ignored(
     upstream: FakeUpstream, gateway: StartGateway, run: PostRun, hints: list[str]
 ) -> None:
-    """R11: the gateway's own back-off counts (50 ms at most before the second attempt)."""
+    """R11: the gateway's own back-off counts; a hint that was believed would lie beyond the deadline of 30 s."""
     upstream.script("POST", STUDIO_RUN, [reply(429, {}, [("Retry-After", hint) for hint in hints]), DONE])
-    answered = await run(await gateway(), PROMPT_STUDIO_BODY)
+    answered = await run(
+        await gateway(workflows={"studio": {"timeout": "30s", "max_timeout": "30s"}}), PROMPT_STUDIO_BODY
+    )
     assert (200, 2) == (answered.status, answered.json["attempts"])
-    [gap] = upstream.request_gaps()
-    assert gap < 0.3
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504])
@@ -168,6 +172,7 @@ async def test_a_server_error_on_start_is_not_repeated(
     assert 2 == len(upstream.received)
 
 
+@pytest.mark.own_gateway
 async def test_an_upstream_that_names_a_time_is_asked_once_more(
     upstream: FakeUpstream, gateway: StartGateway, run: PostRun
 ) -> None:
@@ -178,6 +183,7 @@ async def test_an_upstream_that_names_a_time_is_asked_once_more(
     assert (2, 2) == (answered.json["attempts"], len(upstream.received))
 
 
+@pytest.mark.own_gateway
 async def test_polls_are_retried_until_there_is_a_result(
     upstream: FakeUpstream, gateway: StartGateway, run: PostRun
 ) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.faults.test_data_isolation import script_both_providers
 from tests.support.client import PROMPT_STUDIO_BODY, PROMPTLAYER_BODY
 
@@ -13,6 +15,8 @@ if TYPE_CHECKING:
     from tests.support.client import PostRun
     from tests.support.fake_upstream.connection import ReceivedRequest
     from tests.support.fake_upstream.upstream import FakeUpstream
+
+pytestmark = pytest.mark.shared_gateway
 
 VALID = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Callable, Mapping, MutableMapping, Sequence
+from collections.abc import AsyncIterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from ipaddress import IPv4Network, IPv6Network
@@ -32,6 +32,7 @@ from gateway.problems import Problem
 from gateway.runs.model import RunRecord, RunSpec
 from gateway.store.contract import StoreUnavailable
 from tests.support.clock import ManualClock
+from tests.support.waiting import wait_until
 
 MAX_BODY = 5000
 LARGE_BODY_BYTES = 30_000_000
@@ -139,15 +140,6 @@ class ServerHarness:
         """POST /run with a body and a key."""
         [found] = parse_responses(await self.send_raw(build_run_request(body, *headers, key=key)))
         return found
-
-
-async def wait_until(condition: Callable[[], bool]) -> None:
-    """Let the other side of a socket come so far."""
-    for _ in range(5000):
-        if condition():
-            return
-        await asyncio.sleep(0.001)
-    raise TimeoutError("it did not come to that")
 
 
 def build_request(method: str, path: str, *headers: str | bytes) -> bytes:

@@ -12,7 +12,6 @@ from typing import cast
 
 import pytest
 from aiohttp import web
-from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
 from gateway.auth.client import Client
@@ -31,22 +30,22 @@ from tests.http.server_harness import (
     build_run_request,
     parse_responses,
     running_server,
-    wait_until,
 )
 from tests.support.clock import ManualClock
+from tests.support.process import metric_sum, parse_metrics
+from tests.support.waiting import wait_until
 
 RUN = b'{"workflow":"w"}'
 
 
 def samples(server: ServerHarness) -> list[Sample]:
     """The exposition as a scrape gets it."""
-    families = text_string_to_metric_families(server.metrics.render().decode())
-    return [sample for family in families for sample in family.samples]
+    return parse_metrics(server.metrics.render().decode())
 
 
 def total(server: ServerHarness, name: str, **labels: str) -> float:
     """The sum of the samples of that name with these labels."""
-    return sum(s.value for s in samples(server) if s.name == name and labels.items() <= s.labels.items())
+    return metric_sum(samples(server), name, **labels)
 
 
 # Authentication.

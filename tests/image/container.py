@@ -56,12 +56,8 @@ async def running(
     """
     bundle, state, name = folder / "bundle", folder / "state", f"runward-{secrets.token_hex(4)}"
     _write_bundle(bundle, image, mounts, command)
-    process = await asyncio.create_subprocess_exec(
-        "runc", "--root", str(state), "run", "--bundle", str(bundle), name,
-        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-        limit=16_000_000,
-    )  # fmt: skip
-    container = Container(name, state, GatewayProcess(process))
+    command_line = ["runc", "--root", str(state), "run", "--bundle", str(bundle), name]
+    container = Container(name, state, GatewayProcess(command_line, folder, {}))
     try:
         yield container
     finally:

@@ -11,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
 from gateway.observability.metrics import TEXT_CONTENT_TYPE, Metrics
+from tests.support.process import metric_sum, parse_metrics
 
 # Dashboards and alerts are written against these; a change here breaks them.
 FAMILIES = {
@@ -65,13 +66,12 @@ def record_each_metric_once(metrics: Metrics) -> None:
 
 def samples(metrics: Metrics) -> list[Sample]:
     """What a scrape sees, without the times at which counters began."""
-    families = text_string_to_metric_families(metrics.render().decode())
-    return [s for family in families for s in family.samples if not s.name.endswith("_created")]
+    return [s for s in parse_metrics(metrics.render().decode()) if not s.name.endswith("_created")]
 
 
 def value(metrics: Metrics, name: str, **labels: str) -> float:
     """The sum of the samples of that name with these labels."""
-    return sum(s.value for s in samples(metrics) if s.name == name and labels.items() <= s.labels.items())
+    return metric_sum(samples(metrics), name, **labels)
 
 
 def test_the_names_and_labels_are_those_that_dashboards_use() -> None:

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from tests.support.fake_upstream.upstream import FakeUpstream
     from tests.support.process import GatewayProcess, LogLine
 
+pytestmark = pytest.mark.slow
+
 DONE = prompt_studio_reply({"completion": "because"})
 ONE_SLOT: JsonValue = {"prompt_studio": {"limits": {"concurrency": 1, "max_wait": "10s"}}}
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import itertools
 import time
-from bisect import bisect_left
 from functools import partial
 from typing import TYPE_CHECKING
+
+import pytest
 
 from tests.support.client import PROMPTLAYER_BODY
 from tests.support.fake_upstream.provider_responses import (
@@ -21,13 +22,13 @@ from tests.support.load_generator import concurrently, count_codes
 from tests.support.process import metric_sum
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from providers.contract import JsonValue
     from tests.conftest import StartGateway
     from tests.support.client import PostRun
     from tests.support.fake_upstream.connection import UpstreamConnection
     from tests.support.fake_upstream.upstream import FakeUpstream
+
+pytestmark = pytest.mark.slow
 
 RUNS = 500
 RATE, BURST = 250, 25
@@ -56,26 +57,21 @@ class FakeExecutions:
         await answer(connection)
 
 
-def max_per_second(timestamps: Sequence[float]) -> int:
-    """How many of these moments, in order, the fullest second holds."""
-    return max(bisect_left(timestamps, moment + 1.0) - at for at, moment in enumerate(timestamps))
-
-
 async def test_polls_of_many_runs_stay_within_the_providers_rate(
     upstream: FakeUpstream, gateway: StartGateway, run: PostRun
 ) -> None:
-    """R89 with polls: 500 runs in flight, no second holds more calls than rate and burst, each sees its own result."""
+    """R89 with polls: 500 runs in flight, never more calls than rate and burst allow; each sees its own result."""
     executions = FakeExecutions()
     upstream.always("POST", LAYER_RUN, executions.start)
     upstream.always("GET", LAYER_RESULTS, executions.results)
     limits: JsonValue = {"rate": f"{RATE}/s", "burst": BURST, "concurrency": RUNS, "max_wait": "30s"}
-    workflow: JsonValue = {"layer": {"timeout": "30s", "max_timeout": "30s"}}
+    workflow: JsonValue = {"layer": {"timeout": "60s", "max_timeout": "60s"}}
     running = await gateway(providers={"promptlayer": {"limits": limits}}, workflows=workflow)
+    began = time.monotonic()
     answers = await concurrently(RUNS, partial(run, running, PROMPTLAYER_BODY))
     assert {None: RUNS} == count_codes(answers)
     assert [answered.json["provider_run_id"] for answered in answers] == [a.json["output"] for a in answers]
     assert RUNS == len({str(answered.json["output"]) for answered in answers}) == len(upstream.requests("POST"))
     timestamps = sorted(request.complete_at for request in upstream.received)
-    assert max_per_second(timestamps) <= 1.05 * (RATE + BURST)  # a busy machine may deliver some of them together
-    assert len(timestamps) >= 0.8 * RATE * (timestamps[-1] - timestamps[0]), "it is used, too"
+    assert [] == [n for n, at in enumerate(timestamps, 1) if n > BURST + RATE * (at - began) + 1]
     assert len(timestamps) == metric_sum(await running.metrics(), "runward_upstream_calls_total")

@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.replicas.replica_pair import ReplicaPair
-from tests.support.fake_upstream.responses import reply
-from tests.support.fake_upstream.upstream import FakeUpstream
 from tests.support.valkey import ValkeyServer, running_server
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     import aiohttp
@@ -33,11 +31,3 @@ def replicas(
 ) -> ReplicaPair:
     """Two replicas that have not begun."""
     return ReplicaPair(gateway, session, tmp_path, server)
-
-
-@pytest.fixture
-async def receiver() -> AsyncIterator[FakeUpstream]:
-    """A receiver that accepts every callback."""
-    async with FakeUpstream() as running:
-        running.default = reply(204)
-        yield running

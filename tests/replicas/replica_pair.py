@@ -12,7 +12,8 @@ import aiohttp
 
 from tests.support.client import ReceivedResponse
 from tests.support.configuration import merged
-from tests.support.gateway_restarts import WAIT_TIMEOUT, RestartableGateway
+from tests.support.gateway_restarts import RestartableGateway
+from tests.support.waiting import WAIT_TIMEOUT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

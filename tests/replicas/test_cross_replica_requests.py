@@ -21,7 +21,8 @@ from tests.support.fake_upstream.provider_responses import (
     promptlayer_running,
     promptlayer_started,
 )
-from tests.support.gateway_restarts import FINAL_STATUSES, WAIT_TIMEOUT, wait_until
+from tests.support.gateway_restarts import FINAL_STATUSES
+from tests.support.waiting import WAIT_TIMEOUT, wait_until
 
 if TYPE_CHECKING:
     import aiohttp

@@ -21,7 +21,7 @@ from tests.support.fake_upstream.provider_responses import (
     promptlayer_started,
 )
 from tests.support.fake_upstream.responses import reply
-from tests.support.gateway_restarts import wait_until
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from providers.contract import JsonValue

@@ -7,14 +7,18 @@ import os
 import random
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.replicas.client_load import ClientLoad
 from tests.support.callback_receiver import CALLBACK_PATH
 from tests.support.fake_upstream.responses import reply
-from tests.support.gateway_restarts import WAIT_TIMEOUT
+from tests.support.waiting import WAIT_TIMEOUT
 
 if TYPE_CHECKING:
     from tests.replicas.replica_pair import ReplicaPair
     from tests.support.fake_upstream.upstream import FakeUpstream
+
+pytestmark = pytest.mark.slow
 
 KILLS = int(os.environ.get("RUNWARD_KILLS", "8"))
 MAX_LIFETIME = 0.6  # seconds

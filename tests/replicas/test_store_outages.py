@@ -13,14 +13,16 @@ from tests.support.callback_receiver import CALLBACK_PATH, deliveries, message_i
 from tests.support.client import PROMPT_STUDIO_BODY
 from tests.support.fake_upstream import faults
 from tests.support.fake_upstream.provider_responses import STUDIO_RUN, prompt_studio_reply
-from tests.support.gateway_restarts import WAIT_TIMEOUT, wait_until
 from tests.support.valkey import start_server
+from tests.support.waiting import WAIT_TIMEOUT, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.support.fake_upstream.upstream import FakeUpstream
     from tests.support.valkey import ValkeyServer
+
+pytestmark = pytest.mark.slow
 
 LONGER_THAN_LEASE = 3.5  # seconds: than the short lease
 

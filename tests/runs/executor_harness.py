@@ -6,8 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from prometheus_client.parser import text_string_to_metric_families
-
 from gateway.errors import RunError
 from gateway.limits.contract import ClientLimitsConfig, LimitsConfig, SharedLimitsConfig
 from gateway.limits.limiter import Limiter
@@ -26,6 +24,7 @@ from providers.contract import Adapter, Call, Cause, JsonValue, ProviderFault, R
 from providers.prompt_studio import PromptStudio
 from providers.promptlayer import PromptLayer
 from tests.support.clock import ManualClock
+from tests.support.process import metric_sum, parse_metrics
 
 NEVER_OPENS = BreakerConfig(min_failures=1_000_000)
 DONE = Reply(200, {"result": "because"})
@@ -157,9 +156,7 @@ class ExecutorHarness:
 
     def metric_value(self, name: str, **labels: str) -> float:
         """Return the sum of a metric's samples with these labels."""
-        families = text_string_to_metric_families(self.metrics.render().decode())
-        found = (s for family in families for s in family.samples if s.name == name)
-        return sum(s.value for s in found if labels.items() <= s.labels.items())
+        return metric_sum(parse_metrics(self.metrics.render().decode()), name, **labels)
 
 
 def upstream_of(workflow: Workflow) -> ScriptedUpstream:

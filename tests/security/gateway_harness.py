@@ -36,7 +36,7 @@ class GatewayHarness:
 
     gateway: GatewayProcess
     upstream: FakeUpstream
-    log_offset: int = 0  # how many lines it had written when the test began
+    log_position: int = 0  # bytes of its log when the test began
 
     @property
     def url(self) -> str:
@@ -48,19 +48,19 @@ class GatewayHarness:
         self.upstream.received.clear()
         self.upstream._routes.clear()  # the fake is made for one test each
         self.upstream._queues.clear()
-        self.log_offset = len(self.gateway._stdout)  # its `stdout` joins them all, which takes longer with every test
+        self.log_position = self.gateway.stdout_size
         script_success(self.upstream)
 
     @property
     def log_output(self) -> str:
         """Log output since the start of the test."""
-        return b"".join(self.gateway._stdout[self.log_offset :]).decode("utf-8", "backslashreplace")
+        return self.gateway.stdout_since(self.log_position)
 
     async def access_log(self, route: str, count: int = 1) -> list[LogLine]:
         """The access lines of a route since the test began, once there are `count`, which must not take long."""
         async with asyncio.timeout(5):
             while True:
-                logged = [json.loads(line) for line in self.log_output.splitlines()]
+                logged = [json.loads(line) for line in self.log_output.rpartition("\n")[0].splitlines()]
                 found = [line for line in logged if ("request", route) == (line["event"], line.get("route"))]
                 if len(found) >= count:
                     return found

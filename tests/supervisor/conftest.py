@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
-import os
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -16,7 +14,7 @@ import yaml
 from providers.contract import JsonValue
 from tests.support.configuration import CLIENT_KEYS, PROVIDER_SECRETS, gateway_config
 from tests.support.fake_upstream.upstream import FakeUpstream
-from tests.support.process import ROOT, GatewayProcess
+from tests.support.process import GatewayProcess
 
 
 class StartWorkers(Protocol):
@@ -35,12 +33,10 @@ async def start_workers(tmp_path: Path, upstream: FakeUpstream) -> AsyncIterator
     async def start(count: int = 2, **overrides: JsonValue) -> GatewayProcess:
         path = tmp_path / f"workers-{next(numbers)}.yaml"
         path.write_text(yaml.safe_dump(gateway_config(upstream.url, upstream.url, **overrides)))
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "tests.supervisor.run_supervisor", str(path), str(count),
-            cwd=ROOT, env={"PATH": os.environ.get("PATH", ""), **PROVIDER_SECRETS}, limit=16_000_000,
-            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-        )  # fmt: skip
-        started.append(GatewayProcess(process))
+        directory = tmp_path / path.stem
+        directory.mkdir()
+        command = [sys.executable, "-m", "tests.supervisor.run_supervisor", str(path), str(count)]
+        started.append(GatewayProcess(command, directory, PROVIDER_SECRETS))
         started[-1].config = path
         await started[-1].wait_until_listening()
         return started[-1]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,8 +13,7 @@ import aiohttp
 
 from tests.support.client import PROMPT_STUDIO_BODY, auth_headers, post_run
 from tests.support.process import GatewayProcess
-
-WAIT_TIMEOUT = 30.0
+from tests.support.waiting import WAIT_TIMEOUT
 
 
 @dataclass(slots=True)
@@ -53,13 +52,6 @@ async def under_load(gateway: GatewayProcess, clients: int = 8) -> AsyncIterator
                 yield load
         finally:
             load.stopped = True
-
-
-async def wait_until(condition: Callable[[], object]) -> None:
-    """Wait for what other processes do."""
-    async with asyncio.timeout(WAIT_TIMEOUT):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 def worker_pids(gateway: GatewayProcess) -> dict[int, list[int]]:

@@ -10,11 +10,11 @@ from gateway.auth.keys import hash_key, new_key
 from gateway.clock import SystemClock
 from tests.app.tls_harness import HOST, TestAuthority
 from tests.supervisor.conftest import StartWorkers
-from tests.supervisor.load import wait_until
 from tests.support.client import PROMPT_STUDIO_BODY, auth_headers
 from tests.support.config_files import write_gateway_config
 from tests.support.fake_upstream.provider_responses import prompt_studio_reply
 from tests.support.fake_upstream.upstream import FakeUpstream
+from tests.support.waiting import wait_until
 
 DONE = prompt_studio_reply({"completion": "because"})
 

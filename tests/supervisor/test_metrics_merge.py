@@ -7,12 +7,12 @@ from datetime import UTC, datetime
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
 from gateway.observability.collectors import ExportableGauge
 from gateway.observability.metrics import Metrics
 from gateway.supervisor.metrics_merge import GAUGE_MERGES, MetricsMerger
+from tests.support.process import parse_metrics
 
 WORKERS = st.integers(0, 2)
 EVENTS = st.lists(
@@ -28,8 +28,7 @@ EVENTS = st.lists(
 
 def samples(shown: Metrics) -> list[Sample]:
     """What Prometheus's own parser reads."""
-    families = text_string_to_metric_families(shown.render().decode())
-    return [sample for family in families for sample in family.samples]
+    return parse_metrics(shown.render().decode())
 
 
 def counters(shown: Metrics) -> dict[tuple[str, str], float]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -22,17 +20,10 @@ from tests.support.fake_upstream.provider_responses import (
 )
 from tests.support.fake_upstream.upstream import FakeUpstream
 from tests.support.process import GatewayProcess
-from tests.support.valkey import ValkeyServer, running_server
+from tests.support.valkey import ValkeyServer
 
 WORKERS = {**PROVIDER_SECRETS, "RUNWARD_WORKERS": "3"}
 RUNS = 20
-
-
-@pytest.fixture
-def valkey(tmp_path: Path) -> Iterator[ValkeyServer]:
-    """A server of the test's own."""
-    with running_server(tmp_path / "valkey") as server:
-        yield server
 
 
 def workers_of_route(gateway: GatewayProcess, route: str) -> set[object]:

@@ -6,12 +6,13 @@ import aiohttp
 
 from providers.contract import JsonValue
 from tests.supervisor.conftest import StartWorkers
-from tests.supervisor.load import wait_until, worker_pids
+from tests.supervisor.load import worker_pids
 from tests.support.client import PROMPT_STUDIO_BODY, auth_headers, post_run
 from tests.support.config_files import replace_file, write_gateway_config
 from tests.support.fake_upstream.provider_responses import prompt_studio_reply
 from tests.support.fake_upstream.upstream import FakeUpstream
 from tests.support.process import GatewayProcess, metric_sum
+from tests.support.waiting import wait_until
 
 NEW: dict[str, JsonValue] = {"fresh": {"provider": "prompt_studio", "name": "dep_fresh"}}
 WORKER_INDEXES = {0, 1, 2}

@@ -11,12 +11,13 @@ import aiohttp
 import pytest
 
 from tests.supervisor.conftest import StartWorkers
-from tests.supervisor.load import is_running, runs_by_worker, under_load, wait_until, worker_pids
+from tests.supervisor.load import is_running, runs_by_worker, under_load, worker_pids
 from tests.support.client import PROMPT_STUDIO_BODY, PostRun, auth_headers, post_run
 from tests.support.fake_upstream.faults import delayed, hang
 from tests.support.fake_upstream.provider_responses import prompt_studio_reply
 from tests.support.fake_upstream.upstream import FakeUpstream
 from tests.support.process import GatewayProcess, metric_sum
+from tests.support.waiting import wait_until
 
 ANSWER = prompt_studio_reply({"completion": "because"})
 

@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
-
 from providers.contract import JsonValue
 from tests.conftest import StartGateway
-from tests.supervisor.load import runs_by_worker, under_load, wait_until
+from tests.supervisor.load import runs_by_worker, under_load
 from tests.support.configuration import PROVIDER_SECRETS
 from tests.support.fake_upstream.provider_responses import prompt_studio_reply
 from tests.support.fake_upstream.upstream import FakeUpstream
 from tests.support.process import metric_sum
-from tests.support.valkey import ValkeyServer, running_server
+from tests.support.valkey import ValkeyServer
+from tests.support.waiting import wait_until
 
 WORKERS = {**PROVIDER_SECRETS, "RUNWARD_WORKERS": "3"}
 ANSWER = prompt_studio_reply({"completion": "because"})
-
-
-@pytest.fixture
-def valkey(tmp_path: Path) -> Iterator[ValkeyServer]:
-    """A server of the test's own."""
-    with running_server(tmp_path / "valkey") as server:
-        yield server
 
 
 async def test_a_providers_rate_holds_over_three_workers(

@@ -15,8 +15,9 @@ from tests.alerts.prometheus_server import Alert, running_prometheus
 from tests.alerts.prometheus_tools import find_program
 from tests.alerts.test_firing import TEST_TIMEOUT, WORKER_ALERT, collect_alerts, is_filled_in
 from tests.supervisor.conftest import StartWorkers
-from tests.supervisor.load import wait_until, worker_pids
+from tests.supervisor.load import worker_pids
 from tests.support.process import GatewayProcess
+from tests.support.waiting import wait_until
 
 
 async def test_dying_workers_raise_the_alert(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
@@ -24,8 +24,7 @@ from tests.supervisor.worker_programs import (
     RESPONSIVE,
     UNRESPONSIVE,
 )
-
-WAIT_TIMEOUT = 30.0
+from tests.support.waiting import WAIT_TIMEOUT, wait_until
 
 
 class FastClock(SystemClock):
@@ -59,13 +58,6 @@ async def serving(pool: WorkerPool) -> AsyncIterator[asyncio.Task[None]]:
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-
-
-async def wait_until(condition: Callable[[], object]) -> None:
-    """Wait for what other processes do."""
-    async with asyncio.timeout(WAIT_TIMEOUT):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 def pids(pool: WorkerPool) -> dict[int, int]:

@@ -7,14 +7,11 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from pathlib import Path
 
 import aiohttp
-import pytest
 
 from tests.conftest import StartGateway
-from tests.supervisor.load import WAIT_TIMEOUT, is_running, runs_by_worker, under_load, wait_until, worker_pids
+from tests.supervisor.load import is_running, runs_by_worker, under_load, worker_pids
 from tests.support.callback_receiver import CALLBACK_PATH, deliveries, message_ids
 from tests.support.client import PROMPT_STUDIO_BODY, PostRun, auth_headers, post_run
 from tests.support.config_files import write_gateway_config
@@ -25,17 +22,11 @@ from tests.support.fake_upstream.responses import reply
 from tests.support.fake_upstream.upstream import FakeUpstream
 from tests.support.gateway_restarts import CALLBACK_SECRETS, CALLBACK_SETTINGS
 from tests.support.process import ROOT, GatewayProcess, metric_sum
-from tests.support.valkey import ValkeyServer, running_server, start_server
+from tests.support.valkey import ValkeyServer, start_server
+from tests.support.waiting import WAIT_TIMEOUT, wait_until
 
 ANSWER = prompt_studio_reply({"completion": "because"})
 WORKERS = {**PROVIDER_SECRETS, "RUNWARD_WORKERS": "2"}
-
-
-@pytest.fixture
-def valkey(tmp_path: Path) -> Iterator[ValkeyServer]:
-    """A server of the test's own."""
-    with running_server(tmp_path / "valkey") as server:
-        yield server
 
 
 async def test_a_run_is_found_by_every_worker(

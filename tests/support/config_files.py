@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 import yaml
 
 from tests.support.configuration import gateway_config
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from providers.contract import JsonValue
     from tests.support.process import GatewayProcess
-
-WAIT_TIMEOUT = (
-    15.0  # seconds; a change is usually seen within half a second, and within three where nothing tells of it
-)
 
 
 def replace_file(path: Path, text: str) -> None:
@@ -42,13 +37,6 @@ def with_key_files(url: str, file: Path, **overrides: JsonValue) -> dict[str, Js
         name: {**p, "api_key": {"file": str(file)}} for name, p in providers.items() if isinstance(p, dict)
     }
     return config | {"providers": keyed}
-
-
-async def wait_until(condition: Callable[[], bool]) -> None:
-    """Wait for it; TimeoutError where it does not come."""
-    async with asyncio.timeout(WAIT_TIMEOUT):
-        while not condition():
-            await asyncio.sleep(0.02)
 
 
 async def wait_for_reloads(gateway: GatewayProcess, times: int) -> None:

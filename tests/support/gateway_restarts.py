@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 from tests.support.client import ReceivedResponse, auth_headers, post_run
 from tests.support.configuration import PROVIDER_SECRETS, merged
+from tests.support.waiting import WAIT_TIMEOUT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
     import aiohttp
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     from tests.conftest import StartGateway
     from tests.support.process import GatewayProcess
 
-WAIT_TIMEOUT = 30.0
-"""Seconds for what must happen; a machine that is busy with other tests is no failure of ours."""
 FINAL_STATUSES = ("succeeded", "failed", "unknown", "not_run")
 
 
@@ -130,12 +129,3 @@ class RestartableGateway:
                 if callback != {"state": "pending"}:
                     return callback
                 await asyncio.sleep(0.05)
-
-
-async def wait_until(condition: Callable[[], object], seconds: float = WAIT_TIMEOUT) -> None:
-    """Wait for what another process does; TimeoutError where it does not."""
-    async with asyncio.timeout(seconds):
-        while True:
-            if condition():
-                return
-            await asyncio.sleep(0.01)

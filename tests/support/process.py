@@ -7,7 +7,9 @@ import contextlib
 import json
 import os
 import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,10 +25,14 @@ if TYPE_CHECKING:
     from providers.contract import JsonValue
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-START_TIMEOUT = 20.0  # generous: a machine that is busy with other tests is no failure of ours
-STOP_TIMEOUT = 15.0
+START_TIMEOUT = 60.0  # seconds; a machine that is busy with other tests is not a failure
+STOP_TIMEOUT = 30.0  # seconds
+_POLL_SECONDS = 0.01
+_COUNTED = ("_total", "_count", "_sum", "_bucket")  # names of samples that only grow
+_COVERAGE_VARIABLES = ("COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG", "COVERAGE_FILE")
 
 LogLine = dict[str, object]
+SeriesKey = tuple[str, frozenset[tuple[str, str]]]
 
 
 class GatewayExitedError(Exception):
@@ -34,21 +40,21 @@ class GatewayExitedError(Exception):
 
 
 class GatewayProcess:
-    """A running gateway. Its output is collected from the first byte to the last."""
+    """A running gateway. Its output goes to files in `directory`, so that it outlives the event loop of one test."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self._process = process
-        self._stdout: list[bytes] = []
-        self._stderr: list[bytes] = []
-        self._listening_line: asyncio.Future[LogLine] = asyncio.get_running_loop().create_future()
-        assert process.stdout is not None
-        assert process.stderr is not None
-        self._readers = [
-            asyncio.create_task(self._collect(process.stdout, self._stdout)),
-            asyncio.create_task(self._collect(process.stderr, self._stderr)),
-        ]
+    def __init__(self, command: Sequence[str], directory: Path, env: Mapping[str, str]) -> None:
+        """Start `command`; the process sees `env` and the search path, and nothing else of this environment."""
+        self._stdout_path, self._stderr_path = directory / "stdout.log", directory / "stderr.log"
+        self._stdout_offset = self._stderr_offset = 0
+        self._baseline: dict[SeriesKey, float] = {}
+        self._children: set[int] = set()
         self.url = self.ops_url = ""
         self.config = Path()
+        with self._stdout_path.open("wb") as stdout, self._stderr_path.open("wb") as stderr:
+            self._process = subprocess.Popen(
+                command, cwd=ROOT, env={**inherited_environment(), **env},
+                stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr,
+            )  # fmt: skip
 
     @property
     def pid(self) -> int:
@@ -57,30 +63,48 @@ class GatewayProcess:
 
     @property
     def exit_code(self) -> int | None:
-        """How it ended, None while it runs; negative for a signal."""
-        return self._process.returncode
+        """The exit code, None while the process runs; negative for a signal."""
+        return self._process.poll()
 
     @property
     def stdout(self) -> str:
-        """What it wrote there so far."""
-        return b"".join(self._stdout).decode("utf-8", "backslashreplace")
+        """Standard output since the start, or since the last `start_observation`."""
+        return _read_from(self._stdout_path, self._stdout_offset)
 
     @property
     def stderr(self) -> str:
-        """What it wrote there so far."""
-        return b"".join(self._stderr).decode("utf-8", "backslashreplace")
+        """Standard error since the start, or since the last `start_observation`."""
+        return _read_from(self._stderr_path, self._stderr_offset)
+
+    @property
+    def stdout_size(self) -> int:
+        """The bytes of standard output so far; a position for `stdout_since`."""
+        return self._stdout_path.stat().st_size
+
+    def stdout_since(self, position: int) -> str:
+        """Standard output after that position."""
+        return _read_from(self._stdout_path, position)
+
+    async def start_observation(self) -> None:
+        """Forget the past: `stdout`, `stderr`, `logs` and the counters of `metrics` begin anew."""
+        self._stdout_offset = self.stdout_size
+        self._stderr_offset = self._stderr_path.stat().st_size
+        self._baseline = {}
+        self._baseline = {_series_key(s): s.value for s in await self.metrics() if s.name.endswith(_COUNTED)}
 
     def logs(self, event: str | None = None) -> list[LogLine]:
-        """The log, one JSON object per line; ValueError where a line is none."""
-        lines = [json.loads(line) for line in self.stdout.splitlines()]
+        """The log, one JSON object per line; ValueError where a line is none. A line that is being written is left."""
+        complete, _, _ = self.stdout.rpartition("\n")
+        lines = [json.loads(line) for line in complete.splitlines()]
         return [line for line in lines if event in {None, line.get("event")}]
 
     async def metrics(self) -> list[Sample]:
-        """The samples of one scrape; `total` adds some of them up."""
+        """The samples of one scrape, counters less their value at `start_observation`; `metric_sum` adds some up."""
         async with aiohttp.ClientSession() as session, session.get(self.ops_url + "/metrics") as answer:
             answer.raise_for_status()
             text = await answer.text()
-        return [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+        samples = parse_metrics(text)
+        return [s._replace(value=s.value - self._baseline.get(_series_key(s), 0)) for s in samples]
 
     def rss_bytes(self) -> int:
         """The memory it holds now."""
@@ -90,17 +114,23 @@ class GatewayProcess:
         """The most memory it ever held."""
         return self._memory("VmHWM")
 
+    def cpu_seconds(self) -> float:
+        """The CPU time that the main thread has used; other work on the machine does not count (proc(5), schedstat)."""
+        return int(Path(f"/proc/{self.pid}/schedstat").read_text().split()[0]) / 1e9
+
     def open_fds(self) -> int:
         """How many file descriptors it has open now."""
         return len(list(Path(f"/proc/{self.pid}/fd").iterdir()))
 
     async def wait_until_listening(self, seconds: float = START_TIMEOUT) -> None:
-        """Wait until it says where it listens; DiedError if it ends before."""
-        try:
-            async with asyncio.timeout(seconds):
-                line = await self._listening_line
-        except TimeoutError:
-            raise GatewayExitedError(f"not listening after {seconds} s\n{self.stdout}\n{self.stderr[-2000:]}") from None
+        """Wait for the log line with the addresses; GatewayExitedError where the process ends before."""
+        end = time.monotonic() + seconds
+        while (line := self._listening_line()) is None:
+            if (code := self.exit_code) is not None:
+                raise GatewayExitedError(f"exit code {code}\n{self.stdout}\n{self.stderr[-2000:]}")
+            if time.monotonic() > end:
+                raise GatewayExitedError(f"not listening after {seconds} s\n{self.stdout}\n{self.stderr[-2000:]}")
+            await asyncio.sleep(_POLL_SECONDS)
         self.url, self.ops_url = str(line["url"]), str(line["ops_url"])
 
     def send_sighup(self) -> None:
@@ -134,38 +164,42 @@ class GatewayProcess:
         status = Path(f"/proc/{self.pid}/status").read_text()
         return 1024 * int(status.partition(f"{line}:")[2].split()[0])
 
+    def terminate_now(self) -> None:
+        """Stop the process (SIGTERM, after `STOP_TIMEOUT` SIGKILL) and wait, outside of any event loop."""
+        self._signal(signal.SIGTERM)
+        try:
+            self._process.wait(STOP_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
     def _signal(self, number: signal.Signals) -> None:
-        if self._process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                self._process.send_signal(number)
+        self._children |= _child_pids(self.pid)
+        with contextlib.suppress(ProcessLookupError):
+            self._process.send_signal(number)
 
     async def _wait(self) -> int:
-        code = await self._process.wait()
-        await asyncio.gather(*self._readers)
+        """The exit code, once the process and the children that it had have ended."""
+        while (code := self.exit_code) is None:
+            self._children |= _child_pids(self.pid)
+            await asyncio.sleep(_POLL_SECONDS)
+        while any(_is_running(pid) for pid in self._children):
+            await asyncio.sleep(_POLL_SECONDS)
         return code
 
-    async def _collect(self, stream: asyncio.StreamReader, lines: list[bytes]) -> None:
-        while line := await stream.readline():
-            lines.append(line)
-            if lines is self._stdout and not self._listening_line.done() and b'"listening"' in line:
-                self._listening_line.set_result(json.loads(line))
-        if lines is self._stdout and not self._listening_line.done():
-            code = await self._process.wait()
-            self._listening_line.set_exception(
-                GatewayExitedError(f"exit code {code}\n{self.stdout}\n{self.stderr[-2000:]}")
-            )
+    def _listening_line(self) -> LogLine | None:
+        lines, _, _ = self.stdout.rpartition("\n")
+        found = (line for line in lines.splitlines() if '"listening"' in line)
+        return next((json.loads(line) for line in found), None)
 
 
 async def start_gateway(
     directory: Path, config: Mapping[str, JsonValue] | str, env: Mapping[str, str]
 ) -> GatewayProcess:
-    """Write the configuration (a mapping, or YAML text) into `directory` and serve it; return once it listens.
-
-    The process sees `env` and the search path, and nothing else of this environment.
-    """
+    """Write the configuration (a mapping, or YAML text) into `directory` and serve it; return once it listens."""
     path = directory / "gateway.yaml"
     path.write_text(config if isinstance(config, str) else yaml.safe_dump(dict(config)))
-    gateway = GatewayProcess(await _spawn(["serve", "--config", str(path)], env))
+    gateway = GatewayProcess([sys.executable, "-m", "gateway", "serve", "--config", str(path)], directory, env)
     gateway.config = path
     try:
         await gateway.wait_until_listening()
@@ -175,12 +209,38 @@ async def start_gateway(
     return gateway
 
 
-async def _spawn(arguments: Sequence[str], env: Mapping[str, str]) -> asyncio.subprocess.Process:
-    return await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "gateway", *arguments,
-        cwd=ROOT, env={"PATH": os.environ.get("PATH", ""), **env}, limit=16_000_000,
-        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-    )  # fmt: skip
+def inherited_environment() -> dict[str, str]:
+    """The variables of this process that a gateway under test sees: the search path, and coverage's own."""
+    return {name: os.environ[name] for name in ("PATH", *_COVERAGE_VARIABLES) if name in os.environ}
+
+
+def parse_metrics(text: str) -> list[Sample]:
+    """The samples of a page in Prometheus's text format."""
+    return [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+
+
+def _series_key(sample: Sample) -> SeriesKey:
+    return sample.name, frozenset(sample.labels.items())
+
+
+def _read_from(path: Path, offset: int) -> str:
+    with path.open("rb") as file:
+        file.seek(offset)
+        return file.read().decode("utf-8", "backslashreplace")
+
+
+def _child_pids(pid: int) -> set[int]:
+    try:
+        return {int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
+    except OSError:
+        return set()
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def metric_sum(samples: Sequence[Sample], name: str, **labels: str) -> float:

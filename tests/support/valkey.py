@@ -1,10 +1,9 @@
-"""A real Valkey (or Redis) server for the tests: a process of its own, on loopback, gone when the test is."""
+"""A real Valkey server for the tests: a process of its own, on loopback, gone when the test is."""
 
 from __future__ import annotations
 
 import atexit
 import functools
-import shutil
 import socket
 import subprocess
 import tempfile
@@ -20,13 +19,8 @@ _START_TIMEOUT = 10.0  # seconds
 _READY_MESSAGE = "Ready to accept connections"
 
 
-def installed_server() -> str:
-    """The server to use: the system's, else the one that the test dependencies bring."""
-    return shutil.which("valkey-server") or shutil.which("redis-server") or bundled_server()
-
-
 def bundled_server() -> str:
-    """The server of the test dependencies: new enough for WAITAOF."""
+    """The server of the test dependencies, the same on every machine: new enough for WAITAOF (7.2)."""
     return str(get_binary_path())
 
 
@@ -52,12 +46,15 @@ class ValkeyServer:
 def start_server(
     directory: Path, *options: str, port: int = 0, durable: bool = True, server: str | None = None
 ) -> ValkeyServer:
-    """Start one and wait until it answers. A `durable` one writes each change to disk before it says so."""
+    """Start `server` (by default the bundled one) and wait until it answers.
+
+    A `durable` one writes each change to disk before it acknowledges it.
+    """
     port = port or free_port()
     directory.mkdir(parents=True, exist_ok=True)
     log = directory / "server.log"
     persistence = ("--appendonly", "yes", "--appendfsync", "always") if durable else ("--appendonly", "no")
-    command = [server or installed_server(), "--port", str(port), "--bind", "127.0.0.1", "--dir", str(directory)]
+    command = [server or bundled_server(), "--port", str(port), "--bind", "127.0.0.1", "--dir", str(directory)]
     command += ["--save", "", "--daemonize", "no", "--logfile", str(log), *persistence, *options]
     ready_before, end = _ready_count(log), time.monotonic() + _START_TIMEOUT
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

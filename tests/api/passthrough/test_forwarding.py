@@ -20,6 +20,8 @@ from tests.support.fake_upstream.upstream import FakeUpstream, closed_port
 from tests.support.process import GatewayProcess, metric_sum
 from tests.support.raw_client import build_head, raw_connection, send_request
 
+pytestmark = pytest.mark.shared_gateway
+
 LAYER_KEY = PROVIDER_SECRETS["PROMPTLAYER_API_KEY"]
 ALLOWED_ROUTES: JsonValue = {
     "promptlayer": [

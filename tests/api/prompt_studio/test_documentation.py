@@ -22,6 +22,8 @@ from tests.support.fake_upstream.responses import reply
 from tests.support.fake_upstream.upstream import FakeUpstream
 from tests.support.process import ROOT
 
+pytestmark = pytest.mark.shared_gateway
+
 PAGE = "docs/moving-from-prompt-studio.md"
 RUN = "/v1/workflows/dep_2cP7/run"
 

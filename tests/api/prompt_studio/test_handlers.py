@@ -26,6 +26,8 @@ from tests.support.fake_upstream.provider_responses import (
 from tests.support.fake_upstream.upstream import FakeUpstream
 from tests.support.process import metric_sum
 
+pytestmark = pytest.mark.shared_gateway
+
 CAR: JsonValue = {"completion": "The Bugatti Chiron Super Sport 300+"}
 PATHS_AND_MEMBERS = [(WORKFLOWS_PATH, "result"), (INSTRUCTIONS_PATH, "completion")]
 
@@ -172,7 +174,7 @@ async def test_a_key_makes_a_run_repeatable(start_app: StartApp, upstream: FakeU
 
 async def test_a_failed_run_fails_again_under_its_key(start_app: StartApp, upstream: FakeUpstream) -> None:
     upstream.script("POST", STUDIO_RUN, [faults.rst_after_request])
-    app = replace(await start_app(), headers={"Idempotency-Key": "k1"})
+    app = replace(await start_app(), headers={"Idempotency-Key": "k2"})
     first, second = await app.run("dep_test"), await app.run("dep_test")
     assert (500, {}, "upstream_disconnected", "unknown") == first.summary == second.summary
     assert first.headers["Runward-Run-Id"] == second.headers["Runward-Run-Id"]

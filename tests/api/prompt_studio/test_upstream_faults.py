@@ -12,6 +12,8 @@ from tests.support.fake_upstream.provider_responses import LAYER_RUN, STUDIO_RUN
 from tests.support.fake_upstream.responses import reply
 from tests.support.fake_upstream.upstream import FakeUpstream
 
+pytestmark = pytest.mark.shared_gateway
+
 FAULTS: dict[str, tuple[ResponseScript, int, str, str | None, int]] = {
     "error running the workflow": (reply(500, {}), 500, "run_failed", "failed", 1),
     "no answer": (faults.rst_after_request, 500, "upstream_disconnected", "unknown", 1),

@@ -16,7 +16,7 @@ from tests.api.promptlayer.realtime_harness import (
     send_command,
     wait_closed,
 )
-from tests.http.server_harness import wait_until
+from tests.support.waiting import wait_until
 
 CHANNEL = "workflow_updates:7"
 MASK = b"\x00\x00\x00\x00"  # it changes nothing

@@ -19,10 +19,10 @@ from tests.support.fake_upstream.provider_responses import (
 )
 from tests.support.fake_upstream.responses import reply
 from tests.support.fake_upstream.upstream import FakeUpstream
-from tests.support.gateway_restarts import CALLBACK_SECRETS, RestartableGateway, wait_until
+from tests.support.gateway_restarts import CALLBACK_SECRETS, RestartableGateway
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
     from pathlib import Path
 
     import aiohttp
@@ -32,14 +32,6 @@ if TYPE_CHECKING:
 
 ANSWER = node("because “ü”")
 ONE_AT_A_TIME: dict[str, JsonValue] = {"promptlayer": {"limits": {"concurrency": 1, "max_wait": "20s"}}}
-
-
-@pytest.fixture
-async def receiver() -> AsyncIterator[FakeUpstream]:
-    """A receiver that accepts every callback."""
-    async with FakeUpstream() as running:
-        running.default = reply(204)
-        yield running
 
 
 @pytest.fixture

@@ -25,8 +25,9 @@ from tests.support.fake_upstream.provider_responses import (
     promptlayer_started,
 )
 from tests.support.fake_upstream.responses import reply
-from tests.support.gateway_restarts import CALLBACK_SECRETS, wait_until
+from tests.support.gateway_restarts import CALLBACK_SECRETS
 from tests.support.process import ROOT, GatewayProcess, metric_sum
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path

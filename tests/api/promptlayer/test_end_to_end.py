@@ -23,8 +23,8 @@ from tests.support.fake_upstream.provider_responses import (
     promptlayer_started,
 )
 from tests.support.fake_upstream.responses import reply
-from tests.support.gateway_restarts import wait_until
 from tests.support.process import metric_sum
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     import aiohttp
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from providers.contract import JsonValue
     from tests.conftest import StartGateway
     from tests.support.fake_upstream.upstream import FakeUpstream
+
+pytestmark = pytest.mark.shared_gateway
 
 DONE = promptlayer_done({"Draft": node("d", is_output=False), "Answer": node("because")})
 CHANNEL: dict[str, JsonValue] = {"channel_name_suffix": "a71d"}
@@ -164,16 +166,17 @@ async def test_a_channel_starts_once(upstream: FakeUpstream, start_client: Start
 
 async def test_a_channel_with_another_body_is_refused(upstream: FakeUpstream, start_client: StartClient) -> None:
     app = await start_client()
-    await app.wait_for_results(await app.start_run("layer", CHANNEL))
+    channel: dict[str, JsonValue] = {"channel_name_suffix": "b82e"}
+    await app.wait_for_results(await app.start_run("layer", channel))
     changes: list[dict[str, JsonValue]] = [
         {"input_variables": {}},
         {"return_all_outputs": True},
         {"metadata": {"a": "b"}},
     ]
     for more in changes:
-        refused = await app.start_run("layer", {**CHANNEL, **more})
+        refused = await app.start_run("layer", {**channel, **more})
         assert (422, "idempotency_mismatch", False) == (*refused.summary[:2], refused.json["success"])
-    assert 422 == (await app.start_run("studio", CHANNEL)).status
+    assert 422 == (await app.start_run("studio", channel)).status
     assert 1 == len(upstream.received) - len(upstream.requests("GET"))
 
 
@@ -303,6 +306,7 @@ async def test_a_client_that_has_gone_has_its_run_all_the_same(
     await wait_until(lambda: 5 == len(upstream.requests("POST")))
 
 
+@pytest.mark.own_gateway
 async def test_limits_make_it_wait_and_refuse_nothing(upstream: FakeUpstream, start_client: StartClient) -> None:
     """The SDKs would send a 429 again, four times."""
     app = await start_client(clients={"one": {"limits": {"rate": "2/s", "burst": 1}}})

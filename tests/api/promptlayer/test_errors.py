@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from tests.conftest import StartGateway
     from tests.support.fake_upstream.upstream import FakeUpstream
 
+pytestmark = pytest.mark.shared_gateway
+
 FAKE_REQUEST = cast("Request", SimpleNamespace(request_id="req_1"))
 RUN = "/workflows/layer/run"
 

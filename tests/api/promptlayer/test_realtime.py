@@ -18,7 +18,7 @@ from tests.api.promptlayer.realtime_harness import (
     send_command,
     wait_closed,
 )
-from tests.http.server_harness import wait_until
+from tests.support.waiting import wait_until
 
 JAVASCRIPT_CHANNEL = "workflow_updates:7"
 PYTHON_CHANNEL = "workflows:3:run:a71d"

@@ -14,7 +14,6 @@ from typing import NoReturn, TypeAlias
 from urllib.parse import quote, urlsplit
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 from pydantic import SecretStr
 
 from gateway import strictjson
@@ -30,6 +29,8 @@ from tests.support.fake_upstream.connection import UpstreamConnection
 from tests.support.fake_upstream.faults import ResponseScript
 from tests.support.fake_upstream.responses import FakeResponse, RawBytes, chunked, redirect, reply
 from tests.support.fake_upstream.upstream import FakeUpstream, closed_port, unresponsive_port
+from tests.support.process import parse_metrics
+from tests.support.waiting import wait_until
 
 KEY = "pl_CANARY/+=0123456789abcdef"
 MAX_RESPONSE = 10_000
@@ -65,9 +66,8 @@ class ClientHarness:
     @property
     def results(self) -> dict[str, int]:
         """How many calls ended in which way, by the metrics."""
-        families = text_string_to_metric_families(self.metrics.render().decode())
-        name = "runward_upstream_calls_total"
-        return {s.labels["result"]: int(s.value) for f in families for s in f.samples if s.name == name}
+        samples = parse_metrics(self.metrics.render().decode())
+        return {s.labels["result"]: int(s.value) for s in samples if s.name == "runward_upstream_calls_total"}
 
 
 @contextlib.asynccontextmanager
@@ -413,7 +413,7 @@ async def test_nothing_is_sent_when_the_deadline_has_passed(upstream: FakeUpstre
     harness.clock.advance(RESTED)
     assert Cause.UNREACHABLE is (await harness.send_failing(within=0)).cause
     assert 1 == len(upstream.received)
-    await until(lambda: not harness.client._connections)  # it was taken from the pool, and must not be leaked
+    await wait_until(lambda: not harness.client._connections)  # it was taken from the pool, and must not be leaked
 
 
 @pytest.mark.parametrize("call", [START, POLL])
@@ -472,17 +472,8 @@ async def test_an_answer_that_is_late_is_not_waited_for(upstream: FakeUpstream, 
     async with open_client(upstream.url, max_response=10**7) as made:
         assert Cause.TIMEOUT is (await made.send_failing(within=0.1)).cause
         [connection] = upstream.connections
-        await until(lambda: connection.eof_at is not None)
+        await wait_until(lambda: connection.eof_at is not None)
         assert {"timeout": 1} == made.results
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait until the other side has seen it."""
-    for _ in range(5000):
-        if condition():
-            return
-        await asyncio.sleep(0.001)
-    pytest.fail("it did not come to that")
 
 
 # Connections.
@@ -506,7 +497,7 @@ async def test_a_connection_that_was_idle_too_long_is_not_used(upstream: FakeUps
     harness.clock.advance(15.1)
     await harness.send()
     assert 2 == len(upstream.connections)
-    await until(lambda: upstream.connections[0].eof_at is not None)
+    await wait_until(lambda: upstream.connections[0].eof_at is not None)
 
 
 async def test_a_connection_rests_before_its_reuse(upstream: FakeUpstream, harness: ClientHarness) -> None:
@@ -584,7 +575,7 @@ async def test_a_connection_that_the_other_side_closed_costs_no_run(
     upstream.default = faults.sequence(DONE.with_headers(*say), faults.fin_after_request)
     for count in range(1, 4):
         assert 1 == (await harness.send()).body["result"]  # type: ignore[index,call-overload]  # it is DONE
-        await until(lambda: not harness.client._connections)
+        await wait_until(lambda: not harness.client._connections)
         assert (count, count) == (len(upstream.connections), len(upstream.received))
 
 
@@ -613,18 +604,18 @@ async def test_a_burst_leaves_no_connections_open_for_ever(upstream: FakeUpstrea
     harness.clock.advance(20)
     upstream.default = DONE
     await harness.send()
-    await until(lambda: 1 == sum(c.eof_at is None for c in upstream.connections))
+    await wait_until(lambda: 1 == sum(c.eof_at is None for c in upstream.connections))
 
 
 async def test_a_cancelled_call_leaves_nothing(upstream: FakeUpstream, harness: ClientHarness) -> None:
     """R33: the connection is closed, and the call is not counted as a success."""
     upstream.default = faults.hang
     asking = asyncio.create_task(harness.send())
-    await until(lambda: len(upstream.received) == 1)
+    await wait_until(lambda: len(upstream.received) == 1)
     asking.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asking
-    await until(lambda: upstream.connections[0].eof_at is not None)
+    await wait_until(lambda: upstream.connections[0].eof_at is not None)
     assert ({"given_up": 1}, set()) == (harness.results, harness.client._connections)
 
 
@@ -645,11 +636,11 @@ async def test_closing_ends_every_connection(upstream: FakeUpstream, harness: Cl
     upstream.default = faults.hang
     first = asyncio.create_task(harness.send_failing())
     second = asyncio.create_task(harness.send(POLL))
-    await until(lambda: len(upstream.received) == 2)
+    await wait_until(lambda: len(upstream.received) == 2)
     first.cancel()
     await harness.client.close()
     assert isinstance((await asyncio.gather(second, return_exceptions=True))[0], ProviderFault)
-    await until(lambda: all(c.eof_at is not None for c in upstream.connections))
+    await wait_until(lambda: all(c.eof_at is not None for c in upstream.connections))
 
 
 # TLS.

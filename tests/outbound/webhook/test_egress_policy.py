@@ -19,7 +19,6 @@ from gateway.outbound.webhook.egress_policy import EgressPolicy, Resolver, Syste
 from gateway.outbound.webhook.ip_ranges import is_public
 from gateway.outbound.webhook.sender import WebhookMessage, WebhookResponse, WebhookSender
 from tests.support.clock import ManualClock
-from tests.support.fake_upstream.responses import reply
 from tests.support.fake_upstream.upstream import FakeUpstream, closed_port, unresponsive_port
 
 MESSAGE = WebhookMessage("msg_run_1", 1_795_000_000, "v1,c2lnbmF0dXJl", b"{}")
@@ -38,14 +37,6 @@ class ScriptedResolver:
         if not self.answers:
             raise OSError
         return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
-
-
-@pytest.fixture
-async def receiver() -> AsyncIterator[FakeUpstream]:
-    """A receiver on 127.0.0.1 that accepts every callback."""
-    async with FakeUpstream() as running:
-        running.default = reply(204)
-        yield running
 
 
 @pytest.fixture

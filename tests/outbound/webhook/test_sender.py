@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -21,14 +20,6 @@ from tests.support.fake_upstream.upstream import FakeUpstream, closed_port, unre
 
 MESSAGE = WebhookMessage("msg_run_1", 1_795_000_000, "v1,Zmlyc3Q= v1,c2Vjb25k", b'{"type":"run.finished"}')
 SHORT_TIMEOUTS = WebhookTimeouts(total=0.4, connect=0.2)
-
-
-@pytest.fixture
-async def receiver() -> AsyncIterator[FakeUpstream]:
-    """A receiver on 127.0.0.1 that accepts every callback."""
-    async with FakeUpstream() as running:
-        running.default = reply(204)
-        yield running
 
 
 def new_sender(

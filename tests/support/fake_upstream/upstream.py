@@ -38,7 +38,7 @@ class FakeUpstream:
     handshake). An error inside a script is raised by `close`.
     """
 
-    def __init__(self, *, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1") -> None:
+    def __init__(self, *, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1", port: int = 0) -> None:
         self.received: list[ReceivedRequest] = []
         self.connections: list[ConnectionRecord] = []
         self.default: ResponseScript = UNSCRIPTED
@@ -46,7 +46,7 @@ class FakeUpstream:
         self._queues: dict[tuple[str, str], deque[ResponseScript]] = {}
         self._routes: list[tuple[Predicate, ResponseScript]] = []
         self._tls = tls
-        self._address = (host, 0)
+        self._address = (host, port)
         self._server: asyncio.Server | None = None
         self._open_connections: set[UpstreamConnection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -64,6 +64,11 @@ class FakeUpstream:
         """The base URL; it stays the same through `down` and `up`."""
         scheme = "http" if self._tls is None else "https"
         return f"{scheme}://{self._address[0]}:{self._address[1]}"
+
+    @property
+    def open_connections(self) -> int:
+        """The number of connections that are open or still served."""
+        return len(self._open_connections)
 
     async def start(self) -> None:
         """Listen."""
