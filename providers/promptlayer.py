@@ -48,7 +48,7 @@ class PromptLayer:
     base_url = "https://api.promptlayer.com"
     supports_versions = True
     supports_nodes = True
-    starts: tuple[str, ...] = ("POST /workflows/*/run",)
+    starts: tuple[str, ...] = ("* /workflows/*/run",)
     dialects: tuple[str, ...] = ()
 
     def __init__(self, dialect: str | None = None) -> None:

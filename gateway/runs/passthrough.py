@@ -1,7 +1,7 @@
-"""What a client may use of a provider's API beside its workflows: requests that are passed on as they are.
+"""Passthrough: a client's requests to other endpoints of a provider, forwarded unchanged.
 
-Nothing is known about such a request, so it is sent once, unless no connection was possible; it takes its place in the
-provider's and the client's limits as a run does, and says nothing about a workflow's circuit.
+Such a request is sent once, and again only if no connection was possible. It counts in the limits of the client and of
+the provider as a run does, and never in a circuit breaker. Requests that start runs are not forwarded.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ _TIMEOUT = 60.0  # seconds for everything
 _MAX_ATTEMPTS = 2
 
 AllowedPassthrough: TypeAlias = Mapping[str, Mapping[str, Sequence[PassthroughRule]]]
-"""By client and provider, what may be passed through."""
+"""Passthrough rules by client and provider."""
 
 
 class Passthrough:
-    """Passes on what is `allowed`."""
+    """Forwards the requests that the rules allow."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class Passthrough:
         self.reconfigure(allowed, providers)
 
     def reconfigure(self, allowed: AllowedPassthrough, providers: Mapping[str, Provider]) -> None:
-        """Let other requests through from now on."""
+        """Use other rules for subsequent requests."""
         self._allowed, self._providers = allowed, providers
 
     def find_provider(self, client: str, method: str, path: str) -> str | None:
@@ -77,10 +77,10 @@ class Passthrough:
         body: bytes,
         client_key: str,
     ) -> PassthroughResponse:
-        """Send a request, and wait for the answer. `wanted` tells whether somebody waits for it; see `Parcel`.
+        """Forward a request and return the response. `client_connected` is False once the client has disconnected.
 
-        Raises Problem: as `Limits.admit`, where the provider can not be asked or gives no whole answer, and where the
-        client's key stands where it can not be replaced.
+        Raises Problem as `Limiter.admit` does, where the provider is unreachable or its response is not complete, and
+        where the client's key is in a place where it cannot be replaced.
         """
         target = self._providers.get(provider)
         if target is None:  # since its path was looked up
