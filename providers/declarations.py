@@ -70,8 +70,14 @@ class StartPattern:
         return self._has_method(method) and any(_glob(self.path).fullmatch(text) for text in _spellings(path))
 
     def matches_prefix(self, method: str, prefix: str) -> bool:
-        """Return True if a path that begins with `prefix` can start a run."""
-        return self._has_method(method) and any(_is_prefix(self.path, text) for text in _spellings(prefix))
+        """Return True if a path that begins with `prefix` can start a run.
+
+        Under "*", a GET prefix counts only if each such path starts a run: reads beside a start can be listed.
+        """
+        remainders = [rest for text in _spellings(prefix) for rest in _remainders(self.path, text)]
+        if self.method == "*" and method == "GET":
+            return any(set(rest) == {"*"} for rest in remainders)
+        return self._has_method(method) and bool(remainders)
 
     def _has_method(self, method: str) -> bool:
         return self.method == "*" or (self.method == "GET") == (method == "GET")
@@ -160,13 +166,13 @@ def _canonical(path: str) -> str:
     return re.sub(r"/+", "/", re.sub(r";[^/]*", "", path)).lower()
 
 
-def _is_prefix(glob: str, prefix: str) -> bool:
-    """Return True if `prefix` can be continued to a text that the glob matches; each state is a position in it."""
+def _remainders(glob: str, prefix: str) -> list[str]:
+    """Return what may be left of the glob behind `prefix`: nothing where no text with that prefix matches it."""
     states = _skip_stars(glob, {0})
     for character in prefix:
         reached = {at for at in states if glob[at : at + 1] == "*" or (at == len(glob) and character == "/")}
         states = _skip_stars(glob, reached | {at + 1 for at in states if glob[at : at + 1] == character})
-    return bool(states)
+    return [glob[at:] for at in states]
 
 
 def _skip_stars(glob: str, states: set[int]) -> set[int]:

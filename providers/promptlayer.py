@@ -49,7 +49,7 @@ class PromptLayer:
     supports_versions = True
     supports_nodes = True
     key_check = Call("GET", "/workflows?per_page=1", "key_check", safe=True)
-    starts: tuple[str, ...] = ("POST /workflows/*/run",)
+    starts: tuple[str, ...] = ("* /workflows/*/run",)
     dialects: tuple[str, ...] = ()
 
     def __init__(self, dialect: str | None = None) -> None:

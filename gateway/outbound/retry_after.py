@@ -11,7 +11,9 @@ MAX_SECONDS = 86_400.0
 
 
 def parse_retry_after(values: Sequence[bytes], now: datetime) -> float | None:
-    """Return the Retry-After field of a response as seconds from `now`: whole seconds, decimals (not in the RFC) or a date.
+    """Return the Retry-After field of a response as seconds from `now`.
+
+    The value is whole seconds, decimals (not in the RFC) or a date.
 
     Returns None for several fields, a past date, more than a day, or an invalid value.
     """

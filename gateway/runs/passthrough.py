@@ -1,7 +1,7 @@
-"""Passthrough: forwards allow-listed requests of clients to a provider's other endpoints.
+"""Passthrough: a client's requests to other endpoints of a provider, forwarded unchanged.
 
-A request is sent once, and again only if no connection was possible, since nothing is known about its effect. It counts
-in the limits of the client and the provider like a run; it does not affect circuit breakers.
+Such a request is sent once, and again only if no connection was possible. It counts in the limits of the client and of
+the provider as a run does, and never in a circuit breaker. Requests that start runs are not forwarded.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ _TIMEOUT = 60.0  # seconds, in total
 _MAX_ATTEMPTS = 2
 
 AllowedPassthrough: TypeAlias = Mapping[str, Mapping[str, Sequence[PassthroughRule]]]
-"""Allow-lists by client and provider."""
+"""Passthrough rules by client and provider."""
 
 
 class Passthrough:
-    """Forwards the requests that the allow-lists contain."""
+    """Forwards the requests that the rules allow."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class Passthrough:
         self.reconfigure(allowed, providers)
 
     def reconfigure(self, allowed: AllowedPassthrough, providers: Mapping[str, Provider]) -> None:
-        """Replace the allow-lists and providers."""
+        """Use other rules for subsequent requests."""
         self._allowed, self._providers = allowed, providers
 
     def find_provider(self, client: str, method: str, path: str) -> str | None:

@@ -26,7 +26,7 @@ from providers.testing.driver import calls, drive
 
 STATUSES = (200, 201, 202, 204, 301, 400, 401, 403, 404, 408, 409, 418, 422, 429, 500, 502, 503, 504, 599)
 """Statuses of replies that an adapter is tried with."""
-_WORDS = ("QUEUED", "SUCCESS", "done", "succeeded", "running", ".", "ü\ud83d")
+_WORDS = ("QUEUED", "SUCCESS", "done", "succeeded", "running", ".", "ü😀")
 _MEMBERS = ("result", "status", "success", "state", "job", "data", "value", "outputs", "id", "run_id", "message")
 _SCALARS: tuple[JsonValue, ...] = (None, True, -1, 2**70, 1.5, *_WORDS)
 _HOSTILE_NAMES = ("../x", "%2e%2e%2f", "a/b", "a?x=1", "a#b", "a\r\nb", "a\x00b", "a b", "a\\b", "ü", "x" * 500, "...")

@@ -123,7 +123,8 @@ async def test_error_texts_of_failed_nodes_are_redacted(
     upstream: FakeUpstream, gateway: StartGateway, run: PostRun
 ) -> None:
     """R81: PromptLayer's failed runs are 200s whose errors quote stack traces, and perhaps the key."""
-    text = f"Code execution failed {PROVIDER_SECRETS['PROMPTLAYER_API_KEY']}: Traceback (most recent call last): secret_module"
+    key = PROVIDER_SECRETS["PROMPTLAYER_API_KEY"]
+    text = f"Code execution failed {key}: Traceback (most recent call last): secret_module"
     upstream.always("POST", LAYER_RUN, promptlayer_started(787))
     upstream.always("GET", LAYER_RESULTS, promptlayer_done({"Code": node(None, "FAILED", error=text)}))
     answered = await run(await gateway(), {**PROMPTLAYER_BODY, "return_all_outputs": True})

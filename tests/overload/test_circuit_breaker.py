@@ -174,7 +174,10 @@ async def test_a_circuit_that_opens_meanwhile_costs_no_quota(
 async def test_an_outage_of_a_minute_costs_at_most_four_attempts(
     upstream: FakeUpstream, gateway: StartGateway, run: PostRun
 ) -> None:
-    """R22, R23 on a twentieth of the time scale (tests/runs/resilience/test_provider_outage.py has the real one): 15 requests, 4 calls."""
+    """R22, R23: 15 requests, 4 calls, on a twentieth of the time scale.
+
+    tests/runs/resilience/test_provider_outage.py has the real scale.
+    """
     upstream.default = faults.rst_after_request
     scaled: JsonValue = {"window": "500ms", "cooldown": "500ms", "cooldown_max": "15s"}
     with closed_port() as url:

@@ -104,7 +104,7 @@ def test_a_202_with_a_callback_url_promises_a_notification(
     started: Reply,
     hinted: bool,  # noqa: FBT001 - a value
 ) -> None:
-    """201 is how a start without a callback is answered: then nobody will call."""
+    """201 is the response to a start without a callback: no notification follows."""
     steps, _ = drive(PromptLayer().steps(Run("w", notify_url=hint_url)), [started, reply(202, None)])
     assert [hinted, False] == [step.will_notify for step in steps if isinstance(step, Pause)]
 
@@ -387,7 +387,7 @@ def test_each_status_of_a_start_has_one_meaning(status: int, cause: Cause) -> No
 
 
 def test_a_503_with_retry_after_was_not_started() -> None:
-    """With Retry-After it is the provider who speaks, so nothing was started."""
+    """A 503 with Retry-After comes from the provider itself, so nothing was started."""
     refused = fault(Reply(503, retry_after=2.0))
     assert (Cause.UNAVAILABLE, 2.0) == (refused.cause, refused.retry_after)
 

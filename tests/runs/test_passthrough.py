@@ -120,7 +120,7 @@ async def test_a_slot_is_free_again_after_a_fault() -> None:
         ("one", "POST", "/log-request", "layer"),
         ("one", "GET", "/other", "studio"),
         ("one", "GET", "/workflows/x", "layer"),
-        ("one", "GET", "/workflows/x/run", "layer"),
+        ("one", "GET", "/workflows/x/run", None),
         ("one", "POST", "/workflows/x", "layer"),
         ("one", "POST", "/workflows/x/run", None),
         ("one", "POST", "/%77orkflows/x/run", None),

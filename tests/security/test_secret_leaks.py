@@ -47,18 +47,26 @@ def misplaced_keys() -> list[bytes]:
     found = [data for data, _, _ in rejected_requests().values()]
     for key in CLIENT_KEYS.values():
         found += [
-            build_head("GET", f"/run?key={key}"), build_head("GET", f"/{key}"), build_head("GET", "/healthz", {"User-Agent": key}),
+            build_head("GET", f"/run?key={key}"),
+            build_head("GET", f"/{key}"),
+            build_head("GET", "/healthz", {"User-Agent": key}),
             build_head("POST", "/run", {"Content-Type": key, "Content-Length": "0"}),
             build_run(headers={"Authorization": f"Basic {key}"}, client=None),
             build_run(headers={"Authorization": f"Bearer {key}x"}, client=None),
             build_run(headers={"X-API-KEY": f"{key}, {key}"}, client=None),
             build_run(headers={"Cookie": key, "Referer": f"http://{key}/", "X-Forwarded-For": key, "Prefer": key}),
-            build_run(headers={"Idempotency-Key": key}), build_run(headers={"Content-Encoding": key}),
-            build_run(headers={"Authorization": f"Bearer {key}\0"}, client=None), build_run(headers={"X-API-KEY ": key}),
-            build_run(key.encode()), run_with_body({"workflow": key}), run_with_body({"workflow": "studio", "timeout": key}),
-            run_with_body({"workflow": "studio", "version": key}), run_with_body({"workflow": "studio", "callback_url": key}),
-            run_with_body({"workflow": "studio", "metadata": {"a": [key]}}), f"{key}\r\n\r\n".encode(),
-        ]  # fmt: skip
+            build_run(headers={"Idempotency-Key": key}),
+            build_run(headers={"Content-Encoding": key}),
+            build_run(headers={"Authorization": f"Bearer {key}\0"}, client=None),
+            build_run(headers={"X-API-KEY ": key}),
+            build_run(key.encode()),
+            run_with_body({"workflow": key}),
+            run_with_body({"workflow": "studio", "timeout": key}),
+            run_with_body({"workflow": "studio", "version": key}),
+            run_with_body({"workflow": "studio", "callback_url": key}),
+            run_with_body({"workflow": "studio", "metadata": {"a": [key]}}),
+            f"{key}\r\n\r\n".encode(),
+        ]
     return found
 
 
@@ -103,9 +111,20 @@ async def test_no_log_entry_holds_a_secret(collected: CollectedOutput) -> None:
 async def test_nothing_else_that_can_be_read_holds_a_secret(collected: CollectedOutput) -> None:
     """R79: metrics, the schema, the page, health, and the system's information on the process."""
     gateway = collected.world.gateway
-    pages = [(gateway.ops_url, "/metrics"), *((url, path) for url in (gateway.url, gateway.ops_url) for path in (
-        "/openapi.json", "/docs", "/healthz", "/readyz", "/none",
-    ))]  # fmt: skip
+    pages = [
+        (gateway.ops_url, "/metrics"),
+        *(
+            (url, path)
+            for url in (gateway.url, gateway.ops_url)
+            for path in (
+                "/openapi.json",
+                "/docs",
+                "/healthz",
+                "/readyz",
+                "/none",
+            )
+        ),
+    ]
     read = [(await send_request(url, build_head("GET", path))).raw.decode("latin-1") for url, path in pages]
     assert b"runward" in (await send_request(gateway.ops_url, build_get("/metrics"))).body
     process = Path(f"/proc/{gateway.pid}")

@@ -210,10 +210,14 @@ async def test_a_list_is_its_clients_own(gateway: StartGateway, upstream: FakeUp
     """R78: other clients, methods and neighbouring paths are not permitted."""
     running = await gateway(None, PROVIDER_SECRETS, **CLIENT_SETTINGS)
     others = [
-        build_json_post("/log-request", {}, "two"), build_request("PUT", "/raw", b"x", "two"), build_request("GET", "/log-request"),
-        build_json_post("/log-request/", {}), build_json_post("/log-request/a", {}), build_request("GET", "/prompt-templates"),
+        build_json_post("/log-request", {}, "two"),
+        build_request("PUT", "/raw", b"x", "two"),
+        build_request("GET", "/log-request"),
+        build_json_post("/log-request/", {}),
+        build_json_post("/log-request/a", {}),
+        build_request("GET", "/prompt-templates"),
         build_json_post("/rest/x", {}),
-    ]  # fmt: skip
+    ]
     assert [403] * len(others) == [(await send_request(running.url, each)).status for each in others]
     assert [] == upstream.received
 

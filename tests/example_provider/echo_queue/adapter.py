@@ -1,9 +1,9 @@
-"""Echo Queue: a job is put into a queue, then asked about until it is done.
+"""Echo Queue: a job is put into a queue, then polled until it is done.
 
     POST /queues/{queue}/jobs  {"message": …}   202 {"job": "7f3a"}
     GET  /jobs/{job}                            200 {"state": "waiting" | "done" | "failed", "echo": …}
 
-A queue is what a workflow is elsewhere. The routes above are the whole of its (made-up) interface.
+A queue corresponds to a workflow. The routes above are the complete (fictitious) API.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from providers.contract import (
 
 
 class EchoQueue:
-    """The adapter; it has no dialects."""
+    """Adapter of Echo Queue; it has no dialects."""
 
     base_url = "https://api.echo-queue.example"
     key_header = KeyHeader("X-Queue-Key")
@@ -45,7 +45,7 @@ class EchoQueue:
         return (yield from self.follow(job))
 
     def follow(self, provider_run_id: str) -> Steps:
-        """Ask about a job until it is done."""
+        """Poll a job until it is done."""
         poll = Call("GET", f"/jobs/{segment(provider_run_id)}", "poll", safe=True)
         while True:
             yield Pause(provider_run_id)
@@ -59,7 +59,7 @@ def _read_job(reply: Reply) -> str:
         raise refusal(reply)
     job = reply.body.get("job") if isinstance(reply.body, dict) else None
     if not isinstance(job, str) or job in {"", ".", ".."}:
-        raise invalid("the answer names no job")
+        raise invalid("the response names no job")
     return job
 
 
@@ -73,4 +73,4 @@ def _read_state(reply: Reply) -> Outcome | None:
             return Outcome(succeeded=True, output=echo)
         case {"state": "failed"}:
             return Outcome(succeeded=False, error="the job failed")
-    raise invalid("the answer has no state")
+    raise invalid("the response has no state")

@@ -117,7 +117,7 @@ async def test_a_clients_rate_day_and_slots_hold_over_all_replicas(replicas: Rep
 
 
 async def test_a_providers_rate_holds_over_all_replicas_starts_and_polls(replicas: ReplicaHarness) -> None:
-    """R89: on the server's time, with both replicas flooding; at no time more calls than the rate and its burst allow."""
+    """R89: on the server's time, with both replicas flooding; never more calls than rate and burst allow."""
     providers = {"p": SharedLimitsConfig(RateLimit(50), 5, max_wait=0.4)}
     both = [await replicas.add_replica(providers=providers) for _ in range(2)]
     calls: list[float] = []
