@@ -133,7 +133,7 @@ class WorkflowAttempt:
             return _accepted(_next_step(steps, _NO_REPLY))
         if isinstance(result, Refused):
             result = await self._retry(call, steps, result.fault)
-        if isinstance(result, Refused | Ended):
+        if isinstance(result, (Refused, Ended)):
             raise self._error_from_fault(result.fault, call) from None
         return result
 
@@ -145,19 +145,19 @@ class WorkflowAttempt:
         record = self.record
         if not record.spec.client_connected():
             raise ClientDisconnected
-        await self._await_external(self.journal.record_dispatch())
+        await self.journal.record_dispatch()
         with self.guard.breaker.start() as start:
             record.attempts += 1
             maybe_started_before, record.maybe_started = record.maybe_started, True  # until the result says otherwise
             result = await self._send_and_read(call, steps)
-            if not isinstance(result, Refused | Ended):
+            if not isinstance(result, (Refused, Ended)):
                 start.record(StartResult.SUCCESS)
                 return result
             dispatched = RETRY_RULES[result.fault.cause].dispatched
             record.maybe_started = maybe_started_before or dispatched not in {Dispatched.NO, Dispatched.REJECTED}
             start.record(self._start_result(result.fault))
             if not record.maybe_started:
-                await self._await_external(self.journal.record_rejection())
+                await self.journal.record_rejection()
             return result
 
     def _start_result(self, fault: ProviderFault) -> StartResult:
@@ -219,7 +219,7 @@ class WorkflowAttempt:
         context, record = self.context, self.record
         if record.provider_run_id != pause.provider_run_id:
             record.provider_run_id = pause.provider_run_id
-            await self._await_external(self.journal.record_provider_run_id())
+            await self.journal.record_provider_run_id()
         if self.poll_timer is None:
             self.poll_timer = self._new_poll_timer()
             self.poll_timer.hint_promised = pause.will_notify

@@ -112,7 +112,10 @@ class RunRecord:
 
 
 class Journal(Protocol):
-    """Write-ahead journal of one run: another process reads it after a crash. Each call returns once it is durable."""
+    """Write-ahead journal of one run: another process reads it after a crash. Each call returns once it is durable.
+
+    An implementation adds the time of its writes to `RunRecord.external_wait`.
+    """
 
     async def record_dispatch(self) -> None:
         """Record that a start is about to be sent. Raises StoreError; then the start must not be sent."""

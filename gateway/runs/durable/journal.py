@@ -9,11 +9,12 @@ whether the provider can be asked.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
 from structlog.typing import FilteringBoundLogger
 
+from gateway.clock import Clock
 from gateway.errors import StoreError
 from gateway.runs.durable.background_limit import BackgroundSlot
 from gateway.runs.model import RunRecord
@@ -39,6 +40,7 @@ class StoreJournal:
 
     run: DurableRun
     store: Store
+    clock: Clock
     log: FilteringBoundLogger
     is_closing: Callable[[], bool]
 
@@ -49,7 +51,7 @@ class StoreJournal:
         if run.stored.phase is not Phase.FOLLOWING:  # else a repeatable run falls back: a crash resumes the first start
             self._set_phase(Phase.SENDING, attempts=run.record.attempts + 1)
         try:
-            owned = await self.store.advance(run.stored)
+            owned = await self._write(self.store.advance(run.stored))
         except StoreUnavailable:
             raise StoreError(retry_after=1) from None
         if not owned:
@@ -61,7 +63,7 @@ class StoreJournal:
         if run.stored.phase is not Phase.SENDING:
             return
         try:
-            owned = await self.store.revert_to_queued(run.stored)
+            owned = await self._write(self.store.revert_to_queued(run.stored))
         except StoreUnavailable:
             self.log.warning("not_written", run_id=run.record.id, phase="queued")
             return
@@ -73,11 +75,15 @@ class StoreJournal:
         """Store FOLLOWING. A failure of the store is logged only: after a crash the id would be lost."""
         self._set_phase(Phase.FOLLOWING, attempts=self.run.record.attempts)
         try:
-            await self.store.advance(self.run.stored)
+            await self._write(self.store.advance(self.run.stored))
         except StoreUnavailable:
             self.log.warning("not_written", run_id=self.run.record.id, phase="following")
         else:
             self._cancel_if_closing()  # the replica that adopts it polls
+
+    async def _write(self, write: Awaitable[bool]) -> bool:
+        """Await a write; the time counts as `external_wait` of the run."""
+        return await self.run.record.await_external(write, self.clock)
 
     def _cancel_if_closing(self) -> None:
         if self.is_closing() and not self.run.record.spec.synchronous:

@@ -216,7 +216,7 @@ class DurableRuns:
         await self.executor.run(run.record, workflow, self._journal(run))
 
     def _journal(self, run: DurableRun) -> StoreJournal:
-        return StoreJournal(run, self.store, self.log, lambda: self.closing)
+        return StoreJournal(run, self.store, self.clock, self.log, lambda: self.closing)
 
     def _track(self, record: RunRecord, stored: StoredRun, slot: BackgroundSlot) -> DurableRun:
         record.durable = True

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import fields, replace
 from datetime import timedelta
 
 import pytest
 
-from gateway.runs.durable.codec import decode_run, decode_spec, encode_run, same_spec
+from gateway.runs.durable.codec import client_context, decode_run, decode_spec, encode_run, same_spec
 from gateway.runs.model import RunRecord, RunSpec
-from gateway.store.contract import Phase
+from gateway.store.contract import Phase, StoredRun
 from tests.support.clock import ManualClock
 
 FULL_SPEC = RunSpec(
@@ -107,3 +108,39 @@ def test_which_fields_make_two_specs_the_same(changed: dict[str, object], *, sam
     run = RunRecord.create(FULL_SPEC, "layer", ManualClock())
     stored = encode_run(run, owner="me", leased_until_at=5.0, callback_url=None)
     assert same == same_spec(replace(FULL_SPEC, **changed), decode_spec(stored))  # type: ignore[arg-type]  # names of its fields
+
+
+def test_the_client_context_of_earlier_versions_is_decoded() -> None:
+    """They stored PromptLayer's facts at the top level of the JSON, with every run."""
+    stored = stored_run(FULL_SPEC)
+    members = json.loads(stored.order)
+    del members["client_context"]
+    members |= {"number": 7, "all_outputs": True}
+    earlier = replace(stored, order=json.dumps(members).encode())
+    assert {"number": 7, "all_outputs": True} == decode_spec(earlier).client_context == client_context(earlier)
+
+
+def test_promptlayers_facts_are_stored_as_earlier_versions_read_them() -> None:
+    """Replicas of both versions share a store during an upgrade."""
+    spec = replace(FULL_SPEC, client_context={"number": 7, "all_outputs": True})
+    members = json.loads(stored_run(spec).order)
+    assert {"number": 7, "all_outputs": True}.items() <= members.items()
+    assert "client_context" not in members
+
+
+def test_an_unknown_member_is_not_decoded() -> None:
+    """A later version may have stored it: its meaning is not known, so the run must not be started."""
+    stored = stored_run(FULL_SPEC)
+    later = replace(stored, order=json.dumps({**json.loads(stored.order), "priority": 1}).encode())
+    with pytest.raises(TypeError):
+        decode_spec(later)
+
+
+@pytest.mark.parametrize("order", [b"\xff", b"[]"])
+def test_the_client_context_of_an_unreadable_run_is_empty(order: bytes) -> None:
+    assert {} == client_context(replace(stored_run(FULL_SPEC), order=order))
+
+
+def stored_run(spec: RunSpec) -> StoredRun:
+    run = RunRecord.create(spec, "layer", ManualClock())
+    return encode_run(run, owner="me", leased_until_at=5.0, callback_url=None)
