@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Iterable
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TypeAlias
 
 import aiohappyeyeballs
-
-from gateway.outbound.webhook.ip_ranges import IpAddress
 
 _ATTEMPT_DELAY = 0.25  # seconds between two attempts (RFC 8305, section 5)
 _MAX_ADDRESSES = 8  # of one name; bounds the sockets of one attempt
@@ -38,7 +36,7 @@ async def connect_addresses(addresses: Iterable[AddressInfo]) -> socket.socket:
         raise OSError("no connection was possible") from None
 
 
-def address_info(address: IpAddress, port: int) -> AddressInfo:
+def address_info(address: IPv4Address | IPv6Address, port: int) -> AddressInfo:
     """Return the address as an entry of `getaddrinfo`."""
     if address.version == 4:
         return socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (str(address), port)

@@ -6,6 +6,7 @@
 | `dialects` | None | Names that the setting `dialect` accepts, as an attribute of the class. |
 | `options_schema` | None | Pydantic model of the setting `options`, or a callable that parses a mapping (ValueError). The parsed value is the factory's second argument. Without it the adapter has no options. |
 | `request_headers` | () | Header fields that the adapter's calls may set. |
+| `key_check` | None | A free `Call` that succeeds if the provider accepts the key; `runward check --connect` makes it. |
 | `releases` | see `releases_of` | Kinds of release that a run may ask for: "label", "number", "text". |
 """  # noqa: E501 - a table
 

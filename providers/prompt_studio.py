@@ -65,7 +65,7 @@ class PromptStudio:
             raise ValueError(f"Prompt Studio's dialects are: {', '.join(DIALECTS)}")
         self._dialect = DIALECTS[dialect or "workflows"]
         self.key_header: KeyHeader = self._dialect.key_header
-        self.key_check = self._dialect.key_check
+        self.key_check: Call | None = self._dialect.key_check
 
     def steps(self, run: Run) -> Steps:
         """Send the run's one request."""

@@ -48,7 +48,7 @@ class PromptLayer:
     base_url = "https://api.promptlayer.com"
     supports_versions = True
     supports_nodes = True
-    key_check = Call("GET", "/workflows?per_page=1", "key_check", safe=True)
+    key_check: Call | None = Call("GET", "/workflows?per_page=1", "key_check", safe=True)
     starts: tuple[str, ...] = ("* /workflows/*/run",)
     dialects: tuple[str, ...] = ()
 

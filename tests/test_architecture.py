@@ -19,7 +19,9 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("gateway.api",),
     ("gateway.http",),
     ("gateway.runs",),
-    ("gateway.auth", "gateway.limits", "gateway.outbound", "gateway.store", "gateway.redis"),
+    ("gateway.auth",),
+    ("gateway.limits", "gateway.outbound", "gateway.store"),
+    ("gateway.redis",),
     ("gateway.sandbox",),
     (
         "gateway.errors",

@@ -167,7 +167,7 @@ async def test_a_path_that_is_not_encoded_is_not_sent(
     upstream: FakeUpstream, harness: ClientHarness, path: str
 ) -> None:
     """A defect of an adapter must not become a second header or request."""
-    with pytest.raises(ValueError, match="not percent-encoded"):
+    with pytest.raises(ValueError, match="not encoded"):
         await harness.send(Call("POST", path, "start", safe=False))
     assert [] == upstream.connections
 
@@ -288,7 +288,6 @@ INVALID_RETRY_AFTER = [
     "",
     "-1",
     "+1",
-    "1.5",
     "1e9",
     "86401",
     "1000000000",
