@@ -11,7 +11,7 @@ import math
 import re
 from typing import NamedTuple, cast
 
-from gateway import deep_json, strictjson
+from gateway import nonrecursive_json, strict_json
 from providers.contract import JsonValue
 
 BOM_SKIPPED = "a byte order mark was skipped"
@@ -39,13 +39,13 @@ class Repaired(NamedTuple):
 def read(data: bytes) -> Repaired:
     """Parse UTF-8 JSON. Raises `strictjson.NotJson` for what cannot be repaired: HTML, a truncated text, nothing."""
     try:
-        return Repaired(strictjson.read(data))
-    except strictjson.NotJson:
+        return Repaired(strict_json.read(data))
+    except strict_json.NotJson:
         pass
     try:
         return _Repair().read(data)
     except ValueError:
-        raise strictjson.NotJson("not valid JSON") from None
+        raise strict_json.NotJson("not valid JSON") from None
 
 
 class _Repair:
@@ -110,7 +110,7 @@ class _Repair:
             if len(text) > _MAX_DEEP_TEXT:
                 raise ValueError("nested too deeply for its size") from None
             self._note(DEEPLY_NESTED)
-            return deep_json.loads(text, decoder)
+            return nonrecursive_json.loads(text, decoder)
 
     def _parse_float(self, text: str) -> float | None:
         number = float(text)
@@ -131,7 +131,7 @@ class _Repair:
 
 def _is_strict(value: JsonValue) -> bool:
     try:
-        strictjson.read(strictjson.write(value))
-    except strictjson.NotJson:
+        strict_json.read(strict_json.write(value))
+    except strict_json.NotJson:
         return False
     return True

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from gateway import strictjson
+from gateway import strict_json
 
 CONTENT_TYPE = "application/problem+json"
 
@@ -114,7 +114,7 @@ class Problem(Exception):
         }
         if self.errors:
             members["errors"] = [{"pointer": e.pointer, "detail": e.detail} for e in self.errors]
-        return strictjson.write(members | dict(self.extra))
+        return strict_json.write(members | dict(self.extra))
 
 
 def invalid_body(*errors: FieldError, count: int | None = None) -> Problem:

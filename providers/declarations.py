@@ -73,7 +73,7 @@ class StartPattern:
     def matches_prefix(self, method: str, prefix: str) -> bool:
         """Return True if a path that begins with `prefix` can start a run.
 
-        Under "*", a GET prefix counts only if each such path starts a run: reads beside a start can be listed.
+        For method "*", a GET prefix is refused only if every path below it is a start, so that reads stay allowed.
         """
         remainders = [rest for text in _spellings(prefix) for rest in _remainders(self.path, text)]
         if self.method == "*" and method == "GET":

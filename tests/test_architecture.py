@@ -30,7 +30,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "gateway.settings",
         "gateway.passthrough_rules",
         "gateway.clock",
-        "gateway.strictjson",
+        "gateway.strict_json",
         "gateway",
     ),
     ("providers.promptlayer", "providers.prompt_studio"),

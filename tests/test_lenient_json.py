@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway import lenient_json, strictjson
+from gateway import lenient_json, strict_json
 from gateway.lenient_json import (
     BOM_SKIPPED,
     CONTROL_CHARACTERS_KEPT,
@@ -53,8 +53,8 @@ def nested_text(depth: int, leaf: str = "1") -> str:
 @pytest.mark.parametrize("name", REPAIRED)
 def test_what_is_not_strict_json_is_repaired_and_reported(name: str) -> None:
     data, value, repair = REPAIRED[name]
-    with pytest.raises(strictjson.NotJson):
-        strictjson.read(data)
+    with pytest.raises(strict_json.NotJson):
+        strict_json.read(data)
     assert (value, (repair,)) == lenient_json.read(data)
 
 
@@ -71,17 +71,17 @@ def test_nesting_has_no_limit_and_survives_every_way_on(depth: int) -> None:
     """Read, wrapped in the run's document with its nodes, written, stored, read back."""
     value, repairs = lenient_json.read(nested_text(depth).encode())
     assert (DEEPLY_NESTED,) == repairs
-    written = strictjson.write({"output": value, "outputs": {"Node": NodeOutput("succeeded", value)}})
+    written = strict_json.write({"output": value, "outputs": {"Node": NodeOutput("succeeded", value)}})
     text = nested_text(depth)
     assert text.encode() in written
-    again = strictjson.write(strictjson.read_stored(written))
+    again = strict_json.write(strict_json.read_stored(written))
     assert written == again
     assert 2 == again.count(text.encode())
 
 
 def test_a_large_text_of_extreme_depth_is_not_json() -> None:
     """The event loop waits for the parser: the slow one is bounded by the size of the text."""
-    with pytest.raises(strictjson.NotJson):
+    with pytest.raises(strict_json.NotJson):
         lenient_json.read(b"[" * 100_001 + b"]" * 100_001)
 
 
@@ -96,8 +96,8 @@ def test_a_large_text_with_one_deep_branch_is_read() -> None:
     "leaf", ['"\\ud83d"', "NaN", "1e400", '"é\\u0041\\"\\\\"', "12345678901234567890123", "true", "{}", "[ ]", "-0.5"]
 )
 def test_leaves_are_read_alike_at_any_depth(leaf: str) -> None:
-    expected = strictjson.write(lenient_json.read(leaf.encode()).value)
-    deep = strictjson.write(lenient_json.read(nested_text(3_000, leaf).encode()).value)
+    expected = strict_json.write(lenient_json.read(leaf.encode()).value)
+    deep = strict_json.write(lenient_json.read(nested_text(3_000, leaf).encode()).value)
     assert nested_text(3_000, expected.decode()).encode() == deep
 
 
@@ -108,7 +108,7 @@ def test_leaves_are_read_alike_at_any_depth(leaf: str) -> None:
 )  # fmt: skip
 @pytest.mark.parametrize("depth", [0, 2_000])
 def test_what_cannot_be_repaired_is_not_json(data: bytes, depth: int) -> None:
-    with pytest.raises(strictjson.NotJson):
+    with pytest.raises(strict_json.NotJson):
         lenient_json.read(nested_text(depth, "@").encode().replace(b"@", data))
 
 
@@ -117,7 +117,7 @@ def test_a_deep_text_that_is_cut_or_continued_is_not_json(tail: str) -> None:
     text = nested_text(2_000)
     for data in (text[:-1] + tail, text + tail + "]"):
         if data not in {text, text[:-1] + "]"}:
-            with pytest.raises(strictjson.NotJson):
+            with pytest.raises(strict_json.NotJson):
                 lenient_json.read(data.encode())
 
 
@@ -133,22 +133,22 @@ def test_whatever_python_writes_is_read_and_strict_afterwards(value: JsonValue, 
     text = json.dumps(value, ensure_ascii=ascii_only)
     data = b"\xef\xbb\xbf" * bom + text.encode("utf-8", "surrogatepass")
     read = lenient_json.read(data).value
-    assert read == strictjson.read(strictjson.write(read))
+    assert read == strict_json.read(strict_json.write(read))
 
 
 @given(st.binary(max_size=40))
 def test_any_bytes_are_read_or_rejected(data: bytes) -> None:
     try:
         value, repairs = lenient_json.read(data)
-    except strictjson.NotJson:
+    except strict_json.NotJson:
         return
     assert bool(repairs) == (not _is_strict(data))
-    assert value == strictjson.read(strictjson.write(value))
+    assert value == strict_json.read(strict_json.write(value))
 
 
 def _is_strict(data: bytes) -> bool:
     try:
-        strictjson.read(data)
-    except strictjson.NotJson:
+        strict_json.read(data)
+    except strict_json.NotJson:
         return False
     return True

@@ -9,7 +9,7 @@ from functools import partial
 
 from aiohttp import web
 
-from gateway import strictjson
+from gateway import strict_json
 from gateway.clock import Clock
 from gateway.http.body import read_raw_body
 from gateway.http.headers import content_type
@@ -63,7 +63,7 @@ class PassthroughHandler:
         return Route("*", "*", self.handle, "unknown")
 
     async def handle(self, request: Request) -> web.StreamResponse:
-        """Forward a permitted request; for other clients with a key, 403 names the setting that permits it."""
+        """Forward a permitted request. Otherwise a client with a valid key gets 403 that names the missing setting."""
         path = normalize_path(request.rel_url.raw_path)
         if path is None or not (_SDK_PATHS(path) or self.passthrough.allows(request.method, path)):
             raise _unknown_route()
@@ -139,7 +139,7 @@ class PassthroughHandler:
 
 def render_problem(problem: Problem, _request: Request) -> web.Response:
     """Render a problem in PromptLayer's format: its SDKs show `message` or `error`."""
-    body = strictjson.write({"success": False, "message": problem.text, "error": problem.text})
+    body = strict_json.write({"success": False, "message": problem.text, "error": problem.text})
     headers = (("Runward-Problem", problem.code), *problem_headers(problem))
     return make_response(problem.status, body, JSON_CONTENT_TYPE, headers)
 
@@ -151,8 +151,8 @@ def _has_json_body(request: Request) -> bool:
 
 def _key_from_body(body: bytes) -> str:
     try:
-        document = strictjson.read(body)
-    except strictjson.NotJson:
+        document = strict_json.read(body)
+    except strict_json.NotJson:
         return ""
     key = document.get("api_key") if isinstance(document, dict) else None
     return key if isinstance(key, str) else ""

@@ -23,16 +23,16 @@ from gateway.observability.metrics import Metrics
 from gateway.outbound.webhook.egress_policy import EgressPolicy
 from gateway.problems import Problem
 from gateway.runs.attempt import ExecutionContext
-from gateway.runs.background import BackgroundTasks
 from gateway.runs.callbacks.dispatcher import CallbackDispatcher
 from gateway.runs.catalog import Catalog
 from gateway.runs.durable.background_limit import BackgroundLimit
 from gateway.runs.durable.recovery import Recovery
 from gateway.runs.durable.runs import DurableRuns
 from gateway.runs.executor import RunExecutor
+from gateway.runs.housekeeping import HousekeepingTasks
 from gateway.runs.passthrough import Passthrough
-from gateway.runs.polling import hints
-from gateway.runs.polling.hints import PollHints
+from gateway.runs.polling import provider_hints
+from gateway.runs.polling.provider_hints import ProviderHints
 from gateway.runs.polling.schedule import PollSchedule
 from gateway.runs.resilience.registry import CircuitRegistry
 from gateway.settings import Settings
@@ -59,7 +59,7 @@ class Components:
     egress_policy: EgressPolicy
     callback_dispatcher: CallbackDispatcher
     durable_runs: DurableRuns
-    background_tasks: BackgroundTasks
+    background_tasks: HousekeepingTasks
     passthrough: Passthrough
     in_flight_limiter: InFlightLimiter
     authenticator: Authenticator
@@ -74,13 +74,13 @@ class Components:
         self.metrics.track_store_availability(lambda: self.store.failing)
         public_url = self.settings.server.public_url
         if public_url:
-            secret = await hints.load_secret(self.store, self.clock)
-            self.execution_context.poll_hints = PollHints(
+            secret = await provider_hints.load_secret(self.store, self.clock)
+            self.execution_context.poll_hints = ProviderHints(
                 public_url, secret, self.store, clock=self.clock, metrics=self.metrics, log=self.log
             )
 
     @property
-    def poll_hints(self) -> PollHints | None:
+    def poll_hints(self) -> ProviderHints | None:
         """The poll hints, once open; None without `server.public_url`."""
         return self.execution_context.poll_hints
 
@@ -177,7 +177,7 @@ def build_components(settings: Settings, clock: Clock, log: FilteringBoundLogger
         egress_policy=egress_policy,
         callback_dispatcher=callback_dispatcher,
         durable_runs=durable_runs,
-        background_tasks=BackgroundTasks(
+        background_tasks=HousekeepingTasks(
             durable_runs, store, recovery, callback_dispatcher, clock, log, settings.store.retention
         ),
         passthrough=Passthrough(
@@ -194,6 +194,6 @@ def build_components(settings: Settings, clock: Clock, log: FilteringBoundLogger
             snapshot.certificates,
         ),
         ops_authenticator=OpsAuthenticator(snapshot.ops_keys, FailedAuthLimiter(clock), clock, log),
-        public_tls=tls.reloadable(snapshot.tls.public),
-        ops_tls=tls.reloadable(snapshot.tls.ops),
+        public_tls=tls.make_reloadable(snapshot.tls.public),
+        ops_tls=tls.make_reloadable(snapshot.tls.ops),
     )

@@ -13,7 +13,7 @@ from gateway.auth.certificates import CertificateIndex
 from gateway.auth.client import Client
 from gateway.auth.keys import KeyRing
 from gateway.clock import Clock
-from gateway.limits import contract
+from gateway.limits import config
 from gateway.limits.limiter import Limiter
 from gateway.limits.redis.counters import RedisCounters
 from gateway.observability.metrics import Metrics
@@ -21,7 +21,7 @@ from gateway.outbound.provider.client import ProviderClient, ProviderEndpoint
 from gateway.outbound.webhook.egress_policy import EgressPolicy
 from gateway.outbound.webhook.sender import WebhookSender
 from gateway.passthrough_rules import PassthroughRule
-from gateway.runs.callbacks.webhook import signing_key
+from gateway.runs.callbacks.message import signing_key
 from gateway.runs.catalog import Provider, Workflow
 from gateway.runs.resilience.circuit_breaker import BreakerConfig
 from gateway.runs.resilience.retry import RetryPolicy
@@ -155,7 +155,7 @@ def clients(settings: Settings) -> dict[str, Client]:
         name: Client(
             name,
             s.workflows,
-            contract.ClientLimitsConfig(_rate(s.limits.rate), s.limits.burst, s.limits.concurrency, s.limits.daily),
+            config.ClientLimitsConfig(_rate(s.limits.rate), s.limits.burst, s.limits.concurrency, s.limits.daily),
             s.addresses,
         )
         for name, s in settings.clients.items()
@@ -209,7 +209,7 @@ def ops_keys(settings: Settings) -> KeyRing:
 
 
 def limiter(
-    settings: Settings, config: contract.LimitsConfig, *, clock: Clock, metrics: Metrics, log: FilteringBoundLogger
+    settings: Settings, config: config.LimitsConfig, *, clock: Clock, metrics: Metrics, log: FilteringBoundLogger
 ) -> Limiter:
     """Build the rate limiter, unopened: counters in the store's Redis server if there is one, else in memory."""
     store_url = settings.store.url
@@ -227,22 +227,22 @@ def limiter(
     return Limiter(clock, config, counters=counters, on_decision=metrics.limit_decided)
 
 
-def limits_config(settings: Settings, clients: Mapping[str, Client]) -> contract.LimitsConfig:
+def limits_config(settings: Settings, clients: Mapping[str, Client]) -> config.LimitsConfig:
     """Read the limits of clients, workflows and providers, by name."""
     waits = {name: s.limits.max_wait for name, s in settings.providers.items()}
-    return contract.LimitsConfig(
+    return config.LimitsConfig(
         {name: client.limits for name, client in clients.items()},
         {alias: _shared_limit(s.limits, waits[s.provider]) for alias, s in settings.workflows.items()},
         {name: _shared_limit(s.limits, waits[name]) for name, s in settings.providers.items()},
     )
 
 
-def _shared_limit(settings: LimitSettings, max_wait: float) -> contract.SharedLimitsConfig:
-    return contract.SharedLimitsConfig(_rate(settings.rate), settings.burst, settings.concurrency, max_wait)
+def _shared_limit(settings: LimitSettings, max_wait: float) -> config.ResourceLimitsConfig:
+    return config.ResourceLimitsConfig(_rate(settings.rate), settings.burst, settings.concurrency, max_wait)
 
 
-def _rate(rate: RateSpec | None) -> contract.RateLimit | None:
-    return contract.RateLimit(rate.count, rate.per) if rate else None
+def _rate(rate: RateSpec | None) -> config.RateLimit | None:
+    return config.RateLimit(rate.count, rate.per) if rate else None
 
 
 def retry_policy(settings: Settings) -> RetryPolicy:

@@ -59,9 +59,9 @@ def _watch_folders(watched: WatchedPaths, clock: Clock) -> AsyncIterator[object]
 
 
 class _ChangeFilter:
-    """Selects changes of the named files; one other change per rescan interval passes, in place of the timeout.
+    """Passes changes of the named files, and one other change per rescan interval.
 
-    In a folder with constant changes the timeout of `awatch` never occurs.
+    The latter replaces the timeout of `awatch`, which never occurs in a folder with constant changes.
     """
 
     def __init__(self, names: frozenset[str], clock: Clock) -> None:

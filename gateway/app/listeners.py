@@ -91,7 +91,7 @@ class Listener:
 
     @classmethod
     async def for_external_port(cls, server: web.Server, host: str, port: int) -> Listener:
-        """Represent a port that another process has open."""
+        """Describe a port that another process listens on; nothing is opened."""
         return cls(await _create_runner(server), ((host, port),))
 
     @classmethod

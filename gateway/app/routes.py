@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from gateway.api.admin.callbacks import CallbackAdminHandlers
-from gateway.api.admin.health import OpsHandlers
+from gateway.api.admin.health import HealthHandlers
 from gateway.api.docs.page import DocsHandlers
 from gateway.api.passthrough import PassthroughHandler
-from gateway.api.poll_hints import PollHintHandler
 from gateway.api.prompt_studio.handlers import PromptStudioHandlers
 from gateway.api.promptlayer import routes as promptlayer
 from gateway.api.promptlayer.execution_ids import ExecutionIds
@@ -14,8 +13,9 @@ from gateway.api.promptlayer.realtime import RealtimeHub
 from gateway.api.promptlayer.runs import PromptLayerRunHandlers
 from gateway.api.promptlayer.tokens import ChannelTokens
 from gateway.api.promptlayer.workflows import PromptLayerWorkflowHandlers
-from gateway.api.run import RunHandler
-from gateway.api.runs import RunLookupHandlers
+from gateway.api.provider_hints import PollHintHandler
+from gateway.api.run_lookup import RunLookupHandlers
+from gateway.api.start_run import RunHandler
 from gateway.app.components import Components
 from gateway.http.middleware import access_log
 from gateway.http.server import Middleware, Route, Server, with_double_slash
@@ -87,8 +87,8 @@ def ops_server(components: Components, docs: DocsHandlers) -> Server:
     return Server(routes, middlewares, header_timeout=components.settings.server.header_timeout)
 
 
-def _ops_handlers(components: Components) -> OpsHandlers:
-    return OpsHandlers(
+def _ops_handlers(components: Components) -> HealthHandlers:
+    return HealthHandlers(
         components.metrics,
         is_ready=lambda: not components.in_flight_limiter.draining,
         is_store_failing=lambda: components.store.failing,
@@ -137,7 +137,7 @@ def _poll_hint_routes(components: Components) -> list[Route]:
     return [Route("POST", "/hints/{id}", handler.receive, "hints", logged=False)]
 
 
-def _health_routes(handlers: OpsHandlers) -> list[Route]:
+def _health_routes(handlers: HealthHandlers) -> list[Route]:
     return [
         Route("GET", "/healthz", handlers.healthz, "healthz", logged=False),
         Route("GET", "/readyz", handlers.readyz, "readyz", logged=False),

@@ -12,7 +12,7 @@ from gateway.auth.certificates import CertificateIndex
 from gateway.auth.client import Client
 from gateway.auth.keys import KeyRing
 from gateway.clock import Clock
-from gateway.limits.contract import LimitsConfig
+from gateway.limits.config import LimitsConfig
 from gateway.observability.metrics import Metrics
 from gateway.outbound.provider.client import ProviderClient
 from gateway.outbound.webhook.allowlist import CallbackAllowlist
@@ -31,7 +31,7 @@ class ConfigSnapshot:
     """Everything that can change while the gateway runs.
 
     `upstreams` are the provider clients in use; `replacements` has the new settings of those that were taken over from
-    the previous snapshot, as clients that were never used.
+    the previous snapshot, as unused clients that only carry the settings.
     """
 
     settings: Settings

@@ -37,7 +37,7 @@ class ReloadableContext(ssl.SSLContext):
         return self.current.wrap_bio(incoming, outgoing, server_side, server_hostname, session)
 
 
-def reloadable(context: ssl.SSLContext | None) -> ReloadableContext | None:
+def make_reloadable(context: ssl.SSLContext | None) -> ReloadableContext | None:
     """Wrap a port's context so that it can be replaced; None stays None."""
     return None if context is None else ReloadableContext(context)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase, translate
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
 
-from gateway.limits.contract import ClientLimitsConfig
+from gateway.limits.config import ClientLimitsConfig
 
 _MATCHES_NOTHING = "(?!)"  # a regular expression that never matches
 

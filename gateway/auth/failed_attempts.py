@@ -6,7 +6,7 @@ from collections import OrderedDict
 from ipaddress import IPv6Address, ip_address
 
 from gateway.clock import Clock
-from gateway.limits.contract import RateLimit
+from gateway.limits.config import RateLimit
 from gateway.limits.gcra import RateLimiter
 
 _BURST = 20

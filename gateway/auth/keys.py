@@ -55,10 +55,10 @@ class KeyRing:
         if match is None:
             raise ValueError(f"client {client}: a key's hash is not sha256:<64 hex digits>")
         if expires is not None and expires.tzinfo is None:
-            raise ValueError(f"client {client}: a key's end has no time zone")
+            raise ValueError(f"client {client}: a key's expiry has no time zone")
         digest = bytes.fromhex(match[1])
         if digest in self._owners:
-            raise ValueError(f"client {client}: a key's hash stands twice (see client {self._owners[digest][0]})")
+            raise ValueError(f"client {client}: a key's hash is listed twice (see client {self._owners[digest][0]})")
         self._owners[digest] = (client, expires)
 
     def __len__(self) -> int:

@@ -10,7 +10,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 import typer
 
-from gateway import strictjson
+from gateway import strict_json
 from gateway.cli.errors import CliError, sanitize_for_terminal
 from gateway.settings.addresses import check_base_url
 from providers.contract import JsonValue
@@ -79,8 +79,8 @@ class _OpsClient:
         """Send a request; returns status and document. Raises CliError unless the response is one of these routes'."""
         status, body = self._send(method, path)
         try:
-            document = strictjson.read(body)
-        except strictjson.NotJson:
+            document = strict_json.read(body)
+        except strict_json.NotJson:
             document = None
         if not isinstance(document, dict) or document.get("code") in {"unknown_route", "method_not_allowed"}:
             raise CliError(f"status {status}, not a response of the operations port: check --ops-url")

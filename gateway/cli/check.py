@@ -14,7 +14,7 @@ from rich.console import Console
 
 from gateway.app.snapshot import ConfigSnapshot, build_snapshot
 from gateway.cli import check_report
-from gateway.cli.connection_checks import CheckResult, failed, run_checks
+from gateway.cli.connection_checks import CheckResult, any_failed, run_checks
 from gateway.cli.serve import startup_errors
 from gateway.clock import SystemClock
 from gateway.observability.metrics import Metrics
@@ -38,7 +38,7 @@ def check(path: Path | None, *, connect: bool = False, as_json: bool = False) ->
         typer.echo(_render_json(settings, results, now))
     else:
         _print_report(settings, results, path, now)
-    if failed(results):
+    if any_failed(results):
         raise typer.Exit(_EXIT_CHECK_FAILED)
 
 
@@ -55,7 +55,7 @@ def _build(settings: Settings, clock: SystemClock) -> ConfigSnapshot:
 
 def _render_json(settings: Settings, results: Sequence[CheckResult], now: datetime) -> str:
     document = {
-        "ok": not failed(results),
+        "ok": not any_failed(results),
         "warnings": list(_warnings(settings, now)),
         "checks": [dataclasses.asdict(result) for result in results],
     }
@@ -74,7 +74,7 @@ def _print_report(settings: Settings, results: Sequence[CheckResult], path: Path
         console.print(f"warning: {warning}", style="yellow", markup=False, soft_wrap=True)
     if results:
         console.print(check_report.connections_table(results))
-    if not failed(results):
+    if not any_failed(results):
         _print_summary(console, settings, path)
 
 

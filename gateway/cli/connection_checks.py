@@ -200,6 +200,6 @@ def _check_callback_secrets(settings: Settings) -> list[CheckResult]:
     return [CheckResult("callbacks.secrets", "secret", "ok", f"valid for Standard Webhooks: {count}")]
 
 
-def failed(results: Sequence[CheckResult]) -> bool:
+def any_failed(results: Sequence[CheckResult]) -> bool:
     """Return True if a check failed."""
     return any(result.status == "failed" for result in results)

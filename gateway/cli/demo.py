@@ -14,7 +14,7 @@ from gateway.app.main import start_gateway
 from gateway.cli.demo_banner import DemoEndpoints, print_banner
 from gateway.cli.demo_settings import HOST, DemoKeys, demo_settings
 from gateway.cli.errors import CliError
-from gateway.cli.serve import loop_runner, startup_errors
+from gateway.cli.serve import asyncio_runner, startup_errors
 from gateway.clock import SystemClock
 from gateway.observability import logs
 
@@ -23,7 +23,7 @@ def demo(port: int, ops_port: int) -> None:
     """Run until SIGTERM or Ctrl-C. A port that is in use is replaced by a free one; 0: any free port."""
     if port == ops_port != 0:
         raise CliError("--port and --ops-port must differ")
-    loop_runner()(_run_demo(port, ops_port))
+    asyncio_runner()(_run_demo(port, ops_port))
 
 
 async def _run_demo(port: int, ops_port: int) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from urllib.parse import urlsplit
 
-from gateway import strictjson
+from gateway import strict_json
 from gateway.cli.errors import CliError
 from gateway.settings.addresses import check_base_url
 from providers.contract import JsonValue
@@ -69,7 +69,7 @@ def _headers(key: str) -> dict[str, str]:
 
 def _parse_object(body: bytes) -> Mapping[str, JsonValue] | None:
     try:
-        document = strictjson.read_stored(body)  # an output may be nested deeper than a request
+        document = strict_json.read_stored(body)  # an output may be nested deeper than a request
     except ValueError:
         return None
     return document if isinstance(document, dict) else None

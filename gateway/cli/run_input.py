@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from gateway import strictjson
+from gateway import strict_json
 from gateway.cli.errors import CliError
 from gateway.cli.keys import warn_if_malformed
 from providers.contract import JsonValue
@@ -65,6 +65,6 @@ def _read_file(path: str) -> str:
 
 def _parse_json(text: str, option_name: str) -> JsonValue:
     try:
-        return strictjson.read_unique(text.encode("utf-8", "surrogateescape"))
-    except strictjson.NotJson as error:
+        return strict_json.read_unique(text.encode("utf-8", "surrogateescape"))
+    except strict_json.NotJson as error:
         raise CliError(f"{option_name}: {error}") from None

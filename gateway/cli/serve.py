@@ -36,7 +36,7 @@ def serve(config: Path | None) -> None:
             gateway = await start_gateway(settings, clock, log, source)
         await serve_until_signal(gateway, log, service_notifier())
 
-    loop_runner()(main())
+    asyncio_runner()(main())
 
 
 def serve_with_workers(config: Path | None, count: int) -> None:
@@ -63,7 +63,7 @@ def serve_with_workers(config: Path | None, count: int) -> None:
             if not await supervise(settings, count, command, clock, log, source=source, manager=service_notifier()):
                 raise CliError("a worker did not exit cleanly", exit_code=1)
 
-    loop_runner()(main())
+    asyncio_runner()(main())
 
 
 @contextmanager
@@ -81,7 +81,7 @@ def startup_errors() -> Iterator[None]:
         raise CliError(f"cannot listen: {error.strerror or error}") from None
 
 
-def loop_runner() -> Callable[[Coroutine[object, object, None]], None]:
+def asyncio_runner() -> Callable[[Coroutine[object, object, None]], None]:
     """Runner of the main coroutine: uvloop if installed, else asyncio."""
     try:
         import uvloop

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from gateway.cli.errors import CliError
-from gateway.cli.serve import loop_runner, startup_errors
+from gateway.cli.serve import asyncio_runner, startup_errors
 from gateway.clock import SystemClock
 from gateway.observability import logs
 from gateway.settings import ConfigFiles
@@ -29,4 +29,4 @@ def worker(spec_json: str, config: Path | None) -> None:
         with startup_errors():
             await worker_main.run_worker(spec, settings, clock, log, source)
 
-    loop_runner()(main())
+    asyncio_runner()(main())

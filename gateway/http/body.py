@@ -8,7 +8,7 @@ from typing import TypeVar
 from aiohttp import HttpVersion11, web
 from pydantic import BaseModel, ValidationError
 
-from gateway import strictjson
+from gateway import strict_json
 from gateway.http.headers import expects_continue, is_encoded, is_json
 from gateway.http.server import Request
 from gateway.problems import FieldError, Problem, invalid_body
@@ -85,8 +85,8 @@ def parse_json_body(model: type[ModelT], body: bytes) -> ModelT:
     Raises Problem: malformed_json, or invalid_request with one JSON pointer for each error and no input value.
     """
     try:
-        value = strictjson.read_unique(body)
-    except strictjson.NotJson as error:
+        value = strict_json.read_unique(body)
+    except strict_json.NotJson as error:
         raise Problem("malformed_json", f"The request body is {error}.") from None
     if isinstance(value, dict) and len(value) > MAX_MEMBERS:
         raise invalid_body(FieldError("", f"more than {MAX_MEMBERS} members"))

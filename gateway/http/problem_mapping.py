@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from gateway import strictjson
+from gateway import strict_json
 from gateway.errors import AcceptanceUnknown, GatewayError, RunError, RunFailed
 from gateway.problems import CONTENT_TYPE, Problem
 from gateway.runs import rendering
@@ -24,7 +24,7 @@ def final_response(run: RunRecord, error: RunError | None, request_id: str) -> S
     """Return the response to the `POST /run` of a run that has ended, as its Idempotency-Key keeps it."""
     if error is None:
         headers = (("Content-Type", rendering.JSON_CONTENT_TYPE), *run.limit_headers)
-        return StoredResponse(200, headers, strictjson.write(rendering.run_document(run)))
+        return StoredResponse(200, headers, strict_json.write(rendering.run_document(run)))
     problem = problem_from_error(error)
     fields = [("Content-Type", CONTENT_TYPE), *problem.headers]
     if problem.retry_after is not None:

@@ -8,18 +8,17 @@ from typing import Self
 
 from gateway.errors import ClientDisconnected
 from gateway.limits.client_limiter import ClientLimiter
-from gateway.limits.contract import HeaderFields, LimitScope
+from gateway.limits.config import HeaderFields, LimitScope
 from gateway.limits.counters import Parts, TakeResult
 from gateway.limits.queue.fair_queue import Waiter
 from gateway.limits.registry import LimiterRegistry
-from gateway.limits.shared_limiter import SharedLimiter
+from gateway.limits.resource_limiter import ResourceLimiter
 
 
 class Admission:
     """What a run holds of the limits, and how it takes more.
 
-    A run does one thing at a time: it may be released while it waits, but it never waits for two things. `deadline` is
-    in monotonic seconds in every method. `headers`: the RateLimit header fields of the client, empty without limits.
+    At most one wait is in progress; `release` may be called during it. `deadline` is in monotonic seconds in every method. `headers`: the RateLimit header fields of the client, empty without limits.
     """
 
     __slots__ = (
@@ -53,8 +52,8 @@ class Admission:
         self._still_wanted = still_wanted
         self._max_wait = max_wait
         self._slot_id = registry.counters.new_slot_id()
-        self._held: tuple[ClientLimiter | SharedLimiter, ...] = ()
-        self._wanted: tuple[ClientLimiter | SharedLimiter, ...] = ()
+        self._held: tuple[ClientLimiter | ResourceLimiter, ...] = ()
+        self._wanted: tuple[ClientLimiter | ResourceLimiter, ...] = ()
         self._released = False
         self.headers: HeaderFields = ()
 
@@ -78,7 +77,7 @@ class Admission:
         self._client_limiter = None
         self._workflow_limiter, self._queue = self._registry.workflow(workflow), self._registry.queue(provider)
 
-    async def move(self, workflow: str, provider: str, *, deadline: float) -> None:
+    async def move_to_fallback(self, workflow: str, provider: str, *, deadline: float) -> None:
         """Exchange workflow and provider for those of a fallback, maybe after a wait; the client is not charged again.
 
         Raises as `Limiter.admit`; then the run holds the slot of its client only.
@@ -119,7 +118,7 @@ class Admission:
     def refund(self) -> None:
         """Free every slot and give the charges back, because nothing was sent (a circuit breaker is open).
 
-        For the moment of admission: later, time has restored the rate, and the refund adds a burst. Idempotent.
+        To be called right after admission only: a later refund would allow an extra burst. Idempotent.
         """
         if self._released:
             return
@@ -137,8 +136,8 @@ class Admission:
         self.release()
 
     async def _take_start(
-        self, parts: tuple[ClientLimiter | SharedLimiter, ...], deadline: float
-    ) -> SharedLimiter | None:
+        self, parts: tuple[ClientLimiter | ResourceLimiter, ...], deadline: float
+    ) -> ResourceLimiter | None:
         """Take `parts`; returns the limiter that the request waited for, or None if it did not wait."""
         registry, counters, queue, workflow = self._registry, self._counters, self._queue, self._workflow_limiter
         self._wanted = parts
@@ -156,7 +155,7 @@ class Admission:
         self._raise_if_client_blocked(now)
         return await queue.wait_for_start(self._waiter(now, deadline, self._take_start_turn, self._undo_start))
 
-    async def _take_call(self, wait: Callable[[Waiter], Awaitable[SharedLimiter]], deadline: float) -> None:
+    async def _take_call(self, wait: Callable[[Waiter], Awaitable[ResourceLimiter]], deadline: float) -> None:
         registry, queue = self._registry, self._queue
         now = registry.monotonic()
         while deadline > now and queue.may_call(now):
@@ -238,10 +237,10 @@ class Admission:
                 self._registry.on_decision("client", "refused")
             raise refusal
 
-    def _report_start(self, blocker: SharedLimiter | None) -> None:
+    def _report_start(self, blocker: ResourceLimiter | None) -> None:
         self._report(self._workflow_limiter, blocker)
         self._report(self._queue.limiter, blocker)
 
-    def _report(self, limiter: SharedLimiter, blocker: SharedLimiter | None) -> None:
+    def _report(self, limiter: ResourceLimiter, blocker: ResourceLimiter | None) -> None:
         if self._registry.on_decision is not None and limiter.limited:
             self._registry.on_decision(limiter.scope, "waited" if limiter is blocker else "admitted")

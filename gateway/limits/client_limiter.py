@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from gateway.clock import Clock
 from gateway.errors import RateLimited
-from gateway.limits.contract import SLOT_RETRY_AFTER, ClientLimitsConfig, HeaderFields, LimitScope
+from gateway.limits.config import SLOT_RETRY_AFTER, ClientLimitsConfig, HeaderFields, LimitScope
 from gateway.limits.daily_quota import DailyQuota
 from gateway.limits.gcra import TIME_EPSILON, RateLimiter
 

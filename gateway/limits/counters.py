@@ -11,8 +11,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Literal, Protocol, TypeAlias
 
 from gateway.limits.client_limiter import ClientLimiter
-from gateway.limits.contract import LimitsConfig
-from gateway.limits.shared_limiter import SharedLimiter
+from gateway.limits.config import LimitsConfig
+from gateway.limits.resource_limiter import ResourceLimiter
 
 
 class TakeResult(enum.Enum):
@@ -25,7 +25,7 @@ class TakeResult(enum.Enum):
     """At least one part is used up; nothing was taken."""
 
     UNAVAILABLE = "unavailable"
-    """The server was lost during the attempt, which is to be repeated: from now on this process counts."""
+    """The server was lost during the attempt. Repeat it: this process counts from now on."""
 
 
 TakeMode: TypeAlias = Literal["take", "peek", "reserve"]
@@ -83,7 +83,7 @@ class Counters(Protocol):
     def effective_config(self, config: LimitsConfig) -> LimitsConfig:
         """Return the limits that this process applies now: its share of them, while it counts for itself."""
 
-    def register(self, limiters: Mapping[str, ClientLimiter | SharedLimiter]) -> None:
+    def register(self, limiters: Mapping[str, ClientLimiter | ResourceLimiter]) -> None:
         """Count these limiters from now on, by unique names, instead of those registered before."""
 
     def try_take(self, slot_id: str, parts: Parts, mode: TakeMode, now: float) -> TakeResult | Awaitable[TakeResult]:
@@ -119,7 +119,7 @@ class LocalCounters:
         """Return all of `config`."""
         return config
 
-    def register(self, limiters: Mapping[str, ClientLimiter | SharedLimiter]) -> None:
+    def register(self, limiters: Mapping[str, ClientLimiter | ResourceLimiter]) -> None:
         """Do nothing: the parts themselves count."""
 
     def try_take(self, slot_id: str, parts: Parts, mode: TakeMode, now: float) -> TakeResult:  # noqa: ARG002

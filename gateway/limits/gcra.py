@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from gateway.limits.contract import RateLimit
+from gateway.limits.config import RateLimit
 
 TIME_EPSILON = 1e-6  # seconds: above the rounding error of sums of floats, and above the inaccuracy of a timer
 
@@ -50,7 +50,7 @@ class RateLimiter:
         return self._theoretical_arrival - self.tolerance
 
     def wait_time(self, now: float, count: int = 1) -> float:
-        """Return the seconds until the last of `count` requests is allowed, if each is sent as soon as possible."""
+        """Return the seconds until `count` requests, sent as early as allowed, have all been allowed."""
         start = max(self._theoretical_arrival, now)
         return max(0.0, start + (count - 1) * self.interval - self._burst_tolerance - now)
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from gateway.clock import Clock
 from gateway.limits.admission import Admission
-from gateway.limits.contract import LimiterSnapshot, LimitsConfig, OnDecision
+from gateway.limits.config import LimiterSnapshot, LimitsConfig, OnDecision
 from gateway.limits.counters import Counters, LocalCounters
 from gateway.limits.registry import LimiterRegistry
 
@@ -65,7 +65,7 @@ class Limiter:
         return admission
 
     def admit_adopted(self, client: str, workflow: str, provider: str) -> Admission:
-        """Return the admission of a run that a process, which has ended, admitted and started.
+        """Return the admission of a run that an earlier process started.
 
         It is never refused and takes no slot, because the run continues at its provider anyway. Only polls count.
         """

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from gateway.clock import Clock
 from gateway.limits.client_limiter import ClientLimiter
-from gateway.limits.contract import ClientLimitsConfig, LimitsConfig, OnDecision, SharedLimitsConfig
+from gateway.limits.config import ClientLimitsConfig, LimitsConfig, OnDecision, ResourceLimitsConfig
 from gateway.limits.counters import Counters
 from gateway.limits.queue.provider_queue import ProviderQueue
-from gateway.limits.shared_limiter import SharedLimiter
+from gateway.limits.resource_limiter import ResourceLimiter
 
 
 class LimiterRegistry:
@@ -20,10 +20,10 @@ class LimiterRegistry:
         self._clock = clock
         self._config = config
         self.clients: dict[str, ClientLimiter] = {}
-        self.workflows: dict[str, SharedLimiter] = {}
+        self.workflows: dict[str, ResourceLimiter] = {}
         self.queues: dict[str, ProviderQueue] = {}
-        self._unlimited_workflow = SharedLimiter("workflow")
-        self._unlimited_queue = self._new_queue(SharedLimitsConfig())
+        self._unlimited_workflow = ResourceLimiter("workflow")
+        self._unlimited_queue = self._new_queue(ResourceLimitsConfig())
         self._apply()
         counters.on_change = self._apply
 
@@ -36,7 +36,7 @@ class LimiterRegistry:
         """Return the limiter of a client; None if it has no limits."""
         return self.clients.get(name)
 
-    def workflow(self, name: str) -> SharedLimiter:
+    def workflow(self, name: str) -> ResourceLimiter:
         """Return the limiter of a workflow."""
         return self.workflows.get(name, self._unlimited_workflow)
 
@@ -51,21 +51,22 @@ class LimiterRegistry:
         limited = {name: limits for name, limits in config.clients.items() if limits != ClientLimitsConfig()}
         self.clients = {name: clients.get(name) or ClientLimiter(limits, clock) for name, limits in limited.items()}
         self.workflows = {
-            name: workflows.get(name) or SharedLimiter("workflow", limits) for name, limits in config.workflows.items()
+            name: workflows.get(name) or ResourceLimiter("workflow", limits)
+            for name, limits in config.workflows.items()
         }
         self.queues = {name: queues.get(name) or self._new_queue(limits) for name, limits in config.providers.items()}
         for name, client in clients.items():
             client.reconfigure(limited.get(name, ClientLimitsConfig()), now)
         for name, workflow in workflows.items():
-            workflow.reconfigure(config.workflows.get(name, SharedLimitsConfig()), now)
+            workflow.reconfigure(config.workflows.get(name, ResourceLimitsConfig()), now)
         for name, queue in queues.items():
-            queue.limiter.reconfigure(config.providers.get(name, SharedLimitsConfig()), now)
+            queue.limiter.reconfigure(config.providers.get(name, ResourceLimitsConfig()), now)
         self._register_limiters()
         for queue in queues.values():  # the new limits may admit waiting requests
             queue.dispatch_if_waiting()
 
     def _register_limiters(self) -> None:
-        limiters: dict[str, ClientLimiter | SharedLimiter] = {
+        limiters: dict[str, ClientLimiter | ResourceLimiter] = {
             "workflow:": self._unlimited_workflow,
             "provider:": self._unlimited_queue.limiter,
         }
@@ -74,5 +75,5 @@ class LimiterRegistry:
         limiters |= {f"provider:{name}": queue.limiter for name, queue in self.queues.items()}
         self.counters.register(limiters)
 
-    def _new_queue(self, limits: SharedLimitsConfig) -> ProviderQueue:
+    def _new_queue(self, limits: ResourceLimitsConfig) -> ProviderQueue:
         return ProviderQueue(limits, self._clock, self.counters, self.on_decision)

@@ -14,12 +14,12 @@ from gateway.observability.metrics import Metrics
 from gateway.problems import PROBLEMS
 from gateway.runs.catalog import Workflow
 from gateway.runs.model import Journal, RunRecord
-from gateway.runs.polling.hints import PollHints
-from gateway.runs.polling.poller import PollTimer
+from gateway.runs.polling.poll_timer import PollTimer
+from gateway.runs.polling.provider_hints import ProviderHints
 from gateway.runs.polling.schedule import PollSchedule
 from gateway.runs.resilience.circuit_breaker import BreakerConfig, StartResult
 from gateway.runs.resilience.registry import CircuitRegistry, WorkflowGuard
-from gateway.runs.resilience.retry import RETRY_RULES, Dispatched, RetryLoop, RetryPolicy, classify_fault
+from gateway.runs.resilience.retry import RETRY_RULES, DispatchState, RetryLoop, RetryPolicy, classify_fault
 from providers.contract import Call, Cause, Outcome, Pause, ProviderFault, Reply, Run, Step, Steps
 
 T = TypeVar("T")
@@ -28,14 +28,14 @@ _TIMER_TOLERANCE = 0.01  # seconds by which a timer may fire early
 
 
 @dataclass(slots=True, eq=False)
-class Refused:
+class RepeatableFault:
     """A call failed, or the adapter refused its reply: the adapter waits for another reply, so it may be repeated."""
 
     fault: ProviderFault
 
 
 @dataclass(slots=True, eq=False)
-class Ended:
+class FinalFault:
     """The adapter raised a fault and has ended: the call cannot be repeated."""
 
     fault: ProviderFault
@@ -44,7 +44,7 @@ class Ended:
 NextStep: TypeAlias = Call | Pause | Outcome
 """The adapter's next step after it has accepted a reply."""
 
-StepResult: TypeAlias = NextStep | Refused | Ended
+StepResult: TypeAlias = NextStep | RepeatableFault | FinalFault
 """Result of one call."""
 
 
@@ -58,7 +58,7 @@ class ExecutionContext:
     circuits: CircuitRegistry
     clock: Clock
     metrics: Metrics
-    poll_hints: PollHints | None = None
+    poll_hints: ProviderHints | None = None
 
     def reconfigure(self, retry_policy: RetryPolicy, breaker_config: BreakerConfig) -> None:
         """Apply another retry policy and other thresholds from the next call on."""
@@ -129,11 +129,11 @@ class WorkflowAttempt:
     async def _call_with_retries(self, call: Call, steps: Steps) -> NextStep:
         """Make a call, repeat it as the retry table says, and return the adapter's next step. Raises ProviderError."""
         result = await self._call_once(call, steps)
-        if isinstance(result, Refused) and call.optional:
+        if isinstance(result, RepeatableFault) and call.optional:
             return _accepted(_next_step(steps, _NO_REPLY))
-        if isinstance(result, Refused):
+        if isinstance(result, RepeatableFault):
             result = await self._retry(call, steps, result.fault)
-        if isinstance(result, (Refused, Ended)):
+        if isinstance(result, (RepeatableFault, FinalFault)):
             raise self._error_from_fault(result.fault, call) from None
         return result
 
@@ -150,11 +150,11 @@ class WorkflowAttempt:
             record.attempts += 1
             maybe_started_before, record.maybe_started = record.maybe_started, True  # until the result says otherwise
             result = await self._send_and_read(call, steps)
-            if not isinstance(result, (Refused, Ended)):
+            if not isinstance(result, (RepeatableFault, FinalFault)):
                 start.record(StartResult.SUCCESS)
                 return result
             dispatched = RETRY_RULES[result.fault.cause].dispatched
-            record.maybe_started = maybe_started_before or dispatched not in {Dispatched.NO, Dispatched.REJECTED}
+            record.maybe_started = maybe_started_before or dispatched not in {DispatchState.NO, DispatchState.REJECTED}
             start.record(self._start_result(result.fault))
             if not record.maybe_started:
                 await self.journal.record_rejection()
@@ -178,16 +178,16 @@ class WorkflowAttempt:
         try:
             reply = await self._await_external(provider.upstream.send(call, deadline, traceparent))
         except ProviderFault as fault:
-            return Refused(fault.with_traceback(None))
+            return RepeatableFault(fault.with_traceback(None))
         if reply.repairs:
             self.repairs |= dict.fromkeys(reply.repairs)
         try:
             step = _next_step(steps, reply)
         except ProviderFault as fault:
-            return Ended(fault.with_traceback(None))
+            return FinalFault(fault.with_traceback(None))
         if isinstance(step, ProviderFault):
             self.context.metrics.reply_refused(provider.name, call.operation, step.cause.value)
-            return Refused(step)
+            return RepeatableFault(step)
         return step
 
     async def _retry(self, call: Call, steps: Steps, first_fault: ProviderFault) -> StepResult:
@@ -197,7 +197,7 @@ class WorkflowAttempt:
             admit = admission.admit_poll if call.safe else admission.admit_retry
             await self._await_external(admit(deadline=record.deadline))
             result = await self._call_once(call, steps)
-            if isinstance(result, Refused):
+            if isinstance(result, RepeatableFault):
                 raise result.fault
             return result
 
@@ -213,7 +213,7 @@ class WorkflowAttempt:
         try:
             return await retry.run(attempt, first_fault, on_retry=lambda fault: self._count_retry(call, fault))
         except ProviderFault as fault:
-            return Refused(fault.with_traceback(None))
+            return RepeatableFault(fault.with_traceback(None))
 
     async def _wait_for_poll(self, pause: Pause, steps: Steps) -> NextStep:
         context, record = self.context, self.record

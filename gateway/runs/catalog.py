@@ -8,8 +8,8 @@ from typing import Protocol
 
 from gateway.errors import WorkflowForbidden, WorkflowNotFound
 from gateway.outbound.provider.passthrough import PassthroughRequest, PassthroughResponse
+from gateway.runs.api_names import NO_PIN, ApiNameIndex, VersionPin
 from gateway.runs.model import ApiName
-from gateway.runs.workflow_aliases import NO_PIN, AliasIndex, VersionPin
 from providers.contract import Adapter, Call, Reply
 from providers.declarations import StartPattern, starts_of
 
@@ -94,7 +94,7 @@ class Catalog:
         """Replace the workflows and providers; runs in progress keep theirs."""
         self._workflows = workflows
         self._providers = providers
-        self._aliases = AliasIndex(workflows.values())
+        self._aliases = ApiNameIndex(workflows.values())
 
     @property
     def providers(self) -> tuple[Provider, ...]:

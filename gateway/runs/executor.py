@@ -143,7 +143,7 @@ class RunExecutor:
                 spec.client, *names, deadline=deadline, still_wanted=spec.client_connected, max_wait=max_wait
             )
             return await record.await_external(admit, clock)
-        await record.await_external(admission.move(*names, deadline=deadline), clock)
+        await record.await_external(admission.move_to_fallback(*names, deadline=deadline), clock)
         return admission
 
     def _record_failure(self, error: RunError, record: RunRecord) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from gateway import strictjson
+from gateway import strict_json
 from gateway.clock import format_rfc3339
 from gateway.errors import RunError
 from gateway.runs.durable.codec import stored_spec
@@ -39,17 +39,17 @@ def run_document(run: RunRecord) -> dict[str, object]:
     }
 
 
-def finished_run(run: RunRecord, error: RunError | None) -> bytes:
+def render_finished_run(run: RunRecord, error: RunError | None) -> bytes:
     """Render a finished run for `GET /runs/{id}`, with `error` if it did not succeed."""
     members = run_document(run)
     if error is not None:
         members["error"] = {"code": error.code, "detail": error.detail or None}
-    return strictjson.write(members)
+    return strict_json.write(members)
 
 
-def unfinished_run(run: StoredRun) -> bytes:
+def render_unfinished_run(run: StoredRun) -> bytes:
     """Render a run in progress, for `GET /runs/{id}` and for the 202 response."""
-    return strictjson.write(
+    return strict_json.write(
         {
             "id": run.id,
             "status": run.status,
@@ -78,22 +78,22 @@ def is_synchronous(run: StoredRun) -> bool:
     return stored_spec(run).get("waits") is not False
 
 
-def accepted_answer(run: StoredRun) -> StoredResponse:
+def render_accepted(run: StoredRun) -> StoredResponse:
     """Return the 202 response to the `POST /run` of a background run, the same bytes at every phase of the run."""
     queued = replace(run, status="queued", attempts=0, provider_run_id=None, provider=requested_provider(run))
     return StoredResponse(
-        202, (("Content-Type", JSON_CONTENT_TYPE), ("Location", f"/runs/{run.id}")), unfinished_run(queued)
+        202, (("Content-Type", JSON_CONTENT_TYPE), ("Location", f"/runs/{run.id}")), render_unfinished_run(queued)
     )
 
 
 def stored_run_view(run: StoredRun) -> bytes:
     """Render a stored run for `GET /runs/{id}`, with the state of its callback."""
-    document = run.document if run.document is not None else unfinished_run(run)
+    document = run.document if run.document is not None else render_unfinished_run(run)
     if run.callback_url is None:
         return document
-    return document[:-1] + b',"callback":%b}' % strictjson.write({"state": run.callback_state or "pending"})
+    return document[:-1] + b',"callback":%b}' % strict_json.write({"state": run.callback_state or "pending"})
 
 
 def run_page(runs: Sequence[bytes], next_cursor: str | None) -> bytes:
     """Render a page of runs, with the cursor of the next page."""
-    return b'{"runs":[%b],"next":%b}' % (b",".join(runs), strictjson.write(next_cursor))
+    return b'{"runs":[%b],"next":%b}' % (b",".join(runs), strict_json.write(next_cursor))

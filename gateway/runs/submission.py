@@ -97,8 +97,8 @@ async def _replay_key(
 async def _find_confirmed(durable_runs: DurableRuns, run_id: str) -> StoredRun | None:
     """Return a run whose acceptance is certain, or None.
 
-    A queued run of another replica is not: if that replica got no confirmation from the store in time, it has refused
-    the request and is about to delete the run.
+    A queued run owned by another replica does not count: that replica may have refused the request, because the store
+    did not confirm it in time, and be deleting the run.
     """
     earlier = await durable_runs.find(run_id)
     if earlier is None or (earlier.phase is Phase.QUEUED and not durable_runs.owns(run_id)):

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 
 from aiohttp import web
 
-from gateway import strictjson
+from gateway import strict_json
 
 UNKNOWN_WORKFLOW = "(unknown)"
 """Name for requests to a workflow or an execution that does not exist."""
@@ -67,7 +67,7 @@ class CallCounts:
 
     async def _show(self, _: web.Request) -> web.Response:
         document = {"promptlayer": self.promptlayer.document(), "prompt_studio": self.prompt_studio.document()}
-        return web.Response(body=strictjson.write(document), content_type="application/json")
+        return web.Response(body=strict_json.write(document), content_type="application/json")
 
     async def _reset(self, _: web.Request) -> web.Response:
         self.reset()

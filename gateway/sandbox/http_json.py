@@ -6,14 +6,14 @@ import hmac
 
 from aiohttp import web
 
-from gateway import strictjson
+from gateway import strict_json
 
 JSON = "application/json"
 
 
 def json_response(document: object, status: int = 200) -> web.Response:
     """Return a JSON response."""
-    return web.Response(status=status, body=strictjson.write(document), content_type=JSON)
+    return web.Response(status=status, body=strict_json.write(document), content_type=JSON)
 
 
 async def read_request_body(request: web.Request) -> bytes:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from aiohttp import web
 
-from gateway import strictjson
+from gateway import strict_json
 from gateway.clock import Clock
 from gateway.sandbox.call_counts import UNKNOWN_WORKFLOW, ProviderCallCounts
 from gateway.sandbox.faults import FaultInjector
@@ -87,8 +87,8 @@ class PromptStudioEmulator:
 
 def _parse_input(body: bytes) -> dict[str, JsonValue] | None:
     try:
-        document = strictjson.read(body)
-    except strictjson.NotJson:
+        document = strict_json.read(body)
+    except strict_json.NotJson:
         return None
     input_object = document.get("input") if isinstance(document, dict) else None
     return input_object if isinstance(input_object, dict) else None

@@ -13,7 +13,7 @@ from gateway.settings.environment import secret_files
 from gateway.settings.errors import SettingsError
 from gateway.settings.load import RELATIVE_PATHS, config_path, load
 from gateway.settings.model import Settings
-from gateway.settings.sources import SECRET_PATHS
+from gateway.settings.pydantic_sources import SECRET_PATHS
 from gateway.settings.tree import find
 from gateway.settings.yaml_file import read_yaml
 

@@ -14,7 +14,7 @@ from pydantic import SecretStr, ValidationError
 from gateway.settings.environment import NAMED_SECTIONS, Variables, from_environment, from_secret_files
 from gateway.settings.errors import Location, SettingsError, format_location
 from gateway.settings.model import Settings, use_sources
-from gateway.settings.sources import SECRET_PATHS, TextSource, YamlSource, secret_referencer
+from gateway.settings.pydantic_sources import SECRET_PATHS, TextSource, YamlSource, secret_referencer
 from gateway.settings.tree import find, nodes, rewrite
 from gateway.settings.validation_errors import describe_errors
 from gateway.settings.yaml_file import YamlDocument, read_yaml

@@ -156,7 +156,7 @@ class Store(Protocol):
 
     @property
     def durability_warning(self) -> str | None:
-        """Reason why acknowledged writes may be lost without a defect; None if they are durable. Set by `open`."""
+        """Reason why a crash may lose acknowledged writes; None if they are durable. Set by `open`."""
 
     @property
     def failing(self) -> bool:
@@ -217,8 +217,8 @@ class Store(Protocol):
     ) -> list[StoredRun]:
         """Take over unfinished runs of other owners whose lease has expired, oldest first. One caller gets each run.
 
-        A failed call may have taken runs all the same. The next call with the same `batch_id`, a number above 0 that
-        the owner uses for one batch only, returns those first.
+        A call that raises may still have adopted runs. The next call with the same `batch_id`, a number above 0 that the
+        owner uses for one batch only, returns those first.
         """
 
     async def take_due_callbacks(self, *, now_at: float, until_at: float, limit: int) -> list[Delivery]:
@@ -249,7 +249,7 @@ class Store(Protocol):
         """Wake the callers of `wait_for_change` for this name in all processes. Nothing is stored."""
 
     def recently_notified(self, name: str) -> bool:
-        """Return True if this process received a notification of this name, or of its run, in the last second."""
+        """Return True if this process was notified of `name`, a run id or the name of a notification, in the last second."""
 
     async def wait_for_change(self, run_ids: Sequence[str], seconds: float) -> None:
         """Return when one of these runs may have changed, or after `seconds`; spurious wake-ups are allowed.

@@ -11,7 +11,6 @@ from structlog.typing import FilteringBoundLogger
 
 from gateway.api.admin.callbacks import CallbackAdminHandlers
 from gateway.app.listeners import Listener, base_url
-from gateway.app.ops_access import OpsAccess
 from gateway.app.reload import ConfigSource
 from gateway.app.systemd_notify import NO_SERVICE_MANAGER, Notifier
 from gateway.clock import Clock
@@ -21,6 +20,7 @@ from gateway.settings import Settings
 from gateway.store import factory
 from gateway.supervisor.admin import SupervisorAdmin
 from gateway.supervisor.lazy_store import LazyStore
+from gateway.supervisor.ops_access import OpsAccess
 from gateway.supervisor.sockets import open_listening_sockets, socket_address
 from gateway.supervisor.worker_handle import WorkerLauncher
 from gateway.supervisor.worker_pool import WorkerPool

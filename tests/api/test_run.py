@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.api.run import stored_response
+from gateway.api.start_run import stored_response
 from gateway.store.contract import StoredResponse
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 
-from gateway.cli.serve import loop_runner
+from gateway.cli.serve import asyncio_runner
 from tests.support.configuration import PROVIDER_SECRETS, gateway_config
 from tests.support.process import ROOT, GatewayExitedError, start_gateway
 
@@ -51,9 +51,9 @@ async def test_a_host_that_does_not_exist_is_one_line(tmp_path: Path) -> None:
 def test_the_faster_loop_is_used_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     """And the standard one where it is not."""
     uvloop = pytest.importorskip("uvloop")
-    assert uvloop.run is loop_runner()
+    assert uvloop.run is asyncio_runner()
     monkeypatch.setitem(sys.modules, "uvloop", None)
-    assert asyncio.run is loop_runner()
+    assert asyncio.run is asyncio_runner()
 
 
 async def run_serve(tmp_path: Path, *arguments: str, **overrides: JsonValue) -> tuple[int | None, str]:

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from gateway.api.openapi.schemas import RunAnswer
-from gateway.runs.callbacks.webhook import sign_message, signing_key
+from gateway.runs.callbacks.message import sign_message, signing_key
 from gateway.settings.sections import STANDARD_SCHEDULE, CallbackSettings
 from tests.support.process import ROOT
 

@@ -16,8 +16,8 @@ from aiohttp import web
 from structlog.testing import LogCapture
 from structlog.typing import FilteringBoundLogger
 
-from gateway import strictjson
-from gateway.api.run_request import RunRequest
+from gateway import strict_json
+from gateway.api.run_schema import RunRequest
 from gateway.app.listeners import Listener
 from gateway.auth.client import Client
 from gateway.auth.failed_attempts import FailedAuthLimiter
@@ -198,7 +198,7 @@ def _routes(harness: ServerHarness, body_timeout: float) -> list[Route]:
     async def run(request: Request) -> web.Response:
         body = parse_json_body(RunRequest, await read_json_body(request, max_bytes=MAX_BODY, timeout=body_timeout))
         return make_response(
-            200, strictjson.write({"workflow": body.workflow, "input": body.input}), "application/json"
+            200, strict_json.write({"workflow": body.workflow, "input": body.input}), "application/json"
         )
 
     async def wait(_request: Request) -> web.Response:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import JsonValue
 
-from gateway.api.run_request import RunRequest
+from gateway.api.run_schema import RunRequest
 from gateway.http.body import parse_json_body
 from gateway.http.response import make_response, problem_response
 from gateway.problems import FieldError, Problem

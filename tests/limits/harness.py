@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from gateway.errors import RunError
 from gateway.limits.admission import Admission
-from gateway.limits.contract import ClientLimitsConfig, Decision, LimitsConfig, LimitScope, SharedLimitsConfig
+from gateway.limits.config import ClientLimitsConfig, Decision, LimitsConfig, LimitScope, ResourceLimitsConfig
 from gateway.limits.limiter import Limiter
 from tests.support.virtual_clock import VirtualClock
 
@@ -22,8 +22,8 @@ class LimiterHarness:
     """A limiter, its clock and its decisions."""
 
     clients: Mapping[str, ClientLimitsConfig] = field(default_factory=dict)
-    workflows: Mapping[str, SharedLimitsConfig] = field(default_factory=dict)
-    providers: Mapping[str, SharedLimitsConfig] = field(default_factory=dict)
+    workflows: Mapping[str, ResourceLimitsConfig] = field(default_factory=dict)
+    providers: Mapping[str, ResourceLimitsConfig] = field(default_factory=dict)
     clock: VirtualClock = field(default_factory=VirtualClock)
     decisions: list[tuple[LimitScope, Decision]] = field(default_factory=list)
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gateway.errors import RateLimited, RunError
 from gateway.limits.client_limiter import ClientLimiter
-from gateway.limits.contract import ClientLimitsConfig, RateLimit
+from gateway.limits.config import ClientLimitsConfig, RateLimit
 from tests.support.clock import ManualClock
 
 FULL = ClientLimitsConfig(RateLimit(20), 40, 50, 10_000)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.limits.contract import RateLimit
+from gateway.limits.config import RateLimit
 from gateway.limits.gcra import RateLimiter
 
 RATES = st.builds(RateLimit, st.floats(0.1, 1000), st.floats(0.1, 86_400))

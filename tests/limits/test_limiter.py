@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import Overloaded, RateLimited, RunError
-from gateway.limits.contract import ClientLimitsConfig, LimiterSnapshot, LimitsConfig, RateLimit, SharedLimitsConfig
+from gateway.limits.config import ClientLimitsConfig, LimiterSnapshot, LimitsConfig, RateLimit, ResourceLimitsConfig
 from gateway.limits.limiter import Limiter
 from tests.limits.harness import LimiterHarness, refusal
 from tests.support.virtual_clock import VirtualClock, run_ready_tasks
@@ -25,7 +25,7 @@ async def test_a_limiter_without_a_configuration_admits_everything() -> None:
 async def test_ten_of_a_hundred_at_once_pass() -> None:
     """R85: RateLimited with the exact wait, which is sufficient. R86: 90 refusals cost nothing."""
     harness = LimiterHarness(
-        {"a": ClientLimitsConfig(RateLimit(10), 10)}, providers={"p": SharedLimitsConfig(RateLimit(100), 100)}
+        {"a": ClientLimitsConfig(RateLimit(10), 10)}, providers={"p": ResourceLimitsConfig(RateLimit(100), 100)}
     )
     results = await asyncio.gather(*(harness.admit() for _ in range(100)), return_exceptions=True)
     problems = [result for result in results if isinstance(result, RunError)]
@@ -40,7 +40,7 @@ async def test_ten_of_a_hundred_at_once_pass() -> None:
 
 
 async def test_a_client_without_limits_has_no_header_fields() -> None:
-    harness = LimiterHarness({"a": ClientLimitsConfig()}, providers={"p": SharedLimitsConfig(RateLimit(1), 2)})
+    harness = LimiterHarness({"a": ClientLimitsConfig()}, providers={"p": ResourceLimitsConfig(RateLimit(1), 2)})
     for client in ("a", "unknown"):
         assert () == (await harness.admit(client)).headers
 
@@ -48,7 +48,7 @@ async def test_a_client_without_limits_has_no_header_fields() -> None:
 async def test_a_refusal_by_the_provider_costs_the_client_nothing() -> None:
     """R86: every part or none; the provider blocks, so the client's rate and quota are unchanged."""
     harness = LimiterHarness(
-        {"a": ClientLimitsConfig(RateLimit(1), 2, daily=10)}, providers={"p": SharedLimitsConfig(concurrency=1)}
+        {"a": ClientLimitsConfig(RateLimit(1), 2, daily=10)}, providers={"p": ResourceLimitsConfig(concurrency=1)}
     )
     first = await harness.admit()
     result, _ = await harness.run_and_time(harness.admit())
@@ -61,7 +61,7 @@ async def test_a_refusal_by_the_provider_costs_the_client_nothing() -> None:
 async def test_a_refusal_by_the_client_costs_the_provider_nothing() -> None:
     """R86: the client blocks, so the provider's usage is unchanged."""
     harness = LimiterHarness(
-        {"a": ClientLimitsConfig(concurrency=0)}, providers={"p": SharedLimitsConfig(RateLimit(1), 1, concurrency=1)}
+        {"a": ClientLimitsConfig(concurrency=0)}, providers={"p": ResourceLimitsConfig(RateLimit(1), 1, concurrency=1)}
     )
     with pytest.raises(RunError):
         await harness.admit("a")
@@ -72,7 +72,7 @@ async def test_a_refusal_by_the_client_costs_the_provider_nothing() -> None:
 async def test_a_step_of_the_wall_clock_changes_nothing() -> None:
     """R87: neither rates nor waits nor the daily quota."""
     harness = LimiterHarness(
-        {"a": ClientLimitsConfig(RateLimit(1), 5, daily=5)}, providers={"p": SharedLimitsConfig(RateLimit(1), 1)}
+        {"a": ClientLimitsConfig(RateLimit(1), 5, daily=5)}, providers={"p": ResourceLimitsConfig(RateLimit(1), 1)}
     )
     await harness.admit()
     waiting = harness.start_task(harness.admit())
@@ -87,7 +87,7 @@ async def test_a_step_of_the_wall_clock_changes_nothing() -> None:
 
 async def test_a_flood_of_one_client_does_not_touch_another() -> None:
     """R88: one client floods at 100 times the provider's rate; each request of the other waits for one run at most."""
-    harness = LimiterHarness(providers={"p": SharedLimitsConfig(RateLimit(10), 1)})
+    harness = LimiterHarness(providers={"p": ResourceLimitsConfig(RateLimit(10), 1)})
     flood, waits = [], []
 
     async def polite() -> None:
@@ -111,7 +111,7 @@ async def test_a_flood_of_one_client_does_not_touch_another() -> None:
 
 async def test_names_that_are_not_configured_leave_no_state() -> None:
     """R90: the state is bounded by the configuration."""
-    harness = LimiterHarness(providers={"p": SharedLimitsConfig(concurrency=5)})
+    harness = LimiterHarness(providers={"p": ResourceLimitsConfig(concurrency=5)})
     before = harness.limiter.snapshot()
     for number in range(1000):
         (await harness.limiter.admit(f"c{number}", f"w{number}", f"p{number}", deadline=harness.now + 1)).release()
@@ -138,7 +138,7 @@ def test_no_second_holds_more_calls_than_burst_and_rate(steps: list[tuple[str, s
 
 async def _call_times(steps: list[tuple[str, str, float]]) -> list[float]:
     """Return the times at which calls passed a provider with 5/s and a burst of 2."""
-    harness, calls = LimiterHarness(providers={"p": SharedLimitsConfig(RateLimit(5), 2, max_wait=0.7)}), []
+    harness, calls = LimiterHarness(providers={"p": ResourceLimitsConfig(RateLimit(5), 2, max_wait=0.7)}), []
     running = await harness.admit("z")
     calls.append(harness.now)
 
@@ -166,7 +166,7 @@ async def _call_times(steps: list[tuple[str, str, float]]) -> list[float]:
 async def test_a_run_that_was_started_before_is_neither_refused_nor_charged() -> None:
     """R48: it is polled whatever its client and provider have left; its polls count, as all do (R89)."""
     harness = LimiterHarness(
-        {"a": ClientLimitsConfig(concurrency=1, daily=1)}, providers={"p": SharedLimitsConfig(RateLimit(1), 1, 1)}
+        {"a": ClientLimitsConfig(concurrency=1, daily=1)}, providers={"p": ResourceLimitsConfig(RateLimit(1), 1, 1)}
     )
     first = await harness.admit()
     followed = harness.limiter.admit_adopted("a", "w", "p")
@@ -185,8 +185,8 @@ async def test_a_run_that_was_started_before_is_neither_refused_nor_charged() ->
 async def test_a_snapshot_has_the_slots_in_use_and_the_waiting_requests() -> None:
     harness = LimiterHarness(
         {"a": ClientLimitsConfig(concurrency=5)},
-        {"w": SharedLimitsConfig(concurrency=5)},
-        {"p": SharedLimitsConfig(concurrency=1)},
+        {"w": ResourceLimitsConfig(concurrency=5)},
+        {"p": ResourceLimitsConfig(concurrency=1)},
     )
     await harness.admit()
     waiting = harness.start_task(harness.admit())

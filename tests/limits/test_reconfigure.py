@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.errors import RunError
-from gateway.limits.contract import ClientLimitsConfig, LimitsConfig, RateLimit, SharedLimitsConfig
+from gateway.limits.config import ClientLimitsConfig, LimitsConfig, RateLimit, ResourceLimitsConfig
 from tests.limits.harness import LimiterHarness
 from tests.support.virtual_clock import run_ready_tasks
 
@@ -13,8 +13,8 @@ from tests.support.virtual_clock import run_ready_tasks
 def _reconfigure(
     harness: LimiterHarness,
     clients: dict[str, ClientLimitsConfig] | None = None,
-    workflows: dict[str, SharedLimitsConfig] | None = None,
-    providers: dict[str, SharedLimitsConfig] | None = None,
+    workflows: dict[str, ResourceLimitsConfig] | None = None,
+    providers: dict[str, ResourceLimitsConfig] | None = None,
 ) -> None:
     harness.limiter.reconfigure(LimitsConfig(clients or {}, workflows or {}, providers or {}))
 
@@ -37,20 +37,20 @@ async def test_new_limits_keep_the_usage_of_a_client() -> None:
 
 
 async def test_a_smaller_rate_takes_at_most_its_own_burst_to_recover() -> None:
-    harness = LimiterHarness(providers={"p": SharedLimitsConfig(RateLimit(0.01), 10)})
+    harness = LimiterHarness(providers={"p": ResourceLimitsConfig(RateLimit(0.01), 10)})
     for _ in range(10):
         await harness.admit()
-    _reconfigure(harness, providers={"p": SharedLimitsConfig(RateLimit(2), 1)})
+    _reconfigure(harness, providers={"p": ResourceLimitsConfig(RateLimit(2), 1)})
     _, took = await harness.run_and_time(harness.admit())
     assert 0.5 == pytest.approx(took, abs=1e-5)
 
 
 async def test_more_slots_admit_waiting_requests_in_order() -> None:
-    harness = LimiterHarness(providers={"p": SharedLimitsConfig(concurrency=1)})
+    harness = LimiterHarness(providers={"p": ResourceLimitsConfig(concurrency=1)})
     await harness.admit()
     waiting = [harness.start_task(harness.admit(client)) for client in "aab"]
     await run_ready_tasks()
-    _reconfigure(harness, providers={"p": SharedLimitsConfig(concurrency=3)})
+    _reconfigure(harness, providers={"p": ResourceLimitsConfig(concurrency=3)})
     await run_ready_tasks()
     assert [True, False, True] == [task.done() for task in waiting]
     assert (3, 1) == (harness.limiter.running("p"), harness.limiter.waiting("p"))
@@ -59,11 +59,13 @@ async def test_more_slots_admit_waiting_requests_in_order() -> None:
 
 async def test_fewer_slots_keep_running_runs_and_admit_no_request_until_enough_are_free() -> None:
     harness = LimiterHarness(
-        workflows={"w": SharedLimitsConfig(concurrency=5)}, providers={"p": SharedLimitsConfig(concurrency=5)}
+        workflows={"w": ResourceLimitsConfig(concurrency=5)}, providers={"p": ResourceLimitsConfig(concurrency=5)}
     )
     admissions = [await harness.admit() for _ in range(3)]
     _reconfigure(
-        harness, workflows={"w": SharedLimitsConfig(concurrency=1)}, providers={"p": SharedLimitsConfig(concurrency=2)}
+        harness,
+        workflows={"w": ResourceLimitsConfig(concurrency=1)},
+        providers={"p": ResourceLimitsConfig(concurrency=2)},
     )
     waiting = harness.start_task(harness.admit(max_wait=9))
     for admission in admissions[:2]:
@@ -79,18 +81,18 @@ async def test_fewer_slots_keep_running_runs_and_admit_no_request_until_enough_a
 
 @pytest.mark.parametrize("what", ["workflow", "provider", "client"])
 async def test_a_removed_limit_blocks_no_request_and_its_runs_are_released(what: str) -> None:
-    one = SharedLimitsConfig(concurrency=1, max_wait=9)
+    one = ResourceLimitsConfig(concurrency=1, max_wait=9)
     before: dict[
-        str, tuple[dict[str, ClientLimitsConfig], dict[str, SharedLimitsConfig], dict[str, SharedLimitsConfig]]
+        str, tuple[dict[str, ClientLimitsConfig], dict[str, ResourceLimitsConfig], dict[str, ResourceLimitsConfig]]
     ] = {
-        "workflow": ({}, {"w": one}, {"p": SharedLimitsConfig()}),
+        "workflow": ({}, {"w": one}, {"p": ResourceLimitsConfig()}),
         "provider": ({}, {}, {"p": one}),
     }
     harness = LimiterHarness(*before.get(what, ({"a": ClientLimitsConfig(concurrency=1)}, {}, {"p": one})))
     first = await harness.admit()
     waiting = harness.start_task(harness.admit("b"))
     await run_ready_tasks()
-    _reconfigure(harness, providers={"p": SharedLimitsConfig()} if what != "provider" else {})
+    _reconfigure(harness, providers={"p": ResourceLimitsConfig()} if what != "provider" else {})
     await run_ready_tasks()
     assert waiting.done()
     first.release()

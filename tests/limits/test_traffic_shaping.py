@@ -8,14 +8,14 @@ import math
 import pytest
 
 from gateway.errors import ClientDisconnected, DeadlineExceeded, Overloaded, RateLimited, RunError
-from gateway.limits.contract import ClientLimitsConfig, RateLimit, SharedLimitsConfig
+from gateway.limits.config import ClientLimitsConfig, RateLimit, ResourceLimitsConfig
 from tests.limits.harness import LimiterHarness, refusal
 from tests.support.virtual_clock import run_ready_tasks
 
 
 async def test_a_request_that_cannot_be_admitted_in_time_is_refused_at_once() -> None:
     """R30: a request that cannot be admitted in time does not wait; R85 for a provider: the exact wait."""
-    harness = LimiterHarness(providers={"p": SharedLimitsConfig(RateLimit(1), 1, max_wait=0.5)})
+    harness = LimiterHarness(providers={"p": ResourceLimitsConfig(RateLimit(1), 1, max_wait=0.5)})
     await harness.admit()
     result, took = await harness.run_and_time(harness.admit())
     assert (Overloaded, "not_run") == refusal(result)
@@ -28,7 +28,7 @@ async def test_a_request_that_cannot_be_admitted_in_time_is_refused_at_once() ->
 
 
 async def test_requests_ahead_count_in_the_decision_to_refuse_at_once() -> None:
-    harness = LimiterHarness(providers={"p": SharedLimitsConfig(RateLimit(2), 1)})
+    harness = LimiterHarness(providers={"p": ResourceLimitsConfig(RateLimit(2), 1)})
     await harness.admit()
     waiting = [harness.start_task(harness.admit()) for _ in range(2)]
     await run_ready_tasks()
@@ -39,7 +39,7 @@ async def test_requests_ahead_count_in_the_decision_to_refuse_at_once() -> None:
 
 
 async def test_a_wait_lasts_until_the_rate_allows_the_request() -> None:
-    harness = LimiterHarness(providers={"p": SharedLimitsConfig(RateLimit(2), 1)})
+    harness = LimiterHarness(providers={"p": ResourceLimitsConfig(RateLimit(2), 1)})
     await harness.admit()
     _, took = await harness.run_and_time(harness.admit())
     assert 0.5 == pytest.approx(took, abs=1e-5)
@@ -47,7 +47,7 @@ async def test_a_wait_lasts_until_the_rate_allows_the_request() -> None:
 
 
 async def test_a_wait_for_a_slot_ends_after_the_providers_max_wait() -> None:
-    harness = LimiterHarness(providers={"p": SharedLimitsConfig(concurrency=1, max_wait=2)})
+    harness = LimiterHarness(providers={"p": ResourceLimitsConfig(concurrency=1, max_wait=2)})
     await harness.admit()
     result, took = await harness.run_and_time(harness.admit())
     assert ((Overloaded, "not_run"), 2.0) == (refusal(result), took)
@@ -58,15 +58,15 @@ async def test_a_wait_for_a_slot_ends_after_the_providers_max_wait() -> None:
 
 async def test_a_deadline_that_passes_in_the_queue_is_deadline_exceeded() -> None:
     """R31."""
-    harness = LimiterHarness(providers={"p": SharedLimitsConfig(concurrency=1, max_wait=2)})
+    harness = LimiterHarness(providers={"p": ResourceLimitsConfig(concurrency=1, max_wait=2)})
     await harness.admit()
     result, took = await harness.run_and_time(harness.admit(deadline_in=0.5))
     assert ((DeadlineExceeded, "not_run"), 0.5) == (refusal(result), took)
 
 
-@pytest.mark.parametrize("workflows", [{}, {"w": SharedLimitsConfig(concurrency=1)}])
-async def test_a_request_past_its_deadline_is_not_admitted(workflows: dict[str, SharedLimitsConfig]) -> None:
-    harness = LimiterHarness(workflows=workflows, providers={"p": SharedLimitsConfig(concurrency=1)})
+@pytest.mark.parametrize("workflows", [{}, {"w": ResourceLimitsConfig(concurrency=1)}])
+async def test_a_request_past_its_deadline_is_not_admitted(workflows: dict[str, ResourceLimitsConfig]) -> None:
+    harness = LimiterHarness(workflows=workflows, providers={"p": ResourceLimitsConfig(concurrency=1)})
     for within in (0.0, -1.0):
         result, took = await harness.run_and_time(harness.admit(deadline_in=within))
         assert ((DeadlineExceeded, "not_run"), 0.0) == (refusal(result), took)
@@ -74,7 +74,7 @@ async def test_a_request_past_its_deadline_is_not_admitted(workflows: dict[str, 
 
 
 async def test_a_max_wait_of_zero_refuses_at_once() -> None:
-    harness = LimiterHarness(providers={"p": SharedLimitsConfig(concurrency=1, max_wait=0)})
+    harness = LimiterHarness(providers={"p": ResourceLimitsConfig(concurrency=1, max_wait=0)})
     await harness.admit()
     result, took = await harness.run_and_time(harness.admit())
     assert (Overloaded, 0.0) == (refusal(result)[0], took)
@@ -83,7 +83,7 @@ async def test_a_max_wait_of_zero_refuses_at_once() -> None:
 async def test_a_max_wait_of_the_request_replaces_that_of_the_limits() -> None:
     """For a first start, a fallback and a retried start; for a rate and for a slot."""
     harness = LimiterHarness(
-        providers={"p": SharedLimitsConfig(RateLimit(0.1), 1, max_wait=0.5), "q": SharedLimitsConfig(concurrency=1)}
+        providers={"p": ResourceLimitsConfig(RateLimit(0.1), 1, max_wait=0.5), "q": ResourceLimitsConfig(concurrency=1)}
     )
     busy = await harness.limiter.admit("b", "w", "q", deadline=math.inf)
     await harness.admit()
@@ -92,7 +92,7 @@ async def test_a_max_wait_of_the_request_replaces_that_of_the_limits() -> None:
     assert 10.0 == pytest.approx(took, abs=1e-5)
     _, took = await harness.run_and_time(admission.admit_retry(deadline=math.inf))
     assert 10.0 == pytest.approx(took, abs=1e-5)
-    moving = harness.start_task(admission.move("w", "q", deadline=math.inf))
+    moving = harness.start_task(admission.move_to_fallback("w", "q", deadline=math.inf))
     await harness.clock.run_for(20)
     assert not moving.done()
     busy.release()
@@ -100,7 +100,7 @@ async def test_a_max_wait_of_the_request_replaces_that_of_the_limits() -> None:
 
 
 async def test_a_max_wait_of_the_request_ends_the_wait() -> None:
-    harness = LimiterHarness(providers={"p": SharedLimitsConfig(concurrency=1, max_wait=0.5)})
+    harness = LimiterHarness(providers={"p": ResourceLimitsConfig(concurrency=1, max_wait=0.5)})
     await harness.admit()
     result, took = await harness.run_and_time(harness.admit(max_wait=30))
     assert ((Overloaded, "not_run"), 30.0) == (refusal(result), took)
@@ -110,8 +110,8 @@ async def test_a_max_wait_of_the_request_ends_the_wait() -> None:
 
 async def test_a_blocked_workflow_does_not_delay_other_workflows() -> None:
     harness = LimiterHarness(
-        workflows={"slow": SharedLimitsConfig(concurrency=1, max_wait=5)},
-        providers={"p": SharedLimitsConfig(RateLimit(9))},
+        workflows={"slow": ResourceLimitsConfig(concurrency=1, max_wait=5)},
+        providers={"p": ResourceLimitsConfig(RateLimit(9))},
     )
     await harness.admit(workflow="slow")
     waiting = harness.start_task(harness.admit(workflow="slow"))
@@ -125,7 +125,7 @@ async def test_a_blocked_workflow_does_not_delay_other_workflows() -> None:
 
 async def test_a_wait_for_a_workflow_is_reported_for_the_workflow() -> None:
     harness = LimiterHarness(
-        workflows={"w": SharedLimitsConfig(RateLimit(1), 1)}, providers={"p": SharedLimitsConfig(RateLimit(9))}
+        workflows={"w": ResourceLimitsConfig(RateLimit(1), 1)}, providers={"p": ResourceLimitsConfig(RateLimit(9))}
     )
     await harness.admit()
     _, took = await harness.run_and_time(harness.admit())
@@ -135,8 +135,8 @@ async def test_a_wait_for_a_workflow_is_reported_for_the_workflow() -> None:
 
 async def test_the_shorter_max_wait_applies() -> None:
     """A workflow may have a shorter `max_wait` than its provider."""
-    shared = SharedLimitsConfig(concurrency=1, max_wait=5)
-    harness = LimiterHarness(workflows={"w": SharedLimitsConfig(concurrency=9, max_wait=2)}, providers={"p": shared})
+    shared = ResourceLimitsConfig(concurrency=1, max_wait=5)
+    harness = LimiterHarness(workflows={"w": ResourceLimitsConfig(concurrency=9, max_wait=2)}, providers={"p": shared})
     await harness.admit()
     result, took = await harness.run_and_time(harness.admit())
     assert (Overloaded, 2.0) == (refusal(result)[0], took)
@@ -144,7 +144,7 @@ async def test_the_shorter_max_wait_applies() -> None:
 
 async def test_a_slot_freed_after_the_deadline_starts_nothing() -> None:
     """R31: the timer was late, and the slot was freed later still; the run is not started."""
-    harness = LimiterHarness(providers={"p": SharedLimitsConfig(concurrency=1)})
+    harness = LimiterHarness(providers={"p": ResourceLimitsConfig(concurrency=1)})
     first = await harness.admit()
     waiting = harness.start_task(harness.admit(deadline_in=0.5))
     await run_ready_tasks()
@@ -156,7 +156,7 @@ async def test_a_slot_freed_after_the_deadline_starts_nothing() -> None:
 
 
 async def test_a_flood_fills_half_of_the_queue_and_the_rest_is_refused_at_once() -> None:
-    harness = LimiterHarness(providers={"p": SharedLimitsConfig(concurrency=1)})
+    harness = LimiterHarness(providers={"p": ResourceLimitsConfig(concurrency=1)})
     await harness.admit()
     waiting = [harness.start_task(harness.admit("flood")) for _ in range(600)]
     await run_ready_tasks()
@@ -174,7 +174,7 @@ async def test_a_client_whose_limit_is_used_up_during_the_wait_is_refused_after_
     """Nothing is held during the wait: the other request took the rest of the client's rate."""
     harness = LimiterHarness(
         {"a": ClientLimitsConfig(RateLimit(0.01), 1)},
-        providers={"p": SharedLimitsConfig(concurrency=1), "q": SharedLimitsConfig()},
+        providers={"p": ResourceLimitsConfig(concurrency=1), "q": ResourceLimitsConfig()},
     )
     first = await harness.admit("b")
     waiting = harness.start_task(harness.admit("a"))
@@ -190,7 +190,7 @@ async def test_a_client_whose_limit_is_used_up_during_the_wait_is_refused_after_
 async def test_a_waiting_request_of_a_disconnected_client_does_not_start() -> None:
     """R32: the client disconnected while its request was queued."""
     harness = LimiterHarness(
-        {"a": ClientLimitsConfig(RateLimit(1), 1)}, providers={"p": SharedLimitsConfig(concurrency=1)}
+        {"a": ClientLimitsConfig(RateLimit(1), 1)}, providers={"p": ResourceLimitsConfig(concurrency=1)}
     )
     first = await harness.admit("b")
     waiting = harness.start_task(
@@ -206,7 +206,8 @@ async def test_a_waiting_request_of_a_disconnected_client_does_not_start() -> No
 
 async def test_a_cancelled_wait_leaves_no_trace() -> None:
     harness = LimiterHarness(
-        {"a": ClientLimitsConfig(RateLimit(1), 1)}, providers={"p": SharedLimitsConfig(RateLimit(1), 2, concurrency=1)}
+        {"a": ClientLimitsConfig(RateLimit(1), 1)},
+        providers={"p": ResourceLimitsConfig(RateLimit(1), 2, concurrency=1)},
     )
     first = await harness.admit("b")
     waiting = harness.start_task(harness.admit("a"))
@@ -221,7 +222,8 @@ async def test_a_cancelled_wait_leaves_no_trace() -> None:
 async def test_a_start_cancelled_while_it_is_admitted_gives_everything_back() -> None:
     """R33: the slot was assigned to a request that is cancelled at the same time."""
     harness = LimiterHarness(
-        {"a": ClientLimitsConfig(RateLimit(1), 1)}, providers={"p": SharedLimitsConfig(RateLimit(1), 2, concurrency=1)}
+        {"a": ClientLimitsConfig(RateLimit(1), 1)},
+        providers={"p": ResourceLimitsConfig(RateLimit(1), 2, concurrency=1)},
     )
     first = await harness.admit("b")
     one, two = harness.start_task(harness.admit("a")), harness.start_task(harness.admit("c"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway import strictjson
+from gateway import strict_json
 from providers.contract import (
     UNREADABLE,
     Adapter,
@@ -39,12 +39,12 @@ def test_the_pages_example() -> None:
     adapter = PromptStudio()
     steps, outcome = drive(
         adapter.steps(Run("dep_2cP7", input={"prompt": "what is the fastest car in the world?"})),
-        [Reply(200, strictjson.read(RESPONSE))],
+        [Reply(200, strict_json.read(RESPONSE))],
     )
-    call = Call("POST", "/v1/workflows/dep_2cP7/run", "start", safe=False, json=strictjson.read(REQUEST))
+    call = Call("POST", "/v1/workflows/dep_2cP7/run", "start", safe=False, json=strict_json.read(REQUEST))
     assert [call] == steps
     assert KeyHeader("API_KEY") == adapter.key_header
-    answer = strictjson.read(RESPONSE)
+    answer = strict_json.read(RESPONSE)
     assert isinstance(answer, dict)
     assert Outcome(succeeded=True, output=answer["result"]) == outcome
 

@@ -6,7 +6,7 @@ from typing import cast
 
 import pytest
 
-from gateway import strictjson
+from gateway import strict_json
 from providers.contract import (
     UNREADABLE,
     Call,
@@ -39,7 +39,7 @@ RESULTS = b"""{"Node 1":{"status":"SUCCESS","value":"First","error_message":null
 
 
 def reply(status: int, body: bytes | JsonValue) -> Reply:
-    return Reply(status, strictjson.read(body) if isinstance(body, bytes) else body)
+    return Reply(status, strict_json.read(body) if isinstance(body, bytes) else body)
 
 
 def node(status: str, value: JsonValue = None, *, output: bool | None = True, error: str | None = None) -> JsonValue:

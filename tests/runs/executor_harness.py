@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from gateway.errors import RunError
-from gateway.limits.contract import ClientLimitsConfig, LimitsConfig, SharedLimitsConfig
+from gateway.limits.config import ClientLimitsConfig, LimitsConfig, ResourceLimitsConfig
 from gateway.limits.limiter import Limiter
 from gateway.observability.metrics import Metrics
 from gateway.outbound.provider.passthrough import PassthroughRequest, PassthroughResponse
@@ -15,7 +15,7 @@ from gateway.runs.attempt import ExecutionContext
 from gateway.runs.catalog import Provider, Workflow
 from gateway.runs.executor import RunExecutor
 from gateway.runs.model import RunRecord, RunSpec
-from gateway.runs.polling.hints import PollHints
+from gateway.runs.polling.provider_hints import ProviderHints
 from gateway.runs.polling.schedule import PollSchedule
 from gateway.runs.resilience.circuit_breaker import BreakerConfig
 from gateway.runs.resilience.registry import CircuitRegistry
@@ -104,13 +104,13 @@ class ExecutorHarness:
         poll_schedule: PollSchedule | None = None,
         breaker_config: BreakerConfig = NEVER_OPENS,
         client: ClientLimitsConfig = ClientLimitsConfig(),  # noqa: B008 - frozen
-        providers: Mapping[str, SharedLimitsConfig] | None = None,
+        providers: Mapping[str, ResourceLimitsConfig] | None = None,
         clock: ManualClock | None = None,
-        poll_hints: PollHints | None = None,
+        poll_hints: ProviderHints | None = None,
     ) -> None:
         self.clock = clock or ManualClock()
         self.metrics = Metrics()
-        providers = providers or {name: SharedLimitsConfig(concurrency=100) for name in ("studio", "layer", "other")}
+        providers = providers or {name: ResourceLimitsConfig(concurrency=100) for name in ("studio", "layer", "other")}
         self.limiter = Limiter(self.clock, LimitsConfig({"one": client}, {}, providers))
         self.circuits = CircuitRegistry(breaker_config, self.clock.monotonic, self.metrics)
         poll_schedule = poll_schedule or PollSchedule(0.25, 5.0)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import pytest
 
 from gateway.http.problem_mapping import problem_from_error
-from gateway.limits.contract import RateLimit, SharedLimitsConfig
+from gateway.limits.config import RateLimit, ResourceLimitsConfig
 from gateway.runs.polling.schedule import PollSchedule
 from gateway.runs.resilience.circuit_breaker import BreakerConfig, CircuitState
 from gateway.runs.resilience.retry import RetryPolicy
@@ -325,7 +325,7 @@ async def test_external_waiting_time_is_measured_separately() -> None:
 
 
 async def test_the_wait_for_a_limit_is_measured_separately() -> None:
-    harness = ExecutorHarness(providers={"studio": SharedLimitsConfig(RateLimit(1, 1.0), burst=1, max_wait=5.0)})
+    harness = ExecutorHarness(providers={"studio": ResourceLimitsConfig(RateLimit(1, 1.0), burst=1, max_wait=5.0)})
     await harness.run(harness.studio(DONE))
     record, problem = await harness.run(harness.studio(DONE))
     assert problem is None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from gateway.limits.contract import ClientLimitsConfig, RateLimit, SharedLimitsConfig
+from gateway.limits.config import ClientLimitsConfig, RateLimit, ResourceLimitsConfig
 from gateway.runs.catalog import Provider, Workflow
 from gateway.runs.model import RunRecord, RunSpec
 from providers.contract import Call, Reply
@@ -30,7 +30,7 @@ class SlowUpstream(ScriptedUpstream):
 class ClientLoad:
     """Clients that ask again and again, and runs in the background, before one provider."""
 
-    def __init__(self, limits: SharedLimitsConfig, *, client: ClientLimitsConfig | None = None) -> None:
+    def __init__(self, limits: ResourceLimitsConfig, *, client: ClientLimitsConfig | None = None) -> None:
         self.clock = VirtualClock()
         self.world = ExecutorHarness(
             providers={"studio": limits}, clock=self.clock, client=client or ClientLimitsConfig()
@@ -71,7 +71,7 @@ class ClientLoad:
 async def test_background_runs_do_not_starve_beside_synchronous_clients() -> None:
     """Four of them, twelve clients that ask without end, one slot: each of the four has its turn in a few rounds."""
     for name in ("one", "other"):  # the clients' own name, or another
-        load, answers = ClientLoad(SharedLimitsConfig(concurrency=1)), list[str | None]()
+        load, answers = ClientLoad(ResourceLimitsConfig(concurrency=1)), list[str | None]()
         for _ in range(12):
             load.start_client_loop("one", answers)
         await load.clock.run_for(3)
@@ -84,7 +84,7 @@ async def test_background_runs_do_not_starve_beside_synchronous_clients() -> Non
 
 async def test_a_synchronous_run_is_not_blocked_by_background_runs_of_its_client() -> None:
     """Its patience is a second; hundreds of its runs came before, at five a second."""
-    load = ClientLoad(SharedLimitsConfig(concurrency=1))
+    load = ClientLoad(ResourceLimitsConfig(concurrency=1))
     runs = [load.start_run("one", timeout=600, synchronous=False) for _ in range(300)]
     await load.clock.run_for(1)
     answer = load.start_run("one", timeout=30, synchronous=True)
@@ -97,7 +97,7 @@ async def test_a_synchronous_run_is_not_blocked_by_background_runs_of_its_client
 
 async def test_a_run_that_finds_the_queue_full_tries_again() -> None:
     """More than the line has places for: all of them run, one after the other, none is sent twice."""
-    load = ClientLoad(SharedLimitsConfig(concurrency=20))
+    load = ClientLoad(ResourceLimitsConfig(concurrency=20))
     runs = [load.start_run("one", timeout=60, synchronous=False) for _ in range(700)]
     await run_ready_tasks()
     assert 500 == load.world.limiter.waiting("studio")
@@ -108,7 +108,7 @@ async def test_a_run_that_finds_the_queue_full_tries_again() -> None:
 
 async def test_a_run_that_no_rate_lets_through_before_its_deadline_was_not_run() -> None:
     """R31: it ends at its deadline, and not before: others might have left the line."""
-    load = ClientLoad(SharedLimitsConfig(rate=RateLimit(1, 60), burst=1))
+    load = ClientLoad(ResourceLimitsConfig(rate=RateLimit(1, 60), burst=1))
     runs = [load.start_run("one", timeout=20, synchronous=False) for _ in range(2)]
     await load.clock.run_for(19.9)
     assert [True, False] == [run.done() for run in runs]
@@ -118,7 +118,7 @@ async def test_a_run_that_no_rate_lets_through_before_its_deadline_was_not_run()
 
 
 async def test_a_run_over_the_limits_of_its_client_tries_again() -> None:
-    load = ClientLoad(SharedLimitsConfig(concurrency=9), client=ClientLimitsConfig(RateLimit(1), 1))
+    load = ClientLoad(ResourceLimitsConfig(concurrency=9), client=ClientLimitsConfig(RateLimit(1), 1))
     runs = [load.start_run("one", timeout=20, synchronous=False) for _ in range(5)]
     await load.clock.run_for(10)
     assert {(None, "succeeded", 1)} == {run.result() for run in runs}

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from gateway.errors import RunError
 from gateway.http.problem_mapping import problem_from_error
-from gateway.limits.contract import ClientLimitsConfig, RateLimit, SharedLimitsConfig
+from gateway.limits.config import ClientLimitsConfig, RateLimit, ResourceLimitsConfig
 from gateway.problems import PROBLEMS
 from gateway.runs.catalog import Workflow
 from gateway.runs.model import RunRecord
@@ -170,7 +170,7 @@ async def test_a_client_that_is_over_its_limit_is_refused_before_anything_is_sen
 
 async def test_a_provider_without_free_slots_is_skipped() -> None:
     """`overloaded` is not_run: another provider may have a place."""
-    harness = ExecutorHarness(providers={"studio": SharedLimitsConfig(concurrency=1, max_wait=0.0)})
+    harness = ExecutorHarness(providers={"studio": ResourceLimitsConfig(concurrency=1, max_wait=0.0)})
     other = harness.layer(STARTED, ENDED)
     workflow = harness.studio(DONE, fallbacks=(other,))
     async with await harness.limiter.admit("one", "studio", "studio", deadline=1e9):
@@ -195,7 +195,7 @@ async def test_a_provider_without_free_slots_is_skipped() -> None:
 @pytest.mark.parametrize("fallback", [True, False])
 async def test_every_slot_is_free_again_however_a_run_ends(script: list[ScriptStep], *, fallback: bool) -> None:
     """R33, R90: success, failure, refusal, timeout, our own mistake, cancellation."""
-    limits = {name: SharedLimitsConfig(concurrency=1, max_wait=0.0) for name in ("studio", "layer")}
+    limits = {name: ResourceLimitsConfig(concurrency=1, max_wait=0.0) for name in ("studio", "layer")}
     harness = ExecutorHarness(providers=limits, client=ClientLimitsConfig(concurrency=1))
     for _ in range(3):
         others = (harness.layer(Reply(401)),) if fallback else ()

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from gateway.errors import GatewayError
-from gateway.limits.contract import ClientLimitsConfig, RateLimit, SharedLimitsConfig
+from gateway.limits.config import ClientLimitsConfig, RateLimit, ResourceLimitsConfig
 from gateway.passthrough_rules import PassthroughRule
 from gateway.runs.catalog import Provider
 from gateway.runs.passthrough import Passthrough
@@ -101,7 +101,7 @@ async def test_a_request_counts_in_the_limits_and_releases_them() -> None:
     passthrough, upstream = passthrough_to(harness, Reply(200))
     assert [200, 200] == [await forward(passthrough) for _ in range(2)]
     assert ("rate_limited", 2) == (await refusal(passthrough), len(upstream.relayed))
-    harness = ExecutorHarness(providers={"layer": SharedLimitsConfig(rate=RateLimit(1, 3600), burst=1, max_wait=0)})
+    harness = ExecutorHarness(providers={"layer": ResourceLimitsConfig(rate=RateLimit(1, 3600), burst=1, max_wait=0)})
     passthrough, upstream = passthrough_to(harness, Reply(200))
     assert 200 == await forward(passthrough)
     assert ("overloaded", 1) == (await refusal(passthrough), len(upstream.relayed))
@@ -157,7 +157,7 @@ async def test_a_provider_removed_by_a_reload_is_not_called() -> None:
 
 async def test_a_queued_request_keeps_the_provider_that_it_found() -> None:
     """A reload in the meantime makes no mistake of it."""
-    harness = ExecutorHarness(providers={"layer": SharedLimitsConfig(rate=RateLimit(1, 1), burst=1, max_wait=5)})
+    harness = ExecutorHarness(providers={"layer": ResourceLimitsConfig(rate=RateLimit(1, 1), burst=1, max_wait=5)})
     passthrough, upstream = passthrough_to(harness, Reply(200))
     await forward(passthrough)
     waiting = asyncio.create_task(forward(passthrough))

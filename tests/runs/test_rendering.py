@@ -79,7 +79,7 @@ def test_a_run_that_goes_on(run: StoredRun) -> None:
 @pytest.mark.parametrize("document", [None, "succeeded"])
 async def test_a_run_shows_the_state_of_its_callback(state: str | None, document: str | None) -> None:
     """R55: it stands in the run, pending from the start."""
-    finished = None if document is None else rendering.finished_run(*await finished_run(document))
+    finished = None if document is None else rendering.render_finished_run(*await finished_run(document))
     shown = validated(
         RunShown,
         rendering.stored_run_view(new_stored_run(callback_url=CALLBACK_URL, callback_state=state, document=finished)),
@@ -93,7 +93,7 @@ async def test_a_run_that_ended(status: str, all_outputs: bool) -> None:  # noqa
     """It says why where it did not succeed, with the code of the problem that a waiting client gets."""
     record, problem = await finished_run(status, return_all_outputs=all_outputs, metadata={"a": "b"})
     shown = validated(
-        RunShown, rendering.stored_run_view(new_stored_run(document=rendering.finished_run(record, problem)))
+        RunShown, rendering.stored_run_view(new_stored_run(document=rendering.render_finished_run(record, problem)))
     )
     assert (record.id, status, record.attempts, {"a": "b"}) == (
         shown["id"], shown["status"], shown["attempts"], shown["metadata"]
@@ -132,11 +132,11 @@ def test_a_202_is_the_same_at_every_phase_of_its_run() -> None:
     """R37: byte for byte, also where a fallback runs it by now."""
     first = new_stored_run()
     later = replace(first, phase=Phase.DONE, status="succeeded", attempts=3, provider="other", provider_run_id="9")
-    assert rendering.unfinished_run(first) == rendering.accepted_answer(later).body
-    assert rendering.accepted_answer(first) == rendering.accepted_answer(later)
+    assert rendering.render_unfinished_run(first) == rendering.render_accepted(later).body
+    assert rendering.render_accepted(first) == rendering.render_accepted(later)
     assert (202, f"/runs/{first.id}") == (
-        rendering.accepted_answer(later).status,
-        dict(rendering.accepted_answer(later).headers)["Location"],
+        rendering.render_accepted(later).status,
+        dict(rendering.render_accepted(later).headers)["Location"],
     )
     assert "layer" == rendering.requested_provider(later)
 
@@ -162,7 +162,7 @@ async def test_a_page_of_runs(following: str | None) -> None:
     """Those that go on beside those that ended."""
     runs = [
         rendering.stored_run_view(new_stored_run()),
-        rendering.finished_run(*await finished_run("failed")),
+        rendering.render_finished_run(*await finished_run("failed")),
         rendering.stored_run_view(new_stored_run(callback_url=CALLBACK_URL)),
     ]
     page = validated(RunsPage, rendering.run_page(runs, following))

@@ -10,7 +10,7 @@ from urllib.parse import quote
 from aiohttp import web
 from aiohttp.test_utils import TestClient
 
-from gateway import strictjson
+from gateway import strict_json
 from gateway.sandbox import SandboxKeys
 from providers.contract import JsonValue
 
@@ -42,7 +42,7 @@ async def request(
     """Any request at all."""
     async with client.request(method, path, headers=headers, data=body and BytesIO(body)) as response:
         data = await response.read()
-        document = strictjson.read(data) if response.content_type == "application/json" else None
+        document = strict_json.read(data) if response.content_type == "application/json" else None
         return SandboxResponse(response.status, document, data.decode(), dict(response.headers))
 
 
@@ -64,7 +64,7 @@ class PromptLayerClient:
 
     async def run(self, name: str, **body: JsonValue) -> SandboxResponse:
         """Start a workflow; its name is encoded."""
-        return await self.post(f"/workflows/{quote(name, safe='')}/run", strictjson.write(body))
+        return await self.post(f"/workflows/{quote(name, safe='')}/run", strict_json.write(body))
 
     async def results(self, execution_id: int, *, all_outputs: str = "true") -> SandboxResponse:
         """Ask how a run stands."""
@@ -83,7 +83,7 @@ class PromptStudioClient:
 
     async def run(self, deployment_id: str, **input_object: JsonValue) -> SandboxResponse:
         """As its page says."""
-        return await self.post(deployment_id, strictjson.write({"input": input_object}))
+        return await self.post(deployment_id, strict_json.write({"input": input_object}))
 
     async def post(self, deployment_id: str, body: bytes) -> SandboxResponse:
         """The same, whatever the body."""
@@ -92,7 +92,7 @@ class PromptStudioClient:
     async def run_instruction(self, deployment_id: str, **input_object: JsonValue) -> SandboxResponse:
         """As its newer SDK does."""
         path = f"/api/v1/instructions/{deployment_id}/run"
-        return await request(self.client, "POST", path, self._bearer, strictjson.write({"input": input_object}))
+        return await request(self.client, "POST", path, self._bearer, strict_json.write({"input": input_object}))
 
     async def deployments(self) -> SandboxResponse:
         """Ask what there is."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pytest_aiohttp.plugin import AiohttpClient
 
-from gateway import strictjson
+from gateway import strict_json
 from gateway.sandbox import create_application
 from providers.contract import JsonValue
 from tests.sandbox.clients import KEYS, PromptLayerClient
@@ -22,7 +22,7 @@ class Receiver:
         self.unwell = False
 
     async def call(self, url: str, body: bytes) -> None:
-        self.got.append((url, strictjson.read(body)))
+        self.got.append((url, strict_json.read(body)))
         if self.unwell:
             raise OSError
 

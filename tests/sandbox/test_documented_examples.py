@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway import strictjson
+from gateway import strict_json
 from providers.contract import JsonValue
 from tests.sandbox.clients import KEYS, Client, PromptLayerClient, PromptStudioClient, request
 from tests.support.clock import ManualClock
@@ -58,7 +58,7 @@ async def test_the_example_of_prompt_studio_has_its_example_answer(client: Clien
     "completion": "The current record holder for the fastest car in the world is the Bugatti Chiron Super Sport 300+, which reached a top speed of 304.77 mph (490.48 km/h) in 2019."
   }
 }"""  # noqa: E501 - quoted as it stands
-    assert (200, strictjson.read(example)) == (got.status, got.json)
+    assert (200, strict_json.read(example)) == (got.status, got.json)
 
 
 async def test_prompt_studio_documents_empty_objects_for_404_and_500(prompt_studio: PromptStudioClient) -> None:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import pytest
 from pydantic import SecretStr
 
-from gateway.runs.callbacks.webhook import signing_key
+from gateway.runs.callbacks.message import signing_key
 from gateway.settings import Settings, load
+from gateway.settings.pydantic_sources import SECRET_PATHS
 from gateway.settings.secret import SecretReference, parse_secret, parse_webhook_secret
-from gateway.settings.sources import SECRET_PATHS
 from tests.settings.sample_config import ENVIRON, KEY, VALID, load_error, load_settings
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from gateway.cli.serve import loop_runner
+from gateway.cli.serve import asyncio_runner
 from gateway.clock import SystemClock
 from gateway.observability import logs
 from gateway.settings import ConfigFiles
@@ -28,7 +28,7 @@ def main(config: str, count: str) -> None:
         if not await supervise(settings, int(count), command, clock, log, source=source):
             sys.exit(1)
 
-    loop_runner()(work())
+    asyncio_runner()(work())
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from typing import Protocol
 from aiohttp import web
 from structlog.typing import FilteringBoundLogger
 
-from gateway import strictjson
+from gateway import strict_json
 from gateway.clock import Clock
 from gateway.http.headers import is_json
 from gateway.http.response import make_response
@@ -59,7 +59,7 @@ class CallbackAdminHandlers:
             raise invalid_parameter("after", "must be `next` of an earlier response")
         runs = await self.store.list_by_callback_state(state, limit=_PAGE_SIZE, after=after)
         next_after = runs[-1] if len(runs) == _PAGE_SIZE else None
-        return make_response(200, strictjson.write({"runs": runs, "next": next_after}), JSON_CONTENT_TYPE)
+        return make_response(200, strict_json.write({"runs": runs, "next": next_after}), JSON_CONTENT_TYPE)
 
     async def replay(self, request: Request) -> web.Response:
         """Handle `POST /callbacks/replay/{id}`: the callback is due now, and its delivery schedule starts again.
@@ -78,5 +78,5 @@ class CallbackAdminHandlers:
             raise Problem("not_found", "No finished run with this id has a callback.")
         self.log.info("callback_replayed", run_id=run_id)
         return make_response(
-            202, strictjson.write({"id": run_id, "callback": {"state": CALLBACK_STATES[0]}}), JSON_CONTENT_TYPE
+            202, strict_json.write({"id": run_id, "callback": {"state": CALLBACK_STATES[0]}}), JSON_CONTENT_TYPE
         )

@@ -15,7 +15,7 @@ from gateway.observability.metrics import OPENMETRICS_CONTENT_TYPE, TEXT_CONTENT
 
 
 @dataclass(frozen=True, slots=True)
-class OpsHandlers:
+class HealthHandlers:
     """Health handlers. `is_ready`: True unless the replica is draining.
 
     Readiness does not depend on providers, nor on the store: synchronous runs need no store. `/readyz` still reports a

@@ -128,7 +128,9 @@ ERROR_INFO: Mapping[str, ErrorInfo] = MappingProxyType(
             (_NOT_RUN,), "The workflow's starts failed too often, so none is sent for a while.", _REPEAT
         ),
         "upstream_throttled": ErrorInfo((_NOT_RUN, _UNKNOWN), "The provider responded with 429.", _REPEAT),
-        "upstream_unavailable": ErrorInfo((_NOT_RUN, _UNKNOWN), "The provider responded with 503.", _REPEAT),
+        "upstream_unavailable": ErrorInfo(
+            (_NOT_RUN, _UNKNOWN), "The provider responded with 503 and Retry-After.", _REPEAT
+        ),
         "store_unavailable": ErrorInfo(
             (_NO_RUN, _NOT_RUN, _UNKNOWN),
             "The store does not respond. With `unknown`, the run may have been stored.",

@@ -10,7 +10,7 @@ from string import Template
 
 from aiohttp import web
 
-from gateway import strictjson
+from gateway import strict_json
 from gateway.api.docs import document
 from gateway.http.headers import accepts_gzip
 from gateway.http.response import make_response
@@ -93,7 +93,7 @@ class DocsHandlers:
     def load(cls) -> DocsHandlers:
         """Build the document and load the files."""
         return cls(
-            document=strictjson.write(document.openapi_document()),
+            document=strict_json.write(document.openapi_document()),
             style=StaticFile.load("docs.css", "text/css; charset=utf-8"),
             viewer=StaticFile.load("rapidoc-min.js.gz", "text/javascript; charset=utf-8"),
             script=StaticFile.load("docs.js", "text/javascript; charset=utf-8"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
-from gateway import strictjson
+from gateway import strict_json
 from gateway.problems import PROBLEMS, FieldError, Problem
 from gateway.runs.resilience.retry import RETRY_RULES
 from providers.contract import JsonValue
@@ -94,4 +94,4 @@ def _problem_document(code: str) -> JsonValue:
         outcome, attempts = _RUN_OUTCOMES[code]
         extra = {"run_id": _RUN_ID, "provider": "promptlayer", "attempts": attempts, "outcome": outcome}
     problem = Problem(code, errors=_FIELD_ERRORS.get(code, ()), extra=extra)
-    return strictjson.read(problem.document(_REQUEST_ID))
+    return strict_json.read(problem.document(_REQUEST_ID))

@@ -13,7 +13,7 @@ from urllib.parse import unquote
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict
 
-from gateway import strictjson
+from gateway import strict_json
 from gateway.api.prompt_studio import responses
 from gateway.clock import Clock
 from gateway.errors import HeaderFields, IdempotencyInFlight, WorkflowForbidden, WorkflowNotFound
@@ -85,7 +85,7 @@ class PromptStudioHandlers:
             }
             for workflow in self.catalog.list_runnable(request.client)
         ]
-        return make_response(200, strictjson.write({"deployments": deployments}), JSON_CONTENT_TYPE)
+        return make_response(200, strict_json.write({"deployments": deployments}), JSON_CONTENT_TYPE)
 
     async def _run(self, request: Request, member: str) -> web.Response:
         raw = await read_json_body(request, max_bytes=self.max_body, timeout=self.body_timeout)

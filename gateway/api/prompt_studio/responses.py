@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from gateway import strictjson
+from gateway import strict_json
 from gateway.http.response import HeaderFields, make_response, problem_headers
 from gateway.http.server import Request
 from gateway.problems import PROBLEMS, Problem
@@ -34,7 +34,7 @@ def format_result(output: JsonValue, api: str) -> JsonValue:
 
 def success_response(member: str, result: JsonValue, headers: HeaderFields) -> web.Response:
     """Response to a run that succeeded. `member`: the name of the result in this generation of the API."""
-    return make_response(200, strictjson.write({member: result}), JSON_CONTENT_TYPE, headers)
+    return make_response(200, strict_json.write({member: result}), JSON_CONTENT_TYPE, headers)
 
 
 def decode_stored_response(stored: StoredResponse) -> tuple[JsonValue, str]:
@@ -42,7 +42,7 @@ def decode_stored_response(stored: StoredResponse) -> tuple[JsonValue, str]:
 
     Raises the Problem of a run that did not succeed.
     """
-    document = strictjson.read_stored(stored.body)
+    document = strict_json.read_stored(stored.body)
     if not isinstance(document, dict):
         raise Problem("internal")
     if stored.status != 200:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from gateway import strictjson
+from gateway import strict_json
 
 MAX_FRAME_BYTES = 16_384
 """Maximum size of a client's frame in bytes."""
@@ -82,7 +82,7 @@ def parse_frame(frame: str) -> list[Command]:
 
 def _parse_command(line: str) -> Command:
     try:
-        value = strictjson.read(line.encode())
+        value = strict_json.read(line.encode())
     except ValueError:  # a lone surrogate, too
         raise InvalidFrame("not JSON") from None
     if not isinstance(value, dict):
@@ -137,4 +137,4 @@ def publication(channel: str, message_name: str, data: bytes) -> str:
 
 
 def _encode(value: Mapping[str, object]) -> str:
-    return strictjson.write(value).decode()
+    return strict_json.write(value).decode()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from gateway import strictjson
+from gateway import strict_json
 from gateway.http.response import make_response, problem_headers
 from gateway.http.server import Request
 from gateway.problems import FieldError, Problem
@@ -19,7 +19,7 @@ def render_problem(problem: Problem, request: Request) -> web.Response:
 
     The JavaScript SDK repeats a start after a 5xx; so the status is 409 if the run may have been accepted.
     """
-    body = strictjson.write(problem_members(problem) | {"request_id": request.request_id})
+    body = strict_json.write(problem_members(problem) | {"request_id": request.request_id})
     status = _NO_RETRY_STATUS if problem.extra.get("outcome") == "unknown" else problem.status
     return make_response(status, body, rendering.JSON_CONTENT_TYPE, problem_headers(problem))
 

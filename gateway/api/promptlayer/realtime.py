@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from aiohttp import web
 from structlog.typing import FilteringBoundLogger
 
-from gateway import strictjson
+from gateway import strict_json
 from gateway.api.promptlayer.centrifugo import MAX_FRAME_BYTES, publication
 from gateway.api.promptlayer.connection import SHUTDOWN, RealtimeConnection
 from gateway.api.promptlayer.errors import render_problem
@@ -76,7 +76,7 @@ class RealtimeHub:
             raise invalid_parameter("capability", "must be the channel of a run")
         token = self.channel_tokens.issue(request.client_name, channel, self.clock.now())
         body = {"success": True, "messaging_backend": "centrifugo", "token_details": {"token": token}}
-        return make_response(201, strictjson.write(body), rendering.JSON_CONTENT_TYPE)
+        return make_response(201, strict_json.write(body), rendering.JSON_CONTENT_TYPE)
 
     async def connect(self, request: Request) -> web.StreamResponse:
         """Handle `GET /connection/websocket`: serve the connection until either side closes it."""
@@ -146,7 +146,7 @@ class RealtimeHub:
         """Wait until the run of the token's channel has ended; returns the frame to send."""
         execution_id = self.execution_ids.of_channel(token.client, token.channel) or 0
         run = await self._wait_until_ended(self.execution_ids.run_id(token.client, execution_id), token.client)
-        output = strictjson.write(final_output(run.document or b"", RESULT_FORMATS[wants_all_outputs(run)]))
+        output = strict_json.write(final_output(run.document or b"", RESULT_FORMATS[wants_all_outputs(run)]))
         if len(output) <= MAX_PUSHED_BYTES:
             frame = publication(
                 token.channel,

@@ -11,7 +11,7 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import TypeAlias, cast
 
-from gateway import strictjson
+from gateway import strict_json
 from gateway.problems import PROBLEMS
 from gateway.runs.durable import codec
 from gateway.runs.model import RunSpec
@@ -75,7 +75,7 @@ def wants_all_outputs(run: StoredRun) -> bool:
 
 def final_output(document: bytes, result_format: ResultFormat) -> JsonValue:
     """Results of a finished run in one of RESULT_FORMATS. `document`: the run as `GET /runs/{id}` returns it."""
-    return result_format(cast("RunDocument", strictjson.read_stored(document)))
+    return result_format(cast("RunDocument", strict_json.read_stored(document)))
 
 
 def pending_results(status: str) -> dict[str, JsonValue]:
@@ -87,7 +87,7 @@ def callback_payload(spec: RunSpec, document: bytes, _finished_at: datetime) -> 
     """Body of the callback of a finished run, in the format that its client requested."""
     context = spec.client_context
     output = final_output(document, RESULT_FORMATS[context.get(_ALL_OUTPUTS) is True])
-    return strictjson.write({"workflow_version_execution_id": context.get(_NUMBER), "final_output": output})
+    return strict_json.write({"workflow_version_execution_id": context.get(_NUMBER), "final_output": output})
 
 
 def _render_node(node: RunDocument) -> dict[str, JsonValue]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
-from gateway import strictjson
+from gateway import strict_json
 from gateway.api.promptlayer.execution_ids import ExecutionIds
 from gateway.api.promptlayer.requests import (
     LABEL_FIELD,
@@ -133,11 +133,11 @@ class PromptLayerRunHandlers:
             raise RunNotFound("The client has no workflow execution with this id.")
         if run.document is None:
             return make_response(
-                202, strictjson.write(pending_results(run.status)), rendering.JSON_CONTENT_TYPE, _run_headers(run)
+                202, strict_json.write(pending_results(run.status)), rendering.JSON_CONTENT_TYPE, _run_headers(run)
             )
         return make_response(
             200,
-            strictjson.write(final_output(run.document, result_format)),
+            strict_json.write(final_output(run.document, result_format)),
             rendering.JSON_CONTENT_TYPE,
             _run_headers(run),
         )
@@ -188,7 +188,7 @@ def _started_response(run: StoredRun, headers: tuple[tuple[str, str], ...] = ())
         "workflow_version_execution_id": execution_id_of_run(run),
     }
     return make_response(
-        status, strictjson.write(document), rendering.JSON_CONTENT_TYPE, (*_run_headers(run), *headers)
+        status, strict_json.write(document), rendering.JSON_CONTENT_TYPE, (*_run_headers(run), *headers)
     )
 
 

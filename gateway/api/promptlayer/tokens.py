@@ -8,7 +8,7 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from gateway import strictjson
+from gateway import strict_json
 
 LIFETIME = 3600
 """Lifetime in seconds: the SDKs wait an hour for a run, and reconnect with the same token."""
@@ -33,7 +33,7 @@ class ChannelTokens:
 
     def issue(self, client: str, channel: str, now: datetime) -> str:
         """Issue a token that expires LIFETIME seconds after `now`."""
-        payload = strictjson.write([client, channel, int(now.timestamp()) + LIFETIME])
+        payload = strict_json.write([client, channel, int(now.timestamp()) + LIFETIME])
         return urlsafe_b64encode(self._sign(payload) + payload).decode().rstrip("=")
 
     def verify(self, text: str, now: datetime) -> ChannelToken | None:
@@ -47,7 +47,7 @@ class ChannelTokens:
         signature, payload = raw[:_SIGNATURE_BYTES], raw[_SIGNATURE_BYTES:]
         if not hmac.compare_digest(signature, self._sign(payload)):
             return None
-        value = strictjson.read(payload)
+        value = strict_json.read(payload)
         match value:
             case [str(client), str(channel), int(expires_at)] if expires_at > now.timestamp():
                 return ChannelToken(client, channel, expires_at)

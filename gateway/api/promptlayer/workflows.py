@@ -6,15 +6,15 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from gateway import strictjson
+from gateway import strict_json
 from gateway.api.promptlayer.requests import query_integer, workflow_name
 from gateway.api.version_pin import check_pin
 from gateway.http.response import make_response
 from gateway.http.server import Request
 from gateway.problems import invalid_parameter
 from gateway.runs import rendering
+from gateway.runs.api_names import VersionPin
 from gateway.runs.catalog import Catalog, Workflow
-from gateway.runs.workflow_aliases import VersionPin
 from providers.contract import JsonValue
 
 _POINTERS = ("?label", "?version")
@@ -42,7 +42,7 @@ class PromptLayerWorkflowHandlers:
             "version": rendered["latest_version_number"],
             "release_labels": rendered["release_labels"],
         }
-        return make_response(200, strictjson.write(members), rendering.JSON_CONTENT_TYPE)
+        return make_response(200, strict_json.write(members), rendering.JSON_CONTENT_TYPE)
 
     async def list_workflows(self, request: Request) -> web.Response:
         """Handle `GET /workflows`: a page of the configured workflows, ordered by alias."""
@@ -61,7 +61,7 @@ class PromptLayerWorkflowHandlers:
             "next_num": page + 1 if page < pages else None,
             "prev_num": page - 1 if page > 1 else None,
         }
-        return make_response(200, strictjson.write(members), rendering.JSON_CONTENT_TYPE)
+        return make_response(200, strict_json.write(members), rendering.JSON_CONTENT_TYPE)
 
     def _render_workflow(self, workflow: Workflow) -> dict[str, JsonValue]:
         workflow_id = self.catalog.workflow_number(workflow)

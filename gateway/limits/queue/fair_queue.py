@@ -14,7 +14,7 @@ from typing import Protocol
 
 from gateway.errors import RunError
 from gateway.limits.counters import TakeResult
-from gateway.limits.shared_limiter import SharedLimiter
+from gateway.limits.resource_limiter import ResourceLimiter
 
 
 class WaitQueue(Protocol):
@@ -39,7 +39,7 @@ class Waiter:
     """
 
     client: str
-    workflow: SharedLimiter
+    workflow: ResourceLimiter
     arrived_at: float
     deadline: float
     try_take: Callable[[float], TakeResult | Awaitable[TakeResult]]
@@ -49,7 +49,7 @@ class Waiter:
     future: asyncio.Future[RunError | None] = field(init=False)
     expires_at: float = field(init=False)
     queue: WaitQueue = field(init=False)
-    blocker: SharedLimiter = field(init=False)
+    blocker: ResourceLimiter = field(init=False)
     settled: bool = False
 
     @property
@@ -86,7 +86,7 @@ class ClientQueue:
     __slots__ = ("queues_by_class",)
 
     def __init__(self) -> None:
-        self.queues_by_class: OrderedDict[bool, dict[SharedLimiter, FifoQueue]] = OrderedDict()
+        self.queues_by_class: OrderedDict[bool, dict[ResourceLimiter, FifoQueue]] = OrderedDict()
         """By `Waiter.in_background`; the first class is served next."""
 
     def add(self, waiter: Waiter) -> None:
@@ -104,7 +104,7 @@ class ClientQueue:
         if not queues:
             del self.queues_by_class[waiter.in_background]
 
-    def next(self, can_start: Callable[[SharedLimiter], bool]) -> Waiter | None:
+    def next(self, can_start: Callable[[ResourceLimiter], bool]) -> Waiter | None:
         """Return the next request whose workflow can start, or None."""
         for queues in self.queues_by_class.values():
             first_waiters = [queue.first() for workflow, queue in queues.items() if can_start(workflow)]
@@ -117,13 +117,13 @@ class ClientQueue:
                 return waiter
         return None
 
-    def count_ahead(self, waiter: Waiter, matches: Callable[[SharedLimiter], bool]) -> int:
+    def count_ahead(self, waiter: Waiter, matches: Callable[[ResourceLimiter], bool]) -> int:
         """Return how many requests of matching workflows are served before `waiter`, if it arrives now."""
         own_ahead = _count_waiters(self.queues_by_class.get(waiter.in_background, {}), matches)
         sizes = ((name, _count_waiters(queues, matches)) for name, queues in self.queues_by_class.items())
         return _count_served_before(own_ahead, waiter.in_background, sizes)
 
-    def count(self, matches: Callable[[SharedLimiter], bool]) -> int:
+    def count(self, matches: Callable[[ResourceLimiter], bool]) -> int:
         """Return the number of waiting requests of matching workflows."""
         return sum(_count_waiters(queues, matches) for queues in self.queues_by_class.values())
 
@@ -164,7 +164,7 @@ class FairQueue:
         queues = self._clients.get(waiter.client, _EMPTY).queues_by_class.get(waiter.in_background, {})
         return _count_waiters(queues, lambda _: True) >= self._capacity - self._sizes[waiter.in_background]
 
-    def next(self, can_start: Callable[[SharedLimiter], bool]) -> Waiter | None:
+    def next(self, can_start: Callable[[ResourceLimiter], bool]) -> Waiter | None:
         """Return the next request whose workflow can start, or None."""
         for client_queue in self._clients.values():
             waiter = client_queue.next(can_start)
@@ -177,13 +177,13 @@ class FairQueue:
         self._clients.move_to_end(waiter.client)
         self._clients[waiter.client].queues_by_class.move_to_end(waiter.in_background)
 
-    def count_ahead(self, waiter: Waiter, matches: Callable[[SharedLimiter], bool]) -> int:
+    def count_ahead(self, waiter: Waiter, matches: Callable[[ResourceLimiter], bool]) -> int:
         """Return how many requests of matching workflows are served before `waiter`, if it arrives now."""
         own_ahead = self._clients.get(waiter.client, _EMPTY).count_ahead(waiter, matches)
         sizes = ((name, client_queue.count(matches)) for name, client_queue in self._clients.items())
         return _count_served_before(own_ahead, waiter.client, sizes)
 
-    def workflows(self) -> Iterable[SharedLimiter]:
+    def workflows(self) -> Iterable[ResourceLimiter]:
         """Return the workflows of the waiting requests, with repetitions."""
         return (
             limiter
@@ -193,7 +193,7 @@ class FairQueue:
         )
 
 
-def _count_waiters(queues: dict[SharedLimiter, FifoQueue], matches: Callable[[SharedLimiter], bool]) -> int:
+def _count_waiters(queues: dict[ResourceLimiter, FifoQueue], matches: Callable[[ResourceLimiter], bool]) -> int:
     return sum(len(queue) for workflow, queue in queues.items() if matches(workflow))
 
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import math
 
-from gateway.limits.contract import SharedLimitsConfig
+from gateway.limits.config import ResourceLimitsConfig
 from gateway.limits.queue.fair_queue import FairQueue, FifoQueue, Waiter
-from gateway.limits.shared_limiter import SharedLimiter
+from gateway.limits.resource_limiter import ResourceLimiter
 
 _QUEUE_CAPACITY = 1000  # starts that may wait for one provider: interactive ones, and as many background ones
 
@@ -17,8 +17,8 @@ _QUEUE_CAPACITY = 1000  # starts that may wait for one provider: interactive one
 class PriorityScheduler:
     """Limiter of the provider, and the queues of its starts, retries and polls."""
 
-    def __init__(self, limits: SharedLimitsConfig) -> None:
-        self.limiter = SharedLimiter("provider", limits)
+    def __init__(self, limits: ResourceLimitsConfig) -> None:
+        self.limiter = ResourceLimiter("provider", limits)
         self.starts = FairQueue(_QUEUE_CAPACITY)
         self.retries = FifoQueue()
         self.polls = FifoQueue()

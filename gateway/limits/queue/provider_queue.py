@@ -1,7 +1,7 @@
 """Wait queue of one provider. A request leaves it when it is admitted, at its deadline, or after `max_wait`.
 
 `dispatch` admits every request that can be admitted: whenever a slot is freed, a rate allows one more, or a wait ends.
-So every request that still waits is blocked, and a new request that is not blocked need not wait.
+After `dispatch`, every waiting request is blocked; so an unblocked new request need not queue.
 
 With shared counters the local copy of the counts may be old: a rate is exact until the time that the server returned,
 but another replica may have freed a slot, so the server is asked again at a short interval. The server reserves the
@@ -16,13 +16,13 @@ from collections.abc import Awaitable, Iterator
 
 from gateway.clock import Clock
 from gateway.errors import ClientDisconnected, DeadlineExceeded, Ending, Overloaded, RunError
-from gateway.limits.contract import SLOT_RETRY_AFTER, OnDecision, SharedLimitsConfig
+from gateway.limits.config import SLOT_RETRY_AFTER, OnDecision, ResourceLimitsConfig
 from gateway.limits.counters import Counters, Parts, TakeResult
 from gateway.limits.gcra import TIME_EPSILON
 from gateway.limits.queue.fair_queue import Waiter, WaitQueue
 from gateway.limits.queue.priorities import PriorityScheduler
 from gateway.limits.queue.timers import OneShotTimer, WaitTimeouts
-from gateway.limits.shared_limiter import SharedLimiter
+from gateway.limits.resource_limiter import ResourceLimiter
 
 _RECHECK_INTERVAL = 0.05  # seconds until a server is asked for a slot again; its reservation lasts three times as long
 
@@ -31,7 +31,7 @@ class ProviderQueue:
     """Limiter of one provider, and the requests that wait for it. `call_parts`: what a call of a running run takes."""
 
     def __init__(
-        self, limits: SharedLimitsConfig, clock: Clock, counters: Counters, on_decision: OnDecision | None = None
+        self, limits: ResourceLimitsConfig, clock: Clock, counters: Counters, on_decision: OnDecision | None = None
     ) -> None:
         self._scheduler = PriorityScheduler(limits)
         self._counters = counters
@@ -54,7 +54,7 @@ class ProviderQueue:
         """True if the timer is scheduled."""
         return self._timer.fires_at < math.inf
 
-    def may_start(self, workflow: SharedLimiter, now: float) -> bool:
+    def may_start(self, workflow: ResourceLimiter, now: float) -> bool:
         """Return True if a new start of `workflow` that takes what it needs at `now` overtakes no waiting request."""
         if not self._timeouts.size:
             return True
@@ -70,7 +70,7 @@ class ProviderQueue:
         self._dispatch_if_due(now)
         return self._scheduler.next(now) is None and not self.limiter.rate_limiter.blocked(now)
 
-    async def wait_for_start(self, waiter: Waiter) -> SharedLimiter:
+    async def wait_for_start(self, waiter: Waiter) -> ResourceLimiter:
         """Wait as a first start; returns the limiter that blocked it, as the other waits do.
 
         Raises RunError; at once if the queue is full or the rates cannot allow it in time.
@@ -81,7 +81,7 @@ class ProviderQueue:
             raise self._overload_error(waiter, waiter.arrived_at)
         return await self._enqueue_and_wait(waiter, max(self.limiter.available_at(), waiter.workflow.available_at()))
 
-    async def wait_for_retry(self, waiter: Waiter) -> SharedLimiter:
+    async def wait_for_retry(self, waiter: Waiter) -> ResourceLimiter:
         """Wait as a retried start: before all first starts. Raises RunError."""
         waiter.blocker = self.limiter
         self._prepare(waiter, self._scheduler.retries, self.limiter.max_wait)
@@ -89,7 +89,7 @@ class ProviderQueue:
             raise self._overload_error(waiter, waiter.arrived_at)
         return await self._enqueue_and_wait(waiter, self.limiter.rate_limiter.available_at())
 
-    async def wait_for_poll(self, waiter: Waiter) -> SharedLimiter:
+    async def wait_for_poll(self, waiter: Waiter) -> ResourceLimiter:
         """Wait as a poll, until the deadline at most. Raises DeadlineExceeded."""
         waiter.blocker = self.limiter
         self._prepare(waiter, self._scheduler.polls, math.inf)
@@ -126,7 +126,7 @@ class ProviderQueue:
 
     def _start_shared_dispatch(self, now: float) -> None:
         if now >= self._stale_at:
-            self._assume_free_slot()
+            self._force_server_check()
             self._stale_at = math.inf
         if self._dispatch_task is None and self._scheduler.next(now) is not None:
             self._dispatch_task = asyncio.get_running_loop().create_task(self._dispatch_shared())
@@ -172,7 +172,7 @@ class ProviderQueue:
         delay = self._scheduler.estimate_delay(waiter, waiter.arrived_at)
         return waiter.arrived_at + delay > waiter.expires_at + TIME_EPSILON
 
-    async def _enqueue_and_wait(self, waiter: Waiter, available_at: float) -> SharedLimiter:
+    async def _enqueue_and_wait(self, waiter: Waiter, available_at: float) -> ResourceLimiter:
         if self._counters.shared:
             self._stale_at = min(self._stale_at, waiter.arrived_at + _RECHECK_INTERVAL)
             available_at = min(available_at, self._stale_at)
@@ -228,12 +228,12 @@ class ProviderQueue:
                 self._stale_at = min(self._stale_at, self._monotonic() + _RECHECK_INTERVAL)
                 self._timer.schedule(self._stale_at)
 
-    def _assume_free_slot(self) -> None:
+    def _force_server_check(self) -> None:
         """Show one free slot in the local copy, so that the next request asks the server."""
         for limiter in self._full_limiters():
             limiter.in_flight = min(limiter.in_flight, math.ceil(limiter.capacity) - 1)
 
-    def _full_limiters(self) -> Iterator[SharedLimiter]:
+    def _full_limiters(self) -> Iterator[ResourceLimiter]:
         """Yield the limiters without a free slot that starts wait for."""
         if self._scheduler.starts:
             yield from (limiter for limiter in (self.limiter, *set(self._scheduler.starts.workflows())) if limiter.full)

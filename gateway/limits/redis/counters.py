@@ -19,10 +19,10 @@ from structlog.typing import FilteringBoundLogger
 
 from gateway.clock import Clock
 from gateway.limits.client_limiter import ClientLimiter
-from gateway.limits.contract import LimitsConfig
+from gateway.limits.config import LimitsConfig
 from gateway.limits.counters import LocalCounters, Part, Parts, TakeMode, TakeResult
-from gateway.limits.redis.layout import KEY_PREFIX, RedisCounter, counters_of
-from gateway.limits.shared_limiter import SharedLimiter
+from gateway.limits.redis.counter_keys import KEY_PREFIX, RedisCounter, counters_of
+from gateway.limits.resource_limiter import ResourceLimiter
 from gateway.redis.errors import RedisUnavailable
 from gateway.redis.pipeline import ScriptConnection, ScriptPipeline
 from gateway.redis.script import RedisArgument, RedisReply, RedisScript
@@ -117,7 +117,7 @@ class RedisCounters:
         """Return all of `config` while the server counts, else the share of this replica."""
         return config if self.shared else config.per_replica(self.replica_count)
 
-    def register(self, limiters: Mapping[str, ClientLimiter | SharedLimiter]) -> None:
+    def register(self, limiters: Mapping[str, ClientLimiter | ResourceLimiter]) -> None:
         """Count these limiters from now on, and their rates alone."""
         self._plans = {}
         self._counters = {}

@@ -21,7 +21,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from pydantic import SecretStr
 
-from gateway import happy_eyeballs, strictjson
+from gateway import happy_eyeballs, strict_json
 from gateway.clock import Clock
 from gateway.observability.metrics import Metrics
 from gateway.outbound.provider.connection import HttpResponse, ProviderConnection
@@ -229,7 +229,7 @@ class ProviderClient:
             )
         try:
             value, repairs = self._redaction.parse_response(response.body)
-        except strictjson.NotJson:
+        except strict_json.NotJson:
             return Reply(response.status, UNREADABLE, retry_after_seconds)
         return Reply(response.status, value, retry_after_seconds, repairs)
 
@@ -251,7 +251,7 @@ def _encode_body(call: Call) -> tuple[bytes, bytes]:
         return b"Content-Type: application/x-www-form-urlencoded\r\n", urlencode(call.form).encode()
     if call.json is None:
         return b"", b""
-    return b"Content-Type: application/json\r\n", strictjson.write(call.json)
+    return b"Content-Type: application/json\r\n", strict_json.write(call.json)
 
 
 def _reject_unsupported(response: HttpResponse) -> None:

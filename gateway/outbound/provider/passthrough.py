@@ -10,7 +10,7 @@ from binascii import unhexlify
 from dataclasses import dataclass, field, replace
 from urllib.parse import quote, unquote
 
-from gateway import strictjson
+from gateway import strict_json
 from gateway.errors import InvalidRequest, MalformedJson
 from gateway.key_format import is_well_formed
 from gateway.outbound.provider.redaction import Redaction
@@ -94,12 +94,12 @@ def _replace_key_in_body(request: PassthroughRequest, key: str) -> bytes:
     if not request.is_json or not request.body:
         return request.body
     try:
-        document = strictjson.read(request.body)
-    except strictjson.NotJson as error:
+        document = strict_json.read(request.body)
+    except strict_json.NotJson as error:
         raise MalformedJson(f"The body is {error}.") from None
     if isinstance(document, dict) and document.get(_KEY_NAME) == request.client_key:
         document[_KEY_NAME] = key
-    return strictjson.write(document)
+    return strict_json.write(document)
 
 
 def _has_gateway_key(text: bytes) -> bool:

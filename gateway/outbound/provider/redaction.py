@@ -6,7 +6,7 @@ from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Iterator
 from urllib.parse import quote
 
-from gateway import lenient_json, strictjson
+from gateway import lenient_json, strict_json
 
 _MAX_REPLACED_KEYS = 8  # keys before the last change; each costs eleven searches in every response
 
@@ -30,9 +30,9 @@ class Redaction:
         if b"\\u" not in content and b"\\/" not in content:
             return parsed
         # Escapes may hide any character. Serialized again, there are none.
-        written = strictjson.write(parsed.value)
+        written = strict_json.write(parsed.value)
         stripped = self._redact_spellings(written)
-        return parsed if stripped is written else parsed._replace(value=strictjson.read_stored(stripped))
+        return parsed if stripped is written else parsed._replace(value=strict_json.read_stored(stripped))
 
     def contains_key(self, text: bytes) -> bool:
         """Return True if a text contains a key."""
@@ -44,8 +44,8 @@ class Redaction:
         if b"\\u" not in content and b"\\/" not in content:
             return stripped
         try:
-            written = strictjson.write(lenient_json.read(stripped).value)
-        except strictjson.NotJson:
+            written = strict_json.write(lenient_json.read(stripped).value)
+        except strict_json.NotJson:
             return stripped
         return self._redact_spellings(written) if self.contains_key(written) else stripped
 
@@ -60,7 +60,7 @@ def _spellings(key: str) -> Iterator[bytes]:
     """Yield the key in plain text, JSON, URL and base64, and as a part of a base64 text."""
     plain = key.encode()
     yield plain
-    yield strictjson.write(key)[1:-1]
+    yield strict_json.write(key)[1:-1]
     yield quote(key, safe="").encode()
     for encode in (b64encode, urlsafe_b64encode):
         yield encode(plain).rstrip(b"=")

@@ -15,14 +15,7 @@ from gateway.clock import Clock
 from gateway.observability import logs
 from gateway.observability.metrics import Metrics
 from gateway.outbound.webhook.sender import DeliveryResult, WebhookResponse, WebhookSender
-from gateway.runs.callbacks.webhook import (
-    Abandoned,
-    Delivered,
-    RetryAt,
-    next_attempt,
-    sign_message,
-    with_jitter,
-)
+from gateway.runs.callbacks.message import Abandoned, Delivered, RetryAt, next_attempt, sign_message, with_jitter
 from gateway.store.contract import PENDING, Delivery, Store, StoreUnavailable
 
 DELIVERED, GAVE_UP = "delivered", "gave_up"

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, cast
 
-from gateway import strictjson
+from gateway import strict_json
 from gateway.clock import Clock
 from gateway.runs.model import RunRecord, RunSpec, always_connected
 from gateway.store.contract import StoredRun
@@ -26,7 +26,7 @@ def encode_run(run: RunRecord, *, owner: str, leased_until_at: float, callback_u
         client=spec.client,
         workflow=spec.workflow,
         provider=run.provider,
-        order=strictjson.write(
+        order=strict_json.write(
             {
                 "timeout": spec.timeout,
                 "input": spec.input,
@@ -57,7 +57,7 @@ def unreadable_run(stored: StoredRun, clock: Clock) -> RunRecord:
 
 def decode_spec(stored: StoredRun) -> RunSpec:
     """Decode the specification. Raises TypeError, ValueError or KeyError if another version wrote it."""
-    fields = cast("dict[str, Any]", strictjson.read(stored.order))
+    fields = cast("dict[str, Any]", strict_json.read(stored.order))
     del fields["provider"]
     return RunSpec(
         client=stored.client,
@@ -72,8 +72,8 @@ def decode_spec(stored: StoredRun) -> RunSpec:
 def stored_spec(stored: StoredRun) -> dict[str, JsonValue]:
     """Return the JSON of the specification, or {} if it cannot be read: another version may have written it."""
     try:
-        fields = strictjson.read(stored.order)
-    except strictjson.NotJson:
+        fields = strict_json.read(stored.order)
+    except strict_json.NotJson:
         return {}
     return fields if isinstance(fields, dict) else {}
 

@@ -13,7 +13,7 @@ from gateway.clock import Clock
 from gateway.errors import InternalError, RunError, RunSummary
 from gateway.observability import logs
 from gateway.runs import rendering
-from gateway.runs.callbacks.webhook import CallbackRenderer, render_callback
+from gateway.runs.callbacks.message import CallbackRenderer, render_callback
 from gateway.runs.model import ApiName, RunRecord
 from gateway.store.contract import FinalState, Store, StoredResponse, StoredRun, StoreUnavailable
 
@@ -61,11 +61,11 @@ class RunCompletion:
         return None
 
     async def complete(self, record: RunRecord, stored: StoredRun, error: RunError | None) -> None:
-        """Store and log the end of a run whose client does not wait."""
+        """Store and log the end of a run that no request of this process waits for; its key keeps the response."""
         if record.spec.synchronous:
             response = self.render_response(record, error, record.id)
         else:
-            response = rendering.accepted_answer(stored)
+            response = rendering.render_accepted(stored)
         await self.persist_result(record, stored, error, response)
         fields = {"run_id": record.id, "client": record.spec.client, "workflow": record.spec.workflow}
         self.log.info("run_ended", **fields, provider=record.provider, attempts=record.attempts, outcome=record.status)
@@ -103,7 +103,7 @@ class RunCompletion:
     def _final_state(
         self, record: RunRecord, stored: StoredRun, error: RunError | None, response: StoredResponse
     ) -> FinalState:
-        document = rendering.finished_run(record, error)
+        document = rendering.render_finished_run(record, error)
         render = self.callback_renderers.get(record.spec.api, render_callback)
         finished_at = record.created_at.timestamp() + record.duration
         return FinalState(

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import orjson
 
-from gateway import strictjson
+from gateway import strict_json
 from gateway.errors import InvalidIdempotencyKey
 from gateway.store.contract import IdempotencyKey
 from providers.contract import JsonValue
@@ -27,7 +27,7 @@ def parse_key(client: str, values: Sequence[str], body: bytes, *, path_name: str
         return None
     if len(values) > 1 or not _match_key(values[0]):
         raise InvalidIdempotencyKey("Send one key, of 1 to 255 printable ASCII characters.")
-    digest = fingerprint(strictjson.read(body))
+    digest = fingerprint(strict_json.read(body))
     return IdempotencyKey(
         client, values[0], hashlib.sha256(digest + path_name.encode()).digest() if path_name else digest
     )

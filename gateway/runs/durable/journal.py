@@ -58,7 +58,7 @@ class StoreJournal:
             raise StoreError("Another replica works on this run.", ending="unknown")
 
     async def record_rejection(self) -> None:
-        """Store QUEUED. A failure of the store is logged only: after a crash the run would be `unknown`."""
+        """Store QUEUED. A failed write is logged; a crash would then end the run as `unknown`."""
         run = self.run
         if run.stored.phase is not Phase.SENDING:
             return
@@ -72,7 +72,7 @@ class StoreJournal:
             self._cancel_if_closing()  # the replica that adopts it starts it
 
     async def record_provider_run_id(self) -> None:
-        """Store FOLLOWING. A failure of the store is logged only: after a crash the id would be lost."""
+        """Store FOLLOWING. A failed write is logged; a crash would then lose the id."""
         self._set_phase(Phase.FOLLOWING, attempts=self.run.record.attempts)
         try:
             await self._write(self.store.advance(self.run.stored))

@@ -125,7 +125,7 @@ class Recovery:
             self.durable_runs.follow_adopted(run, workflow, stored)
 
     async def _abandon(self, run: RunRecord, stored: StoredRun, error: RunError) -> None:
-        run.finish("not_run", self.clock)  # `unknown` if it may have been started
+        run.finish("not_run", self.clock)  # `finish` turns this into `unknown` if a start may have been sent
         error.ending, error.run = run.ending, replace(run.summary(), provider_run_id=None)
         workflow = self._find_workflow(stored)
         await self.durable_runs.abandon(run, error, stored, workflow=workflow.alias if workflow else _MISSING_WORKFLOW)

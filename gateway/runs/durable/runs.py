@@ -16,7 +16,7 @@ from structlog.typing import FilteringBoundLogger
 
 from gateway.clock import Clock
 from gateway.errors import AcceptanceUnknown, Overloaded, RunError, StoreError
-from gateway.runs.callbacks.webhook import CallbackRenderer
+from gateway.runs.callbacks.message import CallbackRenderer
 from gateway.runs.catalog import Workflow
 from gateway.runs.durable.background_limit import BackgroundLimit, BackgroundSlot
 from gateway.runs.durable.codec import encode_run
@@ -167,7 +167,7 @@ class DurableRuns:
         return response
 
     def run_in_background(self, run: DurableRun, workflow: Workflow, *, after: Execute | None = None) -> None:
-        """Execute a run in a task of its own, once `after` has returned."""
+        """Execute a run in a task of its own. `after` is awaited first, for example until the response was sent."""
         self._spawn_task(run, partial(self._execute, run, workflow, after))
 
     def start_adopted(self, record: RunRecord, workflow: Workflow, stored: StoredRun) -> None:

@@ -17,7 +17,7 @@ from providers.contract import Call, Cause, ProviderFault
 T = TypeVar("T")
 
 
-class Dispatched(enum.Enum):
+class DispatchState(enum.Enum):
     """Knowledge about the request when the fault occurs."""
 
     NO = "it never left"
@@ -42,7 +42,7 @@ class RetryRule:
     `trips_breaker`: the fault counts as a failure in the circuit breaker. `falls_back`: a fallback may succeed.
     """
 
-    dispatched: Dispatched
+    dispatched: DispatchState
     repeat_start: Repeat
     repeat_poll: Repeat
     code: str
@@ -54,42 +54,47 @@ class RetryRule:
 RETRY_RULES: Mapping[Cause, RetryRule] = MappingProxyType(
     {
         Cause.UNREACHABLE: RetryRule(
-            Dispatched.NO, Repeat.RETRY, Repeat.RETRY, "upstream_unreachable", "not_run", trips_breaker=True
+            DispatchState.NO, Repeat.RETRY, Repeat.RETRY, "upstream_unreachable", "not_run", trips_breaker=True
         ),
-        Cause.EXHAUSTED: RetryRule(Dispatched.NO, Repeat.RETRY, Repeat.RETRY, "overloaded", "not_run"),
+        Cause.EXHAUSTED: RetryRule(DispatchState.NO, Repeat.RETRY, Repeat.RETRY, "overloaded", "not_run"),
         Cause.MISCONFIGURED: RetryRule(
-            Dispatched.NO, Repeat.NEVER, Repeat.NEVER, "upstream_misconfigured", "not_run", trips_breaker=True
+            DispatchState.NO, Repeat.NEVER, Repeat.NEVER, "upstream_misconfigured", "not_run", trips_breaker=True
         ),
-        Cause.THROTTLED: RetryRule(Dispatched.REJECTED, Repeat.RETRY, Repeat.RETRY, "upstream_throttled", "not_run"),
+        Cause.THROTTLED: RetryRule(DispatchState.REJECTED, Repeat.RETRY, Repeat.RETRY, "upstream_throttled", "not_run"),
         Cause.UNAVAILABLE: RetryRule(
-            Dispatched.REJECTED, Repeat.ONCE, Repeat.RETRY, "upstream_unavailable", "not_run", trips_breaker=True
+            DispatchState.REJECTED, Repeat.ONCE, Repeat.RETRY, "upstream_unavailable", "not_run", trips_breaker=True
         ),
         Cause.DISCONNECTED: RetryRule(
-            Dispatched.MAYBE, Repeat.NEVER, Repeat.RETRY, "upstream_disconnected", "unknown", trips_breaker=True
+            DispatchState.MAYBE, Repeat.NEVER, Repeat.RETRY, "upstream_disconnected", "unknown", trips_breaker=True
         ),
         Cause.GATEWAY_ERROR: RetryRule(
-            Dispatched.MAYBE, Repeat.NEVER, Repeat.RETRY, "upstream_error", "unknown", trips_breaker=True
+            DispatchState.MAYBE, Repeat.NEVER, Repeat.RETRY, "upstream_error", "unknown", trips_breaker=True
         ),
         Cause.TIMEOUT: RetryRule(
-            Dispatched.MAYBE, Repeat.NEVER, Repeat.RETRY, "upstream_timeout", "unknown", trips_breaker=True
+            DispatchState.MAYBE, Repeat.NEVER, Repeat.RETRY, "upstream_timeout", "unknown", trips_breaker=True
         ),
         Cause.SERVER_ERROR: RetryRule(
-            Dispatched.MAYBE, Repeat.NEVER, Repeat.RETRY, "upstream_error", "unknown", trips_breaker=True
+            DispatchState.MAYBE, Repeat.NEVER, Repeat.RETRY, "upstream_error", "unknown", trips_breaker=True
         ),
-        Cause.RUN_FAILED: RetryRule(Dispatched.RAN, Repeat.NEVER, Repeat.NEVER, "run_failed", "failed"),
+        Cause.RUN_FAILED: RetryRule(DispatchState.RAN, Repeat.NEVER, Repeat.NEVER, "run_failed", "failed"),
         Cause.INVALID_REPLY: RetryRule(
-            Dispatched.ACCEPTED, Repeat.NEVER, Repeat.ONCE, "upstream_invalid_response", "unknown", trips_breaker=True
+            DispatchState.ACCEPTED,
+            Repeat.NEVER,
+            Repeat.ONCE,
+            "upstream_invalid_response",
+            "unknown",
+            trips_breaker=True,
         ),
         Cause.TOO_LARGE: RetryRule(
-            Dispatched.ACCEPTED, Repeat.NEVER, Repeat.ONCE, "upstream_too_large", "unknown", trips_breaker=True
+            DispatchState.ACCEPTED, Repeat.NEVER, Repeat.ONCE, "upstream_too_large", "unknown", trips_breaker=True
         ),
         Cause.REJECTED: RetryRule(
-            Dispatched.REJECTED, Repeat.NEVER, Repeat.NEVER, "rejected_by_provider", "not_run", falls_back=False
+            DispatchState.REJECTED, Repeat.NEVER, Repeat.NEVER, "rejected_by_provider", "not_run", falls_back=False
         ),
         Cause.CREDENTIALS: RetryRule(
-            Dispatched.REJECTED, Repeat.NEVER, Repeat.NEVER, "upstream_credentials", "not_run"
+            DispatchState.REJECTED, Repeat.NEVER, Repeat.NEVER, "upstream_credentials", "not_run"
         ),
-        Cause.NOT_FOUND: RetryRule(Dispatched.REJECTED, Repeat.NEVER, Repeat.NEVER, "workflow_not_found", "not_run"),
+        Cause.NOT_FOUND: RetryRule(DispatchState.REJECTED, Repeat.NEVER, Repeat.NEVER, "workflow_not_found", "not_run"),
     }
 )
 _POLL_FAULT_CODES = {"rejected_by_provider": "upstream_error", "workflow_not_found": "upstream_error"}
@@ -183,7 +188,7 @@ class RetryLoop:
             return False
         rule = RETRY_RULES[error.cause]
         repeat = rule.repeat_poll if self._call.safe else rule.repeat_start
-        if not self._call.safe and self._repeatable and rule.dispatched is Dispatched.MAYBE:
+        if not self._call.safe and self._repeatable and rule.dispatched is DispatchState.MAYBE:
             repeat = Repeat.RETRY
         if repeat is Repeat.ONCE:
             first_time = error.cause not in self._retried_once

@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 from aiohttp import web
 
-from gateway import strictjson
+from gateway import strict_json
 from gateway.clock import Clock
 from gateway.sandbox.promptlayer.executions import Execution, main_output, node_results
 
@@ -58,4 +58,4 @@ class SandboxCallbacks:
             "final_output": node_outcomes if all_outputs else main_output(node_outcomes),
         }
         with suppress(OSError):
-            await post_callback(url, strictjson.write(document))
+            await post_callback(url, strict_json.write(document))

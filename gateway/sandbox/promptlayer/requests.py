@@ -7,7 +7,7 @@ from typing import Annotated, Any, TypeVar
 from aiohttp import web
 from pydantic import AnyHttpUrl, BaseModel, Field, ValidationError
 
-from gateway import strictjson
+from gateway import strict_json
 from gateway.sandbox.http_json import JSON, header_equals
 
 
@@ -48,7 +48,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 def error_body(message: str) -> bytes:
     """Return the documented `ErrorResponse`."""
-    return strictjson.write({"success": False, "message": message})
+    return strict_json.write({"success": False, "message": message})
 
 
 def check_key(request: web.Request, key: str) -> None:
@@ -77,8 +77,8 @@ def read_body(model: type[Model], body: bytes) -> Model:
     if not body:
         raise _validation_error([{"loc": ["body"], "msg": "Field required", "type": "missing"}])
     try:
-        return model.model_validate(strictjson.read(body), strict=True)
-    except strictjson.NotJson:
+        return model.model_validate(strict_json.read(body), strict=True)
+    except strict_json.NotJson:
         raise _validation_error([{"loc": ["body"], "msg": "JSON decode error", "type": "json_invalid"}]) from None
     except ValidationError as refused:
         raise _validation_error(_error_details("body", refused)) from None
@@ -98,7 +98,7 @@ def _error_details(location: str, refused: ValidationError) -> list[dict[str, ob
 
 
 def _validation_error(details: list[dict[str, object]]) -> web.HTTPException:
-    return _error_response(web.HTTPUnprocessableEntity(), strictjson.write({"detail": details}))
+    return _error_response(web.HTTPUnprocessableEntity(), strict_json.write({"detail": details}))
 
 
 def _error_response(response: web.HTTPException, body: bytes) -> web.HTTPException:

@@ -11,11 +11,11 @@ from aiohttp import web
 from openapi_schema_validator import OAS31Validator, oas31_format_checker
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from gateway import strictjson
+from gateway import strict_json
 from gateway.api.docs.document import openapi_document
 from gateway.api.openapi import examples
 from gateway.api.prompt_studio.responses import render_problem
-from gateway.api.run_request import RunRequest, run_response
+from gateway.api.run_schema import RunRequest, run_response
 from gateway.http.body import parse_json_body
 from gateway.http.server import Request
 from gateway.problems import PROBLEMS, FieldError, Problem
@@ -31,7 +31,7 @@ PROBLEM_JSON = "application/problem+json"
 @pytest.fixture(scope="module")
 def spec() -> JsonValue:
     """The document as a client reads it."""
-    return strictjson.read(strictjson.write(openapi_document()))
+    return strict_json.read(strict_json.write(openapi_document()))
 
 
 def lookup(value: JsonValue, *steps: str) -> JsonValue:
@@ -62,7 +62,7 @@ def response_path(status: int | str, content_type: str = PROBLEM_JSON) -> tuple[
 
 def response_body(answer: web.Response) -> JsonValue:
     assert isinstance(answer.body, bytes)
-    return strictjson.read(answer.body)
+    return strict_json.read(answer.body)
 
 
 def test_it_is_valid_openapi(spec: JsonValue) -> None:
@@ -94,7 +94,7 @@ def test_a_rendered_problem_matches_the_schema_of_its_status(spec: JsonValue, co
         errors=(FieldError("/input", "Field required"),),
         extra={"run_id": "run_" + 32 * "0", "provider": "x", "attempts": 0, "outcome": "unknown", "outputs": None},
     )
-    document = strictjson.read(problem.document("req_1"))
+    document = strict_json.read(problem.document("req_1"))
     where = (*response_path(problem.status), "schema")
     assert [] == schema_errors(spec, document, *where)
     assert keys(document) <= keys(lookup(spec, "components", "schemas", "ProblemAnswer", "properties"))
@@ -116,7 +116,7 @@ def test_the_problems_examples_fit_their_schemas(spec: JsonValue) -> None:
 def test_the_example_requests_are_accepted(spec: JsonValue, provider: str) -> None:
     """By the model that checks requests, and by the schema."""
     request = lookup(spec, *RUN, "requestBody", "content", "application/json", "examples", provider, "value")
-    assert parse_json_body(RunRequest, strictjson.write(request)).workflow == lookup(request, "workflow")
+    assert parse_json_body(RunRequest, strict_json.write(request)).workflow == lookup(request, "workflow")
     assert [] == schema_errors(spec, request, "components", "schemas", "RunRequest")
 
 
@@ -151,7 +151,7 @@ REQUESTS: list[JsonValue] = [
 @pytest.mark.parametrize("request_body", REQUESTS, ids=str)
 def test_the_schema_and_the_model_agree(spec: JsonValue, request_body: JsonValue) -> None:
     try:
-        parse_json_body(RunRequest, strictjson.write(request_body))
+        parse_json_body(RunRequest, strict_json.write(request_body))
         accepted = True
     except Problem:
         accepted = False
@@ -214,7 +214,7 @@ def test_it_says_what_needs_a_key(spec: JsonValue, path: str, method: str, secur
 
 def test_no_schema_is_burdened_with_pydantics_names(spec: JsonValue) -> None:
     """Titles such as "Return All Outputs" and defaults of null say nothing to a reader."""
-    text = strictjson.write(lookup(spec, "components", "schemas")).decode()
+    text = strict_json.write(lookup(spec, "components", "schemas")).decode()
     assert [] == re.findall(r'"default":null', text)
     models = {"RunRequest", "RunWorkflow", "RunAnswer", "NodeAnswer", "ProblemAnswer", "ProblemPointer"}
     kept = {"RunShown", "RunsPage", "RunError", "CallbackState"}

@@ -16,7 +16,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from gateway import strictjson
+from gateway import strict_json
 from gateway.api.docs.document import openapi_document
 from gateway.api.docs.page import DocsHandlers
 from gateway.app.listeners import Listener
@@ -100,7 +100,7 @@ async def test_the_document_is_served_with_a_key(
         assert "application/json" == response.headers["Content-Type"]
         assert "nosniff" == response.headers["X-Content-Type-Options"]
         assert "no-store" == response.headers["Cache-Control"]
-        assert strictjson.read(strictjson.write(openapi_document())) == strictjson.read(await response.read())
+        assert strict_json.read(strict_json.write(openapi_document())) == strict_json.read(await response.read())
 
 
 async def test_with_open_docs_the_document_needs_no_key(session: aiohttp.ClientSession, handlers: DocsHandlers) -> None:

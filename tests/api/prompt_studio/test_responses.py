@@ -6,7 +6,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from gateway import strictjson
+from gateway import strict_json
 from gateway.api.prompt_studio.responses import decode_stored_response, format_result, render_problem
 from gateway.http.server import Request
 from gateway.problems import PROBLEMS, Problem
@@ -95,5 +95,5 @@ def test_a_stored_problem_is_raised_again_with_the_outcome_of_the_run() -> None:
 
 def test_an_invalid_stored_response_is_an_internal_error() -> None:
     with pytest.raises(Problem) as raised:
-        decode_stored_response(StoredResponse(200, (), strictjson.write([])))
+        decode_stored_response(StoredResponse(200, (), strict_json.write([])))
     assert "internal" == raised.value.code

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 import pytest
 from yarl import URL
 
-from gateway import strictjson
+from gateway import strict_json
 from gateway.api.promptlayer.requests import RunWorkflow, query_boolean, query_integer, workflow_name
 from gateway.http.body import parse_json_body
 from gateway.http.server import Request
@@ -23,7 +23,7 @@ def fake_request(tail: str = "", query: str = "") -> Request:
 
 
 def parse_run(body: JsonValue) -> RunWorkflow:
-    return parse_json_body(RunWorkflow, strictjson.write(body))
+    return parse_json_body(RunWorkflow, strict_json.write(body))
 
 
 @pytest.mark.parametrize(

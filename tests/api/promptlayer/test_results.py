@@ -37,7 +37,7 @@ def ended_document(
     run = RunRecord.create(SPEC, "promptlayer", clock)
     run.output, run.outputs, run.attempts = output, outputs, 1
     run.finish(ending, clock)
-    return rendering.finished_run(run, problem)
+    return rendering.render_finished_run(run, problem)
 
 
 def node_result(status: str, value: JsonValue = None, error: str | None = None, *, is_output: bool = True) -> JsonValue:

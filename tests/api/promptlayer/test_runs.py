@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 from multidict import CIMultiDict
 
-from gateway import strictjson
+from gateway import strict_json
 from gateway.api.promptlayer.execution_ids import ExecutionIds
 from gateway.api.promptlayer.results import RESULT_FORMATS, callback_payload, final_output
 from gateway.api.promptlayer.runs import PromptLayerRunHandlers
@@ -37,7 +37,7 @@ def handlers_for(harness: DurableRunsHarness) -> PromptLayerRunHandlers:
 
 
 def post(name: str, **body: JsonValue) -> Request:
-    raw = strictjson.write(body)
+    raw = strict_json.write(body)
     content = SimpleNamespace(is_eof=lambda: True, read_nowait=lambda: raw)
     headers = CIMultiDict({"Content-Type": "application/json"})
     found = {"path_param": name, "headers": headers, "content_length": len(raw), "content": content}
@@ -122,7 +122,7 @@ async def test_a_key_goes_with_the_deepest_input_that_is_taken() -> None:
     """R67: input that is accepted without an Idempotency-Key is accepted with one."""
     harness = await DurableRunsHarness().open()
     workflow = harness.add_workflow(harness.harness.studio(DONE))
-    deep = post(workflow.alias, input_variables={"a": strictjson.read(b"[" * 199 + b"]" * 199)})
+    deep = post(workflow.alias, input_variables={"a": strict_json.read(b"[" * 199 + b"]" * 199)})
     deep.headers.add("Idempotency-Key", "k")  # type: ignore[attr-defined]  # the test's own fields
     answered = await handlers_for(harness).start(deep)
     await yield_to_loop()
@@ -135,7 +135,7 @@ async def test_the_deepest_result_that_is_taken_is_shown() -> None:
     harness = await DurableRunsHarness(callback_renderers={"promptlayer": callback_payload}).open()
     value = "[" * 199 + "]" * 199
     answer = {"status": "SUCCESS", "value": json.loads(value), "is_output_node": True}
-    ended = Reply(200, strictjson.read(strictjson.write({"Answer": answer})))
+    ended = Reply(200, strict_json.read(strict_json.write({"Answer": answer})))
     workflow = harness.add_workflow(harness.harness.layer(STARTED, ended))
     run = harness.new_run(workflow, synchronous=False, api="promptlayer", return_all_outputs=True)
     await harness.persist(run, None, callback_url="https://example.com/")

@@ -9,19 +9,19 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.limits.contract import SharedLimitsConfig
+from gateway.limits.config import ResourceLimitsConfig
 from gateway.limits.counters import TakeResult
 from gateway.limits.queue.fair_queue import FairQueue, FifoQueue, Waiter
-from gateway.limits.shared_limiter import SharedLimiter
+from gateway.limits.resource_limiter import ResourceLimiter
 
-WORKFLOW = SharedLimiter("workflow", SharedLimitsConfig())
-OTHER_WORKFLOW = SharedLimiter("workflow", SharedLimitsConfig())
+WORKFLOW = ResourceLimiter("workflow", ResourceLimitsConfig())
+OTHER_WORKFLOW = ResourceLimiter("workflow", ResourceLimitsConfig())
 NAMES = st.sampled_from(["a", "b", "c"])
 ANY_CLASS = st.sampled_from(["a", "b", "c", "A", "B", "C"])
 
 
 def make_waiter(
-    client: str, workflow: SharedLimiter = WORKFLOW, *, arrived_at: float = 0.0, deadline: float = 1.0
+    client: str, workflow: ResourceLimiter = WORKFLOW, *, arrived_at: float = 0.0, deadline: float = 1.0
 ) -> Waiter:
     """Return a waiting request; a name in capitals makes it a background request."""
     max_wait = math.inf if client.isupper() else None
@@ -44,7 +44,7 @@ def _queue_of(clients: str, *, capacity: int = 1000) -> FairQueue:
     return queue
 
 
-def _serve_next(queue: FairQueue, *, closed: SharedLimiter | None = None) -> Waiter | None:
+def _serve_next(queue: FairQueue, *, closed: ResourceLimiter | None = None) -> Waiter | None:
     """Serve the next request."""
     first = queue.next(lambda workflow: workflow is not closed)
     if first is not None:
@@ -154,7 +154,7 @@ def test_the_number_ahead_is_the_number_served_before_the_new_request(
     st.randoms(use_true_random=False),
 )
 def test_a_request_removed_from_any_position_leaves_no_state(
-    joining: list[tuple[str, SharedLimiter]], chance: random.Random
+    joining: list[tuple[str, ResourceLimiter]], chance: random.Random
 ) -> None:
     queue = FairQueue(1000)
     waiters = [make_waiter(client, workflow) for client, workflow in joining]

@@ -6,19 +6,19 @@ import math
 
 import pytest
 
-from gateway.limits.contract import RateLimit, SharedLimitsConfig
+from gateway.limits.config import RateLimit, ResourceLimitsConfig
 from gateway.limits.queue.fair_queue import Waiter, WaitQueue
 from gateway.limits.queue.priorities import PriorityScheduler
-from gateway.limits.shared_limiter import SharedLimiter
+from gateway.limits.resource_limiter import ResourceLimiter
 from tests.limits.queue.test_fair_queue import make_waiter
 
 NOW = 1000.0
 
 
 def _enqueue(
-    queue: WaitQueue, client: str = "a", workflow: SharedLimiter | None = None, *, since: float = NOW
+    queue: WaitQueue, client: str = "a", workflow: ResourceLimiter | None = None, *, since: float = NOW
 ) -> Waiter:
-    one = make_waiter(client, workflow or SharedLimiter("workflow", SharedLimitsConfig()), arrived_at=since)
+    one = make_waiter(client, workflow or ResourceLimiter("workflow", ResourceLimitsConfig()), arrived_at=since)
     one.queue = queue
     queue.add(one)
     return one
@@ -34,13 +34,13 @@ def _dispatch_order(scheduler: PriorityScheduler, now: float) -> list[Waiter]:
 
 
 def test_starts_go_before_polls_and_retried_ones_before_first_ones() -> None:
-    scheduler = PriorityScheduler(SharedLimitsConfig(RateLimit(1), 9))
+    scheduler = PriorityScheduler(ResourceLimitsConfig(RateLimit(1), 9))
     poll, start, retry = _enqueue(scheduler.polls), _enqueue(scheduler.starts), _enqueue(scheduler.retries)
     assert [retry, start, poll] == _dispatch_order(scheduler, NOW)
 
 
 def test_a_poll_that_has_waited_too_long_goes_first() -> None:
-    scheduler = PriorityScheduler(SharedLimitsConfig(RateLimit(1), 9, max_wait=2.0))
+    scheduler = PriorityScheduler(ResourceLimitsConfig(RateLimit(1), 9, max_wait=2.0))
     retry, young, old = (
         _enqueue(scheduler.retries),
         _enqueue(scheduler.polls, since=NOW - 1.9),
@@ -53,7 +53,7 @@ def test_a_poll_that_has_waited_too_long_goes_first() -> None:
 
 def test_no_request_is_admitted_while_the_rate_is_used_up() -> None:
     """R89."""
-    scheduler = PriorityScheduler(SharedLimitsConfig(RateLimit(1), 1))
+    scheduler = PriorityScheduler(ResourceLimitsConfig(RateLimit(1), 1))
     scheduler.limiter.take(NOW)
     for queue in (scheduler.starts, scheduler.retries, scheduler.polls):
         _enqueue(queue, since=NOW - 100)
@@ -62,7 +62,7 @@ def test_no_request_is_admitted_while_the_rate_is_used_up() -> None:
 
 
 def test_calls_of_running_runs_pass_a_provider_without_free_slots() -> None:
-    scheduler = PriorityScheduler(SharedLimitsConfig(RateLimit(1), 9, concurrency=1))
+    scheduler = PriorityScheduler(ResourceLimitsConfig(RateLimit(1), 9, concurrency=1))
     scheduler.limiter.take(NOW)
     start, poll, retry = _enqueue(scheduler.starts), _enqueue(scheduler.polls), _enqueue(scheduler.retries)
     assert [retry, poll] == _dispatch_order(scheduler, NOW)
@@ -72,13 +72,13 @@ def test_calls_of_running_runs_pass_a_provider_without_free_slots() -> None:
 
 
 def test_the_next_dispatch_is_when_the_first_workflow_allows_it() -> None:
-    scheduler = PriorityScheduler(SharedLimitsConfig(RateLimit(1), 9))
+    scheduler = PriorityScheduler(ResourceLimitsConfig(RateLimit(1), 9))
     slow, slower, full = (
-        SharedLimiter("workflow", limits)
+        ResourceLimiter("workflow", limits)
         for limits in (
-            SharedLimitsConfig(RateLimit(0.5), 1),
-            SharedLimitsConfig(RateLimit(0.1), 1),
-            SharedLimitsConfig(concurrency=1),
+            ResourceLimitsConfig(RateLimit(0.5), 1),
+            ResourceLimitsConfig(RateLimit(0.1), 1),
+            ResourceLimitsConfig(concurrency=1),
         )
     )
     for workflow in (slow, slower, full):
@@ -88,7 +88,7 @@ def test_the_next_dispatch_is_when_the_first_workflow_allows_it() -> None:
 
 
 def test_the_estimated_delay_counts_the_requests_ahead() -> None:
-    scheduler = PriorityScheduler(SharedLimitsConfig(RateLimit(10), 1))
+    scheduler = PriorityScheduler(ResourceLimitsConfig(RateLimit(10), 1))
     scheduler.limiter.take(NOW)
     for _ in range(5):
         _enqueue(scheduler.starts, "flood")
@@ -101,11 +101,11 @@ def test_the_estimated_delay_counts_the_requests_ahead() -> None:
 
 
 def test_the_estimated_delay_of_a_slow_workflow_is_its_own() -> None:
-    scheduler = PriorityScheduler(SharedLimitsConfig(RateLimit(10), 1))
+    scheduler = PriorityScheduler(ResourceLimitsConfig(RateLimit(10), 1))
     scheduler.limiter.take(NOW)
     slow, free = (
-        SharedLimiter("workflow", SharedLimitsConfig(RateLimit(1), 1)),
-        SharedLimiter("workflow", SharedLimitsConfig()),
+        ResourceLimiter("workflow", ResourceLimitsConfig(RateLimit(1), 1)),
+        ResourceLimiter("workflow", ResourceLimitsConfig()),
     )
     slow.take(NOW)
     for _ in range(5):
@@ -119,6 +119,6 @@ def test_the_estimated_delay_of_a_slow_workflow_is_its_own() -> None:
 
 
 def test_the_estimated_delay_is_zero_if_only_slots_are_missing() -> None:
-    scheduler = PriorityScheduler(SharedLimitsConfig(concurrency=1))
+    scheduler = PriorityScheduler(ResourceLimitsConfig(concurrency=1))
     scheduler.limiter.take(NOW)
     assert 0.0 == scheduler.estimate_delay(_enqueue(scheduler.starts), NOW)

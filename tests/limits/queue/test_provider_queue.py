@@ -12,15 +12,15 @@ from hypothesis import strategies as st
 
 from gateway.errors import RunError
 from gateway.limits.admission import Admission
-from gateway.limits.contract import ClientLimitsConfig, RateLimit, SharedLimitsConfig
+from gateway.limits.config import ClientLimitsConfig, RateLimit, ResourceLimitsConfig
 from tests.limits.harness import LimiterHarness
 from tests.support.virtual_clock import run_ready_tasks
 
 CLIENTS = {"a": ClientLimitsConfig(RateLimit(20), 5, 3), "b": ClientLimitsConfig(concurrency=2)}
-WORKFLOWS = {"slow": SharedLimitsConfig(RateLimit(4), 2, concurrency=1, max_wait=0.4)}
+WORKFLOWS = {"slow": ResourceLimitsConfig(RateLimit(4), 2, concurrency=1, max_wait=0.4)}
 PROVIDERS = {
-    "p": SharedLimitsConfig(RateLimit(10), 3, concurrency=3, max_wait=0.6),
-    "q": SharedLimitsConfig(concurrency=1),
+    "p": ResourceLimitsConfig(RateLimit(10), 3, concurrency=3, max_wait=0.6),
+    "q": ResourceLimitsConfig(concurrency=1),
 }
 
 STEP = st.one_of(
@@ -100,7 +100,7 @@ def _apply_step(scenario: AdmissionScenario, admission: Admission, what: str, re
         case "poll", _:
             scenario.start_task(admission.admit_poll(deadline=now + 1), admission)
         case "move", [str(provider), float(within)]:
-            scenario.start_task(admission.move("w", provider, deadline=now + within), admission)
+            scenario.start_task(admission.move_to_fallback("w", provider, deadline=now + within), admission)
 
 
 async def _run_scenario(steps: list[tuple[object, ...]]) -> None:
@@ -137,7 +137,7 @@ def test_slots_are_conserved_whatever_happens(steps: list[tuple[object, ...]]) -
 
 
 async def test_no_timer_is_left_when_no_request_waits() -> None:
-    harness = LimiterHarness(providers={"p": SharedLimitsConfig(concurrency=1)})
+    harness = LimiterHarness(providers={"p": ResourceLimitsConfig(concurrency=1)})
     first = await harness.admit()
     waiting = harness.start_task(harness.admit())
     await run_ready_tasks()
@@ -149,7 +149,7 @@ async def test_no_timer_is_left_when_no_request_waits() -> None:
 
 async def test_a_poll_passes_a_start_that_waits_for_a_slot() -> None:
     """A poll needs no slot, so a start that waits for one does not delay it."""
-    harness = LimiterHarness(providers={"p": SharedLimitsConfig(RateLimit(100), 9, concurrency=1)})
+    harness = LimiterHarness(providers={"p": ResourceLimitsConfig(RateLimit(100), 9, concurrency=1)})
     admission = await harness.admit()
     waiting = harness.start_task(harness.admit())
     await run_ready_tasks()
@@ -160,7 +160,7 @@ async def test_a_poll_passes_a_start_that_waits_for_a_slot() -> None:
 
 async def test_a_new_request_does_not_overtake_a_waiting_one_that_can_be_admitted() -> None:
     """A request may arrive after the rate allows the next one and before the timer fires."""
-    harness = LimiterHarness(providers={"p": SharedLimitsConfig(RateLimit(1), 1)})
+    harness = LimiterHarness(providers={"p": ResourceLimitsConfig(RateLimit(1), 1)})
     await harness.admit()
     waiting = harness.start_task(harness.admit("a"))
     await run_ready_tasks()

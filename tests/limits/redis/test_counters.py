@@ -19,10 +19,10 @@ from structlog.testing import CapturingLogger
 
 from gateway.clock import SystemClock
 from gateway.errors import Overloaded, RateLimited, RunError
-from gateway.limits.contract import ClientLimitsConfig, LimitsConfig, RateLimit, SharedLimitsConfig
+from gateway.limits.config import ClientLimitsConfig, LimitsConfig, RateLimit, ResourceLimitsConfig
 from gateway.limits.limiter import Limiter
+from gateway.limits.redis.counter_keys import KEY_PREFIX
 from gateway.limits.redis.counters import RedisCounters
-from gateway.limits.redis.layout import KEY_PREFIX
 from gateway.store import factory
 from tests.limits.redis.harness import RedisVirtualClock, flush_server
 from tests.support.valkey import ValkeyServer, running_server, start_server
@@ -51,7 +51,7 @@ class ReplicaHarness:
         self,
         *,
         clients: dict[str, ClientLimitsConfig] | None = None,
-        providers: dict[str, SharedLimitsConfig] | None = None,
+        providers: dict[str, ResourceLimitsConfig] | None = None,
         clock: RedisVirtualClock | None = None,
         command_timeout: float = 0.5,
     ) -> Limiter:
@@ -118,7 +118,7 @@ async def test_a_clients_rate_day_and_slots_hold_over_all_replicas(replicas: Rep
 
 async def test_a_providers_rate_holds_over_all_replicas_starts_and_polls(replicas: ReplicaHarness) -> None:
     """R89: on the server's time, with both replicas flooding; never more calls than rate and burst allow."""
-    providers = {"p": SharedLimitsConfig(RateLimit(50), 5, max_wait=0.4)}
+    providers = {"p": ResourceLimitsConfig(RateLimit(50), 5, max_wait=0.4)}
     both = [await replicas.add_replica(providers=providers) for _ in range(2)]
     calls: list[float] = []
     errors: set[type[RunError]] = set()
@@ -149,7 +149,7 @@ async def test_a_providers_rate_holds_over_all_replicas_starts_and_polls(replica
 
 async def test_slots_hold_over_all_replicas_and_replicas_take_turns(replicas: ReplicaHarness) -> None:
     """The concurrency limit holds, and neither replica starves the other, whose runs end and start at once."""
-    providers = {"p": SharedLimitsConfig(concurrency=2, max_wait=60)}
+    providers = {"p": ResourceLimitsConfig(concurrency=2, max_wait=60)}
     both = [await replicas.add_replica(providers=providers) for _ in range(2)]
     running, most, done = 0, 0, [0, 0]
 
@@ -171,7 +171,7 @@ async def test_slots_hold_over_all_replicas_and_replicas_take_turns(replicas: Re
 
 async def test_a_slot_freed_by_another_replica_is_found(replicas: ReplicaHarness) -> None:
     clock = RedisVirtualClock()
-    providers = {"p": SharedLimitsConfig(concurrency=1, max_wait=5)}
+    providers = {"p": ResourceLimitsConfig(concurrency=1, max_wait=5)}
     one, two = [await replicas.add_replica(providers=providers, clock=clock) for _ in range(2)]
     admission = await one.admit("a", "w", "p", deadline=1e9)
     waiting = asyncio.create_task(two.admit("b", "w", "p", deadline=1e9))
@@ -188,7 +188,7 @@ async def test_a_live_replica_keeps_its_slots_and_a_dead_one_loses_them(
 ) -> None:
     """Leases are renewed by the heartbeat of a live replica, and end after 30 s without one."""
     clock, dead = RedisVirtualClock(), RedisVirtualClock(seed=2)
-    providers = {"p": SharedLimitsConfig(concurrency=2, max_wait=0)}
+    providers = {"p": ResourceLimitsConfig(concurrency=2, max_wait=0)}
     one = await replicas.add_replica(providers=providers, clock=clock)
     two = await replicas.add_replica(providers=providers, clock=dead)
     await one.admit("a", "w", "p", deadline=1e9)
@@ -210,7 +210,7 @@ async def test_a_live_replica_keeps_its_slots_and_a_dead_one_loses_them(
 
 _HOLDER_PROGRAM = """
 import asyncio, structlog, sys
-from gateway.limits.contract import LimitsConfig, SharedLimitsConfig
+from gateway.limits.config import LimitsConfig, SharedLimitsConfig
 from gateway.limits.limiter import Limiter
 from gateway.limits.redis.counters import RedisCounters
 from gateway.store import factory
@@ -240,7 +240,7 @@ async def test_the_slots_of_a_killed_replica_come_back(replicas: ReplicaHarness)
     try:
         assert holder.stdout is not None
         assert b"held\n" == await asyncio.wait_for(holder.stdout.readline(), TIMEOUT)
-        limiter = await replicas.add_replica(providers={"p": SharedLimitsConfig(concurrency=1, max_wait=0)})
+        limiter = await replicas.add_replica(providers={"p": ResourceLimitsConfig(concurrency=1, max_wait=0)})
         assert 2 == limiter.snapshot().replicas
         with pytest.raises(RunError):
             await limiter.admit("a", "w", "p", deadline=far_deadline())
@@ -262,7 +262,7 @@ async def test_without_a_server_each_replica_takes_its_share_and_nothing_hangs(t
     try:
         clients, providers = (
             {"a": ClientLimitsConfig(RateLimit(0.001), 5)},
-            {"p": SharedLimitsConfig(concurrency=4, max_wait=30)},
+            {"p": ResourceLimitsConfig(concurrency=4, max_wait=30)},
         )
         one, two = [await replicas.add_replica(clients=clients, providers=providers) for _ in range(2)]
         await replicas.counters[0].renew_leases()
@@ -307,7 +307,7 @@ async def test_without_a_server_each_replica_takes_its_share_and_nothing_hangs(t
 
 async def test_the_heartbeat_restores_the_slots_on_a_server_that_lost_its_data(replicas: ReplicaHarness) -> None:
     clock = RedisVirtualClock()
-    limiter = await replicas.add_replica(providers={"p": SharedLimitsConfig(concurrency=1, max_wait=0)}, clock=clock)
+    limiter = await replicas.add_replica(providers={"p": ResourceLimitsConfig(concurrency=1, max_wait=0)}, clock=clock)
     await limiter.admit("a", "w", "p", deadline=1e9)
     flush_server(replicas.url)
     await clock.run_for(11)
@@ -347,7 +347,7 @@ async def test_a_request_cancelled_during_the_round_trip_takes_nothing(replicas:
     clock = RedisVirtualClock()
     clients, providers = (
         {"a": ClientLimitsConfig(RateLimit(0.001), 1, 1, 1)},
-        {"p": SharedLimitsConfig(RateLimit(0.001), 1, 1, 0.0)},
+        {"p": ResourceLimitsConfig(RateLimit(0.001), 1, 1, 0.0)},
     )
     limiter = await replicas.add_replica(clients=clients, providers=providers, clock=clock)
     for steps in range(1, 8):
@@ -363,7 +363,7 @@ async def test_a_request_cancelled_during_the_round_trip_takes_nothing(replicas:
 
 
 async def test_requests_without_limits_make_no_round_trip(replicas: ReplicaHarness) -> None:
-    limiter = await replicas.add_replica(clients={"a": ClientLimitsConfig()}, providers={"p": SharedLimitsConfig()})
+    limiter = await replicas.add_replica(clients={"a": ClientLimitsConfig()}, providers={"p": ResourceLimitsConfig()})
     with redis.Redis.from_url(replicas.url) as client:
         before = _script_calls(client)
         async with await limiter.admit("a", "w", "p", deadline=far_deadline()) as admission:
@@ -374,7 +374,7 @@ async def test_requests_without_limits_make_no_round_trip(replicas: ReplicaHarne
 
 async def test_runs_without_a_concurrency_limit_are_counted_by_their_replica(replicas: ReplicaHarness) -> None:
     limiter = await replicas.add_replica(
-        clients={"a": ClientLimitsConfig(RateLimit(100), 9)}, providers={"p": SharedLimitsConfig(RateLimit(100), 9)}
+        clients={"a": ClientLimitsConfig(RateLimit(100), 9)}, providers={"p": ResourceLimitsConfig(RateLimit(100), 9)}
     )
     admissions = [await limiter.admit("a", "w", "p", deadline=far_deadline()) for _ in range(2)]
     state = limiter.snapshot()
@@ -396,11 +396,11 @@ def _script_calls(client: redis.Redis) -> int:
 
 async def test_limits_change_while_the_server_counts(replicas: ReplicaHarness) -> None:
     clock = RedisVirtualClock()
-    limiter = await replicas.add_replica(providers={"p": SharedLimitsConfig(concurrency=1, max_wait=30)}, clock=clock)
+    limiter = await replicas.add_replica(providers={"p": ResourceLimitsConfig(concurrency=1, max_wait=30)}, clock=clock)
     first = await limiter.admit("a", "w", "p", deadline=1e9)
     waiting = asyncio.create_task(limiter.admit("b", "w", "p", deadline=1e9))
     await clock.run_ready_tasks()
-    two = {"p": SharedLimitsConfig(concurrency=2, max_wait=30)}
+    two = {"p": ResourceLimitsConfig(concurrency=2, max_wait=30)}
     limiter.reconfigure(LimitsConfig({"a": ClientLimitsConfig(RateLimit(1), 1)}, {}, two))
     await clock.run_for(0.1)
     assert (True, 2) == (waiting.done(), limiter.running("p"))
@@ -418,7 +418,7 @@ async def test_limits_change_while_the_server_counts(replicas: ReplicaHarness) -
 
 async def test_a_run_that_was_started_before_is_neither_refused_nor_charged(replicas: ReplicaHarness) -> None:
     """R48: a replica adopted it; its client and provider have no quota left, and it is polled nevertheless."""
-    providers = {"p": SharedLimitsConfig(RateLimit(100), 2, 1)}
+    providers = {"p": ResourceLimitsConfig(RateLimit(100), 2, 1)}
     one, two = [
         await replicas.add_replica(clients={"a": ClientLimitsConfig(daily=1)}, providers=providers) for _ in range(2)
     ]

@@ -15,16 +15,16 @@ from hypothesis import strategies as st
 
 from gateway.errors import RunError
 from gateway.limits.admission import Admission
-from gateway.limits.contract import ClientLimitsConfig, RateLimit, SharedLimitsConfig
+from gateway.limits.config import ClientLimitsConfig, RateLimit, ResourceLimitsConfig
 from tests.limits.harness import LimiterHarness
 from tests.limits.redis.harness import RedisLimiterHarness, flush_server
 from tests.support.valkey import running_server
 
 CLIENTS = {"a": ClientLimitsConfig(RateLimit(20), 5, 3, daily=12), "b": ClientLimitsConfig(concurrency=2)}
-WORKFLOWS = {"slow": SharedLimitsConfig(RateLimit(4), 2, concurrency=1, max_wait=0.4)}
+WORKFLOWS = {"slow": ResourceLimitsConfig(RateLimit(4), 2, concurrency=1, max_wait=0.4)}
 PROVIDERS = {
-    "p": SharedLimitsConfig(RateLimit(10), 3, concurrency=3, max_wait=0.6),
-    "q": SharedLimitsConfig(concurrency=1),
+    "p": ResourceLimitsConfig(RateLimit(10), 3, concurrency=3, max_wait=0.6),
+    "q": ResourceLimitsConfig(concurrency=1),
 }
 
 STEP = st.one_of(

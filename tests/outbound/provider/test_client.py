@@ -16,7 +16,7 @@ from urllib.parse import quote, urlsplit
 import pytest
 from pydantic import SecretStr
 
-from gateway import strictjson
+from gateway import strict_json
 from gateway.clock import Clock, SystemClock
 from gateway.errors import InvalidRequest
 from gateway.observability.metrics import Metrics
@@ -748,7 +748,7 @@ async def test_a_passthrough_request_goes_out_with_these_headers_and_no_others(u
         returned = await made.client.send_passthrough(parcel, made.clock.monotonic() + 10)
         assert {"ok": 1} == made.results
     [request] = upstream.received
-    body = strictjson.write({"api_key": KEY})
+    body = strict_json.write({"api_key": KEY})
     assert ("PATCH", "/base/rest/x?a=%20", body) == (request.method, request.target, request.body)
     assert [
         ("Host", upstream.url.removeprefix("http://")),
@@ -759,7 +759,7 @@ async def test_a_passthrough_request_goes_out_with_these_headers_and_no_others(u
         ("accept", "*/*"),
         ("Content-Length", str(len(body))),
     ] == list(request.headers)
-    assert (201, {"key": "[redacted]"}) == (returned.status, strictjson.read(returned.body))
+    assert (201, {"key": "[redacted]"}) == (returned.status, strict_json.read(returned.body))
     assert (("content-type", "application/json"), ("retry-after", "3")) == returned.headers
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway import strictjson
+from gateway import strict_json
 from gateway.auth.keys import new_key
 from gateway.clock import SystemClock
 from gateway.errors import InvalidRequest, MalformedJson
@@ -29,14 +29,14 @@ def new_request(
     headers: tuple[tuple[str, str], ...] = JSON_HEADERS,
 ) -> PassthroughRequest:
     """A POST with this body."""
-    raw = body if isinstance(body, bytes) else strictjson.write(body)
+    raw = body if isinstance(body, bytes) else strict_json.write(body)
     return PassthroughRequest("POST", path, query, headers, raw, CLIENT_KEY)
 
 
 def test_the_key_of_the_body_is_replaced() -> None:
     """As PromptLayer's older calls have it."""
     sent = with_provider_key(new_request({"api_key": CLIENT_KEY, "score": 1, "big": 2**70, "text": "ü"}), PROVIDER_KEY)
-    assert {"api_key": PROVIDER_KEY, "score": 1, "big": 2**70, "text": "ü"} == strictjson.read(sent.body)
+    assert {"api_key": PROVIDER_KEY, "score": 1, "big": 2**70, "text": "ü"} == strict_json.read(sent.body)
 
 
 def test_the_key_of_the_query_is_replaced() -> None:
@@ -86,8 +86,8 @@ def test_a_gateway_key_anywhere_else_is_refused(body: JsonValue | bytes) -> None
         new_request(
             f"a=%72{CLIENT_KEY[1:]}".encode(), headers=(("Content-Type", "application/x-www-form-urlencoded"),)
         ),
-        new_request(strictjson.write({"api_key": CLIENT_KEY}), headers=(("Content-Type", "text/plain"),)),
-        new_request(strictjson.write({"api_key": CLIENT_KEY}), headers=()),
+        new_request(strict_json.write({"api_key": CLIENT_KEY}), headers=(("Content-Type", "text/plain"),)),
+        new_request(strict_json.write({"api_key": CLIENT_KEY}), headers=()),
         new_request(b"\x00\xff" + CLIENT_KEY.encode(), headers=(("Content-Type", "application/x-protobuf"),)),
     ],
 )
@@ -121,7 +121,7 @@ def test_other_bodies_go_as_they_are(body: bytes) -> None:
 def test_another_key_in_the_body_is_left_alone() -> None:
     """An `api_key` that is no gateway key is not changed."""
     body: JsonValue = {"api_key": "pl_mine", "kwargs": {"api_key": "sk-openai"}}
-    assert body == strictjson.read(with_provider_key(new_request(body), PROVIDER_KEY).body)
+    assert body == strict_json.read(with_provider_key(new_request(body), PROVIDER_KEY).body)
 
 
 def test_few_header_fields_go_on() -> None:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway import lenient_json, strictjson
+from gateway import lenient_json, strict_json
 from gateway.outbound.provider.redaction import Redaction
 
 KEY = 'sk/Ab+"9\\=%canary&0'
@@ -41,7 +41,7 @@ SPELLINGS: dict[str, Callable[[str], str]] = {
 @pytest.mark.parametrize("shape", ['"%s"', '{"message": "bad key %s, really"}', '{"%s": [1, "%s"]}'])
 def test_the_key_is_gone(spelling: str, shape: str) -> None:
     quoted = SPELLINGS[spelling](KEY)
-    read = strictjson.write(Redaction(KEY).parse_response(shape.replace("%s", quoted).encode()).value).decode()
+    read = strict_json.write(Redaction(KEY).parse_response(shape.replace("%s", quoted).encode()).value).decode()
     assert "[redacted]" in read
     for each in SPELLINGS.values():
         assert each(KEY) not in read
@@ -69,7 +69,7 @@ def test_everything_else_is_read_as_it_is(value: object) -> None:
 @pytest.mark.parametrize("content", [b"", b"not JSON", KEY.encode(), b'{"a": NaN', b'"\\u00'])
 def test_content_that_is_not_json_is_not_parsed(content: bytes) -> None:
     """And the exception quotes nothing."""
-    with pytest.raises(strictjson.NotJson) as refused:
+    with pytest.raises(strict_json.NotJson) as refused:
         Redaction(KEY).parse_response(content)
     assert KEY not in str(refused.value)
 
@@ -90,14 +90,14 @@ def test_an_answer_that_is_passed_back_has_no_key_either(spelling: str) -> None:
     """R81: as JSON, it is taken out of every spelling."""
     answer = b'{"a":"%b"}' % SPELLINGS[spelling](KEY).encode()
     stripped = Redaction(KEY).redact(answer)
-    assert strictjson.read(answer) != strictjson.read(stripped)
-    assert not Redaction(KEY).contains_key(strictjson.write(strictjson.read(stripped)))
+    assert strict_json.read(answer) != strict_json.read(stripped)
+    assert not Redaction(KEY).contains_key(strict_json.write(strict_json.read(stripped)))
 
 
 @pytest.mark.parametrize("repaired", [r'"\ud83d"', "NaN", '"\x01"'])
 def test_a_key_behind_escapes_is_redacted_beside_what_is_not_strict_json(repaired: str) -> None:
     content = f'{{"a": "{escaped(KEY)}", "b": {repaired}}}'.encode()
-    for text in (strictjson.write(Redaction(KEY).parse_response(content).value), Redaction(KEY).redact(content)):
+    for text in (strict_json.write(Redaction(KEY).parse_response(content).value), Redaction(KEY).redact(content)):
         assert b"[redacted]" in text
         assert not Redaction(KEY).contains_key(text)
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gateway.limits.admission import Admission
-from gateway.limits.contract import ClientLimitsConfig
+from gateway.limits.config import ClientLimitsConfig
 from gateway.runs.catalog import Catalog
 from gateway.runs.durable.recovery import Recovery
 from gateway.runs.model import RunRecord

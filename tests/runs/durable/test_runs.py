@@ -560,7 +560,7 @@ async def test_the_key_of_an_asynchronous_run_keeps_its_202() -> None:
     """R37: also when the run itself is forgotten before its key, the same request gets the same answer."""
     replica = await DurableRunsHarness().open()
     run = await replica.run_in_background(replica.harness.studio(DONE), key=KEY)
-    accepted = rendering.accepted_answer(replica.durable[run.id].stored)
+    accepted = rendering.render_accepted(replica.durable[run.id].stored)
     await yield_until(lambda: run.finished_at is not None)
     await yield_to_loop()
     await replica.store.purge(runs_before_at=replica.clock.now().timestamp() + 1e6, keys_before_at=0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.runs.resilience.circuit_breaker import BreakerConfig, CircuitBreaker, CircuitState, StartResult
-from gateway.runs.resilience.retry import RETRY_RULES, Dispatched
+from gateway.runs.resilience.retry import RETRY_RULES, DispatchState
 from gateway.settings.sections import BreakerSettings
 from providers.contract import Cause
 from tests.support.clock import ManualClock
@@ -173,7 +173,7 @@ def test_rejections_by_the_provider_never_open_the_circuit() -> None:
     tripping = {cause for cause, each in RETRY_RULES.items() if each.trips_breaker}
     refusals = {Cause.THROTTLED, Cause.REJECTED, Cause.CREDENTIALS, Cause.NOT_FOUND}
     assert set() == tripping & refusals
-    rejected = {cause for cause, each in RETRY_RULES.items() if each.dispatched is Dispatched.REJECTED}
+    rejected = {cause for cause, each in RETRY_RULES.items() if each.dispatched is DispatchState.REJECTED}
     assert {Cause.UNAVAILABLE} == tripping & rejected
     assert set(Cause) - tripping == {*refusals, Cause.RUN_FAILED, Cause.EXHAUSTED}
 

@@ -14,7 +14,7 @@ from gateway.errors import Ending, Overloaded
 from gateway.problems import PROBLEMS
 from gateway.runs.resilience.retry import (
     RETRY_RULES,
-    Dispatched,
+    DispatchState,
     Repeat,
     RetryLoop,
     RetryPolicy,
@@ -107,10 +107,10 @@ def test_every_cause_has_a_row() -> None:
 
 def test_dispatch_knowledge_and_ending_agree() -> None:
     """The one idea: what may have started a run is never repeated, nor called not_run; only that is called unknown."""
-    endings = {Dispatched.NO: "not_run", Dispatched.REJECTED: "not_run", Dispatched.RAN: "failed"}
+    endings = {DispatchState.NO: "not_run", DispatchState.REJECTED: "not_run", DispatchState.RAN: "failed"}
     for rule in RETRY_RULES.values():
         assert endings.get(rule.dispatched, "unknown") == rule.ending
-        if rule.dispatched in {Dispatched.MAYBE, Dispatched.ACCEPTED, Dispatched.RAN}:
+        if rule.dispatched in {DispatchState.MAYBE, DispatchState.ACCEPTED, DispatchState.RAN}:
             assert NEVER is rule.repeat_start
             assert not PROBLEMS[rule.code].retryable
 
@@ -276,9 +276,9 @@ def test_no_mix_of_faults_breaks_the_bounds(
     if not safe:
         assert trial.attempts <= attempts
         forbidden = (
-            {Dispatched.ACCEPTED, Dispatched.RAN}
+            {DispatchState.ACCEPTED, DispatchState.RAN}
             if repeatable
-            else {Dispatched.MAYBE, Dispatched.ACCEPTED, Dispatched.RAN}
+            else {DispatchState.MAYBE, DispatchState.ACCEPTED, DispatchState.RAN}
         )
         assert not any(RETRY_RULES[cause].dispatched in forbidden for cause in trial.retried_causes)
     assert result in {"done", *causes}

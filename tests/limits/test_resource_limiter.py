@@ -6,14 +6,14 @@ import math
 
 import pytest
 
-from gateway.limits.contract import RateLimit, SharedLimitsConfig
-from gateway.limits.shared_limiter import SharedLimiter
+from gateway.limits.config import RateLimit, ResourceLimitsConfig
+from gateway.limits.resource_limiter import ResourceLimiter
 
 NOW = 1000.0
 
 
 def test_used_up_slots_block_until_one_is_free() -> None:
-    limiter = SharedLimiter("provider", SharedLimitsConfig(concurrency=2))
+    limiter = ResourceLimiter("provider", ResourceLimitsConfig(concurrency=2))
     limiter.take(NOW)
     assert not limiter.blocked(NOW)
     limiter.take(NOW)
@@ -24,7 +24,7 @@ def test_used_up_slots_block_until_one_is_free() -> None:
 
 
 def test_a_used_up_rate_blocks_for_a_time() -> None:
-    limiter = SharedLimiter("provider", SharedLimitsConfig(RateLimit(1), 1, concurrency=5))
+    limiter = ResourceLimiter("provider", ResourceLimitsConfig(RateLimit(1), 1, concurrency=5))
     limiter.take(NOW)
     assert limiter.blocked(NOW + 0.9)
     assert not limiter.blocked(NOW + 1)
@@ -32,7 +32,7 @@ def test_a_used_up_rate_blocks_for_a_time() -> None:
 
 
 def test_without_limits_it_is_never_blocked() -> None:
-    limiter = SharedLimiter("workflow", SharedLimitsConfig(max_wait=0.5))
+    limiter = ResourceLimiter("workflow", ResourceLimitsConfig(max_wait=0.5))
     for _ in range(1000):
         limiter.take(NOW)
     assert not limiter.blocked(NOW)
@@ -40,6 +40,6 @@ def test_without_limits_it_is_never_blocked() -> None:
 
 
 def test_no_slot_at_all_is_a_limit_too() -> None:
-    limiter = SharedLimiter("workflow", SharedLimitsConfig(concurrency=0))
+    limiter = ResourceLimiter("workflow", ResourceLimitsConfig(concurrency=0))
     assert limiter.limited
     assert limiter.blocked(NOW)

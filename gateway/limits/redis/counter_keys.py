@@ -11,7 +11,7 @@ from gateway.limits.client_limiter import ClientLimiter
 from gateway.limits.counters import Part
 from gateway.limits.daily_quota import DailyQuota
 from gateway.limits.gcra import RateLimiter
-from gateway.limits.shared_limiter import SharedLimiter
+from gateway.limits.resource_limiter import ResourceLimiter
 
 KEY_PREFIX = "runward:limits:1:"
 """1 is the version of this layout."""
@@ -24,7 +24,7 @@ class RedisCounter:
     """One counter: its key, its kind, the two numbers for the scripts, and the local copy.
 
     `numbers`: of a rate, the interval and the tolerance in seconds; of a daily quota, the limit and 0; of slots, their
-    number and 1 if requests wait for them. `part`: the limiter that it belongs to. `update` is called with the
+    number and 1 if the limit has a wait queue, so that a slot can be reserved. `part`: the limiter that it belongs to. `update` is called with the
     monotonic time and the usage that a script returned.
     """
 
@@ -39,7 +39,7 @@ class RedisCounter:
         object.__setattr__(self, "arguments", (self.kind, *map(repr, self.numbers)))
 
 
-def counters_of(name: str, limiter: ClientLimiter | SharedLimiter) -> tuple[RedisCounter, ...]:
+def counters_of(name: str, limiter: ClientLimiter | ResourceLimiter) -> tuple[RedisCounter, ...]:
     """Return the counters of a limiter; none without limits."""
     key = f"{KEY_PREFIX}{name}:"
     counters = []
@@ -67,9 +67,9 @@ def _daily_counter(part: Part, key: str, quota: DailyQuota) -> RedisCounter:
     return RedisCounter(part, key + "daily", "daily", (quota.limit, 0), update)
 
 
-def _slot_counter(limiter: ClientLimiter | SharedLimiter, key: str) -> RedisCounter:
+def _slot_counter(limiter: ClientLimiter | ResourceLimiter, key: str) -> RedisCounter:
     def update(_: float, usage: str) -> None:
         limiter.in_flight = int(float(usage))
 
-    fair = isinstance(limiter, SharedLimiter)
+    fair = isinstance(limiter, ResourceLimiter)
     return RedisCounter(limiter, key + "slots", "slots", (limiter.capacity, int(fair)), update)

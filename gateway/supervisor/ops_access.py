@@ -28,7 +28,7 @@ class OpsAccess:
         """Build both from the settings. Raises SettingsError."""
         authenticator = OpsAuthenticator(factories.ops_keys(settings), FailedAuthLimiter(clock), clock, log)
         context = tls.server_context(settings.server.resolved_ops_tls, "server.ops_tls")
-        return cls(authenticator, tls.reloadable(context))
+        return cls(authenticator, tls.make_reloadable(context))
 
     async def follow(self, source: ConfigSource, clock: Clock, log: FilteringBoundLogger) -> None:
         """Apply changes of the configuration until cancelled; invalid ones are ignored, as the workers log them."""

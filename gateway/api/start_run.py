@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from gateway.api.run_request import RunRequest, run_response
+from gateway.api.run_schema import RunRequest, run_response
 from gateway.api.version_pin import check_pin
 from gateway.clock import Clock
 from gateway.errors import IdempotencyInFlight
@@ -65,7 +65,7 @@ class RunHandler:
             case Finished(_, response):
                 return stored_response(response, _REPLAYED_HEADERS)
             case Replayed(stored):
-                return stored_response(rendering.accepted_answer(stored), _REPLAYED_HEADERS)
+                return stored_response(rendering.render_accepted(stored), _REPLAYED_HEADERS)
             case InFlight():
                 raise IdempotencyInFlight(retry_after=1)
 
@@ -73,7 +73,7 @@ class RunHandler:
         """Execute a stored run; the response is the final one, or 202 if the client does not wait."""
         if run.record.spec.synchronous:
             return stored_response(await self.durable_runs.run_and_wait(run, workflow, request_id))
-        accepted = rendering.accepted_answer(run.stored)
+        accepted = rendering.render_accepted(run.stored)
         self.durable_runs.run_in_background(run, workflow)
         return stored_response(accepted)
 

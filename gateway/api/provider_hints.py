@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from gateway.http.server import Request
-from gateway.runs.polling.hints import PollHints
+from gateway.runs.polling.provider_hints import ProviderHints
 
 
 @dataclass(frozen=True, slots=True)
 class PollHintHandler:
     """Handler for poll hints. The response does not depend on the token; the body is not read."""
 
-    hints: PollHints
+    hints: ProviderHints
 
     async def receive(self, request: Request) -> web.Response:
         """Handle `POST /hints/{token}`: 204."""

@@ -8,7 +8,7 @@ from aiohttp import web
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from gateway import strictjson
+from gateway import strict_json
 from gateway.api.version_pin import exclusive_schema, reject_label_with_version
 from gateway.http.body import MAX_MEMBERS
 from gateway.http.response import make_response
@@ -71,5 +71,5 @@ class RunRequest(BaseModel):
 
 def run_response(run: RunRecord) -> web.Response:
     """Response to a run that succeeded."""
-    body = strictjson.write(rendering.run_document(run))
+    body = strict_json.write(rendering.run_document(run))
     return make_response(200, body, rendering.JSON_CONTENT_TYPE, run.limit_headers)

@@ -46,7 +46,7 @@ class ClientLimitsConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class SharedLimitsConfig:
+class ResourceLimitsConfig:
     """Limits of a workflow or provider, over all clients. None: no such limit. `max_wait`: seconds in the queue."""
 
     rate: RateLimit | None = None
@@ -60,8 +60,8 @@ class LimitsConfig:
     """All limits, by the names of the configuration. A name without an entry has no limits."""
 
     clients: Mapping[str, ClientLimitsConfig] = field(default_factory=dict)
-    workflows: Mapping[str, SharedLimitsConfig] = field(default_factory=dict)
-    providers: Mapping[str, SharedLimitsConfig] = field(default_factory=dict)
+    workflows: Mapping[str, ResourceLimitsConfig] = field(default_factory=dict)
+    providers: Mapping[str, ResourceLimitsConfig] = field(default_factory=dict)
 
     def per_replica(self, replicas: int) -> LimitsConfig:
         """Return the share of one of `replicas` replicas: of each rate, burst, daily quota and number of slots."""
@@ -96,7 +96,7 @@ def _client_share(limits: ClientLimitsConfig, replicas: int) -> ClientLimitsConf
     return ClientLimitsConfig(rate, burst, slots, daily)
 
 
-def _shared_share(limits: SharedLimitsConfig, replicas: int) -> SharedLimitsConfig:
+def _shared_share(limits: ResourceLimitsConfig, replicas: int) -> ResourceLimitsConfig:
     rate, burst = _rate_share(limits.rate, limits.burst, replicas)
     return replace(limits, rate=rate, burst=burst, concurrency=_count_share(limits.concurrency, replicas))
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 
-from gateway.limits.contract import LimitScope, SharedLimitsConfig
+from gateway.limits.config import LimitScope, ResourceLimitsConfig
 from gateway.limits.gcra import RateLimiter
 
 
-class SharedLimiter:
+class ResourceLimiter:
     """Rate and slots of a workflow or provider, taken together. Without limits it is never blocked.
 
     `limited`: a limit is configured. `capacity`: number of slots, infinity without a concurrency limit. `in_flight`:
@@ -17,19 +17,19 @@ class SharedLimiter:
 
     __slots__ = ("capacity", "in_flight", "limited", "max_wait", "rate_limiter", "scope")
 
-    def __init__(self, scope: LimitScope, limits: SharedLimitsConfig | None = None) -> None:
-        limits = limits or SharedLimitsConfig()
+    def __init__(self, scope: LimitScope, limits: ResourceLimitsConfig | None = None) -> None:
+        limits = limits or ResourceLimitsConfig()
         self.scope = scope
         self.rate_limiter = RateLimiter(limits.rate, limits.burst)
         self.in_flight = 0
         self._apply(limits)
 
-    def reconfigure(self, limits: SharedLimitsConfig, now: float) -> None:
+    def reconfigure(self, limits: ResourceLimitsConfig, now: float) -> None:
         """Apply other limits; usage is kept."""
         self.rate_limiter.reconfigure(limits.rate, limits.burst, now)
         self._apply(limits)
 
-    def _apply(self, limits: SharedLimitsConfig) -> None:
+    def _apply(self, limits: ResourceLimitsConfig) -> None:
         self.capacity = math.inf if limits.concurrency is None else limits.concurrency
         self.limited = limits.rate is not None or limits.concurrency is not None
         self.max_wait = limits.max_wait if self.limited else math.inf

@@ -10,7 +10,7 @@ from __future__ import annotations
 from structlog.typing import FilteringBoundLogger
 
 from gateway.clock import Clock
-from gateway.limits.contract import RateLimit
+from gateway.limits.config import RateLimit
 from gateway.limits.gcra import RateLimiter
 from gateway.observability.metrics import Metrics
 from gateway.runs.polling.hint_tokens import HintTokens
@@ -26,7 +26,7 @@ async def load_secret(store: Store, clock: Clock) -> bytes:
     return await store.get_or_create_secret(_SECRET_NAME, clock.token(_SECRET_BYTES))
 
 
-class PollHints:
+class ProviderHints:
     """Issues the URLs at `public_url` that providers call, receives hints, and lets runs wait for theirs.
 
     `secret`: 32 bytes that all replicas share; see `load_secret`.

@@ -20,7 +20,7 @@ _KEY_RETENTION = 86_400.0  # seconds
 
 
 @dataclass(slots=True)
-class BackgroundTasks:
+class HousekeepingTasks:
     """Background tasks around an open store. Finished runs are kept for `retention` seconds."""
 
     durable_runs: DurableRuns

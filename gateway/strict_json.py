@@ -9,7 +9,7 @@ from typing import Any, cast
 import orjson
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
-from gateway import deep_json
+from gateway import nonrecursive_json
 from providers.contract import JsonValue
 
 
@@ -48,7 +48,7 @@ def read_stored(data: bytes) -> JsonValue:
     try:
         return cast("JsonValue", json.loads(data))
     except RecursionError:
-        return deep_json.loads(data.decode(), json.JSONDecoder())
+        return nonrecursive_json.loads(data.decode(), json.JSONDecoder())
 
 
 def write(value: object) -> bytes:
@@ -64,7 +64,7 @@ def write(value: object) -> bytes:
     try:
         return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=_members).encode()
     except RecursionError:
-        return deep_json.dumps(value)
+        return nonrecursive_json.dumps(value)
 
 
 def _members(value: Any) -> dict[str, object]:

@@ -15,7 +15,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from gateway.clock import SystemClock
 from gateway.outbound.webhook.connection import DeliveryFault
 from gateway.outbound.webhook.sender import DeliveryResult, WebhookMessage, WebhookResponse
-from gateway.runs.callbacks.webhook import (
+from gateway.runs.callbacks.message import (
     Abandoned,
     Delivered,
     RetryAt,

@@ -31,7 +31,7 @@ class NamedWorkflow(Protocol):
 WorkflowT = TypeVar("WorkflowT", bound=NamedWorkflow)
 
 
-class AliasIndex(Generic[WorkflowT]):
+class ApiNameIndex(Generic[WorkflowT]):
     """Index of workflows by their names in the providers' own APIs; several workflows may share a name.
 
     `workflow_numbers`: numbers by alias, since PromptLayer's API also identifies workflows by number.

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import pytest
 import structlog
 
-from gateway.limits.contract import RateLimit, SharedLimitsConfig
+from gateway.limits.config import RateLimit, ResourceLimitsConfig
 from gateway.observability.metrics import Metrics
 from gateway.runs.catalog import Workflow
 from gateway.runs.model import RunRecord
-from gateway.runs.polling.hints import PollHints
+from gateway.runs.polling.provider_hints import ProviderHints
 from gateway.runs.polling.schedule import DurationEstimate, PollSchedule
 from gateway.store.memory.store import MemoryStore
 from tests.runs.executor_harness import (
@@ -37,14 +37,14 @@ class PollerHarness:
 
     harness: ExecutorHarness
     clock: VirtualClock
-    poll_hints: PollHints
+    poll_hints: ProviderHints
 
     @classmethod
-    async def create(cls, *, hints_reliable: bool = True, **limits: SharedLimitsConfig) -> PollerHarness:
+    async def create(cls, *, hints_reliable: bool = True, **limits: ResourceLimitsConfig) -> PollerHarness:
         clock = VirtualClock()
         store = MemoryStore(clock)
         await store.open()
-        poll_hints = PollHints(
+        poll_hints = ProviderHints(
             "https://us.example.com", b"s", store, clock=clock, metrics=Metrics(), log=structlog.get_logger()
         )
         harness = cls(
@@ -164,7 +164,7 @@ async def test_a_hint_determines_the_measured_duration() -> None:
 
 async def test_a_poll_after_a_hint_passes_the_limits_of_the_provider() -> None:
     """It counts like every other, so a flood of hints is no flood at the provider."""
-    harness = await PollerHarness.create(layer=SharedLimitsConfig(rate=RateLimit(1, 10.0), burst=1))
+    harness = await PollerHarness.create(layer=ResourceLimitsConfig(rate=RateLimit(1, 10.0), burst=1))
     _, workflow = await harness.run(ACCEPTED, ENDED, hint_times=[4])
     assert pytest.approx([10.0]) == poll_times(upstream_of(workflow))
 

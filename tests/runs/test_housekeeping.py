@@ -11,19 +11,19 @@ from gateway.clock import Clock
 from gateway.observability.metrics import Metrics
 from gateway.outbound.webhook.egress_policy import EgressPolicy
 from gateway.outbound.webhook.sender import WebhookSender
-from gateway.runs.background import BackgroundTasks
 from gateway.runs.callbacks.dispatcher import CallbackDispatcher
+from gateway.runs.housekeeping import HousekeepingTasks
 from gateway.store.contract import Delivery, StoredRun, StoreUnavailable
 from tests.runs.durable.durable_harness import LEASE, BlockedUpstream, DurableRunsHarness, yield_to_loop, yield_until
 from tests.runs.executor_harness import DONE, ENDED, STARTED, ScriptedUpstream, upstream_of
 from tests.support.virtual_clock import VirtualClock
 
 
-def background_of(replica: DurableRunsHarness) -> BackgroundTasks:
+def background_of(replica: DurableRunsHarness) -> HousekeepingTasks:
     clock: Clock = replica.clock
     courier = WebhookSender(EgressPolicy((), own_addresses=list), clock, user_agent="test")
     callbacks = CallbackDispatcher(replica.store, courier, [], [0.0], clock, Metrics(), replica.runs.log)
-    return BackgroundTasks(
+    return HousekeepingTasks(
         replica.runs, replica.store, replica.recovery, callbacks, clock, replica.runs.log, retention=60.0
     )
 

@@ -8,7 +8,7 @@ import structlog
 from structlog.testing import LogCapture
 
 from gateway.observability.metrics import Metrics
-from gateway.runs.polling.hints import PollHints, load_secret
+from gateway.runs.polling.provider_hints import ProviderHints, load_secret
 from gateway.store.contract import StoreUnavailable
 from gateway.store.memory.store import MemoryStore
 from tests.observability.test_metrics import value
@@ -41,7 +41,9 @@ class HintsReplica:
         self.metrics = Metrics()
         self.log = LogCapture()
         log = structlog.wrap_logger(None, processors=[self.log], wrapper_class=structlog.make_filtering_bound_logger(0))
-        self.hints = PollHints("https://runward.example.com", secret, store, clock=clock, metrics=self.metrics, log=log)
+        self.hints = ProviderHints(
+            "https://runward.example.com", secret, store, clock=clock, metrics=self.metrics, log=log
+        )
 
     def token(self, run_id: str = RUN) -> str:
         return self.hints.notify_url(run_id).rpartition("/")[2]

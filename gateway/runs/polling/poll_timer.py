@@ -1,4 +1,4 @@
-"""Poller of one run at a provider: waits until the next poll, and learns from the end of the run."""
+"""Poll timer of one run at a provider: waits until the next poll, and updates the duration estimate at its end."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from gateway.clock import Clock
 from gateway.runs.model import RunRecord
-from gateway.runs.polling.hints import PollHints
+from gateway.runs.polling.provider_hints import ProviderHints
 from gateway.runs.polling.schedule import DurationEstimate
 
 _FINAL_POLL_MARGIN = 0.3  # seconds between the last poll and the deadline
@@ -24,7 +24,7 @@ class PollTimer:
     record: RunRecord
     estimate: DurationEstimate
     clock: Clock
-    poll_hints: PollHints | None
+    poll_hints: ProviderHints | None
     started: float
     last_seen_running: float = 0.0
     hint_promised: bool = False

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway import strictjson
+from gateway import strict_json
 from providers.contract import JsonValue
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
@@ -59,16 +59,16 @@ NOT_JSON = {
 @pytest.mark.parametrize("data", NOT_JSON.values(), ids=NOT_JSON)
 def test_what_rfc_8259_does_not_have_is_refused(data: bytes) -> None:
     """R67, R68: whatever Python's own parser thinks of it."""
-    with pytest.raises(strictjson.NotJson):
-        strictjson.read(data)
+    with pytest.raises(strict_json.NotJson):
+        strict_json.read(data)
 
 
 @given(st.binary(max_size=40))
 def test_any_bytes_are_read_or_refused(data: bytes) -> None:
     """Every input is either refused or parsed as Python's parser parses it."""
     try:
-        value = strictjson.read(data)
-    except strictjson.NotJson:
+        value = strict_json.read(data)
+    except strict_json.NotJson:
         return
     assert json.loads(data) == value
 
@@ -77,26 +77,26 @@ def test_any_bytes_are_read_or_refused(data: bytes) -> None:
 def test_what_is_written_is_what_was_read(value: JsonValue) -> None:
     """Integers keep every digit, floats every bit, texts every character."""
     text = json.dumps(value, ensure_ascii=False).encode()
-    assert value == strictjson.read(text)
-    assert value == strictjson.read(strictjson.write(value))
+    assert value == strict_json.read(text)
+    assert value == strict_json.read(strict_json.write(value))
 
 
 @given(JSON)
 def test_escapes_change_nothing(value: JsonValue) -> None:
-    assert value == strictjson.read_unique(json.dumps(value, ensure_ascii=True).encode())
+    assert value == strict_json.read_unique(json.dumps(value, ensure_ascii=True).encode())
 
 
 def test_an_integer_is_not_turned_into_a_float() -> None:
     """2**64 + 1 is no float; neither is an integer of 300 digits."""
     for number in (2**53 + 1, 2**63, 2**64 + 1, -(10**300) - 1):
         text = str(number).encode()
-        assert number == strictjson.read(text)
-        assert text == strictjson.write(strictjson.read(text))
+        assert number == strict_json.read(text)
+        assert text == strict_json.write(strict_json.read(text))
 
 
 def test_of_a_doubled_key_the_last_value_counts() -> None:
     """A provider's answer may have them; a request may not (see `read_unique`)."""
-    assert {"a": 2} == strictjson.read(b'{"a": 1, "a": 2}')
+    assert {"a": 2} == strict_json.read(b'{"a": 1, "a": 2}')
 
 
 @pytest.mark.parametrize(
@@ -117,15 +117,15 @@ def test_of_a_doubled_key_the_last_value_counts() -> None:
 )
 def test_a_doubled_key_is_refused_however_it_is_written(data: bytes) -> None:
     """R68: two readers of such a text may see two different requests."""
-    with pytest.raises(strictjson.NotJson):
-        strictjson.read_unique(data)
+    with pytest.raises(strict_json.NotJson):
+        strict_json.read_unique(data)
 
 
 @pytest.mark.parametrize(
     "data", [b'{"a": {"a": 1}, "b": [{"a": 1}, {"a": 2}]}', rb'{"\"": "\"\"", "\\u0061": "\u0022"}', b'"a\\u0022"']
 )
 def test_equal_keys_of_different_objects_are_in_order(data: bytes) -> None:
-    assert json.loads(data) == strictjson.read_unique(data)
+    assert json.loads(data) == strict_json.read_unique(data)
 
 
 @given(st.lists(st.tuples(st.sampled_from(['"a"', r'"\u0061"', '"b"', r'"\""']), st.sampled_from(['"x"', "1", "{}"]))))
@@ -134,17 +134,17 @@ def test_doubled_keys_are_found_in_any_object(pairs: list[tuple[str, str]]) -> N
     text = "{" + ", ".join(f"{key}: {value}" for key, value in pairs) + "}"
     keys = [json.loads(key) for key, _ in pairs]
     if len(keys) == len(set(keys)):
-        assert json.loads(text) == strictjson.read_unique(text.encode())
+        assert json.loads(text) == strict_json.read_unique(text.encode())
     else:
-        with pytest.raises(strictjson.NotJson):
-            strictjson.read_unique(text.encode())
+        with pytest.raises(strict_json.NotJson):
+            strict_json.read_unique(text.encode())
 
 
 @pytest.mark.parametrize("data", [*NOT_JSON.values(), b'{"CANARY": 1, "CANARY": 2}', b"CANARY", b'["CANARY"'])
 def test_what_is_said_about_bad_json_never_quotes_it(data: bytes) -> None:
     """The text goes into the client's answer."""
-    with pytest.raises(strictjson.NotJson) as caught:
-        strictjson.read_unique(data)
+    with pytest.raises(strict_json.NotJson) as caught:
+        strict_json.read_unique(data)
     assert str(caught.value) in {"not valid JSON", "not acceptable: an object has a duplicate key"}
     assert caught.value.__cause__ is None
 
@@ -152,10 +152,10 @@ def test_what_is_said_about_bad_json_never_quotes_it(data: bytes) -> None:
 @pytest.mark.parametrize("leaf", [b"1", b"1" * 40], ids=["small", "beyond 64 bits"])
 def test_whatever_could_be_read_can_be_written_inside_an_answer(leaf: bytes) -> None:
     """A response wraps a provider's value in objects, so the serializer must nest deeper than the parser."""
-    document: JsonValue = strictjson.read(b"[" * 200 + leaf + b"]" * 200)
+    document: JsonValue = strict_json.read(b"[" * 200 + leaf + b"]" * 200)
     for _ in range(50):
         document = [document]
-    assert json.dumps(document).encode() == strictjson.write(document)
+    assert json.dumps(document).encode() == strict_json.write(document)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,13 +169,13 @@ class Node:
 @pytest.mark.parametrize("value", [1, 2**64, "é\u2028", 1.5])
 def test_dataclasses_are_written_as_objects(value: JsonValue) -> None:
     """Big integers take another way, which must come to the same."""
-    assert {"n": {"value": value, "error": None}} == json.loads(strictjson.write({"n": Node(value)}))
+    assert {"n": {"value": value, "error": None}} == json.loads(strict_json.write({"n": Node(value)}))
 
 
 def test_what_was_taken_can_be_read_back_from_deeper_down() -> None:
     """R48: a result stands deeper in the run's own document than in its provider's answer."""
-    taken = strictjson.read(b"[" * 199 + b"12345678901234567890123" + b"]" * 199)
-    written = strictjson.write({"outputs": {"Node": {"value": taken}}})
-    with pytest.raises(strictjson.NotJson):
-        strictjson.read(written)
-    assert {"outputs": {"Node": {"value": taken}}} == strictjson.read_stored(written)
+    taken = strict_json.read(b"[" * 199 + b"12345678901234567890123" + b"]" * 199)
+    written = strict_json.write({"outputs": {"Node": {"value": taken}}})
+    with pytest.raises(strict_json.NotJson):
+        strict_json.read(written)
+    assert {"outputs": {"Node": {"value": taken}}} == strict_json.read_stored(written)
