@@ -21,7 +21,7 @@ _CHALLENGE = (("WWW-Authenticate", 'Bearer realm="runward-operations"'),)
 
 @dataclass(slots=True)
 class OpsAuthenticator:
-    """Requires an operations key for every route but liveness and readiness. If no key is configured, no route requires one."""
+    """Requires an operations key for every route but liveness and readiness; for none if no key is configured."""
 
     keys: KeyRing
     failed_auth_limiter: FailedAuthLimiter

@@ -18,7 +18,8 @@ from gateway.limits.resource_limiter import ResourceLimiter
 class Admission:
     """What a run holds of the limits, and how it takes more.
 
-    At most one wait is in progress; `release` may be called during it. `deadline` is in monotonic seconds in every method. `headers`: the RateLimit header fields of the client, empty without limits.
+    At most one wait is in progress; `release` may be called during it. `deadline` is in monotonic seconds in every
+    method. `headers`: the RateLimit header fields of the client, empty without limits.
     """
 
     __slots__ = (

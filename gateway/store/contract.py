@@ -217,8 +217,8 @@ class Store(Protocol):
     ) -> list[StoredRun]:
         """Take over unfinished runs of other owners whose lease has expired, oldest first. One caller gets each run.
 
-        A call that raises may still have adopted runs. The next call with the same `batch_id`, a number above 0 that the
-        owner uses for one batch only, returns those first.
+        A call that raises may still have adopted runs. The next call with the same `batch_id`, a number above 0 that
+        the owner uses for one batch only, returns those first.
         """
 
     async def take_due_callbacks(self, *, now_at: float, until_at: float, limit: int) -> list[Delivery]:
@@ -249,7 +249,7 @@ class Store(Protocol):
         """Wake the callers of `wait_for_change` for this name in all processes. Nothing is stored."""
 
     def recently_notified(self, name: str) -> bool:
-        """Return True if this process was notified of `name`, a run id or the name of a notification, in the last second."""
+        """Return True if this process was notified of `name` in the last second: a run id, or a notification's name."""
 
     async def wait_for_change(self, run_ids: Sequence[str], seconds: float) -> None:
         """Return when one of these runs may have changed, or after `seconds`; spurious wake-ups are allowed.

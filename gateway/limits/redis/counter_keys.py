@@ -23,9 +23,9 @@ Kind: TypeAlias = Literal["rate", "daily", "slots"]
 class RedisCounter:
     """One counter: its key, its kind, the two numbers for the scripts, and the local copy.
 
-    `numbers`: of a rate, the interval and the tolerance in seconds; of a daily quota, the limit and 0; of slots, their
-    number and 1 if the limit has a wait queue, so that a slot can be reserved. `part`: the limiter that it belongs to. `update` is called with the
-    monotonic time and the usage that a script returned.
+    `numbers`: of a rate, the interval and the tolerance in seconds; of a daily quota, the limit and 0; of slots,
+    their number and 1 if the limit has a wait queue, so that a slot can be reserved. `part`: the limiter that it
+    belongs to. `update` is called with the monotonic time and the usage that a script returned.
     """
 
     part: Part
