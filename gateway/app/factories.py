@@ -27,7 +27,7 @@ from gateway.runs.resilience.circuit_breaker import BreakerConfig
 from gateway.runs.resilience.retry import RetryPolicy
 from gateway.settings import Settings, SettingsError
 from gateway.settings.resources import LimitSettings, ProviderSettings, WorkflowSettings
-from gateway.settings.units import RateSpec
+from gateway.settings.types.units import RateSpec
 from gateway.store import factory
 from providers.contract import Adapter
 from providers.declarations import (

@@ -1,0 +1,1 @@
+"""Authentication: gateway keys, clients and their scopes, client certificates, failed attempts."""

@@ -68,7 +68,7 @@ def demo(
     ops_port: Annotated[int, typer.Option(min=0, max=65535, help="Operations port; 0: any free port.")] = 9090,
 ) -> None:
     """Run a gateway with emulated providers on this machine; no account is needed and nothing is paid for."""
-    from gateway.cli.demo import demo
+    from gateway.cli.demo.command import demo
 
     demo(port, ops_port)
 

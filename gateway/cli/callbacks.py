@@ -12,7 +12,7 @@ import typer
 
 from gateway import strict_json
 from gateway.cli.errors import CliError, sanitize_for_terminal
-from gateway.settings.addresses import check_base_url
+from gateway.settings.types.addresses import check_base_url
 from providers.contract import JsonValue
 
 _TIMEOUT = 30.0

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from gateway import strict_json
 from gateway.cli.errors import CliError
-from gateway.settings.addresses import check_base_url
+from gateway.settings.types.addresses import check_base_url
 from providers.contract import JsonValue
 
 _CONNECT_TIMEOUT = 10.0

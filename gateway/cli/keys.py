@@ -11,7 +11,7 @@ from gateway import key_format
 from gateway.auth import keys
 from gateway.cli.errors import CliError
 from gateway.clock import SystemClock
-from gateway.settings.field_types import check_name, parse_timestamp
+from gateway.settings.types.fields import check_name, parse_timestamp
 
 _MAX_KEY_LENGTH = 10_000
 

@@ -13,7 +13,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from gateway.cli.errors import CliError, sanitize_for_terminal
 from gateway.cli.http_client import GatewayResponse, check_gateway_url, post_run
-from gateway.settings.addresses import is_plaintext_remote
+from gateway.settings.types.addresses import is_plaintext_remote
 from providers.contract import JsonValue
 
 _RESPONSE_MARGIN = 30.0  # seconds beyond the deadline of the run for the response to arrive

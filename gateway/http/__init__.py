@@ -1,0 +1,1 @@
+"""HTTP server: router, middlewares, bodies, responses, problem documents."""

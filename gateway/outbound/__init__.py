@@ -1,0 +1,1 @@
+"""Outbound connections: providers and webhook receivers."""

@@ -1,0 +1,1 @@
+"""Redis client: connection pool, scripts, script pipeline."""

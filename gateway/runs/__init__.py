@@ -1,0 +1,1 @@
+"""Runs: submission, execution, durability, callbacks."""

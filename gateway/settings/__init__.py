@@ -25,7 +25,7 @@ from gateway.settings.sections import (
     StoreSettings,
     TlsSettings,
 )
-from gateway.settings.units import RateSpec
+from gateway.settings.types.units import RateSpec
 
 __all__ = [
     "BreakerSettings",

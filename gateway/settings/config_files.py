@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
-from gateway.settings.environment import secret_files
 from gateway.settings.errors import SettingsError
 from gateway.settings.load import RELATIVE_PATHS, config_path, load
 from gateway.settings.model import Settings
-from gateway.settings.pydantic_sources import SECRET_PATHS
-from gateway.settings.tree import find
-from gateway.settings.yaml_file import read_yaml
+from gateway.settings.sources.environment import secret_files
+from gateway.settings.sources.pydantic_sources import SECRET_PATHS
+from gateway.settings.sources.tree import find
+from gateway.settings.sources.yaml_file import read_yaml
 
 FileFingerprints: TypeAlias = Mapping[Path, tuple[int, ...]]
 """Device, inode, size and modification time of each existing file."""

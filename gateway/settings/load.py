@@ -11,13 +11,13 @@ from typing import Any
 import pydantic_settings
 from pydantic import SecretStr, ValidationError
 
-from gateway.settings.environment import NAMED_SECTIONS, Variables, from_environment, from_secret_files
 from gateway.settings.errors import Location, SettingsError, format_location
 from gateway.settings.model import Settings, use_sources
-from gateway.settings.pydantic_sources import SECRET_PATHS, TextSource, YamlSource, secret_referencer
-from gateway.settings.tree import find, nodes, rewrite
+from gateway.settings.sources.environment import NAMED_SECTIONS, Variables, from_environment, from_secret_files
+from gateway.settings.sources.pydantic_sources import SECRET_PATHS, TextSource, YamlSource, secret_referencer
+from gateway.settings.sources.tree import find, nodes, rewrite
+from gateway.settings.sources.yaml_file import YamlDocument, read_yaml
 from gateway.settings.validation_errors import describe_errors
-from gateway.settings.yaml_file import YamlDocument, read_yaml
 
 RELATIVE_PATHS: tuple[tuple[str, ...], ...] = (
     ("providers", "*", "ca_file"),

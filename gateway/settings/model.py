@@ -11,7 +11,6 @@ from typing import Self
 from pydantic import field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from gateway.settings.addresses import is_plaintext_remote
 from gateway.settings.consistency import (
     cyclic_fallbacks,
     duplicate_aliases,
@@ -23,7 +22,6 @@ from gateway.settings.consistency import (
     unused_settings,
 )
 from gateway.settings.errors import format_location, raise_validation_error
-from gateway.settings.field_types import Name
 from gateway.settings.resources import ClientSettings, ProviderSettings, WorkflowSettings
 from gateway.settings.sections import (
     BreakerSettings,
@@ -34,6 +32,8 @@ from gateway.settings.sections import (
     ServerSettings,
     StoreSettings,
 )
+from gateway.settings.types.addresses import is_plaintext_remote
+from gateway.settings.types.fields import Name
 
 _PLAIN_HTTP_WARNING = "server.public_url: is plain http, so results of providers can be read on the network"
 _sources: ContextVar[tuple[PydanticBaseSettingsSource, ...]] = ContextVar("sources", default=())

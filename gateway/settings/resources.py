@@ -6,9 +6,10 @@ from typing import Any, Self
 
 from pydantic import Field, FilePath, JsonValue, model_validator
 
-from gateway.settings.addresses import BaseUrl, NetworkSetting, is_plaintext_remote
 from gateway.settings.errors import raise_validation_error
-from gateway.settings.field_types import (
+from gateway.settings.sections import KeySettings, Section
+from gateway.settings.types.addresses import BaseUrl, NetworkSetting, is_plaintext_remote
+from gateway.settings.types.fields import (
     Alias,
     CertificateName,
     Count,
@@ -18,9 +19,8 @@ from gateway.settings.field_types import (
     Scope,
     Version,
 )
-from gateway.settings.secret import Secret
-from gateway.settings.sections import KeySettings, Section
-from gateway.settings.units import Duration, DurationOrZero, RateSetting, Size
+from gateway.settings.types.secret import Secret
+from gateway.settings.types.units import Duration, DurationOrZero, RateSetting, Size
 
 
 class LimitSettings(Section):

@@ -9,11 +9,11 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FilePath, WithJsonSchema, model_validator
 from pydantic_settings import NoDecode
 
-from gateway.settings.addresses import AllowedTarget, BaseUrl, Host, NetworkSetting, StoreUrl
 from gateway.settings.errors import raise_validation_error
-from gateway.settings.field_types import Attempts, Count, KeyHash, Port, Timestamp
-from gateway.settings.secret import Secret, WebhookSecret
-from gateway.settings.units import DURATION_PATTERN, Duration, DurationOrZero, Lease, Size
+from gateway.settings.types.addresses import AllowedTarget, BaseUrl, Host, NetworkSetting, StoreUrl
+from gateway.settings.types.fields import Attempts, Count, KeyHash, Port, Timestamp
+from gateway.settings.types.secret import Secret, WebhookSecret
+from gateway.settings.types.units import DURATION_PATTERN, Duration, DurationOrZero, Lease, Size
 
 STANDARD_SCHEDULE = (0.0, 5.0, 300.0, 1800.0, 7200.0, 18000.0, 36000.0, 50400.0, 72000.0, 86400.0)
 """Delays in seconds that the Standard Webhooks specification suggests ("Deliverability and reliability")."""

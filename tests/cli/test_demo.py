@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from gateway.app import factories
-from gateway.cli.demo_banner import OUTCOME_EXAMPLES, PROVIDER_EXAMPLES
-from gateway.cli.demo_settings import WORKFLOWS, DemoKeys, demo_settings
+from gateway.cli.demo.banner import OUTCOME_EXAMPLES, PROVIDER_EXAMPLES
+from gateway.cli.demo.settings import WORKFLOWS, DemoKeys, demo_settings
 from gateway.clock import SystemClock
 from tests.support.process import GatewayProcess, metric_sum
 from tests.support.waiting import wait_until

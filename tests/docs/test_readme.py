@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from gateway.api.openapi.schemas import ProblemAnswer, RunAnswer
-from gateway.cli.demo_banner import PROVIDER_EXAMPLES
+from gateway.cli.demo.banner import PROVIDER_EXAMPLES
 from gateway.problems import PROBLEMS
 from gateway.settings import load
 from tests.support.configuration import PROVIDER_SECRETS, gateway_config, merged

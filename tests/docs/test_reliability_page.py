@@ -15,7 +15,7 @@ from gateway.problems import PROBLEMS
 from gateway.runs.resilience.retry import RETRY_RULES, Repeat
 from gateway.settings.resources import ProviderLimitSettings, ProviderSettings, WorkflowSettings
 from gateway.settings.sections import BreakerSettings, PollingSettings, RetrySettings, Section, ServerSettings
-from gateway.settings.units import parse_duration, parse_size
+from gateway.settings.types.units import parse_duration, parse_size
 
 TESTS = Path(__file__).parent.parent
 PAGE = (TESTS.parent / "docs" / "reliability.md").read_text()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.settings import ServerSettings
-from gateway.settings.units import parse_duration
+from gateway.settings.types.units import parse_duration
 from tests.helm.cases import CASES, MINIMAL, SHARED
 from tests.helm.chart import NAME, Object, Release, merged, render
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.settings.pydantic_sources import SECRET_PATHS
+from gateway.settings.sources.pydantic_sources import SECRET_PATHS
 from tests.helm.cases import GATEWAYS, MINIMAL, SHARED, SIDECAR
 from tests.helm.chart import Object, merged, refusal, sentences
 

@@ -15,8 +15,8 @@ from pydantic import SecretStr
 
 from gateway.redis.connection import ErrorReply, RedisAddress, RedisConnection
 from gateway.redis.errors import RedisUnavailable
-from gateway.settings.secret import FileSecret
 from gateway.settings.sections import TlsFiles
+from gateway.settings.types.secret import FileSecret
 from tests.support.fake_upstream import certificates
 from tests.support.fake_upstream.upstream import unresponsive_port
 from tests.support.valkey import ValkeyServer, running_server

@@ -6,7 +6,7 @@ from ipaddress import ip_network
 
 import pytest
 
-from gateway.settings.addresses import (
+from gateway.settings.types.addresses import (
     check_allowed_target,
     check_base_url,
     check_host,

@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime, timedelta, timezone
 
 import pytest
 
-from gateway.settings.field_types import (
+from gateway.settings.types.fields import (
     check_key_hash,
     check_name,
     check_provider_workflow_name,

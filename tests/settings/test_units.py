@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.settings.units import MAX_DURATION, RateSpec, parse_duration, parse_rate, parse_size
+from gateway.settings.types.units import MAX_DURATION, RateSpec, parse_duration, parse_rate, parse_size
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from gateway.settings import SettingsError, load, yaml_file
+from gateway.settings import SettingsError, load
+from gateway.settings.sources import yaml_file
 from tests.settings.sample_config import VALID, load_error
 
 if TYPE_CHECKING:

@@ -1,0 +1,1 @@
+"""Operations port: health, metrics, callbacks."""

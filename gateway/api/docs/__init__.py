@@ -1,0 +1,1 @@
+"""OpenAPI document, error reference and documentation page."""

@@ -1,0 +1,1 @@
+"""Schemas, responses and examples of the OpenAPI document."""

@@ -1,0 +1,1 @@
+"""Fair queues in which requests wait for a limit."""

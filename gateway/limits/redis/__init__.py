@@ -1,0 +1,1 @@
+"""Counters of the limits on a Redis server, shared by all replicas."""

@@ -1,0 +1,1 @@
+"""Connections to providers: pool, redaction of keys, passthrough."""

@@ -1,0 +1,1 @@
+"""Connections to webhook receivers, with SSRF protection."""

@@ -1,0 +1,1 @@
+"""Callbacks: webhook outbox with at least once delivery."""

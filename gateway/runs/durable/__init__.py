@@ -1,0 +1,1 @@
+"""Durable runs: journal, completion, recovery after a crash."""

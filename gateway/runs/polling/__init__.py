@@ -1,0 +1,1 @@
+"""Polling of runs at a provider: schedule, timer, hints of the provider."""

@@ -1,0 +1,1 @@
+"""Retry table, retry budget and circuit breaker."""

@@ -10,9 +10,9 @@ from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource
 
-from gateway.settings.environment import DELIMITER, PREFIX
-from gateway.settings.secret import SecretReference
-from gateway.settings.tree import Transform, rewrite
+from gateway.settings.sources.environment import DELIMITER, PREFIX
+from gateway.settings.sources.tree import Transform, rewrite
+from gateway.settings.types.secret import SecretReference
 
 SECRET_PATHS = (("providers", "*", "api_key"), ("callbacks", "secrets", "*"), ("store", "password"))
 """Settings that are secrets; a test compares it with the model."""

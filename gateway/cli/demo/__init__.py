@@ -1,0 +1,1 @@
+"""`runward demo`: the gateway and both emulated providers in one process."""

@@ -1,0 +1,1 @@
+"""Sources of the settings: YAML file, environment variables, secret files."""
