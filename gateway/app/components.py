@@ -148,18 +148,7 @@ def build_components(settings: Settings, clock: Clock, log: FilteringBoundLogger
     callback_dispatcher = CallbackDispatcher(
         store, webhook_sender, snapshot.signing_keys, settings.callbacks.schedule, clock, metrics, log
     )
-    durable_runs = DurableRuns(
-        executor,
-        store,
-        clock,
-        log,
-        owner="rep_" + clock.token(8).hex(),
-        render_response=final_response,
-        lease=settings.store.lease,
-        background_limit=BackgroundLimit(settings.server.max_queued, settings.server.max_queued_per_workflow),
-        first_delay=callback_dispatcher.first_delay,
-        callback_renderers={"promptlayer": results.callback_payload},
-    )
+    durable_runs = _durable_runs(settings, executor, store, callback_dispatcher, clock=clock, log=log)
     recovery = Recovery(durable_runs, store, catalog, clock, log)
     in_flight_limiter = InFlightLimiter(settings.server.max_in_flight)
     metrics.track_in_flight(lambda: in_flight_limiter.in_flight)
@@ -184,16 +173,43 @@ def build_components(settings: Settings, clock: Clock, log: FilteringBoundLogger
             snapshot.passthrough_rules, snapshot.providers, limits=limiter, clock=clock, metrics=metrics
         ),
         in_flight_limiter=in_flight_limiter,
-        authenticator=Authenticator(
-            snapshot.keys,
-            snapshot.clients,
-            FailedAuthLimiter(clock),
-            settings.server.trusted_proxies,
-            clock,
-            log,
-            snapshot.certificates,
-        ),
+        authenticator=_authenticator(snapshot, clock, log),
         ops_authenticator=OpsAuthenticator(snapshot.ops_keys, FailedAuthLimiter(clock), clock, log),
         public_tls=tls.make_reloadable(snapshot.tls.public),
         ops_tls=tls.make_reloadable(snapshot.tls.ops),
+    )
+
+
+def _durable_runs(
+    settings: Settings,
+    executor: RunExecutor,
+    store: Store,
+    dispatcher: CallbackDispatcher,
+    *,
+    clock: Clock,
+    log: FilteringBoundLogger,
+) -> DurableRuns:
+    return DurableRuns(
+        executor,
+        store,
+        clock,
+        log,
+        owner="rep_" + clock.token(8).hex(),
+        render_response=final_response,
+        lease=settings.store.lease,
+        background_limit=BackgroundLimit(settings.server.max_queued, settings.server.max_queued_per_workflow),
+        first_delay=dispatcher.first_delay,
+        callback_renderers={"promptlayer": results.callback_payload},
+    )
+
+
+def _authenticator(snapshot: ConfigSnapshot, clock: Clock, log: FilteringBoundLogger) -> Authenticator:
+    return Authenticator(
+        snapshot.keys,
+        snapshot.clients,
+        FailedAuthLimiter(clock),
+        snapshot.settings.server.trusted_proxies,
+        clock,
+        log,
+        snapshot.certificates,
     )
