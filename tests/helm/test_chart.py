@@ -59,7 +59,7 @@ def test_the_gateway_takes_an_examples_configuration(example: str, tmp_path: Pat
     command = [sys.executable, "-m", "gateway", "check", str(path)]
     done = subprocess.run(command, env=environ, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert (0, "") == (done.returncode, done.stderr)
-    assert "sound: " in done.stdout
+    assert "valid: " in done.stdout
     assert "warning" not in done.stdout
 
 

@@ -124,7 +124,7 @@ async def test_its_commands_work_in_it(serve: Serve) -> None:
     """As `docker exec` and `kubectl exec` run them; the configuration need not be named."""
     async with serve() as container:
         code, told = await container.execute("/opt/runward/bin/runward", "check")
-        assert (0, True) == (code, "sound: " in told)
+        assert (0, True) == (code, "valid: " in told)
         code, told = await container.execute("/opt/runward/bin/python", "-c", "open('/opt/x', 'w')")
         assert (1, True) == (code, "Read-only file system" in told)
 
