@@ -138,6 +138,7 @@ def test_helm_installs_it_as_far_as_that_goes_without_a_cluster() -> None:
     reason="Checkov is not installed (`make test` does it)",
 )
 def test_every_policy_is_met_but_those_that_are_not_meant(tmp_path: Path) -> None:
+    """R101: Checkov's policies for Kubernetes."""
     rendered = tmp_path / "production.yaml"
     rendered.write_text(yaml.safe_dump_all(render(CASES["production"]).objects))
     environ = {**os.environ, "PYTHONPATH": str(POLICIES)}
