@@ -17,6 +17,7 @@ import yaml
 from helm.generate import ROOT, files, table
 from tests.helm.cases import CASES
 from tests.helm.chart import CHART, NAMESPACE, RELEASE, Object, render
+from tests.support.gateway_restarts import new_callback_secret
 
 EXAMPLES = sorted(path.name.removesuffix("-values.yaml") for path in (CHART / "ci").glob("*-values.yaml"))
 POLICIES = ROOT / ".venv" / "checkov"
@@ -52,7 +53,7 @@ def test_the_gateway_takes_an_examples_configuration(example: str, tmp_path: Pat
     secrets = tmp_path / "secrets"
     secrets.mkdir()
     for name in re.findall(r"/run/secrets/runward/([a-z-]+)", text):
-        (secrets / name).write_text("a-secret-for-tests")
+        (secrets / name).write_text(new_callback_secret() if name == "callbacks" else "a-secret-for-tests")
     path = tmp_path / "gateway.yaml"
     path.write_text(text.replace("/run/secrets/runward", str(secrets)))
     environ = {"PATH": os.environ["PATH"], "NO_COLOR": "1", "COLUMNS": "120"}
