@@ -46,7 +46,9 @@ pytestmark = pytest.mark.slow
 
 TEST_TIMEOUT = 58.0  # seconds for a test; half of them are enough on an idle machine
 FIRING_TIMEOUT = 40.0  # seconds for alerts to fire
-WORKER_ALERT = "RunwardWorkersDying"  # what a gateway of one process does not know
+WORKER_ALERT = "RunwardWorkersDying"  # needs a gateway with several workers
+STORE_ALERT = "RunwardStoreUnavailable"  # needs a store that can be lost
+SEPARATE = {WORKER_ALERT, STORE_ALERT}  # alerts with a test of their own
 HEALTHY_SECONDS = 17.0  # the windows' ten seconds, the five of the longest `for`, and two to start
 
 
@@ -67,16 +69,40 @@ async def test_every_alert_fires_under_its_fault(
             async with repeat_every(lambda: run_fault_round(running, run), every=0.5):
                 await send_unknown_keys(session, running)
                 await run(running, {**PROMPT_STUDIO_BODY, "callback_url": upstream.url + fault_scenario.RECEIVER})
-                await collect_alerts(server, seen, {alert.name for alert in alerts()} - {"RunwardDown", WORKER_ALERT})
+                await collect_alerts(server, seen, {alert.name for alert in alerts()} - {"RunwardDown", *SEPARATE})
                 codes = {s.labels["code"] for s in await running.metrics() if s.name == "runward_refusals_total"}
             assert (False, []) == ("RunwardDown" in seen, await server.unhealthy_rules())
             await running.kill()
             await collect_alerts(server, seen, {"RunwardDown"})
     assert set() == fault_scenario.expected_codes() - codes
-    assert {alert.name: alert.severity for alert in alerts() if alert.name != WORKER_ALERT} == {
+    assert {alert.name: alert.severity for alert in alerts() if alert.name not in SEPARATE} == {
         name: alert["labels"]["severity"] for name, alert in seen.items()
     }
     assert [] == [text for alert in seen.values() for text in alert["annotations"].values() if not is_filled_in(text)]
+
+
+async def test_a_lost_store_raises_the_alert(
+    tmp_path: Path, upstream: FakeUpstream, gateway: StartGateway, run: PostRun, session: aiohttp.ClientSession
+) -> None:
+    """R96: the file of the store is deleted while the gateway runs; requests without a key are still served."""
+    find_program("prometheus")
+    upstream.default = fault_scenario.DONE
+    store = tmp_path / "runward.db"
+    running = await gateway(store={"url": f"sqlite:///{store}"})
+    seen: dict[str, Alert] = {}
+
+    async def keyed_run() -> None:
+        await run(running, PROMPT_STUDIO_BODY, Idempotency_Key="one")
+
+    async with asyncio.timeout(TEST_TIMEOUT), running_prometheus(tmp_path, session, running.ops_url) as server:
+        await keyed_run()
+        assert [] == await server.alerts()
+        await asyncio.to_thread(store.unlink)
+        async with repeat_every(keyed_run, every=0.5):
+            await collect_alerts(server, seen, {STORE_ALERT})
+        assert 200 == (await run(running, PROMPT_STUDIO_BODY)).status
+    assert (["critical"], {STORE_ALERT}) == ([seen[STORE_ALERT]["labels"]["severity"]], set(seen))
+    assert [] == [text for text in seen[STORE_ALERT]["annotations"].values() if not is_filled_in(text)]
 
 
 async def test_a_healthy_gateway_raises_no_alert(

@@ -65,6 +65,7 @@ def test_dockers_parser_accepts_it_and_refuses_a_key_that_it_does_not_know(tmp_p
 
 @needs_parser
 def test_every_service_is_hardened_and_bounded(services: dict[str, Any]) -> None:
+    """R101."""
     assert {"gateway", "grafana", "prometheus", "valkey"} == set(services)
     for name, service in services.items():
         assert service["read_only"] is True, name

@@ -46,6 +46,7 @@ def seconds(text: str) -> int:
 
 
 def test_its_hardening_is_rated_ok_or_better() -> None:
+    """R101: by `systemd-analyze security`."""
     told = analyze("security", "--offline=true", "--no-pager", str(UNIT))
     exposure = re.search(r"Overall exposure level for runward\.service: ([\d.]+) (\w+)", told.stdout)
     assert exposure is not None, told.stdout + told.stderr

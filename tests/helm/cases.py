@@ -16,11 +16,15 @@ GATEWAYS = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name":
 PROMETHEUS = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}
 SIDECAR = {"name": "proxy", "image": "proxy:1", "ports": [{"name": "proxy", "containerPort": 3128}]}
 
+TLS: Object = {"tls": {"cert": "/run/secrets/runward/tls.crt", "key": "/run/secrets/runward/tls.key"}}
+PLAIN_OPS: Object = {"ops_tls": {"enabled": False}}
+
 CASES: dict[str, Object] = {
     "nothing": {},
     "minimal": MINIMAL,
     "production": example("production"),
     "external-secret": example("external-secret"),
+    "TLS up to the pod": merged(MINIMAL, {"config": {"server": {**TLS, **PLAIN_OPS}}}),
     "memory": merged(MINIMAL, {"config": {"store": {"url": "memory://"}}}),
     "three replicas": merged(SHARED, {"replicas": 3, "workers": 2}),
     "stopped": merged(SHARED, {"replicas": 0}),

@@ -42,6 +42,7 @@ def _gateway(release: Release) -> Pod:
 
 @pytest.mark.parametrize("address", CLOSED)
 def test_private_and_link_local_networks_are_closed_on_every_port(address: str) -> None:
+    """R102."""
     release = render(MINIMAL)
     peer = Peer(address=address)
     reached = [p for p in (53, 80, 443, 6379, 8080) if lets_out(_policies(release), _gateway(release), peer, p)]
@@ -51,6 +52,7 @@ def test_private_and_link_local_networks_are_closed_on_every_port(address: str) 
 
 @pytest.mark.parametrize("address", PUBLIC)
 def test_public_addresses_are_open_on_443_alone(address: str) -> None:
+    """R102."""
     release = render(MINIMAL)
     peer = Peer(address=address)
     reached = [p for p in (22, 53, 80, 443, 6379) if lets_out(_policies(release), _gateway(release), peer, p)]
@@ -63,7 +65,7 @@ def test_public_addresses_can_be_closed() -> None:
 
 
 def test_no_address_is_open_that_callbacks_must_not_reach() -> None:
-    """The first and last address of every excepted network, by the gateway's own table of public ones."""
+    """R102: the first and last address of every excepted network, by the gateway's own table of public ones."""
     rule = next(r for r in render(MINIMAL).of("NetworkPolicy", NAME)["spec"]["egress"] if "ipBlock" in r["to"][0])
     release = render(MINIMAL)
     for peer in rule["to"]:
@@ -83,12 +85,14 @@ def test_names_are_asked_for_at_the_clusters_servers_alone() -> None:
 
 
 def test_other_pods_are_out_of_reach() -> None:
+    """R102."""
     release = render(MINIMAL)
     for peer in (NEIGHBOUR, STRANGER, STORE, PROMETHEUS):
         assert not any(lets_out(_policies(release), _gateway(release), peer, p) for p in (53, 80, 443, 6379, 9090))
 
 
 def test_by_default_the_namespace_reaches_the_public_port_and_nothing_the_operations_port() -> None:
+    """R102."""
     release = render(MINIMAL)
     policies, pod = _policies(release), _gateway(release)
     assert lets_in(policies, pod, NEIGHBOUR, 8080)
@@ -140,6 +144,7 @@ def test_the_port_of_the_store_is_that_of_its_url() -> None:
 
 
 def test_the_job_that_checks_reaches_nothing_and_is_reached_by_nothing() -> None:
+    """R102."""
     release = render(CASES["production"])
     policies, job = _policies(release), _pod(release, "Job")
     for peer in (DNS, NEIGHBOUR, STORE, Peer(address="8.8.8.8")):

@@ -20,7 +20,7 @@ def _containers(spec: Object) -> list[Object]:
 
 @each_case
 def test_every_pod_meets_the_level_restricted(case: str) -> None:
-    """Pod Security Standards, restricted; and beyond it a root that cannot be written, and no token."""
+    """R101: Pod Security Standards, level restricted; also a read-only root file system, and no token."""
     for label, _, spec in render(CASES[case]).pods():
         assert {"hostNetwork", "hostPID", "hostIPC"}.isdisjoint(spec), label
         assert spec["automountServiceAccountToken"] is False, label
@@ -167,7 +167,7 @@ def test_values_that_are_templates_are_rendered() -> None:
 
 @each_case
 def test_no_secret_stands_outside_a_secret(case: str) -> None:
-    """The chart makes none, and no variable has its value from the values."""
+    """R101: the chart makes none, and no variable has its value from the values."""
     release = render(CASES[case])
     assert "Secret" not in {o["kind"] for o in release.objects}
     config = release.config()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.settings.sources.pydantic_sources import SECRET_PATHS
-from tests.helm.cases import GATEWAYS, MINIMAL, SHARED, SIDECAR
+from tests.helm.cases import GATEWAYS, MINIMAL, PLAIN_OPS, SHARED, SIDECAR, TLS
 from tests.helm.chart import Object, merged, refusal, sentences
 
 CANARY = "pl_4f9a1c0e7b2d8836"
@@ -61,6 +61,21 @@ REFUSED: dict[str, tuple[Object, str]] = {
     "an address that no pod reaches": (
         merged(MINIMAL, {"config": {"server": {"host": "127.0.0.1"}}}),
         'config.server.host is "127.0.0.1", where no other pod reaches it',
+    ),
+    "TLS on the operations port": (
+        merged(MINIMAL, {"config": {"server": TLS}}),
+        "config.server.tls enables TLS on the operations port, but the probes use plain HTTP: set",
+    ),
+    "TLS on the operations port alone": (
+        merged(MINIMAL, {"config": {"server": {"ops_tls": TLS["tls"]}}}),
+        "config.server.ops_tls enables TLS on the operations port",
+    ),
+    "a test by plain HTTP of a port with TLS": (
+        merged(
+            MINIMAL,
+            {"config": {"server": {**TLS, **PLAIN_OPS}}, "test": {"workflow": "a", "keySecret": {"name": "key"}}},
+        ),
+        "test.workflow is set, but its pod uses plain HTTP and config.server.tls enables TLS",
     ),
     "a stop time that is too short": (
         merged(MINIMAL, {"terminationGracePeriodSeconds": 74}),

@@ -79,6 +79,7 @@ def serve(image: Image, providers: str, tmp_path: Path) -> Serve:
 
 
 async def test_it_runs_workflows_of_both_providers(serve: Serve, run: PostRun) -> None:
+    """R103: from the wheel, in an environment with the locked libraries alone."""
     async with serve() as container:
         layer = await run(container.gateway, {"workflow": "triage", "input": {"message": "It broke"}})
         studio = await run(container.gateway, {"workflow": "slow", "input": {"seconds": 0}}, Idempotency_Key="once")
@@ -121,10 +122,10 @@ async def test_the_first_process_reaps_what_others_leave_behind(serve: Serve) ->
 
 
 async def test_its_commands_work_in_it(serve: Serve) -> None:
-    """As `docker exec` and `kubectl exec` run them; the configuration need not be named."""
+    """R101: as `docker exec` and `kubectl exec` run them, on a read-only root; the configuration need not be named."""
     async with serve() as container:
         code, told = await container.execute("/opt/runward/bin/runward", "check")
-        assert (0, True) == (code, "sound: " in told)
+        assert (0, True) == (code, "valid: " in told)
         code, told = await container.execute("/opt/runward/bin/python", "-c", "open('/opt/x', 'w')")
         assert (1, True) == (code, "Read-only file system" in told)
 

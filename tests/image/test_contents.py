@@ -56,7 +56,7 @@ def test_the_size_is_told_and_stands_in_the_documentation(image: Image) -> None:
 
 
 def test_its_only_programs_are_the_interpreter_the_gateway_and_the_first_process(image: Image) -> None:
-    """No shell, no compiler, no package manager."""
+    """R101: no shell, no compiler, no package manager."""
     programs_there = {
         str(path)
         for path in files(image)
@@ -69,7 +69,7 @@ def test_its_only_programs_are_the_interpreter_the_gateway_and_the_first_process
 
 
 def test_what_is_installed_is_what_the_lock_names(image: Image) -> None:
-    """Neither pip nor the tools of the build are among it."""
+    """R104: neither pip nor the tools of the build are among it."""
     expected = locked("deploy/image/runtime.lock", python(image, _VERSION).strip())
     assert expected == {name: version for name, version in installed(image).items() if name != "runward"}
 
@@ -85,6 +85,7 @@ def test_nothing_of_the_build_context_that_is_not_named_gets_in(image: Image) ->
 
 
 def test_no_file_has_the_rights_of_its_owner_and_none_but_tmp_is_open_to_all(image: Image) -> None:
+    """R101: no set-user-id or set-group-id bit, and one world-writable directory."""
     modes = {path: path.lstat().st_mode for path in image.root.rglob("*") if not path.is_symlink()}
     assert [] == [path for path, mode in modes.items() if mode & (stat.S_ISUID | stat.S_ISGID)]
     assert [image.root / "tmp"] == [path for path, mode in modes.items() if mode & stat.S_IWOTH]
@@ -121,7 +122,7 @@ def test_a_second_build_has_the_same_files(image: Image, tmp_path: Path) -> None
 
 
 def test_the_bill_of_materials_lists_what_is_installed(image: Image, tmp_path: Path) -> None:
-    """Made as the release workflow makes it, from the environment in the image."""
+    """R104: made as the release workflow makes it, from the environment in the image."""
     made = tmp_path / "sbom.json"
     programs.output([ROOT / ".venv/bin/python", ROOT / "deploy/image/sbom.py", image.root / "opt/runward", made])
     document = json.loads(made.read_text())

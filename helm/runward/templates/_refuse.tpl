@@ -20,6 +20,13 @@ config.server.{{ $name }} is 0, but a Service needs a fixed port: set one.
 {{- if eq $port $ops }}
 config.server.port and config.server.ops_port are both {{ $port }}: give each its own port.
 {{- end }}
+{{- $opsTls := $config.server.ops_tls | default dict }}
+{{- if and (or $config.server.tls $opsTls.cert) (ne (get $opsTls "enabled" | toString) "false") }}
+config.server.{{ if $config.server.tls }}tls{{ else }}ops_tls{{ end }} enables TLS on the operations port, but the probes use plain HTTP: set config.server.ops_tls.enabled to false.
+{{- end }}
+{{- if and $config.server.tls .Values.test.workflow }}
+test.workflow is set, but its pod uses plain HTTP and config.server.tls enables TLS: leave test.workflow empty.
+{{- end }}
 {{- range $container := .Values.extraContainers }}
 {{- if eq ($container.name | toString) "runward" }}
 extraContainers has the name runward, which is the gateway's: choose another.
