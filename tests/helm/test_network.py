@@ -1,4 +1,4 @@
-"""The NetworkPolicies really close what they say, and open no more than they say."""
+"""NetworkPolicies allow the stated traffic and deny all other."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_public_addresses_can_be_closed() -> None:
 
 
 def test_no_address_is_open_that_callbacks_must_not_reach() -> None:
-    """The first and last address of every excepted network, by the gateway's own table of public ones."""
+    """First and last address of each excluded network, compared with the gateway's table of public addresses."""
     rule = next(r for r in render(MINIMAL).of("NetworkPolicy", NAME)["spec"]["egress"] if "ipBlock" in r["to"][0])
     release = render(MINIMAL)
     for peer in rule["to"]:
@@ -111,7 +111,7 @@ def test_in_production_the_gateways_prometheus_and_the_store_are_what_is_open_be
 
 
 def test_what_is_stated_is_open() -> None:
-    """Traces, callbacks and further rules."""
+    """Traces, callbacks and additional rules."""
     release = render(CASES["every port open that can be"])
     policies, pod = _policies(release), _gateway(release)
     assert [True, True, False] == [lets_out(policies, pod, PROMETHEUS, port) for port in (4317, 4318, 4319)]

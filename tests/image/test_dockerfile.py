@@ -1,4 +1,4 @@
-"""The Dockerfile and what it reads, without a build."""
+"""Static checks of the Dockerfile and its lock files."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_the_base_image_is_named_by_digest() -> None:
 
 
 def test_the_image_has_the_versions_of_the_lock_and_one_program_more() -> None:
-    """The tools of the build are in the other of its two locks, and not in the image."""
+    """Build tools have a separate lock file and are not in the image."""
     project = locked("requirements.lock", "3.14.0")
     runtime, build = (locked(f"deploy/image/{name}.lock", "3.14.0") for name in ("runtime", "build"))
     assert {"dumb-init"} == set(runtime) - set(project)

@@ -1,4 +1,4 @@
-"""Clients that leave, or whose time runs out: nothing is started for nobody, nothing is kept for them."""
+"""Client disconnects and timeouts: no start for a disconnected client, and no leaked resources."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ ONE_SLOT: JsonValue = {"prompt_studio": {"limits": {"concurrency": 1, "max_wait"
 
 
 async def disconnect(*client_task: asyncio.Task[object]) -> None:
-    """Close the connection of each."""
+    """Close the connection of each client."""
     for task in client_task:
         task.cancel()
     await asyncio.gather(*client_task, return_exceptions=True)
 
 
 async def run_log_entries(running: GatewayProcess, count: int) -> list[LogLine]:
-    """The first so many lines about runs; TimeoutError where they do not come."""
+    """Return the first entries about runs. Raises TimeoutError if there are fewer."""
     for _ in range(250):
         found = [line for line in running.logs("request") if line["route"] == "run"]
         if len(found) >= count:
