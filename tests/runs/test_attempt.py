@@ -233,7 +233,7 @@ async def test_an_unanswered_poll_is_repeated() -> None:
     ],
 )
 async def test_a_started_run_that_cannot_be_polled_is_unknown(reply: Reply | ProviderFault, code: str) -> None:
-    """It goes on at the provider; and it is never started again for that."""
+    """It continues at the provider and is never started again."""
     harness = ExecutorHarness()
     workflow = harness.layer(STARTED, reply, repeatable=True)
     assert (code, "unknown", 1) == ending_of_run(await harness.run(workflow))
@@ -451,7 +451,7 @@ async def test_an_adapter_that_errs_after_a_start_starts_nothing_more(make: Call
 
 
 async def test_a_fault_that_is_raised_ends_the_run() -> None:
-    """It means what it says, but nothing is repeated: the adapter has ended, and could read no other reply."""
+    """A raised fault is final: the adapter has ended and cannot read another reply."""
     harness = ExecutorHarness()
     workflow = harness.workflow(MisbehavingAdapter(raises_a_fault), DONE)
     assert ("upstream_throttled", "not_run", 1) == ending_of_run(await harness.run(workflow))

@@ -88,7 +88,7 @@ async def test_a_repeatable_workflow_falls_back_after_any_dispatch(step: ScriptS
 
 
 async def test_a_failed_run_never_falls_back() -> None:
-    """It was run; to run it elsewhere is the client's decision."""
+    """It was executed; a repetition elsewhere is the client's decision."""
     harness = ExecutorHarness()
     other = harness.layer(STARTED, ENDED)
     result = await harness.run(harness.studio(Reply(500), repeatable=True, fallbacks=(other,)))

@@ -1,4 +1,4 @@
-"""Reference model of a store: lists, searched from end to end."""
+"""Reference model of a store: lists with linear search."""
 
 from __future__ import annotations
 

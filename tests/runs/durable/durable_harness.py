@@ -36,7 +36,7 @@ LEASE = 30.0
 
 
 class FailingStore(MemoryStore):
-    """A store whose methods raise StoreUnavailable before the write (`fail_before`) or after it (`fail_after`)."""
+    """Store whose methods raise StoreUnavailable before the write (`fail_before`) or after it (`fail_after`)."""
 
     def __init__(self, clock: ManualClock) -> None:
         super().__init__(clock)

@@ -60,7 +60,7 @@ async def start_replicas(count: int = 1) -> tuple[VirtualClock, FailingNotificat
 
 
 async def test_a_hint_received_by_one_replica_wakes_another() -> None:
-    """They share the secret and the store; the wait is over long before its time."""
+    """Secret and store are shared; the wait ends early."""
     clock, _, (front, worker) = await start_replicas(2)
     waiting = asyncio.create_task(worker.hints.wait_for_hint(RUN, 60))
     await clock.run_for(5)

@@ -97,7 +97,7 @@ async def test_the_start_carries_the_url_of_its_own_run() -> None:
 
 
 async def test_a_missing_hint_is_not_waited_for() -> None:
-    """It is asked about when it is late, and the next run as if there were no hints."""
+    """The run is polled when the hint is late, and the next run as if there were no hints."""
     harness = await PollerHarness.create()
     _, workflow = await harness.run(ACCEPTED, RUNNING, ENDED)
     assert pytest.approx([15.0, 22.5], abs=0.1) == poll_times(upstream_of(workflow))
@@ -163,7 +163,7 @@ async def test_a_hint_determines_the_measured_duration() -> None:
 
 
 async def test_a_poll_after_a_hint_passes_the_limits_of_the_provider() -> None:
-    """It counts like every other, so a flood of hints is no flood at the provider."""
+    """It counts like any poll, so many hints cannot overload the provider."""
     harness = await PollerHarness.create(layer=SharedLimitsConfig(rate=RateLimit(1, 10.0), burst=1))
     _, workflow = await harness.run(ACCEPTED, ENDED, hint_times=[4])
     assert pytest.approx([10.0]) == poll_times(upstream_of(workflow))

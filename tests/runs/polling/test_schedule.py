@@ -1,4 +1,4 @@
-"""When a run is asked about: soon after it ended, seldom in vain, and in no case more often than allowed."""
+"""Poll schedule: polls soon after the end of a run, few before it, within the allowed rate."""
 
 from __future__ import annotations
 

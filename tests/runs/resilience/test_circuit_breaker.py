@@ -106,7 +106,7 @@ def test_a_successful_probe_closes_the_circuit_and_clears_the_window() -> None:
 
 
 def test_failures_before_a_successful_probe_are_forgotten() -> None:
-    """Where the cool-down is shorter than the window, one more failure does not open it again."""
+    """If the cool-down is shorter than the window, one more failure does not open the circuit."""
     clock = ManualClock()
     breaker = open_breaker(clock, BreakerConfig(cooldown=1))
     clock.advance(1)

@@ -129,7 +129,7 @@ def test_a_fault_of_a_start_is_classified_by_the_table(cause: Cause) -> None:
 
 @pytest.mark.parametrize("cause", Cause)
 def test_a_fault_of_a_poll_leaves_the_ending_unknown(cause: Cause) -> None:
-    """It had been started: whatever the question met, `not_run` would be a lie, and so would a 404 or a 422."""
+    """The run had been started, so `not_run`, 404 and 422 would be false for any fault of a poll."""
     code, ending, falls_back = classify_fault(ProviderFault(cause), POLL, started=True)
     assert ("unknown", True) == (ending, falls_back)
     assert PROBLEMS[code].status >= 500

@@ -58,7 +58,7 @@ def private_directory() -> Iterator[Path]:
 
 
 def test_created_files_are_for_their_owner_only(tmp_path: Path) -> None:
-    """Whatever the umask: runs hold prompts."""
+    """With any umask, because runs contain prompts."""
     before = os.umask(0)
     try:
         path = tmp_path / "var" / "store.db"

@@ -37,7 +37,7 @@ def db() -> Iterator[sqlite3.Connection]:
 
 
 def version(db: sqlite3.Connection) -> int:
-    """Its schema's."""
+    """Return the schema version."""
     return int(db.execute("PRAGMA user_version").fetchone()[0])
 
 
@@ -74,7 +74,7 @@ def test_a_new_file_gets_every_step() -> None:
 
 
 def test_an_old_file_gets_the_steps_it_lacks(db: sqlite3.Connection) -> None:
-    """What stands in it stays; the second time there is nothing to do."""
+    """Existing data are kept; a second migration does nothing."""
     for _ in range(2):
         migrate(db, (MIGRATIONS[0], SECOND))
         assert 2 == version(db)
@@ -82,7 +82,7 @@ def test_an_old_file_gets_the_steps_it_lacks(db: sqlite3.Connection) -> None:
 
 
 def test_a_step_that_fails_leaves_the_file_as_it_was(db: sqlite3.Connection) -> None:
-    """Its first statement included; the steps before it stay done."""
+    """A failed step is rolled back entirely; earlier steps stay applied."""
     with pytest.raises(sqlite3.OperationalError):
         migrate(db, (MIGRATIONS[0], SECOND, "DROP TABLE keys; SELECT * FROM nowhere"))
     db.execute("ROLLBACK")  # as closing does

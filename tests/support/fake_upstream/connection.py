@@ -1,4 +1,4 @@
-"""One connection of the fake upstream: what came in, when, and the ways to answer or to hurt the peer."""
+"""Connection of the fake upstream: record of requests and times, and methods for responses and faults."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class _ReceiveBuffer:
 
 
 class PeerDisconnectedError(ConnectionError):
-    """The peer closed the connection, so there is nobody to read from or write to."""
+    """The peer closed the connection."""
 
 
 class UpstreamConnection(asyncio.Protocol):

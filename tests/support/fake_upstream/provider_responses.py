@@ -1,4 +1,4 @@
-"""How the two providers answer when all is well, in the shapes of their own pages."""
+"""Successful responses of both providers, as documented."""
 
 from __future__ import annotations
 

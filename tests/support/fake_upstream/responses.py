@@ -1,4 +1,4 @@
-"""What the fake upstream says when it means well: whole answers, and an upstream's honest refusals."""
+"""Valid responses of the fake upstream, and regular error responses."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ async def fake() -> AsyncIterator[FakeUpstream]:
 
 
 async def observe(fake: FakeUpstream, script: ResponseScript, seconds: float = 0.2) -> tuple[bytes, str]:
-    """What a peer that reads bytes sees of a script, and how it ended: "fin", "rst" or "open"."""
+    """Return the bytes that a peer receives from a script, and the end: "fin", "rst" or "open"."""
     fake.default = script
     host, _, port = fake.url.removeprefix("http://").partition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
