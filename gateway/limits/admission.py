@@ -16,7 +16,7 @@ from gateway.limits.shared_limiter import SharedLimiter
 
 
 class Admission:
-    """What a run holds of the limits, and how it takes more.
+    """Admission of one run: the slots and rates that it holds, and the operations to take more.
 
     A run does one thing at a time: it may be released while it waits, but it never waits for two things. `deadline` is
     in monotonic seconds in every method. `headers`: the RateLimit header fields of the client, empty without limits.
@@ -60,7 +60,7 @@ class Admission:
 
     @property
     def held_scopes(self) -> tuple[LimitScope, ...]:
-        """Scopes of which it holds a slot, for inspection."""
+        """Scopes in which a slot is held, for inspection."""
         return tuple(part.scope for part in self._held)
 
     async def acquire(self, workflow: str, provider: str, *, deadline: float) -> None:
