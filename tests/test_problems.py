@@ -8,7 +8,7 @@ import pytest
 
 from gateway.problems import PROBLEMS, FieldError, Problem
 
-# As the design lists them, and the two that docs/adr/0004 adds: malformed_request and client_closed_request.
+# All codes, including the two of docs/adr/0004: malformed_request and client_closed_request.
 STATUSES = {
     400: {"malformed_json", "malformed_request", "invalid_idempotency_key"},
     401: {"unauthorized"},

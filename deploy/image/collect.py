@@ -21,7 +21,11 @@ from pathlib import Path
 
 _NOT_COPIED = frozenset(
     {
-        *("__pycache__", "dist-packages", "site-packages"),  # of the base; the environment's own are copied apart
+        *(
+            "__pycache__",
+            "dist-packages",
+            "site-packages",
+        ),  # of the base image; those of the environment are copied separately
         *("ensurepip", "idlelib", "lib2to3", "pydoc_data", "test", "tkinter", "turtledemo", "turtle.py"),
     }
 )

@@ -311,7 +311,7 @@ async def test_a_burst_of_changes_is_one_reload(upstream: FakeUpstream, gateway:
         await asyncio.sleep(0.005)
     await wait_for_reloads(running, 1)
     assert 200 == (await run(running, {**PROMPT_STUDIO_BODY, "workflow": "fresh-19"})).status
-    await asyncio.sleep(3)  # longer than it takes to look whether anything was overlooked
+    await asyncio.sleep(3)  # longer than a rescan interval
     assert (True, []) == (len(running.logs("reloaded")) <= 2, running.logs("reload_refused"))
 
 

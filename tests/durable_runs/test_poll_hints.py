@@ -36,13 +36,13 @@ if TYPE_CHECKING:
     from tests.support.process import GatewayProcess
 
 ACCEPTED = reply(202, {"success": True, "workflow_version_execution_id": 787})
-# So slow that the end of a run without a hint would not be seen within the test.
+# Long enough that without a hint the end of a run is not seen within the test.
 RARE_POLLING: Mapping[str, JsonValue] = {
     "server": {"public_url": "https://runward.example.com/gateway/", "grace": "500ms"},
     "polling": {"first": "30s", "max": "30s"},
     "workflows": {"layer": {"timeout": "60s", "max_timeout": "60s"}},
 }
-HINT_TIMEOUT = 10.0  # seconds: far less than 30, and plenty for a busy machine
+HINT_TIMEOUT = 10.0  # seconds: far less than 30, sufficient on a busy machine
 
 
 class FakePromptLayer:

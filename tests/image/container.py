@@ -62,7 +62,7 @@ async def running(
         yield container
     finally:
         await container.gateway.stop()
-        # Where it has ended by itself there is nothing left, and runc says so.
+        # runc fails if the container has already ended.
         await (await asyncio.create_subprocess_exec("runc", "--root", str(state), "delete", "--force", name)).wait()
 
 

@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 
 DONE = prompt_studio_reply({"completion": "because"})
-PROVIDER_SECONDS = 0.2  # seconds: a provider's own time, a tenth of what real ones take
+PROVIDER_SECONDS = 0.2  # seconds: duration at the provider, a tenth of a realistic one
 TOLERANCE = 1.2  # "the other's p99 grows < 20 %"
-TRIES = 3  # a busy machine may spoil one comparison; a gateway that lets one load reach the other spoils all of them
+TRIES = 3  # other load may disturb one comparison; missing isolation disturbs all of them
 
 
 async def side_by_side(run: PostRun, *gateways: GatewayProcess) -> list[list[ReceivedResponse]]:
@@ -171,7 +171,7 @@ async def test_descriptor_exhaustion_is_overload_and_recovers(
     assert seen[str((503, "overloaded", "not_run"))] > 0
     assert {None: 10} == count_codes(await concurrently(10, partial(run, running, PROMPT_STUDIO_BODY)))
     assert None is running.exit_code
-    assert running.open_fds() <= before + 2 * 10 + 5  # it begins to watch its configuration after it listens
+    assert running.open_fds() <= before + 2 * 10 + 5  # the file watcher starts after the listener
 
 
 async def test_a_providers_rate_holds_over_all_clients_and_retries(

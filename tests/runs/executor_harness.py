@@ -36,7 +36,7 @@ ENDED = Reply(200, {"Answer": {"status": "SUCCESS", "value": "because", "is_outp
 
 @dataclass(frozen=True, slots=True)
 class DelayedReply:
-    """A reply after `seconds`; a time-out if the deadline is earlier."""
+    """Reply after `seconds`; a timeout if the deadline is earlier."""
 
     seconds: float
     answer: Reply | ProviderFault | Exception = DONE

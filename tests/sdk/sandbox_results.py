@@ -104,7 +104,7 @@ async def run_all_cases(sdk: OfficialSdk, directory: Path) -> SandboxResults:
         raise
     try:
         made = await sdk.run(gateway.url, *CASES.values(), PROMPTLAYER_HTTP_TIMEOUT="20")
-        # So long that all of them are on their way at once, although they are not begun at once.
+        # Long enough for all runs to overlap, although they start one after the other.
         slow = [
             {"workflow_id_or_name": "many", "input_variables": {"n": n, "seconds": sdk.parallel_calls / 50}}
             for n in range(sdk.parallel_calls)

@@ -59,7 +59,7 @@ async def test_prompts_and_results_are_not_seen(harness: GatewayHarness) -> None
     scraped = (await send_request(harness.gateway.ops_url, build_get("/metrics"))).body.decode()
     assert "runward_runs_total" in scraped
     assert (False, False) == (CANARY in harness.log_output, CANARY in scraped)
-    # The check sees something: it went in, it came out.
+    # Positive control: the canary is in request and response.
     assert all(
         CANARY.encode() in body for body in (harness.upstream.received[0].body, answers[0].body, answers[8].body)
     )

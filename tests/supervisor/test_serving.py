@@ -92,7 +92,7 @@ async def test_a_killed_worker_is_replaced_while_the_others_serve(
     gateway = await start_workers(2)
     async with under_load(gateway, 8) as load:
         await wait_until(lambda: len(runs_by_worker(gateway)) == 2 and load.answered > 40)
-        known = runs_by_worker(gateway)[1]  # a line comes after its count: these are in the sums from now on
+        known = runs_by_worker(gateway)[1]  # a request is counted before its log line, so the sums include these
         before = await merged_metric(gateway, route="run")
         [victim] = worker_pids(gateway)[1]
         os.kill(victim, signal.SIGKILL)
@@ -155,7 +155,7 @@ async def test_a_stop_fails_no_request(
         while await status(session, gateway.ops_url + "/readyz") == 200:
             await asyncio.sleep(0.01)
         seen = load.answered
-        await wait_until(lambda: load.answered > seen + 20)  # balancers take their time: the port is still open
+        await wait_until(lambda: load.answered > seen + 20)  # during drain the port is still open
         assert gateway.exit_code is None
     assert {200: load.statuses.total()} == load.statuses
     assert 0 == await wait_for_exit_code(gateway)

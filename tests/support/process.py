@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from providers.contract import JsonValue
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-START_TIMEOUT = 60.0  # seconds; a machine that is busy with other tests is not a failure
+START_TIMEOUT = 60.0  # seconds; allows for a busy machine
 STOP_TIMEOUT = 30.0  # seconds
 _POLL_SECONDS = 0.01
 _COUNTED = ("_total", "_count", "_sum", "_bucket")  # names of samples that only grow

@@ -13,7 +13,7 @@ from typing import cast
 from providers.contract import JsonValue
 from tests.support.client import PROMPT_STUDIO_BODY, auth_headers
 
-TIMEOUT = 15.0  # seconds; nothing here waits so long unless it is broken
+TIMEOUT = 15.0  # seconds; reached only on a failure
 RUN = json.dumps(dict(PROMPT_STUDIO_BODY)).encode()
 _SOURCE_ADDRESSES = itertools.cycle([f"127.0.9.{number}" for number in range(1, 255)])  # none has too many failures
 JSON: Mapping[str, str] = {"Content-Type": "application/json"}

@@ -11,7 +11,7 @@ from tests.support.clock import ManualClock
 
 T = TypeVar("T")
 
-_LOOP_ITERATIONS = 12  # of the loop: more than any chain of wake-ups in the limits is long
+_LOOP_ITERATIONS = 12  # iterations of the loop: more than the longest chain of wake-ups
 
 
 async def run_ready_tasks() -> None:

@@ -543,9 +543,7 @@ async def test_a_connection_is_probed_right_before_a_request(
     assert connection.is_silent()
     server_socket = wires[0].transport.get_extra_info("socket")
     descriptor = os.dup(server_socket.fileno())
-    with socket.socket(
-        fileno=descriptor
-    ) as raw:  # written behind the back of the event loop, which is not given a turn
+    with socket.socket(fileno=descriptor) as raw:  # written without running the event loop
         raw.sendall(surplus) if surplus else raw.shutdown(socket.SHUT_WR)
         assert not connection.is_silent()
     await harness.send()

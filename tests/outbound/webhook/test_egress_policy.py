@@ -154,7 +154,7 @@ def test_no_notation_gets_through(url: str) -> None:
         ("localhost:8080", "http://localhost:8080/", ["::1", "127.0.0.1"], True),
         ("localhost:8080", "http://127.0.0.1:8080/", [], False),
         ("receiver", "http://receiver/", ["172.18.0.2"], True),
-        # but a name alone never leads to what is no receiver
+        # but an allowed name never permits link-local, multicast or metadata addresses
         ("*.corp.example", "https://a.corp.example/", ["169.254.169.254"], False),
         ("*.corp.example", "https://a.corp.example/", ["fd00:ec2::254"], False),
         ("*.corp.example", "https://a.corp.example/", ["0.0.0.0"], False),

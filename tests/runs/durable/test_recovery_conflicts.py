@@ -43,7 +43,7 @@ async def replica_with_expired_lease(
     other = DurableRunsHarness("other", predecessor=replica)
     other_upstream = BlockedUpstream(replica.clock, STARTED, RUNNING)
     other.add_workflow(other.harness.layer(), other_upstream)
-    other.runs.closing = how == "queued"  # then it is told to stop before it starts anything
+    other.runs.closing = how == "queued"  # then it shuts down before it starts anything
     await other.recovery.adopt_expired_runs()
     await yield_until(lambda: bool(other_upstream.sent) or how == "queued")
     if how == "following":

@@ -27,7 +27,7 @@ MAX_LINES = 400  # of a round: a fraction of a second
 
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
-    """A store that holds nothing, and waits hardly at all for others' locks."""
+    """Empty store with a short lock timeout."""
     made = SqliteStore(tmp_path / "store.db", SystemClock(), busy_timeout=0.05)
     await made.open()
     yield made
@@ -35,7 +35,7 @@ async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
 
 
 def events_until_killed(path: Path, name: str, lines: int) -> list[tuple[str, int]]:
-    """Start a process, kill it when it has said so much, and return all that it said."""
+    """Start a process and kill it after this number of events; returns all its events."""
     command = [sys.executable, "-m", "tests.store.crash_writer", str(path), name]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -48,7 +48,7 @@ def events_until_killed(path: Path, name: str, lines: int) -> list[tuple[str, in
 
 
 async def confirmed(store: SqliteStore, name: str, said: Iterable[tuple[str, int]]) -> list[tuple[str, int]]:
-    """Those of the promises that hold."""
+    """Return the acknowledged operations that are in the store."""
     held = []
     for word, number in said:
         run, claim = (
@@ -70,7 +70,7 @@ def _is_stored(word: str, run: StoredRun, claim: IdempotencyRecord, number: int)
 
 
 async def test_acknowledged_writes_survive_kill_9(tmp_path: Path) -> None:
-    """R44, R47, R48: twenty processes on one file, each killed at a random moment; the next one goes on at once."""
+    """R44, R47, R48: twenty processes on one file, each killed at a random moment."""
     chance, path = random.Random(4), tmp_path / "store.db"
     rounds = {
         f"p{number}": events_until_killed(path, f"p{number}", chance.randint(1, MAX_LINES)) for number in range(ROUNDS)
@@ -104,7 +104,7 @@ async def _concurrently(store: SqliteStore, runs: Iterable[StoredRun]) -> None:
 
 
 async def test_group_commit_is_faster_than_one_by_one(store: SqliteStore) -> None:
-    """Side by side, the better of three rounds each."""
+    """Best of three alternating rounds each."""
     serial, parallel = [], []
     for number in range(0, 1200, 400):
         serial.append(await _seconds(_one_by_one(store, [new_run(number + n) for n in range(200)])))

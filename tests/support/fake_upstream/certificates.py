@@ -1,6 +1,6 @@
 """Certificates for a fake upstream with TLS, created in each test run by the `openssl` program.
 
-They are made by the `openssl` program; `available` says whether there is one.
+`openssl_available` returns True if it is installed. No key is checked in.
 """
 
 from __future__ import annotations

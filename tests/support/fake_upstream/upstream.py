@@ -1,11 +1,11 @@
-"""A fake upstream on loopback that answers each request by a script, and counts what reached it.
+"""Fake upstream on loopback: answers requests by scripts and counts them.
 
-    async with Upstream() as upstream:
+    async with FakeUpstream() as upstream:
         upstream.script("POST", "/v1/workflows/dep_test/run", [rst_after_request, reply(200, {"result": {}})])
         ...
         assert 1 == len(upstream.requests("POST"))
 
-Whatever a gateway says about itself, `requests` and `connections` are what it did.
+`requests` and `connections` record the actual behaviour of the gateway under test.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ class FakeUpstream:
                 self.received.append(request)
                 await self._script_for(request)(connection)
         except ConnectionError:
-            pass  # the peer left in the middle of a script: often that is the point
+            pass  # the peer disconnected during a script, often on purpose
         except Exception as error:  # noqa: BLE001 - kept for `close`, or the test would not see it
             self._errors.append(error)
         finally:
