@@ -60,10 +60,10 @@ class ProviderEndpoint:
 class ProviderClient:
     """Connection pool to one provider. Its size is bounded by the concurrency limit of the provider.
 
-    HTTP/1.1 has no request ids: an unsolicited response of one exchange could be taken for the response of the next one,
-    and so for the result of another run. Therefore a connection rests before its reuse, bytes outside of an exchange
-    close it, and it is probed right before a request is sent. Only an unsolicited response that arrives after that, and
-    before the response of the next request, cannot be distinguished.
+    HTTP/1.1 has no request ids: an unsolicited response of one exchange could be taken for the response of the next
+    one, and so for the result of another run. Therefore a connection rests before its reuse, bytes outside of an
+    exchange close it, and it is probed right before a request is sent. Only an unsolicited response that arrives after
+    that, and before the response of the next request, cannot be distinguished.
     """
 
     def __init__(self, endpoint: ProviderEndpoint, *, clock: Clock, metrics: Metrics) -> None:
