@@ -61,7 +61,7 @@ class ScriptPipeline:
     """Executes scripts in batches of at most `max_batch` calls; at most `lanes` batches are in flight.
 
     With `lanes=1`, calls are executed in the order of submission, and a failed batch fails every queued call too, so
-    that no caller waits for a second time-out. With `wait_for_fsync`, a call succeeds once its batch is on the server's
+    that no caller waits for a second timeout. With `wait_for_fsync`, a call succeeds once its batch is on the server's
     disk.
     """
 

@@ -145,7 +145,7 @@ async def test_a_new_certificate_is_used_without_dropping_a_connection(
     assert [] == running.logs("reload_refused")
 
 
-async def test_a_certificate_that_cannot_be_used_is_kept_out_at_reload(
+async def test_an_unusable_certificate_is_rejected_at_reload(
     gateway: StartGateway, authority: TestAuthority, no_reuse: aiohttp.ClientSession
 ) -> None:
     """The previous certificate stays in use; the log names the place."""

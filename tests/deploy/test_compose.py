@@ -98,7 +98,7 @@ def test_every_file_that_is_mounted_is_there(services: dict[str, Any]) -> None:
 
 
 @needs_root
-def test_the_gateways_configuration_is_sound_with_the_secrets_that_the_script_writes(secrets: Path) -> None:
+def test_the_gateways_configuration_is_valid_with_the_secrets_that_the_script_writes(secrets: Path) -> None:
     settings = load(FOLDER / "gateway" / "gateway.yaml", {"RUNWARD_SECRETS_DIR": str(secrets / "gateway")})
     assert [] == settings.warnings()
     assert "pl_0123456789" == settings.providers["promptlayer"].api_key.get_secret_value()
@@ -129,7 +129,7 @@ async def test_promtool_accepts_the_configuration_of_prometheus(tmp_path: Path) 
 
 
 @needs_parser
-def test_valkey_wants_the_password_and_keeps_what_it_is_told(services: dict[str, Any], tmp_path: Path) -> None:
+def test_valkey_requires_the_password_and_persists_writes(services: dict[str, Any], tmp_path: Path) -> None:
     """The command of the container, executed with a real server."""
     [script] = services["valkey"]["command"]
     port = free_port()

@@ -109,7 +109,7 @@ def test_the_watchdog_is_for_the_process_that_it_names(more: dict[str, str], sec
     assert seconds == notifier("/run/notify", **more).watchdog
 
 
-async def test_the_watchdog_hears_twice_in_its_period(name: str) -> None:
+async def test_the_watchdog_is_notified_twice_in_its_period(name: str) -> None:
     clock = ManualClock()
     with listening(name) as manager:
         keeping = asyncio.create_task(notifier(name, WATCHDOG_USEC="30000000").keep_alive(clock))

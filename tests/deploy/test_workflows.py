@@ -42,7 +42,7 @@ def test_they_fit_the_schema_of_workflows() -> None:
     assert 0 == code, told
 
 
-def test_actionlint_has_nothing_to_say() -> None:
+def test_actionlint_reports_no_error() -> None:
     """Checks expressions and scripts too. Installed by CI, as its package downloads a program at installation."""
     actionlint = shutil.which("actionlint")
     if actionlint is None:

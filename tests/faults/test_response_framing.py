@@ -68,7 +68,7 @@ AMBIGUOUS_FORMS: dict[str, ResponseScript] = {
 
 
 @pytest.mark.parametrize("form", VALID_FORMS)
-async def test_a_sound_form_is_understood_and_the_next_run_too(
+async def test_a_valid_form_is_accepted_and_the_next_run_too(
     upstream: FakeUpstream, gateway: StartGateway, run: PostRun, form: str
 ) -> None:
     """Every form of RFC 9112; each of two runs is sent once."""

@@ -129,7 +129,7 @@ async def test_its_commands_work_in_it(serve: Serve) -> None:
         assert (1, True) == (code, "Read-only file system" in told)
 
 
-async def test_a_wrong_configuration_is_told_and_ends_it_with_exit_code_2(image: Image, tmp_path: Path) -> None:
+async def test_an_invalid_configuration_is_reported_with_exit_code_2(image: Image, tmp_path: Path) -> None:
     configuration = tmp_path / "configuration"
     configuration.mkdir()
     (configuration / "gateway.yaml").write_text("server: {prot: 8080}\n")

@@ -47,7 +47,7 @@ def locked(name: str, python: str) -> dict[str, str]:
     return {one.name: str(one.specifier).removeprefix("==") for one in wanted}
 
 
-def test_the_size_is_told_and_stands_in_the_documentation(image: Image) -> None:
+def test_the_size_is_printed_and_documented(image: Image) -> None:
     """docs/deploy.md has it in MB, rounded to tens; the rest depends on the Python of the base."""
     print(f"the image has {image.size / 1e6:.0f} MB in {sum(1 for _ in files(image))} files")  # noqa: T201
     [stated] = [line for line in (ROOT / "docs" / "deploy.md").read_text().splitlines() if "MB unpacked" in line]

@@ -146,7 +146,7 @@ class ConcurrencyProbe:
         await DONE(connection)
 
 
-async def test_nothing_is_left_of_those_that_left_or_ran_out_of_time(
+async def test_disconnects_and_timeouts_leave_no_slot_and_no_descriptor(
     upstream: FakeUpstream, gateway: StartGateway, run: PostRun
 ) -> None:
     """R33 with 200 + 200: afterwards no request is in flight, all slots are free, and no descriptor is open."""

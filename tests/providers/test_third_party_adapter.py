@@ -78,7 +78,7 @@ async def test_its_workflows_run_through_the_gateway(
     assert {SECRET} == {dict(request.headers)["X-Queue-Key"] for request in upstream.requests()}
 
 
-async def test_its_faults_are_told_as_those_of_every_provider(
+async def test_its_faults_are_reported_like_those_of_every_provider(
     installed: Path, upstream: FakeUpstream, gateway: StartGateway, run: PostRun
 ) -> None:
     """R15: retry table and outcomes are the gateway's; an adapter only names the cause."""

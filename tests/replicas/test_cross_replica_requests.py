@@ -156,7 +156,7 @@ async def channel_token(client: PromptLayerApp, channel: str) -> str:
     return str(details["token"])
 
 
-async def test_a_subscriber_at_one_replica_hears_of_a_run_at_the_other(
+async def test_a_subscriber_at_one_replica_receives_the_result_of_a_run_at_the_other(
     replicas: ReplicaPair, held_providers: HeldProviders
 ) -> None:
     """R45: order of the Python SDK: token from one, WebSocket at the other, then the start at the first."""
