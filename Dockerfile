@@ -1,19 +1,19 @@
-# Runward's image: the interpreter, the locked libraries, and the gateway; no shell, no package manager, no compiler.
+# Container image of Runward: interpreter, locked libraries and gateway; no shell, package manager or compiler.
 #
 #   docker build --tag runward:local .
 #
-# Two builds with the same PYTHON_IMAGE, SOURCE_DATE_EPOCH and sources have the same files (docs/deploy.md).
+# Builds with the same PYTHON_IMAGE, SOURCE_DATE_EPOCH and sources contain the same files (docs/deploy.md).
 
-# Python 3.11 or newer on Debian, with the module venv. Named by digest: a tag is not the same image tomorrow.
+# Python 3.11 or newer on Debian, with the module venv. Pinned by digest, because a tag can be moved.
 ARG PYTHON_IMAGE=docker.io/library/python:3.14-slim-trixie@sha256:51dafde81dbdb6ebde285137a295cf18a47ca95234fe388a343719cb97305b3d
 
 # hadolint ignore=DL3006
 FROM ${PYTHON_IMAGE} AS build
 ARG SOURCE_DATE_EPOCH=0
-# For networks with a package index or a certificate authority of their own; not part of the final image.
+# For networks with a private package index or certificate authority; not part of the final image.
 ARG PIP_INDEX_URL=
 ARG PIP_CERT=
-# Empty where the builder mounts a cache of its own.
+# Empty if the builder mounts a cache.
 ARG PIP_NO_CACHE_DIR=1
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PYTHONDONTWRITEBYTECODE=1 \
@@ -52,7 +52,7 @@ LABEL org.opencontainers.image.title="Runward" \
       org.opencontainers.image.base.name="${PYTHON_IMAGE}"
 COPY --from=build /rootfs/ /
 COPY --from=build --chown=10001:10001 /data/ /var/lib/
-# RUNWARD_SECRETS_DIR is a path and no secret.
+# RUNWARD_SECRETS_DIR is a path, not a secret.
 # hadolint ignore=DL3064
 ENV LANG=C.UTF-8 \
     PATH=/opt/runward/bin \
@@ -68,6 +68,6 @@ EXPOSE 8080 9090
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 \
     CMD ["/opt/runward/bin/python", "-I", "-S", "/opt/runward/libexec/healthcheck.py"]
-# dumb-init is process 1: it passes signals on to the gateway and reaps what else ends in the container.
+# dumb-init is process 1: it forwards signals to the gateway and reaps orphaned processes.
 ENTRYPOINT ["/opt/runward/bin/dumb-init", "--single-child", "--", "/opt/runward/bin/runward"]
 CMD ["serve"]

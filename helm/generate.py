@@ -1,6 +1,6 @@
-"""Writes what the chart has from elsewhere: the schema of `config`, copies of rules and dashboards, the values' table.
+"""Generator of the derived files of the chart: schema of `config`, copies of rules and dashboards, table of values.
 
-`make chart` runs it; tests/helm holds what it writes equal to what is in the repository.
+`make chart` runs it; tests/helm compare its output with the files in the repository.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ import yaml
 
 ROOT = Path(__file__).parent.parent
 CHART = ROOT / "helm" / "runward"
-_OURS = "Gateway"
+_GATEWAY_PREFIX = "Gateway"
 _BEGIN, _END = "<!-- values: written by `make chart` -->\n", "<!-- end of values -->"
-_LONGEST = 60  # characters of a default in the table
+_MAX_DEFAULT_LENGTH = 60  # characters of a default in the table
 
 
 def files() -> dict[Path, str]:
-    """Every written file of the chart with its text."""
+    """Return the text of every generated file by path."""
     copies = {CHART / "files" / "prometheus-rules.yaml": (ROOT / "config" / "prometheus-rules.yaml").read_text()}
     for dashboard in sorted((ROOT / "config" / "grafana").glob("*.json")):
         copies[CHART / "files" / "dashboards" / dashboard.name] = dashboard.read_text()
@@ -29,18 +29,18 @@ def files() -> dict[Path, str]:
 
 
 def _schema() -> str:
-    """The chart's schema, its `$defs` of the gateway's configuration taken from config/gateway.schema.json."""
+    """Return the schema of the values; the `$defs` of `config` come from config/gateway.schema.json."""
     schema = json.loads((CHART / "values.schema.json").read_text())
     gateway = json.loads((ROOT / "config" / "gateway.schema.json").read_text())
     taken = {"Settings": {key: gateway[key] for key in ("type", "additionalProperties", "properties")}}
-    own = {name: node for name, node in schema["$defs"].items() if not name.startswith(_OURS)}
-    theirs = {_OURS + name: _adopted(node) for name, node in sorted({**gateway["$defs"], **taken}.items())}
+    own = {name: node for name, node in schema["$defs"].items() if not name.startswith(_GATEWAY_PREFIX)}
+    theirs = {_GATEWAY_PREFIX + name: _adopted(node) for name, node in sorted({**gateway["$defs"], **taken}.items())}
     schema["$defs"] = own | theirs
     return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
 
 
 def _adopted(node: Any) -> Any:
-    """A node of the gateway's schema with our references. A secret's field is left to the templates.
+    """Convert a node of the gateway's schema: references are renamed, fields of secrets are left to the templates.
 
     Helm prints values that a schema refuses; the templates refuse a literal secret without printing it.
     """
@@ -50,28 +50,28 @@ def _adopted(node: Any) -> Any:
         return node
     if set(node.get("properties", ())) == {"env", "file"}:
         return {"description": "{file: PATH} or {env: NAME}; the templates refuse anything else."}
-    adopted = {_looser(key): _adopted(child) for key, child in node.items()}
+    adopted = {_without_lookahead(key): _adopted(child) for key, child in node.items()}
     if isinstance(node.get("pattern"), str):
-        adopted["pattern"] = _looser(node["pattern"])
+        adopted["pattern"] = _without_lookahead(node["pattern"])
     if isinstance(node.get("$ref"), str):
-        adopted["$ref"] = node["$ref"].replace("#/$defs/", f"#/$defs/{_OURS}")
+        adopted["$ref"] = node["$ref"].replace("#/$defs/", f"#/$defs/{_GATEWAY_PREFIX}")
     return adopted
 
 
-def _looser(pattern: str) -> str:
-    """The pattern without looks ahead, which Helm's regular expressions do not have; it allows more, never less."""
+def _without_lookahead(pattern: str) -> str:
+    """Return the pattern without lookaheads, which Helm's regular expressions lack; it never accepts less."""
     return re.sub(r"\(\?[!=][^()]*\)", "", pattern)
 
 
 def _readme() -> str:
-    """The chart's page with its table of values."""
+    """Return the README of the chart with its table of values."""
     before, _, rest = (CHART / "README.md").read_text().partition(_BEGIN)
     after = rest.partition(_END)[2]
     return before + _BEGIN + "\n" + table((CHART / "values.yaml").read_text()) + "\n" + _END + after
 
 
 def table(text: str) -> str:
-    """The table of a values file: each key that has a comment above it, its default and that comment."""
+    """Return the Markdown table of a values file: each commented key with its default and its comment."""
     lines = ["| value | default | meaning |", "|---|---|---|"]
     defaults = yaml.safe_load(text)
     for path, comment in commented(text):
@@ -83,16 +83,16 @@ def table(text: str) -> str:
 
 
 def commented(text: str) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Each key that has a comment directly above it, as its way from the root, with the comment in one line."""
-    way: list[str] = []
+    """Yield the path of each key with a comment directly above it, and the comment on one line."""
+    key_path: list[str] = []
     comment: list[str] = []
     for line in text.splitlines():
         if found := re.fullmatch(r" *# ?(.*)", line):
             comment.append(found[1])
         elif found := re.match(r"( *)([A-Za-z][A-Za-z0-9]*):", line):
-            way[len(found[1]) // 2 :] = [found[2]]
+            key_path[len(found[1]) // 2 :] = [found[2]]
             if comment:
-                yield tuple(way), " ".join(comment)
+                yield tuple(key_path), " ".join(comment)
             comment = []
         else:
             comment = []
@@ -100,7 +100,7 @@ def commented(text: str) -> Iterator[tuple[tuple[str, ...], str]]:
 
 def _default(value: object) -> str:
     shown = json.dumps(value, ensure_ascii=False)
-    return "see values.yaml" if len(shown) > _LONGEST else f"`{shown}`".replace("|", "\\|")
+    return "see values.yaml" if len(shown) > _MAX_DEFAULT_LENGTH else f"`{shown}`".replace("|", "\\|")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the tests share: a client's session, a fake upstream, and the gateway as a process."""
+"""Shared fixtures: client session, fake upstream, gateway processes, store servers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class StartGateway(Protocol):
-    """The fixture `gateway`."""
+    """Type of the fixture `gateway`."""
 
     async def __call__(
         self,
@@ -35,7 +35,7 @@ class StartGateway(Protocol):
         env: Mapping[str, str] = PROVIDER_SECRETS,
         **overrides: JsonValue,
     ) -> GatewayProcess:
-        """Start one; without a `config` it is that of the tests, both providers being the fixture `upstream`."""
+        """Start a gateway; by default with the tests' configuration and `upstream` for both providers."""
 
 
 hypothesis.settings.register_profile("tests", suppress_health_check=[hypothesis.HealthCheck.too_slow], deadline=None)
@@ -53,7 +53,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture
 async def session() -> AsyncIterator[aiohttp.ClientSession]:
-    """A client that keeps no cookies and does not limit itself."""
+    """Client session without cookies and connection limit."""
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar()) as running:
         yield running
@@ -61,21 +61,21 @@ async def session() -> AsyncIterator[aiohttp.ClientSession]:
 
 @pytest.fixture(scope="session")
 def gateway_pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayPool]:
-    """The gateways that the tests of this process share."""
+    """Gateways that the tests of this process share."""
     pool = GatewayPool(tmp_path_factory.mktemp("shared"))
     yield pool
     pool.close()
 
 
 def shares_gateway(request: pytest.FixtureRequest) -> bool:
-    """Whether the test, its class or its module has the marker `shared_gateway`, and the test not `own_gateway`."""
+    """Return True if the test, its class or module is marked `shared_gateway`, and the test not `own_gateway`."""
     marked = request.node.get_closest_marker
     return marked("shared_gateway") is not None and marked("own_gateway") is None
 
 
 @pytest.fixture
 async def upstream(request: pytest.FixtureRequest) -> AsyncIterator[FakeUpstream]:
-    """A fake upstream that answers for both providers; nothing is scripted."""
+    """Fake upstream for both providers, without a script."""
     port = request.getfixturevalue("gateway_pool").upstream_port if shares_gateway(request) else 0
     async with FakeUpstream(port=port) as running:
         yield running
@@ -83,7 +83,7 @@ async def upstream(request: pytest.FixtureRequest) -> AsyncIterator[FakeUpstream
 
 @pytest.fixture
 async def receiver() -> AsyncIterator[FakeUpstream]:
-    """A receiver of callbacks on 127.0.0.1 that accepts every request."""
+    """Callback receiver on 127.0.0.1 that accepts every request."""
     async with FakeUpstream() as running:
         running.default = reply(204)
         yield running
@@ -91,7 +91,7 @@ async def receiver() -> AsyncIterator[FakeUpstream]:
 
 @pytest.fixture
 def valkey(tmp_path: Path) -> Iterator[ValkeyServer]:
-    """A server of the test's own; it writes each change to disk before it acknowledges it."""
+    """Server of the test that fsyncs each write before it acknowledges it."""
     with running_server(tmp_path / "valkey") as server:
         yield server
 
@@ -100,7 +100,7 @@ def valkey(tmp_path: Path) -> Iterator[ValkeyServer]:
 async def gateway(
     request: pytest.FixtureRequest, tmp_path: Path, upstream: FakeUpstream
 ) -> AsyncIterator[StartGateway]:
-    """A factory of running gateways, which are stopped or kept; their output is searched for secrets (R79)."""
+    """Factory of gateways, which are stopped or returned to the pool; their output is searched for secrets (R79)."""
     pool: GatewayPool | None = request.getfixturevalue("gateway_pool") if shares_gateway(request) else None
     started: list[GatewayProcess] = []
     leased: list[GatewayProcess] = []

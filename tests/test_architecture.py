@@ -69,7 +69,7 @@ def module_name(path: Path) -> str:
 
 
 def imports(path: Path) -> Iterator[str]:
-    """Every imported module or name, as dotted text; type-checking imports too: a circle is a circle."""
+    """Return every imported module or name as dotted text, including type-checking imports."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -79,7 +79,7 @@ def imports(path: Path) -> Iterator[str]:
 
 
 def uses(path: Path) -> Iterator[str]:
-    """Imports and dotted uses such as `os.environ`."""
+    """Return imports and dotted uses such as `os.environ`."""
     yield from imports(path)
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
@@ -91,7 +91,7 @@ def within(name: str, package: str) -> bool:
 
 
 def layer_of(name: str) -> int:
-    """The layer of the most specific package that contains the module."""
+    """Return the layer of the most specific package that contains the module."""
     fitting = [(len(room), level) for level, rooms in enumerate(LAYERS) for room in rooms if within(name, room)]
     assert fitting, f"{name} has no floor"
     return max(fitting)[1]
@@ -125,7 +125,7 @@ def test_api_does_not_reach_upstream() -> None:
 
 
 def test_only_the_table_of_adapters_names_them() -> None:
-    """Nothing in the gateway imports an adapter: entry points do."""
+    """Adapters are loaded by entry points, not imported."""
     wrong = [
         f"{module_name(path)} -> {name}"
         for path in FILES
@@ -139,7 +139,7 @@ def test_only_the_table_of_adapters_names_them() -> None:
 
 @pytest.mark.parametrize("restricted", RESTRICTED_NAMES)
 def test_each_restricted_name_has_its_modules(restricted: str) -> None:
-    """The environment, metrics, time, chance and the network each have one place."""
+    """Environment, metrics, time, randomness and network."""
     wrong = [
         f"{module_name(path)} uses {name}"
         for path in FILES
@@ -151,7 +151,7 @@ def test_each_restricted_name_has_its_modules(restricted: str) -> None:
 
 
 def test_there_are_no_import_cycles() -> None:
-    """Following imports never leads back."""
+    """The import graph is acyclic."""
     names = {module_name(path) for path in FILES}
     graph = {
         module_name(path): {
@@ -191,13 +191,13 @@ def test_only_the_outbound_package_opens_connections() -> None:
 
 
 def test_no_module_has_an_empty_name() -> None:
-    """Module names are specific nouns."""
+    """Generic names are not allowed."""
     empty = {"utils", "util", "helpers", "helper", "common", "base", "manager", "misc", "core", "lib"}
     assert [] == [module_name(path) for path in FILES if path.stem in empty]
 
 
 def test_every_module_has_a_docstring() -> None:
-    """A file starts with a docstring and has at most 400 lines."""
+    """And has at most 400 lines."""
     silent = [
         module_name(p) for p in FILES if p.read_text().strip() and not ast.get_docstring(ast.parse(p.read_text()))
     ]

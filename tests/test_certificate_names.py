@@ -40,7 +40,7 @@ def test_a_certificate_has_the_names_of_its_subject_and_sans(name: str) -> None:
     ["CN=checkout", "CN=Checkout,O=Example\\, Inc.,C=DE", "other.internal", "spiffe://example/ns/Shop", "10.0.0.8"],
 )
 def test_a_certificate_has_no_other_names(name: str) -> None:
-    """A part of a subject is not the subject; case counts outside of host names."""
+    """A part of a subject does not match; case matters except in host names."""
     assert normalize_certificate_name(name) not in certificate_names(CHECKOUT)
 
 

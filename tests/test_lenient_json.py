@@ -1,4 +1,4 @@
-"""Lenient JSON of provider responses: repaired, reported, and fit to be written, stored and read again."""
+"""Lenient JSON of provider responses: repairs, reports, and round trips."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ REPAIRED: dict[str, tuple[bytes, JsonValue, str]] = {
 
 
 def nested(depth: int, leaf: JsonValue = 1) -> JsonValue:
-    """Lists and objects in turn, so deep."""
+    """Return alternating lists and objects of this depth."""
     value: JsonValue = leaf
     for level in range(depth):
         value = [value] if level % 2 else {"a": value, "b": []}
@@ -45,7 +45,7 @@ def nested(depth: int, leaf: JsonValue = 1) -> JsonValue:
 
 
 def nested_text(depth: int, leaf: str = "1") -> str:
-    """`nested` as JSON."""
+    """Return `nested` as JSON."""
     opening, closing = '[{"a":' * (depth // 2), ',"b":[]}]' * (depth // 2)
     return opening + leaf + closing
 
@@ -68,7 +68,7 @@ def test_all_repairs_are_reported_once_each() -> None:
 
 @pytest.mark.parametrize("depth", [202, 400, 2_000, 20_000])
 def test_nesting_has_no_limit_and_survives_every_way_on(depth: int) -> None:
-    """Read, wrapped in the run's document with its nodes, written, stored, read back."""
+    """Parsed, wrapped in the document of a run, serialized, stored, read back."""
     value, repairs = lenient_json.read(nested_text(depth).encode())
     assert (DEEPLY_NESTED,) == repairs
     written = strict_json.write({"output": value, "outputs": {"Node": NodeOutput("succeeded", value)}})
@@ -80,13 +80,13 @@ def test_nesting_has_no_limit_and_survives_every_way_on(depth: int) -> None:
 
 
 def test_a_large_text_of_extreme_depth_is_not_json() -> None:
-    """The event loop waits for the parser: the slow one is bounded by the size of the text."""
+    """The slow parser blocks the event loop, so its input size is limited."""
     with pytest.raises(strict_json.NotJson):
         lenient_json.read(b"[" * 100_001 + b"]" * 100_001)
 
 
 def test_a_large_text_with_one_deep_branch_is_read() -> None:
-    """The bound concerns extreme depth, and not large outputs that are nested 400 levels deep somewhere."""
+    """The limit applies to extreme depth, not to large outputs with a depth of 400."""
     value, repairs = lenient_json.read(b'["%b", %b]' % (b"x" * 1_000_000, nested_text(400).encode()))
     assert (DEEPLY_NESTED,) == repairs
     assert ["x" * 1_000_000, nested(400)] == value

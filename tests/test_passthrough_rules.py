@@ -1,4 +1,4 @@
-"""Rules of the pass-through, and normalization of paths before they are compared."""
+"""Passthrough rules, and normalization of paths before comparison."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ def test_an_ambiguous_path_is_refused(path: str) -> None:
 
 @given(st.text("/ab.%25eEfF\\;", max_size=20))
 def test_a_normalized_path_is_unchanged(path: str) -> None:
-    """And never has a segment of dots, however often it is decoded."""
+    """It never has a dot segment, after any number of decodings."""
     found = normalize_path(path)
     if found is not None:
         assert found == normalize_path(found)

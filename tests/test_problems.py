@@ -1,4 +1,4 @@
-"""The table of problems is the design's, and a document says no more than it should."""
+"""Table of problems, and contents of problem documents."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from gateway.problems import PROBLEMS, FieldError, Problem
 
-# As the design lists them, and the two that docs/adr/0004 adds: malformed_request and client_closed_request.
+# All codes, including the two of docs/adr/0004: malformed_request and client_closed_request.
 STATUSES = {
     400: {"malformed_json", "malformed_request", "invalid_idempotency_key"},
     401: {"unauthorized"},
@@ -46,7 +46,7 @@ STATUSES = {
 
 
 def test_the_table_is_the_designs() -> None:
-    """Every code with its status, none missing, none more."""
+    """Every code with its status, complete."""
     found: dict[int, set[str]] = {}
     for code, kind in PROBLEMS.items():
         found.setdefault(kind.status, set()).add(code)
@@ -55,7 +55,7 @@ def test_the_table_is_the_designs() -> None:
 
 @pytest.mark.parametrize("code", PROBLEMS)
 def test_every_problem_is_a_document(code: str) -> None:
-    """RFC 9457's members, and ours: the status is the real one, the title is the same for every problem of a kind."""
+    """Members of RFC 9457 and extensions; status of the response, one title per code."""
     problem = Problem(code)
     document = json.loads(problem.document("req_1"))
     assert {
@@ -75,7 +75,7 @@ def test_a_detail_replaces_the_title() -> None:
 
 
 def test_errors_are_pointers_without_values() -> None:
-    """R69: `errors` is there only where there are any."""
+    """R69: `errors` is present only if not empty."""
     problem = Problem("invalid_request", errors=(FieldError("/label", "too long"), FieldError("", "empty")))
     listed = [{"pointer": "/label", "detail": "too long"}, {"pointer": "", "detail": "empty"}]
     assert listed == json.loads(problem.document(""))["errors"]
@@ -86,7 +86,7 @@ def test_errors_are_pointers_without_values() -> None:
     ("outcome", "retryable"), [(None, True), ("not_run", True), ("unknown", False), ("failed", False)]
 )
 def test_what_may_have_run_is_never_called_retryable(outcome: str | None, *, retryable: bool) -> None:
-    """`retryable` promises that the same request cannot cause a second run."""
+    """`retryable` means that the same request cannot cause a second run."""
     problem = Problem("upstream_throttled", extra={} if outcome is None else {"outcome": outcome})
     assert retryable is json.loads(problem.document(""))["retryable"]
 

@@ -58,14 +58,14 @@ NOT_JSON = {
 
 @pytest.mark.parametrize("data", NOT_JSON.values(), ids=NOT_JSON)
 def test_what_rfc_8259_does_not_have_is_refused(data: bytes) -> None:
-    """R67, R68: whatever Python's own parser thinks of it."""
+    """R67, R68: also if Python's json module accepts it."""
     with pytest.raises(strict_json.NotJson):
         strict_json.read(data)
 
 
 @given(st.binary(max_size=40))
 def test_any_bytes_are_read_or_refused(data: bytes) -> None:
-    """Every input is either refused or parsed as Python's parser parses it."""
+    """Any input is refused, or parsed as by Python's json module."""
     try:
         value = strict_json.read(data)
     except strict_json.NotJson:
@@ -87,7 +87,7 @@ def test_escapes_change_nothing(value: JsonValue) -> None:
 
 
 def test_an_integer_is_not_turned_into_a_float() -> None:
-    """2**64 + 1 is no float; neither is an integer of 300 digits."""
+    """Such as 2**64 + 1, or an integer of 300 digits."""
     for number in (2**53 + 1, 2**63, 2**64 + 1, -(10**300) - 1):
         text = str(number).encode()
         assert number == strict_json.read(text)
@@ -95,7 +95,7 @@ def test_an_integer_is_not_turned_into_a_float() -> None:
 
 
 def test_of_a_doubled_key_the_last_value_counts() -> None:
-    """A provider's answer may have them; a request may not (see `read_unique`)."""
+    """Allowed in provider responses, not in requests (see `read_unique`)."""
     assert {"a": 2} == strict_json.read(b'{"a": 1, "a": 2}')
 
 
@@ -116,7 +116,7 @@ def test_of_a_doubled_key_the_last_value_counts() -> None:
     ],
 )
 def test_a_doubled_key_is_refused_however_it_is_written(data: bytes) -> None:
-    """R68: two readers of such a text may see two different requests."""
+    """R68: parsers disagree about such texts."""
     with pytest.raises(strict_json.NotJson):
         strict_json.read_unique(data)
 
@@ -142,7 +142,7 @@ def test_doubled_keys_are_found_in_any_object(pairs: list[tuple[str, str]]) -> N
 
 @pytest.mark.parametrize("data", [*NOT_JSON.values(), b'{"CANARY": 1, "CANARY": 2}', b"CANARY", b'["CANARY"'])
 def test_what_is_said_about_bad_json_never_quotes_it(data: bytes) -> None:
-    """The text goes into the client's answer."""
+    """The text is part of the response."""
     with pytest.raises(strict_json.NotJson) as caught:
         strict_json.read_unique(data)
     assert str(caught.value) in {"not valid JSON", "not acceptable: an object has a duplicate key"}
@@ -160,7 +160,7 @@ def test_whatever_could_be_read_can_be_written_inside_an_answer(leaf: bytes) -> 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """As in `providers.contract`."""
+    """Same fields as in `providers.contract`."""
 
     value: JsonValue
     error: str | None = None
@@ -168,12 +168,12 @@ class Node:
 
 @pytest.mark.parametrize("value", [1, 2**64, "é\u2028", 1.5])
 def test_dataclasses_are_written_as_objects(value: JsonValue) -> None:
-    """Big integers take another way, which must come to the same."""
+    """Big integers use another code path with the same result."""
     assert {"n": {"value": value, "error": None}} == json.loads(strict_json.write({"n": Node(value)}))
 
 
 def test_what_was_taken_can_be_read_back_from_deeper_down() -> None:
-    """R48: a result stands deeper in the run's own document than in its provider's answer."""
+    """R48: a result is nested deeper in the document of its run."""
     taken = strict_json.read(b"[" * 199 + b"12345678901234567890123" + b"]" * 199)
     written = strict_json.write({"outputs": {"Node": {"value": taken}}})
     with pytest.raises(strict_json.NotJson):

@@ -1,9 +1,9 @@
 #!/bin/sh
-# Writes what compose.yaml mounts: the two providers' keys, read as two lines from standard input, and new passwords.
+# Writes the secrets that compose.yaml mounts: two provider keys, read as two lines from standard input, and new passwords.
 #
 #   sudo sh deploy/compose/secrets.sh
 #
-# A file that is there already is kept. Each container's user may read its own folder and no other.
+# Existing files are kept. The user of each container can read its own folder only.
 set -eu
 umask 077
 cd "$(dirname "$0")"

@@ -1,4 +1,4 @@
-"""Collects the root file system of the image: an environment, its interpreter, and the libraries that both load.
+"""Collector of the image's root file system: an environment, its interpreter, and the shared libraries of both.
 
 Runs in the build stage, with the base image's interpreter: `python3 collect.py /opt/runward /rootfs`. Files keep their
 paths. Byte code is compiled in advance, since the root file system is read-only at run time; every time stamp is
@@ -21,7 +21,11 @@ from pathlib import Path
 
 _NOT_COPIED = frozenset(
     {
-        *("__pycache__", "dist-packages", "site-packages"),  # of the base; the environment's own are copied apart
+        *(
+            "__pycache__",
+            "dist-packages",
+            "site-packages",
+        ),  # of the base image; those of the environment are copied separately
         *("ensurepip", "idlelib", "lib2to3", "pydoc_data", "test", "tkinter", "turtledemo", "turtle.py"),
     }
 )
@@ -40,16 +44,16 @@ _WRITTEN = {
 
 @dataclass(frozen=True)
 class Root:
-    """The new root file system, in the folder `top`."""
+    """New root file system in the folder `top`."""
 
     top: Path
 
     def place(self, path: Path) -> Path:
-        """The place of an absolute path in it; the path's parents are resolved, the path itself is not."""
+        """Return the location of an absolute path in it; parents are resolved, the path itself is not."""
         return self.top / (path.parent.resolve() / path.name).relative_to("/")
 
     def copy(self, path: Path) -> None:
-        """Copy a file; a symbolic link as such, and what it leads to. Once is enough."""
+        """Copy a file once; a symbolic link is copied with its target."""
         placed = self.place(path)
         if placed.is_symlink() or placed.exists():
             return
@@ -62,7 +66,7 @@ class Root:
             placed.chmod(0o755 if path.parent.name == "bin" or path.name.startswith("ld-") else 0o644)
 
     def copy_tree(self, top: Path) -> None:
-        """Copy a folder without what `_NOT_COPIED` names at its top, and without byte code."""
+        """Copy a folder without the top-level names in `_NOT_COPIED`, and without byte code."""
         for folder, folders, files in os.walk(top):
             left_out = _NOT_COPIED if Path(folder) == top else {"__pycache__"}
             folders[:] = sorted(set(folders) - left_out)
@@ -71,11 +75,11 @@ class Root:
                     self.copy(Path(folder) / name)
 
     def files(self) -> list[Path]:
-        """All regular files, sorted."""
+        """Return all regular files, sorted."""
         return sorted(path for path in self.top.rglob("*") if path.is_file() and not path.is_symlink())
 
     def write(self, name: str, text: str) -> None:
-        """Write a file that is read-only for all but its owner."""
+        """Write a file that only its owner may write."""
         path = self.top / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
@@ -99,7 +103,7 @@ def collect(environment: Path, root: Root) -> None:
 
 
 def _copy_libraries(root: Root) -> None:
-    """Copy what the copied programs and libraries load, and the links that lead to the loader."""
+    """Copy the shared libraries of the copied programs and libraries, and the links to the loader."""
     for name in ("lib", "lib64"):
         if Path("/", name).is_symlink():
             (root.top / name).symlink_to(Path("/", name).readlink())
@@ -118,7 +122,7 @@ def _write_rest(root: Root) -> None:
 
 
 def _libraries(path: Path) -> Iterator[Path]:
-    """What the loader would load for a program or library, all the way down."""
+    """Return the shared libraries that the loader would load for a program or library, recursively."""
     with path.open("rb") as file:
         if file.read(4) != b"\x7fELF":
             return
@@ -149,7 +153,7 @@ def _record_packages(root: Root) -> None:
 
 
 def _compile(root: Root) -> None:
-    """Compile what can be compiled; a file that is data in spite of its name stays as it is."""
+    """Compile all modules; files that are not valid Python are skipped."""
     for path in root.files():
         if path.suffix == ".py":
             compileall.compile_file(
@@ -165,7 +169,7 @@ def _set_times(root: Root, seconds: int) -> None:
 
 
 def main(environment: str, top: str) -> None:
-    """Collect, compile, and set the times."""
+    """Collect, compile, and set the time stamps."""
     root = Root(Path(top))
     root.top.mkdir()
     collect(Path(environment), root)

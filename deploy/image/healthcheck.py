@@ -1,4 +1,4 @@
-"""The image's HEALTHCHECK: exit code 0 where the gateway's liveness endpoint answers 200, else 1.
+"""HEALTHCHECK of the image: exit code 0 if the gateway's liveness endpoint answers 200, else 1.
 
 RUNWARD_HEALTH_URL names another URL than that of the default operations port. A certificate is not verified: the
 connection does not leave the container, and the certificate is made out to the public name.
@@ -17,7 +17,7 @@ _TIMEOUT = 3.0  # seconds
 
 
 def main() -> int:
-    """Ask once; the exit code, with the reason of a failure on standard error."""
+    """Send one request; returns the exit code, and prints the reason of a failure to standard error."""
     url = os.environ.get("RUNWARD_HEALTH_URL") or DEFAULT_URL
     if not url.startswith(("http://", "https://")):
         sys.stderr.write("unhealthy: RUNWARD_HEALTH_URL must begin with http:// or https://\n")

@@ -1,4 +1,4 @@
-"""Writes the software bill of materials of an environment as CycloneDX JSON: `sbom.py ENVIRONMENT FILE`.
+"""Generator of the software bill of materials of an environment (CycloneDX JSON): `sbom.py ENVIRONMENT FILE`.
 
 The environment is the image's /opt/runward, copied out of it; it is read, and nothing in it is run. An environment of
 its own with a path to the other's packages stands in for it, since the other's interpreter may not run here.
@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 
 
 def main(environment: str, target: str) -> None:
-    """Write the document; CalledProcessError where that fails, with the tool's words on standard error."""
+    """Write the document. Raises CalledProcessError if the tool fails; its errors go to standard error."""
     [packages] = Path(environment).resolve().glob("lib/python*/site-packages")
     with TemporaryDirectory() as folder:
         venv.create(folder, with_pip=False, symlinks=True)

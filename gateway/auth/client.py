@@ -39,7 +39,7 @@ class Client:
         return self._alias_pattern.match(alias) is not None
 
     def may_connect_from(self, address: str) -> bool:
-        """Whether the client's IP allow-list includes `address`; an empty list includes every address."""
+        """Return True if the client's IP allow-list includes `address` or is empty."""
         if not self.addresses:
             return True
         try:

@@ -236,18 +236,18 @@ class _ServerConnection(web.RequestHandler):
                 request.content.set_exception(web.RequestPayloadError())
 
     def pause_writing(self) -> None:
-        """Start the write time-out: a client must read its response as fast as it must send its headers."""
+        """Start the write timeout: a client must read its response as fast as it must send its headers."""
         super().pause_writing()
         if self.transport is not None:
             self._write_timeout = self._loop.call_later(self.keepalive_timeout, self.transport.abort)
 
     def resume_writing(self) -> None:
-        """Cancel the write time-out."""
+        """Cancel the write timeout."""
         super().resume_writing()
         self._cancel_write_timeout()
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Cancel the write time-out."""
+        """Cancel the write timeout."""
         super().connection_lost(exc)
         self._cancel_write_timeout()
 

@@ -16,7 +16,7 @@ from gateway.limits.resource_limiter import ResourceLimiter
 
 
 class Admission:
-    """What a run holds of the limits, and how it takes more.
+    """Admission of one run: the slots and rates that it holds, and the operations to take more.
 
     At most one wait is in progress; `release` may be called during it. `deadline` is in monotonic seconds in every
     method. `headers`: the RateLimit header fields of the client, empty without limits.
@@ -60,7 +60,7 @@ class Admission:
 
     @property
     def held_scopes(self) -> tuple[LimitScope, ...]:
-        """Scopes of which it holds a slot, for inspection."""
+        """Scopes in which a slot is held, for inspection."""
         return tuple(part.scope for part in self._held)
 
     async def acquire(self, workflow: str, provider: str, *, deadline: float) -> None:

@@ -58,7 +58,7 @@ Parts: TypeAlias = tuple[Part, ...]
 
 
 class Counters(Protocol):
-    """Where the limits are counted."""
+    """Counters of the limits, in this process or in a server."""
 
     on_change: Callable[[], None]
     """Called when `shared` changes."""

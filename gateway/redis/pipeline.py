@@ -1,8 +1,8 @@
 """Script pipeline: concurrent calls of Lua scripts share round trips to a Redis or Valkey server (group commit).
 
 Calls submitted while a batch is in flight are sent with the next batch, so a batch costs one round trip however many
-calls it has. The rate limits use one lane, which keeps the calls in order; the store uses several lanes, each on a
-connection of its own, and optionally waits until the server has the batch on its disk (WAITAOF).
+calls it has. The rate limits have one batch in flight (`lanes=1`), which keeps the calls in order; the store has
+several, each on a separate connection, and optionally waits until the server has the batch on its disk (WAITAOF).
 
 The module does not import redis-py, which is an optional dependency.
 """
@@ -60,8 +60,8 @@ class _ScriptCall:
 class ScriptPipeline:
     """Executes scripts in batches of at most `max_batch` calls; at most `lanes` batches are in flight.
 
-    With one lane, calls are executed in the order of submission, and a failed batch fails every queued call too, so
-    that no caller waits for a second time-out. With `wait_for_fsync`, a call succeeds once its batch is on the server's
+    With `lanes=1`, calls are executed in the order of submission, and a failed batch fails every queued call too, so
+    that no caller waits for a second timeout. With `wait_for_fsync`, a call succeeds once its batch is on the server's
     disk.
     """
 

@@ -68,7 +68,7 @@ class ExecutionContext:
 
 @dataclass(slots=True)
 class WorkflowAttempt:
-    """Attempt of a run on one workflow. `poll_timer` exists once the provider has said that the run goes on.
+    """Attempt of a run on one workflow. `poll_timer` exists once the provider has reported that the run is in progress.
 
     `repairs` name what was not valid JSON in the provider's responses.
     """

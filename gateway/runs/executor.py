@@ -107,7 +107,7 @@ class RunExecutor:
         await WorkflowAttempt(self.context, record, workflow, admission, guard, journal).run()
 
     def _guard_with_closed_circuit(self, workflow: Workflow) -> WorkflowGuard:
-        """Return the guard of the workflow. Raises CircuitOpen, before the limits are asked."""
+        """Return the guard of the workflow. Raises CircuitOpen before any limit is charged."""
         guard = self.context.circuits.get(workflow.provider.name, workflow.alias)
         guard.breaker.raise_if_open()
         return guard
@@ -132,7 +132,7 @@ class RunExecutor:
                 if delay >= remaining:
                     raise
             await record.await_external(clock.sleep(min(delay, remaining)), clock)
-        raise DeadlineExceeded("The deadline passed before the turn came.")
+        raise DeadlineExceeded("The deadline passed while the run was queued.")
 
     async def _acquire_admission(self, record: RunRecord, workflow: Workflow, admission: Admission | None) -> Admission:
         spec, names, deadline = record.spec, (workflow.alias, workflow.provider.name), record.deadline

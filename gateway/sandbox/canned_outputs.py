@@ -35,7 +35,7 @@ def echo(run_input: RunInput) -> JsonValue:
 
 
 def classify(run_input: RunInput) -> JsonValue:
-    """The category of `message` by keyword, and how urgent it sounds."""
+    """Return the category of `message` by keyword, and its urgency."""
     return {**_classify_message(run_input.get_text("message"))}
 
 
@@ -57,7 +57,7 @@ def summary(run_input: RunInput) -> JsonValue:
 
 
 def translation(run_input: RunInput) -> JsonValue:
-    """The summary, marked as translated into `language`; skipped where none is asked for."""
+    """The summary, marked as translated into `language`; skipped if no language is requested."""
     language = run_input.get_text("language")
     if not language:
         raise NodeSkipped

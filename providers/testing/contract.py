@@ -171,7 +171,7 @@ class AdapterContract:
         "reply", [Reply(200), Reply(200, "ok"), Reply(200, ["done"]), Reply(404, {}), Reply(500, {})]
     )
     def test_polls_are_safe_and_a_poll_without_an_outcome_has_none(self, reply: Reply) -> None:
-        """Where a run can be followed, polls start nothing, and a reply without an outcome is rejected."""
+        """If a run can be polled, polls start nothing, and a reply without an outcome is rejected."""
         steps = self.new_adapter().follow(self.run_id)
         if steps is None:
             return

@@ -55,7 +55,7 @@ class GatewayProcess:
         self.output: list[str] = []
 
     def __enter__(self) -> Self:
-        self._process = subprocess.Popen(  # noqa: S603 - this Python, a path of our own
+        self._process = subprocess.Popen(  # noqa: S603 - this Python, fixed arguments
             [sys.executable, "-m", "gateway", "serve", "--config", str(self._config)],
             env=self._environment,
             stdin=subprocess.DEVNULL,

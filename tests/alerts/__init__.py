@@ -1,1 +1,1 @@
-"""The alerts of config/prometheus-rules.yaml: that they say what is so, that they fire, and that they keep quiet."""
+"""Tests of the alerts in config/prometheus-rules.yaml: valid texts, firing, and no false alarms."""

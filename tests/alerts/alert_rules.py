@@ -1,4 +1,4 @@
-"""The rules of config/prometheus-rules.yaml as data, and the same rules sixty times faster."""
+"""Parsed rules of config/prometheus-rules.yaml, and an accelerated copy (one second per minute)."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ class Rule:
 
 @cache
 def document() -> dict[str, Any]:
-    """The file as it stands."""
+    """Return the parsed file."""
     loaded = yaml.safe_load(RULES.read_text())
     assert isinstance(loaded, dict)
     return loaded
 
 
 def recorded() -> list[Rule]:
-    """The rules that record a series."""
+    """Return the recording rules."""
     return [Rule(raw["record"], raw["expr"]) for raw in _raw() if "record" in raw]
 
 
 def alerts() -> list[Rule]:
-    """The alerts, in the file's order."""
+    """Return the alerting rules, in the order of the file."""
     return [
         Rule(raw["alert"], raw["expr"], raw.get("for", "0m"), raw["labels"]["severity"], raw["annotations"])
         for raw in _raw()
@@ -53,7 +53,7 @@ def alerts() -> list[Rule]:
 
 
 def accelerated() -> str:
-    """The file with a second for each minute: every window, offset and `for`; thresholds and texts stay as they are.
+    """Return the file with every minute (windows, offsets, `for`) reduced to a second; all else is unchanged.
 
     All durations in the file are whole minutes, so an alert that needs ten minutes of a fault needs ten seconds then.
     """
@@ -62,7 +62,7 @@ def accelerated() -> str:
 
 
 def in_seconds(text: str) -> str:
-    """The expression or duration with a second for each minute."""
+    """Return the expression or duration with every minute reduced to a second."""
     return _MINUTES.sub(r"\1s", text)
 
 

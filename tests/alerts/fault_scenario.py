@@ -1,4 +1,4 @@
-"""Everything that goes wrong at once: an account at a provider for each fault, and the load that shows it.
+"""Fault scenario: one provider account per fault, and the load that triggers the alerts.
 
 Each account has a path of its own at the fake upstream (`/locked/v1/…`), which answers by that alone.
 """
@@ -30,7 +30,7 @@ _LAYER = "promptlayer"
 
 
 def in_rotation(*scripts: ResponseScript) -> ResponseScript:
-    """One script for each request, over and over."""
+    """Return a script that repeats these scripts in rotation, one per request."""
     rotation = itertools.cycle(scripts)
 
     async def script(wire: UpstreamConnection) -> None:
@@ -71,7 +71,7 @@ RECEIVER = "/receiver/hook"
 
 
 def script_all(upstream: FakeUpstream) -> None:
-    """Let the upstream answer for every account; the two of the tests' own configuration are well."""
+    """Script the upstream for every account; the two providers of the default configuration succeed."""
     upstream.default = DONE
     for account, script in ACCOUNT_ANSWERS.items():
         upstream.route(_belongs_to(account), script)
@@ -80,12 +80,12 @@ def script_all(upstream: FakeUpstream) -> None:
 
 
 def speaks_no_tls(upstream: FakeUpstream) -> None:
-    """Answer whoever comes with TLS as a plain web server does."""
+    """Answer TLS connections in plain text, as a misconfigured web server does."""
     upstream.on_accept([faults.sequence(NOT_TLS, faults.fin_after_request)] * 1000)
 
 
 def configuration(url: str, plain_url: str) -> dict[str, JsonValue]:
-    """What is added to the tests' configuration; at `plain_url` is the server that speaks no TLS."""
+    """Return additions to the tests' configuration; the server at `plain_url` does not support TLS."""
     accounts: dict[str, JsonValue] = {name: _account(f"{url}/{name}") for name in ACCOUNT_ANSWERS}
     accounts["slow"] = _account(f"{url}/slow", _LAYER)
     accounts["narrow"] = _account(f"{url}/narrow") | {"limits": {"concurrency": 1, "max_wait": "200ms"}}
@@ -104,7 +104,7 @@ def configuration(url: str, plain_url: str) -> dict[str, JsonValue]:
 
 
 def expected_codes() -> set[str]:
-    """Problems that this load brings about, so that a test can see that its faults happened."""
+    """Problem codes that this load must cause, as proof that the faults occurred."""
     codes = {"circuit_open", "internal", "overloaded", "rate_limited", "run_failed", "upstream_credentials"}
     codes |= {"upstream_disconnected", "upstream_misconfigured", "too_many_failures", "unauthorized"}
     assert codes <= set(PROBLEMS)

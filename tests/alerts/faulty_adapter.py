@@ -1,4 +1,4 @@
-"""An adapter with two defects, for alerts that no fault of a provider can set off: it is slow, and it is wrong.
+"""Adapter with two defects, for alerts that no fault of a provider can cause: a blocked event loop and an exception.
 
 Its steps hold up the event loop, then divide by nothing. It is found by the entry point that `install` writes.
 """
@@ -14,7 +14,7 @@ BLOCKING_SECONDS = 0.08
 
 
 class FaultyAdapter:
-    """The adapter."""
+    """Adapter whose steps block the event loop and then raise."""
 
     base_url = "https://clumsy.example"
     key_header = KeyHeader("X-Key")
@@ -25,17 +25,17 @@ class FaultyAdapter:
         assert dialect is None
 
     def steps(self, run: Run) -> Steps:
-        """Compute for too long, and wrongly."""
+        """Block the event loop, then raise ZeroDivisionError."""
         time.sleep(BLOCKING_SECONDS)
         yield Pause(str(1 // (len(run.input) - len(run.input))))
         return Outcome(succeeded=True)
 
     def follow(self, provider_run_id: str) -> None:
-        """Its runs can not be found again."""
+        """Raise, because its runs cannot be polled."""
 
 
 def install(directory: Path) -> None:
-    """Let a Python that has `directory` on its path find the adapter, as if its package had been installed there."""
+    """Install the adapter's entry point into `directory`, for a Python process with `directory` on its path."""
     package = directory / "clumsy-1.dist-info"
     package.mkdir()
     (package / "METADATA").write_text("Metadata-Version: 2.1\nName: clumsy\nVersion: 1\n")

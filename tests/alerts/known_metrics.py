@@ -1,4 +1,4 @@
-"""What a rule may name: the gateway's metrics with their labels and buckets, and the words that labels hold."""
+"""Names that rules may refer to: metrics with their labels and buckets, and values of labels."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ LABEL_VALUES = {
 
 @cache
 def exposition() -> str:
-    """What a gateway shows in which everything was counted once."""
+    """Return the exposition of a gateway in which every metric has a sample."""
     metrics = Metrics()
     metrics.request_ended("run", 200)
     metrics.request_refused("one", "overloaded")
@@ -58,12 +58,12 @@ def exposition() -> str:
 
 
 def families() -> list[Metric]:
-    """The same, read by Prometheus's own parser."""
+    """Return the exposition parsed by the official Prometheus parser."""
     return list(text_string_to_metric_families(exposition()))
 
 
 def series() -> dict[str, set[str]]:
-    """The labels of every series that a rule may look at, by its name."""
+    """Return the label sets of every series, by name."""
     found = {"up": set(SCRAPE_LABELS)} | {rule.name: grouping(rule.expr) for rule in recorded()}
     for sample in (sample for family in families() for sample in family.samples):
         found.setdefault(sample.name, set(SCRAPE_LABELS)).update(sample.labels)
@@ -71,6 +71,6 @@ def series() -> dict[str, set[str]]:
 
 
 def bounds(histogram: str) -> set[float]:
-    """The upper bounds of its buckets."""
+    """Return the upper bounds of the buckets of a histogram."""
     samples = (sample for family in families() for sample in family.samples)
     return {float(sample.labels["le"]) for sample in samples if sample.name == histogram + "_bucket"}

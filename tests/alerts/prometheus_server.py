@@ -1,4 +1,4 @@
-"""A Prometheus of the test's own on loopback, with the configuration of docs/alerts.md and the rules in a hurry."""
+"""Prometheus server on loopback with the configuration of docs/alerts.md and accelerated rules."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _LISTENING = re.compile(rb'msg="Listening on" address=(\S+)')
 
 
 class Alert(TypedDict):
-    """An alert as the server tells it; `state` is "pending" or "firing"."""
+    """Alert as reported by the server; `state` is "pending" or "firing"."""
 
     labels: dict[str, str]
     annotations: dict[str, str]
@@ -34,27 +34,27 @@ class Alert(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class PrometheusServer:
-    """A running server."""
+    """Running Prometheus server."""
 
     url: str
     session: aiohttp.ClientSession
 
     async def alerts(self) -> list[Alert]:
-        """Every alert that is pending or firing."""
+        """Return every alert that is pending or firing."""
         return list((await self._get("alerts"))["alerts"])
 
     async def firing(self) -> set[str]:
-        """The names of those that fire."""
+        """Return the names of the firing alerts."""
         return {alert["labels"]["alertname"] for alert in await self.alerts() if alert["state"] == "firing"}
 
     async def unhealthy_rules(self) -> list[str]:
-        """Rules that could not be evaluated, or were not yet."""
+        """Return rules that failed to evaluate, or were not evaluated yet."""
         rules = [rule for group in (await self._get("rules"))["groups"] for rule in group["rules"]]
         assert rules
         return [rule["name"] for rule in rules if rule["health"] != "ok"]
 
     async def value(self, query: str) -> float:
-        """What a query of one number says now; 0 where it says nothing."""
+        """Return the current value of a scalar query; 0 if it has no result."""
         result = (await self._get("query", query=query))["result"]
         return float(result[0]["value"][1]) if result else 0.0
 
@@ -68,7 +68,7 @@ class PrometheusServer:
 async def running_prometheus(
     directory: Path, session: aiohttp.ClientSession, ops_url: str
 ) -> AsyncIterator[PrometheusServer]:
-    """A server that watches the gateway with this operations port; it has seen it once, and ends with the block."""
+    """Run a server that scrapes this operations port until the block ends; the first scrape is complete."""
     write_configuration(directory, ops_url.removeprefix("http://"))
     process = await asyncio.create_subprocess_exec(
         find_program("prometheus"), "--config.file=prometheus.yml", "--storage.tsdb.path=data",
@@ -90,7 +90,7 @@ async def running_prometheus(
 
 
 def configuration() -> dict[str, Any]:
-    """The one that the page tells its reader to use."""
+    """Return the configuration that docs/alerts.md recommends."""
     found = re.search(r"^```yaml\n(.*?)^```", PAGE.read_text(), re.DOTALL | re.MULTILINE)
     assert found is not None
     loaded = yaml.safe_load(found[1])
@@ -99,7 +99,7 @@ def configuration() -> dict[str, Any]:
 
 
 def write_configuration(directory: Path, target: str) -> None:
-    """The page's, faster and with another target, and beside it the rules in a hurry."""
+    """Write that configuration with short intervals and another target, and the accelerated rules."""
     config = configuration()
     [job] = config["scrape_configs"]
     job |= {
@@ -113,7 +113,7 @@ def write_configuration(directory: Path, target: str) -> None:
 
 
 async def _url(log: asyncio.StreamReader) -> str:
-    """Where it listens, once it is ready."""
+    """Return the URL of the server once it is ready."""
     seen = b""
     async with asyncio.timeout(START_TIMEOUT):
         while line := await log.readline():
@@ -124,7 +124,7 @@ async def _url(log: asyncio.StreamReader) -> str:
 
 
 async def _wait_for_first_scrape(server: PrometheusServer) -> None:
-    """Wait for the first scrape. It comes after some seconds, which are minutes to a rule in a hurry."""
+    """Wait for the first scrape, which may take several seconds (minutes for an accelerated rule)."""
     async with asyncio.timeout(START_TIMEOUT):
         while True:
             down = [alert for alert in await server.alerts() if alert["labels"]["alertname"] == "RunwardDown"]
@@ -134,7 +134,7 @@ async def _wait_for_first_scrape(server: PrometheusServer) -> None:
 
 
 async def _stop(process: asyncio.subprocess.Process) -> None:
-    """SIGTERM, and SIGKILL where that is not enough."""
+    """Send SIGTERM, then SIGKILL after a timeout."""
     if process.returncode is not None:
         return
     process.send_signal(signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""Prometheus's two programs as Debian ships them: found, or their absence told, and promtool run."""
+"""Programs `promtool` and `prometheus`: look-up, skip if absent, and execution."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _TIMEOUT = 60.0
 
 
 def find_program(name: str) -> str:
-    """The path of `promtool` or `prometheus`. Without it the test is skipped, or fails where it is required."""
+    """Return the path of `promtool` or `prometheus`; skip the test if absent, or fail if it is required."""
     path = shutil.which(name)
     if path is None:
         reason = f"{name} is not installed (Debian: apt-get install --no-install-recommends prometheus)"
@@ -26,7 +26,7 @@ def find_program(name: str) -> str:
 
 
 async def run_promtool(*arguments: str, stdin: bytes = b"") -> tuple[int, str]:
-    """Run it to its end: the exit code, and all that it wrote."""
+    """Run promtool; returns the exit code and the output."""
     process = await asyncio.create_subprocess_exec(
         find_program("promtool"), *arguments,
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,

@@ -1,4 +1,4 @@
-"""What a PromQL expression names: metrics, labels and their values, windows, quantiles and their thresholds."""
+"""Analysis of PromQL expressions: metrics, labels and values, windows, quantiles and their thresholds."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ import promql_parser as promql
 
 @dataclass(frozen=True, slots=True)
 class Selector:
-    """A metric and what is asked of its labels: pairs of a label and one of the values that match."""
+    """Metric with its label matchers: pairs of a label and one of the matching values."""
 
     metric: str
     values: frozenset[tuple[str, str]]
 
 
 def nodes(expression: str) -> list[promql.Expr]:
-    """Every part of an expression; ValueError where it is none."""
+    """Return every node of an expression. Raises ValueError if it is invalid."""
     found: list[promql.Expr] = []
     promql.walk(promql.parse(expression), found.append)
     return found
 
 
 def selectors(expression: str) -> list[Selector]:
-    """Every metric that is looked at."""
+    """Return every vector selector."""
     return [_selector(node) for node in nodes(expression) if isinstance(node, promql.VectorSelector)]
 
 
 def grouping(expression: str) -> set[str]:
-    """Every label named by `by` or `on`."""
+    """Return every label named by `by` or `on`."""
     return {label for node in nodes(expression) for label in _labels(node)}
 
 
 def windows(expression: str) -> list[timedelta]:
-    """Every range and offset, in their order."""
+    """Return every range and offset, in order."""
     found: list[timedelta] = []
     for node in nodes(expression):
         if isinstance(node, promql.MatrixSelector):
@@ -46,7 +46,7 @@ def windows(expression: str) -> list[timedelta]:
 
 
 def quantile_thresholds(expression: str) -> Iterator[tuple[str, float]]:
-    """Each histogram that a quantile is taken of, without "_bucket", and what the quantile is compared with."""
+    """Return each histogram used in a quantile, without "_bucket", and the threshold of the comparison."""
     for node in nodes(expression):
         match node:
             case promql.BinaryExpr(lhs=promql.Call() as call, rhs=promql.NumberLiteral() as threshold):

@@ -1,4 +1,4 @@
-"""docs/alerts.md says what the rules say, and names nothing that there is not."""
+"""docs/alerts.md agrees with the rules and refers to existing names only."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TEXT = PAGE.read_text()
 
 
 def test_each_alert_has_its_section() -> None:
-    """In the same order, with the same severity and patience."""
+    """Sections have the order, severity and duration of the rules."""
     documented = [(name, severity, patience) for name, severity, patience, _ in SECTION.findall(TEXT)]
     patiences = ["at once" if alert.duration == "0m" else f"after {alert.duration}" for alert in alerts()]
     assert [(alert.name, alert.severity, p) for alert, p in zip(alerts(), patiences, strict=True)] == documented

@@ -1,6 +1,6 @@
-"""A real Prometheus watches a real gateway: every alert fires under its fault, and none does where all is well.
+"""Alerts on a real Prometheus and a real gateway: each alert fires under its fault, none fires without faults.
 
-The rules are the shipped ones with a second for each minute (`rules.hurried`): ten minutes of trouble take ten seconds.
+The rules are the shipped ones, accelerated (`alert_rules.accelerated`): ten minutes of a fault take ten seconds.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.slow
 
-TEST_TIMEOUT = 58.0  # seconds for a test; half of them are enough on an idle machine
+TEST_TIMEOUT = 58.0  # seconds per test, twice the time needed on an idle machine
 FIRING_TIMEOUT = 40.0  # seconds for alerts to fire
 WORKER_ALERT = "RunwardWorkersDying"  # needs a gateway with several workers
 STORE_ALERT = "RunwardStoreUnavailable"  # needs a store that can be lost
@@ -55,7 +55,7 @@ HEALTHY_SECONDS = 17.0  # the windows' ten seconds, the five of the longest `for
 async def test_every_alert_fires_under_its_fault(
     tmp_path: Path, upstream: FakeUpstream, gateway: StartGateway, run: PostRun, session: aiohttp.ClientSession
 ) -> None:
-    """R96: with a fault of each kind, and at last without the gateway."""
+    """R96: with a fault of each kind, and finally with a stopped gateway."""
     find_program("prometheus")
     faulty_adapter.install(tmp_path)
     fault_scenario.script_all(upstream)
@@ -108,7 +108,7 @@ async def test_a_lost_store_raises_the_alert(
 async def test_a_healthy_gateway_raises_no_alert(
     tmp_path: Path, upstream: FakeUpstream, gateway: StartGateway, run: PostRun, session: aiohttp.ClientSession
 ) -> None:
-    """R96: with the mishaps of every day: one run each that failed, was throttled, or got lost; and one bad key."""
+    """R96: single failed, throttled and lost runs and one invalid key are normal operation."""
     find_program("prometheus")
     upstream.default = fault_scenario.DONE
     upstream.always("POST", LAYER_RUN, promptlayer_started(787))
@@ -147,7 +147,7 @@ async def test_a_healthy_gateway_raises_no_alert(
 
 
 async def run_fault_round(gateway: GatewayProcess, run: PostRun) -> None:
-    """One round of every fault."""
+    """Cause every fault once."""
     runs = [(client, workflow) for client, workflow, count in fault_scenario.LOAD for _ in range(count)]
     await asyncio.gather(
         *(run(gateway, {**PROMPT_STUDIO_BODY, "workflow": name}, client=client) for client, name in runs)
@@ -155,7 +155,7 @@ async def run_fault_round(gateway: GatewayProcess, run: PostRun) -> None:
 
 
 async def send_unknown_keys(session: aiohttp.ClientSession, gateway: GatewayProcess) -> None:
-    """Sixty requests with keys that are nobody's."""
+    """Send sixty requests with unknown keys."""
     for number in range(60):
         key = auth_headers("one")["Authorization"][:-6] + f"{number:06}"
         answered = await post_run(session, gateway.url, PROMPT_STUDIO_BODY, {"Authorization": key})
@@ -163,7 +163,7 @@ async def send_unknown_keys(session: aiohttp.ClientSession, gateway: GatewayProc
 
 
 async def collect_alerts(server: PrometheusServer, seen: dict[str, Alert], wanted: set[str]) -> None:
-    """Note every alert that fires, until all of `wanted` did; fail after `PATIENCE` with those that did not."""
+    """Record firing alerts until all of `wanted` have fired; fail after `PATIENCE` with the missing ones."""
     until = time.monotonic() + FIRING_TIMEOUT
     while wanted - set(seen):
         assert time.monotonic() < until, f"never fired: {sorted(wanted - set(seen))}"
@@ -175,7 +175,7 @@ async def collect_alerts(server: PrometheusServer, seen: dict[str, Alert], wante
 
 @contextlib.asynccontextmanager
 async def repeat_every(action: Callable[[], Awaitable[None]], *, every: float) -> AsyncIterator[None]:
-    """Do it every so many seconds, without waiting for the last round, as long as the block lasts."""
+    """Start the task at a fixed interval, without waiting for the previous one, until the block ends."""
 
     async def forever() -> None:
         async with asyncio.TaskGroup() as group:
@@ -197,5 +197,5 @@ async def _await(work: Awaitable[None]) -> None:
 
 
 def is_filled_in(text: str) -> bool:
-    """Whether every place in a text was filled: no word missing, no error of the template's."""
+    """Return True if the template left no empty place and no error in the text."""
     return not any(bad in text for bad in ("<no value>", "<error", "{{", "  ", " .", "%!"))

@@ -1,4 +1,4 @@
-"""Prometheus's own tool accepts the rules, plays their unit tests, and has nothing to say about the exposition."""
+"""promtool accepts the rules, passes their unit tests, and finds no fault in the exposition."""
 
 from __future__ import annotations
 
@@ -41,21 +41,21 @@ async def test_the_rules_are_accepted() -> None:
 
 
 async def test_each_alert_fires_when_it_should_and_not_before() -> None:
-    """R96: tests/alerts/rules_test.yaml, which also has an hour of a healthy gateway."""
+    """R96: tests/alerts/rules_test.yaml, which includes one hour of a healthy gateway."""
     code, written = await run_promtool("test", "rules", str(UNIT_TESTS))
     assert (0, True) == (code, "SUCCESS" in written), written
 
 
 @pytest.mark.parametrize("change", [{"expr": "vector(0) > 1"}, {"for": "1h"}], ids=["never", "too_late"])
 async def test_the_unit_tests_notice_alerts_that_do_not_fire(tmp_path: Path, change: dict[str, str]) -> None:
-    """They can fail, and do for each alert that is changed so."""
+    """The unit tests fail for each alert that is changed never to fire."""
     code, written = await run_promtool("test", "rules", str(changed_rules(tmp_path, change)))
     missed = set(re.findall(r'alertname="(\w+)"', written))
     assert (1, {alert.name for alert in alerts()}) == (code, missed), written
 
 
 async def test_the_unit_tests_notice_alerts_that_always_fire(tmp_path: Path) -> None:
-    """Each of them has a moment at which there must be none."""
+    """Each unit test asserts a time at which the alert must not fire."""
     code, written = await run_promtool(
         "test", "rules", str(changed_rules(tmp_path, {"expr": "vector(1)", "for": "0m"}))
     )
@@ -65,7 +65,7 @@ async def test_the_unit_tests_notice_alerts_that_always_fire(tmp_path: Path) -> 
 
 
 def changed_rules(directory: Path, change: dict[str, str]) -> Path:
-    """The unit tests, with rules of which every alert is changed."""
+    """Return the unit tests with modified rules."""
     rules = copy.deepcopy(document())
     for raw in rules["groups"][0]["rules"]:
         raw.update(change if "alert" in raw else {})
@@ -75,7 +75,7 @@ def changed_rules(directory: Path, change: dict[str, str]) -> Path:
 
 
 async def test_the_pages_configuration_is_accepted(tmp_path: Path) -> None:
-    """The one of docs/alerts.md, and what the tests make of it and of the rules."""
+    """The configuration of docs/alerts.md, and its accelerated copy."""
     write_configuration(tmp_path, "127.0.0.1:9090")
     code, written = await run_promtool("check", "config", str(tmp_path / "prometheus.yml"))
     assert (0, True) == (code, f"{len(recorded()) + len(alerts())} rules found" in written), written
@@ -84,7 +84,7 @@ async def test_the_pages_configuration_is_accepted(tmp_path: Path) -> None:
 async def test_a_real_gateways_exposition_is_clean(
     upstream: FakeUpstream, gateway: StartGateway, run: PostRun, session: aiohttp.ClientSession
 ) -> None:
-    """R96: after good runs, a retry, a failed run and a bad key, so that nearly every metric has samples."""
+    """R96: after successful runs, a retry, a failed run and an invalid key, so that most metrics have samples."""
     upstream.always("POST", LAYER_RUN, promptlayer_started(787))
     upstream.always("GET", LAYER_RESULTS, promptlayer_done({"Answer": node("because")}))
     upstream.script("POST", STUDIO_RUN, [reply(429, {}, {"Retry-After": "0"}), prompt_studio_reply(1), reply(500, {})])
@@ -103,7 +103,7 @@ async def test_a_real_gateways_exposition_is_clean(
 
 
 def test_a_missing_tool_is_a_failure_where_it_is_required(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Elsewhere the test is skipped, and the reason says so."""
+    """Otherwise the test is skipped with a reason."""
     monkeypatch.setenv("PATH", "/nowhere")
     monkeypatch.delenv(REQUIRED, raising=False)
     with pytest.raises(pytest.skip.Exception, match="promtool is not installed"):

@@ -1,4 +1,4 @@
-"""The rules say only what there is: metrics, labels, words, bounds. Nothing is needed to run these but Python."""
+"""Rules refer to existing metrics, labels, values and bucket bounds only. These tests need Python only."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ each_alert = pytest.mark.parametrize("alert", alerts(), ids=lambda alert: alert.
 
 
 def test_the_file_is_one_group_of_rules_with_names_of_their_own() -> None:
-    """One group, because an alert reads what the rules above it recorded a moment ago."""
+    """One group, because alerts read series recorded by earlier rules of the same evaluation."""
     assert [{"name", "rules"}] == [set(group) for group in document()["groups"]]
     names = [rule.name for rule in EVERY_RULE]
     assert sorted(set(names)) == sorted(names)
@@ -31,7 +31,7 @@ def test_the_file_is_one_group_of_rules_with_names_of_their_own() -> None:
 
 @each_alert
 def test_every_alert_has_a_severity_and_a_runbook(alert: Rule) -> None:
-    """Its texts are for people: a sentence each, and an anchor of the page."""
+    """Each alert has a summary sentence and an anchor of docs/alerts.md."""
     assert re.fullmatch(r"Runward([A-Z][a-z]+)+", alert.name)
     assert alert.severity in {"critical", "warning"}
     assert {"summary", "description", "runbook"} == set(alert.annotations)
@@ -42,7 +42,7 @@ def test_every_alert_has_a_severity_and_a_runbook(alert: Rule) -> None:
 
 @each_alert
 def test_every_label_in_a_text_is_one_of_the_alert(alert: Rule) -> None:
-    """A label that the expression does not keep would be an empty place in the text."""
+    """A label that the expression drops would be empty in the text."""
     named = set(re.findall(r"\$labels\.(\w+)", str(alert.annotations)))
     assert set() == named - grouping(alert.expr) - ({"instance"} if alert.name == "RunwardDown" else set())
 
@@ -58,14 +58,14 @@ def test_every_metric_and_label_exists(rule: Rule) -> None:
 
 @each_rule
 def test_every_label_value_exists(rule: Rule) -> None:
-    """An alert on a misspelled code or outcome would be silent for ever."""
+    """An alert on a misspelled code or outcome would never fire."""
     pairs = {pair for selector in selectors(rule.expr) for pair in selector.values}
     assert set() == {(label, value) for label, value in pairs if value not in LABEL_VALUES[label]}
 
 
 @each_rule
 def test_a_quantile_is_compared_with_a_bound_of_its_buckets(rule: Rule) -> None:
-    """Between two bounds a quantile is guessed; at a bound it is counted."""
+    """Quantiles between two bounds are interpolated; those at a bound are exact."""
     thresholds = list(quantile_thresholds(rule.expr))
     assert [] == [(name, value) for name, value in thresholds if value not in bounds(name)]
     assert len(thresholds) == rule.expr.count("histogram_quantile")
@@ -73,7 +73,7 @@ def test_a_quantile_is_compared_with_a_bound_of_its_buckets(rule: Rule) -> None:
 
 @pytest.mark.parametrize("histogram", ["runward_run_duration_seconds", "runward_upstream_call_duration_seconds"])
 def test_the_buckets_cover_the_longest_deadline(histogram: str) -> None:
-    """R96: by default, and in the example configuration, a run that used up its deadline is not in the last bucket."""
+    """R96: a run that uses its whole default or example deadline is below the last bucket bound."""
     example = load(ROOT / "config" / "gateway.yaml", PROVIDER_SECRETS)
     deadlines = [float(WorkflowSettings.model_fields["timeout"].default)]
     deadlines += [workflow.max_timeout for workflow in example.workflows.values()]
@@ -84,7 +84,7 @@ def test_the_buckets_cover_the_longest_deadline(histogram: str) -> None:
 
 @each_rule
 def test_an_accelerated_rule_is_the_same_rule(rule: Rule) -> None:
-    """The test that plays the rules faster changes every duration, sixtyfold, and nothing else."""
+    """Acceleration changes every duration by the factor 60, and nothing else."""
     fast = in_seconds(rule.expr)
     assert [window / 60 for window in windows(rule.expr)] == windows(fast)
     assert re.sub(r"\b\d+[ms]\b", "", rule.expr) == re.sub(r"\b\d+[ms]\b", "", fast)
@@ -93,14 +93,14 @@ def test_an_accelerated_rule_is_the_same_rule(rule: Rule) -> None:
 
 
 def test_the_accelerated_file_has_no_minutes_left() -> None:
-    """Nor does it lose a rule."""
+    """The number of rules is unchanged."""
     fast = yaml.safe_load(accelerated())["groups"][0]["rules"]
     assert [rule.name for rule in EVERY_RULE] == [raw.get("record", raw.get("alert")) for raw in fast]
     assert [] == [raw for raw in fast if re.search(r"\b\d+m\b", raw["expr"] + raw.get("for", ""))]
 
 
 def test_every_alert_has_a_unit_test_in_which_it_fires() -> None:
-    """What `promtool test rules` then runs; tests/alerts/test_promtool.py shows that these can fail."""
+    """tests/alerts/test_promtool.py runs them and shows that they can fail."""
     asked = [asked for test in yaml.safe_load(UNIT_TESTS.read_text())["tests"] for asked in test["promql_expr_test"]]
     samples = [sample["labels"] for each in asked for sample in each.get("exp_samples", ()) if "labels" in sample]
     firing = {name for labels in samples for name in re.findall(r'alertname="(\w+)",alertstate="firing"', labels)}

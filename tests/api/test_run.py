@@ -1,4 +1,4 @@
-"""`POST /run`: an answer that was kept is given as it was."""
+"""`POST /run`: replay of a stored response."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from gateway.store.contract import StoredResponse
 
 
 def test_a_stored_response_keeps_every_header() -> None:
-    """R38: one name may stand twice, such as a RateLimit of two limits."""
+    """R38: a name may occur twice, such as RateLimit for two policies."""
     headers = (("Content-Type", "application/json"), ("RateLimit", "a"), ("X-Own", "1"), ("RateLimit", "b"))
     given = stored_response(StoredResponse(200, headers, b"{}"), (("Idempotent-Replayed", "true"),))
     assert ["a", "b"] == given.headers.getall("RateLimit")

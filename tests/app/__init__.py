@@ -1,1 +1,1 @@
-"""A running gateway gets another configuration: real processes, real files, real signals."""
+"""Tests of startup and hot reload: processes, configuration files and signals."""

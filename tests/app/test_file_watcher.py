@@ -28,7 +28,7 @@ NAMES = frozenset({"a", "b"})
 
 @pytest.fixture(autouse=True)
 def _without_rescans(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reports of the system only, unless a test waits for rescans."""
+    """Disable rescans unless a test needs them."""
     monkeypatch.setattr(file_watcher, "_RESCAN_INTERVAL", 60.0)
 
 
@@ -39,7 +39,7 @@ async def next_change(changes: AsyncIterator[None]) -> None:
 
 
 async def test_a_change_in_a_folder_is_noticed(tmp_path: Path) -> None:
-    """R100: a file that is replaced, and a link that is."""
+    """R100: a replaced file and a replaced link."""
     (tmp_path / "a").write_text("1")
     watched_changes = watch_config_files(lambda: WatchedPaths(frozenset([tmp_path]), NAMES), SystemClock(), LOG)
     changes = (
@@ -56,7 +56,7 @@ async def test_a_change_in_a_folder_is_noticed(tmp_path: Path) -> None:
 
 
 async def test_folders_are_rescanned_without_notifications(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """R100: a link may lead to another disk, of which the system tells nothing here."""
+    """R100: a link may lead to a file system without change notifications."""
     monkeypatch.setattr(file_watcher, "_RESCAN_INTERVAL", 0.1)
     watched_changes = watch_config_files(lambda: WatchedPaths(frozenset([tmp_path]), NAMES), SystemClock(), LOG)
     await next_change(watched_changes)
@@ -64,7 +64,7 @@ async def test_folders_are_rescanned_without_notifications(tmp_path: Path, monke
 
 
 async def test_new_folders_are_watched_at_once(tmp_path: Path) -> None:
-    """The file may name a secret somewhere else now."""
+    """A new configuration may name a secret in another folder."""
     folders = [tmp_path / name for name in ("one", "two")]
     for folder in folders:
         folder.mkdir()
@@ -86,7 +86,7 @@ async def test_new_folders_are_watched_at_once(tmp_path: Path) -> None:
 async def test_folders_are_rescanned_where_inotify_is_unavailable(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    """R100: where there is no inotify, or its watches are used up."""
+    """R100: inotify may be absent or out of watches."""
 
     def fail(*_: object, **__: object) -> NoReturn:
         raise error
@@ -125,5 +125,5 @@ def test_a_folder_with_constant_changes_is_rescanned_at_intervals() -> None:
 
 
 def test_the_watch_library_logs_nothing_of_each_change() -> None:
-    """A log that is written to a watched folder would log itself endlessly."""
+    """A log written to a watched folder would otherwise log itself endlessly."""
     assert not logging.getLogger("watchfiles.main").isEnabledFor(logging.INFO)

@@ -62,7 +62,7 @@ def secret() -> str:
 async def test_a_new_workflow_can_be_run_after_sighup(
     upstream: FakeUpstream, gateway: StartGateway, run: PostRun
 ) -> None:
-    """R100: nothing else is asked of the operator than SIGHUP, or to write the file; an old one is gone at once."""
+    """R100: SIGHUP or a written file suffices; a removed workflow is unknown at once."""
     upstream.default = DONE
     running = await gateway()
     assert (404, "workflow_not_found", None) == (await run(running, FRESH)).summary
@@ -81,7 +81,7 @@ async def test_a_new_workflow_can_be_run_after_sighup(
 async def test_a_removed_key_is_refused_and_a_new_one_taken(
     upstream: FakeUpstream, gateway: StartGateway, run: PostRun
 ) -> None:
-    """R100: on a connection that was open before, too; the scope and the keys of a client are those of the file."""
+    """R100: also on open connections; scope and keys of a client are those of the file."""
     upstream.default = DONE
     running = await gateway(server={"header_timeout": "30s"})
     async with raw_connection(running.url) as caller:
@@ -103,7 +103,7 @@ async def test_a_removed_key_is_refused_and_a_new_one_taken(
 async def test_a_rotated_provider_key_is_used_without_closing_connections(
     tmp_path: Path, upstream: FakeUpstream, gateway: StartGateway, run: PostRun
 ) -> None:
-    """R100: the run in flight ends well, connections on both sides stay, and neither key comes back in an answer."""
+    """R100: the run in flight succeeds, connections on both sides stay open, neither key is disclosed."""
     old, new, file = secret(), secret(), tmp_path / "key"
     file.write_text(old)
     running = await gateway(with_key_files(upstream.url, file))
@@ -138,7 +138,7 @@ async def test_a_rotated_provider_key_is_used_without_closing_connections(
 async def test_a_run_continues_polling_with_the_new_key(
     tmp_path: Path, upstream: FakeUpstream, gateway: StartGateway, run: PostRun
 ) -> None:
-    """R100: the old one may be refused from then on; the run that was started with it is not lost."""
+    """R100: the old key may be refused from then on; a run started with it is not lost."""
     old, new, file = secret(), secret(), tmp_path / "key"
     file.write_text(old)
     polled: list[bool] = []
@@ -163,7 +163,7 @@ async def test_a_run_continues_polling_with_the_new_key(
 async def test_a_mounted_secret_changes_by_its_link(
     tmp_path: Path, upstream: FakeUpstream, gateway: StartGateway, run: PostRun
 ) -> None:
-    """R100: as Kubernetes mounts it, where the named file itself is never touched."""
+    """R100: Kubernetes replaces a link, not the named file."""
     upstream.default, keys, folder = DONE, [secret() for _ in range(3)], tmp_path / "mounted"
     mount_secret_files(folder, "1", {"key": keys[0]})
     running = await gateway(with_key_files(upstream.url, folder / "key"))
@@ -187,7 +187,7 @@ async def test_a_mounted_secret_changes_by_its_link(
 async def test_an_invalid_file_changes_nothing_and_is_reported_until_it_is_valid(
     upstream: FakeUpstream, gateway: StartGateway, run: PostRun
 ) -> None:
-    """R100: not even what is right in it; the log names the places and no value, the metrics say since when."""
+    """R100: valid parts are not applied either; the log names places without values, a metric has the time."""
     upstream.default, canary = DONE, "canary-" + secrets.token_hex(8)
     running = await gateway()
     began = metric_sum(await running.metrics(), "runward_config_last_reload_success_timestamp_seconds")
@@ -261,7 +261,7 @@ async def test_callbacks_follow_their_secrets_allowances_and_schedule(
 async def test_a_provider_can_be_moved_added_and_removed(
     upstream: FakeUpstream, gateway: StartGateway, run: PostRun
 ) -> None:
-    """R100: runs in flight end where they began, and no connection to the old place is left."""
+    """R100: runs in flight end at the old address, and no connection to it remains."""
     upstream.default = DONE
     upstream.script("POST", STUDIO_RUN, [DONE, faults.delayed(0.5, prompt_studio_reply("from the old one"))])
     running = await gateway()
@@ -289,7 +289,7 @@ async def test_a_provider_can_be_moved_added_and_removed(
 async def test_what_needs_a_restart_is_named_and_the_rest_applies(
     upstream: FakeUpstream, gateway: StartGateway, run: PostRun
 ) -> None:
-    """R100: each time, until it was restarted."""
+    """R100: at each reload, until the restart."""
     upstream.default = DONE
     running = await gateway()
     server: JsonValue = {"port": 1, "max_body": "2MB"}
@@ -303,7 +303,7 @@ async def test_what_needs_a_restart_is_named_and_the_rest_applies(
 
 
 async def test_a_burst_of_changes_is_one_reload(upstream: FakeUpstream, gateway: StartGateway, run: PostRun) -> None:
-    """R100: it is read once they are over."""
+    """R100: the files are read once the changes have stopped."""
     upstream.default = DONE
     running = await gateway()
     for number in range(20):
@@ -311,7 +311,7 @@ async def test_a_burst_of_changes_is_one_reload(upstream: FakeUpstream, gateway:
         await asyncio.sleep(0.005)
     await wait_for_reloads(running, 1)
     assert 200 == (await run(running, {**PROMPT_STUDIO_BODY, "workflow": "fresh-19"})).status
-    await asyncio.sleep(3)  # longer than it takes to look whether anything was overlooked
+    await asyncio.sleep(3)  # longer than a rescan interval
     assert (True, []) == (len(running.logs("reloaded")) <= 2, running.logs("reload_refused"))
 
 
@@ -359,7 +359,7 @@ def _as_list(value: object) -> list[object]:
 async def test_a_log_in_the_configurations_folder_does_not_log_itself(
     upstream: FakeUpstream, tmp_path: Path, session: aiohttp.ClientSession
 ) -> None:
-    """The watcher is not woken by the log's own lines, and the number of lines stays that of the requests."""
+    """Log lines do not trigger the watcher; there is one line per request."""
     upstream.default = DONE
     config = tmp_path / "gateway.yaml"
     config.write_text(yaml.safe_dump(gateway_config(upstream.url, upstream.url, server={"drain": "0s"})))

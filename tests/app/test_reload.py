@@ -28,19 +28,19 @@ INVALID = SettingsError([("gateway.yaml:3 server.drain", "must be a duration"), 
 
 
 def settings(**sections: object) -> Settings:
-    """Settings with one provider, unless told otherwise."""
+    """Return settings with one provider and these changes."""
     return Settings.model_validate({"providers": {"a": PROVIDER}, **sections})
 
 
 class ScriptedSource:
-    """A source that has these configurations one after the other; an exception is raised in its turn."""
+    """Source that returns these configurations in order; exceptions are raised."""
 
     def __init__(self, configurations: Sequence[Settings | Exception]) -> None:
         self.configurations = list(configurations)
         self.has_changed = False
 
     def load(self) -> Settings:
-        """The next one."""
+        """Return the next configuration."""
         turn = self.configurations.pop(0)
         self.has_changed = False
         if isinstance(turn, Exception):
@@ -48,16 +48,16 @@ class ScriptedSource:
         return turn
 
     def changed(self) -> bool:
-        """As the test says."""
+        """Return the scripted value."""
         return self.has_changed
 
     def watched(self) -> WatchedPaths:
-        """Nothing."""
+        """Return no folders."""
         return WatchedPaths(frozenset(), frozenset())
 
 
 class ReloadHarness:
-    """A reload, and all that it did."""
+    """Reloader and its observable effects."""
 
     def __init__(self, *configurations: Settings | Exception) -> None:
         self.clock, self.metrics, capture = ManualClock(), Metrics(), LogCapture()
@@ -105,14 +105,14 @@ async def test_what_is_not_changes_nothing(turn: Settings | Exception) -> None:
 
 
 async def test_a_rejection_names_the_settings() -> None:
-    """R100: each with its complaint, which has no value in it."""
+    """R100: each with its error, without the value."""
     house = ReloadHarness(INVALID)
     await house.reload.reload_once()
     assert ["gateway.yaml:3 server.drain: must be a duration", "RUNWARD_X: is not set"] == house.lines[0]["places"]
 
 
 async def test_what_needs_a_restart_is_named_each_time() -> None:
-    """R100: against what the gateway was started with, until that is what is wanted again."""
+    """R100: compared with the configuration at startup."""
     other = settings(server={"port": 1}, store={"url": "memory://", "retention": "1h"}, logs={"format": "json"})
     house = ReloadHarness(other, other, settings())
     for _ in range(3):
@@ -139,7 +139,7 @@ def test_every_setting_is_swapped_or_needs_a_restart() -> None:
 
 
 async def test_it_reloads_on_a_change_or_on_request() -> None:
-    """R100: a look that finds nothing does not count, and many requests at once are one."""
+    """R100: a check without changes does not count, and concurrent requests are one reload."""
     house = ReloadHarness(*[settings() for _ in range(5)])
     house.reload.start()
     try:
@@ -158,7 +158,7 @@ async def test_it_reloads_on_a_change_or_on_request() -> None:
 
 @pytest.mark.parametrize(("changes", "sleeps"), [(5, 6), (1000, 10)])
 async def test_a_burst_of_changes_is_read_when_it_is_over(changes: int, sleeps: int) -> None:
-    """R100: once; and one that is never over is read all the same."""
+    """R100: once; a burst without an end is read after a maximum delay."""
     left, read_after = [changes], list[int]()
 
     class Busy(ManualClock):

@@ -1,4 +1,4 @@
-"""Config snapshots, and the provider clients that they reuse."""
+"""Config snapshots, and reuse of provider clients."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PASSTHROUGH: dict[str, JsonValue] = {
 
 
 def snapshot_of(previous: ConfigSnapshot | None = None, **sections: object) -> ConfigSnapshot:
-    """Draw one for the providers `a` and `b`, unless told otherwise."""
+    """Build a snapshot, by default for the providers `a` and `b`."""
     given = {"providers": {"a": A, "b": B}, **sections}
     return build_snapshot(Settings.model_validate(given), ManualClock(), Metrics(), previous)
 
@@ -46,7 +46,7 @@ def test_the_first_snapshot_reuses_nothing() -> None:
     ],
 )
 def test_a_provider_client_is_reused_for_the_same_address(change: dict[str, JsonValue]) -> None:
-    """R100: with its connections; what it becomes is built beside it, so that nothing has changed yet."""
+    """R100: with its connections; its replacement has no effect before the swap."""
     first = snapshot_of()
     second = snapshot_of(first, providers={"a": A | change, "b": B}, workflows={"w": {"provider": "a"}})
     assert (first.upstreams["a"], first.upstreams["b"]) == (second.upstreams["a"], second.upstreams["b"])
@@ -65,7 +65,7 @@ def test_a_provider_client_is_reused_for_the_same_address(change: dict[str, Json
     ],
 )
 def test_another_address_has_another_provider_client(change: dict[str, JsonValue]) -> None:
-    """R100: runs that are there already must not be asked about elsewhere."""
+    """R100: existing runs must not be polled at another address."""
     first = snapshot_of()
     second = snapshot_of(first, providers={"a": A | change, "b": B})
     assert first.upstreams["a"] is not second.upstreams["a"]
@@ -92,7 +92,7 @@ def test_providers_can_be_added_and_removed() -> None:
     ],
 )
 def test_a_setting_that_cannot_be_built_is_named(place: str, sections: dict[str, object]) -> None:
-    """R100: before anything is put to use."""
+    """R100: before any part of the snapshot is used."""
     first = snapshot_of()
     with pytest.raises(SettingsError) as refused:
         snapshot_of(first, **sections)

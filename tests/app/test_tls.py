@@ -1,4 +1,4 @@
-"""TLS contexts of the ports: files that cannot be used are refused with their place."""
+"""TLS contexts of the ports: unusable files are refused with their place."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_without_settings_there_is_no_tls() -> None:
 def test_client_certificates_are_verified_as_configured(
     authority: TestAuthority, demand: str | None, mode: ssl.VerifyMode
 ) -> None:
-    """Required is the default with an authority."""
+    """With an authority, a client certificate is required by default."""
     pem, key = authority.issue("server", HOST)
     named = {} if demand is None else {"client_certificates": demand}
     settings = TlsSettings.model_validate({"cert": pem, "key": key, "client_ca": authority.ca_file, **named})
@@ -77,7 +77,7 @@ def test_a_certificate_without_pem_is_refused(authority: TestAuthority) -> None:
 
 
 def test_a_key_file_without_a_key_is_refused(authority: TestAuthority) -> None:
-    """No passphrase is asked for on the terminal either."""
+    """OpenSSL does not ask for a passphrase on the terminal."""
     pem, key = authority.issue("server", HOST)
     key.write_text("-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n")
     errors = errors_of(TlsSettings(cert=pem, key=key))

@@ -39,19 +39,19 @@ def authority(tmp_path: Path) -> TestAuthority:
 
 @pytest.fixture
 async def no_reuse() -> AsyncIterator[aiohttp.ClientSession]:
-    """A session that makes a new connection for each request."""
+    """Session with a new connection for each request."""
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True)) as running:
         yield running
 
 
 async def status(session: aiohttp.ClientSession, url: str, context: ssl.SSLContext, **headers: str) -> int:
-    """Status of a GET."""
+    """Return the status of a GET."""
     async with session.get(url, ssl=context, headers=headers) as answer:
         return answer.status
 
 
 async def run_status(session: aiohttp.ClientSession, url: str, context: ssl.SSLContext, **headers: str) -> int:
-    """Status of a run."""
+    """Return the status of a run."""
     async with session.post(url + "/run", json=dict(PROMPT_STUDIO_BODY), ssl=context, headers=headers) as answer:
         return answer.status
 
@@ -94,7 +94,7 @@ async def test_the_operations_port_may_stay_without_tls(
 async def test_a_required_client_certificate_is_required(
     gateway: StartGateway, authority: TestAuthority, no_reuse: aiohttp.ClientSession
 ) -> None:
-    """Only those of the authority count; the operations port can be exempt."""
+    """Only certificates of the configured authority are accepted; the operations port can be exempt."""
     tls = authority.server_config() | {"client_ca": str(authority.ca_file), "client_certificates": "required"}
     running = await gateway(server={"tls": tls, "ops_tls": {"client_certificates": "none"}})
     (other_directory := authority.directory / "other").mkdir()
@@ -110,7 +110,7 @@ async def test_a_required_client_certificate_is_required(
 async def test_a_certificate_names_a_client(
     gateway: StartGateway, upstream: FakeUpstream, authority: TestAuthority, no_reuse: aiohttp.ClientSession
 ) -> None:
-    """Without a key; a key that is presented decides alone, and an unknown certificate names no client."""
+    """Without a key; a presented key takes precedence, and an unknown certificate names no client."""
     upstream.default = DONE
     tls = authority.server_config() | {"client_ca": str(authority.ca_file), "client_certificates": "optional"}
     running = await gateway(server={"tls": tls}, clients={"checkout": CERTIFICATE_CLIENT})
@@ -145,10 +145,10 @@ async def test_a_new_certificate_is_used_without_dropping_a_connection(
     assert [] == running.logs("reload_refused")
 
 
-async def test_a_certificate_that_cannot_be_used_is_kept_out_at_reload(
+async def test_an_unusable_certificate_is_rejected_at_reload(
     gateway: StartGateway, authority: TestAuthority, no_reuse: aiohttp.ClientSession
 ) -> None:
-    """The one before stays in use; the log names the place."""
+    """The previous certificate stays in use; the log names the place."""
     running = await gateway(server={"tls": authority.server_config()})
     authority.issue("server", HOST, days=(-30, -1))
     await wait_for_reloads(running, 1)
@@ -190,7 +190,7 @@ async def test_switching_tls_off_needs_a_restart(
 async def test_a_client_connects_from_its_networks_only(
     gateway: StartGateway, upstream: FakeUpstream, session: aiohttp.ClientSession
 ) -> None:
-    """Behind a trusted proxy its own address counts. The list is reloaded, and the log has the address."""
+    """The forwarded address counts behind a trusted proxy. The list is reloaded, and the log has the address."""
     upstream.default = DONE
     allowed: dict[str, JsonValue] = {"one": {"addresses": ["192.0.2.0/24"]}}
     running = await gateway(server={"trusted_proxies": [HOST]}, clients=allowed)
@@ -214,7 +214,7 @@ async def test_a_client_connects_from_its_networks_only(
 async def test_the_operations_port_may_need_a_key(
     gateway: StartGateway, upstream: FakeUpstream, session: aiohttp.ClientSession
 ) -> None:
-    """A key of a client is none; liveness and readiness stay open. Keys are reloaded."""
+    """Client keys are refused; liveness and readiness need none. Keys are reloaded."""
     key, later = (new_key(SystemClock()) for _ in range(2))
     running = await gateway(server={"ops_keys": [{"hash": hash_key(key)}]})
 

@@ -1,4 +1,4 @@
-"""Certificates for tests of TLS, issued by an authority that each test run makes anew."""
+"""Certificates for TLS tests, issued by an authority that each test run creates."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ def test_refused_attempts_do_not_extend_the_wait() -> None:
 
 @given(st.lists(st.floats(0, 10), max_size=60))
 def test_no_window_holds_more_than_its_share(pauses: list[float]) -> None:
-    """R76: any period has at most 20 attempts and one more for every 3 seconds."""
+    """R76: any window has at most 20 attempts plus one per 3 seconds."""
     clock = ManualClock()
     limiter = FailedAuthLimiter(clock)
     passed: list[float] = []
@@ -74,7 +74,7 @@ def test_other_addresses_are_not_limited() -> None:
     ],
 )
 def test_addresses_of_one_sender_are_one(first: str, second: str) -> None:
-    """An IPv6 customer controls 2^64 addresses; an IPv4 address has two notations."""
+    """One IPv6 customer controls 2^64 addresses; an IPv4 address has two notations."""
     clock = ManualClock()
     assert exhausted_limiter(clock, first).record(second) > 0
 

@@ -44,7 +44,7 @@ def test_every_random_bit_is_in_the_key(one: bytes, other: bytes) -> None:
 
 
 def test_the_widest_number_still_fits() -> None:
-    """2**256 - 1 needs all of the 43 digits; zero is padded."""
+    """2**256 - 1 needs all 43 digits; zero is padded."""
     assert len(new_key(_FixedToken(b"\xff" * 32))) == len(new_key(_FixedToken(bytes(32)))) == 52
 
 
@@ -84,7 +84,7 @@ def test_a_refused_key_has_a_reason_for_the_log(presented: str, refusal: KeyRefu
 
 
 def test_a_missing_key_belongs_to_no_client() -> None:
-    """R75: whatever the configuration."""
+    """R75: in any configuration."""
     assert KeyRefusal.MISSING is KeyRing({"one": [(hash_key(""), None)]}).find("", NOW)
 
 

@@ -1,4 +1,4 @@
-"""The command line in this process, and a stub gateway."""
+"""Fixtures: the command line in this process, and a stub gateway."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class CommandResult:
 
 
 class RunCommand(Protocol):
-    """The fixture `runward`."""
+    """Type of the fixture `runward`."""
 
     def __call__(self, *words: str, stdin: str = "", **env: str) -> CommandResult:
-        """Type a command; it sees `env` and no other setting of Runward's."""
+        """Run a command whose environment has only these settings of Runward."""
 
 
 @pytest.fixture
@@ -53,6 +53,6 @@ def runward(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 
 @pytest.fixture
 def stub() -> Iterator[StubGateway]:
-    """A gateway on loopback that answers `POST /run` as the test says."""
+    """Stub gateway on loopback with a scripted answer to `POST /run`."""
     with StubGateway() as running:
         yield running

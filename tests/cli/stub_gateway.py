@@ -1,4 +1,4 @@
-"""A gateway that is none: it answers `POST /run` as a test says, and remembers what it was asked."""
+"""Stub gateway: answers `POST /run` as scripted, and records the requests."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SUCCEEDED_RUN: dict[str, JsonValue] = {
 
 @dataclass(frozen=True, slots=True)
 class RecordedRequest:
-    """A request as it arrived."""
+    """Received request."""
 
     path: str
     authorization: str | None
@@ -37,7 +37,7 @@ class RecordedRequest:
 
 
 class StubGateway:
-    """`answer` is sent to every request: a status and a document, or bytes as they are; None hangs up instead."""
+    """Stub gateway. `answer`: status and document, or raw bytes, for every request; None closes the connection."""
 
     def __init__(self) -> None:
         self.response: tuple[int, JsonValue | bytes] | None = (200, SUCCEEDED_RUN)
@@ -72,6 +72,6 @@ class StubGateway:
                 self.wfile.write(content)
 
             def log_message(self, *_: object) -> None:
-                """Say nothing."""
+                """Suppress the log."""
 
         return Handler

@@ -24,7 +24,7 @@ PAGE = 3
 
 
 class StubOpsPort:
-    """A gateway's operations port; `given_up` are listed, and those in `known` are made due."""
+    """Stub of an operations port; `given_up` is the list of abandoned callbacks, `known` can be replayed."""
 
     def __init__(self) -> None:
         self.given_up: list[str] = []
@@ -71,7 +71,7 @@ def url(port: StubOpsPort) -> Iterator[str]:
             self.wfile.write(content)
 
         def log_message(self, *_: object) -> None:
-            """Say nothing."""
+            """Suppress the log."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})

@@ -23,13 +23,13 @@ def config_path(tmp_path: Path) -> Path:
 
 
 def write(path: Path, **overrides: JsonValue) -> str:
-    """Write the configuration of the tests, changed, and name the file."""
+    """Write the tests' configuration with these changes; returns the path."""
     path.write_text(yaml.safe_dump(gateway_config("http://127.0.0.1:1", "http://127.0.0.1:2", **overrides)))
     return str(path)
 
 
 def test_the_example_configuration_is_valid(runward: RunCommand) -> None:
-    """R103: `check config/gateway.yaml` works, and names what it found."""
+    """R103: `check config/gateway.yaml` succeeds and lists the contents."""
     result = runward("check", str(ROOT / "config" / "gateway.yaml"), **PROVIDER_SECRETS)
     assert (0, "") == (result.code, result.err)
     for found in (
@@ -45,7 +45,7 @@ def test_the_example_configuration_is_valid(runward: RunCommand) -> None:
 
 
 def test_no_secret_is_shown(runward: RunCommand, config_path: Path) -> None:
-    """R79, R84: that a key was found is said, and no more."""
+    """R79, R84: only the presence of a key is reported."""
     result = runward("check", write(config_path), **PROVIDER_SECRETS)
     assert 0 == result.code
     assert result.out.count("found") == 2
@@ -61,7 +61,7 @@ def test_the_file_is_named_in_three_ways(runward: RunCommand, config_path: Path,
 
 
 def test_a_missing_secret_is_named(runward: RunCommand, config_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """R84: the setting and the variable are named, in one line, and nothing else is wrong."""
+    """R84: the setting and its variable, in one line, without further errors."""
     monkeypatch.delenv("PROMPTLAYER_API_KEY", raising=False)
     result = runward("check", write(config_path), PROMPT_STUDIO_API_KEY=PROVIDER_SECRETS["PROMPT_STUDIO_API_KEY"])
     assert (2, "") == (result.code, result.out)
@@ -83,7 +83,7 @@ def test_a_missing_secret_is_named(runward: RunCommand, config_path: Path, monke
 def test_an_invalid_configuration_is_refused(
     runward: RunCommand, config_path: Path, overrides: dict[str, JsonValue], place: str
 ) -> None:
-    """R84: with the place, and without a traceback; what only an adapter can know is no exception."""
+    """R84: with the place, without a traceback; also for errors that only an adapter can find."""
     result = runward("check", write(config_path, **overrides), **PROVIDER_SECRETS)
     assert (2, "") == (result.code, result.out)
     [line] = result.err.splitlines()
@@ -105,7 +105,7 @@ def test_an_invalid_certificate_file_is_refused(runward: RunCommand, config_path
 
 
 def test_an_unused_setting_is_a_warning(runward: RunCommand, config_path: Path) -> None:
-    """It does not stop a gateway, so the exit code stays 0."""
+    """The gateway could start, so the exit code is 0."""
     old: JsonValue = {"hash": "sha256:" + "0" * 64, "expires": "2020-01-01"}
     config = merged(
         gateway_config("http://127.0.0.1:1", "http://127.0.0.1:2"),
@@ -120,7 +120,7 @@ def test_an_unused_setting_is_a_warning(runward: RunCommand, config_path: Path) 
 
 
 def test_only_valid_keys_are_counted(runward: RunCommand, config_path: Path) -> None:
-    """The next expiry is the first one to come."""
+    """The earliest expiry is shown."""
     ends = ("2020-01-01", "2998-01-01", "2999-01-01")
     keys: list[JsonValue] = [{"hash": f"sha256:{n:064}", "expires": end} for n, end in enumerate(ends)]
     result = runward(
@@ -131,6 +131,6 @@ def test_only_valid_keys_are_counted(runward: RunCommand, config_path: Path) -> 
 
 
 def test_a_pattern_is_shown_as_it_stands(runward: RunCommand, config_path: Path) -> None:
-    """Brackets mean something to whatever draws the tables."""
+    """Brackets are markup for the table library and must be escaped."""
     result = runward("check", write(config_path, clients={"one": {"workflows": ["stu[bold]*"]}}), **PROVIDER_SECRETS)
     assert "stu[bold]*" in result.out

@@ -1,4 +1,4 @@
-"""`runward check --connect`: what the configuration names is reachable, and accepts its credentials."""
+"""`runward check --connect`: reachability and credentials of providers, store and certificates."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ KEY_CHECK = "/workflows"
 
 
 class ThreadedUpstream:
-    """A fake upstream in a thread of its own, as commands run an event loop themselves."""
+    """Fake upstream in a separate thread, because commands run their own event loop."""
 
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self._tls = tls
@@ -81,7 +81,7 @@ def results(result: CommandResult) -> dict[tuple[str, str], str]:
 
 
 def test_a_working_configuration_passes(check: Callable[..., CommandResult], upstream: FakeUpstream) -> None:
-    """The key is tested by a call that is free; no run is started."""
+    """A free call tests the key; no run is started."""
     secrets: dict[str, JsonValue] = {"secrets": [{"env": "RUNWARD_CALLBACK_SECRET"}]}
     result = check(upstream.url, "--json", callbacks=secrets)
     assert {
@@ -100,7 +100,7 @@ def test_a_working_configuration_passes(check: Callable[..., CommandResult], ups
 
 
 def test_a_key_that_the_provider_refuses_fails(check: Callable[..., CommandResult], upstream: FakeUpstream) -> None:
-    """With exit code 1, and without the key."""
+    """Exit code 1; the key is not shown."""
     upstream.default = reply(401, {"success": False, "message": PROVIDER_SECRETS["PROMPTLAYER_API_KEY"]})
     result = check(upstream.url, "--json")
     assert 1 == result.code
@@ -125,7 +125,7 @@ def test_a_host_that_does_not_resolve_fails(check: Callable[..., CommandResult])
 
 
 def test_a_certificate_of_an_unknown_authority_fails(check: Callable[..., CommandResult], tmp_path: Path) -> None:
-    """With the authority in ca_file it passes, and the certificate's remaining days are shown."""
+    """With the authority in ca_file the check passes and shows the certificate's remaining days."""
     authority = TestAuthority.create(tmp_path)
     pem, key = authority.issue("server", HOST)
 
@@ -150,7 +150,7 @@ def test_a_store_that_does_not_answer_fails(check: Callable[..., CommandResult],
 def test_a_store_file_is_neither_opened_nor_made(
     check: Callable[..., CommandResult], upstream: FakeUpstream, tmp_path: Path
 ) -> None:
-    """The gateway of the version before may be using it."""
+    """A running gateway of the previous version may be using it."""
     file = tmp_path / "new" / "runward.db"
     result = check(upstream.url, "--json", store={"url": f"sqlite:///{file}"})
     assert "ok" == results(result)["store", "durability"]

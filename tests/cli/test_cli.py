@@ -36,7 +36,7 @@ def test_every_command_explains_itself(runward: RunCommand, words: tuple[str, ..
 
 
 def test_help_waits_for_no_heavy_library() -> None:
-    """A server, its models and its tables are imported by the commands that need them."""
+    """Commands import servers, models and tables only when needed."""
     look = "import sys, gateway.cli; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", look], cwd=ROOT, capture_output=True, text=True, check=True)
     assert set() == {"aiohttp", "pydantic", "rich", "uvloop", "yaml"} & set(loaded.stdout.split())

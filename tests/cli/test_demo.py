@@ -1,4 +1,4 @@
-"""`runward demo` as a process: what it prints is pasted, and works."""
+"""`runward demo` as a process: the printed commands work."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 @asynccontextmanager
 async def demo(*words: str) -> AsyncIterator[GatewayProcess]:
-    """Start a demo on free ports, or on those that are named, and wait for its whole page."""
+    """Start a demo on free or given ports, and wait for its banner."""
     command = [sys.executable, "-m", "gateway", "demo", *(words or ("--port", "0", "--ops-port", "0"))]
     with tempfile.TemporaryDirectory() as directory:
         running = GatewayProcess(command, Path(directory), {})
@@ -47,12 +47,12 @@ async def demo(*words: str) -> AsyncIterator[GatewayProcess]:
 
 
 def printed_commands(running: GatewayProcess) -> list[list[str]]:
-    """The lines to paste, taken apart as a shell does."""
+    """Return the printed commands, split as a shell does."""
     return [shlex.split(line) for line in running.stdout.splitlines() if line.startswith("curl ")]
 
 
 async def run_printed_command(command: list[str], session: aiohttp.ClientSession) -> dict[str, JsonValue]:
-    """Do what a line says, with curl itself where the machine has it."""
+    """Execute a printed command, with curl if it is installed."""
     try:
         curl = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
     except FileNotFoundError:
@@ -65,7 +65,7 @@ async def run_printed_command(command: list[str], session: aiohttp.ClientSession
 
 
 async def test_the_printed_commands_work_and_are_counted(session: aiohttp.ClientSession) -> None:
-    """A run at each provider from the printed lines alone, seen in the metrics; Ctrl-C ends it all with 0."""
+    """One run at each provider, visible in the metrics; SIGINT ends the demo with exit code 0."""
     async with demo() as running:
         *runs, studio, metrics = printed_commands(running)
         answers = [await run_printed_command(line, session) for line in runs]
@@ -92,7 +92,7 @@ _SDK = (
 
 
 async def test_apps_of_the_providers_need_only_the_printed_lines(session: aiohttp.ClientSession) -> None:
-    """Prompt Studio's own endpoint, and PromptLayer's own SDK with nothing but the two variables."""
+    """Prompt Studio's own endpoint, and PromptLayer's SDK with the two printed variables."""
     async with demo() as running:
         studio = printed_commands(running)[-2]
         result = (await run_printed_command(studio, session))["result"]
@@ -109,7 +109,7 @@ async def test_apps_of_the_providers_need_only_the_printed_lines(session: aiohtt
 
 
 async def test_the_other_workflows_end_as_the_banner_says(session: aiohttp.ClientSession) -> None:
-    """One for each outcome that a run can have."""
+    """One workflow for each outcome."""
     async with demo() as running:
         line = printed_commands(running)[0]
         bodies = [json.dumps({"workflow": alias, "input": {"message": "hello"}}) for alias, _, _ in OUTCOME_EXAMPLES]
@@ -132,7 +132,7 @@ async def test_a_taken_port_is_replaced_and_reported() -> None:
 
 
 async def test_nothing_is_reachable_from_outside() -> None:
-    """Every address that is printed is this machine's own, and each start has a key of its own."""
+    """Every printed address is a loopback address, and each start creates a new key."""
     keys = set()
     for _ in range(2):
         async with demo() as running:
@@ -142,7 +142,7 @@ async def test_nothing_is_reachable_from_outside() -> None:
 
 
 def test_the_configuration_of_the_demo_is_valid() -> None:
-    """Its adapters exist, nothing in it is idle, and the page asks for workflows that it has."""
+    """Without warnings; every workflow in the banner exists."""
     settings = demo_settings("http://127.0.0.1:1", DemoKeys.make(SystemClock()), Path("demo.db"), port=0, ops_port=0)
     assert [] == settings.warnings()
     for name in settings.providers:
@@ -158,7 +158,7 @@ def test_the_demo_shows_a_label_and_a_fallback() -> None:
 
 @pytest.mark.parametrize("name", ["RUNWARD_PROVIDERS__PROMPTLAYER__BASE_URL", "RUNWARD_SERVER__HOST"])
 def test_the_environment_has_no_effect(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A shell that is set up for the real gateway does not send a demo's runs to the real provider."""
+    """Settings of a real gateway in the environment do not send demo runs to a real provider."""
     monkeypatch.setenv(name, "https://elsewhere.example")
     settings = demo_settings("http://127.0.0.1:1", DemoKeys.make(SystemClock()), Path("demo.db"), port=0, ops_port=0)
     assert "http://127.0.0.1:1" == settings.providers["promptlayer"].base_url

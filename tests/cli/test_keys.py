@@ -1,4 +1,4 @@
-"""`runward keys`: what is printed where, and that it fits together."""
+"""`runward keys`: output of the key, its hash and its configuration."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NOW = datetime(2026, 11, 21, tzinfo=UTC)
 
 
 def test_only_the_key_goes_to_standard_output(runward: RunCommand) -> None:
-    """So that `runward keys new > key.txt` makes a file for --key-file; two are never the same."""
+    """`runward keys new > key.txt` writes a file for --key-file; keys are unique."""
     first, second = runward("keys", "new"), runward("keys", "new")
     assert (0, 1, True) == (first.code, first.out.count("\n"), is_well_formed(first.out.strip()))
     assert first.out != second.out
@@ -27,7 +27,7 @@ def test_only_the_key_goes_to_standard_output(runward: RunCommand) -> None:
 
 
 def test_the_printed_configuration_accepts_the_key(runward: RunCommand) -> None:
-    """R77: they are the configuration's, and hold until the day that was named."""
+    """R77: until the given expiry date."""
     result = runward("keys", "new", "--client", "checkout", "--expires", "2026-11-22")
     clients = yaml.load(result.err[result.err.index("clients:") :], yaml.BaseLoader)["clients"]  # dates stay texts
     settings = ClientSettings.model_validate(clients["checkout"])

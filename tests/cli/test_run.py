@@ -1,4 +1,4 @@
-"""`runward run`: what is sent, what is printed, and what is said of a run that did not succeed."""
+"""`runward run`: the request, its output, and the messages for runs that did not succeed."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_a_text_is_printed_as_it_is(runward: RunCommand, stub: StubGateway) -> N
 
 
 def test_the_arguments_are_sent(runward: RunCommand, stub: StubGateway) -> None:
-    """Texts and JSON from the arguments; what was not typed is not sent."""
+    """Texts and JSON from the arguments; absent arguments are not sent."""
     words = ("--input", '{"a": 1, "b": 1}', "-i", "b=2", "-i", "c:=[3, null]", "-i", "d=x=y", "--timeout", "2.5")
     run_workflow(runward, stub, *words, "--label", "production", "--all-outputs")
     run_workflow(runward, stub, "--version", "3")
@@ -73,7 +73,7 @@ def test_every_nodes_output_is_shown_on_demand(runward: RunCommand, stub: StubGa
 
 
 def test_the_whole_answer_is_printed_on_demand(runward: RunCommand, stub: StubGateway) -> None:
-    """A problem too: scripts read one document, whatever happened."""
+    """Also for a problem, so that scripts always read one document."""
     assert SUCCEEDED_RUN == json.loads(run_workflow(runward, stub, "--json").out)
     problem: JsonValue = {"code": "run_failed", "detail": "No.", "request_id": "r1", "outcome": "failed"}
     stub.response = (502, problem)
@@ -141,7 +141,7 @@ def test_the_key_comes_from_a_file_rather_than_the_environment(
 
 
 def test_a_key_among_the_arguments_is_refused(runward: RunCommand, stub: StubGateway) -> None:
-    """R79: others on the machine can read a command line; the complaint does not repeat the key."""
+    """R79: other users can read a command line; the error does not repeat the key."""
     result = run_workflow(runward, stub, "--key", KEY)
     assert (2, []) == (result.code, stub.requests)
     assert "RUNWARD_KEY" in result.err
@@ -192,7 +192,7 @@ def test_a_key_over_plain_http_is_a_warning(runward: RunCommand) -> None:
 def test_an_output_cannot_control_the_terminal(
     runward: RunCommand, stub: StubGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Output of a model is untrusted; a file gets it unchanged, a terminal does not."""
+    """Model output is untrusted; a file gets it unchanged, a terminal gets it escaped."""
     hostile = "a\x1b[2Jb\rc\u202e\nd\te"
     stub.response = (200, {**SUCCEEDED_RUN, "output": hostile})
     assert hostile + "\n" == run_workflow(runward, stub).out

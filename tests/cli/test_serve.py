@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def taken_port() -> Iterator[int]:
-    """A port that is in use."""
+    """Return a port in use."""
     with socket.create_server(("127.0.0.1", 0)) as held:
         yield held.getsockname()[1]
 
 
 @pytest.mark.parametrize("which", ["port", "ops_port"])
 async def test_a_port_that_is_taken_is_one_line(tmp_path: Path, taken_port: int, which: str) -> None:
-    """R84: it ends at once with exit code 2, and names the port."""
+    """R84: exit code 2 at once; the error names the port."""
     config = gateway_config("http://127.0.0.1:1", "http://127.0.0.1:2", server={which: taken_port})
     with pytest.raises(GatewayExitedError) as died:
         await start_gateway(tmp_path, config, PROVIDER_SECRETS)
@@ -49,7 +49,7 @@ async def test_a_host_that_does_not_exist_is_one_line(tmp_path: Path) -> None:
 
 
 def test_the_faster_loop_is_used_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And the standard one where it is not."""
+    """Otherwise the standard event loop."""
     uvloop = pytest.importorskip("uvloop")
     assert uvloop.run is asyncio_runner()
     monkeypatch.setitem(sys.modules, "uvloop", None)
@@ -57,7 +57,7 @@ def test_the_faster_loop_is_used_where_it_is_installed(monkeypatch: pytest.Monke
 
 
 async def run_serve(tmp_path: Path, *arguments: str, **overrides: JsonValue) -> tuple[int | None, str]:
-    """Exit code and complaints of a `serve` that does not come to serving."""
+    """Return exit code and standard error of a `serve` that fails to start."""
     path = tmp_path / "gateway.yaml"
     path.write_text(yaml.safe_dump(gateway_config("http://127.0.0.1:1", "http://127.0.0.1:2", **overrides)))
     process = await asyncio.create_subprocess_exec(
@@ -71,7 +71,7 @@ async def run_serve(tmp_path: Path, *arguments: str, **overrides: JsonValue) -> 
 
 @pytest.mark.parametrize("url", ["memory://", "sqlite:///runward.db"])
 async def test_workers_need_a_shared_store(tmp_path: Path, url: str) -> None:
-    """R84: else each would have the limits for itself; the line names the setting to change."""
+    """R84: otherwise each worker would apply the limits alone; the error names the setting."""
     code, complaint = await run_serve(tmp_path, "--workers", "2", store={"url": url})
     assert (2, 1) == (code, complaint.count("\n"))
     assert complaint.startswith("runward: --workers 2 needs a store that processes share: set store.url to redis://")
@@ -85,7 +85,7 @@ async def test_an_invalid_number_of_workers_is_refused(tmp_path: Path, count: st
 
 
 async def test_one_worker_is_a_plain_process(tmp_path: Path, taken_port: int) -> None:
-    """With any store: it comes as far as its port."""
+    """With any store; it listens on its port."""
     code, complaint = await run_serve(tmp_path, "--workers", "1", server={"port": taken_port})
     assert 2 == code
     assert complaint.startswith("runward: cannot listen: ")
@@ -100,7 +100,7 @@ async def test_a_taken_port_is_one_line_with_workers_too(tmp_path: Path, taken_p
 
 
 async def test_a_worker_is_not_started_by_hand(tmp_path: Path) -> None:
-    """It has nothing to serve on, and says so in a line."""
+    """It has no socket, and fails with a one-line error."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "gateway", "worker", "3", cwd=tmp_path, env={}, stderr=asyncio.subprocess.PIPE
     )

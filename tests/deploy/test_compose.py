@@ -1,4 +1,4 @@
-"""compose.yaml is read by Docker's own parser, and each service's configuration by the service's own checker."""
+"""compose.yaml, validated by Docker's parser; configurations of its services, validated by each program."""
 
 from __future__ import annotations
 
@@ -32,21 +32,21 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="secrets.sh gives file
 
 
 def parsed(path: Path) -> subprocess.CompletedProcess[str]:
-    """What Docker Compose makes of a file, as JSON."""
+    """Return a file as Docker Compose resolves it (JSON)."""
     command = [str(_PARSER), "--file", str(path), "config", "--format", "json"]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=_PATIENCE)
 
 
 @pytest.fixture(scope="module")
 def services() -> dict[str, Any]:
-    """The services by name, as Docker Compose understands them."""
+    """Return the services by name, as Docker Compose resolves them."""
     found: dict[str, Any] = json.loads(parsed(COMPOSE).stdout)["services"]
     return found
 
 
 @pytest.fixture
 def secrets(tmp_path: Path) -> Path:
-    """The folder of secrets that deploy/compose/secrets.sh writes."""
+    """Folder of secrets written by deploy/compose/secrets.sh."""
     script = tmp_path / "secrets.sh"
     shutil.copyfile(FOLDER / "secrets.sh", script)
     subprocess.run(["sh", script], input="pl_0123456789\nps_0123456789\n", text=True, check=True, timeout=_PATIENCE)
@@ -92,14 +92,14 @@ def test_it_is_stopped_after_the_gateway_could_have_drained(services: dict[str, 
 
 @needs_parser
 def test_every_file_that_is_mounted_is_there(services: dict[str, Any]) -> None:
-    """But for the secrets, which secrets.sh makes."""
+    """Except the secrets, which secrets.sh creates."""
     mounted = [Path(v["source"]) for one in services.values() for v in one["volumes"] if v["type"] == "bind"]
     made_later = FOLDER / "secrets"
     assert [] == [path for path in mounted if made_later not in path.parents and not path.exists()]
 
 
 @needs_root
-def test_the_gateways_configuration_is_sound_with_the_secrets_that_the_script_writes(secrets: Path) -> None:
+def test_the_gateways_configuration_is_valid_with_the_secrets_that_the_script_writes(secrets: Path) -> None:
     settings = load(FOLDER / "gateway" / "gateway.yaml", {"RUNWARD_SECRETS_DIR": str(secrets / "gateway")})
     assert [] == settings.warnings()
     assert "pl_0123456789" == settings.providers["promptlayer"].api_key.get_secret_value()
@@ -130,8 +130,8 @@ async def test_promtool_accepts_the_configuration_of_prometheus(tmp_path: Path) 
 
 
 @needs_parser
-def test_valkey_wants_the_password_and_keeps_what_it_is_told(services: dict[str, Any], tmp_path: Path) -> None:
-    """The command of the container, run by a real server."""
+def test_valkey_requires_the_password_and_persists_writes(services: dict[str, Any], tmp_path: Path) -> None:
+    """The command of the container, executed with a real server."""
     [script] = services["valkey"]["command"]
     port = free_port()
     config = (FOLDER / "valkey.conf").read_text().replace("dir /data", f"dir {tmp_path}").replace("6379", str(port))

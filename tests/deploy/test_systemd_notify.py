@@ -1,4 +1,4 @@
-"""The notification protocol, heard on a real datagram socket as the service manager hears it."""
+"""Notification protocol of systemd (sd_notify), on a real datagram socket."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _PATIENCE = 20.0
 
 @contextmanager
 def listening(name: str) -> Iterator[socket.socket]:
-    """A manager's socket at NOTIFY_SOCKET's value; one that begins with @ is abstract."""
+    """Listen at the value of NOTIFY_SOCKET; a value that begins with @ is an abstract socket."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.settimeout(_PATIENCE)
         manager.bind("\0" + name[1:] if name.startswith("@") else name)
@@ -32,7 +32,7 @@ def listening(name: str) -> Iterator[socket.socket]:
 @pytest.fixture(params=["path", pytest.param("abstract", marks=pytest.mark.skipif(
     sys.platform != "linux", reason="only Linux has abstract sockets"))])  # fmt: skip
 def name(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """A value of NOTIFY_SOCKET of either kind."""
+    """Value of NOTIFY_SOCKET: a path or an abstract name."""
     return str(tmp_path / "notify") if request.param == "path" else f"@runward-{secrets.token_hex(8)}"
 
 
@@ -41,7 +41,7 @@ def notifier(name: str, **more: str) -> Notifier:
 
 
 def heard(manager: socket.socket) -> list[str]:
-    """The lines of one datagram."""
+    """Return the lines of the next datagram."""
     return manager.recv(4096).decode().split("\n")
 
 
@@ -80,7 +80,7 @@ def test_a_manager_that_is_gone_or_does_not_read_its_watchdog_is_no_error(tmp_pa
 
 
 def test_a_state_waits_for_room_in_the_queue(name: str) -> None:
-    """Where signs of life fill it, that the service is ready must not be lost."""
+    """Watchdog messages may fill the socket buffer; READY=1 must not be lost."""
     with listening(name) as manager:
         for _ in range(1000):
             notifier(name).alive()
@@ -109,7 +109,7 @@ def test_the_watchdog_is_for_the_process_that_it_names(more: dict[str, str], sec
     assert seconds == notifier("/run/notify", **more).watchdog
 
 
-async def test_the_watchdog_hears_twice_in_its_period(name: str) -> None:
+async def test_the_watchdog_is_notified_twice_in_its_period(name: str) -> None:
     clock = ManualClock()
     with listening(name) as manager:
         keeping = asyncio.create_task(notifier(name, WATCHDOG_USEC="30000000").keep_alive(clock))

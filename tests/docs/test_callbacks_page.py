@@ -1,4 +1,4 @@
-"""The examples of docs/callbacks.md verify deliveries that the gateway signed, and refuse all others."""
+"""The examples of docs/callbacks.md verify signed deliveries and refuse all others."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Verifier = Callable[[str, bytes, Mapping[str, str]], object]
 
 
 def example(language: str) -> str:
-    """The only block of a language."""
+    """Return the only code block of a language."""
     [block] = re.findall(rf"^```{language}\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
     return str(block)
 

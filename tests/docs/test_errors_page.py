@@ -1,4 +1,4 @@
-"""docs/errors.md is what the table of problems generates, and its outcomes are those of the retry table."""
+"""docs/errors.md equals the generated table of problems, and its outcomes agree with the retry table."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PAGE = Path(__file__).parent.parent.parent / "docs" / "errors.md"
 
 
 def test_the_page_is_as_generated() -> None:
-    """`make errors` writes it anew."""
+    """`make errors` regenerates it."""
     assert error_page() == PAGE.read_text()
 
 

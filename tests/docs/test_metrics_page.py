@@ -1,4 +1,4 @@
-"""What the documents list is what there is."""
+"""docs/metrics.md lists the existing metrics and causes."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def test_every_metric_is_in_its_table() -> None:
 
 
 def test_every_cause_is_on_the_metrics_page() -> None:
-    """The words of the label `cause`."""
+    """All values of the label `cause`."""
     listed = re.search(r"\*\*Causes\*\*: (.*?)\n\n", _page("metrics.md"), re.DOTALL)
     assert listed is not None
     assert {cause.value for cause in Cause} == set(re.findall(r"`(\w+)`", listed[1]))
 
 
 def test_the_exposition_is_readable() -> None:
-    """Prometheus's own parser reads it, and every name has our prefix."""
+    """The official Prometheus parser reads it, and every name has the prefix of Runward."""
     families = list(text_string_to_metric_families(Metrics().render().decode()))
     assert [] == [family.name for family in families if not family.name.startswith("runward_")]
 

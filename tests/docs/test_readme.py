@@ -1,4 +1,4 @@
-"""The README and its neighbours say what is so: their examples are loaded, parsed and looked up."""
+"""Examples and commands of README.md and the pages beside it are valid."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 
 
 def blocks(page: str, language: str) -> list[str]:
-    """The fenced examples of a page, without the indentation of a list."""
+    """Return the fenced code blocks of a page, without list indentation."""
     found = re.findall(rf"^ *```{language}\n(.*?)^ *```", (ROOT / page).read_text(), re.DOTALL | re.MULTILINE)
     return [textwrap.dedent(block) for block in found]
 
 
 def test_the_configuration_in_the_readme_is_accepted(tmp_path: Path) -> None:
-    """It stands on 15 lines, and nothing in it is idle."""
+    """Within 15 lines and without warnings."""
     [text] = blocks("README.md", "yaml")
     (tmp_path / "gateway.yaml").write_text(text)
     environ = {
@@ -46,7 +46,7 @@ def test_the_configuration_in_the_readme_is_accepted(tmp_path: Path) -> None:
 
 
 def test_the_answers_in_the_readme_are_as_the_gateway_gives_them() -> None:
-    """All fields and no others; the problem is one of the table."""
+    """Exactly the documented fields; the problem is in the table."""
     run, problem = (json.loads(text) for text in blocks("README.md", "json"))
     assert set(run) == set(RunAnswer.model_fields) - {"outputs"}
     RunAnswer.model_validate(run)
@@ -61,7 +61,7 @@ def test_the_command_in_the_readme_is_that_of_the_demo() -> None:
 
 
 def test_the_providers_configuration_in_contributing_is_accepted(tmp_path: Path) -> None:
-    """Up to the adapter, which is not installed here (tests/providers/test_third_party_adapter.py installs it)."""
+    """Except the adapter, which tests/providers/test_third_party_adapter.py installs."""
     [text] = blocks("CONTRIBUTING.md", "yaml")
     config = merged(gateway_config("http://127.0.0.1:1", "http://127.0.0.1:1"), yaml.safe_load(text))
     (tmp_path / "gateway.yaml").write_text(yaml.safe_dump(config))
@@ -70,7 +70,7 @@ def test_the_providers_configuration_in_contributing_is_accepted(tmp_path: Path)
 
 
 def test_every_command_that_is_shown_exists() -> None:
-    """`runward …` and `make …`, wherever a page shows them."""
+    """`runward …` and `make …` in every page."""
     text = "\n".join(block for page in ("README.md", "CONTRIBUTING.md") for block in blocks(page, "sh"))
     shown = {line.split()[0] for line in re.findall(r"\brunward ((?:keys )?[a-z]+)", text)}
     help_text = subprocess.run(

@@ -1,4 +1,4 @@
-"""docs/reliability.md tells what the code does and what the tests show, and nothing else."""
+"""docs/reliability.md agrees with the code and the tests."""
 
 from __future__ import annotations
 
@@ -34,28 +34,28 @@ SECTIONS: dict[str, type[Section]] = {
 
 
 def rows(first: str) -> list[list[str]]:
-    """The cells of every row whose first cell fits the pattern."""
+    """Return the cells of every row whose first cell matches the pattern."""
     found = re.findall(rf"^\| ({first}) \|(.*)\|$", PAGE, re.MULTILINE)
     return [[name, *(cell.strip() for cell in rest.split("|"))] for name, rest in found]
 
 
 @cache
 def docstrings_of_tests(path: Path) -> dict[str, str]:
-    """The tests of a file, with their docstrings."""
+    """Return the tests of a file with their docstrings."""
     tree = ast.parse(path.read_text())
     found = (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
     return {node.name: ast.get_docstring(node) or "" for node in found if node.name.startswith("test")}
 
 
 def requirement_numbers(docstring: str) -> Iterator[int]:
-    """The requirements that a docstring names: R01, R02 to R04, R56..R60."""
+    """Return the requirements that a docstring names: R01, R02 to R04, R56..R60."""
     for first, last in NAMED.findall(docstring):
         yield from range(int(first), int(last or first) + 1)
 
 
 @cache
 def requirement_tests() -> dict[int, list[str]]:
-    """For each requirement the tests that name it."""
+    """Return the tests that name each requirement."""
     found = defaultdict(list)
     for path in sorted(TESTS.rglob("test_*.py")):
         for name, docstring in docstrings_of_tests(path).items():
@@ -65,7 +65,7 @@ def requirement_tests() -> dict[int, list[str]]:
 
 
 def test_the_retry_table_is_the_codes() -> None:
-    """Each cause with what it means for a start and a poll, and what the client reads."""
+    """Each cause with its meaning for a start and a poll, and its problem code."""
     documented = {cause.strip("`"): cells for cause, _, *cells in rows("`[a-z_]+`")}
     actual = {
         cause.value: [
@@ -82,7 +82,7 @@ def test_the_retry_table_is_the_codes() -> None:
 
 
 def test_the_defaults_are_the_settings() -> None:
-    """Each default as it is written there means the number that is used."""
+    """Each documented default equals the value in the settings."""
     documented = rows(r"`[a-z]+\.[a-z.*_]+`")
     assert len(documented) > 15
     for name, default, _ in documented:
@@ -93,13 +93,13 @@ def test_the_defaults_are_the_settings() -> None:
 
 
 def test_every_requirement_is_listed_once() -> None:
-    """All 104, in order."""
+    """All 104 requirements, in order."""
     assert [f"R{number:02}" for number in NUMBERS] == [name for name, *_ in rows(r"R\d+")]
 
 
 @pytest.mark.parametrize("number", NUMBERS)
 def test_each_listed_test_names_its_requirement(number: int) -> None:
-    """Every named test exists and names the requirement; "not yet" stands where none does, and only there."""
+    """Every named test exists and names the requirement; "not yet" stands only for requirements without a test."""
     [[_, _, shown]] = rows(f"R{number:02}")
     named = re.findall(r"`([\w/]+\.py::\w+)`", shown)
     assert [] == [test for test in named if test not in requirement_tests()[number]]

@@ -1,1 +1,1 @@
-"""A gateway is told to stop: nobody behind a balancer notices, and what can not be finished is not lost."""
+"""Graceful shutdown tests: no failed request behind a load balancer, and no lost run."""

@@ -1,4 +1,4 @@
-"""A balancer as small as one can be: it asks /readyz every 50 ms, and sends requests to gateways that are ready."""
+"""Minimal load balancer: polls /readyz every 50 ms and routes requests to ready gateways."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _POLL_INTERVAL = 0.05  # seconds
 
 
 class LoadBalancer:
-    """Keeps connections to each gateway, and opens another where one said `Connection: close`. It repeats nothing."""
+    """Load balancer with keep-alive connections per gateway; honours `Connection: close`, retries nothing."""
 
     def __init__(self, session: aiohttp.ClientSession, gateways: Sequence[GatewayProcess]) -> None:
         self.ready = list(gateways)
@@ -43,7 +43,7 @@ class LoadBalancer:
             caller.writer.transport.abort()
 
     async def send(self) -> RawResponse:
-        """One run at one of the gateways that are ready, over a connection that is kept if there is one."""
+        """Send one run to a ready gateway, over a kept connection if possible."""
         url = self.ready[next(self._round_robin) % len(self.ready)].url
         idle = self._idle_connections[url]
         caller = idle.popleft() if idle else await _connect(url)

@@ -1,4 +1,4 @@
-"""SIGTERM under load, at the end of the grace, and twice."""
+"""Graceful shutdown: SIGTERM under load, end of the grace period, second signal."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def gateways(gateway: StartGateway, session: aiohttp.ClientSession, tmp_path: Path) -> RestartableGateway:
-    """Gateways on one file, none of them begun; no run is over before the grace is."""
+    """Gateways on one store file, not started; runs last longer than the grace period."""
     return RestartableGateway(gateway, session, tmp_path / "runward.db", workflows=LONG_TIMEOUTS)
 
 
@@ -56,7 +56,7 @@ SHORT_GRACE: dict[str, JsonValue] = {"drain": "100ms", "grace": "1s"}
 async def test_a_rolling_stop_behind_a_load_balancer_fails_no_request(
     upstream: FakeUpstream, gateway: StartGateway, session: aiohttp.ClientSession, run: PostRun
 ) -> None:
-    """R97: ready is 503 at once, the port stays open for `drain`, runs in flight end well, the exit code is 0."""
+    """R97: readiness is 503 at once, the port stays open for `drain`, runs in flight succeed, the exit code is 0."""
     upstream.default = faults.delayed(0.05, DONE)
     upstream.always("POST", "/v1/workflows/dep_slow/run", faults.delayed(3, DONE))
     settings: dict[str, JsonValue] = {"server": {"drain": "1s"}, "workflows": {"slow": SLOW}}
@@ -88,7 +88,7 @@ async def test_a_rolling_stop_behind_a_load_balancer_fails_no_request(
 async def test_runs_are_cancelled_at_the_end_of_the_grace_period(
     upstream: FakeUpstream, gateway: StartGateway, run: PostRun
 ) -> None:
-    """R98: who waits without a key is told at the end of the grace how far the run came, and what can be repeated."""
+    """R98: a client without an Idempotency-Key gets the progress of its run, and whether it may be repeated."""
     upstream.always("POST", STUDIO_RUN, faults.hang)
     upstream.always("POST", LAYER_RUN, promptlayer_started(77))
     upstream.always("GET", LAYER_RESULTS, promptlayer_running())
@@ -117,7 +117,7 @@ async def test_runs_are_cancelled_at_the_end_of_the_grace_period(
 async def test_a_durable_run_cut_by_the_grace_period_is_resumed(
     gateways: RestartableGateway, upstream: FakeUpstream
 ) -> None:
-    """R98: the next gateway asks about the execution that is there, at once; the same key has its result."""
+    """R98: the next gateway polls the existing execution at once; the same key returns its result."""
     upstream.script("POST", LAYER_RUN, [promptlayer_started(77), promptlayer_started(78)])
     upstream.always("GET", LAYER_RESULTS, promptlayer_running())
     first = await gateways.start(server=SHORT_GRACE)
@@ -142,7 +142,7 @@ async def test_a_durable_run_cut_by_the_grace_period_is_resumed(
 async def test_a_start_cut_by_the_grace_period_is_not_repeated(
     gateways: RestartableGateway, upstream: FakeUpstream
 ) -> None:
-    """R98: it may have been paid for, so its key answers `unknown`; the key of one that was not started is free."""
+    """R98: it may have been paid for, so its key answers `unknown`; the key of a run that was not started is free."""
     upstream.always("POST", STUDIO_RUN, faults.hang)
     first = await gateways.start(server=SHORT_GRACE, providers=ONE_AT_A_TIME)
     started = asyncio.create_task(gateways.post(PROMPT_STUDIO_BODY, Idempotency_Key="started"))
@@ -165,7 +165,7 @@ async def test_a_start_cut_by_the_grace_period_is_not_repeated(
 
 
 async def test_a_second_signal_ends_it_at_once(upstream: FakeUpstream, gateway: StartGateway, run: PostRun) -> None:
-    """R98: while it still takes requests, and while it waits for runs; their clients are told all the same."""
+    """R98: during drain and during grace; waiting clients still get a response."""
     upstream.default = faults.hang
     patient: JsonValue = {"drain": "60s", "grace": "60s"}
     draining, waiting = await asyncio.gather(gateway(server=patient), gateway(server={"drain": "0s", "grace": "60s"}))

@@ -46,7 +46,7 @@ DONE = prompt_studio_reply({"completion": "because"})
 
 
 class RunsClient:
-    """One client's look at its runs."""
+    """Client of the runs API."""
 
     def __init__(self, session: aiohttp.ClientSession, run: PostRun, gateway: GatewayProcess) -> None:
         self._session = session
@@ -54,19 +54,19 @@ class RunsClient:
         self.gateway = gateway
 
     async def accept(self, body: Mapping[str, JsonValue] = PROMPT_STUDIO_BODY, **headers: str) -> ReceivedResponse:
-        """POST /run without waiting for the end; it is accepted."""
+        """POST /run asynchronously; asserts that it is accepted."""
         answered = await self._run(self.gateway, body, **({"Prefer": "respond-async"} | headers))
         assert 202 == answered.status, answered.body
         return answered
 
     async def get(self, target: str, *, client: str = "one", method: str = "GET") -> ReceivedResponse:
-        """Any request without a body."""
+        """Send a request without a body."""
         url = self.gateway.url + target
         async with self._session.request(method, url, headers=auth_headers(client)) as answer:
             return ReceivedResponse(answer.status, answer.headers, await answer.read(), 0.0)
 
     async def wait_for_end(self, accepted: ReceivedResponse) -> dict[str, JsonValue]:
-        """The run that was accepted, once it has its final status."""
+        """Return the accepted run once it has its final status."""
         async with asyncio.timeout(30):
             while (shown := (await self.get(f"/runs/{accepted.json['id']}?wait=5")).json)[
                 "status"
@@ -75,7 +75,7 @@ class RunsClient:
         return shown
 
     async def page(self, query: str = "", *, client: str = "one") -> tuple[list[str], JsonValue]:
-        """GET /runs: the ids, and the next cursor."""
+        """GET /runs: returns the ids and the next cursor."""
         answered = await self.get("/runs?" + query, client=client)
         assert 200 == answered.status, answered.body
         runs = answered.json["runs"]
@@ -83,7 +83,7 @@ class RunsClient:
         return [str(run["id"]) for run in runs if isinstance(run, dict)], answered.json["next"]
 
     async def events(self, run_id: JsonValue) -> list[tuple[str, JsonValue]]:
-        """Every server-sent event until the stream ends: its name, and the status in its data."""
+        """Return every server-sent event until the stream ends: its name, and the status in its data."""
         headers = auth_headers("one") | {"Accept": "text/event-stream"}
         async with asyncio.timeout(30), self._session.get(f"{self.gateway.url}/runs/{run_id}", headers=headers) as it:
             assert (200, "text/event-stream") == (it.status, it.headers["Content-Type"])
@@ -93,20 +93,20 @@ class RunsClient:
 
 
 def run_ids(answers: Sequence[ReceivedResponse]) -> list[str]:
-    """Of runs that were accepted, newest first."""
+    """Ids of the accepted runs, newest first."""
     return [str(answered.json["id"]) for answered in reversed(answers)]
 
 
 class StartRunsClient(Protocol):
-    """The fixture `serve`."""
+    """Type of the fixture `start_client`."""
 
     async def __call__(self, **overrides: JsonValue) -> RunsClient:
-        """Start a gateway, and look at it as its first client."""
+        """Start a gateway; returns its first client."""
 
 
 @pytest.fixture
 def start_client(gateway: StartGateway, session: aiohttp.ClientSession, run: PostRun) -> StartRunsClient:
-    """A gateway and what a client does with it."""
+    """Factory of gateways with a client."""
 
     async def start(**overrides: JsonValue) -> RunsClient:
         return RunsClient(session, run, await gateway(None, PROVIDER_SECRETS, **overrides))
@@ -115,7 +115,7 @@ def start_client(gateway: StartGateway, session: aiohttp.ClientSession, run: Pos
 
 
 async def test_a_run_is_accepted_and_looked_up(upstream: FakeUpstream, start_client: StartRunsClient) -> None:
-    """R46: 202, where to look, an id of 128 random bits; then the run as a waiting client would have it."""
+    """R46: 202 with Location and an id of 128 random bits; then the run as a waiting client would receive it."""
     upstream.default = faults.delayed(0.2, DONE)
     client = await start_client()
     accepted = await client.accept({**PROMPT_STUDIO_BODY, "metadata": {"team": "a"}})
@@ -140,7 +140,7 @@ async def test_a_run_is_accepted_and_looked_up(upstream: FakeUpstream, start_cli
     ],
 )
 async def test_prefer(upstream: FakeUpstream, gateway: StartGateway, run: PostRun, prefer: str, status: int) -> None:
-    """RFC 7240: one preference among others, whatever its case; what is not known is ignored."""
+    """RFC 7240: case-insensitive, one of several preferences; unknown preferences are ignored."""
     upstream.default = DONE
     assert status == (await run(await gateway(), PROMPT_STUDIO_BODY, Prefer=prefer)).status
 
@@ -157,7 +157,7 @@ async def test_prefer(upstream: FakeUpstream, gateway: StartGateway, run: PostRu
 async def test_states_only_move_forward(
     upstream: FakeUpstream, start_client: StartRunsClient, results: faults.ResponseScript, final: str
 ) -> None:
-    """R46: a stream has each state once, polling never repeats a state, and both have the same end."""
+    """R46: a stream has each state once, polling never goes back, and both have the same end."""
     upstream.always("POST", LAYER_RUN, faults.delayed(0.2, promptlayer_started(787)))
     upstream.script("GET", LAYER_RESULTS, [promptlayer_running()] * 3)
     upstream.always("GET", LAYER_RESULTS, results)
@@ -177,7 +177,7 @@ async def test_states_only_move_forward(
 
 
 async def test_waiting_ends_with_the_run_or_the_time(upstream: FakeUpstream, start_client: StartRunsClient) -> None:
-    """`?wait=` answers as soon as the run has ended, and as it is when the time is over."""
+    """`?wait=` answers when the run has ended, or with the current state after the time."""
     go = asyncio.Event()
 
     async def held(wire: UpstreamConnection) -> None:
@@ -202,7 +202,7 @@ async def test_waiting_ends_with_the_run_or_the_time(upstream: FakeUpstream, sta
 
 @pytest.mark.own_gateway
 async def test_listing(upstream: FakeUpstream, start_client: StartRunsClient) -> None:
-    """Newest first, page by page, each run once, filtered; every client its own."""
+    """Newest first, paginated, each run once, filtered; only runs of the client."""
     upstream.default = DONE
     upstream.always("POST", LAYER_RUN, reply(500, {}))
     client = await start_client()
@@ -230,7 +230,7 @@ async def test_listing(upstream: FakeUpstream, start_client: StartRunsClient) ->
 async def test_a_run_that_is_not_stored_is_not_listed(
     upstream: FakeUpstream, start_client: StartRunsClient, run: PostRun
 ) -> None:
-    """A client that waits without a key has its answer; nothing of it stays."""
+    """Synchronous runs without a key are not stored."""
     upstream.default = DONE
     client = await start_client()
     answered = await run(client.gateway, PROMPT_STUDIO_BODY)
@@ -247,7 +247,7 @@ async def test_a_run_that_is_not_stored_is_not_listed(
     ],
 )  # fmt: skip
 async def test_bad_queries(start_client: StartRunsClient, query: str) -> None:
-    """422 with what is wrong, never a guess and never a 500."""
+    """422 with the errors."""
     answered = await (await start_client()).get("/runs?" + query)
     assert (422, "invalid_request") == answered.summary[:2]
     errors = answered.json["errors"]
@@ -257,7 +257,7 @@ async def test_bad_queries(start_client: StartRunsClient, query: str) -> None:
 
 @pytest.mark.parametrize("wait", ["x", "-1", "1.5", "", "%C2%B2", "99999"])
 async def test_bad_waits(upstream: FakeUpstream, start_client: StartRunsClient, wait: str) -> None:
-    """The same, for one run."""
+    """422 with the errors."""
     upstream.default = DONE
     client = await start_client()
     run_id = (await client.accept()).json["id"]
@@ -267,7 +267,7 @@ async def test_bad_waits(upstream: FakeUpstream, start_client: StartRunsClient, 
 async def test_a_run_of_another_client_looks_like_a_missing_run(
     upstream: FakeUpstream, start_client: StartRunsClient
 ) -> None:
-    """R78: not a byte tells them apart, but for the request's own id."""
+    """R78: the responses differ in the request id only."""
     upstream.default = DONE
     client = await start_client()
     accepted = await client.accept()
@@ -280,7 +280,7 @@ async def test_a_run_of_another_client_looks_like_a_missing_run(
 
 
 async def test_methods(upstream: FakeUpstream, start_client: StartRunsClient) -> None:
-    """HEAD is GET without the body; the others are told what there is."""
+    """HEAD is GET without the body; other methods get a 405 with Allow."""
     upstream.default = DONE
     client = await start_client()
     run_id = (await client.accept()).json["id"]
@@ -295,7 +295,7 @@ async def test_methods(upstream: FakeUpstream, start_client: StartRunsClient) ->
 async def test_the_providers_limit_holds_in_the_background(
     upstream: FakeUpstream, start_client: StartRunsClient
 ) -> None:
-    """Any number of runs is accepted, one at a time is sent, and all of them end."""
+    """All runs are accepted, one at a time is sent, and all of them end."""
     most = now = 0
 
     async def counting(wire: UpstreamConnection) -> None:
@@ -319,7 +319,7 @@ async def test_the_providers_limit_holds_in_the_background(
 async def test_a_deadline_that_passes_in_the_queue_ends_a_run(
     upstream: FakeUpstream, start_client: StartRunsClient
 ) -> None:
-    """It was not run, and says so; the provider never hears of it."""
+    """Its outcome is not_run, and the provider receives nothing."""
     upstream.default = faults.hang
     client = await start_client(providers={"prompt_studio": {"limits": {"concurrency": 1}}})
     first = await client.accept()
@@ -333,7 +333,7 @@ async def test_a_deadline_that_passes_in_the_queue_ends_a_run(
 
 
 async def test_the_queue_is_bounded(upstream: FakeUpstream, start_client: StartRunsClient, run: PostRun) -> None:
-    """One more is a 503 that says when to come back; another client has a queue of its own."""
+    """One more run is a 503 with Retry-After; other clients have separate queues."""
     upstream.default = faults.hang
     client = await start_client(server={"max_queued": 3})
     asked = [run(client.gateway, PROMPT_STUDIO_BODY, Prefer="respond-async") for _ in range(10)]
@@ -349,7 +349,7 @@ async def test_the_queue_is_bounded(upstream: FakeUpstream, start_client: StartR
 
 
 def durable_settings(tmp_path: Path) -> dict[str, JsonValue]:
-    """A store that outlives its process, and runs that may take their time."""
+    """Settings with a persistent store and long deadlines."""
     slow: JsonValue = {"timeout": "30s", "max_timeout": "30s"}
     return {"store": {"url": f"sqlite:///{tmp_path}/runs.db"}, "workflows": {"studio": slow, "layer": slow}}
 
@@ -358,7 +358,7 @@ def durable_settings(tmp_path: Path) -> dict[str, JsonValue]:
 async def test_a_gateway_that_stops_loses_no_run(
     upstream: FakeUpstream, start_client: StartRunsClient, tmp_path: Path
 ) -> None:
-    """R98: what is being sent is finished, what is followed is followed by the next, what waits is started by it."""
+    """R98: starts in flight are completed; the next gateway polls started runs and starts queued ones."""
     upstream.always("POST", STUDIO_RUN, faults.delayed(1.0, DONE))
     upstream.always("POST", LAYER_RUN, promptlayer_started(787))
     upstream.always("GET", LAYER_RESULTS, promptlayer_running())
@@ -379,7 +379,7 @@ async def test_a_gateway_that_stops_loses_no_run(
 async def test_a_second_signal_ends_the_process_at_once(
     upstream: FakeUpstream, start_client: StartRunsClient, tmp_path: Path
 ) -> None:
-    """R98: a start that hangs is not waited for; the next process says that its outcome is unknown."""
+    """R98: a start without a response is abandoned; the next process reports its outcome as unknown."""
     upstream.default = faults.hang
     client = await start_client(**durable_settings(tmp_path))
     accepted = await client.accept()

@@ -1,4 +1,4 @@
-"""Callback delivery: signatures, retries, and callbacks that are given up."""
+"""Callback delivery: signatures, retries, and abandoned callbacks (dead letters)."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ NEW_SECRET, OLD_SECRET = CALLBACK_SECRETS.values()
 def restartable(
     gateway: StartGateway, session: aiohttp.ClientSession, upstream: FakeUpstream, tmp_path: Path
 ) -> RestartableGateway:
-    """A gateway that is not begun yet; Prompt Studio is well."""
+    """Gateway that is not started yet; Prompt Studio succeeds."""
     upstream.always("POST", STUDIO_RUN, prompt_studio_reply({"completion": "because “ü”"}))
     return RestartableGateway(gateway, session, tmp_path / "runward.db")
 
@@ -54,7 +54,7 @@ async def run_with_callback(restartable: RestartableGateway, receiver: FakeUpstr
 async def test_a_delivery_is_signed_and_has_the_document_of_the_run(
     receiver: FakeUpstream, restartable: RestartableGateway
 ) -> None:
-    """R50: an independent library takes each attempt; one id, a fresh time, the same body: the run as GET shows it."""
+    """R50: an independent library verifies each attempt: same id, new timestamp, body equal to GET /runs/{id}."""
     receiver.script("POST", CALLBACK_PATH, [reply(500)])
     await restartable.start(callbacks={"schedule": ["0s", "1500ms"]})
     run_id = await run_with_callback(restartable, receiver, metadata={"order": "7"})
@@ -73,7 +73,7 @@ async def test_a_delivery_is_signed_and_has_the_document_of_the_run(
 async def test_a_failed_run_is_delivered(
     upstream: FakeUpstream, receiver: FakeUpstream, restartable: RestartableGateway
 ) -> None:
-    """A run that failed is called back with its error, in our words."""
+    """The callback has the error of the run, as the gateway's API shows it."""
     upstream.always("POST", STUDIO_RUN, reply(500, b"secret words"))
     await restartable.start()
     await run_with_callback(restartable, receiver)
@@ -87,7 +87,7 @@ async def test_a_failed_run_is_delivered(
 async def test_two_secrets_sign_until_the_old_one_is_gone(
     receiver: FakeUpstream, restartable: RestartableGateway
 ) -> None:
-    """R51: with two secrets there are two signatures, either of which is enough; afterwards only the new one's."""
+    """R51: two secrets give two signatures, either of which suffices; then only the new one."""
     both: list[JsonValue] = [{"env": name} for name in CALLBACK_SECRETS]
     await restartable.start(callbacks={"secrets": both})
     await run_with_callback(restartable, receiver)
@@ -112,7 +112,7 @@ async def test_two_secrets_sign_until_the_old_one_is_gone(
 async def test_a_failed_delivery_is_repeated_on_the_schedule(
     receiver: FakeUpstream, restartable: RestartableGateway, fault: ResponseScript
 ) -> None:
-    """R52: whatever went wrong, the next attempt comes after its delay, less a fifth at most."""
+    """R52: for every failure, after the scheduled delay less at most a fifth (jitter)."""
     receiver.script("POST", CALLBACK_PATH, [fault, fault])
     await restartable.start(callbacks={"schedule": ["0s", "500ms", "1s"]})
     run_id = await run_with_callback(restartable, receiver)
@@ -124,7 +124,7 @@ async def test_a_failed_delivery_is_repeated_on_the_schedule(
 
 
 async def test_retry_after_is_honoured(receiver: FakeUpstream, restartable: RestartableGateway) -> None:
-    """R52: a receiver that asks for two seconds is left alone so long, although the schedule says less."""
+    """R52: a Retry-After of two seconds replaces a shorter scheduled delay."""
     receiver.script("POST", CALLBACK_PATH, [reply(503, headers={"Retry-After": "2"})])
     await restartable.start(callbacks={"schedule": ["0s", "100ms"]})
     await run_with_callback(restartable, receiver)
@@ -133,7 +133,7 @@ async def test_retry_after_is_honoured(receiver: FakeUpstream, restartable: Rest
 
 
 async def test_gone_is_the_end(receiver: FakeUpstream, restartable: RestartableGateway) -> None:
-    """R52: 410 stops it at once, and that can be seen."""
+    """R52: 410 ends the deliveries at once, visible in the run."""
     receiver.default = reply(410)
     await restartable.start(callbacks={"schedule": ["0s", "0s", "0s"]})
     run_id = await run_with_callback(restartable, receiver)
@@ -143,7 +143,7 @@ async def test_gone_is_the_end(receiver: FakeUpstream, restartable: RestartableG
 
 
 async def test_a_redirect_is_a_failure(receiver: FakeUpstream, restartable: RestartableGateway) -> None:
-    """R52, R59: it is not followed, and the next attempt goes to the same place."""
+    """R52, R59: it is not followed, and the next attempt has the same target."""
     receiver.script("POST", CALLBACK_PATH, [redirect("/elsewhere", 307), redirect("/elsewhere", 302)])
     await restartable.start()
     run_id = await run_with_callback(restartable, receiver)
@@ -152,7 +152,7 @@ async def test_a_redirect_is_a_failure(receiver: FakeUpstream, restartable: Rest
 
 
 async def test_an_abandoned_callback_is_visible(receiver: FakeUpstream, restartable: RestartableGateway) -> None:
-    """R55: after the last attempt: in the run, in a metric, in the log; and the run itself is as it was."""
+    """R55: after the last attempt, in the run, in a metric and in the log; the run itself is unchanged."""
     receiver.default = reply(500)
     running = await restartable.start(callbacks={"schedule": ["0s", "100ms", "100ms"]})
     run_id = await run_with_callback(restartable, receiver)
@@ -167,7 +167,7 @@ async def test_an_abandoned_callback_is_visible(receiver: FakeUpstream, restarta
 
 
 async def test_each_run_is_delivered_once(receiver: FakeUpstream, restartable: RestartableGateway) -> None:
-    """R55: twenty runs, each delivered once under its own id to a receiver that takes it."""
+    """R55: twenty runs, each delivered once under its own id."""
     await restartable.start()
     orders = (
         restartable.submit_async({**PROMPT_STUDIO_BODY, "callback_url": receiver.url + CALLBACK_PATH})
@@ -182,7 +182,7 @@ async def test_each_run_is_delivered_once(receiver: FakeUpstream, restartable: R
 async def test_a_hanging_receiver_delays_no_other_receiver(
     receiver: FakeUpstream, restartable: RestartableGateway
 ) -> None:
-    """R53: while one does not answer, others have theirs at once."""
+    """R53: an unresponsive receiver does not delay deliveries to others."""
     receiver.always("POST", "/slow", faults.hang)
     await restartable.start()
     await restartable.submit_async({**PROMPT_STUDIO_BODY, "callback_url": receiver.url + "/slow"})
@@ -194,7 +194,7 @@ async def test_a_hanging_receiver_delays_no_other_receiver(
 async def test_without_a_secret_there_are_no_callbacks(
     upstream: FakeUpstream, receiver: FakeUpstream, restartable: RestartableGateway
 ) -> None:
-    """A callback that could not be signed is refused before anything is run."""
+    """A callback that could not be signed is refused before the run."""
     await restartable.start(callbacks={"secrets": []})
     answered = await restartable.post({**PROMPT_STUDIO_BODY, "callback_url": receiver.url + CALLBACK_PATH})
     assert (422, "callback_url_refused") == answered.summary[:2]
@@ -214,7 +214,7 @@ async def test_without_a_secret_there_are_no_callbacks(
 async def test_private_receivers_must_be_allowed(
     upstream: FakeUpstream, restartable: RestartableGateway, url: str
 ) -> None:
-    """R56: what the operator did not allow is refused before anything is run; a key used with it stays free."""
+    """R56: other private receivers are refused before the run; an Idempotency-Key of such a request stays free."""
     await restartable.start(callbacks={"allow": []})
     answered = await restartable.post({**PROMPT_STUDIO_BODY, "callback_url": url}, Idempotency_Key="one")
     assert (422, "callback_url_refused") == answered.summary[:2]
@@ -223,7 +223,7 @@ async def test_private_receivers_must_be_allowed(
 
 
 async def test_the_gateway_does_not_call_itself(upstream: FakeUpstream, restartable: RestartableGateway) -> None:
-    """Neither of its ports is a receiver, although its address is allowed."""
+    """Its own ports are refused, even if its address is allowed."""
     running = await restartable.start()
     for url in (running.url + "/run", running.ops_url + "/metrics", running.url.replace("127.0.0.1", "0.0.0.0")):
         answered = await restartable.post({**PROMPT_STUDIO_BODY, "callback_url": url})
@@ -232,7 +232,7 @@ async def test_the_gateway_does_not_call_itself(upstream: FakeUpstream, restarta
 
 
 async def test_nothing_is_delivered_unsigned(receiver: FakeUpstream, restartable: RestartableGateway) -> None:
-    """R50: a callback that was due when the secrets were taken away waits until there is one again."""
+    """R50: a callback that is due without a configured secret waits for one."""
     receiver.script("POST", CALLBACK_PATH, [reply(503, headers={"Retry-After": "1"})])
     await restartable.start()
     run_id = await restartable.submit_async({**PROMPT_STUDIO_BODY, "callback_url": receiver.url + CALLBACK_PATH})
@@ -251,7 +251,7 @@ async def test_nothing_is_delivered_unsigned(receiver: FakeUpstream, restartable
 async def test_secrets_stay_secret(
     upstream: FakeUpstream, receiver: FakeUpstream, restartable: RestartableGateway
 ) -> None:
-    """R79: a receiver never sees a provider's key, and the log never shows what callbacks are signed with."""
+    """R79: receivers never get a provider key, and the log never has a signing secret."""
     upstream.always("POST", LAYER_RUN, faults.rst_after_request)
     running = await restartable.start(callbacks={"schedule": ["0s"]})
     receiver.default = reply(500)
@@ -264,7 +264,7 @@ async def test_secrets_stay_secret(
 
 
 def run_replay_command(restartable: RestartableGateway, *words: str) -> subprocess.CompletedProcess[str]:
-    """`runward callbacks replay`, typed beside the gateway."""
+    """Run `runward callbacks replay` against the gateway."""
     command = [sys.executable, "-m", "gateway", "callbacks", "replay", *words, "--ops-url", restartable.current.ops_url]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
 
@@ -275,7 +275,7 @@ async def test_an_abandoned_callback_can_be_replayed(
     restartable: RestartableGateway,
     all_of_them: bool,  # noqa: FBT001 - a value
 ) -> None:
-    """R55: by a command, to the operations port; the same message once more, and what was delivered stays so."""
+    """R55: by a command to the operations port; the same message again, and delivered callbacks are unchanged."""
     receiver.script("POST", CALLBACK_PATH, [reply(410)])
     await restartable.start()
     given_up, delivered = await run_with_callback(restartable, receiver), await run_with_callback(restartable, receiver)
@@ -294,7 +294,7 @@ async def test_an_abandoned_callback_can_be_replayed(
 async def test_replays_are_for_operators(
     receiver: FakeUpstream, restartable: RestartableGateway, session: aiohttp.ClientSession
 ) -> None:
-    """Not on the public port, not by a page that an operator's browser has open, and of nothing that has none."""
+    """Not on the public port, not by cross-site requests of a browser, and not for runs without a callback."""
     receiver.script("POST", CALLBACK_PATH, [reply(410)])
     await restartable.start()
     run_id = await run_with_callback(restartable, receiver)

@@ -42,12 +42,12 @@ ONE_AT_A_TIME: dict[str, JsonValue] = {"promptlayer": {"limits": {"concurrency":
 
 @pytest.fixture
 def restartable(gateway: StartGateway, session: aiohttp.ClientSession, tmp_path: Path) -> RestartableGateway:
-    """Gateways on one file, none of them begun."""
+    """Gateways on one store file, not started."""
     return RestartableGateway(gateway, session, tmp_path / "runward.db")
 
 
 async def kill_during_request(asking: asyncio.Task[object], restartable: RestartableGateway) -> None:
-    """A power cut while a client waits; the next gateway lives."""
+    """Kill the gateway while a client waits, and start the next one."""
     await restartable.kill_and_restart()
     with pytest.raises(aiohttp.ClientError):
         await asking
@@ -85,7 +85,7 @@ async def test_an_interrupted_start_at_promptlayer_is_unknown(
 async def test_a_known_execution_is_polled_for_the_same_key(
     upstream: FakeUpstream, restartable: RestartableGateway
 ) -> None:
-    """R44: PromptLayer can be asked: the key answers 409 while the run goes on, then what became of it; one start."""
+    """R44: PromptLayer can be polled: the key answers 409 during the run, then its result; one start."""
     upstream.script("POST", LAYER_RUN, [promptlayer_started(77)])
     upstream.always("GET", LAYER_RESULTS, promptlayer_running())
     await restartable.start()
@@ -125,7 +125,7 @@ async def test_a_key_whose_run_was_never_sent_is_free(upstream: FakeUpstream, re
 async def test_an_accepted_run_is_known_after_a_crash(
     upstream: FakeUpstream, restartable: RestartableGateway, body: Mapping[str, JsonValue]
 ) -> None:
-    """R47: kill -9 right after 202: GET /runs/{id} knows the run, and it comes to its end with one start at most."""
+    """R47: SIGKILL right after 202: GET /runs/{id} knows the run, and it ends with one start at most."""
     upstream.always("POST", STUDIO_RUN, prompt_studio_reply("because"))
     upstream.always("POST", LAYER_RUN, promptlayer_started(77))
     upstream.always("GET", LAYER_RESULTS, DONE)
@@ -143,7 +143,7 @@ async def test_an_accepted_run_is_known_after_a_crash(
 async def test_polling_continues_after_a_crash(
     upstream: FakeUpstream, receiver: FakeUpstream, restartable: RestartableGateway
 ) -> None:
-    """R48: killed while polling: the same execution is asked about, one start, one webhook-id on every delivery."""
+    """R48: killed while polling: the same execution is polled, one start, one webhook-id on every delivery."""
     upstream.script("POST", LAYER_RUN, [promptlayer_started(77)])
     upstream.always("GET", LAYER_RESULTS, promptlayer_running())
     receiver.script("POST", CALLBACK_PATH, [reply(500), faults.rst_after_request])
@@ -183,7 +183,7 @@ async def test_callback_delivery_continues_after_a_crash(
 async def test_an_interrupted_asynchronous_start_ends_as_unknown(
     upstream: FakeUpstream, receiver: FakeUpstream, restartable: RestartableGateway
 ) -> None:
-    """R49: GET /runs/{id} says so, the callback says so, nothing is started again."""
+    """R49: both GET /runs/{id} and the callback report it, and nothing is started again."""
     upstream.always("POST", LAYER_RUN, faults.hang)
     await restartable.start()
     run_id = await restartable.submit_async({**PROMPTLAYER_BODY, "callback_url": receiver.url + CALLBACK_PATH})
@@ -223,7 +223,7 @@ async def test_a_queued_run_is_started_once_after_a_crash(
 async def test_a_process_that_cannot_listen_starts_nothing(
     upstream: FakeUpstream, restartable: RestartableGateway
 ) -> None:
-    """One that ends at its start, because a port is taken, must not leave a start behind it on its way."""
+    """A process that fails at startup because its port is taken must not have sent a start."""
     upstream.script("POST", LAYER_RUN, [faults.hang, promptlayer_started(78)])
     upstream.always("GET", LAYER_RESULTS, DONE)
     await restartable.start(providers=ONE_AT_A_TIME)
@@ -256,7 +256,7 @@ async def test_a_finished_run_survives_a_crash(upstream: FakeUpstream, restartab
 async def test_an_accepted_run_with_a_key_is_accepted_the_same_again(
     upstream: FakeUpstream, restartable: RestartableGateway
 ) -> None:
-    """R44, R47: after the crash the key gives the same 202, byte for byte, whatever became of the run."""
+    """R44, R47: after the crash the key gives the same 202, byte for byte, whatever the state of the run."""
     upstream.always("POST", LAYER_RUN, faults.hang)
     await restartable.start()
     headers = {"Idempotency_Key": "one", "Prefer": "respond-async"}

@@ -1,4 +1,4 @@
-"""Idempotency-Key as clients have it: one run for a key, and the same answer for ever, byte for byte."""
+"""Idempotency-Key: one run per key, and the same answer byte for byte."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ ASYNC = {"Prefer": "respond-async"}
 
 @pytest.fixture
 def run(run: PostRun) -> PostRun:
-    """`run` whose keys are the test's own: "k" of one test is not "k" of the next one at the same gateway."""
+    """Client whose keys are unique to the test, because tests share gateways."""
     prefix = secrets.token_hex(8)
 
     async def post(
@@ -48,7 +48,7 @@ def run(run: PostRun) -> PostRun:
 
 
 def is_replay(first: ReceivedResponse, again: ReceivedResponse) -> bool:
-    """Return whether the second response replays the first: status, body, type, and the header that says so."""
+    """Return True if the second response replays the first: status, body, type, and the replay header."""
     same = (first.status, first.body, first.headers["Content-Type"], first.headers.get("Location"))
     other = (again.status, again.body, again.headers["Content-Type"], again.headers.get("Location"))
     marks = first.headers.getall("Idempotent-Replayed", []), again.headers.getall("Idempotent-Replayed", [])
@@ -56,7 +56,7 @@ def is_replay(first: ReceivedResponse, again: ReceivedResponse) -> bool:
 
 
 async def test_a_key_gives_the_same_answer_again(upstream: FakeUpstream, gateway: StartGateway, run: PostRun) -> None:
-    """R37: the same bytes, said to be a repetition; the request's own id stays its own; the provider hears of one."""
+    """R37: the same bytes, marked as a replay, with the request id of the new request; one start."""
     upstream.default = DONE
     running = await gateway()
     first = await run(running, PROMPT_STUDIO_BODY, Idempotency_Key="k")
@@ -69,7 +69,7 @@ async def test_a_key_gives_the_same_answer_again(upstream: FakeUpstream, gateway
 
 
 async def test_a_key_gives_the_same_202_again(upstream: FakeUpstream, gateway: StartGateway, run: PostRun) -> None:
-    """R37: while its run goes on and after it has ended."""
+    """R37: during the run and after its end."""
     upstream.default = faults.delayed(0.3, DONE)
     running = await gateway()
     first = await run(running, PROMPT_STUDIO_BODY, Idempotency_Key="k", **ASYNC)
@@ -84,7 +84,7 @@ async def test_a_key_gives_the_same_202_again(upstream: FakeUpstream, gateway: S
 async def test_a_hundred_concurrent_requests_start_one_run(
     upstream: FakeUpstream, gateway: StartGateway, run: PostRun, headers: dict[str, str]
 ) -> None:
-    """R38: the others are told that the first is still running, or its answer."""
+    """R38: the others get its answer, or a 409 while it is in progress."""
     upstream.default = faults.delayed(0.5, DONE)
     running = await gateway()
     answers = await asyncio.gather(
@@ -101,7 +101,7 @@ async def test_a_hundred_concurrent_requests_start_one_run(
 
 
 async def test_a_key_with_another_body_is_refused(upstream: FakeUpstream, gateway: StartGateway, run: PostRun) -> None:
-    """R39: 422, while the first one runs and afterwards; the provider hears nothing of it."""
+    """R39: 422 during and after the first run; the provider receives nothing."""
     upstream.default = faults.delayed(0.3, DONE)
     running = await gateway()
     first = asyncio.ensure_future(run(running, PROMPT_STUDIO_BODY, Idempotency_Key="k"))
@@ -116,7 +116,7 @@ async def test_a_key_with_another_body_is_refused(upstream: FakeUpstream, gatewa
 async def test_the_same_json_is_the_same_body(
     upstream: FakeUpstream, gateway: StartGateway, session: aiohttp.ClientSession
 ) -> None:
-    """R39: however it is written."""
+    """R39: in every notation."""
     upstream.default = DONE
     running = await gateway()
     texts = [
@@ -150,7 +150,7 @@ async def test_what_was_dispatched_is_stored(
     script: faults.ResponseScript,
     told: tuple[int, str, str],
 ) -> None:
-    """R40: to send the same again would be to pay again."""
+    """R40: a second start would be paid again."""
     upstream.default = script
     running = await gateway()
     body: dict[str, JsonValue] = {**PROMPT_STUDIO_BODY, "timeout": 0.5}
@@ -179,7 +179,7 @@ async def test_what_was_not_run_is_not_stored(
     script: faults.ResponseScript,
     told: tuple[int, str, str],
 ) -> None:
-    """R40: the same key starts it, as soon as that is possible."""
+    """R40: the same key can start the run later."""
     upstream.script("POST", STUDIO_RUN, [script])
     upstream.default = DONE
     running = await gateway()
@@ -204,7 +204,7 @@ async def test_a_provider_that_is_not_there_is_not_stored(
 
 
 async def test_a_refusal_is_not_stored(upstream: FakeUpstream, gateway: StartGateway, run: PostRun) -> None:
-    """R40: no key, a bad body, an unknown workflow, the client's own limit: a key that never had a run has none."""
+    """R40: invalid key, invalid body, unknown workflow and client limit leave the Idempotency-Key free."""
     upstream.default = DONE
     running = await gateway(clients={"two": {"limits": {"rate": "1/s", "burst": 1}}})
     assert 401 == (await run(running, PROMPT_STUDIO_BODY, Authorization="Bearer no", Idempotency_Key="k")).status
@@ -220,7 +220,7 @@ async def test_a_refusal_is_not_stored(upstream: FakeUpstream, gateway: StartGat
 
 
 async def test_a_key_belongs_to_its_client(upstream: FakeUpstream, gateway: StartGateway, run: PostRun) -> None:
-    """R41: another client with the same key and body gets a run of its own, with another body too."""
+    """R41: the same key of another client is another run, with the same body or a different one."""
     upstream.default = DONE
     running = await gateway()
     first = await run(running, PROMPT_STUDIO_BODY, Idempotency_Key="k")
@@ -245,7 +245,7 @@ async def test_a_key_belongs_to_its_client(upstream: FakeUpstream, gateway: Star
     ],
 )
 async def test_what_is_no_key_is_refused(upstream: FakeUpstream, gateway: StartGateway, fields: str, code: str) -> None:
-    """R42: 400, before anything is run; what HTTP itself does not allow in a header has HTTP's own problem."""
+    """R42: 400 before a start; bytes that HTTP forbids in a header are malformed HTTP."""
     upstream.default = DONE
     running = await gateway()
     body = json.dumps(dict(PROMPT_STUDIO_BODY)).encode()

@@ -1,4 +1,4 @@
-"""Poll hints: a real gateway and a provider that calls back, truthfully or not."""
+"""Poll hints: a gateway and a provider that calls back, with valid and forged hints."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ if TYPE_CHECKING:
     from tests.support.process import GatewayProcess
 
 ACCEPTED = reply(202, {"success": True, "workflow_version_execution_id": 787})
-# So slow that the end of a run without a hint would not be seen within the test.
+# Long enough that without a hint the end of a run is not seen within the test.
 RARE_POLLING: Mapping[str, JsonValue] = {
     "server": {"public_url": "https://runward.example.com/gateway/", "grace": "500ms"},
     "polling": {"first": "30s", "max": "30s"},
     "workflows": {"layer": {"timeout": "60s", "max_timeout": "60s"}},
 }
-HINT_TIMEOUT = 10.0  # seconds: far less than 30, and plenty for a busy machine
+HINT_TIMEOUT = 10.0  # seconds: far less than 30, sufficient on a busy machine
 
 
 class FakePromptLayer:
-    """PromptLayer, which knows what it was told to call."""
+    """Fake PromptLayer that records the callback URL it receives."""
 
     def __init__(self, upstream: FakeUpstream, session: aiohttp.ClientSession) -> None:
         self._upstream = upstream
@@ -59,20 +59,20 @@ class FakePromptLayer:
         return len(self._upstream.requests("GET", LAYER_RESULTS))
 
     async def callback_path(self) -> str:
-        """Where it is to call, once it was told."""
+        """Path of the received callback URL; waits for it."""
         await wait_until(lambda: bool(self._upstream.requests("POST", LAYER_RUN)))
         url = str(json.loads(self._upstream.requests("POST", LAYER_RUN)[-1].body)["callback_url"])
         assert url.startswith("https://runward.example.com/gateway/hints/run_")
         return urlsplit(url).path.removeprefix("/gateway")
 
     def finish_run(self) -> None:
-        """From now on the run has ended."""
+        """Let the run end."""
         self._upstream.always("GET", LAYER_RESULTS, promptlayer_done({"Answer": node("because")}))
 
     async def send_hint(
         self, gateway: GatewayProcess, path: str, body: bytes = b"{}"
     ) -> tuple[int, bytes, dict[str, str]]:
-        """POST; the answer without what differs by request and time."""
+        """POST a hint; returns the response without request id and date."""
         async with self._session.post(gateway.url + path, data=body) as answer:
             headers = {
                 name: value for name, value in answer.headers.items() if name.lower() not in {"x-request-id", "date"}
@@ -86,7 +86,7 @@ def provider(upstream: FakeUpstream, session: aiohttp.ClientSession) -> FakeProm
 
 
 async def start_slow_polling_gateway(gateway: StartGateway) -> GatewayProcess:
-    """One that asks hardly ever."""
+    """Start a gateway with a long poll interval."""
     return await gateway(None, PROVIDER_SECRETS, **RARE_POLLING)
 
 
@@ -138,7 +138,7 @@ async def test_repeated_hints_cause_one_poll(gateway: StartGateway, run: PostRun
 
 
 async def test_a_body_is_not_waited_for(gateway: StartGateway, provider: FakePromptLayer) -> None:
-    """It may be large, or never come whole: the answer is there before."""
+    """The response is sent before the body, which may be large or incomplete."""
     one = await start_slow_polling_gateway(gateway)
     host, port = urlsplit(one.url).hostname, urlsplit(one.url).port
     reader, writer = await asyncio.open_connection(host, port)
@@ -151,7 +151,7 @@ async def test_a_body_is_not_waited_for(gateway: StartGateway, provider: FakePro
 async def test_a_hint_is_accepted_after_a_restart(
     gateway: StartGateway, session: aiohttp.ClientSession, provider: FakePromptLayer, tmp_path: Path
 ) -> None:
-    """R48: the secret is the store's, so a run of another process is asked about by the one that took it up."""
+    """R48: the secret is in the store, so a hint for a run of another process is valid at its adopter."""
     restartable = RestartableGateway(gateway, session, tmp_path / "runward.db", **RARE_POLLING)
     await restartable.start()
     run_id = await restartable.submit_async(PROMPTLAYER_BODY)
@@ -172,7 +172,7 @@ async def test_a_hint_is_accepted_after_a_restart(
 async def test_without_a_public_url_no_notify_url_is_sent(
     gateway: StartGateway, run: PostRun, provider: FakePromptLayer, upstream: FakeUpstream
 ) -> None:
-    """And there is no such route."""
+    """The route does not exist either."""
     one = await gateway()
     provider.finish_run()
     assert 200 == (await run(one, PROMPTLAYER_BODY)).status

@@ -1,4 +1,4 @@
-"""Power cuts at any moment, one after another: what holds for each run holds for all of them at the end.
+"""Random kills: the durability guarantees hold for every run after repeated SIGKILL at random moments.
 
 RUNWARD_KILLS says how many.
 """
@@ -54,7 +54,7 @@ class ClientObservations:
 
 @dataclass(slots=True)
 class RandomClients:
-    """Order runs from a gateway that may end at any moment."""
+    """Clients that submit runs to a gateway that may be killed at any moment."""
 
     restartable: RestartableGateway
     callback_url: str
@@ -62,12 +62,12 @@ class RandomClients:
     _numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
 
     async def submit_all(self) -> None:
-        """For each provider, two runs that are not waited for and two that are, with keys."""
+        """Submit two asynchronous runs and two synchronous ones with keys for each provider."""
         submissions = (self.submit_async, self.submit_and_wait) * 2
         await asyncio.gather(*(submit(workflow) for workflow in ("studio", "layer") for submit in submissions))
 
     async def submit_async(self, workflow: str) -> None:
-        """Order a run with a callback."""
+        """Submit a run with a callback."""
         body = self._new_request(workflow)
         answered = await self._post({**body, "callback_url": self.callback_url})
         if answered is not None:
@@ -75,7 +75,7 @@ class RandomClients:
             self.observed.accepted[question_of(body)] = str(answered.json["id"])
 
     async def submit_and_wait(self, workflow: str) -> None:
-        """Order a run with a key, and wait for its answer."""
+        """Submit a run with a key, and wait for its response."""
         body = self._new_request(workflow)
         self.observed.keyed[question_of(body)] = workflow
         answered = await self._post(body, Idempotency_Key=question_of(body))
@@ -83,7 +83,7 @@ class RandomClients:
             self.observed.answers[question_of(body)] = answered
 
     async def replay_keys(self) -> list[str]:
-        """Use each key once more; the questions that were answered otherwise than before, or with another's output."""
+        """Repeat each key once; returns the inputs with a different answer or the output of another run."""
         wrong = []
         for key_question, workflow in self.observed.keyed.items():
             answered = await self.restartable.post_until_finished(
@@ -119,7 +119,7 @@ def question_of(body: dict[str, JsonValue]) -> str:
 
 
 async def kill_at_random(restartable: RestartableGateway) -> None:
-    """A power cut within a gateway's first moments."""
+    """Kill a gateway within the first moments after its start."""
     await asyncio.sleep(random.uniform(0, MAX_LIFETIME))
     assert -9 == await restartable.current.kill()
 
@@ -131,7 +131,7 @@ async def test_random_kills_neither_lose_nor_repeat_a_run(
     session: aiohttp.ClientSession,
     tmp_path: Path,
 ) -> None:
-    """R44, R47, R48, R49, R55: started once at most, ended, called back under one id, answered to its key as before."""
+    """R44, R47, R48, R49, R55: started at most once, ended, called back under one id, same answer for its key."""
     providers = CountingProviders(upstream, max_start_seconds=0.1, max_run_seconds=0.4)
     restartable = RestartableGateway(gateway, session, tmp_path / "runward.db")
     clients = RandomClients(restartable, receiver.url + CALLBACK_PATH)
@@ -153,7 +153,7 @@ async def test_random_kills_neither_lose_nor_repeat_a_run(
 
 
 def contradictions(receiver: FakeUpstream, runs: dict[str, dict[str, JsonValue]]) -> list[str]:
-    """Runs with callbacks of several ids, of another end than `GET /runs/{id}`, or without a callback."""
+    """Return runs with callbacks of several ids, of an end that differs from `GET /runs/{id}`, or without one."""
     heard: dict[str, set[tuple[str | None, bytes]]] = {run_id: set() for run_id in runs}
     statuses: dict[str, set[JsonValue]] = {run_id: set() for run_id in runs}
     for delivery in deliveries(receiver):

@@ -1,4 +1,4 @@
-"""Gateways on a Redis or Valkey server: what one of them leaves another finds, and what a lost server does to them."""
+"""Gateways with a Redis or Valkey store: shared runs, recovery by other replicas, and server outages."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ DONE = promptlayer_done({"Answer": node("because")})
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[ValkeyServer]:
-    """A server that writes each change to disk before it says so."""
+    """Server that fsyncs each write before it acknowledges it."""
     with running_server(tmp_path / "server") as running:
         yield running
 
@@ -50,13 +50,13 @@ def server(tmp_path: Path) -> Iterator[ValkeyServer]:
 def restartable(
     gateway: StartGateway, session: aiohttp.ClientSession, tmp_path: Path, server: ValkeyServer
 ) -> RestartableGateway:
-    """Gateways on that server, none of them begun."""
+    """Gateways on that server, not started."""
     return RestartableGateway(gateway, session, tmp_path / "unused.db", store={"url": server.url})
 
 
 @pytest.fixture
 async def observer_store(server: ValkeyServer) -> AsyncIterator[RedisStore]:
-    """The same store, seen by the test."""
+    """The same store, opened by the test."""
     store = RedisStore(RedisConnection(RedisAddress("127.0.0.1", server.port)), SystemClock())
     await store.open()
     yield store
@@ -66,7 +66,7 @@ async def observer_store(server: ValkeyServer) -> AsyncIterator[RedisStore]:
 async def test_a_key_gives_the_same_answer_after_a_power_cut(
     upstream: FakeUpstream, restartable: RestartableGateway
 ) -> None:
-    """R37, R47: byte for byte, from a gateway that never ran it; one start."""
+    """R37, R47: byte for byte, from a gateway that did not run it; one start."""
     upstream.always("POST", STUDIO_RUN, prompt_studio_reply({"completion": "because"}))
     await restartable.start()
     first = await restartable.post(PROMPT_STUDIO_BODY, Idempotency_Key="one")
@@ -79,7 +79,7 @@ async def test_a_key_gives_the_same_answer_after_a_power_cut(
 async def test_a_run_is_followed_by_another_once_its_lease_is_over(
     upstream: FakeUpstream, restartable: RestartableGateway, observer_store: RedisStore
 ) -> None:
-    """R48: the one that started it is gone; the next one asks about it, and starts nothing."""
+    """R48: the next gateway polls the run of a dead one, and starts nothing."""
     upstream.always("POST", LAYER_RUN, promptlayer_started(77))
     upstream.always("GET", LAYER_RESULTS, promptlayer_running())
     await restartable.start()
@@ -118,7 +118,7 @@ async def test_two_gateways_share_runs_keys_and_notifications(
     session: aiohttp.ClientSession,
     tmp_path: Path,
 ) -> None:
-    """R45: one key at both replicas, one start; a client that waits at one is answered when the other is done."""
+    """R45: one key at both replicas, one start; a client at one replica is notified of the end at the other."""
     other = RestartableGateway(gateway, session, tmp_path / "unused.db", store=restartable.overrides["store"])
     upstream.always("POST", STUDIO_RUN, faults.delayed(0.3, prompt_studio_reply({"completion": "because"})))
     await asyncio.gather(restartable.start(), other.start())
@@ -134,7 +134,7 @@ async def test_two_gateways_share_runs_keys_and_notifications(
 async def test_a_lost_server_is_a_503_and_comes_back(
     upstream: FakeUpstream, restartable: RestartableGateway, server: ValkeyServer
 ) -> None:
-    """R54, R99: what must be kept is refused, what need not be goes on; ready all the time, and says so."""
+    """R54, R99: durable runs are refused, others continue; readiness stays 200 and reports the outage."""
     upstream.always("POST", STUDIO_RUN, prompt_studio_reply({"completion": "because"}))
     await restartable.start()
     kept = await restartable.post(PROMPT_STUDIO_BODY, Idempotency_Key="one")
@@ -164,7 +164,7 @@ async def test_a_lost_server_is_a_503_and_comes_back(
 async def test_a_gateway_without_its_server_does_not_start(
     restartable: RestartableGateway, server: ValkeyServer
 ) -> None:
-    """R100: it says so; nothing is taken that could not be kept."""
+    """R100: it reports the error and accepts no run."""
     server.kill()
     with pytest.raises(GatewayExitedError, match="the server cannot be reached"):
         await restartable.start()
@@ -173,7 +173,7 @@ async def test_a_gateway_without_its_server_does_not_start(
 async def test_a_server_without_persistence_is_reported_once(
     restartable: RestartableGateway, server: ValkeyServer
 ) -> None:
-    """One line and a gauge; a server that keeps everything gives neither."""
+    """One log line and a gauge; neither for a durable server."""
     await restartable.start()
     assert [] == restartable.current.logs("store_not_durable")
     assert 1 == metric_sum(await restartable.current.metrics(), "runward_store_durable")

@@ -1,4 +1,4 @@
-"""Data of the store that are deleted under a running gateway: no run is accepted, and every status says so."""
+"""Deletion of the store's data under a running gateway: no run is accepted, and every status reports it."""
 
 from __future__ import annotations
 

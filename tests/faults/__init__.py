@@ -1,1 +1,1 @@
-"""A faulty upstream, and tests of the gateway's reactions to it."""
+"""Fault injection at the fake upstream, and the gateway's reactions."""

@@ -1,4 +1,4 @@
-"""Data of one side does not leak to the other: headers, cookies, keys, an upstream's messages."""
+"""Isolation of data: headers, cookies, keys and upstream messages do not cross sides."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ HOSTILE_HEADERS = {
 
 
 async def script_both_providers(upstream: FakeUpstream) -> None:
-    """Both providers work."""
+    """Script successful runs at both providers."""
     upstream.default = prompt_studio_reply({"completion": "because"})
     upstream.always("POST", LAYER_RUN, promptlayer_started(787))
     upstream.always("GET", LAYER_RESULTS, promptlayer_done({"Answer": node("because")}))
@@ -65,7 +65,7 @@ async def script_both_providers(upstream: FakeUpstream) -> None:
 async def test_a_clients_headers_do_not_go_upstream(
     upstream: FakeUpstream, gateway: StartGateway, session: aiohttp.ClientSession, key: dict[str, str]
 ) -> None:
-    """R80: the upstream sees an exact list of headers, our key among them and nothing of the client's."""
+    """R80: the upstream receives a fixed list of headers, with the gateway's key and nothing of the client's."""
     await script_both_providers(upstream)
     running = await gateway()
     for body in (PROMPT_STUDIO_BODY, PROMPTLAYER_BODY):
@@ -83,7 +83,7 @@ async def test_a_clients_headers_do_not_go_upstream(
 
 
 async def test_an_upstreams_cookies_are_forgotten(upstream: FakeUpstream, gateway: StartGateway, run: PostRun) -> None:
-    """R27: a cookie set for client 1 is sent neither for client 2 nor for client 1, and reaches neither."""
+    """R27: a cookie set for one client is not sent for any client, and reaches none."""
     done = prompt_studio_reply({"completion": "because"})
     upstream.default = done.with_headers(("Set-Cookie", "session=of-client-one; Path=/"))
     named = upstream.url.replace("127.0.0.1", "localhost")  # cookie jars may ignore a bare address
@@ -98,7 +98,7 @@ async def test_an_upstreams_cookies_are_forgotten(upstream: FakeUpstream, gatewa
 async def test_upstream_error_texts_are_not_relayed(
     upstream: FakeUpstream, gateway: StartGateway, run: PostRun, body: Mapping[str, JsonValue], status: int
 ) -> None:
-    """R81, R14: no key that it quotes, no stack trace, no header of its own, and never a 401."""
+    """R81, R14: neither quoted keys nor stack traces nor upstream headers, and never a 401."""
 
     async def talkative(connection: UpstreamConnection) -> None:
         assert connection.request is not None
@@ -122,7 +122,7 @@ async def test_upstream_error_texts_are_not_relayed(
 async def test_error_texts_of_failed_nodes_are_redacted(
     upstream: FakeUpstream, gateway: StartGateway, run: PostRun
 ) -> None:
-    """R81: PromptLayer's failed runs are 200s whose errors quote stack traces, and perhaps the key."""
+    """R81: PromptLayer's failed runs are 200s whose errors quote stack traces and possibly the key."""
     key = PROVIDER_SECRETS["PROMPTLAYER_API_KEY"]
     text = f"Code execution failed {key}: Traceback (most recent call last): secret_module"
     upstream.always("POST", LAYER_RUN, promptlayer_started(787))
@@ -134,7 +134,7 @@ async def test_error_texts_of_failed_nodes_are_redacted(
 
 
 async def test_a_good_answers_headers_are_ours(upstream: FakeUpstream, gateway: StartGateway, run: PostRun) -> None:
-    """R81: only headers of our own list stand on an answer, and they are not the upstream's."""
+    """R81: responses have headers of a fixed list, not those of the upstream."""
     done = prompt_studio_reply({"completion": "because"})
     upstream.default = done.with_headers(("Server", "internal-9"), ("X-Upstream", "internal-7"), ("Cache-Control", "x"))
     answered = await run(await gateway(), PROMPT_STUDIO_BODY)

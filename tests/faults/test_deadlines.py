@@ -52,7 +52,7 @@ async def test_a_silent_upstream_is_disconnected_at_the_deadline(
 async def test_bytes_do_not_extend_the_deadline(
     upstream: FakeUpstream, gateway: StartGateway, run: PostRun, script: ResponseScript
 ) -> None:
-    """R08: an answer that drips for ever ends at the deadline, in its head or its body."""
+    """R08: a response sent byte by byte ends at the deadline, in its head or its body."""
     upstream.default = script
     answered = await run(await gateway(workflows=PATIENT), {"workflow": "studio", "timeout": 1})
     assert (504, "upstream_timeout", "unknown") == answered.summary
@@ -63,7 +63,7 @@ async def test_bytes_do_not_extend_the_deadline(
 async def test_a_clients_timeout_is_kept_over_many_samples(
     upstream: FakeUpstream, gateway: StartGateway, run: PostRun
 ) -> None:
-    """R29: of 30 different timeouts none ends early, and each ends before one that is half a second longer."""
+    """R29: none of 30 timeouts ends early, and each ends before one that is half a second longer."""
     upstream.default = faults.hang
     running = await gateway(workflows=PATIENT)
     rng = random.Random(29)
@@ -84,7 +84,7 @@ async def test_a_clients_timeout_is_kept_over_many_samples(
 async def test_a_clients_timeout_is_clamped_to_the_workflows_maximum(
     upstream: FakeUpstream, gateway: StartGateway, run: PostRun
 ) -> None:
-    """R29: asking for more does not buy more."""
+    """R29: a longer timeout of a client is reduced to the maximum."""
     upstream.default = faults.hang
     running = await gateway(workflows={"studio": {"timeout": "500ms", "max_timeout": "1s"}})
     answered = await run(running, {"workflow": "studio", "timeout": 60})
@@ -93,7 +93,7 @@ async def test_a_clients_timeout_is_clamped_to_the_workflows_maximum(
 
 
 async def test_back_off_is_inside_the_deadline(upstream: FakeUpstream, gateway: StartGateway, run: PostRun) -> None:
-    """R29: waits count too; when the time is up the client learns the cause, and that nothing ran."""
+    """R29: at the deadline the client gets the cause of the last attempt, and that nothing ran."""
     upstream.default = reply(429, {})
     running = await gateway(retries={"attempts": 10, "backoff": "30s", "backoff_max": "30s"}, workflows=PATIENT)
     answered = await run(running, {"workflow": "studio", "timeout": 1})
@@ -102,7 +102,7 @@ async def test_back_off_is_inside_the_deadline(upstream: FakeUpstream, gateway: 
 
 
 async def test_connecting_is_inside_the_deadline(gateway: StartGateway, run: PostRun) -> None:
-    """R29: a connect that takes for ever ends with the deadline, even before its own time is up."""
+    """R29: a hanging connect ends at the deadline, even before the connect timeout."""
     with unresponsive_port() as url:
         config = gateway_config(url, url, providers={"prompt_studio": {"connect_timeout": "60s"}}, workflows=PATIENT)
         answered = await run(await gateway(config), {"workflow": "studio", "timeout": 1})
@@ -112,7 +112,7 @@ async def test_connecting_is_inside_the_deadline(gateway: StartGateway, run: Pos
 
 
 async def test_polling_is_inside_the_deadline(upstream: FakeUpstream, gateway: StartGateway, run: PostRun) -> None:
-    """R29: a run that goes on at the provider is `unknown` here once the time is up."""
+    """R29: the outcome of a run that continues at the provider is `unknown` at the deadline."""
     upstream.always("POST", LAYER_RUN, promptlayer_started(787))
     upstream.always("GET", LAYER_RESULTS, promptlayer_running())
     answered = await run(await gateway(workflows=PATIENT), {"workflow": "layer", "timeout": 1})

@@ -44,7 +44,7 @@ INVALID = (502, "upstream_invalid_response", "unknown")
 async def test_a_truncated_response_is_invalid(
     upstream: FakeUpstream, gateway: StartGateway, run: PostRun, fault: ResponseScript
 ) -> None:
-    """R05, R06: 502, unknown, exactly one request, never 200: even if the received part is JSON."""
+    """R05, R06: 502, unknown, exactly one request, even if the received part is valid JSON."""
     upstream.default = fault
     answered = await run(await gateway(), PROMPT_STUDIO_BODY)
     assert INVALID == answered.summary
@@ -56,7 +56,7 @@ async def test_a_truncated_response_is_invalid(
 async def test_rejected_provider_credentials_are_a_502(
     upstream: FakeUpstream, gateway: StartGateway, run: PostRun, body: Mapping[str, JsonValue], status: int
 ) -> None:
-    """R14: 502, not_run, one request, counted for an alert; the client's own key is not called into doubt."""
+    """R14: 502, not_run, one request, counted for an alert; not a 401, which would refer to the client's key."""
     upstream.default = reply(status, {"message": "Invalid API key"}, [("WWW-Authenticate", "Bearer")])
     running = await gateway()
     answered = await run(running, body)
@@ -82,7 +82,7 @@ async def test_an_unknown_workflow_is_a_404_without_the_upstreams_page(
 async def test_redirects_are_not_followed(
     upstream: FakeUpstream, gateway: StartGateway, run: PostRun, status: int
 ) -> None:
-    """R16: the other host sees no connection, and so no key."""
+    """R16: the other host receives no connection, and so no key."""
     async with FakeUpstream() as other:
         upstream.default = redirect(other.url + STUDIO_RUN, status)
         answered = await run(await gateway(), PROMPT_STUDIO_BODY)
@@ -107,7 +107,7 @@ async def test_redirects_are_not_followed(
 async def test_a_wrong_shape_is_no_result(
     upstream: FakeUpstream, gateway: StartGateway, run: PostRun, body: Mapping[str, JsonValue], answer: FakeResponse
 ) -> None:
-    """R17: 200 with anything but a result: 502, and the start is not repeated."""
+    """R17: 200 with an invalid shape: 502, and the start is not repeated."""
     upstream.default = answer
     answered = await run(await gateway(), body)
     assert INVALID == answered.summary
@@ -127,7 +127,7 @@ async def test_a_wrong_shape_is_no_result(
 async def test_an_answer_without_end_costs_no_memory(
     upstream: FakeUpstream, gateway: StartGateway, run: PostRun, script: ResponseScript, code: str
 ) -> None:
-    """R18: 200 MB, announced or not, plain or compressed: 502, and memory grows by less than three times the cap."""
+    """R18: 200 MB, with or without length, plain or compressed: 502; memory grows by less than three limits."""
     upstream.script("POST", STUDIO_RUN, [prompt_studio_reply({})])
     running = await gateway()
     await run(running, PROMPT_STUDIO_BODY)
@@ -154,7 +154,7 @@ FAULTS: dict[str, Callable[[FakeResponse], ResponseScript]] = {
 
 
 async def respond_with_fault(connection: UpstreamConnection) -> None:
-    """Answer with the marker of the request, by the fault that the request names."""
+    """Answer with the marker of the request, through the fault that the request names."""
     assert connection.request is not None
     asked = json.loads(connection.request.body)["input"]
     own = prompt_studio_reply({"marker": asked["marker"]})
@@ -166,7 +166,7 @@ async def respond_with_fault(connection: UpstreamConnection) -> None:
 async def test_a_broken_answer_is_a_502(
     upstream: FakeUpstream, gateway: StartGateway, run: PostRun, fault: str
 ) -> None:
-    """R19: anything but one valid HTTP response is no response."""
+    """R19: everything except exactly one valid HTTP response."""
     upstream.default = respond_with_fault
     running = await gateway()
     answered = await run(running, {"workflow": "studio", "input": {"marker": 1, "fault": fault}})
@@ -180,7 +180,7 @@ async def test_a_broken_answer_is_a_502(
 async def test_no_run_gets_the_response_of_another_run(
     upstream: FakeUpstream, gateway: StartGateway, run: PostRun
 ) -> None:
-    """R19: over 1 000 runs, a tenth of them broken in some way, each result is its own run's."""
+    """R19: 1 000 runs, a tenth of them with a fault: each result is that of its run."""
     upstream.default = respond_with_fault
     running = await gateway()
     names = list(FAULTS)
@@ -201,7 +201,7 @@ async def test_no_run_gets_the_response_of_another_run(
 async def test_an_unsolicited_response_is_discarded(
     upstream: FakeUpstream, gateway: StartGateway, run: PostRun
 ) -> None:
-    """R19: a second answer that comes while the connection is idle is not the next run's."""
+    """R19: a second response on an idle connection is not delivered to the next run."""
     own, unasked = prompt_studio_reply({"marker": "own"}), prompt_studio_reply({"marker": "nobody's"})
     upstream.script("POST", STUDIO_RUN, [faults.sequence(own, faults.delayed(0.3, unasked))])
     upstream.default = own

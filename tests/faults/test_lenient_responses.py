@@ -1,4 +1,4 @@
-"""A result that was paid for is delivered, also where the provider's response is not strict JSON."""
+"""Lenient parsing: a paid result is delivered even if the provider's response is not strict JSON."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ BODIES = {"studio": PROMPT_STUDIO_BODY, "layer": PROMPTLAYER_BODY}
 
 
 def respond(upstream: FakeUpstream, case: str) -> None:
-    """Let the provider respond so; at PromptLayer an inner node has the value, too."""
+    """Script this response; at PromptLayer an inner node has the value as well."""
     raw = CASES[case][0]
     bom = b"\xef\xbb\xbf" * (case == "BOM")
     result = b'{"status": "SUCCESS", "value": %b, "is_output_node": %b}'
@@ -56,7 +56,7 @@ def respond(upstream: FakeUpstream, case: str) -> None:
 
 @pytest.fixture
 async def receiver() -> AsyncIterator[FakeUpstream]:
-    """A receiver that accepts every callback."""
+    """Receiver that accepts every callback."""
     async with FakeUpstream() as running:
         running.default = reply(204)
         yield running
@@ -66,7 +66,7 @@ async def receiver() -> AsyncIterator[FakeUpstream]:
 async def restartable(
     gateway: StartGateway, session: aiohttp.ClientSession, upstream: FakeUpstream, tmp_path: Path
 ) -> RestartableGateway:
-    """A gateway with a store and callbacks."""
+    """Gateway with a store and callbacks."""
     upstream.always("POST", LAYER_RUN, promptlayer_started(787))
     running = RestartableGateway(gateway, session, tmp_path / "runward.db")
     await running.start()
@@ -81,7 +81,7 @@ async def test_a_result_that_is_not_strict_json_reaches_every_reader(
     session: aiohttp.ClientSession,
     workflow: str,
 ) -> None:
-    """The answer, its replay, the stored run, the callback, and both providers' APIs; one start for each run."""
+    """Response, replay, stored run, callback and both emulated APIs; one start for each run."""
     layer, studio = PromptLayerApp(session, restartable.current), PromptStudioApp(session, restartable.current)
     body = {**BODIES[workflow], "return_all_outputs": True}
     for case, (_, output, warning) in CASES.items():

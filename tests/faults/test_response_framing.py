@@ -1,4 +1,4 @@
-"""HTTP allows an answer many forms: the sound ones are understood, the ambiguous ones refused."""
+"""Framing of HTTP responses: valid forms are accepted, ambiguous ones refused."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ JSON = ("Content-Type", "application/json")
 
 
 def chunked_response(size_line: bytes, trailer: bytes = b"") -> RawBytes:
-    """One chunk under a size line of any form, the last chunk, and a trailer."""
+    """Return a response with this size line, the last chunk, and a trailer."""
     head = FakeResponse(200, (JSON, ("Transfer-Encoding", "chunked"))).head()
     return RawBytes(head + size_line + b"\r\n" + BODY + b"\r\n0\r\n" + trailer + b"\r\n")
 
 
 def close_delimited_response(version: str) -> ResponseScript:
-    """A response without a length, which ends with the connection."""
+    """Return a response without a length, delimited by the end of the connection."""
     return faults.sequence(FakeResponse(200, (JSON,), BODY, version=version), faults.fin_after_request)
 
 
@@ -68,10 +68,10 @@ AMBIGUOUS_FORMS: dict[str, ResponseScript] = {
 
 
 @pytest.mark.parametrize("form", VALID_FORMS)
-async def test_a_sound_form_is_understood_and_the_next_run_too(
+async def test_a_valid_form_is_accepted_and_the_next_run_too(
     upstream: FakeUpstream, gateway: StartGateway, run: PostRun, form: str
 ) -> None:
-    """Whole answers are whole answers, in every form of RFC 9112; each of two runs is sent once."""
+    """Every form of RFC 9112; each of two runs is sent once."""
     upstream.default = VALID_FORMS[form]
     running = await gateway()
     answers = [await run(running, PROMPT_STUDIO_BODY) for _ in range(2)]
@@ -83,7 +83,7 @@ async def test_a_sound_form_is_understood_and_the_next_run_too(
 async def test_an_ambiguous_form_is_refused_and_the_next_run_unharmed(
     upstream: FakeUpstream, gateway: StartGateway, run: PostRun, form: str
 ) -> None:
-    """R19: where two readers could see two answers there is none, and its connection is not used again."""
+    """R19: no response is read from it, and its connection is not reused."""
     upstream.script("POST", "/v1/workflows/dep_test/run", [AMBIGUOUS_FORMS[form]])
     upstream.default = RESPONSE
     running = await gateway()

@@ -1,4 +1,4 @@
-"""Attempts are counted, bounded and spread in time; the fake upstream is the judge."""
+"""Retry attempts: counted, bounded and spread by jitter; counted at the fake upstream."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DONE = prompt_studio_reply({"completion": "because"})
 
 
 async def test_gaps_between_attempts_differ_between_processes(gateway: StartGateway, run: PostRun) -> None:
-    """R20: two gateways that start together do not move in step; tests/runs/resilience has the bounds of each gap."""
+    """R20: two gateways do not retry in step; tests/runs/resilience tests the bounds of each gap."""
     seen = []
     async with FakeUpstream() as first, FakeUpstream() as second:
         runs = []
@@ -43,7 +43,7 @@ async def test_gaps_between_attempts_differ_between_processes(gateway: StartGate
 async def test_attempts_are_what_the_upstream_counted(
     upstream: FakeUpstream, gateway: StartGateway, run: PostRun
 ) -> None:
-    """R21, R92: over any mix of faults `attempts` is the fake's count and at most 3, and the metrics agree."""
+    """R21, R92: for any mix of faults, `attempts` and the metrics equal the upstream's count, at most 3."""
     rng = random.Random(21)
     refusals: list[ResponseScript] = [
         reply(429, {}),
@@ -70,7 +70,7 @@ async def test_attempts_are_what_the_upstream_counted(
 async def test_connections_that_end_while_idle_cost_no_second_start(
     upstream: FakeUpstream, gateway: StartGateway, run: PostRun
 ) -> None:
-    """R25: an upstream that closes idle connections at random sees each run once at most; a lost one is `unknown`."""
+    """R25: if an upstream closes idle connections at random, each run is sent at most once; a lost one is `unknown`."""
     rng = random.Random(25)
     upstream.default = faults.close_idle(DONE, lambda: rng.uniform(0, 0.004))
     running = await gateway()

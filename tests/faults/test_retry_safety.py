@@ -1,4 +1,4 @@
-"""What is sent again, and what never: a start that may have reached the provider is never repeated.
+"""Retry safety: a start that may have reached the provider is never repeated.
 
 The gateway is a process, and what it sent is what the fake upstream counted.
 """
@@ -51,7 +51,7 @@ PATIENT: JsonValue = {"studio": {"timeout": "60s", "max_timeout": "60s"}}
 async def test_a_start_that_was_never_sent_is_tried_again_and_sent_once(
     upstream: FakeUpstream, gateway: StartGateway, run: PostRun
 ) -> None:
-    """R01: refused, refused, then 200: the client sees 200, the upstream one request, `attempts` says 3.
+    """R01: refused, refused, then 200: the client gets 200, the upstream one request, `attempts` is 3.
 
     The back-off's jitter decides whether the third attempt comes after the upstream is up again (about 19 times in 20).
     If not, the run must be a clean `not_run`, and we ask a new gateway.
@@ -78,7 +78,7 @@ async def test_a_start_that_was_never_sent_is_tried_again_and_sent_once(
 async def test_an_upstream_that_is_not_there_is_tried_three_times(
     gateway: StartGateway, run: PostRun, dead: DeadEnd
 ) -> None:
-    """R02: 502, outcome not_run, three connects at most; whether refused or not answered."""
+    """R02: 502, outcome not_run, at most three connects, refused or timed out."""
     with dead() as url:
         running = await gateway(gateway_config(url, url))
         answered = await run(running, PROMPT_STUDIO_BODY)
@@ -103,7 +103,7 @@ async def test_a_start_whose_answer_was_lost_is_not_repeated(
 async def test_a_start_that_was_written_but_not_read_is_not_repeated(
     upstream: FakeUpstream, gateway: StartGateway, run: PostRun
 ) -> None:
-    """R04: RST on accept is as bad as later, because by then the request was written."""
+    """R04: an RST on accept arrives after the request was written."""
     upstream.on_accept([faults.rst_on_accept()] * 5)
     answered = await run(await gateway(), PROMPT_STUDIO_BODY)
     assert (502, "upstream_disconnected", "unknown") == answered.summary
@@ -111,7 +111,7 @@ async def test_a_start_that_was_written_but_not_read_is_not_repeated(
 
 
 async def http_date(connection: UpstreamConnection) -> None:
-    """429 with the time of two seconds from now, cut to the second, as HTTP dates are."""
+    """Return a 429 with a Retry-After date two seconds from now, truncated to seconds."""
     date = format_datetime(datetime.now(UTC) + timedelta(seconds=2), usegmt=True)
     await reply(429, {}, [("Retry-After", date)])(connection)
 
@@ -121,7 +121,7 @@ async def http_date(connection: UpstreamConnection) -> None:
 async def test_retry_after_is_honoured(
     upstream: FakeUpstream, gateway: StartGateway, run: PostRun, throttled: ResponseScript
 ) -> None:
-    """R09: 429 with Retry-After in either form, then 200: the second request comes then, not after a 50 ms back-off."""
+    """R09: 429 with Retry-After in either form, then 200: the second request waits that long, not a 50 ms backoff."""
     upstream.script("POST", STUDIO_RUN, [throttled, DONE])
     answered = await run(await gateway(workflows=PATIENT), PROMPT_STUDIO_BODY)
     assert (200, 2) == (answered.status, answered.json["attempts"])
@@ -132,7 +132,7 @@ async def test_retry_after_is_honoured(
 async def test_a_retry_after_beyond_the_deadline_is_returned_at_once(
     upstream: FakeUpstream, gateway: StartGateway, run: PostRun
 ) -> None:
-    """R10: 503 with Retry-After long before the deadline, and one request: the client does not wait in vain."""
+    """R10: 503 with Retry-After before the deadline, and one request."""
     upstream.default = reply(429, {}, [("Retry-After", "90")])
     answered = await run(await gateway(workflows=PATIENT), PROMPT_STUDIO_BODY)
     assert (503, "upstream_throttled", "not_run") == answered.summary
@@ -150,7 +150,7 @@ async def test_a_retry_after_beyond_the_deadline_is_returned_at_once(
 async def test_an_invalid_retry_after_is_ignored(
     upstream: FakeUpstream, gateway: StartGateway, run: PostRun, hints: list[str]
 ) -> None:
-    """R11: the gateway's own back-off counts; a hint that was believed would lie beyond the deadline of 30 s."""
+    """R11: the gateway's own backoff applies; the given times would lie beyond the deadline of 30 s."""
     upstream.script("POST", STUDIO_RUN, [reply(429, {}, [("Retry-After", hint) for hint in hints]), DONE])
     answered = await run(
         await gateway(workflows={"studio": {"timeout": "30s", "max_timeout": "30s"}}), PROMPT_STUDIO_BODY
@@ -162,7 +162,7 @@ async def test_an_invalid_retry_after_is_ignored(
 async def test_a_server_error_on_start_is_not_repeated(
     upstream: FakeUpstream, gateway: StartGateway, run: PostRun, status: int
 ) -> None:
-    """R12: exactly one request; only Prompt Studio's 500 says for certain that the run failed."""
+    """R12: exactly one request; only Prompt Studio's 500 means that the run failed."""
     upstream.default = reply(status, {})
     running = await gateway()
     studio, layer = await run(running, PROMPT_STUDIO_BODY), await run(running, PROMPTLAYER_BODY)
@@ -187,7 +187,7 @@ async def test_an_upstream_that_names_a_time_is_asked_once_more(
 async def test_polls_are_retried_until_there_is_a_result(
     upstream: FakeUpstream, gateway: StartGateway, run: PostRun
 ) -> None:
-    """R13: polls that meet RST, 500 and silence, then a result: one start, more than three polls, 200."""
+    """R13: polls with RST, 500 and no response, then a result: one start, more than three polls, 200."""
     upstream.script("POST", LAYER_RUN, [promptlayer_started(787)])
     bad: list[ResponseScript] = [faults.rst_after_request, reply(500, {}), faults.hang]
     done = promptlayer_done({"Answer": node("because")})

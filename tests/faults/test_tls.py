@@ -1,4 +1,4 @@
-"""Nothing is sent to a provider without a valid certificate (R26)."""
+"""TLS to providers: no request is sent without a valid certificate (R26)."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ pytestmark = pytest.mark.skipif(not certificates.openssl_available(), reason="th
 
 @pytest.fixture
 def authority(tmp_path: Path) -> certificates.CertificateAuthority:
-    """An authority which the gateway of the test trusts."""
+    """Authority that the gateway of the test trusts."""
     return certificates.new_authority(tmp_path)
 
 
 async def run_over_tls(
     gateway: StartGateway, run: PostRun, authority: certificates.CertificateAuthority, tls: ssl.SSLContext
 ) -> tuple[ReceivedResponse, FakeUpstream]:
-    """One run against a provider that presents itself so."""
+    """Run against a provider with this TLS context."""
     async with FakeUpstream(tls=tls) as fake:
         fake.default = prompt_studio_reply({"completion": "because"})
         env = {**PROVIDER_SECRETS, "SSL_CERT_FILE": str(authority.ca_file)}
@@ -41,7 +41,7 @@ async def run_over_tls(
 async def test_a_provider_with_a_trusted_certificate_is_used(
     gateway: StartGateway, run: PostRun, authority: certificates.CertificateAuthority
 ) -> None:
-    """The other tests of this file would pass for any reason without this one."""
+    """Positive control of the other tests."""
     answered, fake = await run_over_tls(gateway, run, authority, authority.trusted())
     assert (200, 1) == (answered.status, len(fake.received))
 
@@ -50,7 +50,7 @@ async def test_a_provider_with_a_trusted_certificate_is_used(
 async def test_a_bad_certificate_ends_the_run_before_anything_is_sent(
     gateway: StartGateway, run: PostRun, authority: certificates.CertificateAuthority, kind: str
 ) -> None:
-    """R26: 502, not_run; it is not tried again, and never without TLS."""
+    """R26: 502, not_run, without a retry and without a fallback to plain text."""
     answered, fake = await run_over_tls(gateway, run, authority, getattr(authority, kind)())
     assert (502, "upstream_misconfigured", "not_run") == answered.summary
     assert (1, []) == (answered.json["attempts"], fake.received)

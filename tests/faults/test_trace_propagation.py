@@ -1,4 +1,4 @@
-"""A trace on the wire (R94)."""
+"""Trace propagation by `traceparent` (R94)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def header(request: ReceivedRequest, name: str) -> list[str]:
 async def test_every_call_of_a_run_carries_its_trace(
     upstream: FakeUpstream, gateway: StartGateway, run: PostRun
 ) -> None:
-    """R94: a valid traceparent goes upstream with starts and polls; baggage and tracestate do not; the log tells it."""
+    """R94: a valid traceparent is sent with starts and polls, baggage and tracestate are not; the log has it."""
     await script_both_providers(upstream)
     running = await gateway()
     for body in (PROMPT_STUDIO_BODY, PROMPTLAYER_BODY):

@@ -1,1 +1,1 @@
-"""The Helm chart, rendered by Helm's own library. No cluster is needed."""
+"""Tests of the Helm chart, rendered by Helm's own library without a cluster."""

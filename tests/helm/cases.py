@@ -1,4 +1,4 @@
-"""Values that differ in what matters: every one has to render to a whole and sound release."""
+"""Combinations of values that must render to a complete and valid release."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Renders the chart into objects, and says why it refuses values."""
+"""Rendering of the chart into objects, and its error texts."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ class _StrictLoader(yaml.CSafeLoader):
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """Everything that one set of values renders to."""
+    """Objects of a rendered release."""
 
     objects: tuple[Object, ...]
     notes: str
 
     def of(self, kind: str, name: str | None = None) -> Object:
-        """The one object of a kind, or of a kind and name."""
+        """Return the one object of a kind, or of a kind and name."""
         found = [o for o in self.objects if o["kind"] == kind and name in (None, o["metadata"]["name"])]
         assert len(found) == 1, [o["metadata"]["name"] for o in found]
         return found[0]
 
     def kinds(self) -> list[str]:
-        """The kinds of all objects that are no hook, sorted."""
+        """Return the kinds of all objects except hooks, sorted."""
         return sorted(o["kind"] for o in self.objects if not hook(o))
 
     def workload(self) -> Object:
@@ -75,7 +75,7 @@ class Release:
 
 
 def hook(o: Object) -> str | None:
-    """When Helm makes this object apart from the others."""
+    """Return the hook annotation of the object."""
     when: str | None = o["metadata"].get("annotations", {}).get("helm.sh/hook")
     return when
 
@@ -104,7 +104,7 @@ def _documents(texts: Mapping[str, str]) -> Iterator[Object]:
 
 
 def refusal(values: Values) -> str:
-    """What Helm says to values that the chart refuses; empty where it takes them."""
+    """Return Helm's error for invalid values; empty if they are valid."""
     try:
         render(values)
     except helm_python.HelmError as error:
@@ -113,21 +113,21 @@ def refusal(values: Values) -> str:
 
 
 def sentences(values: Values) -> list[str]:
-    """The sentences with which the templates refuse values."""
+    """Return the error texts of the templates."""
     text = refusal(values)
     found = re.search(r"\(runward/templates/refusals\.yaml[^\n]*:\s*\n(.*)", text, re.DOTALL)
     return found[1].strip().splitlines() if found else [text]
 
 
 def example(name: str) -> Object:
-    """An example's values, read as Helm reads them."""
+    """Return the values of an example, parsed as Helm does."""
     text = (CHART / "ci" / f"{name}-values.yaml").read_text()
     values: Object = helm_python.values_from_yaml(text)
     return values
 
 
 def merged(*layers: Values) -> Object:
-    """Values laid over each other, as Helm does with several files."""
+    """Return merged values, as Helm merges several files."""
     result: Object = {}
     for layer in layers:
         for key, value in layer.items():

@@ -1,4 +1,4 @@
-"""Custom resources against the TypeScript types of their operators, which `make` installs by npm."""
+"""Validation of custom resources against the TypeScript types of their operators, which `make` installs by npm."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ needs_types = pytest.mark.skipif(
 
 
 def refused(objects: Sequence[Object]) -> str:
-    """What the types say against these objects: unknown fields, missing fields, wrong types; empty where nothing."""
+    """Return type errors of these objects: unknown fields, missing fields, wrong types; empty if valid."""
     lines = []
     for number, o in enumerate(objects):
         group, _, version = o["apiVersion"].partition("/")

@@ -1,4 +1,4 @@
-"""What a release renders that cannot be changed in a cluster; run as a program, it records this version's."""
+"""Immutable fields of a release; run as a program, it records those of this version."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _MUTABLE_IN_A_STATEFULSET = {
 
 
 def immutable(release: Release) -> Object:
-    """The fields that Kubernetes refuses to change, by kind and name."""
+    """Return the fields that Kubernetes does not allow to change, by kind and name."""
     found: Object = {}
     for o in release.objects:
         label = f"{o['kind']}/{o['metadata']['name']}"
@@ -39,7 +39,7 @@ def immutable(release: Release) -> Object:
 
 
 def recorded() -> Object:
-    """What is recorded of this version."""
+    """Return the record of this version."""
     return {case: immutable(render(CASES[case])) for case in RECORDED}
 
 

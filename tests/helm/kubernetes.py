@@ -1,4 +1,4 @@
-"""Kubernetes' own schemas, strict, by minor version; from the package kubernetes-validate, read once each."""
+"""Strict schemas of Kubernetes by minor version, from the package kubernetes-validate."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ _SCHEMAS = files("kubernetes_validate") / "kubernetes-json-schema"
 
 
 def minors(oldest: tuple[int, int]) -> list[str]:
-    """The versions that there are schemas for, from the oldest on, such as 1.30.0."""
+    """Return the versions with schemas in ascending order, such as 1.30.0."""
     return [version for version in all_versions() if tuple(map(int, version.split(".")[:2])) >= oldest]
 
 
 def complaints(o: Object, version: str) -> list[str]:
-    """What is wrong with an object by the schema of that version."""
+    """Return the schema errors of an object in that version."""
     return list(_complaints(json.dumps(o, sort_keys=True), version))
 
 
 @functools.cache
 def _complaints(text: str, version: str) -> tuple[str, ...]:
-    """Of the many sets of values, most render most objects alike: each is looked at once."""
+    """Return cached schema errors, as most sets of values render most objects alike."""
     o = json.loads(text)
     group, _, short = o["apiVersion"].rpartition("/")
     name = "-".join(filter(None, (o["kind"].lower(), group.partition(".")[0], short)))

@@ -1,4 +1,4 @@
-"""What NetworkPolicies let through, by the rules of Kubernetes: an allowed way is one that some policy's rule names."""
+"""Evaluation of NetworkPolicies: traffic is allowed if a rule of any policy matches."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.helm.chart import NAMESPACE, Object
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """Another end of a connection: a pod with its labels and its namespace's, or an address outside the cluster."""
+    """Other end of a connection: a pod with its labels and those of its namespace, or an external address."""
 
     labels: Object = field(default_factory=dict)
     namespace: str = NAMESPACE
@@ -20,24 +20,24 @@ class Peer:
 
 @dataclass(frozen=True, slots=True)
 class Pod:
-    """One of the release's pods. `ports` are its ports by name."""
+    """Pod of the release. `ports`: its ports by name."""
 
     labels: Object
     ports: Object
 
 
 def lets_in(policies: Sequence[Object], pod: Pod, peer: Peer, port: int) -> bool:
-    """Whether `peer` may open a TCP connection to the pod's port."""
+    """Return True if `peer` may open a TCP connection to the pod's port."""
     return _allowed(_rules(policies, pod, "Ingress"), "from", pod, peer, (port, "TCP"))
 
 
 def lets_out(policies: Sequence[Object], pod: Pod, peer: Peer, port: int, protocol: str = "TCP") -> bool:
-    """Whether the pod may reach `peer` on a port."""
+    """Return True if the pod may connect to `peer` on a port."""
     return _allowed(_rules(policies, pod, "Egress"), "to", pod, peer, (port, protocol))
 
 
 def _rules(policies: Sequence[Object], pod: Pod, direction: str) -> list[Object] | None:
-    """The rules of all policies that select the pod; None where there is none, which leaves it open."""
+    """Return the rules of all policies that select the pod; None without a policy (all traffic is allowed)."""
     selecting = [
         policy["spec"]
         for policy in policies

@@ -1,4 +1,4 @@
-"""The chart as a whole: lint, examples, written files, policies, and a real Helm where there is one."""
+"""The chart as a whole: lint, examples, generated files, policies, and a Helm binary if installed."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_the_examples_are_those_of_the_page() -> None:
 
 @pytest.mark.parametrize("example", [None, *EXAMPLES])
 def test_lint_finds_nothing(example: str | None) -> None:
-    """Helm's own, strict; that an icon is missing is no finding."""
+    """Strict `helm lint`; a missing icon is ignored."""
     values = CASES[example] if example else {}
     found = helm_python.lint(CHART, values, strict=True, kube_version="v1.30.0")
     assert [] == [message for message in found["messages"] if message["severity"] > 1]
@@ -47,7 +47,7 @@ def test_lint_finds_nothing(example: str | None) -> None:
 
 @each_example
 def test_the_gateway_takes_an_examples_configuration(example: str, tmp_path: Path) -> None:
-    """`runward check` with a file for each secret, as the Job does before an installation."""
+    """`runward check` with a file for each secret, like the Job before an installation."""
     release = render(CASES[example])
     text = release.of("ConfigMap", "demo-runward")["data"]["gateway.yaml"]
     secrets = tmp_path / "secrets"
@@ -73,7 +73,7 @@ def test_an_examples_numbers_and_dates_arrive_as_they_were_written(example: str)
 
 
 def test_what_is_written_from_elsewhere_is_up_to_date() -> None:
-    """`make chart` writes the schema of `config`, the rules, the dashboards and the table of values."""
+    """`make chart` generates the schema of `config`, the rules, the dashboards and the table of values."""
     stale = [str(path.relative_to(ROOT)) for path, text in files().items() if path.read_text() != text]
     assert [] == stale
     copies = {path.name for path in (CHART / "files").rglob("*.*") if path.is_file()}
@@ -127,7 +127,7 @@ def test_it_can_be_packaged_with_everything_that_it_renders(tmp_path: Path) -> N
 
 
 def test_helm_installs_it_as_far_as_that_goes_without_a_cluster() -> None:
-    """A client's dry run: hooks, notes and the order of kinds."""
+    """Client-side dry run: hooks, notes and the order of kinds."""
     with helm_python.Config(storage_driver="memory", namespace=NAMESPACE) as helm:
         release = helm.install(CHART, RELEASE, dict(CASES["production"]), namespace=NAMESPACE, dry_run="client")
     assert "cosign verify" in str(release)

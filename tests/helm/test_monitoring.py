@@ -1,4 +1,4 @@
-"""Monitors, rules and dashboards: they speak of the gateway's own metrics, and of the job that the monitors make."""
+"""Monitors, rules and dashboards refer to existing metrics and to the job of the monitors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The NetworkPolicies really close what they say, and open no more than they say."""
+"""NetworkPolicies allow the stated traffic and deny all other."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def test_in_production_the_gateways_prometheus_and_the_store_are_what_is_open_be
 
 
 def test_what_is_stated_is_open() -> None:
-    """Traces, callbacks and further rules."""
+    """Traces, callbacks and additional rules."""
     release = render(CASES["every port open that can be"])
     policies, pod = _policies(release), _gateway(release)
     assert [True, True, False] == [lets_out(policies, pod, PROMETHEUS, port) for port in (4317, 4318, 4319)]

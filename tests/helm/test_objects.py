@@ -1,4 +1,4 @@
-"""How the objects of a release fit together: selectors, names, labels, scalers, routes."""
+"""Consistency of the objects of a release: selectors, names, labels, scalers, routes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ each_case = pytest.mark.parametrize("case", CASES)
 
 
 def _selected(release: Release, labels: Object) -> set[str]:
-    """The pods that a selector of labels finds."""
+    """Return the pods that a label selector matches."""
     assert labels
     return {label for label, meta, _ in release.pods() if labels.items() <= meta["labels"].items()}
 

@@ -1,4 +1,4 @@
-"""What the pods are allowed, how they stop, and what reaches them: what no schema can see."""
+"""Pods: security, shutdown, mounts and probes, beyond schema validation."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_every_mount_has_its_volume_and_every_volume_a_mount(case: str) -> None:
 
 @each_case
 def test_what_is_mounted_changes_in_a_running_pod(case: str) -> None:
-    """A file by subPath never changes; the gateway's reload needs whole folders."""
+    """A file mounted by subPath never changes; hot reload needs folders."""
     for _, _, spec in render(CASES[case]).pods():
         mounts = [mount for container in _containers(spec) for mount in container.get("volumeMounts", [])]
         assert [] == [mount for mount in mounts if "subPath" in mount]
@@ -200,7 +200,7 @@ def test_one_image_serves_checks_and_tests(case: str) -> None:
 
 
 def test_the_job_checks_what_the_pods_will_read() -> None:
-    """The same configuration, secrets, variables and volumes, before anything changes."""
+    """Same configuration, secrets, variables and volumes, before the release changes."""
     release = render(CASES["everything added"])
     job = release.of("Job")
     annotations = job["metadata"]["annotations"]
@@ -219,7 +219,7 @@ def test_the_job_checks_what_the_pods_will_read() -> None:
 
 
 def test_what_the_job_needs_is_there_before_it() -> None:
-    """Hooks run before the release's own objects; those that the Job names have a smaller weight."""
+    """Hooks run before other objects; dependencies of the Job have a smaller weight."""
     release = render(MINIMAL)
     weights = {o["kind"]: int(o["metadata"]["annotations"]["helm.sh/hook-weight"]) for o in _hooks(release)}
     assert {"ServiceAccount", "ConfigMap", "NetworkPolicy", "Job"} == set(weights)

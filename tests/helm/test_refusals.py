@@ -1,4 +1,4 @@
-"""Values that cannot be meant are refused, each by one sentence that names it and says what to do."""
+"""Invalid values are refused, each with a sentence that names the value and a remedy."""
 
 from __future__ import annotations
 
@@ -257,7 +257,7 @@ def test_a_secret_in_the_values_is_refused_and_not_shown(case: str) -> None:
 
 @pytest.mark.parametrize("way", SECRET_PATHS, ids=".".join)
 def test_every_secret_of_the_configuration_is_refused_as_text(way: tuple[str, ...]) -> None:
-    """The fields are those of the gateway's own list, so a new one is refused as well or this test fails."""
+    """The gateway's own list of secret fields, so that new ones are covered."""
     values: object = CANARY
     for key in reversed(way):
         in_list = key == "*" and way[0] == "callbacks"

@@ -1,4 +1,4 @@
-"""Every object is one that Kubernetes knows, in every supported minor version."""
+"""Every object is valid by the schemas of every supported Kubernetes version."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MINORS = minors(OLDEST)
 
 
 def _own(o: Object) -> bool:
-    """Whether it is of Kubernetes itself."""
+    """Return True if the kind is one of Kubernetes itself."""
     return o["apiVersion"].partition("/")[0] not in API_GROUPS
 
 
@@ -32,7 +32,7 @@ def test_every_object_fits_the_strict_schema_of_every_supported_minor(case: str)
 
 
 def test_the_schemas_refuse_what_is_wrong() -> None:
-    """A field too much, a wrong type and an unknown version: the check above can fail."""
+    """Negative control: unknown field, wrong type, unknown version."""
     service = render({}).of("Service", "demo-runward")
     for wrong in ({"bogus": 1}, {"spec": {"ports": "8080"}}, {"apiVersion": "v1beta1"}):
         assert [] != complaints({**service, **wrong}, MINORS[-1]), wrong
@@ -48,7 +48,7 @@ def test_every_custom_resource_has_the_fields_of_its_operator() -> None:
 
 @needs_types
 def test_the_operators_types_refuse_what_is_wrong() -> None:
-    """An unknown field and a wrong type: the check above can fail."""
+    """Negative control: unknown field and wrong type."""
     monitor = render(CASES["production"]).of("ServiceMonitor")
     wrong = [{**monitor, "spec": {**monitor["spec"], **more}} for more in ({"bogus": 1}, {"endpoints": "ops"})]
     said = refused(wrong)

@@ -1,4 +1,4 @@
-"""An upgrade is one that Kubernetes accepts, and it replaces pods only where it has to."""
+"""Upgrades are accepted by Kubernetes, and replace pods only if necessary."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.helm.immutable import RECORDED, RELEASED, immutable, recorded
 
 @pytest.fixture(scope="module")
 def later(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the chart with later versions of chart and application."""
+    """Copy of the chart with later versions of chart and application."""
     copy = tmp_path_factory.mktemp("later") / "runward"
     shutil.copytree(CHART, copy)
     chart = yaml.safe_load((copy / "Chart.yaml").read_text())
@@ -35,7 +35,7 @@ def test_a_later_version_changes_nothing_that_cannot_be_changed(case: str, later
 
 @pytest.mark.parametrize("version", sorted(path.stem for path in RELEASED.glob("*.json")))
 def test_this_version_follows_every_version_before(version: str) -> None:
-    """A release whose immutable fields differ could not be upgraded."""
+    """A release with different immutable fields could not be upgraded."""
     before: Object = json.loads((RELEASED / f"{version}.json").read_text())
     assert set(RECORDED) == set(before)
     assert before == recorded()
@@ -69,7 +69,7 @@ RESTART: list[Object] = [
 
 @pytest.mark.parametrize("change", [*LIVE, *RESTART], ids=str)
 def test_pods_are_replaced_for_what_needs_a_restart_and_for_nothing_else(change: Object, tmp_path: Path) -> None:
-    """The gateway itself says which settings those are."""
+    """The list of these settings is the gateway's own."""
     before, after = render(MINIMAL), render(merged(MINIMAL, {"config": change}))
     assert before.config() != after.config()
     replaced = before.workload()["spec"]["template"] != after.workload()["spec"]["template"]

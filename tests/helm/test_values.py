@@ -1,4 +1,4 @@
-"""values.schema.json takes every value that is meant, and no other."""
+"""values.schema.json accepts valid values and rejects all others."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_values_that_can_be_are_taken(case: str) -> None:
 
 
 def test_the_defaults_and_the_schema_have_the_same_names() -> None:
-    """Every value is in values.yaml, with its default, and every default is in the schema."""
+    """Every value is in values.yaml with its default, and in the schema."""
     assert {*DEFAULTS, "global"} == set(SCHEMA["properties"])
     for name, node in SCHEMA["properties"].items():
         if name != "config" and "properties" in node:
@@ -69,7 +69,7 @@ def test_the_defaults_and_the_schema_have_the_same_names() -> None:
 
 
 def test_every_object_of_the_schema_says_which_names_it_takes() -> None:
-    """An object without names is one of Kubernetes' own types, or a free mapping: these are all."""
+    """Objects without properties are Kubernetes types or free mappings; this is the complete list."""
     free = {way.rsplit("/", 1)[-1] for way, node in _objects(SCHEMA, "") if not {"properties", "required"} & set(node)}
     loose = {way for way, node in _objects(SCHEMA, "") if "properties" in node and "additionalProperties" not in node}
     assert {"/$defs/named/items"} == loose

@@ -1,4 +1,4 @@
-"""The server that most tests of this package talk to."""
+"""Fixture: HTTP server of most tests in this package."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A server on loopback with the gateway's own middlewares around some small routes, and a client that sends bytes."""
+"""HTTP server on loopback with the gateway's middlewares and sample routes, and a client for raw bytes."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ LogEntry: TypeAlias = MutableMapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class ParsedResponse:
-    """One answer, taken apart. Header names are lower case."""
+    """Parsed response. Header names are lower case."""
 
     status: int
     version: str
@@ -53,7 +53,7 @@ class ParsedResponse:
 
     @property
     def json(self) -> dict[str, Any]:
-        """The body."""
+        """Parsed body."""
         document = json.loads(self.body)
         assert isinstance(document, dict)
         return document
@@ -83,7 +83,7 @@ def parse_responses(data: bytes) -> list[ParsedResponse]:
 
 @dataclass
 class ServerHarness:
-    """A server that listens."""
+    """Listening server."""
 
     port: int
     clock: ManualClock
@@ -126,11 +126,11 @@ class ServerHarness:
         writer.transport.abort()
 
     async def wait_until_logged(self, count: int = 1) -> None:
-        """Wait for so many lines of the log."""
+        """Wait for this number of log entries."""
         await wait_until(lambda: len(self.log_entries) >= count)
 
     async def send_request(self, method: str = "GET", path: str = "/healthz", *headers: str | bytes) -> ParsedResponse:
-        """One request without a body."""
+        """Send a request without a body."""
         [found] = parse_responses(await self.send_raw(build_request(method, path, *headers)))
         return found
 
@@ -163,7 +163,7 @@ async def running_server(
     trusted_proxies: Sequence[IPv4Network | IPv6Network] = (),
     middlewares: Sequence[Middleware] | None = None,
 ) -> AsyncIterator[ServerHarness]:
-    """Listen with the gateway's middlewares, in its order, or with others."""
+    """Start a server with the gateway's middlewares in their order, or with others."""
     clock, metrics, capture = ManualClock(), Metrics(), LogCapture()
     log: FilteringBoundLogger = structlog.wrap_logger(
         None, processors=[capture], wrapper_class=structlog.make_filtering_bound_logger(10)

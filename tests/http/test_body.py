@@ -29,7 +29,7 @@ FULL_REQUEST = {
 
 
 def rejection(body: object) -> Problem:
-    """How a body is refused; bytes are sent as they are."""
+    """Return the problem of a refused body; bytes are sent unchanged."""
     with pytest.raises(Problem) as caught:
         parse_json_body(RunRequest, body if isinstance(body, bytes) else json.dumps(body).encode())
     assert caught.value.__cause__ is None
@@ -38,14 +38,14 @@ def rejection(body: object) -> Problem:
 
 
 def error_pointers(body: object) -> list[str]:
-    """Where a body is wrong."""
+    """Return the JSON pointers of the errors."""
     problem = rejection(body)
     assert "invalid_request" == problem.code
     return [error.pointer for error in problem.errors]
 
 
 def test_a_request_with_every_field_is_parsed_unchanged() -> None:
-    """Every field, each digit."""
+    """Including every digit of numbers."""
     read = parse_json_body(RunRequest, json.dumps(FULL_REQUEST).encode())
     assert {**FULL_REQUEST, "version": None} == read.model_dump()
 
@@ -60,7 +60,7 @@ def test_only_the_workflow_is_needed() -> None:
 
 
 def test_requests_share_no_defaults() -> None:
-    """One client's input must not become the next one's."""
+    """Mutable defaults must not be shared between requests."""
     parse_json_body(RunRequest, b'{"workflow": "w"}').input["CANARY"] = 1
     assert {} == parse_json_body(RunRequest, b'{"workflow": "w"}').input
 
@@ -109,7 +109,7 @@ def test_a_request_is_an_object(body: JsonValue) -> None:
     ],
 )
 def test_an_invalid_value_is_reported_by_pointer_without_the_value(member: str, wrong: list[JsonValue]) -> None:
-    """R69: "1" is no 1, null is no value, 1 is no true, an unknown member is one too many."""
+    """R69: no coercion: "1" is not 1, null is not a value, 1 is not true; unknown members are errors."""
     for value in wrong:
         assert [f"/{member}"] == error_pointers({"workflow": "w", member: value}), value
 
@@ -137,7 +137,7 @@ def test_pointers_are_escaped(name: str, pointer: str) -> None:
 
 
 def test_error_details_are_bounded() -> None:
-    """However much is wrong with it, and however long its names are."""
+    """In number and length."""
     problem = rejection({"workflow": "w", "metadata": {f"{i:03}" + "x" * 1000: 1 for i in range(500)}})
     assert 20 == len(problem.errors)
     assert all(len(error.pointer) <= 200 for error in problem.errors)
@@ -184,7 +184,7 @@ def test_any_json_is_a_request_or_a_problem(body: object) -> None:
 
 @dataclass
 class FakeRequest:
-    """As much of a request as an answer needs."""
+    """Stub of the parts of a request that a response needs."""
 
     request_id: str = "req_1"
 
@@ -219,12 +219,12 @@ def test_an_answer_names_us_and_no_version() -> None:
 
 
 def keeping_alive(sent: bytes) -> bytes:
-    """The same request from a client that would send another one over the same connection."""
+    """Return the same request with keep-alive."""
     return sent.replace(b"Connection: close\r\n", b"")
 
 
 async def test_a_body_is_read_however_it_comes(server: ServerHarness) -> None:
-    """At once, in pieces, in chunks, and after a while."""
+    """At once, in pieces, in chunks, and after a delay."""
     body = b'{"workflow":"w","input":{"a":1}}'
     head = f"POST /run HTTP/1.1\r\nHost: a\r\nConnection: close\r\nAuthorization: Bearer {KEY}\r\n".encode()
     typed = head + b"Content-Type: application/json; charset=utf-8\r\n"
@@ -256,7 +256,7 @@ async def test_a_body_is_read_however_it_comes(server: ServerHarness) -> None:
     ],
 )
 async def test_another_type_is_not_read(server: ServerHarness, kind: str) -> None:
-    """R72: a body that a browser's form can send is not accepted."""
+    """R72: media types that a browser form can send are not accepted."""
     sent = build_run_request(b'{"workflow":"w"}').replace(b"application/json", kind.encode())
     [found] = parse_responses(await server.send_raw(sent))
     assert (415, "unsupported_media_type") == (found.status, found.code)
@@ -283,7 +283,7 @@ async def test_json_is_recognized_in_every_spelling(server: ServerHarness, kind:
     ["Content-Encoding: gzip", "Content-Encoding: identity, GZIP", "Content-Encoding: br", "Content-Encoding: x"],
 )
 async def test_a_compressed_body_is_not_opened(server: ServerHarness, field: str) -> None:
-    """R66: whatever is in it."""
+    """R66: whatever its content."""
     found = await server.post_run(b"\x1f\x8b" + b"\x00" * 20, field)
     assert (415, "unsupported_media_type") == (found.status, found.code)
 
@@ -296,7 +296,7 @@ async def test_a_body_without_a_content_coding_is_accepted(server: ServerHarness
 
 
 async def test_a_compressed_transfer_is_not_opened_either(server: ServerHarness) -> None:
-    """R66: the parser knows the coding, so it has to be refused behind it."""
+    """R66: the HTTP parser supports the coding, so it is refused after parsing."""
     sent = build_request("POST", "/run", f"Authorization: Bearer {KEY}", "Content-Type: application/json")
     coded = sent.replace(b"\r\n\r\n", b"\r\nTransfer-Encoding: gzip, chunked\r\n\r\n") + b"1\r\nx\r\n0\r\n\r\n"
     [found] = parse_responses(await server.send_raw(coded))
@@ -305,7 +305,7 @@ async def test_a_compressed_transfer_is_not_opened_either(server: ServerHarness)
 
 @pytest.mark.parametrize("more", [0, 1])
 async def test_a_body_has_a_largest_size(server: ServerHarness, more: int) -> None:
-    """R65: to the byte."""
+    """R65: exact to the byte."""
     fill = MAX_BODY - len(b'{"workflow":""}') - 500 + more
     body = b'{"workflow":"w","input":{"a":"' + b"x" * fill + b'"}}'
     body += b" " * (MAX_BODY + more - len(body))
@@ -314,14 +314,14 @@ async def test_a_body_has_a_largest_size(server: ServerHarness, more: int) -> No
 
 
 async def test_a_body_that_says_it_is_too_large_is_not_waited_for(server: ServerHarness) -> None:
-    """R65: nothing of the 100 MB needs to come."""
+    """R65: refused by its Content-Length."""
     sent = keeping_alive(build_run_request(b"").replace(b"Content-Length: 0", b"Content-Length: 100000000"))
     [found] = parse_responses(await server.send_raw(sent, half_close=True))
     assert ("payload_too_large", "close") == (found.code, found.headers["connection"])
 
 
 async def test_a_body_that_does_not_say_so_is_counted(server: ServerHarness) -> None:
-    """R65: chunked, and refused as soon as it is too much."""
+    """R65: a chunked body is refused at the limit."""
     sent = build_run_request(b"").replace(b"Content-Length: 0", b"Transfer-Encoding: chunked")
     chunk = b"1000\r\n" + b" " * 4096 + b"\r\n"
     raw = await server.send_raw(sent, chunk, chunk, half_close=True)
@@ -329,7 +329,7 @@ async def test_a_body_that_does_not_say_so_is_counted(server: ServerHarness) -> 
 
 
 async def test_a_slow_body_is_not_waited_for(server: ServerHarness) -> None:
-    """R64: 408, not the 504 that a time-out within a handler would otherwise become; and the connection ends."""
+    """R64: 408, not the 504 of a timeout in a handler, and the connection is closed."""
     sent = keeping_alive(build_run_request(b"").replace(b"Content-Length: 0", b"Content-Length: 50"))
     [found] = parse_responses(await server.send_raw(sent, b'{"workflow"'))
     assert (408, "request_timeout", "close") == (found.status, found.code, found.headers["connection"])
@@ -337,7 +337,7 @@ async def test_a_slow_body_is_not_waited_for(server: ServerHarness) -> None:
 
 @pytest.mark.parametrize("chunk", [b"ZZ\r\n", b"5\r\nabcdefgh\r\n", b"-1\r\n", b"\r\n\r\n"])
 async def test_a_body_that_is_badly_framed_is_malformed(server: ServerHarness, chunk: bytes) -> None:
-    """R70: noticed while it is read; at once, not when the time for it is over."""
+    """R70: refused at once, not at the body timeout."""
     sent = build_run_request(b"").replace(b"Content-Length: 0", b"Transfer-Encoding: chunked")
     [found] = parse_responses(await server.send_raw(sent, chunk))
     assert (400, "malformed_request") == (found.status, found.code)
@@ -345,7 +345,7 @@ async def test_a_body_that_is_badly_framed_is_malformed(server: ServerHarness, c
 
 @pytest.mark.parametrize("half_close", [True, False])
 async def test_a_disconnect_during_the_body_is_logged_as_499(server: ServerHarness, *, half_close: bool) -> None:
-    """It is counted as a disconnect: no 500, and no error in the log."""
+    """Counted as a disconnect, without a 500 and without an error in the log."""
     sent = build_run_request(b"").replace(b"Content-Length: 0", b"Content-Length: 50")
     if half_close:
         await server.send_raw(sent, b"{", half_close=True)
@@ -366,7 +366,7 @@ async def test_expect_100_continue_is_answered_with_100(server: ServerHarness, e
 
 
 async def test_expect_100_continue_is_refused_without_100_when_the_body_is_too_large(server: ServerHarness) -> None:
-    """The body would come for nothing."""
+    """The body need not be sent."""
     sent = build_run_request(b"", "Expect: 100-continue").replace(b"Content-Length: 0", b"Content-Length: 100000000")
     raw = await server.send_raw(sent, half_close=True)
     assert raw.startswith(b"HTTP/1.1 413 ")

@@ -1,4 +1,4 @@
-"""Where a request comes from: an address that others claim counts only where a trusted proxy says so (R82)."""
+"""Client address: X-Forwarded-For counts only from trusted proxies (R82)."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ PROXIES = [ip_network("10.0.0.0/8"), ip_network("fd00::/8")]
 
 @dataclass
 class ForwardedRequest:
-    """As much of a request as is looked at."""
+    """Stub of the parts of a request that are read."""
 
     remote: str | None
     headers: CIMultiDict[str] = field(default_factory=CIMultiDict)
 
 
 def address_of(remote: str | None, *forwarded: str) -> str:
-    """The peer of a request that comes from `remote` with these X-Forwarded-For lines."""
+    """Return the client address of a request from `remote` with these X-Forwarded-For lines."""
     fields = CIMultiDict([("X-Forwarded-For", line) for line in forwarded])
     return client_address(ForwardedRequest(remote, fields), PROXIES)  # type: ignore[arg-type]
 
@@ -66,6 +66,6 @@ def test_without_trusted_proxies_the_header_is_not_looked_at() -> None:
 
 
 def test_a_long_chain_is_not_followed_for_ever() -> None:
-    """A field may have 8 kB, and there may be a hundred."""
+    """A field may have 8 kB, and there may be a hundred fields."""
     hops = ", ".join(["198.51.100.1"] + ["10.0.0.2"] * 100)
     assert "10.0.0.2" == address_of("10.0.0.1", hops)

@@ -1,4 +1,4 @@
-"""Header fields are read by their grammar: lists, case, quoted strings, parameters, quality values."""
+"""Header field parsers: lists, case, quoted strings, parameters, quality values."""
 
 from __future__ import annotations
 
@@ -177,7 +177,7 @@ def test_prefer_is_read_by_its_grammar(values: list[str], *, expected: bool) -> 
     ],
 )
 def test_the_bearer_token_is_that_of_one_field(values: list[str], expected: str) -> None:
-    """RFC 9110, 11.4, and RFC 6750, 2.1. Two fields are ambiguous, so they authenticate no client."""
+    """RFC 9110, 11.4, and RFC 6750, 2.1. Two fields are ambiguous and authenticate no client."""
     assert expected == headers.bearer_token(fields("Authorization", *values))
 
 

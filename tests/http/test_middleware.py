@@ -39,7 +39,7 @@ RUN = b'{"workflow":"w"}'
 
 
 def samples(server: ServerHarness) -> list[Sample]:
-    """The exposition as a scrape gets it."""
+    """Return the parsed exposition."""
     return parse_metrics(server.metrics.render().decode())
 
 
@@ -52,7 +52,7 @@ def total(server: ServerHarness, name: str, **labels: str) -> float:
 
 
 def wrong_keys() -> dict[str, list[str | bytes]]:
-    """Ways of not having a good key, as header lines."""
+    """Header lines without a valid key."""
     return {
         "none": [],
         "empty": ["Authorization:"],
@@ -76,7 +76,7 @@ def wrong_keys() -> dict[str, list[str | bytes]]:
 
 
 async def test_every_wrong_key_gets_the_same_answer(server: ServerHarness) -> None:
-    """R75: but for the request's id and the date, to the byte; why it was refused stands in the log alone."""
+    """R75: identical bytes except request id and date; only the log has the reason."""
     seen = set()
     for name, headers in wrong_keys().items():
         path = f"/run?key={KEY}" if name == "in the query" else "/run"
@@ -91,7 +91,7 @@ async def test_every_wrong_key_gets_the_same_answer(server: ServerHarness) -> No
 
 
 async def test_a_refused_key_is_not_in_the_log(server: ServerHarness) -> None:
-    """R79: a mistyped key is nearly a key."""
+    """R79: a mistyped key is close to a valid one."""
     for headers in wrong_keys().values():
         await server.send_request("POST", "/run", *headers)
     for secret in (KEY, KEY[:-1], UNKNOWN_KEY, EXPIRED_KEY, "CANARY"):
@@ -116,14 +116,14 @@ async def test_a_good_key_is_taken_from_either_header(server: ServerHarness, hea
 
 
 async def test_a_body_is_not_read_without_a_key(server: ServerHarness) -> None:
-    """R65: it would cost memory for an unauthenticated client."""
+    """R65: it would use memory for an unauthenticated client."""
     sent = build_request("POST", "/run", "Content-Type: application/json", "Content-Length: 100000000")
     [found] = parse_responses(await server.send_raw(sent, half_close=True))
     assert 401 == found.status
 
 
 async def test_many_failed_keys_of_one_address_are_answered_with_429(server: ServerHarness) -> None:
-    """R76: after 20 refused keys from one address; a good key from the same address is served all the same."""
+    """R76: after 20 refused keys; a valid key from the same address is still accepted."""
     codes = [(await server.post_run(RUN, key=UNKNOWN_KEY)).code for _ in range(22)]
     assert ["unauthorized"] * 20 + ["too_many_failures"] * 2 == codes
     found = await server.post_run(RUN, key=UNKNOWN_KEY)
@@ -161,14 +161,14 @@ async def test_each_request_is_one_log_entry_and_one_count(server: ServerHarness
 
 
 async def test_some_routes_are_counted_and_not_logged(server: ServerHarness) -> None:
-    """A load balancer asks for /healthz all day."""
+    """Load balancers poll /healthz constantly."""
     await server.send_request()
     assert ([], 1) == (server.log_entries, total(server, "runward_requests_total", route="healthz", status="200"))
 
 
 @pytest.mark.parametrize("given", ["a", "req_1", "A-b.c:d/e+f=", "0" * 128])
 async def test_a_request_may_bring_its_own_id(server: ServerHarness, given: str) -> None:
-    """It stands in the answer, in the document and in the log."""
+    """The id is in the response, the problem document and the log."""
     found = await server.post_run(b"{}", f"X-Request-Id: {given}")
     assert {given} == {found.headers["x-request-id"], found.json["request_id"], server.log_entries[-1]["request_id"]}
 
@@ -191,7 +191,7 @@ async def test_a_request_may_bring_its_own_id(server: ServerHarness, given: str)
     ],
 )
 async def test_a_hostile_id_is_replaced(server: ServerHarness, given: bytes) -> None:
-    """R91: it would be written into every log between here and there."""
+    """R91: it would be written into the logs of every system on the way."""
     found = await server.post_run(b"{}", b"X-Request-Id: " + given)
     used = found.headers["x-request-id"]
     assert re.fullmatch("req_[0-9a-f]{24}", used)
@@ -204,7 +204,7 @@ async def test_each_request_has_another_id(server: ServerHarness) -> None:
 
 
 async def test_an_unavailable_store_is_a_503_that_may_be_retried(server: ServerHarness) -> None:
-    """One translation for every handler; without a run, nothing can have been started."""
+    """One mapping for every handler; without a run, nothing can have been started."""
     found = await server.send_request("GET", "/store-down")
     assert (503, "store_unavailable", "1") == (found.status, found.code, found.headers["retry-after"])
     assert found.json["retryable"] is True
@@ -238,7 +238,7 @@ async def test_a_problem_is_counted_by_its_code_and_client(server: ServerHarness
 
 
 async def test_the_series_do_not_grow_with_what_is_sent(server: ServerHarness) -> None:
-    """R93: random paths, methods, keys, ids and agents end up under the same few names."""
+    """R93: random paths, methods, keys, ids and agents have a fixed set of label values."""
     rng = random.Random(1)
     clock = ManualClock()
 
@@ -263,7 +263,7 @@ async def test_the_series_do_not_grow_with_what_is_sent(server: ServerHarness) -
 
 
 async def start_waiting_requests(server: ServerHarness, count: int) -> list[asyncio.Task[bytes]]:
-    """So many requests that are being worked on."""
+    """Start this number of requests that stay in progress."""
     sent = build_request("POST", "/wait", f"Authorization: Bearer {KEY}")
     tasks = [asyncio.create_task(server.send_raw(sent)) for _ in range(count)]
     await wait_until(lambda: server.limiter.in_flight == count)
@@ -271,7 +271,7 @@ async def start_waiting_requests(server: ServerHarness, count: int) -> list[asyn
 
 
 async def test_requests_over_the_in_flight_limit_are_refused_at_once() -> None:
-    """R30: with a hint, without a run; routes for load balancers are not counted."""
+    """R30: with Retry-After, without a run; health routes are not counted."""
     async with running_server(max_in_flight=2) as server:
         tasks = await start_waiting_requests(server, 2)
         found = await server.post_run(RUN)
@@ -284,7 +284,7 @@ async def test_requests_over_the_in_flight_limit_are_refused_at_once() -> None:
 
 
 async def test_each_request_releases_its_slot_however_it_ends() -> None:
-    """R90: after success, a problem, a defect, a wrong key, and disconnects."""
+    """R90: after success, a problem, an internal error, an invalid key, and disconnects."""
     async with running_server(max_in_flight=2) as server:
         for path in ("/refuse", "/mistake", "/run"):
             for _ in range(3):
@@ -324,14 +324,14 @@ DRAINED = {
 async def test_every_answer_of_a_draining_server_is_the_last_of_its_connection(
     server: ServerHarness, kind: str
 ) -> None:
-    """R97: and says so, or the client would send its next request into a closing connection."""
+    """R97: with `Connection: close`, or the client would reuse a closing connection."""
     server.limiter.draining = True
     [found] = parse_responses(await server.send_raw(DRAINED[kind].replace(b"Connection: close\r\n", b"")))
     assert "close" == found.headers["connection"]
 
 
 async def test_a_server_that_stays_keeps_its_connections(server: ServerHarness) -> None:
-    """Or the test above would say nothing."""
+    """Negative control of the previous test."""
     kept = build_run_request(RUN).replace(b"Connection: close\r\n", b"")
     first, second, last = parse_responses(await server.send_raw(kept, kept, build_request("GET", "/healthz")))
     assert ["keep-alive", "keep-alive", "close"] == [
@@ -340,7 +340,7 @@ async def test_a_server_that_stays_keeps_its_connections(server: ServerHarness) 
 
 
 async def test_a_draining_server_still_works(server: ServerHarness) -> None:
-    """R97: requests are served until the balancer has noticed."""
+    """R97: requests are served until the load balancer has reacted."""
     server.limiter.draining = True
     assert 200 == (await server.post_run(RUN)).status
 
@@ -349,7 +349,7 @@ async def test_a_draining_server_still_works(server: ServerHarness) -> None:
 
 
 def run_record(**state: object) -> RunRecord:
-    """A run that has come so far."""
+    """Return a run record in this state."""
     run = RunRecord.create(RunSpec(client="one", workflow="w", timeout=9.0), "p", ManualClock())
     for name, value in state.items():
         setattr(run, name, value)
@@ -359,7 +359,7 @@ def run_record(**state: object) -> RunRecord:
 def pending_request(
     limiter: InFlightLimiter, run: RunRecord | None, *, never_ends: bool = True
 ) -> asyncio.Task[web.StreamResponse]:
-    """A request that is in work."""
+    """Return a request in progress."""
 
     async def inner(_request: Request) -> web.StreamResponse:
         await (asyncio.Event().wait() if never_ends else asyncio.sleep(0))
@@ -383,7 +383,7 @@ DRAINING_PROBLEMS: dict[str, tuple[dict[str, object], tuple[str, bool, float | N
 
 @pytest.mark.parametrize("how", DRAINING_PROBLEMS)
 async def test_a_cancelled_run_is_reported_with_its_known_outcome(how: str) -> None:
-    """R98: never more than is known, and that a kept one can be asked for again."""
+    """R98: never more than is known; a stored run can be looked up."""
     state, expected = DRAINING_PROBLEMS[how]
     limiter, run = InFlightLimiter(10), run_record(**state)
     task = pending_request(limiter, run)
@@ -420,7 +420,7 @@ async def test_only_requests_with_a_run_are_cancelled() -> None:
 
 
 async def test_other_keys_and_clients_hold_at_once(server: ServerHarness) -> None:
-    """R100: from the next request on, on whatever connection it comes."""
+    """R100: from the next request on, on any connection."""
     assert 200 == (await server.post_run(RUN)).status
     server.authenticator.reconfigure(KeyRing({"two": [(hash_key(UNKNOWN_KEY), None)]}), {"two": Client("two", ("*",))})
     assert [401, 200] == [(await server.post_run(RUN, key=key)).status for key in (KEY, UNKNOWN_KEY)]

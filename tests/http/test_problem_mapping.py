@@ -28,7 +28,7 @@ ERROR_CLASSES = [value for value in vars(errors).values() if inspect.isclass(val
 
 
 def ended(error: RunError) -> RunError:
-    """The error after its run has ended."""
+    """Return the error with the ending of its run."""
     error.run = RunSummary("run_1", "layer", 2, "787")
     return error
 

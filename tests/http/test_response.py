@@ -1,4 +1,4 @@
-"""An answer in one piece tells when it was written."""
+"""Event of a response after it was written."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gateway.http.server import Request, Route, Server
 
 @pytest.mark.parametrize("size", [2, 1_000_000], ids=["small", "large"])
 async def test_on_sent_is_called_once_the_response_was_written(session: aiohttp.ClientSession, size: int) -> None:
-    """And not before; whichever way it goes out."""
+    """And not before, for every way of writing it."""
     written = asyncio.Event()
     early: list[bool] = []
 

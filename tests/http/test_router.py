@@ -1,4 +1,4 @@
-"""One look-up from a path to its route."""
+"""Router: one look-up from a path to its route."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ async def url() -> AsyncIterator[str]:
     ],
 )
 async def test_a_path_finds_its_route(url: str, method: str, path: str, expected: str) -> None:
-    """The whole path, its last segment, or anything between a beginning and an end."""
+    """By the whole path, its last segment, or a prefix and a suffix."""
     assert expected == await _request_text(url, method, path)
 
 
@@ -64,7 +64,7 @@ async def _request_text(url: str, method: str, path: str) -> str:
 
 
 async def test_the_fallback_route_serves_unknown_paths(session: aiohttp.ClientSession) -> None:
-    """For every method; a path that has a route keeps its 405."""
+    """For every method; a path with a route keeps its 405."""
     server = Server(ROUTES, (), header_timeout=5.0, fallback=Route("*", "*", echo_route, "otherwise"))
     listener = await Listener.open(server, "127.0.0.1", 0)
     try:

@@ -1,4 +1,4 @@
-"""HTTP server and router: requests that are not valid HTTP are refused, and nothing of them is echoed."""
+"""HTTP server and router: invalid HTTP is refused, and no part of it is echoed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SECOND = b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
 def build_post(*fields: bytes, host: bytes = b"Host: a\r\n", line: bytes = b"POST /run HTTP/1.1\r\n") -> bytes:
-    """A request with these header lines, as they are."""
+    """Return a request with these raw header lines."""
     return line + host + KEYED + JSON_BODY + b"".join(fields) + b"\r\n"
 
 
@@ -73,7 +73,7 @@ MALFORMED = {
 
 @pytest.mark.parametrize("bad", MALFORMED)
 async def test_what_is_not_http_is_a_problem_and_the_end_of_the_connection(server: ServerHarness, bad: str) -> None:
-    """R70, R71: 400, nothing after it is taken for a request, and neither answer nor log quotes anything."""
+    """R70, R71: 400; no later byte is read as a request; neither response nor log quotes anything."""
     raw = await server.send_raw(MALFORMED[bad] + SECOND)
     found = parse_responses(raw)
     assert ["malformed_request"] == [one.code for one in found]
@@ -110,13 +110,13 @@ async def test_what_is_not_http_is_counted_and_logged(server: ServerHarness, bad
     ids=["underscore", "raw bytes", "IPv6 host", "host", "absolute form", "chunked", "upgrade to h2c"],
 )
 async def test_unusual_http_is_http(server: ServerHarness, data: bytes) -> None:
-    """These are valid, or meant for other recipients, and change nothing."""
+    """Valid requests, or fields for other recipients, without an effect."""
     [ran, alive] = parse_responses(await server.send_raw(data, build_request("GET", "/healthz")))
     assert (200, 200) == (ran.status, alive.status)
 
 
 async def test_requests_in_a_row_are_answered_in_order(server: ServerHarness) -> None:
-    """Sent at once, without waiting."""
+    """HTTP pipelining."""
     first, second = build_run_request(b'{"workflow":"1"}'), build_run_request(b'{"workflow":"2"}')
     raw = await server.send_raw(first.replace(b"Connection: close\r\n", b"") + second)
     assert ["1", "2"] == [one.json["workflow"] for one in parse_responses(raw)]
@@ -126,14 +126,14 @@ async def test_requests_in_a_row_are_answered_in_order(server: ServerHarness) ->
     "path", ["/", "/runs", "/run/", "//run", "/RUN", "/%72un", "/run%2f", "/run;x", "/./run", "/a/../run", "/run%00"]
 )
 async def test_other_paths_are_unknown(server: ServerHarness, path: str) -> None:
-    """R72: a path is compared as it was sent; nothing is decoded or resolved."""
+    """R72: paths are compared as sent, without decoding or resolving."""
     found = await server.send_request("POST", path)
     assert (404, "unknown_route") == (found.status, found.code)
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"])
 async def test_other_methods_are_refused_with_those_that_there_are(server: ServerHarness, method: str) -> None:
-    """R72: with or without a key."""
+    """R72: 405 with Allow, with or without a key."""
     found = await server.send_request(method, "/run")
     assert (405, "method_not_allowed", "POST") == (found.status, found.code, found.headers["allow"])
 
@@ -145,7 +145,7 @@ async def test_a_method_is_upper_case(server: ServerHarness) -> None:
 
 @pytest.mark.parametrize(("path", "status"), [("/healthz", 200), ("/run", 405), ("/nothing", 404)])
 async def test_head_is_get_without_the_body(server: ServerHarness, path: str, status: int) -> None:
-    """RFC 9110, 9.3.2: and no body where there is nothing to get, either."""
+    """RFC 9110, 9.3.2; errors have no body either."""
     raw = await server.send_raw(build_request("HEAD", path))
     head, _, body = raw.partition(b"\r\n\r\n")
     assert (f"HTTP/1.1 {status} ".encode(), b"") == (head[: len("HTTP/1.1 200 ")], body)
@@ -173,7 +173,7 @@ async def test_a_connect_makes_no_tunnel(server: ServerHarness) -> None:
     ids=["200", "422", "health", "404", "500", "401", "400"],
 )
 async def test_no_response_discloses_a_software_version(server: ServerHarness, data: bytes) -> None:
-    """R71, R83: no version of anything, in any answer."""
+    """R71, R83: in any response."""
     [found] = parse_responses(await server.send_raw(data))
     assert "runward" == found.headers["server"]
     assert "ython" not in str(found.headers)
@@ -198,13 +198,13 @@ async def test_an_error_in_a_middleware_is_a_problem() -> None:
 
 @pytest.mark.parametrize("said", [b"", b"POST /run HTTP/1.1\r\nHost: a\r\nX-Half"], ids=["nothing", "half a header"])
 async def test_a_silent_client_is_closed_by_the_header_timeout(said: bytes) -> None:
-    """R63: the header timer ends it."""
+    """R63: by the header timer."""
     async with running_server(header_timeout=0.05) as server:
         assert b"" == await server.send_raw(said)
 
 
 async def test_an_idle_keep_alive_connection_is_closed() -> None:
-    """R63: the timer holds for a second request over the same connection, too."""
+    """R63: the timer also applies to later requests of a connection."""
     async with running_server(header_timeout=0.05) as server:
         [found] = parse_responses(await server.send_raw(SECOND))
     assert 200 == found.status
@@ -224,7 +224,7 @@ async def test_a_client_that_does_not_read_its_response_is_closed() -> None:
 
 
 async def test_a_client_that_reads_slowly_gets_its_whole_response() -> None:
-    """The time for reading begins anew with every piece that was read."""
+    """The write timeout restarts whenever data were read."""
     async with running_server(header_timeout=5.0) as server:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
         writer.write(build_request("GET", "/large"))
@@ -237,7 +237,7 @@ async def test_a_client_that_reads_slowly_gets_its_whole_response() -> None:
 
 
 async def test_what_comes_behind_a_refused_request_is_dropped() -> None:
-    """R70: it may come faster than the refusal goes out, and none of it is kept or looked at."""
+    """R70: data after a refused request are neither stored nor parsed."""
     connection = Server([], [], header_timeout=5.0)()
     connection.connection_made(Mock(spec=asyncio.Transport, is_closing=lambda: False))
     for _ in range(50):
@@ -258,7 +258,7 @@ async def test_the_connection_field_is_a_list_without_regard_to_case(
 
 
 async def test_a_connection_without_close_serves_the_next_request(server: ServerHarness) -> None:
-    """Neither `keep-alive` nor an unknown option ends it."""
+    """Neither `keep-alive` nor an unknown option closes it."""
     first = build_request("GET", "/healthz").replace(b"Connection: close", b"Connection: closed, Keep-Alive")
     raw = await server.send_raw(first, build_request("GET", "/healthz"))
     assert [200, 200] == [found.status for found in parse_responses(raw)]

@@ -32,7 +32,7 @@ def test_a_later_version_is_read_as_far_as_version_00_defines_it(value: str, exp
 
 
 def test_without_one_there_is_none() -> None:
-    """A client that does not trace starts no trace."""
+    """The gateway does not start traces."""
     assert read_traceparent([], ManualClock()) == ""
 
 

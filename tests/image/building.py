@@ -1,4 +1,4 @@
-"""Builds the image with buildah, without a daemon and without a registry, on a Debian that debootstrap makes."""
+"""Image build by buildah without a daemon and a registry, on a Debian base created by debootstrap."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _STRAY = (
 
 
 def buildah(*arguments: str | Path) -> str:
-    """Run buildah on a storage of its own; what it writes to standard output."""
+    """Run buildah with a separate storage; returns standard output."""
     where: list[str | Path] = ["--storage-driver", "vfs", "--root", _STORAGE / "storage", "--runroot", _STORAGE / "run"]
     return programs.output(["buildah", *where, *arguments]).strip()
 
@@ -57,7 +57,7 @@ class Image:
 
 
 def base() -> str:
-    """The name of the base image; made at the first use, with Debian's own Python."""
+    """Return the name of the base image with Debian's Python; created at the first use."""
     name = f"localhost/runward-base:{programs.codename()}"
     if name in buildah("images", "--format", "{{.Name}}:{{.Tag}}").splitlines():
         return name
@@ -72,7 +72,7 @@ def base() -> str:
 
 
 def context(folder: Path) -> Path:
-    """A copy of the sources in `folder`, with files beside them that have no place in an image."""
+    """Create a copy of the sources in `folder`, with additional files that must not be in an image."""
     for name in _SOURCES:
         source, target = ROOT / name, folder / name
         if source.is_dir():
@@ -88,7 +88,7 @@ def context(folder: Path) -> Path:
 
 @contextmanager
 def built(name: str, sources: Path) -> Iterator[Image]:
-    """Build the image from `sources`, and unpack it for as long as the context lasts."""
+    """Build the image from `sources`, and unpack it until the context ends."""
     downloads = _STORAGE / "pip"
     downloads.mkdir(exist_ok=True)
     buildah(

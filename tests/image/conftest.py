@@ -1,4 +1,4 @@
-"""The image, built once for all tests that look into it or run it."""
+"""Fixture: the image, built once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
-    """The image of this source tree; skipped where it cannot be built, and a failure where that is required."""
+    """Image of this source tree; skipped if it cannot be built, or a failure if it is required."""
     programs.demand()
     with built("localhost/runward:test", context(tmp_path_factory.mktemp("context"))) as image:
         yield image

@@ -1,4 +1,4 @@
-"""Runs the image as an orchestrator does: read-only, without capabilities, with process ids of its own (runc).
+"""Execution of the image as in an orchestrator: read-only, no capabilities, separate process ids (runc).
 
 The network is the machine's, so that the container reaches what listens on the loopback interface.
 """
@@ -35,7 +35,7 @@ class Container:
     gateway: GatewayProcess
 
     async def execute(self, *command: str, env: Mapping[str, str] | None = None) -> tuple[int, str]:
-        """Run a command in it: the exit code, and all that it wrote."""
+        """Run a command in the container; returns the exit code and the output."""
         variables = [word for name, value in (env or {}).items() for word in ("--env", f"{name}={value}")]
         process = await asyncio.create_subprocess_exec(
             "runc", "--root", str(self.state), "exec", *variables, self.name, *command,
@@ -62,7 +62,7 @@ async def running(
         yield container
     finally:
         await container.gateway.stop()
-        # Where it has ended by itself there is nothing left, and runc says so.
+        # runc fails if the container has already ended.
         await (await asyncio.create_subprocess_exec("runc", "--root", str(state), "delete", "--force", name)).wait()
 
 

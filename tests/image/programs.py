@@ -1,4 +1,4 @@
-"""What building and running the image needs: found, or its absence told."""
+"""Programs required to build and run the image; skip or failure if absent."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LONGEST = 900.0  # seconds; a slow mirror is no failure of the image
 
 
 def demand() -> None:
-    """Skip the test where an image cannot be built here, or fail it where that is required."""
+    """Skip the test if images cannot be built here, or fail if they are required."""
     reason = _obstacle()
     if reason is None:
         return
@@ -39,7 +39,7 @@ def _obstacle() -> str | None:
 
 
 def codename() -> str | None:
-    """Debian's name of this release; None on other systems."""
+    """Return Debian's codename of this release; None on other systems."""
     try:
         fields = platform.freedesktop_os_release()
     except OSError:
@@ -48,7 +48,7 @@ def codename() -> str | None:
 
 
 def output(command: Sequence[str | Path], *, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> str:
-    """What a command writes to standard output; AssertionError with all that it wrote where it fails."""
+    """Return the standard output of a command. Raises AssertionError with all output if it fails."""
     done = subprocess.run(
         [*map(str, command)],
         cwd=cwd, env={**os.environ, **(env or {})}, capture_output=True, text=True, check=False, timeout=_LONGEST,

@@ -1,4 +1,4 @@
-"""The image as a container: it serves, drains, keeps to its limits, and its first process does what one has to."""
+"""The image as a container: service, graceful shutdown, resource limits, and process 1."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def providers() -> AsyncIterator[str]:
 
 @pytest.fixture
 def serve(image: Image, providers: str, tmp_path: Path) -> Serve:
-    """A factory of containers that listen: the configuration, and the secrets as files, are mounted."""
+    """Factory of listening containers with mounted configuration and secret files."""
     ops_port = free_port()
     config = gateway_config(providers, providers, server={"ops_port": ops_port}, store={"url": "sqlite:///runward.db"})
     config["workflows"] = {
@@ -130,7 +130,7 @@ async def test_its_commands_work_in_it(serve: Serve) -> None:
         assert (1, True) == (code, "Read-only file system" in told)
 
 
-async def test_a_wrong_configuration_is_told_and_ends_it_with_exit_code_2(image: Image, tmp_path: Path) -> None:
+async def test_an_invalid_configuration_is_reported_with_exit_code_2(image: Image, tmp_path: Path) -> None:
     configuration = tmp_path / "configuration"
     configuration.mkdir()
     (configuration / "gateway.yaml").write_text("server: {prot: 8080}\n")
@@ -143,7 +143,7 @@ async def test_a_wrong_configuration_is_told_and_ends_it_with_exit_code_2(image:
 async def test_it_is_ready_about_as_soon_as_the_gateway_without_a_container(
     serve: Serve, providers: str, tmp_path: Path
 ) -> None:
-    """Both from the start of the process to `listening`, the best of some; the byte code is in the image."""
+    """Best of several times from process start to `listening`; the image contains byte code."""
     inside, outside = [], []
     for attempt in range(_TRIES):
         before = time.perf_counter()
@@ -160,13 +160,13 @@ async def test_it_is_ready_about_as_soon_as_the_gateway_without_a_container(
 
 
 async def in_flight(container: Container) -> bool:
-    """Whether a run has been started."""
+    """Return True if a run has been started."""
     samples = await container.gateway.metrics()
     return any(one.name == "runward_requests_in_flight" and one.value > 0 for one in samples)
 
 
 async def until(true: Callable[[], Awaitable[bool]], tries: int = 200) -> None:
-    """Wait until it is true; AssertionError where it does not become so."""
+    """Wait until the condition is true. Raises AssertionError after a timeout."""
     for _ in range(tries):
         if await true():
             return

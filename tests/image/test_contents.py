@@ -1,4 +1,4 @@
-"""The image holds the gateway and what it loads, and nothing that an intruder or an auditor would look for."""
+"""Contents of the image: the gateway and its dependencies only."""
 
 from __future__ import annotations
 
@@ -24,31 +24,31 @@ _VERSION = "import platform; print(platform.python_version())"
 
 
 def files(image: Image) -> Iterator[Path]:
-    """All files, links included; relative to the root."""
+    """Return all files and links, relative to the root."""
     return (path.relative_to(image.root) for path in image.root.rglob("*") if path.is_symlink() or not path.is_dir())
 
 
 def python(image: Image, code: str) -> str:
-    """What the image's own interpreter writes when it runs that code."""
+    """Return the output of this code in the image's interpreter."""
     return programs.output(["chroot", "--userspec=10001:10001", image.root, "/opt/runward/bin/python", "-c", code])
 
 
 def installed(image: Image) -> dict[str, str]:
-    """The versions of the installed distributions by name, as the image's own interpreter finds them."""
+    """Return the versions of the installed distributions, by name."""
     found: dict[str, str] = json.loads(python(image, _LIST))
     return found
 
 
 def locked(name: str, python: str) -> dict[str, str]:
-    """The versions that a lock file names for Linux and that Python's version, by distribution."""
+    """Return the versions that a lock file has for Linux and this Python version, by distribution."""
     lines = [line.removesuffix(" \\") for line in (ROOT / name).read_text().splitlines() if "==" in line]
     there = {"sys_platform": "linux", "python_full_version": python}
     wanted = [one for one in map(Requirement, lines) if one.marker is None or one.marker.evaluate(there)]
     return {one.name: str(one.specifier).removeprefix("==") for one in wanted}
 
 
-def test_the_size_is_told_and_stands_in_the_documentation(image: Image) -> None:
-    """docs/deploy.md names it in MB, rounded to tens; the base's Python decides about the rest."""
+def test_the_size_is_printed_and_documented(image: Image) -> None:
+    """docs/deploy.md has it in MB, rounded to tens; the rest depends on the Python of the base."""
     print(f"the image has {image.size / 1e6:.0f} MB in {sum(1 for _ in files(image))} files")  # noqa: T201
     [stated] = [line for line in (ROOT / "docs" / "deploy.md").read_text().splitlines() if "MB unpacked" in line]
     told = int(stated.split(" MB unpacked")[0].split()[-1])
@@ -79,7 +79,7 @@ def test_there_is_no_cache_and_no_trace_of_pip(image: Image) -> None:
 
 
 def test_nothing_of_the_build_context_that_is_not_named_gets_in(image: Image) -> None:
-    """The context of the build has files with a canary in them: an .env, secrets, a database."""
+    """The build context has files with a canary: an .env, secrets, a database."""
     paths = (image.root / path for path in files(image))
     assert [] == [path for path in paths if path.is_file() and CANARY.encode() in path.read_bytes()]
 
@@ -114,7 +114,7 @@ def test_its_labels_and_defaults_are_as_documented(image: Image) -> None:
 
 
 def test_a_second_build_has_the_same_files(image: Image, tmp_path: Path) -> None:
-    """From a copy of the sources with other times, without any layer of the first one."""
+    """From a copy of the sources with other file times, without cached layers."""
     sources = shutil.copytree(image.sources, tmp_path / "context", copy_function=shutil.copyfile)
     with built("localhost/runward:again", sources) as again:
         assert image.layers == again.layers

@@ -1,4 +1,4 @@
-"""The Dockerfile and what it reads, without a build."""
+"""Static checks of the Dockerfile and its lock files."""
 
 from __future__ import annotations
 

@@ -28,26 +28,26 @@ Line: TypeAlias = dict[str, object]
 
 @dataclass
 class CapturedOutput:
-    """Standard output, kept."""
+    """Captured standard output."""
 
     _capture: pytest.CaptureFixture[bytes]
     _kept: bytes = b""
 
     @property
     def text(self) -> bytes:
-        """All that was written."""
+        """All output."""
         self._kept += self._capture.readouterr().out
         return self._kept
 
     @property
     def lines(self) -> list[Line]:
-        """What was logged, parsed; ValueError where a line is no JSON."""
+        """Return the parsed log entries. Raises ValueError if a line is not JSON."""
         return [json.loads(line) for line in self.text.splitlines()]
 
 
 @pytest.fixture(autouse=True)
 def _restore_logging() -> Iterator[None]:
-    """Logging is the process's own: pytest has its handlers there, too."""
+    """Restore the logging of the process, which pytest uses too."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     root.handlers = []
@@ -59,12 +59,12 @@ def _restore_logging() -> Iterator[None]:
 
 @pytest.fixture
 def output(capsysbinary: pytest.CaptureFixture[bytes]) -> CapturedOutput:
-    """Standard output."""
+    """Captured standard output."""
     return CapturedOutput(capsysbinary)
 
 
 def debug_logger() -> FilteringBoundLogger:
-    """A logger of every level that writes JSON; made in the test, for each phase of one has its own standard output."""
+    """Logger of every level that writes JSON; created in the test, as each test phase has another standard output."""
     return logs.configure("debug", "json", ManualClock())
 
 
@@ -93,7 +93,7 @@ def test_lines_below_the_level_are_not_written(
     ['\n{"level":"error"}', "\x1b[31mred\x1b[0m", "\u2028", "\r\nSet-Cookie: a=b", "\x00", "\udcff\udc80", '"', "\\"],
 )
 def test_a_value_stays_within_its_line(output: CapturedOutput, value: str) -> None:
-    """R73: line ends, ANSI codes, quotes, and the lone surrogates that raw header bytes turn into."""
+    """R73: line ends, ANSI codes, quotes, and lone surrogates from raw header bytes."""
     debug_logger().info("request", id=value, status=200)
     [line] = output.lines
     assert ("info", 200, "2026-11-21T12:00:00Z") == (line["level"], line["status"], line["time"])
@@ -112,7 +112,7 @@ def test_a_value_stays_within_its_line(output: CapturedOutput, value: str) -> No
     )
 )
 def test_whatever_is_logged_each_call_writes_one_object(output: CapturedOutput, fields: dict[str, object]) -> None:
-    """R73: logging never raises, and never writes what is not JSON."""
+    """R73: logging never raises, and always writes JSON."""
     log = debug_logger()
     before = len(output.lines)
     log.info("event", **fields)
@@ -121,7 +121,7 @@ def test_whatever_is_logged_each_call_writes_one_object(output: CapturedOutput, 
 
 @pytest.mark.parametrize("form", ["json", "console"])
 def test_bound_fields_are_in_every_line(output: CapturedOutput, form: Literal["json", "console"]) -> None:
-    """R91: whose line it is, be it ours, of whatever level, or a library's."""
+    """R91: in lines of the gateway at every level, and of libraries."""
     log = logs.configure("debug", form, ManualClock(), place=7)
     for name in ("debug", "info", "warning", "error"):
         getattr(log, name)("event", status=200)
@@ -131,7 +131,7 @@ def test_bound_fields_are_in_every_line(output: CapturedOutput, form: Literal["j
 
 
 def test_a_library_message_is_logged_without_its_text(output: CapturedOutput) -> None:
-    """R79: aiohttp's and asyncio's messages quote requests, and a request has a key in it."""
+    """R79: messages of aiohttp and asyncio quote requests, which contain keys."""
     debug_logger()
     try:
         raise ValueError("CANARY")
@@ -148,7 +148,7 @@ def test_a_library_message_is_logged_without_its_text(output: CapturedOutput) ->
     [(1, "debug"), (10, "debug"), (15, "debug"), (25, "info"), (30, "warning"), (50, "critical"), (99, "critical")],
 )
 def test_a_library_may_have_levels_of_its_own(output: CapturedOutput, number: int, level: str) -> None:
-    """An unknown level must not raise inside of a library."""
+    """An unknown level must not raise in the library."""
     debug_logger()
     logger = logging.getLogger("library")
     logger.handle(logger.makeRecord("library", number, "", 0, "text", (), None))
@@ -156,7 +156,7 @@ def test_a_library_may_have_levels_of_its_own(output: CapturedOutput, number: in
 
 
 def test_an_exception_is_described_by_type_and_location_only() -> None:
-    """R79: what it says may quote a header; where it was raised is ours."""
+    """R79: its text may quote a header."""
     try:
         raise KeyError("CANARY")
     except KeyError as error:
@@ -184,7 +184,7 @@ def test_no_exception_has_no_description() -> None:
 
 
 async def test_an_unhandled_exception_is_logged_without_its_text(output: CapturedOutput) -> None:
-    """Of itself asyncio prints the exception and the task, arguments and all."""
+    """By default asyncio prints the exception and the arguments of the task."""
     loop = asyncio.get_running_loop()
     logs.log_unhandled_exceptions(loop, debug_logger())
 
@@ -201,27 +201,27 @@ async def test_an_unhandled_exception_is_logged_without_its_text(output: Capture
 
 
 class FullDisk(io.BytesIO):
-    """A file that takes nothing more."""
+    """File that raises on every write."""
 
     def write(self, _data: object) -> int:
-        """Never."""
+        """Raise OSError."""
         raise OSError(errno.ENOSPC, "No space left on device")
 
     def flush(self) -> None:
-        """Never."""
+        """Raise OSError."""
         raise OSError(errno.ENOSPC, "No space left on device")
 
 
 @dataclass
 class FakeStdout:
-    """As much of `sys.stdout` as is needed."""
+    """Stub of `sys.stdout`."""
 
     buffer: io.BytesIO
     isatty: Callable[[], bool] = lambda: False
 
 
 def test_a_log_that_cannot_be_written_raises_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The line of a request is written after its run, which was paid for: its answer must not be lost with the line."""
+    """The access log line follows a paid run, whose response must not be lost."""
     closed = io.BytesIO()
     closed.close()
     for broken in (FullDisk(), closed):
@@ -232,7 +232,7 @@ def test_a_log_that_cannot_be_written_raises_nothing(monkeypatch: pytest.MonkeyP
 
 
 def test_the_console_format_shows_the_same_events(output: CapturedOutput) -> None:
-    """The form "console" is for terminals; libraries' words are left out there, too."""
+    """The format "console" omits texts of libraries too."""
     log = logs.configure("info", "console", ManualClock())
     log.info("listening", url="http://127.0.0.1:1")
     logging.getLogger("library").warning("CANARY")
@@ -242,20 +242,20 @@ def test_the_console_format_shows_the_same_events(output: CapturedOutput) -> Non
 
 
 def test_json_is_what_a_pipe_gets(output: CapturedOutput) -> None:
-    """`auto` is colours on a terminal and JSON elsewhere."""
+    """`auto`: colours on a terminal, JSON otherwise."""
     logs.configure("info", "auto", ManualClock()).info("x")
     assert ["x"] == [line["event"] for line in output.lines]
 
 
 def test_control_sequences_reach_no_terminal(output: CapturedOutput) -> None:
-    """R73: escape sequences in a client's name of a workflow reach no terminal."""
+    """R73: escape sequences in a workflow name from a client are replaced."""
     logs.configure("info", "console", ManualClock()).info("request", workflow="\x1b[2Jgone\u202e")
     assert b"?[2Jgone?" in output.text
 
 
 @pytest.mark.parametrize("form", ["json", "console"])
 def test_the_level_can_be_changed(output: CapturedOutput, form: Literal["json", "console"]) -> None:
-    """R100: for loggers that are there already, and for libraries."""
+    """R100: for existing loggers and for libraries."""
     log = logs.configure("warning", form, ManualClock())
     for level in ("debug", "error", "info"):
         logs.set_level(level)

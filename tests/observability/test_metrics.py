@@ -44,7 +44,7 @@ FAMILIES = {
 
 
 def record_each_metric_once(metrics: Metrics) -> None:
-    """Count one of each."""
+    """Record one sample of each metric."""
     metrics.request_ended("run", 200)
     metrics.request_refused("one", "overloaded")
     metrics.run_ended("one", "w", "p", "succeeded", api="promptlayer")
@@ -65,7 +65,7 @@ def record_each_metric_once(metrics: Metrics) -> None:
 
 
 def samples(metrics: Metrics) -> list[Sample]:
-    """What a scrape sees, without the times at which counters began."""
+    """Return the samples of a scrape, without creation times."""
     return [s for s in parse_metrics(metrics.render().decode()) if not s.name.endswith("_created")]
 
 
@@ -86,7 +86,7 @@ def test_the_names_and_labels_are_those_that_dashboards_use() -> None:
 
 
 def test_every_family_says_what_it_counts() -> None:
-    """What `promtool check metrics` asks for: help texts, and names with their units."""
+    """Rules of `promtool check metrics`: help texts, and names with units."""
     metrics = Metrics()
     for family in text_string_to_metric_families(metrics.render().decode()):
         assert family.documentation.endswith(".") or family.name.endswith("_created"), family.name
@@ -123,7 +123,7 @@ def test_durations_are_put_into_buckets() -> None:
 
 
 def test_the_buckets_reach_as_far_as_runs_may_last() -> None:
-    """R96: the longest run that anybody configures is half an hour; the overhead is looked at from 100 us on."""
+    """R96: up to runs of half an hour; the overhead from 100 us on."""
     metrics = Metrics()
     record_each_metric_once(metrics)
     bounds = {
@@ -153,7 +153,7 @@ def test_a_circuit_is_in_one_state_at_a_time() -> None:
 
 
 def test_a_refused_configuration_shows_until_one_is_applied() -> None:
-    """R100: the time is that of the configuration in use, so it does not move when another is refused."""
+    """R100: the time is that of the active configuration; a rejected reload does not change it."""
     metrics, began = Metrics(), datetime(2026, 11, 21, tzinfo=UTC)
     seen = []
 
@@ -176,7 +176,7 @@ def test_a_refused_configuration_shows_until_one_is_applied() -> None:
 
 
 def test_two_sets_of_metrics_know_nothing_of_each_other() -> None:
-    """They are on a registry of their own: two gateways in one process are two."""
+    """Each has its own registry."""
     one, two = Metrics(), Metrics()
     record_each_metric_once(one)
     assert 0 == value(two, "runward_requests_total")
@@ -192,7 +192,7 @@ def test_exported_metrics_can_be_restored() -> None:
 
 
 def test_a_histogram_with_other_bounds_is_not_shown() -> None:
-    """It could only be shown wrong."""
+    """Its buckets could not be merged correctly."""
     shown = Metrics.from_export({"runward_overhead_seconds": {(): (1.0, 2.0, 3.0)}})
     assert 0 == value(shown, "runward_overhead_seconds_count")
 

@@ -1,4 +1,4 @@
-"""Retry-After, in both of its forms."""
+"""Parser of Retry-After, in both forms."""
 
 from __future__ import annotations
 

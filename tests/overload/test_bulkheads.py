@@ -1,4 +1,4 @@
-"""What one provider or client does wrong is not felt by another, and the surplus is refused in place of all."""
+"""Bulkheads: faults of one provider or client do not affect others, and excess load is shed."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 
 DONE = prompt_studio_reply({"completion": "because"})
-PROVIDER_SECONDS = 0.2  # seconds: a provider's own time, a tenth of what real ones take
+PROVIDER_SECONDS = 0.2  # seconds: duration at the provider, a tenth of a realistic one
 TOLERANCE = 1.2  # "the other's p99 grows < 20 %"
-TRIES = 3  # a busy machine may spoil one comparison; a gateway that lets one load reach the other spoils all of them
+TRIES = 3  # other load may disturb one comparison; missing isolation disturbs all of them
 
 
 async def side_by_side(run: PostRun, *gateways: GatewayProcess) -> list[list[ReceivedResponse]]:
-    """The same 10 runs a second for 3 s on each of them, at the same time."""
+    """Send the same 10 runs per second to each for 3 s, concurrently."""
     return await asyncio.gather(*(at_constant_rate(10, 3, partial(run, each, PROMPT_STUDIO_BODY)) for each in gateways))
 
 
 async def test_a_provider_that_hangs_does_not_slow_the_other(
     upstream: FakeUpstream, gateway: StartGateway, run: PostRun
 ) -> None:
-    """R24: beside a gateway where 80 runs hang at PromptLayer, one where none does: Prompt Studio answers alike."""
+    """R24: compared with an unloaded gateway: 80 hanging PromptLayer runs do not slow Prompt Studio."""
     upstream.always("POST", LAYER_RUN, faults.hang)
     upstream.always("POST", STUDIO_RUN, faults.delayed(PROVIDER_SECONDS, DONE))
     quiet, busy = await asyncio.gather(
@@ -68,7 +68,7 @@ async def test_a_provider_that_hangs_does_not_slow_the_other(
 async def test_a_flood_of_one_client_does_not_reach_the_other(
     upstream: FakeUpstream, gateway: StartGateway, run: PostRun
 ) -> None:
-    """R88: client two sends a hundred times what it may; of client one's runs all succeed, as fast as elsewhere."""
+    """R88: client two sends a hundred times its limit; all runs of client one succeed without a delay."""
     upstream.default = faults.delayed(PROVIDER_SECONDS, DONE)
     limited: JsonValue = {"two": {"limits": {"rate": "1/s", "burst": 1}}}
     quiet, flooded = await asyncio.gather(gateway(), gateway(clients=limited))
@@ -87,7 +87,7 @@ async def test_a_flood_of_one_client_does_not_reach_the_other(
 async def test_a_flood_does_not_starve_another_client(
     upstream: FakeUpstream, gateway: StartGateway, run: PostRun
 ) -> None:
-    """R88 where the provider is what is short: three times its capacity from client two; one's runs all succeed."""
+    """R88 at the provider's limit: client two sends three times the capacity; all runs of client one succeed."""
     upstream.default = faults.delayed(PROVIDER_SECONDS, DONE)
     running = await gateway(providers={"prompt_studio": {"limits": {"concurrency": 10, "max_wait": "1s"}}})
     flood = at_constant_rate(150, 3, partial(run, running, PROMPT_STUDIO_BODY, client="two"))
@@ -100,7 +100,7 @@ async def test_a_flood_does_not_starve_another_client(
 async def test_load_over_the_limit_is_shed_and_the_rest_is_served(
     upstream: FakeUpstream, gateway: StartGateway, run: PostRun
 ) -> None:
-    """R30 for 3 s: 16 requests at once may be in work, ten times as many come: 503 at once, and all 16 are in use."""
+    """R30 for 3 s: limit of 16 requests in flight, ten times the load: 503 at once, and all 16 are in use."""
     took = 2 * PROVIDER_SECONDS
     in_work, peak = 0, 0
 
@@ -127,7 +127,7 @@ async def test_load_over_the_limit_is_shed_and_the_rest_is_served(
 async def test_a_queue_with_too_long_a_wait_refuses_new_requests(
     upstream: FakeUpstream, gateway: StartGateway, run: PostRun
 ) -> None:
-    """R30 where the provider's rate decides: who would wait longer than `max_wait` hears so at once, with the time."""
+    """R30 at the provider's rate: requests with an estimated wait above `max_wait` are refused with Retry-After."""
     upstream.default = DONE
     limits: JsonValue = {"rate": "40/s", "burst": 1, "max_wait": "500ms"}
     running = await gateway(providers={"prompt_studio": {"limits": limits}})
@@ -153,7 +153,7 @@ async def test_a_queue_with_too_long_a_wait_refuses_new_requests(
 async def test_descriptor_exhaustion_is_overload_and_recovers(
     upstream: FakeUpstream, gateway: StartGateway, run: PostRun
 ) -> None:
-    """R36: with 64 descriptors and 200 clients: 503 or no connection, no crash, and no circuit opened for it."""
+    """R36: 64 descriptors and 200 clients: 503 or no connection, no crash, and no open circuit."""
     upstream.default = faults.delayed(0.1, DONE)
     running = await gateway()
     before = running.open_fds()
@@ -171,13 +171,13 @@ async def test_descriptor_exhaustion_is_overload_and_recovers(
     assert seen[str((503, "overloaded", "not_run"))] > 0
     assert {None: 10} == count_codes(await concurrently(10, partial(run, running, PROMPT_STUDIO_BODY)))
     assert None is running.exit_code
-    assert running.open_fds() <= before + 2 * 10 + 5  # it begins to watch its configuration after it listens
+    assert running.open_fds() <= before + 2 * 10 + 5  # the file watcher starts after the listener
 
 
 async def test_a_providers_rate_holds_over_all_clients_and_retries(
     upstream: FakeUpstream, gateway: StartGateway, run: PostRun
 ) -> None:
-    """R89 for 2 s: two clients, each with more than the cap, and every third answer asks to come again."""
+    """R89 for 2 s: two clients above the limit, and every third response requests a retry."""
     busy = reply(429, {}, [("Retry-After", "0")])
     upstream.script("POST", STUDIO_RUN, [DONE, DONE, busy] * 100)
     limits: JsonValue = {"rate": "20/s", "burst": 5, "max_wait": "500ms"}
@@ -195,7 +195,7 @@ async def test_a_providers_rate_holds_over_all_clients_and_retries(
 async def test_a_deadline_that_passes_in_the_queue_costs_no_call(
     upstream: FakeUpstream, gateway: StartGateway, run: PostRun
 ) -> None:
-    """R31: 504 deadline_exceeded at the deadline, not_run, and the provider never hears of it."""
+    """R31: 504 deadline_exceeded at the deadline, not_run, without a call."""
     go = asyncio.Event()
 
     async def held(connection: UpstreamConnection) -> None:

@@ -1,4 +1,4 @@
-"""A provider that is down is not hammered: budget and breaker, seen from outside, as the fake upstream counts."""
+"""Circuit breaker and retry budget end to end: calls of a failing provider, counted at the fake upstream."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ async def test_a_failing_provider_is_not_called_while_its_circuit_is_open(gatewa
 async def test_a_gateway_without_providers_is_alive_and_ready(
     gateway: StartGateway, run: PostRun, session: aiohttp.ClientSession
 ) -> None:
-    """R99: nobody restarts it or sends its requests elsewhere because all that is behind it is down."""
+    """R99: liveness and readiness do not depend on providers."""
     with closed_port() as url:
         running = await gateway(gateway_config(url, url))
         await concurrently(10, partial(run, running, PROMPT_STUDIO_BODY))
@@ -87,7 +87,7 @@ async def test_a_gateway_without_providers_is_alive_and_ready(
 async def test_an_open_circuit_answers_faster_than_a_run(
     upstream: FakeUpstream, gateway: StartGateway, run: PostRun
 ) -> None:
-    """R23: 503 with Retry-After, without a call and without its time; another workflow there goes on."""
+    """R23: 503 with Retry-After and without a call; another workflow of the provider continues."""
     upstream.always("POST", STUDIO_RUN, DONE)
     upstream.always("POST", BAD_RUN, reply(502, {}))
     running = await gateway(workflows=TWO_WORKFLOWS, breaker={"cooldown": "1m"})
@@ -128,7 +128,7 @@ async def test_one_trial_run_decides_and_its_failure_extends_the_cooldown(
 async def test_4xx_responses_never_open_the_circuit(
     upstream: FakeUpstream, gateway: StartGateway, run: PostRun
 ) -> None:
-    """R23: a provider that answers 4xx does its part, however often."""
+    """R23: a 4xx is not a failure of the provider."""
     running = await gateway(retries={"attempts": 1})
     for status in (400, 401, 403, 404, 409, 422, 429):
         upstream.default = reply(status, {})
@@ -142,7 +142,7 @@ async def test_4xx_responses_never_open_the_circuit(
 async def test_an_impatient_client_does_not_open_the_circuit_for_others(
     upstream: FakeUpstream, gateway: StartGateway, run: PostRun
 ) -> None:
-    """R23: who waits a millisecond where three seconds are usual learns nothing about the provider."""
+    """R23: a timeout far below the usual duration does not count as a failure."""
     upstream.default = faults.delayed(0.05, DONE)
     running = await gateway()
     hasty = await concurrently(50, partial(run, running, {**PROMPT_STUDIO_BODY, "timeout": 0.001}))
@@ -155,7 +155,7 @@ async def test_an_impatient_client_does_not_open_the_circuit_for_others(
 async def test_a_circuit_that_opens_meanwhile_costs_no_quota(
     upstream: FakeUpstream, gateway: StartGateway, run: PostRun
 ) -> None:
-    """R86: of ten that wait for one slot three fail; the others meet an open circuit, and their charges go back."""
+    """R86: of ten runs that wait for one slot three fail; the others get circuit_open and their quota back."""
     upstream.default = faults.delayed(0.05, reply(502, {}))
     running = await gateway(
         breaker={"cooldown": "500ms"},
@@ -195,7 +195,7 @@ async def test_an_outage_of_a_minute_costs_at_most_four_attempts(
 async def test_a_flapping_provider_is_used_while_it_is_up(
     upstream: FakeUpstream, gateway: StartGateway, run: PostRun
 ) -> None:
-    """R28 for 8 s: up 1 s, down 1 s: as many runs succeed as it is up for, at 1.2 attempts a request at most."""
+    """R28 for 8 s: up 1 s, down 1 s: runs succeed while it is up, with at most 1.2 attempts per request."""
     upstream.default = DONE
     running = await gateway()
     async with upstream.flap(1, 1):

@@ -1,4 +1,4 @@
-"""Clients that leave, or whose time runs out: nothing is started for nobody, nothing is kept for them."""
+"""Client disconnects and timeouts: no start for a disconnected client, and no leaked resources."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ ONE_SLOT: JsonValue = {"prompt_studio": {"limits": {"concurrency": 1, "max_wait"
 
 
 async def disconnect(*client_task: asyncio.Task[object]) -> None:
-    """Close the connection of each."""
+    """Close the connection of each client."""
     for task in client_task:
         task.cancel()
     await asyncio.gather(*client_task, return_exceptions=True)
 
 
 async def run_log_entries(running: GatewayProcess, count: int) -> list[LogLine]:
-    """The first so many lines about runs; TimeoutError where they do not come."""
+    """Return the first entries about runs. Raises TimeoutError if there are fewer."""
     for _ in range(250):
         found = [line for line in running.logs("request") if line["route"] == "run"]
         if len(found) >= count:
@@ -59,7 +59,7 @@ async def run_log_entries(running: GatewayProcess, count: int) -> list[LogLine]:
 async def test_a_client_that_leaves_the_queue_costs_no_call(
     upstream: FakeUpstream, gateway: StartGateway, run: PostRun
 ) -> None:
-    """R32: of five that wait for one slot three leave: when it is free the provider hears of the other two only."""
+    """R32: of five requests that wait for one slot three disconnect: the provider receives the other two only."""
     upstream.default = faults.delayed(0.8, DONE)
     running = await gateway(providers=ONE_SLOT)
     first = asyncio.ensure_future(run(running, PROMPT_STUDIO_BODY))
@@ -77,7 +77,7 @@ async def test_a_client_that_leaves_the_queue_costs_no_call(
 async def test_a_client_that_leaves_during_a_back_off_costs_no_call(
     upstream: FakeUpstream, gateway: StartGateway, run: PostRun
 ) -> None:
-    """R32: the wait for a second attempt ends without one."""
+    """R32: the backoff ends without a second attempt."""
     upstream.default = reply(429, {}, [("Retry-After", "1")])
     running = await gateway()
     client_task = asyncio.ensure_future(run(running, PROMPT_STUDIO_BODY))
@@ -104,7 +104,7 @@ async def test_the_outcome_of_an_abandoned_run_is_logged(
     answer: faults.ResponseScript,
     expected: tuple[int, str],
 ) -> None:
-    """R32: left after it was sent: it was paid for, so its outcome stands in the log, and its slot is free again."""
+    """R32: a start that was sent is paid for, so its outcome is logged; its slot is released."""
     upstream.default = answer
     running = await gateway(providers=ONE_SLOT)
     client_task = asyncio.ensure_future(run(running, {**PROMPT_STUDIO_BODY, "timeout": 1.0}))
@@ -120,7 +120,7 @@ async def test_the_outcome_of_an_abandoned_run_is_logged(
 async def test_an_abandoned_run_is_polled_to_its_end(
     upstream: FakeUpstream, gateway: StartGateway, run: PostRun
 ) -> None:
-    """R32: asking is free, so a started PromptLayer run is still asked about."""
+    """R32: polls are free, so a started PromptLayer run is still polled."""
     upstream.always("POST", LAYER_RUN, promptlayer_started(787))
     upstream.always("GET", LAYER_RESULTS, promptlayer_running())
     running = await gateway()
@@ -133,7 +133,7 @@ async def test_an_abandoned_run_is_polled_to_its_end(
 
 
 class ConcurrencyProbe:
-    """A slow answer that counts how many wait for it together; `most` is the highest."""
+    """Slow response that counts concurrent requests; `most` is the maximum."""
 
     def __init__(self) -> None:
         self.peak = self._now = 0
@@ -146,10 +146,10 @@ class ConcurrencyProbe:
         await DONE(connection)
 
 
-async def test_nothing_is_left_of_those_that_left_or_ran_out_of_time(
+async def test_disconnects_and_timeouts_leave_no_slot_and_no_descriptor(
     upstream: FakeUpstream, gateway: StartGateway, run: PostRun
 ) -> None:
-    """R33 with 200 + 200: afterwards nobody is in flight, the capacity is as before, no descriptor is kept."""
+    """R33 with 200 + 200: afterwards no request is in flight, all slots are free, and no descriptor is open."""
     running = await gateway(
         providers={"prompt_studio": {"limits": {"concurrency": 40, "max_wait": "10s"}}},
         clients={"one": {"limits": {"concurrency": 100}}},

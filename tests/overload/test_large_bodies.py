@@ -1,4 +1,4 @@
-"""Large bodies: they do not hold up small requests, and nothing of them is kept."""
+"""Large bodies: no delay of small requests, and no retained memory."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ HEADERS = {**auth_headers("one"), "Content-Type": "application/json"}
 
 
 async def send(session: aiohttp.ClientSession, url: str, body: bytes) -> float:
-    """POST /run; how long it took."""
+    """POST /run; returns the duration."""
     began = time.monotonic()
     async with session.post(url + "/run", data=body, headers=HEADERS) as answer:
         await answer.read()
@@ -43,7 +43,7 @@ async def send(session: aiohttp.ClientSession, url: str, body: bytes) -> float:
 
 
 def probe(url: str, seconds: float) -> list[float]:
-    """Ask for /healthz every 10 ms, in a thread: this event loop's own delays do not count; how long each took."""
+    """Request /healthz every 10 ms in a thread, independent of this event loop; returns the durations."""
     connection = http.client.HTTPConnection(url.removeprefix("http://"))
     took = []
     ends = time.monotonic() + seconds
@@ -61,7 +61,7 @@ def probe(url: str, seconds: float) -> list[float]:
 async def test_health_is_answered_while_large_bodies_come(
     upstream: FakeUpstream, gateway: StartGateway, session: aiohttp.ClientSession
 ) -> None:
-    """R35 for 3 s: ten bodies of 1 MB a second: of 20 probes 19 wait for no longer than two such runs take alone."""
+    """R35 for 3 s: ten bodies of 1 MB per second: 19 of 20 probes take no longer than two such runs alone."""
     assert 900_000 < len(DENSE) < 1_000_000
     upstream.default = DONE
     running = await gateway()
@@ -80,7 +80,7 @@ async def test_health_is_answered_while_large_bodies_come(
 async def test_nothing_of_a_large_body_is_kept(
     upstream: FakeUpstream, gateway: StartGateway, session: aiohttp.ClientSession, answer: ResponseScript
 ) -> None:
-    """R34: 100 more runs of 0.9 MB each, whether they succeed or not, leave less behind than 25 of them would."""
+    """R34: 100 further runs of 0.9 MB, successful or not, retain less memory than 25 bodies."""
     upstream.default = answer
     running = await gateway(breaker={"failures": 1_000_000}, retries={"backoff": "1ms", "backoff_max": "1ms"})
     sizes = []

@@ -1,4 +1,4 @@
-"""Many PromptLayer runs at once: asking about them stays within what the provider allows, and all are seen to end."""
+"""Polls of many concurrent PromptLayer runs stay within the provider's limits, and every end is observed."""
 
 from __future__ import annotations
 
@@ -36,20 +36,20 @@ RUN_SECONDS = 1.0  # seconds: each run
 
 
 class FakeExecutions:
-    """Runs that are done `LASTS` seconds after their start, by the ids that they were given."""
+    """Fake executions that end `LASTS` seconds after their start, by execution id."""
 
     def __init__(self) -> None:
         self._ids = itertools.count(1)
         self._started: dict[str, float] = {}
 
     async def start(self, connection: UpstreamConnection) -> None:
-        """Begin one."""
+        """Start an execution."""
         number = next(self._ids)
         self._started[str(number)] = time.monotonic()
         await promptlayer_started(number)(connection)
 
     async def results(self, connection: UpstreamConnection) -> None:
-        """Say whether it is done, and which it was."""
+        """Return the state of an execution."""
         assert connection.request is not None
         number = connection.request.target.partition("workflow_version_execution_id=")[2].partition("&")[0]
         running = time.monotonic() < self._started[number] + RUN_SECONDS

@@ -123,7 +123,7 @@ class Options(BaseModel):
 
 
 class Configurable:
-    """Adapter with options; `parsed` is what it was given."""
+    """Adapter with options; `parsed` records them."""
 
     options_schema: Any = Options
     dialects = ("v1", "v2")

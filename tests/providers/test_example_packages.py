@@ -16,7 +16,7 @@ PACKAGES = sorted(path.parent for path in (ROOT / "examples").glob("*/pyproject.
 
 
 def python(*arguments: str, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
-    """Run this Python to its end; all that it writes is in `stdout`."""
+    """Run this Python; all output is in `stdout`."""
     return subprocess.run(
         [sys.executable, *arguments],
         cwd=cwd,
@@ -37,7 +37,7 @@ def test_there_is_an_example() -> None:
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package.name)
 def test_its_own_tests_pass_without_this_repository(package: Path, tmp_path: Path) -> None:
-    """From another folder, with what the wheel has: the contract test, a fake provider, a gateway process."""
+    """In another folder, with the contents of the wheel: contract test, fake provider, gateway process."""
     target = tmp_path / "installed"
     options = ["--quiet", "--no-deps", "--no-build-isolation", "--no-index", "--target", str(target)]
     installed = python("-m", "pip", "install", *options, str(package), cwd=tmp_path)

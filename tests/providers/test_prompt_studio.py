@@ -1,4 +1,4 @@
-"""Prompt Studio's page, as a contract."""
+"""Prompt Studio adapter, against the provider's documentation."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_the_pages_example() -> None:
 
 
 def test_the_newer_dialect() -> None:
-    """The later pages: another path, and the key as a bearer token."""
+    """Later documentation: another path, and the key as a bearer token."""
     adapter = PromptStudio("instructions")
     steps, _ = drive(adapter.steps(Run("a/b", input={"x": 1})), [])
     assert [Call("POST", "/api/v1/instructions/a%2Fb/run", "start", safe=False, json={"input": {"x": 1}})] == steps
@@ -74,7 +74,7 @@ def test_the_newer_dialects_output(body: JsonValue, output: JsonValue) -> None:
 
 @pytest.mark.parametrize("body", [UNREADABLE, [], {}, None, "result", {"completion": 1}])
 def test_an_answer_without_a_result_is_refused(body: JsonValue) -> None:
-    """R17: the page promises `result`."""
+    """R17: `result` is required by the documentation."""
     refused = result(Reply(200, body))
     assert isinstance(refused, ProviderFault)
     assert Cause.INVALID_REPLY is refused.cause
@@ -90,7 +90,7 @@ def test_the_pages_errors(status: int, cause: Cause, body: JsonValue) -> None:
 
 
 def test_other_statuses_have_their_usual_meaning() -> None:
-    """The page is silent about 401, 429 and 503."""
+    """The documentation does not mention 401, 429 and 503."""
     causes = []
     for status in (401, 429, 503, 400):
         refused = result(Reply(status))

@@ -1,4 +1,4 @@
-"""PromptLayer's pages and recorded answers, as a contract."""
+"""PromptLayer adapter, against the provider's documentation and recorded responses."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def fault(*replies: Reply) -> ProviderFault:
 
 
 def test_start_sends_every_field_of_the_page() -> None:
-    """The request has the page's names, and only those that are set where they exclude each other."""
+    """The documented names; of fields that exclude each other only the set one."""
     order = Run(
         "support",
         input={"user_message": "I need help with billing"},
@@ -110,7 +110,7 @@ def test_a_202_with_a_callback_url_promises_a_notification(
 
 
 def test_a_version_goes_as_a_number() -> None:
-    """`workflow_version_number`, without a label beside it."""
+    """`workflow_version_number`, without a label."""
     (call,) = calls(drive(PromptLayer().steps(Run("w", version=3)), [])[0])
     assert {
         "input_variables": {},
@@ -132,14 +132,14 @@ def test_a_version_goes_as_a_number() -> None:
     ],
 )
 def test_a_name_is_exactly_one_segment(name: str, path: str) -> None:
-    """R61: whatever a name holds, it stays one encoded segment; integer ids work as they are."""
+    """R61: any name is one encoded segment; integer ids are unchanged."""
     (call,) = calls(drive(PromptLayer().steps(Run(name)), [])[0])
     assert path == call.path
 
 
 @pytest.mark.parametrize("started", [reply(201, STARTED), reply(202, ACCEPTED), reply(201, RECORDED)])
 def test_a_start_is_followed_by_polls_with_all_outputs(started: Reply) -> None:
-    """201 and 202 both start a run; it is asked about with return_all_outputs=true, which alone shows failure."""
+    """201 and 202 both start a run; polls have return_all_outputs=true, the only form that shows failure."""
     steps, _ = run(started)
     assert isinstance(started.body, dict)
     execution = str(started.body["workflow_version_execution_id"])
@@ -148,7 +148,7 @@ def test_a_start_is_followed_by_polls_with_all_outputs(started: Reply) -> None:
 
 
 def test_it_polls_until_the_run_is_done() -> None:
-    """202 and 204 mean running; so does a 200 whose nodes still run."""
+    """202, 204, and a 200 with running nodes mean that the run continues."""
     running = [
         Reply(202, {"a": node("RUNNING")}),
         Reply(204),
@@ -162,7 +162,7 @@ def test_it_polls_until_the_run_is_done() -> None:
 
 
 def test_a_failed_run_is_a_200() -> None:
-    """The results page's own example: no output node succeeded, so the run failed; no stack trace is kept."""
+    """The documented example: without a successful output node the run failed; the stack trace is dropped."""
     _, outcome = run(reply(201, STARTED), reply(200, RESULTS))
     assert (
         Outcome(
@@ -180,14 +180,14 @@ def test_a_failed_run_is_a_200() -> None:
 
 @pytest.mark.parametrize("status", ["FAILED", "FAILURE"])
 def test_both_failure_statuses_are_failures(status: str) -> None:
-    """One page says FAILED, the other FAILURE."""
+    """The documentation has both FAILED and FAILURE."""
     _, outcome = run(reply(201, STARTED), Reply(200, {"a": node(status, error="no key\x1b[31m\nfor it")}))
     assert outcome is not None
     assert (False, "node 'a': no key [31m for it") == (outcome.succeeded, outcome.error)
 
 
 def test_the_first_output_node_that_succeeded_is_the_output() -> None:
-    """In the order of the answer, failed and skipped output nodes passed over, other nodes never chosen."""
+    """In the order of the response; failed, skipped and other nodes are ignored."""
     nodes: dict[str, JsonValue] = {
         "inner": node("SUCCESS", "not me", output=False),
         "unsure": node("SUCCESS", "nor me", output=None),
@@ -223,7 +223,7 @@ def test_results_without_an_output_node_are_polled_again(early: JsonValue) -> No
 
 
 def test_results_that_stay_without_an_output_node_are_a_failed_run() -> None:
-    """A run that ended without an output node has failed, as the official SDKs say too."""
+    """As in the official SDKs, a run without an output node has failed."""
     _, outcome = run(reply(201, STARTED), *[Reply(200, {})] * 4)
     assert None is outcome
     _, outcome = run(reply(201, STARTED), *[Reply(200, {})] * 5)
@@ -250,7 +250,7 @@ TWO_OUTPUTS: JsonValue = {"first": node("SUCCESS", 1), "second": node("SUCCESS",
 
 @pytest.mark.parametrize("value", [2, {"first": 1, "second": 2}, None, "text"])
 def test_of_several_outputs_promptlayer_says_which_is_the_runs(value: JsonValue) -> None:
-    """The order of the nodes is not the order in which they finished: the other form of the results decides."""
+    """The order of nodes is not the order of completion: the other form of the results decides."""
     steps, outcome = run(reply(201, STARTED), Reply(200, TWO_OUTPUTS), Reply(200, value))
     assert outcome is not None
     assert (True, value, None) == (outcome.succeeded, outcome.output, outcome.warning)
@@ -262,7 +262,7 @@ def test_of_several_outputs_promptlayer_says_which_is_the_runs(value: JsonValue)
 
 @pytest.mark.parametrize("answer", [Reply(0), Reply(500), Reply(404, {}), Reply(202), Reply(200)])
 def test_without_an_answer_the_first_output_is_kept_with_a_warning(answer: Reply) -> None:
-    """The output is there, and was paid for."""
+    """The output was paid for."""
     _, outcome = run(reply(201, STARTED), Reply(200, TWO_OUTPUTS), answer)
     assert outcome is not None
     assert (True, 1) == (outcome.succeeded, outcome.output)
@@ -270,7 +270,7 @@ def test_without_an_answer_the_first_output_is_kept_with_a_warning(answer: Reply
 
 
 def test_a_warning_is_carried_through() -> None:
-    """The start's warning stands on the outcome."""
+    """The warning of the start is in the outcome."""
     started: JsonValue = {
         "success": True,
         "message": "",
@@ -302,7 +302,7 @@ def test_a_warning_is_carried_through() -> None:
     ],
 )
 def test_a_start_of_another_shape_is_refused(body: JsonValue) -> None:
-    """R17: an answer that does not say which run it started is no answer."""
+    """R17: a response without the id of the started run is invalid."""
     assert Cause.INVALID_REPLY is fault(Reply(201, body)).cause
 
 
@@ -320,12 +320,12 @@ def test_a_start_of_another_shape_is_refused(body: JsonValue) -> None:
     ],
 )
 def test_results_of_another_shape_are_refused(body: JsonValue) -> None:
-    """R17, for polls: the adapter refuses the answer and can be given another."""
+    """R17, for polls: the adapter rejects the reply and accepts another."""
     assert Cause.INVALID_REPLY is fault(reply(201, STARTED), Reply(200, body)).cause
 
 
 def test_a_refused_answer_can_be_followed_by_a_good_one() -> None:
-    """After a fault that it yielded, the adapter goes on with the next reply to the same call."""
+    """After a yielded fault, the adapter continues with the next reply to the same call."""
     steps = PromptLayer().steps(Run("w"))
     next(steps)
     steps.send(reply(201, STARTED))
@@ -393,7 +393,7 @@ def test_a_503_with_retry_after_was_not_started() -> None:
 
 
 def test_a_known_execution_can_be_followed_without_a_start() -> None:
-    """After a crash: the first thing is to ask."""
+    """After a crash the adapter begins with a poll."""
     steps, outcome = drive(PromptLayer().follow("7"), [Reply(200, {"a": node("SUCCESS", 1)})])
     assert ["poll"] == [call.operation for call in calls(steps)]
     assert outcome is not None
@@ -401,6 +401,6 @@ def test_a_known_execution_can_be_followed_without_a_start() -> None:
 
 
 def test_there_is_one_dialect() -> None:
-    """Another is a mistake of the configuration."""
+    """Any other is a configuration error."""
     with pytest.raises(ValueError, match="no dialects"):
         PromptLayer("workflows")

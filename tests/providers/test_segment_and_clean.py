@@ -1,4 +1,4 @@
-"""The words that adapters share."""
+"""Helper functions of adapters: `segment` and `clean`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A third provider is a package of its own: installed for real beside Runward, which is not touched."""
+"""Third-party adapter in a separate package, installed beside an unchanged Runward."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ WORKFLOW: dict[str, JsonValue] = {"workflow": "orders", "input": {"text": "hello
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The example package as pip installs it, in a folder of its own."""
+    """Folder into which pip installed the example package."""
     target = tmp_path_factory.mktemp("installed")
     options = ["--quiet", "--no-deps", "--no-build-isolation", "--no-index", "--target", str(target)]
     done = python("-m", "pip", "install", *options, str(PACKAGE))
@@ -38,7 +38,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def python(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
-    """Run this Python to its end; all that it writes is in `stdout`."""
+    """Run this Python; all output is in `stdout`."""
     return subprocess.run(
         [sys.executable, *arguments],
         cwd=ROOT,
@@ -64,7 +64,7 @@ def config(upstream: FakeUpstream) -> dict[str, JsonValue]:
 async def test_its_workflows_run_through_the_gateway(
     installed: Path, upstream: FakeUpstream, gateway: StartGateway, run: PostRun
 ) -> None:
-    """Started once, asked until it is done, with the key in the provider's own header."""
+    """One start, polls until the end, with the key in the provider's own header."""
     upstream.script("POST", "/queues/orders%2Fnew/jobs", [reply(202, {"job": "7f3a"})])
     states: list[JsonValue] = [{"state": "waiting"}, {"state": "done", "echo": {"text": "HELLO"}}]
     upstream.script("GET", "/jobs/7f3a", [reply(200, state) for state in states])
@@ -78,10 +78,10 @@ async def test_its_workflows_run_through_the_gateway(
     assert {SECRET} == {dict(request.headers)["X-Queue-Key"] for request in upstream.requests()}
 
 
-async def test_its_faults_are_told_as_those_of_every_provider(
+async def test_its_faults_are_reported_like_those_of_every_provider(
     installed: Path, upstream: FakeUpstream, gateway: StartGateway, run: PostRun
 ) -> None:
-    """R15: the retry table and the outcomes are the gateway's; an adapter only names the cause."""
+    """R15: retry table and outcomes are the gateway's; an adapter only names the cause."""
     upstream.script("POST", "/queues/orders%2Fnew/jobs", [reply(500, {}), reply(202, {"job": "1"})])
     upstream.script("GET", "/jobs/1", [reply(200, {"state": "failed"})])
     running = await gateway(
@@ -93,7 +93,7 @@ async def test_its_faults_are_told_as_those_of_every_provider(
 
 
 def test_it_keeps_the_contract_of_adapters(installed: Path) -> None:
-    """The file that CONTRIBUTING names finds the new adapter by itself, and it passes."""
+    """The test file that CONTRIBUTING names discovers the new adapter, and it passes."""
     words = ("-q", "-p", "no:cacheprovider", "tests/providers/test_adapter_contract.py", "-k", "echo_queue")
     done = python("-m", "pytest", *words, PYTHONPATH=str(installed))
     assert 0 == done.returncode, done.stdout
@@ -101,7 +101,7 @@ def test_it_keeps_the_contract_of_adapters(installed: Path) -> None:
 
 
 async def test_a_package_that_is_not_installed_is_named(upstream: FakeUpstream, gateway: StartGateway) -> None:
-    """R84: the gateway does not start without it, and says which adapters there are."""
+    """R84: the gateway does not start without it, and lists the installed adapters."""
     with pytest.raises(
         GatewayExitedError, match=r"providers\.echo_queue\.adapter: no such adapter .* promptlayer"
     ) as died:

@@ -27,7 +27,7 @@ TIMEOUT = 15.0  # real seconds: only what hangs takes as long
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
-    """A server that wants a password; `app` is a user of its own."""
+    """Server with a password; `app` is an additional user."""
     word = PASSWORD.get_secret_value()
     options = ("--requirepass", word, "--user", "app", "on", f">{word}", "~*", "&*", "+@all")
     with running_server(tmp_path_factory.mktemp("server"), *options, durable=False) as running:
@@ -47,7 +47,7 @@ async def test_a_user_with_the_password_is_accepted(server: ValkeyServer, user: 
 async def test_a_user_without_the_password_is_refused(
     server: ValkeyServer, user: str | None, password: SecretStr | None
 ) -> None:
-    """R79: and neither is quoted."""
+    """R79: the error quotes neither."""
     connection = RedisConnection(RedisAddress("127.0.0.1", server.port, username=user, password=password))
     with pytest.raises(RedisUnavailable) as refused:
         await connection.execute_one("PING")
@@ -77,7 +77,7 @@ async def test_an_unreachable_server_is_unavailable() -> None:
 
 
 async def test_a_silent_server_is_unavailable() -> None:
-    """R54: it accepts the connection and does not answer: no hang."""
+    """R54: a server that accepts connections and does not respond causes a timeout."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         connection = RedisConnection(RedisAddress("127.0.0.1", silent.getsockname()[1]), timeout=0.2)
         async with asyncio.timeout(TIMEOUT):
@@ -133,7 +133,7 @@ async def test_more_than_the_connections_is_refused(server: ValkeyServer) -> Non
 
 
 class ScriptedServer:
-    """A server in RESP that answers `reply` to each command, and counts its connections."""
+    """RESP server that sends `reply` to each command, and counts its connections."""
 
     def __init__(self) -> None:
         self.reply = b"+PONG\r\n"
@@ -159,7 +159,7 @@ class ScriptedServer:
     ],
 )
 async def test_a_failover_reply_replaces_the_pool(reply: bytes) -> None:
-    """The call fails, and the next one has a new connection: to the primary, once the host name leads there."""
+    """The call fails, and the next one uses a new connection, to the address that the host name then has."""
     script = ScriptedServer()
     async with await asyncio.start_server(script.serve, "127.0.0.1", 0) as listening:
         connection = RedisConnection(RedisAddress("127.0.0.1", listening.sockets[0].getsockname()[1]))
@@ -176,7 +176,7 @@ async def test_a_failover_reply_replaces_the_pool(reply: bytes) -> None:
 
 
 async def test_the_new_primary_is_used_after_a_failover(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The host name leads to another server, and the old one stays up as a replica: the second write succeeds."""
+    """The host name has a new address and the old server is a replica: the second write succeeds."""
     with running_server(tmp_path / "one", durable=False) as old, running_server(tmp_path / "two", durable=False) as new:
         primary = old
         monkeypatch.setattr(
@@ -198,7 +198,7 @@ async def test_the_new_primary_is_used_after_a_failover(tmp_path: Path, monkeypa
 
 
 async def test_calls_in_flight_complete_after_a_failover_reply() -> None:
-    """A connection in use is not cut: its reply may be that of a write that was executed."""
+    """Connections in use stay open: their replies may be those of executed writes."""
     gate = asyncio.Event()
     calls = 0
 
@@ -227,7 +227,7 @@ async def test_calls_in_flight_complete_after_a_failover_reply() -> None:
 
 
 async def test_a_rotated_password_file_is_read_at_the_next_connection(server: ValkeyServer, tmp_path: Path) -> None:
-    """The server has another password by now, and its old connections are cut: no restart, no configuration."""
+    """After a password change and closed connections, without restart or configuration change."""
     path = tmp_path / "password"
     path.write_text("first-canary-password")
     admin = RedisConnection(RedisAddress("127.0.0.1", server.port, password=PASSWORD))

@@ -113,7 +113,7 @@ class ClientLoad:
         assert [] == contradictions(self._receiver, {str(run["id"]): run for run in runs.values()})
 
     async def _final_documents(self, replica: RestartableGateway) -> list[dict[str, JsonValue]]:
-        """The documents of accepted runs, without the state of their callbacks, which follows a moment later."""
+        """Return the documents of accepted runs without the callback state, which is updated later."""
         ends = await asyncio.gather(*(replica.wait_for_end(run_id) for run_id in self.records.accepted.values()))
         return [{name: value for name, value in end.items() if name != "callback"} for end in ends]
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[ValkeyServer]:
-    """One that writes each change to disk before it says so."""
+    """Server that fsyncs each write before it acknowledges it."""
     with running_server(tmp_path / "server") as running:
         yield running
 
@@ -29,5 +29,5 @@ def server(tmp_path: Path) -> Iterator[ValkeyServer]:
 def replicas(
     server: ValkeyServer, gateway: StartGateway, session: aiohttp.ClientSession, tmp_path: Path
 ) -> ReplicaPair:
-    """Two replicas that have not begun."""
+    """Two replicas, not started."""
     return ReplicaPair(gateway, session, tmp_path, server)

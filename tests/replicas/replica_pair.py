@@ -41,7 +41,7 @@ class ReplicaPair:
 
     @property
     def both(self) -> tuple[RestartableGateway, RestartableGateway]:
-        """All there are."""
+        """Both replicas."""
         return self.one, self.two
 
     async def start(self, **overrides: JsonValue) -> ReplicaPair:
@@ -50,14 +50,14 @@ class ReplicaPair:
         return self
 
     async def start_with_short_lease(self, **overrides: JsonValue) -> ReplicaPair:
-        """The same, with a short lease."""
+        """Start both with a short lease; returns itself."""
         return await self.start(**merged({"store": {"lease": SHORT_LEASE}}, overrides))
 
 
 async def post_until_answered(
     replicas: tuple[RestartableGateway, ...], body: Mapping[str, JsonValue], key: str
 ) -> ReceivedResponse:
-    """POST /run with a key, at one replica after the other, until one of them has an answer that is the run's."""
+    """POST /run with a key, at alternating replicas, until one of them returns the response of the run."""
     async with asyncio.timeout(2 * WAIT_TIMEOUT):
         while True:
             for replica in replicas:
@@ -70,7 +70,7 @@ async def post_until_answered(
 
 @contextlib.contextmanager
 def suspended(pid: int) -> Iterator[None]:
-    """A frozen process (SIGSTOP), until the end of the block."""
+    """Suspend the process (SIGSTOP) until the end of the block."""
     os.kill(pid, signal.SIGSTOP)
     try:
         yield

@@ -38,7 +38,7 @@ SDK_CHANNEL = f"workflows:layer:run:{SUFFIX}"
 
 
 class HeldProviders:
-    """Prompt Studio, whose runs end when the test says so; and PromptLayer, likewise."""
+    """Fake Prompt Studio and PromptLayer whose runs end on demand."""
 
     def __init__(self, upstream: FakeUpstream) -> None:
         self._released = asyncio.Event()
@@ -69,7 +69,7 @@ def promptlayer_clients(replicas: ReplicaPair) -> tuple[PromptLayerApp, PromptLa
 
 
 async def stream_events(replicas: ReplicaPair, gateway: GatewayProcess, run_id: str) -> list[tuple[str, Any]]:
-    """Stream a run to its end: the name of each event, and its document."""
+    """Stream a run to its end; returns the name and document of each event."""
     heard = []
     headers = auth_headers("one") | {"Accept": "text/event-stream"}
     async with (
@@ -88,7 +88,7 @@ async def stream_events(replicas: ReplicaPair, gateway: GatewayProcess, run_id: 
 async def test_a_run_is_waited_for_at_the_other(
     replicas: ReplicaPair, held_providers: HeldProviders, upstream: FakeUpstream
 ) -> None:
-    """R45, R46: its 202 here; `?wait=`, the stream and the list there; waiting requests are woken at its end."""
+    """R45, R46: 202 at one replica; `?wait=`, stream and list at the other; waiting requests are woken at its end."""
     await replicas.start()
     run_id = await replicas.one.submit_async(PROMPT_STUDIO_BODY)
     waiting = asyncio.create_task(replicas.two.get_run(run_id, wait=25))
@@ -110,7 +110,7 @@ async def test_a_run_is_waited_for_at_the_other(
 async def test_a_run_of_promptlayers_api_is_found_by_its_number_at_the_other(
     replicas: ReplicaPair, held_providers: HeldProviders, upstream: FakeUpstream
 ) -> None:
-    """R45: started here, results there, while it goes on and once it has ended; to another client it is nothing."""
+    """R45: started at one, results at the other, during and after the run; unknown to another client."""
     await replicas.start()
     here, there = promptlayer_clients(replicas)
     started = await here.start_run()
@@ -140,7 +140,7 @@ async def test_the_same_channel_at_both_at_once_is_one_run(
 
 
 async def connect_websocket(client: PromptLayerApp, token: str) -> aiohttp.ClientWebSocketResponse:
-    """A WebSocket at this client's replica."""
+    """Open a WebSocket at this client's replica."""
     session = client._session
     socket = await session.ws_connect(client.gateway.url + "/connection/websocket", max_msg_size=0)
     assert "connect" in await send_command(socket, {"id": 1, "connect": {"token": token, "name": "test"}})
@@ -148,7 +148,7 @@ async def connect_websocket(client: PromptLayerApp, token: str) -> aiohttp.Clien
 
 
 async def channel_token(client: PromptLayerApp, channel: str) -> str:
-    """A ticket for one channel."""
+    """Request a token for one channel."""
     answered = await client.request("POST", f"/ws-token-request-library?capability={channel}")
     assert 201 == answered.status
     details = answered.json["token_details"]
@@ -156,10 +156,10 @@ async def channel_token(client: PromptLayerApp, channel: str) -> str:
     return str(details["token"])
 
 
-async def test_a_subscriber_at_one_replica_hears_of_a_run_at_the_other(
+async def test_a_subscriber_at_one_replica_receives_the_result_of_a_run_at_the_other(
     replicas: ReplicaPair, held_providers: HeldProviders
 ) -> None:
-    """R45: Python's order: ticket from one, WebSocket at the other, then the start at the one."""
+    """R45: order of the Python SDK: token from one, WebSocket at the other, then the start at the first."""
     await replicas.start()
     here, there = promptlayer_clients(replicas)
     socket = await connect_websocket(there, await channel_token(here, SDK_CHANNEL))
@@ -174,7 +174,7 @@ async def test_a_subscriber_at_one_replica_hears_of_a_run_at_the_other(
 
 
 async def test_a_late_subscriber_gets_the_result_too(replicas: ReplicaPair, held_providers: HeldProviders) -> None:
-    """R45: JavaScript's order: the start at one, then ticket and WebSocket at the other; however late."""
+    """R45: order of the JavaScript SDK: start at one, then token and WebSocket at the other, at any later time."""
     await replicas.start()
     here, there = promptlayer_clients(replicas)
     started = await here.start_run()
@@ -190,7 +190,7 @@ async def test_a_late_subscriber_gets_the_result_too(replicas: ReplicaPair, held
 async def test_execution_ids_and_channel_tokens_outlive_all_replicas(
     replicas: ReplicaPair, held_providers: HeldProviders, upstream: FakeUpstream
 ) -> None:
-    """R48: what they are made with is the store's, not a process's."""
+    """R48: their secrets are in the store, not in a process."""
     await replicas.start()
     started, token = (
         await promptlayer_clients(replicas)[0].start_run(),
@@ -213,7 +213,7 @@ async def test_execution_ids_and_channel_tokens_outlive_all_replicas(
 async def test_a_kept_answer_is_found_by_its_run_at_the_other(
     replicas: ReplicaPair, held_providers: HeldProviders
 ) -> None:
-    """R37: a client that waited with a key may look its run up wherever it likes."""
+    """R37: the run of a key can be looked up at any replica."""
     held_providers.end()
     await replicas.start()
     answered = await replicas.one.post(PROMPTLAYER_BODY, Idempotency_Key="one")

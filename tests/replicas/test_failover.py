@@ -34,13 +34,13 @@ ONE_AT_A_TIME: Mapping[str, JsonValue] = {"limits": {"concurrency": 1, "max_wait
 
 
 def keep_running(upstream: FakeUpstream) -> None:
-    """Runs start at PromptLayer, and do not end."""
+    """Script runs at PromptLayer that do not end."""
     upstream.always("POST", LAYER_RUN, promptlayer_started(77))
     upstream.always("GET", LAYER_RESULTS, promptlayer_running())
 
 
 async def wait_until_all_polled(replica: RestartableGateway, runs: list[str]) -> None:
-    """Wait until the provider's own id of every run is written down."""
+    """Wait until the store has the provider's id of every run."""
     async with asyncio.timeout(TAKEOVER_TIMEOUT):
         for run_id in runs:
             while (await replica.get_run(run_id))["provider_run_id"] is None:
@@ -50,7 +50,7 @@ async def wait_until_all_polled(replica: RestartableGateway, runs: list[str]) ->
 async def test_the_runs_of_a_killed_replica_are_adopted_after_the_lease(
     replicas: ReplicaPair, upstream: FakeUpstream, receiver: FakeUpstream
 ) -> None:
-    """R48, R55: the survivor asks about every run, starts none again, and calls back once for each."""
+    """R48, R55: the survivor polls every run, starts none again, and delivers one callback each."""
     keep_running(upstream)
     await replicas.start_with_short_lease()
     runs = [
@@ -130,7 +130,7 @@ async def test_a_stopping_replica_hands_over_at_once(replicas: ReplicaPair, upst
 async def test_a_frozen_replica_overwrites_nothing(
     replicas: ReplicaPair, upstream: FakeUpstream, receiver: FakeUpstream
 ) -> None:
-    """R44, R49, R55: it thaws with results of runs that the other one has ended as unknown by then.
+    """R44, R49, R55: it resumes with results of runs that the other one has ended as unknown meanwhile.
 
     Its own client gets the true result; the store, the key and the callback keep the first outcome.
     """
@@ -159,7 +159,7 @@ async def test_a_frozen_replica_overwrites_nothing(
 async def test_a_frozen_replica_starts_nothing_that_the_other_has(
     replicas: ReplicaPair, upstream: FakeUpstream
 ) -> None:
-    """R45: it stood before the second attempt of a start that was refused; the other one made that meanwhile."""
+    """R45: suspended before the second attempt of a refused start, which the other replica made meanwhile."""
     starts = 0
 
     async def refuse_first(wire: UpstreamConnection) -> None:

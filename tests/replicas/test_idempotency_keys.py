@@ -1,4 +1,4 @@
-"""One Idempotency-Key at two replicas at the same time: one run."""
+"""Concurrent use of one Idempotency-Key at two replicas: one run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ROUNDS = 50
 
 
 def run_body(number: int, suffix: str = "") -> dict[str, JsonValue]:
-    """A run like no other."""
+    """Return a request with unique input."""
     return {**PROMPT_STUDIO_BODY, "input": {"question": f"question {number}{suffix}"}}
 
 

@@ -29,7 +29,7 @@ LONGER_THAN_LEASE = 3.5  # seconds: than the short lease
 
 @pytest.fixture
 def restarted() -> Iterator[list[ValkeyServer]]:
-    """Servers that a test has started in the place of the first."""
+    """Servers that a test has started in place of the first."""
     later: list[ValkeyServer] = []
     yield later
     for each in later:
@@ -43,7 +43,7 @@ async def test_a_server_that_is_killed_and_comes_back(
     server: ValkeyServer,
     restarted: list[ValkeyServer],
 ) -> None:
-    """R45, R54, R55, R99: away for longer than the lease, under load: one start each, everything ends, one callback."""
+    """R45, R54, R55, R99: an outage longer than the lease, under load: one start and callback each, all end."""
     load = ClientLoad(upstream, receiver, replicas)
     await replicas.start_with_short_lease()
     sending = asyncio.create_task(load.send_until_stopped())
@@ -108,7 +108,7 @@ async def test_a_run_that_goes_on_while_the_server_hangs_stays_with_its_owner(
 async def test_the_runs_of_a_replica_killed_while_the_server_hangs_are_found_afterwards(
     upstream: FakeUpstream, receiver: FakeUpstream, replicas: ReplicaPair, server: ValkeyServer
 ) -> None:
-    """R49, R55: the survivor ends it as unknown once the others had time to say that they live; one callback."""
+    """R49, R55: the survivor ends it as unknown after a pause for live replicas to renew their leases; one callback."""
     upstream.always("POST", STUDIO_RUN, faults.hang)
     await replicas.start_with_short_lease()
     run_id = await replicas.one.submit_async({**PROMPT_STUDIO_BODY, "callback_url": receiver.url + CALLBACK_PATH})

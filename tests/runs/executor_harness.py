@@ -36,7 +36,7 @@ ENDED = Reply(200, {"Answer": {"status": "SUCCESS", "value": "because", "is_outp
 
 @dataclass(frozen=True, slots=True)
 class DelayedReply:
-    """A reply after `seconds`; a time-out if the deadline is earlier."""
+    """Reply after `seconds`; a timeout if the deadline is earlier."""
 
     seconds: float
     answer: Reply | ProviderFault | Exception = DONE
@@ -82,7 +82,7 @@ class ScriptedUpstream:
         return step
 
     async def send_passthrough(self, request: PassthroughRequest, deadline: float) -> PassthroughResponse:
-        """See `Upstream.relay`: what is scripted is the answer's status, or what is raised."""
+        """Return a response with the scripted status, or raise the scripted exception."""
         self.relayed.append((request, deadline))
         step = self.script[min(len(self.relayed), len(self.script)) - 1]
         if isinstance(step, BaseException):
@@ -91,11 +91,11 @@ class ScriptedUpstream:
         return PassthroughResponse(step.status, (), b"")
 
     async def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing."""
 
 
 class ExecutorHarness:
-    """An executor with everything real but network and time."""
+    """Real executor with a fake network and virtual time."""
 
     def __init__(
         self,

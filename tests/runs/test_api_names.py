@@ -41,7 +41,7 @@ def found(
     client: Client = UNRESTRICTED_CLIENT,
     pin: VersionPin = NO_PIN,
 ) -> str:
-    """The alias that is found, or the problem's code."""
+    """Return the alias found, or the code of the problem."""
     try:
         return known.find_for_api("promptlayer" if api == "promptlayer" else "prompt_studio", name, client, pin).alias
     except GatewayError as problem:

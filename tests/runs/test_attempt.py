@@ -1,4 +1,4 @@
-"""A run on one workflow: the adapter's steps, each taken once, in time, and never misread."""
+"""Attempt of a run on one workflow: execution of the adapter's steps, with deadlines and typed errors."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ async def test_a_start_that_is_answered_is_a_run_that_succeeded() -> None:
 
 
 async def test_the_run_spec_is_sent_to_the_provider() -> None:
-    """Input and metadata, the provider's own name, and the label that the client or the configuration chose."""
+    """Input, metadata, the provider's name of the workflow, and the label of client or configuration."""
     harness = ExecutorHarness()
     record = harness.new_run(input={"q": 1}, metadata={"a": "b"}, label="beta", return_all_outputs=True)
     workflow = harness.layer(STARTED, ENDED)
@@ -99,7 +99,7 @@ async def test_what_the_configuration_pins_is_sent() -> None:
     ids=lambda value: str(value.status) if isinstance(value, Reply) else "",
 )
 async def test_each_answer_to_a_start_ends_as_the_table_says(reply: Reply, expected: tuple[str, str, int]) -> None:
-    """R12, R14, R15, R17; what was counted is what was sent."""
+    """R12, R14, R15, R17; `attempts` equals the number of requests."""
     harness = ExecutorHarness()
     workflow = harness.studio(reply)
     assert expected == ending_of_run(await harness.run(workflow))
@@ -127,7 +127,7 @@ async def test_each_fault_of_the_transport_ends_as_the_table_says(cause: Cause, 
 
 
 async def test_a_start_succeeds_at_the_third_attempt() -> None:
-    """R01: three attempts, of which two could not be sent."""
+    """R01: three attempts, two of which could not be sent."""
     harness = ExecutorHarness()
     refused = fault(Cause.UNREACHABLE)
     assert (None, "succeeded", 3) == ending_of_run(await harness.run(harness.studio(refused, refused, DONE)))
@@ -135,14 +135,14 @@ async def test_a_start_succeeds_at_the_third_attempt() -> None:
 
 @pytest.mark.parametrize("first", [fault(Cause.DISCONNECTED), Reply(502), Reply(503), fault(Cause.TIMEOUT)])
 async def test_repeatable_repeats_what_may_have_been_sent(first: Reply | ProviderFault) -> None:
-    """And only where the operator said so."""
+    """Only if configured."""
     harness = ExecutorHarness()
     assert (None, "succeeded", 2) == ending_of_run(await harness.run(harness.studio(first, DONE, repeatable=True)))
     assert 1 == ending_of_run(await harness.run(harness.studio(first, DONE)))[2]
 
 
 async def test_a_possible_start_stays_unknown_when_its_repeat_was_rejected() -> None:
-    """The first of the two may have started a run: `not_run` would be a lie, and coming back a second run."""
+    """The first attempt may have started a run, so `not_run` would be false and a retry a second run."""
     harness = ExecutorHarness()
     for last in (Reply(422), Reply(429, retry_after=9), fault(Cause.UNREACHABLE)):
         record, problem = await harness.run(harness.studio(Reply(502), last, repeatable=True))
@@ -160,7 +160,7 @@ async def test_a_possible_start_stays_unknown_when_its_repeat_was_rejected() -> 
     ],
 )
 async def test_retry_after_is_returned_where_a_repeat_costs_nothing(reply: Reply, retry_after: float | None) -> None:
-    """R10: the provider's, or our longest back-off where it names none; never where the run is unknown."""
+    """R10: the provider's, or else the longest backoff; never if the outcome is unknown."""
     harness = ExecutorHarness()
     _, problem = await harness.run(harness.studio(reply))
     assert problem is not None
@@ -168,7 +168,7 @@ async def test_retry_after_is_returned_where_a_repeat_costs_nothing(reply: Reply
 
 
 async def test_error_text_of_the_provider_is_returned_cleaned() -> None:
-    """R15, R81: one line, no stack trace, behind our own words."""
+    """R15, R81: one line, no stack trace, after the gateway's own text."""
     harness = ExecutorHarness()
     said = "no such variable\r\n\x1b[31mCANARY Traceback (most recent call last): secret"
     _, problem = await harness.run(harness.layer(Reply(422, {"message": said})))
@@ -198,7 +198,7 @@ async def test_polls_respect_the_shortest_and_the_longest_interval() -> None:
 
 
 async def test_polling_continues_after_every_kind_of_fault() -> None:
-    """R13: RST, 500, silence, 429, a refused connection; the start is made once."""
+    """R13: RST, 500, timeout, 429, refused connection; one start."""
     harness = ExecutorHarness()
     bad: list[ScriptStep] = [
         fault(Cause.DISCONNECTED),
@@ -213,7 +213,7 @@ async def test_polling_continues_after_every_kind_of_fault() -> None:
 
 
 async def test_an_unanswered_poll_is_repeated() -> None:
-    """R13: it does not use up the time of the whole run."""
+    """R13: it does not use the whole time of the run."""
     harness = ExecutorHarness(poll_schedule=PollSchedule(0.25, 5.0, 10.0))
     workflow = harness.layer(STARTED, DelayedReply(1e9), ENDED)
     assert (None, "succeeded", 1) == ending_of_run(await harness.run(workflow))
@@ -233,14 +233,14 @@ async def test_an_unanswered_poll_is_repeated() -> None:
     ],
 )
 async def test_a_started_run_that_cannot_be_polled_is_unknown(reply: Reply | ProviderFault, code: str) -> None:
-    """It goes on at the provider; and it is never started again for that."""
+    """It continues at the provider and is never started again."""
     harness = ExecutorHarness()
     workflow = harness.layer(STARTED, reply, repeatable=True)
     assert (code, "unknown", 1) == ending_of_run(await harness.run(workflow))
 
 
 async def test_a_malformed_answer_to_a_poll_is_tolerated_once() -> None:
-    """Each question may meet one."""
+    """Once per poll."""
     harness = ExecutorHarness()
     bad = Reply(200, UNREADABLE)
     assert None is ending_of_run(await harness.run(harness.layer(STARTED, bad, RUNNING, bad, ENDED)))[0]
@@ -248,7 +248,7 @@ async def test_a_malformed_answer_to_a_poll_is_tolerated_once() -> None:
 
 
 async def test_a_run_that_is_slower_than_its_deadline_is_unknown() -> None:
-    """504 with the provider's id of the run, for a look-up at the provider."""
+    """504 with the provider's run id, for a look-up at the provider."""
     harness = ExecutorHarness()
     record = harness.new_run(timeout=10)
     workflow = harness.layer(STARTED, RUNNING)
@@ -257,7 +257,7 @@ async def test_a_run_that_is_slower_than_its_deadline_is_unknown() -> None:
 
 
 async def test_the_last_poll_is_made_shortly_before_the_deadline() -> None:
-    """A run that ended in the last long pause was paid for: it should be seen."""
+    """A paid run may end during the last long pause."""
     harness = ExecutorHarness(poll_schedule=PollSchedule(0.25, 60.0))
     record = harness.new_run(timeout=100)
     workflow = harness.layer(STARTED, RUNNING)
@@ -274,7 +274,7 @@ async def test_a_short_deadline_leaves_time_for_a_poll(seconds: float) -> None:
 
 @pytest.mark.parametrize("seconds", [0.01, 0.25, 1.0, 30.0])
 async def test_nothing_outlasts_the_deadline(seconds: float) -> None:
-    """R29: whatever is slow, the start or the questions."""
+    """R29: for a slow start and for slow polls."""
     for script in (
         [DelayedReply(1e9)],
         [STARTED, RUNNING],
@@ -292,7 +292,7 @@ async def test_nothing_outlasts_the_deadline(seconds: float) -> None:
 
 
 async def test_a_failed_run_is_reported_with_its_reason() -> None:
-    """R12: `failed` is certain; the nodes are there where the client asked for them."""
+    """R12: `failed` is certain; nodes are included if the client requested them."""
     harness = ExecutorHarness()
     failed = Reply(
         200, {"Answer": {"status": "FAILED", "value": None, "error_message": "no key", "is_output_node": True}}
@@ -309,7 +309,7 @@ async def test_a_failed_run_is_reported_with_its_reason() -> None:
 
 
 async def test_external_waiting_time_is_measured_separately() -> None:
-    """The provider's answers, the pauses and the back-off are not ours; the rest is."""
+    """The provider's time, pauses and backoff are external; the rest is overhead."""
     harness = ExecutorHarness()
     script: list[ScriptStep] = [
         Reply(429, retry_after=1.0),
@@ -341,7 +341,7 @@ async def test_retries_are_counted_by_cause() -> None:
 
 
 async def test_no_run_is_started_for_a_disconnected_client() -> None:
-    """R32: neither first nor again."""
+    """R32: neither the first start nor a retry."""
     harness = ExecutorHarness()
     disconnected = [False]
     workflow = harness.studio(fault(Cause.UNREACHABLE), DONE)
@@ -361,7 +361,7 @@ async def test_no_run_is_started_for_a_disconnected_client() -> None:
 
 
 async def test_a_started_run_is_polled_although_the_client_disconnected() -> None:
-    """R32: its outcome is known then, and logged."""
+    """R32: its outcome is logged."""
     harness = ExecutorHarness()
     disconnected = [False]
 
@@ -373,7 +373,7 @@ async def test_a_started_run_is_polled_although_the_client_disconnected() -> Non
     assert (None, "succeeded", 1) == ending_of_run(await harness.run(harness.layer(disconnect, RUNNING, ENDED), record))
 
 
-# Adapters that are not as they should be. They are installed by operators, and must not cost a second run.
+# Defective adapters. Operators install them; they must not cause a second run.
 
 
 @dataclass
@@ -406,7 +406,7 @@ def raises_a_fault(_: Run) -> StepGenerator:
 
 
 def yields_a_fault_after_a_pause(_: Run) -> StepGenerator:
-    """Refuse what was no reply."""
+    """Yield a fault without a reply."""
     yield START
     yield Pause("1")
     yield invalid("what?")
@@ -414,13 +414,13 @@ def yields_a_fault_after_a_pause(_: Run) -> StepGenerator:
 
 
 def raises_an_unexpected_error(_: Run) -> StepGenerator:
-    """Trip over its own feet."""
+    """Raise an unexpected exception."""
     yield START
     raise ZeroDivisionError
 
 
 def yields_nonsense(_: Run) -> StepGenerator:
-    """Yield something that is no step."""
+    """Yield an invalid step."""
     yield START
     yield "nonsense"  # type: ignore[misc]  # that is the point
     return Outcome(succeeded=True)
@@ -442,7 +442,7 @@ def returns_nothing(_: Run) -> StepGenerator:
     ],
 )
 async def test_an_adapter_that_errs_after_a_start_starts_nothing_more(make: Callable[[Run], Steps], code: str) -> None:
-    """The run may go on without us, and what the adapter says of it is not to be trusted."""
+    """The run may continue at the provider, so its outcome is unknown."""
     harness = ExecutorHarness()
     workflow = harness.workflow(MisbehavingAdapter(make), DONE)
     code_found, status, attempts = ending_of_run(await harness.run(workflow))
@@ -451,7 +451,7 @@ async def test_an_adapter_that_errs_after_a_start_starts_nothing_more(make: Call
 
 
 async def test_a_fault_that_is_raised_ends_the_run() -> None:
-    """It means what it says, but nothing is repeated: the adapter has ended, and could read no other reply."""
+    """A raised fault is final: the adapter has ended and cannot read another reply."""
     harness = ExecutorHarness()
     workflow = harness.workflow(MisbehavingAdapter(raises_a_fault), DONE)
     assert ("upstream_throttled", "not_run", 1) == ending_of_run(await harness.run(workflow))
@@ -473,7 +473,7 @@ async def test_an_adapter_that_errs_before_any_call_has_run_nothing() -> None:
 
 
 async def test_a_safe_call_before_the_start_says_nothing_about_a_run() -> None:
-    """An adapter may look something up first: there is no run yet that could be unknown."""
+    """A look-up before the start does not make the outcome unknown."""
 
     def looks_first(_: Run) -> StepGenerator:
         yield from ask(LOOKUP, lambda reply: reply.status)
@@ -504,7 +504,7 @@ async def test_an_adapter_that_makes_no_call_has_run_nothing() -> None:
 
 
 async def test_the_breaker_records_one_result_for_each_start() -> None:
-    """R23: what the provider failed at counts against it, what a client did does not."""
+    """R23: failures of the provider count, actions of a client do not."""
     breaker_config = BreakerConfig(min_failures=2, failure_ratio=0.5, cooldown=10.0)
     for step, opens in ((Reply(502), True), (Reply(422), False), (Reply(500), False), (Reply(429), False)):
         harness = ExecutorHarness(breaker_config=breaker_config, retry_policy=RetryPolicy(1, 0.1, 1.0))
@@ -524,7 +524,7 @@ async def test_a_timeout_below_the_configured_one_opens_no_circuit() -> None:
 
 
 async def test_a_cancelled_probe_allows_the_next_probe() -> None:
-    """Or the circuit would stay half-open for ever."""
+    """Otherwise the circuit would stay half-open."""
     harness = ExecutorHarness(breaker_config=BreakerConfig(min_failures=1, failure_ratio=0.1, cooldown=10.0))
     await harness.run(harness.studio(Reply(502)))
     harness.clock.advance(10)
@@ -534,7 +534,7 @@ async def test_a_cancelled_probe_allows_the_next_probe() -> None:
 
 
 async def test_an_open_circuit_ends_the_retries() -> None:
-    """R23: what is left alone is left alone by retries, too."""
+    """R23: retries respect the circuit breaker."""
     harness = ExecutorHarness(
         breaker_config=BreakerConfig(min_failures=2, failure_ratio=0.1), retry_policy=RetryPolicy(9, 0.1, 1.0)
     )

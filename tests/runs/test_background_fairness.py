@@ -1,4 +1,4 @@
-"""Runs in the background keep their place in line: none starves, and none holds a client up that waits."""
+"""Fairness of background runs: no starvation, and no blocking of synchronous runs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.virtual_clock import VirtualClock, run_ready_tasks
 
 @dataclass
 class SlowUpstream(ScriptedUpstream):
-    """An upstream that takes its time."""
+    """Upstream with slow responses."""
 
     seconds: float = 0.2
 
@@ -28,7 +28,7 @@ class SlowUpstream(ScriptedUpstream):
 
 
 class ClientLoad:
-    """Clients that ask again and again, and runs in the background, before one provider."""
+    """Clients in a closed loop, and background runs, at one provider."""
 
     def __init__(self, limits: ResourceLimitsConfig, *, client: ClientLimitsConfig | None = None) -> None:
         self.clock = VirtualClock()
@@ -40,7 +40,7 @@ class ClientLoad:
         self.tasks: list[asyncio.Task[object]] = []
 
     def start_run(self, client: str, *, timeout: float, synchronous: bool) -> asyncio.Task[tuple[str | None, str, int]]:
-        """One run, on the side; its ending."""
+        """Start a run in a task; returns its ending."""
         spec = RunSpec(client=client, workflow="studio", timeout=timeout, synchronous=synchronous)
         record = RunRecord.create(spec, "studio", self.clock)
 
@@ -50,7 +50,7 @@ class ClientLoad:
         return asyncio.get_running_loop().create_task(run())
 
     def start_client_loop(self, client: str, endings: list[str | None]) -> None:
-        """A client that asks, waits for the answer, and asks again at once, or as it is told to."""
+        """Start a client that repeats synchronous runs, with an optional pause."""
 
         async def ask() -> None:
             while True:
@@ -69,7 +69,7 @@ class ClientLoad:
 
 
 async def test_background_runs_do_not_starve_beside_synchronous_clients() -> None:
-    """Four of them, twelve clients that ask without end, one slot: each of the four has its turn in a few rounds."""
+    """Four background runs, twelve clients in a loop, one slot: each of the four starts within a few rounds."""
     for name in ("one", "other"):  # the clients' own name, or another
         load, answers = ClientLoad(ResourceLimitsConfig(concurrency=1)), list[str | None]()
         for _ in range(12):
@@ -83,7 +83,7 @@ async def test_background_runs_do_not_starve_beside_synchronous_clients() -> Non
 
 
 async def test_a_synchronous_run_is_not_blocked_by_background_runs_of_its_client() -> None:
-    """Its patience is a second; hundreds of its runs came before, at five a second."""
+    """`max_wait` of one second, with hundreds of earlier background runs at five per second."""
     load = ClientLoad(ResourceLimitsConfig(concurrency=1))
     runs = [load.start_run("one", timeout=600, synchronous=False) for _ in range(300)]
     await load.clock.run_for(1)
@@ -96,7 +96,7 @@ async def test_a_synchronous_run_is_not_blocked_by_background_runs_of_its_client
 
 
 async def test_a_run_that_finds_the_queue_full_tries_again() -> None:
-    """More than the line has places for: all of them run, one after the other, none is sent twice."""
+    """More runs than places: all of them are executed, none is sent twice."""
     load = ClientLoad(ResourceLimitsConfig(concurrency=20))
     runs = [load.start_run("one", timeout=60, synchronous=False) for _ in range(700)]
     await run_ready_tasks()
@@ -107,7 +107,7 @@ async def test_a_run_that_finds_the_queue_full_tries_again() -> None:
 
 
 async def test_a_run_that_no_rate_lets_through_before_its_deadline_was_not_run() -> None:
-    """R31: it ends at its deadline, and not before: others might have left the line."""
+    """R31: it ends at its deadline, not before, as queued requests may be cancelled."""
     load = ClientLoad(ResourceLimitsConfig(rate=RateLimit(1, 60), burst=1))
     runs = [load.start_run("one", timeout=20, synchronous=False) for _ in range(2)]
     await load.clock.run_for(19.9)

@@ -1,4 +1,4 @@
-"""Finding a workflow: by an alias or by the provider's own name, within a client's scope, and never outside it."""
+"""Catalog look-up of workflows by alias or by the provider's name, within a client's scope."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_a_client_finds_what_is_in_its_scope(name: str, scope: tuple[str, ...], 
 
 @pytest.mark.parametrize("native_name", ["x", "a/b", "../x", "%2e%2e", "a?b#c", "ü", "a b", "...", "a\r\nb", "\x00"])
 def test_the_name_of_a_workflow_at_the_provider_is_used_unchanged(native_name: str) -> None:
-    """R61: it becomes one segment of a path later; here it is only a name."""
+    """R61: the adapter encodes it as a path segment."""
     workflow = found(f"layer/{native_name}", "layer/*")
     assert isinstance(workflow, Workflow)
     assert (native_name, "layer", None, None) == (
@@ -69,13 +69,13 @@ def test_the_name_of_a_workflow_at_the_provider_is_used_unchanged(native_name: s
 
 
 def test_unconfigured_workflows_share_one_alias_in_metrics_and_limits() -> None:
-    """R93: clients choose them, so they must not become labels."""
+    """R93: clients choose these names, so they must not become labels."""
     aliases = {workflow.alias for n in range(100) if isinstance(workflow := found(f"layer/{n}", "layer/*"), Workflow)}
     assert {"layer/*"} == aliases
 
 
 def test_an_unconfigured_workflow_has_no_settings_of_an_alias() -> None:
-    """`repeatable` belongs to an alias; the same workflow by its provider's name does not have it."""
+    """`repeatable` belongs to an alias, not to the provider's name."""
     workflow = found("layer/layer-name", "layer/*")
     assert isinstance(workflow, Workflow)
     assert (False, ()) == (workflow.repeatable, workflow.fallbacks)
@@ -88,19 +88,19 @@ def test_a_workflow_is_pinned_by_a_label_or_a_version(label: str | None, version
 
 @pytest.mark.parametrize("name", ["support-triage", "layer/x", "studio/a/b"])
 def test_the_workflow_of_a_stored_run_is_found_by_its_catalog_key(name: str) -> None:
-    """R44: whatever name led to it."""
+    """R44: independent of the name in the request."""
     workflow = CATALOG.find(name, Client("one", ANYTHING))
     assert name == workflow.catalog_key
     assert workflow == CATALOG.find_stored(workflow.catalog_key, workflow.provider.name)
 
 
 def test_a_removed_provider_has_no_api() -> None:
-    """A kept answer may be older than the configuration."""
+    """A stored response may be older than the configuration."""
     assert "" == CATALOG.api_of("gone")
 
 
 def test_a_provider_can_be_polled_for_runs_of_removed_workflows() -> None:
-    """R48: metrics and limits know that by the provider alone; of a provider that is gone there is nothing to ask."""
+    """R48: under the provider's name in metrics and limits; not for a removed provider."""
     anything = CATALOG.placeholder_for("layer")
     assert anything is not None
     assert ("layer/*", TRIAGE.provider, None) == (anything.alias, anything.provider, CATALOG.placeholder_for("other"))

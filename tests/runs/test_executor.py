@@ -1,4 +1,4 @@
-"""A run from its order to its end, over fallbacks and limits: never paid for twice, never lied about, nothing kept."""
+"""Executor: a run from its submission to its end, with fallbacks and limits."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ REFUSED = fault(Cause.UNREACHABLE)
 
 
 async def test_a_fallback_is_tried_where_nothing_was_run() -> None:
-    """The answer says where it ran; the starts of both are counted, and the run once."""
+    """The response names the workflow used; starts of both are counted, the run once."""
     harness = ExecutorHarness()
     other = harness.studio(DONE)
     first = harness.layer(REFUSED, fallbacks=(other,))
@@ -62,7 +62,7 @@ async def test_a_fallback_is_tried_where_nothing_was_run() -> None:
         (Reply(503, retry_after=999), True),
         (Reply(401), True),
         (Reply(404), True),
-        (Reply(422), False),  # the input is wrong: it is wrong elsewhere, too
+        (Reply(422), False),  # invalid input is invalid at every provider
         (Reply(500), False),  # it was run
         (Reply(502), False),
         (fault(Cause.DISCONNECTED), False),
@@ -71,7 +71,7 @@ async def test_a_fallback_is_tried_where_nothing_was_run() -> None:
     ],
 )
 async def test_only_a_run_that_was_not_started_falls_back(step: ScriptStep, *, falls_back: bool) -> None:
-    """A fallback after a run that may have started would be the second run."""
+    """A fallback after a possible start could be a second run."""
     harness = ExecutorHarness()
     other = harness.layer(STARTED, ENDED)
     record, _ = await harness.run(harness.studio(step, fallbacks=(other,)))
@@ -88,7 +88,7 @@ async def test_a_repeatable_workflow_falls_back_after_any_dispatch(step: ScriptS
 
 
 async def test_a_failed_run_never_falls_back() -> None:
-    """It was run; to run it elsewhere is the client's decision."""
+    """It was executed; a repetition elsewhere is the client's decision."""
     harness = ExecutorHarness()
     other = harness.layer(STARTED, ENDED)
     result = await harness.run(harness.studio(Reply(500), repeatable=True, fallbacks=(other,)))
@@ -109,7 +109,7 @@ async def test_the_last_workflow_tried_determines_the_ending() -> None:
 
 
 async def test_a_possible_start_before_a_fallback_keeps_the_run_unknown() -> None:
-    """Repeatable or not: the first start may have run, so the run is unknown, however the fallback was refused."""
+    """Repeatable or not: the first start may have run, whatever the fallback returns."""
     harness = ExecutorHarness()
     other = harness.layer(Reply(401))
     record, problem = await harness.run(harness.studio(Reply(502), repeatable=True, fallbacks=(other,)))
@@ -122,7 +122,7 @@ async def test_a_possible_start_before_a_fallback_keeps_the_run_unknown() -> Non
 
 
 async def test_a_fallback_resets_the_provider_run_id() -> None:
-    """The id at one provider means nothing, or something else, at another."""
+    """Ids of one provider are not valid at another."""
     harness = ExecutorHarness()
     first = harness.layer(STARTED, Reply(401), repeatable=True, fallbacks=(harness.studio(DONE),))
     record, problem = await harness.run(first)
@@ -130,7 +130,7 @@ async def test_a_fallback_resets_the_provider_run_id() -> None:
 
 
 async def test_a_fallback_that_would_ignore_the_label_is_skipped() -> None:
-    """Rather no answer than one of another version."""
+    """It would execute another version."""
     harness = ExecutorHarness()
     versionless, pinned = harness.studio(DONE), harness.layer(STARTED, ENDED, version=2, alias="pinned")
     free = harness.layer(STARTED, ENDED, alias="free")
@@ -141,7 +141,7 @@ async def test_a_fallback_that_would_ignore_the_label_is_skipped() -> None:
 
 
 async def test_one_deadline_holds_for_all() -> None:
-    """R29: fallbacks do not begin anew."""
+    """R29: fallbacks do not restart it."""
     harness = ExecutorHarness()
     other = harness.layer(STARTED, RUNNING)
     record = harness.new_run(timeout=10)
@@ -153,7 +153,7 @@ async def test_one_deadline_holds_for_all() -> None:
 
 
 async def test_a_client_that_is_over_its_limit_is_refused_before_anything_is_sent() -> None:
-    """R86: with its own headers; a fallback would meet the same limit."""
+    """R86: with its headers; the limit also applies to fallbacks."""
     harness = ExecutorHarness(client=ClientLimitsConfig(rate=RateLimit(1, 60.0), burst=1))
     other = harness.layer(STARTED, ENDED)
     workflow = harness.studio(DONE, fallbacks=(other,))
@@ -169,7 +169,7 @@ async def test_a_client_that_is_over_its_limit_is_refused_before_anything_is_sen
 
 
 async def test_a_provider_without_free_slots_is_skipped() -> None:
-    """`overloaded` is not_run: another provider may have a place."""
+    """`overloaded` is not_run: another provider may have a free slot."""
     harness = ExecutorHarness(providers={"studio": ResourceLimitsConfig(concurrency=1, max_wait=0.0)})
     other = harness.layer(STARTED, ENDED)
     workflow = harness.studio(DONE, fallbacks=(other,))
@@ -194,7 +194,7 @@ async def test_a_provider_without_free_slots_is_skipped() -> None:
 )
 @pytest.mark.parametrize("fallback", [True, False])
 async def test_every_slot_is_free_again_however_a_run_ends(script: list[ScriptStep], *, fallback: bool) -> None:
-    """R33, R90: success, failure, refusal, timeout, our own mistake, cancellation."""
+    """R33, R90: success, failure, refusal, timeout, internal error, cancellation."""
     limits = {name: ResourceLimitsConfig(concurrency=1, max_wait=0.0) for name in ("studio", "layer")}
     harness = ExecutorHarness(providers=limits, client=ClientLimitsConfig(concurrency=1))
     for _ in range(3):
@@ -211,7 +211,7 @@ async def test_every_slot_is_free_again_however_a_run_ends(script: list[ScriptSt
 
 
 async def test_a_cancelled_run_is_counted_as_what_is_known() -> None:
-    """Before its start: not_run; after it: unknown."""
+    """Before its start not_run, after it unknown."""
     harness = ExecutorHarness()
     for step, status in ((asyncio.CancelledError(), "unknown"), (DONE, "not_run")):
         record = harness.new_run(client_connected=cancelling if status == "not_run" else lambda: True)
@@ -223,12 +223,12 @@ async def test_a_cancelled_run_is_counted_as_what_is_known() -> None:
 
 
 def cancelling() -> bool:
-    """The call is cancelled."""
+    """Raise CancelledError."""
     raise asyncio.CancelledError
 
 
 async def test_an_unexpected_error_becomes_a_problem_with_the_known_outcome() -> None:
-    """The words of the mistake stay inside; it is there for the log."""
+    """The text of the exception is not disclosed; the log has its type."""
     harness = ExecutorHarness()
     record, problem = await harness.run(harness.studio(RuntimeError("CANARY")))
     assert problem is not None
@@ -251,7 +251,7 @@ async def test_a_problem_has_the_members_of_its_run(step: ScriptStep) -> None:
 
 
 async def test_an_open_circuit_is_reported_at_once_and_costs_nothing() -> None:
-    """R23: no call, no charge, a hint; and the fallback has its turn."""
+    """R23: no call, no charge, Retry-After; and the fallback is tried."""
     harness = ExecutorHarness(
         breaker_config=BreakerConfig(min_failures=1, failure_ratio=0.1, cooldown=30.0),
         client=ClientLimitsConfig(daily=2),
@@ -270,7 +270,7 @@ async def test_an_open_circuit_is_reported_at_once_and_costs_nothing() -> None:
 
 
 async def test_the_duration_includes_fallbacks_and_waits() -> None:
-    """From the order on, fallbacks and waits included."""
+    """From the submission on."""
     harness = ExecutorHarness()
     record, _ = await harness.run(
         harness.studio(DelayedReply(2.0, Reply(401)), fallbacks=(harness.layer(DelayedReply(3.0, STARTED), ENDED),))
@@ -303,14 +303,14 @@ OUTCOMES: Mapping[str, ScriptStep] = {
     "our mistake": RuntimeError("ours"),
     "cancelled": asyncio.CancelledError(),
 }
-# What did certainly not start a run. Of everything else it must be assumed that it may have.
+# Faults that certainly did not start a run; any other may have.
 HARMLESS = {"unreachable", "exhausted", "misconfigured"}
 HARMLESS |= {"400", "401", "404", "422", "429", "429 later", "429 too late", "503 later"}
 SCRIPT = st.lists(st.sampled_from(sorted(OUTCOMES)), min_size=1, max_size=8)
 
 
 def may_have_started(workflow: Workflow, script: list[str]) -> list[bool]:
-    """Of each start that was sent to this workflow, whether it may have started a run."""
+    """Return for each sent start of this workflow whether it may have started a run."""
     names = [script[min(at, len(script) - 1)] for at in range(len(upstream_of(workflow).sent))]
     client = [call for call, _, _ in upstream_of(workflow).sent]
     return [name not in HARMLESS for name, call in zip(names, client, strict=True) if not call.safe]
@@ -334,7 +334,7 @@ def test_no_sequence_of_faults_causes_a_second_run_or_a_false_ending(
     breaker_config: BreakerConfig,
     leaves_after: int | None,
 ) -> None:
-    """R21, R29, R32, R33, R92 at once, over fallbacks, repeatable or not, with clients that leave."""
+    """R21, R29, R32, R33, R92: over fallbacks, repeatable or not, with disconnecting clients."""
     harness = ExecutorHarness(retry_policy=RetryPolicy(attempts, 0.1, 2.0), breaker_config=breaker_config)
     chain: list[Workflow] = []
     for number, (kind, script, repeatable) in enumerate(scripts):
@@ -355,13 +355,13 @@ def test_no_sequence_of_faults_causes_a_second_run_or_a_false_ending(
     # Every start is counted, none too many.
     assert record.attempts == sum(map(len, sent))
     assert all(len(starts) <= attempts for starts in sent)
-    # What may have started a run is followed by a start only where its workflow is repeatable.
+    # A possible start is followed by another start only if its workflow is repeatable.
     for at, (starts, (_, _, repeatable)) in enumerate(zip(sent, scripts, strict=True)):
         if not repeatable and any(starts):
             assert [True] == [start for start in starts if start]
             assert starts[-1]
             assert not any(sent[at + 1 :])
-    # The ending claims no more than is known, and problem, record and metrics say the same.
+    # The ending equals what is known; problem, record and metrics agree.
     if record.status == "not_run":
         assert not any(any(starts) for starts in sent)
     if record.status in {"succeeded", "failed"}:
@@ -376,7 +376,7 @@ def test_no_sequence_of_faults_causes_a_second_run_or_a_false_ending(
         assert record.status in {"failed", "unknown", "not_run"}
         assert problem.retry_after is None or record.status == "not_run"
         assert problem.code in PROBLEMS
-    # The deadline holds for everything, and everything is given back.
+    # The deadline bounds the run, and all slots are released.
     assert harness.clock.monotonic() <= record.deadline
     assert all(deadline <= record.deadline for w in chain for _, _, deadline in upstream_of(w).sent)
     assert 0 == harness.slots_in_use()
@@ -384,7 +384,7 @@ def test_no_sequence_of_faults_causes_a_second_run_or_a_false_ending(
 
 
 async def run_to_end(harness: ExecutorHarness, workflow: Workflow, record: RunRecord) -> RunError | None:
-    """Bring a run to its end; None where it succeeded or was cancelled, and nothing else is ever raised."""
+    """Execute a run to its end; returns None if it succeeded or was cancelled. No other exception is allowed."""
     with contextlib.suppress(asyncio.CancelledError):
         return (await harness.run(workflow, record))[1]
     return None

@@ -29,7 +29,7 @@ def background_of(replica: DurableRunsHarness) -> HousekeepingTasks:
 
 
 async def test_a_stopping_replica_releases_its_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """R98: another replica takes them up at once, rather than when the lease is over; nothing is started twice."""
+    """R98: another replica adopts them at once, before the lease expires; no second start."""
     leaving = await DurableRunsHarness("leaving").open()
     monkeypatch.setattr(leaving.store, "close", yield_to_loop)  # for others it stays open
     upstream = BlockedUpstream(leaving.clock)
@@ -46,7 +46,7 @@ async def test_a_stopping_replica_releases_its_runs(monkeypatch: pytest.MonkeyPa
 
 
 async def test_a_running_replica_is_notified_when_another_stops(monkeypatch: pytest.MonkeyPatch) -> None:
-    """R98: it looks then, and not only when it would have looked by itself; it goes on renewing as before."""
+    """R98: it scans then, in addition to its schedule, and continues to renew leases."""
     clock = VirtualClock()
     leaving = await DurableRunsHarness("leaving", clock=clock).open()
     monkeypatch.setattr(leaving.store, "close", yield_to_loop)  # for others it stays open
@@ -68,7 +68,7 @@ async def test_a_running_replica_is_notified_when_another_stops(monkeypatch: pyt
 
 
 async def test_an_unavailable_store_does_not_block_the_stop() -> None:
-    """And twice is once."""
+    """Repeated calls have no effect."""
     replica = await DurableRunsHarness().open()
     replica.add_workflow(replica.harness.studio(DONE))
     background = background_of(replica)
@@ -95,7 +95,7 @@ async def test_a_new_retention_applies_from_the_next_purge_on() -> None:
 
 
 async def test_a_store_failure_during_adoption_stops_no_start() -> None:
-    """R49: the first of them may be on their way to a provider; the others are found later."""
+    """R49: adopted runs continue; the others are found later."""
     predecessor = await DurableRunsHarness("dead").open()
     workflow = predecessor.add_workflow(predecessor.harness.studio(DONE))
     for _ in range(150):
@@ -123,7 +123,7 @@ async def test_a_store_failure_during_adoption_stops_no_start() -> None:
 
 
 async def test_an_unexpected_error_does_not_end_the_callback_deliveries() -> None:
-    """R55: what is due later is still delivered."""
+    """R55: later callbacks are delivered."""
     replica = await DurableRunsHarness().open()
     background = background_of(replica)
     background.dispatcher.signing_keys = [b"k" * 32]

@@ -29,12 +29,12 @@ ENDINGS: dict[str, tuple[ScriptStep, ...]] = {
 
 
 class Input(dict[str, JsonValue]):
-    """Something that can be watched."""
+    """Input with weak references."""
 
 
 @pytest.fixture(autouse=True)
 def garbage_collector_off() -> Iterator[None]:
-    """Nothing but the counting of references frees anything."""
+    """Disable the garbage collector, so that only reference counting frees memory."""
     gc.collect()
     gc.disable()
     yield

@@ -62,7 +62,7 @@ def test_what_may_have_started_is_never_called_not_run(ending: Ending, *, maybe_
 
 
 async def test_external_waiting_is_measured_for_every_result() -> None:
-    """It is the provider's time, the limits' or the back-off's; even if it ends with a fault or a cancellation."""
+    """Time of the provider, limits and backoff, also for faults and cancellations."""
     clock = ManualClock()
     run = new_run(clock)
 

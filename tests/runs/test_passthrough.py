@@ -89,7 +89,7 @@ async def test_at_most_two_attempts_are_made() -> None:
 
 @pytest.mark.parametrize("cause", [c for c in Cause if c is not Cause.UNREACHABLE])
 async def test_everything_else_is_sent_once(cause: Cause) -> None:
-    """It is not known whether a repetition is safe."""
+    """A repetition may be unsafe."""
     passthrough, upstream = passthrough_to(ExecutorHarness(), fault(cause))
     await refusal(passthrough)
     assert 1 == len(upstream.relayed)
@@ -149,14 +149,14 @@ def test_what_is_allowed_can_change() -> None:
 
 
 async def test_a_provider_removed_by_a_reload_is_not_called() -> None:
-    """While a body was on its way here."""
+    """Removed while the body was received."""
     passthrough, upstream = passthrough_to(ExecutorHarness(), Reply(200))
     passthrough.reconfigure({}, {})
     assert ("forbidden", 0) == (await refusal(passthrough), len(upstream.relayed))
 
 
 async def test_a_queued_request_keeps_the_provider_that_it_found() -> None:
-    """A reload in the meantime makes no mistake of it."""
+    """A reload in the meantime has no effect on it."""
     harness = ExecutorHarness(providers={"layer": ResourceLimitsConfig(rate=RateLimit(1, 1), burst=1, max_wait=5)})
     passthrough, upstream = passthrough_to(harness, Reply(200))
     await forward(passthrough)

@@ -32,14 +32,14 @@ ENDINGS: dict[str, tuple[ScriptStep, ...]] = {
 
 
 def new_stored_run(**fields: Any) -> StoredRun:
-    """A run that was just ordered, as the store keeps it."""
+    """Return a new run as stored."""
     spec = RunSpec(client="one", workflow="w", timeout=60.0, metadata={"team": "a"}, synchronous=False)
     run = RunRecord.create(spec, "layer", ManualClock())
     return replace(encode_run(run, owner="me", leased_until_at=0.0, callback_url=None), **fields)
 
 
 async def finished_run(status: str, **order: Any) -> tuple[RunRecord, RunError | None]:
-    """A run that ended so."""
+    """Return a run with this end."""
     harness = ExecutorHarness()
     record, problem = await harness.run(harness.layer(*ENDINGS[status]), harness.new_run(**order))
     assert status == record.status
@@ -47,7 +47,7 @@ async def finished_run(status: str, **order: Any) -> tuple[RunRecord, RunError |
 
 
 def validated(model: type[BaseModel], document: bytes) -> dict[str, JsonValue]:
-    """The document, which has what the model has, and no member that it has not."""
+    """Validate the document against its model, without additional members; returns it."""
     strict = type("Strict", (model,), {}, extra="forbid")
     assert issubclass(strict, BaseModel)
     strict.model_validate_json(document)
@@ -66,7 +66,7 @@ def validated(model: type[BaseModel], document: bytes) -> dict[str, JsonValue]:
     ids=["queued", "sending", "following"],
 )
 def test_a_run_that_goes_on(run: StoredRun) -> None:
-    """R46: it has the members of a finished one, with nothing in those that are not known."""
+    """R46: the members of a finished run, with null for unknown ones."""
     shown = validated(RunShown, rendering.stored_run_view(run))
     assert (run.status, run.attempts, run.provider_run_id) == (
         shown["status"], shown["attempts"], shown["provider_run_id"]
@@ -78,7 +78,7 @@ def test_a_run_that_goes_on(run: StoredRun) -> None:
 @pytest.mark.parametrize("state", [None, PENDING, "delivered", "gave_up"])
 @pytest.mark.parametrize("document", [None, "succeeded"])
 async def test_a_run_shows_the_state_of_its_callback(state: str | None, document: str | None) -> None:
-    """R55: it stands in the run, pending from the start."""
+    """R55: pending from the start."""
     finished = None if document is None else rendering.render_finished_run(*await finished_run(document))
     shown = validated(
         RunShown,
@@ -90,7 +90,7 @@ async def test_a_run_shows_the_state_of_its_callback(state: str | None, document
 @pytest.mark.parametrize("status", ENDINGS)
 @pytest.mark.parametrize("all_outputs", [True, False])
 async def test_a_run_that_ended(status: str, all_outputs: bool) -> None:  # noqa: FBT001 - a value
-    """It says why where it did not succeed, with the code of the problem that a waiting client gets."""
+    """An error has the code of the problem that a waiting client gets."""
     record, problem = await finished_run(status, return_all_outputs=all_outputs, metadata={"a": "b"})
     shown = validated(
         RunShown, rendering.stored_run_view(new_stored_run(document=rendering.render_finished_run(record, problem)))
@@ -129,7 +129,7 @@ def test_a_retry_after_is_whole_seconds_and_never_too_short() -> None:
 
 
 def test_a_202_is_the_same_at_every_phase_of_its_run() -> None:
-    """R37: byte for byte, also where a fallback runs it by now."""
+    """R37: byte for byte, also while a fallback executes it."""
     first = new_stored_run()
     later = replace(first, phase=Phase.DONE, status="succeeded", attempts=3, provider="other", provider_run_id="9")
     assert rendering.render_unfinished_run(first) == rendering.render_accepted(later).body
@@ -142,7 +142,7 @@ def test_a_202_is_the_same_at_every_phase_of_its_run() -> None:
 
 
 def test_a_stored_run_says_whether_it_is_synchronous() -> None:
-    """A key's later request is answered as its first one was."""
+    """Repeated requests with a key are answered in the mode of the first one."""
     assert not rendering.is_synchronous(new_stored_run())
     order = RunSpec(client="one", workflow="w", timeout=60.0)
     run = RunRecord.create(order, "layer", ManualClock())
@@ -151,7 +151,7 @@ def test_a_stored_run_says_whether_it_is_synchronous() -> None:
 
 @pytest.mark.parametrize("order", [b"\xff", b"[]", b'{"odd":1}'])
 def test_a_run_with_an_unreadable_spec_can_be_shown(order: bytes) -> None:
-    """Another version wrote it: its client sees what is known beside it."""
+    """Stored by another version: the other fields are shown."""
     run = replace(new_stored_run(), order=order)
     assert run.id == validated(RunShown, rendering.stored_run_view(run))["id"]
     assert (run.provider, True) == (rendering.requested_provider(run), rendering.is_synchronous(run))
@@ -159,7 +159,7 @@ def test_a_run_with_an_unreadable_spec_can_be_shown(order: bytes) -> None:
 
 @pytest.mark.parametrize("following", [None, "bmV4dA=="])
 async def test_a_page_of_runs(following: str | None) -> None:
-    """Those that go on beside those that ended."""
+    """Runs in progress and finished ones."""
     runs = [
         rendering.stored_run_view(new_stored_run()),
         rendering.render_finished_run(*await finished_run("failed")),

@@ -1,4 +1,4 @@
-"""Submission of runs: which earlier request a request repeats, and the response that this leads to."""
+"""Submission of runs: recognition of repeated requests, and the resulting response."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from tests.runs.executor_harness import DONE
 
 
 def second_attempt(replica: DurableRunsHarness, run: RunRecord) -> RunRecord:
-    """The same request again: a record with the same id."""
+    """Return a repeated request: a record with the same id."""
     return RunRecord.create(run.spec, run.provider, replica.clock, id=run.id)
 
 
 async def unsent_run(replica: DurableRunsHarness, key: IdempotencyKey | None = None) -> RunRecord:
-    """A run that this replica has stored and not sent yet."""
+    """Return a stored run of this replica that is not sent yet."""
     run = replica.new_run(replica.harness.studio(DONE), synchronous=False)
     durable = await replica.persist(run, key)
     replica.runs.run_in_background(durable, replica.harness.studio(DONE), after=asyncio.Event().wait)  # type: ignore[arg-type]  # it never returns

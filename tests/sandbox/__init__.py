@@ -1,1 +1,1 @@
-"""Tests of the emulated providers: against their pages, and over real HTTP."""
+"""Tests of the emulated providers, against their documentation and over HTTP."""

@@ -1,4 +1,4 @@
-"""One client for each of the providers that the sandbox emulates."""
+"""Clients of the emulated providers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Client = TestClient[web.Request, web.Application]
 
 @dataclass(frozen=True)
 class SandboxResponse:
-    """An answer: `json` is None where the body is none."""
+    """Response; `json` is None if the body is not JSON."""
 
     status: int
     json: JsonValue
@@ -29,7 +29,7 @@ class SandboxResponse:
 
     @property
     def id(self) -> int:
-        """The execution that was started."""
+        """Execution id of the started run."""
         assert isinstance(self.json, dict)
         execution_id = self.json["workflow_version_execution_id"]
         assert isinstance(execution_id, int)
@@ -39,7 +39,7 @@ class SandboxResponse:
 async def request(
     client: Client, method: str, path: str, headers: Mapping[str, str], body: bytes | None = None
 ) -> SandboxResponse:
-    """Any request at all."""
+    """Send any request."""
     async with client.request(method, path, headers=headers, data=body and BytesIO(body)) as response:
         data = await response.read()
         document = strict_json.read(data) if response.content_type == "application/json" else None
@@ -48,17 +48,17 @@ async def request(
 
 @dataclass(frozen=True)
 class PromptLayerClient:
-    """What an app sends to PromptLayer."""
+    """Client of the emulated PromptLayer API."""
 
     client: Client
     key: str = KEYS.promptlayer
 
     async def get(self, path: str) -> SandboxResponse:
-        """With the key."""
+        """Send a GET with the key."""
         return await request(self.client, "GET", path, {"X-API-KEY": self.key})
 
     async def post(self, path: str, body: bytes) -> SandboxResponse:
-        """With the key, whatever the body."""
+        """Send a POST with the key and any body."""
         headers = {"X-API-KEY": self.key, "Content-Type": "application/json"}
         return await request(self.client, "POST", path, headers, body)
 
@@ -67,7 +67,7 @@ class PromptLayerClient:
         return await self.post(f"/workflows/{quote(name, safe='')}/run", strict_json.write(body))
 
     async def results(self, execution_id: int, *, all_outputs: str = "true") -> SandboxResponse:
-        """Ask how a run stands."""
+        """Request the results of a run."""
         return await self.get(
             f"/workflow-version-execution-results?workflow_version_execution_id={execution_id}"
             f"&return_all_outputs={all_outputs}"
@@ -76,26 +76,26 @@ class PromptLayerClient:
 
 @dataclass(frozen=True)
 class PromptStudioClient:
-    """What an app sends to Prompt Studio, in either dialect."""
+    """Client of the emulated Prompt Studio API, in either dialect."""
 
     client: Client
     key: str = KEYS.prompt_studio
 
     async def run(self, deployment_id: str, **input_object: JsonValue) -> SandboxResponse:
-        """As its page says."""
+        """Run a deployment in the documented dialect."""
         return await self.post(deployment_id, strict_json.write({"input": input_object}))
 
     async def post(self, deployment_id: str, body: bytes) -> SandboxResponse:
-        """The same, whatever the body."""
+        """Send a POST in the documented dialect with any body."""
         return await request(self.client, "POST", f"/v1/workflows/{deployment_id}/run", {"API_KEY": self.key}, body)
 
     async def run_instruction(self, deployment_id: str, **input_object: JsonValue) -> SandboxResponse:
-        """As its newer SDK does."""
+        """Run a deployment in the dialect of the newer SDK."""
         path = f"/api/v1/instructions/{deployment_id}/run"
         return await request(self.client, "POST", path, self._bearer, strict_json.write({"input": input_object}))
 
     async def deployments(self) -> SandboxResponse:
-        """Ask what there is."""
+        """List the deployments."""
         return await request(self.client, "GET", "/api/v1/deployments", self._bearer)
 
     @property

@@ -1,4 +1,4 @@
-"""The sandbox under a clock of the test's own."""
+"""Fixtures: the sandbox under a test clock."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def clock() -> ManualClock:
 
 @pytest.fixture
 async def client(clock: ManualClock, aiohttp_client: AiohttpClient) -> Client:
-    """The sandbox over real HTTP."""
+    """Client of the sandbox over HTTP."""
     return await aiohttp_client(create_application(clock, keys=KEYS))
 
 

@@ -48,7 +48,7 @@ async def test_delete_resets_the_counts(
 async def test_names_that_do_not_exist_share_one_count(
     promptlayer: PromptLayerClient, prompt_studio: PromptStudioClient, calls: CallCounts
 ) -> None:
-    """So that guesses do not fill the memory."""
+    """Unknown names use bounded memory."""
     for n in range(3):
         await promptlayer.run(f"guess-{n}")
         await prompt_studio.run(f"guess-{n}")

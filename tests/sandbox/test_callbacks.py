@@ -15,7 +15,7 @@ HOOK = "https://example.com/promptlayer/workflow-callback"
 
 
 class Receiver:
-    """Receives callbacks, and can fail."""
+    """Callback receiver that can fail."""
 
     def __init__(self) -> None:
         self.got: list[tuple[str, JsonValue]] = []
@@ -49,7 +49,7 @@ async def test_the_results_are_posted_once_when_the_run_has_ended(
     receiver: Receiver,
     every: bool,  # noqa: FBT001 - a value
 ) -> None:
-    """202, and then the id with what the results page shows, in the form that was asked for."""
+    """202, then the id with the results in the requested format."""
     run = await promptlayer.run("slow", input_variables={"seconds": 3}, return_all_outputs=every, callback_url=HOOK)
     assert 202 == run.status
     await clock.run_for(2.9)

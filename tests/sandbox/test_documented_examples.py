@@ -45,7 +45,7 @@ async def test_each_example_of_run_workflow_has_its_example_answer(
 
 
 async def test_the_example_of_prompt_studio_has_its_example_answer(client: Client) -> None:
-    """The request is the page's curl command, its header and its body as they stand there."""
+    """The request is the documented curl command with its header and body."""
     got = await request(
         client,
         "POST",
@@ -119,7 +119,7 @@ async def test_a_body_of_the_wrong_shape_is_a_list_of_details(
 async def test_results_have_five_keys_per_node_running_and_done(
     promptlayer: PromptLayerClient, clock: ManualClock, name: str
 ) -> None:
-    """The page: "body schema is the same for both status codes"."""
+    """Documentation: "body schema is the same for both status codes"."""
     run = await promptlayer.run(name, input_variables={"message": "x", "text": "y"})
     for _ in range(2):
         got = await promptlayer.results(run.id)

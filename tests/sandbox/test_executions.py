@@ -19,7 +19,7 @@ def test_the_last_ten_thousand_are_kept() -> None:
 
 
 def test_large_inputs_are_forgotten_sooner() -> None:
-    """64 MiB of them are kept."""
+    """At most 64 MiB are kept."""
     executions = Executions()
     for _ in range(65):
         executions.start(ECHO, RunInput({}), now=0.0, size=1024 * 1024)

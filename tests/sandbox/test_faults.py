@@ -43,7 +43,7 @@ async def test_a_fault_at_prompt_studio(prompt_studio: PromptStudioClient, calls
 
 
 async def test_of_equal_flaky_starts_every_other_works(promptlayer: PromptLayerClient, calls: CallCounts) -> None:
-    """Runs with other inputs in between change nothing, so that every run succeeds at its second attempt."""
+    """Runs with other inputs in between have no effect, so every second attempt succeeds."""
     sent = [1, 2, 1, 2, 1, 1]
     got = [(await promptlayer.run("flaky", input_variables={"n": n})).status for n in sent]
     assert [503, 503, 201, 201, 503, 201] == got
@@ -55,7 +55,7 @@ async def test_flaky_recovers_at_prompt_studio_too(prompt_studio: PromptStudioCl
 
 
 def test_only_so_many_flaky_starts_are_remembered() -> None:
-    """The oldest is forgotten, and struck again."""
+    """The oldest entry is dropped and fails again."""
     faults, fault = FaultInjector(ManualClock(), str.encode), InjectedFault(503, every_other=True)
     for n in range(1001):
         assert faults.select(fault, "flaky", b"%d" % n) is fault

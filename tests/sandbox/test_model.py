@@ -34,7 +34,7 @@ def test_two_things_of_one_name_are_refused(catalogue: type[SandboxCatalog]) -> 
 
 
 def test_every_default_stands_in_the_table_of_the_module() -> None:
-    """The table is what users read."""
+    """The table is the documentation of the sandbox."""
     table = default_workflows.__doc__ or ""
     assert [] == [w.name for w in DEFAULT_WORKFLOWS.workflows if f"\n{w.name} ({w.id}) " not in table]
     assert [] == [d.id for d in DEFAULT_WORKFLOWS.deployments if d.id not in table]

@@ -52,7 +52,7 @@ async def test_a_body_without_an_input_object_is_refused(
 
 
 async def test_each_dialect_wants_its_own_header(client: Client) -> None:
-    """A key in the other dialect's header is no key."""
+    """A key in the other dialect's header is ignored."""
     bearer, api_key = {"Authorization": f"Bearer {KEYS.prompt_studio}"}, {"API_KEY": KEYS.prompt_studio}
     for method, path, headers in (
         ("POST", "/v1/workflows/dep_echo/run", bearer),

@@ -23,7 +23,7 @@ def value(got: SandboxResponse, node: str) -> JsonValue:
 
 
 async def test_a_run_goes_from_queued_over_running_to_done(promptlayer: PromptLayerClient, clock: ManualClock) -> None:
-    """202 until the last node is at its end; the nodes run one after the other, 0.6 seconds in all."""
+    """202 until the last node has ended; nodes run in sequence, 0.6 seconds in total."""
     run = await promptlayer.run("support-triage", input_variables={"message": "I was charged twice"})
     first = await promptlayer.results(run.id)
     assert (202, {"Classify": "RUNNING", "Reply": "QUEUED"}) == (first.status, statuses(first))

@@ -1,4 +1,4 @@
-"""The descriptions of PromptLayer's workflows."""
+"""Descriptions of PromptLayer's workflows."""
 
 from __future__ import annotations
 

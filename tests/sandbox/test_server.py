@@ -52,7 +52,7 @@ async def test_a_taken_port_is_an_error_that_leaves_nothing_behind() -> None:
 
 
 class HangingClock(ManualClock):
-    """A clock that stands still; `reached` is set at the first sleep."""
+    """Clock that stands still; `reached` is set at the first sleep."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -90,7 +90,7 @@ async def test_a_hanging_request_ends_with_the_server(session: aiohttp.ClientSes
 
 
 async def hang(session: aiohttp.ClientSession, url: str) -> int:
-    """Ask for an answer that does not come."""
+    """Send a request that gets no response."""
     headers = {"API_KEY": KEYS.prompt_studio}
     async with session.post(f"{url}/v1/workflows/dep_hang/run", headers=headers, data=b'{"input": {}}') as response:
         return response.status

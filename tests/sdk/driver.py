@@ -1,4 +1,4 @@
-"""Calls the official SDK as an application does, and prints what it made of each call: one line of JSON, the last one.
+"""Driver of an official SDK: calls it as an application does, and prints the results as the last line (JSON).
 
 Standard input: {"client": "sync" or "async", "calls": [what run_workflow takes, ...], "pause": 0.01}; each is begun so
 many seconds after the one before it. The environment has base URL and key. It runs in an environment of its own, so
@@ -41,7 +41,7 @@ async def _async(calls: list[dict[str, Any]], pause: float) -> list[dict[str, An
 
 
 def main() -> None:
-    """Do what standard input says."""
+    """Execute the calls on standard input."""
     request = json.load(sys.stdin)
     if request["client"] == "async":
         results = asyncio.run(_async(request["calls"], request["pause"]))

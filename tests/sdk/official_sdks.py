@@ -1,4 +1,4 @@
-"""The official SDKs, unmodified, each in a process of its own: what an application has to do, and no more."""
+"""Official SDKs, unmodified, each in a separate process."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _JAVASCRIPT = {  # what the SDK for JavaScript calls the arguments
 
 @dataclass(frozen=True, slots=True)
 class SdkResult:
-    """What an SDK made of a call: a result, or an error's kind and text."""
+    """Result of an SDK call, or the kind and text of its error."""
 
     result: Any = None
     error: str | None = None
@@ -48,7 +48,7 @@ class SdkResult:
 
 @dataclass(frozen=True, slots=True)
 class OfficialSdk:
-    """One of them. `raises`: it raises where a run failed; the asynchronous ones for Python return its nodes.
+    """One SDK. `raises`: it raises for a failed run; the asynchronous Python clients return its nodes.
 
     `many`: how many calls it is asked to make at once.
     """
@@ -60,7 +60,7 @@ class OfficialSdk:
 
     @property
     def javascript(self) -> bool:
-        """Whether it is the one for JavaScript."""
+        """True for the JavaScript SDK."""
         return self.client == "js"
 
     async def run(
@@ -82,7 +82,7 @@ class OfficialSdk:
         return made
 
     def command(self) -> tuple[list[str], dict[str, str]]:
-        """What starts the driver, and its environment."""
+        """Return the command of the driver and its environment."""
         if self.javascript:
             return [*node_command(), str(HERE / "js" / "driver.cjs")], {"NODE_PATH": str(NODE_MODULES)}
         if self.name.startswith("python-1.3.0"):  # -S: nothing but what its own list has
@@ -101,7 +101,7 @@ ALL_SDKS = (*PYTHON, JAVASCRIPT)
 
 
 def require_sdk(sdk: OfficialSdk) -> None:
-    """Skip the test where this SDK can not be had."""
+    """Skip the test if this SDK is not installed."""
     if sdk.javascript and not (node_command() and NODE_MODULES.is_dir()):
         missing = "there is no Node 20.10 or newer with npm, or `make test` has not installed the SDK for JavaScript"
         if os.environ.get(REQUIRED):
@@ -113,7 +113,7 @@ def require_sdk(sdk: OfficialSdk) -> None:
 
 @cache
 def node_command() -> tuple[str, ...]:
-    """The command for a Node that has a WebSocket; empty where there is none."""
+    """Return the command of a Node with WebSocket support; empty if there is none."""
     found = shutil.which("node")
     if found is None:
         return ()
@@ -125,14 +125,14 @@ def node_command() -> tuple[str, ...]:
 
 
 def _javascript_arguments(call: dict[str, Any]) -> dict[str, Any]:
-    """The same arguments; a workflow's number is a text there."""
+    """Convert the arguments: a workflow's id is a text in JavaScript."""
     named = {_JAVASCRIPT[name]: value for name, value in call.items()}
     return named | {"workflowName": str(named["workflowName"])}
 
 
 @cache
 def _ca_file() -> str:
-    """A file with one certificate authority: Python's SDKs read all of them anew for each request, a second in all."""
+    """Return a file with one CA certificate: the Python SDKs parse all of them for each request (a second in total)."""
     with tempfile.NamedTemporaryFile("w", suffix=".pem", delete=False) as file:
         file.write(certifi.contents().partition("-----END CERTIFICATE-----")[0] + "-----END CERTIFICATE-----\n")
     atexit.register(os.unlink, file.name)

@@ -1,4 +1,4 @@
-"""What an official SDK makes of a gateway that has both emulated providers behind it: every case, asked once."""
+"""Results of an official SDK with a gateway in front of both emulated providers: every case, executed once."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ STARTS = {  # at the providers, by workflow: one for each call, whatever became 
 
 @dataclass(frozen=True, slots=True)
 class SandboxResults:
-    """What an SDK made of the cases, and what the providers saw of it."""
+    """Results of the cases, and the calls at the providers."""
 
     sdk: OfficialSdk
     results: dict[str, SdkResult]
@@ -68,12 +68,12 @@ class SandboxResults:
 
     @property
     def starts(self) -> dict[str, int]:
-        """What the providers were asked to start, by workflow."""
+        """Return the starts at the providers, by workflow."""
         counts = {**self.calls.promptlayer.workflows, **self.calls.prompt_studio.workflows}
         return {name: count.starts for name, count in counts.items()}
 
     def failure_text(self, case: str) -> str:
-        """The words of a run that failed: raised, or in the nodes where the SDK returns those."""
+        """Return the text of a failed run: raised, or in the nodes if the SDK returns those."""
         result = self.results[case]
         if self.sdk.raises_on_failure:
             assert result.error is not None, result
@@ -84,7 +84,7 @@ class SandboxResults:
         return str(text)
 
     def rejection_text(self, result: SdkResult) -> str:
-        """The words with which a call was refused: JavaScript's SDK returns those."""
+        """Return the text of a refused call, which the JavaScript SDK returns."""
         if self.sdk.javascript:
             assert result.result["success"] is False
             return str(result.result["message"])
@@ -93,7 +93,7 @@ class SandboxResults:
 
 
 async def run_all_cases(sdk: OfficialSdk, directory: Path) -> SandboxResults:
-    """Start everything, ask everything, stop everything."""
+    """Start the servers, execute all cases, stop the servers."""
     keys = SandboxKeys(PROVIDER_SECRETS["PROMPTLAYER_API_KEY"], PROVIDER_SECRETS["PROMPT_STUDIO_API_KEY"])
     served = create_application(SystemClock(), keys=keys)
     sandbox = await serve(served, "127.0.0.1", 0)
@@ -104,7 +104,7 @@ async def run_all_cases(sdk: OfficialSdk, directory: Path) -> SandboxResults:
         raise
     try:
         made = await sdk.run(gateway.url, *CASES.values(), PROMPTLAYER_HTTP_TIMEOUT="20")
-        # So long that all of them are on their way at once, although they are not begun at once.
+        # Long enough for all runs to overlap, although they start one after the other.
         slow = [
             {"workflow_id_or_name": "many", "input_variables": {"n": n, "seconds": sdk.parallel_calls / 50}}
             for n in range(sdk.parallel_calls)
@@ -126,7 +126,7 @@ async def run_all_cases(sdk: OfficialSdk, directory: Path) -> SandboxResults:
 
 
 def _config(sandbox: str) -> dict[str, JsonValue]:
-    """Workflows as an operator has them: some have an alias, all have their provider's name."""
+    """Workflows with and without an alias, all with the provider's name."""
     own: dict[str, JsonValue] = {
         name: {"provider": "promptlayer", "name": name, "timeout": "20s", "max_timeout": "20s"}
         for name in ("echo", "huge", "fail", "partial", "error-500", "flaky-poll")

@@ -1,4 +1,4 @@
-"""What can go wrong between an SDK and a result: the SDK gets it all the same, or raises; and nothing starts twice.
+"""Failures between an SDK and a result: the SDK gets the result or raises, and no run is started twice.
 
 Starts are counted at the fake upstream. The SDKs repeat a request that is answered with a 5xx or a 429, some of them
 four times: so no start of theirs is ever answered so once it may have begun.
@@ -50,7 +50,7 @@ NEWEST = (PYTHON[0], PYTHON[1], JAVASCRIPT)
 
 @pytest.fixture(params=ALL_SDKS, ids=lambda sdk: sdk.name)
 def sdk(request: pytest.FixtureRequest) -> OfficialSdk:
-    """Each of them."""
+    """Every official SDK."""
     require_sdk(request.param)
     chosen: OfficialSdk = request.param
     return chosen
@@ -58,14 +58,14 @@ def sdk(request: pytest.FixtureRequest) -> OfficialSdk:
 
 @pytest.fixture(params=NEWEST, ids=lambda sdk: sdk.name)
 def newest(request: pytest.FixtureRequest) -> OfficialSdk:
-    """Each of the newest."""
+    """The newest version of each SDK."""
     require_sdk(request.param)
     chosen: OfficialSdk = request.param
     return chosen
 
 
 def runs_until(upstream: FakeUpstream, ended: asyncio.Event, *, start: ResponseScript = STARTED) -> None:
-    """Let every run go on until the event is set."""
+    """Let every run continue until the event is set."""
 
     async def poll(connection: UpstreamConnection) -> None:
         await (DONE if ended.is_set() else RUNNING)(connection)
@@ -75,21 +75,21 @@ def runs_until(upstream: FakeUpstream, ended: asyncio.Event, *, start: ResponseS
 
 
 async def until_polled(upstream: FakeUpstream) -> None:
-    """Wait until a run is on its way."""
+    """Wait until a run was polled."""
     async with asyncio.timeout(30):
         while not upstream.requests("GET", RESULTS):
             await asyncio.sleep(0.01)
 
 
 def start_count(upstream: FakeUpstream) -> int:
-    """How often a run was started."""
+    """Return the number of starts."""
     return len(upstream.requests("POST"))
 
 
 async def test_a_connection_that_is_cut_is_made_again(
     sdk: OfficialSdk, gateway: StartGateway, upstream: FakeUpstream
 ) -> None:
-    """The run ends while nobody listens; whoever comes back, with the same ticket, is told."""
+    """The run ends during the disconnection; the client reconnects with the same token and gets the result."""
     ended = asyncio.Event()
     runs_until(upstream, ended)
     running = await gateway(workflows={"layer": {"timeout": "30s", "max_timeout": "30s"}})
@@ -113,7 +113,7 @@ async def test_a_connection_that_is_cut_is_made_again(
 
 
 async def test_a_run_that_ends_before_the_subscription(gateway: StartGateway, upstream: FakeUpstream) -> None:
-    """The SDK for JavaScript starts the run first, and subscribes when it may have ended long ago."""
+    """The JavaScript SDK starts the run first and subscribes later."""
     require_sdk(JAVASCRIPT)
     ended = asyncio.Event()
     ended.set()
@@ -133,7 +133,7 @@ async def test_a_run_that_ends_before_the_subscription(gateway: StartGateway, up
 async def test_a_start_that_goes_wrong_is_one_start(
     newest: OfficialSdk, gateway: StartGateway, upstream: FakeUpstream
 ) -> None:
-    """The SDK hears of it as a run that failed, not as a request that did."""
+    """The SDK sees a failed run, not a failed request."""
     workflows: dict[str, JsonValue] = {name: {"provider": "promptlayer", "name": name} for name in START_FAULTS}
     for name, (start, _) in START_FAULTS.items():
         upstream.always("POST", f"/workflows/{name}/run", start)
@@ -146,7 +146,7 @@ async def test_a_start_that_goes_wrong_is_one_start(
 
 @pytest.mark.parametrize("python", PYTHON[:2], ids=lambda sdk: sdk.name)
 async def test_an_sdk_that_waits_no_longer(python: OfficialSdk, gateway: StartGateway, upstream: FakeUpstream) -> None:
-    """It raises its own time-out. The run goes on, and is there for whoever looks it up."""
+    """The SDK raises its own timeout. The run continues and can be looked up."""
     require_sdk(python)
     ended = asyncio.Event()
     runs_until(upstream, ended)
@@ -165,7 +165,7 @@ async def test_an_sdk_that_waits_no_longer(python: OfficialSdk, gateway: StartGa
 async def test_a_stopping_gateway_closes_websockets_for_reconnection(
     gateway: StartGateway, upstream: FakeUpstream
 ) -> None:
-    """While it drains it still takes WebSockets; then it closes them so that the client comes back, to another one."""
+    """During drain WebSockets are accepted; then they are closed so that clients reconnect to another replica."""
     ended = asyncio.Event()
     runs_until(upstream, ended)
     running = await gateway(workflows={"layer": {"timeout": "30s", "max_timeout": "30s"}})

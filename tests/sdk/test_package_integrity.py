@@ -1,4 +1,4 @@
-"""The SDKs are as their makers published them, and nothing here says where they came from."""
+"""Integrity of the installed SDKs: equal to the published packages; lock files name no package index."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FILES = HERE / "js" / "promptlayer.sha256"
 
 
 def changed_files(site: Path, record: Path) -> list[str]:
-    """The files that are not as the wheel's RECORD has them."""
+    """Return files that differ from the RECORD of the wheel."""
     listed = [(name, digest) for name, digest, _ in csv.reader(record.read_text().splitlines()) if digest]
     assert any(name.startswith("promptlayer/") for name, _ in listed)
     return [name for name, digest in listed if digest != f"sha256={_digest(site / name)}"]
@@ -29,7 +29,7 @@ def _digest(path: Path) -> str:
 
 
 def test_the_newest_for_python_is_as_its_wheel_says() -> None:
-    """The list of versions has the wheel's hash, and the wheel its files'."""
+    """The lock file has the hash of the wheel, and the wheel those of its files."""
     found = distribution("promptlayer")
     assert "1.5.16" == found.version
     site = Path(str(found.locate_file("")))
@@ -42,7 +42,7 @@ def test_the_older_one_for_python_is_as_its_wheel_says() -> None:
 
 
 def test_the_one_for_javascript_is_as_it_was_published() -> None:
-    """Its archive is checked by npm, by the hash in the lock file; what it unpacked is as it was then."""
+    """The lock file has the hash of the archive, which npm verifies; its unpacked files are unchanged."""
     require_sdk(JAVASCRIPT)
     locked = json.loads((HERE / "js" / "package-lock.json").read_text())["packages"]["node_modules/promptlayer"]
     installed = json.loads((NODE_MODULES / ".package-lock.json").read_text())["packages"]["node_modules/promptlayer"]
@@ -56,7 +56,7 @@ def test_the_one_for_javascript_is_as_it_was_published() -> None:
 
 @pytest.mark.parametrize("name", ["requirements-1.3.0.lock", "js/package-lock.json", "js/.npmrc"])
 def test_no_list_says_where_packages_come_from(name: str) -> None:
-    """That is the machine's choice; hashes say what they are."""
+    """The index is a setting of the machine; hashes identify the packages."""
     text = (ROOT / "tests" / "sdk" / name).read_text()
     assert [] == [word for word in ('"resolved"', "registry=", "index-url", "/-/", "files.python") if word in text]
 

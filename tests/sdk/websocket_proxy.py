@@ -1,4 +1,4 @@
-"""A TCP proxy in front of a gateway, whose WebSockets can be cut or held up: the network between an app and us."""
+"""TCP proxy in front of a gateway whose WebSockets can be reset or delayed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SOCKET = b"/connection/websocket"
 
 @dataclass
 class WebSocketProxy:
-    """Runs from `url` to the gateway. `sockets` are the WebSockets that were ever opened; `hold` keeps new ones out."""
+    """Proxy from `url` to the gateway. `sockets`: all WebSockets so far; `hold` delays new ones."""
 
     host: str
     port: int
@@ -24,21 +24,21 @@ class WebSocketProxy:
     _open: set[asyncio.StreamWriter] = field(default_factory=set)
 
     def reset_websockets(self) -> int:
-        """Reset every WebSocket; how many there were."""
+        """Reset every WebSocket; returns their number."""
         writers, self._open = self._open, set()
         for writer in writers:
             writer.transport.abort()
         return len(writers) // 2
 
     async def forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Carry one connection."""
+        """Forward one connection."""
         gateway_reader, gateway_writer = await asyncio.open_connection(self.host, self.port)
         await asyncio.gather(self._forward_client_data(reader, gateway_writer, writer), _copy(gateway_reader, writer))
 
     async def _forward_client_data(
         self, app: asyncio.StreamReader, gateway_writer: asyncio.StreamWriter, down: asyncio.StreamWriter
     ) -> None:
-        """From the app. Any of its connections may become a WebSocket: Node's are such that were used before."""
+        """Forward data of the client. Any connection may become a WebSocket, as Node reuses connections."""
         with contextlib.suppress(ConnectionError):
             while data := await app.read(65_536):
                 if _SOCKET in data.partition(b"\r\n")[0]:
@@ -60,7 +60,7 @@ async def _copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> Non
 
 @contextlib.asynccontextmanager
 async def running_proxy(gateway: str) -> AsyncIterator[WebSocketProxy]:
-    """Lay one to the gateway at this URL."""
+    """Run a proxy to the gateway at this URL."""
     to = URL(gateway)
     proxy = WebSocketProxy(str(to.host), to.port or 80)
     proxy.accepting.set()

@@ -1,1 +1,1 @@
-"""Hostile input: bytes, bodies, keys, names; and its traces in logs and metrics."""
+"""Hostile input: bytes, bodies, keys and names, and its traces in logs and metrics."""

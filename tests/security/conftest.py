@@ -1,4 +1,4 @@
-"""One gateway, shared by all of these tests that need no other."""
+"""Fixture: one gateway shared by these tests."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ SCOPES: JsonValue = {
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[GatewayHarness]:
-    """The gateway."""
+    """Shared gateway."""
     async with running_gateway(tmp_path_factory.mktemp("edge"), clients=SCOPES) as running:
         yield running
 
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def harness(shared: GatewayHarness) -> AsyncIterator[GatewayHarness]:
-    """The gateway as one test sees it; whatever the test did, the next request is fine."""
+    """Harness of the shared gateway; asserts afterwards that the next request succeeds."""
     shared.reset()
     yield shared
     await shared.assert_healthy()

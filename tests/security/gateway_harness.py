@@ -1,4 +1,4 @@
-"""Harness: one gateway that many tests share, its upstream, and its log since the start of the test."""
+"""Harness of a shared gateway: its upstream, and its log since the start of the test."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ CANARIES = (*PROVIDER_SECRETS.values(), *CLIENT_KEYS.values())
 
 @dataclass(slots=True)
 class GatewayHarness:
-    """A gateway and the fake behind it, which answers well unless a test says otherwise."""
+    """Gateway and fake upstream, which succeeds unless scripted otherwise."""
 
     gateway: GatewayProcess
     upstream: FakeUpstream
@@ -57,7 +57,7 @@ class GatewayHarness:
         return self.gateway.stdout_since(self.log_position)
 
     async def access_log(self, route: str, count: int = 1) -> list[LogLine]:
-        """The access lines of a route since the test began, once there are `count`, which must not take long."""
+        """Return the access log entries of a route since the start of the test, once there are `count`."""
         async with asyncio.timeout(5):
             while True:
                 logged = [json.loads(line) for line in self.log_output.rpartition("\n")[0].splitlines()]
@@ -67,7 +67,7 @@ class GatewayHarness:
                 await asyncio.sleep(0.01)
 
     async def assert_healthy(self) -> None:
-        """The process is alive, and the next request is fine."""
+        """Assert that the process runs and that the next request succeeds."""
         assert self.gateway.exit_code is None
         assert 200 == (await send_request(self.url, build_get("/healthz"))).status
         self.reset()
@@ -75,7 +75,7 @@ class GatewayHarness:
 
     @contextlib.contextmanager
     def memory_growth_below(self, size: int) -> Iterator[None]:
-        """Within the block, memory never grows by `size` bytes."""
+        """Assert that memory grows by less than `size` bytes within the block."""
         Path(f"/proc/{self.gateway.pid}/clear_refs").write_text("5")  # forget the peak (proc(5))
         before = self.gateway.rss_bytes()
         yield
@@ -86,7 +86,7 @@ class GatewayHarness:
 async def running_gateway(
     directory: Path, env: Mapping[str, str] = PROVIDER_SECRETS, **overrides: JsonValue
 ) -> AsyncIterator[GatewayHarness]:
-    """A gateway with the tests' configuration, changed, as long as the block lasts; then its output is judged."""
+    """Run a gateway with the tests' configuration and these changes; its output is checked at the end."""
     async with FakeUpstream() as upstream:
         script_success(upstream)
         gateway = await start_gateway(directory, gateway_config(upstream.url, upstream.url, **overrides), env)
@@ -100,14 +100,14 @@ async def running_gateway(
 
 
 def script_success(upstream: FakeUpstream) -> None:
-    """Both providers answer well."""
+    """Script successful responses of both providers."""
     upstream.default = prompt_studio_reply({"completion": "because"})
     upstream.always("POST", LAYER_RUN, promptlayer_started(787))
     upstream.always("GET", LAYER_RESULTS, promptlayer_done({"Answer": node("because")}))
 
 
 def encodings_of(secret: str) -> set[str]:
-    """A secret as it may be written: plain, in JSON, URL-encoded, and in base64 at each of the three offsets."""
+    """Return the encodings of a secret: plain, JSON, URL-encoded, and base64 at each of the three offsets."""
     found = {
         secret,
         json.dumps(secret)[1:-1],
@@ -123,12 +123,12 @@ def encodings_of(secret: str) -> set[str]:
 
 
 def find_leaks(text: str, canaries: Iterable[str] = CANARIES) -> list[str]:
-    """The canaries that stand in `text`, in any spelling (R79)."""
+    """Return the canaries in `text`, in any encoding (R79)."""
     return [canary for canary in canaries if any(spelling in text for spelling in encodings_of(canary))]
 
 
 def assert_problem(reply: RawResponse, status: int, code: str) -> None:
-    """It is this problem, whole and in the right form, and holds no secret."""
+    """Assert that the response is this problem in the right format, without a secret."""
     document = reply.json
     assert (status, status, code) == (reply.status, document["status"], document["code"])
     assert "application/problem+json" == reply.header("Content-Type")

@@ -1,4 +1,4 @@
-"""An upstream that quotes the key it was sent, in every answer it can think of and however it can be spelled."""
+"""Fake upstream that quotes the received key in every kind of response and encoding."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ CASES = list(itertools.product(range(len(TEMPLATES)), ENCODINGS))
 
 
 async def echo_key(connection: UpstreamConnection) -> None:
-    """Respond as the case says. A run of PromptLayer with the input "later" does so at its polls."""
+    """Respond as the case requires. A PromptLayer run with the input "later" does so at its polls."""
     request = connection.request
     assert request is not None
     key = request.header("API_KEY") or request.header("X-API-KEY") or ""

@@ -1,4 +1,4 @@
-"""Sends requests that must be refused, in pieces or at once, and checks that exactly one response follows."""
+"""Requests that must be refused, sent at once or in pieces, with exactly one response."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.support.raw_client import RawConnection, RawResponse, raw_connection
 
 
 async def send_until_response(caller: RawConnection, *pieces: bytes) -> RawResponse:
-    """Send the pieces one by one, until there is an answer; it is the only one, and the connection ends with it."""
+    """Send the pieces until there is a response; asserts that it is the only one and closes the connection."""
     answer = asyncio.create_task(caller.read_response())
     for piece in pieces:
         if answer.done():
@@ -23,13 +23,13 @@ async def send_until_response(caller: RawConnection, *pieces: bytes) -> RawRespo
 
 
 def split_at(data: bytes, *offsets: int) -> list[bytes]:
-    """The pieces between these places."""
+    """Split the bytes at these positions."""
     ends = [0, *offsets, len(data)]
     return [data[start:end] for start, end in itertools.pairwise(ends)]
 
 
 async def assert_rejected(harness: GatewayHarness, *pieces: bytes) -> None:
-    """The request is a 400 that closes the connection; neither it nor the good run behind it reaches the upstream."""
+    """Assert a 400 that closes the connection; neither it nor the valid run after it reaches the upstream."""
     async with raw_connection(harness.url) as caller:
         reply = await send_until_response(caller, *pieces)
     assert_problem(reply, 400, "malformed_request")

@@ -1,4 +1,4 @@
-"""Runs and refusals, ready to be sent."""
+"""Sample requests: runs and refused requests."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def rejected_requests() -> dict[str, tuple[bytes, str, str]]:
 
 
 def run_with_headers(*lines: bytes, body: bytes = RUN) -> bytes:
-    """A run with these header lines, and no others about keys."""
+    """Return a run with these header lines and no other key."""
     fields = [b"Content-Type: application/json", b"Content-Length: %d" % len(body), *lines]
     return b"\r\n".join([b"POST /run HTTP/1.1", b"Host: gateway.test", *fields, b"", body])
 

@@ -25,7 +25,7 @@ RUN_FIELDS = {"run_id", "workflow", "provider", "attempts", "outcome", "waited_m
 
 
 async def access_log_entry(harness: GatewayHarness, answered: RawResponse) -> LogLine:
-    """The only access log entry of this response."""
+    """Return the only access log entry of this response."""
     await asyncio.sleep(0.02)  # a second line would come now
     logged = [json.loads(line) for line in harness.log_output.splitlines()]
     found = [line for line in logged if line.get("request_id") == answered.header("X-Request-Id")]
@@ -35,7 +35,7 @@ async def access_log_entry(harness: GatewayHarness, answered: RawResponse) -> Lo
 
 @pytest.mark.parametrize("what", rejected_requests())
 async def test_a_refusal_is_one_log_entry(harness: GatewayHarness, what: str) -> None:
-    """R91: its id, route, client, status, code and time; nothing about a run, for there was none."""
+    """R91: id, route, client, status, code and time; no fields of a run."""
     data, route, code = rejected_requests()[what]
     answered = await send_request(harness.url, data)
     line = await access_log_entry(harness, answered)
@@ -63,7 +63,7 @@ SCRIPTS: dict[str, tuple[list[ResponseScript], int, str]] = {
 
 @pytest.mark.parametrize("what", SCRIPTS)
 async def test_a_run_is_one_log_entry(harness: GatewayHarness, what: str) -> None:
-    """R91: which run, where, how many attempts, how it ended, how long it took: as in the answer."""
+    """R91: run, provider, attempts, outcome and duration, as in the response."""
     scripts, attempts, outcome = SCRIPTS[what]
     harness.upstream.script("POST", STUDIO_RUN, scripts)
     began = time.monotonic()
@@ -82,7 +82,7 @@ async def test_a_run_is_one_log_entry(harness: GatewayHarness, what: str) -> Non
 
 @pytest.mark.parametrize("given", ["a", "req-1", "A1.b_c:d/e+f=g-h", "0" * 128, "4bf92f3577b34da6a3ce929d0e0e4736"])
 async def test_a_request_may_bring_its_id(harness: GatewayHarness, given: str) -> None:
-    """R91: it is answered in the header, in a problem, and logged."""
+    """R91: it is in the response header, in problems and in the log."""
     answered = await send_request(harness.url, build_get("/none", {"X-Request-Id": given}))
     assert given == answered.header("X-Request-Id") == answered.json["request_id"]
     assert given == (await access_log_entry(harness, answered))["request_id"]
@@ -94,7 +94,7 @@ async def test_a_request_may_bring_its_id(harness: GatewayHarness, given: str) -
     ids=ascii,
 )
 async def test_a_hostile_id_is_replaced(harness: GatewayHarness, given: str) -> None:
-    """R91: it is neither answered nor logged."""
+    """R91: it is neither returned nor logged."""
     answered = await send_request(harness.url, build_run(headers={"X-Request-Id": given}))
     made = answered.header("X-Request-Id")
     assert (200, True) == (answered.status, bool(re.fullmatch("req_[0-9a-f]{24}", made or "")))
@@ -113,7 +113,7 @@ async def test_a_request_id_cannot_inject_a_log_entry(harness: GatewayHarness, e
 
 
 async def test_each_request_has_an_id_of_its_own(harness: GatewayHarness) -> None:
-    """R91: also where several came over one connection."""
+    """R91: also for several requests on one connection."""
     async with raw_connection(harness.url) as caller:
         await caller.send(build_get("/healthz") * 50)
         assert 50 == len({(await caller.read_response()).header("X-Request-Id") for _ in range(50)})

@@ -1,4 +1,4 @@
-"""Keys: responses to wrong ones, permissions of valid ones, and no information for unauthenticated clients."""
+"""Authentication: responses to invalid keys, permissions of valid ones, and no information without a key."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ BAD_KEYS = {
 
 
 async def test_every_bad_key_gets_the_same_answer(harness: GatewayHarness) -> None:
-    """R75: one 401, header for header, with WWW-Authenticate; nothing is run, and only the log knows why."""
+    """R75: identical 401 with WWW-Authenticate; nothing is run, and only the log has the reason."""
     replies = {
         name: await send_request(harness.url, run_with_headers(*BAD_KEYS[name]), f"127.0.1.{n}")
         for n, name in enumerate(BAD_KEYS, 1)
@@ -82,7 +82,7 @@ async def test_a_good_key_may_be_presented_in_several_ways(harness: GatewayHarne
 
 
 def p_value(one: Sequence[float], two: Sequence[float]) -> float:
-    """How likely two samples of one distribution differ as much: Mann and Whitney's U, by its normal approximation."""
+    """Return the p-value of the Mann-Whitney U test for two samples, by its normal approximation."""
     ranked = sorted([(value, 0) for value in one] + [(value, 1) for value in two])
     ranks = sum(rank for rank, (_, sample) in enumerate(ranked, 1) if sample == 0)
     n, m = len(one), len(two)
@@ -98,7 +98,7 @@ async def response_seconds(caller: RawConnection, data: bytes) -> float:
 
 
 async def test_time_does_not_tell_how_far_a_key_is_right(harness: GatewayHarness) -> None:
-    """R75: wrong at its first or at its last character: 1 000 answers each, taken in turns, look like one sample."""
+    """R75: keys wrong in the first or last character: two interleaved samples of 1 000 do not differ."""
     first, last = (run_with_headers(*BAD_KEYS[name]) for name in ("first character wrong", "last character wrong"))
     shuffle = random.Random(75)
     p_values: list[float] = []
@@ -113,14 +113,14 @@ async def test_time_does_not_tell_how_far_a_key_is_right(harness: GatewayHarness
 
 
 async def test_the_comparison_of_times_can_fail() -> None:
-    """The test above would see a difference of a twentieth of the spread."""
+    """Negative control: a difference of a twentieth of the spread is detected."""
     rng = random.Random(1)
     one = [rng.gauss(1.0, 0.1) for _ in range(1000)]
     assert p_value(one, [value + 0.02 for value in one]) < 0.01 < p_value(one, [rng.gauss(1.0, 0.1) for _ in one])
 
 
 async def try_random_keys(harness: GatewayHarness, count: int, source: str, *fields: bytes) -> list[RawResponse]:
-    """So many runs with a new key each, from that address."""
+    """Send this number of runs with a new key each, from that address."""
     clock = SystemClock()
     async with raw_connection(harness.url, source) as caller:
         await caller.send(b"".join(run_with_headers(bearer_header(new_key(clock)), *fields) for _ in range(count)))
@@ -128,7 +128,7 @@ async def try_random_keys(harness: GatewayHarness, count: int, source: str, *fie
 
 
 async def test_key_guessing_is_answered_with_429(harness: GatewayHarness) -> None:
-    """R76: 2 000 keys from one address: 20 answers, then 429 with how long to wait; memory hardly grows."""
+    """R76: 2 000 keys from one address: 20 times 401, then 429 with Retry-After; memory hardly grows."""
     began = time.monotonic()
     with harness.memory_growth_below(10_000_000):
         replies = await try_random_keys(harness, 2000, "127.0.3.1")
@@ -143,7 +143,7 @@ async def test_key_guessing_is_answered_with_429(harness: GatewayHarness) -> Non
 
 
 async def test_valid_keys_and_other_addresses_are_not_throttled(harness: GatewayHarness) -> None:
-    """R76: neither one elsewhere nor one at the very address; and bad keys elsewhere still get their 401."""
+    """R76: valid keys from the same address pass; invalid keys from others get a 401."""
     await try_random_keys(harness, 2 * BURST, "127.0.3.2")
     for source in ("127.0.3.2", "127.0.3.3"):
         assert 200 == (await send_request(harness.url, run_with_headers(bearer_header(KEY)), source)).status
@@ -151,7 +151,7 @@ async def test_valid_keys_and_other_addresses_are_not_throttled(harness: Gateway
 
 
 async def test_waiting_as_long_as_was_said_is_enough(harness: GatewayHarness) -> None:
-    """R76: Retry-After is exact: then the next bad key gets its 401, and only one does."""
+    """R76: Retry-After is exact: then exactly one more invalid key gets a 401."""
     refused = (await try_random_keys(harness, BURST + 1, "127.0.3.4"))[-1]
     assert (429, "3") == (refused.status, refused.header("Retry-After"))
     await asyncio.sleep(3)

@@ -16,25 +16,25 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 def run_of_second_client(workflow: str) -> bytes:
-    """A run that the second client asks for, which may run little."""
+    """Send a run as the second client, which has a narrow scope."""
     return build_run(json.dumps({"workflow": workflow}).encode(), client="two")
 
 
 @pytest.mark.parametrize("workflow", ["studio", "prompt_studio/dep_test", "promptlayer/layer-test"])
 async def test_a_key_opens_its_own_workflows_only(harness: GatewayHarness, workflow: str) -> None:
-    """R78: 403, by an alias or around it, and the upstream hears nothing."""
+    """R78: 403 for an alias or a provider's name, without a call."""
     assert_problem(await send_request(harness.url, run_of_second_client(workflow)), 403, "forbidden")
     assert [] == harness.upstream.received
 
 
 @pytest.mark.parametrize("workflow", ["layer", "prompt_studio/public-1"])
 async def test_a_key_opens_its_own_workflows(harness: GatewayHarness, workflow: str) -> None:
-    """R78: or the test above would say nothing."""
+    """R78: positive control of the previous test."""
     assert 200 == (await send_request(harness.url, run_of_second_client(workflow))).status
 
 
 async def test_another_clients_run_looks_like_an_unknown_run(harness: GatewayHarness) -> None:
-    """R78: its id gets the same 404 as an id that does not exist; its owner finds it."""
+    """R78: its id gets the same 404 as an unused id; its owner can read it."""
     accepted = await send_request(harness.url, build_run(headers={"Prefer": "respond-async"}))
     run_id = str(accepted.json["id"])
     looked_up = {
@@ -63,7 +63,7 @@ CLIENT_HEADERS = {
 
 @pytest.mark.parametrize("workflow", ["studio", "layer"])
 async def test_only_an_exact_list_of_headers_goes_upstream(harness: GatewayHarness, workflow: str) -> None:
-    """R80: field by field; none of the client's."""
+    """R80: field by field, without fields of the client."""
     lines = [b"%b: %b" % pair for pair in CLIENT_HEADERS.items() if pair[0] != b"Host"]
     data = run_with_headers(bearer_header(CLIENT_KEYS["one"]), *lines, body=json.dumps({"workflow": workflow}).encode())
     reply = await send_request(harness.url, data.replace(b"gateway.test", CLIENT_HEADERS[b"Host"], 1))
@@ -87,7 +87,7 @@ async def test_only_an_exact_list_of_headers_goes_upstream(harness: GatewayHarne
 
 
 async def test_what_watches_the_gateway_is_not_on_the_public_port(harness: GatewayHarness) -> None:
-    """R83: with a key or without; it is on the other port, where nothing can be run."""
+    """R83: with or without a key; the operations port has it, and cannot start runs."""
     for target in ("/metrics", "/debug", "/debug/pprof", "/console", "/config", "/env", "/version", "/stats", "/admin"):
         for client in ("one", None):
             assert_problem(
@@ -99,7 +99,7 @@ async def test_what_watches_the_gateway_is_not_on_the_public_port(harness: Gatew
 
 
 async def test_the_schema_wants_a_key(harness: GatewayHarness) -> None:
-    """R83: without one there is no schema, and nothing that is there names a version or a workflow."""
+    """R83: without a key, no schema, version or workflow name is disclosed."""
     assert_problem(await send_request(harness.url, build_get("/openapi.json")), 401, "unauthorized")
     reply = await send_request(harness.url, build_head("GET", "/openapi.json"))
     assert (200, "3.1.0", "no-store") == (reply.status, reply.json["openapi"], reply.header("Cache-Control"))

@@ -1,4 +1,4 @@
-"""Bodies without end, compressed or not, are refused before they cost anything (R65, R66)."""
+"""Body size limits: endless and compressed bodies are refused at low cost (R65, R66)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MEGABYTE = b"a" * MAX_BODY
 
 
 async def test_a_large_body_is_refused_by_its_length(harness: GatewayHarness) -> None:
-    """R65: 100 MB by Content-Length: 413 before one byte of it was sent; the limit itself is still fine."""
+    """R65: Content-Length of 100 MB: 413 before a byte was sent; a body at the limit is accepted."""
     reply = await send_request(harness.url, build_head(headers={**JSON, "Content-Length": "100000000"}))
     assert_problem(reply, 413, "payload_too_large")
     assert "close" == reply.header("Connection")
@@ -28,7 +28,7 @@ async def test_a_large_body_is_refused_by_its_length(harness: GatewayHarness) ->
 
 
 async def test_a_large_chunked_body_is_refused_at_the_cap(harness: GatewayHarness) -> None:
-    """R65: 413 after the cap and 64 kB at the latest: nothing more was sent."""
+    """R65: 413 at most 64 kB after the limit."""
     start = build_head(headers={**JSON, "Transfer-Encoding": "chunked"})
     for size in (MAX_BODY + 1, MAX_BODY + 65_536):
         async with raw_connection(harness.url) as caller:
@@ -64,7 +64,7 @@ async def test_a_body_without_end_costs_no_memory(
 
 @pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "zstd", "identity, gzip", "gzip, gzip", "nonsense"])
 async def test_compressed_bodies_are_not_accepted(harness: GatewayHarness, coding: str) -> None:
-    """R66: whatever their coding is called, and whether or not it is true."""
+    """R66: for any coding name, true or not."""
     for body in (RUN, gzip.compress(RUN)):
         reply = await send_request(harness.url, build_run(body, {"Content-Encoding": coding}))
         assert_problem(reply, 415, "unsupported_media_type")
@@ -81,7 +81,7 @@ async def test_bodies_compressed_by_their_framing_are_not_accepted(harness: Gate
 
 
 async def test_a_bomb_costs_no_memory(harness: GatewayHarness) -> None:
-    """R66: 200 MB in 200 kB are never opened."""
+    """R66: 200 MB in 200 kB are not decompressed."""
     bomb = gzip.compress(b'{"workflow":"studio","input":{"a":"' + b"0" * 200_000_000 + b'"}}', 1)
     with harness.memory_growth_below(5_000_000):
         reply = await send_request(harness.url, build_run(bomb, {"Content-Encoding": "gzip"}))

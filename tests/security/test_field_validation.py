@@ -1,4 +1,4 @@
-"""Fields that do not fit are refused with their place and without their value (R69)."""
+"""Invalid fields are refused with their location and without their value (R69)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CANARY = "canary-4c1f"
 
 
 def error_pointers(reply: RawResponse) -> list[str]:
-    """Where the answer says that something is wrong."""
+    """Return the error pointers of the response."""
     errors = reply.json["errors"]
     assert isinstance(errors, list)
     found = [error["pointer"] for error in errors if isinstance(error, dict)]

@@ -114,7 +114,7 @@ async def test_a_repeated_key_field_authenticates_no_client(harness: GatewayHarn
 
 
 async def test_a_path_may_have_a_query_and_a_host(harness: GatewayHarness) -> None:
-    """RFC 9112, 3.2.2: the absolute form is to be understood; what stands behind `?` is not ours."""
+    """RFC 9112, 3.2.2: the absolute form is supported; the query is ignored."""
     for target in (b"/run?a=b", b"http://gateway.test/run"):
         assert 200 == (await send_request(harness.url, build_run().replace(b"/run", target, 1))).status
 
@@ -140,7 +140,7 @@ async def test_json_may_be_named_in_any_case_and_with_parameters(harness: Gatewa
 
 @pytest.mark.parametrize("word", ["100-continue", "100-Continue"])
 async def test_expect_100_continue_is_honoured(harness: GatewayHarness, word: str) -> None:
-    """RFC 9110, 10.1.1: 100, then the answer; the connection stays."""
+    """RFC 9110, 10.1.1: 100, then the response; the connection stays open."""
     async with raw_connection(harness.url) as caller:
         for _ in range(2):
             await caller.send(build_head(headers={**JSON, "Content-Length": str(len(RUN)), "Expect": word}))
@@ -150,7 +150,7 @@ async def test_expect_100_continue_is_honoured(harness: GatewayHarness, word: st
 
 
 async def test_a_refused_expect_request_gets_no_100(harness: GatewayHarness) -> None:
-    """RFC 9110, 10.1.1: the refusal takes the place of the 100."""
+    """RFC 9110, 10.1.1: the refusal replaces the 100."""
     waiting = {**JSON, "Content-Length": "100", "Expect": "100-continue"}
     assert_problem(await send_request(harness.url, build_head(headers=waiting, client=None)), 401, "unauthorized")
     too_large = waiting | {"Content-Length": "1000001"}
@@ -160,7 +160,7 @@ async def test_a_refused_expect_request_gets_no_100(harness: GatewayHarness) -> 
 
 
 async def test_a_body_sent_without_waiting_gets_no_100(harness: GatewayHarness) -> None:
-    """RFC 9110, 10.1.1: the 100 may be left out where the body is there already; HTTP/1.0 has no such thing."""
+    """RFC 9110, 10.1.1: the 100 may be omitted if the body has arrived; HTTP/1.0 has no 100."""
     assert 200 == (await send_request(harness.url, build_run(headers={"Expect": "100-continue"}))).status
     async with raw_connection(harness.url) as caller:
         old = build_head(headers={**JSON, "Content-Length": str(len(RUN)), "Expect": "100-continue"})
@@ -179,7 +179,7 @@ async def echo_input(connection: UpstreamConnection) -> None:
 
 
 async def test_pipelined_requests_are_answered_in_their_order(harness: GatewayHarness) -> None:
-    """RFC 9112, 9.3.2: 100 runs in one go, the first the slowest: each has its own answer, in order, and runs once."""
+    """RFC 9112, 9.3.2: 100 pipelined runs, the first the slowest: responses are in order, each run is executed once."""
     harness.upstream.always("POST", STUDIO_RUN, echo_input)
     given: list[JsonValue] = [{"number": n, "wait": max(0.0, 0.1 - n / 20)} for n in range(100)]
     data = b"".join(build_run(json.dumps({"workflow": "studio", "input": each}).encode()) for each in given)
@@ -201,7 +201,7 @@ async def test_a_client_may_end_the_connection_with_its_request(harness: Gateway
 
 
 async def test_http_1_0_is_spoken(harness: GatewayHarness) -> None:
-    """No Host is needed, an answer ends the connection, unless the client asks to keep it."""
+    """No Host is required; the connection is closed unless keep-alive is requested."""
     old = build_run().replace(b"HTTP/1.1", b"HTTP/1.0").replace(b"Host: gateway.test\r\n", b"")
     async with raw_connection(harness.url) as caller:
         await caller.send(old)
@@ -215,7 +215,7 @@ async def test_http_1_0_is_spoken(harness: GatewayHarness) -> None:
 
 
 async def test_an_offer_of_another_protocol_is_declined(harness: GatewayHarness) -> None:
-    """RFC 9110, 7.8: the request is answered as it is, and so is the next one."""
+    """RFC 9110, 7.8: the request is answered normally, and so is the next one."""
     for offer in ("websocket", "h2c", "TLS/1.2"):
         async with raw_connection(harness.url) as caller:
             for _ in range(2):

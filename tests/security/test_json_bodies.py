@@ -1,4 +1,4 @@
-"""Bodies that are no JSON, or too much of it, are refused at once and never forwarded (R67, R68)."""
+"""Bodies that are invalid or excessive JSON are refused at once and never forwarded (R67, R68)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 def run_with(member: bytes) -> bytes:
-    """A good run with this member behind the one that it needs."""
+    """Return a valid run with this additional member."""
     return b'{"workflow": "studio", ' + member + b"}"
 
 
@@ -23,7 +23,7 @@ def nested(depth: int, left: bytes = b"[", right: bytes = b"]") -> bytes:
 
 
 def object_with_members(key: bytes, count: int) -> bytes:
-    """An object with so many members, each with this start of a name."""
+    """Return an object with this number of members, with this prefix of names."""
     return b"{" + b",".join(b'"%b%d": 0' % (key, number) for number in range(count)) + b"}"
 
 
@@ -60,7 +60,7 @@ async def test_heavy_bodies_are_light_work(harness: GatewayHarness, what: str) -
 
 
 async def test_deep_but_not_too_deep_input_arrives_whole(harness: GatewayHarness) -> None:
-    """R67: the bound is no smaller than it has to be, and every digit counts."""
+    """R67: input at the depth limit is accepted, with every digit."""
     body = run_with(b'"input": {"a": ' + b"[" * 150 + b"123456789012345678901234567890" + b"]" * 150 + b"}")
     assert 200 == (await send_request(harness.url, build_run(body))).status
     assert json.loads(harness.upstream.received[0].body)["input"] == json.loads(body)["input"]
@@ -131,7 +131,7 @@ MALFORMED = {
 
 @pytest.mark.parametrize("mistake", MALFORMED)
 async def test_what_is_not_json_is_a_400(harness: GatewayHarness, mistake: str) -> None:
-    """R68: and it is never forwarded, nor is any of it repeated."""
+    """R68: it is neither forwarded nor quoted."""
     reply = await send_request(harness.url, build_run(MALFORMED[mistake]))
     assert_problem(reply, 400, "malformed_json")
     assert ([], True) == (harness.upstream.received, b"studio" not in reply.body)

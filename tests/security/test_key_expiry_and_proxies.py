@@ -1,4 +1,4 @@
-"""Keys that begin, end and follow each other (R77); and addresses that are believed, or not (R82)."""
+"""Expiry and rotation of keys (R77), and addresses behind trusted proxies (R82)."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ BURST = 20
 
 
 def client_with_keys(*keys: JsonValue) -> JsonValue:
-    """A client that has these keys."""
+    """Return a client with these keys."""
     return {"rotating": {"keys": list(keys), "workflows": ["*"]}}
 
 
 async def statuses(harness: GatewayHarness, keys: Sequence[str]) -> list[int]:
-    """Responses to a run with each of the keys."""
+    """Return the status of a run with each key."""
     asked = [build_run(headers={"Authorization": f"Bearer {key}"}, client=None) for key in keys]
     return [(await send_request(harness.url, data)).status for data in asked]
 
 
 async def test_a_key_ends_at_its_moment(tmp_path: Path) -> None:
-    """R77: it works until then, and gets the 401 of an unknown key afterwards; nothing has to be restarted."""
+    """R77: it works until then and gets the 401 of an unknown key afterwards, without a restart."""
     end = datetime.now(UTC) + timedelta(seconds=2.5)
     keys = client_with_keys({"hash": hash_key(OLD), "expires": end.isoformat()}, {"hash": hash_key(NEW)})
     async with running_gateway(tmp_path, clients=keys) as harness:
@@ -43,7 +43,7 @@ async def test_a_key_ends_at_its_moment(tmp_path: Path) -> None:
 
 
 async def test_a_key_that_has_ended_before_the_start_is_no_key(tmp_path: Path) -> None:
-    """R77: a date means its first moment, in UTC."""
+    """R77: a date means 00:00 UTC."""
     today = datetime.now(UTC).date().isoformat()
     keys = client_with_keys({"hash": hash_key(OLD), "expires": today}, {"hash": hash_key(NEW), "expires": "2999-01-01"})
     async with running_gateway(tmp_path, clients=keys) as harness:
@@ -51,7 +51,7 @@ async def test_a_key_that_has_ended_before_the_start_is_no_key(tmp_path: Path) -
 
 
 async def test_a_key_is_replaced_without_a_gap(tmp_path: Path) -> None:
-    """R77: first both work; once the old one is taken out, it is unknown from the next start on."""
+    """R77: first both work; a removed key is unknown from the next start on."""
     both, one = tmp_path / "both", tmp_path / "one"
     both.mkdir()
     one.mkdir()
@@ -65,7 +65,7 @@ async def test_a_key_is_replaced_without_a_gap(tmp_path: Path) -> None:
 
 
 async def send_bad_keys(harness: GatewayHarness, source: str, forwarded: Sequence[str]) -> list[int]:
-    """A run with a bad key for each of these X-Forwarded-For, from that address."""
+    """Send a run with an invalid key for each of these X-Forwarded-For, from that address."""
     asked = [build_run(headers={"X-Forwarded-For": each}, client=None) for each in forwarded]
     async with raw_connection(harness.url, source) as caller:
         await caller.send(b"".join(asked))
@@ -77,7 +77,7 @@ FORWARDED_ADDRESSES = [f"192.0.2.{number}" for number in range(BURST + 5)]
 
 
 async def test_a_forwarded_address_of_a_trusted_proxy_is_used(tmp_path: Path) -> None:
-    """R82: behind a proxy each address has its own failures; elements before an untrusted address are ignored."""
+    """R82: failures are counted per forwarded address; elements before an untrusted address are ignored."""
     async with running_gateway(tmp_path, server={"trusted_proxies": ["127.0.4.0/24"]}) as harness:
         proxy = "127.0.4.1"
         assert {401} == set(await send_bad_keys(harness, proxy, FORWARDED_ADDRESSES))
@@ -101,6 +101,6 @@ async def test_a_forwarded_address_of_an_untrusted_peer_is_ignored(tmp_path: Pat
 
 
 async def test_without_trusted_proxies_forwarded_addresses_are_ignored(tmp_path: Path) -> None:
-    """R82: which is how it is where nothing is configured."""
+    """R82: the default."""
     async with running_gateway(tmp_path) as harness:
         assert 429 == (await send_bad_keys(harness, "127.0.4.1", FORWARDED_ADDRESSES))[-1]

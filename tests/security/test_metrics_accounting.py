@@ -42,7 +42,7 @@ UPSTREAM_RESPONSES: Sequence[ResponseScript] = [
 
 
 def mixed_requests(rng: random.Random) -> list[bytes]:
-    """Three hundred, in no order: a third of them are runs."""
+    """Return 300 requests in random order, a third of them runs."""
     runs = [run_of_workflow(rng.choice(["studio", "layer"])) for _ in range(100)]
     others = [rng.choice([*rejected_requests().values()])[0] for _ in range(150)]
     open_ones = [build_get(rng.choice(["/healthz", "/readyz", "/docs"])) for _ in range(50)]
@@ -52,7 +52,7 @@ def mixed_requests(rng: random.Random) -> list[bytes]:
 
 
 def script_unreliable(harness: GatewayHarness, rng: random.Random) -> None:
-    """Let the upstream do this and that."""
+    """Script random successes and faults."""
     harness.upstream.script("POST", STUDIO_RUN, [rng.choice(UPSTREAM_RESPONSES) for _ in range(400)])
     harness.upstream.script(
         "POST", LAYER_RUN, [promptlayer_started(787) if n % 3 else reply(429, {}) for n in range(400)]
@@ -62,7 +62,7 @@ def script_unreliable(harness: GatewayHarness, rng: random.Random) -> None:
 
 
 async def send_all(harness: GatewayHarness, sent: Sequence[bytes]) -> list[RawResponse]:
-    """Send all, ten at a time, from so many addresses that none has too many failures."""
+    """Send all, ten at a time, from enough addresses to stay below the limit of failures."""
     answers: list[RawResponse] = []
     for first in range(0, len(sent), 10):
         asked = enumerate(sent[first : first + 10], first)
@@ -73,7 +73,7 @@ async def send_all(harness: GatewayHarness, sent: Sequence[bytes]) -> list[RawRe
 
 
 def count_by_label(samples: Sequence[Sample], name: str, label: str) -> dict[str, float]:
-    """Counts by the values of one label."""
+    """Return the counts by the values of one label."""
     return {s.labels[label]: metric_sum(samples, name, **{label: s.labels[label]}) for s in samples if s.name == name}
 
 

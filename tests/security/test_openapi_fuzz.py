@@ -1,4 +1,4 @@
-"""Requests made from the API's own document, right and wrong ones: every answer is one that it documents (R74).
+"""Fuzz test from the OpenAPI document: every response to valid and invalid requests conforms to it (R74).
 
 FUZZ_CASES=10000 sends that many, and other ones each time; without it, a few hundred, always the same.
 """
@@ -72,7 +72,7 @@ def schema_errors(document: Mapping[str, Any], operation_pointer: str, answer: R
 
 
 def fuzz(url: str, document: dict[str, Any], method: str, path: str, mode: GenerationMode) -> Counter[str]:
-    """Send the cases; how many were answered with each code."""
+    """Send the cases; returns the number of responses by status."""
     operation = schemathesis.openapi.from_dict(document)[path][method]
     where = f"#/paths/{path.replace('/', '~1')}/{method.lower()}"
     answered: Counter[str] = Counter()
@@ -98,7 +98,7 @@ def fuzz(url: str, document: dict[str, Any], method: str, path: str, mode: Gener
 async def test_every_answer_is_documented(
     harness: GatewayHarness, method: str, path: str, mode: GenerationMode
 ) -> None:
-    """R74: whatever is sent, the status, type, headers and schema of its answer are in the document; never a 500."""
+    """R74: status, type, headers and schema of every response are documented; never a 500."""
     harness.upstream.route(lambda r: (r.method, r.path[:11]) == ("POST", "/workflows/"), promptlayer_started(787))
     document = (await send_request(harness.url, build_head("GET", "/openapi.json"))).json
     answered = await asyncio.to_thread(fuzz, harness.url, dict(document), method, path, mode)

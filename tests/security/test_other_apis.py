@@ -1,4 +1,4 @@
-"""The providers' APIs, pass-through, hints and the WebSocket have the same guarantees as `POST /run` (R67 to R95)."""
+"""The providers' APIs, passthrough, hints and the WebSocket have the guarantees of `POST /run` (R67 to R95)."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Gate
 
 @pytest.fixture
 def harness(shared: GatewayHarness) -> GatewayHarness:
-    """The same, with nothing that another test left."""
+    """Harness of the shared gateway with reset state."""
     shared.reset()
     return shared
 
@@ -149,7 +149,7 @@ async def test_prompts_and_results_are_not_seen(harness: GatewayHarness) -> None
 
 
 async def test_misplaced_keys_are_not_forwarded_or_disclosed(harness: GatewayHarness) -> None:
-    """R79, R80: neither up, nor into an answer or the log; a client's key stands in no request to a provider."""
+    """R79, R80: neither upstream nor in a response or the log."""
     key = CLIENT_KEYS["two"]  # which "one" should not even know
     asked = [
         build_request("/log-request", {"api_key": CLIENT_KEYS["one"], "b": key}),
@@ -192,14 +192,14 @@ def costly_bodies() -> Iterable[tuple[str, bytes]]:
 @pytest.mark.parametrize("target", [*RUN_PATHS, "/log-request"])
 @pytest.mark.parametrize(("name", "body"), [*costly_bodies()])
 async def test_costly_bodies_cost_little(harness: GatewayHarness, target: str, name: str, body: bytes) -> None:
-    """R67: each kind is answered, and never with `internal`."""
+    """R67: each kind is answered, never with `internal`."""
     for client in ("one", None):
         answer = await send_request(harness.url, build_request(target, body, client=client))
         assert answer.status not in {500, 502}, (name, answer.body)
 
 
 async def test_other_clients_learn_nothing_of_runs(harness: GatewayHarness) -> None:
-    """Hints: 204 for every token; another client's execution id and an unused one are the same 404."""
+    """Hints: 204 for every token; execution ids of other clients get the 404 of unused ones."""
     number = json.loads((await send_request(harness.url, build_request(RUN_PATHS[0], {}))).body)[
         "workflow_version_execution_id"
     ]
@@ -215,7 +215,7 @@ async def test_other_clients_learn_nothing_of_runs(harness: GatewayHarness) -> N
 
 
 async def test_what_follows_a_refused_upgrade_is_not_kept(harness: GatewayHarness) -> None:
-    """R65: bytes behind a request that wanted another protocol do not pile up, whatever answers it."""
+    """R65: bytes after a refused upgrade request are not buffered."""
     targets = ("/healthz", "/prompt-templates/x", "/connection/websocket", "/hints/x")
     with harness.memory_growth_below(20_000_000):
         for target in targets:

@@ -23,7 +23,7 @@ CANARY = "canary-b7d1c0ffee"
 
 
 def script_canary_responses(harness: GatewayHarness) -> None:
-    """Let both providers answer with the canary wherever they can."""
+    """Script responses of both providers with the canary in every place."""
     marked: JsonValue = {CANARY: [CANARY]}
     headers = [("X-Note", CANARY), ("Set-Cookie", f"a={CANARY}")]
     errors = [reply(status, {"message": CANARY, "error": CANARY}, headers) for status in (400, 404, 422, 429, 500, 503)]
@@ -35,7 +35,7 @@ def script_canary_responses(harness: GatewayHarness) -> None:
 
 
 def canary_requests() -> list[bytes]:
-    """Requests with the canary wherever a client can put it."""
+    """Return requests with the canary in every place that a client controls."""
     given: dict[str, JsonValue] = {"input": {CANARY: CANARY}, "metadata": {CANARY: CANARY}, "return_all_outputs": True}
     wrong: list[dict[str, JsonValue]] = [{**given, name: CANARY} for name in ("timeout", "version", "label", CANARY)]
     headers = {"X-Note": CANARY, "User-Agent": CANARY, "Cookie": CANARY}
@@ -59,7 +59,7 @@ async def test_prompts_and_results_are_not_seen(harness: GatewayHarness) -> None
     scraped = (await send_request(harness.gateway.ops_url, build_get("/metrics"))).body.decode()
     assert "runward_runs_total" in scraped
     assert (False, False) == (CANARY in harness.log_output, CANARY in scraped)
-    # The check sees something: it went in, it came out.
+    # Positive control: the canary is in request and response.
     assert all(
         CANARY.encode() in body for body in (harness.upstream.received[0].body, answers[0].body, answers[8].body)
     )

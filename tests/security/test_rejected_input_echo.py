@@ -32,7 +32,7 @@ MALFORMED = build_run().replace(b"Host:", b"H st:")
     ],
 )
 async def test_a_key_in_a_malformed_line_is_not_repeated(harness: GatewayHarness, line: bytes) -> None:
-    """R71: neither the answer nor the log holds it."""
+    """R71: neither in the response nor in the log."""
     data = b"POST /run HTTP/1.1\r\nHost: gateway.test\r\n" + line % KEY + b"\r\n\r\n"
     for pieces in ([data], split_at(data, 30, len(data) - 3)):
         await assert_rejected(harness, *pieces)
@@ -47,7 +47,7 @@ async def test_a_key_in_a_malformed_first_line_is_not_repeated(harness: GatewayH
 
 
 async def test_a_key_in_a_good_first_line_is_not_repeated(harness: GatewayHarness) -> None:
-    """R71, R79: a key where it does not belong is not written down there."""
+    """R71, R79: a misplaced key is not logged."""
     key = KEY.decode()
     for target in (f"/run?key={key}", f"/{key}", f"/docs/{key}", f"http://{key}/run", f"/run#{key}"):
         reply = await send_request(harness.url, build_get(target))
@@ -56,7 +56,7 @@ async def test_a_key_in_a_good_first_line_is_not_repeated(harness: GatewayHarnes
 
 
 async def test_no_answer_names_a_version(harness: GatewayHarness) -> None:
-    """R71: neither ours nor a library's."""
+    """R71: neither Runward's nor a library's."""
     asked = (
         build_run(),
         build_get("/run"),

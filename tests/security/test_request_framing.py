@@ -19,7 +19,7 @@ CHUNKS = b"%x\r\n%b\r\n0\r\n\r\n" % (len(RUN), RUN)
 
 
 def build_request(*fields: bytes, body: bytes = RUN, line: bytes = b"POST /run HTTP/1.1") -> bytes:
-    """A run with these header lines besides the usual ones."""
+    """Return a run with these additional header lines."""
     return b"\r\n".join([line, FIELDS, *fields, b"", body])
 
 
@@ -90,13 +90,13 @@ BAD_CHUNKS = {
 
 @pytest.mark.parametrize("mistake", MALFORMED)
 async def test_a_malformed_request_is_refused(harness: GatewayHarness, mistake: str) -> None:
-    """R70: in one piece, with a good run right behind it."""
+    """R70: in one piece, followed by a valid run."""
     await assert_rejected(harness, MALFORMED[mistake] + build_run())
 
 
 @pytest.mark.parametrize("mistake", MALFORMED)
 async def test_a_malformed_request_in_pieces_is_refused(harness: GatewayHarness, mistake: str) -> None:
-    """R70: as a slow network delivers it, where the parser sees it bit by bit."""
+    """R70: in small segments, as on a slow network."""
     data = MALFORMED[mistake]
     await assert_rejected(harness, *split_at(data, 7, len(data) // 2), build_run())
 
@@ -109,7 +109,7 @@ async def test_malformed_chunks_are_refused(harness: GatewayHarness, mistake: st
 
 @pytest.mark.parametrize("mistake", BAD_CHUNKS)
 async def test_malformed_chunks_after_the_head_are_refused_at_once(harness: GatewayHarness, mistake: str) -> None:
-    """R70: the head was fine and the run is waiting for its body; no end is waited for (which would be a 408)."""
+    """R70: while the run waits for its body; not after the body timeout (408)."""
     async with raw_connection(harness.url) as caller:
         reply = await send_until_response(caller, build_request(CHUNKED, body=b""), BAD_CHUNKS[mistake] + build_run())
     assert_problem(reply, 400, "malformed_request")
@@ -129,7 +129,7 @@ async def test_a_body_is_never_taken_for_a_request(harness: GatewayHarness) -> N
 
 
 async def test_a_trailer_is_not_a_header(harness: GatewayHarness) -> None:
-    """R70: a key behind the body opens nothing (RFC 9110, 6.5.1)."""
+    """R70: a key in a trailer does not authenticate (RFC 9110, 6.5.1)."""
     unkeyed = build_head(headers={"Content-Type": "application/json", "Transfer-Encoding": "chunked"}, client=None)
     body = CHUNKS.removesuffix(b"\r\n") + b"X-API-KEY: " + KEY + b"\r\n\r\n"
     assert_problem(await send_request(harness.url, unkeyed + body), 401, "unauthorized")
@@ -137,7 +137,7 @@ async def test_a_trailer_is_not_a_header(harness: GatewayHarness) -> None:
 
 
 async def test_a_malformed_request_behind_a_good_one_costs_it_nothing(harness: GatewayHarness) -> None:
-    """R70: the run has its answer, then the 400 comes, then the end."""
+    """R70: the run has its response, then the 400 follows and the connection is closed."""
     async with raw_connection(harness.url) as caller:
         await caller.send(build_run())
         assert 200 == (await caller.read_response()).status

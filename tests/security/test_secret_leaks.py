@@ -1,4 +1,4 @@
-"""No secret is ever seen, whatever a hostile upstream and careless clients do with it (R79)."""
+"""No secret leaks, with a hostile upstream and careless clients (R79)."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ ALL_SECRETS = (*PROVIDER_KEYS.values(), *CLIENT_KEYS.values())
 
 @dataclass(frozen=True, slots=True)
 class CollectedOutput:
-    """A gateway after every kind of request, and its responses."""
+    """Gateway after every kind of request, and its responses."""
 
     world: GatewayHarness
     answers: list[RawResponse]
 
 
 def hostile_runs() -> list[bytes]:
-    """Every case at Prompt Studio, at the start of a PromptLayer run and at its polls."""
+    """Return every case at Prompt Studio, at the start of a PromptLayer run and at its polls."""
     asked: list[tuple[str, JsonValue]] = [("studio", {"garbage": 1}), ("layer", {"garbage": 1})]
     for number in range(len(CASES)):
         asked += [("studio", {"now": number}), ("layer", {"now": number}), ("layer", {"later": number})]
@@ -43,7 +43,7 @@ def hostile_runs() -> list[bytes]:
 
 
 def misplaced_keys() -> list[bytes]:
-    """Refusals of all kinds, and keys of clients where they do not belong."""
+    """Return refused requests of all kinds, and client keys in wrong places."""
     found = [data for data, _, _ in rejected_requests().values()]
     for key in CLIENT_KEYS.values():
         found += [
@@ -72,7 +72,7 @@ def misplaced_keys() -> list[bytes]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def collected(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[CollectedOutput]:
-    """Send all of it, at the log level debug."""
+    """Send all requests at the log level debug."""
     overrides: dict[str, JsonValue] = {"breaker": {"failures": 1_000_000}, "clients": {"two": {"workflows": ["layer"]}}}
     async with running_gateway(tmp_path_factory.mktemp("canaries"), PROVIDER_KEYS, **overrides) as harness:
         harness.upstream.route(lambda _: True, echo_key)
@@ -85,7 +85,7 @@ async def collected(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[C
 
 
 async def test_the_requests_reached_every_error_path(collected: CollectedOutput) -> None:
-    """R79: or the tests below would say nothing: all sorts of answers, and the upstream saw the keys."""
+    """R79: positive control: all kinds of responses occurred, and the upstream received the keys."""
     statuses = {answer.status for answer in collected.answers}
     assert {200, 400, 401, 403, 404, 405, 413, 415, 422, 502, 503, 504} <= statuses
     assert not {500} & statuses
@@ -97,7 +97,7 @@ async def test_the_requests_reached_every_error_path(collected: CollectedOutput)
 
 
 async def test_no_answer_holds_a_secret(collected: CollectedOutput) -> None:
-    """R79, R81: neither its headers nor its body, in whatever spelling."""
+    """R79, R81: neither in headers nor in a body, in any encoding."""
     assert [] == [answer for answer in collected.answers if find_leaks(answer.raw.decode("latin-1"), ALL_SECRETS)]
 
 
@@ -109,7 +109,7 @@ async def test_no_log_entry_holds_a_secret(collected: CollectedOutput) -> None:
 
 
 async def test_nothing_else_that_can_be_read_holds_a_secret(collected: CollectedOutput) -> None:
-    """R79: metrics, the schema, the page, health, and the system's information on the process."""
+    """R79: metrics, schema, page, health, and process information of the system."""
     gateway = collected.world.gateway
     pages = [
         (gateway.ops_url, "/metrics"),
@@ -135,7 +135,7 @@ async def test_nothing_else_that_can_be_read_holds_a_secret(collected: Collected
 @pytest.mark.parametrize("spelling", [name for name in ENCODINGS if "escaped" not in name])
 @pytest.mark.parametrize("secret", ALL_SECRETS, ids=["promptlayer", "prompt_studio", "one", "two"])
 async def test_the_search_finds_what_it_is_for(spelling: str, secret: str) -> None:
-    """R79: a search that finds nothing proves nothing. Needless escapes are left out: nothing of ours writes them."""
+    """R79: positive control of the search. Redundant escapes are excluded, as the gateway never writes them."""
     quoted = ENCODINGS[spelling](secret).decode()
     for text in (quoted, f"one two {quoted} three", f'{{"a": "{quoted}"}}'):
         assert [secret] == find_leaks(text, ALL_SECRETS)

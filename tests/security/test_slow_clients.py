@@ -35,21 +35,21 @@ CLIENTS = 300
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[GatewayHarness]:
-    """A gateway with short timers."""
+    """Gateway with short timeouts."""
     server: JsonValue = {"header_timeout": TIMER, "body_timeout": TIMER}
     async with running_gateway(tmp_path_factory.mktemp("timers"), server=server) as running:
         yield running
 
 
 async def seconds_until_closed(caller: RawConnection) -> float:
-    """How long the gateway keeps a connection on which it says nothing."""
+    """Return the seconds until the gateway closes a silent connection."""
     began = time.monotonic()
     await caller.wait_closed()
     return time.monotonic() - began
 
 
 async def drip(caller: RawConnection, data: bytes, pause: float) -> None:
-    """Send byte by byte until all is sent, or the gateway has closed."""
+    """Send byte by byte until all is sent or the gateway has closed the connection."""
     with contextlib.suppress(ConnectionError):
         for at in range(len(data)):
             await caller.send(data[at : at + 1])
@@ -58,7 +58,7 @@ async def drip(caller: RawConnection, data: bytes, pause: float) -> None:
 
 @contextlib.asynccontextmanager
 async def dripping(caller: RawConnection, data: bytes, pause: float = 0.1) -> AsyncIterator[None]:
-    """`drip` as long as the block lasts."""
+    """Run `drip` until the block ends."""
     task = asyncio.create_task(drip(caller, data, pause))
     yield
     task.cancel()
@@ -95,7 +95,7 @@ async def second_head(harness: GatewayHarness) -> float:
 
 
 async def second_head_behind_a_slow_run(harness: GatewayHarness) -> float:
-    """The timer rings while the first request is in work; it must ring again."""
+    """The timer expires during the first request and must be restarted."""
     harness.upstream.script("POST", STUDIO_RUN, [delayed(TIMER + 0.3, prompt_studio_reply({}))])
     async with raw_connection(harness.url) as caller:
         await caller.send(build_run() + build_get("/healthz")[:30])
@@ -104,14 +104,14 @@ async def second_head_behind_a_slow_run(harness: GatewayHarness) -> float:
 
 
 async def test_unfinished_heads_are_cut_off_by_the_header_timer(harness: GatewayHarness) -> None:
-    """R63: silent, half, dripping, or behind another request: closed when the time is over, and not before."""
+    """R63: silent, partial, dripping, or after another request: closed at the timeout, not earlier."""
     peers = (silent, half_a_head, dripping_head, only_empty_lines, second_head, second_head_behind_a_slow_run)
     waited = await asyncio.gather(*(peer(harness) for peer in peers))
     assert {} == {p.__name__: s for p, s in zip(peers, waited, strict=True) if s <= TIMER - 0.3}
 
 
 async def test_many_slow_clients_do_not_delay_others(harness: GatewayHarness) -> None:
-    """R63: with 300 of them /healthz is answered before they are cut off, and in the end every one of them is."""
+    """R63: /healthz is answered beside 300 of them, and all of them are disconnected in the end."""
     before = harness.gateway.open_fds()
     async with contextlib.AsyncExitStack() as stack:
         peers = [await stack.enter_async_context(raw_connection(harness.url)) for _ in range(CLIENTS)]
@@ -133,7 +133,7 @@ async def test_many_slow_clients_do_not_delay_others(harness: GatewayHarness) ->
 
 
 async def test_clients_that_never_read_are_cut_off(harness: GatewayHarness) -> None:
-    """R63: a response that is not read occupies its connection and memory no longer than an unfinished head does."""
+    """R63: an unread response occupies connection and memory no longer than an unfinished head."""
     script = re.search(rb"docs/rapidoc[^\"]+", (await send_request(harness.url, build_get("/docs"))).body)
     assert script is not None
     size = len((await send_request(harness.url, build_get("/" + script[0].decode()))).raw)
@@ -161,7 +161,7 @@ SLOW_BODIES = {
 
 
 async def slow_body(harness: GatewayHarness, pieces: list[bytes]) -> float:
-    """Send the pieces 100 ms apart until there is an answer: a 408 that ends the connection. After how long."""
+    """Send the pieces 100 ms apart until there is a 408 that closes the connection; returns the seconds."""
     async with raw_connection(harness.url) as caller:
         began = time.monotonic()
         sending = asyncio.create_task(send_slowly(caller, pieces))

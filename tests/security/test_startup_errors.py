@@ -1,4 +1,4 @@
-"""A gateway that must not start does not: at once, with the place named and the value not shown (R84)."""
+"""Startup errors: an invalid gateway does not start; the place is named, the value is not shown (R84)."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ STUDIO = "providers.prompt_studio.api_key"
 
 
 def config_text(**overrides: JsonValue) -> str:
-    """The tests' configuration as it stands in the file, changed."""
+    """Return the tests' configuration as text, with these changes."""
     return yaml.safe_dump(gateway_config("http://127.0.0.1:1", "http://127.0.0.1:1", **overrides), sort_keys=False)
 
 
 def key_from(reference: JsonValue) -> str:
-    """A configuration that finds Prompt Studio's key there."""
+    """Return a configuration with this source of Prompt Studio's key."""
     return config_text(providers={"prompt_studio": {"api_key": reference}})
 
 
@@ -52,7 +52,7 @@ INVALID_CONFIGS: dict[str, tuple[str, dict[str, str], str]] = {
 
 
 async def startup_error(directory: Path, config: str, env: Mapping[str, str]) -> tuple[str, float]:
-    """Start the gateway: exit code, output and CPU time in seconds."""
+    """Start the gateway; returns exit code, output and CPU time in seconds."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     with pytest.raises(GatewayExitedError) as died:
         await start_gateway(directory, config, {**PROVIDER_SECRETS, **env})
@@ -73,7 +73,7 @@ async def test_an_invalid_configuration_is_refused_with_its_location(tmp_path: P
 
 
 async def test_a_port_that_is_taken_is_said(tmp_path: Path) -> None:
-    """R84: not an error in the file, and still no traceback."""
+    """R84: not an error of the file, and no traceback."""
     first, second = tmp_path / "first", tmp_path / "second"
     first.mkdir()
     second.mkdir()

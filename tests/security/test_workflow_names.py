@@ -1,4 +1,4 @@
-"""Whatever a workflow is called, it stays a name: upstream, and in the log (R61, R73)."""
+"""Hostile workflow names, upstream and in the log (R61, R73)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ NAMES = [
 @pytest.mark.parametrize("provider", ["prompt_studio", "promptlayer"])
 @pytest.mark.parametrize("name", NAMES)
 async def test_a_name_is_one_segment_upstream(harness: GatewayHarness, provider: str, name: str) -> None:
-    """R61: whatever a workflow is called, it is one encoded segment of the one path, or it is refused."""
+    """R61: any name is one encoded path segment, or is refused."""
     before, after = ("/v1/workflows/", "/run") if provider == "prompt_studio" else ("/workflows/", "/run")
     harness.upstream.route(
         lambda request: request.method == "POST",
@@ -56,7 +56,7 @@ async def test_a_strange_alias_is_not_found(harness: GatewayHarness, name: str) 
 
 
 async def test_a_name_of_ten_kilobytes_is_refused(harness: GatewayHarness) -> None:
-    """R61: by its length, which its answer does not repeat."""
+    """R61: by its length; the response does not repeat it."""
     reply = await send_request(harness.url, run_with_body({"workflow": "prompt_studio/" + "a" * 10_000}))
     assert_problem(reply, 422, "invalid_request")
     assert ('"/workflow"' in reply.body.decode(), len(reply.body) < 1000) == (True, True)
@@ -92,7 +92,7 @@ async def test_hostile_fields_stay_within_their_log_entry(harness: GatewayHarnes
 
 @pytest.mark.parametrize("name", ["User-Agent", "X-Request-Id", "X-A", "Cookie", "Referer", "X-API-KEY", "Prefer"])
 async def test_raw_bytes_in_headers_stay_out_of_the_log(harness: GatewayHarness, name: str) -> None:
-    """R73: bytes from 0x80 to 0xff arrive as no text at all; nothing stumbles over them."""
+    """R73: bytes from 0x80 to 0xff are not valid text and cause no error."""
     raw = bytes(range(0x80, 0x100))
     for data in (build_run(), build_get("/none")):
         sent = data.replace(b"\r\n\r\n", b"\r\n" + name.encode() + b": " + raw + b"\r\n\r\n", 1)

@@ -1,4 +1,4 @@
-"""A small configuration that is sound, and ways to load variations of it."""
+"""Valid minimal configuration, and functions to load variations of it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def load_settings(folder: Path, text: str = VALID, environ: Mapping[str, str] = 
 
 
 def load_error(folder: Path, text: str = VALID, environ: Mapping[str, str] = ENVIRON) -> str:
-    """Load what must be refused, and give the complaints, one a line."""
+    """Load an invalid configuration; returns the errors, one per line."""
     with pytest.raises(SettingsError) as refused:
         load_settings(folder, text, environ)
     return str(refused.value)

@@ -31,7 +31,7 @@ NO_SERVERS = ["redis://", "redis://:password@a", "redis://a:b@c", "redis://a/x",
     ],
 )
 def test_base_url(written: str, read: str) -> None:
-    """A base URL has a scheme, a host, perhaps a port and path; it comes out without the last slash."""
+    """Scheme, host, optional port and path; without a trailing slash."""
     assert read == check_base_url(written)
 
 
@@ -69,7 +69,7 @@ def test_base_url(written: str, read: str) -> None:
     ],
 )
 def test_not_a_base_url(written: str) -> None:
-    """Text that parsers read differently is refused, and so are parts that a base URL does not have."""
+    """Ambiguous text, and parts that a base URL does not have."""
     with pytest.raises(ValueError, match=r"must|is not"):
         check_base_url(written)
 
@@ -90,7 +90,7 @@ def test_not_a_base_url(written: str) -> None:
     ],
 )
 def test_exposed(url: str, exposed: bool) -> None:  # noqa: FBT001 - the second column
-    """Plain http is fine as long as it stays on this machine."""
+    """Plain http is safe to loopback addresses only."""
     assert exposed is is_plaintext_remote(url)
 
 
@@ -104,13 +104,13 @@ def test_store_url(url: str) -> None:
     "url", ["", "sqlite", "sqlite://", "sqlite:///", "sqlite://u@/a.db", "postgres://a", "memory:", *NO_SERVERS]
 )
 def test_not_a_store_url(url: str) -> None:
-    """Everything else is refused, a password above all."""
+    """Everything else, passwords in particular."""
     with pytest.raises(ValueError, match="must"):
         check_store_url(url)
 
 
 def test_network() -> None:
-    """A network, or an address as the network of itself; numbers are not taken for addresses."""
+    """A network, or an address as a network of one; numbers are not addresses."""
     assert ip_network("10.0.0.0/8") == parse_network("10.0.0.0/8")
     assert ip_network("::1/128") == parse_network("::1")
     for wrong in ("", "10.0.0.1/8", "10.0.0", "example.com", 10, None):
@@ -133,7 +133,7 @@ def test_network() -> None:
     ],
 )
 def test_allowed(entry: str) -> None:
-    """A callback may be allowed a host, *.host, host:port or network."""
+    """Host, *.host, host:port or network."""
     assert entry in {check_allowed_target(entry), check_allowed_target(entry).removesuffix("/32")}
 
 
@@ -141,7 +141,7 @@ def test_allowed(entry: str) -> None:
     "entry", ["", "*", "https://a", "a/b", "a:0", "a:65536", "a:b", "*.*.a", "a.*", "user@a", "a b", "10.0.0.1/8"]
 )
 def test_not_allowed(entry: str) -> None:
-    """Nothing wider than the names under a host can be allowed by a pattern."""
+    """A pattern can allow only names below a host."""
     with pytest.raises(ValueError, match="must be a host"):
         check_allowed_target(entry)
 

@@ -1,4 +1,4 @@
-"""One file per mistake in tests/bad_config, and what is said about it (R84)."""
+"""Errors of each file in tests/bad_config (R84)."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ def test_an_invalid_file_is_refused_with_its_location(mistake: str) -> None:
 
 @pytest.mark.parametrize("mistake", INVALID_FILES)
 def test_an_invalid_file_is_refused_without_its_value(mistake: str) -> None:
-    """R84: neither the complaint nor what led to it shows a value; the wrong ones in the files say "canary"."""
+    """R84: neither the error nor its causes show a value; invalid values in the files contain "canary"."""
     error = load_error(mistake)
     assert "canary" not in str(error).replace("canary_free", "")
     assert not [value for value in ENVIRON.values() if value and value in str(error)]
@@ -171,12 +171,12 @@ def test_an_invalid_file_is_refused_without_its_value(mistake: str) -> None:
 
 
 def test_every_file_is_tested() -> None:
-    """Nobody adds a file and forgets its row."""
+    """Every file has a row in the table."""
     assert sorted(INVALID_FILES) == sorted(path.stem for path in FOLDER.glob("*"))
 
 
 def load_error(mistake: str) -> SettingsError:
-    """Load the file and return how it is refused."""
+    """Load the file; returns the error."""
     with pytest.raises(SettingsError) as refused:
         load(FOLDER / f"{mistake}.yaml", ENVIRON)
     return refused.value

@@ -1,4 +1,4 @@
-"""Which files a configuration consists of, and when it is another one."""
+"""Files of a configuration, and detection of their changes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ENVIRON = {"OTHER": "whsec_ODc2NTQzMjEw"}
 
 @pytest.fixture
 def files(tmp_path: Path) -> ConfigFiles:
-    """A sound configuration with its files."""
+    """Valid configuration with its files."""
     (tmp_path / "hooks").mkdir()
     for name, text in {"key": "a-providers-key", "hooks/one": "whsec_MDEyMzQ1Njc4", "ca.pem": ""}.items():
         (tmp_path / name).write_text(text)
@@ -38,7 +38,7 @@ def test_nothing_has_changed_after_it_was_read(files: ConfigFiles) -> None:
 @pytest.mark.parametrize("name", ["gateway.yaml", "key", "hooks/one", "ca.pem"])
 @pytest.mark.parametrize("how", ["replaced", "written", "gone"])
 def test_each_file_that_it_names_counts(tmp_path: Path, files: ConfigFiles, name: str, how: str) -> None:
-    """R100: itself, secrets and certificates; a change counts until it was read."""
+    """R100: the file itself, secrets and certificates; a change counts until it was read."""
     path = tmp_path / name
     text = path.read_text()
     if how == "gone":
@@ -61,7 +61,7 @@ def test_other_files_do_not_count(tmp_path: Path, files: ConfigFiles) -> None:
 
 
 def test_what_a_broken_file_named_before_still_counts(tmp_path: Path, files: ConfigFiles) -> None:
-    """R100: a file that cannot be parsed names nothing, and yet a secret may be what is corrected next."""
+    """R100: an unparsable file names nothing, but the next correction may be in a secret file."""
     replace_file(tmp_path / "gateway.yaml", "providers: {")
     with pytest.raises(SettingsError):
         files.load()
@@ -72,7 +72,7 @@ def test_what_a_broken_file_named_before_still_counts(tmp_path: Path, files: Con
 
 
 def test_a_file_changes_with_the_link_that_leads_to_it(tmp_path: Path) -> None:
-    """R100: Kubernetes replaces `..data`, and touches neither the file nor its own link."""
+    """R100: Kubernetes replaces the link `..data`, not the file."""
     mount_secret_files(tmp_path / "mounted", "1", {"key": "a-providers-key"})
     (tmp_path / "hooks").mkdir()
     (tmp_path / "hooks" / "one").write_text("whsec_MDEyMzQ1Njc4")
@@ -87,7 +87,7 @@ def test_a_file_changes_with_the_link_that_leads_to_it(tmp_path: Path) -> None:
 
 
 def test_secret_files_that_are_settings_by_their_names_count(tmp_path: Path) -> None:
-    """R100: one that comes, changes or goes."""
+    """R100: created, changed or deleted."""
     folder = tmp_path / "secrets"
     folder.mkdir()
     (tmp_path / "gateway.yaml").write_text("providers: {a: {adapter: prompt_studio, api_key: {env: OTHER}}}")
@@ -117,7 +117,7 @@ def test_the_file_that_the_environment_names_is_as_good(tmp_path: Path) -> None:
 
 
 def test_a_missing_file_is_not_an_error(tmp_path: Path, files: ConfigFiles) -> None:
-    """A folder in a file's place, or a path that cannot be one, is what `load` complains about."""
+    """`load` reports folders and invalid paths."""
     for odd in (".", "a\\0b", "x" * 5000):
         replace_file(tmp_path / "gateway.yaml", TEXT.format(key=f'"{odd}"'))
         with pytest.raises(SettingsError):

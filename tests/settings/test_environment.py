@@ -22,20 +22,20 @@ if TYPE_CHECKING:
     ],
 )
 def test_names_as_a_shell_can_write_them(tmp_path: Path, variable: str) -> None:
-    """Case does not matter, and _ may stand for the - and . of a name in the file."""
+    """Case-insensitive; _ matches - and . in names of the file."""
     settings = load_settings(tmp_path, environ={**ENVIRON, variable: "5s"})
     assert {"support-triage": 5.0} == {alias: w.timeout for alias, w in settings.workflows.items()}
 
 
 def test_names_that_only_the_environment_has(tmp_path: Path) -> None:
-    """A new entry is named in lower case."""
+    """New entries get a lower-case name."""
     environ = {**ENVIRON, "RUNWARD_WORKFLOWS__NEW__PROVIDER": "studio", "RUNWARD_CLIENTS__APP__WORKFLOWS": '["*"]'}
     settings = load_settings(tmp_path, environ=environ)
     assert ({"support-triage", "new"}, {"app"}) == (set(settings.workflows), set(settings.clients))
 
 
 def test_names_that_could_be_several(tmp_path: Path) -> None:
-    """A variable that could mean two workflows means neither; spelled exactly, it means that one."""
+    """An ambiguous variable is refused; an exact spelling is not ambiguous."""
     text = VALID + "  support.triage: {provider: studio}\n"
     environ = {**ENVIRON, "RUNWARD_WORKFLOWS__SUPPORT_TRIAGE__TIMEOUT": "5s"}
     expected = "RUNWARD_WORKFLOWS__SUPPORT_TRIAGE__TIMEOUT: could mean any of support-triage, support.triage"
@@ -45,7 +45,7 @@ def test_names_that_could_be_several(tmp_path: Path) -> None:
 
 
 def test_values_are_read_as_in_the_file(tmp_path: Path) -> None:
-    """Units, numbers and booleans are texts in the environment; lists and sections are JSON."""
+    """Units, numbers and booleans are texts; lists and sections are JSON."""
     environ = {
         **ENVIRON,
         "RUNWARD_SERVER__PORT": "8123",
@@ -106,7 +106,7 @@ def test_values_are_read_as_in_the_file(tmp_path: Path) -> None:
     ],
 )
 def test_mistakes(tmp_path: Path, variable: str, value: str, complaint: str) -> None:
-    """A mistake is named by its variable, without the value."""
+    """An error names the variable, without the value."""
     text = VALID + "server: {port: 8123}\n"
     refusal = load_error(tmp_path, text, {**ENVIRON, variable: value})
     assert (complaint, 1) == (refusal[: len(complaint)], len(refusal.splitlines()))
@@ -114,14 +114,14 @@ def test_mistakes(tmp_path: Path, variable: str, value: str, complaint: str) -> 
 
 
 def test_nested_too_deep(tmp_path: Path) -> None:
-    """JSON that would exhaust the stack is no JSON."""
+    """JSON of extreme depth is refused."""
     assert "RUNWARD_SERVER server: must be JSON" == load_error(
         tmp_path, VALID, {**ENVIRON, "RUNWARD_SERVER": "[" * 100_000}
     )
 
 
 def test_one_setting_twice(tmp_path: Path) -> None:
-    """Two variables for one setting are refused: which of them counts would be chance."""
+    """Two variables for one setting are ambiguous and refused."""
     environ = {**ENVIRON, "RUNWARD_SERVER__PORT": "1", "runward_server__port": "2"}
     assert "runward_server__port: is the same setting as RUNWARD_SERVER__PORT" == load_error(tmp_path, VALID, environ)
 
@@ -130,12 +130,12 @@ def test_one_setting_twice(tmp_path: Path) -> None:
     "variable", ["RUNWARD_PORT", "RUNWARD_SERVICE_HOST", "RUNWARD_CALLBACK_SECRET", "RUNWARD_CONFIG"]
 )
 def test_variables_of_others(tmp_path: Path, variable: str) -> None:
-    """Kubernetes sets RUNWARD_PORT for a service called runward, secrets may be named so: these are no mistakes."""
+    """Kubernetes sets RUNWARD_PORT for a service named runward; such variables are ignored."""
     assert 8080 == load_settings(tmp_path, VALID, {**ENVIRON, variable: "tcp://10.0.0.1:80"}).server.port
 
 
 def test_secret_files(tmp_path: Path) -> None:
-    """A mounted file sets what its name says; others, folders and Kubernetes' dotted ones are left alone."""
+    """The name of a mounted file selects the setting; other files, folders and dotted names are ignored."""
     (folder := tmp_path / "secrets").mkdir()
     (folder / "runward_providers__studio__api_key").write_text("from-the-file\n")
     (folder / "runward_callback_secret").write_text("not a setting")
@@ -146,7 +146,7 @@ def test_secret_files(tmp_path: Path) -> None:
 
 
 def test_bad_secret_files(tmp_path: Path) -> None:
-    """A secret file is named with what is wrong about it, and so is a missing folder that was asked for."""
+    """The error names the file; a missing configured folder is an error."""
     (folder := tmp_path / "secrets").mkdir()
     (folder / "runward_server__port").write_bytes(b"\xff")
     (folder / "runward_servr__port").write_text("1")

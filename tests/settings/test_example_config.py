@@ -1,4 +1,4 @@
-"""config/gateway.yaml and its schema: what operators start from."""
+"""config/gateway.yaml and its schema."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ SHAPE_ERRORS += [
 
 
 def uncommented_example() -> str:
-    """Give the example with all its switched-off settings."""
+    """Return the example with all commented settings enabled."""
     return re.sub(r"^( *)#(?=[a-z])", r"\1", EXAMPLE.read_text(), flags=re.MULTILINE)
 
 
 def test_loads_without_a_warning() -> None:
-    """R103: with the secrets that it names, the example is sound as it stands."""
+    """R103: the example is valid with the secrets that it names."""
     settings = load(EXAMPLE, ENVIRON)
     assert [] == settings.warnings()
     assert (["promptlayer", "prompt_studio"], ["checkout"]) == (list(settings.providers), list(settings.clients))
@@ -77,7 +77,7 @@ def test_commented_settings_are_valid(tmp_path: Path) -> None:
 
 
 def test_explains_every_setting() -> None:
-    """The example shows every setting of the model, or names it where it depends on another one."""
+    """The example shows every setting of the model, or names it in a comment if it depends on another."""
     text = uncommented_example()
     shown = set(re.findall(r"([a-z_]+):", text))
     known = {field for model in json_schema()["$defs"].values() for field in model.get("properties", {})}
@@ -87,7 +87,7 @@ def test_explains_every_setting() -> None:
 
 
 def test_every_setting_has_a_comment() -> None:
-    """Each line with a value says what it is for, or is one of the few that speak for themselves."""
+    """Every line with a value has a comment, except a few self-explanatory ones."""
     bare = [
         line.strip()
         for line in EXAMPLE.read_text().splitlines()
@@ -109,18 +109,18 @@ def test_schema_is_printed() -> None:
 
 @pytest.mark.parametrize("text", [EXAMPLE.read_text(), uncommented_example()], ids=["as it is", "switched on"])
 def test_example_fits_the_schema(text: str) -> None:
-    """A configuration that the loader accepts fits the schema."""
+    """A valid configuration conforms to the schema."""
     jsonschema.Draft202012Validator.check_schema(json_schema())
     jsonschema.validate(_plain(text), json_schema())
 
 
 @pytest.mark.parametrize("mistake", SHAPE_ERRORS)
 def test_mistakes_break_the_schema(mistake: str) -> None:
-    """Mistakes of form violate the schema."""
+    """Structural errors violate the schema."""
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(_plain((FOLDER / f"{mistake}.yaml").read_text()), json_schema())
 
 
 def _plain(text: str) -> object:
-    """Read YAML as JSON, its dates as texts."""
+    """Return the YAML as JSON, with dates as texts."""
     return json.loads(json.dumps(yaml.safe_load(text), default=str))

@@ -23,13 +23,13 @@ def test_name(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["", ".", "..", "a/b", "a b", "a*", "é", "a\n", "a\0", "A" * 101])
 def test_not_a_name(text: str) -> None:
-    """Text that could leave a path segment, a label or a line is refused."""
+    """Text that could escape a path segment, a label or a line."""
     with pytest.raises(ValueError, match="a name has"):
         check_name(text)
 
 
 def test_provider_workflow_name() -> None:
-    """A provider's own names are its business, as long as they fit into one segment of a path."""
+    """Any name of a provider that fits into one path segment."""
     for sound in ("dep_2cP7", "team/flow a?b", "Käse", "x" * 500):
         assert sound == check_provider_workflow_name(sound)
     for wrong in ("", ".", "..", "a\nb", "a\0", "x" * 501):
@@ -47,7 +47,7 @@ def test_scope() -> None:
 
 
 def test_key_hash() -> None:
-    """A hash is SHA-256 in hexadecimal, in lower case whatever it was written in."""
+    """SHA-256 in hexadecimal, normalized to lower case."""
     assert "sha256:" + "ab" * 32 == check_key_hash("sha256:" + "AB" * 32)
     for wrong in (
         "",
@@ -63,7 +63,7 @@ def test_key_hash() -> None:
 
 
 def test_the_hash_of_an_empty_key_is_refused() -> None:
-    """R84: it is what comes out where the variable with the key was empty; every stranger would be that client."""
+    """R84: it results from an empty variable, and would authenticate every client."""
     with pytest.raises(ValueError, match="the hash of an empty key"):
         check_key_hash("sha256:E3B0C44298FC1C149AFBF4C8996FB92427AE41E4649B934CA495991B7852B855")
 
@@ -80,7 +80,7 @@ def test_the_hash_of_an_empty_key_is_refused() -> None:
     ],
 )
 def test_timestamp(written: object, read: datetime) -> None:
-    """A date is 00:00 UTC of that day, a time without a zone is UTC, and everything comes out in UTC."""
+    """A date is 00:00 UTC, a time without a zone is UTC; normalized to UTC."""
     assert (read, UTC) == (parse_timestamp(written), parse_timestamp(written).tzinfo)
 
 
@@ -88,12 +88,12 @@ def test_timestamp(written: object, read: datetime) -> None:
     "written", ["", "2027", 2027, "20270131", "2027-W05-7", "2027-02-30", "31.01.2027", "soon", None, True]
 )
 def test_not_a_timestamp(written: object) -> None:
-    """Everything else is refused; a number would be taken for seconds since 1970."""
+    """Everything else; a number would be ambiguous."""
     with pytest.raises(ValueError, match="must be a date"):
         parse_timestamp(written)
 
 
 def test_timestamp_before_the_calendar() -> None:
-    """A zone that leads out of the calendar is a bad date like any other."""
+    """A time zone that leads out of the calendar is an invalid date."""
     with pytest.raises(ValueError, match="must be a date"):
         parse_timestamp("0001-01-01T00:00:00+05:00")

@@ -1,4 +1,4 @@
-"""Loading: which source wins, what is filled in, and what a refusal says."""
+"""Loading of settings: precedence, defaults, and error messages."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_defaults(tmp_path: Path) -> None:
 
 
 def test_own_names_and_maximum_are_filled_in(tmp_path: Path) -> None:
-    """A provider's adapter and a workflow's name are their own, and its maximum is its timeout."""
+    """Defaults: adapter by the provider's name, workflow name by its alias, maximum by the timeout."""
     settings = load_settings(tmp_path)
     workflow = settings.workflows["support-triage"]
     assert ("support-triage", 90.0, 90.0) == (workflow.name, workflow.timeout, workflow.max_timeout)
@@ -135,7 +135,7 @@ def test_order_of_the_sources(tmp_path: Path) -> None:
 
 
 def test_the_environment_is_that_of_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without `environ`, and without a path, the process's own environment says both."""
+    """Defaults of `environ` and `path` come from the process."""
     (tmp_path / "named.yaml").write_text("server: {port: 8081}\n")
     monkeypatch.setenv("RUNWARD_CONFIG", str(tmp_path / "named.yaml"))
     monkeypatch.setenv("RUNWARD_SERVER__OPS_PORT", "8082")
@@ -144,20 +144,20 @@ def test_the_environment_is_that_of_the_process(tmp_path: Path, monkeypatch: pyt
 
 @pytest.mark.parametrize("environ", [{}, {"RUNWARD_CONFIG": ""}])
 def test_no_file_named(environ: dict[str, str]) -> None:
-    """Without any file there is no configuration, and it is said how to name one."""
+    """Without a file, the error states how to name one."""
     with pytest.raises(SettingsError) as refused:
         load(None, environ)
     assert (("RUNWARD_CONFIG", "is not set, and no other configuration was named"),) == refused.value.errors
 
 
 def test_only_the_named_sources_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Settings that a test builds by hand do not depend on the machine's environment."""
+    """Settings built in tests do not depend on the environment."""
     monkeypatch.setenv("RUNWARD_SERVER__PORT", "1")
     assert 8080 == Settings().server.port
 
 
 def test_one_line_for_each_error(tmp_path: Path) -> None:
-    """All that is wrong is said at once: in the file, in the environment, in a secret file."""
+    """All errors of file, environment and secret files are reported at once."""
     (folder := tmp_path / "secrets").mkdir()
     (folder / "runward_logs__level").write_text("loud")
     environ = {"RUNWARD_SECRETS_DIR": str(folder), "RUNWARD_SERVER__PRT": "1"}
@@ -172,7 +172,7 @@ def test_one_line_for_each_error(tmp_path: Path) -> None:
 
 
 def test_the_location_is_that_of_the_winning_source(tmp_path: Path) -> None:
-    """A wrong value is looked for where it came from, though other sources say something about it, too."""
+    """An invalid value is reported with the source of highest precedence."""
     (folder := tmp_path / "secrets").mkdir()
     (folder / "runward_server__port").write_text("1")
     environ = {"RUNWARD_SECRETS_DIR": str(folder), "RUNWARD_SERVER__PORT": "canary"}
@@ -189,7 +189,7 @@ def test_overrides_are_checked(tmp_path: Path) -> None:
 
 
 def test_the_number_of_errors_is_bounded(tmp_path: Path) -> None:
-    """Nobody reads more than fifty complaints; the rest are counted."""
+    """At most fifty errors are listed; the rest are counted."""
     lines = load_error(tmp_path, "".join(f"key{n}: 1\n" for n in range(500))).splitlines()
     assert (51, "gateway.yaml: and 450 more errors") == (len(lines), lines[-1])
 
@@ -237,7 +237,7 @@ def test_the_number_of_errors_is_bounded(tmp_path: Path) -> None:
     ),
 )
 def test_no_value_is_ever_shown(tmp_path: Path, place: str, value: str) -> None:
-    """R84: wherever a wrong value stands, it is not shown; from the environment as little as from the file."""
+    """R84: neither values of the file nor of the environment."""
     tree: object = value
     for key in reversed(place.split(".")):
         tree = [tree] if key == "0" else {key: tree}

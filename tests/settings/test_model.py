@@ -1,4 +1,4 @@
-"""The checked configuration: unchangeable, consistent however it was built, and able to warn."""
+"""Settings model: immutable, consistent, and with warnings."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CLIENT = "clients:\n  app:\n    keys: [{hash: 'sha256:" + "ab" * 32 + "'}]\n    
 
 
 def test_frozen(tmp_path: Path) -> None:
-    """Nothing changes after the start."""
+    """Settings are immutable."""
     settings = load_settings(tmp_path)
     with pytest.raises(ValidationError, match="frozen"):
         settings.server.port = 1  # type: ignore[misc]  # mypy knows, too
@@ -34,7 +34,7 @@ def test_consistent_without_load() -> None:
 
 
 def test_long_chains_of_fallbacks_are_no_cycle() -> None:
-    """A fallback may be another's, and many may share one."""
+    """Fallbacks may be chained and shared."""
     chain = {f"w{n}": {"provider": "p", "fallback": [f"w{n + 1}", "w500"]} for n in range(499)}
     last = {"w499": {"provider": "p", "fallback": ["w500"]}, "w500": {"provider": "p"}}
     settings = Settings.model_validate({"providers": {"p": {"api_key": "0123456789"}}, "workflows": chain | last})
@@ -42,7 +42,7 @@ def test_long_chains_of_fallbacks_are_no_cycle() -> None:
 
 
 def test_long_cycles_are_counted() -> None:
-    """A circle of many is not written out."""
+    """Long cycles are abbreviated."""
     circle = {f"w{n}": {"provider": "p", "fallback": [f"w{(n + 1) % 300}"]} for n in range(300)}
     with pytest.raises(ValidationError, match=r"leads back to itself \(300 workflows\)"):
         Settings.model_validate({"providers": {"p": {"api_key": "0123456789"}}, "workflows": circle})
@@ -52,19 +52,19 @@ def test_long_cycles_are_counted() -> None:
     "pattern", ["support-triage", "support-*", "'*'", "'s[tu]pport-triage'", "studio/*", "studio/dep_1"]
 )
 def test_no_warnings(tmp_path: Path, pattern: str) -> None:
-    """A client whose pattern matches an alias, or names a provider, is fine."""
+    """A pattern that matches an alias or names a provider causes no warning."""
     assert [] == load_settings(tmp_path, VALID + CLIENT % pattern).warnings()
 
 
 @pytest.mark.parametrize("pattern", ["suport-*", "Support-*", "stduio/*", "support-triage/*"])
 def test_pattern_without_a_match(tmp_path: Path, pattern: str) -> None:
-    """A pattern that matches no alias, or names no provider, is a warning: the alias may come later."""
+    """A warning only, because the alias may be added later."""
     settings = load_settings(tmp_path, VALID + CLIENT % f"support-triage, {pattern}")
     assert ["clients.app.workflows[1]: matches no workflow"] == settings.warnings()
 
 
 def test_empty_providers_and_clients_are_warnings(tmp_path: Path) -> None:
-    """A gateway without providers or clients starts, and says so; a client without keys, too."""
+    """The gateway starts with a warning; the same for a client without keys."""
     assert ["providers: none configured", "clients: none configured"] == load_settings(tmp_path, "logs:\n").warnings()
     settings = load_settings(tmp_path, VALID + "clients: {app: {workflows: ['*']}}\n")
     assert ["clients.app: has no keys"] == settings.warnings()
@@ -72,7 +72,7 @@ def test_empty_providers_and_clients_are_warnings(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("scheme", "count"), [("http", 1), ("https", 0)])
 def test_a_plain_http_public_url_is_a_warning(tmp_path: Path, scheme: str, count: int) -> None:
-    """A provider sends them to `public_url` along with its hint."""
+    """Providers send hint tokens to `public_url`."""
     server = f"server: {{public_url: '{scheme}://runward.example.com'}}\n"
     warnings = load_settings(tmp_path, VALID + CLIENT % "support-triage" + server).warnings()
     assert [True] * count == [each.startswith("server.public_url: is plain http") for each in warnings]
@@ -82,7 +82,7 @@ def test_a_plain_http_public_url_is_a_warning(tmp_path: Path, scheme: str, count
     ("written", "fits"), [("2s", True), ("1h", True), ("1.9s", False), ("0", False), ("2h", False)]
 )
 def test_a_lease_is_neither_too_short_nor_too_long(tmp_path: Path, written: str, fits: bool) -> None:  # noqa: FBT001 - a value
-    """A live replica can renew it in time, and recovery after a crash does not take hours."""
+    """Renewal must be possible in time, and recovery must not take hours."""
     text = f"{VALID}store: {{lease: {written}}}\n"
     if fits:
         assert load_settings(tmp_path, text).store.lease >= 2.0

@@ -22,25 +22,25 @@ FROM_FILE = VALID.replace("env: STUDIO_KEY", "file: studio")
 
 
 def key_of(settings: Settings) -> str:
-    """The key of the provider in `SOUND`."""
+    """Return the key of the provider in `SOUND`."""
     return settings.providers["studio"].api_key.get_secret_value()
 
 
 def test_from_the_environment(tmp_path: Path) -> None:
-    """{env: NAME} is that variable's value, and no way of printing the settings shows it."""
+    """{env: NAME} is the value of that variable; no representation of the settings shows it."""
     settings = load_settings(tmp_path)
     assert KEY == key_of(settings)
     assert KEY not in f"{settings} {settings!r} {settings.model_dump()} {settings.model_dump_json()}"
 
 
 def test_from_a_file(tmp_path: Path) -> None:
-    """{file: PATH} begins at the YAML's folder; the line's end behind the secret does not belong to it."""
+    """{file: PATH} is relative to the folder of the YAML; trailing line ends are removed."""
     (tmp_path / "studio").write_bytes(b"ps_0123456789\r\n")
     assert "ps_0123456789" == key_of(load_settings(tmp_path, FROM_FILE))
 
 
 def test_from_a_file_elsewhere(tmp_path: Path) -> None:
-    """An absolute {file: PATH} is that file."""
+    """An absolute {file: PATH}."""
     (elsewhere := tmp_path / "elsewhere").mkdir()
     (elsewhere / "studio").write_text("ps_0123456789")
     assert "ps_0123456789" == key_of(
@@ -49,13 +49,13 @@ def test_from_a_file_elsewhere(tmp_path: Path) -> None:
 
 
 def test_as_a_plain_text_from_the_environment(tmp_path: Path) -> None:
-    """RUNWARD_…__API_KEY is the secret itself, even if it looks like a number, and what the file names is not read."""
+    """RUNWARD_…__API_KEY is the secret itself, even if it looks like a number; a file reference is not read then."""
     environ = {"RUNWARD_PROVIDERS__STUDIO__API_KEY": "1234567890123"}
     assert "1234567890123" == key_of(load_settings(tmp_path, VALID, environ))
 
 
 def test_literal_in_the_file_though_it_is_overridden(tmp_path: Path) -> None:
-    """A secret in the YAML is refused even where the environment would win: it has leaked already."""
+    """A secret in the YAML is refused even if the environment takes precedence: it has leaked."""
     text = VALID.replace("{env: STUDIO_KEY}", KEY)
     environ = {"RUNWARD_PROVIDERS__STUDIO__API_KEY": "1234567890123"}
     complaint = "secrets are not accepted in the YAML: use {env: NAME} or {file: PATH}"
@@ -64,13 +64,13 @@ def test_literal_in_the_file_though_it_is_overridden(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"\n", b"changeme\n", b"\xff\xfe\x00\x00\x00\x00\x00\x00", b"x" * 70_000])
 def test_bad_file(tmp_path: Path, content: bytes) -> None:
-    """A secret file that is empty, a placeholder, not text or far too large is refused by its place."""
+    """Empty, placeholder, binary or too large files are refused with their location."""
     (tmp_path / "studio").write_bytes(content)
     assert load_error(tmp_path, FROM_FILE).startswith("gateway.yaml:3 providers.studio.api_key: the ")
 
 
 def test_folder_instead_of_a_file(tmp_path: Path) -> None:
-    """A folder, as Kubernetes makes one for a missing subPath, is no secret."""
+    """Kubernetes creates a folder for a missing subPath."""
     (tmp_path / "studio").mkdir()
     expected = "gateway.yaml:3 providers.studio.api_key: the secret's file cannot be read (Is a directory)"
     assert expected == load_error(tmp_path, FROM_FILE)
@@ -115,7 +115,7 @@ def test_placeholder(text: str) -> None:
     "text", ["pl_4f9a8b7c6d5e", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "correct horse battery", "aexxxb12"]
 )
 def test_valid_secret(text: str) -> None:
-    """Real ones pass."""
+    """Valid secrets pass."""
     assert SecretStr(text) == parse_secret(text)
 
 
@@ -132,7 +132,7 @@ def test_valid_secret(text: str) -> None:
     ],
 )
 def test_unusable(text: str, complaint: str) -> None:
-    """Text that cannot be a key, or would break its header, is refused."""
+    """Text that cannot be a key or be sent in a header."""
     with pytest.raises(ValueError, match=complaint) as refused:
         parse_secret(text)
     assert not text or text not in str(refused.value)
@@ -140,7 +140,7 @@ def test_unusable(text: str, complaint: str) -> None:
 
 @pytest.mark.parametrize("value", [None, 12345678, 1.5, True, [], {}, {"env": "NAME"}])
 def test_not_a_secret(value: object) -> None:
-    """Only `load` knows where to look references up; on its own one is no secret."""
+    """References are resolved by `load` only."""
     with pytest.raises(ValueError, match=r"must be \{env: NAME\} or \{file: PATH\}"):
         parse_secret(value)
 
@@ -149,20 +149,20 @@ def test_not_a_secret(value: object) -> None:
     "written", [{}, {"env": 5}, {"env": "A B"}, {"file": ""}, {"file": "a\0b"}, {"file": 5}, {"path": "a"}]
 )
 def test_not_a_reference(written: dict[str, object]) -> None:
-    """A reference has one key, env or file, and a usable text."""
+    """A reference has one key, env or file, with a valid text."""
     with pytest.raises(ValueError, match=r"must be \{env: NAME\} or \{file: PATH\}"):
         SecretReference(written, ENVIRON, Path()).resolve()
 
 
 def test_reference_hides_the_environment() -> None:
-    """A reference that is printed does not show where it would look."""
+    """The representation of a reference does not show its source."""
     assert KEY not in repr(SecretReference({"env": "STUDIO_KEY"}, ENVIRON, Path()))
 
 
 def test_hidden_from_the_logs_of_pydantic_settings(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """R79: pydantic-settings can be told to log what it reads; a secret is masked by then."""
+    """R79: pydantic-settings can log its input; secrets are masked before."""
     monkeypatch.setenv("PYDANTIC_SETTINGS_DEBUG", "1")
     caplog.set_level("DEBUG", logger="pydantic_settings")
     (folder := tmp_path / "secrets").mkdir()
@@ -174,14 +174,14 @@ def test_hidden_from_the_logs_of_pydantic_settings(
 
 
 def test_overrides_may_hold_secrets(tmp_path: Path) -> None:
-    """Whoever calls `load` may hand a secret over as it is."""
+    """Callers of `load` may pass secrets as text."""
     load_settings(tmp_path)
     overrides = {"providers": {"studio": {"api_key": SecretStr("handed-over")}}}
     assert "handed-over" == key_of(load(tmp_path / "gateway.yaml", ENVIRON, overrides=overrides))
 
 
 def test_every_secret_of_the_model_is_known() -> None:
-    """The list of the places where secrets are is that of the model: no other field is a `SecretStr`."""
+    """The list of secret fields equals the `SecretStr` fields of the model."""
     schema = Settings.model_json_schema()
     assert sorted(SECRET_PATHS) == sorted(_references(schema, schema))
 
@@ -189,7 +189,7 @@ def test_every_secret_of_the_model_is_known() -> None:
 def _references(
     schema: dict[str, object], root: dict[str, object], way: tuple[str, ...] = ()
 ) -> Iterator[tuple[str, ...]]:
-    """Find the places in the schema where a reference may stand."""
+    """Return the places in the schema where a reference is allowed."""
     match schema:
         case {"properties": {"env": _, "file": _}}:
             yield way
@@ -239,6 +239,6 @@ def test_a_webhook_secret_is_read_as_the_libraries_do() -> None:
     ids=["no prefix", "passphrase", "no padding", "no base64", "version", "quotes"],
 )
 def test_a_webhook_secret_of_another_form_is_refused(text: str, words: str) -> None:
-    """Nothing that a receiver's library would read differently."""
+    """Receiver libraries would read other forms differently."""
     with pytest.raises(ValueError, match=words):
         parse_webhook_secret(text)

@@ -30,7 +30,7 @@ from gateway.settings.types.units import MAX_DURATION, RateSpec, parse_duration,
     ],
 )
 def test_duration(written: object, seconds: float) -> None:
-    """A duration is read as seconds, exactly; a bare number is seconds already."""
+    """Exact seconds; a bare number is in seconds."""
     assert seconds == parse_duration(written)
 
 
@@ -84,13 +84,13 @@ def test_not_a_duration(written: object) -> None:
     ],
 )
 def test_size(written: object, count: int) -> None:
-    """A size is read as bytes, by powers of ten or, with an i, of two."""
+    """Bytes, with decimal or binary (i) prefixes."""
     assert count == parse_size(written)
 
 
 @pytest.mark.parametrize("written", ["", "MB", "1mb", "1Mb", "1M", "-1MB", "1.5B", "2GiB", 0, -1, 1.5, True, None, []])
 def test_not_a_size(written: object) -> None:
-    """Everything else is refused: small letters could be bits, and nothing holds half a byte."""
+    """Everything else: lower-case letters could mean bits; fractions of a byte are invalid."""
     with pytest.raises(ValueError, match="must be a size"):
         parse_size(written)
 
@@ -99,7 +99,7 @@ def test_not_a_size(written: object) -> None:
     ("written", "count", "per"), [("50/s", 50, 1), ("100/m", 100, 60), ("10/h", 10, 3600), ("0.5/s", 0.5, 1)]
 )
 def test_rate(written: str, count: float, per: float) -> None:
-    """A rate is a count in a second, minute or hour."""
+    """A count per second, minute or hour."""
     assert RateSpec(count, per) == parse_rate(written)
 
 
@@ -115,14 +115,14 @@ def test_not_a_rate(written: object) -> None:
 @settings(deadline=None)
 @given(st.integers(0, 3000), st.sampled_from([("ms", 0.001), ("s", 1), ("m", 60), ("h", 3600), ("d", 86400)]))
 def test_any_duration(number: int, unit: tuple[str, float]) -> None:
-    """A number with a unit is so many of it."""
+    """A number with a unit is that multiple of the unit."""
     assert math.isclose(number * unit[1], parse_duration(f"{number}{unit[0]}"))
 
 
 @settings(deadline=None)
 @given(st.text())
 def test_any_text(text: str) -> None:
-    """No text makes a parser fail in another way than ValueError, or gives what cannot be counted in."""
+    """Parsers raise only ValueError, and return finite values."""
     with suppress(ValueError):
         assert 0 <= parse_duration(text) <= MAX_DURATION
     with suppress(ValueError):

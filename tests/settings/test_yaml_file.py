@@ -29,14 +29,14 @@ def read_document(folder: Path, text: str | bytes) -> yaml_file.YamlDocument:
 
 
 def read_error(folder: Path, text: str | bytes) -> str:
-    """Read what must be refused."""
+    """Read an invalid document; returns the error."""
     with pytest.raises(SettingsError) as refused:
         read_document(folder, text)
     return str(refused.value)
 
 
 def test_values_and_lines(tmp_path: Path) -> None:
-    """A file becomes a tree, and each place in it has its line."""
+    """The tree of the file, and the line of each place in it."""
     read = read_document(tmp_path, "a: 1\n\nb:\n  - x\n  - {c: true,\n     d: }\n")
     assert {"a": 1, "b": ["x", {"c": True, "d": None}]} == read.tree
     lines = {("a",): 1, ("b",): 3, ("b", 0): 4, ("b", 1): 5, ("b", 1, "c"): 5, ("b", 1, "d"): 6}
@@ -68,17 +68,17 @@ def test_values_and_lines(tmp_path: Path) -> None:
     ],
 )
 def test_scalars(tmp_path: Path, written: str, value: object) -> None:
-    """Plain scalars mean what YAML 1.2's core schema says, without octal, sexagesimal and date surprises."""
+    """Plain scalars by YAML 1.2's core schema, without octal, sexagesimal and date forms."""
     assert {"a": value} == read_document(tmp_path, f"a: {written}\n").tree
 
 
 def test_keys_are_texts(tmp_path: Path) -> None:
-    """A client called no, or 7, needs no quotes."""
+    """Names such as no and 7 need no quotes."""
     assert {"no": 1, "7": 2, "null": 3} == read_document(tmp_path, "no: 1\n7: 2\nnull: 3\n").tree
 
 
 def test_byte_order_mark(tmp_path: Path) -> None:
-    """An editor's byte order mark is no part of the first key."""
+    """A byte order mark is not part of the first key."""
     assert {"a": 1} == read_document(tmp_path, b"\xef\xbb\xbfa: 1\n").tree
 
 
@@ -89,7 +89,7 @@ def test_many_duplicates(tmp_path: Path) -> None:
 
 
 def test_billion_laughs(tmp_path: Path) -> None:
-    """Aliases are refused where they stand; nothing is expanded."""
+    """Aliases are refused and never expanded."""
     lines = [f"k{i}: &k{i} [{', '.join([f'*k{i - 1}'] * 9)}]" for i in range(1, 30)]
     text = "k0: &k0 [lol]\n" + "\n".join(lines)
     assert (
@@ -98,13 +98,13 @@ def test_billion_laughs(tmp_path: Path) -> None:
 
 
 def test_merge_key_is_no_magic(tmp_path: Path) -> None:
-    """`<<` is a key like any other, which no section knows."""
+    """`<<` is an ordinary, unknown key."""
     assert {"<<": {"a": 1}} == read_document(tmp_path, "<<: {a: 1}\n").tree
 
 
 @pytest.mark.parametrize("open_", ["[", "{a: ", "- ", "? "])
 def test_deep_nesting(tmp_path: Path, open_: str) -> None:
-    """Endless nesting ends after a dozen levels."""
+    """Nesting is limited to a dozen levels."""
     assert "nested deeper than 12 levels" in read_error(tmp_path, open_ * 100_000)
 
 
@@ -122,7 +122,7 @@ def test_deep_nesting(tmp_path: Path, open_: str) -> None:
     ],
 )
 def test_unreadable(tmp_path: Path, content: bytes, complaint: str) -> None:
-    """A file that is no configuration is refused as a whole, without a word of it."""
+    """A file that is not a configuration is refused without quoting it."""
     assert complaint == read_error(tmp_path, content)
 
 
@@ -135,14 +135,14 @@ def test_missing_file_and_folder(tmp_path: Path) -> None:
 
 
 def test_a_hostile_key_is_sanitized(tmp_path: Path) -> None:
-    """A key is shown, so it must not write to a terminal or begin a line of its own."""
+    """Displayed keys cannot write control sequences or line breaks."""
     text = '"a\\nb\\e[31m": 1\n"a\\nb\\e[31m": 1\n'
     assert "a.yaml:2 a?b?[31m: duplicate key (first on line 1)" == read_error(tmp_path, text)
 
 
 @pytest.mark.parametrize("loader", [yaml.SafeLoader, yaml_file._LOADER])
 def test_with_and_without_libyaml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loader: type) -> None:
-    """PyYAML may come without its C parser: trees, lines and complaints are the same."""
+    """PyYAML with or without its C parser: equal trees, lines and errors."""
     monkeypatch.setattr(yaml_file, "_LOADER", loader)
     test_values_and_lines(tmp_path)
     test_billion_laughs(tmp_path)
@@ -152,7 +152,7 @@ def test_with_and_without_libyaml(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 @hypothesis_settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=st.text(alphabet=st.sampled_from("ab:-[]{}?,#&*!|>'\"%@` \n\t0."), max_size=60))
 def test_any_text(tmp_path: Path, text: str) -> None:
-    """Whatever the bytes, there is a tree that PyYAML would agree to, or a SettingsError; never another exception."""
+    """Any bytes give the tree of PyYAML or a SettingsError, never another exception."""
     try:
         read = read_document(tmp_path, text)
     except SettingsError:
@@ -162,7 +162,7 @@ def test_any_text(tmp_path: Path, text: str) -> None:
 
 @pytest.mark.parametrize("number", ["0042", "+42", "-0"])
 def test_a_number_that_is_spelled_otherwise_is_no_name(tmp_path: Path, number: str) -> None:
-    """YAML reads 0042 as 42, another name; 42 itself has one reading."""
+    """YAML reads 0042 as 42, another name; 42 is unambiguous."""
     text = VALID + f"    aliases: {{promptlayer: [42, {number}]}}\n"
     place = "gateway.yaml:8 workflows.support-triage.aliases.promptlayer[1]"
     assert f"{place}: must be a text (a number or date needs quotes)" == load_error(tmp_path, text)

@@ -1,4 +1,4 @@
-"""Fixtures: every store, opened, as a parameter."""
+"""Fixtures: every store implementation, opened, as a parameter."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from tests.support.virtual_clock import VirtualClock
 
 @pytest.fixture
 def clock() -> VirtualClock:
-    """The clock of the store under test."""
+    """Clock of the store under test."""
     return VirtualClock()
 
 
 @pytest.fixture(params=sorted(STORES))
 async def store(request: pytest.FixtureRequest, tmp_path: Path, clock: VirtualClock) -> AsyncIterator[Store]:
-    """An empty store."""
+    """Empty store."""
     made = STORES[request.param](tmp_path, clock)
     await made.open()
     yield made

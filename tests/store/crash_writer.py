@@ -23,17 +23,17 @@ CONCURRENT_WRITERS = 20
 
 
 def acknowledged_run(name: str, number: int) -> StoredRun:
-    """The run with this number of the process with this name; its lease ends in the far future."""
+    """Return the run with this number of the process with this name; its lease ends in the far future."""
     return new_run_with_callback(number, id=f"{name}-{number}", owner=name, leased_until_at=NOW + 1e6)
 
 
 def acknowledged_key(name: str, number: int) -> IdempotencyKey:
-    """The key it was begun with."""
+    """Return the Idempotency-Key of the run."""
     return IdempotencyKey("checkout", f"{name}-{number}", b"f" * 32)
 
 
 def acknowledged_final_state(name: str, number: int) -> FinalState:
-    """How it ended."""
+    """Return the final state of the run."""
     return replace(SAMPLE_FINAL_STATE, owner=name, response=StoredResponse(200, (), f"{name}-{number}".encode()))
 
 
@@ -56,7 +56,7 @@ async def _write_runs(store: SqliteStore, name: str, numbers: Iterator[int]) -> 
 
 
 async def main(path: str, name: str) -> None:
-    """Go on until the process is killed."""
+    """Write until the process is killed."""
     store = SqliteStore(Path(path), SystemClock())
     await store.open()
     numbers = count()

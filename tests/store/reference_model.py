@@ -1,4 +1,4 @@
-"""Reference model of a store: lists, searched from end to end."""
+"""Reference model of a store: lists with linear search."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from gateway.store.contract import (
 
 @dataclass
 class ReferenceCallback:
-    """`due_at` is None once it is settled."""
+    """Callback; `due_at` is None once it is settled."""
 
     delivery: Delivery
     due_at: float | None
 
 
 class ReferenceStore:
-    """The methods of `Store` without the waiting; it stays open."""
+    """Reference implementation of `Store` without waiting; it stays open."""
 
     def __init__(self) -> None:
         self.stored_runs: list[StoredRun] = []
@@ -34,7 +34,7 @@ class ReferenceStore:
         self.batch_ids: dict[str, int] = {}
 
     def reopen(self) -> None:
-        """Close and open: all leases have expired."""
+        """Close and reopen the store: all leases expire."""
         self.stored_runs = [
             run if run.phase == Phase.DONE else replace(run, leased_until_at=0.0) for run in self.stored_runs
         ]

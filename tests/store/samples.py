@@ -19,7 +19,7 @@ NOW = 1_795_000_000.25
 
 
 def new_redis_store(directory: Path, clock: Clock, *, port: int | None = None) -> RedisStore:
-    """A store with its own key prefix, named after the directory, on the shared server."""
+    """Return a store with its own key prefix, named after the directory, on the shared server."""
     connection = RedisConnection(RedisAddress("127.0.0.1", shared_server().port if port is None else port))
     return RedisStore(connection, clock, prefix=f"{directory}:")
 
@@ -60,11 +60,11 @@ CALLBACK_URL = "https://hooks.example.com/here"
 
 
 def new_run(number: int, **changes: Any) -> StoredRun:
-    """The run with this number, with changed fields; a higher number is created later."""
+    """Return the run with this number, with changed fields; a higher number is created later."""
     fields: dict[str, Any] = {"id": f"run_{number}", "created_at": NOW + number}
     return replace(SAMPLE_RUN, **fields | changes)
 
 
 def new_run_with_callback(number: int = 1, **changes: Any) -> StoredRun:
-    """A run with a callback URL."""
+    """Return a run with a callback URL."""
     return new_run(number, callback_url=CALLBACK_URL, **changes)

@@ -46,7 +46,7 @@ async def test_an_id_belongs_to_one_run(store: Store) -> None:
 
 
 async def test_a_key_stands_for_its_first_run(store: Store) -> None:
-    """R37, R38: the second caller gets the record of the first one, fingerprint included, and stores nothing."""
+    """R37, R38: the second caller gets the record of the first one with its fingerprint, and stores nothing."""
     await store.create_run(SAMPLE_RUN, SAMPLE_KEY)
     claim = IdempotencyRecord(SAMPLE_KEY, SAMPLE_RUN.id, SAMPLE_RUN.created_at)
     assert claim == await store.create_run(new_run(2), replace(SAMPLE_KEY, fingerprint=b"other"))
@@ -120,7 +120,7 @@ async def test_an_unknown_run_cannot_advance(store: Store) -> None:
 
 @pytest.mark.parametrize("before", [SAMPLE_RUN, SENDING, FOLLOWING])
 async def test_a_run_ends_once(store: Store, before: StoredRun) -> None:
-    """The second caller changes nothing."""
+    """The second end changes nothing."""
     await store.create_run(SAMPLE_RUN, SAMPLE_KEY)
     await store.advance(before)
     done = replace(
@@ -165,7 +165,7 @@ async def test_an_unknown_run_cannot_finish(store: Store) -> None:
 
 
 async def test_an_answer_is_kept_byte_for_byte(store: Store) -> None:
-    """R37: headers in their order, twice the same one, and bytes that are no text."""
+    """R37: headers in order, including repeated ones, and binary bodies."""
     await store.create_run(SAMPLE_RUN, SAMPLE_KEY)
     await store.finish(SAMPLE_RUN.id, SAMPLE_FINAL_STATE)
     claim = await store.create_run(new_run(2), SAMPLE_KEY)
@@ -184,7 +184,7 @@ async def test_a_run_without_a_key_or_an_answer_ends_too(store: Store) -> None:
 
 @pytest.mark.parametrize("before", [SAMPLE_RUN, SENDING])
 async def test_a_discarded_run_leaves_nothing(store: Store, before: StoredRun) -> None:
-    """R40: what was refused before anything was sent leaves its key free."""
+    """R40: the key of a run that was not sent is free."""
     await store.create_run(SAMPLE_RUN, SAMPLE_KEY)
     await store.advance(before)
     await store.discard_run(SAMPLE_RUN.id, owner=SAMPLE_RUN.owner)
@@ -237,7 +237,7 @@ async def test_a_ping_of_an_open_store_returns(store: Store) -> None:
 
 
 async def test_stored_runs_are_there_after_reopening(store: Store) -> None:
-    """R47. A lease ends with its process, where only one process can have the store."""
+    """R47. In a store of a single process, leases end with the process."""
     await store.create_run(SAMPLE_RUN, SAMPLE_KEY)
     await store.close()
     with pytest.raises(StoreUnavailable):
@@ -251,7 +251,7 @@ async def test_stored_runs_are_there_after_reopening(store: Store) -> None:
 
 
 async def test_a_refused_start_can_be_reverted_to_queued(store: Store) -> None:
-    """R47: nothing of it is left at the provider, so after a crash it may be started; then it is sent once more."""
+    """R47: the provider did not accept it, so it may be started after a crash; then it is sent again."""
     await store.create_run(SAMPLE_RUN, SAMPLE_KEY)
     sending = replace(SAMPLE_RUN, phase=Phase.SENDING, status="running", attempts=1, provider="other")
     await store.advance(sending)

@@ -150,7 +150,7 @@ async def test_a_pending_callback_survives_a_restart(store: Store) -> None:
 
 
 async def test_callbacks_are_listed_by_state(store: Store) -> None:
-    """R55: page by page, each once, of all clients; a callback that is due again is no longer abandoned."""
+    """R55: paginated, each once, of all clients; a replayed callback is no longer abandoned."""
     for number in range(5):
         await store.create_run(new_run_with_callback(number, client=f"client-{number}"), None)
         await store.finish(f"run_{number}", SAMPLE_FINAL_STATE)
@@ -172,7 +172,7 @@ async def test_callbacks_are_listed_by_state(store: Store) -> None:
 
 
 async def test_a_callback_is_due_when_it_is_said_to_be(store: Store) -> None:
-    """R52: the first delay of a schedule counts too; the delivery still has the end of the run."""
+    """R52: the first delay of a schedule counts; the delivery has the end of the run."""
     await store.create_run(new_run_with_callback(), None)
     await store.finish("run_1", replace(SAMPLE_FINAL_STATE, callback_due_at=ENDED + 60))
     assert [] == await _due(store, ENDED + 59)

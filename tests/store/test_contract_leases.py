@@ -17,7 +17,7 @@ async def _adopt(store: Store, owner: str, *, now_at: float = AFTER_LEASE, limit
 
 
 async def test_a_run_whose_lease_is_over_is_taken_over(store: Store) -> None:
-    """R48: as far as it was, with all that is needed to go on."""
+    """R48: with its phase and all data required to continue."""
     run = new_run(1, phase=Phase.FOLLOWING, provider_run_id="98765", order=b"large" * 1000)
     await store.create_run(run, None)
     expected = replace(run, owner="two", leased_until_at=NOW + 90)
@@ -53,7 +53,7 @@ async def test_the_oldest_are_taken_first(store: Store) -> None:
 
 
 async def test_each_run_goes_to_one(store: Store) -> None:
-    """Ten processes adopt at once, again and again, until nothing is left."""
+    """Ten concurrent processes adopt until no run is left."""
     for number in range(100):
         await store.create_run(new_run(number), None)
     taken = await asyncio.gather(*(_adopt(store, f"owner-{n}", limit=7) for n in range(10) for _ in range(3)))
@@ -109,7 +109,7 @@ async def test_a_lease_is_renewed(store: Store) -> None:
 
 
 async def test_a_lease_can_be_given_back(store: Store) -> None:
-    """R98: a process that stops releases its leases at once."""
+    """R98: a stopping process releases its leases at once."""
     await store.create_run(new_run(1), None)
     await store.renew_leases("one", 0.0)
     assert ["run_1"] == await _adopt(store, "two", now_at=NOW)
@@ -123,7 +123,7 @@ async def test_an_adopted_run_is_not_renewed_by_its_last_owner(store: Store) -> 
 
 
 async def test_the_next_process_adopts_the_runs_of_a_dead_one(store: Store) -> None:
-    """R48, R49: the leases of the process before expire at the start, if the store is not shared."""
+    """R48, R49: in a store that is not shared, leases of the previous process expire at startup."""
     await store.create_run(new_run(1), None)
     await store.create_run(new_run(2, phase=Phase.SENDING), None)
     await store.create_run(new_run(3), None)

@@ -14,7 +14,7 @@ from tests.store.samples import NOW, SAMPLE_FINAL_STATE, new_run
 
 
 async def _pages(store: Store, wanted: RunFilter) -> list[list[str]]:
-    """Follow the cursor to the end."""
+    """Return all pages by following the cursor."""
     pages: list[list[str]] = []
     runs: list[StoredRun] = await store.list_runs(wanted)
     while runs and len(pages) < 100:
@@ -30,7 +30,7 @@ async def test_newest_come_first(store: Store) -> None:
 
 
 async def test_a_client_sees_its_own(store: Store) -> None:
-    """R78: in lists too."""
+    """R78: also in lists."""
     await store.create_run(new_run(1), None)
     await store.create_run(new_run(2, client="other"), None)
     assert [new_run(1)] == await store.list_runs(RunFilter("checkout"))
@@ -46,7 +46,7 @@ async def test_pages_follow_each_other(store: Store) -> None:
 
 
 async def test_equally_new_ones_have_an_order_too(store: Store) -> None:
-    """A hundred runs of one moment are listed once each, whatever the page's size."""
+    """A hundred runs of the same time are listed once each, at any page size."""
     for number in range(100, 200):
         await store.create_run(new_run(number, created_at=NOW), None)
     expected = [f"run_{number}" for number in range(199, 99, -1)]
@@ -90,7 +90,7 @@ async def test_filters_narrow_it(store: Store, wanted: RunFilter, expected: list
     limit=st.integers(1, 5),
 )
 async def test_whatever_the_times_every_run_is_listed_once(store: Store, times: list[float], limit: int) -> None:
-    """Moments that differ by less than a microsecond included."""
+    """Including times that differ by less than a microsecond."""
     client = f"client-{len(await store.list_runs(RunFilter('all', limit=1000)))}"  # a new one for each example
     await store.create_run(new_run(0, id=f"all-{client}", client="all"), None)
     runs = [

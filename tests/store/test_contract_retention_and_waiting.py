@@ -16,7 +16,7 @@ TIMEOUT = 10  # real seconds: only a store that fails takes as long
 
 
 async def test_old_runs_and_keys_are_forgotten(store: Store) -> None:
-    """R43: each by its own age; what is exactly as old as the limit stays."""
+    """R43: each by its own age; an age equal to the limit is kept."""
     for number in range(4):
         await store.create_run(new_run(number), IdempotencyKey("checkout", str(number), b""))
         await store.finish(f"run_{number}", replace(SAMPLE_FINAL_STATE, finished_at=NOW + number))
@@ -44,7 +44,7 @@ async def test_a_run_with_a_pending_callback_is_not_purged(store: Store) -> None
 
 
 async def test_a_key_that_was_forgotten_is_new(store: Store) -> None:
-    """R43: the response of the first run does not become the response of the second one."""
+    """R43: the response of the first run is not returned for the second one."""
     await store.create_run(SAMPLE_RUN, SAMPLE_KEY)
     assert 1 == await store.purge(runs_before_at=0, keys_before_at=NOW + 1)
     assert await store.create_run(new_run(2), SAMPLE_KEY) is None
@@ -57,7 +57,7 @@ async def test_a_key_that_was_forgotten_is_new(store: Store) -> None:
 
 
 async def test_however_many_there_are_all_go(store: Store) -> None:
-    """More than any batch is large."""
+    """More runs than a batch."""
     count = 1203
     keys = [IdempotencyKey("checkout", str(number), b"") for number in range(count)]
     await asyncio.gather(*(store.create_run(new_run(number), key) for number, key in enumerate(keys)))
@@ -88,7 +88,7 @@ async def test_waiters_of_a_run_are_woken_when_it_changes(store: Store, change: 
 
 
 async def test_a_delivery_is_a_change_too(store: Store) -> None:
-    """Its state is a part of what `GET /runs/{id}` shows."""
+    """`GET /runs/{id}` shows the state of the callback."""
     await store.create_run(new_run_with_callback(), None)
     await store.finish("run_1", SAMPLE_FINAL_STATE)
     for change in (store.settle_callback("run_1", "given_up"), store.redeliver_callback("run_1", now_at=NOW)):
@@ -145,7 +145,7 @@ async def test_a_store_that_is_not_open_is_unavailable(store: Store, call: str) 
 
 
 async def test_a_notification_wakes_the_waiters_for_its_name(store: Store, clock: VirtualClock) -> None:
-    """Whether or not there is a run of that name; no other task is woken, and nothing is stored."""
+    """Also without a run of that name; no other task is woken, and nothing is stored."""
     waiting = [asyncio.create_task(store.wait_for_change([name], 60)) for name in ("hint:run_1", "run_1")]
     await run_ready_tasks()
     await store.notify("hint:run_1")

@@ -54,7 +54,7 @@ def test_memory_is_a_store() -> None:
     ],
 )
 def test_a_redis_url_names_a_server(url: str, expected: RedisAddress, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The password comes from elsewhere: it never stands in the YAML."""
+    """The password is not part of the URL."""
     asked: list[RedisAddress] = []
     monkeypatch.setattr("gateway.redis.connection.RedisConnection", lambda address, **_: asked.append(address))
     made = create_store(url, ManualClock(), SecretStr("password"))

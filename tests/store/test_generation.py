@@ -37,7 +37,7 @@ def _empty(path: Path) -> None:
 
 @pytest.fixture
 async def sqlite_store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
-    """An open store in `store.db`, with run 1."""
+    """Open store in `store.db`, with run 1."""
     store = SqliteStore(tmp_path / "store.db", VirtualClock())
     await store.open()
     await store.create_run(new_run(1), None)
@@ -78,7 +78,7 @@ async def test_a_file_that_is_moved_back_is_the_same_store(sqlite_store: SqliteS
 
 
 async def test_every_change_of_a_batch_is_refused(sqlite_store: SqliteStore, tmp_path: Path) -> None:
-    """Changes that share a commit have the same fate."""
+    """Changes of one commit share its result."""
     _remove(tmp_path / "store.db")
     outcomes = await asyncio.gather(
         *(sqlite_store.create_run(new_run(number), None) for number in range(2, 22)), return_exceptions=True
@@ -88,7 +88,7 @@ async def test_every_change_of_a_batch_is_refused(sqlite_store: SqliteStore, tmp
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[ValkeyServer]:
-    """A server of one test."""
+    """Server of one test."""
     with running_server(tmp_path / "server") as running:
         yield running
 
@@ -98,7 +98,7 @@ def _redis_store(server: ValkeyServer) -> RedisStore:
 
 
 async def test_a_flushed_server_acknowledges_no_run_until_a_restart(server: ValkeyServer) -> None:
-    """A restart of one replica is not enough for the other ones: they have acknowledged runs of their own."""
+    """Each replica must be restarted, because each has acknowledged runs."""
     stores = [_redis_store(server) for _ in range(2)]
     for store in stores:
         await store.open()
@@ -119,7 +119,7 @@ async def test_a_flushed_server_acknowledges_no_run_until_a_restart(server: Valk
 
 
 async def test_a_flush_is_noticed_without_a_new_run(server: ValkeyServer) -> None:
-    """The renewal of leases and the health check look at the generation as well."""
+    """Lease renewal and health check verify the generation as well."""
     store = _redis_store(server)
     await store.open()
     await store._connection.execute_one("FLUSHALL")

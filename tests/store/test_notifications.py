@@ -14,14 +14,14 @@ IDS = ("run_1", "run_2")
 
 
 class NotifierHarness:
-    """A notifier, its clock, and waiting tasks."""
+    """Notifier, its clock, and waiting tasks."""
 
     def __init__(self) -> None:
         self.clock = VirtualClock()
         self.notifier = ChangeNotifier(self.clock)
 
     async def start_waiter(self, ids: Sequence[str] = IDS, seconds: float = 30) -> asyncio.Task[None]:
-        """A task that waits by now."""
+        """Return a task that is already waiting."""
         task = asyncio.create_task(self.notifier.wait_for_change(ids, seconds))
         await run_ready_tasks()
         return task
@@ -73,7 +73,7 @@ async def test_no_time_is_no_wait(harness: NotifierHarness, seconds: float) -> N
 
 
 async def test_a_cancelled_waiter_leaves_no_trace(harness: NotifierHarness) -> None:
-    """R32: a client that hangs up."""
+    """R32: for clients that disconnect."""
     waiter, other = await harness.start_waiter(), await harness.start_waiter(["run_1"])
     waiter.cancel()
     await run_ready_tasks()
@@ -86,7 +86,7 @@ async def test_a_cancelled_waiter_leaves_no_trace(harness: NotifierHarness) -> N
 
 @pytest.mark.parametrize(("before", "lasts"), [(0.0, 0.1), (0.9, 0.1), (1.0, 30.0), (100.0, 30.0)])
 async def test_just_after_a_change_a_wait_is_short(harness: NotifierHarness, before: float, lasts: float) -> None:
-    """It may be the one that the reader missed."""
+    """The reader may have missed that change."""
     harness.notifier.notify("run_1")
     await harness.clock.run_for(before)
     waiter = await harness.start_waiter()
@@ -105,7 +105,7 @@ async def test_another_runs_change_shortens_nothing(harness: NotifierHarness) ->
 
 
 async def test_changes_are_remembered_for_a_second(harness: NotifierHarness) -> None:
-    """However many there are, and however often one run changes."""
+    """For any number of runs and changes."""
     for number in range(1000):
         harness.notifier.notify(f"run_{number}")
         harness.notifier.notify("run_0")

@@ -68,7 +68,7 @@ FINAL_STATES = st.builds(
 
 
 class StoreMachine(RuleBasedStateMachine):
-    """A store and its reference; ids are numbers in the order of their use."""
+    """Store and its reference model; ids are numbers in the order of use."""
 
     make: Callable[[Path], Store]
     ids = Bundle("ids")
@@ -89,7 +89,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.directory.cleanup()
 
     def wait_for(self, work: Awaitable[T]) -> T:
-        """Run it to its end, here and now."""
+        """Run the coroutine to its end."""
 
         async def waited() -> T:
             return await work
@@ -97,7 +97,7 @@ class StoreMachine(RuleBasedStateMachine):
         return self.runner.run(waited())
 
     def owner_of(self, run_id: str) -> str:
-        """The owner of a run; any owner if the run does not exist."""
+        """Return the owner of a run; any owner if the run does not exist."""
         kept = self.reference.get_run(run_id)
         return "one" if kept is None else kept.owner
 
@@ -221,7 +221,7 @@ class StoreMachine(RuleBasedStateMachine):
 
 @pytest.mark.parametrize("name", sorted(STORES))
 def test_any_order_of_calls_gives_the_results_of_the_reference(name: str) -> None:
-    """Claims, phases, ends, leases, callbacks, ages and restarts, thirty at a time."""
+    """Claims, phases, ends, leases, callbacks, ages and restarts, in sequences of thirty."""
 
     class Machine(StoreMachine):
         make = staticmethod(lambda directory: STORES[name](directory, ManualClock()))

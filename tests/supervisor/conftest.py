@@ -1,4 +1,4 @@
-"""Real gateways of several processes."""
+"""Fixtures: gateways with several worker processes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.process import GatewayProcess
 
 
 class StartWorkers(Protocol):
-    """The fixture `team`."""
+    """Type of the fixture `start_workers`."""
 
     async def __call__(self, count: int = 2, **overrides: JsonValue) -> GatewayProcess:
         """Start a supervisor with `count` workers; return once all are ready."""
@@ -26,7 +26,7 @@ class StartWorkers(Protocol):
 
 @pytest.fixture
 async def start_workers(tmp_path: Path, upstream: FakeUpstream) -> AsyncIterator[StartWorkers]:
-    """A factory of gateways with workers. They are stopped at the end, and then searched for secrets (R79)."""
+    """Factory of gateways with workers. They are stopped at the end, and their output is searched for secrets (R79)."""
     started: list[GatewayProcess] = []
     numbers = itertools.count(1)
 

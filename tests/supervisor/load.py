@@ -25,7 +25,7 @@ class LoadResult:
 
     @property
     def answered(self) -> int:
-        """How many got an answer."""
+        """Number of responses."""
         return self.statuses.total() - self.statuses[0]
 
 
@@ -55,7 +55,7 @@ async def under_load(gateway: GatewayProcess, clients: int = 8) -> AsyncIterator
 
 
 def worker_pids(gateway: GatewayProcess) -> dict[int, list[int]]:
-    """The processes that were ever ready, by worker index."""
+    """Return all process ids that were ready, by worker index."""
     found: dict[int, list[int]] = {}
     for line in gateway.logs("ready"):
         index, pid = line["worker"], line["pid"]

@@ -17,7 +17,7 @@ from gateway.supervisor.supervisor import supervise
 
 
 def main(config: str, count: str) -> None:
-    """Serve; exit code 0 where all ended cleanly."""
+    """Serve; the exit code is 0 if all processes ended cleanly."""
     source = ConfigFiles(Path(config))
     settings = source.load()
     command = [sys.executable, "-P", "-m", "gateway", "worker", "--config", config]

@@ -13,7 +13,7 @@ from tests.support.clock import ManualClock
 
 
 class CountingStore(MemoryStore):
-    """Counts opening and closing; `away`: the server is unreachable."""
+    """Store that counts opening and closing; `away`: the server is unreachable."""
 
     def __init__(self) -> None:
         super().__init__(ManualClock())
@@ -33,7 +33,7 @@ class CountingStore(MemoryStore):
 
 
 async def test_concurrent_calls_open_it_once() -> None:
-    """It is closed once, however often `close` is called."""
+    """And it is closed once, for any number of calls of `close`."""
     store = CountingStore()
     shared = LazyStore(store)
     assert [[]] * 10 == await asyncio.gather(*(shared.list_by_callback_state("gave_up", limit=9) for _ in range(10)))
@@ -50,7 +50,7 @@ async def test_without_a_call_nothing_is_opened() -> None:
 
 
 async def test_an_unavailable_store_is_tried_again() -> None:
-    """By the next request."""
+    """At the next request."""
     store = CountingStore()
     shared, store.unavailable = LazyStore(store), True
     with pytest.raises(StoreUnavailable):

@@ -27,12 +27,12 @@ EVENTS = st.lists(
 
 
 def samples(shown: Metrics) -> list[Sample]:
-    """What Prometheus's own parser reads."""
+    """Return the samples, read by the official Prometheus parser."""
     return parse_metrics(shown.render().decode())
 
 
 def counters(shown: Metrics) -> dict[tuple[str, str], float]:
-    """Everything that may only grow."""
+    """Return all samples that must not decrease."""
     gauges = GAUGE_MERGES.keys()
     return {(s.name, str(sorted(s.labels.items()))): s.value for s in samples(shown) if s.name not in gauges}
 
@@ -40,7 +40,7 @@ def counters(shown: Metrics) -> dict[tuple[str, str], float]:
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(EVENTS)
 def test_the_sum_is_what_all_workers_counted(events: list[tuple[str, int, str | float | None]]) -> None:
-    """R92: ended workers included; from scrape to scrape no counter, bucket or sum decreases."""
+    """R92: including ended workers; no counter, bucket or sum decreases between scrapes."""
     merger, workers = MetricsMerger(), [Metrics() for _ in range(3)]
     expected: Counter[str] = Counter()
     before: dict[tuple[str, str], float] = {}
@@ -65,7 +65,7 @@ def test_the_sum_is_what_all_workers_counted(events: list[tuple[str, int, str | 
 
 
 def test_seconds_do_not_shrink_by_the_last_bit() -> None:
-    """Floats added in another order may be less, and Prometheus would see a counter reset."""
+    """A float sum in another order may be smaller, which Prometheus reads as a counter reset."""
     merger, workers = MetricsMerger(), [Metrics() for _ in range(3)]
     for worker, seconds in zip(workers, (0.1, 0.7, 0.2), strict=True):
         worker.observe_run_duration("w", "p", seconds, seconds)
@@ -81,7 +81,7 @@ def test_seconds_do_not_shrink_by_the_last_bit() -> None:
 
 
 def test_gauges_are_those_of_live_workers() -> None:
-    """Requests in flight are added; a circuit is shown in every state in which a worker has it."""
+    """Requests in flight are added; a circuit has every state that a worker reports."""
     merger, workers = MetricsMerger(), [Metrics(), Metrics()]
     for worker, count, state in zip(workers, (3, 4), ("open", "closed"), strict=True):
         worker.track_in_flight(lambda count=count: count)  # type: ignore[misc]  # a lambda's default has no type
@@ -98,7 +98,7 @@ def test_gauges_are_those_of_live_workers() -> None:
 
 
 def test_a_reload_refused_by_one_worker_is_shown() -> None:
-    """R100: the file is wrong, or was when that one read it; once all have taken it, all is well."""
+    """R100: until every worker has applied a valid configuration."""
     merger, workers = MetricsMerger(), [Metrics(), Metrics()]
     for worker in workers:
         worker.config_loaded(datetime(2026, 11, 21, tzinfo=UTC))
@@ -121,7 +121,7 @@ def test_every_gauge_has_a_merge_function() -> None:
 
 
 def test_two_versions_side_by_side_do_not_break_a_scrape() -> None:
-    """While files are being replaced under a running supervisor, a histogram may have other bounds."""
+    """During an upgrade under a running supervisor, a histogram may have other bounds."""
     merger = MetricsMerger()
     merger.retire({"runward_overhead_seconds": {(): (1.0, 2.0, 3.0)}, "runward_old": {("a",): (1.0,)}})
     fresh = Metrics()

@@ -1,4 +1,4 @@
-"""The official PromptLayer SDK before several workers: one takes its start, another holds the socket it waits on."""
+"""Official PromptLayer SDK with several workers: start and WebSocket may be at different workers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ RUNS = 20
 
 
 def workers_of_route(gateway: GatewayProcess, route: str) -> set[object]:
-    """The workers that answered requests to it."""
+    """Return the workers that answered requests of the route."""
     return {line["worker"] for line in gateway.logs("request") if line["route"] == route}
 
 

@@ -1,4 +1,4 @@
-"""A configuration that changes reaches every worker, by itself or by a signal to the supervisor (R100)."""
+"""Hot reload of every worker, after a file change or a signal to the supervisor (R100)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WORKER_INDEXES = {0, 1, 2}
 
 
 async def wait_for_event_in_all_workers(gateway: GatewayProcess, event: str, times: int) -> None:
-    """Wait until each worker has logged it that often."""
+    """Wait until each worker has logged the event this number of times."""
 
     def said() -> bool:
         indexes = [line["worker"] for line in gateway.logs(event)]
@@ -29,7 +29,7 @@ async def wait_for_event_in_all_workers(gateway: GatewayProcess, event: str, tim
 
 
 async def statuses(gateway: GatewayProcess) -> set[int]:
-    """How the new workflow is answered, over new connections, until every worker was asked."""
+    """Return the statuses of the new workflow over new connections, until every worker has responded."""
     found: set[int] = set()
     before = len(gateway.logs("request"))
 
@@ -59,7 +59,7 @@ async def test_sighup_reaches_every_worker(start_workers: StartWorkers) -> None:
 
 
 async def test_a_changed_file_reaches_every_worker(start_workers: StartWorkers, upstream: FakeUpstream) -> None:
-    """Each watches for itself: a new workflow can be run at all of them, and is gone at all of them again."""
+    """Each worker watches the files: a workflow is added to all of them, and removed again."""
     upstream.default = prompt_studio_reply({"completion": "because"})
     gateway = await start_workers(3)
     assert {404} == await statuses(gateway)
@@ -74,7 +74,7 @@ async def test_a_changed_file_reaches_every_worker(start_workers: StartWorkers, 
 async def test_an_invalid_file_is_in_the_metrics_of_all_workers(
     start_workers: StartWorkers, upstream: FakeUpstream
 ) -> None:
-    """And changes nothing; a corrected file is applied."""
+    """It changes nothing; a corrected file is applied."""
     gateway = await start_workers(3)
     replace_file(gateway.config, "server: {")
     await wait_for_event_in_all_workers(gateway, "reload_refused", 1)

@@ -6,7 +6,7 @@ from gateway.supervisor.worker_pool import RestartBackoff
 
 
 def test_the_delays_double_up_to_half_a_minute() -> None:
-    """A crash loop costs a start every 30 s at most, for as long as it lasts."""
+    """A crash loop has at most one start every 30 s."""
     backoff = RestartBackoff()
     delays = [backoff.next_delay(0.5) for _ in range(2000)]
     assert [0.1, 0.2, 0.4, 0.8, 1.6] == delays[:5]
@@ -14,7 +14,7 @@ def test_the_delays_double_up_to_half_a_minute() -> None:
 
 
 def test_a_long_uptime_resets_the_delay() -> None:
-    """A worker that ran for a while is restarted at once, every time."""
+    """A worker that ran long enough is restarted at once."""
     backoff = RestartBackoff()
     for _ in range(4):
         backoff.next_delay(0.0)

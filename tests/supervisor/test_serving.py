@@ -23,14 +23,14 @@ ANSWER = prompt_studio_reply({"completion": "because"})
 
 
 async def status(session: aiohttp.ClientSession, url: str) -> int:
-    """How it answers."""
+    """Return the status of the response."""
     async with session.get(url) as answer:
         await answer.read()
         return answer.status
 
 
 async def status_or_0(session: aiohttp.ClientSession, url: str) -> int:
-    """The same; 0 without a listener."""
+    """Return the status of the response; 0 without a listener."""
     try:
         return await status(session, url)
     except aiohttp.ClientConnectorError:
@@ -38,13 +38,13 @@ async def status_or_0(session: aiohttp.ClientSession, url: str) -> int:
 
 
 async def wait_for_exit_code(gateway: GatewayProcess) -> int | None:
-    """Its exit code, once it has one."""
+    """Return the exit code once the process has ended."""
     await wait_until(lambda: gateway.exit_code is not None)
     return gateway.exit_code
 
 
 async def merged_metric(gateway: GatewayProcess, name: str = "runward_requests_total", **labels: str) -> float:
-    """A sum of the merged metrics."""
+    """Return a sum of the merged metrics."""
     return metric_sum(await gateway.metrics(), name, **labels)
 
 
@@ -72,7 +72,7 @@ async def test_the_workers_share_the_requests_and_the_sums_are_exact(
 async def test_each_log_line_names_its_worker(
     start_workers: StartWorkers, upstream: FakeUpstream, run: PostRun
 ) -> None:
-    """R91, R100: the supervisor's own lines have no worker; all are ready when it says that it listens."""
+    """R91, R100: lines of the supervisor have no worker; `listening` is logged once all workers are ready."""
     upstream.default = ANSWER
     gateway = await start_workers(2)
     assert 200 == (await run(gateway, PROMPT_STUDIO_BODY)).status
@@ -92,7 +92,7 @@ async def test_a_killed_worker_is_replaced_while_the_others_serve(
     gateway = await start_workers(2)
     async with under_load(gateway, 8) as load:
         await wait_until(lambda: len(runs_by_worker(gateway)) == 2 and load.answered > 40)
-        known = runs_by_worker(gateway)[1]  # a line comes after its count: these are in the sums from now on
+        known = runs_by_worker(gateway)[1]  # a request is counted before its log line, so the sums include these
         before = await merged_metric(gateway, route="run")
         [victim] = worker_pids(gateway)[1]
         os.kill(victim, signal.SIGKILL)
@@ -146,7 +146,7 @@ async def test_a_drained_worker_hands_over_its_metrics(
 async def test_a_stop_fails_no_request(
     start_workers: StartWorkers, upstream: FakeUpstream, session: aiohttp.ClientSession
 ) -> None:
-    """R97: readiness fails first, the port stays open meanwhile, what is in flight is answered, exit code 0."""
+    """R97: readiness fails first while the port stays open; requests in flight are answered, exit code 0."""
     upstream.default = delayed(0.05, ANSWER)
     gateway = await start_workers(2, server={"drain": "1s"})
     async with under_load(gateway, 8) as load:
@@ -155,7 +155,7 @@ async def test_a_stop_fails_no_request(
         while await status(session, gateway.ops_url + "/readyz") == 200:
             await asyncio.sleep(0.01)
         seen = load.answered
-        await wait_until(lambda: load.answered > seen + 20)  # balancers take their time: the port is still open
+        await wait_until(lambda: load.answered > seen + 20)  # during drain the port is still open
         assert gateway.exit_code is None
     assert {200: load.statuses.total()} == load.statuses
     assert 0 == await wait_for_exit_code(gateway)
@@ -187,7 +187,7 @@ async def test_terminal_signals_reach_only_the_supervisor(start_workers: StartWo
 
 
 async def test_sighup_ends_no_process(start_workers: StartWorkers, upstream: FakeUpstream, run: PostRun) -> None:
-    """Sent to any of them."""
+    """Sent to any of the processes."""
     upstream.default = ANSWER
     gateway = await start_workers(2)
     for pid in (gateway.pid, *(pid for [pid] in worker_pids(gateway).values())):
@@ -202,7 +202,7 @@ async def test_sighup_ends_no_process(start_workers: StartWorkers, upstream: Fak
 async def test_a_sigterm_to_the_whole_control_group_drains(
     start_workers: StartWorkers, upstream: FakeUpstream, run: PostRun, first: str
 ) -> None:
-    """As systemd does, with SIGTERM to every process; for a worker that is no request to end at once."""
+    """As systemd sends it; for a worker it is not a request for an immediate exit."""
     upstream.default = delayed(2.5, ANSWER)
     gateway = await start_workers(2)
     asking = [asyncio.create_task(run(gateway, PROMPT_STUDIO_BODY)) for _ in range(8)]
@@ -219,7 +219,7 @@ async def test_a_sigterm_to_the_whole_control_group_drains(
 async def test_a_second_signal_ends_everything_at_once(
     start_workers: StartWorkers, upstream: FakeUpstream, run: PostRun
 ) -> None:
-    """R98: however long the runs would take."""
+    """R98: without waiting for runs."""
     upstream.default = hang
     gateway = await start_workers(2, workflows={"studio": {"timeout": "10m", "max_timeout": "10m"}})
     asking = asyncio.create_task(run(gateway, {**PROMPT_STUDIO_BODY, "timeout": 600}))
@@ -253,7 +253,7 @@ async def test_workers_end_after_their_supervisor(
 async def test_a_hanging_worker_does_not_delay_health_checks(
     start_workers: StartWorkers, upstream: FakeUpstream, session: aiohttp.ClientSession, run: PostRun
 ) -> None:
-    """Its last values stay in the sums; with one of two workers the gateway is ready, without any it is not alive."""
+    """Its last values stay in the sums; one of two workers suffices for readiness, none fails liveness."""
     upstream.default = ANSWER
     gateway = await start_workers(2)
     assert 200 == (await run(gateway, PROMPT_STUDIO_BODY)).status
@@ -273,7 +273,7 @@ async def test_a_hanging_worker_does_not_delay_health_checks(
 
 
 async def test_a_worker_has_nothing_open_that_is_not_its_own(start_workers: StartWorkers) -> None:
-    """Its channel and the port: with another's channel open, that one would never learn of its supervisor's end."""
+    """Only its channel and the port: a copy of another channel would hide the supervisor's end from that worker."""
     gateway = await start_workers(3)
 
     def sockets(pid: int) -> set[str]:
@@ -289,7 +289,7 @@ async def test_a_worker_has_nothing_open_that_is_not_its_own(start_workers: Star
 async def test_the_operations_port_has_what_a_single_gateway_has_there(
     start_workers: StartWorkers, session: aiohttp.ClientSession
 ) -> None:
-    """The document and its page too; no run can be started there."""
+    """Including the document and its page; no run can be started there."""
     gateway = await start_workers(2)
     paths = {"/metrics": 200, "/healthz": 200, "/readyz": 200, "/docs": 200, "/openapi.json": 200, "/run": 404}
     paths |= {"/callbacks": 200, "/callbacks/replay/run_a": 405}

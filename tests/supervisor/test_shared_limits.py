@@ -19,7 +19,7 @@ ANSWER = prompt_studio_reply({"completion": "because"})
 async def test_a_providers_rate_holds_over_three_workers(
     valkey: ValkeyServer, upstream: FakeUpstream, gateway: StartGateway
 ) -> None:
-    """R89: no second at the provider holds more than 5 calls and the burst, while all three have runs that wait."""
+    """R89: at most 5 calls per second and the burst, with waiting runs at all three workers."""
     upstream.default = ANSWER
     limits: dict[str, JsonValue] = {"rate": "5/s", "burst": 2, "max_wait": "2s"}
     running = await gateway(env=WORKERS, store={"url": valkey.url}, providers={"prompt_studio": {"limits": limits}})
@@ -35,7 +35,7 @@ async def test_a_providers_rate_holds_over_three_workers(
 async def test_a_clients_rate_is_exact_over_three_workers(
     valkey: ValkeyServer, upstream: FakeUpstream, gateway: StartGateway
 ) -> None:
-    """R85, R89: whichever worker takes them, as many pass as the burst allows; the others hear 429."""
+    """R85, R89: the burst passes, at any worker; all other requests get 429."""
     upstream.default = ANSWER
     running = await gateway(
         env=WORKERS, store={"url": valkey.url}, clients={"one": {"limits": {"rate": "20/h", "burst": 20}}}

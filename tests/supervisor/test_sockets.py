@@ -19,7 +19,7 @@ def test_connections_wait_until_a_worker_accepts() -> None:
 
 
 def test_a_name_may_have_several_addresses() -> None:
-    """Each of them is listened on."""
+    """A socket for each address."""
     with open_listening_sockets("localhost", 0) as opened:
         names = {socket_address(each)[0] for each in opened}
     assert names & {"127.0.0.1", "::1"}

@@ -1,4 +1,4 @@
-"""A real Prometheus scrapes a gateway whose workers crash."""
+"""Alert on crashing workers, with a real Prometheus."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.support.waiting import wait_until
 async def test_dying_workers_raise_the_alert(
     tmp_path: Path, start_workers: StartWorkers, session: aiohttp.ClientSession
 ) -> None:
-    """R96: the alert of the worker pool; the other worker serves all the time."""
+    """R96: alert of the worker pool; the other worker serves throughout."""
     find_program("prometheus")
     gateway, seen = await start_workers(2), dict[str, Alert]()
     async with asyncio.timeout(TEST_TIMEOUT), running_prometheus(tmp_path, session, gateway.ops_url) as server:
@@ -39,12 +39,12 @@ async def test_dying_workers_raise_the_alert(
 
 
 async def kill_first_worker(gateway: GatewayProcess) -> None:
-    """Again and again, as soon as it was replaced."""
+    """Kill the first worker whenever it has been replaced."""
     for start_number in itertools.count(1):
         await wait_until(partial(has_started, gateway, start_number))
         os.kill(worker_pids(gateway)[0][-1], signal.SIGKILL)
 
 
 def has_started(gateway: GatewayProcess, start_number: int) -> bool:
-    """Whether the first worker is in its life of this number."""
+    """Return True if the first worker has been started this number of times."""
     return len(worker_pids(gateway)[0]) == start_number

@@ -28,7 +28,7 @@ from tests.support.waiting import WAIT_TIMEOUT, wait_until
 
 
 class FastClock(SystemClock):
-    """Pauses are a hundred times shorter, and no life counts as long."""
+    """Clock with sleeps shortened by a factor of 100; no uptime resets a delay."""
 
     def __init__(self) -> None:
         self.slept: list[float] = []
@@ -43,14 +43,14 @@ class FastClock(SystemClock):
 
 
 def pool_of(command: Sequence[str], count: int = 2) -> WorkerPool:
-    """A pool that is not serving yet."""
+    """Return a pool that is not serving yet."""
     launcher = WorkerLauncher(command, (), ("127.0.0.1", 1), "memory://")
     return WorkerPool(count, launcher.launch, Metrics(), FastClock(), structlog.get_logger())
 
 
 @asynccontextmanager
 async def serving(pool: WorkerPool) -> AsyncIterator[asyncio.Task[None]]:
-    """Let it serve; it is ended at the end."""
+    """Run the pool until the block ends."""
     task = asyncio.create_task(pool.serve())
     try:
         async with asyncio.timeout(WAIT_TIMEOUT):
@@ -61,12 +61,12 @@ async def serving(pool: WorkerPool) -> AsyncIterator[asyncio.Task[None]]:
 
 
 def pids(pool: WorkerPool) -> dict[int, int]:
-    """The process by worker index."""
+    """Return the process ids by worker index."""
     return {index: worker.process.pid for index, worker in pool.workers.items()}
 
 
 def counted_requests(families: object) -> float:
-    """The counts of the stub programs."""
+    """Return the counters of the stub programs."""
     assert isinstance(families, dict)
     return float(families["runward_requests"]["run", "200"][0])
 
@@ -82,7 +82,7 @@ async def test_all_workers_start_and_all_drain() -> None:
 
 
 async def test_a_killed_worker_is_replaced_and_its_counts_remain() -> None:
-    """The worker is restarted; the counts of the ended one stay in the sums."""
+    """Counts of the ended worker stay in the sums."""
     pool = pool_of(RESPONSIVE)
     with capture_logs() as lines:
         async with serving(pool):
@@ -99,7 +99,7 @@ async def test_a_killed_worker_is_replaced_and_its_counts_remain() -> None:
 
 
 async def test_a_configuration_that_is_refused_is_refused_once() -> None:
-    """One worker says what is wrong, no other is started, and the exit code is the same."""
+    """One worker reports the error, no other is started, and its exit code is returned."""
     pool = pool_of(CONFIG_REFUSED, 5)
     with capture_logs() as lines, pytest.raises(WorkerPoolFailed) as gave_up:
         await pool.serve()
@@ -107,7 +107,7 @@ async def test_a_configuration_that_is_refused_is_refused_once() -> None:
 
 
 async def test_workers_that_only_crash_are_given_up() -> None:
-    """After five deaths in a row, with pauses that double."""
+    """After five crashes in a row, with doubled delays."""
     pool = pool_of(CRASHING, 2)
     with pytest.raises(WorkerPoolFailed, match=r"worker 0 ended 5 times in a row \(exit code -6\)") as gave_up:
         await pool.serve()
@@ -154,7 +154,7 @@ async def test_concurrent_metric_requests_all_get_an_answer() -> None:
 
 
 async def test_a_reload_reaches_all_workers() -> None:
-    """Over the channel: a signal would kill one that is not ready for it."""
+    """Over the channel: a signal would kill a worker without a handler yet."""
     pool = pool_of(RESPONSIVE)
     async with serving(pool):
         await pool.all_ready.wait()
@@ -163,7 +163,7 @@ async def test_a_reload_reaches_all_workers() -> None:
 
 
 async def test_a_second_stop_kills_unresponsive_workers() -> None:
-    """They are killed after a grace, and that was not clean."""
+    """After a grace period; the exit is not clean."""
     pool = pool_of(UNRESPONSIVE)
     async with serving(pool) as task:
         await pool.all_ready.wait()
@@ -176,7 +176,7 @@ async def test_a_second_stop_kills_unresponsive_workers() -> None:
 
 
 async def test_a_malformed_status_is_not_readiness() -> None:
-    """And the supervisor goes on."""
+    """The supervisor continues."""
     pool = pool_of(MALFORMED, 1)
     async with serving(pool) as task:
         await wait_until(lambda: pool.workers)
@@ -185,7 +185,7 @@ async def test_a_malformed_status_is_not_readiness() -> None:
 
 
 async def test_no_process_is_left_when_the_pool_is_cancelled() -> None:
-    """However `serve` ends."""
+    """For every kind of exit of `serve`."""
     pool = pool_of(UNRESPONSIVE)
     async with serving(pool):
         await pool.all_ready.wait()

@@ -18,7 +18,7 @@ def test_a_worker_spec_is_read_as_it_was_written() -> None:
 
 
 def test_a_worker_uses_the_store_of_the_others(tmp_path: Path) -> None:
-    """R45: the store URL of the spec wins; all else is as in the file."""
+    """R45: the store URL of the spec takes precedence over the file."""
     (tmp_path / "gateway.yaml").write_text(yaml.safe_dump(gateway_config("http://127.0.0.1", "http://127.0.0.1")))
     before = load(tmp_path / "gateway.yaml", PROVIDER_SECRETS)
     kept = WorkerSpec(0, 1, (), ("h", 1), "redis://h/1").apply_to(before)

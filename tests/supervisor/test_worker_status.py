@@ -10,7 +10,7 @@ from tests.observability.test_metrics import record_each_metric_once
 
 
 def test_a_status_arrives_as_it_was_sent() -> None:
-    """Each number of each family."""
+    """Every value of every family."""
     metrics = Metrics()
     record_each_metric_once(metrics)
     status = WorkerStatus(7, ready=True, metrics=metrics.export(), store_fails=True)
@@ -23,6 +23,6 @@ def test_a_status_arrives_as_it_was_sent() -> None:
 
 @pytest.mark.parametrize("line", [b"", b"\n", b"{}", b'{"question":1', b"[1]", b"\xff"])
 def test_a_malformed_status_is_refused(line: bytes) -> None:
-    """A worker that is killed during a write leaves half a line."""
+    """A worker killed during a write leaves a partial line."""
     with pytest.raises(ValueError, match="not what a worker says"):
         WorkerStatus.decode(line)

@@ -1,4 +1,4 @@
-"""`runward serve --workers` as it is used: the command, and a real server in which workers find each other."""
+"""`runward serve --workers` with a real server as the shared store."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ WORKERS = {**PROVIDER_SECRETS, "RUNWARD_WORKERS": "2"}
 async def test_a_run_is_found_by_every_worker(
     valkey: ValkeyServer, upstream: FakeUpstream, gateway: StartGateway, run: PostRun
 ) -> None:
-    """Each request comes over a new connection: whichever worker takes it knows of the run, and of its end."""
+    """Every request uses a new connection; any worker knows the run and its end."""
     upstream.default = delayed(0.2, ANSWER)
     running = await gateway(env=WORKERS, store={"url": valkey.url})
     accepted = await run(running, PROMPT_STUDIO_BODY, Prefer="respond-async")
@@ -59,7 +59,7 @@ async def test_a_run_is_found_by_every_worker(
 async def test_a_key_starts_one_run_whichever_worker_has_it(
     valkey: ValkeyServer, upstream: FakeUpstream, gateway: StartGateway
 ) -> None:
-    """R38, R45: a hundred requests at once with one idempotency key, spread over both workers."""
+    """R38, R45: a hundred concurrent requests with one key, spread over both workers."""
     upstream.default = delayed(0.3, ANSWER)
     running = await gateway(env=WORKERS, store={"url": valkey.url})
 
@@ -82,7 +82,7 @@ async def test_a_key_starts_one_run_whichever_worker_has_it(
 async def test_a_replaced_worker_uses_the_store_of_the_others(
     valkey: ValkeyServer, upstream: FakeUpstream, gateway: StartGateway, run: PostRun
 ) -> None:
-    """R38, R45: the file names another store by now, without the key; it is used after a restart only."""
+    """R38, R45: a changed store in the file takes effect only after a restart of the gateway."""
     upstream.default = ANSWER
     running = await gateway(env=WORKERS, store={"url": valkey.url})
     assert 200 == (await run(running, PROMPT_STUDIO_BODY, Idempotency_Key="k")).status
@@ -103,7 +103,7 @@ async def test_a_replaced_worker_uses_the_store_of_the_others(
 async def test_a_dead_letter_can_be_redelivered(
     valkey: ValkeyServer, upstream: FakeUpstream, gateway: StartGateway, run: PostRun
 ) -> None:
-    """R55: `runward callbacks replay` asks the supervisor's port, and some worker delivers; the same message again."""
+    """R55: `runward callbacks replay` calls the supervisor's port, and any worker delivers the same message again."""
     upstream.default = ANSWER
     async with FakeUpstream() as receiver:
         receiver.default = reply(204)
@@ -128,7 +128,7 @@ async def test_a_dead_letter_can_be_redelivered(
 
 
 async def replay_callbacks(gateway: GatewayProcess, *arguments: str) -> str:
-    """`runward callbacks replay`, typed beside the gateway: what it prints; it must succeed."""
+    """Run `runward callbacks replay`; returns its output, asserts success."""
     command = [sys.executable, "-m", "gateway", "callbacks", "replay", *arguments, "--ops-url", gateway.ops_url]
     result = await asyncio.to_thread(
         subprocess.run, command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
@@ -140,7 +140,7 @@ async def replay_callbacks(gateway: GatewayProcess, *arguments: str) -> str:
 async def test_a_lost_server_is_reported_and_recovers(
     valkey: ValkeyServer, upstream: FakeUpstream, gateway: StartGateway, run: PostRun, session: aiohttp.ClientSession
 ) -> None:
-    """R54, R99: ready all the time, as runs without a store continue; the body of readyz reports the failure."""
+    """R54, R99: readiness stays 200, as runs without a store continue; its body reports the failure."""
     upstream.default = ANSWER
     running = await gateway(env=WORKERS, store={"url": valkey.url})
 

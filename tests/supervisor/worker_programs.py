@@ -36,7 +36,7 @@ while True:
 
 
 def worker_command(text: str) -> list[str]:
-    """A command: no site packages, so that it starts at once."""
+    """Return a command without site packages, which starts quickly."""
     return [sys.executable, "-I", "-S", "-c", _PREAMBLE + text]
 
 

@@ -1,4 +1,4 @@
-"""What a receiver of callbacks makes of the requests that reached it."""
+"""Callback receiver: analysis and verification of received requests."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ CALLBACK_PATH = "/hook"
 
 
 def deliveries(receiver: FakeUpstream, path: str = CALLBACK_PATH) -> list[ReceivedRequest]:
-    """Every attempt that arrived, in order."""
+    """Return every received attempt, in order."""
     return receiver.requests("POST", path)
 
 
 def message_ids(receiver: FakeUpstream, path: str = CALLBACK_PATH) -> set[str | None]:
-    """The webhook-ids by which a receiver tells repetitions: one for each run."""
+    """Return the webhook-ids by which receivers detect repetitions: one per run."""
     return {request.header("webhook-id") for request in deliveries(receiver, path)}
 
 
 def delivered_run(delivery: ReceivedRequest) -> dict[str, JsonValue]:
-    """The run that a delivery tells of."""
+    """Return the run in a delivery."""
     message = json.loads(delivery.body)
     assert "run.finished" == message["type"]
     data = message["data"]
@@ -35,5 +35,5 @@ def delivered_run(delivery: ReceivedRequest) -> dict[str, JsonValue]:
 
 
 def verify_signature(delivery: ReceivedRequest, secret: str) -> None:
-    """Check the signature over the raw bytes, as a stranger's library does it; raises where it is wrong."""
+    """Verify the signature over the raw bytes with an independent library; raises if it is invalid."""
     Webhook(secret).verify(delivery.body, dict(delivery.headers))

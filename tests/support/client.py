@@ -1,4 +1,4 @@
-"""A client of the gateway, as small as one can be."""
+"""Minimal client of the gateway."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PROMPTLAYER_BODY: Mapping[str, JsonValue] = MappingProxyType({"workflow": "layer
 
 @dataclass(frozen=True, slots=True)
 class ReceivedResponse:
-    """What came back, and after how many seconds."""
+    """Response, with its duration in seconds."""
 
     status: int
     headers: CIMultiDictProxy[str]
@@ -36,19 +36,19 @@ class ReceivedResponse:
 
     @property
     def json(self) -> dict[str, JsonValue]:
-        """The body, which is an object in everything that the gateway says about a run."""
+        """JSON object of the body."""
         document = json.loads(self.body)
         assert isinstance(document, dict), document
         return document
 
     @property
     def summary(self) -> tuple[int, JsonValue, JsonValue]:
-        """Status, `code` and `outcome`: the three that a caller decides by."""
+        """Status, `code` and `outcome`."""
         return self.status, self.json.get("code"), self.json.get("outcome")
 
 
 class PostRun(Protocol):
-    """The fixture `run`."""
+    """Type of the fixture `run`."""
 
     async def __call__(
         self, gateway: GatewayProcess, body: Mapping[str, JsonValue], *, client: str = "one", **headers: str
@@ -67,5 +67,5 @@ async def post_run(
 
 
 def auth_headers(client: str) -> dict[str, str]:
-    """The header that says who a client is."""
+    """Return the header that authenticates a client."""
     return {"Authorization": f"Bearer {CLIENT_KEYS[client]}"}

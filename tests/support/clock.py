@@ -1,4 +1,4 @@
-"""A clock that a test owns: time passes when somebody sleeps or the test says so."""
+"""Virtual clock for tests, advanced by sleeps or by the test."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 
 class ManualClock:
-    """Virtual time. A `sleep` advances it at once, so that nothing is waited for; `advance` does so from outside.
+    """Virtual time. `sleep` advances it at once without waiting; `advance` does so from the test.
 
     `slept` lists what was slept, in seconds. Chance is seeded: the same test sees the same numbers.
     """
@@ -37,10 +37,10 @@ class ManualClock:
         return self._random.randbytes(size)
 
     def advance(self, seconds: float) -> None:
-        """Let time pass on both clocks."""
+        """Advance both clocks."""
         self._monotonic += seconds
         self._wall += timedelta(seconds=seconds)
 
     def step_wall(self, seconds: float) -> None:
-        """Set the wall clock alone, as an administrator or NTP does."""
+        """Set the wall clock only, as an administrator or NTP does."""
         self._wall += timedelta(seconds=seconds)

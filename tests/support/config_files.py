@@ -1,4 +1,4 @@
-"""Changes the files of a running gateway and waits until it has read them."""
+"""Changes of configuration files of a running gateway, and waits for their reload."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ if TYPE_CHECKING:
 
 
 def replace_file(path: Path, text: str) -> None:
-    """Put another file in its place at once, as editors and deployments do."""
+    """Replace a file atomically, as editors and deployments do."""
     fresh = path.with_name(f".{path.name}.new")
     fresh.write_text(text)
     fresh.replace(path)
 
 
 def write_gateway_config(gateway: GatewayProcess, url: str, **overrides: JsonValue) -> None:
-    """Replace its file by the tests' own configuration with other overrides."""
+    """Replace the file by the tests' configuration with other overrides."""
     replace_file(gateway.config, yaml.safe_dump(gateway_config(url, url, **overrides)))
 
 
 def with_key_files(url: str, file: Path, **overrides: JsonValue) -> dict[str, JsonValue]:
-    """The tests' own configuration, both providers' keys being in that file."""
+    """Return the tests' configuration with both provider keys in that file."""
     config = gateway_config(url, url, **overrides)
     providers = config["providers"]
     assert isinstance(providers, dict)
@@ -40,12 +40,12 @@ def with_key_files(url: str, file: Path, **overrides: JsonValue) -> dict[str, Js
 
 
 async def wait_for_reloads(gateway: GatewayProcess, times: int) -> None:
-    """Wait until it has read its configuration anew so many times in all, whatever it thought of it."""
+    """Wait until it has had this number of reloads in total, successful or not."""
     await wait_until(lambda: times <= len(gateway.logs("reloaded") + gateway.logs("reload_refused")))
 
 
 def mount_secret_files(folder: Path, version: str, files: dict[str, str]) -> None:
-    """Mount files as Kubernetes does: each leads through the link `..data`, which is replaced in one step."""
+    """Mount files as Kubernetes does: through the link `..data`, which is replaced atomically."""
     inside = folder / f"..{version}"
     inside.mkdir(parents=True)
     for name, text in files.items():

@@ -1,4 +1,4 @@
-"""A configuration for tests: short times, two clients, a workflow at each provider, random secrets."""
+"""Configuration for tests: short timeouts, two clients, a workflow at each provider, random secrets."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MAX_RESPONSE = 4_000_000
 
 
 def gateway_config(promptlayer_url: str, prompt_studio_url: str, **overrides: JsonValue) -> dict[str, JsonValue]:
-    """The configuration as the file holds it; `overrides` are merged into its sections, however deep."""
+    """Return the configuration as in a file; `overrides` are merged recursively."""
     config: dict[str, JsonValue] = {
         "server": {
             "host": "127.0.0.1",
@@ -59,7 +59,7 @@ def gateway_config(promptlayer_url: str, prompt_studio_url: str, **overrides: Js
 
 
 def merged(base: Mapping[str, JsonValue], over: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
-    """`base` with the values of `over` in their places; mappings are merged, all else is replaced."""
+    """Merge `over` into `base` recursively; values that are not mappings are replaced."""
     result = dict(base)
     for key, value in over.items():
         before = result.get(key)

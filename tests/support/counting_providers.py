@@ -1,4 +1,4 @@
-"""Both providers, remembering how often each input was started: that number is what costs money."""
+"""Fake providers that count the starts of each input."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class CountingProviders:
-    """Answer for both on one listener. A start takes up to `starting` seconds, an execution up to `running`.
+    """Both providers on one listener. A start takes up to `starting` seconds, an execution up to `running`.
 
     An input is known by its `question`, which is also the output. `starts` counts what arrived, answered or not.
     """

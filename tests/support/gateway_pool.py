@@ -85,7 +85,7 @@ class GatewayPool:
 
 
 async def _wait_for_log_of_request(gateway: GatewayProcess) -> None:
-    """Send a request and wait for its log line: every line of an earlier request stands before it."""
+    """Send a request and wait for its log line, which follows the lines of earlier requests."""
     marker = f"pool-{secrets.token_hex(8)}"
     async with (
         aiohttp.ClientSession() as session,
@@ -108,7 +108,7 @@ async def _becomes_idle(gateway: GatewayProcess) -> bool:
 
 
 async def _unfinished_runs(gateway: GatewayProcess, session: aiohttp.ClientSession) -> float:
-    """The number of runs that a client waits for or that the store holds as queued or running; a refusal counts too."""
+    """Return the number of waiting clients and of queued or running stored runs; refusals count too."""
     count = metric_sum(await gateway.metrics(), "runward_requests_in_flight")
     for client in CLIENT_KEYS:
         for status in ("queued", "running"):

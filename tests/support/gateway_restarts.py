@@ -1,4 +1,4 @@
-"""One gateway after another on the same file: what a killed one leaves behind, the next one finds."""
+"""Successive gateways on the same store file, for crash recovery tests."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FINAL_STATUSES = ("succeeded", "failed", "unknown", "not_run")
 
 
 def new_callback_secret() -> str:
-    """A new secret in the form of Standard Webhooks."""
+    """Return a new secret in the format of Standard Webhooks."""
     return "whsec_" + b64encode(secrets.token_bytes(32)).decode()
 
 
@@ -48,7 +48,7 @@ _LONG_TIMEOUTS = {"timeout": "20s", "max_timeout": "20s"}
 
 
 class RestartableGateway:
-    """Gateways with the same configuration and store, of which one lives at a time; `calls` talk to that one."""
+    """Gateways with the same configuration and store, one at a time; methods address the current one."""
 
     def __init__(
         self, start_gateway: StartGateway, session: aiohttp.ClientSession, file: Path, **overrides: JsonValue
@@ -65,18 +65,18 @@ class RestartableGateway:
 
     @property
     def current(self) -> GatewayProcess:
-        """The one that lives, or died last."""
+        """Current gateway, running or ended."""
         assert self._current is not None
         return self._current
 
     async def start(self, **overrides: JsonValue) -> GatewayProcess:
-        """The next one; what is overridden holds from now on."""
+        """Start the next one; overrides persist."""
         self.overrides = merged(self.overrides, overrides)
         self._current = await self._start_gateway(None, {**PROVIDER_SECRETS, **CALLBACK_SECRETS}, **self.overrides)
         return self._current
 
     async def kill_and_restart(self) -> GatewayProcess:
-        """A power cut, and the next one."""
+        """Kill the gateway (SIGKILL) and start the next one."""
         assert -9 == await self.current.kill()
         return await self.start()
 
@@ -86,7 +86,7 @@ class RestartableGateway:
         return await post_run(self._session, self.current.url, body, auth_headers("one") | named)
 
     async def post_until_finished(self, body: Mapping[str, JsonValue], key: str) -> ReceivedResponse:
-        """POST /run with a key, again and again while the first request with it goes on."""
+        """POST /run with a key, repeatedly while the first request is in progress."""
         async with asyncio.timeout(WAIT_TIMEOUT):
             while True:
                 answered = await self.post(body, Idempotency_Key=key)
@@ -95,7 +95,7 @@ class RestartableGateway:
                 await asyncio.sleep(0.05)
 
     async def submit_async(self, body: Mapping[str, JsonValue], **headers: str) -> str:
-        """POST /run without waiting; the run's id."""
+        """POST /run asynchronously; returns the id of the run."""
         answered = await self.post(body, Prefer="respond-async", **headers)
         assert 202 == answered.status, answered.body
         return str(answered.json["id"])
@@ -115,14 +115,14 @@ class RestartableGateway:
             return answer.status, await answer.json()
 
     async def wait_for_end(self, run_id: str) -> dict[str, JsonValue]:
-        """The run, once it has its final status."""
+        """Return the run once it has its final status."""
         async with asyncio.timeout(WAIT_TIMEOUT):
             while (document := await self.get_run(run_id, wait=5))["status"] not in FINAL_STATUSES:
                 pass
         return document
 
     async def wait_for_callback(self, run_id: str) -> JsonValue:
-        """What became of the run's callback, once that is settled."""
+        """Return the callback state of the run once it is settled."""
         async with asyncio.timeout(WAIT_TIMEOUT):
             while True:
                 callback = (await self.get_run(run_id)).get("callback")

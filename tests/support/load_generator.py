@@ -1,4 +1,4 @@
-"""Load as the tests of this package make it: an open loop, which does not slow down with what it measures."""
+"""Open-loop load generator, whose rate is independent of response times."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 async def at_constant_rate(rate: float, seconds: float, send: Callable[[], Awaitable[T]]) -> list[T]:
-    """Call `send` `rate` times a second, whether the earlier ones have ended or not; all results, in order."""
+    """Call `send` `rate` times a second without waiting for earlier calls; returns all results, in order."""
     began = time.monotonic()
     tasks = []
     for number in range(round(rate * seconds)):
@@ -28,25 +28,25 @@ async def at_constant_rate(rate: float, seconds: float, send: Callable[[], Await
 
 
 async def concurrently(count: int, send: Callable[[], Awaitable[T]]) -> list[T]:
-    """Call `send` that often in parallel."""
+    """Call `send` this number of times in parallel."""
     return await asyncio.gather(*(send() for _ in range(count)))
 
 
 def count_codes(answers: Sequence[ReceivedResponse]) -> Counter[JsonValue]:
-    """How often each problem's `code` came; None counts the runs that succeeded."""
+    """Return the number of responses by `code`; None counts successful runs."""
     return Counter(answered.json.get("code") for answered in answers)
 
 
 def total_attempts(answers: Sequence[ReceivedResponse]) -> int:
-    """How often the provider was called for these, as they say themselves."""
+    """Return the sum of the `attempts` in the responses."""
     return sum(int(str(answered.json.get("attempts", 0))) for answered in answers)
 
 
 def median(answers: Sequence[ReceivedResponse]) -> float:
-    """The middle one of their durations in seconds."""
+    """Return the median duration in seconds."""
     return statistics.median(answered.elapsed for answered in answers)
 
 
 def p95(answers: Sequence[ReceivedResponse]) -> float:
-    """The duration in seconds that one in twenty exceeds."""
+    """Return the 95th percentile of the durations in seconds."""
     return statistics.quantiles((answered.elapsed for answered in answers), n=20)[-1]

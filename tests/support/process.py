@@ -1,4 +1,4 @@
-"""The gateway as its users have it: a process of its own, seen from outside."""
+"""Gateway as a process, observed from outside."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from providers.contract import JsonValue
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-START_TIMEOUT = 60.0  # seconds; a machine that is busy with other tests is not a failure
+START_TIMEOUT = 60.0  # seconds; allows for a busy machine
 STOP_TIMEOUT = 30.0  # seconds
 _POLL_SECONDS = 0.01
 _COUNTED = ("_total", "_count", "_sum", "_bucket")  # names of samples that only grow
@@ -36,11 +36,11 @@ SeriesKey = tuple[str, frozenset[tuple[str, str]]]
 
 
 class GatewayExitedError(Exception):
-    """The gateway ended before it listened; the text is what it wrote."""
+    """The gateway ended before it listened; the text is its output."""
 
 
 class GatewayProcess:
-    """A running gateway. Its output goes to files in `directory`, so that it outlives the event loop of one test."""
+    """Running gateway. Its output goes to files in `directory`, so that it outlives the event loop of one test."""
 
     def __init__(self, command: Sequence[str], directory: Path, env: Mapping[str, str]) -> None:
         """Start `command`; the process sees `env` and the search path, and nothing else of this environment."""
@@ -58,7 +58,7 @@ class GatewayProcess:
 
     @property
     def pid(self) -> int:
-        """The process's id."""
+        """Process id."""
         return self._process.pid
 
     @property
@@ -86,20 +86,20 @@ class GatewayProcess:
         return _read_from(self._stdout_path, position)
 
     async def start_observation(self) -> None:
-        """Forget the past: `stdout`, `stderr`, `logs` and the counters of `metrics` begin anew."""
+        """Reset the observation: `stdout`, `stderr`, `logs` and the counters of `metrics` begin anew."""
         self._stdout_offset = self.stdout_size
         self._stderr_offset = self._stderr_path.stat().st_size
         self._baseline = {}
         self._baseline = {_series_key(s): s.value for s in await self.metrics() if s.name.endswith(_COUNTED)}
 
     def logs(self, event: str | None = None) -> list[LogLine]:
-        """The log, one JSON object per line; ValueError where a line is none. A line that is being written is left."""
+        """Log entries, one JSON object per line. Raises ValueError for an invalid line; a partial one is left out."""
         complete, _, _ = self.stdout.rpartition("\n")
         lines = [json.loads(line) for line in complete.splitlines()]
         return [line for line in lines if event in {None, line.get("event")}]
 
     async def metrics(self) -> list[Sample]:
-        """The samples of one scrape, counters less their value at `start_observation`; `metric_sum` adds some up."""
+        """Return the samples of a scrape, counters relative to `start_observation`; see `metric_sum`."""
         async with aiohttp.ClientSession() as session, session.get(self.ops_url + "/metrics") as answer:
             answer.raise_for_status()
             text = await answer.text()
@@ -107,23 +107,23 @@ class GatewayProcess:
         return [s._replace(value=s.value - self._baseline.get(_series_key(s), 0)) for s in samples]
 
     def rss_bytes(self) -> int:
-        """The memory it holds now."""
+        """Return the resident memory in bytes."""
         return self._memory("VmRSS")
 
     def peak_rss_bytes(self) -> int:
-        """The most memory it ever held."""
+        """Return the peak resident memory in bytes."""
         return self._memory("VmHWM")
 
     def cpu_seconds(self) -> float:
-        """The CPU time that the main thread has used; other work on the machine does not count (proc(5), schedstat)."""
+        """Return the CPU time of the main thread, independent of other load (proc(5), schedstat)."""
         return int(Path(f"/proc/{self.pid}/schedstat").read_text().split()[0]) / 1e9
 
     def open_fds(self) -> int:
-        """How many file descriptors it has open now."""
+        """Return the number of open file descriptors."""
         return len(list(Path(f"/proc/{self.pid}/fd").iterdir()))
 
     async def wait_until_listening(self, seconds: float = START_TIMEOUT) -> None:
-        """Wait for the log line with the addresses; GatewayExitedError where the process ends before."""
+        """Wait for the log line with the addresses. Raises GatewayExitedError if the process ends before."""
         end = time.monotonic() + seconds
         while (line := self._listening_line()) is None:
             if (code := self.exit_code) is not None:
@@ -134,20 +134,20 @@ class GatewayProcess:
         self.url, self.ops_url = str(line["url"]), str(line["ops_url"])
 
     def send_sighup(self) -> None:
-        """Ask it to read its configuration anew (SIGHUP)."""
+        """Request a reload (SIGHUP)."""
         self._signal(signal.SIGHUP)
 
     def terminate(self) -> None:
-        """Ask it to end (SIGTERM), and do not wait for that."""
+        """Request a shutdown (SIGTERM) without waiting for it."""
         self._signal(signal.SIGTERM)
 
     async def wait_until_exit(self, seconds: float = STOP_TIMEOUT) -> int:
-        """Wait until it has ended by itself. How it ended; TimeoutError where it does not."""
+        """Wait for the end of the process; returns the exit code. Raises TimeoutError."""
         async with asyncio.timeout(seconds):
             return await self._wait()
 
     async def stop(self, seconds: float = STOP_TIMEOUT) -> int:
-        """Ask it to end (SIGTERM); kill it where it does not within `seconds`. How it ended."""
+        """Request a shutdown (SIGTERM), kill it after `seconds`; returns the exit code."""
         self._signal(signal.SIGTERM)
         try:
             async with asyncio.timeout(seconds):
@@ -156,7 +156,7 @@ class GatewayProcess:
             return await self.kill()
 
     async def kill(self) -> int:
-        """End it as a power cut would (SIGKILL). How it ended."""
+        """Kill the process (SIGKILL); returns the exit code."""
         self._signal(signal.SIGKILL)
         return await self._wait()
 
@@ -179,7 +179,7 @@ class GatewayProcess:
             self._process.send_signal(number)
 
     async def _wait(self) -> int:
-        """The exit code, once the process and the children that it had have ended."""
+        """Return the exit code once the process and its children have ended."""
         while (code := self.exit_code) is None:
             self._children |= _child_pids(self.pid)
             await asyncio.sleep(_POLL_SECONDS)
@@ -210,12 +210,12 @@ async def start_gateway(
 
 
 def inherited_environment() -> dict[str, str]:
-    """The variables of this process that a gateway under test sees: the search path, and coverage's own."""
+    """Return the inherited environment variables: the search path, and those of coverage."""
     return {name: os.environ[name] for name in ("PATH", *_COVERAGE_VARIABLES) if name in os.environ}
 
 
 def parse_metrics(text: str) -> list[Sample]:
-    """The samples of a page in Prometheus's text format."""
+    """Parse samples in Prometheus's text format."""
     return [sample for family in text_string_to_metric_families(text) for sample in family.samples]
 
 
@@ -244,6 +244,6 @@ def _is_running(pid: int) -> bool:
 
 
 def metric_sum(samples: Sequence[Sample], name: str, **labels: str) -> float:
-    """The sum of the samples of that name which carry these labels; 0 where there are none."""
+    """Return the sum of the samples with this name and these labels; 0 if there are none."""
     required = labels.items()
     return sum(sample.value for sample in samples if sample.name == name and required <= sample.labels.items())

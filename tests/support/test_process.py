@@ -1,4 +1,4 @@
-"""The bench starts the gateway, sees it from outside, and ends it."""
+"""Start, observation and end of a gateway process."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 async def test_a_started_gateway_answers_and_can_be_inspected(
     upstream: FakeUpstream, gateway: StartGateway, run: PostRun
 ) -> None:
-    """Its log is JSON from the first line, its metrics can be read, its memory and files counted."""
+    """Log, metrics, memory and file descriptors can be read."""
     upstream.default = prompt_studio_reply({"completion": "because"})
     running = await gateway()
     answered = await run(running, PROMPT_STUDIO_BODY, client="two", X_Request_Id="of-the-test")
@@ -37,7 +37,7 @@ async def test_a_started_gateway_answers_and_can_be_inspected(
 
 
 async def test_sigterm_drains_and_sigkill_does_not(gateway: StartGateway) -> None:
-    """SIGTERM ends it with 0; SIGKILL with the signal's number; both only once."""
+    """SIGTERM: exit code 0; SIGKILL: the number of the signal."""
     polite, killed = await asyncio.gather(gateway(), gateway())
     assert (None, 0) == (polite.exit_code, await polite.stop())
     assert -9 == await killed.kill()
@@ -45,7 +45,7 @@ async def test_sigterm_drains_and_sigkill_does_not(gateway: StartGateway) -> Non
 
 
 async def test_a_failed_start_reports_its_reason(tmp_path: Path) -> None:
-    """What it wrote is in the exception, and nothing is left running."""
+    """Its output is in the exception, and no process is left."""
     with pytest.raises(GatewayExitedError, match="no_such_section"):
         await start_gateway(tmp_path, {"no_such_section": {}}, PROVIDER_SECRETS)
 

@@ -1,4 +1,4 @@
-"""A real Valkey server for the tests: a process of its own, on loopback, gone when the test is."""
+"""Valkey server process for tests, on loopback."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _READY_MESSAGE = "Ready to accept connections"
 
 
 def bundled_server() -> str:
-    """The server of the test dependencies, the same on every machine: new enough for WAITAOF (7.2)."""
+    """Return the server of the test dependencies, which supports WAITAOF (7.2)."""
     return str(get_binary_path())
 
 
 @dataclass(slots=True)
 class ValkeyServer:
-    """A server that was started. `port` is its own, `directory` where it keeps what it keeps."""
+    """Running server. `directory` has its data."""
 
     port: int
     directory: Path
@@ -34,11 +34,11 @@ class ValkeyServer:
 
     @property
     def url(self) -> str:
-        """As the configuration has it."""
+        """URL for the configuration."""
         return f"redis://127.0.0.1:{self.port}/0"
 
     def kill(self) -> None:
-        """End it as a power cut does; twice is once."""
+        """Kill the server (SIGKILL); repeated calls have no effect."""
         self.process.kill()
         self.process.wait()
 
@@ -69,7 +69,7 @@ def start_server(
 
 @functools.cache
 def shared_server() -> ValkeyServer:
-    """One for all tests of this process that have no wish of their own: durable, started at its first use."""
+    """Return the durable server shared by tests of this process, started at its first use."""
     directory = tempfile.TemporaryDirectory()
     server = start_server(Path(directory.name))
     atexit.register(directory.cleanup)
@@ -82,7 +82,7 @@ def _ready_count(log: Path) -> int:
 
 
 def free_port() -> int:
-    """A port of this machine that nobody has."""
+    """Return an unused port of this machine."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -90,7 +90,7 @@ def free_port() -> int:
 
 @contextmanager
 def running_server(directory: Path, *options: str, durable: bool = True) -> Iterator[ValkeyServer]:
-    """Start one, and end it afterwards."""
+    """Run a server until the block ends."""
     server = start_server(directory, *options, durable=durable)
     try:
         yield server

@@ -1,4 +1,4 @@
-"""A clock on which several may sleep at once: time passes only when the test says so, and wakes them in order."""
+"""Virtual clock for concurrent sleepers: time passes only on demand, and wakes them in order."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.support.clock import ManualClock
 
 T = TypeVar("T")
 
-_LOOP_ITERATIONS = 12  # of the loop: more than any chain of wake-ups in the limits is long
+_LOOP_ITERATIONS = 12  # iterations of the loop: more than the longest chain of wake-ups
 
 
 async def run_ready_tasks() -> None:
@@ -21,7 +21,7 @@ async def run_ready_tasks() -> None:
 
 
 class VirtualClock(ManualClock):
-    """Like `ManualClock`, but a `sleep` waits until the test has let its time pass."""
+    """Like `ManualClock`, but `sleep` waits until the test has advanced the time."""
 
     def __init__(self, *, seed: int = 1) -> None:
         super().__init__(seed=seed)
@@ -40,11 +40,11 @@ class VirtualClock(ManualClock):
         await woken
 
     async def run_ready_tasks(self) -> None:
-        """Let everybody do what can be done at this moment."""
+        """Run tasks until none is ready."""
         await run_ready_tasks()
 
     async def run_for(self, seconds: float) -> None:
-        """Let `seconds` pass, and everybody wake on the way whose time has come."""
+        """Advance the time by `seconds`, and wake sleepers in the order of their times."""
         end = self.monotonic() + seconds
         await self.run_ready_tasks()
         while self._sleepers and self._sleepers[0][0] <= end:
@@ -56,7 +56,7 @@ class VirtualClock(ManualClock):
         self.advance_to(end)
 
     async def run_until_done(self, work: Awaitable[T], *, at_most: float = 3600.0) -> T:
-        """Let time pass until `work` is done; TimeoutError where that takes too long."""
+        """Advance the time until `work` is done. Raises TimeoutError."""
         task = asyncio.ensure_future(work)
         end = self.monotonic() + at_most
         await self.run_ready_tasks()
@@ -68,6 +68,6 @@ class VirtualClock(ManualClock):
         return await task
 
     def advance_to(self, at: float) -> None:
-        """Set both clocks on to the monotonic moment `at`, exactly."""
+        """Advance both clocks to the monotonic time `at`, exactly."""
         self.advance(at - self.monotonic())
         self._monotonic = at

@@ -1,4 +1,4 @@
-"""Waiting for what another process, thread or task does."""
+"""Waits for conditions on other processes, threads or tasks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ WAIT_TIMEOUT = 30.0
 
 
 async def wait_until(condition: Callable[[], object], seconds: float = WAIT_TIMEOUT) -> None:
-    """Return once `condition` holds; TimeoutError where it does not within `seconds`."""
+    """Return once `condition` holds. Raises TimeoutError after `seconds`."""
     async with asyncio.timeout(seconds):
         while not condition():
             await asyncio.sleep(0.005)

@@ -1,4 +1,4 @@
-"""Timers of a wait queue: time-outs of the waiting requests, and the one timer of the event loop that serves them."""
+"""Timers of a wait queue: timeouts of the waiting requests, and the one timer of the event loop that serves them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class WaitTimeouts:
             heapify(self._heap)
 
     def next_at(self) -> float:
-        """Return the time of the next time-out; infinity if no request waits."""
+        """Return the time of the next timeout; infinity if no request waits."""
         while self._heap and self._heap[0][2].settled:
             heappop(self._heap)
         return self._heap[0][0] if self._heap else math.inf

@@ -42,7 +42,7 @@ ACQUIRE, RELEASE, HEARTBEAT = _load("acquire"), _load("release"), _load("heartbe
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """How parts are taken: `counters` in the server; slots of `local_slots`, which have no limit, in this process."""
+    """Split of parts: `counters` are in the server; slots of `local_slots`, which have no limit, in this process."""
 
     counters: tuple[RedisCounter, ...]
     local_slots: Parts

@@ -32,7 +32,7 @@ from providers.contract import UNREADABLE, Call, Cause, KeyHeader, ProviderFault
 
 T = TypeVar("T")
 _IDLE_SECONDS = 15.0
-_REST_SECONDS = 0.1  # after an exchange, in which a surplus response can arrive and close the connection
+_REST_SECONDS = 0.1  # after an exchange, in which an unsolicited response can arrive and close the connection
 _LOCAL_RESOURCE_ERRORS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}  # exhausted on this machine
 _RETURNED_HEADERS = {b"content-type", b"retry-after"}  # header fields of a passed-through response
 _is_header_value = re.compile(r"[!-~](?:[ -~]{0,998}[!-~])?").fullmatch
@@ -60,10 +60,10 @@ class ProviderEndpoint:
 class ProviderClient:
     """Connection pool to one provider. Its size is bounded by the concurrency limit of the provider.
 
-    HTTP/1.1 has no request ids: a surplus response of one exchange could be taken for the response of the next one, and
-    so for the result of another run. Therefore a connection rests before its reuse, bytes outside of an exchange close
-    it, and it is probed right before a request is sent. Only a surplus response that arrives after that, and before the
-    response of the next request, cannot be told apart.
+    HTTP/1.1 has no request ids: an unsolicited response of one exchange could be taken for the response of the next
+    one, and so for the result of another run. Therefore a connection rests before its reuse, bytes outside of an
+    exchange close it, and it is probed right before a request is sent. Only an unsolicited response that arrives after
+    that, and before the response of the next request, cannot be distinguished.
     """
 
     def __init__(self, endpoint: ProviderEndpoint, *, clock: Clock, metrics: Metrics) -> None:

@@ -39,7 +39,7 @@ class Recovery:
     log: FilteringBoundLogger
     _unreadable: dict[str, StoredRun] = field(default_factory=dict)
     _store_lost: bool = False  # whether the store was unavailable at the last check
-    _adoption_allowed_at: float = 0.0  # monotonic: from then on an expired lease means that its owner is gone
+    _adoption_allowed_at: float = 0.0  # monotonic: from then on an expired lease means that its owner has ended
     _batch_id: int = 1  # repeated until the store has answered, so that runs of a lost answer are returned again
 
     async def run_forever(self) -> None:

@@ -1,8 +1,8 @@
 {{/*
-What the chart reads from the gateway's configuration: the document itself, ports, store, durations.
+Values read from the gateway's configuration: the document itself, ports, store, durations.
 */}}
 
-{{/* The configuration with what the chart adds where it is missing, as YAML. */}}
+{{/* The configuration as YAML, with the chart's defaults for missing settings. */}}
 {{- define "runward.config" -}}
 {{- $config := deepCopy .Values.config -}}
 {{- $server := deepCopy ($config.server | default dict) -}}
@@ -15,7 +15,7 @@ What the chart reads from the gateway's configuration: the document itself, port
 {{- toYaml $config -}}
 {{- end }}
 
-{{/* The settings that a running gateway cannot change; it reloads all others by itself. */}}
+{{/* Settings that take effect only after a restart; a running gateway reloads all others. */}}
 {{- define "runward.restartSettings" -}}
 {{- $config := include "runward.config" . | fromYaml -}}
 {{- $fixed := omit $config "providers" "workflows" "clients" "callbacks" "retries" "breaker" "polling" -}}
@@ -53,7 +53,7 @@ What the chart reads from the gateway's configuration: the document itself, port
 {{- regexFind ":[0-9]+$" $host | trimPrefix ":" | default "6379" -}}
 {{- end }}
 
-{{/* A duration such as 500ms, 10s, 2m, 1h, 7d or a bare number of seconds, as milliseconds; empty where it is none. */}}
+{{/* A duration such as 500ms, 10s, 2m, 1h, 7d or a bare number of seconds, as milliseconds; empty if it is invalid. */}}
 {{- define "runward.milliseconds" -}}
 {{- $text := . | toString -}}
 {{- if regexMatch "^[0-9]{1,15}(\\.[0-9]{1,9})?(ms|s|m|h|d)?$" $text -}}
@@ -74,7 +74,7 @@ What the chart reads from the gateway's configuration: the document itself, port
 {{- hasKey $server "grace" | ternary $server.grace "60s" -}}
 {{- end }}
 
-{{/* Seconds that a stopping gateway needs: drain + grace + 5, rounded up. */}}
+{{/* Seconds of a graceful shutdown: drain + grace + 5, rounded up. */}}
 {{- define "runward.stopSeconds" -}}
 {{- $drain := include "runward.milliseconds" (include "runward.drain" .) | int64 -}}
 {{- $grace := include "runward.milliseconds" (include "runward.grace" .) | int64 -}}

@@ -1,5 +1,5 @@
 {{/*
-Names and labels of every object. Names end after 50 characters, so that suffixes of ours and of Kubernetes fit into 63.
+Names and labels of every object. Names have at most 50 characters, so that suffixes of the chart and of Kubernetes fit into 63.
 */}}
 
 {{- define "runward.name" -}}
@@ -28,7 +28,7 @@ app.kubernetes.io/instance: {{ .root.Release.Name | quote }}
 app.kubernetes.io/component: {{ .component }}
 {{- end }}
 
-{{/* Labels of one component's objects; "extra" adds some. The chart's own stay as they are. */}}
+{{/* Labels of one component's objects; "extra" adds further labels and cannot replace the chart's. */}}
 {{- define "runward.labels" -}}
 {{- $own := include "runward.selector" . | fromYaml -}}
 {{- $_ := set $own "app.kubernetes.io/version" .root.Chart.AppVersion -}}
@@ -45,7 +45,7 @@ labels:
   {{- include "runward.labels" . | nindent 2 }}
 {{- end }}
 
-{{/* The image, by digest where there is one. */}}
+{{/* Image reference, by digest if one is set. */}}
 {{- define "runward.image" -}}
 {{- with .Values.image -}}
 {{- if .digest -}}

@@ -1,6 +1,6 @@
 {{/*
-The internet: all addresses but those of IANA's special-purpose registries (RFC 6890) and the clouds' own services. Of
-IPv6 it is global unicast alone, so that no IPv4 address in disguise (NAT64, 6to4, Teredo) is among them.
+Public addresses: all except IANA's special-purpose registries (RFC 6890) and internal services of cloud providers. For
+IPv6 only global unicast, so that embedded IPv4 addresses (NAT64, 6to4, Teredo) are excluded.
 */}}
 {{- define "runward.internet" -}}
 - ipBlock:

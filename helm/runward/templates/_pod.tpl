@@ -1,8 +1,8 @@
 {{/*
-The gateway's pod, for the Deployment and the StatefulSet, and the parts that the Job shares with it.
+Pod of the gateway, for the Deployment and the StatefulSet, and the parts that it shares with the check Job.
 */}}
 
-{{/* What every pod has in common. */}}
+{{/* Fields of every pod. */}}
 {{- define "runward.podCommon" -}}
 automountServiceAccountToken: false
 enableServiceLinks: false
@@ -25,7 +25,7 @@ tolerations:
 {{- end }}
 {{- end }}
 
-{{/* Image and security of a container that runs the command `runward`. */}}
+{{/* Image and security context of a container that runs the command `runward`. */}}
 {{- define "runward.container" -}}
 image: {{ include "runward.image" . | quote }}
 imagePullPolicy: {{ .Values.image.pullPolicy }}
@@ -33,7 +33,7 @@ securityContext:
   {{- toYaml .Values.securityContext | nindent 2 }}
 {{- end }}
 
-{{/* Environment, mounts and volumes that a configuration needs in order to be read: for the gateway and its check. */}}
+{{/* Environment, mounts and volumes that the gateway and the check Job need to read the configuration. */}}
 {{- define "runward.env" -}}
 {{- with .Values.extraEnv }}
 env:
@@ -56,7 +56,7 @@ envFrom:
 {{- end }}
 {{- end }}
 
-{{/* Whole folders are mounted, never single files: only then do changes reach a running pod. */}}
+{{/* Folders are mounted instead of single files, so that changes reach a running pod. */}}
 {{- define "runward.volumes" -}}
 - name: config
   configMap:
@@ -75,7 +75,7 @@ envFrom:
 {{- end }}
 {{- end }}
 
-{{/* Containers from the values: each without a security context of its own gets ours. */}}
+{{/* Containers from the values; those without a security context get the chart's. */}}
 {{- define "runward.hardened" -}}
 {{- range $container := .containers }}
 {{- if not (hasKey $container "securityContext") }}
@@ -105,7 +105,7 @@ metadata:
   labels:
     {{- include "runward.labels" (dict "root" . "component" "gateway" "extra" .Values.podLabels) | nindent 4 }}
   annotations:
-    # The gateway reloads its configuration; this changes, and so replaces pods, only for settings that need a restart.
+    # The gateway reloads its configuration; the checksum replaces pods only for settings that need a restart.
     checksum/restart: {{ include "runward.restartSettings" . | sha256sum }}
     {{- with omit .Values.podAnnotations "checksum/restart" }}
     {{- toYaml . | nindent 4 }}
@@ -148,7 +148,7 @@ spec:
       readinessProbe:
         httpGet: {path: /readyz, port: ops}
         {{- toYaml .Values.probes.readiness | nindent 8 }}
-      # Without dependencies: a pod that is restarted because a store or provider is away loses runs for nothing.
+      # No dependency on stores or providers: a restart would interrupt runs without curing the outage.
       livenessProbe:
         httpGet: {path: /healthz, port: ops}
         {{- toYaml .Values.probes.liveness | nindent 8 }}

@@ -1,5 +1,5 @@
 {{/*
-Values that cannot be meant together: one line each, with the value's name and what to do.
+Validation of values: one line per conflict, with the name of the value and a remedy.
 */}}
 
 {{- define "runward.refuse.server" -}}
@@ -103,15 +103,15 @@ rollingUpdate.maxSurge and rollingUpdate.maxUnavailable are both 0, so no update
 {{- end }}
 
 {{- define "runward.refuse.stopping" -}}
-{{- $sound := true -}}
+{{- $valid := true -}}
 {{- range $name, $value := dict "drain" (include "runward.drain" .) "grace" (include "runward.grace" .) }}
 {{- if not (include "runward.milliseconds" $value) }}
-{{- $sound = false }}
+{{- $valid = false }}
 config.server.{{ $name }} is {{ $value | quote }}, which is no duration such as 500ms, 10s, 2m or 1h.
 {{- end }}
 {{- end }}
 {{- $given := .Values.terminationGracePeriodSeconds }}
-{{- if and $sound (not (kindIs "invalid" $given)) }}
+{{- if and $valid (not (kindIs "invalid" $given)) }}
 {{- $needed := include "runward.stopSeconds" . | int64 }}
 {{- if lt (int64 $given) $needed }}
 terminationGracePeriodSeconds is {{ $given }}, but config.server.drain ({{ include "runward.drain" . }}), config.server.grace ({{ include "runward.grace" . }}) and 5 s need {{ $needed }}: leave it out, or raise it.
@@ -145,9 +145,9 @@ serviceMonitor.enabled and podMonitor.enabled are both true, so every pod would 
 {{- with .Values.networkPolicy }}
 {{- if .enabled }}
 {{- $open := dict "ingress.enabled is true" $.Values.ingress.enabled "httpRoute.enabled is true" $.Values.httpRoute.enabled (printf "service.type is %s" $.Values.service.type) (ne $.Values.service.type "ClusterIP") }}
-{{- $ours := list (dict "podSelector" dict) }}
+{{- $default := list (dict "podSelector" dict) }}
 {{- range $why, $is := $open }}
-{{- if and $is (eq (toJson $ours) (toJson $.Values.networkPolicy.publicFrom)) }}
+{{- if and $is (eq (toJson $default) (toJson $.Values.networkPolicy.publicFrom)) }}
 {{ $why }}, but networkPolicy.publicFrom lets in the pods of this namespace alone: name the peers that traffic comes from.
 {{- end }}
 {{- end }}

@@ -1,5 +1,6 @@
 {{/*
-Secrets in values, refused without being shown: values stay readable in the release's history.
+Validation of secrets: literal secrets in values are rejected without being printed, as Helm stores values in the release
+history.
 */}}
 
 {{- define "runward.refuse.secrets" -}}
@@ -17,7 +18,7 @@ config.providers.{{ $name }}.base_url holds a user or password: the key belongs 
 {{- end }}
 {{- end }}
 
-{{/* Every field that names secrets, at any depth. Keys of some sections are names that the operator chose, no fields. */}}
+{{/* Checks every field for secrets, at any depth. Keys of some sections are names chosen by the operator, not fields. */}}
 {{- define "runward.refuse.secretFields" -}}
 {{- $fields := list "api_key" "password" "secret" "secrets" "token" -}}
 {{- $named := regexMatch "^config\\.(providers|workflows|clients)$|\\.passthrough$" .place -}}
@@ -57,7 +58,7 @@ config.providers.{{ $name }}.base_url holds a user or password: the key belongs 
 {{- end }}
 {{- end }}
 
-{{/* Variables that change the gateway behind the chart's back, and secrets among the variables. */}}
+{{/* Rejects environment variables that override settings of the gateway, and literal secrets in variables. */}}
 {{- define "runward.refuse.environment" -}}
 {{- $referenced := regexFindAll "\"env\":\"[A-Za-z0-9_]+\"" (toJson .Values.config) -1 -}}
 {{- range .Values.extraEnv }}

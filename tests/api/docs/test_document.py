@@ -30,7 +30,7 @@ PROBLEM_JSON = "application/problem+json"
 
 @pytest.fixture(scope="module")
 def spec() -> JsonValue:
-    """The document as a client reads it."""
+    """Return the parsed OpenAPI document."""
     return strict_json.read(strict_json.write(openapi_document()))
 
 
@@ -56,7 +56,7 @@ def schema_errors(spec: JsonValue, instance: JsonValue, *steps: str) -> list[str
 
 
 def response_path(status: int | str, content_type: str = PROBLEM_JSON) -> tuple[str, ...]:
-    """Where the content of one of `POST /run`'s answers stands."""
+    """Return the path of the content of one response of `POST /run`."""
     return (*RUN, "responses", str(status), "content", content_type)
 
 
@@ -114,7 +114,7 @@ def test_the_problems_examples_fit_their_schemas(spec: JsonValue) -> None:
 
 @pytest.mark.parametrize("provider", ["promptlayer", "prompt_studio"])
 def test_the_example_requests_are_accepted(spec: JsonValue, provider: str) -> None:
-    """By the model that checks requests, and by the schema."""
+    """By the request model and by the schema."""
     request = lookup(spec, *RUN, "requestBody", "content", "application/json", "examples", provider, "value")
     assert parse_json_body(RunRequest, strict_json.write(request)).workflow == lookup(request, "workflow")
     assert [] == schema_errors(spec, request, "components", "schemas", "RunRequest")
@@ -213,7 +213,7 @@ def test_it_says_what_needs_a_key(spec: JsonValue, path: str, method: str, secur
 
 
 def test_no_schema_is_burdened_with_pydantics_names(spec: JsonValue) -> None:
-    """Titles such as "Return All Outputs" and defaults of null say nothing to a reader."""
+    """Generated titles such as "Return All Outputs" and null defaults are omitted."""
     text = strict_json.write(lookup(spec, "components", "schemas")).decode()
     assert [] == re.findall(r'"default":null', text)
     models = {"RunRequest", "RunWorkflow", "RunAnswer", "NodeAnswer", "ProblemAnswer", "ProblemPointer"}
@@ -223,7 +223,7 @@ def test_no_schema_is_burdened_with_pydantics_names(spec: JsonValue) -> None:
 
 @pytest.mark.parametrize("path", ["/v1/workflows/{deployment_id}/run", "/api/v1/instructions/{deployment_id}/run"])
 def test_prompt_studios_documented_statuses_are_those_of_its_handlers(spec: JsonValue, path: str) -> None:
-    """For every problem that there is, however the run ended."""
+    """For every problem and every ending of a run."""
     problems = [Problem(code, extra=extra) for code in CODES for extra in ({}, {"outcome": "unknown"})]
     given = {render_problem(problem, Mock(Request)) for problem in problems}
     unreachable = {"405"}  # for other methods, which the document does not have

@@ -37,7 +37,7 @@ def handlers() -> DocsHandlers:
 
 
 def key_check(inner: Handler) -> Handler:
-    """Lets `KEY` in, and answers problems."""
+    """Middleware that accepts `KEY` and returns problems otherwise."""
 
     async def handle(request: Request) -> web.StreamResponse:
         try:
@@ -56,7 +56,7 @@ async def serve(routes: list[Route]) -> Listener:
 
 @pytest.fixture
 async def public(handlers: DocsHandlers) -> AsyncIterator[str]:
-    """The URL of a public port, as it is where nothing else is configured."""
+    """URL of a public port in the default configuration."""
     listener = await serve(handlers.public_routes(requires_key=True))
     yield listener.url
     await listener.runner.cleanup()
@@ -64,7 +64,7 @@ async def public(handlers: DocsHandlers) -> AsyncIterator[str]:
 
 @pytest.fixture
 async def ops(handlers: DocsHandlers) -> AsyncIterator[str]:
-    """The URL of an operations port."""
+    """URL of an operations port."""
     listener = await serve(handlers.ops_routes())
     yield listener.url
     await listener.runner.cleanup()
@@ -77,7 +77,7 @@ async def page_of(session: aiohttp.ClientSession, url: str) -> str:
 
 
 async def asset_links(session: aiohttp.ClientSession, url: str) -> list[str]:
-    """The paths that the page loads from its own host."""
+    """Return the paths that the page loads from its own host."""
     return [link for link in LINKS.findall(await page_of(session, url)) if link.startswith("docs/")]
 
 
@@ -190,7 +190,7 @@ async def test_the_viewer_is_sent_gzipped_to_clients_that_accept_gzip(
 
 
 def test_the_viewer_has_the_reviewed_hash() -> None:
-    """Version 9.3.8 of the npm package rapidoc, byte by byte, both packed and not; its licence is beside it."""
+    """Version 9.3.8 of the npm package rapidoc, byte by byte, plain and compressed; its licence is included."""
     packed = (STATIC / "rapidoc-min.js.gz").read_bytes()
     assert "b083f080f1727f019ccf551228392e0fc39a0be450ba19bca451ea31d6be2ec9" == sha256(packed).hexdigest()
     unpacked = gzip.decompress(packed)

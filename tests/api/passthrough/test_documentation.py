@@ -24,7 +24,7 @@ async def test_the_answer_that_is_shown_is_given(gateway: StartGateway) -> None:
 
 
 def test_the_list_that_is_shown_is_the_one_that_the_sdk_was_tried_with() -> None:
-    """tests/api/passthrough/test_official_sdk.py makes the calls; each entry has one, by the name in its comment."""
+    """tests/api/passthrough/test_official_sdk.py makes one call for each entry, named in its comment."""
     [text] = blocks(PAGE, "yaml")
     listed = yaml.safe_load(text)["clients"]["checkout"]["passthrough"]["promptlayer"]
     assert ALLOWED_ROUTES == listed

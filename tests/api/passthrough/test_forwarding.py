@@ -1,4 +1,4 @@
-"""Paths without a route are passed through if they are listed, with the provider's key, and refused otherwise."""
+"""Passthrough: listed paths are forwarded with the provider's key, all other unknown paths are refused."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ async def test_a_listed_request_goes_through_with_the_providers_key(
 
 
 async def test_any_method_and_body_that_is_listed(gateway: StartGateway, upstream: FakeUpstream) -> None:
-    """Bytes that are not JSON go as they are, and come back as they are."""
+    """Bodies that are not JSON are forwarded and returned unchanged."""
     running = await gateway(None, PROVIDER_SECRETS, **CLIENT_SETTINGS)
     upstream.default = reply(201, b"\x00\xff", {"Content-Type": "application/x-any"})
     response = await send_request(
@@ -110,7 +110,7 @@ async def test_an_entry_names_its_provider(gateway: StartGateway, upstream: Fake
 async def test_the_key_in_the_body_is_as_good_and_never_goes_up(
     gateway: StartGateway, upstream: FakeUpstream, client: str | None
 ) -> None:
-    """The SDKs' older calls have `api_key` in the body, and some have no header."""
+    """Older calls of the SDKs have `api_key` in the body, some without a header."""
     running = await gateway(None, PROVIDER_SECRETS, **CLIENT_SETTINGS)
     upstream.default = OK
     response = await send_request(
@@ -140,7 +140,7 @@ MISPLACED_KEYS = {
 
 
 async def test_the_gateways_key_never_goes_upstream(gateway: StartGateway, upstream: FakeUpstream) -> None:
-    """R79, R80: wherever else it stands, nothing is sent; the answer does not repeat it."""
+    """R79, R80: a request with the key anywhere else is refused; the answer does not repeat it."""
     running = await gateway(None, PROVIDER_SECRETS, **CLIENT_SETTINGS)
     upstream.default = OK
     for name, request in MISPLACED_KEYS.items():
@@ -150,7 +150,7 @@ async def test_the_gateways_key_never_goes_upstream(gateway: StartGateway, upstr
 
 
 async def test_the_providers_key_never_comes_back(gateway: StartGateway, upstream: FakeUpstream) -> None:
-    """Not in a body of any kind, nor in a header field."""
+    """Neither in a body of any kind nor in a header field."""
     running = await gateway(None, PROVIDER_SECRETS, **CLIENT_SETTINGS)
     escaped = "".join(f"\\u{ord(character):04x}" for character in LAYER_KEY)
     for body in (LAYER_KEY.encode(), f'{{"a":"{escaped}"}}'.encode(), json.dumps({"k": LAYER_KEY}).encode()):
@@ -200,7 +200,7 @@ async def test_what_is_not_listed_is_refused_and_says_how_to_list_it(
 async def test_a_start_that_no_route_is_for_goes_nowhere(
     gateway: StartGateway, upstream: FakeUpstream, path: str, status: int, words: str | None
 ) -> None:
-    """It cannot be listed, so the response does not name the setting."""
+    """Starts cannot be listed, so the response does not name the setting."""
     response = await send_request((await gateway()).url, build_request("POST", path, b"{}"))
     assert (status, words) == (response.status, response.json.get("message"))
     assert [] == upstream.received
@@ -223,7 +223,7 @@ async def test_a_list_is_its_clients_own(gateway: StartGateway, upstream: FakeUp
 
 
 async def test_without_a_valid_key_every_path_is_unknown(gateway: StartGateway, upstream: FakeUpstream) -> None:
-    """R72, R75: without a good key the path is as unknown as any other, whatever is listed and however it is asked."""
+    """R72, R75: listed and unlisted paths get the same response as any unknown path."""
     running = await gateway(None, PROVIDER_SECRETS, **CLIENT_SETTINGS)
     nothing = await send_request(running.url, build_request("GET", "/none", client=None))
     assert (404, "unknown_route") == nothing.summary
@@ -281,7 +281,7 @@ async def test_no_run_is_started_this_way(gateway: StartGateway, upstream: FakeU
 async def test_an_upstream_fault_is_reported_and_not_retried(
     gateway: StartGateway, upstream: FakeUpstream, script: ResponseScript, status: int, code: str | None
 ) -> None:
-    """It is not known whether it is safe to send the request twice."""
+    """A repetition of an arbitrary request may be unsafe."""
     running = await gateway(None, PROVIDER_SECRETS, **CLIENT_SETTINGS)
     upstream.default = script
     response = await send_request(running.url, build_json_post("/log-request", {}))
@@ -290,7 +290,7 @@ async def test_an_upstream_fault_is_reported_and_not_retried(
 
 
 async def test_a_provider_that_is_not_there_is_tried_again(gateway: StartGateway) -> None:
-    """Nothing was sent, so that is safe."""
+    """A retry is safe because nothing was sent."""
     with closed_port() as closed_url:
         providers: JsonValue = {"promptlayer": {"base_url": closed_url}}
         running = await gateway(None, PROVIDER_SECRETS, providers=providers, **CLIENT_SETTINGS)
@@ -302,7 +302,7 @@ async def test_a_provider_that_is_not_there_is_tried_again(gateway: StartGateway
 
 
 async def test_the_clients_limits_apply(gateway: StartGateway, upstream: FakeUpstream) -> None:
-    """The client's own, as for runs."""
+    """Passthrough requests count in the client's limits, like runs."""
     upstream.default = OK
     clients: JsonValue = {"one": {"passthrough": ALLOWED_ROUTES, "limits": {"rate": "1/h"}}}
     running = await gateway(None, PROVIDER_SECRETS, clients=clients)
@@ -342,7 +342,7 @@ async def test_bodies_are_bounded(gateway: StartGateway, upstream: FakeUpstream)
 
 
 async def test_the_gateways_own_routes_take_precedence(gateway: StartGateway, upstream: FakeUpstream) -> None:
-    """Whatever is listed: a path that has a route is that route's, with its methods."""
+    """A path with a route is served by that route and its methods, even if it is listed."""
     listed: JsonValue = {"promptlayer": ["GET /runs", "POST /run", "PUT /run", "GET /healthz", "GET /docs*"]}
     running = await gateway(None, PROVIDER_SECRETS, clients={"one": {"passthrough": listed}})
     answered = [
@@ -359,7 +359,7 @@ async def requests_in_flight(running: GatewayProcess) -> float:
 
 
 async def test_it_counts_as_a_request_in_flight(gateway: StartGateway, upstream: FakeUpstream) -> None:
-    """R30, R97: requests over the limit are refused; a draining gateway waits for admitted ones."""
+    """R30, R97: requests over the limit are refused; a draining gateway waits for admitted requests."""
     running = await gateway(None, PROVIDER_SECRETS, server={"max_in_flight": 1}, **CLIENT_SETTINGS)
     seen: list[float] = []
 

@@ -1,4 +1,4 @@
-"""The unmodified official SDK, for its calls beside workflows, with the gateway's base URL and key."""
+"""Passthrough of the unmodified official SDK, with the gateway's base URL and key."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SdkCall = Callable[[PromptLayer], Any]
 
 
 def log_request(app: PromptLayer) -> Any:
-    """Log one."""
+    """Send one `log_request` call of the SDK."""
     times = {"request_start_time": 1.0, "request_end_time": 2.0}
     return app.log_request(provider="openai", model="gpt", input=CHAT, output=CHAT, **times)
 
@@ -50,13 +50,13 @@ SDK_CALLS: dict[str, tuple[SdkCall, str, int, JsonValue, object]] = {
 
 
 async def sdk_client(gateway: StartGateway, **client: JsonValue) -> PromptLayer:
-    """The SDK in front of a gateway."""
+    """SDK client of a gateway."""
     running = await gateway(None, PROVIDER_SECRETS, clients={"one": client})
     return PromptLayer(api_key=CLIENT_KEYS["one"], base_url=running.url)
 
 
 async def test_what_is_listed_works(gateway: StartGateway, upstream: FakeUpstream) -> None:
-    """The provider sees its own key, in the header and in the body, and never ours."""
+    """The provider receives its own key in header and body, never the gateway's key."""
     app = await sdk_client(gateway, passthrough={"promptlayer": ALLOWED_ROUTES})
     for name, (use, path, status, body, expected) in SDK_CALLS.items():
         upstream.received.clear()

@@ -1,4 +1,4 @@
-"""An app that was written for Prompt Studio's API."""
+"""Client application of Prompt Studio's API."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ INPUT: Mapping[str, JsonValue] = {"input": {"prompt": "what is the fastest car i
 
 @dataclass(frozen=True, slots=True)
 class AppResponse:
-    """The response as the app gets it."""
+    """Response as the application receives it."""
 
     status: int
     body: JsonValue
@@ -30,13 +30,13 @@ class AppResponse:
 
     @property
     def summary(self) -> tuple[int, JsonValue, str | None, str | None]:
-        """All that it can decide by."""
+        """Members of the response that the application can act on."""
         return self.status, self.body, self.headers.get("Runward-Problem"), self.headers.get("Runward-Outcome")
 
 
 @dataclass(slots=True)
 class PromptStudioApp:
-    """Runs deployments at a gateway, as the page has it, or as the later recipes have it."""
+    """Runs deployments through a gateway, in the documented or the later dialect."""
 
     session: aiohttp.ClientSession
     gateway: GatewayProcess
@@ -45,7 +45,7 @@ class PromptStudioApp:
 
     @property
     def url(self) -> str:
-        """Its base URL."""
+        """Base URL of the API."""
         return self.gateway.url
 
     async def run(
@@ -56,24 +56,24 @@ class PromptStudioApp:
         body: object = INPUT,
         headers: Mapping[str, str] | None = None,
     ) -> AppResponse:
-        """Run one; the older API has its key in API_KEY, the newer in Authorization."""
+        """Run a deployment; the older API has the key in API_KEY, the newer one in Authorization."""
         own = {"API_KEY": self.key} if path is WORKFLOWS_PATH else {"Authorization": f"Bearer {self.key}"}
         target = URL(self.url + path.format(quote(deployment, safe="")), encoded=True)
         return await self.request("POST", target, {**own, **self.headers, **(headers or {})}, json.dumps(body).encode())
 
     async def deployments(self) -> AppResponse:
-        """List them."""
+        """List the deployments."""
         target = URL(self.url + "/api/v1/deployments")
         return await self.request("GET", target, {"Authorization": f"Bearer {self.key}"}, None)
 
     async def request(self, method: str, target: URL, headers: Mapping[str, str], data: bytes | None) -> AppResponse:
-        """One request."""
+        """Send one request."""
         fields = {"Content-Type": "application/json", **headers}
         async with self.session.request(method, target, data=data, headers=fields) as answer:
             return AppResponse(answer.status, await answer.json(content_type=None), answer.headers)
 
     async def get_run(self, response: AppResponse) -> JsonValue:
-        """The run, as `GET /runs/{id}` shows it."""
+        """Return the run as `GET /runs/{id}` shows it."""
         target = f"{self.url}/runs/{response.headers['Runward-Run-Id']}"
         async with self.session.get(target, headers=auth_headers("one")) as answer:
             document: dict[str, JsonValue] = await answer.json()

@@ -1,4 +1,4 @@
-"""An app and the gateway that it calls."""
+"""Fixtures: a gateway and a client application of Prompt Studio's API."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from tests.support.configuration import PROVIDER_SECRETS
 
 
 class StartApp(Protocol):
-    """The fixture `serve`."""
+    """Type of the fixture `start_app`."""
 
     async def __call__(self, **overrides: JsonValue) -> PromptStudioApp:
-        """Start a gateway with the tests' configuration, changed; the app of its client "one"."""
+        """Start a gateway with the tests' configuration and these changes; returns the application of client "one"."""
 
 
 @pytest.fixture
 def start_app(gateway: StartGateway, session: aiohttp.ClientSession) -> StartApp:
-    """A factory of apps."""
+    """Factory of applications."""
 
     async def start(**overrides: JsonValue) -> PromptStudioApp:
         return PromptStudioApp(session, await gateway(None, PROVIDER_SECRETS, **overrides))

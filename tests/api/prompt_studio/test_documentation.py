@@ -80,7 +80,7 @@ ROWS: list[tuple[str, str, ResponseScript | None]] = [
 async def test_the_status_table_matches_the_responses(
     app: PromptStudioApp, upstream: FakeUpstream, status: str, outcome: str, script: ResponseScript | None
 ) -> None:
-    """The rows of 400 to 422 and 429 are test_handlers.py's."""
+    """test_handlers.py covers the rows of 400 to 422 and 429."""
     row = f"| {status} | {f'`{outcome}`' if outcome else ''} |".replace("|  |", "| |")
     assert row in (ROOT / PAGE).read_text()
     upstream.always("POST", RUN, script or reply(500, {}))

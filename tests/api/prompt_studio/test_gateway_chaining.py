@@ -1,4 +1,4 @@
-"""A Runward in front of a Runward, by way of Prompt Studio's API: each speaks it as the other reads it."""
+"""Chained gateways: a Runward whose Prompt Studio provider is another Runward."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An app that was written for Prompt Studio changes its base URL and its key, and nothing else."""
+"""Migration of a Prompt Studio application: only base URL and key change."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ PATHS_AND_MEMBERS = [(WORKFLOWS_PATH, "result"), (INSTRUCTIONS_PATH, "completion
 
 
 def script_promptlayer(upstream: FakeUpstream, value: JsonValue, *, name: str = "layer-test") -> None:
-    """Let the workflow of that name at PromptLayer make `value`."""
+    """Script the workflow of that name at PromptLayer to return `value`."""
     upstream.always("POST", f"/workflows/{name}/run", promptlayer_started(787))
     upstream.always("GET", LAYER_RESULTS, promptlayer_done({"Answer": node(value)}))
 
 
 @pytest.mark.parametrize(("path", "member"), PATHS_AND_MEMBERS)
 async def test_a_run_at_prompt_studio(start_app: StartApp, upstream: FakeUpstream, path: str, member: str) -> None:
-    """The page's own example; the run can be looked up, and is counted under its API."""
+    """The example of the documentation; the run can be looked up and is counted under its API."""
     upstream.always("POST", STUDIO_RUN, prompt_studio_reply(CAR))
     app = await start_app()
     response = await app.run("dep_test", path=path)
@@ -61,7 +61,7 @@ async def test_a_run_at_prompt_studio(start_app: StartApp, upstream: FakeUpstrea
 async def test_a_run_at_promptlayer(
     start_app: StartApp, upstream: FakeUpstream, value: JsonValue, result: JsonValue
 ) -> None:
-    """The provider makes no difference to the app: a result is an object."""
+    """A result of another provider is an object as well."""
     script_promptlayer(upstream, value)
     app = await start_app()
     response = [await app.run("layer", path=path) for path, _ in PATHS_AND_MEMBERS]
@@ -74,7 +74,7 @@ async def test_a_run_at_promptlayer(
 async def test_invalid_requests_are_rejected_before_a_start(
     start_app: StartApp, upstream: FakeUpstream, path: str
 ) -> None:
-    """Bad keys, strange deployments and bodies: `{}` each time, and nothing is sent."""
+    """Invalid keys, deployments and bodies get `{}`, and nothing is sent."""
     app = await start_app()
     unauthenticated = replace(app, key="hunter2")
     assert (401, {}, "unauthorized", None) == (await unauthenticated.run("dep_test", path=path)).summary
@@ -96,7 +96,7 @@ async def test_invalid_requests_are_rejected_before_a_start(
 async def test_the_key_may_stand_in_any_of_the_three_headers_here_and_in_two_elsewhere(
     start_app: StartApp, upstream: FakeUpstream
 ) -> None:
-    """Proxies drop names with an underscore by default, so the others are known here, too."""
+    """Some proxies drop header names with an underscore, so the other two are accepted as well."""
     upstream.always("POST", STUDIO_RUN, prompt_studio_reply(CAR))
     app = await start_app()
     for headers in ({"API_KEY": CLIENT_KEYS["one"]}, {"X-API-KEY": CLIENT_KEYS["one"]}, auth_headers("one")):
@@ -109,7 +109,7 @@ async def test_the_key_may_stand_in_any_of_the_three_headers_here_and_in_two_els
 
 
 async def test_a_body_without_input_runs_without_input(start_app: StartApp, upstream: FakeUpstream) -> None:
-    """The page does not say that `input` is required; members that it does not know are ignored."""
+    """The documentation does not require `input`; unknown members are ignored."""
     upstream.always("POST", STUDIO_RUN, prompt_studio_reply(CAR))
     app = await start_app()
     assert [200, 200] == [
@@ -122,7 +122,7 @@ UNUSUAL_NAMES = ["a/b", "a b", "ä", "a%2Fb", "a?b=c#d", "..x", "run", "/run", "
 
 
 async def test_a_deployment_may_be_called_anything(start_app: StartApp, upstream: FakeUpstream) -> None:
-    """R61: every name arrives at the provider as one segment of its path, whatever it holds."""
+    """R61: every name is sent to the provider as one path segment."""
     upstream.default = prompt_studio_reply(CAR)
     app = await start_app(clients={"one": {"workflows": ["*", "prompt_studio/*"]}})
     for name in UNUSUAL_NAMES:
@@ -154,7 +154,7 @@ async def test_a_workflow_answers_to_its_alias_and_to_the_names_it_was_given(
 
 
 async def test_a_key_makes_a_run_repeatable(start_app: StartApp, upstream: FakeUpstream) -> None:
-    """The same answer, in either dialect, and one start; another deployment or input under the same key is refused."""
+    """One start and the same answer in both dialects; another deployment or input under the same key is refused."""
     upstream.always("POST", STUDIO_RUN, prompt_studio_reply(CAR))
     app = replace(await start_app(), headers={"Idempotency-Key": "k1"})
     first, second, third = (
@@ -182,7 +182,7 @@ async def test_a_failed_run_fails_again_under_its_key(start_app: StartApp, upstr
 
 
 async def test_a_client_sees_and_runs_what_is_its_own(start_app: StartApp, upstream: FakeUpstream) -> None:
-    """R78: its scope holds here, too; ids that are listed are ids that work."""
+    """R78: the scope applies; every listed id can be run."""
     upstream.always("POST", STUDIO_RUN, prompt_studio_reply(CAR))
     workflows: JsonValue = {"layer": {"aliases": {"prompt_studio": ["dep_8sKq"]}}}
     one = await start_app(workflows=workflows, clients={"two": {"workflows": ["studio"]}})
@@ -195,7 +195,7 @@ async def test_a_client_sees_and_runs_what_is_its_own(start_app: StartApp, upstr
 
 
 def deployments_by_id(body: JsonValue) -> dict[JsonValue, JsonValue]:
-    """The deployments in the shape that the node for n8n reads."""
+    """Return the deployments in the shape that the n8n node reads."""
     assert isinstance(body, dict)
     found = body["deployments"]
     assert isinstance(found, list)

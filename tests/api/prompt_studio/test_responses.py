@@ -1,4 +1,4 @@
-"""Problems as an app sees them that knows 200, 404 and 500."""
+"""Problems in Prompt Studio's statuses: 200, 404 and 500."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_a_run_that_did_not_start_is_reported_as_retryable_or_not(code: str, sta
 
 
 def test_only_an_unknown_workflow_is_a_404() -> None:
-    """The page: "404: the workflow was not found"."""
+    """Documentation: "404: the workflow was not found"."""
     found = {code for code in PROBLEMS if render_problem(Problem(code), Mock(Request)).status == 404}
     assert {"workflow_not_found", "not_found", "unknown_route"} == found  # the latter two are never raised here
 
@@ -58,7 +58,7 @@ def test_retry_after_is_in_whole_seconds() -> None:
 
 
 def test_a_refusal_before_a_run_claims_no_outcome() -> None:
-    """The first run of a key in use may still be running."""
+    """The first run with a key in use may still be running."""
     answer = render_problem(Problem("idempotency_in_flight", retry_after=1), Mock(Request))
     assert (409, "1", False) == (answer.status, answer.headers["Retry-After"], "Runward-Outcome" in answer.headers)
 
@@ -70,7 +70,7 @@ def test_prompt_studios_own_result_is_given_as_it_came(output: JsonValue) -> Non
 
 @pytest.mark.parametrize("output", [None, "text", 1, True, [1]])
 def test_another_providers_value_becomes_the_completion(output: JsonValue) -> None:
-    """The page has `result: object`, and `completion` in its example."""
+    """The documentation has `result: object`, and `completion` in its example."""
     assert {"completion": output} == format_result(output, "promptlayer")
 
 

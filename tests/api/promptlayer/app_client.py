@@ -1,4 +1,4 @@
-"""Client of PromptLayer's API whose base URL is the gateway's."""
+"""Client of PromptLayer's API with the gateway's base URL."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ NO_MEMBERS: Mapping[str, JsonValue] = MappingProxyType({})
 
 
 class PromptLayerApp:
-    """Its base URL, and its key, in the header that PromptLayer has for it."""
+    """Base URL and key, sent in PromptLayer's header."""
 
     def __init__(self, session: aiohttp.ClientSession, gateway: GatewayProcess, client: str = "one") -> None:
         self._session = session
@@ -43,11 +43,11 @@ class PromptLayerApp:
         self.key = CLIENT_KEYS[client]
 
     def as_other_client(self) -> PromptLayerApp:
-        """The same app with another client's key."""
+        """Return the same application with the key of another client."""
         return PromptLayerApp(self._session, self.gateway, "two")
 
     async def request(self, method: str, target: str, body: JsonValue = None, **headers: str) -> ReceivedResponse:
-        """One request; `target` goes out as it is, header names are written with underscores."""
+        """Send one request; `target` is sent unchanged, header names are written with underscores."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         if body is not None:
             named.setdefault("Content-Type", "application/json")
@@ -59,17 +59,17 @@ class PromptLayerApp:
     async def start_run(
         self, name: str = "layer", more: Mapping[str, JsonValue] = NO_MEMBERS, **headers: str
     ) -> ReceivedResponse:
-        """POST a run; `name` as it stands in the path, `more` members of the body."""
+        """POST a run; `name` is sent unchanged in the path, `more` are members of the body."""
         return await self.request("POST", f"/workflows/{name}/run", {**BODY, **more}, **headers)
 
     async def get_results(self, number: object, *, all_nodes: bool = False) -> tuple[int, Any]:
-        """GET results as they are now: the status, and any JSON."""
+        """GET the current results; returns the status and the JSON."""
         query = f"?workflow_version_execution_id={number}&return_all_outputs={'true' if all_nodes else 'false'}"
         answered = await self.request("GET", RESULTS + query)
         return answered.status, json.loads(answered.body)
 
     async def wait_for_results(self, started: ReceivedResponse, *, all_nodes: bool = False) -> Any:
-        """The results of a run once it has ended."""
+        """Return the results of a run once it has ended."""
         async with asyncio.timeout(30):
             while True:
                 status, found = await self.get_results(execution_id_of(started), all_nodes=all_nodes)
@@ -79,7 +79,7 @@ class PromptLayerApp:
                 await asyncio.sleep(0.02)
 
     async def get_run(self, started: ReceivedResponse) -> dict[str, JsonValue]:
-        """The run as the gateway's own API shows it."""
+        """Return the run as `GET /runs/{id}` shows it."""
         answered = await self.request("GET", f"/runs/{started.headers['Runward-Run-Id']}")
         assert 200 == answered.status
         return answered.json

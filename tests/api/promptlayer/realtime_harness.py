@@ -1,4 +1,4 @@
-"""A server that has the WebSocket of PromptLayer's SDKs, runs that end when a test says so, and a client by hand."""
+"""Harness of the realtime API: a server, runs that end on demand, and a WebSocket client."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class RealtimeHarness:
     execution_ids: ExecutionIds = field(default_factory=lambda: ExecutionIds(SECRET))
 
     async def issue_token(self, channel: str, client: str = "one") -> str:
-        """Get one, as the SDKs do."""
+        """Request a token as the SDKs do."""
         url = f"{self.url}/ws-token-request-library"
         headers = {"X-API-KEY": KEYS[client]}
         async with self.session.post(url, params={"capability": channel}, headers=headers) as answer:
@@ -70,13 +70,13 @@ class RealtimeHarness:
         return socket
 
     async def subscribe(self, channel: str, client: str = "one") -> aiohttp.ClientWebSocketResponse:
-        """Wait on a channel."""
+        """Subscribe to a channel."""
         socket = await self.connect(await self.issue_token(channel, client))
         assert {"id": 2, "subscribe": {}} == await send_command(socket, {"id": 2, "subscribe": {"channel": channel}})
         return socket
 
     async def store_run(self, number: int, client: str = "one", *, all_outputs: bool = False) -> None:
-        """Keep a run that has this number."""
+        """Store a run with this execution id."""
         spec = RunSpec(
             client=client,
             workflow="w",
@@ -90,7 +90,7 @@ class RealtimeHarness:
     async def finish_run(
         self, number: int, output: JsonValue, client: str = "one", *, status: str = "succeeded"
     ) -> None:
-        """End it."""
+        """Store the end of the run."""
         document = {
             "status": status,
             "output": output,
@@ -116,7 +116,7 @@ async def receive_message(socket: aiohttp.ClientWebSocketResponse) -> tuple[str,
 
 
 async def wait_closed(socket: aiohttp.ClientWebSocketResponse) -> int | None:
-    """Hear nothing more but the end: its code."""
+    """Wait until the connection is closed without further messages; returns the close code."""
     message = await socket.receive(timeout=10)
     assert message.type in {aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSED}, message
     return socket.close_code
@@ -124,7 +124,7 @@ async def wait_closed(socket: aiohttp.ClientWebSocketResponse) -> int | None:
 
 @contextlib.asynccontextmanager
 async def realtime_server(*, max_connections: int = 20) -> AsyncIterator[RealtimeHarness]:
-    """Listen."""
+    """Start the server."""
     clock, capture, metrics = VirtualClock(), LogCapture(), Metrics()
     log = structlog.wrap_logger(None, processors=[capture], wrapper_class=structlog.make_filtering_bound_logger(10))
     store, clients = MemoryStore(clock), set(KEYS)

@@ -1,4 +1,4 @@
-"""Centrifugo's protocol as the SDKs speak it; whatever else comes is refused within bounds."""
+"""Centrifugo protocol of the SDKs; all other frames are refused within bounds."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_commands_of_one_frame_keep_their_order() -> None:
     ],
 )
 def test_invalid_frames_are_refused(frame: str) -> None:
-    """Each of these ends the connection; none of them is quoted."""
+    """Each of them closes the connection; no message quotes them."""
     with pytest.raises(InvalidFrame) as refused:
         parse_frame(frame)
     assert len(str(refused.value)) < 40

@@ -1,4 +1,4 @@
-"""Hostile connections: unauthenticated, dead, flooding, and not reading."""
+"""Hostile connections: unauthenticated, unresponsive, flooding, and not reading."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MASK = b"\x00\x00\x00\x00"  # it changes nothing
 
 @pytest.fixture
 async def harness() -> AsyncIterator[RealtimeHarness]:
-    """A server, and nothing going on."""
+    """Server without runs."""
     async with realtime_server() as running:
         yield running
 
@@ -61,7 +61,7 @@ async def test_a_removed_client_receives_no_more_messages(harness: RealtimeHarne
 
 
 async def test_a_removed_client_is_disconnected(harness: RealtimeHarness) -> None:
-    """R77: it has to go with the next ping, whether it waits for anything or not."""
+    """R77: at the next ping, with or without subscriptions."""
     socket = await harness.connect(await harness.issue_token(CHANNEL))
     harness.known_clients.discard("one")
     await harness.clock.run_for(11)
@@ -82,7 +82,7 @@ async def test_too_many_subscriptions_close_the_connection(harness: RealtimeHarn
 
 
 async def test_a_client_that_does_not_read_costs_little_memory(harness: RealtimeHarness) -> None:
-    """R33: however often it asks for a large result within the frames that it may send, no more than a few wait."""
+    """R33: the number of queued large results is bounded."""
     await harness.store_run(7)
     await harness.finish_run(7, "x" * 250_000)
     socket = await harness.connect(await harness.issue_token(CHANNEL))
@@ -118,7 +118,7 @@ async def test_a_client_that_does_not_read_costs_little_memory(harness: Realtime
 async def test_frames_that_violate_the_websocket_protocol_close_the_connection(
     harness: RealtimeHarness, frame: bytes
 ) -> None:
-    """R33: among them a bomb of compressed bytes, which is not even unpacked."""
+    """R33: including a decompression bomb, which is not decompressed."""
     socket = await harness.open_socket()
     connection = socket._response.connection
     assert connection is not None

@@ -1,4 +1,4 @@
-"""A run answered with an execution id is neither lost nor started twice: power cuts, callbacks, store faults."""
+"""Crash recovery of runs with an execution id: none is lost or started twice."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ ONE_AT_A_TIME: dict[str, JsonValue] = {"promptlayer": {"limits": {"concurrency":
 def gateways(
     gateway: StartGateway, session: aiohttp.ClientSession, upstream: FakeUpstream, tmp_path: Path
 ) -> RestartableGateway:
-    """Gateways on one file; PromptLayer is well."""
+    """Gateways that share one store file; PromptLayer succeeds."""
     upstream.always("POST", LAYER_RUN, promptlayer_started(77))
     upstream.always("GET", LAYER_RESULTS, promptlayer_done({"Draft": node("d", is_output=False), "Answer": ANSWER}))
     return RestartableGateway(gateway, session, tmp_path / "runward.db")
@@ -47,7 +47,7 @@ def gateways(
 async def test_a_power_cut_right_after_the_answer(
     upstream: FakeUpstream, gateways: RestartableGateway, session: aiohttp.ClientSession
 ) -> None:
-    """Kill -9 between the 201 and the start: the next process starts it, once."""
+    """SIGKILL between the 201 and the start: the next process starts the run, once."""
     for _ in range(3):
         upstream.received.clear()
         started = await PromptLayerApp(session, await gateways.start()).start_run()
@@ -62,7 +62,7 @@ async def test_a_power_cut_right_after_the_answer(
 async def test_a_queued_run_is_started_by_the_next_process(
     upstream: FakeUpstream, gateways: RestartableGateway, session: aiohttp.ClientSession
 ) -> None:
-    """Answered, and certainly not sent yet: it runs after the power cut, exactly once."""
+    """An accepted run that was not sent is executed exactly once after the crash."""
     upstream.always("GET", LAYER_RESULTS, promptlayer_running())
     app = PromptLayerApp(session, await gateways.start(providers=ONE_AT_A_TIME))
     ahead = await app.start_run()
@@ -92,7 +92,7 @@ async def test_a_callback_is_promptlayers_and_signed(
     *,
     every: bool | None,
 ) -> None:
-    """202; the payload that PromptLayer documents, in the form that was asked for; our signature over it."""
+    """202; the payload that PromptLayer documents in the requested format, with the gateway's signature."""
     receiver.script("POST", CALLBACK_PATH, [reply(500)])
     app = PromptLayerApp(session, await gateways.start())
     started = await app.start_run("layer", {"callback_url": receiver.url + CALLBACK_PATH, "return_all_outputs": every})
@@ -130,7 +130,7 @@ async def test_a_callback_after_a_power_cut_is_still_promptlayers(
 async def test_a_key_is_known_after_a_power_cut(
     upstream: FakeUpstream, gateways: RestartableGateway, session: aiohttp.ClientSession
 ) -> None:
-    """Byte for byte the same answer, and no second start."""
+    """The same answer byte for byte, and no second start."""
     app = PromptLayerApp(session, await gateways.start())
     started = await app.start_run("layer", Idempotency_Key="order-7")
     await gateways.wait_for_end(started.headers["Runward-Run-Id"])

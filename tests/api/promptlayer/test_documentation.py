@@ -42,7 +42,7 @@ ENVIRON = {**PROVIDER_SECRETS, **CALLBACK_SECRETS}
 
 
 def test_its_configuration_is_accepted(tmp_path: Path) -> None:
-    """As it stands there, and nothing in it is idle."""
+    """The configuration of the page is valid, without warnings."""
     [text] = blocks(PAGE, "yaml")
     (tmp_path / "gateway.yaml").write_text(text)
     assert [] == load(tmp_path / "gateway.yaml", ENVIRON).warnings()
@@ -59,7 +59,7 @@ def test_its_table_has_every_route() -> None:
 
 @pytest.fixture
 async def shop_gateway(gateway: StartGateway, upstream: FakeUpstream) -> GatewayProcess:
-    """The page's gateway, with a key that is known."""
+    """Gateway with the configuration of the page and a known key."""
     upstream.always("POST", "/workflows/team%2Ftriage/run", promptlayer_started(77))
     upstream.always("GET", LAYER_RESULTS, promptlayer_done({"Answer": node("shipping")}))
     upstream.always("POST", "/v1/workflows/dep_2cP7/run", prompt_studio_reply({"completion": "The Bugatti"}))
@@ -71,7 +71,7 @@ async def shop_gateway(gateway: StartGateway, upstream: FakeUpstream) -> Gateway
 
 
 async def run_curl(command: str, session: aiohttp.ClientSession, values: dict[str, str]) -> ReceivedResponse:
-    """Execute one line."""
+    """Execute one command."""
     for name, value in values.items():
         command = command.replace(f"${name}", value)
     assert "$" not in command
@@ -85,7 +85,7 @@ async def run_curl(command: str, session: aiohttp.ClientSession, values: dict[st
 
 
 def without_execution_id(document: Any) -> Any:
-    """Without the number, which is drawn."""
+    """Return the response without the random execution id."""
     return {**document, "workflow_version_execution_id": 0} if "workflow_version_execution_id" in document else document
 
 

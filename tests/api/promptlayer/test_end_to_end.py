@@ -1,4 +1,4 @@
-"""Apps that speak PromptLayer's API run workflows of both providers through a real gateway."""
+"""PromptLayer's API end to end, for workflows of both providers."""
 
 from __future__ import annotations
 
@@ -41,15 +41,15 @@ STARTED = {"success": True, "message": "Workflow execution started", "warning": 
 
 
 class StartClient(Protocol):
-    """The fixture `serve`."""
+    """Type of the fixture `start_client`."""
 
     async def __call__(self, *, client: str = "one", **overrides: JsonValue) -> PromptLayerApp:
-        """Start a gateway, and talk to it."""
+        """Start a gateway; returns a client of it."""
 
 
 @pytest.fixture
 def start_client(gateway: StartGateway, session: aiohttp.ClientSession, upstream: FakeUpstream) -> StartClient:
-    """A gateway whose providers succeed."""
+    """Factory of clients; the providers succeed."""
     upstream.always("POST", LAYER_RUN, promptlayer_started(77))
     upstream.always("GET", LAYER_RESULTS, DONE)
     upstream.always("POST", STUDIO_RUN, prompt_studio_reply({"completion": "because"}))
@@ -62,7 +62,7 @@ def start_client(gateway: StartGateway, session: aiohttp.ClientSession, upstream
 
 
 async def test_a_run_at_promptlayer(upstream: FakeUpstream, start_client: StartClient) -> None:
-    """201 with a number, its results in both forms, the provider's key on the server's side, one start."""
+    """201 with an execution id, results in both formats, one start with the provider's key."""
     app = await start_client()
     started = await app.start_run("layer-test", {"metadata": {"team": "a"}})
     number = execution_id_of(started)
@@ -78,7 +78,7 @@ async def test_a_run_at_promptlayer(upstream: FakeUpstream, start_client: StartC
 
 
 async def test_a_run_at_prompt_studio(upstream: FakeUpstream, start_client: StartClient) -> None:
-    """The app does not see the difference: its output stands in one output node."""
+    """The output is in one output node, as for PromptLayer's own runs."""
     app = await start_client()
     started = await app.start_run("studio")
     assert {"completion": "because"} == await app.wait_for_results(started)
@@ -88,7 +88,7 @@ async def test_a_run_at_prompt_studio(upstream: FakeUpstream, start_client: Star
 
 
 async def test_the_gateways_own_api_and_metrics_know_it(start_client: StartClient) -> None:
-    """One run in every API: the header has its id, and the metrics have the API."""
+    """The header has the run id of the gateway's API, and the metrics have the API."""
     app = await start_client()
     started = await app.start_run("layer-test", {"metadata": {"team": "a"}})
     await app.wait_for_results(started)
@@ -128,7 +128,7 @@ async def test_results_are_202_while_it_goes_on(upstream: FakeUpstream, start_cl
 async def test_a_run_that_did_not_succeed(
     upstream: FakeUpstream, start_client: StartClient, answer: Any, says: str, *, every: bool
 ) -> None:
-    """200 with a failed output node, in both forms, as the SDKs know it; one start."""
+    """200 with a failed output node in both formats; one start."""
     upstream.always("POST", LAYER_RUN, answer)
     upstream.always("GET", LAYER_RESULTS, promptlayer_done({"Answer": node(None, "FAILED", error="no")}))
     app = await start_client()
@@ -139,7 +139,7 @@ async def test_a_run_that_did_not_succeed(
 
 
 async def test_an_execution_id_belongs_to_one_client(start_client: StartClient) -> None:
-    """Another client's number, and one that never was, look the same."""
+    """Execution ids of other clients are answered like unknown ones."""
     app = await start_client()
     started = await app.start_run()
     await app.wait_for_results(started)
@@ -151,7 +151,7 @@ async def test_an_execution_id_belongs_to_one_client(start_client: StartClient) 
 
 
 async def test_a_channel_starts_once(upstream: FakeUpstream, start_client: StartClient) -> None:
-    """Sent again with its channel_name_suffix, even at the same time, it is the same run; another client's is not."""
+    """Requests with the same channel_name_suffix, even concurrent ones, are one run per client."""
     app = await start_client()
     first = await app.start_run("layer", CHANNEL)
     again = await asyncio.gather(*(app.start_run("layer", CHANNEL) for _ in range(5)))
@@ -181,7 +181,7 @@ async def test_a_channel_with_another_body_is_refused(upstream: FakeUpstream, st
 
 
 async def test_an_idempotency_key_works_here_too(upstream: FakeUpstream, start_client: StartClient) -> None:
-    """Byte for byte; another body, another workflow or `POST /run` is a mismatch."""
+    """Same bytes; another body, another workflow or `POST /run` is a mismatch."""
     app = await start_client()
     key = "order-7"
     first = await app.start_run(Idempotency_Key=key)
@@ -208,7 +208,7 @@ async def test_an_idempotency_key_works_here_too(upstream: FakeUpstream, start_c
 async def test_names_are_found_however_they_are_written(
     upstream: FakeUpstream, start_client: StartClient, path: str
 ) -> None:
-    """Slashes, spaces and letters, encoded or not, with a doubled slash in front or not."""
+    """Slashes, spaces and letters, encoded or not, with or without a leading doubled slash."""
     upstream.always("POST", "/workflows/team%2Ftriage%20%C3%BC/run", promptlayer_started(77))
     workflow: JsonValue = {"provider": "promptlayer", "name": "team/triage ü", "timeout": "3s", "max_timeout": "3s"}
     app = await start_client(workflows={"triage": workflow})
@@ -289,7 +289,7 @@ async def test_a_provider_without_versions_refuses_them(upstream: FakeUpstream, 
 async def test_a_client_that_has_gone_has_its_run_all_the_same(
     upstream: FakeUpstream, start_client: StartClient
 ) -> None:
-    """It was promised as soon as it was kept."""
+    """A stored run continues after its client has disconnected."""
     app = await start_client()
     host, port = app.gateway.url.removeprefix("http://").split(":")
     for _ in range(5):
@@ -308,7 +308,7 @@ async def test_a_client_that_has_gone_has_its_run_all_the_same(
 
 @pytest.mark.own_gateway
 async def test_limits_make_it_wait_and_refuse_nothing(upstream: FakeUpstream, start_client: StartClient) -> None:
-    """The SDKs would send a 429 again, four times."""
+    """The SDKs would repeat a 429 up to four times."""
     app = await start_client(clients={"one": {"limits": {"rate": "2/s", "burst": 1}}})
     started = [await app.start_run() for _ in range(4)]
     assert [201] * 4 == [answered.status for answered in started]

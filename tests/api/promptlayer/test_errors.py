@@ -30,7 +30,7 @@ RUN = "/workflows/layer/run"
 
 @pytest.mark.parametrize("code", PROBLEMS)
 def test_every_problem_has_message_and_error(code: str) -> None:
-    """The Python SDK reads `message`, the JavaScript one `error`; the status stays."""
+    """The Python SDK reads `message`, the JavaScript SDK `error`; the status is unchanged."""
     answer = render_problem(Problem(code), FAKE_REQUEST)
     assert isinstance(answer.body, bytes)
     body = json.loads(answer.body)
@@ -43,7 +43,7 @@ def test_every_problem_has_message_and_error(code: str) -> None:
 
 @pytest.mark.parametrize(("outcome", "status"), [("unknown", 409), ("not_run", 503)])
 def test_where_a_run_may_have_been_accepted_no_sdk_repeats_it(outcome: str, status: int) -> None:
-    """R45: the SDK for JavaScript sends it again after a 5xx, three times, and has no Idempotency-Key."""
+    """R45: the JavaScript SDK repeats a request up to three times after a 5xx, without an Idempotency-Key."""
     assert status == render_problem(Problem("store_unavailable", extra={"outcome": outcome}), FAKE_REQUEST).status
 
 
@@ -63,7 +63,7 @@ def test_errors_have_the_form_of_fastapi() -> None:
 
 
 def test_the_headers_of_a_problem_stay() -> None:
-    """When to come back, rounded up."""
+    """Retry-After is kept, rounded up."""
     answer = render_problem(Problem("rate_limited", retry_after=1.2, headers=(("RateLimit", "r"),)), FAKE_REQUEST)
     assert ("2", "r") == (answer.headers["Retry-After"], answer.headers["RateLimit"])
 
@@ -72,7 +72,7 @@ def test_the_headers_of_a_problem_stay() -> None:
 async def app(
     gateway: StartGateway, session: aiohttp.ClientSession, upstream: FakeUpstream
 ) -> AsyncIterator[PromptLayerApp]:
-    """A client; whatever it sends, nothing is started."""
+    """Client of a gateway at which nothing may be started."""
     yield PromptLayerApp(session, await gateway(None, server={"max_body": 2000}))
     assert [] == upstream.received
 
@@ -85,7 +85,7 @@ def assert_problem(answered: ReceivedResponse, status: int, code: str) -> None:
 
 
 async def test_what_clients_meet(app: PromptLayerApp) -> None:
-    """401, 404, 405, 413 and 415, all in the same shape; also behind a doubled slash."""
+    """401, 404, 405, 413 and 415 have the same shape, also after a doubled slash."""
     for slash in ("", "/"):
         for method, path in (("POST", RUN), ("GET", RESULTS), ("GET", "/workflows"), ("GET", "/workflows/layer")):
             refused = await app.request(method, slash + path, X_API_KEY="pl_wrong")

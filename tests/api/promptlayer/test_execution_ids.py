@@ -1,4 +1,4 @@
-"""Execution ids: equal on every replica, bound to a client, and exact in every client's language."""
+"""Execution ids: equal on every replica, bound to a client, and exact integers in every SDK's language."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_execution_ids_are_positive_and_exact_in_javascript() -> None:
 
 
 def test_a_channel_may_be_any_text() -> None:
-    """A client's JSON may hold half of a surrogate pair."""
+    """JSON texts may contain an unpaired surrogate."""
     assert EXECUTION_IDS.for_channel("one", "\ud800") >= 1
 
 

@@ -1,4 +1,4 @@
-"""A subscriber of a run's channel gets its result once there is one; other clients do not."""
+"""Realtime API: subscribers of a run's channel get its result; other clients do not."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ COMPLETED = {"workflow_version_execution_id": 7, "result_code": "OK", "final_out
 
 @pytest.fixture
 async def harness() -> AsyncIterator[RealtimeHarness]:
-    """A server, and nothing going on."""
+    """Server without runs."""
     async with realtime_server() as running:
         yield running
 
 
 async def test_a_subscription_before_the_run_receives_the_result(harness: RealtimeHarness) -> None:
-    """As Python's SDK does: the run's number follows from the channel's suffix before there is a run."""
+    """As the Python SDK does: the execution id follows from the channel suffix before the run exists."""
     socket = await harness.subscribe(PYTHON_CHANNEL)
     number = harness.execution_ids.for_channel("one", "a71d")
     await harness.store_run(number)
@@ -42,7 +42,7 @@ async def test_a_subscription_before_the_run_receives_the_result(harness: Realti
 
 
 async def test_a_subscription_during_the_run_receives_the_result(harness: RealtimeHarness) -> None:
-    """As JavaScript's SDK does."""
+    """As the JavaScript SDK does."""
     await harness.store_run(7)
     socket = await harness.subscribe(JAVASCRIPT_CHANNEL)
     await harness.finish_run(7, {"answer": 42})
@@ -50,14 +50,14 @@ async def test_a_subscription_during_the_run_receives_the_result(harness: Realti
 
 
 async def test_a_subscription_after_the_run_receives_the_result(harness: RealtimeHarness) -> None:
-    """However fast it was."""
+    """The run may end before the subscription."""
     await harness.store_run(7)
     await harness.finish_run(7, {"answer": 42})
     assert (JAVASCRIPT_CHANNEL, COMPLETED) == await receive_message(await harness.subscribe(JAVASCRIPT_CHANNEL))
 
 
 async def test_a_reconnected_client_receives_the_result_again(harness: RealtimeHarness) -> None:
-    """With the same token: it is not known whether the first message arrived."""
+    """With the same token: the first message may have been lost."""
     await harness.store_run(7)
     token = await harness.issue_token(JAVASCRIPT_CHANNEL)
     first = await harness.connect(token)
@@ -71,7 +71,7 @@ async def test_a_reconnected_client_receives_the_result_again(harness: RealtimeH
 
 
 async def test_the_result_has_the_form_that_was_asked_for(harness: RealtimeHarness) -> None:
-    """Every node, where the start said `return_all_outputs`."""
+    """Every node, if the start had `return_all_outputs`."""
     await harness.store_run(7, all_outputs=True)
     await harness.finish_run(7, "text")
     _, message = await receive_message(await harness.subscribe(JAVASCRIPT_CHANNEL))
@@ -83,7 +83,7 @@ async def test_the_result_has_the_form_that_was_asked_for(harness: RealtimeHarne
 
 
 async def test_a_large_result_is_announced_without_its_data(harness: RealtimeHarness) -> None:
-    """The SDKs then get it by themselves."""
+    """The SDKs then request it."""
     await harness.store_run(7)
     await harness.finish_run(7, "x" * 300_000)
     expected = {"workflow_version_execution_id": 7, "result_code": "EXCEEDS_SIZE_LIMIT"}
@@ -91,7 +91,7 @@ async def test_a_large_result_is_announced_without_its_data(harness: RealtimeHar
 
 
 async def test_another_clients_result_is_not_delivered(harness: RealtimeHarness) -> None:
-    """The same number is another run to each client: one that does not exist."""
+    """An execution id of another client is an unknown run."""
     await harness.store_run(7, client="one")
     foreign, own = (
         await harness.subscribe(JAVASCRIPT_CHANNEL, "two"),
@@ -112,7 +112,7 @@ async def test_a_token_is_valid_for_its_channel_only(harness: RealtimeHarness) -
 
 
 async def test_one_subscription_is_enough(harness: RealtimeHarness) -> None:
-    """A second one is refused, and after the first was given up there may be another."""
+    """A second subscription is refused until the first one ends."""
     socket = await harness.subscribe(JAVASCRIPT_CHANNEL)
     assert 105 == (await send_command(socket, {"id": 3, "subscribe": {"channel": JAVASCRIPT_CHANNEL}}))["error"]["code"]
     assert {"id": 4, "unsubscribe": {}} == await send_command(
@@ -156,7 +156,7 @@ async def test_an_invalid_token_closes_the_connection_for_good(harness: Realtime
 
 
 async def test_a_token_expires_after_an_hour(harness: RealtimeHarness) -> None:
-    """On a connection that there is, and for a new one."""
+    """On an open connection and for a new one."""
     token = await harness.issue_token(JAVASCRIPT_CHANNEL)
     harness.clock.advance(3600)
     socket = await harness.open_socket()
@@ -172,7 +172,7 @@ async def test_a_connection_is_closed_when_its_token_expires(harness: RealtimeHa
 
 
 async def test_a_token_of_a_removed_client_is_refused(harness: RealtimeHarness) -> None:
-    """Its tickets go with it."""
+    """The removal of a client invalidates its tokens."""
     token = await harness.issue_token(JAVASCRIPT_CHANNEL)
     harness.known_clients.discard("one")
     socket = await harness.open_socket()
@@ -187,7 +187,7 @@ async def test_an_unauthenticated_connection_is_closed(harness: RealtimeHarness)
 
 
 async def test_a_missed_pong_closes_the_connection(harness: RealtimeHarness) -> None:
-    """A ping that is not answered within ten seconds ends it; the client may come back."""
+    """An unanswered ping closes it after ten seconds; the client may reconnect."""
     socket = await harness.subscribe(JAVASCRIPT_CHANNEL)
     await harness.clock.run_for(10)
     assert "{}" == await socket.receive_str(timeout=10)
@@ -215,14 +215,14 @@ async def test_a_connection_that_answers_pings_stays_open(harness: RealtimeHarne
     "frame", ["nonsense", "[]", '{"id":1,"subscribe":{"channel":"c"}}', '{"id":1,"connect":{}}', "{}\n" * 40]
 )
 async def test_an_invalid_frame_closes_the_connection(harness: RealtimeHarness, frame: str) -> None:
-    """For good: the client would say the same again."""
+    """Without reconnection: the client would repeat the frame."""
     socket = await harness.open_socket()
     await socket.send_str(frame)
     assert 3501 == await wait_closed(socket)
 
 
 async def test_a_binary_frame_closes_the_connection(harness: RealtimeHarness) -> None:
-    """That is Centrifugo's other encoding."""
+    """Binary frames use Centrifugo's Protobuf encoding, which is not supported."""
     socket = await harness.open_socket()
     await socket.send_bytes(b"\x01\x02")
     assert 3501 == await wait_closed(socket)
@@ -242,7 +242,7 @@ async def test_too_many_frames_close_the_connection(harness: RealtimeHarness) ->
 
 
 async def test_pings_of_the_websocket_itself_are_answered(harness: RealtimeHarness) -> None:
-    """Python's library sends them every 20 seconds, and leaves where nothing comes back."""
+    """The Python library sends one every 20 seconds and disconnects without a pong."""
     socket = await harness.session.ws_connect(harness.url + "/connection/websocket", autoping=False)
     await socket.ping(b"here")
     message = await socket.receive(timeout=10)
@@ -251,7 +251,7 @@ async def test_pings_of_the_websocket_itself_are_answered(harness: RealtimeHarne
 
 @pytest.mark.parametrize("prefix", ["", "/pl", "/a/b", "/"])
 async def test_it_is_there_under_any_prefix(harness: RealtimeHarness, prefix: str) -> None:
-    """Python's SDK drops the base URL's path, JavaScript's keeps it."""
+    """The Python SDK drops the path of the base URL, the JavaScript SDK keeps it."""
     socket = await harness.open_socket(prefix + "/connection/websocket")
     await socket.send_json({"id": 1, "connect": {"token": "x"}})
     assert 3500 == await wait_closed(socket)
@@ -265,7 +265,7 @@ async def test_a_request_that_is_no_websocket_is_refused(harness: RealtimeHarnes
 
 @pytest.mark.parametrize(("protocol", "status"), [("", 101), (" ", 101), ("centrifuge-protobuf", 400)])
 async def test_subprotocols(harness: RealtimeHarness, protocol: str, status: int) -> None:
-    """Python's SDK sends the field empty. Nothing of it gets into the log."""
+    """The Python SDK sends the field empty. Its value is not logged."""
     fields = {
         "Upgrade": "websocket",
         "Connection": "Upgrade",
@@ -295,7 +295,7 @@ async def test_a_token_requires_a_key(harness: RealtimeHarness) -> None:
 
 
 async def test_one_client_gets_at_most_half_of_the_connections() -> None:
-    """Beyond half of them it is sent away, and may come back; others are let in."""
+    """Further connections of the client are closed for reconnection; other clients are accepted."""
     async with realtime_server(max_connections=4) as harness:
         token = await harness.issue_token(JAVASCRIPT_CHANNEL)
         first, second = await harness.connect(token), await harness.connect(token)
@@ -310,7 +310,7 @@ async def test_one_client_gets_at_most_half_of_the_connections() -> None:
 
 
 async def test_connections_over_the_limit_are_refused() -> None:
-    """Before the handshake; a closed connection makes room."""
+    """Before the handshake, until a connection is closed."""
     async with realtime_server(max_connections=2) as harness:
         sockets = [await harness.connect(await harness.issue_token(JAVASCRIPT_CHANNEL, client)) for client in KEYS]
         with pytest.raises(aiohttp.WSServerHandshakeError, match="503"):
@@ -330,7 +330,7 @@ async def test_shutdown_closes_every_connection_for_reconnection(harness: Realti
 
 
 async def test_a_store_outage_is_retried(harness: RealtimeHarness, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The client hears nothing of it."""
+    """No message is sent to the client."""
     await harness.store_run(7)
     await harness.finish_run(7, {"answer": 42})
 
@@ -346,7 +346,7 @@ async def test_a_store_outage_is_retried(harness: RealtimeHarness, monkeypatch: 
 
 
 async def test_a_run_with_an_unreadable_spec_is_delivered(harness: RealtimeHarness) -> None:
-    """It ended, and its client would come back for ever."""
+    """Otherwise its client would reconnect forever."""
     await harness.store_run(7)
     run_id = harness.execution_ids.run_id("one", 7)
     harness.store._runs[run_id] = replace(harness.store._runs[run_id], order=b'{"odd":1}')
@@ -355,7 +355,7 @@ async def test_a_run_with_an_unreadable_spec_is_delivered(harness: RealtimeHarne
 
 
 async def test_an_internal_error_closes_the_connection(harness: RealtimeHarness) -> None:
-    """It is logged without its message, and the client reconnects."""
+    """The log has the error without its message; the client reconnects."""
     await harness.store_run(7)
     run_id = harness.execution_ids.run_id("one", 7)
     await harness.finish_run(7, "x")
@@ -370,7 +370,7 @@ async def test_an_internal_error_closes_the_connection(harness: RealtimeHarness)
 
 
 async def test_the_access_log_entry_names_the_client(harness: RealtimeHarness) -> None:
-    """Neither token nor channel."""
+    """But neither token nor channel."""
     token = await harness.issue_token(JAVASCRIPT_CHANNEL)
     await (await harness.connect(token)).close()
     await wait_until(lambda: len(harness.capture.entries) >= 2)

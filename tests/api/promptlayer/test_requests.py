@@ -46,14 +46,14 @@ def parse_run(body: JsonValue) -> RunWorkflow:
     ],
 )
 def test_a_wrong_body_is_refused(more: dict[str, JsonValue], where: str) -> None:
-    """As the page of `POST /workflows/{name}/run` has its types."""
+    """By the types in the documentation of `POST /workflows/{name}/run`."""
     with pytest.raises(Problem) as refused:
         parse_run(more)
     assert ("invalid_request", [where]) == (refused.value.code, [error.pointer for error in refused.value.errors])
 
 
 def test_what_sdks_send_is_accepted() -> None:
-    """Null equals missing, and members that the page does not list are ignored, as at PromptLayer."""
+    """Null equals absence, and undocumented members are ignored, as at PromptLayer."""
     nothing = dict.fromkeys(RunWorkflow.model_fields)
     assert parse_run({}) == parse_run(nothing) == parse_run({"api_key": "x", "tags": []})
     assert (None, None) == parse_run({}).pin

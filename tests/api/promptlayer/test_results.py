@@ -1,4 +1,4 @@
-"""How a run ended, as PromptLayer's clients read it: whatever became of it, its nodes tell."""
+"""Results of a run in PromptLayer's format, for every ending."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def ended_document(
     output: JsonValue = None,
     outputs: dict[str, NodeOutput] | None = None,
 ) -> bytes:
-    """A run that ended, as the store keeps it."""
+    """Return a stored run that has ended."""
     clock = ManualClock()
     run = RunRecord.create(SPEC, "promptlayer", clock)
     run.output, run.outputs, run.attempts = output, outputs, 1
@@ -41,7 +41,7 @@ def ended_document(
 
 
 def node_result(status: str, value: JsonValue = None, error: str | None = None, *, is_output: bool = True) -> JsonValue:
-    """A node, with the five members by which the SDKs know one."""
+    """Return a node with the five members that the SDKs require."""
     return {
         "status": status, "value": value, "error_message": error, "raw_error_message": error,
         "is_output_node": is_output,
@@ -72,14 +72,14 @@ def test_the_bare_value_of_a_run_that_succeeded(value: JsonValue) -> None:
 
 @pytest.mark.parametrize("outputs", [None, {}])
 def test_a_provider_without_nodes_shows_one(outputs: dict[str, NodeOutput] | None) -> None:
-    """Prompt Studio's runs: so that the SDKs find an output node."""
+    """Runs of Prompt Studio get one output node, which the SDKs require."""
     ended = ended_document("succeeded", output={"completion": "x"}, outputs=outputs)
     assert {"Output": node_result("SUCCESS", {"completion": "x"})} == final_output(ended, all_nodes)
 
 
 @pytest.mark.parametrize("form", [all_nodes, main_output])
 def test_a_failed_run_shows_its_nodes_in_both_forms(form: ResultFormat) -> None:
-    """Both SDKs know a failure by them alone."""
+    """Both SDKs detect a failure by its nodes only."""
     nodes = {"Draft": NodeOutput("succeeded", "d"), "Answer": NodeOutput("failed", None, "no", is_output=True)}
     ended = ended_document("failed", RunFailed(), outputs=nodes)
     expected = {"Draft": node_result("SUCCESS", "d", is_output=False), "Answer": node_result("FAILED", error="no")}
@@ -87,7 +87,7 @@ def test_a_failed_run_shows_its_nodes_in_both_forms(form: ResultFormat) -> None:
 
 
 def test_a_failed_run_without_output_nodes_gets_one_that_says_why() -> None:
-    """Otherwise the first format could not be distinguished from a run with a result."""
+    """Otherwise the first format could not be distinguished from a successful run."""
     nodes = {"Draft": NodeOutput("failed", None, "no")}
     ended = ended_document("failed", RunFailed("It broke."), outputs=nodes)
     assert {

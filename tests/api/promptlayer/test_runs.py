@@ -29,7 +29,7 @@ from tests.runs.executor_harness import DONE, STARTED, upstream_of
 
 
 def handlers_for(harness: DurableRunsHarness) -> PromptLayerRunHandlers:
-    """Return handlers whose runs start only once the response was sent."""
+    """Return handlers whose runs start only after the response was sent."""
     no_check = cast("Callable[[str], Awaitable[None]]", None)
     return PromptLayerRunHandlers(
         harness.runs, Catalog(harness.workflows, {}), ExecutionIds(b"s"), no_check, FrozenClock(), 1000, 1.0
@@ -85,7 +85,7 @@ async def test_a_store_failure_before_the_run_is_stored_is_a_503() -> None:
 
 
 async def test_a_store_failure_after_the_run_is_stored_changes_no_response() -> None:
-    """R37: the run that could not be noted is not sent; its results say so once they can be written."""
+    """R37: the run is not sent; its results report the failure once the store is available."""
     harness = await DurableRunsHarness().open()
     workflow = harness.add_workflow(harness.harness.studio(DONE))
     harness.store.fail_before = {"advance", "finish"}

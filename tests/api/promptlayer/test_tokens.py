@@ -17,14 +17,14 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=300)
 
 @given(TEXT, TEXT)
 def test_an_issued_token_is_verified(client: str, channel: str) -> None:
-    """By every replica that has the same secret."""
+    """By every replica with the same secret."""
     assert ChannelToken(client, channel, END) == ChannelTokens(b"s" * 32).verify(
         TOKENS.issue(client, channel, NOW), NOW
     )
 
 
 def test_it_ends_after_an_hour() -> None:
-    """Not a second earlier: the SDKs come back with the same one for as long as they wait."""
+    """Not earlier: the SDKs use one token for as long as they wait."""
     token = TOKENS.issue("one", "c", NOW)
     assert TOKENS.verify(token, NOW + timedelta(seconds=LIFETIME - 1)) is not None
     assert TOKENS.verify(token, NOW + timedelta(seconds=LIFETIME)) is None
@@ -35,7 +35,7 @@ def test_a_token_of_another_secret_is_invalid() -> None:
 
 
 def test_no_character_can_be_changed() -> None:
-    """Signature and content are both of one piece."""
+    """The signature covers the whole token."""
     token = TOKENS.issue("one", "workflow_updates:7", NOW)
     for index in range(len(token) - 1):  # the last one may hold bits that nothing reads
         changed = token[:index] + ("A" if token[index] != "A" else "B") + token[index + 1 :]

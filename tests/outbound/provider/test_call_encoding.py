@@ -19,7 +19,7 @@ from tests.support.fake_upstream.upstream import FakeUpstream
 
 @pytest.fixture
 async def client(upstream: FakeUpstream) -> AsyncIterator[ProviderClient]:
-    """A client whose calls may set X-Tenant-Id."""
+    """Client whose calls may set X-Tenant-Id."""
     upstream.default = reply(200, {})
     endpoint = ProviderEndpoint(
         provider="p",

@@ -43,7 +43,7 @@ UnreachableServer: TypeAlias = Callable[[], AbstractContextManager[str]]
 
 
 class ClientHarness:
-    """A provider client and its metrics. Deadlines are in seconds from now."""
+    """Provider client with its metrics. Deadlines are in seconds from now."""
 
     def __init__(self, origin: ProviderEndpoint, clock: Clock | None = None) -> None:
         self.clock = ManualClock()
@@ -65,7 +65,7 @@ class ClientHarness:
 
     @property
     def results(self) -> dict[str, int]:
-        """How many calls ended in which way, by the metrics."""
+        """Return the number of calls by result, from the metrics."""
         samples = parse_metrics(self.metrics.render().decode())
         return {s.labels["result"]: int(s.value) for s in samples if s.name == "runward_upstream_calls_total"}
 
@@ -79,7 +79,7 @@ async def open_client(
     max_response: int = MAX_RESPONSE,
     clock: Clock | None = None,
 ) -> AsyncIterator[ClientHarness]:
-    """A client of `url`, closed at the end."""
+    """Client of `url`, closed at the end."""
     harness = ClientHarness(
         ProviderEndpoint(
             provider="p",
@@ -100,7 +100,7 @@ async def open_client(
 
 @pytest.fixture
 async def harness(upstream: FakeUpstream) -> AsyncIterator[ClientHarness]:
-    """A client of the fixture `upstream`."""
+    """Client of the fixture `upstream`."""
     async with open_client(upstream.url) as harness:
         yield harness
 
@@ -111,7 +111,7 @@ async def harness(upstream: FakeUpstream) -> AsyncIterator[ClientHarness]:
 async def test_a_start_goes_out_with_these_headers_and_no_others(
     upstream: FakeUpstream, harness: ClientHarness
 ) -> None:
-    """R80: an exact list; nothing of a client's request can be among it."""
+    """R80: a fixed list, without header fields of the client."""
     upstream.default = DONE
     await harness.send()
     [request] = upstream.received
@@ -155,7 +155,7 @@ async def test_paths_are_relative_to_the_base_url(upstream: FakeUpstream, base: 
 
 
 async def test_an_encoded_path_stays_encoded(upstream: FakeUpstream, harness: ClientHarness) -> None:
-    """R61: one segment is one segment on the wire, too: nothing is decoded, joined or resolved."""
+    """R61: segments are sent unchanged: nothing is decoded, joined or resolved."""
     upstream.default = DONE
     path = "/workflows/..%2F%2e%2e%2Fa%3Fx%23y%0D%0AX:%20y%00%25/run"
     await harness.send(Call("POST", path, "start", safe=False))
@@ -191,7 +191,7 @@ async def test_cookies_are_not_kept(upstream: FakeUpstream, harness: ClientHarne
 async def test_the_environment_is_ignored(
     upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch, variable: str
 ) -> None:
-    """R62: a proxy in the environment sees nothing."""
+    """R62: a proxy in the environment receives nothing."""
     async with FakeUpstream() as proxy:
         monkeypatch.setenv(variable, proxy.url)
         monkeypatch.delenv("NO_PROXY", raising=False)
@@ -208,7 +208,7 @@ async def test_the_environment_is_ignored(
 async def test_an_answer_is_handed_on_whatever_it_says(
     upstream: FakeUpstream, harness: ClientHarness, status: int
 ) -> None:
-    """The adapter decides about the status."""
+    """The adapter interprets the status."""
     upstream.default = reply(status, {"message": "no"})
     assert Reply(status, {"message": "no"}) == await harness.send()
     assert {"ok": 1} == harness.results
@@ -218,14 +218,14 @@ async def test_an_answer_is_handed_on_whatever_it_says(
 async def test_a_body_that_is_not_json_is_unreadable(
     upstream: FakeUpstream, harness: ClientHarness, body: bytes
 ) -> None:
-    """R17: and no exception."""
+    """R17: without an exception."""
     upstream.default = reply(200, body)
     assert UNREADABLE is (await harness.send()).body
 
 
 @pytest.mark.parametrize("status", [300, 301, 302, 303, 304, 307, 308])
 async def test_redirects_are_not_followed(upstream: FakeUpstream, harness: ClientHarness, status: int) -> None:
-    """R16: the other host sees no connection, and so no key."""
+    """R16: the other host receives no connection, and so no key."""
     async with FakeUpstream() as other:
         upstream.default = redirect(other.url + "/start", status)
         assert Cause.INVALID_REPLY is (await harness.send_failing()).cause
@@ -268,7 +268,7 @@ async def test_a_body_of_the_largest_size_is_read(
 async def test_a_larger_body_is_not_read(
     upstream: FakeUpstream, harness: ClientHarness, script: ResponseScript
 ) -> None:
-    """R18: announced or not; the connection is closed."""
+    """R18: with or without Content-Length; the connection is closed."""
     upstream.default = script
     assert Cause.TOO_LARGE is (await harness.send_failing()).cause
     assert {"too_large": 1} == harness.results
@@ -352,7 +352,7 @@ async def test_other_statuses_have_no_retry_after(upstream: FakeUpstream, harnes
 async def test_a_key_that_comes_back_goes_no_further(
     upstream: FakeUpstream, harness: ClientHarness, status: int, quoted: bytes
 ) -> None:
-    """R79, R81: some providers quote the key that they refuse, one way or another."""
+    """R79, R81: some providers quote a refused key, in various encodings."""
     upstream.default = reply(status, b'{"message": "bad key %b, %b"}' % (quoted, quoted))
     answer = await harness.send()
     said = answer.body["message"] if isinstance(answer.body, dict) else answer.body
@@ -420,7 +420,7 @@ async def test_nothing_is_sent_when_the_deadline_has_passed(upstream: FakeUpstre
 async def test_a_lost_answer_is_a_disconnection(
     upstream: FakeUpstream, harness: ClientHarness, call: Call, script: ResponseScript
 ) -> None:
-    """R03, R04: and nothing is repeated here, not even what is safe: there is one retry layer."""
+    """R03, R04: nothing is repeated by the client; retries have one layer."""
     upstream.default = script
     assert Cause.DISCONNECTED is (await harness.send_failing(call)).cause
     assert (1, {"disconnected": 1}) == (len(upstream.received), harness.results)
@@ -453,7 +453,7 @@ async def test_a_connection_that_is_reset_at_once_is_a_disconnection(
 async def test_an_answer_that_is_not_whole_and_single_is_invalid(
     upstream: FakeUpstream, harness: ClientHarness, script: ResponseScript
 ) -> None:
-    """R05, R06, R19; the next call has a connection of its own, and its own answer."""
+    """R05, R06, R19; the next call has a new connection and its own response."""
     upstream.script("POST", "/start", [script, reply(200, "next")])
     assert Cause.INVALID_REPLY is (await harness.send_failing()).cause
     assert "next" == (await harness.send()).body
@@ -466,7 +466,7 @@ async def test_an_answer_that_is_not_whole_and_single_is_invalid(
     ids=["nothing", "drips a body", "drips a head"],
 )
 async def test_an_answer_that_is_late_is_not_waited_for(upstream: FakeUpstream, script: ResponseScript) -> None:
-    """R07, R08: the upstream sees the connection end."""
+    """R07, R08: the upstream observes the close."""
     upstream.default = script
     async with open_client(upstream.url, max_response=10**7) as made:
         assert Cause.TIMEOUT is (await made.send_failing(within=0.1)).cause
@@ -500,7 +500,7 @@ async def test_a_connection_that_was_idle_too_long_is_not_used(upstream: FakeUps
 
 
 async def test_a_connection_rests_before_its_reuse(upstream: FakeUpstream, harness: ClientHarness) -> None:
-    """A surplus response that arrives within the rest closes the connection, and is no result of the next run."""
+    """An unsolicited response within the rest time closes the connection."""
     upstream.default = DONE
     for _ in range(3):
         await harness.send()
@@ -509,7 +509,7 @@ async def test_a_connection_rests_before_its_reuse(upstream: FakeUpstream, harne
 
 @pytest.mark.parametrize("delay", [0.01, 0.03, 0.05])
 async def test_a_surplus_response_is_never_the_response_of_the_next_call(upstream: FakeUpstream, delay: float) -> None:
-    """Twenty calls one after the other in real time: each gets its own number, and none the one of a call before it."""
+    """Twenty sequential calls in real time: each gets its own number."""
 
     async def answer_twice(wire: UpstreamConnection) -> None:
         assert wire.request is not None
@@ -529,7 +529,7 @@ async def test_a_surplus_response_is_never_the_response_of_the_next_call(upstrea
 async def test_a_connection_is_probed_right_before_a_request(
     upstream: FakeUpstream, harness: ClientHarness, surplus: bytes
 ) -> None:
-    """What the event loop has not read yet counts too: no time passes between its arrival and the next call."""
+    """Bytes that the event loop has not read yet are detected."""
     wires: list[UpstreamConnection] = []
 
     async def remember(wire: UpstreamConnection) -> None:
@@ -543,9 +543,7 @@ async def test_a_connection_is_probed_right_before_a_request(
     assert connection.is_silent()
     server_socket = wires[0].transport.get_extra_info("socket")
     descriptor = os.dup(server_socket.fileno())
-    with socket.socket(
-        fileno=descriptor
-    ) as raw:  # written behind the back of the event loop, which is not given a turn
+    with socket.socket(fileno=descriptor) as raw:  # written without running the event loop
         raw.sendall(surplus) if surplus else raw.shutdown(socket.SHUT_WR)
         assert not connection.is_silent()
     await harness.send()
@@ -553,7 +551,7 @@ async def test_a_connection_is_probed_right_before_a_request(
 
 
 async def test_a_silent_address_does_not_cost_the_call(upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A name with a silent first address (such as broken IPv6): the second one is tried meanwhile (RFC 8305)."""
+    """RFC 8305: the second address is tried while the first (such as broken IPv6) does not respond."""
     upstream.default = DONE
     live = urlsplit(upstream.url)
     with unresponsive_port() as silent_url:
@@ -570,7 +568,7 @@ async def test_a_silent_address_does_not_cost_the_call(upstream: FakeUpstream, m
 async def test_a_connection_that_the_other_side_closed_costs_no_run(
     upstream: FakeUpstream, harness: ClientHarness, say: tuple[tuple[str, str], ...]
 ) -> None:
-    """R25: the next call is made over a new one, once."""
+    """R25: the next call uses a new connection, once."""
     upstream.default = faults.sequence(DONE.with_headers(*say), faults.fin_after_request)
     for count in range(1, 4):
         assert 1 == (await harness.send()).body["result"]  # type: ignore[index,call-overload]  # it is DONE
@@ -579,7 +577,7 @@ async def test_a_connection_that_the_other_side_closed_costs_no_run(
 
 
 async def test_calls_at_once_have_their_own_answers(upstream: FakeUpstream, harness: ClientHarness) -> None:
-    """R19: each over a connection of its own; afterwards the connections are used again."""
+    """R19: concurrent calls use separate connections, which are reused afterwards."""
 
     async def echo(wire: UpstreamConnection) -> None:
         assert wire.request is not None
@@ -658,7 +656,7 @@ async def test_a_provider_without_the_expected_tls_is_not_sent_to(upstream: Fake
 
 @tls
 async def test_an_untrusted_certificate_ends_the_call(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """R26: nothing is sent, and the key least of all."""
+    """R26: neither request nor key is sent."""
     authority = certificates.new_authority(tmp_path_factory.mktemp("authority"))
     async with FakeUpstream(tls=authority.trusted()) as fake, open_client(fake.url) as made:
         assert Cause.MISCONFIGURED is (await made.send_failing()).cause

@@ -1,4 +1,4 @@
-"""One exchange, byte by byte: a complete response, or a fault; memory is bounded."""
+"""HTTP exchange on a connection: a complete response or a fault, with bounded memory."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ RESPONSE = reply(200, {"result": "because"}, [("X-Own", "Yes")])
 
 
 class FakeTransport(asyncio.Transport):
-    """A fake transport: it stores written bytes, and reports its end to the protocol."""
+    """Fake transport that stores written bytes and reports its end to the protocol."""
 
     def __init__(self, protocol: ProviderConnection) -> None:
         super().__init__()
@@ -30,15 +30,15 @@ class FakeTransport(asyncio.Transport):
         self._protocol = protocol
 
     def get_extra_info(self, _name: str, default: Any = None) -> Any:
-        """Nothing is known."""
+        """Return None."""
         return default
 
     def is_closing(self) -> bool:
-        """Whether either of the two below was called."""
+        """Return True after `close` or `abort`."""
         return self.closing != ""
 
     def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
-        """Keep it."""
+        """Store the bytes."""
         self.written += bytes(data)
 
     def close(self) -> None:
@@ -50,7 +50,7 @@ class FakeTransport(asyncio.Transport):
         self._end("aborted")
 
     def lose(self, error: Exception | None) -> None:
-        """The peer closed it; the protocol is called once."""
+        """Report the loss of the connection once."""
         if not self.closing:
             self.closing = "lost"
             self._protocol.connection_lost(error)
@@ -73,7 +73,7 @@ class ConnectionHarness:
     async def exchange(
         self, *events: bytes | Callable[[ConnectionHarness], None], seconds: float = 60
     ) -> HttpResponse | ProviderFault:
-        """Send a request; then the events happen, one after another."""
+        """Send a request; then apply the events in order."""
         task = asyncio.create_task(self._exchange(seconds))
         await asyncio.sleep(0)
         for event in events:
@@ -92,29 +92,29 @@ class ConnectionHarness:
 
 
 def close_by_peer(harness: ConnectionHarness) -> None:
-    """The peer closes."""
+    """Close by the peer."""
     harness.transport.lose(None)
 
 
 def reset_by_peer(harness: ConnectionHarness) -> None:
-    """The peer resets."""
+    """Reset by the peer."""
     harness.transport.lose(ConnectionResetError(104, "CANARY"))
 
 
 def cause_of(result: HttpResponse | ProviderFault) -> Cause:
-    """What went wrong."""
+    """Return the cause of the fault."""
     assert isinstance(result, ProviderFault), result
     return result.cause
 
 
 def status_and_body(result: HttpResponse | ProviderFault) -> tuple[int, bytes]:
-    """What came."""
+    """Return status and body of the response."""
     assert isinstance(result, HttpResponse), result.detail
     return result.status, result.body
 
 
 async def test_a_request_goes_out_and_its_answer_comes_in() -> None:
-    """Header names are lower case, values as they were; the connection may be used again."""
+    """Header names are lower case, values unchanged; the connection may be reused."""
     harness = ConnectionHarness()
     result = await harness.exchange(RESPONSE.encode())
     assert b"request" == harness.transport.written
@@ -126,7 +126,7 @@ async def test_a_request_goes_out_and_its_answer_comes_in() -> None:
 
 
 async def test_exchanges_follow_each_other_and_share_nothing() -> None:
-    """Neither headers nor body of an answer are found in the next one."""
+    """Headers and body of a response do not appear in the next one."""
     harness = ConnectionHarness()
     await harness.exchange(RESPONSE.encode())
     result = await harness.exchange(reply(404, {}).encode())
@@ -172,7 +172,7 @@ async def test_where_the_connection_ends_decides_what_is_known(
 
 
 async def test_an_answer_without_a_length_ends_with_the_connection() -> None:
-    """RFC 9112, 6.3: as HTTP/1.0 had it."""
+    """RFC 9112, 6.3: as in HTTP/1.0."""
     harness = ConnectionHarness()
     result = await harness.exchange(b"HTTP/1.0 200 OK\r\n\r\nsome", b"thing", close_by_peer)
     assert (200, b"something") == status_and_body(result)
@@ -229,7 +229,7 @@ async def test_an_unknown_transfer_coding_is_never_whole(coding: bytes) -> None:
 
 
 async def test_some_interim_answers_are_passed_over() -> None:
-    """RFC 9110, 15.2: a client must be able to; their headers are not the answer's."""
+    """RFC 9110, 15.2: their header fields are not those of the response."""
     harness = ConnectionHarness()
     result = await harness.exchange(
         b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 103 Early Hints\r\nX-Early: 1\r\n\r\n", RESPONSE.encode()
@@ -240,7 +240,7 @@ async def test_some_interim_answers_are_passed_over() -> None:
 
 
 async def test_many_interim_answers_are_too_many() -> None:
-    """R19: 20 000 of them would cost more than an answer is worth."""
+    """R19: their number is bounded."""
     harness = ConnectionHarness()
     assert Cause.INVALID_REPLY is cause_of(
         await harness.exchange(b"HTTP/1.1 100 Continue\r\n\r\n" * 9, RESPONSE.encode())
@@ -292,7 +292,7 @@ async def test_bytes_before_the_request_end_the_connection() -> None:
 
 @pytest.mark.parametrize("end", [close_by_peer, reset_by_peer])
 async def test_a_connection_that_ended_while_idle_sent_nothing(end: Callable[[ConnectionHarness], None]) -> None:
-    """R25: the fault says that nothing was sent."""
+    """R25: the fault states that nothing was sent."""
     harness = ConnectionHarness()
     end(harness)
     assert [harness.connection] == harness.lost
@@ -311,7 +311,7 @@ async def test_nothing_is_sent_when_the_time_is_over(seconds: float) -> None:
 
 
 async def test_silence_ends_with_the_time() -> None:
-    """R07: it was sent, and its outcome is unknown."""
+    """R07: the request was sent, and its outcome is unknown."""
     harness = ConnectionHarness()
     assert Cause.TIMEOUT is cause_of(await harness.exchange(seconds=0.001))
     assert "aborted" == harness.transport.closing
@@ -345,7 +345,7 @@ async def test_a_cancelled_exchange_leaves_no_open_connection() -> None:
     ("size", "expected"), [(MAX_BODY, None), (MAX_BODY + 1, Cause.TOO_LARGE), (10**12, Cause.TOO_LARGE)]
 )
 async def test_a_body_that_says_it_is_too_large_is_not_waited_for(size: int, expected: Cause | None) -> None:
-    """R18: the head is enough to know."""
+    """R18: by its Content-Length."""
     harness = ConnectionHarness()
     head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size
     result = await harness.exchange(head, b"x" * min(size, MAX_BODY))
@@ -357,7 +357,7 @@ async def test_a_body_that_says_it_is_too_large_is_not_waited_for(size: int, exp
 
 @pytest.mark.parametrize("chunk", [1, 10, 1001])
 async def test_a_body_that_does_not_say_so_is_counted(chunk: int) -> None:
-    """R18: chunked, or until the connection's end."""
+    """R18: chunked, or delimited by the end of the connection."""
     one = b"%x\r\n%b\r\n" % (chunk, b"x" * chunk)
     head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
     assert Cause.TOO_LARGE is cause_of(await ConnectionHarness().exchange(head, *[one] * (MAX_BODY // chunk + 1)))
@@ -390,7 +390,7 @@ FLOODS = {
 @pytest.mark.parametrize("flood", FLOODS)
 @pytest.mark.parametrize("size", [1, 200], ids=["in small pieces", "in large pieces"])
 async def test_a_head_without_end_is_cut_off(flood: str, size: int) -> None:
-    """R19: whether it comes before the body or behind it, memory stays within what a head may have."""
+    """R19: header and trailer have the same memory limit."""
     begin, more = FLOODS[flood]
     harness = ConnectionHarness()
     tracemalloc.start()
@@ -403,13 +403,13 @@ async def test_a_head_without_end_is_cut_off(flood: str, size: int) -> None:
 
 
 async def test_a_long_head_is_refused_even_if_it_comes_at_once() -> None:
-    """R19: a head of 100 kB whose answer is whole before it was counted."""
+    """R19: a head of 100 kB in one read, with a complete response."""
     data = RESPONSE.with_headers(("X-Long", "a" * 100_000)).encode()
     assert Cause.INVALID_REPLY is cause_of(await ConnectionHarness().exchange(data))
 
 
 async def test_a_trailer_is_no_header() -> None:
-    """RFC 9110, 6.5.1: a trailer must not be taken for what decides about the answer."""
+    """RFC 9110, 6.5.1: trailer fields must not be merged into the header."""
     trailer = b"Retry-After: 5\r\nContent-Encoding: gzip\r\nX-Own: No\r\n\r\n"
     result = await ConnectionHarness().exchange(chunked(RESPONSE).encode()[:-2] + trailer)
     assert (200, RESPONSE.body) == status_and_body(result)
@@ -422,7 +422,7 @@ DOCUMENT = json.dumps({"result": list(range(40))}).encode()
 
 
 def split(data: bytes, sizes: list[int]) -> list[bytes]:
-    """The data in pieces of these sizes, and the rest."""
+    """Return the data in pieces of these sizes, and the rest."""
     pieces, at = [], 0
     for size in sizes:
         pieces.append(data[at : at + size])
@@ -437,7 +437,7 @@ def split(data: bytes, sizes: list[int]) -> list[bytes]:
     sizes=SLICES,
 )
 def test_any_bytes_are_an_answer_or_a_fault(prefix: bytes, noise: bytes, sizes: list[int]) -> None:
-    """For any bytes, in any pieces, the exchange ends; and a fault never quotes them."""
+    """For any bytes in any pieces the exchange ends, and a fault never quotes them."""
 
     async def scenario() -> None:
         world = ConnectionHarness()

@@ -28,13 +28,13 @@ def new_request(
     query: str = "",
     headers: tuple[tuple[str, str], ...] = JSON_HEADERS,
 ) -> PassthroughRequest:
-    """A POST with this body."""
+    """Return a POST with this body."""
     raw = body if isinstance(body, bytes) else strict_json.write(body)
     return PassthroughRequest("POST", path, query, headers, raw, CLIENT_KEY)
 
 
 def test_the_key_of_the_body_is_replaced() -> None:
-    """As PromptLayer's older calls have it."""
+    """As in PromptLayer's older calls."""
     sent = with_provider_key(new_request({"api_key": CLIENT_KEY, "score": 1, "big": 2**70, "text": "ü"}), PROVIDER_KEY)
     assert {"api_key": PROVIDER_KEY, "score": 1, "big": 2**70, "text": "ü"} == strict_json.read(sent.body)
 
@@ -64,7 +64,7 @@ def test_the_key_of_the_query_is_replaced() -> None:
     ids=lambda _: "body",  # the same in every process: the keys differ
 )
 def test_a_gateway_key_anywhere_else_is_refused(body: JsonValue | bytes) -> None:
-    """Below the top, `api_key` is data: with the provider's key in its place, a template could render that key."""
+    """Below the top level, `api_key` is data: a template could render a replaced key."""
     with pytest.raises(InvalidRequest) as refused:
         with_provider_key(new_request(body), PROVIDER_KEY)
     assert CLIENT_KEY not in refused.value.detail
@@ -97,7 +97,7 @@ def test_a_gateway_key_is_found_wherever_it_stands(sent: PassthroughRequest) -> 
 
 
 def test_a_doubled_key_does_not_hide_it() -> None:
-    """The checked text is the text that is sent: one member, the last."""
+    """The checked text equals the sent text: one member, the last."""
     sent = with_provider_key(new_request(f'{{"a":"{CLIENT_KEY}","a":1}}'.encode()), PROVIDER_KEY)
     assert b'{"a":1}' == sent.body
 
@@ -119,7 +119,7 @@ def test_other_bodies_go_as_they_are(body: bytes) -> None:
 
 
 def test_another_key_in_the_body_is_left_alone() -> None:
-    """An `api_key` that is no gateway key is not changed."""
+    """An `api_key` that is not a gateway key is unchanged."""
     body: JsonValue = {"api_key": "pl_mine", "kwargs": {"api_key": "sk-openai"}}
     assert body == strict_json.read(with_provider_key(new_request(body), PROVIDER_KEY).body)
 

@@ -18,7 +18,7 @@ KEY = 'sk/Ab+"9\\=%canary&0'
 
 
 def escaped(text: str) -> str:
-    """Every character as JSON may write it."""
+    """Return the text with every character as a JSON escape."""
     return "".join(f"\\u{ord(character):04x}" for character in text)
 
 
@@ -68,14 +68,14 @@ def test_everything_else_is_read_as_it_is(value: object) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"not JSON", KEY.encode(), b'{"a": NaN', b'"\\u00'])
 def test_content_that_is_not_json_is_not_parsed(content: bytes) -> None:
-    """And the exception quotes nothing."""
+    """The exception quotes nothing."""
     with pytest.raises(strict_json.NotJson) as refused:
         Redaction(KEY).parse_response(content)
     assert KEY not in str(refused.value)
 
 
 def test_a_later_one_knows_earlier_keys() -> None:
-    """R100: eight of them, so that many changes of a key do not make every answer slow."""
+    """R100: the last eight, so that key changes do not slow down responses."""
     keys = [f"key-number-{number:02}" for number in range(12)]
     redaction = Redaction(keys[0])
     for key in keys[1:]:
@@ -87,7 +87,7 @@ def test_a_later_one_knows_earlier_keys() -> None:
 
 @pytest.mark.parametrize("spelling", SPELLINGS)
 def test_an_answer_that_is_passed_back_has_no_key_either(spelling: str) -> None:
-    """R81: as JSON, it is taken out of every spelling."""
+    """R81: in JSON, in every notation."""
     answer = b'{"a":"%b"}' % SPELLINGS[spelling](KEY).encode()
     stripped = Redaction(KEY).redact(answer)
     assert strict_json.read(answer) != strict_json.read(stripped)

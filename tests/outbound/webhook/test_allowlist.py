@@ -1,4 +1,4 @@
-"""The entries of callbacks.allow."""
+"""Entries of callbacks.allow."""
 
 from __future__ import annotations
 

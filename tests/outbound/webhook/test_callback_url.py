@@ -143,18 +143,18 @@ def test_invalid_urls(url: str) -> None:
     ],
 )
 def test_valid_urls(url: str, target: CallbackUrl, authority: str) -> None:
-    """The host is read as it will be used, and comes out in one notation."""
+    """The host is normalized to one notation."""
     assert (target, authority) == (parse(url), parse(url).authority)
 
 
 def test_the_path_is_sent_as_it_was_written() -> None:
-    """A receiver may have signed its URL: only what is not ASCII is encoded, everything else is kept."""
+    """A receiver may have signed its URL: only non-ASCII characters are encoded."""
     assert "/a%20b/%7E~/c+d?e=%2f&f=g%3D&h={i}" == parse("https://a.example/a%20b/%7E~/c+d?e=%2f&f=g%3D&h={i}").path
     assert "/%C3%BC?%E2%98%83" == parse("https://a.example/ü?☃").path
 
 
 def test_length() -> None:
-    """R56: 2 kB are enough; bytes are counted, not letters."""
+    """R56: 2 kB, counted in bytes."""
     start = "https://a.example/"
     assert MAX_BYTES - len(start) + 1 == len(parse(start + "b" * (MAX_BYTES - len(start))).path)
     for tail in ("b" * (MAX_BYTES - len(start) + 1), "ü" * (MAX_BYTES // 2)):

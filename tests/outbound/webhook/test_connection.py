@@ -32,7 +32,7 @@ def open_connection(request: bytes = b"POST / HTTP/1.1\r\n\r\n") -> tuple[Webhoo
 
 
 def feed(connection: WebhookConnection, data: bytes) -> None:
-    """Feed bytes as the event loop does: as many as fit the buffer, repeatedly."""
+    """Feed bytes like the event loop: as many as fit the buffer, repeatedly."""
     while data:
         buffer = memoryview(connection.get_buffer(-1)).cast("B")
         assert buffer, "a loop takes no room for an error"
@@ -43,7 +43,7 @@ def feed(connection: WebhookConnection, data: bytes) -> None:
 
 
 def result_of(connection: WebhookConnection) -> tuple[int | None, DeliveryFault | None]:
-    """The status; without one, why there is none."""
+    """Return the status, or the reason for its absence."""
     assert connection.done.done()
     return connection.status, connection.fault if connection.status is None else None
 
@@ -54,7 +54,7 @@ async def test_it_sends_as_soon_as_it_is_connected() -> None:
 
 @pytest.mark.parametrize("size", [1, 7, 4096])
 async def test_a_whole_answer(size: int) -> None:
-    """However it is cut up, it ends with the answer's last byte, and the connection with it."""
+    """In any segmentation, the exchange and its connection end at the last byte."""
     connection, transport = open_connection()
     answer = b"HTTP/1.1 503 Later\r\nRetry-After: 7\r\nContent-Length: 5\r\n\r\nlater"
     for at in range(0, len(answer), size):
@@ -75,7 +75,7 @@ async def test_a_whole_answer(size: int) -> None:
     ],
 )
 async def test_an_endless_answer_is_read_to_20_kb(start: bytes) -> None:
-    """R53: not one byte more is taken; a status that has come by then counts."""
+    """R53: not a byte more is read; a status within it counts."""
     connection, transport = open_connection()
     taken = 0
     source = cycle(start + b"x" * 100_000)
@@ -100,7 +100,7 @@ async def test_bytes_behind_the_end_go_nowhere() -> None:
 
 
 async def test_interim_answers_are_passed_over() -> None:
-    """RFC 9110, 15.2: the answer is the one behind them, and so are its fields."""
+    """RFC 9110, 15.2: the final response and its fields count."""
     connection, _ = open_connection()
     feed(connection, b"HTTP/1.1 103 Early Hints\r\nRetry-After: 1\r\n\r\n" * 3)
     assert not connection.done.done()
@@ -120,7 +120,7 @@ async def test_interim_answers_are_passed_over() -> None:
     ],
 )
 async def test_bytes_that_are_not_http(answer: bytes) -> None:
-    """It is no response, and the exchange ends at once."""
+    """The exchange fails at once."""
     connection, transport = open_connection()
     feed(connection, answer)
     assert ((None, DeliveryFault.INVALID_REPLY), True) == (result_of(connection), transport.aborted)

@@ -27,7 +27,7 @@ PUBLIC = "93.184.215.14"
 
 @dataclass(slots=True)
 class ScriptedResolver:
-    """A resolver with one script: each look-up takes the next answer, and the last one stays."""
+    """Resolver with a script: each look-up uses the next answer, and the last one repeats."""
 
     answers: list[Sequence[str]] = field(default_factory=list)
     lookups: list[tuple[str, int]] = field(default_factory=list)
@@ -41,7 +41,7 @@ class ScriptedResolver:
 
 @pytest.fixture
 async def permitted_receiver(receiver: FakeUpstream) -> AsyncIterator[list[bytes]]:
-    """A receiver on 127.0.0.2 with the same port; yields the request lines."""
+    """Receiver on 127.0.0.2 with the same port; yields the request lines."""
     seen: list[bytes] = []
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -90,7 +90,7 @@ REFUSED = [
 
 @pytest.mark.parametrize("place", REFUSED)
 def test_refused(place: str) -> None:
-    """R56: refused by its text alone, without a look-up."""
+    """R56: refused by the URL alone, without a look-up."""
     names = ScriptedResolver()
     with pytest.raises(CallbackUrlRefused) as refused:
         EgressPolicy([], resolver=names).check(f"https://{place}")
@@ -110,7 +110,7 @@ def test_refused(place: str) -> None:
     ],
 )
 def test_refused_schemes(url: str) -> None:
-    """R56: https, unless the operator says otherwise."""
+    """R56: https only, unless plain http is allowed."""
     assert "The callback_url must be" in refusal_text(lambda: EgressPolicy([]).check(url))
 
 
@@ -131,7 +131,7 @@ async def test_public_https_is_permitted(url: str) -> None:
 
 @given(st.from_regex(r"https://(\[[0-9a-f:.]{2,20}\]|[0-9a-fx.①。]{1,20}|[a-z.]{1,12})(:[0-9]{1,4})?/", fullmatch=True))
 def test_no_notation_gets_through(url: str) -> None:
-    """R56: what is not refused is public, however it is written."""
+    """R56: every accepted address is public, in any notation."""
     try:
         target = EgressPolicy([]).check(url)
     except CallbackUrlRefused:
@@ -154,7 +154,7 @@ def test_no_notation_gets_through(url: str) -> None:
         ("localhost:8080", "http://localhost:8080/", ["::1", "127.0.0.1"], True),
         ("localhost:8080", "http://127.0.0.1:8080/", [], False),
         ("receiver", "http://receiver/", ["172.18.0.2"], True),
-        # but a name alone never leads to what is no receiver
+        # but an allowed name never permits link-local, multicast or metadata addresses
         ("*.corp.example", "https://a.corp.example/", ["169.254.169.254"], False),
         ("*.corp.example", "https://a.corp.example/", ["fd00:ec2::254"], False),
         ("*.corp.example", "https://a.corp.example/", ["0.0.0.0"], False),
@@ -177,12 +177,12 @@ def test_no_notation_gets_through(url: str) -> None:
     ],
 )
 async def test_allow(allow: str, url: str, addresses: list[str], fine: bool) -> None:  # noqa: FBT001 - the last column
-    """What an operator lists may be private and plain http, and nothing else may."""
+    """Only allowed targets may be private or plain http."""
     assert fine is (await verdict(EgressPolicy([allow], resolver=ScriptedResolver([addresses])), url) == "fine")
 
 
 async def test_a_name_without_a_permitted_address_is_refused() -> None:
-    """R60: whether it is private, does not exist, has no address, or its servers are silent, the answer is the same."""
+    """R60: private, unknown, without address or unresponsive name servers: the refusal is the same."""
 
     async def never(_host: str, _port: int) -> list[str]:
         await asyncio.Event().wait()
@@ -202,7 +202,7 @@ async def test_a_name_without_a_permitted_address_is_refused() -> None:
 
 
 async def test_a_refusal_does_not_reveal_a_private_target(receiver: FakeUpstream) -> None:
-    """R60: listening, refusing, silent or elsewhere: the same text for all, and no connection."""
+    """R60: listening, refusing, silent or elsewhere: the same text, and no connection."""
     egress = EgressPolicy([], resolver=SystemResolver())
     with closed_port() as closed, unresponsive_port() as silent:
         places = [receiver.url, closed, silent, "http://127.0.0.1:443", "http://10.9.8.7", "http://localhost:8443"]
@@ -212,7 +212,7 @@ async def test_a_refusal_does_not_reveal_a_private_target(receiver: FakeUpstream
 
 
 async def test_the_text_of_a_refusal_does_not_depend_on_the_network() -> None:
-    """R60: with an allowed network too, a hidden name and one that does not exist read the same."""
+    """R60: with an allowed network, a private name and an unknown one get the same text."""
     hidden, missing = (
         EgressPolicy(["10.1.0.0/16"], resolver=ScriptedResolver([["10.9.9.9"]])),
         EgressPolicy(["10.1.0.0/16"], resolver=ScriptedResolver()),
@@ -249,14 +249,14 @@ async def test_a_private_record_beside_a_permitted_one(
 
 
 async def test_the_listener_of_these_tests_can_be_reached(receiver: FakeUpstream) -> None:
-    """R57, R58: without a guard the same name leads there."""
+    """R57, R58: positive control: without the policy the name leads to it."""
     courier = WebhookSender(EgressPolicy(["127.0.0.0/8"], resolver=ScriptedResolver([["127.0.0.1"]])), ManualClock())
     assert WebhookResponse(204) == await courier.deliver(f"http://rebind.example:{port_of(receiver)}/", MESSAGE)
     assert 1 == len(receiver.connections)
 
 
 async def test_only_permitted_addresses_come_back() -> None:
-    """R58: the public record of two stays, and each address once."""
+    """R58: the public record of two is returned, and each address once."""
     egress = EgressPolicy([], resolver=ScriptedResolver([["10.0.0.1", PUBLIC, "::1", PUBLIC, "2606:4700::1111"]]))
     assert (ip_address(PUBLIC), ip_address("2606:4700::1111")) == await egress.resolve(
         egress.check("https://a.example")
@@ -265,7 +265,7 @@ async def test_only_permitted_addresses_come_back() -> None:
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "127.0.0.2", "[::ffff:127.0.0.1]", "0.0.0.0", "[::]"])
 async def test_the_gateway_itself_is_refused(host: str) -> None:
-    """R62: wherever it listens, whatever the operator allows; its neighbours are fine."""
+    """R62: every listening address, even if allowed; neighbouring addresses are permitted."""
     egress = EgressPolicy(
         ["0.0.0.0/0", "::/0", "localhost"],
         own_addresses=lambda: [("0.0.0.0", 8080)],
@@ -277,7 +277,7 @@ async def test_the_gateway_itself_is_refused(host: str) -> None:
 
 
 async def test_the_gateway_at_one_address() -> None:
-    """R62: listening at one address makes only that one its own, and what reaches it by 0.0.0.0."""
+    """R62: a gateway that listens at one address refuses only that one, and 0.0.0.0."""
     egress = EgressPolicy(["0.0.0.0/0", "::/0"], own_addresses=lambda: [("127.0.0.1", 8080), ("::1", 8080)])
     verdicts = [
         await verdict(egress, f"http://{host}:8080/") == "fine"
@@ -287,7 +287,7 @@ async def test_the_gateway_at_one_address() -> None:
 
 
 async def test_the_gateway_by_its_name() -> None:
-    """R62: a name that is known to be the gateway's is refused without a look-up."""
+    """R62: a known name of the gateway is refused without a look-up."""
     names = ScriptedResolver([[PUBLIC]])
     egress = EgressPolicy(["gateway.example"], own_addresses=lambda: [("gateway.example", 443)], resolver=names)
     assert await verdict(egress, "https://Gateway.example./") != "fine"
@@ -303,7 +303,7 @@ async def test_the_systems_names() -> None:
 
 
 async def test_the_allowlist_can_be_changed() -> None:
-    """R100: for the next decision."""
+    """R100: from the next decision on."""
     egress = EgressPolicy(["10.1.0.0/16"], resolver=ScriptedResolver([["10.1.0.1"]]))
     egress.reconfigure(CallbackAllowlist(["10.2.0.0/16"]))
     verdicts = [await verdict(egress, f"https://10.{network}.0.1/") for network in (1, 2)]

@@ -59,24 +59,24 @@ NEITHER_PUBLIC_NOR_PRIVATE = [
 
 @pytest.mark.parametrize("text", [*PUBLIC, *PUBLIC_6])
 def test_public(text: str) -> None:
-    """The internet is public, right up to the edges of what is not."""
+    """Global addresses, up to the bounds of the special ranges."""
     assert (True, False) == (is_public(ip_address(text)), is_private(ip_address(text)))
 
 
 @pytest.mark.parametrize("text", [*PRIVATE, *PRIVATE_6])
 def test_private(text: str) -> None:
-    """An operator's own service may be here."""
+    """Ranges that an operator may allow."""
     assert (False, True) == (is_public(ip_address(text)), is_private(ip_address(text)))
 
 
 @pytest.mark.parametrize("text", NEITHER_PUBLIC_NOR_PRIVATE)
 def test_neither(text: str) -> None:
-    """R56: metadata, multicast, documentation, and addresses that stand for others, public ones too."""
+    """R56: metadata, multicast, documentation, and addresses that embed others, public ones too."""
     assert (False, False) == (is_public(ip_address(text)), is_private(ip_address(text)))
 
 
 def test_local_addresses() -> None:
-    """This machine's addresses are those at which one can listen."""
+    """Local addresses are those that can be bound."""
     assert is_local(ip_address("127.0.0.1"))
     assert is_local(ip_address("0.0.0.0"))
     assert not is_local(ip_address("192.0.2.1"))

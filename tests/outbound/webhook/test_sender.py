@@ -25,7 +25,7 @@ SHORT_TIMEOUTS = WebhookTimeouts(total=0.4, connect=0.2)
 def new_sender(
     *addresses: str, timeouts: WebhookTimeouts | None = None, tls: ssl.SSLContext | None = None
 ) -> WebhookSender:
-    """A sender for all loopback targets, whose resolver returns `addresses` for every name."""
+    """Return a sender for all loopback targets, whose resolver returns `addresses` for every name."""
 
     async def look_up(_host: str, _port: int) -> list[str]:
         return list(addresses)
@@ -34,13 +34,13 @@ def new_sender(
 
 
 def url_with_host(receiver: FakeUpstream, host: str) -> str:
-    """The receiver's URL under a name."""
+    """Return the receiver's URL with this host name."""
     parsed = urlsplit(receiver.url)
     return f"{parsed.scheme}://{host}:{parsed.port}/hook"
 
 
 async def test_the_request(receiver: FakeUpstream) -> None:
-    """These header fields and no others: nothing of a client's, no key of ours."""
+    """Exactly these header fields: neither the client's nor a key of the gateway."""
     assert WebhookResponse(204) == await new_sender().deliver(receiver.url + "/hook?token=a%20b", MESSAGE)
     (request,) = receiver.received
     assert ("POST", "/hook?token=a%20b", MESSAGE.body) == (request.method, request.target, request.body)
@@ -59,20 +59,20 @@ async def test_the_request(receiver: FakeUpstream) -> None:
 
 
 async def test_without_a_signature(receiver: FakeUpstream) -> None:
-    """Where there is no secret, there is no such field."""
+    """Without a secret there is no signature field."""
     await new_sender().deliver(receiver.url, WebhookMessage("msg_run_1", 1, "", b"{}"))
     assert receiver.received[0].header("webhook-signature") is None
 
 
 async def test_a_large_message(receiver: FakeUpstream) -> None:
-    """What a run made may be larger than any buffer on the way."""
+    """Larger than any buffer on the way."""
     body = b'"' + b"x" * 8_000_000 + b'"'
     assert WebhookResponse(204) == await new_sender().deliver(receiver.url, WebhookMessage("msg_run_1", 1, "", body))
     assert body == receiver.received[0].body
 
 
 async def test_the_host_keeps_its_name(receiver: FakeUpstream) -> None:
-    """The address is dialled, the name is asked for."""
+    """The address is connected, the Host field has the name."""
     assert WebhookResponse(204) == await new_sender("127.0.0.1").deliver(
         url_with_host(receiver, "hooks.example"), MESSAGE
     )
@@ -87,7 +87,7 @@ async def test_the_status_is_the_result(receiver: FakeUpstream, status: int) -> 
 
 
 async def test_retry_after(receiver: FakeUpstream) -> None:
-    """R52: the receiver's wish is handed on, in seconds from now."""
+    """R52: returned in seconds from now."""
     receiver.script(
         "POST",
         "/",
@@ -102,7 +102,7 @@ async def test_retry_after(receiver: FakeUpstream) -> None:
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 async def test_redirects_are_not_followed(receiver: FakeUpstream, status: int) -> None:
-    """R59: neither to the metadata service nor to a place that would be fine."""
+    """R59: neither to a metadata service nor to a permitted target."""
     async with FakeUpstream() as elsewhere:
         receiver.script("POST", "/", [redirect(elsewhere.url, status), redirect("http://169.254.169.254/", status)])
         assert WebhookResponse(status) == await new_sender().deliver(receiver.url, MESSAGE)
@@ -125,7 +125,7 @@ async def test_redirects_are_not_followed(receiver: FakeUpstream, status: int) -
     ],
 )
 async def test_no_status(receiver: FakeUpstream, script: faults.ResponseScript, fault: DeliveryFault) -> None:
-    """R52, R53: whatever a receiver does in place of a status, the delivery ends, and its connection too."""
+    """R52, R53: the delivery and its connection end."""
     receiver.default = script
     timeouts = SHORT_TIMEOUTS if fault is DeliveryFault.TIMEOUT else None
     assert fault is await new_sender(timeouts=timeouts).deliver(receiver.url, MESSAGE)
@@ -158,13 +158,13 @@ async def test_an_answer_without_an_end(
 async def test_an_answer_that_is_cut_off_behind_its_status(
     receiver: FakeUpstream, script: faults.ResponseScript
 ) -> None:
-    """The receiver has said that it has the message."""
+    """The status is final."""
     receiver.default = script
     assert WebhookResponse(200) == await new_sender().deliver(receiver.url, MESSAGE)
 
 
 def until_closed(script: faults.ResponseScript, left: asyncio.Event) -> faults.ResponseScript:
-    """The script, and then the end of the connection by its other side."""
+    """Run the script, then wait until the other side closes the connection."""
 
     async def run(wire: UpstreamConnection) -> None:
         try:
@@ -177,7 +177,7 @@ def until_closed(script: faults.ResponseScript, left: asyncio.Event) -> faults.R
 
 
 def count_bytes_read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many bytes are read at a time, by every exchange."""
+    """Record the number of bytes of each read."""
     read: list[int] = []
     parse = WebhookConnection.buffer_updated
 
@@ -190,7 +190,7 @@ def count_bytes_read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def after_barrier(barrier: asyncio.Barrier) -> faults.ResponseScript:
-    """Wait for the test."""
+    """Wait for the barrier."""
 
     async def run(_wire: UpstreamConnection) -> None:
         await barrier.wait()
@@ -199,7 +199,7 @@ def after_barrier(barrier: asyncio.Barrier) -> faults.ResponseScript:
 
 
 async def test_a_slow_receiver_delays_no_other(receiver: FakeUpstream) -> None:
-    """R53: deliveries have nothing in common."""
+    """R53: deliveries are independent."""
     async with FakeUpstream() as slow:
         reached = asyncio.Barrier(51)
         slow.default = faults.sequence(after_barrier(reached), faults.hang)
@@ -214,7 +214,7 @@ async def test_a_slow_receiver_delays_no_other(receiver: FakeUpstream) -> None:
 
 
 async def test_an_unreachable_receiver() -> None:
-    """Refused and silent are the same fault."""
+    """A refused and an unanswered connection are the same fault."""
     with closed_port() as closed, unresponsive_port() as silent:
         faults_seen = [await new_sender(timeouts=SHORT_TIMEOUTS).deliver(url, MESSAGE) for url in (closed, silent)]
     assert [DeliveryFault.UNREACHABLE, DeliveryFault.UNREACHABLE] == faults_seen
@@ -252,7 +252,7 @@ async def test_a_target_that_may_not_be_called(url: str) -> None:
 
 
 async def test_a_name_that_does_not_resolve_in_time() -> None:
-    """The look-up is a part of the delivery."""
+    """The look-up is part of the timeout."""
 
     async def never(_host: str, _port: int) -> list[str]:
         await asyncio.Event().wait()
@@ -263,7 +263,7 @@ async def test_a_name_that_does_not_resolve_in_time() -> None:
 
 
 async def test_a_cancelled_delivery_leaves_nothing_behind(receiver: FakeUpstream) -> None:
-    """A gateway that stops does not wait for receivers."""
+    """A shutdown does not wait for receivers."""
     reached, left = asyncio.Barrier(2), asyncio.Event()
     receiver.default = until_closed(after_barrier(reached), left)
     task = asyncio.create_task(new_sender().deliver(receiver.url, MESSAGE))
@@ -291,7 +291,7 @@ with_openssl = pytest.mark.skipif(not certificates.openssl_available(), reason="
 
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> certificates.CertificateAuthority:
-    """An authority which the sender of the test trusts."""
+    """Authority that the sender of the test trusts."""
     return certificates.new_authority(Path(tmp_path_factory.mktemp("authority")))
 
 
@@ -304,7 +304,7 @@ def new_trusting_sender(
 
 @with_openssl
 async def test_a_trusted_certificate(authority: certificates.CertificateAuthority) -> None:
-    """The next tests would pass for any reason without this one."""
+    """Positive control of the next tests."""
     async with FakeUpstream(tls=authority.trusted()) as receiver:
         receiver.default = reply(200)
         assert WebhookResponse(200) == await new_trusting_sender(authority).deliver(receiver.url, MESSAGE)
@@ -356,7 +356,7 @@ async def test_no_more_is_read_through_tls(
 
 @with_openssl
 async def test_plain_http_where_tls_is_spoken(receiver: FakeUpstream) -> None:
-    """A receiver without TLS is not one for https."""
+    """A receiver without TLS fails for https."""
     url = receiver.url.replace("http:", "https:")
     assert await new_sender(timeouts=SHORT_TIMEOUTS).deliver(url, MESSAGE) in {
         DeliveryFault.UNTRUSTED,

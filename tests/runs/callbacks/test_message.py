@@ -52,7 +52,7 @@ def sign(*secrets: str, body: bytes = BODY) -> WebhookMessage:
 
 
 def test_payload() -> None:
-    """The run as it is shown, byte for byte, in an event."""
+    """An event with the run exactly as GET /runs/{id} shows it."""
     document = b'{"id":"run_1","output":12345678901234567890123456789,"warning":null}'
     body = render_callback(RunSpec("one", "w", 60), document, datetime(2026, 11, 21, 12, 0, 0, 5000, tzinfo=UTC))
     assert document in body
@@ -69,7 +69,7 @@ def test_signature() -> None:
 
 
 def test_another_body_id_time_or_secret_fails_verification() -> None:
-    """R50: everything that is signed matters."""
+    """R50: every signed part is verified."""
     message = sign(NEW_SECRET)
     forged = [
         WebhookMessage(message.id, message.timestamp, message.signature, BODY + b" "),
@@ -82,7 +82,7 @@ def test_another_body_id_time_or_secret_fails_verification() -> None:
 
 
 def test_id_and_timestamp() -> None:
-    """R50: the id is the run's, the timestamp the attempt's, and so the signature is another each time."""
+    """R50: the id is that of the run, the timestamp that of the attempt, so the signature differs each time."""
     clock = ManualClock()
     first = sign_message(RUN, BODY, [b"a secret"], clock.now())
     clock.advance(5.9)
@@ -109,7 +109,7 @@ def test_two_secrets() -> None:
 
 
 def test_no_secrets() -> None:
-    """There is nothing to sign with."""
+    """Signing without a secret is an error."""
     assert sign().signature == ""
 
 
@@ -140,7 +140,7 @@ def test_not_a_signing_key(secret: str) -> None:
 def seconds_until_retry(
     result: DeliveryResult, schedule: tuple[float, ...] = (0.0, 100.0), *, attempts: int = 1, seed: int = 1
 ) -> float:
-    """In how many seconds it is tried again."""
+    """Return the seconds until the next attempt."""
     clock = ManualClock(seed=seed)
     step = next_attempt(attempts, result, schedule, clock)
     assert isinstance(step, RetryAt), step
@@ -149,14 +149,14 @@ def seconds_until_retry(
 
 @pytest.mark.parametrize("status", [200, 201, 202, 204, 299])
 def test_delivered(status: int) -> None:
-    """Every 2xx is a receipt, even to the last attempt."""
+    """Every 2xx acknowledges the delivery, also at the last attempt."""
     assert [Delivered()] * 2 == [
         next_attempt(n, WebhookResponse(status, 5.0), (0.0, 5.0), ManualClock()) for n in (1, 2)
     ]
 
 
 def test_gone() -> None:
-    """R52: 410 stops, however much of the schedule is left."""
+    """R52: 410 ends the schedule."""
     assert Abandoned("gone") == next_attempt(1, WebhookResponse(410, 5.0), STANDARD_SCHEDULE, ManualClock())
 
 
@@ -164,7 +164,7 @@ def test_gone() -> None:
     "result", [*map(WebhookResponse, (301, 302, 307, 400, 401, 404, 429, 500, 502, 503, 999)), *DeliveryFault]
 )
 def test_every_other_result_is_retried(result: DeliveryResult) -> None:
-    """R52, R59: redirects, errors and faults alike, until the schedule is over."""
+    """R52, R59: redirects, errors and faults, until the schedule is exhausted."""
     assert isinstance(next_attempt(1, result, (0.0, 5.0), ManualClock()), RetryAt)
     assert Abandoned("exhausted") == next_attempt(2, result, (0.0, 5.0), ManualClock())
     assert Abandoned("exhausted") == next_attempt(1, result, (7.0,), ManualClock())
@@ -177,14 +177,14 @@ def test_every_other_result_is_retried(result: DeliveryResult) -> None:
     result=st.sampled_from([WebhookResponse(500), WebhookResponse(302), *DeliveryFault]),
 )
 def test_jitter(attempts: int, seed: int, result: DeliveryResult) -> None:
-    """R52: each delay of the standard schedule within a fifth."""
+    """R52: each delay of the standard schedule varies by at most a fifth."""
     delay = STANDARD_SCHEDULE[attempts]
     due = seconds_until_retry(result, STANDARD_SCHEDULE, attempts=attempts, seed=seed)
     assert 0.8 * delay - 0.001 <= due <= 1.2 * delay + 0.001
 
 
 def test_jitter_spreads() -> None:
-    """Deliveries that failed together come back over the whole of that range."""
+    """Retries of deliveries that failed together use the whole range."""
     dues = sorted(seconds_until_retry(DeliveryFault.TIMEOUT, seed=seed) for seed in range(200))
     assert dues[0] < 82
     assert dues[-1] > 118
@@ -193,7 +193,7 @@ def test_jitter_spreads() -> None:
 
 @given(hint=st.floats(0, 86_400), status=st.sampled_from([429, 500, 502, 503, 504]), seed=st.integers())
 def test_retry_after(hint: float, status: int, seed: int) -> None:
-    """R52: never sooner than the receiver asks, never sooner than the schedule has it."""
+    """R52: the later of Retry-After and the schedule."""
     without, due = (seconds_until_retry(WebhookResponse(status, asked), seed=seed) for asked in (None, hint))
     assert abs(max(without, hint) - due) < 0.001
 

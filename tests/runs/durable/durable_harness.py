@@ -36,7 +36,7 @@ LEASE = 30.0
 
 
 class FailingStore(MemoryStore):
-    """A store whose methods raise StoreUnavailable before the write (`fail_before`) or after it (`fail_after`)."""
+    """Store whose methods raise StoreUnavailable before the write (`fail_before`) or after it (`fail_after`)."""
 
     def __init__(self, clock: ManualClock) -> None:
         super().__init__(clock)
@@ -45,7 +45,7 @@ class FailingStore(MemoryStore):
 
     async def create_run(self, run: StoredRun, key: IdempotencyKey | None) -> IdempotencyRecord | None:
         self._raise_before("create_run")
-        await asyncio.sleep(0)  # a real one lets others go on in the meantime
+        await asyncio.sleep(0)  # a real store yields to other tasks meanwhile
         return self._raise_after("create_run", await super().create_run(run, key))
 
     async def advance(self, run: StoredRun) -> bool:

@@ -1,4 +1,4 @@
-"""A run as the store keeps it: what is written is what is brought back, and its deadline stays where it was."""
+"""Codec of stored runs: round trip, and deadlines across processes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ FULL_SPEC = RunSpec(
 def encode_and_decode(
     spec: RunSpec, *, later: float = 0.0, **stored: object
 ) -> tuple[RunRecord, RunRecord, ManualClock]:
-    """A run, and what was brought back of it so many seconds later, by a process with another monotonic clock."""
+    """Return a run and its decoded copy in a process with another monotonic clock, this many seconds later."""
     clock, other = ManualClock(), ManualClock()
     run = RunRecord.create(spec, "layer", clock)
     encoded = encode_run(run, owner="me", leased_until_at=5.0, callback_url=None)
@@ -43,13 +43,13 @@ def encode_and_decode(
 
 @pytest.mark.parametrize("spec", [FULL_SPEC, RunSpec(client="two", workflow="w", timeout=1.0)], ids=["full", "bare"])
 def test_every_field_of_a_run_spec_is_decoded(spec: RunSpec) -> None:
-    """R47: what is started after a crash is what was ordered."""
+    """R47: a run started after a crash equals the requested one."""
     _, decoded, _ = encode_and_decode(spec)
     assert spec == decoded.spec
 
 
 def test_the_full_spec_sets_every_field() -> None:
-    """Otherwise the test above proves nothing about the other fields; the client's connection cannot be stored."""
+    """Otherwise the previous test would not cover the other fields; the client's connection cannot be stored."""
     bare = RunSpec(client="two", workflow="w", timeout=1.0)
     same = {f.name for f in fields(RunSpec) if getattr(FULL_SPEC, f.name) == getattr(bare, f.name)}
     assert {"client_connected"} == same
@@ -57,7 +57,7 @@ def test_the_full_spec_sets_every_field() -> None:
 
 
 def test_a_run_is_decoded_as_it_was_encoded() -> None:
-    """Its id, provider, attempts and provider's own id; it may have been started once it was about to be."""
+    """Id, provider, attempts and provider run id; whether it may have been started."""
     run, decoded, _ = encode_and_decode(
         FULL_SPEC, phase=Phase.FOLLOWING, attempts=2, provider_run_id="787", provider="other"
     )
@@ -70,7 +70,7 @@ def test_a_run_is_decoded_as_it_was_encoded() -> None:
 
 @pytest.mark.parametrize(("phase", "maybe"), [(Phase.QUEUED, False), (Phase.SENDING, True), (Phase.FOLLOWING, True)])
 def test_whether_it_may_have_been_started_is_what_its_phase_says(phase: Phase, maybe: bool) -> None:  # noqa: FBT001 - a value
-    """R44: QUEUED alone may be started."""
+    """R44: only QUEUED runs may be started."""
     assert maybe == encode_and_decode(FULL_SPEC, phase=phase)[1].maybe_started
 
 
@@ -83,7 +83,7 @@ def test_the_deadline_stays_where_it_was(later: float) -> None:
 
 
 def test_a_wall_clock_that_was_set_back_makes_no_duration_negative() -> None:
-    """An administrator may do so."""
+    """The duration is at least 0."""
     _, decoded, clock = encode_and_decode(FULL_SPEC, later=-100.0)
     decoded.finish("succeeded", clock)
     assert 0.0 == decoded.duration
@@ -104,14 +104,14 @@ def test_a_wall_clock_that_was_set_back_makes_no_duration_negative() -> None:
     ],
 )
 def test_which_fields_make_two_specs_the_same(changed: dict[str, object], *, same: bool) -> None:
-    """All fields but time-out, trace and connection of the client."""
+    """All fields except timeout, trace and connection of the client."""
     run = RunRecord.create(FULL_SPEC, "layer", ManualClock())
     stored = encode_run(run, owner="me", leased_until_at=5.0, callback_url=None)
     assert same == same_spec(replace(FULL_SPEC, **changed), decode_spec(stored))  # type: ignore[arg-type]  # names of its fields
 
 
 def test_the_client_context_of_earlier_versions_is_decoded() -> None:
-    """They stored PromptLayer's facts at the top level of the JSON, with every run."""
+    """Earlier versions stored PromptLayer's data at the top level of the JSON, for every run."""
     stored = stored_run(FULL_SPEC)
     members = json.loads(stored.order)
     del members["client_context"]
@@ -129,7 +129,7 @@ def test_promptlayers_facts_are_stored_as_earlier_versions_read_them() -> None:
 
 
 def test_an_unknown_member_is_not_decoded() -> None:
-    """A later version may have stored it: its meaning is not known, so the run must not be started."""
+    """A later version may have stored it; the run must not be started."""
     stored = stored_run(FULL_SPEC)
     later = replace(stored, order=json.dumps({**json.loads(stored.order), "priority": 1}).encode())
     with pytest.raises(TypeError):

@@ -1,4 +1,4 @@
-"""Idempotency-Key: what is one, and when two requests are the same."""
+"""Idempotency-Key: syntax, and fingerprints of requests."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ VALUES: st.SearchStrategy[JsonValue] = st.recursive(
 
 
 def key_of(body: bytes) -> bytes:
-    """The fingerprint of a request with this body."""
+    """Return the fingerprint of a request with this body."""
     key = parse_key("one", ["k"], body)
     assert key is not None
     return key.fingerprint
@@ -32,7 +32,7 @@ def key_of(body: bytes) -> bytes:
 
 @pytest.mark.parametrize("text", ["a", "~", "a b", "x" * 255, "8e03978e-40d5-43e8-bc93-6894a57f9324", '"quoted"'])
 def test_a_key_is_printable_ascii_of_up_to_255_characters(text: str) -> None:
-    """R42: it is taken as it is, and is its client's."""
+    """R42: it is used unchanged, per client."""
     assert IdempotencyKey("one", text, key_of(BODY)) == parse_key("one", [text], BODY)
 
 
@@ -56,7 +56,7 @@ def test_a_key_is_printable_ascii_of_up_to_255_characters(text: str) -> None:
     ],
 )
 def test_everything_else_is_refused(values: list[str]) -> None:
-    """R42: a key that is not exactly one, or that another reader might see differently, is no key."""
+    """R42: several keys, or a key that other parsers might read differently."""
     with pytest.raises(GatewayError) as refused:
         parse_key("one", values, BODY)
     assert (400, "invalid_idempotency_key") == (PROBLEMS[refused.value.code].status, refused.value.code)
@@ -77,7 +77,7 @@ def test_no_header_is_no_key() -> None:
     ids=["order", "white space", "escapes"],
 )
 def test_the_same_value_is_the_same_request(other: bytes) -> None:
-    """R39: however it is written."""
+    """R39: in any notation."""
     assert key_of(BODY) == key_of(other)
 
 
@@ -99,20 +99,20 @@ def test_another_value_is_another_request(other: bytes) -> None:
 
 
 def test_what_the_path_says_belongs_to_the_request() -> None:
-    """The same body for another workflow is another request, where the workflow stands in the path."""
+    """If the path has the workflow, the same body for another workflow is another request."""
     keys = [parse_key("one", ["k"], BODY, path_name=at) for at in ("", "a", "b", "a")]
     assert (3, True) == (len(set(keys)), keys[1] == keys[3])
 
 
 def test_integers_beyond_64_bits_keep_every_digit() -> None:
-    """As floats these would be equal."""
+    """They would be equal as floats."""
     assert fingerprint(2**70) != fingerprint(2**70 + 1)
     assert fingerprint({"a": 2**70, "b": 1}) == fingerprint({"b": 1, "a": 2**70})
 
 
 @given(VALUES)
 def test_a_fingerprint_does_not_depend_on_how_a_value_was_written(value: JsonValue) -> None:
-    """R39: pretty, compact, escaped, sorted: it is one request."""
+    """R39: pretty-printed, compact, escaped or sorted."""
     written = [
         json.dumps(value),
         json.dumps(value, indent=2, ensure_ascii=False),
@@ -123,6 +123,6 @@ def test_a_fingerprint_does_not_depend_on_how_a_value_was_written(value: JsonVal
 
 @given(VALUES, VALUES)
 def test_equal_fingerprints_are_equal_values(one: JsonValue, other: JsonValue) -> None:
-    """R39: no two different requests are taken for the same."""
+    """R39: different requests have different fingerprints."""
     same = json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
     assert same == (fingerprint(one) == fingerprint(other))

@@ -13,7 +13,7 @@ from tests.runs.executor_harness import DONE, upstream_of
 
 
 async def test_a_refused_run_is_deleted_before_another_replica_can_start_it() -> None:
-    """R54: the client read `not_run`; then this process is told to stop, before it could drop the run in peace."""
+    """R54: the client got `not_run`, and the process shuts down before the delete was confirmed."""
     replica = await DurableRunsHarness().open()
     workflow = replica.add_workflow(replica.harness.studio(DONE))
     run = replica.new_run(workflow, synchronous=False)

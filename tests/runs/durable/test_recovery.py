@@ -29,7 +29,7 @@ async def abandoned_run(
     synchronous: bool = False,
     timeout: float = 60.0,  # noqa: ASYNC109 - of the run
 ) -> tuple[DurableRunsHarness, RunRecord]:
-    """A process that ended, and the run that it had brought so far; its lease is over."""
+    """Return an ended process and its run in this phase, with an expired lease."""
     replica = await DurableRunsHarness("dead").open()
     upstream = BlockedUpstream(replica.clock, STARTED, RUNNING)
     workflow = replica.add_workflow(replica.harness.layer(), upstream)
@@ -47,7 +47,7 @@ async def abandoned_run(
 
 
 def successor_of(predecessor: DurableRunsHarness, *script: ScriptStep) -> tuple[DurableRunsHarness, ScriptedUpstream]:
-    """The process that comes after, and its door to the provider."""
+    """Return the next process and its upstream."""
     replica = DurableRunsHarness("next", predecessor=predecessor)
     workflow = replica.harness.layer()
     upstream = ScriptedUpstream(replica.clock, script)
@@ -56,7 +56,7 @@ def successor_of(predecessor: DurableRunsHarness, *script: ScriptStep) -> tuple[
 
 
 async def test_a_queued_run_is_started_once() -> None:
-    """R47: a run that was answered 202 is executed, and a second adoption starts nothing."""
+    """R47: an accepted run is executed, and a second adoption starts nothing."""
     predecessor, run = await abandoned_run("queued")
     replica, upstream = successor_of(predecessor, STARTED, RUNNING, ENDED)
     await replica.recovery.adopt_expired_runs()
@@ -66,7 +66,7 @@ async def test_a_queued_run_is_started_once() -> None:
 
 
 async def test_a_queued_run_whose_client_waited_is_dropped() -> None:
-    """R44: it got no answer and nothing was sent, so its key is free to start it."""
+    """R44: its client got no response and nothing was sent, so its key is free."""
     predecessor, run = await abandoned_run("queued", synchronous=True)
     replica, upstream = successor_of(predecessor, STARTED)
     await replica.recovery.adopt_expired_runs()
@@ -76,7 +76,7 @@ async def test_a_queued_run_whose_client_waited_is_dropped() -> None:
 
 @pytest.mark.parametrize("synchronous", [True, False])
 async def test_a_run_interrupted_while_sending_ends_as_unknown(synchronous: bool) -> None:  # noqa: FBT001 - a value
-    """R44, R49: it is never sent again, and its key has an answer that says so."""
+    """R44, R49: it is never sent again, and its key returns that outcome."""
     predecessor, run = await abandoned_run("sending", synchronous=synchronous)
     replica, upstream = successor_of(predecessor, STARTED)
     await replica.recovery.adopt_expired_runs()
@@ -94,7 +94,7 @@ async def test_a_run_interrupted_while_sending_ends_as_unknown(synchronous: bool
 
 @pytest.mark.parametrize("synchronous", [True, False])
 async def test_a_run_with_a_provider_id_is_polled_after_adoption(synchronous: bool) -> None:  # noqa: FBT001 - a value
-    """R48: the same execution id, no second start, and a key that waited has its answer."""
+    """R48: the same execution id, no second start, and its key has the response."""
     predecessor, run = await abandoned_run("following", synchronous=synchronous)
     replica, upstream = successor_of(predecessor, RUNNING, ENDED)
     await replica.recovery.adopt_expired_runs()
@@ -119,7 +119,7 @@ async def test_a_run_found_after_its_deadline_is_still_polled() -> None:
 
 
 async def test_a_queued_run_that_is_found_too_late_is_not_started() -> None:
-    """Its deadline passed: not_run, at no cost."""
+    """After its deadline the outcome is not_run, without charges."""
     predecessor, run = await abandoned_run("queued")
     predecessor.clock.advance(10_000)
     replica, upstream = successor_of(predecessor, STARTED, ENDED)
@@ -130,7 +130,7 @@ async def test_a_queued_run_that_is_found_too_late_is_not_started() -> None:
 
 @pytest.mark.parametrize(("how", "status"), [("queued", "not_run"), ("following", "unknown")])
 async def test_a_run_of_a_removed_workflow_ends(how: str, status: str) -> None:
-    """The configuration changed in between: its client is told what is known."""
+    """After a configuration change; its document has what is known."""
     predecessor, run = await abandoned_run(how)
     replica = DurableRunsHarness("next", predecessor=predecessor)
     await replica.recovery.adopt_expired_runs()
@@ -143,7 +143,7 @@ async def test_a_run_of_a_removed_workflow_ends(how: str, status: str) -> None:
 
 
 async def test_a_lease_that_is_not_over_is_respected() -> None:
-    """R45: another replica works on it."""
+    """R45: another replica executes the run."""
     alive = await DurableRunsHarness("alive").open()
     upstream = BlockedUpstream(alive.clock, DONE)
     workflow = alive.add_workflow(alive.harness.studio(), upstream)
@@ -160,7 +160,7 @@ async def test_a_lease_that_is_not_over_is_respected() -> None:
 
 
 async def test_leases_are_renewed_for_as_long_as_the_process_lives() -> None:
-    """R45: a run that takes longer than a lease is not taken away."""
+    """R45: a run longer than a lease is not adopted by others."""
     alive = await DurableRunsHarness("alive").open()
     upstream = BlockedUpstream(alive.clock, DONE)
     workflow = alive.add_workflow(alive.harness.studio(), upstream)
@@ -178,7 +178,7 @@ async def test_leases_are_renewed_for_as_long_as_the_process_lives() -> None:
 
 
 async def test_one_of_several_adopts_a_run() -> None:
-    """R45: two replicas find it at once, one start is made."""
+    """R45: of two concurrent replicas one starts the run."""
     predecessor, run = await abandoned_run("queued")
     first, one = successor_of(predecessor, STARTED, ENDED)
     second = DurableRunsHarness("third", predecessor=predecessor)
@@ -191,7 +191,7 @@ async def test_one_of_several_adopts_a_run() -> None:
 
 @pytest.mark.parametrize("how", ["in doubt", "refused"])
 async def test_runs_adopted_without_confirmation_are_resumed_at_the_next_check(how: str) -> None:
-    """R48: the store adopted it and its answer was lost. The run is ours and must be continued."""
+    """R48: the store's answer to the adoption was lost; this process owns the run and must continue it."""
     predecessor, run = await abandoned_run("queued", timeout=1e6)
     replica, upstream = successor_of(predecessor, STARTED, ENDED)
     (replica.store.fail_after if how == "in doubt" else replica.store.fail_before).add("adopt")
@@ -209,7 +209,7 @@ async def test_runs_adopted_without_confirmation_are_resumed_at_the_next_check(h
 
 
 async def test_all_abandoned_runs_are_adopted() -> None:
-    """Over several batches."""
+    """In several batches."""
     predecessor = await DurableRunsHarness("dead").open()
     workflow = predecessor.add_workflow(predecessor.harness.studio(DONE))
     for _ in range(250):
@@ -223,7 +223,7 @@ async def test_all_abandoned_runs_are_adopted() -> None:
 
 
 async def test_a_store_that_fails_in_between_loses_no_run() -> None:
-    """Those that were adopted are this process's: it must bring each to its end."""
+    """Adopted runs belong to this process, which must end each of them."""
     predecessor = await DurableRunsHarness("dead").open()
     workflow = predecessor.add_workflow(predecessor.harness.studio(DONE))
     dropped = predecessor.new_run(workflow)
@@ -243,7 +243,7 @@ async def test_a_store_that_fails_in_between_loses_no_run() -> None:
 
 
 async def test_a_closing_replica_adopts_nothing() -> None:
-    """R98: it renews what it is finishing, and leaves the rest to those that stay."""
+    """R98: it renews the leases of runs that it completes, and leaves others to running replicas."""
     predecessor, run = await abandoned_run("queued")
     replica, upstream = successor_of(predecessor, STARTED, ENDED)
     replica.runs.closing = True
@@ -256,7 +256,7 @@ async def test_a_closing_replica_adopts_nothing() -> None:
 
 
 async def test_a_key_of_a_run_that_was_adopted_is_in_flight_until_it_ends() -> None:
-    """R44: nothing is started twice in the meantime."""
+    """R44: no second start in the meantime."""
     predecessor, run = await abandoned_run("following", synchronous=True)
     replica = DurableRunsHarness("next", predecessor=predecessor)
     upstream = BlockedUpstream(replica.clock, ENDED)
@@ -273,7 +273,7 @@ async def test_a_key_of_a_run_that_was_adopted_is_in_flight_until_it_ends() -> N
 
 
 async def test_a_provider_that_refuses_a_followed_run_leaves_it_unknown() -> None:
-    """R48: it was started, whatever its provider says of our question."""
+    """R48: a refused poll does not change that the run was started."""
     predecessor, run = await abandoned_run("following")
     replica, upstream = successor_of(predecessor, Reply(404))
     await replica.recovery.adopt_expired_runs()
@@ -283,7 +283,7 @@ async def test_a_provider_that_refuses_a_followed_run_leaves_it_unknown() -> Non
 
 
 async def test_the_recovery_loop_continues_after_a_store_failure() -> None:
-    """It is back sooner or later."""
+    """It retries until the store is available."""
     predecessor, run = await abandoned_run("queued", timeout=1e6)
     replica, upstream = successor_of(predecessor, STARTED, ENDED)
     await replica.store.close()
@@ -297,7 +297,7 @@ async def test_the_recovery_loop_continues_after_a_store_failure() -> None:
 
 
 async def test_a_live_replica_keeps_its_runs_after_a_store_outage_longer_than_a_lease() -> None:
-    """R45: after an outage of the store, no replica adopts a run that another one still works on."""
+    """R45: after an outage of the store, no replica adopts a run of a live replica."""
     clock = VirtualClock()
     alive = await DurableRunsHarness("alive", clock=clock).open()
     upstream = BlockedUpstream(clock, DONE)
@@ -343,7 +343,7 @@ async def test_a_spec_of_another_version_does_not_stop_recovery() -> None:
     ],
 )
 async def test_an_abandoned_run_is_counted_once(how: str, known: bool, workflow: str, outcome: str) -> None:  # noqa: FBT001 - a value
-    """R92: once, like every run that ended, under a name that the configuration bounds; and the log says so."""
+    """R92: under a configured name, with a log entry."""
     predecessor, run = await abandoned_run(how)
     replica = successor_of(predecessor)[0] if known else DurableRunsHarness("next", predecessor=predecessor)
     await replica.recovery.adopt_expired_runs()
@@ -357,7 +357,7 @@ async def test_an_abandoned_run_is_counted_once(how: str, known: bool, workflow:
 @pytest.mark.parametrize("order", [b'{"odd":1}', b"\xff"])
 @pytest.mark.parametrize(("how", "status"), [("queued", "not_run"), ("sending", "unknown"), ("following", "unknown")])
 async def test_a_run_with_an_unreadable_spec_ends_after_its_deadline(how: str, status: str, order: bytes) -> None:
-    """Until then a version that can read it may come; then its client is told what is known, once."""
+    """Until then a version that can read it may adopt it; then it ends with what is known."""
     predecessor, run = await abandoned_run(how)
     stored = await predecessor.store.get_run(run.id)
     assert stored is not None
@@ -380,7 +380,7 @@ async def test_a_run_with_an_unreadable_spec_ends_after_its_deadline(how: str, s
 
 
 async def test_a_run_rejected_by_a_fallback_is_started_from_the_first_workflow() -> None:
-    """R47: nothing was run, so it is the run that was asked for, not what was tried last."""
+    """R47: nothing was run, so the requested workflow is started, not the last one tried."""
     predecessor, run = await abandoned_run("queued")
     stored = await predecessor.store.get_run(run.id)
     assert stored is not None

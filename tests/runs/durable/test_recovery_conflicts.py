@@ -1,4 +1,4 @@
-"""Recovery conflicts: adoption of runs in progress, and with limits, configuration or store against it."""
+"""Recovery conflicts: adoption of runs in progress, and adoption with other limits, configuration or store state."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.support.virtual_clock import VirtualClock
 async def replica_with_expired_lease(
     how: str, *script: ScriptStep
 ) -> tuple[DurableRunsHarness, BlockedUpstream, RunRecord]:
-    """A replica with a queued run and without a heartbeat for longer than a lease.
+    """Return a replica with a queued run and without a heartbeat for longer than a lease.
 
     Another one took the run over meanwhile, brought it so far, and went.
     """
@@ -43,7 +43,7 @@ async def replica_with_expired_lease(
     other = DurableRunsHarness("other", predecessor=replica)
     other_upstream = BlockedUpstream(replica.clock, STARTED, RUNNING)
     other.add_workflow(other.harness.layer(), other_upstream)
-    other.runs.closing = how == "queued"  # then it is told to stop before it starts anything
+    other.runs.closing = how == "queued"  # then it shuts down before it starts anything
     await other.recovery.adopt_expired_runs()
     await yield_until(lambda: bool(other_upstream.sent) or how == "queued")
     if how == "following":
@@ -55,7 +55,7 @@ async def replica_with_expired_lease(
 
 
 async def test_a_run_adopted_again_by_the_replica_that_still_executes_it_is_started_once() -> None:
-    """R45: our lease was over, another replica took the run and went; it is ours again, and we never stopped."""
+    """R45: the lease expired, another replica adopted the run and ended; this one adopts what it still executes."""
     replica, upstream, run = await replica_with_expired_lease("queued", STARTED, RUNNING, ENDED)
     await replica.recovery.adopt_expired_runs()
     await yield_to_loop()
@@ -67,7 +67,7 @@ async def test_a_run_adopted_again_by_the_replica_that_still_executes_it_is_star
 
 @pytest.mark.parametrize(("how", "status"), [("sending", "unknown"), ("following", "succeeded")])
 async def test_a_run_sent_by_another_replica_meanwhile_is_not_sent_again(how: str, status: str) -> None:
-    """R45: it was still queued here; what the other one wrote down counts."""
+    """R45: it was still queued here; the stored phase counts."""
     replica, upstream, run = await replica_with_expired_lease(how, RUNNING, ENDED)
     await replica.recovery.adopt_expired_runs()
     upstream.unblocked.set()
@@ -79,7 +79,7 @@ async def test_a_run_sent_by_another_replica_meanwhile_is_not_sent_again(how: st
 @pytest.mark.parametrize("limits", [ClientLimitsConfig(daily=1), ClientLimitsConfig(concurrency=1)])
 @pytest.mark.parametrize("synchronous", [True, False])
 async def test_no_limit_prevents_polling_a_started_run(limits: ClientLimitsConfig, synchronous: bool) -> None:  # noqa: FBT001 - a value
-    """R48: it was charged when it was started, and goes on whether its client has anything left or not."""
+    """R48: it was charged when it was started, whatever quota remains."""
     predecessor, run = await abandoned_run("following", synchronous=synchronous)
     replica, _ = successor_of(predecessor, RUNNING, ENDED)
     harness = ExecutorHarness(clock=replica.clock, client=limits)
@@ -92,7 +92,7 @@ async def test_no_limit_prevents_polling_a_started_run(limits: ClientLimitsConfi
 
 
 async def test_a_started_run_is_polled_although_its_workflow_was_removed() -> None:
-    """R48: the provider is still there, and knows the run by its own id."""
+    """R48: the provider still exists and has the run id."""
     predecessor, run = await abandoned_run("following")
     replica, upstream = successor_of(predecessor, RUNNING, ENDED)
     workflow = replica.workflows.pop("layer")
@@ -104,7 +104,7 @@ async def test_a_started_run_is_polled_although_its_workflow_was_removed() -> No
 
 
 async def test_leases_are_renewed_while_many_runs_are_adopted() -> None:
-    """R45: with a slow store and many adopted runs, leases are renewed between batches and stay ours."""
+    """R45: with a slow store and many runs, leases are renewed between batches and do not expire."""
     clock = VirtualClock()
     dead = await DurableRunsHarness("dead", clock=clock).open()
     workflow = dead.add_workflow(dead.harness.studio(DONE))
@@ -138,7 +138,7 @@ async def test_leases_are_renewed_while_many_runs_are_adopted() -> None:
 
 
 async def test_an_unexpected_error_does_not_end_the_recovery_loop() -> None:
-    """R45: without it every lease of this replica would run out."""
+    """R45: otherwise every lease of this replica would expire."""
     predecessor, run = await abandoned_run("queued", synchronous=False, timeout=1e6)
     replica, _ = successor_of(predecessor, STARTED, ENDED)
     adopt, errors = replica.store.adopt, [RuntimeError("CANARY")]

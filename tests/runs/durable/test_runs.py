@@ -1,4 +1,4 @@
-"""Runs that are kept: nothing is sent that is not written down before, and an answer counts whatever the store does."""
+"""Durable runs: nothing is sent before it is stored, and a result is returned whatever the store does."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ async def test_the_answer_of_every_dispatched_run_is_stored(step: ScriptStep, st
     "step", [Reply(422), Reply(401), Reply(404), Reply(429), Reply(503, retry_after=999), fault(Cause.UNREACHABLE)]
 )
 async def test_what_was_not_run_frees_its_key(step: ScriptStep) -> None:
-    """R40: nothing is left of it, and the same key starts a run."""
+    """R40: the run is deleted, and the same key starts a run."""
     replica = await DurableRunsHarness().open()
     run = replica.new_run(replica.harness.studio(step))
     problem = await replica.run_and_wait(replica.harness.studio(step), run)
@@ -65,7 +65,7 @@ async def test_what_was_not_run_frees_its_key(step: ScriptStep) -> None:
 
 
 async def test_a_used_key_returns_its_record() -> None:
-    """R39: and nothing is kept of the second run."""
+    """R39: and the second run is not stored."""
     replica = await DurableRunsHarness().open()
     workflow = replica.harness.studio(DONE)
     first, second = replica.new_run(workflow), replica.new_run(workflow)
@@ -95,7 +95,7 @@ async def test_without_a_store_a_run_is_refused(
     key: IdempotencyKey | None,
     expected: tuple[object, ...],
 ) -> None:
-    """R54, R55: 503; and what may have been kept and may be started by others is never said not to run."""
+    """R54, R55: 503; a run that may have been stored is never reported as not_run."""
     replica = await DurableRunsHarness().open()
     replica.store.fail_before = {"discard_run", *({"create_run"} if how == "down" else ())}
     replica.store.fail_after = {"create_run"}
@@ -111,7 +111,7 @@ async def test_without_a_store_a_run_is_refused(
 
 
 async def test_a_run_stored_without_confirmation_is_started_by_another_replica_after_a_long_outage() -> None:
-    """R45, R55: its client was answered `unknown`, which was true."""
+    """R45, R55: its client got `unknown`, which is correct."""
     replica = await DurableRunsHarness().open()
     workflow = replica.add_workflow(replica.harness.studio(DONE))
     replica.store.fail_after, replica.store.fail_before = {"create_run"}, {"discard_run"}
@@ -130,7 +130,7 @@ async def test_a_run_stored_without_confirmation_is_started_by_another_replica_a
 
 
 async def test_a_run_stored_without_confirmation_blocks_no_key() -> None:
-    """R54: its client was told that nothing was run, so the key is free as soon as the store is there."""
+    """R54: its client got not_run, so the key is free once the store is available."""
     replica = await DurableRunsHarness().open()
     replica.store.fail_after, replica.store.fail_before = {"create_run"}, {"discard_run"}
     run = replica.new_run(replica.harness.studio(DONE))
@@ -144,7 +144,7 @@ async def test_a_run_stored_without_confirmation_blocks_no_key() -> None:
 
 
 async def test_a_start_that_could_not_be_stored_is_not_sent() -> None:
-    """R54: the store fails after the run was kept: 503, the provider hears nothing, the key is free."""
+    """R54: the store fails after the run was stored: 503, no call, the key is free."""
     replica = await DurableRunsHarness().open()
     replica.store.fail_before = {"advance"}
     workflow = replica.harness.studio(DONE)
@@ -169,7 +169,7 @@ async def test_a_run_owned_by_another_replica_is_not_sent() -> None:
 
 
 async def test_an_answer_that_could_not_be_stored_is_returned_and_stored_later() -> None:
-    """R37: it was paid for."""
+    """R37: the result was paid for."""
     replica = await DurableRunsHarness().open()
     replica.store.fail_before = {"finish"}
     workflow = replica.harness.studio(DONE)
@@ -189,7 +189,7 @@ async def test_an_answer_that_could_not_be_stored_is_returned_and_stored_later()
 
 
 async def test_a_result_is_returned_although_the_lease_was_lost() -> None:
-    """R45: our lease was over while the provider worked. What we have is true; the store keeps the other's word."""
+    """R45: the lease expired during the call: the client gets the result; the store keeps the new owner's end."""
     replica = await DurableRunsHarness().open()
     upstream = BlockedUpstream(replica.clock, DONE)
     workflow = replica.add_workflow(replica.harness.studio(), upstream)
@@ -207,7 +207,7 @@ async def test_a_result_is_returned_although_the_lease_was_lost() -> None:
 
 
 async def test_a_run_owned_by_another_replica_is_not_deleted() -> None:
-    """R45: nothing was sent by us; what the other one does with it is not undone."""
+    """R45: this replica sent nothing; the new owner decides."""
     replica = await DurableRunsHarness().open()
     workflow = replica.harness.studio(Reply(422))
     run = replica.new_run(workflow)
@@ -234,7 +234,7 @@ async def test_a_result_that_could_not_be_stored_is_written_once_more_at_shutdow
 
 
 async def test_a_key_that_could_not_be_freed_is_freed_later() -> None:
-    """R40: until then it is in flight, and not for ever."""
+    """R40: until then it is in flight."""
     replica = await DurableRunsHarness().open()
     replica.store.fail_before = {"discard_run"}
     assert isinstance(await replica.run_and_wait(replica.harness.studio(Reply(422))), RunError)
@@ -245,7 +245,7 @@ async def test_a_key_that_could_not_be_freed_is_freed_later() -> None:
 
 
 async def test_a_run_continues_when_its_provider_id_could_not_be_stored() -> None:
-    """Only a crash could lose it."""
+    """Only a crash could lose the id."""
     replica = await DurableRunsHarness().open()
 
     def start() -> Reply:
@@ -267,7 +267,7 @@ async def test_a_run_continues_when_its_provider_id_could_not_be_stored() -> Non
 
 
 async def test_a_phase_is_stored_before_the_provider_is_called() -> None:
-    """R44: when a start is sent it is SENDING, when it is asked about it is FOLLOWING."""
+    """R44: SENDING before a start, FOLLOWING before a poll."""
     replica = await DurableRunsHarness().open()
     upstream = BlockedUpstream(replica.clock, STARTED, RUNNING, ENDED)
     workflow = replica.add_workflow(replica.harness.layer(), upstream)
@@ -292,7 +292,7 @@ async def test_a_phase_is_stored_before_the_provider_is_called() -> None:
 
 
 async def test_a_repeatable_run_that_was_polled_may_still_fall_back() -> None:
-    """The store's phase only grows; a fallback of a kept run is started all the same."""
+    """The stored phase only grows; the fallback is started nevertheless."""
     replica = await DurableRunsHarness().open()
     other = replica.harness.studio(DONE)
     workflow = replica.harness.layer(STARTED, Reply(401), repeatable=True, fallbacks=(other,))
@@ -305,7 +305,7 @@ async def test_a_repeatable_run_that_was_polled_may_still_fall_back() -> None:
 
 
 async def test_background_runs_of_a_client_are_limited() -> None:
-    """One more is a 503 that says when to come back; those that ended make room."""
+    """One more is a 503 with Retry-After; ended runs free their slots."""
     replica = await DurableRunsHarness(background_limit=BackgroundLimit(3)).open()
     upstream = BlockedUpstream(replica.clock, DONE)
     workflow = replica.add_workflow(replica.harness.studio(), upstream)
@@ -342,7 +342,7 @@ async def test_a_used_key_is_answered_although_the_background_limit_is_reached()
 
 @pytest.mark.parametrize("how", ["taken", "down"])
 async def test_a_run_that_was_not_stored_does_not_count_in_the_background_limit(how: str) -> None:
-    """A key that was used already, and a store that fails, leave the count as it was."""
+    """A used key or a failing store leaves the count unchanged."""
     replica = await DurableRunsHarness(background_limit=BackgroundLimit(1)).open()
     workflow = replica.add_workflow(replica.harness.studio(DONE))
     if how == "taken":
@@ -362,7 +362,7 @@ async def test_a_run_that_was_not_stored_does_not_count_in_the_background_limit(
 
 
 async def test_an_unexpected_error_ends_the_run() -> None:
-    """A defect must not leave a run without an end."""
+    """No run may stay without an end."""
     replica = await DurableRunsHarness().open()
     run = await replica.run_in_background(replica.harness.studio(RuntimeError("CANARY")))
     await yield_until(lambda: run.finished_at is not None)
@@ -375,7 +375,7 @@ async def test_an_unexpected_error_ends_the_run() -> None:
 
 
 async def test_shutdown_leaves_queued_runs_in_the_store() -> None:
-    """R98: nothing is started any more; the process that adopts the run starts it."""
+    """R98: the process that adopts the run starts it."""
     replica = await DurableRunsHarness().open()
     workflow = replica.harness.studio(DONE)
     run = await replica.run_in_background(workflow)
@@ -386,7 +386,7 @@ async def test_shutdown_leaves_queued_runs_in_the_store() -> None:
 
 
 async def test_shutdown_waits_for_the_answer_to_a_start() -> None:
-    """R98: it was paid for, and its answer is known soon."""
+    """R98: the start was paid for, and its response arrives soon."""
     replica = await DurableRunsHarness().open()
     upstream = BlockedUpstream(replica.clock, DONE)
     run = await replica.run_in_background(replica.add_workflow(replica.harness.studio(), upstream))
@@ -415,7 +415,7 @@ async def test_shutdown_does_not_wait_for_a_run_that_can_be_polled() -> None:
 
 
 async def test_immediate_shutdown_waits_for_nothing() -> None:
-    """R98: the second signal; what was being sent stands as such in the store."""
+    """R98: second signal; a start in flight stays SENDING in the store."""
     replica = await DurableRunsHarness().open()
     upstream = BlockedUpstream(replica.clock, DONE)
     run = await replica.run_in_background(replica.add_workflow(replica.harness.studio(), upstream))
@@ -438,7 +438,7 @@ async def test_an_unavailable_store_does_not_block_shutdown() -> None:
 
 
 async def test_shutdown_waits_until_a_result_is_stored() -> None:
-    """R98: a result that is there is not given up for a store that takes its time."""
+    """R98: a received result is not dropped because the store is slow."""
     replica = await DurableRunsHarness().open()
     written = asyncio.Event()
     write = replica.store.finish
@@ -465,7 +465,7 @@ REFUSED = [Reply(429, retry_after=20.0), fault(Cause.UNREACHABLE)]
 async def run_in_backoff(
     step: ScriptStep, *then: ScriptStep, **fields: Any
 ) -> tuple[DurableRunsHarness, RunRecord, ScriptedUpstream]:
-    """A background run with a rejected start, during the backoff."""
+    """Return a background run with a rejected start, during the backoff."""
     clock = VirtualClock()
     replica = await DurableRunsHarness("dead", clock=clock).open()
     workflow = replica.add_workflow(replica.harness.layer(step, *then, **fields))
@@ -480,7 +480,7 @@ async def run_in_backoff(
 @pytest.mark.parametrize("step", REFUSED)
 @pytest.mark.parametrize("how", ["settle", "close"])
 async def test_a_rejected_start_leaves_the_run_queued(step: ScriptStep, how: str) -> None:
-    """R47: whether the process is told to stop or killed while it backs off, the next one may start the run."""
+    """R47: after a shutdown or kill during the backoff, the next process may start the run."""
     predecessor, run, refused = await run_in_backoff(step, STARTED, ENDED)
     stored = await predecessor.store.get_run(run.id)
     assert stored is not None
@@ -515,7 +515,7 @@ async def test_a_start_rejected_during_shutdown_is_left_to_the_next_process() ->
 
 
 async def test_each_repeated_start_is_stored_before_it_is_sent() -> None:
-    """R44: SENDING, QUEUED, SENDING: at no moment could a crash lead to a second start of one that was sent."""
+    """R44: SENDING, QUEUED, SENDING: a crash at any moment causes no second start of a sent one."""
     replica = await DurableRunsHarness().open()
     phases: list[Phase] = []
 
@@ -557,7 +557,7 @@ async def test_a_rejection_that_could_not_be_stored_changes_nothing_else() -> No
 
 
 async def test_the_key_of_an_asynchronous_run_keeps_its_202() -> None:
-    """R37: also when the run itself is forgotten before its key, the same request gets the same answer."""
+    """R37: also if the run was purged before its key."""
     replica = await DurableRunsHarness().open()
     run = await replica.run_in_background(replica.harness.studio(DONE), key=KEY)
     accepted = rendering.render_accepted(replica.durable[run.id].stored)
@@ -570,7 +570,7 @@ async def test_the_key_of_an_asynchronous_run_keeps_its_202() -> None:
 
 
 async def test_the_first_delay_of_the_schedule_counts() -> None:
-    """R52: a callback is not tried before it."""
+    """R52: no attempt is made before it."""
     replica = await DurableRunsHarness(first_delay=lambda: 60.0).open()
     workflow = replica.harness.studio(DONE)
     run = replica.new_run(workflow, synchronous=False)

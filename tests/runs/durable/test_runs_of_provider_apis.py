@@ -71,7 +71,7 @@ async def test_a_callback_has_the_format_of_the_api_of_its_client(api: str, body
 
 
 def same_request(replica: DurableRunsHarness, run: RunRecord) -> RunRecord:
-    """The same request again: a run with the same id."""
+    """Return a repeated request: a run with the same id."""
     return RunRecord.create(run.spec, run.provider, replica.clock, id=run.id)
 
 
@@ -84,7 +84,7 @@ async def test_a_used_run_id_is_refused_and_nothing_changes() -> None:
 
 
 async def test_a_run_with_a_pending_delete_is_not_accepted_again() -> None:
-    """The first request may have been kept and was refused: it is dropped, and must not take the second with it."""
+    """The first request was refused and may be stored: its delete must not delete the second."""
     replica = await DurableRunsHarness().open()
     workflow = replica.harness.studio(DONE)
     run = replica.new_run(workflow, synchronous=False)
@@ -104,7 +104,7 @@ async def test_a_run_with_a_pending_delete_is_not_accepted_again() -> None:
 
 
 async def test_a_key_whose_run_has_a_pending_delete_is_not_answered_with_that_run() -> None:
-    """R40: it would be answered 202, and then be forgotten."""
+    """R40: the 202 would refer to a run that is about to be deleted."""
     replica = await DurableRunsHarness().open()
     workflow = replica.harness.studio(DONE)
     replica.store.fail_after, replica.store.fail_before = {"create_run"}, {"discard_run"}

@@ -37,13 +37,13 @@ def test_a_truncated_token_is_invalid(cut: str) -> None:
 
 @given(st.text())
 def test_no_text_causes_an_exception(token: str) -> None:
-    """Not even lone surrogates, which a raw path may hold."""
+    """Including lone surrogates, which a raw path may contain."""
     assert None is HintTokens(SECRET).verify(token)
     assert None is HintTokens(SECRET).verify(token + "\udcff.")
 
 
 def test_a_token_over_the_maximum_length_is_invalid() -> None:
-    """Two different tokens must not be the same after they are cut."""
+    """Truncation could make two different tokens equal."""
     long = "r" * 156
     assert long == HintTokens(SECRET).verify(HintTokens(SECRET).issue(long))
     assert None is HintTokens(SECRET).verify(HintTokens(SECRET).issue(long) + "x")

@@ -33,7 +33,7 @@ USUAL_DURATION = 10.0
 
 @dataclass
 class PollerHarness:
-    """A workflow with runs of ten seconds, at a provider whose last hint was received, or was not."""
+    """Workflow with runs of ten seconds, at a provider whose last hint was received or missing."""
 
     harness: ExecutorHarness
     clock: VirtualClock
@@ -69,7 +69,7 @@ class PollerHarness:
         hint_times: Sequence[float] = (),
         timeout: float = 60.0,  # noqa: ASYNC109 - of the run
     ) -> tuple[RunRecord, Workflow]:
-        """Run it; hints come so many seconds after the start."""
+        """Execute a run; hints arrive at these seconds after the start."""
         workflow, record = self.harness.layer(*script), self.harness.new_run(timeout=timeout)
         started = self.clock.monotonic()
         running = asyncio.create_task(self.harness.run(workflow, record))
@@ -97,7 +97,7 @@ async def test_the_start_carries_the_url_of_its_own_run() -> None:
 
 
 async def test_a_missing_hint_is_not_waited_for() -> None:
-    """It is asked about when it is late, and the next run as if there were no hints."""
+    """The run is polled when the hint is late, and the next run as if there were no hints."""
     harness = await PollerHarness.create()
     _, workflow = await harness.run(ACCEPTED, RUNNING, ENDED)
     assert pytest.approx([15.0, 22.5], abs=0.1) == poll_times(upstream_of(workflow))
@@ -105,7 +105,7 @@ async def test_a_missing_hint_is_not_waited_for() -> None:
 
 
 async def test_hints_are_not_relied_on_before_the_first_one() -> None:
-    """A gateway that PromptLayer cannot reach polls as often as one without hints."""
+    """If PromptLayer cannot reach the gateway, polls are as frequent as without hints."""
     harness = await PollerHarness.create(hints_reliable=False)
     plain = ExecutorHarness(clock=VirtualClock(), poll_schedule=PollSchedule(0.25, 60.0))
     for _ in range(5):
@@ -133,14 +133,14 @@ async def test_an_early_hint_causes_one_poll_and_further_hints_none() -> None:
 
 
 async def test_a_provider_without_promised_hint_is_polled_as_usual() -> None:
-    """201 in place of 202: it has started the run, and taken no notice of the URL."""
+    """201 instead of 202: the run was started, and the URL ignored."""
     harness = await PollerHarness.create()
     _, workflow = await harness.run(STARTED, ENDED)
     assert poll_times(upstream_of(workflow))[0] < USUAL_DURATION
 
 
 async def test_a_hint_for_an_adopted_run_is_used() -> None:
-    """Its hint may have been sent while no process ran: it is polled on schedule, and when a hint is received."""
+    """The hint may have been sent while no process ran: the run is polled on schedule, and after a hint."""
     harness = await PollerHarness.create()
     workflow, record = harness.harness.layer(RUNNING, ENDED), harness.harness.new_run()
     record.provider_run_id = "787"
@@ -153,7 +153,7 @@ async def test_a_hint_for_an_adopted_run_is_used() -> None:
 
 
 async def test_a_hint_determines_the_measured_duration() -> None:
-    """Without it, all that is known of a run that was asked about once is that it took no longer."""
+    """Without it, a run with one poll has only an upper bound of its duration."""
     harness = await PollerHarness.create()
     expected = DurationEstimate(0.25, 60)
     for duration in (*[USUAL_DURATION] * 5, 12.0):
@@ -163,7 +163,7 @@ async def test_a_hint_determines_the_measured_duration() -> None:
 
 
 async def test_a_poll_after_a_hint_passes_the_limits_of_the_provider() -> None:
-    """It counts like every other, so a flood of hints is no flood at the provider."""
+    """It counts like any poll, so many hints cannot overload the provider."""
     harness = await PollerHarness.create(layer=ResourceLimitsConfig(rate=RateLimit(1, 10.0), burst=1))
     _, workflow = await harness.run(ACCEPTED, ENDED, hint_times=[4])
     assert pytest.approx([10.0]) == poll_times(upstream_of(workflow))

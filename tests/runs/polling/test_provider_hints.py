@@ -18,7 +18,7 @@ RUN = "run_0123456789abcdef0123456789abcdef"
 
 
 class FailingNotifications(MemoryStore):
-    """A store without notifications once `unavailable`, and with early wake-ups if `spurious_wakeups`."""
+    """Store without notifications once `unavailable`, and with early wake-ups if `spurious_wakeups`."""
 
     unavailable = False
     spurious_wakeups = False
@@ -35,7 +35,7 @@ class FailingNotifications(MemoryStore):
 
 
 class HintsReplica:
-    """A gateway's hints; several share a store."""
+    """Poll hints of a replica; several share a store."""
 
     def __init__(self, clock: VirtualClock, store: MemoryStore, secret: bytes) -> None:
         self.metrics = Metrics()
@@ -62,7 +62,7 @@ async def start_replicas(count: int = 1) -> tuple[VirtualClock, FailingNotificat
 
 
 async def test_a_hint_received_by_one_replica_wakes_another() -> None:
-    """They share the secret and the store; the wait is over long before its time."""
+    """Secret and store are shared; the wait ends early."""
     clock, _, (front, worker) = await start_replicas(2)
     waiting = asyncio.create_task(worker.hints.wait_for_hint(RUN, 60))
     await clock.run_for(5)
@@ -81,7 +81,7 @@ async def test_without_a_hint_the_wait_has_its_full_length() -> None:
 
 
 async def test_a_hint_for_another_run_and_a_forged_hint_wake_no_waiter() -> None:
-    """A forged one does not even reach the store."""
+    """A forged hint does not reach the store."""
     clock, store, (one,) = await start_replicas()
     waiting = asyncio.create_task(one.hints.wait_for_hint(RUN, 60))
     await run_ready_tasks()
@@ -96,14 +96,14 @@ async def test_a_hint_for_another_run_and_a_forged_hint_wake_no_waiter() -> None
 
 
 async def test_a_hint_received_shortly_before_the_wait_counts() -> None:
-    """A run may be over before its start was written down."""
+    """A run may end before its start is stored."""
     clock, _, (one,) = await start_replicas()
     await one.hints.receive(one.token())
     assert await clock.run_until_done(one.hints.wait_for_hint(RUN, 60))
 
 
 async def test_a_store_that_wakes_for_no_reason_is_no_hint() -> None:
-    """The store may do so while its subscription is down: the wait continues."""
+    """Spurious wake-ups occur while the subscription is down: the wait continues."""
     clock, store, (one,) = await start_replicas()
     store.spurious_wakeups = True
     started = clock.monotonic()
@@ -122,7 +122,7 @@ async def test_a_waiter_for_the_run_itself_is_not_woken() -> None:
 
 
 async def test_where_the_store_fails_a_hint_is_lost_and_the_wait_is_not() -> None:
-    """The run is asked about when its time has come, and the provider gets the same answer as always."""
+    """The run is polled on schedule, and the provider gets the usual response."""
     clock, store, (one,) = await start_replicas()
     store.unavailable = True
     started = clock.monotonic()
@@ -143,7 +143,7 @@ async def test_a_flood_of_genuine_hints_does_not_reach_the_store() -> None:
 
 
 async def test_no_token_is_logged_and_nothing_above_debug() -> None:
-    """A reader of the log could use the token."""
+    """Readers of the log could use the token."""
     _, _, (one,) = await start_replicas()
     await one.hints.receive(one.token())
     await one.hints.receive("forged")
@@ -152,7 +152,7 @@ async def test_no_token_is_logged_and_nothing_above_debug() -> None:
 
 
 async def test_the_notify_url_is_the_same_after_a_restart() -> None:
-    """After a restart hints of runs that go on are still known."""
+    """Hints for runs in progress are valid after a restart."""
     clock, store, (one,) = await start_replicas()
     assert one.token() != HintsReplica(clock, store, b"another secret").token()
     after = HintsReplica(clock, store, await load_secret(store, clock))

@@ -1,4 +1,4 @@
-"""When a run is asked about: soon after it ended, seldom in vain, and in no case more often than allowed."""
+"""Poll schedule: polls soon after the end of a run, few before it, within the allowed rate."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DURATIONS = st.lists(st.floats(0, 5_000), max_size=40)
 def trained_estimate(
     durations: list[float], min_interval: float = 0.25, max_interval: float = 60.0
 ) -> DurationEstimate:
-    """A rhythm that has seen runs of these durations."""
+    """Return an estimate trained with these durations."""
     estimate = DurationEstimate(min_interval, max_interval)
     for duration in durations:
         estimate.record_duration(duration, duration)
@@ -27,7 +27,7 @@ def trained_estimate(
 
 
 def poll_ages(estimate: DurationEstimate, duration: float) -> list[float]:
-    """The ages at which a run of that duration is asked about; the last one is the one that sees its end."""
+    """Return the ages at which a run of that duration is polled; the last poll sees its end."""
     ages = [estimate.next_interval(0.0)]
     while ages[-1] < duration:
         ages.append(ages[-1] + estimate.next_interval(ages[-1]))
@@ -36,14 +36,14 @@ def poll_ages(estimate: DurationEstimate, duration: float) -> list[float]:
 
 @given(DURATIONS, AGES)
 def test_no_wait_is_shorter_or_longer_than_allowed(durations: list[float], age: float) -> None:
-    """Bounds hold for every estimate: polls share the provider's rate limit, and results must not be late."""
+    """For every estimate: polls share the provider's rate limit, and results must not be late."""
     pause = trained_estimate(durations).next_interval(age)
     assert 0.25 - 1e-9 <= pause <= 60.0
 
 
 @given(DURATIONS, AGES)
 def test_what_is_learned_stays_a_number(durations: list[float], age: float) -> None:
-    """Durations of 0 and of hours, in any order."""
+    """For durations of 0 and of hours, in any order."""
     estimate = trained_estimate(durations)
     assert math.isfinite(estimate.next_interval(age))
     assert estimate.variance >= 0
@@ -51,7 +51,7 @@ def test_what_is_learned_stays_a_number(durations: list[float], age: float) -> N
 
 @pytest.mark.parametrize("duration", [0.1, 1.0, 10.0, 100.0, 1000.0])
 def test_without_samples_a_result_is_seen_soon(duration: float) -> None:
-    """A quarter of its duration late at most, and with few questions."""
+    """Late by at most a quarter of its duration, with few polls."""
     ages = poll_ages(DurationEstimate(0.25, 60.0), duration)
     assert ages[-1] - duration <= max(0.25, 0.25 * duration)
     assert len(ages) <= 45
@@ -59,7 +59,7 @@ def test_without_samples_a_result_is_seen_soon(duration: float) -> None:
 
 @pytest.mark.parametrize("usual", [2.0, 20.0, 200.0])
 def test_a_usual_duration_is_polled_at_its_time(usual: float) -> None:
-    """Runs that always take as long are seen after a few questions, hardly late."""
+    """Runs of constant duration need few polls and have little delay."""
     estimate = trained_estimate([usual] * 20)
     ages = poll_ages(estimate, usual)
     assert ages[-1] - usual <= max(0.25, 0.05 * usual)
@@ -68,7 +68,7 @@ def test_a_usual_duration_is_polled_at_its_time(usual: float) -> None:
 
 
 def test_learned_polling_sees_results_sooner_than_unlearned_polling() -> None:
-    """Log-normal durations around 20 s: learned questions are fewer and no later than unlearned ones."""
+    """Log-normal durations around 20 s: fewer polls and no later results than without samples."""
     chance = random.Random(1)
     durations = [20 * math.exp(chance.gauss(0, 0.3)) for _ in range(300)]
     learned, blind = trained_estimate(durations[:100]), DurationEstimate(0.25, 60.0)
@@ -84,7 +84,7 @@ def test_learned_polling_sees_results_sooner_than_unlearned_polling() -> None:
 
 
 def test_a_change_is_learned() -> None:
-    """A workflow that became ten times slower is not asked about as before for long."""
+    """The estimate adapts to a workflow that becomes ten times slower."""
     estimate = trained_estimate([2.0] * 50)
     before = len(poll_ages(estimate, 20.0))
     for _ in range(30):
@@ -97,7 +97,7 @@ def test_two_samples_do_not_change_the_interval() -> None:
 
 
 def test_each_workflow_has_its_own_estimate() -> None:
-    """And keeps it: what one run teaches, the next one knows."""
+    """It persists between runs."""
     schedule = PollSchedule(0.25, 60.0)
     one, other = schedule.estimate_for("p", "a"), schedule.estimate_for("p", "b")
     for _ in range(5):
@@ -107,7 +107,7 @@ def test_each_workflow_has_its_own_estimate() -> None:
 
 
 def test_new_bounds_apply_to_learned_estimates() -> None:
-    """R100: and for workflows that were not seen yet."""
+    """R100: and to workflows without samples."""
     schedule = PollSchedule()
     estimate = schedule.estimate_for("p", "w")
     for _ in range(10):
@@ -129,7 +129,7 @@ def test_polling_with_hints_stays_within_the_same_bounds(durations: list[float],
 
 @pytest.mark.parametrize("usual", [2.0, 20.0])
 def test_polling_with_hints_begins_when_a_run_is_late(usual: float) -> None:
-    """Half as long again as usual, where runs always take as long; then seldom."""
+    """At 1.5 times a constant duration; then rarely."""
     estimate = trained_estimate([usual] * 20)
     first = estimate.next_interval_with_hints(0.0)
     assert pytest.approx(1.5 * usual) == first
@@ -137,7 +137,7 @@ def test_polling_with_hints_begins_when_a_run_is_late(usual: float) -> None:
 
 
 def test_polling_with_hints_begins_after_nearly_all_durations() -> None:
-    """Nineteen of twenty durations end before the first question, however they spread."""
+    """After the 95th percentile, for any spread."""
     chance = random.Random(1)
     durations = [10 * chance.lognormvariate(0, 0.6) for _ in range(400)]
     first = trained_estimate(durations, max_interval=3600).next_interval_with_hints(0.0)

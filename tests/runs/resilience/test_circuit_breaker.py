@@ -14,14 +14,14 @@ DEFAULT_CONFIG = BreakerConfig()
 
 
 def start(breaker: CircuitBreaker) -> int:
-    """A start that must be allowed; its era."""
+    """Request a start that must be allowed; returns its generation."""
     generation = breaker.allow_start()
     assert generation is not None
     return generation
 
 
 def open_breaker(clock: ManualClock, config: BreakerConfig = DEFAULT_CONFIG) -> CircuitBreaker:
-    """A breaker that has just opened."""
+    """Return a breaker that has just opened."""
     breaker = CircuitBreaker(config, clock.monotonic)
     for _ in range(config.min_failures):
         breaker.record(StartResult.FAILURE, start(breaker))
@@ -30,7 +30,7 @@ def open_breaker(clock: ManualClock, config: BreakerConfig = DEFAULT_CONFIG) -> 
 
 
 def test_the_defaults_are_the_documented_ones() -> None:
-    """The settings' defaults and the room's own are the same numbers."""
+    """Defaults of the settings and of the class are equal."""
     settings = BreakerSettings()
     assert (
         BreakerConfig(settings.failures, settings.ratio, settings.window, settings.cooldown, settings.cooldown_max)
@@ -47,7 +47,7 @@ def test_the_defaults_are_the_documented_ones() -> None:
 
 
 def test_it_opens_with_the_third_failure_and_says_for_how_long() -> None:
-    """R23: until the cool-down has passed nothing goes through, and the time that is left is told exactly."""
+    """R23: no start during the cool-down, and the exact remaining time."""
     clock = ManualClock()
     breaker = CircuitBreaker(DEFAULT_CONFIG, clock.monotonic)
     for _ in range(2):
@@ -60,7 +60,7 @@ def test_it_opens_with_the_third_failure_and_says_for_how_long() -> None:
 
 
 def test_failures_among_many_successes_do_not_open_it() -> None:
-    """A provider that fails now and then is not left alone: four fifths of the starts must have failed."""
+    """Four fifths of the starts must have failed."""
     breaker = CircuitBreaker(DEFAULT_CONFIG, ManualClock().monotonic)
     for _ in range(10):
         breaker.record(StartResult.SUCCESS, start(breaker))
@@ -91,7 +91,7 @@ def test_one_of_a_hundred_starts_is_allowed_as_probe_after_the_cool_down() -> No
 
 
 def test_a_successful_probe_closes_the_circuit_and_clears_the_window() -> None:
-    """R23: the next outage begins at the first cool-down, after as many failures as the first did."""
+    """R23: the next outage has the initial threshold and cool-down."""
     clock = ManualClock()
     breaker = open_breaker(clock)
     clock.advance(10)
@@ -106,7 +106,7 @@ def test_a_successful_probe_closes_the_circuit_and_clears_the_window() -> None:
 
 
 def test_failures_before_a_successful_probe_are_forgotten() -> None:
-    """Where the cool-down is shorter than the window, one more failure does not open it again."""
+    """If the cool-down is shorter than the window, one more failure does not open the circuit."""
     clock = ManualClock()
     breaker = open_breaker(clock, BreakerConfig(cooldown=1))
     clock.advance(1)
@@ -116,7 +116,7 @@ def test_failures_before_a_successful_probe_are_forgotten() -> None:
 
 
 def test_each_failed_probe_opens_it_for_longer_up_to_a_bound() -> None:
-    """R23: 10 s, a minute, then five."""
+    """R23: 10 s, one minute, five minutes."""
     clock = ManualClock()
     breaker = open_breaker(clock)
     waits = []
@@ -128,7 +128,7 @@ def test_each_failed_probe_opens_it_for_longer_up_to_a_bound() -> None:
 
 
 def test_an_inconclusive_probe_allows_the_next_probe() -> None:
-    """A client that leaves while it probes costs no cool-down, and does not block the circuit for ever."""
+    """A client that disconnects during the probe neither adds a cool-down nor blocks the circuit."""
     clock = ManualClock()
     breaker = open_breaker(clock)
     clock.advance(10)
@@ -140,7 +140,7 @@ def test_an_inconclusive_probe_allows_the_next_probe() -> None:
 
 @pytest.mark.parametrize("result", StartResult)
 def test_a_result_of_an_earlier_generation_is_not_the_result_of_the_probe(result: StartResult) -> None:
-    """A start that hung since before the circuit opened neither ends the probe nor lets a second one out."""
+    """A start from before the circuit opened neither ends the probe nor allows a second one."""
     clock = ManualClock()
     breaker = CircuitBreaker(DEFAULT_CONFIG, clock.monotonic)
     late_start = start(breaker)
@@ -155,7 +155,7 @@ def test_a_result_of_an_earlier_generation_is_not_the_result_of_the_probe(result
 
 
 def test_failures_of_an_earlier_generation_do_not_open_the_circuit_again() -> None:
-    """A hundred starts that time out together, of before the provider came back, say nothing about it now."""
+    """Timeouts of starts from before the recovery do not count."""
     clock = ManualClock()
     breaker = CircuitBreaker(DEFAULT_CONFIG, clock.monotonic)
     late_starts = [start(breaker) for _ in range(100)]
@@ -169,7 +169,7 @@ def test_failures_of_an_earlier_generation_do_not_open_the_circuit_again() -> No
 
 
 def test_rejections_by_the_provider_never_open_the_circuit() -> None:
-    """R23: of the causes that mean a 4xx none trips; what trips is that the provider did not do its part."""
+    """R23: no cause for a 4xx opens it; only failures of the provider do."""
     tripping = {cause for cause, each in RETRY_RULES.items() if each.trips_breaker}
     refusals = {Cause.THROTTLED, Cause.REJECTED, Cause.CREDENTIALS, Cause.NOT_FOUND}
     assert set() == tripping & refusals
@@ -182,7 +182,7 @@ def test_rejections_by_the_provider_never_open_the_circuit() -> None:
 
 
 def test_a_new_configuration_applies_from_the_next_result_on() -> None:
-    """R100: what was counted counts."""
+    """R100: the counts are kept."""
     clock = ManualClock()
     breaker = CircuitBreaker(BreakerConfig(min_failures=5), clock.monotonic)
     for _ in range(3):
@@ -194,7 +194,7 @@ def test_a_new_configuration_applies_from_the_next_result_on() -> None:
 
 
 def test_an_open_circuit_stays_open() -> None:
-    """R100: a change of the numbers says nothing about the provider."""
+    """R100: a changed configuration does not close it."""
     clock = ManualClock()
     breaker = open_breaker(clock)
     breaker.reconfigure(BreakerConfig(window=60, cooldown=100))

@@ -1,4 +1,4 @@
-"""The circuit breaker under any order of events, late ones too, beside a plain account of what it may do."""
+"""Circuit breaker against a reference model, under any order of events including late results."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DEFAULT_CONFIG = BreakerConfig()
 
 
 class CircuitBreakerModel(RuleBasedStateMachine):
-    """Starts that are asked for and end in any order."""
+    """Starts that are requested and end in any order."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -30,14 +30,14 @@ class CircuitBreakerModel(RuleBasedStateMachine):
         self.blocked_until = 0.0
         self.cooldown = DEFAULT_CONFIG.cooldown
         self.number = 0
-        self.in_flight: list[tuple[int, int]] = []  # starts that have not ended: their numbers and eras
-        self.closed_generation: set[int] = set()  # starts allowed while closed, of this closed time
+        self.in_flight: list[tuple[int, int]] = []  # starts in progress: number and generation
+        self.closed_generation: set[int] = set()  # starts allowed in the current generation
         self.successes: list[float] = []
         self.failures: list[float] = []
 
     @rule(count=st.integers(1, 3))
     def request_starts(self, count: int) -> None:
-        """As many more are out, if they may be made."""
+        """Request further starts."""
         for _ in range(count):
             asked = self._request_start()
             if asked is not None:
@@ -45,14 +45,14 @@ class CircuitBreakerModel(RuleBasedStateMachine):
 
     @rule()
     def fail_enough_starts(self) -> None:
-        """Enough to open a quiet circuit, one after the other."""
+        """Fail enough starts in sequence to open a closed circuit."""
         for _ in range(DEFAULT_CONFIG.min_failures):
             asked = self._request_start()
             if asked is not None:
                 self._end_with_failure(*asked)
 
     def _request_start(self) -> tuple[int, int] | None:
-        """Closed: always. Open: never before its time. Half-open: never."""
+        """Closed: always allowed. Open: not before its time. Half-open: never."""
         before = self.breaker.state
         generation = self.breaker.allow_start()
         self.number += 1
@@ -72,7 +72,7 @@ class CircuitBreakerModel(RuleBasedStateMachine):
     @precondition(lambda self: self.in_flight)
     @rule(which=st.integers(0, 1000), how=st.sampled_from(["succeeded", "failed", "given up"]))
     def end_start(self, which: int, how: str) -> None:
-        """Any of those that are out, stragglers of an earlier time too."""
+        """End any start in progress, also one of an earlier generation."""
         number, generation = self.in_flight.pop(which % len(self.in_flight))
         if how == "failed":
             self._end_with_failure(number, generation)
@@ -84,19 +84,19 @@ class CircuitBreakerModel(RuleBasedStateMachine):
 
     @rule(seconds=st.one_of(st.none(), st.floats(0, 4), st.floats(0, 400)))
     def advance_time(self, seconds: float | None) -> None:
-        """A little, or a lot, or exactly what is told as Retry-After."""
+        """Advance by a little, by a lot, or by exactly the Retry-After."""
         self.clock.advance(self.breaker.retry_after() if seconds is None else seconds)
 
     @invariant()
     def state_matches_model(self) -> None:
-        """Half-open means that a probe is out; what is left of the cool-down is told exactly."""
+        """Half-open means that a probe is in progress; the remaining cool-down is exact."""
         assert (self.probe is not None) == (self.breaker.state is CircuitState.HALF_OPEN)
         assert self.changes[-1:] in ([], [self.breaker.state])
         if self.breaker.state is CircuitState.OPEN:
             assert max(0.0, self.blocked_until - self.clock.monotonic()) == self.breaker.retry_after()
 
     def _end_with_success(self, number: int, generation: int) -> None:
-        """A good probe closes the circuit; a straggler's success counts for nothing."""
+        """A successful probe closes the circuit; results of earlier generations have no effect."""
         self.breaker.record(StartResult.SUCCESS, generation)
         if number == self.probe:
             self._mark_closed()
@@ -105,7 +105,7 @@ class CircuitBreakerModel(RuleBasedStateMachine):
             self.successes.append(self.clock.monotonic())
 
     def _end_with_failure(self, number: int, generation: int) -> None:
-        """A failed probe opens it for longer; enough failures of this closed time open it."""
+        """A failed probe opens it for longer; enough failures of the current generation open it."""
         self.breaker.record(StartResult.FAILURE, generation)
         if number == self.probe:
             self.cooldown = min(self.cooldown * 6, 300)
@@ -115,7 +115,7 @@ class CircuitBreakerModel(RuleBasedStateMachine):
             self._check_opening()
 
     def _check_opening(self) -> None:
-        """After a failure while closed: it opened where it had to, and did not where it must not."""
+        """Assert after a failure that the circuit opened if and only if required."""
         is_open = self.breaker.state is CircuitState.OPEN
         min_window, max_window = DEFAULT_CONFIG.window * 0.9 - 1e-6, DEFAULT_CONFIG.window + 1e-6
         if self._recent(self.failures, max_window) < 3 or self._failure_ratio(min_window, max_window) < 0.8:
@@ -145,5 +145,5 @@ class CircuitBreakerModel(RuleBasedStateMachine):
 
 
 def test_no_sequence_of_events_breaks_the_rules_of_the_breaker() -> None:
-    """R23: never two probes at once, nothing before its time, longer after each failed probe, closed by a good one."""
+    """R23: one probe at a time, none before its time, longer cool-downs after failures, closed by a success."""
     run_state_machine_as_test(CircuitBreakerModel, settings=settings(max_examples=150, stateful_step_count=60))

@@ -1,4 +1,4 @@
-"""A provider that is down for a minute, met with the default settings: the whole engine on virtual time."""
+"""Provider outage of a minute with the default settings, on virtual time."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ OUTAGES: dict[str, ScriptStep] = {
 
 
 def default_harness() -> ExecutorHarness:
-    """One with the numbers that are used where nothing is configured."""
+    """Harness with the default settings."""
     settings = RetrySettings()
     return ExecutorHarness(
         retry_policy=RetryPolicy(settings.attempts, settings.backoff, settings.backoff_max),
@@ -39,7 +39,7 @@ def default_harness() -> ExecutorHarness:
 
 @pytest.mark.parametrize("down", OUTAGES)
 async def test_a_minutes_outage_costs_at_most_four_attempts(down: str) -> None:
-    """R22, R23: 15 requests, one every 4 s; for the same, two of the peers send 33 and 45 attempts."""
+    """R22, R23: 15 requests, one every 4 s; comparable gateways send 33 and 45 attempts."""
     harness = default_harness()
     workflow = harness.studio(OUTAGES[down])
     started = harness.clock.monotonic()
@@ -62,7 +62,7 @@ async def test_a_provider_that_comes_back_is_found_by_the_next_probe() -> None:
 
 
 async def test_exhausted_local_resources_say_nothing_about_the_provider() -> None:
-    """R36: that this replica has no file descriptor left opens no circuit, and closes none."""
+    """R36: a lack of file descriptors neither opens nor closes a circuit."""
     harness = default_harness()
     short, down = harness.studio(fault(Cause.EXHAUSTED)), harness.studio(fault(Cause.UNREACHABLE))
     breaker = harness.circuits.get("studio", "studio").breaker

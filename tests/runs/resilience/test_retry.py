@@ -1,4 +1,4 @@
-"""The retry table, row by row, and the one place that obeys it."""
+"""Retry table, row by row, and its execution."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ START = Call("POST", "/start", "start", safe=False)
 POLL = Call("GET", "/poll", "poll", safe=True)
 NEVER, ONCE, RETRY = Repeat.NEVER, Repeat.ONCE, Repeat.RETRY
 
-# The design's table: cause, start, poll, what the client sees if it stays, outcome. (EXHAUSTED is ours, not theirs.)
+# Retry table: cause, action for a start, for a poll, final problem, outcome. (EXHAUSTED is local, not the provider's.)
 TABLE: list[tuple[Cause, Repeat, Repeat, int, str, Ending]] = [
     (Cause.UNREACHABLE, RETRY, RETRY, 502, "upstream_unreachable", "not_run"),
     (Cause.EXHAUSTED, RETRY, RETRY, 503, "overloaded", "not_run"),
@@ -50,7 +50,7 @@ MAYBE = [Cause.DISCONNECTED, Cause.GATEWAY_ERROR, Cause.TIMEOUT, Cause.SERVER_ER
 
 @dataclass
 class RetryTrial:
-    """A call that meets these faults, one after another, and then succeeds; and what was made of it."""
+    """Call that meets these faults in sequence and then succeeds, and its results."""
 
     faults: Sequence[ProviderFault]
     call: Call = START
@@ -89,7 +89,7 @@ class RetryTrial:
 
 
 def provider_faults(*causes: Cause) -> list[ProviderFault]:
-    """Faults without a hint."""
+    """Faults without Retry-After."""
     return [ProviderFault(cause) for cause in causes]
 
 
@@ -106,7 +106,7 @@ def test_every_cause_has_a_row() -> None:
 
 
 def test_dispatch_knowledge_and_ending_agree() -> None:
-    """The one idea: what may have started a run is never repeated, nor called not_run; only that is called unknown."""
+    """Causes that may have started a run are never repeated nor called not_run; only they are called unknown."""
     endings = {DispatchState.NO: "not_run", DispatchState.REJECTED: "not_run", DispatchState.RAN: "failed"}
     for rule in RETRY_RULES.values():
         assert endings.get(rule.dispatched, "unknown") == rule.ending
@@ -116,7 +116,7 @@ def test_dispatch_knowledge_and_ending_agree() -> None:
 
 
 def test_client_errors_do_not_open_a_circuit() -> None:
-    """R23: 4xx answers never open it; nor do the provider's own limit, a run that failed, our own want of sockets."""
+    """R23: neither 4xx nor the provider's limit, a failed run, or a local lack of sockets."""
     quiet = {Cause.EXHAUSTED, Cause.THROTTLED, Cause.RUN_FAILED, Cause.REJECTED, Cause.CREDENTIALS, Cause.NOT_FOUND}
     assert quiet == {cause for cause, rule in RETRY_RULES.items() if not rule.trips_breaker}
 
@@ -129,7 +129,7 @@ def test_a_fault_of_a_start_is_classified_by_the_table(cause: Cause) -> None:
 
 @pytest.mark.parametrize("cause", Cause)
 def test_a_fault_of_a_poll_leaves_the_ending_unknown(cause: Cause) -> None:
-    """It had been started: whatever the question met, `not_run` would be a lie, and so would a 404 or a 422."""
+    """The run had been started, so `not_run`, 404 and 422 would be false for any fault of a poll."""
     code, ending, falls_back = classify_fault(ProviderFault(cause), POLL, started=True)
     assert ("unknown", True) == (ending, falls_back)
     assert PROBLEMS[code].status >= 500
@@ -141,7 +141,7 @@ def test_a_fault_of_a_poll_leaves_the_ending_unknown(cause: Cause) -> None:
 async def test_a_call_is_repeated_as_often_as_the_table_says(
     row: tuple[Cause, Repeat, Repeat, int, str, Ending], call: Call
 ) -> None:
-    """Starts: three in all at most, whatever is allowed; questions: as long as there is time."""
+    """Starts: at most three in total; polls: until the deadline."""
     cause, start, poll, *_ = row
     trial = RetryTrial(provider_faults(*[cause] * 1000), call)
     assert cause is await trial.run()
@@ -156,7 +156,7 @@ async def test_a_call_is_repeated_as_often_as_the_table_says(
 
 @pytest.mark.parametrize("cause", Cause)
 async def test_repeatable_lets_a_start_be_repeated_that_may_have_been_sent(cause: Cause) -> None:
-    """And nothing else: what was accepted, rejected or run is not repeated for that."""
+    """Not one that was accepted, rejected or executed."""
     trial = RetryTrial(provider_faults(*[cause] * 5), repeatable=True)
     plain = RetryTrial(provider_faults(*[cause] * 5))
     await trial.run()
@@ -171,7 +171,7 @@ async def test_a_success_ends_the_retries() -> None:
 
 @pytest.mark.parametrize("attempts", [1, 2, 5])
 async def test_starts_are_counted_whatever_they_meet(attempts: int) -> None:
-    """One counter: causes do not each have their own."""
+    """One counter for all causes."""
     causes = [Cause.UNREACHABLE, Cause.THROTTLED] * 5
     trial = RetryTrial(provider_faults(*causes), policy=RetryPolicy(attempts, 0.1, 5.0))
     await trial.run()
@@ -179,7 +179,7 @@ async def test_starts_are_counted_whatever_they_meet(attempts: int) -> None:
 
 
 async def test_once_applies_to_each_cause_of_one_poll() -> None:
-    """Two malformed answers to one question end it, even with other faults between them."""
+    """Two malformed responses to one poll end it, even with other faults between them."""
     trial = RetryTrial(
         provider_faults(Cause.INVALID_REPLY, Cause.DISCONNECTED, Cause.TOO_LARGE, Cause.INVALID_REPLY), POLL
     )
@@ -188,7 +188,7 @@ async def test_once_applies_to_each_cause_of_one_poll() -> None:
 
 @pytest.mark.parametrize("hint", [0.5, 7.0, 59.0])
 async def test_retry_after_is_waited_for(hint: float) -> None:
-    """R09: at least as long as the provider asked for."""
+    """R09: at least the time that the provider requests."""
     trial = RetryTrial([ProviderFault(Cause.THROTTLED, retry_after=hint)])
     assert "done" == await trial.run()
     [slept] = trial.clock.slept
@@ -204,7 +204,7 @@ async def test_a_retry_after_beyond_the_deadline_is_not_waited_for(call: Call, h
 
 
 async def test_without_retry_budget_no_start_is_repeated() -> None:
-    """R22: the retry budget is spent. It is asked once for each repetition, and only where nothing else forbids it."""
+    """R22: an exhausted budget. It is charged once per retry, and only if the retry is allowed otherwise."""
     asked: list[int] = []
 
     def permit() -> bool:
@@ -221,14 +221,14 @@ async def test_without_retry_budget_no_start_is_repeated() -> None:
 
 
 async def test_polls_need_no_retry_budget() -> None:
-    """Asking costs the provider next to nothing, and is the only way to see a run that was paid for."""
+    """Polls are cheap, and required to see the end of a paid run."""
     trial = RetryTrial(provider_faults(Cause.TIMEOUT), POLL, permit_retry=lambda: False)
     assert "done" == await trial.run()
 
 
 @given(attempts=st.integers(2, 12), seed=st.integers(0, 50))
 def test_waits_are_random_shares_of_doubling_steps(attempts: int, seed: int) -> None:
-    """R20: each gap lies in [0, cap(n)]; the caps double up to the longest."""
+    """R20: each gap lies in [0, cap(n)]; caps double up to the maximum."""
     policy = RetryPolicy(attempts, 0.1, 2.0)
     trial = RetryTrial(
         provider_faults(*[Cause.UNREACHABLE] * 20), policy=policy, seconds=1e9, clock=ManualClock(seed=seed)
@@ -240,7 +240,7 @@ def test_waits_are_random_shares_of_doubling_steps(attempts: int, seed: int) -> 
 
 
 async def test_two_processes_do_not_wait_in_step() -> None:
-    """R20: chance comes from the clock, and is another's in another process."""
+    """R20: random numbers come from the clock and differ between processes."""
     gaps = set()
     for seed in range(20):
         trial = RetryTrial(provider_faults(Cause.UNREACHABLE), clock=ManualClock(seed=seed))
@@ -267,7 +267,7 @@ async def test_the_backoff_stays_bounded_after_a_thousand_polls() -> None:
 def test_no_mix_of_faults_breaks_the_bounds(
     causes: list[Cause], hints: list[float | None], seconds: float, attempts: int, *, repeatable: bool, safe: bool
 ) -> None:
-    """R21: never more attempts than configured, never a wait beyond the deadline, never a forbidden repetition."""
+    """R21: never more attempts than configured, a wait beyond the deadline, or a forbidden retry."""
     met = [ProviderFault(cause, retry_after=hint) for cause, hint in zip(causes, hints, strict=False)]
     trial = RetryTrial(met, POLL if safe else START, repeatable, RetryPolicy(attempts, 0.1, 5.0), seconds)
     result = asyncio.run(trial.run())
@@ -286,7 +286,7 @@ def test_no_mix_of_faults_breaks_the_bounds(
 
 @pytest.mark.parametrize("stop", [asyncio.CancelledError(), Overloaded(), RuntimeError("ours")])
 async def test_other_exceptions_are_raised_unchanged(stop: BaseException) -> None:
-    """A client that is gone, a limit, a mistake of ours: none of them is repeated, or turned into something else."""
+    """A disconnected client, a limit or an internal error is neither retried nor converted."""
     clock, made = ManualClock(), []
 
     async def attempt() -> str:

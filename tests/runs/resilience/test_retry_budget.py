@@ -1,4 +1,4 @@
-"""The retry budget: a fifth of the traffic, three in any case, never more, however the requests come."""
+"""Retry budget: a fifth of the starts and at least three per window, for any traffic pattern."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def granted_retries(budget: RetryBudget, attempts: int) -> int:
 
 @pytest.mark.parametrize(("runs", "granted"), [(0, 3), (1, 3), (15, 3), (16, 3), (19, 3), (20, 4), (100, 20)])
 def test_a_fifth_of_the_runs_may_be_repeated_and_three_in_any_case(runs: int, granted: int) -> None:
-    """R22: 20 % is a bound, so it is not rounded up: of 19 runs three may be repeated."""
+    """R22: 20 % is not rounded up: 19 runs allow three retries."""
     budget = RetryBudget(ManualClock().monotonic)
     for _ in range(runs):
         budget.record_run()
@@ -29,7 +29,7 @@ def test_a_fifth_of_the_runs_may_be_repeated_and_three_in_any_case(runs: int, gr
 
 
 def test_what_was_spent_comes_back_with_time() -> None:
-    """A long silence leaves the least that there is, not what was once earned."""
+    """After a long pause the minimum is available, not earlier credit."""
     clock = ManualClock()
     budget = RetryBudget(clock.monotonic)
     for _ in range(100):
@@ -40,7 +40,7 @@ def test_what_was_spent_comes_back_with_time() -> None:
 
 
 def test_an_outage_of_a_minute_is_not_amplified() -> None:
-    """R22: 60 s of failures at 100 a second, each asking for a second try: 20 % and three a window, at most."""
+    """R22: 60 s of failures at 100 per second, each requesting a retry: at most 20 % and three per window."""
     clock = ManualClock()
     budget = RetryBudget(clock.monotonic)
     granted = 0
@@ -52,7 +52,7 @@ def test_an_outage_of_a_minute_is_not_amplified() -> None:
 
 
 class RetryBudgetModel(RuleBasedStateMachine):
-    """Runs and repetitions in any order and rhythm, beside exact books."""
+    """Runs and retries in any order, against a reference model."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -63,7 +63,7 @@ class RetryBudgetModel(RuleBasedStateMachine):
 
     @rule(count=st.integers(1, 60))
     def record_runs(self, count: int) -> None:
-        """Each is counted once."""
+        """Record runs, each once."""
         for _ in range(count):
             self.budget.record_run()
             self.runs.append(self.clock.monotonic())
@@ -84,7 +84,7 @@ class RetryBudgetModel(RuleBasedStateMachine):
     @precondition(lambda self: self.runs or self.retries)
     @rule(seconds=st.one_of(st.floats(0, 3), st.floats(0, 30)))
     def advance_time(self, seconds: float) -> None:
-        """A little, or several windows."""
+        """Advance by a little, or by several windows."""
         self.clock.advance(seconds)
 
     def _count_since(self, moments: list[float], seconds: float) -> int:
@@ -92,5 +92,5 @@ class RetryBudgetModel(RuleBasedStateMachine):
 
 
 def test_no_traffic_pattern_gets_more_than_the_retry_ratio() -> None:
-    """R22: whenever a repetition is granted, those of the last window are a fifth of its runs, or three."""
+    """R22: granted retries of the last window are at most a fifth of its runs, or three."""
     run_state_machine_as_test(RetryBudgetModel, settings=settings(max_examples=60, stateful_step_count=40))

@@ -1,4 +1,4 @@
-"""The sliding window: what happened lately counts, what is older does not, to a tenth of the window."""
+"""Sliding window: counts of recent events, exact to a tenth of the window."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_both_kinds_are_counted_separately() -> None:
 
 @pytest.mark.parametrize(("seconds", "counted"), [(0, 1), (8.9, 1), (10.1, 0), (25, 0), (1e6, 0)])
 def test_events_older_than_the_window_are_forgotten(seconds: float, counted: int) -> None:
-    """Also after a pause that is longer than the window."""
+    """Also after a pause longer than the window."""
     clock = ManualClock()
     window = SlidingWindow(SECONDS, clock.monotonic)
     window.add(1, 0)
@@ -32,7 +32,7 @@ def test_events_older_than_the_window_are_forgotten(seconds: float, counted: int
 
 
 def test_buckets_are_cleared_after_a_long_pause() -> None:
-    """A step of the ring that is used again does not bring back what it held a round ago."""
+    """A reused bucket does not contain earlier counts."""
     clock = ManualClock()
     window = SlidingWindow(SECONDS, clock.monotonic)
     window.add(7, 7)
@@ -50,7 +50,7 @@ def test_clear_forgets_everything_at_once() -> None:
 
 @given(st.lists(st.tuples(st.floats(0, 15), st.integers(0, 3), st.integers(0, 3)), max_size=40))
 def test_the_window_covers_nine_tenths_to_all_of_its_length(events: list[tuple[float, int, int]]) -> None:
-    """Everything younger than nine tenths of the window is counted, nothing that is older than all of it."""
+    """Events younger than nine tenths are counted, events older than the window are not."""
     clock = ManualClock()
     window = SlidingWindow(SECONDS, clock.monotonic)
     seen: list[tuple[float, int, int]] = []

@@ -49,14 +49,14 @@ SERVERS: dict[str, tuple[Sequence[tuple[str, ...]], Durability]] = {
 
 @pytest.fixture
 async def server(tmp_path: Path) -> AsyncIterator[ValkeyServer]:
-    """A server of this test."""
+    """Server of this test."""
     with running_server(tmp_path) as running:
         yield running
 
 
 @pytest.fixture
 async def connection(server: ValkeyServer) -> AsyncIterator[RedisConnection]:
-    """A way to it."""
+    """Connection to the server."""
     link = RedisConnection(RedisAddress("127.0.0.1", server.port), timeout=1.0)
     yield link
     await link.close()
@@ -107,7 +107,7 @@ async def test_a_write_that_does_not_reach_the_disk_in_time_is_not_acknowledged(
 
 
 async def test_a_file_that_is_switched_off_is_noticed(connection: RedisConnection) -> None:
-    """R54: the durability of the start is kept, or the store is unavailable."""
+    """R54: if persistence is disabled at run time, the store becomes unavailable."""
     await connection.execute_one("CONFIG", "SET", "appendfsync", "everysec")
     store = RedisStore(connection, SystemClock())
     await store.open()
@@ -118,7 +118,7 @@ async def test_a_file_that_is_switched_off_is_noticed(connection: RedisConnectio
 
 
 async def test_a_replica_is_no_store(connection: RedisConnection) -> None:
-    """What is written to it is lost."""
+    """Writes to a replica would be lost."""
     await connection.execute_one("REPLICAOF", "127.0.0.1", 1)
     with pytest.raises(StoreUnavailable, match="read-only replica"):
         await check_durability(connection)

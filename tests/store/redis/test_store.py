@@ -32,7 +32,7 @@ def _new_store(port: int, prefix: str, *, timeout: float = CONNECTION_TIMEOUT) -
 
 @pytest.fixture
 def own_server(tmp_path: Path) -> Iterator[ValkeyServer]:
-    """A server of one test, which may stop it."""
+    """Server of one test, which may stop it."""
     with running_server(tmp_path / "server") as server:
         yield server
 
@@ -113,7 +113,7 @@ async def test_a_store_closes_while_its_server_dies(own_server: ValkeyServer, mo
 
 
 async def test_a_server_that_comes_back_is_used_again(own_server: ValkeyServer) -> None:
-    """R47, R54: killed, gone for a while, and started again on its port: with all that it acknowledged."""
+    """R47, R54: killed and restarted on the same port, with all acknowledged data."""
     store = _new_store(own_server.port, "s:")
     await store.open()
     assert await store.create_run(SAMPLE_RUN, SAMPLE_KEY) is None
@@ -135,7 +135,7 @@ async def test_a_server_that_comes_back_is_used_again(own_server: ValkeyServer) 
 
 
 async def _assert_wakes(waiting_store: RedisStore, changing_store: RedisStore, run_id: str) -> None:
-    """A waiting task at one store is woken by a change at the other one, almost at once."""
+    """Assert that a waiting task at one store is woken promptly by a change at the other."""
     await changing_store.create_run(new_run(0, id=run_id), None)
     async with asyncio.timeout(TIMEOUT):
         while waiting_store._subscriber._disconnected:  # no method says so
@@ -153,7 +153,7 @@ async def test_a_change_by_one_replica_wakes_waiters_at_another(replicas: tuple[
 async def test_a_replica_that_was_disconnected_misses_no_change(
     replicas: tuple[RedisStore, RedisStore],
 ) -> None:
-    """Its subscription is cut: waiting tasks are woken, and waits are short until it has subscribed again."""
+    """A lost subscription wakes waiting tasks, and waits are short until it is renewed."""
     one, other = replicas
     await one.create_run(SAMPLE_RUN, None)
     waiting = asyncio.create_task(one.wait_for_change([SAMPLE_RUN.id], 600))
@@ -187,7 +187,7 @@ async def test_a_newer_layout_is_left_alone(tmp_path: Path) -> None:
 
 
 async def test_nothing_of_a_purged_run_stays(replicas: tuple[RedisStore, RedisStore], tmp_path: Path) -> None:
-    """R43: no record, no order, no response, no callback, and no empty index."""
+    """R43: neither record, order, response, callback nor empty index."""
     store, _ = replicas
     for number in range(3):
         await store.create_run(new_run_with_callback(number), replace(SAMPLE_KEY, text=str(number)))
@@ -247,7 +247,7 @@ async def test_a_server_that_lost_the_scripts_is_sent_them_again(replicas: tuple
 async def test_foreign_messages_do_not_stop_the_subscription(
     replicas: tuple[RedisStore, RedisStore], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """R54: on our channel, and no text: replicas still hear from each other at once."""
+    """R54: binary messages on the channel: replicas still receive notifications at once."""
     one, other = replicas
     connection = RedisConnection(RedisAddress("127.0.0.1", shared_server().port))
     await connection.execute_one("PUBLISH", f"{tmp_path}:{LAYOUT_VERSION}:changed", b"\xff\xfe")
@@ -260,7 +260,7 @@ async def test_foreign_messages_do_not_stop_the_subscription(
 
 
 async def test_an_error_reply_is_not_quoted(own_server: ValkeyServer) -> None:
-    """R79: its words may hold what was to be written."""
+    """R79: it may quote the written data."""
     store = _new_store(own_server.port, "s:")
     await store.open()
     connection = RedisConnection(RedisAddress("127.0.0.1", own_server.port))

@@ -23,7 +23,7 @@ NOBODY_UID = 65534
 
 @contextmanager
 def open_file(path: Path) -> Iterator[sqlite3.Connection]:
-    """Open it for a while."""
+    """Open the file until the block ends."""
     file = SqliteFile(path, busy_timeout=0.05)
     with closing(file.open()) as db:
         yield db
@@ -31,7 +31,7 @@ def open_file(path: Path) -> Iterator[sqlite3.Connection]:
 
 
 def open_failure(path: Path) -> str:
-    """The reason why it cannot be opened."""
+    """Return the reason why the file cannot be opened."""
     file = SqliteFile(path, busy_timeout=0.05)
     with pytest.raises(StoreUnavailable) as refused:
         file.open()
@@ -40,13 +40,13 @@ def open_failure(path: Path) -> str:
 
 
 def permissions_of(path: Path) -> int:
-    """The permission bits."""
+    """Return the permission bits."""
     return stat.S_IMODE(path.stat().st_mode)
 
 
 @pytest.fixture
 def private_directory() -> Iterator[Path]:
-    """A directory of this test, as a user for whom permissions matter, also if root runs the tests."""
+    """Directory of this test, as an unprivileged user even if root runs the tests."""
     with tempfile.TemporaryDirectory() as name:
         if os.geteuid() == 0:
             os.chown(name, NOBODY_UID, NOBODY_UID)
@@ -58,7 +58,7 @@ def private_directory() -> Iterator[Path]:
 
 
 def test_created_files_are_for_their_owner_only(tmp_path: Path) -> None:
-    """Whatever the umask: runs hold prompts."""
+    """With any umask, because runs contain prompts."""
     before = os.umask(0)
     try:
         path = tmp_path / "var" / "store.db"
@@ -87,7 +87,7 @@ def test_it_is_opened_for_durability(tmp_path: Path, pragma: str, value: object)
 
 
 def test_a_read_only_connection_cannot_write(tmp_path: Path) -> None:
-    """Names that mean something in a URL included."""
+    """Also for names with characters that are special in a URL."""
     file = SqliteFile(tmp_path / "a?b#c%20d.db", busy_timeout=0.05)
     with closing(file.open()), closing(file.open_read_only()) as reader:
         assert [(0,)] == reader.execute("SELECT count(*) FROM runs").fetchall()
@@ -110,7 +110,7 @@ def test_a_second_process_is_refused_until_the_first_is_gone(tmp_path: Path) -> 
 
 
 def test_a_second_store_of_this_process_is_refused_and_disturbs_nothing(tmp_path: Path) -> None:
-    """By another path to the same file, too."""
+    """Also by another path to the same file."""
     first = SqliteFile(tmp_path / "store.db", busy_timeout=0.05)
     link = tmp_path / "link.db"
     link.symlink_to(tmp_path / "store.db")

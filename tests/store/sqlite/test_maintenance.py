@@ -17,7 +17,7 @@ from gateway.store.sqlite.store import SqliteStore
 from tests.store.samples import NOW, SAMPLE_FINAL_STATE, SAMPLE_RESPONSE, SAMPLE_RUN, new_run
 
 MB = 1_000_000
-FREE_PAGES_KEPT_MB = 4 * MB + MB  # free pages that stay, and what an empty store takes
+FREE_PAGES_KEPT_MB = 4 * MB + MB  # remaining free pages, and the size of an empty store
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ async def add_finished_runs(store: SqliteStore, numbers: range, *, size: int) ->
 
 
 async def size_on_disk(store: SqliteStore, path: Path) -> int:
-    """Of the file, once the log has been emptied into it."""
+    """Return the size of the file after a checkpoint of the log."""
     await store.close()
     found = await asyncio.to_thread(path.stat)
     await store.open()
@@ -55,7 +55,7 @@ async def test_the_file_shrinks_after_a_purge(store: SqliteStore, tmp_path: Path
 
 
 async def test_the_file_stays_bounded_while_runs_come_and_go(store: SqliteStore, tmp_path: Path) -> None:
-    """R43: ten times what is kept at once goes through it."""
+    """R43: with ten times as many runs as are kept at once."""
     for first in range(0, 200, 20):
         await add_finished_runs(store, range(first, first + 20), size=25_000)
         await store.purge(runs_before_at=NOW + 1e6, keys_before_at=NOW + 1e6)
@@ -75,12 +75,12 @@ async def test_other_changes_run_between_the_batches_of_a_purge(store: SqliteSto
 
 
 async def test_nothing_of_a_purged_run_stays(store: SqliteStore) -> None:
-    """Not its order, not its answer, not its callback."""
+    """Neither order, response nor callback."""
     await add_finished_runs(store, range(3), size=10)
     await store.purge(runs_before_at=NOW + 1e6, keys_before_at=NOW + 1e6)
     await store.create_run(new_run(9), None)
     await store.discard_run("run_9", owner=SAMPLE_RUN.owner)
-    assert store._open_store is not None  # no method of the contract shows what is left over
+    assert store._open_store is not None  # the contract has no method to list remaining rows
     assert [0, 0, 0, 0] == await store._open_store.readers.execute(_rows)
     assert [] == await store.list_runs(RunFilter("checkout"))
 

@@ -16,7 +16,7 @@ from gateway.store.sqlite.readers import SqliteReaderPool
 
 @pytest.fixture
 async def readers(tmp_path: Path) -> AsyncIterator[SqliteReaderPool]:
-    """Two threads, and room for three questions in all."""
+    """Two reader threads, with a queue for three queries in total."""
     made = SqliteReaderPool(
         lambda: sqlite3.connect(tmp_path / "some.db", check_same_thread=False), threads=2, max_queued=3
     )
@@ -25,7 +25,7 @@ async def readers(tmp_path: Path) -> AsyncIterator[SqliteReaderPool]:
 
 
 def query_number(db: sqlite3.Connection) -> int:
-    """Ask for a number."""
+    """Query a number."""
     return int(db.execute("SELECT 1").fetchone()[0])
 
 
@@ -34,7 +34,7 @@ async def test_a_query_is_answered(readers: SqliteReaderPool) -> None:
 
 
 async def test_threads_answer_side_by_side(readers: SqliteReaderPool) -> None:
-    """Each waits for the other: one alone would not get through."""
+    """Each query waits for the other, so a single thread would block."""
     both = threading.Barrier(2)
 
     def meet(db: sqlite3.Connection) -> int:
@@ -69,7 +69,7 @@ async def test_a_cancelled_query_frees_its_place(readers: SqliteReaderPool) -> N
 
 
 async def test_a_failure_does_not_quote_sqlite(readers: SqliteReaderPool) -> None:
-    """And the connection is not lost with it."""
+    """The connection stays usable."""
     for _ in range(3):
         with pytest.raises(StoreUnavailable) as failed:
             await readers.execute(lambda db: db.execute("SELECT 'a prompt' FROM nowhere"))

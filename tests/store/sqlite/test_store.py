@@ -27,7 +27,7 @@ MAX_LINES = 400  # of a round: a fraction of a second
 
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
-    """A store that holds nothing, and waits hardly at all for others' locks."""
+    """Empty store with a short lock timeout."""
     made = SqliteStore(tmp_path / "store.db", SystemClock(), busy_timeout=0.05)
     await made.open()
     yield made
@@ -35,7 +35,7 @@ async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
 
 
 def events_until_killed(path: Path, name: str, lines: int) -> list[tuple[str, int]]:
-    """Start a process, kill it when it has said so much, and return all that it said."""
+    """Start a process and kill it after this number of events; returns all its events."""
     command = [sys.executable, "-m", "tests.store.crash_writer", str(path), name]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -48,7 +48,7 @@ def events_until_killed(path: Path, name: str, lines: int) -> list[tuple[str, in
 
 
 async def confirmed(store: SqliteStore, name: str, said: Iterable[tuple[str, int]]) -> list[tuple[str, int]]:
-    """Those of the promises that hold."""
+    """Return the acknowledged operations that are in the store."""
     held = []
     for word, number in said:
         run, claim = (
@@ -70,7 +70,7 @@ def _is_stored(word: str, run: StoredRun, claim: IdempotencyRecord, number: int)
 
 
 async def test_acknowledged_writes_survive_kill_9(tmp_path: Path) -> None:
-    """R44, R47, R48: twenty processes on one file, each killed at a random moment; the next one goes on at once."""
+    """R44, R47, R48: twenty processes on one file, each killed at a random moment."""
     chance, path = random.Random(4), tmp_path / "store.db"
     rounds = {
         f"p{number}": events_until_killed(path, f"p{number}", chance.randint(1, MAX_LINES)) for number in range(ROUNDS)
@@ -104,7 +104,7 @@ async def _concurrently(store: SqliteStore, runs: Iterable[StoredRun]) -> None:
 
 
 async def test_group_commit_is_faster_than_one_by_one(store: SqliteStore) -> None:
-    """Side by side, the better of three rounds each."""
+    """Best of three alternating rounds each."""
     serial, parallel = [], []
     for number in range(0, 1200, 400):
         serial.append(await _seconds(_one_by_one(store, [new_run(number + n) for n in range(200)])))
@@ -122,7 +122,7 @@ async def test_a_hundred_at_once_wait_for_a_few_commits(store: SqliteStore) -> N
 
 
 async def test_a_full_disk_is_unavailable_and_nothing_is_lost(store: SqliteStore) -> None:
-    """R54: refused in our words; what was kept before can be read, and with space it goes on."""
+    """R54: refused with a fixed text; stored data can be read, and writes succeed once there is space."""
     await store.create_run(SAMPLE_RUN, SAMPLE_KEY)
     pages = await _pragma(store, "page_count")
     await _pragma(store, f"max_page_count = {pages}")
@@ -136,7 +136,7 @@ async def test_a_full_disk_is_unavailable_and_nothing_is_lost(store: SqliteStore
 
 
 async def test_writes_that_fit_are_kept_beside_one_that_does_not(store: SqliteStore) -> None:
-    """One caller's megabyte on a full disk is not the problem of those that commit with it."""
+    """A large write that fails on a full disk does not fail others of its group commit."""
     await store.create_run(new_run_with_callback(), SAMPLE_KEY)
     await _pragma(store, f"max_page_count = {await _pragma(store, 'page_count') + 5}")
     small, large = new_run(2), new_run(3, order=b"x" * 1_000_000)
@@ -155,7 +155,7 @@ async def test_writes_that_fit_are_kept_beside_one_that_does_not(store: SqliteSt
 async def test_while_another_program_writes_it_is_unavailable_and_can_be_read(
     store: SqliteStore, tmp_path: Path
 ) -> None:
-    """R54: for as long as that, and not for each caller in turn."""
+    """R54: for the duration of the lock, not once per caller."""
     await store.create_run(SAMPLE_RUN, None)
     other = sqlite3.connect(tmp_path / "store.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
@@ -169,7 +169,7 @@ async def test_while_another_program_writes_it_is_unavailable_and_can_be_read(
 
 
 async def test_closed_it_is_one_file(store: SqliteStore, tmp_path: Path) -> None:
-    """Nothing holds it open: the log was emptied into it, so that a copy of the file is a copy of the store."""
+    """The write-ahead log is merged into the file, so that a copy of the file is a copy of the store."""
     await store.create_run(SAMPLE_RUN, None)
     assert SAMPLE_RUN == await store.get_run(SAMPLE_RUN.id)
     await store.close()
@@ -186,7 +186,7 @@ async def test_queued_changes_are_committed_before_closing(store: SqliteStore) -
 
 
 async def _pragma(store: SqliteStore, pragma: str) -> int:
-    """Ask or set it where the store writes: a limit of pages belongs to one connection."""
+    """Read or set a pragma on the writer's connection, to which a page limit belongs."""
     assert store._open_store is not None
     return int(await store._open_store.writer.execute(lambda db: db.execute(f"PRAGMA {pragma}").fetchone()[0]))
 

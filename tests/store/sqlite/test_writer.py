@@ -18,7 +18,7 @@ Change = Callable[[sqlite3.Connection], int]
 
 
 class WriterHarness:
-    """A writer to a table of numbers, and a second connection that reads it."""
+    """Writer to a table of numbers, and a second connection that reads it."""
 
     def __init__(self, path: Path, *, max_queued: int) -> None:
         self.db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=0.05)
@@ -29,12 +29,12 @@ class WriterHarness:
         self.writer = SqliteWriter(self.db, self.changed.append, max_queued=max_queued)
 
     def committed(self) -> list[int]:
-        """What was committed."""
+        """Return the committed numbers."""
         return [number for (number,) in self.other_connection.execute("SELECT number FROM numbers ORDER BY number")]
 
 
 def add(*numbers: int) -> Change:
-    """Add these, one after the other, and return how many."""
+    """Add these numbers in sequence; returns their count."""
 
     def change(db: sqlite3.Connection) -> int:
         for number in numbers:
@@ -45,7 +45,7 @@ def add(*numbers: int) -> Change:
 
 
 def block_until(released: threading.Event) -> Change:
-    """A disk that takes its time."""
+    """Simulate a slow disk."""
 
     def change(_db: sqlite3.Connection) -> int:
         assert released.wait(10)
@@ -91,7 +91,7 @@ async def test_a_failing_change_fails_alone(harness: WriterHarness, wrong: Chang
 
 
 async def test_more_than_it_can_take_is_refused_at_once(harness: WriterHarness) -> None:
-    """R54: and when the disk is back, it goes on."""
+    """R54: until the disk is fast again."""
     released = threading.Event()
     held = asyncio.create_task(harness.writer.execute(block_until(released)))
     await asyncio.sleep(0)
@@ -139,7 +139,7 @@ async def test_the_change_callback_runs_after_the_commit(harness: WriterHarness)
 
 
 async def test_a_failing_disk_fails_the_whole_batch(harness: WriterHarness) -> None:
-    """Once for the batch: one by one, each change would wait as long again."""
+    """One attempt per batch: single retries would each wait for the timeout."""
     harness.other_connection.execute("BEGIN IMMEDIATE")
     statements: list[str] = []
     harness.db.set_trace_callback(statements.append)

@@ -1,6 +1,6 @@
-"""Certificates for a fake upstream that speaks TLS, made anew by each test run: nothing secret is checked in.
+"""Certificates for a fake upstream with TLS, created in each test run by the `openssl` program.
 
-They are made by the `openssl` program; `available` says whether there is one.
+`openssl_available` returns True if it is installed. No key is checked in.
 """
 
 from __future__ import annotations
@@ -18,35 +18,35 @@ _NEW_KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
 
 
 def openssl_available() -> bool:
-    """Whether certificates can be made on this machine."""
+    """Return True if the `openssl` program is installed."""
     return shutil.which("openssl") is not None
 
 
 @dataclass(frozen=True, slots=True)
 class CertificateAuthority:
-    """A certificate authority of one directory; hand `ca_file` to whoever shall trust it."""
+    """Certificate authority in a directory; peers that trust it load `ca_file`."""
 
     directory: Path
 
     @property
     def ca_file(self) -> Path:
-        """Its own certificate (PEM)."""
+        """Certificate of the authority (PEM)."""
         return self.directory / "ca.pem"
 
     def trusted(self) -> ssl.SSLContext:
-        """A server on 127.0.0.1 that is what it says."""
+        """Server context with a valid certificate for 127.0.0.1."""
         return self._issue("trusted", address="127.0.0.1", days=2)
 
     def wrong_host(self) -> ssl.SSLContext:
-        """A server whose certificate, though of this authority, is another address's."""
+        """Server context with a certificate for another address."""
         return self._issue("wrong_host", address="127.9.9.9", days=2)
 
     def expired(self) -> ssl.SSLContext:
-        """A server whose certificate ended yesterday."""
+        """Server context with a certificate that expired yesterday."""
         return self._issue("expired", address="127.0.0.1", days=-1)
 
     def self_signed(self) -> ssl.SSLContext:
-        """A server that vouches for itself."""
+        """Server context with a self-signed certificate."""
         pem, key = self._files("self_signed")
         _openssl(
             "req", "-x509", *_NEW_KEY, "-keyout", key, "-out", pem, "-days", "2", "-subj", "/CN=self-signed",
@@ -70,7 +70,7 @@ class CertificateAuthority:
 
 
 def new_authority(directory: Path) -> CertificateAuthority:
-    """Make an authority that nobody trusts yet."""
+    """Create a new authority."""
     authority = CertificateAuthority(directory)
     _openssl(
         "req", "-x509", *_NEW_KEY, "-keyout", directory / "ca.key", "-out", authority.ca_file, "-days", "2",
@@ -80,7 +80,7 @@ def new_authority(directory: Path) -> CertificateAuthority:
 
 
 def tls_1_0(context: ssl.SSLContext) -> ssl.SSLContext:
-    """The same side of a connection, but it speaks TLS 1.0 and nothing else."""
+    """Return the same context restricted to TLS 1.0."""
     context.set_ciphers("ALL:@SECLEVEL=0")
     context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1
     return context

@@ -1,4 +1,4 @@
-"""One connection of the fake upstream: what came in, when, and the ways to answer or to hurt the peer."""
+"""Connection of the fake upstream: record of requests and times, and methods for responses and faults."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Headers = tuple[tuple[str, str], ...]
 
 @dataclass(slots=True)
 class ConnectionRecord:
-    """A peer's connection; times are monotonic seconds, `eof_at` is when the peer's end was seen (FIN or reset)."""
+    """Record of a connection; times are monotonic seconds, `eof_at` is the time of the peer's FIN or RST."""
 
     number: int
     opened_at: float
@@ -28,7 +28,7 @@ class ConnectionRecord:
 
 @dataclass(slots=True)
 class ReceivedRequest:
-    """A request that arrived whole; `head` and `body` are its raw bytes."""
+    """Complete received request; `head` and `body` are its raw bytes."""
 
     connection: ConnectionRecord
     first_byte_at: float
@@ -38,28 +38,28 @@ class ReceivedRequest:
 
     @property
     def method(self) -> str:
-        """The request line's first word."""
+        """Method of the request line."""
         return self.head.split(b" ", 2)[0].decode("latin-1")
 
     @property
     def target(self) -> str:
-        """Path and query, as they stood on the wire."""
+        """Path and query, as on the wire."""
         return self.head.split(b" ", 2)[1].decode("latin-1")
 
     @property
     def path(self) -> str:
-        """The target without its query, still encoded."""
+        """Target without its query, encoded."""
         return self.target.partition("?")[0]
 
     @property
     def headers(self) -> Headers:
-        """Names as they were written, in order."""
+        """Header fields as on the wire, in order."""
         lines = self.head.decode("latin-1").split("\r\n")[1:]
         pairs = (line.partition(":") for line in lines if line)
         return tuple((name, value.strip()) for name, _, value in pairs)
 
     def header(self, name: str) -> str | None:
-        """The first header of that name, in any case."""
+        """Return the first header of that name, case-insensitively."""
         return next((value for key, value in self.headers if key.lower() == name.lower()), None)
 
 
@@ -76,11 +76,11 @@ class _ReceiveBuffer:
 
 
 class PeerDisconnectedError(ConnectionError):
-    """The peer closed the connection, so there is nobody to read from or write to."""
+    """The peer closed the connection."""
 
 
 class UpstreamConnection(asyncio.Protocol):
-    """The fake's end of a connection. Scripts use `send`, `fin`, `reset`, `left` and look at `request`."""
+    """Connection of the fake upstream. Scripts use `send`, `fin`, `reset` and `request`."""
 
     transport: asyncio.Transport
     record: ConnectionRecord
@@ -128,7 +128,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._writable.set()
 
     async def read_request(self) -> ReceivedRequest | None:
-        """The next request, once it is whole; None if the connection ends before."""
+        """Return the next complete request; None if the connection ends before."""
         if self.transport.is_closing():
             return None
         self.idle = True
@@ -143,19 +143,19 @@ class UpstreamConnection(asyncio.Protocol):
         return self.request
 
     async def send(self, data: bytes) -> None:
-        """Write, and wait while the peer is slow to read; PeerLeftError once it has gone."""
+        """Write, and wait while the peer is slow to read. Raises PeerDisconnectedError once the peer has gone."""
         if self.peer_closed.is_set() or self.transport.is_closing():
             raise PeerDisconnectedError
         self.transport.write(data)
         await self._writable.wait()
 
     def fin(self) -> None:
-        """Close in the polite way, after what was written."""
+        """Close gracefully after all written data."""
         self._closed_here = True
         self.transport.close()
 
     def reset(self) -> None:
-        """Close with a RST, dropping what was not yet read or written."""
+        """Close with an RST, discarding unread and unwritten data."""
         if self.closed.is_set():
             return
         self._closed_here = True

@@ -1,7 +1,7 @@
-"""The ways in which the fake upstream misbehaves, one small script each; `then` and `after` join them.
+"""Faults of the fake upstream, one script each; `sequence` and `delayed` combine them.
 
-A script is given the connection after a request was read whole. One handed to `Upstream.on_accept` is given it before
-anything was read.
+A script gets the connection after a complete request was read; a script of `FakeUpstream.on_accept` before anything
+was read.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _SMALL_RESPONSE = reply(200, {"result": {"completion": "a small answer"}})
 
 
 def sequence(*scripts: ResponseScript) -> ResponseScript:
-    """One after another, on the same request."""
+    """Run scripts in sequence on the same request."""
 
     async def script(connection: UpstreamConnection) -> None:
         for each in scripts:
@@ -30,7 +30,7 @@ def sequence(*scripts: ResponseScript) -> ResponseScript:
 
 
 def delayed(seconds: float, script: ResponseScript) -> ResponseScript:
-    """The same, later."""
+    """Run a script after a delay."""
 
     async def late(connection: UpstreamConnection) -> None:
         await asyncio.sleep(seconds)
@@ -40,27 +40,27 @@ def delayed(seconds: float, script: ResponseScript) -> ResponseScript:
 
 
 async def rst_after_request(connection: UpstreamConnection) -> None:
-    """Reset the connection in place of an answer."""
+    """Reset the connection instead of responding."""
     connection.reset()
 
 
 async def fin_after_request(connection: UpstreamConnection) -> None:
-    """Close the connection in place of an answer."""
+    """Close the connection instead of responding."""
     connection.fin()
 
 
 async def hang(connection: UpstreamConnection) -> None:
-    """Never answer; ends when the peer leaves."""
+    """Never respond; ends when the peer disconnects."""
     await connection.peer_closed.wait()
 
 
 def rst_on_accept(delay: float = 0.1) -> ResponseScript:
-    """Reset without having read. The delay lets the peer write first, as it would over a real network."""
+    """Reset without reading. The delay lets the peer write first, as over a real network."""
     return delayed(delay, rst_after_request)
 
 
 async def headers_then_fin(connection: UpstreamConnection) -> None:
-    """Promise 100 bytes, send none, close."""
+    """Announce 100 bytes, send none, close."""
     await connection.send(FakeResponse(200, (("Content-Type", "application/json"), ("Content-Length", "100"))).head())
     connection.fin()
 
@@ -71,13 +71,13 @@ def truncate(size: int, answer: FakeResponse = _SMALL_RESPONSE) -> ResponseScrip
 
 
 def chunked_cut_off(answer: FakeResponse = _SMALL_RESPONSE) -> ResponseScript:
-    """Send the answer in chunks, without the last chunk that says it is whole, then close."""
+    """Send the response in chunks without the last chunk, then close."""
     whole = chunked(answer)
     return truncate(len(whole.body) - len(b"0\r\n\r\n"), whole)
 
 
 def sliced(size: int, answer: FakeResponse = _SMALL_RESPONSE, *, pause: float = 0.0) -> ResponseScript:
-    """Send the whole answer in pieces of `size` bytes, with a pause of that many seconds after each."""
+    """Send the response in pieces of `size` bytes, with a pause of that many seconds after each."""
     data = answer.encode()
 
     async def script(connection: UpstreamConnection) -> None:
@@ -89,7 +89,7 @@ def sliced(size: int, answer: FakeResponse = _SMALL_RESPONSE, *, pause: float = 
 
 
 def drip(rate: float = 1.0, *, head_first: bool = True) -> ResponseScript:
-    """Send an answer without an end at `rate` bytes a second; its head too, unless that comes first."""
+    """Send an endless response at `rate` bytes per second, including its head unless that is sent first."""
     head = FakeResponse(200, (("Content-Type", "application/json"), ("Content-Length", "1000000"))).head()
 
     async def script(connection: UpstreamConnection) -> None:
@@ -115,7 +115,7 @@ def large_response(size: int) -> ResponseScript:
 
 
 def large_chunked_response(size: int) -> ResponseScript:
-    """Send `size` bytes of one JSON string, and do not say beforehand how many they are."""
+    """Send `size` bytes of one JSON string in chunks, without a Content-Length."""
 
     async def script(connection: UpstreamConnection) -> None:
         headers = (("Content-Type", "application/json"), ("Transfer-Encoding", "chunked"))
@@ -137,12 +137,12 @@ async def _flood(connection: UpstreamConnection, size: int) -> None:
 
 
 def compression_bomb(size: int) -> FakeResponse:
-    """`size` bytes of one JSON string that nobody asked to have compressed, about a thousandth of them on the wire."""
+    """Return `size` bytes of a JSON string with unrequested gzip coding (about a thousandth on the wire)."""
     return reply(200, gzip.compress(b'"' + b"0" * (size - 2) + b'"'), [("Content-Encoding", "gzip")])
 
 
 def interim_responses(count: int, status: int = 100) -> ResponseScript:
-    """Send `count` interim answers; a final one may follow (RFC 9110, 15.2)."""
+    """Send `count` interim responses; a final one may follow (RFC 9110, 15.2)."""
 
     async def script(connection: UpstreamConnection) -> None:
         line = FakeResponse(status).encode()
@@ -153,22 +153,22 @@ def interim_responses(count: int, status: int = 100) -> ResponseScript:
 
 
 def two_lengths(answer: FakeResponse = _SMALL_RESPONSE) -> FakeResponse:
-    """The answer with a second Content-Length that contradicts the first."""
+    """Return the response with a second, contradicting Content-Length."""
     return answer.with_headers(("Content-Length", str(len(answer.body) + 5)))
 
 
 def long_header(size: int = 100_000, answer: FakeResponse = _SMALL_RESPONSE) -> FakeResponse:
-    """The answer with one header of `size` bytes."""
+    """Return the response with one header of `size` bytes."""
     return answer.with_headers(("X-Long", "a" * size))
 
 
 def extra_response(answer: FakeResponse, unasked: FakeResponse) -> ResponseScript:
-    """The answer, and directly behind it one that nobody asked for, which must never reach anybody."""
+    """Send the response and directly after it an unsolicited one."""
     return RawBytes(answer.encode() + unasked.encode())
 
 
 def close_idle(answer: FakeResponse, delay: Callable[[], float]) -> ResponseScript:
-    """The answer, and `delay()` seconds later the end of the connection, if no new request came meanwhile."""
+    """Send the response, and close the connection after `delay()` seconds unless a new request arrived."""
 
     async def script(connection: UpstreamConnection) -> None:
         await connection.send(answer.encode())

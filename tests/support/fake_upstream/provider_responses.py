@@ -1,4 +1,4 @@
-"""How the two providers answer when all is well, in the shapes of their own pages."""
+"""Successful responses of both providers, as documented."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ NodeStatus = Literal["QUEUED", "RUNNING", "SUCCESS", "FAILED", "SKIPPED"]
 
 
 def prompt_studio_reply(result: JsonValue) -> FakeResponse:
-    """A finished run."""
+    """Return the response of a finished run."""
     return reply(200, {"result": result})
 
 
 def promptlayer_started(execution_id: int) -> FakeResponse:
-    """A run that was created."""
+    """Return the response of a created run."""
     return reply(
         201,
         {
@@ -39,7 +39,7 @@ def promptlayer_started(execution_id: int) -> FakeResponse:
 def node(
     value: JsonValue, status: NodeStatus = "SUCCESS", *, error: str | None = None, is_output: bool = True
 ) -> dict[str, JsonValue]:
-    """One node of a run's results."""
+    """Return one node of the results of a run."""
     return {
         "status": status,
         "value": value,
@@ -50,10 +50,10 @@ def node(
 
 
 def promptlayer_running() -> FakeResponse:
-    """A run that goes on."""
+    """Return the results of a run in progress."""
     return reply(202, {"Answer": node(None, "RUNNING")})
 
 
 def promptlayer_done(nodes: Mapping[str, JsonValue]) -> FakeResponse:
-    """A run that ended; `nodes` as made by `node`. A failed run is a 200 as well."""
+    """Return the results of a run that ended; `nodes` as made by `node`. A failed run is a 200 as well."""
     return reply(200, dict(nodes))

@@ -1,4 +1,4 @@
-"""What the fake upstream says when it means well: whole answers, and an upstream's honest refusals."""
+"""Valid responses of the fake upstream, and regular error responses."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class FakeResponse:
-    """An HTTP answer as data, and a script that sends it. Nothing is checked: it may be as wrong as a test wants."""
+    """HTTP response as data, and a script that sends it. It is not validated, so that tests can send invalid ones."""
 
     status: int = 200
     headers: Headers = ()
@@ -24,17 +24,17 @@ class FakeResponse:
     version: str = field(default="HTTP/1.1", kw_only=True)
 
     def head(self) -> bytes:
-        """The status line and headers, with the empty line."""
+        """Status line and headers, with the empty line."""
         lines = [f"{self.version} {self.status} {_reason(self.status)}"]
         lines += [f"{name}: {value}" for name, value in self.headers]
         return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
 
     def encode(self) -> bytes:
-        """All of it, as it goes over the wire."""
+        """Return all bytes of the response."""
         return self.head() + self.body
 
     def with_headers(self, *headers: tuple[str, str]) -> FakeResponse:
-        """The same answer with more headers."""
+        """Return the response with additional headers."""
         return replace(self, headers=self.headers + headers)
 
     async def __call__(self, connection: UpstreamConnection) -> None:
@@ -45,7 +45,7 @@ class FakeResponse:
 def reply(
     status: int = 200, body: bytes | JsonValue = None, headers: Mapping[str, str] | Sequence[tuple[str, str]] = ()
 ) -> FakeResponse:
-    """A whole answer with its Content-Length; a body that is not bytes is sent as JSON."""
+    """Return a response with its Content-Length; a body that is not bytes is sent as JSON."""
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     named = tuple(headers.items()) if hasattr(headers, "items") else tuple(headers)
     framing = (("Content-Type", "application/json"), ("Content-Length", str(len(content))))
@@ -53,12 +53,12 @@ def reply(
 
 
 def redirect(url: str, status: int = 302) -> FakeResponse:
-    """Somewhere else, please."""
+    """Return a redirect."""
     return reply(status, b"", [("Location", url)])
 
 
 def chunked(answer: FakeResponse, size: int = 7) -> FakeResponse:
-    """The same answer in chunks of `size` bytes; its end is the last five bytes."""
+    """Return the response in chunks of `size` bytes; its end is the last five bytes."""
     parts = [answer.body[at : at + size] for at in range(0, len(answer.body), size)]
     body = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in parts) + b"0\r\n\r\n"
     kept = tuple(pair for pair in answer.headers if pair[0] != "Content-Length")
@@ -67,7 +67,7 @@ def chunked(answer: FakeResponse, size: int = 7) -> FakeResponse:
 
 @dataclass(frozen=True, slots=True)
 class RawBytes:
-    """Bytes that need not be HTTP at all."""
+    """Raw bytes, not necessarily HTTP."""
 
     data: bytes
 

@@ -1,4 +1,4 @@
-"""The fake upstream's TLS is wrong in exactly the way that was asked for."""
+"""TLS contexts of the fake upstream have exactly the intended fault."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ pytestmark = pytest.mark.skipif(not certificates.openssl_available(), reason="th
 
 @pytest.fixture
 def authority(tmp_path: Path) -> certificates.CertificateAuthority:
-    """An authority of this test."""
+    """Authority of this test."""
     return certificates.new_authority(tmp_path)
 
 
 async def get_status(session: aiohttp.ClientSession, tls: ssl.SSLContext, ca_file: Path) -> int:
-    """The status that a client which trusts `ca_file` gets from a server with that context."""
+    """Return the status that a client with `ca_file` gets from a server with that context."""
     async with FakeUpstream(tls=tls) as fake:
         fake.default = reply(200)
         trusting = ssl.create_default_context(cafile=ca_file)
@@ -36,7 +36,7 @@ async def get_status(session: aiohttp.ClientSession, tls: ssl.SSLContext, ca_fil
 async def test_a_trusted_certificate_is_accepted(
     session: aiohttp.ClientSession, authority: certificates.CertificateAuthority
 ) -> None:
-    """The other tests of this file would pass for any reason without this one."""
+    """Positive control of the other tests."""
     assert 200 == await get_status(session, authority.trusted(), authority.ca_file)
 
 
@@ -59,7 +59,7 @@ async def test_a_bad_certificate_is_refused_for_its_own_reason(
 async def test_an_old_tls_version_is_refused_by_default(
     session: aiohttp.ClientSession, authority: certificates.CertificateAuthority
 ) -> None:
-    """TLS 1.0 is really spoken, and really is all that is spoken."""
+    """The server supports TLS 1.0 only."""
     async with FakeUpstream(tls=certificates.tls_1_0(authority.trusted())) as fake:
         fake.default = reply(200)
         old = certificates.tls_1_0(ssl.create_default_context(cafile=authority.ca_file))

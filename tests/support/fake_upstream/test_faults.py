@@ -1,4 +1,4 @@
-"""Each fault is, on the wire, what its name says."""
+"""Faults of the fake upstream, as seen on the wire."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ RESPONSE = reply(200, {"hello": "world"})
 
 @pytest.fixture
 async def fake() -> AsyncIterator[FakeUpstream]:
-    """A fake with nothing scripted."""
+    """Fake upstream without scripts."""
     async with FakeUpstream() as running:
         yield running
 
 
 async def observe(fake: FakeUpstream, script: ResponseScript, seconds: float = 0.2) -> tuple[bytes, str]:
-    """What a peer that reads bytes sees of a script, and how it ended: "fin", "rst" or "open"."""
+    """Return the bytes that a peer receives from a script, and the end: "fin", "rst" or "open"."""
     fake.default = script
     host, _, port = fake.url.removeprefix("http://").partition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
@@ -70,7 +70,7 @@ async def observe(fake: FakeUpstream, script: ResponseScript, seconds: float = 0
     ids=["rst", "fin", "hang", "truncate", "sliced", "second_answer", "interim", "after", "close_idle"],
 )
 async def test_bytes_and_end(fake: FakeUpstream, script: ResponseScript, expected: tuple[bytes, str]) -> None:
-    """The bytes, and whether a FIN, a RST or nothing follows them."""
+    """The bytes, and the FIN, RST or open connection after them."""
     assert expected == await observe(fake, script)
 
 
@@ -86,7 +86,7 @@ async def test_a_cut_off_chunked_answer_lacks_only_its_last_chunk(fake: FakeUpst
 
 
 async def test_drip_has_no_end(fake: FakeUpstream) -> None:
-    """A few bytes in a fifth of a second, and the connection stays."""
+    """A few bytes within 0.2 s, and the connection stays open."""
     received, end = await observe(fake, faults.drip(rate=50))
     body = received.partition(b"\r\n\r\n")[2]
     assert (True, "open") == (2 <= len(body) <= 12, end)
@@ -129,7 +129,7 @@ async def test_a_bomb_is_small_until_it_is_opened() -> None:
 async def test_an_http_client_sees_a_fault(
     fake: FakeUpstream, session: aiohttp.ClientSession, script: ResponseScript, error: type[Exception]
 ) -> None:
-    """A client that knows nothing of us calls it by its name."""
+    """An independent client reports the corresponding error."""
     fake.default = script
     with pytest.raises(error):
         async with session.post(fake.url, data=b"") as answer:
@@ -149,13 +149,13 @@ async def test_a_redirect_names_another_place(fake: FakeUpstream, session: aioht
 
 
 async def test_a_flood_stops_when_the_peer_leaves(fake: FakeUpstream) -> None:
-    """200 GB are not sent to a connection that is closed."""
+    """Sending 200 GB ends with the connection."""
     await observe(fake, faults.large_response(200_000_000_000), seconds=0.05)
     await wait_until(lambda: fake.open_connections == 0)
 
 
 async def test_a_connection_with_a_new_request_is_not_closed_as_idle(fake: FakeUpstream) -> None:
-    """The end that was planned after the first answer does not hit the second request."""
+    """A scheduled close does not affect the second request."""
     fake.script("POST", "/run", [faults.close_idle(RESPONSE, lambda: 0.05)])
     fake.default = faults.delayed(0.1, reply(204, b""))
     host, _, port = fake.url.removeprefix("http://").partition(":")

@@ -1,4 +1,4 @@
-"""The fake upstream routes, counts and goes up and down as it is told."""
+"""Fake upstream: routing, counting, and availability."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ RUN = b"POST /run?x=1 HTTP/1.1\r\nHost: a\r\nX-Api-Key: k\r\nContent-Length: 4\r
 
 @pytest.fixture
 async def fake() -> AsyncIterator[FakeUpstream]:
-    """A fake with nothing scripted."""
+    """Fake upstream without scripts."""
     async with FakeUpstream() as running:
         yield running
 
 
 async def exchange(fake: FakeUpstream, *sent: bytes) -> bytes:
-    """Send some bytes on a connection of their own; what comes back until its end or 0.2 s of silence."""
+    """Send bytes on a new connection; returns the received bytes until its end or 0.2 s of silence."""
     host, _, port = fake.url.removeprefix("http://").partition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     received = b""
@@ -73,7 +73,7 @@ async def test_the_newest_standing_answer_counts_once_the_queue_is_empty(
 
 
 async def test_a_request_is_logged_as_it_stood_on_the_wire(fake: FakeUpstream) -> None:
-    """Head and body are the raw bytes, however they were cut on the way."""
+    """Head and body are the raw bytes, in any segmentation."""
     await exchange(fake, RUN[:10], RUN[10:-2], RUN[-2:])
     [request] = fake.requests("POST", "/run")
     assert RUN == request.head + request.body
@@ -94,7 +94,7 @@ async def test_half_a_request_is_a_connection_and_no_request(fake: FakeUpstream)
 
 
 async def test_times_are_in_order_and_the_peers_end_is_seen(fake: FakeUpstream) -> None:
-    """Connect, first byte, complete, EOF; the connection has a number."""
+    """Connect, first byte, complete, EOF; connections are numbered."""
     fake.default = hang
     await exchange(fake, RUN[:10], RUN[10:])
     await asyncio.sleep(0.05)
@@ -128,7 +128,7 @@ async def test_a_script_on_accept_runs_before_anything_is_read(fake: FakeUpstrea
 
 
 async def test_down_refuses_and_up_listens_at_the_same_place(fake: FakeUpstream) -> None:
-    """A connection that is open when it goes down is reset."""
+    """Open connections are reset."""
     url = fake.url
     await exchange(fake, RUN)
     await fake.stop()
@@ -154,7 +154,7 @@ async def test_flap_goes_up_and_down_and_ends_up(fake: FakeUpstream) -> None:
 
 
 async def exchange_status(fake: FakeUpstream) -> None:
-    """Connect and leave."""
+    """Connect and disconnect."""
     host, _, port = fake.url.removeprefix("http://").partition(":")
     _, writer = await asyncio.open_connection(host, int(port))
     writer.transport.abort()
@@ -178,7 +178,7 @@ async def test_a_silent_port_neither_accepts_nor_refuses() -> None:
 
 
 async def test_an_error_in_a_script_is_raised_by_close() -> None:
-    """A mistake in a test's script does not pass for a fault of the upstream."""
+    """An error in a test's script must not look like a fault of the upstream."""
 
     async def broken(_wire: UpstreamConnection) -> None:
         raise KeyError("typo")

@@ -1,11 +1,11 @@
-"""A fake upstream on loopback that answers each request by a script, and counts what reached it.
+"""Fake upstream on loopback: answers requests by scripts and counts them.
 
-    async with Upstream() as upstream:
+    async with FakeUpstream() as upstream:
         upstream.script("POST", "/v1/workflows/dep_test/run", [rst_after_request, reply(200, {"result": {}})])
         ...
         assert 1 == len(upstream.requests("POST"))
 
-Whatever a gateway says about itself, `requests` and `connections` are what it did.
+`requests` and `connections` record the actual behaviour of the gateway under test.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ UNSCRIPTED = reply(418, {"message": "nothing was scripted for this request"})
 
 
 class FakeUpstream:
-    """One listener. `script` queues answers for a route; `always` is what it does otherwise; `default` the rest.
+    """One listener. `script` queues responses for a route; `always` is used after it; `default` for other routes.
 
     `log` holds each whole request in order of arrival, `connections` each accepted one (over TLS: after the
     handshake). An error inside a script is raised by `close`.
@@ -61,17 +61,17 @@ class FakeUpstream:
 
     @property
     def url(self) -> str:
-        """The base URL; it stays the same through `down` and `up`."""
+        """Base URL, constant over `down` and `up`."""
         scheme = "http" if self._tls is None else "https"
         return f"{scheme}://{self._address[0]}:{self._address[1]}"
 
     @property
     def open_connections(self) -> int:
-        """The number of connections that are open or still served."""
+        """Number of open connections."""
         return len(self._open_connections)
 
     async def start(self) -> None:
-        """Listen."""
+        """Start listening."""
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(
             lambda: UpstreamConnection(self._on_connection), *self._address, ssl=self._tls, reuse_address=True
@@ -79,7 +79,7 @@ class FakeUpstream:
         self._address = self._server.sockets[0].getsockname()[:2]
 
     async def stop(self) -> None:
-        """Stop listening and reset what is open: whoever comes now is refused."""
+        """Stop listening and reset open connections; new connections are refused."""
         if self._server is not None:
             self._server.close()
             self._server = None
@@ -90,7 +90,7 @@ class FakeUpstream:
             await connection.closed.wait()
 
     async def close(self) -> None:
-        """End everything; raise what went wrong in the scripts."""
+        """Close everything; raises errors of the scripts."""
         await self.stop()
         tasks = list(self._tasks)
         for task in tasks:
@@ -101,7 +101,7 @@ class FakeUpstream:
 
     @contextlib.asynccontextmanager
     async def flap(self, up: float, down: float) -> AsyncIterator[None]:
-        """Be there for `up` seconds and away for `down`, in turns, as long as the block lasts."""
+        """Alternate between `up` seconds of service and `down` seconds of refusal until the block ends."""
         task = asyncio.create_task(self._alternate(up, down))
         try:
             yield
@@ -113,27 +113,27 @@ class FakeUpstream:
                 await self.start()
 
     def script(self, method: str, path: str, scripts: Iterable[ResponseScript]) -> None:
-        """Queue one script for each coming request to that route (the path without query, as on the wire)."""
+        """Queue one script per request for that route (path without query, as on the wire)."""
         self._queues.setdefault((method, path), deque()).extend(scripts)
 
     def always(self, method: str, path: str, script: ResponseScript) -> None:
-        """Answer every request to that route so, once its queue is empty; the newest word counts."""
+        """Set the response of a route for requests after its queue; the last call counts."""
         self.route(lambda request: (method, path) == (request.method, request.path), script)
 
     def route(self, predicate: Predicate, script: ResponseScript) -> None:
-        """`always`, for the requests that the predicate picks."""
+        """Like `always`, for requests that match the predicate."""
         self._routes.insert(0, (predicate, script))
 
     def on_accept(self, scripts: Iterable[ResponseScript]) -> None:
-        """Queue one script for each coming connection, run before anything is read from it."""
+        """Queue one script per connection, executed before anything is read from it."""
         self._accept_scripts.extend(scripts)
 
     def requests(self, method: str | None = None, path: str | None = None) -> list[ReceivedRequest]:
-        """The whole requests that arrived, all of them or one route's."""
+        """Return the complete requests, of all routes or of one."""
         return [r for r in self.received if method in {None, r.method} and path in {None, r.path}]
 
     def request_gaps(self, method: str = "POST") -> list[float]:
-        """Seconds between each request's end and the first byte of the next one."""
+        """Return the seconds between the end of each request and the first byte of the next one."""
         pairs = itertools.pairwise(self.requests(method))
         return [after.first_byte_at - before.complete_at for before, after in pairs]
 
@@ -153,7 +153,7 @@ class FakeUpstream:
                 self.received.append(request)
                 await self._script_for(request)(connection)
         except ConnectionError:
-            pass  # the peer left in the middle of a script: often that is the point
+            pass  # the peer disconnected during a script, often on purpose
         except Exception as error:  # noqa: BLE001 - kept for `close`, or the test would not see it
             self._errors.append(error)
         finally:
@@ -177,7 +177,7 @@ class FakeUpstream:
 
 @contextlib.contextmanager
 def closed_port(host: str = "127.0.0.1") -> Iterator[str]:
-    """A base URL where every connection is refused; the port is held, so that nobody else can listen there."""
+    """Base URL where every connection is refused; the port is bound, so that no other process can use it."""
     with socket.socket() as held:
         held.bind((host, 0))
         yield f"http://{host}:{held.getsockname()[1]}"
@@ -185,7 +185,7 @@ def closed_port(host: str = "127.0.0.1") -> Iterator[str]:
 
 @contextlib.contextmanager
 def unresponsive_port(host: str = "127.0.0.1") -> Iterator[str]:
-    """A base URL where a connection is neither accepted nor refused: the listener's queue is full (Linux)."""
+    """Base URL where connections are neither accepted nor refused: the listener's queue is full (Linux)."""
     with contextlib.ExitStack() as held:
         listener = held.enter_context(socket.socket())
         listener.bind((host, 0))
