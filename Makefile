@@ -15,12 +15,10 @@ ARGS ?=
 # Two test processes per core, as the tests mostly wait. Without parallelism: make test WORKERS=0
 WORKERS ?= $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1))))
 PYTEST = -m pytest --quiet -n $(WORKERS) --dist worksteal
-# make test COVERAGE=1 measures branch coverage over all processes, prints uncovered lines, fails below the threshold.
-COVERAGE ?=
 UNIT_TESTS := $(addprefix tests/,app auth http limits observability outbound providers runs settings store) \
 	$(wildcard tests/test_*.py)
 
-.PHONY: help demo check test test-slow lint format chart errors bench soak lock lock-check hooks upgrade clean
+.PHONY: help demo check test coverage test-slow lint format chart errors bench soak lock lock-check hooks upgrade clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -32,14 +30,13 @@ check: lint ## Run the quick checks (one minute): lint and unit tests
 	@$(BIN)/python $(PYTEST) -m "not slow and not process" $(UNIT_TESTS) $(ARGS)
 
 test: lint $(VENV)/sdk-1.3.0/.installed $(VENV)/sdk-js/.installed $(VENV)/crds/.installed $(VENV)/checkov/.installed ## Run lint and all tests except the slow ones
-ifdef COVERAGE
+	@$(BIN)/python $(PYTEST) -m "not slow" $(ARGS)
+
+coverage: $(VENV)/.dev ## Measure branch coverage of the unit tests and of some process tests
 	@$(BIN)/coverage erase
-	@$(BIN)/coverage run $(PYTEST) -m "not slow" $(ARGS)
+	@$(BIN)/coverage run $(PYTEST) -m "not slow" $(UNIT_TESTS) tests/cli tests/durable_runs/test_async_runs.py $(ARGS)
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report
-else
-	@$(BIN)/python $(PYTEST) -m "not slow" $(ARGS)
-endif
 
 test-slow: $(VENV)/.dev ## Run the slow tests (minutes): random kills, alerts, overload
 	@$(BIN)/python -m pytest --quiet -n 2 --dist worksteal -m slow $(ARGS)

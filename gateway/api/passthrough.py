@@ -131,7 +131,7 @@ class PassthroughHandler:
 
     def _forbidden_detail(self, method: str, path: str) -> str:
         if self.passthrough.starts_run(method, path):
-            return "Runs have routes of their own, and are never passed through."
+            return "Paths that start runs are never passed through: use the routes for runs."
         sdk_path = _SDK_PATHS(path)
         route = f"{method} /{sdk_path[1]}{'/*' * (sdk_path[2] is not None)}" if sdk_path else "This"
         return f"{route} is not passed through: an operator must list it in clients.<name>.passthrough."

@@ -159,7 +159,7 @@ def test_a_mistyped_key_is_noticed_before_it_is_sent(runward: RunCommand, stub: 
     ("words", "complaint"),
     [
         (("--input", "[1]"), "must be a JSON object"),
-        (("--input", '{"a": 1, "a": 2}'), "--input: a key stands twice"),
+        (("--input", '{"a": 1, "a": 2}'), "--input: not acceptable: an object has a duplicate key"),
         (("--input", "@no-such-file"), "no-such-file cannot be read"),
         (("-i", "x"), "name=text"),
         (("-i", "=x"), "name=text"),

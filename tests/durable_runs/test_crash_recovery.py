@@ -231,7 +231,7 @@ async def test_a_process_that_cannot_listen_starts_nothing(
     await wait_until(lambda: upstream.requests("POST"))
     queued = await restartable.submit_async(PROMPTLAYER_BODY)
     assert -9 == await restartable.current.kill()
-    with socket.create_server(("127.0.0.1", 0)) as held, pytest.raises(GatewayExitedError, match="can not listen"):
+    with socket.create_server(("127.0.0.1", 0)) as held, pytest.raises(GatewayExitedError, match="cannot listen"):
         await restartable.start(server={"ops_port": held.getsockname()[1]})
     assert 1 == len(upstream.requests("POST"))
     await restartable.start(server={"ops_port": 0})

@@ -90,7 +90,7 @@ def context(folder: Path) -> Path:
 def built(name: str, sources: Path) -> Iterator[Image]:
     """Build the image from `sources`, and unpack it until the context ends."""
     downloads = _STORAGE / "pip"
-    downloads.mkdir(exist_ok=True)
+    downloads.mkdir(parents=True, exist_ok=True)
     buildah(
         "bud", "--quiet", "--isolation", "chroot", "--format", "docker", "--layers=false", "--timestamp", str(EPOCH),
         "--volume", f"{downloads}:/root/.cache/pip", "--build-arg", "PIP_NO_CACHE_DIR=",

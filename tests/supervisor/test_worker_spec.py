@@ -28,5 +28,5 @@ def test_a_worker_uses_the_store_of_the_others(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["", "{}", "1", '{"worker":"x","channel":3,"listeners":[],"ops":["a",1]}'])
 def test_an_invalid_worker_spec_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="not what a supervisor says"):
+    with pytest.raises(ValueError, match="is not a worker spec"):
         WorkerSpec.parse(text)

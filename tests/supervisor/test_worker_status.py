@@ -24,5 +24,5 @@ def test_a_status_arrives_as_it_was_sent() -> None:
 @pytest.mark.parametrize("line", [b"", b"\n", b"{}", b'{"question":1', b"[1]", b"\xff"])
 def test_a_malformed_status_is_refused(line: bytes) -> None:
     """A worker killed during a write leaves a partial line."""
-    with pytest.raises(ValueError, match="not what a worker says"):
+    with pytest.raises(ValueError, match="is not a worker status"):
         WorkerStatus.decode(line)
