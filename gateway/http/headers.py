@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TypeAlias
 
 from multidict import MultiMapping
@@ -72,7 +73,12 @@ def _unquote(text: str) -> str:
 def content_type(headers: Headers) -> Element:
     """The media type of a body. An empty value if the field is missing, repeated or malformed."""
     lines = headers.getall("Content-Type", [])
-    element = parse_element(lines[0]) if len(lines) == 1 else None
+    return _media_type(lines[0]) if len(lines) == 1 else Element("")
+
+
+@lru_cache(maxsize=256)  # clients send few different values: one call instead of six for each request
+def _media_type(line: str) -> Element:
+    element = parse_element(line)
     return element if element is not None and _MEDIA_TYPE(element.value) else Element("")
 
 
@@ -96,7 +102,10 @@ def expects_continue(headers: Headers) -> bool:
 
 def prefers_async(headers: Headers) -> bool:
     """True if the client sent `Prefer: respond-async` (RFC 7240, 4.1). An empty value equals no value (section 2)."""
-    preferences = (element.value.partition("=") for element in parse_list(headers.getall("Prefer", [])))
+    lines = headers.getall("Prefer", [])
+    if not lines:
+        return False
+    preferences = (element.value.partition("=") for element in parse_list(lines))
     return any(name.rstrip() == "respond-async" and value.strip() in {"", '""'} for name, _, value in preferences)
 
 

@@ -219,8 +219,9 @@ class Authenticator:
                 found = self._find_client(request, presented_key(request))
                 if isinstance(found, KeyRefusal):
                     raise self._reject_key(found, request)
-                self._check_address(request, found)
-                request.client = self.clients[found]
+                request.client = client = self.clients[found]
+                if client.addresses:
+                    self._check_address(request, found)
                 request.client_name = found
             return await inner(request)
 

@@ -86,7 +86,12 @@ class RunExecutor:
         with _HeldAdmission() as held:
             for workflow, fallback in zip_longest(chain, chain[1:]):
                 try:
-                    await self._try_workflow(record, workflow, held, journal)
+                    record.provider = workflow.provider.name
+                    guard = self._guard_with_closed_circuit(workflow)
+                    held.admission = admission = await self._admit(record, workflow, held.admission)
+                    record.limit_headers = admission.headers
+                    guard.retry_budget.record_run()
+                    await WorkflowAttempt(self.context, record, workflow, admission, guard, journal).run()
                 except RunError as error:
                     if isinstance(error, CircuitOpen) and not record.attempts:
                         held.refund()  # it opened while the run waited
@@ -95,16 +100,6 @@ class RunExecutor:
                     self.context.metrics.run_fell_back(first.alias, fallback.alias)
                 else:
                     return
-
-    async def _try_workflow(
-        self, record: RunRecord, workflow: Workflow, held: _HeldAdmission, journal: Journal
-    ) -> None:
-        record.provider = workflow.provider.name
-        guard = self._guard_with_closed_circuit(workflow)
-        held.admission = admission = await self._admit(record, workflow, held.admission)
-        record.limit_headers = admission.headers
-        guard.retry_budget.record_run()
-        await WorkflowAttempt(self.context, record, workflow, admission, guard, journal).run()
 
     def _guard_with_closed_circuit(self, workflow: Workflow) -> WorkflowGuard:
         """Return the guard of the workflow. Raises CircuitOpen before any limit is charged."""

@@ -41,6 +41,7 @@ class ProviderConnection(asyncio.Protocol):
         self._on_lost = on_lost
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
+        self._probe: select.poll | None = None
         self._waiter: asyncio.Future[HttpResponse] | None = None
         self._reset()
 
@@ -63,12 +64,7 @@ class ProviderConnection(asyncio.Protocol):
         """Probe the idle connection. Returns False if it is closed, or has an EOF or bytes that were not read yet."""
         if not self.reusable or self._transport is None:
             return False
-        connected = self._transport.get_extra_info("socket")
-        if connected is None:
-            return True
-        probe = select.poll()
-        probe.register(connected, select.POLLIN | select.POLLPRI)
-        return not probe.poll(0)
+        return self._probe is None or not self._probe.poll(0)
 
     async def exchange(self, request: bytes, seconds: float) -> HttpResponse:
         """Send `request` and return its response, within `seconds`.
@@ -124,6 +120,8 @@ class ProviderConnection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)  # the transport of uvloop is no subclass
         connected = transport.get_extra_info("socket")
         if connected is not None:
+            self._probe = select.poll()
+            self._probe.register(connected, select.POLLIN | select.POLLPRI)
             connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
     def data_received(self, data: bytes) -> None:
