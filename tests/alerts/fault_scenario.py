@@ -100,6 +100,7 @@ def configuration(url: str, plain_url: str) -> dict[str, JsonValue]:
         "workflows": workflows,
         "clients": {"two": {"limits": {"rate": "1/s"}}},
         "callbacks": {"secrets": [{"env": "RUNWARD_CALLBACK_SECRET"}], "allow": ["127.0.0.1/32"]},
+        "polling": {"timeout": "10s"},  # longer than a response of `slow`
     }
 
 
