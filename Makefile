@@ -38,7 +38,7 @@ coverage: $(VENV)/.dev ## Measure branch coverage of the unit tests and of some 
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report
 
-test-slow: $(VENV)/.dev ## Run the slow tests (minutes): random kills, alerts, overload
+test-slow: $(VENV)/.dev ## Run the slow tests (minutes): random kills, alerts, overload, the image
 	@$(BIN)/python -m pytest --quiet -n 2 --dist worksteal -m slow $(ARGS)
 
 lint: $(VENV)/.dev ## Check style, types, spelling and schemas

@@ -23,7 +23,7 @@ from tests.support.configuration import PROVIDER_SECRETS, gateway_config
 from tests.support.process import start_gateway
 from tests.support.valkey import free_port
 
-pytestmark = pytest.mark.timeout(1800)  # the first test of a session builds the image
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # the first test of a process builds the image
 
 Serve: TypeAlias = Callable[[], AbstractAsyncContextManager[Container]]
 _HEALTH = ("/opt/runward/bin/python", "-I", "-S", "/opt/runward/libexec/healthcheck.py")

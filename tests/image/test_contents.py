@@ -15,7 +15,7 @@ from tests.image import programs
 from tests.image.building import CANARY, EPOCH, Image, built
 from tests.support.process import ROOT
 
-pytestmark = pytest.mark.timeout(1800)  # the first test of a session builds the image
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # the first test of a process builds the image
 _LIST = (
     "import json, importlib.metadata as m; "
     "print(json.dumps({d.metadata['Name'].lower().replace('_', '-'): d.version for d in m.distributions()}))"

@@ -14,6 +14,8 @@ from tests.support.process import ROOT
 
 PACKAGES = sorted(path.parent for path in (ROOT / "examples").glob("*/pyproject.toml"))
 
+pytestmark = pytest.mark.slow  # installs packages
+
 
 def python(*arguments: str, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
     """Run this Python; all output is in `stdout`."""
