@@ -1,6 +1,6 @@
 """Lenient JSON of provider responses: the output was paid for, so what is not valid JSON is repaired and reported.
 
-Requests are read by `strictjson`. Up to about 900 levels of nesting are bounded by the size of the response alone; a
+Requests are read by `strict_json`. Up to about 900 levels of nesting are bounded by the size of the response alone; a
 text that is nested deeper has 200 000 characters at most. The result can be written, stored and read again.
 """
 
@@ -37,7 +37,7 @@ class Repaired(NamedTuple):
 
 
 def read(data: bytes) -> Repaired:
-    """Parse UTF-8 JSON. Raises `strictjson.NotJson` for what cannot be repaired: HTML, a truncated text, nothing."""
+    """Parse UTF-8 JSON. Raises `strict_json.NotJson` for what cannot be repaired: HTML, a truncated text, nothing."""
     try:
         return Repaired(strict_json.read(data))
     except strict_json.NotJson:

@@ -1,4 +1,4 @@
-"""JSON of any nesting depth, read and written without recursion: slower than `strictjson`, bounded by bytes alone."""
+"""JSON of any nesting depth, read and written without recursion: slower than `strict_json`, bounded by bytes alone."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ class _AllowlistEntry:
 
     @classmethod
     def parse(cls, text: str) -> _AllowlistEntry:
-        """Parse a validated entry (`settings.addresses`): host, *.host, host:port, [v6]:port or network."""
+        """Parse a validated entry (`settings.types.addresses`): host, *.host, host:port, [v6]:port or network."""
         network = _parse_network(text)
         if network is not None:
             return cls(network, None)

@@ -210,14 +210,14 @@ async def test_a_live_replica_keeps_its_slots_and_a_dead_one_loses_them(
 
 _HOLDER_PROGRAM = """
 import asyncio, structlog, sys
-from gateway.limits.config import LimitsConfig, SharedLimitsConfig
+from gateway.limits.config import LimitsConfig, ResourceLimitsConfig
 from gateway.limits.limiter import Limiter
 from gateway.limits.redis.counters import RedisCounters
 from gateway.store import factory
 from gateway.clock import SystemClock
 
 async def main():
-    providers = {"p": SharedLimitsConfig(concurrency=1)}
+    providers = {"p": ResourceLimitsConfig(concurrency=1)}
     log = structlog.wrap_logger(structlog.testing.CapturingLogger())
     link = factory.create_redis_connection(sys.argv[1], None, timeout=0.5, connections=2)
     limits = Limiter(

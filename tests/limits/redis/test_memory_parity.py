@@ -36,7 +36,9 @@ STEP = st.one_of(
         st.sampled_from([None, 1.0, math.inf]),
     ),
     st.tuples(st.sampled_from(["release", "refund", "cancel", "admit_retry", "admit_poll"]), st.integers(0, 9)),
-    st.tuples(st.just("move"), st.integers(0, 9), st.sampled_from([("w", "p"), ("w", "q")]), st.floats(0.01, 1.5)),
+    st.tuples(
+        st.just("move_to_fallback"), st.integers(0, 9), st.sampled_from([("w", "p"), ("w", "q")]), st.floats(0.01, 1.5)
+    ),
     st.tuples(st.just("pass"), st.floats(0.0, 0.5)),
 )
 
@@ -105,11 +107,11 @@ class RecordedScenario:
                 if admission not in self.busy or self.busy[admission].done():
                     getattr(admission, what)()
                     self.admissions.remove(admission)
-            elif what == "move":
+            elif what == "move_to_fallback":
                 # A request that waits for the freed slot gets it before or after this one is queued again: that
                 # differs between the counters, and is fair in both cases.
                 if not admission._queue.waiting:
-                    self.start_task(admission.move(*rest[1], deadline=now + rest[2]), admission)
+                    self.start_task(admission.move_to_fallback(*rest[1], deadline=now + rest[2]), admission)
             else:
                 self.start_task(getattr(admission, what)(deadline=now + 1), admission)
 
