@@ -56,6 +56,7 @@ def public_server(
         routes,
         _public_middlewares(components),
         header_timeout=settings.header_timeout,
+        idle_timeout=settings.idle_timeout,
         fallback=passthrough.fallback_route(),
     )
 
@@ -84,7 +85,8 @@ def ops_server(components: Components, docs: DocsHandlers) -> Server:
         access_log(components.metrics, components.log, components.clock),
         components.ops_authenticator.authenticate,
     ]
-    return Server(routes, middlewares, header_timeout=components.settings.server.header_timeout)
+    settings = components.settings.server
+    return Server(routes, middlewares, header_timeout=settings.header_timeout, idle_timeout=settings.idle_timeout)
 
 
 def _ops_handlers(components: Components) -> HealthHandlers:

@@ -6,7 +6,10 @@ An application is a table of routes and a table of middlewares.
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import re
+import sys
+import termios
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
@@ -81,6 +84,7 @@ async def _malformed_request(_request: Request) -> web.Response:
 _UNKNOWN_ROUTE = Route("*", "*", _unknown_route, "unknown")
 _MALFORMED_ROUTE = Route("*", "*", _malformed_request, "malformed")
 _HTTP_VERSIONS = (HttpVersion11, HttpVersion10)
+_WRITE_CHECKS = 4  # checks of the progress of a response within the header timeout
 _VALID_HOST = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=%:\[\]-]*").fullmatch  # RFC 9112, 3.2: else a 400
 
 
@@ -153,15 +157,18 @@ class Server(web.Server):
         middlewares: Sequence[Middleware],
         *,
         header_timeout: float,
+        idle_timeout: float = 75.0,
         fallback: Route | None = None,
     ) -> None:
+        """`header_timeout`, `idle_timeout`: seconds; see `_ServerConnection`."""
         self._router = Router.from_routes(routes, fallback or _UNKNOWN_ROUTE)
+        self._header_timeout = header_timeout
         handler: Handler = self._dispatch
         for middleware in reversed(middlewares):
             handler = middleware(handler)
         super().__init__(
             handler,  # type: ignore[arg-type]  # typed for BaseRequest; `_make_request` makes Request
-            keepalive_timeout=header_timeout,  # aiohttp's only timer for the headers of a request
+            keepalive_timeout=idle_timeout,
             auto_decompress=False,
             access_log=None,
             lingering_time=2.0,
@@ -169,7 +176,7 @@ class Server(web.Server):
 
     def __call__(self) -> web.RequestHandler:
         """Protocol of one connection."""
-        return _ServerConnection(self, loop=self._loop, **self._kwargs)
+        return _ServerConnection(self, header_timeout=self._header_timeout, loop=self._loop, **self._kwargs)
 
     def _make_request(
         self,
@@ -193,14 +200,29 @@ class Server(web.Server):
 
 
 class _ServerConnection(web.RequestHandler):
-    """One connection. Requests that the parser rejects pass the middlewares; the parser's message is not disclosed."""
+    """One connection. Requests that the parser rejects pass the middlewares; the parser's message is not disclosed.
 
-    __slots__ = ("_parse_failed", "_write_timeout")
+    Timers: `header_timeout` seconds for the headers of a request, from the accept or from their first byte, and between
+    two moments at which the client reads of its response; `keepalive_timeout` seconds without a request.
+    """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    __slots__ = (
+        "_header_timeout",
+        "_headers_incomplete",
+        "_parse_failed",
+        "_stalled_checks",
+        "_unread_bytes",
+        "_write_timer",
+    )
+
+    def __init__(self, *args: Any, header_timeout: float, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._header_timeout = header_timeout
+        self._headers_incomplete = False
         self._parse_failed = False
-        self._write_timeout: asyncio.TimerHandle | None = None
+        self._stalled_checks = 0
+        self._unread_bytes = 0
+        self._write_timer: asyncio.TimerHandle | None = None
 
     def _make_error_handler(self, _error: _ErrInfo) -> Handler:  # type: ignore[override]  # as in Server.__init__
         handler = cast("Handler", self._request_handler)
@@ -229,29 +251,78 @@ class _ServerConnection(web.RequestHandler):
         if self._parse_failed:
             return
         super().data_received(data)
+        if self._waiter is not None and not self._waiter.done():
+            self._start_header_timer()
+        else:
+            self._headers_incomplete = False
         if self._messages and isinstance(self._messages[-1][0], _ErrInfo):
             self._parse_failed = True
             request = self._current_request
             if request is not None and not request.content.is_eof():
                 request.content.set_exception(web.RequestPayloadError())
 
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Start the header timer."""
+        super().connection_made(transport)
+        self._start_header_timer()
+
     def pause_writing(self) -> None:
-        """Start the write timeout: a client must read its response as fast as it must send its headers."""
+        """Start the write timer."""
         super().pause_writing()
-        if self.transport is not None:
-            self._write_timeout = self._loop.call_later(self.keepalive_timeout, self.transport.abort)
+        self._stalled_checks = 0
+        self._restart_write_timer()
 
     def resume_writing(self) -> None:
-        """Cancel the write timeout."""
+        """Cancel the write timer."""
         super().resume_writing()
-        self._cancel_write_timeout()
+        self._cancel_write_timer()
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Cancel the write timeout."""
+        """Cancel the write timer."""
         super().connection_lost(exc)
-        self._cancel_write_timeout()
+        self._cancel_write_timer()
 
-    def _cancel_write_timeout(self) -> None:
-        if self._write_timeout is not None:
-            self._write_timeout.cancel()
-            self._write_timeout = None
+    def _start_header_timer(self) -> None:
+        """Bring aiohttp's timer of idle connections forward, once for each request."""
+        if self._headers_incomplete:
+            return
+        self._headers_incomplete = True
+        if self._keepalive_handle is not None:
+            self._keepalive_handle.cancel()
+        close_time = self._next_keepalive_close_time = self._loop.time() + self._header_timeout
+        self._keepalive_handle = self._loop.call_at(close_time, self._process_keepalive)
+
+    def _restart_write_timer(self) -> None:
+        self._unread_bytes = self._count_unread_bytes()
+        interval = self._header_timeout / _WRITE_CHECKS
+        self._write_timer = self._loop.call_later(interval, self._check_write_progress)
+
+    def _check_write_progress(self) -> None:
+        """Close the connection if the client has read nothing for the header timeout."""
+        progress = self._count_unread_bytes() < self._unread_bytes
+        self._stalled_checks = 0 if progress else self._stalled_checks + 1
+        if self._stalled_checks < _WRITE_CHECKS:
+            self._restart_write_timer()
+        elif self.transport is not None:
+            self.transport.abort()
+
+    def _count_unread_bytes(self) -> int:
+        """Bytes of the response that the client has not acknowledged, in the process and (on Linux) in the kernel."""
+        transport = self.transport
+        if transport is None:
+            return 0
+        sock = transport.get_extra_info("socket")
+        return transport.get_write_buffer_size() + (0 if sock is None else _unacknowledged_bytes(sock.fileno()))
+
+    def _cancel_write_timer(self) -> None:
+        if self._write_timer is not None:
+            self._write_timer.cancel()
+            self._write_timer = None
+
+
+def _unacknowledged_bytes(descriptor: int) -> int:
+    """Bytes in the send queue of a TCP socket: tcp(7), SIOCOUTQ; 0 where it is not supported."""
+    try:
+        return int.from_bytes(fcntl.ioctl(descriptor, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+    except (OSError, ValueError):  # not supported, or closed
+        return 0

@@ -95,7 +95,9 @@ class ServerSettings(Section):
     max_in_flight: Count = 2000
     """Concurrent requests; further ones are answered with 503 (load shedding)."""
     header_timeout: Duration = 10.0
-    """Time to receive the headers of a request, and keep-alive time of idle connections."""
+    """Time to receive the headers of a request; also the time for which a client may read nothing of its response."""
+    idle_timeout: Duration = 75.0
+    """Keep-alive time: a connection without a request is closed after it; longer than the load balancer's."""
     body_timeout: Duration = 10.0
     """Time to receive the body of a request; then 408."""
     open_docs: bool = False

@@ -47,7 +47,7 @@ class SupervisorAdmin:
         """Sums of the metrics of all workers."""
         return await metrics_response(Metrics.from_export(await self.pool.collect_metrics()), request)
 
-    def build_server(self, authenticator: OpsAuthenticator, *, header_timeout: float) -> Server:
+    def build_server(self, authenticator: OpsAuthenticator, *, header_timeout: float, idle_timeout: float) -> Server:
         """Return the server of the port, with the same routes as in a gateway of one process."""
         routes = [
             Route("GET", "/metrics", self.render_metrics, "metrics", logged=False),
@@ -57,7 +57,8 @@ class SupervisorAdmin:
             *DocsHandlers.load().ops_routes(),
         ]
         logging_middleware = access_log(self.pool.metrics, self.pool.log, self.pool.clock)
-        return Server(routes, [logging_middleware, authenticator.authenticate], header_timeout=header_timeout)
+        middlewares = [logging_middleware, authenticator.authenticate]
+        return Server(routes, middlewares, header_timeout=header_timeout, idle_timeout=idle_timeout)
 
 
 def _unavailable(status: str) -> web.Response:

@@ -55,9 +55,10 @@ async def supervise(
         launcher = WorkerLauncher(command, public_sockets, socket_address(ops_sockets[0]), settings.store.url)
         pool = WorkerPool(count, launcher.launch, Metrics(), clock, log)
         admin = SupervisorAdmin(pool, CallbackAdminHandlers(store, clock, log))
-        ops_listener = await Listener.from_sockets(
-            admin.build_server(access.authenticator, header_timeout=server.header_timeout), ops_sockets, access.context
+        ops_server = admin.build_server(
+            access.authenticator, header_timeout=server.header_timeout, idle_timeout=server.idle_timeout
         )
+        ops_listener = await Listener.from_sockets(ops_server, ops_sockets, access.context)
         tasks = [
             asyncio.create_task(_handle_signals(_subscribe_signals(), pool, public_sockets, manager)),
             asyncio.create_task(

@@ -159,6 +159,7 @@ async def running_server(
     *,
     max_in_flight: int = 10,
     header_timeout: float = 5.0,
+    idle_timeout: float = 75.0,
     body_timeout: float = 0.2,
     trusted_proxies: Sequence[IPv4Network | IPv6Network] = (),
     middlewares: Sequence[Middleware] | None = None,
@@ -184,6 +185,7 @@ async def running_server(
         _routes(harness, body_timeout),
         default_middlewares if middlewares is None else middlewares,
         header_timeout=header_timeout,
+        idle_timeout=idle_timeout,
     )
     listener = await Listener.open(server, "127.0.0.1", 0)
     harness.port = int(listener.url.rpartition(":")[2])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from typing import NoReturn
 from unittest.mock import Mock
 
@@ -20,6 +21,7 @@ from tests.http.server_harness import (
     parse_responses,
     running_server,
 )
+from tests.support.waiting import WAIT_TIMEOUT
 
 BODY = b'{"workflow":"w"}'
 KEYED = b"Authorization: Bearer " + KEY.encode() + b"\r\n"
@@ -204,10 +206,38 @@ async def test_a_silent_client_is_closed_by_the_header_timeout(said: bytes) -> N
 
 
 async def test_an_idle_keep_alive_connection_is_closed() -> None:
-    """R63: the timer also applies to later requests of a connection."""
-    async with running_server(header_timeout=0.05) as server:
+    """After the idle timeout."""
+    async with running_server(header_timeout=5.0, idle_timeout=0.05) as server:
         [found] = parse_responses(await server.send_raw(SECOND))
     assert 200 == found.status
+
+
+async def test_an_idle_connection_outlives_the_header_timeout() -> None:
+    """A load balancer reuses idle connections for a minute and more: each closed one is a 502 of the balancer."""
+    async with running_server(header_timeout=0.05) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        for _ in range(2):
+            writer.write(SECOND)
+            assert (await reader.read(4096)).startswith(b"HTTP/1.1 200 OK\r\n")
+            await asyncio.sleep(0.2)
+        assert not reader.at_eof()
+        writer.close()
+
+
+@pytest.mark.parametrize("pieces", [[b"POST /ru"], [b"P", b"OST /run HTTP/1.1\r\n", b"Host: a\r\n"]])
+async def test_the_headers_of_a_later_request_have_the_header_timeout(pieces: list[bytes]) -> None:
+    """R63: from their first byte; further pieces do not extend it."""
+    async with running_server(header_timeout=0.3) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(SECOND)
+        assert (await reader.read(4096)).startswith(b"HTTP/1.1 200 OK\r\n")
+        for piece in pieces:
+            writer.write(piece)
+            await asyncio.sleep(0.05)
+        async with asyncio.timeout(WAIT_TIMEOUT):  # the idle timeout is longer
+            await reader.read()
+        assert reader.at_eof()
+        writer.close()
 
 
 async def test_a_client_that_does_not_read_its_response_is_closed() -> None:
@@ -224,16 +254,22 @@ async def test_a_client_that_does_not_read_its_response_is_closed() -> None:
 
 
 async def test_a_client_that_reads_slowly_gets_its_whole_response() -> None:
-    """The write timeout restarts whenever data were read."""
-    async with running_server(header_timeout=5.0) as server:
-        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
-        writer.write(build_request("GET", "/large"))
-        size = 0
-        while chunk := await reader.read(500_000):
-            size += len(chunk)
-            await asyncio.sleep(0.001)
+    """The write timeout counts from the last progress, even if the buffer of the response never becomes empty."""
+    timeout = 0.4
+    async with running_server(header_timeout=timeout) as server:
+        connection = socket.socket()
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 100_000)
+        connection.setblocking(False)
+        loop = asyncio.get_running_loop()
+        await loop.sock_connect(connection, ("127.0.0.1", server.port))
+        with connection:
+            await loop.sock_sendall(connection, build_request("GET", "/large"))
+            size, began = 0, loop.time()
+            while chunk := await loop.sock_recv(connection, LARGE_BODY_BYTES // 40):
+                size += len(chunk)
+                await asyncio.sleep(timeout / 8)
         assert size > LARGE_BODY_BYTES
-        writer.close()
+        assert loop.time() - began > 2 * timeout, "the response took longer than the timeout"
 
 
 async def test_what_comes_behind_a_refused_request_is_dropped() -> None:

@@ -36,7 +36,7 @@ CLIENTS = 300
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[GatewayHarness]:
     """Gateway with short timeouts."""
-    server: JsonValue = {"header_timeout": TIMER, "body_timeout": TIMER}
+    server: JsonValue = {"header_timeout": TIMER, "idle_timeout": 4 * TIMER, "body_timeout": TIMER}
     async with running_gateway(tmp_path_factory.mktemp("timers"), server=server) as running:
         yield running
 
@@ -95,7 +95,7 @@ async def second_head(harness: GatewayHarness) -> float:
 
 
 async def second_head_behind_a_slow_run(harness: GatewayHarness) -> float:
-    """The timer expires during the first request and must be restarted."""
+    """The timer expires during the first request and must be restarted; the connection then counts as idle."""
     harness.upstream.script("POST", STUDIO_RUN, [delayed(TIMER + 0.3, prompt_studio_reply({}))])
     async with raw_connection(harness.url) as caller:
         await caller.send(build_run() + build_get("/healthz")[:30])

@@ -25,8 +25,9 @@ def test_defaults(tmp_path: Path) -> None:
     server, retries, polling = settings.server, settings.retries, settings.polling
     assert ("127.0.0.1", 8080, "127.0.0.1", 9090) == (server.host, server.port, server.ops_host, server.ops_port)
     assert (10.0, 60.0, 1_000_000, 2000) == (server.drain, server.grace, server.max_body, server.max_in_flight)
-    assert (10.0, 10.0, False, ()) == (
+    assert (10.0, 75.0, 10.0, False, ()) == (
         server.header_timeout,
+        server.idle_timeout,
         server.body_timeout,
         server.open_docs,
         server.trusted_proxies,
@@ -64,7 +65,7 @@ def test_everything_can_be_set(tmp_path: Path) -> None:
         f"""\
 server:
   {{host: 0.0.0.0, port: 0, ops_host: "::", ops_port: 0, drain: 0, grace: 9s, max_body: 2MiB, max_in_flight: 7,
-   header_timeout: 1s, body_timeout: 2s, open_docs: true, trusted_proxies: [10.0.0.0/8, "::1"]}}
+   header_timeout: 1s, idle_timeout: 3s, body_timeout: 2s, open_docs: true, trusted_proxies: [10.0.0.0/8, "::1"]}}
 logs: {{level: debug, format: json}}
 store: {{url: "memory://", retention: 1h, lease: 2s}}
 providers:
@@ -86,7 +87,9 @@ polling: {{first: 1s, max: 1s, timeout: 1s}}
         ENVIRON | {"HOOK_SECRET": "whsec_MDEyMzQ1Njc4"},
     )
     server = settings.server
-    assert ("0.0.0.0", 0, "::", 0, 0.0, 9.0, 2_097_152, 7, 1.0, 2.0, True) == tuple(server.model_dump().values())[:11]
+    assert ("0.0.0.0", 0, "::", 0, 0.0, 9.0, 2_097_152, 7, 1.0, 3.0, 2.0, True) == tuple(server.model_dump().values())[
+        :12
+    ]
     assert (ip_network("10.0.0.0/8"), ip_network("::1")) == server.trusted_proxies
     assert ("debug", "json") == (settings.logs.level, settings.logs.format)
     assert ("memory://", 3600.0, 2.0) == (settings.store.url, settings.store.retention, settings.store.lease)
