@@ -10,7 +10,7 @@ from aiohttp import web
 from gateway.api.run_schema import RunRequest, run_response
 from gateway.api.version_pin import check_pin
 from gateway.clock import Clock
-from gateway.errors import IdempotencyInFlight
+from gateway.errors import IdempotencyInFlight, RunError
 from gateway.http.body import parse_json_body, read_json_body
 from gateway.http.headers import prefers_async
 from gateway.http.response import make_response
@@ -23,7 +23,7 @@ from gateway.runs.durable.journal import DurableRun
 from gateway.runs.durable.runs import DurableRuns
 from gateway.runs.executor import RunExecutor
 from gateway.runs.model import RunRecord, RunSpec, always_connected
-from gateway.runs.submission import Finished, InFlight, Replayed, Started, submit
+from gateway.runs.submission import Finished, Followed, InFlight, Replayed, Started, followed_error, submit
 from gateway.store.contract import StoredResponse
 
 _REPLAYED_HEADERS = (("Idempotent-Replayed", "true"),)
@@ -54,7 +54,11 @@ class RunHandler:
         run = RunRecord.create(self._build_spec(request, body, workflow), workflow.provider.name, self.clock)
         if run.spec.synchronous and key is None:
             request.run = run
-            await self.executor.run(run, workflow)
+            try:
+                await self.executor.run(run, workflow)
+            except RunError as error:
+                await self.durable_runs.follow_unstored(run, workflow, error)
+                raise
             return run_response(run)
         if body.callback_url is not None:
             await self.check_callback_url(body.callback_url)
@@ -66,6 +70,8 @@ class RunHandler:
                 return stored_response(response, _REPLAYED_HEADERS)
             case Replayed(stored):
                 return stored_response(rendering.render_accepted(stored), _REPLAYED_HEADERS)
+            case Followed(stored):
+                raise followed_error(stored)
             case InFlight():
                 raise IdempotencyInFlight(retry_after=1)
 

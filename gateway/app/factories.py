@@ -250,9 +250,10 @@ def retry_policy(settings: Settings) -> RetryPolicy:
     return RetryPolicy(settings.retries.attempts, settings.retries.backoff, settings.retries.backoff_max)
 
 
-def polling_intervals(settings: Settings) -> tuple[float, float, float]:
-    """Bounds of the poll schedule in seconds: first interval, longest interval, timeout of one poll."""
-    return settings.polling.first, settings.polling.max, settings.polling.timeout
+def polling_intervals(settings: Settings) -> tuple[float, float, float, float]:
+    """Poll schedule in seconds: first interval, longest interval, timeout of one poll, time after the deadline."""
+    polling = settings.polling
+    return polling.first, polling.max, polling.timeout, polling.follow_for
 
 
 def breaker_config(settings: Settings) -> BreakerConfig:

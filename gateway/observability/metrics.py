@@ -37,6 +37,12 @@ class Metrics:
         self._runs = self._counter(
             "runs", "Runs that ended, by how they ended.", "client", "workflow", "provider", "outcome", "api"
         )
+        self._followed_runs = self._counter(
+            "followed_runs",
+            "Runs that ended after their deadline had passed, by how they ended.",
+            "provider",
+            "outcome",
+        )
         self._calls = self._counter(
             "upstream_calls", "Calls to providers, and how they ended.", "provider", "operation", "result"
         )
@@ -124,6 +130,10 @@ class Metrics:
     def run_ended(self, client: str, workflow: str, provider: str, outcome: str, *, api: str = "run") -> None:
         """Count the end of a run: succeeded, failed, unknown or not_run. `api`: the API that the client used."""
         self._runs.counts[client, workflow, provider, outcome, api] += 1
+
+    def followed_run_ended(self, provider: str, outcome: str) -> None:
+        """Count the end of a run that was polled on after its deadline."""
+        self._followed_runs.counts[provider, outcome] += 1
 
     def observe_run_duration(self, workflow: str, provider: str, seconds: float, overhead: float) -> None:
         """Observe the duration of a run, and its part in the gateway, in seconds."""

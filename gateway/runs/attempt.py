@@ -24,6 +24,7 @@ from providers.contract import Call, Cause, Outcome, Pause, ProviderFault, Reply
 
 T = TypeVar("T")
 _NO_REPLY = Reply(0)
+STILL_RUNNING = "The deadline passed; the run continues at the provider."
 _TIMER_TOLERANCE = 0.01  # seconds by which a timer may fire early
 
 
@@ -70,7 +71,8 @@ class ExecutionContext:
 class WorkflowAttempt:
     """Attempt of a run on one workflow. `poll_timer` exists once the provider has reported that the run is in progress.
 
-    `repairs` name what was not valid JSON in the provider's responses.
+    `client_waits`: the run must end by its deadline; otherwise a started run is polled on after it. `repairs` name what
+    was not valid JSON in the provider's responses.
     """
 
     context: ExecutionContext
@@ -79,6 +81,7 @@ class WorkflowAttempt:
     admission: Admission
     guard: WorkflowGuard
     journal: Journal
+    client_waits: bool
     poll_timer: PollTimer | None = None
     repairs: dict[str, None] = field(default_factory=dict)
 
@@ -93,7 +96,8 @@ class WorkflowAttempt:
         await self._drive(lambda: self.workflow.provider.adapter.follow(provider_run_id))
 
     async def _drive(self, start_steps: Callable[[], Steps | None]) -> None:
-        self.record.status = "running"
+        if not self.record.followed:
+            self.record.status = "running"
         steps: Steps | None = None
         try:
             steps = start_steps()
@@ -132,6 +136,8 @@ class WorkflowAttempt:
         if isinstance(result, RepeatableFault) and call.optional:
             return _accepted(_next_step(steps, _NO_REPLY))
         if isinstance(result, RepeatableFault):
+            result = await self._retry(call, steps, result.fault)
+        while isinstance(result, RepeatableFault) and call.safe and await self._follow_on():
             result = await self._retry(call, steps, result.fault)
         if isinstance(result, (RepeatableFault, FinalFault)):
             raise self._error_from_fault(result.fault, call) from None
@@ -191,11 +197,13 @@ class WorkflowAttempt:
         return step
 
     async def _retry(self, call: Call, steps: Steps, first_fault: ProviderFault) -> StepResult:
-        context, record, admission = self.context, self.record, self.admission
+        context, record = self.context, self.record
 
         async def attempt() -> StepResult:
-            admit = admission.admit_poll if call.safe else admission.admit_retry
-            await self._await_external(admit(deadline=record.deadline))
+            if call.safe:
+                await self._admit_poll()
+            else:
+                await self._await_external(self.admission.admit_retry(deadline=record.deadline))
             result = await self._call_once(call, steps)
             if isinstance(result, RepeatableFault):
                 raise result.fault
@@ -206,7 +214,9 @@ class WorkflowAttempt:
             context.clock,
             call=call,
             repeatable=self.workflow.repeatable,
+            started=record.maybe_started,
             deadline=record.deadline,
+            max_poll_interval=context.poll_schedule.max_interval,
             permit_retry=self.guard.permit_retry,
             sleep=lambda seconds: self._await_external(context.clock.sleep(seconds)),
         )
@@ -224,11 +234,35 @@ class WorkflowAttempt:
             self.poll_timer = self._new_poll_timer()
             self.poll_timer.hint_promised = pause.will_notify
         await self.poll_timer.wait_until_next_poll()
-        if context.clock.monotonic() >= record.deadline:
-            detail = "The deadline passed; the run continues at the provider."
-            raise DeadlineExceeded(detail, ending="unknown")
-        await self._await_external(self.admission.admit_poll(deadline=record.deadline))
+        if context.clock.monotonic() >= record.deadline and not await self._follow_on():
+            raise DeadlineExceeded(STILL_RUNNING, ending="unknown")
+        await self._admit_poll()
         return _accepted(_next_step(steps, _NO_REPLY))
+
+    async def _admit_poll(self) -> None:
+        """Wait until the provider's rate allows a poll. Raises DeadlineExceeded."""
+        try:
+            await self._await_external(self.admission.admit_poll(deadline=self.record.deadline))
+        except DeadlineExceeded:
+            if not await self._follow_on():
+                raise
+            await self._await_external(self.admission.admit_poll(deadline=self.record.deadline))
+
+    async def _follow_on(self) -> bool:
+        """Extend the deadline of a started run whose client does not wait, once; returns whether it was extended.
+
+        The run no longer occupies a slot of its limits: it may never end.
+        """
+        context, record, workflow = self.context, self.record, self.workflow
+        seconds = context.poll_schedule.follow_for
+        if self.client_waits or record.followed or record.provider_run_id is None or seconds <= 0:
+            return False
+        record.followed, record.status = True, "unknown"
+        record.deadline += seconds
+        self.admission.release()
+        self.admission = context.limiter.admit_adopted(record.spec.client, workflow.alias, workflow.provider.name)
+        await self.journal.record_deadline()
+        return True
 
     def _new_poll_timer(self) -> PollTimer:
         context = self.context

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from types import TracebackType
 
-from gateway.errors import CircuitOpen, DeadlineExceeded, Overloaded, RateLimited, RunError
+from gateway.errors import CircuitOpen, DeadlineExceeded, Overloaded, RateLimited, RunError, StoreError
 from gateway.limits.admission import Admission
 from gateway.runs.attempt import ExecutionContext, WorkflowAttempt
 from gateway.runs.catalog import Workflow
@@ -21,6 +21,7 @@ from gateway.runs.model import NULL_JOURNAL, Journal, RunRecord, RunSpec
 from gateway.runs.resilience.registry import WorkflowGuard
 from providers.declarations import accepts_release
 
+_STORE_RETRY_DELAY = 1.0  # seconds until a background run asks an unavailable store again
 _OVERLOAD_RETRY_DELAY = 5.0  # seconds, at most, until a background run asks a full queue again
 
 
@@ -56,10 +57,10 @@ class RunExecutor:
 
         Raises RunError if the run did not succeed.
         """
-        await self._run_to_end(record, workflow, self._try_with_fallbacks(record, workflow, journal))
+        await self._run_to_end(record, workflow, self._wait_for_store(record, workflow, journal))
 
     async def follow(self, record: RunRecord, workflow: Workflow, journal: Journal = NULL_JOURNAL) -> None:
-        """Follow a run that was started before to its end. Raises as `run`."""
+        """Poll a run that was started before to its end. Raises as `run`."""
         await self._run_to_end(record, workflow, self._follow(record, workflow, journal))
 
     async def _run_to_end(
@@ -78,8 +79,22 @@ class RunExecutor:
         names = (workflow.alias, workflow.provider.name)
         guard = self.context.circuits.get(workflow.provider.name, workflow.alias)
         async with self.context.limiter.admit_adopted(record.spec.client, *names) as admission:
-            attempt = WorkflowAttempt(self.context, record, workflow, admission, guard, journal)
+            attempt = WorkflowAttempt(self.context, record, workflow, admission, guard, journal, client_waits=False)
             await attempt.follow(record.provider_run_id or "")
+
+    async def _wait_for_store(self, record: RunRecord, first: Workflow, journal: Journal) -> None:
+        """Execute a run; a background run of which nothing was sent waits for an unavailable store."""
+        clock = self.context.clock
+        while True:
+            try:
+                await self._try_with_fallbacks(record, first, journal)
+            except StoreError as error:
+                hopeless = record.spec.synchronous or record.maybe_started or error.ending != "not_run"
+                if hopeless or clock.monotonic() + _STORE_RETRY_DELAY >= record.deadline:
+                    raise
+                await record.await_external(clock.sleep(_STORE_RETRY_DELAY), clock)
+            else:
+                return
 
     async def _try_with_fallbacks(self, record: RunRecord, first: Workflow, journal: Journal) -> None:
         chain = [first, *(w for w in first.fallbacks if _supports_requested_version(w, record.spec))]
@@ -91,10 +106,13 @@ class RunExecutor:
                     held.admission = admission = await self._admit(record, workflow, held.admission)
                     record.limit_headers = admission.headers
                     guard.retry_budget.record_run()
-                    await WorkflowAttempt(self.context, record, workflow, admission, guard, journal).run()
+                    attempt = WorkflowAttempt(
+                        self.context, record, workflow, admission, guard, journal, client_waits=record.spec.synchronous
+                    )
+                    await attempt.run()
                 except RunError as error:
-                    if isinstance(error, CircuitOpen) and not record.attempts:
-                        held.refund()  # it opened while the run waited
+                    if isinstance(error, (CircuitOpen, StoreError)) and not record.attempts:
+                        held.refund()  # nothing was sent: the circuit opened or the store failed while the run waited
                     if fallback is None or not _may_fall_back(error, record, workflow):
                         raise
                     self.context.metrics.run_fell_back(first.alias, fallback.alias)
@@ -151,6 +169,10 @@ class RunExecutor:
         if record.finished_at is None:  # cancelled, or a defect of the gateway
             record.finish("not_run", self.context.clock)
         spec = record.spec
+        if record.followed:
+            self.context.metrics.followed_run_ended(record.provider, record.status)
+            if spec.synchronous:  # counted as unknown when its client was answered
+                return
         self.context.metrics.run_ended(spec.client, alias, record.provider, record.status, api=spec.api)
         self.context.metrics.observe_run_duration(
             alias, record.provider, record.duration, record.duration - record.external_wait

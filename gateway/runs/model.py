@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Literal, Protocol, TypeAlias, TypeVar, cast
 
@@ -51,8 +51,9 @@ class RunRecord:
     """State of a run.
 
     Times named `…_at` are wall-clock times; `started_monotonic` and `deadline` are on the monotonic clock, in seconds.
-    `durable`: the store has the run, so another process can continue it. `external_wait`: seconds spent waiting for the
-    provider, limits, the store and back-off.
+    `durable`: the store has the run, so another process can continue it. `followed`: the client's deadline has passed
+    and the run is polled on until it ends. `external_wait`: seconds spent waiting for the provider, limits, the store
+    and back-off.
     """
 
     id: str
@@ -63,6 +64,7 @@ class RunRecord:
     deadline: float
     status: RunStatus = "queued"
     durable: bool = False
+    followed: bool = False
     attempts: int = 0
     maybe_started: bool = False
     provider_run_id: str | None = None
@@ -104,6 +106,15 @@ class RunRecord:
         """The ending of a run that has finished."""
         return cast("Ending", self.status)
 
+    def follow_on(self, seconds: float) -> RunRecord:
+        """Return a record of the same run at the provider, with `seconds` more, for after the response to its client.
+
+        It does not hold the input.
+        """
+        spec = replace(self.spec, input={}, client_connected=always_connected)
+        deadline = self.deadline + seconds
+        return replace(self, spec=spec, deadline=deadline, status="unknown", followed=True, finished_at=None)
+
     def finish(self, ending: Ending, clock: Clock) -> None:
         """Finish the run. A run that may have been started at a provider ends as `unknown` instead of `not_run`."""
         self.status = "unknown" if ending == "not_run" and self.maybe_started else ending
@@ -126,6 +137,9 @@ class Journal(Protocol):
     async def record_provider_run_id(self) -> None:
         """Record the provider's id of the run."""
 
+    async def record_deadline(self) -> None:
+        """Record that the client's deadline has passed, and that the run is polled on."""
+
 
 class NullJournal:
     """`Journal` of a run that is not stored."""
@@ -137,6 +151,9 @@ class NullJournal:
         """No-op."""
 
     async def record_provider_run_id(self) -> None:
+        """No-op."""
+
+    async def record_deadline(self) -> None:
         """No-op."""
 
 

@@ -14,6 +14,7 @@ from gateway.runs.model import RunRecord
 from gateway.store.contract import StoredResponse, StoredRun
 
 JSON_CONTENT_TYPE = "application/json"
+_FOLLOWED_WARNING = "The deadline passed; the run continues at the provider, which is polled until the run has ended."
 
 
 def run_document(run: RunRecord) -> dict[str, object]:
@@ -48,7 +49,10 @@ def render_finished_run(run: RunRecord, error: RunError | None) -> bytes:
 
 
 def render_unfinished_run(run: StoredRun) -> bytes:
-    """Render a run in progress, for `GET /runs/{id}` and for the 202 response."""
+    """Render a run in progress, for `GET /runs/{id}` and for the 202 response.
+
+    Its status is `unknown` if its deadline has passed and it is polled on; unlike after the end, `finished_at` is null.
+    """
     return strict_json.write(
         {
             "id": run.id,
@@ -56,7 +60,7 @@ def render_unfinished_run(run: StoredRun) -> bytes:
             "workflow": run.workflow,
             "provider": run.provider,
             "output": None,
-            "warning": None,
+            "warning": _FOLLOWED_WARNING if run.status == "unknown" else None,
             "attempts": run.attempts,
             "provider_run_id": run.provider_run_id,
             "metadata": stored_spec(run).get("metadata", {}),

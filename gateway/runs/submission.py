@@ -9,11 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from gateway.errors import IdempotencyMismatch
+from gateway.errors import DeadlineExceeded, IdempotencyMismatch, RunSummary
 from gateway.runs import rendering
+from gateway.runs.attempt import STILL_RUNNING
 from gateway.runs.durable.codec import decode_spec, same_spec
 from gateway.runs.durable.journal import DurableRun
-from gateway.runs.durable.runs import DurableRuns, RunIdTaken
+from gateway.runs.durable.runs import FOLLOWED_DETAIL, DurableRuns, RunIdTaken
 from gateway.runs.model import RunRecord
 from gateway.store.contract import IdempotencyKey, IdempotencyRecord, Phase, StoredResponse, StoredRun
 
@@ -45,7 +46,14 @@ class InFlight:
     """An earlier request for the run has no response yet."""
 
 
-Submission: TypeAlias = Started | Replayed | Finished | InFlight
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """The client of an earlier request was told that the deadline passed; the run is still polled."""
+
+    stored: StoredRun
+
+
+Submission: TypeAlias = Started | Replayed | Finished | InFlight | Followed
 
 
 async def submit(
@@ -70,6 +78,13 @@ async def submit(
     return await _replay_key(durable_runs, result, key)
 
 
+def followed_error(stored: StoredRun) -> DeadlineExceeded:
+    """Return the error of a synchronous run that is still polled after its deadline."""
+    error = DeadlineExceeded(f"{STILL_RUNNING} {FOLLOWED_DETAIL}", ending="unknown")
+    error.run = RunSummary(stored.id, stored.provider, stored.attempts, stored.provider_run_id)
+    return error
+
+
 async def _replay_id(
     durable_runs: DurableRuns, record: RunRecord, callback_url: str | None, id_source: str
 ) -> Replayed | InFlight:
@@ -83,15 +98,17 @@ async def _replay_id(
 
 async def _replay_key(
     durable_runs: DurableRuns, existing: IdempotencyRecord, key: IdempotencyKey | None
-) -> Replayed | Finished | InFlight:
+) -> Replayed | Finished | InFlight | Followed:
     if key is None or existing.key.fingerprint != key.fingerprint:
         raise IdempotencyMismatch("This key was used with another body.")
     if existing.response is not None:
         return Finished(existing.run_id, existing.response)
     earlier = await _find_confirmed(durable_runs, existing.run_id)
-    if earlier is None or rendering.is_synchronous(earlier):
+    if earlier is None:
         return InFlight()
-    return Replayed(earlier)
+    if not rendering.is_synchronous(earlier):
+        return Replayed(earlier)
+    return Followed(earlier) if earlier.status == "unknown" else InFlight()
 
 
 async def _find_confirmed(durable_runs: DurableRuns, run_id: str) -> StoredRun | None:

@@ -281,6 +281,8 @@ class PollingSettings(Section):
     """Longest interval."""
     timeout: Duration = 10.0
     """Timeout of one poll; then it is repeated."""
+    follow_for: DurationOrZero = 3600.0
+    """Time after its deadline for which a started run is polled on, until its record has its true end."""
 
     @model_validator(mode="after")
     def _check_order(self) -> Self:

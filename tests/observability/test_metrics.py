@@ -18,6 +18,7 @@ FAMILIES = {
     "runward_requests": ("counter", {"route", "status"}),
     "runward_refusals": ("counter", {"client", "code"}),
     "runward_runs": ("counter", {"client", "workflow", "provider", "outcome", "api"}),
+    "runward_followed_runs": ("counter", {"provider", "outcome"}),
     "runward_run_duration_seconds": ("histogram", {"workflow", "provider"}),
     "runward_overhead_seconds": ("histogram", set()),
     "runward_upstream_calls": ("counter", {"provider", "operation", "result"}),
@@ -48,6 +49,7 @@ def record_each_metric_once(metrics: Metrics) -> None:
     metrics.request_ended("run", 200)
     metrics.request_refused("one", "overloaded")
     metrics.run_ended("one", "w", "p", "succeeded", api="promptlayer")
+    metrics.followed_run_ended("p", "failed")
     metrics.observe_run_duration("w", "p", 1.5, 0.001)
     metrics.call_ended("p", "start", "ok", 1.4)
     metrics.reply_refused("p", "start", "throttled")

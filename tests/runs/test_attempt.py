@@ -239,12 +239,54 @@ async def test_a_started_run_that_cannot_be_polled_is_unknown(reply: Reply | Pro
     assert (code, "unknown", 1) == ending_of_run(await harness.run(workflow))
 
 
-async def test_a_malformed_answer_to_a_poll_is_tolerated_once() -> None:
-    """Once per poll."""
+@pytest.mark.parametrize(
+    "reply",
+    [Reply(status) for status in (400, 401, 403, 404, 409, 422)]
+    + [Reply(200, UNREADABLE), Reply(200, {"Answer": {}}), fault(Cause.TOO_LARGE), fault(Cause.MISCONFIGURED)],
+    ids=str,
+)
+async def test_a_started_run_is_polled_whatever_its_polls_meet(reply: ScriptStep) -> None:
+    """The run was paid for, and a poll is free: a key that is rotated, or a cache that lags, loses no result."""
     harness = ExecutorHarness()
-    bad = Reply(200, UNREADABLE)
-    assert None is ending_of_run(await harness.run(harness.layer(STARTED, bad, RUNNING, bad, ENDED)))[0]
-    assert "upstream_invalid_response" == ending_of_run(await harness.run(harness.layer(STARTED, bad, bad, ENDED)))[0]
+    workflow = harness.layer(STARTED, reply, reply, RUNNING, reply, ENDED)
+    assert (None, "succeeded", 1) == ending_of_run(await harness.run(workflow))
+
+
+@pytest.mark.parametrize("polls", [[RUNNING], [Reply(401)], [fault(Cause.DISCONNECTED)]], ids=["runs", "401", "reset"])
+async def test_a_background_run_is_polled_after_its_deadline(polls: list[ScriptStep]) -> None:
+    """A deadline is not an ending: the provider is asked until the run has ended, and its slots are free meanwhile."""
+    harness = ExecutorHarness(poll_schedule=PollSchedule(0.25, 5.0))
+    record = harness.new_run(timeout=10, synchronous=False)
+    deadline, seen = record.deadline, []
+
+    def ended() -> Reply:
+        seen.append((record.status, record.followed, harness.slots_in_use()))
+        return ENDED
+
+    def running() -> Reply:
+        step = ended() if harness.clock.monotonic() > deadline + 300 else polls[0]
+        if isinstance(step, BaseException):
+            raise step
+        assert isinstance(step, Reply)
+        return step
+
+    workflow = harness.layer(STARTED, running)
+    assert (None, "succeeded", 1) == ending_of_run(await harness.run(workflow, record))
+    assert [("unknown", True, 0)] == seen
+    assert 1 == harness.metric_value("runward_followed_runs_total", provider="layer", outcome="succeeded")
+    assert 1 == harness.metric_value("runward_runs_total", outcome="succeeded")
+    assert 1 == harness.metric_value("runward_runs_total")
+
+
+@pytest.mark.parametrize(("follow_for", "seconds"), [(0.0, 0.0), (90.0, 90.0)])
+async def test_a_run_that_never_ends_is_given_up_after_follow_for(follow_for: float, seconds: float) -> None:
+    """Its end stays unknown."""
+    harness = ExecutorHarness(poll_schedule=PollSchedule(0.25, 5.0, follow_for=follow_for))
+    record = harness.new_run(timeout=10, synchronous=False)
+    began = harness.clock.monotonic()
+    result = await harness.run(harness.layer(STARTED, RUNNING), record)
+    assert ("deadline_exceeded", "unknown", 1) == ending_of_run(result)
+    assert began + 10 + seconds == pytest.approx(harness.clock.monotonic(), abs=0.5)
 
 
 async def test_a_run_that_is_slower_than_its_deadline_is_unknown() -> None:

@@ -38,7 +38,7 @@ def test_defaults(tmp_path: Path) -> None:
         getattr(settings.store, n) for n in ("url", "retention", "lease")
     )
     assert (3, 0.1, 5.0) == (retries.attempts, retries.backoff, retries.backoff_max)
-    assert (0.25, 60.0, 10.0) == (polling.first, polling.max, polling.timeout)
+    assert (0.25, 60.0, 10.0, 3600.0) == (polling.first, polling.max, polling.timeout, polling.follow_for)
     assert ((), (), 10) == (settings.callbacks.secrets, settings.callbacks.allow, len(settings.callbacks.schedule))
 
 
@@ -82,7 +82,7 @@ clients:
       passthrough: {{a: ["POST /log-request", "GET /prompt-templates/*"]}}}}
 callbacks: {{secrets: [{{env: HOOK_SECRET}}], allow: ["*.example.com"], schedule: [0s, 5s]}}
 retries: {{attempts: 10, backoff: 0, backoff_max: 0}}
-polling: {{first: 1s, max: 1s, timeout: 1s}}
+polling: {{first: 1s, max: 1s, timeout: 1s, follow_for: 0}}
 """,
         ENVIRON | {"HOOK_SECRET": "whsec_MDEyMzQ1Njc4"},
     )
@@ -122,7 +122,7 @@ polling: {{first: 1s, max: 1s, timeout: 1s}}
         settings.callbacks.schedule,
     )
     assert (10, 0.0, 0.0) == tuple(value for _, value in settings.retries)
-    assert (1.0, 1.0, 1.0) == tuple(value for _, value in settings.polling)
+    assert (1.0, 1.0, 1.0, 0.0) == tuple(value for _, value in settings.polling)
 
 
 def test_order_of_the_sources(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from gateway.runs.durable.idempotency import parse_key
 from gateway.runs.durable.runs import DurableRuns
 from gateway.runs.model import ApiName, RunRecord, RunSpec
 from gateway.runs.rendering import JSON_CONTENT_TYPE
-from gateway.runs.submission import Finished, InFlight, Replayed, Started, submit
+from gateway.runs.submission import Finished, Followed, InFlight, Replayed, Started, followed_error, submit
 from providers.contract import JsonValue
 
 _API: ApiName = "prompt_studio"
@@ -105,6 +105,8 @@ class PromptStudioHandlers:
             case Finished(run_id, response):
                 output, provider = responses.decode_stored_response(response)
                 return self._render(member, output, provider, run_id, (_REPLAYED_HEADER,))
+            case Followed(stored):
+                raise followed_error(stored)
             case Replayed() | InFlight():
                 raise IdempotencyInFlight(retry_after=1)
 

@@ -36,6 +36,7 @@ _OUTCOME_NOTES = MappingProxyType(
         "unknown": " Whether the workflow ran is not known.",
     }
 )
+_STARTED_NOTE = " The workflow was started; its result is not known."
 
 
 def all_nodes(run: RunDocument) -> JsonValue:
@@ -79,8 +80,8 @@ def final_output(document: bytes, result_format: ResultFormat) -> JsonValue:
 
 
 def pending_results(status: str) -> dict[str, JsonValue]:
-    """Results of a run with the status "queued" or "running"."""
-    return {PLACEHOLDER_NODE: _node_result(status.upper())}
+    """Results of an unfinished run: queued, running, or `unknown` if its deadline has passed and it is polled on."""
+    return {PLACEHOLDER_NODE: _node_result("QUEUED" if status == "queued" else "RUNNING")}
 
 
 def callback_payload(spec: RunSpec, document: bytes, _finished_at: datetime) -> bytes:
@@ -109,4 +110,5 @@ def _node_result(status: str, *, value: JsonValue = None, error: JsonValue = Non
 def _failure_reason(run: RunDocument) -> str:
     error = cast("dict[str, str | None]", run["error"])
     detail = error["detail"] or PROBLEMS[cast("str", error["code"])].title + "."
-    return detail + _OUTCOME_NOTES[cast("str", run["status"])]
+    started = run["status"] == "unknown" and run.get("provider_run_id") is not None
+    return detail + (_STARTED_NOTE if started else _OUTCOME_NOTES[cast("str", run["status"])])

@@ -42,7 +42,7 @@ from gateway.runs.durable.idempotency import parse_key
 from gateway.runs.durable.journal import DurableRun
 from gateway.runs.durable.runs import DurableRuns
 from gateway.runs.model import RunRecord, RunSpec
-from gateway.runs.submission import Finished, InFlight, Replayed, Started, submit
+from gateway.runs.submission import Finished, Followed, InFlight, Replayed, Started, submit
 from gateway.store.contract import IdempotencyKey, StoredRun
 
 _POINTERS = (f"/{LABEL_FIELD}", f"/{VERSION_FIELD}")
@@ -107,7 +107,7 @@ class PromptLayerRunHandlers:
                 return _started_response(stored, _REPLAYED_HEADERS)
             case Finished(run_id):
                 return _started_response(await self._find_finished(run_id), _REPLAYED_HEADERS)
-            case InFlight():
+            case InFlight() | Followed():
                 raise IdempotencyInFlight("The first request for this run is still in progress.", retry_after=1)
 
     def _start(self, run: DurableRun, workflow: Workflow) -> SingleWriteResponse:

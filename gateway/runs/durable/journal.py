@@ -47,12 +47,14 @@ class StoreJournal:
     async def record_dispatch(self) -> None:
         """Store SENDING. Raises StoreError: `unknown` if another replica works on the run, else `not_run`."""
         run = self.run
+        before = run.stored
         self._cancel_if_closing()  # the store has it as queued: the replica that adopts it starts it
         if run.stored.phase is not Phase.FOLLOWING:  # else a repeatable run falls back: a crash resumes the first start
             self._set_phase(Phase.SENDING, attempts=run.record.attempts + 1)
         try:
             owned = await self._write(self.store.advance(run.stored))
         except StoreUnavailable:
+            run.stored = before  # nothing is sent
             raise StoreError(retry_after=1) from None
         if not owned:
             raise StoreError("Another replica works on this run.", ending="unknown")
@@ -81,6 +83,16 @@ class StoreJournal:
         else:
             self._cancel_if_closing()  # the replica that adopts it polls
 
+    async def record_deadline(self) -> None:
+        """Store FOLLOWING with the status `unknown`. A failed write is logged; clients then read `running`."""
+        run = self.run
+        self._set_phase(Phase.FOLLOWING, attempts=run.record.attempts, status="unknown")
+        try:
+            await self._write(self.store.advance(run.stored))
+        except StoreUnavailable:
+            self.log.warning("not_written", run_id=run.record.id, phase="following")
+        self.log.info("deadline_passed", run_id=run.record.id, client=run.record.spec.client)
+
     async def _write(self, write: Awaitable[bool]) -> bool:
         """Await a write; the time counts as `external_wait` of the run."""
         return await self.run.record.await_external(write, self.clock)
@@ -89,12 +101,12 @@ class StoreJournal:
         if self.is_closing() and not self.run.record.spec.synchronous:
             raise asyncio.CancelledError
 
-    def _set_phase(self, phase: Phase, *, attempts: int) -> None:
+    def _set_phase(self, phase: Phase, *, attempts: int, status: str = "running") -> None:
         run = self.run
         run.stored = replace(
             run.stored,
             phase=phase,
-            status="running",
+            status=status,
             provider=run.record.provider,
             attempts=attempts,
             provider_run_id=run.record.provider_run_id,

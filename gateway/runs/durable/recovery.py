@@ -121,6 +121,8 @@ class Recovery:
         elif stored.phase is Phase.QUEUED:
             self.durable_runs.start_adopted(run, workflow, stored)
         else:
+            if stored.status == "unknown":  # its client has been told that the deadline passed
+                run = run.follow_on(self.durable_runs.executor.context.poll_schedule.follow_for)
             run.deadline = max(run.deadline, self.clock.monotonic() + _FOLLOW_GRACE)
             self.durable_runs.follow_adopted(run, workflow, stored)
 

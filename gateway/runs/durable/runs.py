@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TypeAlias
 
@@ -36,6 +36,7 @@ from gateway.store.contract import (
 )
 
 Execute: TypeAlias = Callable[[], Awaitable[None]]
+FOLLOWED_DETAIL = "Runward polls it until it has ended: GET /runs/{run_id}."
 _ACCEPTANCE_UNKNOWN = "The store is unavailable: it is not known whether the run was stored and will be started."
 
 
@@ -161,10 +162,69 @@ class DurableRuns:
         if record.status == "not_run" and error is not None:
             await self.discard(record.id)
             raise error
+        if error is not None and (slot := self._slot_to_follow(record)) is not None:
+            run.slot = slot
+            return await self._follow_after_response(run, workflow, error, request_id)
         response = self.render_response(record, error, request_id)
         self._forget(run)
         await self.completion.persist_result(record, run.stored, error, response)
         return response
+
+    async def _follow_after_response(
+        self, run: DurableRun, workflow: Workflow, error: RunError, request_id: str
+    ) -> StoredResponse:
+        """Poll a run on whose client's deadline has passed; returns the response for now."""
+        record = run.record
+        run.record = record.follow_on(self._follow_for)
+        journal = self._journal(run)
+        await journal.record_deadline()
+        self._spawn_task(run, partial(self.executor.follow, run.record, workflow, journal))
+        error.detail = f"{error.detail} {FOLLOWED_DETAIL}".lstrip()
+        return self.render_response(record, error, request_id)
+
+    async def follow_unstored(self, record: RunRecord, workflow: Workflow, error: RunError) -> None:
+        """Store a run that was not durable and whose client's deadline has passed, and poll it on.
+
+        Nothing happens if the provider has not acknowledged its start, or the store is unavailable: then its end stays
+        unknown.
+        """
+        slot = self._slot_to_follow(record)
+        if slot is None:
+            return
+        with slot:
+            followed = record.follow_on(self._follow_for)
+            lease_end = self.clock.now().timestamp() + self.lease
+            stored = replace(
+                encode_run(followed, owner=self.owner, leased_until_at=lease_end, callback_url=None),
+                deadline_at=followed.created_at.timestamp() + followed.spec.timeout,
+                phase=Phase.FOLLOWING,
+                status="unknown",
+                attempts=followed.attempts,
+                provider_run_id=followed.provider_run_id,
+            )
+            try:
+                await self.store.create_run(stored, None)
+            except StoreUnavailable:
+                self.log.warning("not_written", run_id=record.id, phase="following")
+                return
+            slot.keep()
+            run = self._track(followed, stored, slot)
+        self._spawn_task(run, partial(self.executor.follow, followed, workflow, self._journal(run)))
+        error.detail = f"{error.detail} {FOLLOWED_DETAIL}".lstrip()
+
+    @property
+    def _follow_for(self) -> float:
+        return self.executor.context.poll_schedule.follow_for
+
+    def _slot_to_follow(self, record: RunRecord) -> BackgroundSlot | None:
+        """Return a background slot for a synchronous run that the provider may still be executing, else None."""
+        if record.status != "unknown" or record.provider_run_id is None or self._follow_for <= 0 or self.closing:
+            return None
+        try:
+            return self.background_limit.acquire(replace(record.spec, synchronous=False))
+        except Overloaded:
+            self.log.warning("not_followed", run_id=record.id, client=record.spec.client)
+            return None
 
     def run_in_background(self, run: DurableRun, workflow: Workflow, *, after: Execute | None = None) -> None:
         """Execute a run in a task of its own. `after` is awaited first, for example until the response was sent."""

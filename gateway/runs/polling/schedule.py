@@ -76,12 +76,14 @@ class DurationEstimate:
 class PollSchedule:
     """Estimates of all workflows. Intervals are from `min_interval` to `max_interval` seconds.
 
-    `timeout`: seconds after which a poll without a reply is abandoned and repeated.
+    `timeout`: seconds after which a poll without a reply is abandoned and repeated. `follow_for`: seconds after its
+    deadline for which a started run is polled on.
     """
 
     min_interval: float = 0.25
     max_interval: float = 60.0
     timeout: float = 10.0
+    follow_for: float = 3600.0
     _estimates: dict[tuple[str, str], DurationEstimate] = field(default_factory=dict)
 
     def estimate_for(self, provider: str, workflow: str) -> DurationEstimate:
@@ -92,8 +94,9 @@ class PollSchedule:
             estimate = self._estimates[key] = DurationEstimate(self.min_interval, self.max_interval)
         return estimate
 
-    def reconfigure(self, min_interval: float, max_interval: float, timeout: float) -> None:
+    def reconfigure(self, min_interval: float, max_interval: float, timeout: float, follow_for: float) -> None:
         """Apply other bounds; the estimates are kept."""
-        self.min_interval, self.max_interval, self.timeout = min_interval, max_interval, timeout
+        self.min_interval, self.max_interval = min_interval, max_interval
+        self.timeout, self.follow_for = timeout, follow_for
         for estimate in self._estimates.values():
             estimate.min_interval, estimate.max_interval = min_interval, max_interval

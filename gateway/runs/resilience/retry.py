@@ -15,6 +15,8 @@ from gateway.errors import Ending
 from providers.contract import Call, Cause, ProviderFault
 
 T = TypeVar("T")
+_SLOW_BACKOFF = 1.0  # seconds before the second poll of `Repeat.SLOWLY`; doubled for each further one
+_FINAL_POLL_MARGIN = 0.3  # seconds between the last poll and the deadline
 
 
 class DispatchState(enum.Enum):
@@ -33,6 +35,7 @@ class Repeat(enum.Enum):
     NEVER = "never"
     ONCE = "once"
     RETRY = "as long as attempts and deadline allow"
+    SLOWLY = "as long as the deadline allows, at growing intervals: the cause does not pass by itself"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +61,7 @@ RETRY_RULES: Mapping[Cause, RetryRule] = MappingProxyType(
         ),
         Cause.EXHAUSTED: RetryRule(DispatchState.NO, Repeat.RETRY, Repeat.RETRY, "overloaded", "not_run"),
         Cause.MISCONFIGURED: RetryRule(
-            DispatchState.NO, Repeat.NEVER, Repeat.NEVER, "upstream_misconfigured", "not_run", trips_breaker=True
+            DispatchState.NO, Repeat.NEVER, Repeat.SLOWLY, "upstream_misconfigured", "not_run", trips_breaker=True
         ),
         Cause.THROTTLED: RetryRule(DispatchState.REJECTED, Repeat.RETRY, Repeat.RETRY, "upstream_throttled", "not_run"),
         Cause.UNAVAILABLE: RetryRule(
@@ -80,21 +83,23 @@ RETRY_RULES: Mapping[Cause, RetryRule] = MappingProxyType(
         Cause.INVALID_REPLY: RetryRule(
             DispatchState.ACCEPTED,
             Repeat.NEVER,
-            Repeat.ONCE,
+            Repeat.SLOWLY,
             "upstream_invalid_response",
             "unknown",
             trips_breaker=True,
         ),
         Cause.TOO_LARGE: RetryRule(
-            DispatchState.ACCEPTED, Repeat.NEVER, Repeat.ONCE, "upstream_too_large", "unknown", trips_breaker=True
+            DispatchState.ACCEPTED, Repeat.NEVER, Repeat.SLOWLY, "upstream_too_large", "unknown", trips_breaker=True
         ),
         Cause.REJECTED: RetryRule(
-            DispatchState.REJECTED, Repeat.NEVER, Repeat.NEVER, "rejected_by_provider", "not_run", falls_back=False
+            DispatchState.REJECTED, Repeat.NEVER, Repeat.SLOWLY, "rejected_by_provider", "not_run", falls_back=False
         ),
         Cause.CREDENTIALS: RetryRule(
-            DispatchState.REJECTED, Repeat.NEVER, Repeat.NEVER, "upstream_credentials", "not_run"
+            DispatchState.REJECTED, Repeat.NEVER, Repeat.SLOWLY, "upstream_credentials", "not_run"
         ),
-        Cause.NOT_FOUND: RetryRule(DispatchState.REJECTED, Repeat.NEVER, Repeat.NEVER, "workflow_not_found", "not_run"),
+        Cause.NOT_FOUND: RetryRule(
+            DispatchState.REJECTED, Repeat.NEVER, Repeat.SLOWLY, "workflow_not_found", "not_run"
+        ),
     }
 )
 _POLL_FAULT_CODES = {"rejected_by_provider": "upstream_error", "workflow_not_found": "upstream_error"}
@@ -138,15 +143,23 @@ class RetryLoop:
         *,
         call: Call,
         repeatable: bool,
+        started: bool = True,
         deadline: float,
+        max_poll_interval: float = 60.0,
         permit_retry: Callable[[], bool],
         sleep: Callable[[float], Awaitable[None]],
     ) -> None:
-        """`permit_retry`: asked last before a start is repeated (retry budget). `sleep`: sleeps for the backoff."""
+        """`started`: a start was sent before, so that a poll is worth repeating whatever its fault.
+
+        `max_poll_interval`: seconds, at most, between such polls. `permit_retry`: asked last before a start is repeated
+        (retry budget). `sleep`: sleeps for the backoff.
+        """
         self._policy = policy
         self._clock = clock
+        self._max_poll_interval = max_poll_interval
         self._call = call
         self._repeatable = repeatable
+        self._started = started
         self._deadline = deadline
         self._permit_retry = permit_retry
         self._sleep = sleep
@@ -190,22 +203,29 @@ class RetryLoop:
         repeat = rule.repeat_poll if self._call.safe else rule.repeat_start
         if not self._call.safe and self._repeatable and rule.dispatched is DispatchState.MAYBE:
             repeat = Repeat.RETRY
-        if repeat is Repeat.ONCE:
+        if repeat is Repeat.ONCE or (repeat is Repeat.SLOWLY and not self._started):
             first_time = error.cause not in self._retried_once
             self._retried_once.add(error.cause)
             return first_time
-        return repeat is Repeat.RETRY
+        return repeat in {Repeat.RETRY, Repeat.SLOWLY}
 
     def _must_stop(self, state: RetryCallState) -> bool:
         """Return whether the backoff would pass the deadline, or a start has no attempt left; polls are not limited."""
-        if self._clock.monotonic() + state.upcoming_sleep >= self._deadline:
+        remaining = self._deadline - self._clock.monotonic()
+        if state.upcoming_sleep >= remaining or (self._call.safe and remaining <= _FINAL_POLL_MARGIN):
             return True
         return not self._call.safe and not (state.attempt_number < self._policy.max_attempts and self._permit_retry())
 
     def _backoff(self, state: RetryCallState) -> float:
         """Return the backoff in seconds: full jitter of a doubling step, and at least the provider's Retry-After."""
-        step = self._policy.backoff * 2.0 ** min(state.attempt_number - 1, 30)
-        return max(_fault_of(state).retry_after or 0.0, self._clock.random() * min(step, self._policy.backoff_max))
+        fault, doublings = _fault_of(state), 2.0 ** min(state.attempt_number - 1, 30)
+        if self._call.safe and RETRY_RULES[fault.cause].repeat_poll is Repeat.SLOWLY:
+            backoff = min(_SLOW_BACKOFF * doublings, self._max_poll_interval) * (0.5 + self._clock.random() / 2)
+        else:
+            backoff = self._clock.random() * min(self._policy.backoff * doublings, self._policy.backoff_max)
+        if self._call.safe:  # one more poll shortly before the deadline
+            backoff = min(backoff, max(0.0, self._deadline - self._clock.monotonic() - _FINAL_POLL_MARGIN))
+        return max(fault.retry_after or 0.0, backoff)
 
 
 def _fault_of(state: RetryCallState) -> ProviderFault:

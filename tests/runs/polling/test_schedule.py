@@ -112,11 +112,12 @@ def test_new_bounds_apply_to_learned_estimates() -> None:
     estimate = schedule.estimate_for("p", "w")
     for _ in range(10):
         estimate.record_duration(100.0, 100.0)
-    schedule.reconfigure(1.0, 5.0, 3.0)
-    assert (5.0, 5.0, 3.0) == (
+    schedule.reconfigure(1.0, 5.0, 3.0, 7.0)
+    assert (5.0, 5.0, 3.0, 7.0) == (
         estimate.next_interval(0.0),
         schedule.estimate_for("p", "other").max_interval,
         schedule.timeout,
+        schedule.follow_for,
     )
     assert (10, schedule.estimate_for("p", "w")) == (estimate.samples, estimate)
     assert 1.0 == schedule.estimate_for("p", "other").next_interval(0.0)

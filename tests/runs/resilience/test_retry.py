@@ -25,13 +25,13 @@ from tests.support.clock import ManualClock
 
 START = Call("POST", "/start", "start", safe=False)
 POLL = Call("GET", "/poll", "poll", safe=True)
-NEVER, ONCE, RETRY = Repeat.NEVER, Repeat.ONCE, Repeat.RETRY
+NEVER, ONCE, RETRY, SLOWLY = Repeat.NEVER, Repeat.ONCE, Repeat.RETRY, Repeat.SLOWLY
 
 # Retry table: cause, action for a start, for a poll, final problem, outcome. (EXHAUSTED is local, not the provider's.)
 TABLE: list[tuple[Cause, Repeat, Repeat, int, str, Ending]] = [
     (Cause.UNREACHABLE, RETRY, RETRY, 502, "upstream_unreachable", "not_run"),
     (Cause.EXHAUSTED, RETRY, RETRY, 503, "overloaded", "not_run"),
-    (Cause.MISCONFIGURED, NEVER, NEVER, 502, "upstream_misconfigured", "not_run"),
+    (Cause.MISCONFIGURED, NEVER, SLOWLY, 502, "upstream_misconfigured", "not_run"),
     (Cause.THROTTLED, RETRY, RETRY, 503, "upstream_throttled", "not_run"),
     (Cause.UNAVAILABLE, ONCE, RETRY, 503, "upstream_unavailable", "not_run"),
     (Cause.DISCONNECTED, NEVER, RETRY, 502, "upstream_disconnected", "unknown"),
@@ -39,11 +39,11 @@ TABLE: list[tuple[Cause, Repeat, Repeat, int, str, Ending]] = [
     (Cause.TIMEOUT, NEVER, RETRY, 504, "upstream_timeout", "unknown"),
     (Cause.SERVER_ERROR, NEVER, RETRY, 502, "upstream_error", "unknown"),
     (Cause.RUN_FAILED, NEVER, NEVER, 502, "run_failed", "failed"),
-    (Cause.INVALID_REPLY, NEVER, ONCE, 502, "upstream_invalid_response", "unknown"),
-    (Cause.TOO_LARGE, NEVER, ONCE, 502, "upstream_too_large", "unknown"),
-    (Cause.REJECTED, NEVER, NEVER, 422, "rejected_by_provider", "not_run"),
-    (Cause.CREDENTIALS, NEVER, NEVER, 502, "upstream_credentials", "not_run"),
-    (Cause.NOT_FOUND, NEVER, NEVER, 404, "workflow_not_found", "not_run"),
+    (Cause.INVALID_REPLY, NEVER, SLOWLY, 502, "upstream_invalid_response", "unknown"),
+    (Cause.TOO_LARGE, NEVER, SLOWLY, 502, "upstream_too_large", "unknown"),
+    (Cause.REJECTED, NEVER, SLOWLY, 422, "rejected_by_provider", "not_run"),
+    (Cause.CREDENTIALS, NEVER, SLOWLY, 502, "upstream_credentials", "not_run"),
+    (Cause.NOT_FOUND, NEVER, SLOWLY, 404, "workflow_not_found", "not_run"),
 ]
 MAYBE = [Cause.DISCONNECTED, Cause.GATEWAY_ERROR, Cause.TIMEOUT, Cause.SERVER_ERROR]
 
@@ -59,6 +59,7 @@ class RetryTrial:
     seconds: float = 60.0
     permit_retry: Callable[[], bool] = lambda: True
     clock: ManualClock = field(default_factory=ManualClock)
+    started: bool = True
     attempts: int = 0
     retried_causes: list[Cause] = field(default_factory=list)
 
@@ -69,6 +70,7 @@ class RetryTrial:
             self.clock,
             call=self.call,
             repeatable=self.repeatable,
+            started=self.started,
             deadline=self.clock.monotonic() + self.seconds,
             permit_retry=self.permit_retry,
             sleep=self.clock.sleep,
@@ -146,9 +148,9 @@ async def test_a_call_is_repeated_as_often_as_the_table_says(
     trial = RetryTrial(provider_faults(*[cause] * 1000), call)
     assert cause is await trial.run()
     again = poll if call.safe else start
-    if again is RETRY and call.safe:
-        assert 10 < trial.attempts < 1000
-        assert trial.clock.monotonic() < 1000 + 60
+    if again in {RETRY, SLOWLY} and call.safe:
+        assert (10 < trial.attempts < 1000) if again is RETRY else (5 < trial.attempts < 12)
+        assert 1000 + 59 < trial.clock.monotonic() < 1000 + 60
     else:
         assert {NEVER: 1, ONCE: 2, RETRY: 3}[again] == trial.attempts
     assert [cause] * (trial.attempts - 1) == trial.retried_causes
@@ -178,12 +180,21 @@ async def test_starts_are_counted_whatever_they_meet(attempts: int) -> None:
     assert attempts == trial.attempts
 
 
-async def test_once_applies_to_each_cause_of_one_poll() -> None:
-    """Two malformed responses to one poll end it, even with other faults between them."""
-    trial = RetryTrial(
-        provider_faults(Cause.INVALID_REPLY, Cause.DISCONNECTED, Cause.TOO_LARGE, Cause.INVALID_REPLY), POLL
-    )
-    assert (Cause.INVALID_REPLY, 4) == (await trial.run(), trial.attempts)
+@pytest.mark.parametrize("cause", [row[0] for row in TABLE if row[2] is SLOWLY])
+async def test_before_a_start_a_safe_call_is_repeated_once_at_most(cause: Cause) -> None:
+    """Nothing was paid for yet: a refused look-up ends the run."""
+    trial = RetryTrial(provider_faults(*[cause] * 9), POLL, started=False)
+    assert (cause, 2) == (await trial.run(), trial.attempts)
+
+
+async def test_refused_polls_become_rarer() -> None:
+    """A revoked key, say, is tried again after seconds and in the end once in `max_poll_interval` (60 s)."""
+    trial = RetryTrial(provider_faults(*[Cause.CREDENTIALS] * 1000), POLL, seconds=1000)
+    await trial.run()
+    slept = trial.clock.slept
+    assert slept[0] <= 1.0
+    assert {True} == {30 <= seconds <= 60 for seconds in slept[8:-1]}
+    assert len(slept) < 40
 
 
 @pytest.mark.parametrize("hint", [0.5, 7.0, 59.0])
