@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -58,6 +59,9 @@ class RunHandler:
                 await self.executor.run(run, workflow)
             except RunError as error:
                 await self.durable_runs.follow_unstored(run, workflow, error)
+                raise
+            except asyncio.CancelledError:  # the replica shuts down
+                await self.durable_runs.leave_unstored(run)
                 raise
             return run_response(run)
         if body.callback_url is not None:

@@ -193,24 +193,36 @@ class DurableRuns:
             return
         with slot:
             followed = record.follow_on(self._follow_for)
-            lease_end = self.clock.now().timestamp() + self.lease
-            stored = replace(
-                encode_run(followed, owner=self.owner, leased_until_at=lease_end, callback_url=None),
-                deadline_at=followed.created_at.timestamp() + followed.spec.timeout,
-                phase=Phase.FOLLOWING,
-                status="unknown",
-                attempts=followed.attempts,
-                provider_run_id=followed.provider_run_id,
-            )
-            try:
-                await self.store.create_run(stored, None)
-            except StoreUnavailable:
-                self.log.warning("not_written", run_id=record.id, phase="following")
+            stored = await self._create_followed(followed, self.lease)
+            if stored is None:
                 return
             slot.keep()
             run = self._track(followed, stored, slot)
         self._spawn_task(run, partial(self.executor.follow, followed, workflow, self._journal(run)))
         error.detail = f"{error.detail} {FOLLOWED_DETAIL}".lstrip()
+
+    async def leave_unstored(self, record: RunRecord) -> None:
+        """Store a run that is not durable and that the shutdown interrupts, for another process to poll."""
+        if record.provider_run_id is not None and self._follow_for > 0:
+            await self._create_followed(record.follow_on(self._follow_for), lease=0)
+
+    async def _create_followed(self, record: RunRecord, lease: float) -> StoredRun | None:
+        """Store a run that the provider has acknowledged; None if the store is unavailable."""
+        lease_end = self.clock.now().timestamp() + lease
+        stored = replace(
+            encode_run(record, owner=self.owner, leased_until_at=lease_end, callback_url=None),
+            phase=Phase.FOLLOWING,
+            status="unknown",
+            attempts=record.attempts,
+            provider_run_id=record.provider_run_id,
+        )
+        try:
+            await self.store.create_run(stored, None)
+        except StoreUnavailable:
+            self.log.warning("not_written", run_id=record.id, phase="following")
+            return None
+        self.log.info("deadline_passed", run_id=record.id, client=record.spec.client)
+        return stored
 
     @property
     def _follow_for(self) -> float:

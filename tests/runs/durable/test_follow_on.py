@@ -138,6 +138,21 @@ async def test_the_callback_of_a_run_that_is_polled_on_has_its_true_end() -> Non
     assert ("succeeded", "because") == ((data := json.loads(delivery.body)["data"])["status"], data["output"])
 
 
+async def test_a_run_without_a_key_that_the_shutdown_interrupts_is_polled_by_the_next_process() -> None:
+    """Only if the provider has acknowledged it; otherwise there is nothing to ask about."""
+    first = await DurableRunsHarness("first").open()
+    workflow = first.add_workflow(first.harness.layer(STARTED, RUNNING))
+    run, unsent = first.new_run(workflow), first.new_run(workflow)
+    run.maybe_started, run.provider_run_id = True, "787"
+    for record in (run, unsent):
+        await first.runs.leave_unstored(record)
+    assert None is await first.stored_status(unsent)
+    second = DurableRunsHarness("second", predecessor=first)
+    second.add_workflow(second.harness.layer(ENDED))
+    await second.recovery.adopt_expired_runs()
+    assert "succeeded" == (await wait_for_end(second, run))["status"]
+
+
 @pytest.mark.parametrize("store_fails", ["create_run", None])
 async def test_a_run_that_cannot_be_kept_stays_unknown(store_fails: str | None) -> None:
     """Neither the store nor a free background slot: the response promises nothing."""
