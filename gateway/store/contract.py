@@ -126,7 +126,10 @@ class FinalState:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """A due callback. `attempts`: the number of failed deliveries; `created_at`: the end of the run."""
+    """A due callback. `attempts`: the number of failed deliveries; `created_at`: the end of the run.
+
+    `revision`: 0, or more if `Store.revise` has replaced the end of the run and its callback.
+    """
 
     run_id: str
     client: str
@@ -134,6 +137,7 @@ class Delivery:
     body: bytes
     created_at: float
     attempts: int
+    revision: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +201,14 @@ class Store(Protocol):
         Returns False, and changes nothing, if the run has ended, belongs to another owner, or does not exist.
         """
 
+    async def revise(self, run_id: str, final_state: FinalState) -> bool:
+        """Store the end of a run that `owner` knows from the provider, although another process has adopted the run.
+
+        Like `finish`, for a run that has not ended, whatever its owner, or that has ended as `unknown`: its response
+        and its callback are replaced, and the callback is due again with the next `revision`. Returns False, and
+        changes nothing, if the run has another end or does not exist.
+        """
+
     async def discard_run(self, run_id: str, *, owner: str) -> None:
         """Delete an unfinished run of `owner` that was refused before its start, and its idempotency record."""
 
@@ -224,11 +236,14 @@ class Store(Protocol):
     async def take_due_callbacks(self, *, now_at: float, until_at: float, limit: int) -> list[Delivery]:
         """Take due callbacks, longest due first; each is due again at `until_at` unless settled or postponed."""
 
-    async def settle_callback(self, run_id: str, state: str) -> None:
-        """Set the final `state` of a callback: delivered or abandoned. A settled callback is not changed."""
+    async def settle_callback(self, run_id: str, state: str, *, revision: int = 0) -> None:
+        """Set the final `state` of a callback: delivered or abandoned.
 
-    async def postpone_callback(self, run_id: str, *, due_at: float) -> None:
-        """Count a failed attempt, and set the next due time. Raises KeyError if no callback is PENDING."""
+        A settled callback, or one of another revision, is not changed.
+        """
+
+    async def postpone_callback(self, run_id: str, *, due_at: float, revision: int = 0) -> None:
+        """Count a failed attempt, and set the next due time. Raises KeyError if none of this revision is PENDING."""
 
     async def redeliver_callback(self, run_id: str, *, now_at: float) -> bool:
         """Make a callback due now with 0 attempts, whatever its state. Returns False if the run has none."""

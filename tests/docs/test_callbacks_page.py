@@ -58,7 +58,7 @@ def verify(request: pytest.FixtureRequest) -> Verifier:
 
 
 def signed(*secrets: str, age: timedelta = timedelta()) -> dict[str, str]:
-    message = sign_message("run_1", BODY, [signing_key(secret) for secret in secrets], datetime.now(UTC) - age)
+    message = sign_message("msg_run_1", BODY, [signing_key(secret) for secret in secrets], datetime.now(UTC) - age)
     return {
         "webhook-id": message.id,
         "webhook-timestamp": str(message.timestamp),

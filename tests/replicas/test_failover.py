@@ -127,12 +127,12 @@ async def test_a_stopping_replica_hands_over_at_once(replicas: ReplicaPair, upst
     assert (["succeeded"] * 5, 5) == ([end["status"] for end in ends], len(upstream.requests("POST")))
 
 
-async def test_a_frozen_replica_overwrites_nothing(
+async def test_the_result_of_a_frozen_replica_replaces_unknown(
     replicas: ReplicaPair, upstream: FakeUpstream, receiver: FakeUpstream
 ) -> None:
     """R44, R49, R55: it resumes with results of runs that the other one has ended as unknown meanwhile.
 
-    Its own client gets the true result; the store, the key and the callback keep the first outcome.
+    Its own client gets the true result, and so do the store, the key and a second callback.
     """
     upstream.always("POST", STUDIO_RUN, faults.delayed(1.0, prompt_studio_reply("because")))
     await replicas.start_with_short_lease()
@@ -150,9 +150,11 @@ async def test_a_frozen_replica_overwrites_nothing(
     assert (200, "because") == (here.status, here.json["output"])
     await wait_until(lambda: len(replicas.one.current.logs("lease_lost")) == 2)
     for replica in replicas.both:
-        assert ["unknown"] * 2 == [(await replica.get_run(r))["status"] for r in (left, str(here.json["id"]))]
-        assert there.body == (await post_until_answered((replica,), PROMPT_STUDIO_BODY, "one")).body
-    assert ["unknown"] == [delivered_run(each)["status"] for each in deliveries(receiver)]
+        assert ["succeeded"] * 2 == [(await replica.get_run(r))["status"] for r in (left, str(here.json["id"]))]
+        assert here.body == (await post_until_answered((replica,), PROMPT_STUDIO_BODY, "one")).body
+    await wait_until(lambda: len(deliveries(receiver)) == 2)
+    assert ["unknown", "succeeded"] == [delivered_run(each)["status"] for each in deliveries(receiver)]
+    assert {f"msg_{left}", f"msg_{left}_1"} == message_ids(receiver)
     assert 2 == len(upstream.requests("POST"))
 
 

@@ -78,6 +78,16 @@ class ReferenceStore:
         run = self.get_run(run_id)
         if run is None or run.phase == Phase.DONE or run.owner != final_state.owner:
             return False
+        return self._end(run, final_state)
+
+    def revise(self, run_id: str, final_state: FinalState) -> bool:
+        run = self.get_run(run_id)
+        if run is None or (run.phase == Phase.DONE and run.status != "unknown"):
+            return False
+        return self._end(run, final_state)
+
+    def _end(self, run: StoredRun, final_state: FinalState) -> bool:
+        run_id = run.id
         has_callback = run.callback_url is not None and final_state.callback is not None
         self._write(
             replace(
@@ -96,7 +106,12 @@ class ReferenceStore:
                 replace(c, response=final_state.response) if c.run_id == run_id else c for c in self.records
             ]
         if run.callback_url is not None and final_state.callback is not None:
-            delivery = Delivery(run.id, run.client, run.callback_url, final_state.callback, final_state.finished_at, 0)
+            earlier = self._callback(run_id)
+            revision = 0 if earlier is None else earlier.delivery.revision + 1
+            self.callbacks = [each for each in self.callbacks if each is not earlier]
+            delivery = Delivery(
+                run.id, run.client, run.callback_url, final_state.callback, final_state.finished_at, 0, revision
+            )
             due_at = final_state.finished_at if final_state.callback_due_at is None else final_state.callback_due_at
             self.callbacks.append(ReferenceCallback(delivery, due_at))
         return True
@@ -149,15 +164,15 @@ class ReferenceStore:
             each.due_at = until_at
         return [each.delivery for each in due]
 
-    def settle_callback(self, run_id: str, state: str) -> None:
+    def settle_callback(self, run_id: str, state: str, revision: int) -> None:
         callback = self._callback(run_id)
-        if callback is not None and callback.due_at is not None:
+        if callback is not None and (callback.due_at is not None, callback.delivery.revision) == (True, revision):
             callback.due_at = None
             self._set_state(run_id, state)
 
-    def postpone_callback(self, run_id: str, *, due_at: float) -> None:
+    def postpone_callback(self, run_id: str, *, due_at: float, revision: int) -> None:
         callback = self._callback(run_id)
-        if callback is None or callback.due_at is None:
+        if callback is None or callback.due_at is None or callback.delivery.revision != revision:
             raise KeyError
         callback.delivery = replace(callback.delivery, attempts=callback.delivery.attempts + 1)
         callback.due_at = due_at

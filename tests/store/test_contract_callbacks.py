@@ -9,7 +9,16 @@ from itertools import chain
 import pytest
 
 from gateway.store.contract import PENDING, Delivery, Store
-from tests.store.samples import CALLBACK_URL, NOW, SAMPLE_FINAL_STATE, new_run, new_run_with_callback
+from tests.store.samples import (
+    CALLBACK_URL,
+    NOW,
+    SAMPLE_FINAL_STATE,
+    SAMPLE_KEY,
+    SAMPLE_RESPONSE,
+    SAMPLE_RUN,
+    new_run,
+    new_run_with_callback,
+)
 
 ENDED = NOW + 5
 DELIVERY = Delivery("run_1", "checkout", CALLBACK_URL, b'{"type":"run.finished"}', ENDED, attempts=0)
@@ -177,3 +186,48 @@ async def test_a_callback_is_due_when_it_is_said_to_be(store: Store) -> None:
     await store.finish("run_1", replace(SAMPLE_FINAL_STATE, callback_due_at=ENDED + 60))
     assert [] == await _due(store, ENDED + 59)
     assert [DELIVERY] == await _due(store, ENDED + 60)
+
+
+async def _ended_as_unknown(store: Store, owner: str = "two") -> None:
+    """End the sample run as `unknown` by the process that adopted it; its callback was delivered."""
+    await store.create_run(replace(SAMPLE_RUN, callback_url=CALLBACK_URL), SAMPLE_KEY)
+    await store.adopt(owner, now_at=NOW + 31, until_at=NOW + 99, limit=1)
+    unknown = replace(SAMPLE_FINAL_STATE, owner=owner, status="unknown", callback=b'{"status":"unknown"}')
+    assert await store.finish(SAMPLE_RUN.id, replace(unknown, response=replace(SAMPLE_RESPONSE, status=502)))
+
+
+async def test_a_known_end_replaces_unknown_once(store: Store) -> None:
+    """The response of the key, the document and the callback are those of the true end; then nothing changes them."""
+    await _ended_as_unknown(store)
+    assert await store.revise(SAMPLE_RUN.id, SAMPLE_FINAL_STATE)
+    assert not await store.revise(SAMPLE_RUN.id, replace(SAMPLE_FINAL_STATE, status="failed"))
+    run = await store.get_run(SAMPLE_RUN.id)
+    assert run is not None
+    assert ("succeeded", SAMPLE_FINAL_STATE.document, PENDING) == (run.status, run.document, run.callback_state)
+    record = await store.get_idempotency_record(SAMPLE_KEY.client, SAMPLE_KEY.text)
+    assert record is not None
+    assert SAMPLE_RESPONSE == record.response
+    assert [replace(DELIVERY, revision=1)] == await _due(store)
+
+
+async def test_a_known_end_of_an_adopted_run_is_stored(store: Store) -> None:
+    """Whatever its owner; the owner can then no longer end it."""
+    await store.create_run(replace(SAMPLE_RUN, callback_url=CALLBACK_URL), None)
+    await store.adopt("two", now_at=NOW + 31, until_at=NOW + 99, limit=1)
+    assert await store.revise(SAMPLE_RUN.id, SAMPLE_FINAL_STATE)
+    assert not await store.finish(SAMPLE_RUN.id, replace(SAMPLE_FINAL_STATE, owner="two", status="unknown"))
+    assert [DELIVERY] == await _due(store)
+    assert not await store.revise("run_unknown", SAMPLE_FINAL_STATE)
+
+
+async def test_a_late_attempt_does_not_settle_the_callback_of_another_revision(store: Store) -> None:
+    """The attempt that was in progress had the body with `unknown`."""
+    await _ended_as_unknown(store)
+    [first] = await _due(store)
+    await store.revise(SAMPLE_RUN.id, SAMPLE_FINAL_STATE)
+    await store.settle_callback("run_1", "delivered", revision=first.revision)
+    with pytest.raises(KeyError):
+        await store.postpone_callback("run_1", due_at=ENDED + 300, revision=first.revision)
+    assert [replace(DELIVERY, revision=1)] == await _due(store)
+    await store.settle_callback("run_1", "delivered", revision=1)
+    assert "delivered" == await _state(store)

@@ -25,7 +25,8 @@ CLIENTS = st.sampled_from(["a", "b"])
 OWNERS = st.sampled_from(["one", "two", "three"])
 TIMES = st.integers(0, 12).map(float) | st.floats(0, 12)
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=5)
-STATUSES = st.sampled_from(["queued", "running", "succeeded", "failed"])
+STATUSES = st.sampled_from(["queued", "running", "succeeded", "failed", "unknown"])
+REVISIONS = st.integers(0, 1)
 WORKFLOWS = st.sampled_from(["triage", "summary"])
 LIMITS = st.integers(1, 4)
 HEADERS = st.lists(st.tuples(TEXTS, TEXTS), max_size=2).map(tuple)
@@ -133,6 +134,10 @@ class StoreMachine(RuleBasedStateMachine):
         final_state = replace(final_state, owner=other or self.owner_of(run_id))
         assert self.reference.finish(run_id, final_state) == self.wait_for(self.store.finish(run_id, final_state))
 
+    @rule(run_id=ids, final_state=FINAL_STATES)
+    def revise(self, run_id: str, final_state: FinalState) -> None:
+        assert self.reference.revise(run_id, final_state) == self.wait_for(self.store.revise(run_id, final_state))
+
     @rule(run_id=ids, other=st.none() | OWNERS)
     def discard(self, run_id: str, other: str | None) -> None:
         owner = other or self.owner_of(run_id)
@@ -170,20 +175,20 @@ class StoreMachine(RuleBasedStateMachine):
             self.store.take_due_callbacks(now_at=now_at, until_at=until_at, limit=limit)
         )
 
-    @rule(run_id=ids, state=st.sampled_from(["delivered", "given_up"]))
-    def settle_callback(self, run_id: str, state: str) -> None:
-        self.reference.settle_callback(run_id, state)
-        self.wait_for(self.store.settle_callback(run_id, state))
+    @rule(run_id=ids, state=st.sampled_from(["delivered", "given_up"]), revision=REVISIONS)
+    def settle_callback(self, run_id: str, state: str, revision: int) -> None:
+        self.reference.settle_callback(run_id, state, revision)
+        self.wait_for(self.store.settle_callback(run_id, state, revision=revision))
 
-    @rule(run_id=ids, due_at=TIMES)
-    def postpone(self, run_id: str, due_at: float) -> None:
+    @rule(run_id=ids, due_at=TIMES, revision=REVISIONS)
+    def postpone(self, run_id: str, due_at: float, revision: int) -> None:
         try:
-            self.reference.postpone_callback(run_id, due_at=due_at)
+            self.reference.postpone_callback(run_id, due_at=due_at, revision=revision)
         except KeyError:
             with pytest.raises(KeyError):
-                self.wait_for(self.store.postpone_callback(run_id, due_at=due_at))
+                self.wait_for(self.store.postpone_callback(run_id, due_at=due_at, revision=revision))
         else:
-            self.wait_for(self.store.postpone_callback(run_id, due_at=due_at))
+            self.wait_for(self.store.postpone_callback(run_id, due_at=due_at, revision=revision))
 
     @rule(run_id=ids, now_at=TIMES)
     def redeliver(self, run_id: str, now_at: float) -> None:

@@ -15,7 +15,15 @@ from gateway.clock import Clock
 from gateway.observability import logs
 from gateway.observability.metrics import Metrics
 from gateway.outbound.webhook.sender import DeliveryResult, WebhookResponse, WebhookSender
-from gateway.runs.callbacks.message import Abandoned, Delivered, RetryAt, next_attempt, sign_message, with_jitter
+from gateway.runs.callbacks.message import (
+    Abandoned,
+    Delivered,
+    RetryAt,
+    message_id,
+    next_attempt,
+    sign_message,
+    with_jitter,
+)
 from gateway.store.contract import PENDING, Delivery, Store, StoreUnavailable
 
 DELIVERED, GAVE_UP = "delivered", "gave_up"
@@ -82,7 +90,7 @@ class CallbackDispatcher:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _deliver(self, delivery: Delivery) -> None:
-        message = sign_message(delivery.run_id, delivery.body, self.signing_keys, self.clock.now())
+        message = sign_message(message_id(delivery), delivery.body, self.signing_keys, self.clock.now())
         result = await self.sender.deliver(delivery.url, message)
         self.metrics.callback_attempted(_result_label(result))
         try:
@@ -94,10 +102,10 @@ class CallbackDispatcher:
 
     async def _record_attempt(self, delivery: Delivery, decision: Delivered | Abandoned | RetryAt) -> None:
         if isinstance(decision, RetryAt):
-            await self.store.postpone_callback(delivery.run_id, due_at=decision.due_at)
+            await self.store.postpone_callback(delivery.run_id, due_at=decision.due_at, revision=delivery.revision)
             return
         state = DELIVERED if isinstance(decision, Delivered) else GAVE_UP
-        await self.store.settle_callback(delivery.run_id, state)
+        await self.store.settle_callback(delivery.run_id, state, revision=delivery.revision)
         if state == GAVE_UP:
             self.metrics.callback_given_up()
             self.log.warning("callback_given_up", run_id=delivery.run_id, client=delivery.client)

@@ -12,6 +12,7 @@ from typing import Literal, TypeAlias
 from gateway.clock import Clock, format_rfc3339
 from gateway.outbound.webhook.sender import DeliveryResult, WebhookMessage, WebhookResponse
 from gateway.runs.model import RunSpec
+from gateway.store.contract import Delivery
 
 CallbackRenderer: TypeAlias = Callable[[RunSpec, bytes, datetime], bytes]
 """Renders a body from the run's specification, its JSON, and the time of its end."""
@@ -44,13 +45,20 @@ def signing_key(secret: str) -> bytes:
     return key
 
 
-def sign_message(run_id: str, body: bytes, keys: Sequence[bytes], now: datetime) -> WebhookMessage:
+def message_id(delivery: Delivery) -> str:
+    """Return the id of a callback, the same for every attempt, so that a receiver can detect duplicates.
+
+    A callback whose run turned out to have another end than `unknown` has another id.
+    """
+    return f"msg_{delivery.run_id}" + (f"_{delivery.revision}" if delivery.revision else "")
+
+
+def sign_message(message_id: str, body: bytes, keys: Sequence[bytes], now: datetime) -> WebhookMessage:
     """Sign a body with each of the keys: during a rotation the receiver may have the new secret or the old one.
 
-    The id is the same for every attempt of a run, so that a receiver can detect duplicates; the time is that of the
-    attempt.
+    `now`: the time of the attempt.
     """
-    message_id, timestamp = f"msg_{run_id}", int(now.timestamp())
+    timestamp = int(now.timestamp())
     content = f"{message_id}.{timestamp}.".encode() + body
     signatures = (b64encode(hmac.digest(key, content, "sha256")).decode() for key in keys)
     return WebhookMessage(message_id, timestamp, " ".join(f"v1,{signature}" for signature in signatures), body)

@@ -75,28 +75,38 @@ class RunCompletion:
     ) -> None:
         """Store the end of a run; if the store is unavailable, a task retries and the client is answered anyway.
 
-        If another replica has adopted the run meanwhile, because the lease expired, the store keeps what that replica
-        writes (fencing by owner); the result of this process is valid all the same and may be given to the client.
+        If another replica has adopted the run meanwhile, because the lease expired, the provider's result replaces the
+        end `unknown` that the replica may have stored; else the store keeps what that replica writes.
         """
         final_state = self._final_state(record, stored, error, response)
         self._unstored[record.id] = final_state  # before the first await, so that `close` writes it
         try:
-            owned = await self.store.finish(record.id, final_state)
+            owned, known = await self._store_end(record.id, final_state)
         except StoreUnavailable:
             self.log.warning("not_written", run_id=record.id, phase="done")
             task = asyncio.create_task(self._retry_until_stored(record.id, final_state))
             self._store_retries.add(task)
             task.add_done_callback(self._store_retries.discard)
             return
-        del self._unstored[record.id]
+        self._unstored.pop(record.id, None)
         if not owned:
-            self.log.warning("lease_lost", run_id=record.id, outcome=record.status)
+            self.log.warning("lease_lost", run_id=record.id, outcome=record.status, stored=known)
+
+    async def _store_end(self, run_id: str, final_state: FinalState) -> tuple[bool, bool]:
+        """Store the end; returns whether the run was still this process's, and whether the end is stored.
+
+        Raises StoreUnavailable.
+        """
+        if await self.store.finish(run_id, final_state):
+            return True, True
+        known = final_state.status in {"succeeded", "failed"}
+        return False, known and await self.store.revise(run_id, final_state)
 
     async def close(self) -> None:
         """Write what can be written now; the rest is left to the replicas that adopt the runs."""
         for task in self._store_retries:
             task.cancel()
-        final_writes = (self.store.finish(run_id, final_state) for run_id, final_state in self._unstored.items())
+        final_writes = (self._store_end(run_id, final_state) for run_id, final_state in self._unstored.items())
         await asyncio.gather(*self._store_retries, *final_writes, return_exceptions=True)
         self._unstored.clear()
 
@@ -122,7 +132,7 @@ class RunCompletion:
         while True:
             await self.clock.sleep(_STORE_RETRY)
             try:
-                await self.store.finish(run_id, final_state)  # False: an earlier attempt succeeded, or it was adopted
+                await self._store_end(run_id, final_state)
             except StoreUnavailable:
                 continue
             self._unstored.pop(run_id, None)

@@ -97,8 +97,15 @@ class MemoryStore(Store):
     @override
     async def finish(self, run_id: str, final_state: FinalState) -> bool:
         self._require_open()
-        if not self._is_unfinished_run_of(run_id, final_state.owner):
-            return False
+        return self._is_unfinished_run_of(run_id, final_state.owner) and self._end(run_id, final_state)
+
+    @override
+    async def revise(self, run_id: str, final_state: FinalState) -> bool:
+        self._require_open()
+        run = self._runs.get(run_id)
+        return run is not None and _may_revise(run) and self._end(run_id, final_state)
+
+    def _end(self, run_id: str, final_state: FinalState) -> bool:
         self._unfinished.discard(run_id)
         self._batch_ids.pop(run_id, None)
         final_fields = {name: getattr(final_state, name) for name in _FINISH_FIELDS}
@@ -164,16 +171,16 @@ class MemoryStore(Store):
         return self._callbacks.take_due(now_at=now_at, until_at=until_at, limit=limit)
 
     @override
-    async def settle_callback(self, run_id: str, state: str) -> None:
+    async def settle_callback(self, run_id: str, state: str, *, revision: int = 0) -> None:
         self._require_open()
-        if self._callbacks.is_pending(run_id):
+        if self._callbacks.is_pending(run_id, revision):
             self._callbacks.settle(run_id)
             self._set_callback_state(run_id, state)
 
     @override
-    async def postpone_callback(self, run_id: str, *, due_at: float) -> None:
+    async def postpone_callback(self, run_id: str, *, due_at: float, revision: int = 0) -> None:
         self._require_open()
-        self._callbacks.postpone(run_id, due_at)
+        self._callbacks.postpone(run_id, due_at, revision)
 
     @override
     async def redeliver_callback(self, run_id: str, *, now_at: float) -> bool:
@@ -240,7 +247,9 @@ class MemoryStore(Store):
 
     def _schedule_callback(self, run: StoredRun, final_state: FinalState) -> None:
         if run.callback_url is not None and final_state.callback is not None:
-            delivery = Delivery(run.id, run.client, run.callback_url, final_state.callback, final_state.finished_at, 0)
+            body, ended_at = final_state.callback, final_state.finished_at
+            revision = self._callbacks.next_revision(run.id)
+            delivery = Delivery(run.id, run.client, run.callback_url, body, ended_at, 0, revision)
             self._callbacks.add(delivery, due_at=final_state.due_at)
             self._set_callback_state(run.id, PENDING)
 
@@ -251,6 +260,10 @@ class MemoryStore(Store):
     def _require_open(self) -> None:
         if not self._open:
             raise StoreUnavailable("the store is not open")
+
+
+def _may_revise(run: StoredRun) -> bool:
+    return run.phase is not Phase.DONE or run.status == "unknown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,17 +290,24 @@ class _Callbacks:
             self._callbacks[run_id] = replace(self._callbacks[run_id], due_at=until_at)
         return [self._callbacks[run_id].delivery for run_id in taken]
 
-    def is_pending(self, run_id: str) -> bool:
-        """Return True if the run has a callback that is not settled."""
-        return run_id in self._callbacks and self._callbacks[run_id].due_at is not None
+    def next_revision(self, run_id: str) -> int:
+        """Return the revision of the next callback of a run."""
+        return self._callbacks[run_id].delivery.revision + 1 if run_id in self._callbacks else 0
+
+    def is_pending(self, run_id: str, revision: int | None = None) -> bool:
+        """Return True if the run has a callback, of this revision if one is given, that is not settled."""
+        callback = self._callbacks.get(run_id)
+        if callback is None or callback.due_at is None:
+            return False
+        return revision is None or callback.delivery.revision == revision
 
     def settle(self, run_id: str) -> None:
         """Mark a callback as settled."""
         self._callbacks[run_id] = replace(self._callbacks[run_id], due_at=None)
 
-    def postpone(self, run_id: str, due_at: float) -> None:
+    def postpone(self, run_id: str, due_at: float, revision: int) -> None:
         """Implement `Store.postpone_callback`."""
-        if not self.is_pending(run_id):
+        if not self.is_pending(run_id, revision):
             raise KeyError(run_id)
         delivery = self._callbacks[run_id].delivery
         self._callbacks[run_id] = _ScheduledCallback(replace(delivery, attempts=delivery.attempts + 1), due_at)

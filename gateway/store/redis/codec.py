@@ -61,7 +61,7 @@ RUN_FIELDS = (
 IDEMPOTENCY_RECORD_FIELDS = ("fingerprint", "run_id", "created_at", "status", "headers", "body")
 """Stored names of the fields of an idempotency record, in the order in which scripts return them."""
 
-DELIVERY_FIELDS = ("id", "client", "callback_url", "callback_body", "finished_at", "callback_attempts")
+DELIVERY_FIELDS = ("id", "client", "callback_url", "callback_body", "finished_at", "callback_attempts", "revision")
 """Stored names of the fields of a run that make a `Delivery`."""
 
 _PROGRESS_ATTRIBUTES = frozenset({"status", "attempts", "provider", "provider_run_id"})
@@ -131,9 +131,11 @@ def decode_idempotency_record(client: str, text: str, row: Sequence[bytes | None
 
 
 def decode_delivery(row: Sequence[bytes]) -> Delivery:
-    """Decode the fields of a delivery."""
-    run_id, client, url, body, created_at, attempts = row
-    return Delivery(run_id.decode(), client.decode(), url.decode(), body, float(created_at), int(attempts))
+    """Decode the fields of a delivery; `revision` is missing where it is 0."""
+    run_id, client, url, body, created_at, attempts, revision = row
+    return Delivery(
+        run_id.decode(), client.decode(), url.decode(), body, float(created_at), int(attempts), int(revision or 0)
+    )
 
 
 def _flatten(fields: Iterator[tuple[str, Any]]) -> Iterator[RedisArgument]:

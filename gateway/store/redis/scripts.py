@@ -8,6 +8,7 @@ from gateway.redis.script import RedisScript
 from gateway.store.redis.codec import DELIVERY_FIELDS, IDEMPOTENCY_RECORD_FIELDS, RUN_FIELDS
 
 _LUA_FOLDER = Path(__file__).parent / "lua"
+_ENDING = {"finish", "revise"}
 
 
 def _lua_table(name: str, values: tuple[str, ...]) -> str:
@@ -20,7 +21,10 @@ def _load(name: str) -> RedisScript:
         _lua_table("CLAIM", IDEMPOTENCY_RECORD_FIELDS),
         _lua_table("DELIVERY", DELIVERY_FIELDS),
     )
-    texts = ((_LUA_FOLDER / f"{part}.lua").read_text() for part in ("prelude", name))
+    texts = (
+        (_LUA_FOLDER / f"{part}.lua").read_text()
+        for part in (("prelude", "end_run", name) if name in _ENDING else ("prelude", name))
+    )
     return RedisScript.from_text("".join((*tables, *texts)))
 
 
@@ -29,6 +33,7 @@ GET_IDEMPOTENCY_RECORD = _load("get_idempotency_record")
 CREATE_RUN = _load("create_run")
 ADVANCE = _load("advance")
 FINISH = _load("finish")
+REVISE = _load("revise")
 DISCARD_RUN = _load("discard_run")
 LIST_RUNS = _load("list_runs")
 RENEW_LEASES = _load("renew_leases")

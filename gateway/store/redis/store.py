@@ -137,13 +137,18 @@ class RedisStore(Store):
 
     @override
     async def finish(self, run_id: str, final_state: FinalState) -> bool:
+        return await self._end_run(scripts.FINISH, run_id, final_state)
+
+    @override
+    async def revise(self, run_id: str, final_state: FinalState) -> bool:
+        return await self._end_run(scripts.REVISE, run_id, final_state)
+
+    async def _end_run(self, script: RedisScript, run_id: str, final_state: FinalState) -> bool:
         fields, response = codec.encode_final_state(final_state), codec.encode_response(final_state.response)
         callback = [] if final_state.callback is None else [final_state.callback]
         times = codec.encode_float(final_state.finished_at), codec.encode_float(final_state.due_at)
         counts = len(fields), len(response)
-        return await self._change_run(
-            scripts.FINISH, run_id, final_state.owner, *times, *counts, *fields, *response, *callback
-        )
+        return await self._change_run(script, run_id, final_state.owner, *times, *counts, *fields, *response, *callback)
 
     @override
     async def discard_run(self, run_id: str, *, owner: str) -> None:
@@ -198,12 +203,12 @@ class RedisStore(Store):
         return [codec.decode_delivery(row) for row in found]
 
     @override
-    async def settle_callback(self, run_id: str, state: str) -> None:
-        await self._change_run(scripts.SETTLE_CALLBACK, run_id, state)
+    async def settle_callback(self, run_id: str, state: str, *, revision: int = 0) -> None:
+        await self._change_run(scripts.SETTLE_CALLBACK, run_id, state, revision)
 
     @override
-    async def postpone_callback(self, run_id: str, *, due_at: float) -> None:
-        if not await self._write(scripts.POSTPONE_CALLBACK, run_id, codec.encode_float(due_at)):
+    async def postpone_callback(self, run_id: str, *, due_at: float, revision: int = 0) -> None:
+        if not await self._write(scripts.POSTPONE_CALLBACK, run_id, codec.encode_float(due_at), revision):
             raise KeyError(run_id)
 
     @override

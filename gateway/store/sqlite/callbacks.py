@@ -6,21 +6,25 @@ import sqlite3
 
 from gateway.store.contract import PENDING, Delivery, FinalState
 
-_INSERT = "INSERT INTO callbacks (run, created_at, due_at, attempts, body) VALUES (?, ?, ?, 0, ?)"
+_INSERT = """
+INSERT INTO callbacks (run, created_at, due_at, attempts, body) VALUES (?, ?, ?, 0, ?)
+ON CONFLICT (run) DO UPDATE SET created_at = excluded.created_at, due_at = excluded.due_at, attempts = 0,
+    body = excluded.body, revision = revision + 1"""
 
 _SELECT_DUE = """
-SELECT id, client, callback_url, body, callbacks.created_at, callbacks.attempts FROM callbacks JOIN runs ON number = run
+SELECT id, client, callback_url, body, callbacks.created_at, callbacks.attempts, revision
+FROM callbacks JOIN runs ON number = run
 WHERE due_at <= ? ORDER BY due_at, id LIMIT ?"""
 
 _SET_DUE_AT = "UPDATE callbacks SET due_at = ? WHERE run = (SELECT number FROM runs WHERE id = ?)"
 
 _POSTPONE = """
 UPDATE callbacks SET due_at = ?, attempts = attempts + 1
-WHERE run = (SELECT number FROM runs WHERE id = ?) AND due_at IS NOT NULL"""
+WHERE run = (SELECT number FROM runs WHERE id = ?) AND revision = ? AND due_at IS NOT NULL"""
 
 _SETTLE = """
 UPDATE callbacks SET due_at = NULL
-WHERE run = (SELECT number FROM runs WHERE id = ?) AND due_at IS NOT NULL"""
+WHERE run = (SELECT number FROM runs WHERE id = ?) AND revision = ? AND due_at IS NOT NULL"""
 
 _REDELIVER = "UPDATE callbacks SET due_at = ?, attempts = 0 WHERE run = (SELECT number FROM runs WHERE id = ?)"
 
@@ -29,7 +33,7 @@ _SELECT_BY_STATE = "SELECT id FROM runs WHERE callback_state = ? AND id > ? ORDE
 
 
 def schedule_callback(db: sqlite3.Connection, number: int, final_state: FinalState) -> None:
-    """Add the callback of the run with this row number to the outbox."""
+    """Add the callback of the run with this row number to the outbox, or replace it by the next revision."""
     db.execute(_INSERT, (number, final_state.finished_at, final_state.due_at, final_state.callback))
     db.execute("UPDATE runs SET callback_state = ? WHERE number = ?", (PENDING, number))
 
@@ -41,15 +45,15 @@ def take_due_callbacks(db: sqlite3.Connection, *, now_at: float, until_at: float
     return deliveries
 
 
-def settle_callback(db: sqlite3.Connection, run_id: str, state: str) -> None:
+def settle_callback(db: sqlite3.Connection, run_id: str, state: str, revision: int) -> None:
     """Implement `Store.settle_callback`."""
-    if db.execute(_SETTLE, (run_id,)).rowcount:
+    if db.execute(_SETTLE, (run_id, revision)).rowcount:
         _set_state(db, run_id, state)
 
 
-def postpone_callback(db: sqlite3.Connection, run_id: str, due_at: float) -> bool:
+def postpone_callback(db: sqlite3.Connection, run_id: str, due_at: float, revision: int) -> bool:
     """Implement `Store.postpone_callback`, but return False for KeyError: an error would roll back the whole batch."""
-    return db.execute(_POSTPONE, (due_at, run_id)).rowcount == 1
+    return db.execute(_POSTPONE, (due_at, run_id, revision)).rowcount == 1
 
 
 def list_by_callback_state(db: sqlite3.Connection, *, state: str, limit: int, after: str) -> list[str]:

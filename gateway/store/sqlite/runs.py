@@ -39,6 +39,10 @@ _FINISH = """
 UPDATE runs SET phase = 3, status = ?, document = ?, finished_at = ?, attempts = ?, provider_run_id = ?
 WHERE id = ? AND owner = ? AND phase < 3 RETURNING number, client, key_text, callback_url"""
 
+_REVISE = """
+UPDATE runs SET phase = 3, status = ?, document = ?, finished_at = ?, attempts = ?, provider_run_id = ?
+WHERE id = ? AND (phase < 3 OR status = 'unknown') RETURNING number, client, key_text, callback_url"""
+
 _DISCARD = "DELETE FROM runs WHERE id = ? AND owner = ? AND phase < 3 RETURNING client, key_text"
 
 _LIST_RUNS = """
@@ -98,14 +102,26 @@ def revert_to_queued(db: sqlite3.Connection, run: StoredRun) -> bool:
 
 def finish(db: sqlite3.Connection, run_id: str, final_state: FinalState) -> bool:
     """Implement `Store.finish`."""
-    state = (
+    return _end(db, run_id, final_state, fetch_first(db, _FINISH, *_end_values(final_state), run_id, final_state.owner))
+
+
+def revise(db: sqlite3.Connection, run_id: str, final_state: FinalState) -> bool:
+    """Implement `Store.revise`."""
+    return _end(db, run_id, final_state, fetch_first(db, _REVISE, *_end_values(final_state), run_id))
+
+
+def _end_values(final_state: FinalState) -> tuple[object, ...]:
+    return (
         final_state.status,
         final_state.document,
         final_state.finished_at,
         final_state.attempts,
         final_state.provider_run_id,
     )
-    row = fetch_first(db, _FINISH, *state, run_id, final_state.owner)
+
+
+def _end(db: sqlite3.Connection, run_id: str, final_state: FinalState, row: tuple[Any, ...] | None) -> bool:
+    """Store the response and the callback of a run that has ended; returns False if there is no row of the run."""
     if row is None:
         return False
     number, client, text, callback_url = row

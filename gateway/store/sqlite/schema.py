@@ -81,7 +81,9 @@ CREATE TABLE secrets (
 ) STRICT;
 """
 
-MIGRATIONS: tuple[str, ...] = (_VERSION_1, _VERSION_2)
+_VERSION_3 = "ALTER TABLE callbacks ADD COLUMN revision INTEGER NOT NULL DEFAULT 0"
+
+MIGRATIONS: tuple[str, ...] = (_VERSION_1, _VERSION_2, _VERSION_3)
 """Script n migrates a file of version n to version n + 1. A released script is never changed."""
 
 

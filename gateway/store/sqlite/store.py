@@ -98,6 +98,10 @@ class SqliteStore(Store):
         return await self._write(lambda db: runs.finish(db, run_id, final_state), run_id)
 
     @override
+    async def revise(self, run_id: str, final_state: FinalState) -> bool:
+        return await self._write(lambda db: runs.revise(db, run_id, final_state), run_id)
+
+    @override
     async def discard_run(self, run_id: str, *, owner: str) -> None:
         await self._write(lambda db: runs.discard_run(db, run_id, owner), run_id)
 
@@ -129,12 +133,12 @@ class SqliteStore(Store):
         return await self._write(partial(callbacks.take_due_callbacks, now_at=now_at, until_at=until_at, limit=limit))
 
     @override
-    async def settle_callback(self, run_id: str, state: str) -> None:
-        await self._write(lambda db: callbacks.settle_callback(db, run_id, state), run_id)
+    async def settle_callback(self, run_id: str, state: str, *, revision: int = 0) -> None:
+        await self._write(lambda db: callbacks.settle_callback(db, run_id, state, revision), run_id)
 
     @override
-    async def postpone_callback(self, run_id: str, *, due_at: float) -> None:
-        if not await self._write(lambda db: callbacks.postpone_callback(db, run_id, due_at)):
+    async def postpone_callback(self, run_id: str, *, due_at: float, revision: int = 0) -> None:
+        if not await self._write(lambda db: callbacks.postpone_callback(db, run_id, due_at, revision)):
             raise KeyError(run_id)
 
     @override

@@ -19,6 +19,7 @@ from gateway.runs.callbacks.message import (
     Abandoned,
     Delivered,
     RetryAt,
+    message_id,
     next_attempt,
     render_callback,
     sign_message,
@@ -26,6 +27,7 @@ from gateway.runs.callbacks.message import (
 )
 from gateway.runs.model import RunSpec
 from gateway.settings.sections import STANDARD_SCHEDULE
+from gateway.store.contract import Delivery
 from tests.support.clock import ManualClock
 
 NEW_SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()
@@ -48,7 +50,7 @@ def verify_with_library(message: WebhookMessage, secret: str | bytes) -> object:
 
 
 def sign(*secrets: str, body: bytes = BODY) -> WebhookMessage:
-    return sign_message(RUN, body, [signing_key(secret) for secret in secrets], SystemClock.now())
+    return sign_message(f"msg_{RUN}", body, [signing_key(secret) for secret in secrets], SystemClock.now())
 
 
 def test_payload() -> None:
@@ -81,12 +83,19 @@ def test_another_body_id_time_or_secret_fails_verification() -> None:
             verify_with_library(each, secret)
 
 
+@pytest.mark.parametrize(("revision", "expected"), [(0, f"msg_{RUN}"), (1, f"msg_{RUN}_1")])
+def test_a_callback_with_another_end_has_another_id(revision: int, expected: str) -> None:
+    """A receiver that has seen `unknown` must not take the true end for a duplicate. Attempts do not change the id."""
+    ids = {message_id(Delivery(RUN, "one", "https://a.example/", BODY, 0.0, n, revision)) for n in range(3)}
+    assert {expected} == ids
+
+
 def test_id_and_timestamp() -> None:
-    """R50: the id is that of the run, the timestamp that of the attempt, so the signature differs each time."""
+    """R50: the id is that of the callback, the timestamp that of the attempt, so the signature differs each time."""
     clock = ManualClock()
-    first = sign_message(RUN, BODY, [b"a secret"], clock.now())
+    first = sign_message(f"msg_{RUN}", BODY, [b"a secret"], clock.now())
     clock.advance(5.9)
-    second = sign_message(RUN, BODY, [b"a secret"], clock.now())
+    second = sign_message(f"msg_{RUN}", BODY, [b"a secret"], clock.now())
     assert f"msg_{RUN}" == first.id == second.id
     assert (int(datetime(2026, 11, 21, 12, tzinfo=UTC).timestamp()), 5) == (
         first.timestamp,

@@ -60,6 +60,10 @@ class FailingStore(MemoryStore):
         self._raise_before("finish")
         return self._raise_after("finish", await super().finish(run_id, finish))
 
+    async def revise(self, run_id: str, finish: FinalState) -> bool:
+        self._raise_before("finish")
+        return self._raise_after("finish", await super().revise(run_id, finish))
+
     async def discard_run(self, run_id: str, *, owner: str) -> None:
         self._raise_before("discard_run")
         await super().discard_run(run_id, owner=owner)

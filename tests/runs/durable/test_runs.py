@@ -188,10 +188,38 @@ async def test_an_answer_that_could_not_be_stored_is_returned_and_stored_later()
     assert 1 == upstream_of(workflow).starts
 
 
-async def test_a_result_is_returned_although_the_lease_was_lost() -> None:
-    """R45: the lease expired during the call: the client gets the result; the store keeps the new owner's end."""
+@pytest.mark.parametrize("ended", [False, True], ids=["adopted", "ended as unknown"])
+async def test_a_result_is_stored_although_another_replica_has_adopted_the_run(ended: bool) -> None:  # noqa: FBT001 - a value
+    """R45: the lease expired during the call. The provider's result replaces what the other replica did not know."""
     replica = await DurableRunsHarness().open()
+    other = DurableRunsHarness("other", predecessor=replica)
     upstream = BlockedUpstream(replica.clock, DONE)
+    workflow = replica.add_workflow(replica.harness.studio(), upstream)
+    run = replica.new_run(workflow)
+    asking = asyncio.create_task(replica.run_and_wait(workflow, run))
+    await yield_until(lambda: bool(upstream.sent))
+    replica.clock.advance(LEASE + 1)
+    if ended:
+        await other.recovery.adopt_expired_runs()
+        assert "unknown" == await replica.stored_status(run)
+    else:
+        late = replica.clock.now().timestamp() + 1000
+        await replica.store.adopt("other", now_at=late, until_at=late, limit=9)
+    upstream.unblocked.set()
+    answer = await asking
+    assert isinstance(answer, StoredResponse)
+    assert 200 == answer.status
+    assert "succeeded" == await replica.stored_status(run)
+    record = await replica.idempotency_record()
+    assert record is not None
+    assert answer == record.response
+    assert [("lease_lost", run.id, True)] == [(e["event"], e["run_id"], e["stored"]) for e in replica.log.entries]
+
+
+async def test_an_unknown_end_replaces_nothing() -> None:
+    """R45: only what the provider has said is worth more than the end that the new owner stores."""
+    replica = await DurableRunsHarness().open()
+    upstream = BlockedUpstream(replica.clock, fault(Cause.TIMEOUT))
     workflow = replica.add_workflow(replica.harness.studio(), upstream)
     run = replica.new_run(workflow)
     asking = asyncio.create_task(replica.run_and_wait(workflow, run))
@@ -199,11 +227,9 @@ async def test_a_result_is_returned_although_the_lease_was_lost() -> None:
     late = replica.clock.now().timestamp() + 1000
     (taken,) = await replica.store.adopt("other", now_at=late, until_at=late, limit=9)
     upstream.unblocked.set()
-    answer = await asking
-    assert isinstance(answer, StoredResponse)
-    assert 200 == answer.status
+    await asking
     assert taken == await replica.store.get_run(run.id)
-    assert [("lease_lost", run.id)] == [(entry["event"], entry["run_id"]) for entry in replica.log.entries]
+    assert [("lease_lost", run.id, False)] == [(e["event"], e["run_id"], e["stored"]) for e in replica.log.entries]
 
 
 async def test_a_run_owned_by_another_replica_is_not_deleted() -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from gateway.store.contract import StoreUnavailable
 from gateway.store.sqlite.writer import SqliteWriter
+from tests.support.waiting import wait_until
 
 Change = Callable[[sqlite3.Connection], int]
 
@@ -116,6 +117,7 @@ async def test_a_cancelled_change_frees_its_place(harness: WriterHarness) -> Non
         task.cancel()
     released.set()
     await asyncio.gather(held, *left, return_exceptions=True)
+    await wait_until(lambda: not harness.writer._pending_count)
     assert [1] * 5 == await asyncio.gather(*(harness.writer.execute(add(number)) for number in range(10, 15)))
     assert [10, 11, 12, 13, 14] == harness.committed()
 

@@ -45,6 +45,11 @@ local function call_back(id, state)
   end
 end
 
+-- Returns whether the callback of a run has this revision.
+local function is_revision(id, revision)
+  return (redis.call('HGET', run_key(id), 'revision') or '0') == revision
+end
+
 -- Returns the key of the idempotency record of a run, or nil if it was deleted or belongs to another run.
 local function claim_of(id, claim)
   local key = claim and P .. 'claim:' .. claim
