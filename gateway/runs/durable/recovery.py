@@ -23,6 +23,7 @@ REPLICA_LEFT = "replica:left"
 _BATCH_SIZE = 100
 _MIN_CHECK_INTERVAL = 0.5  # seconds, at least, between two checks
 _FOLLOW_GRACE = 30.0  # seconds that an adopted run may be followed, at least, whatever its deadline
+_MAX_CLOCK_DRIFT = 0.1  # of a lease: a larger difference between two checks is a step of the wall clock
 _MISSING_WORKFLOW = "(gone)"  # label in the metrics of a workflow that the configuration no longer has
 _UNREADABLE_DETAIL = "This version of Runward cannot read the specification of this run."
 _START_INTERRUPTED = "Runward stopped while the run was being started; it is not known whether the run was executed."
@@ -40,20 +41,24 @@ class Recovery:
     _unreadable: dict[str, StoredRun] = field(default_factory=dict)
     _store_lost: bool = False  # whether the store was unavailable at the last check
     _adoption_allowed_at: float = 0.0  # monotonic: from then on an expired lease means that its owner has ended
+    _clock_offset: float = field(init=False)  # seconds from the monotonic clock to the wall clock, at the last check
     _batch_id: int = 1  # repeated until the store has answered, so that runs of a lost answer are returned again
+
+    def __post_init__(self) -> None:
+        self._clock_offset = self.clock.now().timestamp() - self.clock.monotonic()
 
     async def run_forever(self) -> None:
         """Renew and adopt in a loop, three times within each lease, and when another replica leaves.
 
-        After an outage of the store longer than a lease, the leases of live replicas have expired too; adoption pauses
-        for half a lease, so that those replicas can renew them.
+        After an outage of the store longer than a lease, or a step of the wall clock, the leases of live replicas have
+        expired too; adoption pauses for half a lease, so that those replicas can renew them.
         """
         while True:
             await self._wait_for_next_check(self.durable_runs.lease / 3)
             try:
                 await self.store.renew_leases(self.durable_runs.owner, self._lease_end())
                 now = self.clock.monotonic()
-                if self._store_lost:
+                if self._store_lost or self._clock_stepped():
                     self._store_lost, self._adoption_allowed_at = False, now + self.durable_runs.lease / 2
                 if now >= self._adoption_allowed_at and not self.durable_runs.closing:
                     await self.adopt_expired_runs()
@@ -62,6 +67,13 @@ class Recovery:
                 self.log.warning("store_unavailable")
             except Exception as error:  # noqa: BLE001 - a defect must not end the loop: every lease would expire
                 self.log.error("internal_error", **logs.describe_exception(error))
+
+    def _clock_stepped(self) -> bool:
+        """Return whether the wall clock was set since the last call, compared with the monotonic clock."""
+        offset = self.clock.now().timestamp() - self.clock.monotonic()
+        stepped = abs(offset - self._clock_offset) > self.durable_runs.lease * _MAX_CLOCK_DRIFT
+        self._clock_offset = offset
+        return stepped
 
     async def _wait_for_next_check(self, seconds: float) -> None:
         """Wait for `seconds`, or until a replica leaves."""

@@ -320,6 +320,30 @@ async def test_a_live_replica_keeps_its_runs_after_a_store_outage_longer_than_a_
     assert [] == [entry for entry in other.log.entries if entry["event"] == "adopted"]
 
 
+@pytest.mark.parametrize("step", [10 * LEASE, 3600.0, -3600.0])
+async def test_a_live_replica_keeps_its_runs_when_the_wall_clock_is_set(step: float) -> None:
+    """R45: every lease seems to be over at once; the start in the air must not be ended as unknown."""
+    clock = VirtualClock()
+    alive = await DurableRunsHarness("alive", clock=clock).open()
+    upstream = BlockedUpstream(clock, DONE)
+    workflow = alive.add_workflow(alive.harness.studio(), upstream)
+    run = await alive.run_in_background(workflow, alive.new_run(workflow, synchronous=False, timeout=1000.0))
+    other = DurableRunsHarness("other", predecessor=alive)
+    other.add_workflow(workflow)
+    watching = [asyncio.create_task(other.recovery.run_forever())]
+    await clock.run_for(LEASE / 3 - 1)
+    watching.append(asyncio.create_task(alive.recovery.run_forever()))  # it checks after the other one
+    await clock.run_for(LEASE)
+    clock.step_wall(step)
+    await clock.run_for(3 * LEASE)
+    upstream.unblocked.set()
+    await clock.run_for(1)
+    for task in watching:
+        task.cancel()
+    assert ("succeeded", 1) == (await alive.stored_status(run), upstream.starts)
+    assert [] == [entry for entry in other.log.entries if entry["event"] == "adopted"]
+
+
 async def test_a_spec_of_another_version_does_not_stop_recovery() -> None:
     """An unreadable run is not sent, and the other runs are adopted."""
     predecessor, run = await abandoned_run("queued")
