@@ -21,7 +21,7 @@ TESTS = Path(__file__).parent.parent
 PAGE = (TESTS.parent / "docs" / "reliability.md").read_text()
 NUMBERS = range(1, 105)
 NAMED = re.compile(r"\bR(\d{2,3})(?:(?: to |\.\.)R?(\d{2,3}))?\b")
-REPEAT_WORDS = {Repeat.NEVER: "never", Repeat.ONCE: "once", Repeat.RETRY: "again"}
+REPEAT_WORDS = {Repeat.NEVER: "never", Repeat.ONCE: "once", Repeat.RETRY: "again", Repeat.SLOWLY: "slowly"}
 SECTIONS: dict[str, type[Section]] = {
     "retries": RetrySettings,
     "breaker": BreakerSettings,

@@ -142,7 +142,8 @@ ERROR_INFO: Mapping[str, ErrorInfo] = MappingProxyType(
         "deadline_exceeded": ErrorInfo(
             (_NOT_RUN, _UNKNOWN),
             "The run did not end within its `timeout`.",
-            "Set a longer `timeout`. " + _CHECK_THEN_REPEAT,
+            "Set a longer `timeout`. With a `provider_run_id` the run is polled on: `GET /runs/{run_id}` tells how it "
+            "ends. " + _CHECK_THEN_REPEAT,
         ),
     }
 )

@@ -76,7 +76,10 @@ class RunShown(BaseModel):
     provider_run_id: str | None
     metadata: dict[str, str]
     created_at: datetime
-    finished_at: datetime | None
+    finished_at: Annotated[
+        datetime | None,
+        Field(description="Null with the status `unknown`: the deadline passed, and the run is polled until it ends."),
+    ]
     duration_ms: Annotated[int | None, Field(ge=0)]
     error: Annotated[RunError | None, Field(description="Present if the run has ended and did not succeed.")] = None
     callback: Annotated[CallbackState | None, Field(description="Present if the run has a `callback_url`.")] = None
