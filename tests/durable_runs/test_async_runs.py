@@ -161,7 +161,7 @@ async def test_states_only_move_forward(
     upstream.always("POST", LAYER_RUN, faults.delayed(0.2, promptlayer_started(787)))
     upstream.script("GET", LAYER_RESULTS, [promptlayer_running()] * 3)
     upstream.always("GET", LAYER_RESULTS, results)
-    client = await start_client(polling={"follow_for": 0})  # else `unknown` is followed by the true end
+    client = await start_client()
     accepted = await client.accept(PROMPTLAYER_BODY)
     listening = asyncio.ensure_future(client.events(accepted.json["id"]))
     seen: list[JsonValue] = ["queued"]
@@ -174,6 +174,23 @@ async def test_states_only_move_forward(
     assert [(name, name) for name, _ in heard] == heard
     names = [name for name, _ in heard]
     assert names in (["queued", "running", final], ["running", final])
+
+
+async def test_a_run_without_a_key_is_looked_up_after_its_504(
+    upstream: FakeUpstream, start_client: StartRunsClient, run: PostRun
+) -> None:
+    """It is polled on: `GET /runs/{id}` says `unknown` without an end, then how the run ended; one start."""
+    upstream.always("POST", LAYER_RUN, promptlayer_started(787))
+    upstream.always("GET", LAYER_RESULTS, promptlayer_running())
+    client = await start_client(polling={"follow_for": "60s"})
+    answered = await run(client.gateway, {**PROMPTLAYER_BODY, "timeout": 1.0})
+    assert (504, "deadline_exceeded", "unknown") == answered.summary
+    where = f"/runs/{answered.json['run_id']}"
+    shown = (await client.get(where)).json
+    assert ("unknown", None) == (shown["status"], shown["finished_at"])
+    upstream.always("GET", LAYER_RESULTS, promptlayer_done({"Answer": node("because")}))
+    shown = (await client.get(f"{where}?wait=20")).json
+    assert ("succeeded", "because", 1) == (shown["status"], shown["output"], len(upstream.requests("POST")))
 
 
 async def test_waiting_ends_with_the_run_or_the_time(upstream: FakeUpstream, start_client: StartRunsClient) -> None:

@@ -44,7 +44,8 @@ def gateway_config(promptlayer_url: str, prompt_studio_url: str, **overrides: Js
         "logs": {"level": "debug", "format": "json"},
         "store": {"url": "memory://"},
         "retries": {"attempts": 3, "backoff": "50ms", "backoff_max": "1s"},
-        "polling": {"first": "20ms", "max": "100ms", "timeout": "2s"},
+        # Tests share gateways: polls of followed runs would meet the upstream of a later test.
+        "polling": {"first": "20ms", "max": "100ms", "timeout": "2s", "follow_for": 0},
         "providers": {
             "promptlayer": _provider(promptlayer_url, "PROMPTLAYER_API_KEY"),
             "prompt_studio": _provider(prompt_studio_url, "PROMPT_STUDIO_API_KEY"),
