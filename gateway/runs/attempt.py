@@ -92,7 +92,7 @@ class WorkflowAttempt:
 
     async def follow(self, provider_run_id: str) -> None:
         """Drive a run that was started before to its end. Raises RunError."""
-        self.poll_timer = self._new_poll_timer()
+        self.poll_timer = self._new_poll_timer(self.record.started_monotonic)
         await self._drive(lambda: self.workflow.provider.adapter.follow(provider_run_id))
 
     async def _drive(self, start_steps: Callable[[], Steps | None]) -> None:
@@ -231,7 +231,7 @@ class WorkflowAttempt:
             record.provider_run_id = pause.provider_run_id
             await self.journal.record_provider_run_id()
         if self.poll_timer is None:
-            self.poll_timer = self._new_poll_timer()
+            self.poll_timer = self._new_poll_timer(context.clock.monotonic())
             self.poll_timer.hint_promised = pause.will_notify
         await self.poll_timer.wait_until_next_poll()
         if context.clock.monotonic() >= record.deadline and not await self._follow_on():
@@ -264,10 +264,10 @@ class WorkflowAttempt:
         await self.journal.record_deadline()
         return True
 
-    def _new_poll_timer(self) -> PollTimer:
+    def _new_poll_timer(self, started: float) -> PollTimer:
         context = self.context
         estimate = context.poll_schedule.estimate_for(self.workflow.provider.name, self.workflow.alias)
-        return PollTimer(self.record, estimate, context.clock, context.poll_hints, started=context.clock.monotonic())
+        return PollTimer(self.record, estimate, context.clock, context.poll_hints, started=started)
 
     async def _await_external(self, awaitable: Awaitable[T]) -> T:
         return await self.record.await_external(awaitable, self.context.clock)

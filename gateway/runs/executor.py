@@ -171,8 +171,8 @@ class RunExecutor:
         spec = record.spec
         if record.followed:
             self.context.metrics.followed_run_ended(record.provider, record.status)
-            if spec.synchronous:  # counted as unknown when its client was answered
-                return
+        if record.counted:
+            return
         self.context.metrics.run_ended(spec.client, alias, record.provider, record.status, api=spec.api)
         self.context.metrics.observe_run_duration(
             alias, record.provider, record.duration, record.duration - record.external_wait

@@ -52,8 +52,8 @@ class RunRecord:
 
     Times named `…_at` are wall-clock times; `started_monotonic` and `deadline` are on the monotonic clock, in seconds.
     `durable`: the store has the run, so another process can continue it. `followed`: the client's deadline has passed
-    and the run is polled on until it ends. `external_wait`: seconds spent waiting for the provider, limits, the store
-    and back-off.
+    and the run is polled on until it ends. `counted`: the metrics have the run, as `unknown`. `external_wait`: seconds
+    spent waiting for the provider, limits, the store and back-off.
     """
 
     id: str
@@ -65,6 +65,7 @@ class RunRecord:
     status: RunStatus = "queued"
     durable: bool = False
     followed: bool = False
+    counted: bool = False
     attempts: int = 0
     maybe_started: bool = False
     provider_run_id: str | None = None
@@ -111,9 +112,15 @@ class RunRecord:
 
         It does not hold the input.
         """
-        spec = replace(self.spec, input={}, client_connected=always_connected)
-        deadline = self.deadline + seconds
-        return replace(self, spec=spec, deadline=deadline, status="unknown", followed=True, finished_at=None)
+        return replace(
+            self,
+            spec=replace(self.spec, input={}, client_connected=always_connected),
+            deadline=self.deadline + seconds,
+            status="unknown",
+            followed=True,
+            counted=self.spec.synchronous,
+            finished_at=None,
+        )
 
     def finish(self, ending: Ending, clock: Clock) -> None:
         """Finish the run. A run that may have been started at a provider ends as `unknown` instead of `not_run`."""

@@ -16,7 +16,8 @@ _FINAL_POLL_MARGIN = 0.3  # seconds between the last poll and the deadline
 class PollTimer:
     """Timer of the polls of one run.
 
-    `started`, `last_seen_running`: monotonic times at which the provider first and last reported the run as running.
+    `started`, `last_seen_running`: monotonic times at which the run began and was last reported as running; the latter
+    is 0 before the first report.
     `hint_promised`: the provider was asked to call back at the end. `awaiting_hint`: no hint was received; only the
     first one counts.
     """
@@ -42,8 +43,9 @@ class PollTimer:
 
     def record_end(self) -> None:
         """Record the duration of the run, and whether the promised hint was received."""
-        age = self.clock.monotonic() - self.started
-        self.estimate.record_duration(self.last_seen_running - self.started, age)
+        if self.last_seen_running:  # else it ended while it was not polled, at a time that is not known
+            age = self.clock.monotonic() - self.started
+            self.estimate.record_duration(self.last_seen_running - self.started, age)
         if self.hint_promised:
             self.estimate.hints_reliable = not self.awaiting_hint
 

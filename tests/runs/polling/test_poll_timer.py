@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -174,3 +175,27 @@ async def test_the_last_poll_is_made_before_the_deadline_despite_a_promised_hint
     record, workflow = await harness.run(ACCEPTED, ENDED, timeout=12.0)
     assert "succeeded" == record.status
     assert pytest.approx([11.7]) == poll_times(upstream_of(workflow))
+
+
+async def test_a_run_that_ended_while_it_was_not_polled_teaches_no_duration() -> None:
+    """It is found ended at the first poll, after a crash, say."""
+    harness = ExecutorHarness()
+    record = harness.new_run()
+    record.provider_run_id = "787"
+    workflow = harness.layer(ENDED)
+    await harness.executor.follow(record, workflow)
+    estimate = harness.context.poll_schedule.estimate_for("layer", workflow.alias)
+    assert ("succeeded", 0) == (record.status, estimate.samples)
+
+
+async def test_the_duration_of_a_run_that_is_polled_on_counts_from_its_start() -> None:
+    """Not from its deadline, at which the polls after the response began."""
+    harness = ExecutorHarness()
+    record = harness.new_run()
+    record.provider_run_id = "787"
+    harness.clock.advance(60)
+    workflow = harness.layer(RUNNING, ENDED)
+    await harness.executor.follow(record, workflow)
+    estimate = harness.context.poll_schedule.estimate_for("layer", workflow.alias)
+    assert 1 == estimate.samples
+    assert estimate.mean > math.log(59)
