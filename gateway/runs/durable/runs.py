@@ -162,9 +162,13 @@ class DurableRuns:
         if record.status == "not_run" and error is not None:
             await self.discard(record.id)
             raise error
-        if error is not None and (slot := self._slot_to_follow(record)) is not None:
-            run.slot = slot
-            return await self._follow_after_response(run, workflow, error, request_id)
+        if error is not None and self._may_follow(record):
+            if self.closing:  # the next process adopts it
+                await self._journal(run).record_deadline()
+                return self.render_response(record, error, request_id)
+            if (slot := self._slot_to_follow(record)) is not None:
+                run.slot = slot
+                return await self._follow_after_response(run, workflow, error, request_id)
         response = self.render_response(record, error, request_id)
         self._forget(run)
         await self.completion.persist_result(record, run.stored, error, response)
@@ -173,7 +177,7 @@ class DurableRuns:
     async def _follow_after_response(
         self, run: DurableRun, workflow: Workflow, error: RunError, request_id: str
     ) -> StoredResponse:
-        """Poll a run on whose client's deadline has passed; returns the response for now."""
+        """Poll a run on after its client's deadline; returns the response for now."""
         record = run.record
         run.record = record.follow_on(self._follow_for)
         journal = self._journal(run)
@@ -188,7 +192,10 @@ class DurableRuns:
         Nothing happens if the provider has not acknowledged its start, or the store is unavailable: then its end stays
         unknown.
         """
-        slot = self._slot_to_follow(record)
+        if self.closing:
+            await self.leave_unstored(record)
+            return
+        slot = self._slot_to_follow(record) if self._may_follow(record) else None
         if slot is None:
             return
         with slot:
@@ -203,7 +210,7 @@ class DurableRuns:
 
     async def leave_unstored(self, record: RunRecord) -> None:
         """Store a run that is not durable and that the shutdown interrupts, for another process to poll."""
-        if record.provider_run_id is not None and self._follow_for > 0:
+        if self._may_follow(record):
             await self._create_followed(record.follow_on(self._follow_for), lease=0)
 
     async def _create_followed(self, record: RunRecord, lease: float) -> StoredRun | None:
@@ -228,10 +235,12 @@ class DurableRuns:
     def _follow_for(self) -> float:
         return self.executor.context.poll_schedule.follow_for
 
+    def _may_follow(self, record: RunRecord) -> bool:
+        """Return whether the provider may still be executing a run, and can be asked about it."""
+        return record.status == "unknown" and record.provider_run_id is not None and self._follow_for > 0
+
     def _slot_to_follow(self, record: RunRecord) -> BackgroundSlot | None:
-        """Return a background slot for a synchronous run that the provider may still be executing, else None."""
-        if record.status != "unknown" or record.provider_run_id is None or self._follow_for <= 0 or self.closing:
-            return None
+        """Return a background slot for a synchronous run, or None if the client has no more."""
         try:
             return self.background_limit.acquire(replace(record.spec, synchronous=False))
         except Overloaded:

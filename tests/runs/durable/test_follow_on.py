@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -145,12 +146,51 @@ async def test_a_run_without_a_key_that_the_shutdown_interrupts_is_polled_by_the
     run, unsent = first.new_run(workflow), first.new_run(workflow)
     run.maybe_started, run.provider_run_id = True, "787"
     for record in (run, unsent):
+        record.finish("not_run", first.clock)  # as the executor does when its task is cancelled
+    for record in (run, unsent):
         await first.runs.leave_unstored(record)
     assert None is await first.stored_status(unsent)
     second = DurableRunsHarness("second", predecessor=first)
     second.add_workflow(second.harness.layer(ENDED))
     await second.recovery.adopt_expired_runs()
     assert "succeeded" == (await wait_for_end(second, run))["status"]
+
+
+@pytest.mark.parametrize("key", [KEY, None], ids=["key", "no key"])
+async def test_a_deadline_during_the_shutdown_leaves_the_run_to_the_next_process(key: IdempotencyKey | None) -> None:
+    """Its client is answered `unknown`, and the store keeps it unfinished."""
+    first = await DurableRunsHarness("first").open()
+    first.runs.closing = True
+    if key is None:
+        run, _ = await run_without_key(first, RUNNING)
+    else:
+        workflow = first.add_workflow(first.harness.layer(STARTED, RUNNING))
+        run = first.new_run(workflow, timeout=TIMEOUT)
+        response = await first.run_and_wait(workflow, run, key)
+        assert isinstance(response, StoredResponse)
+        assert 504 == response.status
+    assert Phase.FOLLOWING is (await load(first, run)).phase
+    second = DurableRunsHarness("second", predecessor=first)
+    second.add_workflow(second.harness.layer(ENDED))
+    second.clock.advance(LEASE + 1)
+    await second.recovery.adopt_expired_runs()
+    assert "succeeded" == (await wait_for_end(second, run))["status"]
+
+
+async def test_a_run_that_is_adopted_before_its_deadline_is_counted_once() -> None:
+    """Its first process counted nothing; the second one polls it on after the deadline."""
+    first = await DurableRunsHarness("first").open()
+    workflow = first.add_workflow(first.harness.layer(STARTED, RUNNING))
+    run = first.new_run(workflow, timeout=3 * LEASE)
+    durable = await first.persist(run, KEY)
+    await first.store.advance(replace(durable.stored, phase=Phase.FOLLOWING, status="running", provider_run_id="787"))
+    second = DurableRunsHarness("second", predecessor=first)
+    second.add_workflow(second.harness.layer(EndsAfter(second, 10 * LEASE)))
+    second.clock.advance(LEASE + 1)
+    await second.recovery.adopt_expired_runs()
+    assert "succeeded" == (await wait_for_end(second, run))["status"]
+    for name in ("runward_runs_total", "runward_followed_runs_total"):
+        assert 1 == second.harness.metric_value(name, outcome="succeeded")
 
 
 @pytest.mark.parametrize("store_fails", ["create_run", None])
