@@ -205,8 +205,9 @@ class Store(Protocol):
         """Store the end of a run that `owner` knows from the provider, although another process has adopted the run.
 
         Like `finish`, for a run that has not ended, whatever its owner, or that has ended as `unknown`: its response
-        and its callback are replaced, and the callback is due again with the next `revision`. Returns False, and
-        changes nothing, if the run has another end or does not exist.
+        and its callback are replaced, and the callback is due again with the next `revision`; without a new
+        callback the earlier one stays. Returns False, and changes nothing, if the run has another end or does not
+        exist.
         """
 
     async def discard_run(self, run_id: str, *, owner: str) -> None:

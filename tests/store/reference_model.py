@@ -98,7 +98,7 @@ class ReferenceStore:
                 finished_at=final_state.finished_at,
                 attempts=final_state.attempts,
                 provider_run_id=final_state.provider_run_id,
-                callback_state=PENDING if has_callback else None,
+                callback_state=PENDING if has_callback else run.callback_state,
             )
         )
         if final_state.response is not None:

@@ -231,3 +231,12 @@ async def test_a_late_attempt_does_not_settle_the_callback_of_another_revision(s
     assert [replace(DELIVERY, revision=1)] == await _due(store)
     await store.settle_callback("run_1", "delivered", revision=1)
     assert "delivered" == await _state(store)
+
+
+async def test_an_end_without_a_callback_keeps_the_earlier_one(store: Store) -> None:
+    """A run with an undelivered callback is not purged, whatever replaced its end."""
+    await _ended_as_unknown(store)
+    assert await store.revise(SAMPLE_RUN.id, replace(SAMPLE_FINAL_STATE, callback=None))
+    assert PENDING == await _state(store)
+    await store.purge(runs_before_at=ENDED + 1e6, keys_before_at=0.0)
+    assert [b'{"status":"unknown"}'] == [delivery.body for delivery in await _due(store)]

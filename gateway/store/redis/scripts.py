@@ -8,23 +8,20 @@ from gateway.redis.script import RedisScript
 from gateway.store.redis.codec import DELIVERY_FIELDS, IDEMPOTENCY_RECORD_FIELDS, RUN_FIELDS
 
 _LUA_FOLDER = Path(__file__).parent / "lua"
-_ENDING = {"finish", "revise"}
 
 
 def _lua_table(name: str, values: tuple[str, ...]) -> str:
     return f"local {name} = {{{', '.join(repr(word) for word in values)}}}\n"
 
 
-def _load(name: str) -> RedisScript:
+def _load(name: str, *helpers: str) -> RedisScript:
+    """Return the script of this name; `helpers` name texts that define functions for it."""
     tables = (
         _lua_table("FIELDS", tuple(field.name for field in RUN_FIELDS)),
         _lua_table("CLAIM", IDEMPOTENCY_RECORD_FIELDS),
         _lua_table("DELIVERY", DELIVERY_FIELDS),
     )
-    texts = (
-        (_LUA_FOLDER / f"{part}.lua").read_text()
-        for part in (("prelude", "end_run", name) if name in _ENDING else ("prelude", name))
-    )
+    texts = ((_LUA_FOLDER / f"{part}.lua").read_text() for part in ("prelude", *helpers, name))
     return RedisScript.from_text("".join((*tables, *texts)))
 
 
@@ -32,8 +29,8 @@ GET_RUN = _load("get_run")
 GET_IDEMPOTENCY_RECORD = _load("get_idempotency_record")
 CREATE_RUN = _load("create_run")
 ADVANCE = _load("advance")
-FINISH = _load("finish")
-REVISE = _load("revise")
+FINISH = _load("finish", "end_run")
+REVISE = _load("revise", "end_run")
 DISCARD_RUN = _load("discard_run")
 LIST_RUNS = _load("list_runs")
 RENEW_LEASES = _load("renew_leases")

@@ -1,6 +1,6 @@
--- Ends a run whose state the calling script has checked; `claim`, `callback_url` and `owner` are fields of the run. The
--- arguments from the third on: times of the end and of the callback, the counts of the next two groups, the fields of the
--- run, the fields of the response, and the callback.
+-- Ends a run whose state the calling script has checked; `owner`, `claim_field` and `callback_url` are fields of
+-- the run. The arguments from the third on: the times of the end and of the callback, the numbers of arguments in the next
+-- two groups, the fields of the run, the fields of the response, and the callback. An earlier callback is replaced.
 local function end_run(id, owner, claim_field, callback_url)
   local finished_at, due_at, changes, answers = slice(3, 4)
   redis.call('HDEL', run_key(id), 'provider_run_id')
@@ -15,7 +15,7 @@ local function end_run(id, owner, claim_field, callback_url)
     redis.call('HSET', run_key(id), 'callback_body', callback, 'callback_attempts', 0)
     redis.call('ZADD', P .. 'due', due_at, id)
     redis.call('ZREM', P .. 'ended', id)
-  else
+  elseif not redis.call('ZSCORE', P .. 'due', id) then
     redis.call('ZADD', P .. 'ended', finished_at, id)
   end
   changed(id)
