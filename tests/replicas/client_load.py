@@ -99,8 +99,8 @@ class ClientLoad:
         one, two = self._replicas.both
         runs = dict(zip(self.records.accepted, await self._final_documents(one), strict=True))
         assert list(runs.values()) == await self._final_documents(two), "both say the same"
-        bad = [run for run in runs.values() if run["status"] not in ("succeeded", "unknown")]
-        assert not bad, bad
+        others = [run for run in runs.values() if run["status"] not in ("succeeded", "unknown")]
+        assert not others, others
         for asked, run in runs.items():
             if run["status"] == "succeeded":
                 assert (asked, 1) == (run["output"], self._providers.starts[asked])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 import pytest
@@ -296,8 +297,8 @@ async def test_the_recovery_loop_continues_after_a_store_failure() -> None:
     assert ("succeeded", 1) == (await replica.stored_status(run), upstream.starts)
 
 
-async def test_a_live_replica_keeps_its_runs_after_a_store_outage_longer_than_a_lease() -> None:
-    """R45: after an outage of the store, no replica adopts a run of a live replica."""
+async def _keeps_its_run(disturb: Callable[[VirtualClock, DurableRunsHarness], Awaitable[None]]) -> None:
+    """Of two live replicas, one has a start in the air while `disturb` makes every lease seem to be over."""
     clock = VirtualClock()
     alive = await DurableRunsHarness("alive", clock=clock).open()
     upstream = BlockedUpstream(clock, DONE)
@@ -308,9 +309,7 @@ async def test_a_live_replica_keeps_its_runs_after_a_store_outage_longer_than_a_
     watching = [asyncio.create_task(other.recovery.run_forever())]
     await clock.run_for(LEASE / 3 - 1)
     watching.append(asyncio.create_task(alive.recovery.run_forever()))  # a little later, each time
-    await alive.store.close()
-    await clock.run_for(3 * LEASE)
-    await alive.store.open()
+    await disturb(clock, alive)
     await clock.run_for(3 * LEASE)
     upstream.unblocked.set()
     await clock.run_for(1)
@@ -318,30 +317,28 @@ async def test_a_live_replica_keeps_its_runs_after_a_store_outage_longer_than_a_
         task.cancel()
     assert ("succeeded", 1) == (await alive.stored_status(run), upstream.starts)
     assert [] == [entry for entry in other.log.entries if entry["event"] == "adopted"]
+
+
+async def test_a_live_replica_keeps_its_runs_after_a_store_outage_longer_than_a_lease() -> None:
+    """R45: after an outage of the store, no replica adopts a run of a live replica."""
+
+    async def outage(clock: VirtualClock, replica: DurableRunsHarness) -> None:
+        await replica.store.close()
+        await clock.run_for(3 * LEASE)
+        await replica.store.open()
+
+    await _keeps_its_run(outage)
 
 
 @pytest.mark.parametrize("step", [10 * LEASE, 3600.0, -3600.0])
 async def test_a_live_replica_keeps_its_runs_when_the_wall_clock_is_set(step: float) -> None:
     """R45: every lease seems to be over at once; the start in the air must not be ended as unknown."""
-    clock = VirtualClock()
-    alive = await DurableRunsHarness("alive", clock=clock).open()
-    upstream = BlockedUpstream(clock, DONE)
-    workflow = alive.add_workflow(alive.harness.studio(), upstream)
-    run = await alive.run_in_background(workflow, alive.new_run(workflow, synchronous=False, timeout=1000.0))
-    other = DurableRunsHarness("other", predecessor=alive)
-    other.add_workflow(workflow)
-    watching = [asyncio.create_task(other.recovery.run_forever())]
-    await clock.run_for(LEASE / 3 - 1)
-    watching.append(asyncio.create_task(alive.recovery.run_forever()))  # it checks after the other one
-    await clock.run_for(LEASE)
-    clock.step_wall(step)
-    await clock.run_for(3 * LEASE)
-    upstream.unblocked.set()
-    await clock.run_for(1)
-    for task in watching:
-        task.cancel()
-    assert ("succeeded", 1) == (await alive.stored_status(run), upstream.starts)
-    assert [] == [entry for entry in other.log.entries if entry["event"] == "adopted"]
+
+    async def set_clock(clock: VirtualClock, _: DurableRunsHarness) -> None:
+        await clock.run_for(LEASE)
+        clock.step_wall(step)
+
+    await _keeps_its_run(set_clock)
 
 
 async def test_a_spec_of_another_version_does_not_stop_recovery() -> None:
