@@ -27,7 +27,7 @@ _STATUSES = {"queued", "running", "succeeded", "failed", "unknown", "not_run"}
 
 @dataclass(frozen=True, slots=True)
 class RunLookupHandlers:
-    """Handlers for the client's own stored runs: those with an Idempotency-Key, and asynchronous ones.
+    """Handlers for the client's own stored runs: with an Idempotency-Key, asynchronous, or polled on after a 504.
 
     StoreUnavailable becomes the problem `store_unavailable` in the `access_log` middleware.
     """

@@ -117,7 +117,7 @@ def _list_runs_operation() -> OpenApiNode:
             _query_parameter("status", status),
             _query_parameter("workflow", {"type": "string"}),
         ),
-        "description": "Stored runs: those with an Idempotency-Key, and asynchronous ones.",
+        "description": "Stored runs: with an Idempotency-Key, asynchronous, or polled on after a 504.",
         "security": _SECURITY,
         "responses": {
             "200": page,

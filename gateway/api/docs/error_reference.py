@@ -142,8 +142,8 @@ ERROR_INFO: Mapping[str, ErrorInfo] = MappingProxyType(
         "deadline_exceeded": ErrorInfo(
             (_NOT_RUN, _UNKNOWN),
             "The run did not end within its `timeout`.",
-            "Set a longer `timeout`. With a `provider_run_id` the run is polled on: `GET /runs/{run_id}` tells how it "
-            "ends. " + _CHECK_THEN_REPEAT,
+            "Set a longer `timeout`. If `detail` says so, the run is polled on, and `GET /runs/{run_id}` tells how it "
+            "ends. Otherwise: " + _CHECK_THEN_REPEAT[0].lower() + _CHECK_THEN_REPEAT[1:],
         ),
     }
 )
