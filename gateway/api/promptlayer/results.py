@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import TypeAlias, cast
 
 from gateway import strict_json
+from gateway.api.promptlayer.errors import with_outcome
 from gateway.problems import PROBLEMS
 from gateway.runs.durable import codec
 from gateway.runs.model import RunSpec
@@ -29,13 +30,6 @@ PLACEHOLDER_NODE = "Output"
 
 _NUMBER, _ALL_OUTPUTS = "number", "all_outputs"  # keys of `RunSpec.client_context`
 _NODE_STATUSES = MappingProxyType({"succeeded": "SUCCESS", "failed": "FAILED", "skipped": "SKIPPED"})
-_OUTCOME_NOTES = MappingProxyType(
-    {
-        "failed": "",
-        "not_run": " Nothing was run.",
-        "unknown": " Whether the workflow ran is not known.",
-    }
-)
 
 
 def all_nodes(run: RunDocument) -> JsonValue:
@@ -108,5 +102,5 @@ def _node_result(status: str, *, value: JsonValue = None, error: JsonValue = Non
 
 def _failure_reason(run: RunDocument) -> str:
     error = cast("dict[str, str | None]", run["error"])
-    detail = error["detail"] or PROBLEMS[cast("str", error["code"])].title + "."
-    return detail + _OUTCOME_NOTES[cast("str", run["status"])]
+    detail = error["detail"] or PROBLEMS[cast("str", error["code"])].title
+    return with_outcome(detail, cast("str", run["status"]))
