@@ -258,6 +258,14 @@ async def test_workflows_are_listed_a_page_at_a_time(start_client: StartClient) 
     assert (1, 1, 30) == (theirs["total"], theirs["pages"], theirs["per_page"])
 
 
+async def test_filters_that_are_not_served_are_refused(start_client: StartClient) -> None:
+    """An application that takes the first workflow of the list would run another one."""
+    app = await start_client()
+    for name in ("external_source", "external_id", "sort_by", "sort_order", "created_after", "name"):
+        refused = await app.request("GET", f"/workflows?per_page=1&{name}=x")
+        assert (422, [["query", name]]) == (refused.status, error_locations(refused))
+
+
 @pytest.mark.parametrize(
     ("pinned", "asked", "status"),
     [
