@@ -15,6 +15,12 @@ Ending: TypeAlias = Literal["succeeded", "failed", "not_run", "unknown"]
 HeaderFields: TypeAlias = tuple[tuple[str, str], ...]
 
 
+def as_sentence(text: str) -> str:
+    """Return the text with a full stop at its end, unless it ends in a mark that closes a sentence."""
+    text = text.rstrip()
+    return text if text.endswith((".", "!", "?", "\u2026")) else text + "."
+
+
 class GatewayError(Exception):
     """A refusal or fault.
 

@@ -25,6 +25,7 @@ from gateway.runs.rendering import JSON_CONTENT_TYPE
 # Paths of the official SDKs: for these, the problem names the setting that permits them.
 _SDK_PATHS = re.compile(
     r"/(prompt-templates|rest|library-[a-z-]+|track-[a-z-]+|create-group|log-request|workflows|spans-bulk|v1/traces"
+    r"|reports|prompts|prompt-labels|datasets|dataset-groups|folders"
     r"|api/public|api/v1/completion)(/.*)?"
 ).fullmatch
 _MAX_UNAUTHENTICATED_READS = 32  # concurrent reads of bodies that carry the key in place of a header
@@ -74,6 +75,13 @@ class PassthroughHandler:
         request.client, request.client_name, request.route = client, client.name, self._route
         forward = self.in_flight_limiter.limit_in_flight(partial(self._forward, parsed=_ParsedRequest(path, key, body)))
         return await forward(request)
+
+    async def handle_authenticated(self, request: Request) -> web.StreamResponse:
+        """Forward a request of an authenticated client that its own route does not serve, or refuse it as `handle`."""
+        path = normalize_path(request.rel_url.raw_path)
+        if path is None:
+            raise _unknown_route()
+        return await self._forward(request, parsed=_ParsedRequest(path, presented_key(request), None))
 
     async def _read_key(self, request: Request) -> tuple[str, bytes | None]:
         """Key, and the body if it had to be read for it: older calls of the SDKs send `api_key` in the body only."""
@@ -133,6 +141,8 @@ class PassthroughHandler:
         if self.passthrough.starts_run(method, path):
             return "Paths that start runs are never passed through: use the routes for runs."
         sdk_path = _SDK_PATHS(path)
+        if path.startswith("/workflows/") and method != "GET":  # a prefix would include starts
+            return f"{method} {path} is not passed through: an operator must list it in clients.<name>.passthrough."
         route = f"{method} /{sdk_path[1]}{'/*' * (sdk_path[2] is not None)}" if sdk_path else "This"
         return f"{route} is not passed through: an operator must list it in clients.<name>.passthrough."
 

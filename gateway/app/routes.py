@@ -40,18 +40,18 @@ def public_server(
     """Server of the public port."""
     settings = components.settings.server
     limits = (components.clock, settings.max_body, settings.body_timeout)
+    passthrough = PassthroughHandler(
+        components.passthrough, components.in_flight_limiter, components.authenticator, *limits
+    )
     routes = [
         *_run_routes(components),
-        *_promptlayer_routes(components, execution_ids),
+        *_promptlayer_routes(components, execution_ids, passthrough),
         *PromptStudioHandlers(components.durable_runs, components.catalog, *limits).routes(),
         *_poll_hint_routes(components),
         *_health_routes(_ops_handlers(components)),
         *realtime.routes(),
         *docs.public_routes(requires_key=not settings.open_docs),
     ]
-    passthrough = PassthroughHandler(
-        components.passthrough, components.in_flight_limiter, components.authenticator, *limits
-    )
     return Server(
         routes,
         _public_middlewares(components),
@@ -118,7 +118,9 @@ def _run_routes(components: Components) -> list[Route]:
     )
 
 
-def _promptlayer_routes(components: Components, execution_ids: ExecutionIds) -> list[Route]:
+def _promptlayer_routes(
+    components: Components, execution_ids: ExecutionIds, passthrough: PassthroughHandler
+) -> list[Route]:
     settings = components.settings.server
     runs = PromptLayerRunHandlers(
         components.durable_runs,
@@ -129,7 +131,7 @@ def _promptlayer_routes(components: Components, execution_ids: ExecutionIds) -> 
         settings.max_body,
         settings.body_timeout,
     )
-    return promptlayer.routes(runs, PromptLayerWorkflowHandlers(components.catalog))
+    return promptlayer.routes(runs, PromptLayerWorkflowHandlers(components.catalog, passthrough.handle_authenticated))
 
 
 def _poll_hint_routes(components: Components) -> list[Route]:

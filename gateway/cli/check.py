@@ -80,6 +80,7 @@ def _print_report(settings: Settings, results: Sequence[CheckResult], path: Path
 
 def _warnings(settings: Settings, now: datetime) -> Iterator[str]:
     yield from settings.warnings()
+    yield from _ambiguous_names(settings)
     keys = {
         **{f"clients.{name}.keys": client.keys for name, client in settings.clients.items()},
         "server.ops_keys": settings.server.ops_keys,
@@ -88,6 +89,23 @@ def _warnings(settings: Settings, now: datetime) -> Iterator[str]:
         for index, key in enumerate(configured):
             if key.expires is not None and key.expires <= now:
                 yield f"{location}[{index}]: has expired"
+
+
+def _ambiguous_names(settings: Settings) -> Iterator[str]:
+    """Warnings about names by which an app on a provider's own API cannot choose a workflow."""
+    for api, label in (("promptlayer", "PromptLayer"), ("prompt_studio", "Prompt Studio")):
+        named: dict[str, list[tuple[str, bool, bool]]] = {}
+        for alias, workflow in settings.workflows.items():
+            configured = getattr(workflow.aliases, api)
+            own = configured is not None or settings.providers[workflow.provider].adapter == api
+            pinned = workflow.label is not None or workflow.version is not None
+            for name in (workflow.name,) if configured is None else configured:
+                named.setdefault(name, []).append((alias, own, pinned))
+        for name, found in named.items():
+            candidates = [each for each in found if each[1]] or found
+            aliases = [alias for alias, _, pinned in candidates if not pinned] or [alias for alias, *_ in candidates]
+            if len(aliases) > 1 and name not in settings.workflows:
+                yield f"workflows: {', '.join(aliases)} share the name {name} in {label}'s API; only their aliases work"
 
 
 def _print_summary(console: Console, settings: Settings, path: Path | None) -> None:

@@ -84,7 +84,25 @@ def _format_json(value: JsonValue) -> str:
 
 def _print_text(text: str) -> None:
     # A file gets the text unchanged (`color` keeps escape sequences); a terminal would execute them.
+    text = _encodable(text, sys.stdout.encoding or "utf-8")
     typer.echo(sanitize_for_terminal(text) if sys.stdout.isatty() else text, color=True)
+
+
+def _encodable(text: str, encoding: str) -> str:
+    """Replace what the encoding lacks by JSON escapes: a paid result must not be lost to the encoding of a terminal."""
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return "".join(_encodable_character(character, encoding) for character in text)
+    return text
+
+
+def _encodable_character(character: str, encoding: str) -> str:
+    try:
+        character.encode(encoding)
+    except UnicodeEncodeError:
+        return json.dumps(character)[1:-1]
+    return character
 
 
 def _summary(run: Mapping[str, JsonValue]) -> str:

@@ -7,7 +7,15 @@ from dataclasses import dataclass, field
 from typing import TypeAlias, TypeVar, cast
 
 from gateway.clock import Clock
-from gateway.errors import ClientDisconnected, DeadlineExceeded, InternalError, ProviderError, RunError, RunFailed
+from gateway.errors import (
+    ClientDisconnected,
+    DeadlineExceeded,
+    InternalError,
+    ProviderError,
+    RunError,
+    RunFailed,
+    as_sentence,
+)
 from gateway.limits.admission import Admission
 from gateway.limits.limiter import Limiter
 from gateway.observability.metrics import Metrics
@@ -277,7 +285,7 @@ class WorkflowAttempt:
 
     def _error_from_fault(self, fault: ProviderFault, call: Call) -> ProviderError:
         code, ending, falls_back = classify_fault(fault, call, started=self.record.maybe_started)
-        detail = f"{PROBLEMS[code].title}: {fault.detail}." if fault.detail else ""
+        detail = as_sentence(f"{PROBLEMS[code].title}: {fault.detail}") if fault.detail else ""
         retry_after = fault.retry_after
         if retry_after is None and fault.cause is Cause.THROTTLED:
             retry_after = self.context.retry_policy.backoff_max
@@ -293,7 +301,7 @@ class WorkflowAttempt:
         if outcome.provider_run_id is not None:
             record.provider_run_id = outcome.provider_run_id
         if not outcome.succeeded:
-            detail = f"The run failed at the provider: {outcome.error}." if outcome.error else ""
+            detail = as_sentence(f"The run failed at the provider: {outcome.error}") if outcome.error else ""
             raise RunFailed(detail, outputs=outcome.outputs, shows_outputs=record.spec.return_all_outputs)
         record.finish("succeeded", self.context.clock)
 
@@ -303,7 +311,7 @@ def _warning(warning: str | None, repairs: Iterable[str]) -> str | None:
     if not repairs:
         return warning
     report = f"The provider's response is not strict JSON: {', '.join(repairs)}."
-    return f"{warning} {report}" if warning else report
+    return f"{as_sentence(warning)} {report}" if warning else report
 
 
 def _next_step(steps: Steps, reply: Reply) -> Step | Outcome:

@@ -122,13 +122,15 @@ class Catalog:
         """Look up a workflow by the name that a client of a provider's own API uses, in the requested release.
 
         The name is an alias; a configured name in that API (default: the provider's own); its `workflow_number`; or the
-        name of a workflow that is not configured but in the client's scope. Raises as `find`.
+        name of a workflow that is not configured but in the client's scope. If workflows of several providers have the
+        name, that of the API's own provider is meant. Raises as `find`.
         """
         if name in self._workflows:
             return self.find(name, scope)
         found = self._aliases.find(api, name)
         if found:
-            return _select(found, scope, pin)
+            own = [w for w in found if w.provider.api == api or name in w.api_names.get(api, ())]
+            return _select(own or found, scope, pin)
         for provider in self._providers.values():
             if provider.api == api and name not in {"", ".", ".."} and scope.may_run_direct(provider.name, name):
                 return self._unconfigured_workflow(provider.name, name)

@@ -134,3 +134,17 @@ def test_a_pattern_is_shown_as_it_stands(runward: RunCommand, config_path: Path)
     """Brackets are markup for the table library and must be escaped."""
     result = runward("check", write(config_path, clients={"one": {"workflows": ["stu[bold]*"]}}), **PROVIDER_SECRETS)
     assert "stu[bold]*" in result.out
+
+
+def test_an_ambiguous_name_is_a_warning(runward: RunCommand, config_path: Path) -> None:
+    """In each provider's API its own workflow is meant; two of its own remain ambiguous, and of others too."""
+    workflows: dict[str, JsonValue] = {
+        "one": {"provider": "prompt_studio", "name": "same"},
+        "other": {"provider": "promptlayer", "name": "same"},
+    }
+    assert "share the name" not in runward("check", write(config_path, workflows=workflows), **PROVIDER_SECRETS).out
+    more: dict[str, JsonValue] = {**workflows, "third": {"provider": "promptlayer", "name": "same"}}
+    found = runward("check", write(config_path, workflows=more), **PROVIDER_SECRETS)
+    warning = "warning: workflows: other, third share the name same in PromptLayer's API; only their aliases work"
+    assert (0, 1) == (found.code, found.out.count("share the name"))
+    assert warning in found.out

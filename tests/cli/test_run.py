@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from typing import TYPE_CHECKING
@@ -36,6 +37,23 @@ def test_the_output_alone_goes_to_standard_output(runward: RunCommand, stub: Stu
 def test_a_text_is_printed_as_it_is(runward: RunCommand, stub: StubGateway) -> None:
     stub.response = (200, {**SUCCEEDED_RUN, "output": "Grüße,\n\tan alle"})
     assert "Grüße,\n\tan alle\n" == run_workflow(runward, stub).out
+
+
+@pytest.mark.parametrize("output", ["Grüße \U0001f600", {"text": "Grüße \U0001f600"}, ["\ud83d"]])
+def test_a_result_is_not_lost_to_the_encoding_of_standard_output(
+    runward: RunCommand, stub: StubGateway, monkeypatch: pytest.MonkeyPatch, output: str | dict[str, JsonValue]
+) -> None:
+    """What the encoding lacks is escaped as in JSON: in texts, in JSON, and in the whole document."""
+    stub.response = (200, {**SUCCEEDED_RUN, "output": output})
+    for options in ((), ("--json",)):
+        written = io.BytesIO()
+        monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii", write_through=True))
+        assert 0 == runward("run", "triage", "--url", stub.url, *options, RUNWARD_KEY=KEY).code
+        shown = written.getvalue().decode("ascii")
+        if options:
+            assert output == json.loads(shown)["output"]
+        else:
+            assert output == json.loads(f'"{shown[:-1]}"' if isinstance(output, str) else shown)
 
 
 def test_the_arguments_are_sent(runward: RunCommand, stub: StubGateway) -> None:

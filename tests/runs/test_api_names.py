@@ -93,6 +93,15 @@ def test_a_workflow_without_a_label_takes_precedence() -> None:
     ]
 
 
+def test_in_each_api_its_own_providers_workflow_is_meant() -> None:
+    """A configured name counts as the API's own."""
+    known = catalog(workflow("a", "triage"), workflow("b", "triage", STUDIO))
+    assert ["a", "b"] == [found(known, "triage", api=api) for api in ("promptlayer", "prompt_studio")]
+    assert "forbidden" == found(known, "triage", client=Client("two", ("b",)))
+    named = catalog(workflow("a", "triage"), workflow("b", "x", STUDIO, api_names={"promptlayer": ("triage",)}))
+    assert "workflow_not_found" == found(named, "triage")
+
+
 def test_only_what_a_client_may_run_is_chosen_from() -> None:
     known = catalog(workflow("prod", "own", label="production"), workflow("beta", "own", label="beta"))
     assert "beta" == found(known, "own", client=Client("two", ("be*",)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import replace
 
 import pytest
@@ -12,7 +11,7 @@ from gateway.runs.model import RunRecord
 from gateway.runs.submission import Finished, InFlight, Replayed, Started, Submission, submit
 from gateway.store.contract import IdempotencyKey, StoredRun
 from providers.contract import Reply
-from tests.runs.durable.durable_harness import KEY, DurableRunsHarness, yield_to_loop, yield_until
+from tests.runs.durable.durable_harness import KEY, DurableRunsHarness, yield_until
 from tests.runs.executor_harness import DONE
 
 
@@ -24,9 +23,7 @@ def second_attempt(replica: DurableRunsHarness, run: RunRecord) -> RunRecord:
 async def unsent_run(replica: DurableRunsHarness, key: IdempotencyKey | None = None) -> RunRecord:
     """Return a stored run of this replica that is not sent yet."""
     run = replica.new_run(replica.harness.studio(DONE), synchronous=False)
-    durable = await replica.persist(run, key)
-    replica.runs.run_in_background(durable, replica.harness.studio(DONE), after=asyncio.Event().wait)  # type: ignore[arg-type]  # it never returns
-    await yield_to_loop()
+    await replica.persist(run, key)
     return run
 
 

@@ -133,14 +133,15 @@ async def test_a_run_that_ends_before_the_subscription(gateway: StartGateway, up
 async def test_a_start_that_goes_wrong_is_one_start(
     newest: OfficialSdk, gateway: StartGateway, upstream: FakeUpstream
 ) -> None:
-    """The SDK sees a failed run, not a failed request."""
+    """The SDK is told that the start was refused, as by PromptLayer: Python raises, JavaScript resolves."""
     workflows: dict[str, JsonValue] = {name: {"provider": "promptlayer", "name": name} for name in START_FAULTS}
     for name, (start, _) in START_FAULTS.items():
         upstream.always("POST", f"/workflows/{name}/run", start)
     running = await gateway(workflows=workflows)
     made = await newest.run(running.url, *({"workflow_id_or_name": name} for name in START_FAULTS))
     for (name, (_, words)), one in zip(START_FAULTS.items(), made, strict=True):
-        assert words in (one.text if newest.raises_on_failure else one.result["Output"]["error_message"]), name
+        assert words in (one.result["message"] if newest.javascript else one.text), name
+        assert one.result["success"] is False if newest.javascript else one.error == "PromptLayerAPIError", name
         assert 1 == len(upstream.requests("POST", f"/workflows/{name}/run")), name
 
 

@@ -44,8 +44,8 @@ def test_labels_and_versions_reach_the_provider(results: SandboxResults) -> None
 
 
 def test_a_label_that_does_not_exist_fails(results: SandboxResults) -> None:
-    """The provider refuses it after the run was stored: the run fails with the provider's text."""
-    assert "Workflow label not found" in results.failure_text("no such label")
+    """The provider refuses the start: the SDK is told so, with the provider's text."""
+    assert "Workflow label not found" in results.rejection_text(results.results["no such label"])
 
 
 def test_every_nodes_output_is_there_where_it_is_asked_for(results: SandboxResults) -> None:
@@ -93,7 +93,7 @@ def test_a_run_that_takes_too_long_fails(results: SandboxResults) -> None:
 
 def test_a_start_with_an_unclear_answer_fails_and_says_so(results: SandboxResults) -> None:
     """A 500 may have started the run, so it is not repeated."""
-    assert "Whether the workflow ran is not known." in results.failure_text("nobody knows")
+    assert "Whether the workflow ran is not known." in results.rejection_text(results.results["nobody knows"])
 
 
 def test_polls_that_fail_are_the_gateways_business(results: SandboxResults) -> None:

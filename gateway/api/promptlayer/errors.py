@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
+
 from aiohttp import web
 
 from gateway import strict_json
+from gateway.errors import as_sentence
 from gateway.http.response import make_response, problem_headers
 from gateway.http.server import Request
 from gateway.problems import FieldError, Problem
@@ -12,21 +15,36 @@ from gateway.runs import rendering
 from providers.contract import JsonValue
 
 _NO_RETRY_STATUS = 409
+_OUTCOME_NOTES = MappingProxyType(
+    {"not_run": " Nothing was run.", "unknown": " Whether the workflow ran is not known."}
+)
+
+
+def with_outcome(text: str, outcome: str) -> str:
+    """Return the text of an error as a sentence, and what it means for the run: whether anything was run."""
+    return as_sentence(text) + _OUTCOME_NOTES.get(outcome, "")
 
 
 def render_problem(problem: Problem, request: Request) -> web.Response:
     """Render a problem. `detail` lists the errors of an invalid request in FastAPI's format.
 
-    The JavaScript SDK repeats a start after a 5xx; so the status is 409 if the run may have been accepted.
+    The JavaScript SDK repeats a start after a 5xx; so the status is 409 if the run may have been started. Such a run is
+    named in a header field, as a run that was started is.
     """
     body = strict_json.write(problem_members(problem) | {"request_id": request.request_id})
-    status = _NO_RETRY_STATUS if problem.extra.get("outcome") == "unknown" else problem.status
-    return make_response(status, body, rendering.JSON_CONTENT_TYPE, problem_headers(problem))
+    status, headers = problem.status, problem_headers(problem)
+    if problem.extra.get("outcome") == "unknown":
+        status = _NO_RETRY_STATUS
+        if "run_id" in problem.extra:
+            headers = (*headers, ("Runward-Run-Id", str(problem.extra["run_id"])))
+    return make_response(status, body, rendering.JSON_CONTENT_TYPE, headers)
 
 
 def problem_members(problem: Problem) -> dict[str, JsonValue]:
     """Members of the body."""
     message = problem.text
+    if "run_id" in problem.extra:
+        message = with_outcome(message, str(problem.extra["outcome"]))
     body: dict[str, JsonValue] = {"success": False, "message": message, "error": message, "code": problem.code}
     if problem.errors:
         detail: list[JsonValue] = [_detail(error) for error in problem.errors]

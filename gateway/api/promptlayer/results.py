@@ -12,6 +12,8 @@ from types import MappingProxyType
 from typing import TypeAlias, cast
 
 from gateway import strict_json
+from gateway.api.promptlayer.errors import with_outcome
+from gateway.errors import as_sentence
 from gateway.problems import PROBLEMS
 from gateway.runs.durable import codec
 from gateway.runs.model import RunSpec
@@ -29,13 +31,6 @@ PLACEHOLDER_NODE = "Output"
 
 _NUMBER, _ALL_OUTPUTS = "number", "all_outputs"  # keys of `RunSpec.client_context`
 _NODE_STATUSES = MappingProxyType({"succeeded": "SUCCESS", "failed": "FAILED", "skipped": "SKIPPED"})
-_OUTCOME_NOTES = MappingProxyType(
-    {
-        "failed": "",
-        "not_run": " Nothing was run.",
-        "unknown": " Whether the workflow ran is not known.",
-    }
-)
 _STARTED_NOTE = " The workflow was started; its result is not known."
 
 
@@ -109,6 +104,7 @@ def _node_result(status: str, *, value: JsonValue = None, error: JsonValue = Non
 
 def _failure_reason(run: RunDocument) -> str:
     error = cast("dict[str, str | None]", run["error"])
-    detail = error["detail"] or PROBLEMS[cast("str", error["code"])].title + "."
-    started = run["status"] == "unknown" and run.get("provider_run_id") is not None
-    return detail + (_STARTED_NOTE if started else _OUTCOME_NOTES[cast("str", run["status"])])
+    detail = error["detail"] or PROBLEMS[cast("str", error["code"])].title
+    if run["status"] == "unknown" and run.get("provider_run_id") is not None:
+        return as_sentence(detail) + _STARTED_NOTE
+    return with_outcome(detail, cast("str", run["status"]))

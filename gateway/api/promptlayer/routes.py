@@ -14,6 +14,8 @@ def routes(runs: PromptLayerRunHandlers, workflows: PromptLayerWorkflowHandlers)
         ("POST", "/workflows/{path}/run", runs.start, "promptlayer_run"),
         ("GET", "/workflow-version-execution-results", runs.get_results, "promptlayer_results"),
         ("GET", "/workflows/{path}", workflows.get_workflow, "promptlayer_workflow"),
+        ("POST", "/workflows/{path}/external-ids", workflows.passthrough, "promptlayer_workflow"),
+        ("DELETE", "/workflows/{path}/external-ids", workflows.passthrough, "promptlayer_workflow"),
         ("GET", "/workflows", workflows.list_workflows, "promptlayer_workflows"),
     )
     return with_double_slash(

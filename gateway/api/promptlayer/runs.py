@@ -1,14 +1,14 @@
 """Start of a workflow run through PromptLayer's API, and its results.
 
-Each run is stored before its response is sent, and starts afterwards. From then on no response has a status that the
-SDKs retry (5xx, 429): a retry would be another run.
+Each run is stored, then started in the background. Its response is held until the start is acknowledged or refused, at
+most `_MAX_HOLD` seconds. A run that may have been started is never answered with a status that the SDKs retry (5xx,
+429): a retry would be another run.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from aiohttp import web
 
@@ -41,34 +41,14 @@ from gateway.runs.catalog import Catalog, Workflow
 from gateway.runs.durable.idempotency import parse_key
 from gateway.runs.durable.journal import DurableRun
 from gateway.runs.durable.runs import DurableRuns
+from gateway.runs.durable.start_gate import StartGate
 from gateway.runs.model import RunRecord, RunSpec
 from gateway.runs.submission import Finished, Followed, InFlight, Replayed, Started, submit
-from gateway.store.contract import IdempotencyKey, StoredRun
+from gateway.store.contract import IdempotencyKey, Phase, StoredRun
 
 _POINTERS = (f"/{LABEL_FIELD}", f"/{VERSION_FIELD}")
 _REPLAYED_HEADERS = (("Idempotent-Replayed", "true"),)
-_MAX_SENT_WAIT = 1.0  # seconds
-
-
-@dataclass(frozen=True, slots=True)
-class ResponseSent:
-    """Event: the response was written. It orders the response before any push or callback about the run."""
-
-    clock: Clock
-    _sent: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def mark_sent(self) -> None:
-        """Set the event."""
-        self._sent.set()
-
-    async def wait(self) -> None:
-        """Wait for the event, at most one second: the run was accepted even if the client has disconnected."""
-        waiters = [asyncio.ensure_future(self._sent.wait()), asyncio.ensure_future(self.clock.sleep(_MAX_SENT_WAIT))]
-        try:
-            await asyncio.wait(waiters, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for waiter in waiters:
-                waiter.cancel()
+_MAX_HOLD = 4.0  # seconds from the arrival of the request; the Python SDK waits 5 s for the response
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,22 +81,38 @@ class PromptLayerRunHandlers:
         )
         match submission:
             case Started(run):
-                request.run = record
-                return self._start(run, workflow)
+                return await self._start(request, run, workflow)
             case Replayed(stored):
-                return _started_response(stored, _REPLAYED_HEADERS)
+                return await self._replay(stored)
             case Finished(run_id):
                 return _started_response(await self._find_finished(run_id), _REPLAYED_HEADERS)
             case InFlight() | Followed():
-                raise IdempotencyInFlight("The first request for this run is still in progress.", retry_after=1)
+                raise _in_flight()
 
-    def _start(self, run: DurableRun, workflow: Workflow) -> SingleWriteResponse:
-        """Return the response to a new run, which starts once the response was sent."""
-        response_sent = ResponseSent(self.clock)
+    async def _start(self, request: Request, run: DurableRun, workflow: Workflow) -> SingleWriteResponse:
+        """Execute a new run; returns the response once the start is acknowledged. Raises RunError if it is refused.
+
+        The request has no `run` while its response is held: a replica that shuts down must not answer for the run.
+        """
+        record, gate = run.record, StartGate(self.clock)
+        self.durable_runs.run_in_background(run, workflow, gate=gate)
+        error = await gate.wait_for_decision(record.started_monotonic + _MAX_HOLD - self.clock.monotonic())
+        request.run = record
+        if error is not None:
+            raise error
         response = _started_response(run.stored)
-        response.on_sent = response_sent.mark_sent
-        self.durable_runs.run_in_background(run, workflow, after=response_sent.wait)
+        response.on_sent = gate.mark_sent
         return response
+
+    async def _replay(self, stored: StoredRun) -> SingleWriteResponse:
+        """Return the response of an earlier request for the run, or raise the error with which its start is refused."""
+        gate = self.durable_runs.gate_of(stored.id)
+        error = None if gate is None else await gate.wait_for_decision(_MAX_HOLD)
+        if error is not None:
+            raise error
+        if gate is None and stored.phase is Phase.SENDING:  # another replica may still refuse it
+            raise _in_flight()
+        return _started_response(stored, _REPLAYED_HEADERS)
 
     async def _find_finished(self, run_id: str) -> StoredRun:
         stored = await self.durable_runs.find(run_id)
@@ -171,6 +167,10 @@ class PromptLayerRunHandlers:
         """Return the name by which a process that adopts the run finds the workflow."""
         configured = self.catalog.workflow_number(workflow) is not None
         return workflow.alias if configured else f"{workflow.provider.name}/{workflow.name}"
+
+
+def _in_flight() -> IdempotencyInFlight:
+    return IdempotencyInFlight("The first request for this run is still in progress.", retry_after=1)
 
 
 def _idempotency_key(request: Request, raw: bytes, workflow: str) -> IdempotencyKey | None:

@@ -9,8 +9,9 @@ from aiohttp import web
 from gateway import strict_json
 from gateway.api.promptlayer.requests import query_integer, workflow_name
 from gateway.api.version_pin import check_pin
+from gateway.errors import WorkflowNotFound
 from gateway.http.response import make_response
-from gateway.http.server import Request
+from gateway.http.server import Handler, Request
 from gateway.problems import invalid_parameter
 from gateway.runs import rendering
 from gateway.runs.api_names import VersionPin
@@ -20,18 +21,33 @@ from providers.contract import JsonValue
 _POINTERS = ("?label", "?version")
 _MAX_PAGE_SIZE = 100
 _DEFAULT_PAGE_SIZE = 30
+_SUBRESOURCES = ("/labels", "/external-ids")
+_LIST_PARAMETERS = {"page", "per_page"}
 
 
 @dataclass(frozen=True, slots=True)
 class PromptLayerWorkflowHandlers:
-    """Handlers for names, ids and configured versions of workflows. A workflow's nodes are not available."""
+    """Handlers for names, ids and configured versions of workflows. A workflow's nodes are not available.
+
+    `passthrough`: handler of requests that are not served here.
+    """
 
     catalog: Catalog
+    passthrough: Handler
 
-    async def get_workflow(self, request: Request) -> web.Response:
-        """Handle `GET /workflows/{name or id}`: the Python SDK looks up the id before it runs a workflow."""
+    async def get_workflow(self, request: Request) -> web.StreamResponse:
+        """Handle `GET /workflows/{name or id}`: the Python SDK looks up the id before it runs a workflow.
+
+        A name may contain slashes: a path that names no workflow may name a sub-resource of one.
+        """
         pin = _requested_pin(request)
-        workflow = self.catalog.find_for_api("promptlayer", workflow_name(request), request.client, pin)
+        name = workflow_name(request)
+        try:
+            workflow = self.catalog.find_for_api("promptlayer", name, request.client, pin)
+        except WorkflowNotFound:
+            if name.endswith(_SUBRESOURCES):
+                return await self.passthrough(request)
+            raise
         check_pin(workflow, pin, _POINTERS)
         rendered = self._render_workflow(workflow)
         members = {
@@ -45,7 +61,13 @@ class PromptLayerWorkflowHandlers:
         return make_response(200, strict_json.write(members), rendering.JSON_CONTENT_TYPE)
 
     async def list_workflows(self, request: Request) -> web.Response:
-        """Handle `GET /workflows`: a page of the configured workflows, ordered by alias."""
+        """Handle `GET /workflows`: a page of the configured workflows, ordered by alias.
+
+        PromptLayer's filters and orders are refused: ignored, they would return workflows that were not asked for.
+        """
+        for name in request.query:
+            if name not in _LIST_PARAMETERS:
+                raise invalid_parameter(name, "is not supported here: the workflows of the key are listed by alias")
         page = query_integer(request, "page", 1)
         size = query_integer(request, "per_page", _DEFAULT_PAGE_SIZE, maximum=_MAX_PAGE_SIZE)
         workflows = self.catalog.list_runnable(request.client)

@@ -17,6 +17,7 @@ from structlog.typing import FilteringBoundLogger
 from gateway.clock import Clock
 from gateway.errors import StoreError
 from gateway.runs.durable.background_limit import BackgroundSlot
+from gateway.runs.durable.start_gate import StartGate
 from gateway.runs.model import RunRecord
 from gateway.store.contract import Phase, Store, StoredRun, StoreUnavailable
 
@@ -25,13 +26,15 @@ from gateway.store.contract import Phase, Store, StoredRun, StoreUnavailable
 class DurableRun:
     """A run of this process that the store has: its live record, its row as this process wrote it last, its task.
 
-    `task` is None while the client waits for the response: then the run is part of the request.
+    `task` is None while the client waits for the response: then the run is part of the request. `gate`: holds the
+    response to the start of a background run, if its API does.
     """
 
     record: RunRecord
     stored: StoredRun
     slot: BackgroundSlot
     task: asyncio.Task[None] | None = None
+    gate: StartGate | None = None
 
 
 @dataclass(slots=True)
@@ -76,6 +79,8 @@ class StoreJournal:
     async def record_provider_run_id(self) -> None:
         """Store FOLLOWING. A failed write is logged; a crash would then lose the id."""
         self._set_phase(Phase.FOLLOWING, attempts=self.run.record.attempts)
+        if self.run.gate is not None:
+            self.run.gate.accept()
         try:
             await self._write(self.store.advance(self.run.stored))
         except StoreUnavailable:

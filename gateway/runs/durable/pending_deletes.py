@@ -26,13 +26,15 @@ class PendingDeletes:
     _run_ids: deque[str] = field(default_factory=lambda: deque(maxlen=_MAX_PENDING))
     _task: asyncio.Task[None] | None = None
 
-    async def delete(self, run_id: str) -> None:
-        """Delete a run now, or as soon as the store is available."""
+    async def delete(self, run_id: str) -> bool:
+        """Delete a run now, or as soon as the store is available. Returns True if the store has deleted it."""
         try:
             await self.store.discard_run(run_id, owner=self.owner)
         except StoreUnavailable:
             self.log.warning("not_written", run_id=run_id, phase="dropped")
             self.delete_later(run_id)
+            return False
+        return True
 
     def delete_later(self, run_id: str) -> None:
         """Delete a run, if the store has it, as soon as the store is available."""

@@ -7,6 +7,7 @@ The store has such a run before its client is answered, `StoreJournal` its progr
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -23,6 +24,7 @@ from gateway.runs.durable.codec import encode_run
 from gateway.runs.durable.completion import ResponseRenderer, RunCompletion, no_delay
 from gateway.runs.durable.journal import DurableRun, StoreJournal
 from gateway.runs.durable.pending_deletes import PendingDeletes
+from gateway.runs.durable.start_gate import StartGate
 from gateway.runs.executor import RunExecutor
 from gateway.runs.model import ApiName, RunRecord
 from gateway.store.contract import (
@@ -247,9 +249,18 @@ class DurableRuns:
             self.log.warning("not_followed", run_id=record.id, client=record.spec.client)
             return None
 
-    def run_in_background(self, run: DurableRun, workflow: Workflow, *, after: Execute | None = None) -> None:
-        """Execute a run in a task of its own. `after` is awaited first, for example until the response was sent."""
-        self._spawn_task(run, partial(self._execute, run, workflow, after))
+    def run_in_background(self, run: DurableRun, workflow: Workflow, *, gate: StartGate | None = None) -> None:
+        """Execute a run in a task of its own. `gate` is told of the start, and of the end if that comes first.
+
+        A run that ends as `not_run` while the gate is open is deleted, because its client is told so.
+        """
+        run.gate = gate
+        self._spawn_task(run, partial(self._execute, run, workflow))
+
+    def gate_of(self, run_id: str) -> StartGate | None:
+        """Return the gate of a run in progress here."""
+        run = self._active.get(run_id)
+        return None if run is None else run.gate
 
     def start_adopted(self, record: RunRecord, workflow: Workflow, stored: StoredRun) -> None:
         """Start an adopted run of which nothing was sent, in the background."""
@@ -291,9 +302,7 @@ class DurableRuns:
             await asyncio.wait(tasks)
         await asyncio.gather(self._pending_deletes.close(), self.completion.close())
 
-    async def _execute(self, run: DurableRun, workflow: Workflow, after: Execute | None = None) -> None:
-        if after is not None:
-            await after()
+    async def _execute(self, run: DurableRun, workflow: Workflow) -> None:
         await self.executor.run(run.record, workflow, self._journal(run))
 
     def _journal(self, run: DurableRun) -> StoreJournal:
@@ -318,10 +327,37 @@ class DurableRuns:
 
     async def _run_to_end(self, run: DurableRun, execute: Execute) -> None:
         error = await self.completion.run_to_end(run.record, execute)
-        self._forget(run)
+        try:
+            if run.gate is not None and await self._ends_refused(run, run.gate, error):
+                return
+        finally:
+            self._forget(run)
         await self.completion.complete(run.record, run.stored, error)
 
+    async def _ends_refused(self, run: DurableRun, gate: StartGate, error: RunError | None) -> bool:
+        """Decide the gate of a run that has ended, if it is open. Returns True if the run was refused and deleted.
+
+        The refusal is told only once the store has deleted the run: else a process that adopts it would start it.
+        """
+        if gate.claim():
+            ending = run.record.ending
+            if ending != "not_run" or error is None:
+                gate.decide(error if ending == "unknown" else None)
+            else:
+                refusal: RunError = _acceptance_unknown(run.record, None)
+                try:
+                    if await self._pending_deletes.delete(run.record.id):
+                        refusal = error
+                finally:
+                    gate.decide(refusal)
+                return True
+        with contextlib.suppress(asyncio.CancelledError):  # the process ends: the end is stored all the same
+            await gate.wait_until_sent()
+        return False
+
     def _task_done(self, run: DurableRun) -> None:
+        if run.gate is not None:
+            run.gate.accept()
         self._background.discard(run)
         self._forget(run)
         run.slot.release()

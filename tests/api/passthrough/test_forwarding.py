@@ -206,6 +206,36 @@ async def test_a_start_that_no_route_is_for_goes_nowhere(
     assert [] == upstream.received
 
 
+SUBRESOURCES = [
+    ("GET", "/workflows/team/triage/labels", "GET /workflows/*"),
+    ("GET", "/workflows/7/external-ids", "GET /workflows/*"),
+    ("POST", "/workflows/7/external-ids", "POST /workflows/7/external-ids"),
+    ("DELETE", "//workflows/7/external-ids", "DELETE /workflows/7/external-ids"),
+    ("GET", "/reports/5", "GET /reports/*"),
+    ("PATCH", "/prompt-labels/5", "PATCH /prompt-labels/*"),
+]
+
+
+async def test_resources_of_workflows_can_be_listed_and_are_no_unknown_workflow(
+    gateway: StartGateway, upstream: FakeUpstream
+) -> None:
+    running = await gateway()
+    for method, path, shown in SUBRESOURCES:
+        response = await send_request(running.url, build_request(method, path, b"{}", Content_Type="application/json"))
+        words = f"{shown} is not passed through: an operator must list it in clients.<name>.passthrough."
+        assert (403, words) == (response.status, response.json["message"]), path
+    listed: JsonValue = {"promptlayer": [shown for _, _, shown in SUBRESOURCES]}
+    running = await gateway(None, PROVIDER_SECRETS, clients={"one": {"passthrough": listed}})
+    upstream.default = OK
+    for method, path, _ in SUBRESOURCES:
+        request = build_request(method, path, b"{}" if method != "GET" else b"", Content_Type="application/json")
+        assert 200 == (await send_request(running.url, request)).status, path
+    assert [(method, path.replace("//", "/")) for method, path, _ in SUBRESOURCES] == [
+        (request.method, request.path) for request in upstream.received
+    ]
+    assert 404 == (await send_request(running.url, build_request("GET", "/workflows/none"))).status
+
+
 async def test_a_list_is_its_clients_own(gateway: StartGateway, upstream: FakeUpstream) -> None:
     """R78: other clients, methods and neighbouring paths are not permitted."""
     running = await gateway(None, PROVIDER_SECRETS, **CLIENT_SETTINGS)

@@ -114,27 +114,39 @@ async def test_results_are_202_while_it_goes_on(upstream: FakeUpstream, start_cl
     assert "because" == await app.wait_for_results(started)
 
 
-@pytest.mark.parametrize(
-    ("answer", "says"),
-    [
-        (promptlayer_started(77), "no"),
-        (reply(422, {"message": "no such input"}), "Nothing was run."),
-        (reply(500, {}), "Whether the workflow ran is not known."),
-        (faults.rst_after_request, "Whether the workflow ran is not known."),
-    ],
-    ids=["failed", "not run", "500", "unknown"],
-)
 @pytest.mark.parametrize("every", [True, False])
-async def test_a_run_that_did_not_succeed(
-    upstream: FakeUpstream, start_client: StartClient, answer: Any, says: str, *, every: bool
-) -> None:
+async def test_a_run_that_failed(upstream: FakeUpstream, start_client: StartClient, *, every: bool) -> None:
     """200 with a failed output node in both formats; one start."""
-    upstream.always("POST", LAYER_RUN, answer)
     upstream.always("GET", LAYER_RESULTS, promptlayer_done({"Answer": node(None, "FAILED", error="no")}))
     app = await start_client()
     [failed] = (await app.wait_for_results(await app.start_run(), all_nodes=every)).values()
-    assert ("FAILED", True) == (failed["status"], failed["is_output_node"])
-    assert failed["error_message"].endswith(says)
+    assert ("FAILED", True, "no") == (failed["status"], failed["is_output_node"], failed["error_message"])
+    assert 1 == len(upstream.requests("POST"))
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "says"),
+    [
+        (reply(404, {"message": "Workflow label not found."}), 404, "Workflow label not found. Nothing was run."),
+        (reply(422, {"message": "no such input"}), 422, "no such input. Nothing was run."),
+        (reply(500, {}), 409, "Whether the workflow ran is not known."),
+        (faults.rst_after_request, 409, "Whether the workflow ran is not known."),
+    ],
+    ids=["404", "422", "500", "cut"],
+)
+async def test_a_start_that_is_refused_is_answered_so(
+    upstream: FakeUpstream, start_client: StartClient, answer: Any, status: int, says: str
+) -> None:
+    """As at PromptLayer, except that no status is repeated by an SDK if the run may have been started."""
+    upstream.always("POST", LAYER_RUN, answer)
+    app = await start_client()
+    refused = await app.start_run()
+    assert (status, False) == (refused.status, refused.json["success"])
+    assert str(refused.json["message"]).endswith(says)
+    assert refused.json["message"] == refused.json["error"]
+    assert (status == 409) == ("Runward-Run-Id" in refused.headers)
+    if status == 409:
+        assert "unknown" == (await app.get_run(refused))["status"]
     assert 1 == len(upstream.requests("POST"))
 
 
@@ -244,6 +256,14 @@ async def test_workflows_are_listed_a_page_at_a_time(start_client: StartClient) 
     assert (False, True, None, 1) == tuple(second[k] for k in ("has_next", "has_prev", "next_num", "prev_num"))
     theirs = (await app.as_other_client().request("GET", "/workflows")).json
     assert (1, 1, 30) == (theirs["total"], theirs["pages"], theirs["per_page"])
+
+
+async def test_filters_that_are_not_served_are_refused(start_client: StartClient) -> None:
+    """An application that takes the first workflow of the list would run another one."""
+    app = await start_client()
+    for name in ("external_source", "external_id", "sort_by", "sort_order", "created_after", "name"):
+        refused = await app.request("GET", f"/workflows?per_page=1&{name}=x")
+        assert (422, [["query", name]]) == (refused.status, error_locations(refused))
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from types import SimpleNamespace
@@ -16,23 +17,30 @@ from gateway.api.promptlayer.execution_ids import ExecutionIds
 from gateway.api.promptlayer.results import RESULT_FORMATS, callback_payload, final_output
 from gateway.api.promptlayer.runs import PromptLayerRunHandlers
 from gateway.auth.client import Client
-from gateway.errors import GatewayError
+from gateway.errors import GatewayError, RunError
 from gateway.http.response import SingleWriteResponse
 from gateway.http.server import Request
 from gateway.problems import PROBLEMS
 from gateway.runs.catalog import Catalog
 from gateway.runs.durable.background_limit import BackgroundLimit
-from providers.contract import JsonValue, Reply
-from tests.api.promptlayer.test_response_sent import FrozenClock
-from tests.runs.durable.durable_harness import DurableRunsHarness, yield_to_loop, yield_until
-from tests.runs.executor_harness import DONE, STARTED, upstream_of
+from gateway.store.contract import RunFilter
+from providers.contract import Cause, JsonValue, Reply
+from tests.runs.durable.durable_harness import (
+    BlockedUpstream,
+    DurableRunsHarness,
+    FrozenClock,
+    yield_to_loop,
+    yield_until,
+)
+from tests.runs.executor_harness import DONE, STARTED, fault, upstream_of
+from tests.support.clock import ManualClock
 
 
-def handlers_for(harness: DurableRunsHarness) -> PromptLayerRunHandlers:
-    """Return handlers whose runs start only after the response was sent."""
+def handlers_for(harness: DurableRunsHarness, clock: ManualClock | None = None) -> PromptLayerRunHandlers:
+    """Return handlers that wait for starts without a limit, unless `clock` advances."""
     no_check = cast("Callable[[str], Awaitable[None]]", None)
     return PromptLayerRunHandlers(
-        harness.runs, Catalog(harness.workflows, {}), ExecutionIds(b"s"), no_check, FrozenClock(), 1000, 1.0
+        harness.runs, Catalog(harness.workflows, {}), ExecutionIds(b"s"), no_check, clock or FrozenClock(), 1000, 1.0
     )
 
 
@@ -52,21 +60,50 @@ async def results(harness: DurableRunsHarness, run: web.Response) -> tuple[int, 
     return answered.status, json.loads(answered.body)
 
 
-async def test_the_start_is_sent_after_the_response_was_written() -> None:
+async def test_a_result_is_shown_after_the_response_was_written() -> None:
     """A push on a channel cannot precede the response that names the run."""
     harness = await DurableRunsHarness().open()
     workflow = harness.add_workflow(harness.harness.studio(DONE))
     answered = await handlers_for(harness).start(post(workflow.alias))
     await yield_to_loop()
-    assert (201, 0) == (answered.status, upstream_of(workflow).starts)
+    assert (201, 1) == (answered.status, upstream_of(workflow).starts)
     assert isinstance(answered, SingleWriteResponse)
     assert answered.on_sent is not None
     status, found = await results(harness, answered)
-    assert (202, "QUEUED") == (status, found["Output"]["status"])
+    assert (202, "RUNNING") == (status, found["Output"]["status"])
     answered.on_sent()
-    await yield_until(lambda: upstream_of(workflow).starts == 1)
     await yield_to_loop()
     assert 200 == (await results(harness, answered))[0]
+
+
+async def test_a_start_that_takes_long_is_accepted_after_four_seconds() -> None:
+    """Python's SDK waits five seconds for the response."""
+    harness = await DurableRunsHarness().open()
+    clock = ManualClock()
+    workflow = harness.add_workflow(harness.harness.layer(), BlockedUpstream(harness.clock))
+    answered = await handlers_for(harness, clock).start(post(workflow.alias))
+    assert (201, [4.0]) == (answered.status, clock.slept)
+    await harness.runs.close()
+
+
+async def test_a_refused_start_is_refused_and_leaves_no_run() -> None:
+    """A second request with the same channel, while the first is held, gets the same refusal."""
+    harness = await DurableRunsHarness().open()
+    upstream = BlockedUpstream(harness.clock, fault(Cause.NOT_FOUND))
+    workflow = harness.add_workflow(harness.harness.layer(), upstream)
+    handlers = handlers_for(harness)
+    held = [
+        asyncio.create_task(handlers.start(post(workflow.alias, channel_name_suffix="a", **more)))
+        for more in ({}, {}, {"callback_url": None})
+    ]
+    await yield_to_loop()
+    assert [False] * 3 == [task.done() for task in held]
+    upstream.unblocked.set()
+    await yield_to_loop()
+    refusals = [task.exception() for task in held]
+    assert ["workflow_not_found"] * 3 == [isinstance(r, GatewayError) and r.code for r in refusals]
+    run_id = handlers.execution_ids.run_id("one", handlers.execution_ids.for_channel("one", "a"))
+    assert (None, 1) == (await harness.store.get_run(run_id), upstream.starts)
 
 
 async def test_a_store_failure_before_the_run_is_stored_is_a_503() -> None:
@@ -89,7 +126,7 @@ async def test_a_store_failure_after_the_run_is_stored_changes_no_response() -> 
     harness = await DurableRunsHarness().open()
     workflow = harness.add_workflow(harness.harness.studio(DONE))
     harness.store.fail_before = {"advance", "finish"}
-    answered = await handlers_for(harness).start(post(workflow.alias))
+    answered = await handlers_for(harness, ManualClock()).start(post(workflow.alias))
     assert isinstance(answered, SingleWriteResponse)
     assert answered.on_sent is not None
     answered.on_sent()
@@ -99,6 +136,20 @@ async def test_a_store_failure_after_the_run_is_stored_changes_no_response() -> 
     await yield_to_loop(200)
     status, found = await results(harness, answered)
     assert (200, "because", 1) == (status, found, upstream_of(workflow).starts)
+
+
+async def test_a_refusal_that_the_store_can_not_record_is_told_as_unknown() -> None:
+    """Another process may find the run and start it, as long as it is not deleted."""
+    harness = await DurableRunsHarness().open()
+    workflow = harness.add_workflow(harness.harness.layer(), BlockedUpstream(harness.clock, fault(Cause.NOT_FOUND)))
+    cast("BlockedUpstream", upstream_of(workflow)).unblocked.set()
+    harness.store.fail_before = {"discard_run"}
+    with pytest.raises(RunError) as refused:
+        await handlers_for(harness).start(post(workflow.alias))
+    assert ("store_unavailable", "unknown") == (refused.value.code, refused.value.ending)
+    harness.store.fail_before = set()
+    await yield_to_loop(200)
+    assert (1, []) == (upstream_of(workflow).starts, await harness.store.list_runs(RunFilter("one", limit=9)))
 
 
 async def test_a_client_over_its_background_limit_is_refused_before_the_run_is_stored() -> None:

@@ -35,6 +35,14 @@ KEY = IdempotencyKey("one", "key-1", b"f" * 32)
 LEASE = 30.0
 
 
+class FrozenClock(ManualClock):
+    """A clock whose sleep never ends."""
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        await asyncio.Event().wait()
+
+
 class FailingStore(MemoryStore):
     """Store whose methods raise StoreUnavailable before the write (`fail_before`) or after it (`fail_after`)."""
 

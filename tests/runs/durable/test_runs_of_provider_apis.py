@@ -1,50 +1,125 @@
-"""Durable runs of the providers' APIs: used ids, callback bodies, and a start after the response."""
+"""Durable runs of the providers' APIs: used ids, callback bodies, and responses that wait for the start."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 from datetime import datetime
 from typing import cast
 
 import pytest
 
-from gateway.api.promptlayer.runs import ResponseSent
 from gateway.errors import RunError
 from gateway.runs.durable.runs import RunIdTaken
+from gateway.runs.durable.start_gate import StartGate
 from gateway.runs.model import RunRecord, RunSpec
-from gateway.store.contract import Phase
-from tests.api.promptlayer.test_response_sent import FrozenClock
-from tests.runs.durable.durable_harness import KEY, DurableRunsHarness, yield_to_loop, yield_until
-from tests.runs.executor_harness import DONE, upstream_of
+from providers.contract import Cause, Reply
+from tests.runs.durable.durable_harness import (
+    KEY,
+    BlockedUpstream,
+    DurableRunsHarness,
+    FrozenClock,
+    yield_to_loop,
+    yield_until,
+)
+from tests.runs.executor_harness import DONE, STARTED, ScriptStep, fault, upstream_of
 
 CALLBACK_URL = "https://example.com/hook"
 
 
-async def test_a_run_is_not_sent_before_its_response_was_sent() -> None:
+async def test_the_end_of_a_run_is_stored_after_its_response_was_sent() -> None:
+    """A push on a channel, or a callback, cannot precede the response that names the run."""
     replica = await DurableRunsHarness().open()
     workflow = replica.harness.studio(DONE)
-    run, response_sent = replica.new_run(workflow, synchronous=False), ResponseSent(FrozenClock())
+    run, gate = replica.new_run(workflow, synchronous=False), StartGate(FrozenClock())
     await replica.persist(run, None, callback_url=None)
-    replica.runs.run_in_background(replica.durable[run.id], workflow, after=response_sent.wait)
+    replica.runs.run_in_background(replica.durable[run.id], workflow, gate=gate)
+    assert None is await gate.wait_for_decision(4)
     await yield_to_loop()
-    stored = await replica.store.get_run(run.id)
-    assert stored is not None
-    assert (Phase.QUEUED, 0, True) == (stored.phase, upstream_of(workflow).starts, replica.runs.owns(run.id))
-    response_sent.mark_sent()
-    await yield_until(lambda: run.status == "succeeded")
+    assert ("succeeded", "running", 1) == (run.status, await replica.stored_status(run), upstream_of(workflow).starts)
+    gate.mark_sent()
     await yield_to_loop()
-    assert (1, False) == (upstream_of(workflow).starts, replica.runs.owns(run.id))
+    assert ("succeeded", False) == (await replica.stored_status(run), replica.runs.owns(run.id))
 
 
-async def test_a_run_whose_response_was_not_sent_is_left_to_the_next_process() -> None:
+async def test_an_end_is_stored_although_the_process_ends_before_the_response_was_sent() -> None:
     replica = await DurableRunsHarness().open()
     workflow = replica.harness.studio(DONE)
-    run = replica.new_run(workflow, synchronous=False)
+    run, gate = replica.new_run(workflow, synchronous=False), StartGate(FrozenClock())
     await replica.persist(run, None, callback_url=None)
-    replica.runs.run_in_background(replica.durable[run.id], workflow, after=ResponseSent(FrozenClock()).wait)
+    replica.runs.run_in_background(replica.durable[run.id], workflow, gate=gate)
+    await gate.wait_for_decision(4)
+    await replica.runs.close()
+    assert "succeeded" == await replica.stored_status(run)
+
+
+async def test_an_acknowledged_start_is_accepted_while_the_run_goes_on() -> None:
+    replica = await DurableRunsHarness().open()
+    upstream = BlockedUpstream(replica.clock, STARTED)
+    workflow = replica.add_workflow(replica.harness.layer(), upstream)
+    run, gate = replica.new_run(workflow, synchronous=False), StartGate(FrozenClock())
+    await replica.persist(run, None, callback_url=None)
+    replica.runs.run_in_background(replica.durable[run.id], workflow, gate=gate)
+    waiting = asyncio.create_task(gate.wait_for_decision(4))
+    await yield_until(lambda: len(upstream.sent) == 1)
     await yield_to_loop()
+    assert not waiting.done()
+    upstream.unblocked.set()
+    assert None is await waiting
+    gate.mark_sent()
+    await replica.runs.close()
+
+
+@pytest.mark.parametrize(
+    ("step", "ending", "kept"),
+    [
+        (fault(Cause.REJECTED), "not_run", None),
+        (fault(Cause.DISCONNECTED), "unknown", "unknown"),
+        (Reply(500), None, "failed"),
+    ],
+)
+async def test_how_a_start_that_failed_is_told(step: ScriptStep, ending: str | None, kept: str | None) -> None:
+    """What ran is accepted; what was not run is refused and deleted; what is not known is refused and kept."""
+    replica = await DurableRunsHarness().open()
+    workflow = replica.harness.studio(step)
+    run, gate = replica.new_run(workflow, synchronous=False), StartGate(FrozenClock())
+    await replica.persist(run, KEY, callback_url=None)
+    replica.runs.run_in_background(replica.durable[run.id], workflow, gate=gate)
+    error = await gate.wait_for_decision(4)
+    gate.mark_sent()
+    await yield_to_loop()
+    assert (ending, kept) == (error and error.ending, await replica.stored_status(run))
+    claim = await replica.idempotency_record()
+    assert (claim is None, False) == (kept is None, replica.runs.owns(run.id))
+
+
+async def test_a_refusal_is_not_told_before_the_store_has_deleted_the_run() -> None:
+    """A process that adopts the run would start it, and the client would have been told to send it again."""
+    replica = await DurableRunsHarness().open()
+    workflow = replica.harness.studio(fault(Cause.REJECTED))
+    run, gate = replica.new_run(workflow, synchronous=False), StartGate(FrozenClock())
+    await replica.persist(run, None, callback_url=None)
+    replica.store.fail_before = {"discard_run"}
+    replica.runs.run_in_background(replica.durable[run.id], workflow, gate=gate)
+    error = await gate.wait_for_decision(4)
+    assert error is not None
+    assert ("store_unavailable", "unknown") == (error.code, error.ending)
+    replica.store.fail_before = set()
+    await yield_to_loop(200)
+    assert None is await replica.stored_status(run)
+
+
+async def test_a_run_whose_process_ends_first_is_accepted_and_left_to_the_next() -> None:
+    replica = await DurableRunsHarness().open()
+    upstream = BlockedUpstream(replica.clock)
+    workflow = replica.add_workflow(replica.harness.layer(), upstream)
+    run, gate = replica.new_run(workflow, synchronous=False), StartGate(FrozenClock())
+    await replica.persist(run, None, callback_url=None)
+    replica.runs.run_in_background(replica.durable[run.id], workflow, gate=gate)
+    waiting = asyncio.create_task(gate.wait_for_decision(4))
     await replica.runs.drain()
-    assert (0, "queued") == (upstream_of(workflow).starts, await replica.stored_status(run))
+    assert None is await waiting
+    assert (0, "queued") == (len(upstream.sent), await replica.stored_status(run))
 
 
 def render_own_callback(spec: RunSpec, document: bytes, _finished_at: datetime) -> bytes:
