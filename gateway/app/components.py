@@ -17,6 +17,7 @@ from gateway.clock import Clock
 from gateway.http.middleware import Authenticator, InFlightLimiter
 from gateway.http.ops_authentication import OpsAuthenticator
 from gateway.http.problem_mapping import final_response
+from gateway.limits.daily_usage import DailyUsageRecorder, DailyUsageStore
 from gateway.limits.limiter import Limiter
 from gateway.observability import logs
 from gateway.observability.metrics import Metrics
@@ -72,6 +73,8 @@ class Components:
         await self.store.open()
         self.metrics.track_store_durability(lambda: self.store.durability_warning)
         self.metrics.track_store_availability(lambda: self.store.failing)
+        if isinstance(self.store, DailyUsageStore):
+            await self.limiter.record_usage(DailyUsageRecorder(self.store, self.clock, self.log))
         public_url = self.settings.server.public_url
         if public_url:
             secret = await provider_hints.load_secret(self.store, self.clock)

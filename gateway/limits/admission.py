@@ -10,6 +10,7 @@ from gateway.errors import ClientDisconnected
 from gateway.limits.client_limiter import ClientLimiter
 from gateway.limits.config import HeaderFields, LimitScope
 from gateway.limits.counters import Parts, TakeResult
+from gateway.limits.daily_quota import DailyQuota
 from gateway.limits.queue.fair_queue import Waiter
 from gateway.limits.registry import LimiterRegistry
 from gateway.limits.resource_limiter import ResourceLimiter
@@ -69,6 +70,8 @@ class Admission:
         self._workflow_limiter, self._queue = registry.workflow(workflow), registry.queue(provider)
         shared = (self._workflow_limiter, self._queue.limiter)
         blocker = await self._take_start(shared if client is None else (client, *shared), deadline)
+        if client is not None and client.daily_quota is not None and client.daily_quota.record_due:
+            await self._record_usage(client.daily_quota)
         if registry.on_decision is not None and client is not None:
             registry.on_decision("client", "admitted")
         self._report_start(blocker)
@@ -155,6 +158,17 @@ class Admission:
                 break
         self._raise_if_client_blocked(now)
         return await queue.wait_for_start(self._waiter(now, deadline, self._take_start_turn, self._undo_start))
+
+    async def _record_usage(self, quota: DailyQuota) -> None:
+        """Wait until the store counts the request, so that a crash does not renew the quota."""
+        recorder = self._registry.usage_recorder
+        if recorder is None:
+            return
+        try:
+            await recorder.record(quota)
+        except BaseException:
+            self.refund()
+            raise
 
     async def _take_call(self, wait: Callable[[Waiter], Awaitable[ResourceLimiter]], deadline: float) -> None:
         registry, queue = self._registry, self._queue

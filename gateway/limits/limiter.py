@@ -14,6 +14,7 @@ from gateway.clock import Clock
 from gateway.limits.admission import Admission
 from gateway.limits.config import LimiterSnapshot, LimitsConfig, OnDecision
 from gateway.limits.counters import Counters, LocalCounters
+from gateway.limits.daily_usage import DailyUsageRecorder
 from gateway.limits.registry import LimiterRegistry
 
 
@@ -35,9 +36,16 @@ class Limiter:
         """Start, in a running loop. Nothing is raised: limits that cannot be shared hold for this process."""
         await self._counters.open()
 
+    async def record_usage(self, recorder: DailyUsageRecorder) -> None:
+        """Restore the usage of daily quotas from a store, and record it there. Raises the store's exception."""
+        await recorder.open()
+        self._registry.record_usage(recorder)
+
     async def close(self) -> None:
         """Stop. Slots that are still held are freed at once, or when their leases end."""
         await self._counters.close()
+        if self._registry.usage_recorder is not None:
+            await self._registry.usage_recorder.close()
 
     async def admit(
         self,

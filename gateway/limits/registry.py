@@ -6,6 +6,7 @@ from gateway.clock import Clock
 from gateway.limits.client_limiter import ClientLimiter
 from gateway.limits.config import ClientLimitsConfig, LimitsConfig, OnDecision, ResourceLimitsConfig
 from gateway.limits.counters import Counters
+from gateway.limits.daily_usage import DailyUsageRecorder
 from gateway.limits.queue.provider_queue import ProviderQueue
 from gateway.limits.resource_limiter import ResourceLimiter
 
@@ -22,6 +23,7 @@ class LimiterRegistry:
         self.clients: dict[str, ClientLimiter] = {}
         self.workflows: dict[str, ResourceLimiter] = {}
         self.queues: dict[str, ProviderQueue] = {}
+        self.usage_recorder: DailyUsageRecorder | None = None
         self._unlimited_workflow = ResourceLimiter("workflow")
         self._unlimited_queue = self._new_queue(ResourceLimitsConfig())
         self._apply()
@@ -31,6 +33,11 @@ class LimiterRegistry:
         """Apply other limits. Limiters that remain keep usage and waiting requests; removed ones stop limiting."""
         self._config = config
         self._apply()
+
+    def record_usage(self, recorder: DailyUsageRecorder) -> None:
+        """Restore the usage of daily quotas, and record it from now on."""
+        self.usage_recorder = recorder
+        self._bind_quotas(recorder)
 
     def client(self, name: str) -> ClientLimiter | None:
         """Return the limiter of a client; None if it has no limits."""
@@ -61,9 +68,15 @@ class LimiterRegistry:
             workflow.reconfigure(config.workflows.get(name, ResourceLimitsConfig()), now)
         for name, queue in queues.items():
             queue.limiter.reconfigure(config.providers.get(name, ResourceLimitsConfig()), now)
+        if self.usage_recorder is not None:
+            self._bind_quotas(self.usage_recorder)
         self._register_limiters()
         for queue in queues.values():  # the new limits may admit waiting requests
             queue.dispatch_if_waiting()
+
+    def _bind_quotas(self, recorder: DailyUsageRecorder) -> None:
+        quotas = {name: client.daily_quota for name, client in self.clients.items()}
+        recorder.bind({name: quota for name, quota in quotas.items() if quota is not None})
 
     def _register_limiters(self) -> None:
         limiters: dict[str, ClientLimiter | ResourceLimiter] = {

@@ -267,3 +267,15 @@ async def test_an_accepted_run_with_a_key_is_accepted_the_same_again(
     assert (202, first.body, first.headers["Location"]) == (second.status, second.body, second.headers["Location"])
     assert "unknown" == (await restartable.wait_for_end(str(first.json["id"])))["status"]
     assert 1 == len(upstream.requests("POST"))
+
+
+async def test_a_crash_renews_no_daily_quota(upstream: FakeUpstream, restartable: RestartableGateway) -> None:
+    """R85."""
+    upstream.always("POST", STUDIO_RUN, prompt_studio_reply("because"))
+    await restartable.start(clients={"one": {"limits": {"daily": 3}}})
+    statuses = [(await restartable.post(PROMPT_STUDIO_BODY)).status for _ in range(2)]
+    for _ in range(2):
+        await restartable.kill_and_restart()
+        statuses += [(await restartable.post(PROMPT_STUDIO_BODY)).status for _ in range(2)]
+    assert [200, 200, 200, 429, 429, 429] == statuses
+    assert 3 == len(upstream.requests("POST"))

@@ -17,11 +17,14 @@ DELETE FROM runs WHERE number IN (
     AND NOT EXISTS (SELECT 1 FROM callbacks WHERE run = number AND due_at IS NOT NULL) LIMIT ?
 )"""
 
+_PURGE_DAILY_USAGE = "DELETE FROM daily_usage WHERE ends_at < ?"
+
 _PURGE_KEYS = "DELETE FROM keys WHERE number IN (SELECT number FROM keys WHERE created_at < ? LIMIT ?)"
 
 
 def purge(db: sqlite3.Connection, runs_before_at: float, keys_before_at: float) -> int:
     """Delete one batch for `Store.purge`; returns the number of deleted rows, 0 if there are no more."""
+    db.execute(_PURGE_DAILY_USAGE, (runs_before_at,))
     runs = db.execute(_PURGE_RUNS, (runs_before_at, _ROWS_PER_BATCH)).rowcount
     return runs + db.execute(_PURGE_KEYS, (keys_before_at, _ROWS_PER_BATCH)).rowcount
 
@@ -35,6 +38,17 @@ def release_free_pages(db: sqlite3.Connection) -> bool:
         f"PRAGMA incremental_vacuum({min(_PAGES_PER_VACUUM, before - _FREE_PAGES_KEPT)})"
     ).fetchall()  # SQLite releases one page for each row that is fetched
     return _FREE_PAGES_KEPT < _count_free_pages(db) < before
+
+
+def get_daily_usage(db: sqlite3.Connection) -> dict[str, tuple[int, float]]:
+    """Implement `DailyUsageStore.get_daily_usage`."""
+    rows = db.execute("SELECT client, used, ends_at FROM daily_usage").fetchall()
+    return {client: (used, ends_at) for client, used, ends_at in rows}
+
+
+def set_daily_usage(db: sqlite3.Connection, client: str, usage: tuple[int, float]) -> None:
+    """Implement `DailyUsageStore.set_daily_usage`."""
+    db.execute("INSERT OR REPLACE INTO daily_usage (client, used, ends_at) VALUES (?, ?, ?)", (client, *usage))
 
 
 def check_writable(db: sqlite3.Connection) -> None:

@@ -83,7 +83,15 @@ CREATE TABLE secrets (
 
 _VERSION_3 = "ALTER TABLE callbacks ADD COLUMN revision INTEGER NOT NULL DEFAULT 0"
 
-MIGRATIONS: tuple[str, ...] = (_VERSION_1, _VERSION_2, _VERSION_3)
+_VERSION_4 = """
+CREATE TABLE daily_usage (
+    client TEXT PRIMARY KEY,
+    used INTEGER NOT NULL,
+    ends_at REAL NOT NULL
+) STRICT;
+"""
+
+MIGRATIONS: tuple[str, ...] = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4)
 """Script n migrates a file of version n to version n + 1. A released script is never changed."""
 
 

@@ -169,6 +169,14 @@ class SqliteStore(Store):
     async def get_or_create_secret(self, name: str, default: bytes) -> bytes:
         return await self._write(lambda db: runs.get_or_create_secret(db, name, default))
 
+    async def get_daily_usage(self) -> dict[str, tuple[int, float]]:
+        """Return the daily usage of each client: requests, and the end of their day in seconds since 1970."""
+        return await self._read(maintenance.get_daily_usage)
+
+    async def set_daily_usage(self, client: str, usage: tuple[int, float]) -> None:
+        """Store the daily usage of a client, in the same form."""
+        await self._write(lambda db: maintenance.set_daily_usage(db, client, usage))
+
     @override
     def recently_notified(self, name: str) -> bool:
         return self._notifier.recently_notified(name)

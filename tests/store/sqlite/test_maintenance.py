@@ -88,3 +88,14 @@ async def test_nothing_of_a_purged_run_stays(store: SqliteStore) -> None:
 def _rows(db: sqlite3.Connection) -> list[int]:
     tables = ("runs", "orders", "keys", "callbacks")
     return [int(db.execute(f"SELECT count(*) FROM {table}").fetchone()[0]) for table in tables]
+
+
+async def test_daily_usage_is_kept_until_its_day_is_over(store: SqliteStore) -> None:
+    await store.set_daily_usage("one", (2, NOW + 60))
+    await store.set_daily_usage("one", (3, NOW + 60))
+    await store.set_daily_usage("two", (1, NOW - 1))
+    await store.close()
+    await store.open()
+    assert {"one": (3, NOW + 60), "two": (1, NOW - 1)} == await store.get_daily_usage()
+    await store.purge(runs_before_at=NOW, keys_before_at=NOW)
+    assert {"one": (3, NOW + 60)} == await store.get_daily_usage()
