@@ -146,4 +146,6 @@ def _config(sandbox: str) -> dict[str, JsonValue]:
         for alias, name in (("studio", "dep_triage"), ("studio-echo", "dep_echo"), ("studio-fail", "dep_fail"))
     }
     polling: JsonValue = {"first": "100ms", "max": "500ms"}
-    return gateway_config(sandbox, sandbox, workflows={**own, **studio}, polling=polling)
+    # Two hundred calls at once keep the SDK's event loop busy between a connect and its request.
+    server: JsonValue = {"header_timeout": "20s", "body_timeout": "20s"}
+    return gateway_config(sandbox, sandbox, workflows={**own, **studio}, polling=polling, server=server)

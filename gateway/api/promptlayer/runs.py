@@ -48,7 +48,7 @@ from gateway.store.contract import IdempotencyKey, Phase, StoredRun
 
 _POINTERS = (f"/{LABEL_FIELD}", f"/{VERSION_FIELD}")
 _REPLAYED_HEADERS = (("Idempotent-Replayed", "true"),)
-_MAX_HOLD = 4.0  # seconds from the arrival of the request; the Python SDK waits 5 s for the response
+_MAX_HOLD = 3.0  # seconds from the arrival of the request; the Python SDK waits 5 s for the response
 
 
 @dataclass(frozen=True, slots=True)

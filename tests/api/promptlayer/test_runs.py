@@ -76,13 +76,13 @@ async def test_a_result_is_shown_after_the_response_was_written() -> None:
     assert 200 == (await results(harness, answered))[0]
 
 
-async def test_a_start_that_takes_long_is_accepted_after_four_seconds() -> None:
+async def test_a_start_that_takes_long_is_accepted_after_three_seconds() -> None:
     """Python's SDK waits five seconds for the response."""
     harness = await DurableRunsHarness().open()
     clock = ManualClock()
     workflow = harness.add_workflow(harness.harness.layer(), BlockedUpstream(harness.clock))
     answered = await handlers_for(harness, clock).start(post(workflow.alias))
-    assert (201, [4.0]) == (answered.status, clock.slept)
+    assert (201, [3.0]) == (answered.status, clock.slept)
     await harness.runs.close()
 
 
