@@ -41,6 +41,11 @@ class RateLimiter:
         """True if there is a rate."""
         return self.interval > 0
 
+    @property
+    def full_at(self) -> float:
+        """Time at which the whole burst is available again."""
+        return self._theoretical_arrival
+
     def blocked(self, now: float) -> bool:
         """Return True if a request at `now` is too early."""
         return now < self._theoretical_arrival - self.tolerance

@@ -25,7 +25,8 @@ class RedisCounter:
 
     `numbers`: of a rate, the interval and the tolerance in seconds; of a daily quota, the limit and 0; of slots,
     their number and 1 if the limit has a wait queue, so that a slot can be reserved. `part`: the limiter that it
-    belongs to. `update` is called with the monotonic time and the usage that a script returned.
+    belongs to. `update` is called with the monotonic time and the usage that a script returned. `copy`: the local copy
+    of a rate or a daily quota.
     """
 
     part: Part
@@ -33,6 +34,7 @@ class RedisCounter:
     kind: Kind
     numbers: tuple[float, float]
     update: Callable[[float, str], None]
+    copy: RateLimiter | DailyQuota | None = None
     arguments: tuple[str, str, str] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -56,7 +58,7 @@ def _rate_counter(part: Part, key: str, rate: RateLimiter) -> RedisCounter:
     def update(now: float, usage: str) -> None:
         rate.sync(now + float(usage))
 
-    return RedisCounter(part, key + "rate", "rate", (rate.interval, rate.tolerance), update)
+    return RedisCounter(part, key + "rate", "rate", (rate.interval, rate.tolerance), update, rate)
 
 
 def _daily_counter(part: Part, key: str, quota: DailyQuota) -> RedisCounter:
@@ -64,7 +66,7 @@ def _daily_counter(part: Part, key: str, quota: DailyQuota) -> RedisCounter:
         used, _, remaining = usage.partition(" ")
         quota.sync(int(float(used)), now + float(remaining))
 
-    return RedisCounter(part, key + "daily", "daily", (quota.limit, 0), update)
+    return RedisCounter(part, key + "daily", "daily", (quota.limit, 0), update, quota)
 
 
 def _slot_counter(limiter: ClientLimiter | ResourceLimiter, key: str) -> RedisCounter:

@@ -11,6 +11,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import cast
@@ -21,7 +22,9 @@ from gateway.clock import Clock
 from gateway.limits.client_limiter import ClientLimiter
 from gateway.limits.config import LimitsConfig
 from gateway.limits.counters import LocalCounters, Part, Parts, TakeMode, TakeResult
+from gateway.limits.gcra import RateLimiter
 from gateway.limits.redis.counter_keys import KEY_PREFIX, RedisCounter, counters_of
+from gateway.limits.redis.outage import Charge, OutageUsage
 from gateway.limits.resource_limiter import ResourceLimiter
 from gateway.redis.errors import RedisUnavailable
 from gateway.redis.pipeline import ScriptConnection, ScriptPipeline
@@ -31,13 +34,14 @@ _LUA_DIRECTORY = Path(__file__).parent / "lua"
 _RECONNECT_INTERVAL = 1.0  # seconds between attempts to reach a lost server
 _MAX_BATCH = 500  # scripts in one round trip
 _RENEW_BATCH = 1000  # slots renewed by one script
+_CHARGE_BATCH = 500  # counters charged by one script
 
 
 def _load(name: str) -> RedisScript:
     return RedisScript.from_text("".join((_LUA_DIRECTORY / f"{part}.lua").read_text() for part in ("prelude", name)))
 
 
-ACQUIRE, RELEASE, HEARTBEAT = _load("acquire"), _load("release"), _load("heartbeat")
+ACQUIRE, RELEASE, HEARTBEAT, CHARGE = _load("acquire"), _load("release"), _load("heartbeat"), _load("charge")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +84,7 @@ class RedisCounters:
         self._held: dict[str, dict[str, RedisCounter]] = {}  # slot id -> key -> counter
         self._own_counts: Counter[str] = Counter()  # slots held by this replica, by key
         self._heartbeat_task: asyncio.Task[None] | None = None
+        self._outage: OutageUsage | None = None
         self._sequence = 0
         self._replica_id = clock.token(8).hex()
         self.replica_count = 1
@@ -216,8 +221,7 @@ class RedisCounters:
         reply = self._pipeline.submit(RELEASE, [counter.key for counter in counters], arguments)
 
         def on_reply(reply: asyncio.Future[RedisReply]) -> None:
-            if not reply.cancelled() and reply.exception() is None and self.shared:
-                self._update(counters, _decode_reply(reply.result()))
+            self._update_from(counters, reply)
             on_done()
 
         reply.add_done_callback(on_reply)
@@ -256,20 +260,49 @@ class RedisCounters:
             await self.renew_leases()
 
     def _set_shared(self, *, shared: bool) -> None:
-        if self.shared != shared:
-            self.shared = shared
-            self._report_change()
+        if self.shared == shared:
+            return
+        outage, self._outage = self._outage, None
+        charges = {} if outage is None else outage.charges(self._charged_counters(), self._clock.monotonic())
+        self.shared = shared
+        self._report_change()
+        self._charge(charges)
 
     def _report_change(self) -> None:
         for counter in chain.from_iterable(self._counters.values()):
             if counter.kind == "slots":  # a replica that counts for itself knows only its own slots
                 counter.update(0.0, str(self._own_counts[counter.key]))
+        if not self.shared:
+            self._outage = OutageUsage(self._charged_counters())
         self.on_change()
+        if self._outage is not None:
+            self._outage.begin(self._charged_counters())
         self._on_shared_change(int(self.shared))
         if self.shared:
             self._log.info("limits_shared", replicas=self.replica_count)
         else:
             self._log.warning("limits_local", replicas=self.replica_count)
+
+    def _charged_counters(self) -> list[RedisCounter]:
+        """Return the rates and daily quotas."""
+        by_limiter = (found for part, found in self._counters.items() if not isinstance(part, RateLimiter))
+        return [counter for counter in chain.from_iterable(by_limiter) if counter.kind != "slots"]
+
+    def _charge(self, charges: Mapping[str, Charge]) -> None:
+        """Charge usage that the server has not seen. Scripts submitted later see it."""
+        counters = [counter for counter in self._charged_counters() if counter.key in charges]
+        for first in range(0, len(counters), _CHARGE_BATCH):
+            batch = counters[first : first + _CHARGE_BATCH]
+            arguments: list[RedisArgument] = [*self._time_arguments()]
+            for counter in batch:
+                arguments += (*counter.arguments, *map(repr, charges[counter.key]))
+            reply = self._pipeline.submit(CHARGE, [counter.key for counter in batch], arguments)
+            reply.add_done_callback(partial(self._update_from, batch))
+
+    def _update_from(self, counters: Sequence[RedisCounter], reply: asyncio.Future[RedisReply]) -> None:
+        """Update the local copies from the reply of a script; an error of the server shows in the next heartbeat."""
+        if not reply.cancelled() and reply.exception() is None and self.shared:
+            self._update(counters, _decode_reply(reply.result()))
 
 
 def _decode_reply(reply: RedisReply) -> list[str]:

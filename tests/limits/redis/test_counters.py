@@ -19,6 +19,7 @@ from structlog.testing import CapturingLogger
 
 from gateway.clock import SystemClock
 from gateway.errors import Overloaded, RateLimited, RunError
+from gateway.limits.admission import Admission
 from gateway.limits.config import ClientLimitsConfig, LimitsConfig, RateLimit, ResourceLimitsConfig
 from gateway.limits.limiter import Limiter
 from gateway.limits.redis.counter_keys import KEY_PREFIX
@@ -303,6 +304,48 @@ async def test_without_a_server_each_replica_takes_its_share_and_nothing_hangs(t
         for limiter in replicas.limiters:
             await limiter.close()
         server.kill()
+
+
+@pytest.mark.parametrize("how", ["stopped", "killed"])
+async def test_an_outage_allows_no_further_burst(tmp_path: Path, how: str) -> None:
+    """R85: what a replica takes while the server is lost is charged afterwards, and so is what the server lost."""
+    server = start_server(tmp_path, durable=False)
+    replicas = ReplicaHarness(server.url, [], CapturingLogger(), [])
+    limits = ClientLimitsConfig(RateLimit(0.001), 6), ClientLimitsConfig(daily=6)
+    try:
+        config = dict(zip(("rate", "day"), limits, strict=True))
+        one, two = [await replicas.add_replica(clients=config) for _ in range(2)]
+        await replicas.counters[0].renew_leases()
+        assert [2, 2] == [await _admitted(one, client, 2) for client in config]
+        if how == "killed":
+            server.kill()
+        else:
+            os.kill(server.process.pid, signal.SIGSTOP)
+        for counters in replicas.counters:
+            await counters.renew_leases()
+        assert [2, 1] == [await _admitted(one, client, 9) for client in config]  # its share of what is left
+        if how == "killed":
+            server = start_server(tmp_path, durable=False, port=server.port)
+        else:
+            os.kill(server.process.pid, signal.SIGCONT)
+        async with asyncio.timeout(TIMEOUT):
+            for counters in replicas.counters:
+                while not counters.shared:
+                    await counters.renew_leases()
+        assert [2, 3] == [await _admitted(two, client, 9) for client in config]
+    finally:
+        for limiter in replicas.limiters:
+            await limiter.close()
+        server.kill()
+
+
+async def _admitted(limiter: Limiter, client: str, requests: int) -> int:
+    """Return the number of admitted requests."""
+    results = [
+        await asyncio.gather(limiter.admit(client, "w", "p", deadline=far_deadline()), return_exceptions=True)
+        for _ in range(requests)
+    ]
+    return sum(isinstance(admission, Admission) for [admission] in results)
 
 
 async def test_the_heartbeat_restores_the_slots_on_a_server_that_lost_its_data(replicas: ReplicaHarness) -> None:
