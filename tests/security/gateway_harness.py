@@ -84,12 +84,16 @@ class GatewayHarness:
 
 @contextlib.asynccontextmanager
 async def running_gateway(
-    directory: Path, env: Mapping[str, str] = PROVIDER_SECRETS, **overrides: JsonValue
+    directory: Path, env: Mapping[str, str] = PROVIDER_SECRETS, *, fork: bool = True, **overrides: JsonValue
 ) -> AsyncIterator[GatewayHarness]:
-    """Run a gateway with the tests' configuration and these changes; its output is checked at the end."""
+    """Run a gateway with the tests' configuration and these changes; its output is checked at the end.
+
+    Without `fork` it has the command line that an operator uses.
+    """
     async with FakeUpstream() as upstream:
         script_success(upstream)
-        gateway = await start_gateway(directory, gateway_config(upstream.url, upstream.url, **overrides), env)
+        config = gateway_config(upstream.url, upstream.url, **overrides)
+        gateway = await start_gateway(directory, config, env, fork=fork)
         try:
             yield GatewayHarness(gateway, upstream)
         finally:

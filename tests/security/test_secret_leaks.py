@@ -74,7 +74,7 @@ def misplaced_keys() -> list[bytes]:
 async def collected(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[CollectedOutput]:
     """Send all requests at the log level debug."""
     overrides: dict[str, JsonValue] = {"breaker": {"failures": 1_000_000}, "clients": {"two": {"workflows": ["layer"]}}}
-    async with running_gateway(tmp_path_factory.mktemp("canaries"), PROVIDER_KEYS, **overrides) as harness:
+    async with running_gateway(tmp_path_factory.mktemp("canaries"), PROVIDER_KEYS, fork=False, **overrides) as harness:
         harness.upstream.route(lambda _: True, echo_key)
         sent = [*hostile_runs(), *misplaced_keys()]
         answers = []

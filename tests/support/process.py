@@ -17,6 +17,9 @@ import aiohttp
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.support.fork_server import ForkedProcess, can_fork, fork_server
+from tests.support.fork_server_main import StartRequest
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -42,8 +45,11 @@ class GatewayExitedError(Exception):
 class GatewayProcess:
     """Running gateway. Its output goes to files in `directory`, so that it outlives the event loop of one test."""
 
-    def __init__(self, command: Sequence[str], directory: Path, env: Mapping[str, str]) -> None:
-        """Start `command`; the process sees `env` and the search path, and nothing else of this environment."""
+    def __init__(self, command: Sequence[str], directory: Path, env: Mapping[str, str], *, fork: bool = False) -> None:
+        """Start `command`; the process sees `env` and the search path, and nothing else of this environment.
+
+        With `fork` a command `python -m MODULE ...` is a process of the fork server, where `can_fork`.
+        """
         self._stdout_path, self._stderr_path = directory / "stdout.log", directory / "stderr.log"
         self._stdout_offset = self._stderr_offset = 0
         self._baseline: dict[SeriesKey, float] = {}
@@ -51,10 +57,17 @@ class GatewayProcess:
         self.url = self.ops_url = ""
         self.config = Path()
         with self._stdout_path.open("wb") as stdout, self._stderr_path.open("wb") as stderr:
-            self._process = subprocess.Popen(
-                command, cwd=ROOT, env={**inherited_environment(), **env},
-                stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr,
-            )  # fmt: skip
+            environment = {**inherited_environment(), **env}
+            self._process: subprocess.Popen[bytes] | ForkedProcess
+            if fork and can_fork(environment):
+                [_, _, module, *arguments] = command
+                request = StartRequest(module=module, arguments=arguments, environment=environment)
+                server = fork_server(ROOT, environment["PATH"])
+                self._process = server.start(request, stdout.fileno(), stderr.fileno())
+            else:
+                self._process = subprocess.Popen(
+                    command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr
+                )
 
     @property
     def pid(self) -> int:
@@ -171,7 +184,7 @@ class GatewayProcess:
             self._process.wait(STOP_TIMEOUT)
         except subprocess.TimeoutExpired:
             self._process.kill()
-            self._process.wait()
+            self._process.wait(STOP_TIMEOUT)
 
     def _signal(self, number: signal.Signals) -> None:
         self._children |= _child_pids(self.pid)
@@ -194,12 +207,13 @@ class GatewayProcess:
 
 
 async def start_gateway(
-    directory: Path, config: Mapping[str, JsonValue] | str, env: Mapping[str, str]
+    directory: Path, config: Mapping[str, JsonValue] | str, env: Mapping[str, str], *, fork: bool = True
 ) -> GatewayProcess:
     """Write the configuration (a mapping, or YAML text) into `directory` and serve it; return once it listens."""
     path = directory / "gateway.yaml"
     path.write_text(config if isinstance(config, str) else yaml.safe_dump(dict(config)))
-    gateway = GatewayProcess([sys.executable, "-m", "gateway", "serve", "--config", str(path)], directory, env)
+    command = [sys.executable, "-m", "gateway", "serve", "--config", str(path)]
+    gateway = GatewayProcess(command, directory, env, fork=fork)
     gateway.config = path
     try:
         await gateway.wait_until_listening()
