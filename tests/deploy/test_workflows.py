@@ -1,4 +1,4 @@
-"""GitHub workflows: valid, least privilege, and actions pinned by commit."""
+"""GitHub workflows and dependabot.yml: valid, least privilege, and actions pinned by commit."""
 
 from __future__ import annotations
 
@@ -36,9 +36,13 @@ def test_zizmor_finds_no_weakness() -> None:
     assert 0 == code, told
 
 
-def test_they_fit_the_schema_of_workflows() -> None:
-    command = [str(_BIN / "check-jsonschema"), "--builtin-schema", "vendor.github-workflows"]
-    code, told = linted(*command, *map(str, FILES))
+@pytest.mark.parametrize(
+    ("schema", "paths"),
+    [("vendor.github-workflows", FILES), ("vendor.dependabot", [ROOT / ".github" / "dependabot.yml"])],
+    ids=["workflows", "dependabot"],
+)
+def test_they_fit_their_schema(schema: str, paths: list[Path]) -> None:
+    code, told = linted(str(_BIN / "check-jsonschema"), "--builtin-schema", schema, *map(str, paths))
     assert 0 == code, told
 
 
