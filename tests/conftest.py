@@ -41,6 +41,9 @@ class StartGateway(Protocol):
 hypothesis.settings.register_profile("tests", suppress_health_check=[hypothesis.HealthCheck.too_slow], deadline=None)
 hypothesis.settings.load_profile("tests")  # a busy machine generates inputs slowly
 
+sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
+"""Compiles grammars for 2 s when jsonschema imports it, for formats (`iri`, `iri-reference`) that no schema has."""
+
 PROCESS_FIXTURES = {"gateway", "gateway_pool", "start_workers", "valkey"}
 
 

@@ -33,7 +33,7 @@ class Rule:
 @cache
 def document() -> dict[str, Any]:
     """Return the parsed file."""
-    loaded = yaml.safe_load(RULES.read_text())
+    loaded = yaml.load(RULES.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     assert isinstance(loaded, dict)
     return loaded
 

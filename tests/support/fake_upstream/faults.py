@@ -7,7 +7,10 @@ was read.
 from __future__ import annotations
 
 import asyncio
+import functools
 import gzip
+import struct
+import zlib
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 
@@ -138,7 +141,20 @@ async def _flood(connection: UpstreamConnection, size: int) -> None:
 
 def compression_bomb(size: int) -> FakeResponse:
     """Return `size` bytes of a JSON string with unrequested gzip coding (about a thousandth on the wire)."""
-    return reply(200, gzip.compress(b'"' + b"0" * (size - 2) + b'"'), [("Content-Encoding", "gzip")])
+    return reply(200, _compressed_string(size), [("Content-Encoding", "gzip")])
+
+
+def _compressed_string(size: int) -> bytes:
+    """Return a gzip file (RFC 1952) of one member; a block is compressed once and repeated, as a flush ends it."""
+    block = b"0" * 1_000_000
+    count, rest = divmod(size - 2, len(block))
+    pieces = [b'"', *[block] * count, b"0" * rest + b'"']
+    checksum = functools.reduce(lambda total, piece: zlib.crc32(piece, total), pieces, 0)
+    compressor = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    start, repeated = (compressor.compress(piece) + compressor.flush(zlib.Z_FULL_FLUSH) for piece in (b'"', block))
+    end = compressor.compress(pieces[-1]) + compressor.flush()
+    header = gzip.compress(b"", mtime=0)[:10]
+    return header + start + repeated * count + end + struct.pack("<2L", checksum, size)
 
 
 def interim_responses(count: int, status: int = 100) -> ResponseScript:
