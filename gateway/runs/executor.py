@@ -77,7 +77,7 @@ class RunExecutor:
 
     async def _follow(self, record: RunRecord, workflow: Workflow, journal: Journal) -> None:
         names = (workflow.alias, workflow.provider.name)
-        guard = self.context.circuits.get(workflow.provider.name, workflow.alias)
+        guard = self.context.circuits.get(workflow.provider.name, workflow.catalog_key)
         async with self.context.limiter.admit_adopted(record.spec.client, *names) as admission:
             attempt = WorkflowAttempt(self.context, record, workflow, admission, guard, journal, client_waits=False)
             await attempt.follow(record.provider_run_id or "")
@@ -121,7 +121,7 @@ class RunExecutor:
 
     def _guard_with_closed_circuit(self, workflow: Workflow) -> WorkflowGuard:
         """Return the guard of the workflow. Raises CircuitOpen before any limit is charged."""
-        guard = self.context.circuits.get(workflow.provider.name, workflow.alias)
+        guard = self.context.circuits.get(workflow.provider.name, workflow.catalog_key)
         guard.breaker.raise_if_open()
         return guard
 
