@@ -67,8 +67,8 @@ def _public_middlewares(components: Components) -> list[Middleware]:
     return [
         limiter.close_when_draining,  # while draining, every response is the last on its connection
         access_log(components.metrics, components.log, components.clock),  # request id, problem document, log, metrics
-        limiter.limit_in_flight,  # load shedding before any work is done for a request
         components.authenticator.authenticate,  # from here on the client is known
+        limiter.limit_in_flight,  # load shedding, by client, before a body is read
     ]
 
 

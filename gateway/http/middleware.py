@@ -117,13 +117,19 @@ def _write_log_entry(log: FilteringBoundLogger, request: Request, status: int, c
 
 @dataclass(slots=True)
 class InFlightLimiter:
-    """Load shedding and graceful shutdown: refuses requests over `max_in_flight`, closes connections while draining."""
+    """Load shedding and graceful shutdown: refuses requests over `max_in_flight`, closes connections while draining.
+
+    A client that holds less than its share, `max_in_flight` divided by the clients with requests in progress, is served
+    although the others hold everything, until there are twice `max_in_flight` requests. So one client cannot keep the
+    others out, whatever its requests wait for: a run, a long poll, an event stream or the rest of a body.
+    """
 
     max_in_flight: int
     in_flight: int = 0
     draining: bool = False
     _requests: dict[asyncio.Task[object], Request] = field(default_factory=dict)
     _cancelled: dict[asyncio.Task[object], RunRecord] = field(default_factory=dict)
+    _by_client: dict[str, int] = field(default_factory=dict)
 
     def close_when_draining(self, inner: Handler) -> Handler:
         """Middleware: while draining, close each connection after its response."""
@@ -139,12 +145,14 @@ class InFlightLimiter:
         return handle
 
     def limit_in_flight(self, inner: Handler) -> Handler:
-        """Middleware: count requests of routes with a key, and refuse those beyond the limit at once."""
+        """Middleware: count requests of routes with a key by client, and refuse those beyond the limit at once."""
 
         async def handle(request: Request) -> web.StreamResponse:
             if not request.route.requires_key:
                 return await inner(request)
-            if self.in_flight >= self.max_in_flight:
+            client = request.client_name
+            held = self._by_client.get(client, 0)
+            if self.in_flight >= self.max_in_flight and not self._has_share_left(held):
                 raise Problem(
                     "overloaded",
                     "This replica is at its limit of requests in progress.",
@@ -153,6 +161,7 @@ class InFlightLimiter:
                 )
             task = cast("asyncio.Task[object]", asyncio.current_task())
             self.in_flight += 1
+            self._by_client[client] = held + 1
             self._requests[task] = request
             try:
                 return await inner(request)
@@ -165,8 +174,21 @@ class InFlightLimiter:
                 self.in_flight -= 1
                 self._cancelled.pop(task, None)
                 del self._requests[task]
+                self._release_share(client)
 
         return handle
+
+    def _has_share_left(self, held: int) -> bool:
+        """Return whether a client with `held` requests has less than its share while the limit is reached."""
+        clients = len(self._by_client) + (held == 0)
+        return held < self.max_in_flight // clients and self.in_flight < 2 * self.max_in_flight
+
+    def _release_share(self, client: str) -> None:
+        held = self._by_client[client] - 1
+        if held:
+            self._by_client[client] = held
+        else:  # the number of clients with requests in progress counts
+            del self._by_client[client]
 
     def cancel_runs(self) -> None:
         """Cancel every request with a run. Its client gets the problem `draining` with the outcome known so far.

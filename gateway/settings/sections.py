@@ -93,7 +93,8 @@ class ServerSettings(Section):
     max_body: Size = 1_000_000
     """Largest request body; larger ones are answered with 413."""
     max_in_flight: Count = 2000
-    """Concurrent requests; further ones are answered with 503 (load shedding)."""
+    """Concurrent requests; further ones are answered with 503 (load shedding). Beyond it, up to twice as many in sum, a
+    client is served that has less than its share: max_in_flight / clients with requests in progress."""
     header_timeout: Duration = 10.0
     """Time to receive the headers of a request; also the time for which a client may read nothing of its response."""
     idle_timeout: Duration = 75.0

@@ -36,7 +36,7 @@ from tests.support.waiting import wait_until
 
 MAX_BODY = 5000
 LARGE_BODY_BYTES = 30_000_000
-KEY, EXPIRED_KEY, UNKNOWN_KEY = (new_key(SystemClock()) for _ in range(3))
+KEY, OTHER_KEY, THIRD_KEY, EXPIRED_KEY, UNKNOWN_KEY = (new_key(SystemClock()) for _ in range(5))
 JSON_BODY = b"Content-Type: application/json\r\n"
 
 LogEntry: TypeAlias = MutableMapping[str, Any]
@@ -170,16 +170,21 @@ async def running_server(
         None, processors=[capture], wrapper_class=structlog.make_filtering_bound_logger(10)
     )
     limiter = InFlightLimiter(max_in_flight)
-    keys = KeyRing({"one": [(hash_key(KEY), None), (hash_key(EXPIRED_KEY), clock.now() - timedelta(days=1))]})
-    authenticator = Authenticator(
-        keys, {"one": Client("one", ("*",))}, FailedAuthLimiter(clock), trusted_proxies, clock, log
+    keys = KeyRing(
+        {
+            "one": [(hash_key(KEY), None), (hash_key(EXPIRED_KEY), clock.now() - timedelta(days=1))],
+            "two": [(hash_key(OTHER_KEY), None)],
+            "three": [(hash_key(THIRD_KEY), None)],
+        }
     )
+    clients = {name: Client(name, ("*",)) for name in ("one", "two", "three")}
+    authenticator = Authenticator(keys, clients, FailedAuthLimiter(clock), trusted_proxies, clock, log)
     harness = ServerHarness(0, clock, metrics, limiter, capture, authenticator)
     default_middlewares = [
         limiter.close_when_draining,
         access_log(metrics, log, clock),
-        limiter.limit_in_flight,
         authenticator.authenticate,
+        limiter.limit_in_flight,
     ]
     server = Server(
         _routes(harness, body_timeout),

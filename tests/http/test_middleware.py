@@ -6,6 +6,7 @@ import asyncio
 import json
 import random
 import re
+from collections.abc import Coroutine
 from ipaddress import ip_network
 from types import SimpleNamespace
 from typing import cast
@@ -23,6 +24,8 @@ from gateway.runs.model import RunRecord, RunSpec
 from tests.http.server_harness import (
     EXPIRED_KEY,
     KEY,
+    OTHER_KEY,
+    THIRD_KEY,
     UNKNOWN_KEY,
     ParsedResponse,
     ServerHarness,
@@ -262,11 +265,12 @@ async def test_the_series_do_not_grow_with_what_is_sent(server: ServerHarness) -
 # The surplus, and the end.
 
 
-async def start_waiting_requests(server: ServerHarness, count: int) -> list[asyncio.Task[bytes]]:
+async def start_waiting_requests(server: ServerHarness, count: int, key: str = KEY) -> list[asyncio.Task[bytes]]:
     """Start this number of requests that stay in progress."""
-    sent = build_request("POST", "/wait", f"Authorization: Bearer {KEY}")
+    sent = build_request("POST", "/wait", f"Authorization: Bearer {key}")
+    expected = server.limiter.in_flight + count
     tasks = [asyncio.create_task(server.send_raw(sent)) for _ in range(count)]
-    await wait_until(lambda: server.limiter.in_flight == count)
+    await wait_until(lambda: server.limiter.in_flight == expected)
     return tasks
 
 
@@ -281,6 +285,61 @@ async def test_requests_over_the_in_flight_limit_are_refused_at_once() -> None:
         server.release.set()
         assert [200, 200] == [parse_responses(raw)[0].status for raw in await asyncio.gather(*tasks)]
         assert 200 == (await server.post_run(RUN)).status
+
+
+async def test_one_client_with_all_places_does_not_keep_the_others_out() -> None:
+    """R88: each client has its share although another holds everything; in sum there are twice the limit at most."""
+    async with running_server(max_in_flight=8) as server:
+        tasks = await start_waiting_requests(server, 8)
+        assert "overloaded" == (await server.post_run(RUN)).code
+        tasks += await start_waiting_requests(server, 4, OTHER_KEY)  # 8 / 2 clients
+        assert "overloaded" == (await server.post_run(RUN, key=OTHER_KEY)).code
+        tasks += await start_waiting_requests(server, 2, THIRD_KEY)  # 8 / 3 clients
+        assert "overloaded" == (await server.post_run(RUN, key=THIRD_KEY)).code
+        assert "overloaded" == (await server.post_run(RUN)).code
+        server.release.set()
+        assert [200] * 14 == [parse_responses(raw)[0].status for raw in await asyncio.gather(*tasks)]
+        server.release.clear()
+        await start_waiting_requests(server, 8, OTHER_KEY)
+        assert 200 == (await server.post_run(RUN)).status, "a client without requests in progress has no share"
+
+
+async def test_the_shares_of_many_clients_are_bounded_in_sum() -> None:
+    limiter = InFlightLimiter(4)
+    release = asyncio.Event()
+
+    async def wait(_request: Request) -> web.StreamResponse:
+        await release.wait()
+        return web.Response()
+
+    handle = limiter.limit_in_flight(wait)
+    route = Route("GET", "/", wait, "wait", requires_key=True)
+    requests = [
+        cast("Request", SimpleNamespace(route=route, client_name=name, run=None)) for name in [*"aaaa", *"bcdefgh"]
+    ]
+    tasks = [asyncio.create_task(cast("Coroutine[None, None, web.StreamResponse]", handle(each))) for each in requests]
+    await asyncio.sleep(0)
+    refused = [task for task in tasks if task.done()]
+    assert (7, 4) == (limiter.in_flight, len(refused)), "with five clients a share is less than one request"
+    release.set()
+    ended = await asyncio.gather(*tasks, return_exceptions=True)
+    assert 4 == sum(isinstance(each, Problem) for each in ended)
+    assert 0 == limiter.in_flight
+
+
+async def test_slow_bodies_of_one_client_do_not_keep_the_others_out() -> None:
+    """R88."""
+    async with running_server(max_in_flight=3, body_timeout=30) as server:
+        unfinished = build_run_request(b"").replace(b"Content-Length: 0", b"Content-Length: 9")
+        tasks = [asyncio.create_task(server.send_raw(unfinished)) for _ in range(3)]
+        await wait_until(lambda: server.limiter.in_flight == 3)
+        assert ["overloaded", 200] == [
+            (await server.post_run(RUN)).code,
+            (await server.post_run(RUN, key=OTHER_KEY)).status,
+        ]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def test_each_request_releases_its_slot_however_it_ends() -> None:
@@ -366,7 +425,7 @@ def pending_request(
         return web.Response()
 
     route = Route("POST", "/run", inner, "run", requires_key=True)
-    request = cast("Request", SimpleNamespace(route=route, run=run))
+    request = cast("Request", SimpleNamespace(route=route, client_name="one", run=run))
     return asyncio.ensure_future(limiter.limit_in_flight(inner)(request))
 
 

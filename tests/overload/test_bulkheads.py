@@ -97,6 +97,31 @@ async def test_a_flood_does_not_starve_another_client(
     assert count_codes(others)["overloaded"] > count_codes(others)[None]
 
 
+async def test_long_polls_and_event_streams_of_one_client_do_not_keep_the_other_out(
+    upstream: FakeUpstream, gateway: StartGateway, run: PostRun, session: aiohttp.ClientSession
+) -> None:
+    """R88 in the process: client two holds every place; all 20 of 20 runs of client one succeed."""
+    upstream.always("POST", STUDIO_RUN, DONE)
+    upstream.always("POST", LAYER_RUN, faults.hang)
+    running = await gateway(server={"max_in_flight": 40}, workflows={"layer": {"timeout": "60s", "max_timeout": "60s"}})
+    accepted = await run(running, PROMPTLAYER_BODY, client="two", Prefer="respond-async")
+    url = f"{running.url}{accepted.headers['Location']}"
+
+    async def wait_for_run(*, stream: bool) -> None:
+        accept = {"Accept": "text/event-stream"} if stream else {}
+        async with session.get(url, params={"wait": "60"}, headers={**auth_headers("two"), **accept}) as answer:
+            await answer.read()
+
+    waiting = [asyncio.create_task(wait_for_run(stream=number % 2 == 0)) for number in range(60)]
+    while metric_sum(await running.metrics(), "runward_requests_in_flight") < 40:
+        await asyncio.sleep(0.02)
+    answers = await asyncio.gather(*(run(running, PROMPT_STUDIO_BODY) for _ in range(20)))
+    assert {None: 20} == count_codes(answers)
+    assert 40 == sum(not task.done() for task in waiting), "the surplus of client two is refused"
+    await running.kill()
+    await asyncio.gather(*waiting, return_exceptions=True)
+
+
 async def test_load_over_the_limit_is_shed_and_the_rest_is_served(
     upstream: FakeUpstream, gateway: StartGateway, run: PostRun
 ) -> None:
