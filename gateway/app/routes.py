@@ -31,6 +31,7 @@ def realtime_hub(components: Components, token_secret: bytes) -> RealtimeHub:
         clock=components.clock,
         log=components.log,
         max_connections=components.settings.server.max_in_flight,
+        trusted_proxies=components.settings.server.trusted_proxies,
     )
 
 

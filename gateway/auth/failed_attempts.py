@@ -27,7 +27,7 @@ class FailedAuthLimiter:
 
     def record(self, address: str) -> float:
         """Count a refused key. Returns 0 within the limit, else the seconds to wait."""
-        network = _network_of(address)
+        network = network_of(address)
         limiter = self._limiters.pop(network, None) or RateLimiter(_RATE, _BURST)
         self._limiters[network] = limiter
         if len(self._limiters) > _MAX_ADDRESSES:
@@ -39,7 +39,7 @@ class FailedAuthLimiter:
         return 0.0
 
 
-def _network_of(address: str) -> str:
+def network_of(address: str) -> str:
     """Return the network that one sender controls: the /64 of an IPv6 address, or the IPv4 address."""
     try:
         parsed = ip_address(address)

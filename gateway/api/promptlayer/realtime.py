@@ -22,7 +22,9 @@ from gateway.api.promptlayer.errors import render_problem
 from gateway.api.promptlayer.execution_ids import ExecutionIds
 from gateway.api.promptlayer.results import RESULT_FORMATS, final_output, wants_all_outputs
 from gateway.api.promptlayer.tokens import ChannelToken, ChannelTokens
+from gateway.auth.failed_attempts import network_of
 from gateway.clock import Clock
+from gateway.http.forwarded import Networks, client_address
 from gateway.http.response import make_response
 from gateway.http.server import Request, Route, with_double_slash
 from gateway.problems import Problem, invalid_parameter
@@ -35,12 +37,14 @@ MAX_PUSHED_BYTES = 262_144
 _STORE_WAIT_SECONDS = 5.0  # seconds between two reads of the run if there is no notification
 _STORE_RETRY = 1.0
 _CLOSE_TIMEOUT = 2.0  # seconds for the closing handshake
+_MIN_UNAUTHENTICATED = 4  # connections of one address
 
 
 @dataclass(slots=True)
 class RealtimeHub:
     """Hub of at most `max_connections` connections, at most half of them of one client.
 
+    Of connections that have not authenticated, one address has at most an eighth; a further one displaces its oldest.
     `is_known_client`: False once a reload has removed the client.
     """
 
@@ -51,9 +55,12 @@ class RealtimeHub:
     clock: Clock
     log: FilteringBoundLogger
     max_connections: int
+    trusted_proxies: Networks = ()
     connections: dict[RealtimeConnection, asyncio.Transport | None] = field(default_factory=dict)
     """Every connection with its transport, oldest first."""
     _connections_by_client: Counter[str] = field(default_factory=Counter)
+    _unauthenticated: dict[str, dict[RealtimeConnection, None]] = field(default_factory=dict)
+    """Connections by address, oldest first, without those found to have authenticated."""
 
     def routes(self) -> list[Route]:
         """Routes. The WebSocket is served under any prefix: the JavaScript SDK keeps the path of its base URL."""
@@ -88,32 +95,62 @@ class RealtimeHub:
         )
         if request.method != "GET" or not socket.can_prepare(request).ok:
             raise Problem("malformed_request", "A WebSocket upgrade is required.")
-        if len(self.connections) >= self.max_connections and not self._drop_unauthenticated():
+        address = network_of(client_address(request, self.trusted_proxies))
+        if not self._make_room(address):
             raise Problem("overloaded", "This replica is at its limit of WebSocket connections.", retry_after=1)
         connection = RealtimeConnection(socket, self, self.clock)
         self.connections[connection] = request.transport
+        self._unauthenticated.setdefault(address, {})[connection] = None
         try:
             await socket.prepare(request)
             await connection.serve()
         finally:
-            self.connections.pop(connection, None)
+            self._remove(connection, address)
             if connection.token is not None:
                 request.client_name = connection.token.client
                 self._connections_by_client[connection.token.client] -= 1
         return socket
 
-    def _drop_unauthenticated(self) -> bool:
-        """Abort the oldest unauthenticated connection. Returns False if there is none.
+    def _make_room(self, address: str) -> bool:
+        """Make room for a connection of the address. Returns False if all others are authenticated.
 
-        SDKs authenticate at once; so connections that never authenticate only displace each other.
+        SDKs authenticate at once. So a flood of connections that never do displaces its own, and another address has
+        the time to authenticate.
         """
-        oldest = next((connection for connection in self.connections if connection.token is None), None)
+        if self._count_unauthenticated(address) >= max(self.max_connections // 8, _MIN_UNAUTHENTICATED):
+            self._drop_oldest(address)
+        if len(self.connections) < self.max_connections:
+            return True
+        crowded = max(list(self._unauthenticated), key=self._count_unauthenticated, default=address)
+        return self._drop_oldest(crowded)
+
+    def _count_unauthenticated(self, address: str) -> int:
+        """Count the connections of the address that have not authenticated, and forget the others."""
+        connections = self._unauthenticated.get(address, {})
+        for connection in [each for each in connections if each.token is not None]:
+            self._forget(connection, address)
+        return len(connections)
+
+    def _drop_oldest(self, address: str) -> bool:
+        """Abort the oldest unauthenticated connection of the address. Returns False if there is none."""
+        oldest = next((each for each in self._unauthenticated.get(address, {}) if each.token is None), None)
         if oldest is None:
             return False
-        transport = self.connections.pop(oldest)
+        transport = self._remove(oldest, address)
         if transport is not None:
             transport.abort()
         return True
+
+    def _remove(self, connection: RealtimeConnection, address: str) -> asyncio.Transport | None:
+        self._forget(connection, address)
+        return self.connections.pop(connection, None)
+
+    def _forget(self, connection: RealtimeConnection, address: str) -> None:
+        """Remove a connection from those that have not authenticated."""
+        connections = self._unauthenticated.get(address, {})
+        connections.pop(connection, None)
+        if not connections:
+            self._unauthenticated.pop(address, None)
 
     async def close_all(self) -> None:
         """Close every connection, so that clients reconnect to another replica."""

@@ -6,6 +6,7 @@ import contextlib
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from ipaddress import ip_network
 from typing import Any
 
 import aiohttp
@@ -58,9 +59,11 @@ class RealtimeHarness:
         assert (True, "centrifugo") == (document["success"], document["messaging_backend"])
         return str(document["token_details"]["token"])
 
-    async def open_socket(self, path: str = "/connection/websocket") -> aiohttp.ClientWebSocketResponse:
-        """Open a connection."""
-        return await self.session.ws_connect(self.url + path, max_msg_size=0)
+    async def open_socket(
+        self, path: str = "/connection/websocket", *, address: str = "192.0.2.1"
+    ) -> aiohttp.ClientWebSocketResponse:
+        """Open a connection, forwarded from `address`."""
+        return await self.session.ws_connect(self.url + path, max_msg_size=0, headers={"X-Forwarded-For": address})
 
     async def connect(self, token: str) -> aiohttp.ClientWebSocketResponse:
         """Open a connection and authenticate."""
@@ -137,6 +140,7 @@ async def realtime_server(*, max_connections: int = 20) -> AsyncIterator[Realtim
         clock=clock,
         log=log,
         max_connections=max_connections,
+        trusted_proxies=[ip_network("127.0.0.0/8")],
     )
     keys = KeyRing({name: [(hash_key(key), None)] for name, key in KEYS.items()})
     authenticator = Authenticator(keys, {name: Client(name) for name in KEYS}, FailedAuthLimiter(clock), (), clock, log)

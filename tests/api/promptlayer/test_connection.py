@@ -51,6 +51,42 @@ async def test_unauthenticated_connections_never_exceed_the_limit() -> None:
         await (await harness.connect(await harness.issue_token(CHANNEL))).close()
 
 
+async def test_a_flood_of_unauthenticated_connections_displaces_only_its_own() -> None:
+    """R33: one address has an eighth of the connections; another one has the time to authenticate."""
+    async with realtime_server(max_connections=40) as harness:
+        slow = await harness.open_socket(address="198.51.100.7")
+        flood = [await harness.open_socket() for _ in range(60)]
+        assert 6 == len(harness.realtime.connections)
+        token = await harness.issue_token(CHANNEL)
+        assert 1 == (await send_command(slow, {"id": 1, "connect": {"token": token}}))["id"]
+        for displaced in flood[:-5]:
+            assert aiohttp.WSMsgType.CLOSED == (await displaced.receive(timeout=10)).type
+        assert [False] * 5 == [socket.closed for socket in flood[-5:]]
+
+
+async def test_a_flood_from_many_addresses_displaces_the_most_crowded_one() -> None:
+    """R33: at the limit of all connections."""
+    async with realtime_server(max_connections=12) as harness:
+        slow = await harness.open_socket(address="198.51.100.7")
+        flood = [await harness.open_socket(address=f"192.0.2.{number % 5}") for number in range(30)]
+        assert [False] * 11 == [socket.closed for socket in flood[-11:]]
+        assert 12 == len(harness.realtime.connections)
+        token = await harness.issue_token(CHANNEL)
+        assert 1 == (await send_command(slow, {"id": 1, "connect": {"token": token}}))["id"]
+
+
+async def test_authenticated_connections_of_one_address_are_not_bounded_as_others() -> None:
+    """Behind a proxy that is not trusted all clients have one address."""
+    async with realtime_server(max_connections=20) as harness:
+        sockets = [await harness.subscribe(CHANNEL, client) for client in ("one", "two") for _ in range(9)]
+        assert [False] * 18 == [socket.closed for socket in sockets]
+        assert 18 == len(harness.realtime.connections)
+        for socket in sockets:
+            await socket.close()
+        await wait_until(lambda: not harness.realtime.connections)
+        assert {} == harness.realtime._unauthenticated
+
+
 async def test_a_removed_client_receives_no_more_messages(harness: RealtimeHarness) -> None:
     """R77: a reload that removes a client also ends its connections."""
     socket = await harness.subscribe(CHANNEL)
