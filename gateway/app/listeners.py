@@ -1,8 +1,9 @@
-"""Listening ports of the process: the public port for clients and the operations port."""
+"""Listening ports of the process: the public port for clients and the operations port; its limit of descriptors."""
 
 from __future__ import annotations
 
 import asyncio
+import resource
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
@@ -21,6 +22,9 @@ TLS_HANDSHAKE_TIMEOUT = 10.0
 """Seconds; asyncio's default is a minute."""
 RESPONSE_GRACE = 1.0
 """Seconds for responses that are being sent when a port closes; aiohttp's default is a minute."""
+
+MAX_DESCRIPTORS = 1_048_576
+"""Descriptors that the process allows itself, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +133,22 @@ def base_url(host: str, port: int, *, secure: bool = False) -> str:
     """URL of a host and port; IPv6 addresses get brackets."""
     scheme = "https" if secure else "http"
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+
+
+def raise_descriptor_limit() -> tuple[int, int]:
+    """Raise the limit of open descriptors to the hard limit, at most to MAX_DESCRIPTORS: each connection needs one.
+
+    Returns the limit before and after. The limit stays where the system does not permit it.
+    """
+    before, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    limit = MAX_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MAX_DESCRIPTORS)
+    if before == resource.RLIM_INFINITY or before >= limit:
+        return before, before
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+    except (OSError, ValueError):  # macOS permits fewer than its hard limit says
+        return before, before
+    return before, limit
 
 
 OpenListeners: TypeAlias = Callable[[web.Server, web.Server, TlsContexts], Awaitable[tuple[Listener, Listener]]]

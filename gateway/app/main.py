@@ -13,7 +13,7 @@ from gateway.api.promptlayer.execution_ids import ExecutionIds
 from gateway.app import routes
 from gateway.app.application import Application
 from gateway.app.components import Components, build_components
-from gateway.app.listeners import Listener, OpenListeners, listeners_from_settings
+from gateway.app.listeners import Listener, OpenListeners, listeners_from_settings, raise_descriptor_limit
 from gateway.app.reload import ConfigSource, Reloader
 from gateway.clock import Clock
 from gateway.http.server import Server
@@ -37,6 +37,9 @@ async def start_gateway(
     """
     loop = asyncio.get_running_loop()
     logs.log_unhandled_exceptions(loop, log)
+    before, limit = raise_descriptor_limit()
+    if limit != before:
+        log.info("descriptor_limit_raised", before=before, limit=limit)
     # For name resolution and the rendering of metrics: a call that hangs must not block the others.
     loop.set_default_executor(ThreadPoolExecutor(_EXECUTOR_THREADS, thread_name_prefix="runward"))
     components = build_components(settings, clock, log)
