@@ -67,12 +67,15 @@ def access_log(metrics: Metrics, log: FilteringBoundLogger, clock: Clock) -> Mid
 def _problem_of(error: Exception, request: Request) -> Problem:
     """Problem of a typed error, or of an exception that no handler translated.
 
-    With a run, an unexpected exception is not retryable: the run may have been started.
+    A connection error after the client has disconnected comes from writing the response. With a run, an unexpected
+    exception is not retryable: the run may have been started.
     """
     if isinstance(error, GatewayError):
         return problem_from_error(error)
     if isinstance(error, StoreUnavailable) and request.run is None:
         return Problem("store_unavailable", retry_after=1)
+    if isinstance(error, ConnectionError) and not request.connection_check()():
+        return Problem("client_closed_request")
     problem = Problem("internal")
     problem.__cause__ = error
     return problem

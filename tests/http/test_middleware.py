@@ -12,13 +12,16 @@ from types import SimpleNamespace
 from typing import cast
 
 import pytest
+import structlog
 from aiohttp import web
 from prometheus_client.samples import Sample
+from structlog.testing import LogCapture
 
 from gateway.auth.client import Client
 from gateway.auth.keys import KeyRing, hash_key, new_key
-from gateway.http.middleware import InFlightLimiter
-from gateway.http.server import Request, Route
+from gateway.http.middleware import InFlightLimiter, access_log
+from gateway.http.server import Handler, Request, Route
+from gateway.observability.metrics import Metrics
 from gateway.problems import Problem
 from gateway.runs.model import RunRecord, RunSpec
 from tests.http.server_harness import (
@@ -484,3 +487,32 @@ async def test_other_keys_and_clients_hold_at_once(server: ServerHarness) -> Non
     server.authenticator.reconfigure(KeyRing({"two": [(hash_key(UNKNOWN_KEY), None)]}), {"two": Client("two", ("*",))})
     assert [401, 200] == [(await server.post_run(RUN, key=key)).status for key in (KEY, UNKNOWN_KEY)]
     assert "two" == server.log_entries[-1]["client"]
+
+
+# Disconnects while a response is written.
+
+
+async def test_a_disconnect_during_a_large_response_is_no_error(server: ServerHarness) -> None:
+    """The response was complete for the gateway; the rest of it is dropped without an error in the log."""
+    await server.send_and_reset(build_request("GET", "/large"))
+    await server.wait_until_logged()
+    await server.send_request("GET", "/large")
+    await server.wait_until_logged(2)
+    assert {("info", 200)} == {(line["log_level"], line["status"]) for line in server.log_entries}
+
+
+async def test_a_connection_error_is_internal_while_the_client_is_connected() -> None:
+    """Only one of the client's own connection is a disconnect; another is a defect."""
+
+    def fail(_inner: Handler) -> Handler:
+        async def handle(_request: Request) -> web.StreamResponse:
+            raise ConnectionResetError("CANARY")
+
+        return handle
+
+    log, metrics = LogCapture(), Metrics()
+    logger = structlog.wrap_logger(None, processors=[log], wrapper_class=structlog.make_filtering_bound_logger(10))
+    async with running_server(middlewares=[access_log(metrics, logger, ManualClock()), fail]) as server:
+        response = await server.send_request()
+    assert (500, "internal") == (response.status, response.code)
+    assert ["internal_error"] == [line["event"] for line in log.entries]

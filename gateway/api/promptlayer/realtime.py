@@ -98,6 +98,8 @@ class RealtimeHub:
         address = network_of(client_address(request, self.trusted_proxies))
         if not self._make_room(address):
             raise Problem("overloaded", "This replica is at its limit of WebSocket connections.", retry_after=1)
+        if not request.connection_check()():
+            raise Problem("client_closed_request")
         connection = RealtimeConnection(socket, self, self.clock)
         self.connections[connection] = request.transport
         self._unauthenticated.setdefault(address, {})[connection] = None
