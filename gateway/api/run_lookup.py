@@ -17,11 +17,20 @@ from gateway.problems import Problem, invalid_parameter
 from gateway.runs import rendering
 from gateway.store.contract import Phase, RunFilter, Store, StoredRun, StoreUnavailable
 
-_MAX_WAIT = 60.0
+MAX_WAIT = 50
+"""Maximum of `?wait` in seconds: below the response time-out of common proxies, which is 60 s."""
 _MAX_STREAM_SECONDS = 600.0
+_COMMENT_INTERVAL = 15.0  # seconds without an event: proxies close streams that are silent for 60 s or less
 _STORE_WAIT_SECONDS = 1.0
 _MAX_LIMIT = 100
 _EVENT_STREAM = "text/event-stream"
+_EVENT_STREAM_HEADERS = {
+    "Content-Type": _EVENT_STREAM,
+    "Server": "runward",
+    "Cache-Control": "no-store",
+    "X-Accel-Buffering": "no",  # nginx would collect events until its buffer is full
+}
+_COMMENT = b": the run has not ended\n\n"
 _STATUSES = {"queued", "running", "succeeded", "failed", "unknown", "not_run"}
 
 
@@ -37,16 +46,22 @@ class RunLookupHandlers:
     is_draining: Callable[[], bool]
 
     async def get_run(self, request: Request) -> web.StreamResponse:
-        """Handle `GET /runs/{id}`. With `?wait=SECONDS`, respond when the run has ended or the time has passed."""
+        """Handle `GET /runs/{id}`. With `?wait=SECONDS`, respond when the run has ended or the time has passed.
+
+        Raises Problem: client_closed_request, if the client disconnects while it waits.
+        """
         run = await self._load_own_run(request)
         if request.method == "GET" and prefers_media_type(request.headers, _EVENT_STREAM, rendering.JSON_CONTENT_TYPE):
             return await self._stream_events(request, run)
         deadline = self.clock.monotonic() + _parse_wait(request.query.get("wait", "0"))
+        is_connected = request.connection_check()
         while run.phase is not Phase.DONE and not self.is_draining():
             remaining = deadline - self.clock.monotonic()
             if remaining <= 0:
                 break
             run = await self._wait_for_change(request, run, min(remaining, _STORE_WAIT_SECONDS))
+            if not is_connected():
+                raise Problem("client_closed_request")
         return make_response(200, rendering.stored_run_view(run), rendering.JSON_CONTENT_TYPE)
 
     async def list_runs(self, request: Request) -> web.StreamResponse:
@@ -80,23 +95,32 @@ class RunLookupHandlers:
         return await self._load_own_run(request)
 
     async def _stream_events(self, request: Request, run: StoredRun) -> web.StreamResponse:
-        """Send the run as a server-sent event after each change of its status, until it has ended."""
-        stream = web.StreamResponse(headers={"Content-Type": _EVENT_STREAM, "Server": "runward"})
-        stream.headers["Cache-Control"] = "no-store"
+        """Send the run as a server-sent event after each change of its status, until it has ended.
+
+        Raises ConnectionError if the client disconnects.
+        """
+        stream = web.StreamResponse(headers=_EVENT_STREAM_HEADERS)
         stream.headers["X-Request-Id"] = request.request_id
         await stream.prepare(request)
-        deadline, last_status = self.clock.monotonic() + _MAX_STREAM_SECONDS, ""
         is_connected = request.connection_check()
-        while is_connected():
+        started_at = written_at = self.clock.monotonic()
+        last_status = ""
+        while True:
+            now = self.clock.monotonic()
             if run.status != last_status:
-                last_status = run.status
+                last_status, written_at = run.status, now
                 await stream.write(b"event: %b\ndata: %b\n\n" % (last_status.encode(), rendering.stored_run_view(run)))
-            if run.phase is Phase.DONE or self.is_draining() or self.clock.monotonic() >= deadline:
+            elif now - written_at >= _COMMENT_INTERVAL:
+                written_at = now
+                await stream.write(_COMMENT)
+            if run.phase is Phase.DONE or self.is_draining() or now - started_at >= _MAX_STREAM_SECONDS:
                 break
             try:
                 run = await self._wait_for_change(request, run, _STORE_WAIT_SECONDS)
             except (Problem, StoreUnavailable):
                 break  # the status line has been sent; a problem document is no longer possible
+            if not is_connected():
+                raise ConnectionResetError("the client has disconnected")
         await stream.write_eof()
         return stream
 
@@ -104,7 +128,7 @@ class RunLookupHandlers:
 def _parse_wait(text: str) -> float:
     if not _is_number(text):
         raise invalid_parameter("wait", "must be a whole number of seconds")
-    return min(float(text), _MAX_WAIT)
+    return min(float(text), MAX_WAIT)
 
 
 def _parse_limit(text: str) -> int:

@@ -13,6 +13,7 @@ from gateway.api.openapi.schemas import ProblemAnswer, RunAnswer, RunShown, Runs
 from gateway.api.prompt_studio import openapi as studio
 from gateway.api.promptlayer import openapi as promptlayer
 from gateway.api.promptlayer.requests import RunWorkflow
+from gateway.api.run_lookup import MAX_WAIT
 from gateway.api.run_schema import RunRequest
 from gateway.problems import PROBLEMS
 
@@ -129,7 +130,9 @@ def _list_runs_operation() -> OpenApiNode:
 def _get_run_operation() -> OpenApiNode:
     content = {**_model_content("RunShown"), "text/event-stream": {"schema": {"type": "string"}}}
     run = response(
-        "The run. As `text/event-stream` (by `Accept`), one event for each status until it has ended.", content
+        "The run. As `text/event-stream` (by `Accept`), one event for each status until it has ended, and a "
+        "comment after 15 s without an event.",
+        content,
     )
     path = {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}
     return {
@@ -138,9 +141,12 @@ def _get_run_operation() -> OpenApiNode:
             "Runs",
             "Look up a run",
             path,
-            _query_parameter("wait", {"type": "integer", "minimum": 0, "maximum": 60, "default": 0}),
+            _query_parameter("wait", {"type": "integer", "minimum": 0, "maximum": MAX_WAIT, "default": 0}),
         ),
-        "description": "With `wait` (long polling), responds when the run has ended or after that many seconds.",
+        "description": (
+            "With `wait` (long polling), responds when the run has ended or after that many seconds; a larger value "
+            f"counts as {MAX_WAIT}."
+        ),
         "security": _SECURITY,
         "responses": {
             "200": run,
