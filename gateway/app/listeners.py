@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import resource
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from ipaddress import IPv6Address
 from typing import TypeAlias
 
 from aiohttp import web
@@ -25,6 +27,7 @@ RESPONSE_GRACE = 1.0
 
 MAX_DESCRIPTORS = 1_048_576
 """Descriptors that the process allows itself, at most."""
+_NO_IPV6 = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.ENOPROTOOPT}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +79,9 @@ class Listener:
 
     @classmethod
     async def open(cls, server: web.Server, host: str, port: int, tls: ssl.SSLContext | None = None) -> Listener:
-        """Bind and listen. Raises OSError if the address cannot be bound."""
+        """Bind and listen, at `::` for IPv4 as well. Raises OSError if the address cannot be bound."""
+        if is_dual_stack(host):
+            return await cls.from_sockets(server, [open_dual_stack_socket(port)], tls)
         runner = await _create_runner(server)
         site = _TlsSite(runner, tls, (host, port)) if tls else web.TCPSite(runner, host, port, backlog=LISTEN_BACKLOG)
         return await cls._start(runner, [site], secure=tls is not None)
@@ -127,6 +132,41 @@ async def _create_runner(server: web.Server) -> web.ServerRunner:
     runner = web.ServerRunner(server, shutdown_timeout=RESPONSE_GRACE)
     await runner.setup()
     return runner
+
+
+def is_dual_stack(host: str) -> bool:
+    """Return True for `::`, in any spelling: every IPv6 address, and every IPv4 address."""
+    try:
+        return IPv6Address(host).is_unspecified
+    except ValueError:
+        return False
+
+
+def open_dual_stack_socket(port: int) -> socket.socket:
+    """Return a socket that listens on every IPv6 and IPv4 address of the machine.
+
+    Raises OSError; its text says so if the machine has no IPv6.
+    """
+    try:
+        sock = socket.socket(socket.AF_INET6, socket.SOCK_STREAM)
+    except OSError as error:
+        raise _dual_stack_error(error, port) from None
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        sock.bind(("::", port))
+        sock.listen(LISTEN_BACKLOG)
+    except OSError as error:
+        sock.close()
+        raise _dual_stack_error(error, port) from None
+    sock.settimeout(0)
+    return sock
+
+
+def _dual_stack_error(error: OSError, port: int) -> OSError:
+    if error.errno in _NO_IPV6:
+        return OSError(error.errno, "[::]: this machine has no IPv6; 0.0.0.0 is every IPv4 address")
+    return OSError(error.errno, f"[::]:{port}: {error.strerror}")
 
 
 def base_url(host: str, port: int, *, secure: bool = False) -> str:

@@ -10,6 +10,7 @@ from structlog.typing import FilteringBoundLogger
 from gateway.auth.failed_attempts import FailedAuthLimiter
 from gateway.auth.keys import KeyRefusal, KeyRing
 from gateway.clock import Clock
+from gateway.http.forwarded import client_address
 from gateway.http.middleware import presented_key
 from gateway.http.server import Handler, Request
 from gateway.problems import Problem
@@ -45,7 +46,7 @@ class OpsAuthenticator:
         return handle
 
     def _reject(self, reason: KeyRefusal, request: Request) -> Problem:
-        address = request.remote or ""
+        address = client_address(request, ())
         self.log.info("ops_key_refused", request_id=request.request_id, why=reason.value, peer=address)
         retry_after = self.failed_auth_limiter.record(address)
         if retry_after:

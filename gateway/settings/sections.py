@@ -79,11 +79,11 @@ class ServerSettings(Section):
     """Ports, and limits that apply before a request is authenticated."""
 
     host: Host = "127.0.0.1"
-    """Address of the public port; 0.0.0.0 or :: for every interface."""
+    """Address of the public port; 0.0.0.0 for every interface, :: for every interface with IPv6 and IPv4."""
     port: Port = 8080
     """Public port; 0: chosen by the system."""
     ops_host: Host = "127.0.0.1"
-    """Address of the operations port (metrics, health, callbacks)."""
+    """Address of the operations port (metrics, health, callbacks), as for host."""
     ops_port: Port = 9090
     """Operations port; 0: chosen by the system."""
     drain: DurationOrZero = 10.0

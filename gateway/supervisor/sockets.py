@@ -6,14 +6,21 @@ import socket
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
-from gateway.app.listeners import LISTEN_BACKLOG
+from gateway.app.listeners import LISTEN_BACKLOG, is_dual_stack, open_dual_stack_socket
 
 
 @contextmanager
 def open_listening_sockets(host: str, port: int) -> Iterator[Sequence[socket.socket]]:
-    """Listen on every address of `host`. Raises OSError. Connections wait in the backlog for a worker."""
+    """Listen on every address of `host`, at `::` for IPv4 as well.
+
+    Connections wait in the backlog for a worker. Raises OSError.
+    """
     sockets: list[socket.socket] = []
     try:
+        if is_dual_stack(host):
+            sockets.append(open_dual_stack_socket(port))
+            yield sockets
+            return
         for family, sockaddr in _resolve_addresses(host, port):
             sockets.append(socket.socket(family))
             _bind_and_listen(sockets[-1], sockaddr)
