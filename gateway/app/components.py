@@ -137,6 +137,7 @@ class Components:
 def build_components(settings: Settings, clock: Clock, log: FilteringBoundLogger) -> Components:
     """Build all components in a running event loop; opens nothing. Raises SettingsError."""
     metrics = Metrics()
+    logs.count_dropped_lines(metrics.log_lines_dropped)
     snapshot = build_snapshot(settings, clock, metrics)
     metrics.config_loaded(clock.now())
     limiter = factories.limiter(settings, snapshot.limits, clock=clock, metrics=metrics, log=log)

@@ -10,17 +10,18 @@ import logging
 import sys
 import traceback
 from asyncio import AbstractEventLoop
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, BinaryIO, Literal, cast
+from typing import Any, BinaryIO, Literal, Protocol, cast
 
 import orjson
 import structlog
 from structlog.typing import FilteringBoundLogger
 
 from gateway.clock import Clock
+from gateway.observability.log_writer import LogWriter
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
@@ -47,6 +48,7 @@ def configure(
 ) -> FilteringBoundLogger:
     """Configure logging of the process and return its logger; every line has `bound_fields`."""
     use_console = output_format == "console" or (output_format == "auto" and sys.stdout.isatty())
+    output = _standard_output()
     console_processors: list[structlog.typing.Processor] = [
         _LEVEL_FILTER,
         structlog.processors.add_log_level,
@@ -58,12 +60,12 @@ def configure(
         structlog.configure(
             processors=console_processors,
             wrapper_class=structlog.make_filtering_bound_logger(_LEVELS["debug"]),
-            logger_factory=structlog.WriteLoggerFactory(),
+            logger_factory=lambda *_: _TextLogger(output),
         )
     else:
         structlog.configure(
             wrapper_class=type("JsonLogger", (_JsonLogger,), {"clock": clock}),
-            logger_factory=structlog.BytesLoggerFactory(_safe_stdout()),
+            logger_factory=lambda *_: output,
         )
     # Bound at once, because the lazy proxy of get_logger repeats its look-up for every line.
     logger = cast("FilteringBoundLogger", structlog.get_logger().bind(**bound_fields))
@@ -132,7 +134,7 @@ class _JsonLogger(structlog.BoundLoggerBase):
         """Write a line about normal operation."""
         if _LEVEL_FILTER.threshold <= 20:
             entry = {"time": self.clock.now(), "level": "info", "event": event, **self._context, **fields}
-            self._logger.msg(_encode_line(entry))
+            self._logger.write(_encode_line(entry))
 
     def warning(self, event: str, **fields: object) -> None:
         """Write a line that needs attention at some time."""
@@ -147,7 +149,7 @@ class _JsonLogger(structlog.BoundLoggerBase):
         if level >= _LEVEL_FILTER.threshold:
             name = _LEVEL_NAMES.get(level, "critical")
             entry = {"time": self.clock.now(), "level": name, "event": event, **self._context, **fields}
-            self._logger.msg(_encode_line(entry))
+            self._logger.write(_encode_line(entry))
 
 
 def _encode_line(entry: Mapping[str, object]) -> bytes:
@@ -168,20 +170,54 @@ def _encodable(value: object) -> object:
     return str(value).encode("utf-8", "backslashreplace").decode()
 
 
-def _safe_stdout() -> BinaryIO:
-    return cast("BinaryIO", _SafeStream(sys.stdout.buffer))
+class LineOutput(Protocol):
+    """Where lines are written to."""
+
+    def write(self, line: bytes) -> None:
+        """Write a line, without its line end. Never raises."""
 
 
-class _SafeStream:
-    """Standard output that ignores write errors: a full disk or a closed pipe must not fail a request."""
+_writer: LogWriter | None = None
 
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
+
+def count_dropped_lines(report: Callable[[int], object]) -> None:
+    """Call `report` with the number of lines that could not be written; from any thread."""
+    if _writer is not None:
+        _writer.report_dropped(report)
+
+
+def _standard_output() -> LineOutput:
+    """Return the writer of the process; where standard output is no file of the system, the object itself."""
+    global _writer  # noqa: PLW0603 - standard output is one of a process
+    try:
+        descriptor = sys.stdout.buffer.fileno()
+    except (OSError, ValueError, AttributeError):
+        return _DirectOutput(sys.stdout.buffer)
+    if _writer is None:
+        _writer = LogWriter(descriptor)
+    return _writer
+
+
+@dataclass(frozen=True, slots=True)
+class _DirectOutput:
+    """Output that ignores errors: a failed write must not fail a request."""
+
+    file: BinaryIO
 
     def write(self, line: bytes) -> None:
         with suppress(OSError, ValueError):
-            self._file.write(line)
+            self.file.write(line + b"\n")
+            self.file.flush()
 
-    def flush(self) -> None:
-        with suppress(OSError, ValueError):
-            self._file.flush()
+
+@dataclass(frozen=True, slots=True)
+class _TextLogger:
+    """Logger of rendered text for structlog, which calls the method of the level."""
+
+    output: LineOutput
+
+    def msg(self, text: str) -> None:
+        """Write a line."""
+        self.output.write(text.encode("utf-8", "backslashreplace"))
+
+    debug = info = warning = error = critical = msg

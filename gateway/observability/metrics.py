@@ -57,6 +57,10 @@ class Metrics:
         self._hints_used = self._counter("hints_used", "Hints that triggered a poll at once.")
         self._decisions = self._counter("limiter_decisions", "Decisions of the limits, by scope.", "scope", "decision")
         self._workers_lost = self._counter("workers_lost", "Worker processes that exited unexpectedly.")
+        self._log_lines_dropped = self._counter(
+            "log_lines_dropped", "Log lines that standard output did not take in time, or refused."
+        )
+        self._log_lines_dropped.counts[()] = 0
         self._run_duration = self._histogram(
             "run_duration", "Duration of a run, from the arrival of its request.", _RUN_BUCKETS, "workflow", "provider"
         )
@@ -208,6 +212,10 @@ class Metrics:
     def worker_lost(self) -> None:
         """Count a worker process that exited unexpectedly."""
         self._workers_lost.counts[()] += 1
+
+    def log_lines_dropped(self, count: int) -> None:
+        """Count log lines that could not be written."""
+        self._log_lines_dropped.counts[()] += count
 
     def export(self) -> dict[str, SeriesValues]:
         """Return all values by family, to be merged in another process."""
