@@ -7,6 +7,7 @@ import contextlib
 import signal
 from collections.abc import Coroutine
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from structlog.typing import FilteringBoundLogger
 
@@ -17,6 +18,9 @@ from gateway.app.reload import Reloader
 from gateway.app.systemd_notify import NO_SERVICE_MANAGER, Notifier
 
 _IDLE_CHECK_INTERVAL = 0.05  # seconds
+_START_GRACE = 5.0  # seconds for the start to complete after a signal, so that it can be undone in order
+
+ShutdownSignals: TypeAlias = "asyncio.Queue[signal.Signals]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,19 +73,57 @@ class Application:
         await self.components.close()
 
 
+def subscribe_shutdown_signals() -> ShutdownSignals:
+    """Receive SIGTERM and SIGINT in a queue."""
+    loop = asyncio.get_running_loop()
+    signals: ShutdownSignals = asyncio.Queue()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, signals.put_nowait, number)
+    return signals
+
+
+def ignore_signals() -> None:
+    """Ignore signals from now on: the process has been shut down, and is about to exit."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+
+
+async def start_unless_signalled(
+    starting: Coroutine[object, object, Application], signals: ShutdownSignals, log: FilteringBoundLogger
+) -> Application | None:
+    """Return the started application, or None if a signal came first and everything has been closed again.
+
+    Raises the errors of `starting`.
+    """
+    start, received = asyncio.create_task(starting), asyncio.create_task(signals.get())
+    await asyncio.wait((start, received), return_when=asyncio.FIRST_COMPLETED)
+    if not received.done():
+        received.cancel()
+        return await start
+    log.info("draining", signal=received.result().name)
+    await asyncio.wait((start,), timeout=_START_GRACE)
+    if start.done():
+        await start.result().close()
+    else:
+        start.cancel()
+        await asyncio.gather(start, return_exceptions=True)
+    return None
+
+
 async def serve_until_signal(
-    application: Application, log: FilteringBoundLogger, manager: Notifier = NO_SERVICE_MANAGER
+    application: Application,
+    log: FilteringBoundLogger,
+    manager: Notifier = NO_SERVICE_MANAGER,
+    signals: ShutdownSignals | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain; a second signal closes at once. SIGHUP reloads the configuration.
 
     The event "listening" is logged after the signal handlers are installed, so a supervisor may send signals from then.
+    `signals`: an earlier subscription.
 
     `manager`: the service manager; it receives READY, RELOADING, STOPPING and the heartbeat of its watchdog.
     """
-    loop = asyncio.get_running_loop()
-    signals: asyncio.Queue[signal.Signals] = asyncio.Queue()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, signals.put_nowait, number)
+    signals = signals or subscribe_shutdown_signals()
     if application.reloader is not None:
         _reload_on_signal(application.reloader, manager)
     heartbeat = asyncio.create_task(manager.keep_alive(application.components.clock))

@@ -8,7 +8,12 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from gateway.app.application import serve_until_signal
+from gateway.app.application import (
+    ignore_signals,
+    serve_until_signal,
+    start_unless_signalled,
+    subscribe_shutdown_signals,
+)
 from gateway.app.main import start_gateway
 from gateway.app.systemd_notify import service_notifier
 from gateway.cli.errors import CliError
@@ -30,13 +35,16 @@ def serve(config: Path | None) -> None:
         settings = source.load()
 
     async def main() -> None:
+        signals = subscribe_shutdown_signals()
         clock = SystemClock()
         log = logs.configure(settings.logs.level, settings.logs.format, clock)
         with startup_errors():
-            gateway = await start_gateway(settings, clock, log, source)
-        await serve_until_signal(gateway, log, service_notifier())
+            gateway = await start_unless_signalled(start_gateway(settings, clock, log, source), signals, log)
+        if gateway is not None:
+            await serve_until_signal(gateway, log, service_notifier(), signals)
 
     asyncio_runner()(main())
+    ignore_signals()
 
 
 def serve_with_workers(config: Path | None, count: int) -> None:
@@ -64,6 +72,7 @@ def serve_with_workers(config: Path | None, count: int) -> None:
                 raise CliError("a worker did not exit cleanly", exit_code=1)
 
     asyncio_runner()(main())
+    ignore_signals()
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from gateway.app.application import ignore_signals
 from gateway.cli.errors import CliError
 from gateway.cli.serve import asyncio_runner, startup_errors
 from gateway.clock import SystemClock
@@ -30,3 +31,4 @@ def worker(spec_json: str, config: Path | None) -> None:
             await worker_main.run_worker(spec, settings, clock, log, source)
 
     asyncio_runner()(main())
+    ignore_signals()

@@ -43,6 +43,7 @@ async def supervise(
     WorkerPoolFailed if no worker can be kept running.
     """
     server = settings.server
+    signals = _subscribe_signals()
     logs.log_unhandled_exceptions(asyncio.get_running_loop(), log)
     access = OpsAccess.build(settings, clock, log)
     with (
@@ -60,7 +61,7 @@ async def supervise(
         )
         ops_listener = await Listener.from_sockets(ops_server, ops_sockets, access.context)
         tasks = [
-            asyncio.create_task(_handle_signals(_subscribe_signals(), pool, public_sockets, manager)),
+            asyncio.create_task(_handle_signals(signals, pool, public_sockets, manager)),
             asyncio.create_task(
                 _log_listening(
                     pool,

@@ -31,14 +31,15 @@ async def run_worker(
     """
     channel = socket.socket(fileno=spec.channel)
     reader, writer = await asyncio.open_unix_connection(sock=channel)
-    application = await start_gateway(settings, clock, log, source, spec.open_listeners)
-    commands = _CommandHandler(application, writer)
+    drain = asyncio.Event()
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the supervisor handles SIGHUP, and sends a command
     for number in (
         signal.SIGTERM,
         signal.SIGINT,
     ):  # may arrive twice, when a whole control group is signalled; only a command ends at once
-        asyncio.get_running_loop().add_signal_handler(number, commands.drain.set)
+        asyncio.get_running_loop().add_signal_handler(number, drain.set)
+    application = await start_gateway(settings, clock, log, source, spec.open_listeners)
+    commands = _CommandHandler(application, writer, drain)
     log.info("ready", pid=os.getpid())
     commands.send_status()
     command_task = asyncio.create_task(commands.handle_commands(reader))
