@@ -26,6 +26,7 @@ ReloadHook: TypeAlias = Callable[[ConfigSnapshot], None]
 
 _DEBOUNCE_SECONDS = 0.25  # quiet period after a change
 _MAX_DEBOUNCE_ROUNDS = 10
+_REST_SECONDS = 1.0  # after a reload that a change caused; bounds the rate for files that change constantly
 
 _RELOADABLE = {
     *("providers", "workflows", "clients", "callbacks", "retries", "breaker", "polling"),
@@ -131,6 +132,8 @@ class Reloader:
             if forced or await asyncio.to_thread(self.source.changed):
                 await self.reload_once()
                 self.on_done()
+                if not forced:
+                    await self.clock.sleep(_REST_SECONDS)
 
     async def _debounce(self) -> None:
         """Wait for the end of a burst of changes, at most `_MAX_DEBOUNCE_ROUNDS` quiet periods."""

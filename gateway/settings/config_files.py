@@ -6,6 +6,7 @@ import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import TypeAlias
 
@@ -17,8 +18,16 @@ from gateway.settings.sources.pydantic_sources import SECRET_PATHS
 from gateway.settings.sources.tree import find
 from gateway.settings.sources.yaml_file import read_yaml
 
-FileFingerprints: TypeAlias = Mapping[Path, tuple[int, ...]]
-"""Device, inode, size and modification time of each existing file."""
+FileFingerprints: TypeAlias = Mapping[Path, "_Fingerprint"]
+_MAX_HASHED_BYTES = 2_000_000  # a larger file counts as changed whenever its status changes
+
+
+@dataclass(frozen=True, slots=True)
+class _Fingerprint:
+    """`status`: device, inode, size and modification time of a file; `digest`: of its content."""
+
+    status: tuple[int, ...] = field(compare=False)
+    digest: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +60,16 @@ class ConfigFiles:
         found = frozenset(_certificate_files(settings)) - self._files
         self._named_by_environment |= found
         self._files |= found
-        self._fingerprints = {**self._fingerprints, **_fingerprints(found)}
+        self._fingerprints = {**self._fingerprints, **_fingerprints(found, {})}
         return settings
 
     def changed(self) -> bool:
-        """Return True if a file differs from its state at the last `load`."""
-        return self._take_fingerprints() != self._fingerprints
+        """Return True if the content of a file differs from that at the last `load`."""
+        current = self._take_fingerprints()
+        if current != self._fingerprints:
+            return True
+        self._fingerprints = current  # another status of the same content
+        return False
 
     def watched(self) -> WatchedPaths:
         """Folders to watch, and the file names in them whose changes matter."""
@@ -79,7 +92,7 @@ class ConfigFiles:
             return []
 
     def _take_fingerprints(self) -> FileFingerprints:
-        return _fingerprints((*self._files, *self._secret_files()))
+        return _fingerprints((*self._files, *self._secret_files()), self._fingerprints)
 
 
 def _referenced_paths(tree: object) -> Iterator[str]:
@@ -98,15 +111,20 @@ def _certificate_files(settings: Settings) -> Iterator[Path]:
     yield from (provider.ca_file for provider in settings.providers.values() if provider.ca_file is not None)
 
 
-def _fingerprints(paths: Iterable[Path]) -> FileFingerprints:
-    return {path: fingerprint for path in paths if (fingerprint := _fingerprint(path))}
+def _fingerprints(paths: Iterable[Path], known: FileFingerprints) -> FileFingerprints:
+    """Fingerprints of the existing files; a file whose status is known is not read again."""
+    return {path: fingerprint for path in paths if (fingerprint := _fingerprint(path, known.get(path)))}
 
 
-def _fingerprint(path: Path) -> tuple[int, ...]:
+def _fingerprint(path: Path, known: _Fingerprint | None) -> _Fingerprint | None:
     try:
         status = path.stat()
-    except (OSError, ValueError):  # removed; or an invalid path, which `load` reports
-        return ()
-    if not stat.S_ISREG(status.st_mode):
-        return ()
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+        if not stat.S_ISREG(status.st_mode):
+            return None
+        numbers = status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+        if known is not None and known.status == numbers:
+            return known
+        content = path.read_bytes() if status.st_size <= _MAX_HASHED_BYTES else repr(numbers).encode()
+    except (OSError, ValueError):  # removed, or not readable; or an invalid path, which `load` reports
+        return None
+    return _Fingerprint(numbers, sha256(content).digest())

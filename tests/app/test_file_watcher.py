@@ -17,6 +17,9 @@ from gateway.clock import SystemClock
 from gateway.settings import WatchedPaths
 from tests.support.clock import ManualClock
 from tests.support.config_files import mount_secret_files, replace_file
+from tests.support.configuration import PROVIDER_SECRETS, gateway_config
+from tests.support.process import start_gateway
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -127,3 +130,17 @@ def test_a_folder_with_constant_changes_is_rescanned_at_intervals() -> None:
 def test_the_watch_library_logs_nothing_of_each_change() -> None:
     """A log written to a watched folder would otherwise log itself endlessly."""
     assert not logging.getLogger("watchfiles.main").isEnabledFor(logging.INFO)
+
+
+async def test_a_log_in_the_folder_of_the_configuration_is_bounded(tmp_path: Path) -> None:
+    """The output of the process goes to a file beside the configuration, at the level debug."""
+    config = gateway_config("http://127.0.0.1:1", "http://127.0.0.1:2", logs={"level": "debug"})
+    gateway = await start_gateway(tmp_path, config, PROVIDER_SECRETS)  # `stdout.log` is in the same folder
+    try:
+        replace_file(tmp_path / "gateway.yaml", (tmp_path / "gateway.yaml").read_text() + "\n# changed\n")
+        await wait_until(lambda: len(gateway.logs("reloaded")) == 1)
+        lines = len(gateway.logs())
+        await asyncio.sleep(1.5)
+        assert (1, lines) == (len(gateway.logs("reloaded")), len(gateway.logs()))
+    finally:
+        await gateway.stop()

@@ -39,10 +39,12 @@ def read_lines(descriptor: int, count: int) -> list[bytes]:
 def test_lines_are_written_in_order(pipe: tuple[int, int]) -> None:
     """Those of several threads each whole."""
     writer = LogWriter(pipe[1])
-    threads = [
-        threading.Thread(target=lambda name=name: [writer.write(b"%s %d" % (name, n)) for n in range(500)])
-        for name in (b"a", b"b")
-    ]
+
+    def write_lines(name: bytes) -> None:
+        for number in range(500):
+            writer.write(b"%s %d" % (name, number))
+
+    threads = [threading.Thread(target=write_lines, args=(name,)) for name in (b"a", b"b")]
     for thread in threads:
         thread.start()
     lines = read_lines(pipe[0], 1000)
@@ -62,7 +64,8 @@ def test_what_is_queued_is_written_at_the_close(pipe: tuple[int, int]) -> None:
 
 def test_an_output_that_is_not_read_drops_and_counts_lines(pipe: tuple[int, int]) -> None:
     """Writing returns although the pipe is full; what was queued arrives once the pipe is read."""
-    writer, dropped = LogWriter(pipe[1], max_queued_bytes=500_000), []
+    writer = LogWriter(pipe[1], max_queued_bytes=500_000)
+    dropped: list[int] = []
     for _ in range(1000):
         writer.write(b"x" * 999)
     writer.report_dropped(dropped.append)
@@ -85,7 +88,8 @@ def test_a_blocked_output_does_not_block_the_close(pipe: tuple[int, int]) -> Non
 def test_a_closed_output_drops_and_counts_lines(pipe: tuple[int, int]) -> None:
     """A write error raises nothing."""
     os.close(pipe[0])
-    writer, dropped = LogWriter(pipe[1]), []
+    writer = LogWriter(pipe[1])
+    dropped: list[int] = []
     writer.report_dropped(dropped.append)
     for _ in range(3):
         writer.write(b"line")

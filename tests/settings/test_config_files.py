@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -46,11 +47,22 @@ def test_each_file_that_it_names_counts(tmp_path: Path, files: ConfigFiles, name
     elif how == "written":
         path.write_text(text + "\n")
     else:
-        replace_file(path, text)
+        replace_file(path, text + "#")
     assert files.changed()
     replace_file(path, text)
     files.load()
     assert not files.changed()
+
+
+@pytest.mark.parametrize("name", ["gateway.yaml", "key", "ca.pem"])
+def test_the_same_content_is_no_change(tmp_path: Path, files: ConfigFiles, name: str) -> None:
+    """A file that is touched or replaced constantly causes no reload."""
+    for seconds in range(3):
+        replace_file(tmp_path / name, (tmp_path / name).read_text())
+        os.utime(tmp_path / name, (seconds, seconds))
+        assert not files.changed()
+    replace_file(tmp_path / name, (tmp_path / name).read_text() + "#")
+    assert files.changed()
 
 
 def test_other_files_do_not_count(tmp_path: Path, files: ConfigFiles) -> None:
