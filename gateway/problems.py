@@ -40,6 +40,7 @@ PROBLEMS: Mapping[str, ProblemType] = MappingProxyType(
         "callback_url_refused": ProblemType(422, "The callback URL is not allowed"),
         "rejected_by_provider": ProblemType(422, "The provider rejected the request"),
         "client_closed_request": ProblemType(499, "Client closed request"),
+        "header_too_large": ProblemType(431, "The request header is too large"),
         "rate_limited": ProblemType(429, "The client's limit is exceeded", retryable=True),
         "too_many_failures": ProblemType(429, "Too many failed authentication attempts", retryable=True),
         "internal": ProblemType(500, "Internal server error"),

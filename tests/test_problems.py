@@ -21,6 +21,7 @@ STATUSES = {
     415: {"unsupported_media_type"},
     422: {"invalid_request", "idempotency_mismatch", "callback_url_refused", "rejected_by_provider"},
     429: {"rate_limited", "too_many_failures"},
+    431: {"header_too_large"},
     499: {"client_closed_request"},
     500: {"internal"},
     502: {

@@ -58,6 +58,7 @@ def public_server(
         _public_middlewares(components),
         header_timeout=settings.header_timeout,
         idle_timeout=settings.idle_timeout,
+        max_header=settings.max_header,
         fallback=passthrough.fallback_route(),
     )
 
@@ -87,7 +88,13 @@ def ops_server(components: Components, docs: DocsHandlers) -> Server:
         components.ops_authenticator.authenticate,
     ]
     settings = components.settings.server
-    return Server(routes, middlewares, header_timeout=settings.header_timeout, idle_timeout=settings.idle_timeout)
+    return Server(
+        routes,
+        middlewares,
+        header_timeout=settings.header_timeout,
+        idle_timeout=settings.idle_timeout,
+        max_header=settings.max_header,
+    )
 
 
 def _ops_handlers(components: Components) -> HealthHandlers:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 from aiohttp import StreamReader, web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import HttpVersion10, HttpVersion11
+from aiohttp.http_exceptions import LineTooLong
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.web_protocol import _ErrInfo
 
@@ -31,10 +32,12 @@ class Request(web.BaseRequest):
     """Request with the attributes that middlewares set.
 
     `path_param`: the part of the path that `{id}` or `{path}` of the route matched, still percent-encoded.
+    `path_prefix`: the path that a trusted proxy has removed from the front of the target, without a slash at its end.
     """
 
     route: Route
     path_param: str = ""
+    path_prefix: str = ""
     request_id: str = ""
     client: Client
     client_name: str = ""
@@ -81,9 +84,20 @@ async def _malformed_request(_request: Request) -> web.Response:
     raise Problem("malformed_request", headers=(("Connection", "close"),))
 
 
+def _header_too_large_route(max_header: int) -> Route:
+    async def refuse(_request: Request) -> web.Response:
+        detail = f"The request line and each header field may have {max_header} bytes, and there may be 128 fields."
+        raise Problem("header_too_large", detail, headers=(("Connection", "close"),))
+
+    return Route("*", "*", refuse, "malformed")
+
+
 _UNKNOWN_ROUTE = Route("*", "*", _unknown_route, "unknown")
 _MALFORMED_ROUTE = Route("*", "*", _malformed_request, "malformed")
+MAX_HEADER = 8190
+"""Default size in bytes of the request line and of each header field."""
 _HTTP_VERSIONS = (HttpVersion11, HttpVersion10)
+_TOO_MANY_FIELDS = "Too many headers received"  # of aiohttp's parser, which bounds their number by 128
 _WRITE_CHECKS = 4  # checks of the progress of a response within the header timeout
 _VALID_HOST = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=%:\[\]-]*").fullmatch  # RFC 9112, 3.2: else a 400
 
@@ -158,11 +172,16 @@ class Server(web.Server):
         *,
         header_timeout: float,
         idle_timeout: float = 75.0,
+        max_header: int = MAX_HEADER,
         fallback: Route | None = None,
     ) -> None:
-        """`header_timeout`, `idle_timeout`: seconds; see `_ServerConnection`."""
+        """`header_timeout`, `idle_timeout`: seconds; see `_ServerConnection`.
+
+        `max_header`: size in bytes of the request line, and of the name and of the value of each header field.
+        """
         self._router = Router.from_routes(routes, fallback or _UNKNOWN_ROUTE)
         self._header_timeout = header_timeout
+        self._header_too_large_route = _header_too_large_route(max_header)
         handler: Handler = self._dispatch
         for middleware in reversed(middlewares):
             handler = middleware(handler)
@@ -172,11 +191,19 @@ class Server(web.Server):
             auto_decompress=False,
             access_log=None,
             lingering_time=2.0,
+            max_line_size=max_header,
+            max_field_size=max_header,
         )
 
     def __call__(self) -> web.RequestHandler:
         """Protocol of one connection."""
-        return _ServerConnection(self, header_timeout=self._header_timeout, loop=self._loop, **self._kwargs)
+        return _ServerConnection(
+            self,
+            header_timeout=self._header_timeout,
+            header_too_large_route=self._header_too_large_route,
+            loop=self._loop,
+            **self._kwargs,
+        )
 
     def _make_request(
         self,
@@ -208,6 +235,7 @@ class _ServerConnection(web.RequestHandler):
 
     __slots__ = (
         "_header_timeout",
+        "_header_too_large_route",
         "_headers_incomplete",
         "_parse_failed",
         "_stalled_checks",
@@ -215,8 +243,9 @@ class _ServerConnection(web.RequestHandler):
         "_write_timer",
     )
 
-    def __init__(self, *args: Any, header_timeout: float, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, header_timeout: float, header_too_large_route: Route, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._header_too_large_route = header_too_large_route
         self._header_timeout = header_timeout
         self._headers_incomplete = False
         self._parse_failed = False
@@ -224,11 +253,13 @@ class _ServerConnection(web.RequestHandler):
         self._unread_bytes = 0
         self._write_timer: asyncio.TimerHandle | None = None
 
-    def _make_error_handler(self, _error: _ErrInfo) -> Handler:  # type: ignore[override]  # as in Server.__init__
+    def _make_error_handler(self, error: _ErrInfo) -> Handler:  # type: ignore[override]  # as in Server.__init__
         handler = cast("Handler", self._request_handler)
+        is_too_large = isinstance(error.exc, LineTooLong) or error.message == _TOO_MANY_FIELDS
+        route = self._header_too_large_route if is_too_large else _MALFORMED_ROUTE
 
         async def handle(request: Request) -> web.StreamResponse:
-            request.route = _MALFORMED_ROUTE
+            request.route = route
             return await handler(request)
 
         return handle

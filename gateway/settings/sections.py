@@ -13,7 +13,7 @@ from gateway.settings.errors import raise_validation_error
 from gateway.settings.types.addresses import AllowedTarget, BaseUrl, Host, NetworkSetting, StoreUrl
 from gateway.settings.types.fields import Attempts, Count, KeyHash, Port, Timestamp
 from gateway.settings.types.secret import Secret, WebhookSecret
-from gateway.settings.types.units import DURATION_PATTERN, Duration, DurationOrZero, Lease, Size
+from gateway.settings.types.units import DURATION_PATTERN, Duration, DurationOrZero, HeaderSize, Lease, Size
 
 STANDARD_SCHEDULE = (0.0, 5.0, 300.0, 1800.0, 7200.0, 18000.0, 36000.0, 50400.0, 72000.0, 86400.0)
 """Delays in seconds that the Standard Webhooks specification suggests ("Deliverability and reliability")."""
@@ -104,13 +104,15 @@ class ServerSettings(Section):
     open_docs: bool = False
     """Serve /openapi.json on the public port without a key."""
     trusted_proxies: tuple[NetworkSetting, ...] = ()
-    """Networks of proxies whose X-Forwarded-For is trusted; it is ignored from other addresses."""
+    """Networks of proxies whose X-Forwarded-For and X-Forwarded-Prefix are trusted; ignored from other addresses."""
     public_url: BaseUrl | None = None
     """URL at which providers reach the gateway; PromptLayer then reports the end of a run and is polled less."""
     max_queued: Count = 1000
     """Background runs of one client; further ones are answered with 503."""
     max_queued_per_workflow: Count = 5000
     """Background runs of one workflow, over all clients; further ones are answered with 503."""
+    max_header: HeaderSize = 8190
+    """Largest request line and header field, from 4kB to 1MiB; larger ones are answered with 431."""
     tls: TlsSettings | None = None
     """TLS (1.2 or newer) of both ports; none by default: plain HTTP."""
     ops_tls: OpsTlsSettings = OpsTlsSettings()

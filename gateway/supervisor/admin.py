@@ -47,7 +47,9 @@ class SupervisorAdmin:
         """Sums of the metrics of all workers."""
         return await metrics_response(Metrics.from_export(await self.pool.collect_metrics()), request)
 
-    def build_server(self, authenticator: OpsAuthenticator, *, header_timeout: float, idle_timeout: float) -> Server:
+    def build_server(
+        self, authenticator: OpsAuthenticator, *, header_timeout: float, idle_timeout: float, max_header: int
+    ) -> Server:
         """Return the server of the port, with the same routes as in a gateway of one process."""
         routes = [
             Route("GET", "/metrics", self.render_metrics, "metrics", logged=False),
@@ -58,7 +60,9 @@ class SupervisorAdmin:
         ]
         logging_middleware = access_log(self.pool.metrics, self.pool.log, self.pool.clock)
         middlewares = [logging_middleware, authenticator.authenticate]
-        return Server(routes, middlewares, header_timeout=header_timeout, idle_timeout=idle_timeout)
+        return Server(
+            routes, middlewares, header_timeout=header_timeout, idle_timeout=idle_timeout, max_header=max_header
+        )
 
 
 def _unavailable(status: str) -> web.Response:

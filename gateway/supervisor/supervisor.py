@@ -57,7 +57,10 @@ async def supervise(
         pool = WorkerPool(count, launcher.launch, Metrics(), clock, log)
         admin = SupervisorAdmin(pool, CallbackAdminHandlers(store, clock, log))
         ops_server = admin.build_server(
-            access.authenticator, header_timeout=server.header_timeout, idle_timeout=server.idle_timeout
+            access.authenticator,
+            header_timeout=server.header_timeout,
+            idle_timeout=server.idle_timeout,
+            max_header=server.max_header,
         )
         ops_listener = await Listener.from_sockets(ops_server, ops_sockets, access.context)
         tasks = [

@@ -160,6 +160,7 @@ async def running_server(
     max_in_flight: int = 10,
     header_timeout: float = 5.0,
     idle_timeout: float = 75.0,
+    max_header: int = 8190,
     body_timeout: float = 0.2,
     trusted_proxies: Sequence[IPv4Network | IPv6Network] = (),
     middlewares: Sequence[Middleware] | None = None,
@@ -191,6 +192,7 @@ async def running_server(
         default_middlewares if middlewares is None else middlewares,
         header_timeout=header_timeout,
         idle_timeout=idle_timeout,
+        max_header=max_header,
     )
     listener = await Listener.open(server, "127.0.0.1", 0)
     harness.port = int(listener.url.rpartition(":")[2])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 
+from gateway.problems import PROBLEMS
 from tests.security.gateway_harness import GatewayHarness, assert_problem
 from tests.support.raw_client import RawConnection, RawResponse, raw_connection
 
@@ -28,11 +29,12 @@ def split_at(data: bytes, *offsets: int) -> list[bytes]:
     return [data[start:end] for start, end in itertools.pairwise(ends)]
 
 
-async def assert_rejected(harness: GatewayHarness, *pieces: bytes) -> None:
-    """Assert a 400 that closes the connection; neither it nor the valid run after it reaches the upstream."""
+async def assert_rejected(harness: GatewayHarness, *pieces: bytes, code: str = "malformed_request") -> None:
+    """Assert a 4xx that closes the connection; neither it nor the valid run after it reaches the upstream."""
     async with raw_connection(harness.url) as caller:
         reply = await send_until_response(caller, *pieces)
-    assert_problem(reply, 400, "malformed_request")
+    status = PROBLEMS[code].status
+    assert_problem(reply, status, code)
     assert "close" == reply.header("Connection")
     assert [] == harness.upstream.received
-    assert 400 == (await harness.access_log("malformed"))[0]["status"]
+    assert status == (await harness.access_log("malformed"))[0]["status"]

@@ -83,6 +83,11 @@ ERROR_INFO: Mapping[str, ErrorInfo] = MappingProxyType(
             "The client disconnected before the response. It appears in logs and metrics only.",
             "Wait longer, or use `Prefer: respond-async`.",
         ),
+        "header_too_large": ErrorInfo(
+            (_NO_RUN,),
+            "The request line or a header field exceeds `server.max_header`, or there are more than 128 fields.",
+            "Send smaller header fields.",
+        ),
         "rate_limited": ErrorInfo(
             (_NOT_RUN,), "A limit of the client is exceeded: rate, daily quota or concurrency.", _REPEAT
         ),

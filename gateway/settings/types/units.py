@@ -89,6 +89,12 @@ def _positive(seconds: float) -> float:
     return seconds
 
 
+def _check_header_size(size: int) -> int:
+    if not 4_000 <= size <= 1_048_576:
+        raise ValueError("must be from 4kB to 1MiB")
+    return size
+
+
 def _check_lease(seconds: float) -> float:
     if not MIN_LEASE <= seconds <= MAX_LEASE:
         raise ValueError("must be at least 2s and at most 1h")
@@ -111,6 +117,10 @@ Lease: TypeAlias = Annotated[
 """Seconds, from 2 to an hour."""
 Size: TypeAlias = Annotated[int, BeforeValidator(parse_size), _schema(SIZE_PATTERN)]
 """Bytes, more than 0."""
+HeaderSize: TypeAlias = Annotated[
+    int, BeforeValidator(parse_size), AfterValidator(_check_header_size), _schema(SIZE_PATTERN)
+]
+"""Bytes, from 4 kB to 1 MiB."""
 RateSetting: TypeAlias = Annotated[
     RateSpec, BeforeValidator(parse_rate), WithJsonSchema({"type": "string", "pattern": RATE_PATTERN})
 ]
