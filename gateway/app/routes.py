@@ -17,7 +17,7 @@ from gateway.api.provider_hints import PollHintHandler
 from gateway.api.run_lookup import RunLookupHandlers
 from gateway.api.start_run import RunHandler
 from gateway.app.components import Components
-from gateway.http.middleware import access_log
+from gateway.http.middleware import access_log, prefix_locations
 from gateway.http.server import Middleware, Route, Server, with_double_slash
 
 
@@ -66,7 +66,9 @@ def public_server(
 def _public_middlewares(components: Components) -> list[Middleware]:
     """Middlewares, outermost first; each relies on those before it."""
     limiter = components.in_flight_limiter
+    trusted_proxies = components.settings.server.trusted_proxies
     return [
+        *([prefix_locations(trusted_proxies)] if trusted_proxies else []),
         limiter.close_when_draining,  # while draining, every response is the last on its connection
         access_log(components.metrics, components.log, components.clock),  # request id, problem document, log, metrics
         components.authenticator.authenticate,  # from here on the client is known

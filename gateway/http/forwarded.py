@@ -1,4 +1,4 @@
-"""Client address of a request that comes through trusted proxies (`X-Forwarded-For`)."""
+"""What trusted proxies say of a request: the client's address, and the prefix that they have removed from its path."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from aiohttp import web
 Networks: TypeAlias = Sequence[IPv4Network | IPv6Network]
 
 _MAX_HOPS = 20
+_MAX_PREFIX = 500
+_PREFIX = re.compile(r"(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._~!$&'()*+;=:@%-]+)+").fullmatch
 # A node with a port as proxies write it: 192.0.2.1:80, [2001:db8::1]:80, or an IPv6 address in brackets alone.
 _NODE = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+))(?::[0-9]{1,5})?").fullmatch
 
@@ -35,6 +37,20 @@ def client_address(request: web.BaseRequest, trusted_proxies: Networks) -> str:
             break
         address = hop
     return str(address)
+
+
+def path_prefix(request: web.BaseRequest, trusted_proxies: Networks) -> str:
+    """Path that the proxies have removed from the front of the target (`X-Forwarded-Prefix`), without a final slash.
+
+    Several elements are those of several proxies, outermost first. Empty if the peer is not trusted, or for a value
+    that is not a plain path.
+    """
+    fields = request.headers.getall("X-Forwarded-Prefix", ())
+    address = _parse_address(request.remote or "") if fields else None
+    if address is None or not any(address in network for network in trusted_proxies):
+        return ""
+    prefix = "".join(element.strip(" \t").rstrip("/") for element in ",".join(fields).split(","))
+    return prefix if len(prefix) <= _MAX_PREFIX and _PREFIX(prefix) else ""
 
 
 def _parse_node(text: str) -> IPv4Address | IPv6Address | None:

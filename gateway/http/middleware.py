@@ -18,7 +18,7 @@ from gateway.auth.failed_attempts import FailedAuthLimiter
 from gateway.auth.keys import KeyRefusal, KeyRing
 from gateway.clock import Clock
 from gateway.errors import GatewayError
-from gateway.http.forwarded import client_address
+from gateway.http.forwarded import Networks, client_address, path_prefix
 from gateway.http.headers import bearer_token, single_value
 from gateway.http.problem_mapping import problem_from_error
 from gateway.http.response import problem_response
@@ -58,6 +58,23 @@ def access_log(metrics: Metrics, log: FilteringBoundLogger, clock: Clock) -> Mid
                 metrics.request_ended(request.route.name, status)
                 if request.route.logged:
                     _write_log_entry(log, request, status, code, clock.monotonic() - started)
+
+        return handle
+
+    return around
+
+
+def prefix_locations(trusted_proxies: Networks) -> Middleware:
+    """Middleware: sets the path prefix of a request, and adds it to `Location`, which clients resolve at the proxy."""
+
+    def around(inner: Handler) -> Handler:
+        async def handle(request: Request) -> web.StreamResponse:
+            request.path_prefix = path_prefix(request, trusted_proxies)
+            response = await inner(request)
+            location = response.headers.get("Location")
+            if request.path_prefix and location is not None and location.startswith("/"):
+                response.headers["Location"] = request.path_prefix + location
+            return response
 
         return handle
 

@@ -8,7 +8,7 @@ from ipaddress import ip_network
 import pytest
 from multidict import CIMultiDict
 
-from gateway.http.forwarded import client_address
+from gateway.http.forwarded import client_address, path_prefix
 
 PROXIES = [ip_network("10.0.0.0/8"), ip_network("fd00::/8")]
 
@@ -69,3 +69,31 @@ def test_a_long_chain_is_not_followed_for_ever() -> None:
     """A field may have 8 kB, and there may be a hundred fields."""
     hops = ", ".join(["198.51.100.1"] + ["10.0.0.2"] * 100)
     assert "10.0.0.2" == address_of("10.0.0.1", hops)
+
+
+@pytest.mark.parametrize(
+    ("remote", "lines", "expected"),
+    [
+        ("10.0.0.1", [], ""),
+        ("10.0.0.1", ["/ai"], "/ai"),
+        ("::ffff:10.0.0.1", ["/ai"], "/ai"),
+        ("10.0.0.1", ["/ai/"], "/ai"),
+        ("10.0.0.1", ["/"], ""),
+        ("10.0.0.1", ["/outer, /inner/"], "/outer/inner"),
+        ("10.0.0.1", ["/outer", "/inner"], "/outer/inner"),
+        ("203.0.113.9", ["/ai"], ""),  # no trusted proxy
+        (None, ["/ai"], ""),
+        ("10.0.0.1", ["//evil.example"], ""),
+        ("10.0.0.1", ["https://evil.example"], ""),
+        ("10.0.0.1", ["ai"], ""),
+        ("10.0.0.1", ["/a/../b"], ""),
+        ("10.0.0.1", ["/a\\b"], ""),
+        ("10.0.0.1", ["/a b"], ""),
+        ("10.0.0.1", ["/a?b"], ""),
+        ("10.0.0.1", ["/" + "a" * 500], ""),
+    ],
+)
+def test_the_prefix_that_a_proxy_has_removed(remote: str | None, lines: list[str], expected: str) -> None:
+    """Only a trusted proxy may set it, and only to a path."""
+    fields = CIMultiDict([("X-Forwarded-Prefix", line) for line in lines])
+    assert expected == path_prefix(ForwardedRequest(remote, fields), PROXIES)  # type: ignore[arg-type]

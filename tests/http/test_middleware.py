@@ -19,7 +19,8 @@ from structlog.testing import LogCapture
 
 from gateway.auth.client import Client
 from gateway.auth.keys import KeyRing, hash_key, new_key
-from gateway.http.middleware import InFlightLimiter, access_log
+from gateway.http.middleware import InFlightLimiter, access_log, prefix_locations
+from gateway.http.response import make_response
 from gateway.http.server import Handler, Request, Route
 from gateway.observability.metrics import Metrics
 from gateway.problems import Problem
@@ -516,3 +517,22 @@ async def test_a_connection_error_is_internal_while_the_client_is_connected() ->
         response = await server.send_request()
     assert (500, "internal") == (response.status, response.code)
     assert ["internal_error"] == [line["event"] for line in log.entries]
+
+
+# The prefix of a proxy.
+
+
+@pytest.mark.parametrize(
+    ("network", "expected"), [("127.0.0.0/8", "/ai/runs/1"), ("192.0.2.0/24", "/runs/1")], ids=["trusted", "another"]
+)
+async def test_locations_lead_through_the_proxy_that_removed_a_prefix(network: str, expected: str) -> None:
+    def accept(_inner: Handler) -> Handler:
+        async def handle(_request: Request) -> web.StreamResponse:
+            return make_response(202, b"{}", "application/json", (("Location", "/runs/1"),))
+
+        return handle
+
+    async with running_server(middlewares=[prefix_locations([ip_network(network)]), accept]) as server:
+        response = await server.send_request("GET", "/healthz", "X-Forwarded-Prefix: /ai/")
+        without = await server.send_request("GET", "/healthz")
+    assert (expected, "/runs/1") == (response.headers["location"], without.headers["location"])

@@ -115,9 +115,11 @@ class DocsHandlers:
             Route("GET", "/openapi.json", self.serve_document, "openapi"),
         )
 
-    async def serve_document(self, _request: Request) -> web.Response:
-        """Handle `GET /openapi.json`."""
-        return make_response(200, self.document, "application/json", (_NOSNIFF, ("Cache-Control", "no-store")))
+    async def serve_document(self, request: Request) -> web.Response:
+        """Handle `GET /openapi.json`. Its server is the prefix of a proxy, if there is one."""
+        server = b'"servers":[{"url":%b}]'
+        body = self.document.replace(server % b'"/"', server % strict_json.write(request.path_prefix or "/"), 1)
+        return make_response(200, body, "application/json", (_NOSNIFF, ("Cache-Control", "no-store")))
 
     def _page(self, **fields: str) -> DocsPage:
         text = Template((_STATIC / "docs.html").read_text("utf-8"))

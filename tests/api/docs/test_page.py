@@ -210,3 +210,24 @@ def test_a_wheel_has_the_pages_files(tmp_path: Path) -> None:
     expected = {f"gateway/api/docs/static/{each.name}" for each in STATIC.iterdir()}
     with zipfile.ZipFile(wheel) as archive:
         assert expected <= set(archive.namelist())
+
+
+async def test_the_server_of_the_document_is_the_prefix_of_the_proxy(
+    handlers: DocsHandlers, session: aiohttp.ClientSession
+) -> None:
+    """The page's form for requests uses it."""
+
+    def set_prefix(inner: Handler) -> Handler:
+        async def handle(request: Request) -> web.StreamResponse:
+            request.path_prefix = request.headers.get("X-Prefix", "")
+            return await inner(request)
+
+        return handle
+
+    listener = await Listener.open(Server(handlers.ops_routes(), [set_prefix], header_timeout=10), "127.0.0.1", 0)
+    try:
+        for headers, expected in (({}, "/"), ({"X-Prefix": "/ai"}, "/ai")):
+            async with session.get(f"{listener.url}/openapi.json", headers=headers) as response:
+                assert [{"url": expected}] == (await response.json())["servers"]
+    finally:
+        await listener.close()
