@@ -15,13 +15,13 @@ from gateway.http.response import make_response
 from gateway.http.server import Request
 from gateway.problems import Problem, invalid_parameter
 from gateway.runs import rendering
-from gateway.store.contract import Phase, RunFilter, Store, StoredRun, StoreUnavailable
+from gateway.runs.run_reader import RunReader
+from gateway.store.contract import Phase, RunFilter, RunOverview, Store, StoreUnavailable
 
 MAX_WAIT = 50
 """Maximum of `?wait` in seconds: below the response time-out of common proxies, which is 60 s."""
 _MAX_STREAM_SECONDS = 600.0
 _COMMENT_INTERVAL = 15.0  # seconds without an event: proxies close streams that are silent for 60 s or less
-_STORE_WAIT_SECONDS = 1.0
 _MAX_LIMIT = 100
 _EVENT_STREAM = "text/event-stream"
 _EVENT_STREAM_HEADERS = {
@@ -42,6 +42,7 @@ class RunLookupHandlers:
     """
 
     store: Store
+    reader: RunReader
     clock: Clock
     is_draining: Callable[[], bool]
 
@@ -50,7 +51,7 @@ class RunLookupHandlers:
 
         Raises Problem: client_closed_request, if the client disconnects while it waits.
         """
-        run = await self._load_own_run(request)
+        run = self._require_own(request, await self.reader.find(request.path_param))
         if request.method == "GET" and prefers_media_type(request.headers, _EVENT_STREAM, rendering.JSON_CONTENT_TYPE):
             return await self._stream_events(request, run)
         deadline = self.clock.monotonic() + _parse_wait(request.query.get("wait", "0"))
@@ -59,10 +60,10 @@ class RunLookupHandlers:
             remaining = deadline - self.clock.monotonic()
             if remaining <= 0:
                 break
-            run = await self._wait_for_change(request, run, min(remaining, _STORE_WAIT_SECONDS))
+            run = self._require_own(request, await self.reader.next_overview(run, remaining))
             if not is_connected():
                 raise Problem("client_closed_request")
-        return make_response(200, rendering.stored_run_view(run), rendering.JSON_CONTENT_TYPE)
+        return make_response(200, await self._render(run), rendering.JSON_CONTENT_TYPE)
 
     async def list_runs(self, request: Request) -> web.StreamResponse:
         """Handle `GET /runs`: newest first, `limit` a page, filtered by `status` and `workflow`."""
@@ -77,24 +78,21 @@ class RunLookupHandlers:
         runs = await self.store.list_runs(run_filter)
         last = runs[-1] if len(runs) == run_filter.limit else None
         next_cursor = _encode_cursor(last) if last else None
-        return make_response(
-            200,
-            rendering.run_page([rendering.stored_run_view(run) for run in runs], next_cursor),
-            rendering.JSON_CONTENT_TYPE,
-        )
+        items = [await self.reader.list_item(run) for run in runs]
+        return make_response(200, rendering.run_page(items, next_cursor), rendering.JSON_CONTENT_TYPE)
 
-    async def _load_own_run(self, request: Request) -> StoredRun:
-        run = await self.store.get_run(request.path_param)
+    def _require_own(self, request: Request, run: RunOverview | None) -> RunOverview:
         if run is None or run.client != request.client_name:
-            raise Problem("not_found", "The client has no run with this id.")
+            raise _not_found()
         return run
 
-    async def _wait_for_change(self, request: Request, run: StoredRun, seconds: float) -> StoredRun:
-        """The run after its next change, or after `seconds`."""
-        await self.store.wait_for_change([run.id], seconds)
-        return await self._load_own_run(request)
+    async def _render(self, run: RunOverview) -> bytes:
+        view = await self.reader.view(run)
+        if view is None:
+            raise _not_found()
+        return view
 
-    async def _stream_events(self, request: Request, run: StoredRun) -> web.StreamResponse:
+    async def _stream_events(self, request: Request, run: RunOverview) -> web.StreamResponse:
         """Send the run as a server-sent event after each change of its status, until it has ended.
 
         Raises ConnectionError if the client disconnects.
@@ -107,22 +105,27 @@ class RunLookupHandlers:
         last_status = ""
         while True:
             now = self.clock.monotonic()
-            if run.status != last_status:
-                last_status, written_at = run.status, now
-                await stream.write(b"event: %b\ndata: %b\n\n" % (last_status.encode(), rendering.stored_run_view(run)))
-            elif now - written_at >= _COMMENT_INTERVAL:
-                written_at = now
-                await stream.write(_COMMENT)
-            if run.phase is Phase.DONE or self.is_draining() or now - started_at >= _MAX_STREAM_SECONDS:
-                break
+            remaining = started_at + _MAX_STREAM_SECONDS - now
             try:
-                run = await self._wait_for_change(request, run, _STORE_WAIT_SECONDS)
+                if run.status != last_status:
+                    last_status, written_at = run.status, now
+                    await stream.write(b"event: %b\ndata: %b\n\n" % (last_status.encode(), await self._render(run)))
+                elif now - written_at >= _COMMENT_INTERVAL:
+                    written_at = now
+                    await stream.write(_COMMENT)
+                if run.phase is Phase.DONE or self.is_draining() or remaining <= 0:
+                    break
+                run = self._require_own(request, await self.reader.next_overview(run, remaining))
             except (Problem, StoreUnavailable):
                 break  # the status line has been sent; a problem document is no longer possible
             if not is_connected():
                 raise ConnectionResetError("the client has disconnected")
         await stream.write_eof()
         return stream
+
+
+def _not_found() -> Problem:
+    return Problem("not_found", "The client has no run with this id.")
 
 
 def _parse_wait(text: str) -> float:
@@ -160,5 +163,5 @@ def _parse_cursor(text: str | None) -> tuple[float, str] | None:
     return timestamp, run_id
 
 
-def _encode_cursor(run: StoredRun) -> str:
+def _encode_cursor(run: RunOverview) -> str:
     return urlsafe_b64encode(f"{run.created_at!r}:{run.id}".encode()).decode()

@@ -36,6 +36,7 @@ from gateway.runs.polling import provider_hints
 from gateway.runs.polling.provider_hints import ProviderHints
 from gateway.runs.polling.schedule import PollSchedule
 from gateway.runs.resilience.registry import CircuitRegistry
+from gateway.runs.run_reader import RunReader
 from gateway.settings import Settings
 from gateway.store import factory
 from gateway.store.contract import Store
@@ -57,6 +58,7 @@ class Components:
     execution_context: ExecutionContext
     executor: RunExecutor
     store: Store
+    run_reader: RunReader
     egress_policy: EgressPolicy
     callback_dispatcher: CallbackDispatcher
     durable_runs: DurableRuns
@@ -167,6 +169,7 @@ def build_components(settings: Settings, clock: Clock, log: FilteringBoundLogger
         execution_context=execution_context,
         executor=executor,
         store=store,
+        run_reader=RunReader(store, clock),
         egress_policy=egress_policy,
         callback_dispatcher=callback_dispatcher,
         durable_runs=durable_runs,

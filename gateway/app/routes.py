@@ -24,7 +24,7 @@ from gateway.http.server import Middleware, Route, Server, with_double_slash
 def realtime_hub(components: Components, token_secret: bytes) -> RealtimeHub:
     """WebSocket hub for PromptLayer's SDKs; clients that a reload removes are disconnected."""
     return RealtimeHub(
-        components.store,
+        components.run_reader,
         ExecutionIds(token_secret),
         ChannelTokens(token_secret),
         lambda client: client in components.authenticator.clients,
@@ -118,7 +118,9 @@ def _run_routes(components: Components) -> list[Route]:
         settings.max_body,
         settings.body_timeout,
     )
-    lookup = RunLookupHandlers(components.store, clock, is_draining=lambda: components.in_flight_limiter.draining)
+    lookup = RunLookupHandlers(
+        components.store, components.run_reader, clock, is_draining=lambda: components.in_flight_limiter.draining
+    )
     return with_double_slash(
         [
             Route("POST", "/run", run.start, "run", requires_key=True),
@@ -134,6 +136,7 @@ def _promptlayer_routes(
     settings = components.settings.server
     runs = PromptLayerRunHandlers(
         components.durable_runs,
+        components.run_reader,
         components.catalog,
         execution_ids,
         components.check_callback_url,

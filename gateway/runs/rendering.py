@@ -9,9 +9,10 @@ from datetime import UTC, datetime
 from gateway import strict_json
 from gateway.clock import format_rfc3339
 from gateway.errors import RunError
-from gateway.runs.durable.codec import stored_spec
+from gateway.runs.durable.codec import decode_details, stored_spec
 from gateway.runs.model import RunRecord
-from gateway.store.contract import StoredResponse, StoredRun
+from gateway.store.contract import RunOverview, StoredResponse, StoredRun
+from providers.contract import JsonValue
 
 JSON_CONTENT_TYPE = "application/json"
 _FOLLOWED_WARNING = "The deadline passed; the run continues at the provider, which is polled until the run has ended."
@@ -40,35 +41,33 @@ def run_document(run: RunRecord) -> dict[str, object]:
     }
 
 
-def render_finished_run(run: RunRecord, error: RunError | None) -> bytes:
-    """Render a finished run for `GET /runs/{id}`, with `error` if it did not succeed."""
+def finished_run_document(run: RunRecord, error: RunError | None) -> dict[str, object]:
+    """Return the members of a finished run for `GET /runs/{id}`, with `error` if it did not succeed."""
     members = run_document(run)
     if error is not None:
         members["error"] = {"code": error.code, "detail": error.detail or None}
-    return strict_json.write(members)
+    return members
 
 
-def render_unfinished_run(run: StoredRun) -> bytes:
-    """Render a run in progress, for `GET /runs/{id}` and for the 202 response.
+def _unfinished_run(run: RunOverview, metadata: JsonValue) -> dict[str, object]:
+    """Return the members of a run in progress.
 
     Its status is `unknown` if its deadline has passed and it is polled on; unlike after the end, `finished_at` is null.
     """
-    return strict_json.write(
-        {
-            "id": run.id,
-            "status": run.status,
-            "workflow": run.workflow,
-            "provider": run.provider,
-            "output": None,
-            "warning": _FOLLOWED_WARNING if run.status == "unknown" else None,
-            "attempts": run.attempts,
-            "provider_run_id": run.provider_run_id,
-            "metadata": stored_spec(run).get("metadata", {}),
-            "created_at": format_rfc3339(datetime.fromtimestamp(run.created_at, UTC)),
-            "finished_at": None,
-            "duration_ms": None,
-        }
-    )
+    return {
+        "id": run.id,
+        "status": run.status,
+        "workflow": run.workflow,
+        "provider": run.provider,
+        "output": None,
+        "warning": _FOLLOWED_WARNING if run.status == "unknown" else None,
+        "attempts": run.attempts,
+        "provider_run_id": run.provider_run_id,
+        "metadata": metadata,
+        "created_at": _format_time(run.created_at),
+        "finished_at": None,
+        "duration_ms": None,
+    }
 
 
 def requested_provider(run: StoredRun) -> str:
@@ -85,17 +84,42 @@ def is_synchronous(run: StoredRun) -> bool:
 def render_accepted(run: StoredRun) -> StoredResponse:
     """Return the 202 response to the `POST /run` of a background run, the same bytes at every phase of the run."""
     queued = replace(run, status="queued", attempts=0, provider_run_id=None, provider=requested_provider(run))
-    return StoredResponse(
-        202, (("Content-Type", JSON_CONTENT_TYPE), ("Location", f"/runs/{run.id}")), render_unfinished_run(queued)
-    )
+    body = strict_json.write(_unfinished_run(queued.overview, stored_spec(run).get("metadata", {})))
+    return StoredResponse(202, (("Content-Type", JSON_CONTENT_TYPE), ("Location", f"/runs/{run.id}")), body)
 
 
-def stored_run_view(run: StoredRun) -> bytes:
-    """Render a stored run for `GET /runs/{id}`, with the state of its callback."""
-    document = run.document if run.document is not None else render_unfinished_run(run)
+def finished_run_view(run: RunOverview, document: bytes) -> bytes:
+    """Render a run that has ended for `GET /runs/{id}`, with the state of its callback."""
     if run.callback_url is None:
         return document
-    return document[:-1] + b',"callback":%b}' % strict_json.write({"state": run.callback_state or "pending"})
+    return document[:-1] + b',"callback":%b}' % strict_json.write(_callback_state(run))
+
+
+def unfinished_run_view(run: RunOverview, metadata: JsonValue) -> bytes:
+    """Render a run in progress for `GET /runs/{id}`, with the state of its callback."""
+    return strict_json.write(_with_callback(_unfinished_run(run, metadata), run))
+
+
+def run_list_item(run: RunOverview) -> bytes:
+    """Render a run for `GET /runs`: without its output, and with null for metadata that are large."""
+    details = decode_details(run)
+    members = _unfinished_run(run, details.get("metadata"))
+    del members["output"]
+    if run.finished_at is not None:
+        members |= {"warning": None, "finished_at": _format_time(run.finished_at)}
+    return strict_json.write(_with_callback({**members, **details}, run))
+
+
+def _with_callback(members: dict[str, object], run: RunOverview) -> dict[str, object]:
+    return members if run.callback_url is None else {**members, "callback": _callback_state(run)}
+
+
+def _callback_state(run: RunOverview) -> dict[str, object]:
+    return {"state": run.callback_state or "pending"}
+
+
+def _format_time(at: float) -> str:
+    return format_rfc3339(datetime.fromtimestamp(at, UTC))
 
 
 def run_page(runs: Sequence[bytes], next_cursor: str | None) -> bytes:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Protocol
 
 PENDING = "pending"
@@ -49,6 +49,8 @@ class Phase(enum.IntEnum):
 class StoredRun:
     """A run. `order` is the JSON that starts it; `document` is the body of `GET /runs/{id}` once the run is done.
 
+    `details` is a short JSON object for lists of runs; None if another version wrote the run.
+
     `status` is the public status: queued, running, succeeded, failed, unknown, not_run. `owner` is the process that
     holds the lease until `leased_until_at`; the name of an owner is never reused. `callback_state` is None if there is
     no callback yet, PENDING, or the state that was passed to `Store.settle_callback`.
@@ -71,6 +73,35 @@ class StoredRun:
     finished_at: float | None = None
     callback_url: str | None = None
     callback_state: str | None = None
+    details: bytes | None = None
+
+    @property
+    def overview(self) -> RunOverview:
+        """The run without its order and its document."""
+        return RunOverview(*(getattr(self, name) for name in OVERVIEW_FIELDS))
+
+
+@dataclass(frozen=True, slots=True)
+class RunOverview:
+    """The fields of a `StoredRun` that are small whatever the input and the output of the run."""
+
+    id: str
+    client: str
+    workflow: str
+    provider: str
+    created_at: float
+    phase: Phase
+    status: str
+    attempts: int
+    provider_run_id: str | None
+    finished_at: float | None
+    callback_url: str | None
+    callback_state: str | None
+    details: bytes | None
+
+
+OVERVIEW_FIELDS = tuple(field.name for field in fields(RunOverview))
+"""Names of the fields of `RunOverview`, in their order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +148,7 @@ class FinalState:
     response: StoredResponse | None = None
     callback: bytes | None = None
     callback_due_at: float | None = None
+    details: bytes | None = None
 
     @property
     def due_at(self) -> float:
@@ -216,8 +248,14 @@ class Store(Protocol):
     async def get_run(self, run_id: str) -> StoredRun | None:
         """Return a run, or None."""
 
-    async def list_runs(self, run_filter: RunFilter) -> list[StoredRun]:
-        """List runs of a client by creation time and id, in descending order."""
+    async def get_overview(self, run_id: str) -> RunOverview | None:
+        """Return a run without its order and document, which are not read; None if there is no such run."""
+
+    async def get_document(self, run_id: str) -> bytes | None:
+        """Return the document of a run; None if the run has not ended or does not exist."""
+
+    async def list_runs(self, run_filter: RunFilter) -> list[RunOverview]:
+        """List runs of a client by creation time and id, in descending order. Orders and documents are not read."""
 
     async def get_idempotency_record(self, client: str, text: str) -> IdempotencyRecord | None:
         """Return the record of a key, or None."""

@@ -14,11 +14,12 @@ from gateway.errors import CircuitOpen, RunError
 from gateway.http.problem_mapping import final_response
 from gateway.problems import PROBLEMS
 from gateway.runs import rendering
-from gateway.runs.durable.codec import encode_run
+from gateway.runs.durable.codec import encode_details, encode_run
 from gateway.runs.model import RunRecord, RunSpec
 from gateway.store.contract import PENDING, Phase, StoredRun
 from providers.contract import Cause, JsonValue, Reply
 from tests.runs.executor_harness import ENDED, RUNNING, STARTED, ExecutorHarness, ScriptStep, fault
+from tests.runs.views import finished_document, stored_run_view
 from tests.support.clock import ManualClock
 
 CALLBACK_URL = "https://hooks.example.com/here"
@@ -67,7 +68,7 @@ def validated(model: type[BaseModel], document: bytes) -> dict[str, JsonValue]:
 )
 def test_a_run_that_goes_on(run: StoredRun) -> None:
     """R46: the members of a finished run, with null for unknown ones."""
-    shown = validated(RunShown, rendering.stored_run_view(run))
+    shown = validated(RunShown, stored_run_view(run))
     assert (run.status, run.attempts, run.provider_run_id) == (
         shown["status"], shown["attempts"], shown["provider_run_id"]
     )  # fmt: skip
@@ -79,10 +80,10 @@ def test_a_run_that_goes_on(run: StoredRun) -> None:
 @pytest.mark.parametrize("document", [None, "succeeded"])
 async def test_a_run_shows_the_state_of_its_callback(state: str | None, document: str | None) -> None:
     """R55: pending from the start."""
-    finished = None if document is None else rendering.render_finished_run(*await finished_run(document))
+    finished = None if document is None else finished_document(*await finished_run(document))
     shown = validated(
         RunShown,
-        rendering.stored_run_view(new_stored_run(callback_url=CALLBACK_URL, callback_state=state, document=finished)),
+        stored_run_view(new_stored_run(callback_url=CALLBACK_URL, callback_state=state, document=finished)),
     )
     assert {"state": state or "pending"} == shown["callback"]
 
@@ -92,9 +93,7 @@ async def test_a_run_shows_the_state_of_its_callback(state: str | None, document
 async def test_a_run_that_ended(status: str, all_outputs: bool) -> None:  # noqa: FBT001 - a value
     """An error has the code of the problem that a waiting client gets."""
     record, problem = await finished_run(status, return_all_outputs=all_outputs, metadata={"a": "b"})
-    shown = validated(
-        RunShown, rendering.stored_run_view(new_stored_run(document=rendering.render_finished_run(record, problem)))
-    )
+    shown = validated(RunShown, stored_run_view(new_stored_run(document=finished_document(record, problem))))
     assert (record.id, status, record.attempts, {"a": "b"}) == (
         shown["id"], shown["status"], shown["attempts"], shown["metadata"]
     )  # fmt: skip
@@ -132,7 +131,7 @@ def test_a_202_is_the_same_at_every_phase_of_its_run() -> None:
     """R37: byte for byte, also while a fallback executes it."""
     first = new_stored_run()
     later = replace(first, phase=Phase.DONE, status="succeeded", attempts=3, provider="other", provider_run_id="9")
-    assert rendering.render_unfinished_run(first) == rendering.render_accepted(later).body
+    assert stored_run_view(first) == rendering.render_accepted(later).body
     assert rendering.render_accepted(first) == rendering.render_accepted(later)
     assert (202, f"/runs/{first.id}") == (
         rendering.render_accepted(later).status,
@@ -153,18 +152,18 @@ def test_a_stored_run_says_whether_it_is_synchronous() -> None:
 def test_a_run_with_an_unreadable_spec_can_be_shown(order: bytes) -> None:
     """Stored by another version: the other fields are shown."""
     run = replace(new_stored_run(), order=order)
-    assert run.id == validated(RunShown, rendering.stored_run_view(run))["id"]
+    assert run.id == validated(RunShown, stored_run_view(run))["id"]
     assert (run.provider, True) == (rendering.requested_provider(run), rendering.is_synchronous(run))
 
 
 @pytest.mark.parametrize("following", [None, "bmV4dA=="])
 async def test_a_page_of_runs(following: str | None) -> None:
     """Runs in progress and finished ones."""
-    runs = [
-        rendering.stored_run_view(new_stored_run()),
-        rendering.render_finished_run(*await finished_run("failed")),
-        rendering.stored_run_view(new_stored_run(callback_url=CALLBACK_URL)),
-    ]
+    record, problem = await finished_run("failed")
+    details = encode_details(rendering.finished_run_document(record, problem))
+    ended = new_stored_run(phase=Phase.DONE, status="failed", finished_at=1.0, details=details)
+    stored = [new_stored_run(), ended, new_stored_run(callback_url=CALLBACK_URL)]
+    runs = [rendering.run_list_item(run.overview) for run in stored]
     page = validated(RunsPage, rendering.run_page(runs, following))
     assert following == page["next"]
     shown = page["runs"]

@@ -12,6 +12,7 @@ from gateway.store.contract import (
     IdempotencyRecord,
     Phase,
     RunFilter,
+    RunOverview,
     StoredRun,
 )
 
@@ -98,6 +99,7 @@ class ReferenceStore:
                 finished_at=final_state.finished_at,
                 attempts=final_state.attempts,
                 provider_run_id=final_state.provider_run_id,
+                details=final_state.details,
                 callback_state=PENDING if has_callback else run.callback_state,
             )
         )
@@ -125,7 +127,7 @@ class ReferenceStore:
     def get_run(self, run_id: str) -> StoredRun | None:
         return next((run for run in self.stored_runs if run.id == run_id), None)
 
-    def list_runs(self, run_filter: RunFilter) -> list[StoredRun]:
+    def list_runs(self, run_filter: RunFilter) -> list[RunOverview]:
         runs = [run for run in self.stored_runs if run.client == run_filter.client]
         if run_filter.status is not None:
             runs = [run for run in runs if run.status == run_filter.status]
@@ -133,7 +135,8 @@ class ReferenceStore:
             runs = [run for run in runs if run.workflow == run_filter.workflow]
         if run_filter.before is not None:
             runs = [run for run in runs if (run.created_at, run.id) < run_filter.before]
-        return sorted(runs, key=lambda run: (run.created_at, run.id), reverse=True)[: run_filter.limit]
+        newest = sorted(runs, key=lambda run: (run.created_at, run.id), reverse=True)
+        return [run.overview for run in newest[: run_filter.limit]]
 
     def get_idempotency_record(self, client: str, text: str) -> IdempotencyRecord | None:
         return next((c for c in self.records if (c.key.client, c.key.text) == (client, text)), None)

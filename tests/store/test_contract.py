@@ -33,7 +33,22 @@ async def test_a_run_is_read_as_it_was_begun(store: Store) -> None:
 
 async def test_an_unknown_run_or_key_is_not_found(store: Store) -> None:
     assert await store.get_run("run_1") is None
+    assert (None, None) == (await store.get_overview("run_1"), await store.get_document("run_1"))
     assert await store.get_idempotency_record("checkout", "key-1") is None
+
+
+async def test_an_overview_is_a_run_without_its_payloads(store: Store) -> None:
+    """Its details are those of its start, then those of its end."""
+    begun = replace(SAMPLE_RUN, details=b'{"metadata":{}}')
+    await store.create_run(begun, None)
+    assert begun.overview == await store.get_overview(begun.id)
+    assert await store.get_document(begun.id) is None
+    ended = b'{"metadata":{},"warning":null}'
+    await store.finish(begun.id, replace(SAMPLE_FINAL_STATE, details=ended))
+    run = await store.get_run(begun.id)
+    assert run is not None
+    assert (run.overview, ended) == (await store.get_overview(begun.id), run.details)
+    assert SAMPLE_FINAL_STATE.document == run.document == await store.get_document(begun.id)
 
 
 async def test_an_id_belongs_to_one_run(store: Store) -> None:

@@ -9,14 +9,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway.store.contract import RunFilter, Store, StoredRun
+from gateway.store.contract import RunFilter, RunOverview, Store
 from tests.store.samples import NOW, SAMPLE_FINAL_STATE, new_run
 
 
 async def _pages(store: Store, wanted: RunFilter) -> list[list[str]]:
     """Return all pages by following the cursor."""
     pages: list[list[str]] = []
-    runs: list[StoredRun] = await store.list_runs(wanted)
+    runs: list[RunOverview] = await store.list_runs(wanted)
     while runs and len(pages) < 100:
         pages.append([run.id for run in runs])
         runs = await store.list_runs(replace(wanted, before=(runs[-1].created_at, runs[-1].id)))
@@ -26,14 +26,16 @@ async def _pages(store: Store, wanted: RunFilter) -> list[list[str]]:
 async def test_newest_come_first(store: Store) -> None:
     for number in (2, 1, 3):
         await store.create_run(new_run(number), None)
-    assert [new_run(3), new_run(2), new_run(1)] == await store.list_runs(RunFilter("checkout"))
+    assert [new_run(3).overview, new_run(2).overview, new_run(1).overview] == await store.list_runs(
+        RunFilter("checkout")
+    )
 
 
 async def test_a_client_sees_its_own(store: Store) -> None:
     """R78: also in lists."""
     await store.create_run(new_run(1), None)
     await store.create_run(new_run(2, client="other"), None)
-    assert [new_run(1)] == await store.list_runs(RunFilter("checkout"))
+    assert [new_run(1).overview] == await store.list_runs(RunFilter("checkout"))
     assert [] == await store.list_runs(RunFilter("nobody"))
 
 

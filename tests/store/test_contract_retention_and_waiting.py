@@ -119,6 +119,8 @@ CALLS: dict[str, Callable[[Store], Awaitable[object]]] = {
     "ping": lambda store: store.ping(),
     "create_run": lambda store: store.create_run(SAMPLE_RUN, SAMPLE_KEY),
     "get_run": lambda store: store.get_run(SAMPLE_RUN.id),
+    "get_overview": lambda store: store.get_overview(SAMPLE_RUN.id),
+    "get_document": lambda store: store.get_document(SAMPLE_RUN.id),
     "list_runs": lambda store: store.list_runs(RunFilter("checkout")),
     "get_idempotency_record": lambda store: store.get_idempotency_record("checkout", "key-1"),
     "renew_leases": lambda store: store.renew_leases("one", NOW),

@@ -44,6 +44,7 @@ NEW_RUNS = st.builds(
     owner=OWNERS,
     leased_until_at=TIMES,
     callback_url=st.sampled_from([None, CALLBACK_URL]),
+    details=st.none() | st.binary(max_size=5),
 )
 ADVANCES = st.builds(
     replace,
@@ -65,6 +66,7 @@ FINAL_STATES = st.builds(
     response=st.none() | ANSWERS,
     callback=st.none() | st.binary(max_size=20),
     callback_due_at=st.none() | TIMES,
+    details=st.none() | st.binary(max_size=5),
 )
 
 
@@ -219,6 +221,10 @@ class StoreMachine(RuleBasedStateMachine):
     def stores_are_equal(self) -> None:
         held = [self.wait_for(self.store.get_run(run_id)) for run_id in sorted(self.names)]
         assert [self.reference.get_run(run_id) for run_id in sorted(self.names)] == held
+        overviews = [self.wait_for(self.store.get_overview(run_id)) for run_id in sorted(self.names)]
+        assert [run and run.overview for run in held] == overviews
+        documents = [self.wait_for(self.store.get_document(run_id)) for run_id in sorted(self.names)]
+        assert [run and run.document for run in held] == documents
         keys = {(claim.key.client, claim.key.text) for claim in self.reference.records} | {("a", "x"), ("b", "")}
         claims = [self.wait_for(self.store.get_idempotency_record(*key)) for key in sorted(keys)]
         assert [self.reference.get_idempotency_record(*key) for key in sorted(keys)] == claims

@@ -118,7 +118,8 @@ def _list_runs_operation() -> OpenApiNode:
             _query_parameter("status", status),
             _query_parameter("workflow", {"type": "string"}),
         ),
-        "description": "Stored runs: with an Idempotency-Key, asynchronous, or polled on after a 504.",
+        "description": "Stored runs: with an Idempotency-Key, asynchronous, or polled on after a 504. "
+        "A list has no outputs: `GET /runs/{id}` returns the output of a run.",
         "security": _SECURITY,
         "responses": {
             "200": page,

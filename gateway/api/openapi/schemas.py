@@ -85,10 +85,28 @@ class RunShown(BaseModel):
     callback: Annotated[CallbackState | None, Field(description="Present if the run has a `callback_url`.")] = None
 
 
+class RunListed(BaseModel):
+    """State of a stored run in a list: without its output, which `GET /runs/{id}` returns."""
+
+    id: Annotated[str, Field(pattern="^run_[0-9a-f]{32}$")]
+    status: Literal["queued", "running", "succeeded", "failed", "unknown", "not_run"]
+    workflow: str
+    provider: str
+    warning: str | None
+    attempts: Annotated[int, Field(ge=0, description=_ATTEMPTS)]
+    provider_run_id: str | None
+    metadata: Annotated[dict[str, str] | None, Field(description="Null if they are larger than 8 kB.")]
+    created_at: datetime
+    finished_at: datetime | None
+    duration_ms: Annotated[int | None, Field(ge=0)]
+    error: Annotated[RunError | None, Field(description="Present if the run has ended and did not succeed.")] = None
+    callback: Annotated[CallbackState | None, Field(description="Present if the run has a `callback_url`.")] = None
+
+
 class RunsPage(BaseModel):
     """A page of runs, newest first."""
 
-    runs: list[RunShown]
+    runs: list[RunListed]
     next: Annotated[str | None, Field(description="`cursor` of the next page; null on the last page.")]
 
 

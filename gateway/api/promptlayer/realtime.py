@@ -29,7 +29,8 @@ from gateway.http.response import make_response
 from gateway.http.server import Request, Route, with_double_slash
 from gateway.problems import Problem, invalid_parameter
 from gateway.runs import rendering
-from gateway.store.contract import Phase, Store, StoredRun, StoreUnavailable
+from gateway.runs.run_reader import RunReader
+from gateway.store.contract import Phase, RunOverview, StoredRun, StoreUnavailable
 
 _COMPLETED_MESSAGE = "SET_WORKFLOW_COMPLETE"
 MAX_PUSHED_BYTES = 262_144
@@ -48,7 +49,7 @@ class RealtimeHub:
     `is_known_client`: False once a reload has removed the client.
     """
 
-    store: Store
+    reader: RunReader
     execution_ids: ExecutionIds
     channel_tokens: ChannelTokens
     is_known_client: Callable[[str], bool]
@@ -200,14 +201,21 @@ class RealtimeHub:
 
     async def _wait_until_ended(self, run_id: str, client: str) -> StoredRun:
         """The run once it has ended. It may not exist yet."""
+        find = self.reader.find
         while True:
             try:
-                run = await self.store.get_run(run_id)
+                run = await find(run_id)
                 if run is not None and run.client == client and run.phase is Phase.DONE:
-                    return run
-                await self.store.wait_for_change([run_id], _STORE_WAIT_SECONDS)
+                    whole = await self.reader.find_whole(run_id)
+                    if whole is not None:
+                        return whole
+                find = self._find_later
             except StoreUnavailable:
                 await self.clock.sleep(_STORE_RETRY)
+                find = self.reader.find
+
+    async def _find_later(self, run_id: str) -> RunOverview | None:
+        return await self.reader.find_later(run_id, period=_STORE_WAIT_SECONDS)
 
 
 _RESULT_MESSAGE = b'{"workflow_version_execution_id":%d,"result_code":"%b"%b}'

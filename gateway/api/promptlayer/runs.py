@@ -43,8 +43,9 @@ from gateway.runs.durable.journal import DurableRun
 from gateway.runs.durable.runs import DurableRuns
 from gateway.runs.durable.start_gate import StartGate
 from gateway.runs.model import RunRecord, RunSpec
+from gateway.runs.run_reader import RunReader
 from gateway.runs.submission import Finished, Followed, InFlight, Replayed, Started, submit
-from gateway.store.contract import IdempotencyKey, Phase, StoredRun
+from gateway.store.contract import IdempotencyKey, Phase, RunOverview, StoredRun
 
 _POINTERS = (f"/{LABEL_FIELD}", f"/{VERSION_FIELD}")
 _REPLAYED_HEADERS = (("Idempotent-Replayed", "true"),)
@@ -59,6 +60,7 @@ class PromptLayerRunHandlers:
     """
 
     durable_runs: DurableRuns
+    reader: RunReader
     catalog: Catalog
     execution_ids: ExecutionIds
     check_callback_url: Callable[[str], Awaitable[None]]
@@ -124,16 +126,17 @@ class PromptLayerRunHandlers:
         """Answer `GET /workflow-version-execution-results`: 202 while the run is in progress, 200 once it has ended."""
         execution_id = query_integer(request, "workflow_version_execution_id", maximum=2**63 - 1)
         result_format = RESULT_FORMATS[query_boolean(request, "return_all_outputs")]
-        run = await self.durable_runs.find(self.execution_ids.run_id(request.client_name, execution_id))
+        run = await self.reader.find(self.execution_ids.run_id(request.client_name, execution_id))
         if run is None or run.client != request.client_name:
             raise RunNotFound("The client has no workflow execution with this id.")
-        if run.document is None:
+        document = await self.reader.find_document(run) if run.phase is Phase.DONE else None
+        if document is None:
             return make_response(
                 202, strict_json.write(pending_results(run.status)), rendering.JSON_CONTENT_TYPE, _run_headers(run)
             )
         return make_response(
             200,
-            strict_json.write(final_output(run.document, result_format)),
+            strict_json.write(final_output(document, result_format)),
             rendering.JSON_CONTENT_TYPE,
             _run_headers(run),
         )
@@ -192,6 +195,6 @@ def _started_response(run: StoredRun, headers: tuple[tuple[str, str], ...] = ())
     )
 
 
-def _run_headers(run: StoredRun) -> tuple[tuple[str, str], ...]:
+def _run_headers(run: StoredRun | RunOverview) -> tuple[tuple[str, str], ...]:
     """Return the header fields that name the run in Runward's own API."""
     return ("Runward-Run-Id", run.id), ("Location", f"/runs/{run.id}")

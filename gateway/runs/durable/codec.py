@@ -10,11 +10,15 @@ from typing import Any, cast
 from gateway import strict_json
 from gateway.clock import Clock
 from gateway.runs.model import RunRecord, RunSpec, always_connected
-from gateway.store.contract import StoredRun
+from gateway.store.contract import Phase, RunOverview, StoredRun
 from providers.contract import JsonValue
 
 _FLAT_CONTEXT_KEYS = ("number", "all_outputs")
 """Keys of `RunSpec.client_context` that stand at the top level of the JSON, as every version stores them."""
+
+_MAX_LISTED_METADATA = 8_192  # bytes of JSON
+_MAX_LISTED_TEXT = 1_000  # characters
+_DOCUMENT_DETAILS = ("warning", "finished_at", "duration_ms", "error")
 
 
 def encode_run(run: RunRecord, *, owner: str, leased_until_at: float, callback_url: str | None) -> StoredRun:
@@ -46,7 +50,41 @@ def encode_run(run: RunRecord, *, owner: str, leased_until_at: float, callback_u
         owner=owner,
         leased_until_at=leased_until_at,
         callback_url=callback_url,
+        details=strict_json.write(_metadata_details(spec.metadata)),
     )
+
+
+def encode_details(document: Mapping[str, Any]) -> bytes:
+    """Return `StoredRun.details` of a run that has ended: some members of its document, bounded in size."""
+    members = {name: document[name] for name in _DOCUMENT_DETAILS if name in document}
+    warning, error = members.get("warning"), members.get("error")
+    if isinstance(warning, str):
+        members["warning"] = warning[:_MAX_LISTED_TEXT]
+    if isinstance(error, dict) and isinstance(error.get("detail"), str):
+        members["error"] = {**error, "detail": error["detail"][:_MAX_LISTED_TEXT]}
+    return strict_json.write({**_metadata_details(document.get("metadata")), **members})
+
+
+def decode_details(run: RunOverview) -> dict[str, JsonValue]:
+    """Return the members of `details`: metadata unless it is large, and after the end some members of the document."""
+    details = strict_json.read(run.details) if run.details is not None else {}
+    return details if isinstance(details, dict) else {}
+
+
+def has_details(run: RunOverview) -> bool:
+    """Return False if an earlier version wrote the state of the run, so that its details are missing or outdated."""
+    return run.details is not None and (run.phase is not Phase.DONE or "duration_ms" in decode_details(run))
+
+
+def details_of_old_run(run: StoredRun) -> bytes:
+    """Return the details of a run that was stored without them."""
+    if run.document is None:
+        return strict_json.write(_metadata_details(stored_spec(run).get("metadata", {})))
+    return encode_details(cast("dict[str, Any]", strict_json.read_stored(run.document)))
+
+
+def _metadata_details(metadata: object) -> dict[str, object]:
+    return {"metadata": metadata} if len(strict_json.write(metadata)) <= _MAX_LISTED_METADATA else {}
 
 
 def unreadable_run(stored: StoredRun, clock: Clock) -> RunRecord:

@@ -9,11 +9,13 @@ from typing import TypeAlias
 
 from structlog.typing import FilteringBoundLogger
 
+from gateway import strict_json
 from gateway.clock import Clock
 from gateway.errors import InternalError, RunError, RunSummary
 from gateway.observability import logs
 from gateway.runs import rendering
 from gateway.runs.callbacks.message import CallbackRenderer, render_callback
+from gateway.runs.durable.codec import encode_details
 from gateway.runs.model import ApiName, RunRecord
 from gateway.store.contract import FinalState, Store, StoredResponse, StoredRun, StoreUnavailable
 
@@ -113,7 +115,8 @@ class RunCompletion:
     def _final_state(
         self, record: RunRecord, stored: StoredRun, error: RunError | None, response: StoredResponse
     ) -> FinalState:
-        document = rendering.render_finished_run(record, error)
+        members = rendering.finished_run_document(record, error)
+        document = strict_json.write(members)
         render = self.callback_renderers.get(record.spec.api, render_callback)
         finished_at = record.created_at.timestamp() + record.duration
         return FinalState(
@@ -126,6 +129,7 @@ class RunCompletion:
             response=response,
             callback=render(record.spec, document, self.clock.now()) if stored.callback_url else None,
             callback_due_at=finished_at + self.first_delay(),
+            details=encode_details(members),
         )
 
     async def _retry_until_stored(self, run_id: str, final_state: FinalState) -> None:

@@ -17,6 +17,7 @@ from gateway.store.contract import (
     IdempotencyRecord,
     Phase,
     RunFilter,
+    RunOverview,
     Store,
     StoredResponse,
     StoredRun,
@@ -25,7 +26,7 @@ from gateway.store.contract import (
 from gateway.store.notifications import ChangeNotifier
 
 _ADVANCE_FIELDS = ("phase", "status", "attempts", "provider", "provider_run_id")
-_FINISH_FIELDS = ("status", "document", "finished_at", "attempts", "provider_run_id")
+_FINISH_FIELDS = ("status", "document", "finished_at", "attempts", "provider_run_id", "details")
 
 
 class MemoryStore(Store):
@@ -129,11 +130,20 @@ class MemoryStore(Store):
         return self._runs.get(run_id)
 
     @override
-    async def list_runs(self, run_filter: RunFilter) -> list[StoredRun]:
+    async def get_overview(self, run_id: str) -> RunOverview | None:
+        run = await self.get_run(run_id)
+        return None if run is None else run.overview
+
+    @override
+    async def get_document(self, run_id: str) -> bytes | None:
+        run = await self.get_run(run_id)
+        return None if run is None else run.document
+
+    @override
+    async def list_runs(self, run_filter: RunFilter) -> list[RunOverview]:
         self._require_open()
-        return nlargest(
-            run_filter.limit, (run for run in self._runs.values() if _matches(run, run_filter)), key=_sort_key
-        )
+        matching = (run for run in self._runs.values() if _matches(run, run_filter))
+        return [run.overview for run in nlargest(run_filter.limit, matching, key=_sort_key)]
 
     @override
     async def get_idempotency_record(self, client: str, text: str) -> IdempotencyRecord | None:

@@ -10,11 +10,13 @@ import orjson
 
 from gateway.redis.script import RedisArgument
 from gateway.store.contract import (
+    OVERVIEW_FIELDS,
     Delivery,
     FinalState,
     IdempotencyKey,
     IdempotencyRecord,
     Phase,
+    RunOverview,
     StoredResponse,
     StoredRun,
 )
@@ -55,8 +57,12 @@ RUN_FIELDS = (
     StoredField("finished_at", "finished_at", float),
     StoredField("callback_url", "callback_url"),
     StoredField("callback_state", "callback_state"),
+    StoredField("details", "details", bytes),
 )
 """Fields of the hash of a run, in the order in which scripts return them."""
+
+OVERVIEW_STORED_FIELDS = tuple(field for field in RUN_FIELDS if field.attribute in OVERVIEW_FIELDS)
+"""Fields of a `RunOverview`, in the order in which scripts return them."""
 
 IDEMPOTENCY_RECORD_FIELDS = ("fingerprint", "run_id", "created_at", "status", "headers", "body")
 """Stored names of the fields of an idempotency record, in the order in which scripts return them."""
@@ -65,7 +71,7 @@ DELIVERY_FIELDS = ("id", "client", "callback_url", "callback_body", "finished_at
 """Stored names of the fields of a run that make a `Delivery`."""
 
 _PROGRESS_ATTRIBUTES = frozenset({"status", "attempts", "provider", "provider_run_id"})
-_FINAL_ATTRIBUTES = frozenset({"status", "document", "finished_at", "attempts", "provider_run_id"})
+_FINAL_ATTRIBUTES = frozenset({"status", "document", "finished_at", "attempts", "provider_run_id", "details"})
 
 
 def encode_float(value: float) -> str:
@@ -75,11 +81,17 @@ def encode_float(value: float) -> str:
 
 def decode_stored_run(row: Sequence[bytes | None]) -> StoredRun | None:
     """Decode the fields of a run, in the order of `RUN_FIELDS`; None if the run does not exist."""
-    if row[0] is None:
-        return None
-    fields = zip(RUN_FIELDS, row, strict=True)
-    attributes: dict[str, Any] = {f.attribute: None if value is None else f.decode(value) for f, value in fields}
-    return StoredRun(**attributes)
+    return None if row[0] is None else StoredRun(**_decode_attributes(RUN_FIELDS, row))
+
+
+def decode_overview(row: Sequence[bytes | None]) -> RunOverview | None:
+    """Decode the fields of an overview, in the order of `OVERVIEW_STORED_FIELDS`; None if the run does not exist."""
+    return None if row[0] is None else RunOverview(**_decode_attributes(OVERVIEW_STORED_FIELDS, row))
+
+
+def _decode_attributes(fields: Sequence[StoredField], row: Sequence[bytes | None]) -> dict[str, Any]:
+    pairs = zip(fields, row, strict=True)
+    return {field.attribute: None if value is None else field.decode(value) for field, value in pairs}
 
 
 def decode_stored_runs(rows: Sequence[Sequence[bytes | None]]) -> list[StoredRun]:

@@ -5,7 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from gateway.redis.script import RedisScript
-from gateway.store.redis.codec import DELIVERY_FIELDS, IDEMPOTENCY_RECORD_FIELDS, RUN_FIELDS
+from gateway.store.redis.codec import (
+    DELIVERY_FIELDS,
+    IDEMPOTENCY_RECORD_FIELDS,
+    OVERVIEW_STORED_FIELDS,
+    RUN_FIELDS,
+)
 
 _LUA_FOLDER = Path(__file__).parent / "lua"
 
@@ -18,6 +23,7 @@ def _load(name: str, *helpers: str) -> RedisScript:
     """Return the script of this name; `helpers` name texts that define functions for it."""
     tables = (
         _lua_table("FIELDS", tuple(field.name for field in RUN_FIELDS)),
+        _lua_table("OVERVIEW", tuple(field.name for field in OVERVIEW_STORED_FIELDS)),
         _lua_table("CLAIM", IDEMPOTENCY_RECORD_FIELDS),
         _lua_table("DELIVERY", DELIVERY_FIELDS),
     )
@@ -26,6 +32,8 @@ def _load(name: str, *helpers: str) -> RedisScript:
 
 
 GET_RUN = _load("get_run")
+GET_OVERVIEW = _load("get_overview")
+GET_DOCUMENT = _load("get_document")
 GET_IDEMPOTENCY_RECORD = _load("get_idempotency_record")
 CREATE_RUN = _load("create_run")
 ADVANCE = _load("advance")

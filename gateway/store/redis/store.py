@@ -40,6 +40,7 @@ from gateway.store.contract import (
     IdempotencyRecord,
     Phase,
     RunFilter,
+    RunOverview,
     Store,
     StoredRun,
     StoreReplaced,
@@ -52,7 +53,7 @@ from gateway.store.redis.pubsub import ChangeSubscriber
 
 LAYOUT_VERSION = 1
 _PURGE_BATCH = 100  # runs, and idempotency records, deleted by one script
-_LIST_BATCH = 20  # rows read by one script: they may be large
+_LIST_BATCH = 100  # overviews read by one script
 
 
 class RedisStore(Store):
@@ -159,16 +160,25 @@ class RedisStore(Store):
         return codec.decode_stored_run(await self._read(scripts.GET_RUN, run_id))
 
     @override
-    async def list_runs(self, run_filter: RunFilter) -> list[StoredRun]:
+    async def get_overview(self, run_id: str) -> RunOverview | None:
+        return codec.decode_overview(await self._read(scripts.GET_OVERVIEW, run_id))
+
+    @override
+    async def get_document(self, run_id: str) -> bytes | None:
+        document: bytes | None = await self._read(scripts.GET_DOCUMENT, run_id)
+        return document
+
+    @override
+    async def list_runs(self, run_filter: RunFilter) -> list[RunOverview]:
         # One script for each part of a long search, so that other scripts can run in between.
         before_at, before = run_filter.before or (float("inf"), "")
         position: list[RedisArgument] = [codec.encode_float(before_at), before]
         conditions = ["" if each is None else f"={each}" for each in (run_filter.status, run_filter.workflow)]
-        found: list[StoredRun] = []
+        found: list[RunOverview] = []
         while len(found) < run_filter.limit:
             page_size = min(_LIST_BATCH, run_filter.limit - len(found))
             page, *position = await self._read(scripts.LIST_RUNS, run_filter.client, *position, *conditions, page_size)
-            found += codec.decode_stored_runs(page)
+            found += [overview for row in page if (overview := codec.decode_overview(row)) is not None]
             if not position:
                 break
         return found

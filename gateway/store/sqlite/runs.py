@@ -10,11 +10,13 @@ from typing import Any
 import orjson
 
 from gateway.store.contract import (
+    OVERVIEW_FIELDS,
     FinalState,
     IdempotencyKey,
     IdempotencyRecord,
     Phase,
     RunFilter,
+    RunOverview,
     StoredResponse,
     StoredRun,
 )
@@ -26,7 +28,7 @@ ON CONFLICT (client, text) DO NOTHING"""
 
 _INSERT_RUN = """
 INSERT INTO runs (id, client, workflow, provider, created_at, deadline_at, owner, leased_until_at, phase, status,
-    attempts, provider_run_id, document, finished_at, callback_url, callback_state, key_text)
+    attempts, provider_run_id, finished_at, callback_url, callback_state, key_text, details)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING"""
 
 _ADVANCE = """
@@ -36,17 +38,24 @@ WHERE id = ? AND owner = ? AND phase <= ?"""
 _REVERT_TO_QUEUED = "UPDATE runs SET phase = 0 WHERE id = ? AND owner = ? AND attempts = ? AND phase = 1"
 
 _FINISH = """
-UPDATE runs SET phase = 3, status = ?, document = ?, finished_at = ?, attempts = ?, provider_run_id = ?
+UPDATE runs SET phase = 3, status = ?, finished_at = ?, attempts = ?, provider_run_id = ?, details = ?, document = NULL
 WHERE id = ? AND owner = ? AND phase < 3 RETURNING number, client, key_text, callback_url"""
 
 _REVISE = """
-UPDATE runs SET phase = 3, status = ?, document = ?, finished_at = ?, attempts = ?, provider_run_id = ?
+UPDATE runs SET phase = 3, status = ?, finished_at = ?, attempts = ?, provider_run_id = ?, details = ?, document = NULL
 WHERE id = ? AND (phase < 3 OR status = 'unknown') RETURNING number, client, key_text, callback_url"""
 
 _DISCARD = "DELETE FROM runs WHERE id = ? AND owner = ? AND phase < 3 RETURNING client, key_text"
 
-_LIST_RUNS = """
-SELECT * FROM stored_runs
+_INSERT_DOCUMENT = """
+INSERT INTO documents (run, body) VALUES (?, ?) ON CONFLICT (run) DO UPDATE SET body = excluded.body"""
+
+_OVERVIEWS = f"SELECT {', '.join(OVERVIEW_FIELDS)} FROM runs"  # noqa: S608 - fixed names
+
+_SELECT_DOCUMENT = """
+SELECT ifnull(documents.body, document) FROM runs LEFT JOIN documents ON documents.run = number WHERE id = ?"""
+
+_LIST_RUNS = f"""{_OVERVIEWS}
 WHERE client = ? AND (created_at, id) < (?, ?) AND status = ifnull(?, status) AND workflow = ifnull(?, workflow)
 ORDER BY created_at DESC, id DESC LIMIT ?"""
 
@@ -65,6 +74,7 @@ SELECT * FROM stored_runs WHERE id IN (
 _ADOPT = "UPDATE runs SET owner = ?, leased_until_at = ?, turn = ? WHERE id = ?"
 
 _PHASE_INDEX = 9  # position among the fields of StoredRun
+_OVERVIEW_PHASE_INDEX = OVERVIEW_FIELDS.index("phase")
 
 
 def create_run(db: sqlite3.Connection, run: StoredRun, key: IdempotencyKey | None) -> IdempotencyRecord | None:
@@ -76,13 +86,15 @@ def create_run(db: sqlite3.Connection, run: StoredRun, key: IdempotencyKey | Non
     # fmt: off
     inserted = db.execute(_INSERT_RUN, (
         run.id, run.client, run.workflow, run.provider, run.created_at, run.deadline_at, run.owner, run.leased_until_at,
-        run.phase.value, run.status, run.attempts, run.provider_run_id, run.document, run.finished_at,
-        run.callback_url, run.callback_state, key and key.text,
+        run.phase.value, run.status, run.attempts, run.provider_run_id, run.finished_at,
+        run.callback_url, run.callback_state, key and key.text, run.details,
     ))
     # fmt: on
     if not inserted.rowcount:
         raise ValueError("a run with this id exists")
     db.execute("INSERT INTO orders (run, body) VALUES (?, ?)", (inserted.lastrowid, run.order))
+    if run.document is not None:
+        db.execute(_INSERT_DOCUMENT, (inserted.lastrowid, run.document))
     return None
 
 
@@ -113,10 +125,10 @@ def revise(db: sqlite3.Connection, run_id: str, final_state: FinalState) -> bool
 def _end_values(final_state: FinalState) -> tuple[object, ...]:
     return (
         final_state.status,
-        final_state.document,
         final_state.finished_at,
         final_state.attempts,
         final_state.provider_run_id,
+        final_state.details,
     )
 
 
@@ -125,6 +137,7 @@ def _end(db: sqlite3.Connection, run_id: str, final_state: FinalState, row: tupl
     if row is None:
         return False
     number, client, text, callback_url = row
+    db.execute(_INSERT_DOCUMENT, (number, final_state.document))
     if text is not None and final_state.response is not None:
         _store_response(db, final_state.response, (client, text, run_id))
     if callback_url is not None and final_state.callback is not None:
@@ -150,11 +163,23 @@ def get_run(db: sqlite3.Connection, run_id: str) -> StoredRun | None:
     return None if row is None else _decode_run(row)
 
 
-def list_runs(db: sqlite3.Connection, run_filter: RunFilter) -> list[StoredRun]:
+def get_overview(db: sqlite3.Connection, run_id: str) -> RunOverview | None:
+    """Implement `Store.get_overview`."""
+    row = fetch_first(db, f"{_OVERVIEWS} WHERE id = ?", run_id)
+    return None if row is None else _decode_overview(row)
+
+
+def get_document(db: sqlite3.Connection, run_id: str) -> bytes | None:
+    """Implement `Store.get_document`."""
+    row = fetch_first(db, _SELECT_DOCUMENT, run_id)
+    return None if row is None else row[0]
+
+
+def list_runs(db: sqlite3.Connection, run_filter: RunFilter) -> list[RunOverview]:
     """Implement `Store.list_runs`."""
     before_at, before_id = run_filter.before or (math.inf, "")
     row = (run_filter.client, before_at, before_id, run_filter.status, run_filter.workflow, run_filter.limit)
-    return [_decode_run(each) for each in db.execute(_LIST_RUNS, row)]
+    return [_decode_overview(each) for each in db.execute(_LIST_RUNS, row)]
 
 
 def get_idempotency_record(db: sqlite3.Connection, client: str, text: str) -> IdempotencyRecord | None:
@@ -202,3 +227,10 @@ def _decode_run(row: tuple[Any, ...]) -> StoredRun:
     fields = list(row)
     fields[_PHASE_INDEX] = Phase(fields[_PHASE_INDEX])
     return StoredRun(*fields)
+
+
+def _decode_overview(row: tuple[Any, ...]) -> RunOverview:
+    """Decode a row of `_OVERVIEWS`."""
+    fields = list(row)
+    fields[_OVERVIEW_PHASE_INDEX] = Phase(fields[_OVERVIEW_PHASE_INDEX])
+    return RunOverview(*fields)

@@ -1,7 +1,8 @@
 """Schema of the SQLite store, and its migrations.
 
-The rows of `runs` are narrow, because leases rewrite them often. The order of a run may be large and has a table of its
-own, `orders`.
+The rows of `runs` are narrow, because leases rewrite them often. The order and the document of a run may be large and
+have tables of their own, `orders` and `documents`; SQLite would read a large value to reach a column behind it.
+`runs.document` is that of a run that ended before version 5.
 """
 
 from __future__ import annotations
@@ -91,7 +92,22 @@ CREATE TABLE daily_usage (
 ) STRICT;
 """
 
-MIGRATIONS: tuple[str, ...] = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4)
+_VERSION_5 = """
+ALTER TABLE runs ADD COLUMN details BLOB;
+
+CREATE TABLE documents (
+    run INTEGER PRIMARY KEY REFERENCES runs (number) ON DELETE CASCADE,
+    body BLOB NOT NULL
+) STRICT;
+
+DROP VIEW stored_runs;
+CREATE VIEW stored_runs AS SELECT
+    id, client, workflow, provider, orders.body, created_at, deadline_at, owner, leased_until_at, phase, status,
+    attempts, provider_run_id, ifnull(documents.body, document), finished_at, callback_url, callback_state, details
+FROM runs JOIN orders ON orders.run = runs.number LEFT JOIN documents ON documents.run = runs.number;
+"""
+
+MIGRATIONS: tuple[str, ...] = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4, _VERSION_5)
 """Script n migrates a file of version n to version n + 1. A released script is never changed."""
 
 

@@ -19,6 +19,7 @@ from gateway.store.contract import (
     IdempotencyKey,
     IdempotencyRecord,
     RunFilter,
+    RunOverview,
     Store,
     StoredRun,
     StoreUnavailable,
@@ -110,7 +111,15 @@ class SqliteStore(Store):
         return await self._read(lambda db: runs.get_run(db, run_id))
 
     @override
-    async def list_runs(self, run_filter: RunFilter) -> list[StoredRun]:
+    async def get_overview(self, run_id: str) -> RunOverview | None:
+        return await self._read(lambda db: runs.get_overview(db, run_id))
+
+    @override
+    async def get_document(self, run_id: str) -> bytes | None:
+        return await self._read(lambda db: runs.get_document(db, run_id))
+
+    @override
+    async def list_runs(self, run_filter: RunFilter) -> list[RunOverview]:
         return await self._require_open().list_readers.execute(lambda db: runs.list_runs(db, run_filter))
 
     @override

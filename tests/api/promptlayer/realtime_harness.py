@@ -27,6 +27,7 @@ from gateway.http.server import Server
 from gateway.observability.metrics import Metrics
 from gateway.runs.durable.codec import encode_run
 from gateway.runs.model import RunRecord, RunSpec
+from gateway.runs.run_reader import RunReader
 from gateway.store.contract import FinalState
 from gateway.store.memory.store import MemoryStore
 from providers.contract import JsonValue
@@ -133,7 +134,7 @@ async def realtime_server(*, max_connections: int = 20) -> AsyncIterator[Realtim
     store, clients = MemoryStore(clock), set(KEYS)
     await store.open()
     realtime = RealtimeHub(
-        store,
+        RunReader(store, clock),
         ExecutionIds(SECRET),
         ChannelTokens(SECRET),
         is_known_client=clients.__contains__,

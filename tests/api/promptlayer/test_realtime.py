@@ -338,7 +338,7 @@ async def test_a_store_outage_is_retried(harness: RealtimeHarness, monkeypatch: 
         raise StoreUnavailable
 
     with monkeypatch.context() as patch:
-        patch.setattr(harness.store, "get_run", away)
+        patch.setattr(harness.store, "get_overview", away)
         socket = await harness.subscribe(JAVASCRIPT_CHANNEL)
         await wait_until(lambda: 1.0 in harness.clock.slept)
     await harness.clock.run_for(1)

@@ -17,9 +17,9 @@ from gateway.api.promptlayer.results import (
     pending_results,
 )
 from gateway.errors import CircuitOpen, Ending, ProviderError, RunError, RunFailed
-from gateway.runs import rendering
 from gateway.runs.model import RunRecord, RunSpec
 from providers.contract import JsonValue, NodeOutput
+from tests.runs.views import finished_document
 from tests.support.clock import ManualClock
 
 SPEC = RunSpec("one", "w", 60, return_all_outputs=True, client_context=client_context(787, all_outputs=False))
@@ -37,7 +37,7 @@ def ended_document(
     run = RunRecord.create(SPEC, "promptlayer", clock)
     run.output, run.outputs, run.attempts = output, outputs, 1
     run.finish(ending, clock)
-    return rendering.render_finished_run(run, problem)
+    return finished_document(run, problem)
 
 
 def node_result(status: str, value: JsonValue = None, error: str | None = None, *, is_output: bool = True) -> JsonValue:

@@ -23,6 +23,7 @@ from gateway.http.server import Request
 from gateway.problems import PROBLEMS
 from gateway.runs.catalog import Catalog
 from gateway.runs.durable.background_limit import BackgroundLimit
+from gateway.runs.run_reader import RunReader
 from gateway.store.contract import RunFilter
 from providers.contract import Cause, JsonValue, Reply
 from tests.runs.durable.durable_harness import (
@@ -40,7 +41,14 @@ def handlers_for(harness: DurableRunsHarness, clock: ManualClock | None = None) 
     """Return handlers that wait for starts without a limit, unless `clock` advances."""
     no_check = cast("Callable[[str], Awaitable[None]]", None)
     return PromptLayerRunHandlers(
-        harness.runs, Catalog(harness.workflows, {}), ExecutionIds(b"s"), no_check, clock or FrozenClock(), 1000, 1.0
+        harness.runs,
+        RunReader(harness.store, clock or FrozenClock()),
+        Catalog(harness.workflows, {}),
+        ExecutionIds(b"s"),
+        no_check,
+        clock or FrozenClock(),
+        1000,
+        1.0,
     )
 
 

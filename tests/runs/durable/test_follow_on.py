@@ -10,12 +10,12 @@ import pytest
 from gateway.errors import DeadlineExceeded
 from gateway.runs.durable.background_limit import BackgroundLimit
 from gateway.runs.model import RunRecord
-from gateway.runs.rendering import stored_run_view
 from gateway.runs.submission import Finished, Followed, followed_error, submit
 from gateway.store.contract import IdempotencyKey, Phase, StoredResponse, StoredRun
 from providers.contract import Reply
 from tests.runs.durable.durable_harness import KEY, LEASE, DurableRunsHarness, yield_until
 from tests.runs.executor_harness import ENDED, RUNNING, STARTED, ScriptStep, upstream_of
+from tests.runs.views import stored_run_view
 
 TIMEOUT = 10.0
 

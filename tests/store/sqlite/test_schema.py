@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from gateway.store.contract import PENDING, Delivery, IdempotencyRecord, Phase, StoreUnavailable
+from gateway.store.contract import PENDING, Delivery, IdempotencyRecord, Phase, RunFilter, StoreUnavailable
+from gateway.store.sqlite import runs
 from gateway.store.sqlite.schema import MIGRATIONS, migrate
 from gateway.store.sqlite.store import SqliteStore
 from tests.store.samples import (
@@ -53,6 +54,7 @@ async def test_a_file_of_version_1_is_understood(tmp_path: Path) -> None:
     )
     assert replace(done, document=SAMPLE_FINAL_STATE.document, callback_state=PENDING) == await store.get_run("run_1")
     assert queued == await store.get_run("run_2")
+    assert SAMPLE_FINAL_STATE.document == await store.get_document("run_1")
     assert IdempotencyRecord(SAMPLE_KEY, "run_1", NOW + 1, SAMPLE_RESPONSE) == await store.get_idempotency_record(
         SAMPLE_KEY.client, SAMPLE_KEY.text
     )
@@ -62,8 +64,44 @@ async def test_a_file_of_version_1_is_understood(tmp_path: Path) -> None:
     delivery = Delivery("run_1", "checkout", CALLBACK_URL, b'{"type":"run.finished"}', NOW + 5, attempts=1)
     assert [delivery] == await store.take_due_callbacks(now_at=NOW + 10, until_at=NOW + 70, limit=9)
     assert await store.finish("run_2", SAMPLE_FINAL_STATE)
+    assert SAMPLE_FINAL_STATE.document == await store.get_document("run_2")
     await store.ping()
     await store.close()
+
+
+async def test_the_end_of_an_old_run_can_be_revised(tmp_path: Path) -> None:
+    """Its document was stored with the run; the new one replaces it."""
+    with closing(sqlite3.connect(tmp_path / "store.db")) as made:
+        made.executescript(VERSION_1.read_text() + "UPDATE runs SET status = 'unknown' WHERE id = 'run_1';")
+    store = SqliteStore(tmp_path / "store.db", ManualClock())
+    await store.open()
+    assert await store.revise("run_1", replace(SAMPLE_FINAL_STATE, document=b"{}"))
+    assert b"{}" == await store.get_document("run_1")
+    await store.close()
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        lambda db: runs.list_runs(db, RunFilter("checkout")),
+        lambda db: runs.list_runs(db, RunFilter("checkout", status="succeeded", workflow="triage")),
+        lambda db: runs.get_overview(db, "run_1"),
+    ],
+    ids=["list", "filtered", "overview"],
+)
+def test_lists_and_waits_read_no_payload(db: sqlite3.Connection, query: Callable[[sqlite3.Connection], object]) -> None:
+    migrate(db)
+    columns_read: set[tuple[str | None, str | None]] = set()
+
+    def note(action: int, table: str | None, column: str | None, *_: object) -> int:
+        if action == sqlite3.SQLITE_READ:
+            columns_read.add((table, column))
+        return sqlite3.SQLITE_OK
+
+    db.set_authorizer(note)
+    assert query(db)
+    assert ("runs", "details") in columns_read
+    assert not columns_read & {("runs", "document"), ("documents", "body"), ("orders", "body")}
 
 
 def test_a_new_file_gets_every_step() -> None:

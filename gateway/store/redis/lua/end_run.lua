@@ -3,7 +3,7 @@
 -- two groups, the fields of the run, the fields of the response, and the callback. An earlier callback is replaced.
 local function end_run(id, owner, claim_field, callback_url)
   local finished_at, due_at, changes, answers = slice(3, 4)
-  redis.call('HDEL', run_key(id), 'provider_run_id')
+  redis.call('HDEL', run_key(id), 'provider_run_id', 'details')
   redis.call('HSET', run_key(id), 'phase', 3, slice(7, changes))
   end_lease(id, owner)
   local claim = claim_of(id, claim_field)

@@ -1,4 +1,4 @@
--- Lists runs of a client, newest first. Returns rows, and the score and id to continue from if there are more. Bounded in
+-- Lists runs of a client, newest first. Returns overviews, and the score and id to continue from if there are more. Bounded in
 -- runs examined and rows returned, so that other scripts do not wait for long.
 local client, from, before, status, workflow, limit = slice(1, 6)
 local rows, offset, looked = {}, 0, 0
@@ -10,7 +10,7 @@ while looked < 500 do
       looked = looked + 1
       local kept = redis.call('HMGET', run_key(id), 'status', 'workflow')
       if kept[1] and (status == '' or status == '=' .. kept[1]) and (workflow == '' or workflow == '=' .. kept[2]) then
-        table.insert(rows, row(id))
+        table.insert(rows, overview(id))
         if #rows == tonumber(limit) then return {rows, score, id} end
       end
       if looked == 500 then return {rows, score, id} end

@@ -1,5 +1,5 @@
 -- Prelude of every script. KEYS[1] is the prefix of all keys; scripts compute the keys, so one server has to hold them
--- all. The tables FIELDS, CLAIM and DELIVERY are defined before this text.
+-- all. The tables FIELDS, OVERVIEW, CLAIM and DELIVERY are defined before this text.
 local P = KEYS[1]
 
 -- The generation is lost with the data (FLUSHALL). Returns the error of a write to another generation, or nil.
@@ -11,6 +11,8 @@ end
 local function run_key(id) return P .. 'run:' .. id end
 
 local function row(id) return redis.call('HMGET', run_key(id), unpack(FIELDS)) end
+
+local function overview(id) return redis.call('HMGET', run_key(id), unpack(OVERVIEW)) end
 
 local function slice(from, count) return unpack(ARGV, from, from + count - 1) end
 

@@ -1,0 +1,22 @@
+"""Views of runs for tests that have no reader."""
+
+from __future__ import annotations
+
+from gateway import strict_json
+from gateway.errors import RunError
+from gateway.runs import rendering
+from gateway.runs.durable.codec import stored_spec
+from gateway.runs.model import RunRecord
+from gateway.store.contract import StoredRun
+
+
+def finished_document(run: RunRecord, error: RunError | None) -> bytes:
+    """Return the document of a run that has ended."""
+    return strict_json.write(rendering.finished_run_document(run, error))
+
+
+def stored_run_view(run: StoredRun) -> bytes:
+    """Return what `GET /runs/{id}` shows."""
+    if run.document is not None:
+        return rendering.finished_run_view(run.overview, run.document)
+    return rendering.unfinished_run_view(run.overview, stored_spec(run).get("metadata", {}))
