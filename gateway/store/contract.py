@@ -160,16 +160,18 @@ class FinalState:
 class Delivery:
     """A due callback. `attempts`: the number of failed deliveries; `created_at`: the end of the run.
 
-    `revision`: 0, or more if `Store.revise` has replaced the end of the run and its callback.
+    `size`: bytes of its body, which `Store.load_callback` returns. `revision`: 0, or more if `Store.revise` has
+    replaced the end of the run and its callback. `taken_until_at`: when it is due again.
     """
 
     run_id: str
     client: str
     url: str
-    body: bytes
+    size: int
     created_at: float
     attempts: int
     revision: int = 0
+    taken_until_at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,7 +275,16 @@ class Store(Protocol):
         """
 
     async def take_due_callbacks(self, *, now_at: float, until_at: float, limit: int) -> list[Delivery]:
-        """Take due callbacks, longest due first; each is due again at `until_at` unless settled or postponed."""
+        """Take due callbacks, longest due first; each is due again at `until_at` unless settled or postponed.
+
+        Their bodies are not read.
+        """
+
+    async def load_callback(self, delivery: Delivery, *, until_at: float) -> bytes | None:
+        """Return the body of a callback that was taken, and make it due again at `until_at`.
+
+        Returns None, and changes nothing, if it was settled, postponed, revised or taken again meanwhile.
+        """
 
     async def settle_callback(self, run_id: str, state: str, *, revision: int = 0) -> None:
         """Set the final `state` of a callback: delivered or abandoned.

@@ -23,6 +23,7 @@ class ReferenceCallback:
 
     delivery: Delivery
     due_at: float | None
+    body: bytes
 
 
 class ReferenceStore:
@@ -112,10 +113,10 @@ class ReferenceStore:
             revision = 0 if earlier is None else earlier.delivery.revision + 1
             self.callbacks = [each for each in self.callbacks if each is not earlier]
             delivery = Delivery(
-                run.id, run.client, run.callback_url, final_state.callback, final_state.finished_at, 0, revision
+                run.id, run.client, run.callback_url, len(final_state.callback), final_state.finished_at, 0, revision
             )
             due_at = final_state.finished_at if final_state.callback_due_at is None else final_state.callback_due_at
-            self.callbacks.append(ReferenceCallback(delivery, due_at))
+            self.callbacks.append(ReferenceCallback(delivery, due_at, final_state.callback))
         return True
 
     def discard_run(self, run_id: str, owner: str) -> None:
@@ -165,7 +166,16 @@ class ReferenceStore:
         due = [each for due_at, _, each in sorted(pending, key=lambda entry: entry[:2]) if due_at <= now_at][:limit]
         for each in due:
             each.due_at = until_at
-        return [each.delivery for each in due]
+        return [replace(each.delivery, taken_until_at=until_at) for each in due]
+
+    def load_callback(self, delivery: Delivery, *, until_at: float) -> bytes | None:
+        callback = self._callback(delivery.run_id)
+        if callback is None or callback.delivery.revision != delivery.revision:
+            return None
+        if callback.due_at != delivery.taken_until_at:
+            return None
+        callback.due_at = until_at
+        return callback.body
 
     def settle_callback(self, run_id: str, state: str, revision: int) -> None:
         callback = self._callback(run_id)

@@ -21,7 +21,8 @@ from tests.store.samples import (
 )
 
 ENDED = NOW + 5
-DELIVERY = Delivery("run_1", "checkout", CALLBACK_URL, b'{"type":"run.finished"}', ENDED, attempts=0)
+BODY = b'{"type":"run.finished"}'
+DELIVERY = Delivery("run_1", "checkout", CALLBACK_URL, len(BODY), ENDED, attempts=0)
 
 
 async def _finished(store: Store, number: int = 1, finished_at: float = ENDED) -> None:
@@ -33,9 +34,20 @@ async def _finished(store: Store, number: int = 1, finished_at: float = ENDED) -
 async def _due(
     store: Store, now_at: float = ENDED, *, until_at: float | None = None, limit: int = 100
 ) -> list[Delivery]:
+    """Take due callbacks, without the times until which they are taken."""
+    return [replace(each, taken_until_at=0.0) for each in await _take(store, now_at, until_at=until_at, limit=limit)]
+
+
+async def _take(
+    store: Store, now_at: float = ENDED, *, until_at: float | None = None, limit: int = 100
+) -> list[Delivery]:
     return await store.take_due_callbacks(
         now_at=now_at, until_at=now_at + 60 if until_at is None else until_at, limit=limit
     )
+
+
+async def _body(store: Store, delivery: Delivery, until_at: float = ENDED + 99) -> bytes | None:
+    return await store.load_callback(delivery, until_at=until_at)
 
 
 async def _state(store: Store, run_id: str = "run_1") -> str | None:
@@ -49,6 +61,40 @@ async def test_a_callback_is_due_when_its_run_has_ended(store: Store) -> None:
     assert PENDING == await _state(store)
     assert [] == await _due(store, ENDED - 0.1)
     assert [DELIVERY] == await _due(store)
+
+
+async def test_the_body_is_read_when_the_turn_of_a_callback_comes(store: Store) -> None:
+    """From then on the callback is taken for longer."""
+    await _finished(store)
+    [taken] = await _take(store, until_at=ENDED + 5)
+    assert ENDED + 5 == taken.taken_until_at
+    assert BODY == await _body(store, taken, ENDED + 30)
+    assert [] == await _take(store, ENDED + 29)
+    assert ["run_1"] == [each.run_id for each in await _take(store, ENDED + 30)]
+
+
+async def test_a_callback_that_another_process_has_taken_is_not_read(store: Store) -> None:
+    """The first one waited for its turn for longer than it had taken the callback."""
+    await _finished(store)
+    [first] = await _take(store, until_at=ENDED + 5)
+    [second] = await _take(store, ENDED + 6, until_at=ENDED + 11)
+    assert (None, BODY) == (await _body(store, first), await _body(store, second))
+    assert await _body(store, second) is None
+
+
+async def test_a_callback_that_was_settled_postponed_or_revised_is_not_read(store: Store) -> None:
+    for number in range(3):
+        await _finished(store, number)
+    taken = await _take(store)
+    await store.settle_callback("run_0", "delivered")
+    await store.postpone_callback("run_1", due_at=ENDED + 300)
+    await store.purge(runs_before_at=ENDED + 1e6, keys_before_at=0.0)
+    assert [None, None, BODY] == [await _body(store, each) for each in taken]
+    await _ended_as_unknown(store, run_id="run_9")
+    [before] = await _take(store)
+    await store.revise("run_9", SAMPLE_FINAL_STATE)
+    [after] = await _take(store, until_at=before.taken_until_at)
+    assert (None, BODY) == (await _body(store, before), await _body(store, after))
 
 
 async def test_a_run_that_wants_no_callback_gets_none(store: Store) -> None:
@@ -188,12 +234,12 @@ async def test_a_callback_is_due_when_it_is_said_to_be(store: Store) -> None:
     assert [DELIVERY] == await _due(store, ENDED + 60)
 
 
-async def _ended_as_unknown(store: Store, owner: str = "two") -> None:
+async def _ended_as_unknown(store: Store, owner: str = "two", run_id: str = "run_1") -> None:
     """End the sample run as `unknown` by the process that adopted it; its callback was delivered."""
-    await store.create_run(replace(SAMPLE_RUN, callback_url=CALLBACK_URL), SAMPLE_KEY)
+    await store.create_run(replace(SAMPLE_RUN, id=run_id, callback_url=CALLBACK_URL), SAMPLE_KEY)
     await store.adopt(owner, now_at=NOW + 31, until_at=NOW + 99, limit=1)
     unknown = replace(SAMPLE_FINAL_STATE, owner=owner, status="unknown", callback=b'{"status":"unknown"}')
-    assert await store.finish(SAMPLE_RUN.id, replace(unknown, response=replace(SAMPLE_RESPONSE, status=502)))
+    assert await store.finish(run_id, replace(unknown, response=replace(SAMPLE_RESPONSE, status=502)))
 
 
 async def test_a_known_end_replaces_unknown_once(store: Store) -> None:
@@ -239,4 +285,4 @@ async def test_an_end_without_a_callback_keeps_the_earlier_one(store: Store) -> 
     assert await store.revise(SAMPLE_RUN.id, replace(SAMPLE_FINAL_STATE, callback=None))
     assert PENDING == await _state(store)
     await store.purge(runs_before_at=ENDED + 1e6, keys_before_at=0.0)
-    assert [b'{"status":"unknown"}'] == [delivery.body for delivery in await _due(store)]
+    assert [b'{"status":"unknown"}'] == [await _body(store, delivery) for delivery in await _take(store)]

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.store.contract import IdempotencyKey, Phase, RunFilter, Store, StoreUnavailable
+from gateway.store.contract import Delivery, IdempotencyKey, Phase, RunFilter, Store, StoreUnavailable
 from tests.store.samples import NOW, SAMPLE_FINAL_STATE, SAMPLE_KEY, SAMPLE_RUN, new_run, new_run_with_callback
 from tests.support.virtual_clock import VirtualClock, run_ready_tasks
 
@@ -115,6 +115,7 @@ async def test_a_change_between_reading_and_waiting_is_not_missed(store: Store, 
     assert waiting.done()
 
 
+DELIVERY = Delivery(SAMPLE_RUN.id, "checkout", "https://hooks.example.com/", 2, NOW, 0)
 CALLS: dict[str, Callable[[Store], Awaitable[object]]] = {
     "ping": lambda store: store.ping(),
     "create_run": lambda store: store.create_run(SAMPLE_RUN, SAMPLE_KEY),
@@ -126,6 +127,7 @@ CALLS: dict[str, Callable[[Store], Awaitable[object]]] = {
     "renew_leases": lambda store: store.renew_leases("one", NOW),
     "adopt": lambda store: store.adopt("one", now_at=NOW, until_at=NOW, limit=1),
     "take_due_callbacks": lambda store: store.take_due_callbacks(now_at=NOW, until_at=NOW, limit=1),
+    "load_callback": lambda store: store.load_callback(DELIVERY, until_at=NOW),
     "settle_callback": lambda store: store.settle_callback(SAMPLE_RUN.id, "delivered"),
     "postpone_callback": lambda store: store.postpone_callback(SAMPLE_RUN.id, due_at=NOW),
     "redeliver_callback": lambda store: store.redeliver_callback(SAMPLE_RUN.id, now_at=NOW),

@@ -14,7 +14,16 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-from gateway.store.contract import FinalState, IdempotencyKey, Phase, RunFilter, Store, StoredResponse, StoredRun
+from gateway.store.contract import (
+    Delivery,
+    FinalState,
+    IdempotencyKey,
+    Phase,
+    RunFilter,
+    Store,
+    StoredResponse,
+    StoredRun,
+)
 from tests.store.reference_model import ReferenceStore
 from tests.store.samples import CALLBACK_URL, STORES
 from tests.support.clock import ManualClock
@@ -85,6 +94,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.reference = ReferenceStore()
         self.names: set[str] = set()
         self.secrets: dict[str, bytes] = {}
+        self.taken: list[Delivery] = []
 
     def teardown(self) -> None:
         self.wait_for(self.store.close())
@@ -173,9 +183,16 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(now_at=TIMES, until_at=TIMES, limit=LIMITS)
     def take_callbacks(self, now_at: float, until_at: float, limit: int) -> None:
-        assert self.reference.take_due_callbacks(now_at=now_at, until_at=until_at, limit=limit) == self.wait_for(
-            self.store.take_due_callbacks(now_at=now_at, until_at=until_at, limit=limit)
-        )
+        taken = self.wait_for(self.store.take_due_callbacks(now_at=now_at, until_at=until_at, limit=limit))
+        assert self.reference.take_due_callbacks(now_at=now_at, until_at=until_at, limit=limit) == taken
+        self.taken += taken
+
+    @rule(number=st.integers(0, 3), until_at=TIMES)
+    def load_callback(self, number: int, until_at: float) -> None:
+        if number < len(self.taken):
+            delivery = self.taken[-1 - number]
+            body = self.wait_for(self.store.load_callback(delivery, until_at=until_at))
+            assert self.reference.load_callback(delivery, until_at=until_at) == body
 
     @rule(run_id=ids, state=st.sampled_from(["delivered", "given_up"]), revision=REVISIONS)
     def settle_callback(self, run_id: str, state: str, revision: int) -> None:

@@ -58,6 +58,14 @@ def parse(url: str) -> CallbackUrl:
     return CallbackUrl(scheme, host, port_number, path, address)
 
 
+def receiver_host(url: str) -> str:
+    """Return the host of a URL, or all of it if `parse` refuses it: the name under which a receiver is counted."""
+    try:
+        return parse(url).host
+    except CallbackUrlRefused:
+        return url
+
+
 def _parse_host(literal: str, name: str) -> tuple[IpAddress | None, str]:
     """Parse the host as it will be used: ①②⑦.0.0.1 and 127。0。0。1 are 127.0.0.1."""
     if literal:

@@ -28,18 +28,18 @@ class DeliveryFault(enum.Enum):
 
 
 class WebhookConnection(asyncio.BufferedProtocol):
-    """Sends a request as soon as it is connected.
+    """Sends a request, given in one part or more, as soon as it is connected.
 
     `done` is resolved when the response is complete, too long, or lost. A `status` is final, whatever follows; without
     one, `fault` is the reason. `retry_after_fields` are the Retry-After fields of the response.
     """
 
-    def __init__(self, request: bytes) -> None:
+    def __init__(self, *request: bytes) -> None:
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.status: int | None = None
         self.fault = DeliveryFault.TIMEOUT  # until `done`
         self.retry_after_fields: list[bytes] = []
-        self._request = request
+        self._request: tuple[bytes, ...] = request
         self._parser = httptools.HttpResponseParser(self)
         self._buffer = memoryview(bytearray(_BUFFER_BYTES))
         self._remaining_bytes = MAX_RESPONSE_BYTES
@@ -60,7 +60,9 @@ class WebhookConnection(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Send the request."""
         self._transport = cast("asyncio.Transport", transport)  # the transport of uvloop is no subclass
-        self._transport.write(self._request)
+        for part in self._request:  # not joined: a body may be large
+            self._transport.write(part)
+        self._request = ()
 
     def get_buffer(self, _sizehint: int) -> memoryview:
         """Return a buffer that is not larger than the remaining limit; bytes after the end are discarded."""

@@ -24,6 +24,7 @@ from gateway.outbound.webhook.egress_policy import EgressPolicy
 from gateway.outbound.webhook.ip_ranges import IpAddress
 
 _MAX_ADDRESSES = 3
+_MAX_JOINED_BODY = 65_536  # bytes; a larger body is written separately, without a copy of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,7 @@ class WebhookSender:
             async with asyncio.timeout(self._timeouts.total):
                 target = self._egress_policy.check(url)
                 addresses = await self._egress_policy.resolve(target)
-                connection = await self._connect(target, addresses, self._encode_request(target, message))
+                connection = await self._connect(target, addresses, message)
         except CallbackUrlRefused:
             return DeliveryFault.REFUSED
         except TimeoutError:
@@ -91,7 +92,7 @@ class WebhookSender:
         return await self._await_response(connection, deadline - self._clock.monotonic())
 
     async def _connect(
-        self, target: CallbackUrl, addresses: tuple[IpAddress, ...], request: bytes
+        self, target: CallbackUrl, addresses: tuple[IpAddress, ...], message: WebhookMessage
     ) -> WebhookConnection | DeliveryFault:
         """Connect to the permitted addresses in a race (RFC 8305); after a TLS failure, to the others.
 
@@ -106,7 +107,7 @@ class WebhookSender:
                 return fault
             remaining.remove(ip_address(connected.getpeername()[0]))
             try:
-                return await self._start(target, connected, request)
+                return await self._start(target, connected, message)
             except ssl.SSLError:
                 fault = DeliveryFault.UNTRUSTED
             except (OSError, TimeoutError):
@@ -119,12 +120,15 @@ class WebhookSender:
                 happy_eyeballs.address_info(address, target.port) for address in addresses
             )
 
-    async def _start(self, target: CallbackUrl, connected: socket.socket, request: bytes) -> WebhookConnection:
+    async def _start(self, target: CallbackUrl, connected: socket.socket, message: WebhookMessage) -> WebhookConnection:
         """Send the request on a connected socket, after a TLS handshake in which the host is verified."""
+        parts = [self._encode_head(target, message), message.body]
+        if len(message.body) <= _MAX_JOINED_BODY:
+            parts = [b"".join(parts)]
         secure = target.scheme == "https"
         async with asyncio.timeout(self._timeouts.connect):
             _, connection = await asyncio.get_running_loop().create_connection(
-                lambda: WebhookConnection(request),
+                lambda: WebhookConnection(*parts),
                 sock=connected,
                 ssl=self._tls if secure else None,
                 server_hostname=target.host if secure else None,
@@ -142,8 +146,8 @@ class WebhookSender:
             )
         return connection.fault
 
-    def _encode_request(self, target: CallbackUrl, message: WebhookMessage) -> bytes:
-        """Encode the request. It has these header fields only: none of a client or a provider."""
+    def _encode_head(self, target: CallbackUrl, message: WebhookMessage) -> bytes:
+        """Encode the request without its body. It has these header fields only: none of a client or a provider."""
         fields = {
             "Host": target.authority,
             "User-Agent": self._user_agent,
@@ -156,4 +160,4 @@ class WebhookSender:
             "webhook-signature": message.signature,
         }
         lines = [f"POST {target.path} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items() if value)]
-        return "\r\n".join([*lines, "", ""]).encode() + message.body
+        return "\r\n".join([*lines, "", ""]).encode()

@@ -14,7 +14,9 @@ from structlog.typing import FilteringBoundLogger
 from gateway.clock import Clock
 from gateway.observability import logs
 from gateway.observability.metrics import Metrics
+from gateway.outbound.webhook.connection import DeliveryFault
 from gateway.outbound.webhook.sender import DeliveryResult, WebhookResponse, WebhookSender
+from gateway.runs.callbacks.delivery_queue import DeliveryQueue
 from gateway.runs.callbacks.message import (
     Abandoned,
     Delivered,
@@ -31,13 +33,19 @@ CALLBACK_STATES = (PENDING, DELIVERED, GAVE_UP)
 """States of a callback."""
 
 _POLL_INTERVAL = 0.5  # seconds
-_MAX_CONCURRENT = 200
+_SHORT_POLL_INTERVAL = 0.05  # after a full batch: there may be more
+_BATCH = 500  # callbacks taken at once
+_QUEUE_SECONDS = 5.0  # in the queue; then a callback is due again, behind those of other clients and receivers
 _CLAIM_SECONDS = 20.0  # seconds, longer than a delivery: after a crash the callback is due again
+_HUNG_SECONDS = 3.0  # a receiver without a response for this long is one that hangs
 
 
 @dataclass(slots=True)
 class CallbackDispatcher:
-    """Takes due callbacks from the store and delivers them. `schedule`: seconds before each attempt."""
+    """Takes due callbacks from the store and delivers them. `schedule`: seconds before each attempt.
+
+    A callback that is due waits in a queue, and its body is read from the store when its turn comes.
+    """
 
     store: Store
     sender: WebhookSender
@@ -46,6 +54,7 @@ class CallbackDispatcher:
     clock: Clock
     metrics: Metrics
     log: FilteringBoundLogger
+    queue: DeliveryQueue = field(default_factory=DeliveryQueue)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     def first_delay(self) -> float:
@@ -55,29 +64,28 @@ class CallbackDispatcher:
     async def run_forever(self) -> None:
         """Deliver due callbacks in a loop."""
         while True:
+            more = False
             try:
-                await self.dispatch_due()
+                more = await self.dispatch_due()
             except StoreUnavailable:
                 self.log.warning("store_unavailable")
             except Exception as error:  # noqa: BLE001 - a defect must not end the loop
                 self.log.error("internal_error", **logs.describe_exception(error))
-            await self.clock.sleep(_POLL_INTERVAL)
+            await self.clock.sleep(_SHORT_POLL_INTERVAL if more else _POLL_INTERVAL)
 
-    async def dispatch_due(self) -> None:
-        """Start the delivery of due callbacks. Raises StoreUnavailable.
+    async def dispatch_due(self) -> bool:
+        """Take due callbacks, and start deliveries. Returns True if more may be due. Raises StoreUnavailable.
 
         Without a signing key nothing is delivered: receivers could not verify it.
         """
-        free_slots = _MAX_CONCURRENT - len(self._tasks)
-        if free_slots <= 0 or not self.signing_keys:
-            return
-        now = self.clock.now().timestamp()
-        for delivery in await self.store.take_due_callbacks(
-            now_at=now, until_at=now + _CLAIM_SECONDS, limit=free_slots
-        ):
-            task = asyncio.create_task(self._deliver(delivery))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+        if not self.signing_keys:
+            return False
+        now, until = self.clock.now().timestamp(), self.clock.monotonic() + _QUEUE_SECONDS
+        due = await self.store.take_due_callbacks(now_at=now, until_at=now + _QUEUE_SECONDS, limit=_BATCH)
+        for delivery in due:
+            self.queue.add(delivery, until=until)
+        self._start_deliveries()
+        return len(due) == _BATCH
 
     def reconfigure(self, signing_keys: Sequence[bytes], schedule: Sequence[float]) -> None:
         """Apply other keys and another schedule from the next attempt on."""
@@ -89,8 +97,38 @@ class CallbackDispatcher:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _deliver(self, delivery: Delivery) -> None:
-        message = sign_message(message_id(delivery), delivery.body, self.signing_keys, self.clock.now())
+    def _start_deliveries(self) -> None:
+        while (delivery := self.queue.start_next(self.clock.monotonic())) is not None:
+            task = asyncio.create_task(self._deliver_next(delivery))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _deliver_next(self, delivery: Delivery) -> None:
+        """Deliver a callback, and start those for which there is a place then."""
+        hung = False
+        try:
+            body = await self._load(delivery)
+            if body is not None:
+                started = self.clock.monotonic()
+                result = await self._deliver(delivery, body)
+                hung = isinstance(result, DeliveryFault) and self.clock.monotonic() - started >= _HUNG_SECONDS
+        finally:
+            self.queue.finish(delivery, hung=hung)
+        self._start_deliveries()
+
+    async def _load(self, delivery: Delivery) -> bytes | None:
+        """Read the body of a callback; None if it is no longer this process's to deliver, or cannot be read now."""
+        try:
+            body = await self.store.load_callback(delivery, until_at=self.clock.now().timestamp() + _CLAIM_SECONDS)
+        except StoreUnavailable:  # it is due again
+            self.log.warning("not_read", run_id=delivery.run_id, phase="callback")
+            return None
+        if body is None:
+            self.log.info("callback_settled", run_id=delivery.run_id)
+        return body
+
+    async def _deliver(self, delivery: Delivery, body: bytes) -> DeliveryResult:
+        message = sign_message(message_id(delivery), body, self.signing_keys, self.clock.now())
         result = await self.sender.deliver(delivery.url, message)
         self.metrics.callback_attempted(_result_label(result))
         try:
@@ -99,6 +137,7 @@ class CallbackDispatcher:
             self.log.warning("not_written", run_id=delivery.run_id, phase="callback")
         except KeyError:  # another replica or an operator has settled it
             self.log.info("callback_settled", run_id=delivery.run_id)
+        return result
 
     async def _record_attempt(self, delivery: Delivery, decision: Delivered | Abandoned | RetryAt) -> None:
         if isinstance(decision, RetryAt):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from heapq import nlargest, nsmallest
 
 from typing_extensions import override
@@ -23,6 +23,7 @@ from gateway.store.contract import (
     StoredRun,
     StoreUnavailable,
 )
+from gateway.store.memory.callbacks import ScheduledCallbacks
 from gateway.store.notifications import ChangeNotifier
 
 _ADVANCE_FIELDS = ("phase", "status", "attempts", "provider", "provider_run_id")
@@ -42,7 +43,7 @@ class MemoryStore(Store):
         self._runs: dict[str, StoredRun] = {}
         self._unfinished: set[str] = set()
         self._idempotency_records = _IdempotencyRecords()
-        self._callbacks = _Callbacks()
+        self._callbacks = ScheduledCallbacks()
         self._batch_ids: dict[str, int] = {}  # the batch in which its owner adopted an unfinished run
         self._secrets: dict[str, bytes] = {}
 
@@ -181,6 +182,11 @@ class MemoryStore(Store):
         return self._callbacks.take_due(now_at=now_at, until_at=until_at, limit=limit)
 
     @override
+    async def load_callback(self, delivery: Delivery, *, until_at: float) -> bytes | None:
+        self._require_open()
+        return self._callbacks.load(delivery, until_at)
+
+    @override
     async def settle_callback(self, run_id: str, state: str, *, revision: int = 0) -> None:
         self._require_open()
         if self._callbacks.is_pending(run_id, revision):
@@ -259,8 +265,8 @@ class MemoryStore(Store):
         if run.callback_url is not None and final_state.callback is not None:
             body, ended_at = final_state.callback, final_state.finished_at
             revision = self._callbacks.next_revision(run.id)
-            delivery = Delivery(run.id, run.client, run.callback_url, body, ended_at, 0, revision)
-            self._callbacks.add(delivery, due_at=final_state.due_at)
+            delivery = Delivery(run.id, run.client, run.callback_url, len(body), ended_at, 0, revision)
+            self._callbacks.add(delivery, body, due_at=final_state.due_at)
             self._set_callback_state(run.id, PENDING)
 
     def _set_callback_state(self, run_id: str, state: str) -> None:
@@ -274,64 +280,6 @@ class MemoryStore(Store):
 
 def _may_revise(run: StoredRun) -> bool:
     return run.phase is not Phase.DONE or run.status == "unknown"
-
-
-@dataclass(frozen=True, slots=True)
-class _ScheduledCallback:
-    delivery: Delivery
-    due_at: float | None  # None: settled
-
-
-class _Callbacks:
-    """Callbacks by the id of their run. Settled callbacks are kept until their run is deleted."""
-
-    def __init__(self) -> None:
-        self._callbacks: dict[str, _ScheduledCallback] = {}
-
-    def add(self, delivery: Delivery, *, due_at: float) -> None:
-        """Add a callback."""
-        self._callbacks[delivery.run_id] = _ScheduledCallback(delivery, due_at)
-
-    def take_due(self, *, now_at: float, until_at: float, limit: int) -> list[Delivery]:
-        """Implement `Store.take_due_callbacks`."""
-        pending = [(each.due_at, run_id) for run_id, each in self._callbacks.items() if each.due_at is not None]
-        taken = [run_id for due_at, run_id in nsmallest(limit, pending) if due_at <= now_at]
-        for run_id in taken:
-            self._callbacks[run_id] = replace(self._callbacks[run_id], due_at=until_at)
-        return [self._callbacks[run_id].delivery for run_id in taken]
-
-    def next_revision(self, run_id: str) -> int:
-        """Return the revision of the next callback of a run."""
-        return self._callbacks[run_id].delivery.revision + 1 if run_id in self._callbacks else 0
-
-    def is_pending(self, run_id: str, revision: int | None = None) -> bool:
-        """Return True if the run has a callback, of this revision if one is given, that is not settled."""
-        callback = self._callbacks.get(run_id)
-        if callback is None or callback.due_at is None:
-            return False
-        return revision is None or callback.delivery.revision == revision
-
-    def settle(self, run_id: str) -> None:
-        """Mark a callback as settled."""
-        self._callbacks[run_id] = replace(self._callbacks[run_id], due_at=None)
-
-    def postpone(self, run_id: str, due_at: float, revision: int) -> None:
-        """Implement `Store.postpone_callback`."""
-        if not self.is_pending(run_id, revision):
-            raise KeyError(run_id)
-        delivery = self._callbacks[run_id].delivery
-        self._callbacks[run_id] = _ScheduledCallback(replace(delivery, attempts=delivery.attempts + 1), due_at)
-
-    def redeliver(self, run_id: str, now_at: float) -> bool:
-        """Implement `Store.redeliver_callback`."""
-        if run_id not in self._callbacks:
-            return False
-        self._callbacks[run_id] = _ScheduledCallback(replace(self._callbacks[run_id].delivery, attempts=0), now_at)
-        return True
-
-    def remove(self, run_id: str) -> None:
-        """Delete the callback of a run, if it has one."""
-        self._callbacks.pop(run_id, None)
 
 
 class _IdempotencyRecords:

@@ -67,8 +67,8 @@ OVERVIEW_STORED_FIELDS = tuple(field for field in RUN_FIELDS if field.attribute 
 IDEMPOTENCY_RECORD_FIELDS = ("fingerprint", "run_id", "created_at", "status", "headers", "body")
 """Stored names of the fields of an idempotency record, in the order in which scripts return them."""
 
-DELIVERY_FIELDS = ("id", "client", "callback_url", "callback_body", "finished_at", "callback_attempts", "revision")
-"""Stored names of the fields of a run that make a `Delivery`."""
+DELIVERY_FIELDS = ("id", "client", "callback_url", "finished_at", "callback_attempts", "revision")
+"""Stored names of the fields of a run that make a `Delivery`; scripts add the size of its body."""
 
 _PROGRESS_ATTRIBUTES = frozenset({"status", "attempts", "provider", "provider_run_id"})
 _FINAL_ATTRIBUTES = frozenset({"status", "document", "finished_at", "attempts", "provider_run_id", "details"})
@@ -142,12 +142,11 @@ def decode_idempotency_record(client: str, text: str, row: Sequence[bytes | None
     return IdempotencyRecord(IdempotencyKey(client, text, fingerprint), run_id.decode(), float(created_at), response)
 
 
-def decode_delivery(row: Sequence[bytes]) -> Delivery:
+def decode_delivery(row: Sequence[bytes], size: int, *, taken_until_at: float) -> Delivery:
     """Decode the fields of a delivery; `revision` is missing where it is 0."""
-    run_id, client, url, body, created_at, attempts, revision = row
-    return Delivery(
-        run_id.decode(), client.decode(), url.decode(), body, float(created_at), int(attempts), int(revision or 0)
-    )
+    run_id, client, url, created_at, attempts, revision = row
+    names = run_id.decode(), client.decode(), url.decode()
+    return Delivery(*names, size, float(created_at), int(attempts), int(revision or 0), taken_until_at)
 
 
 def _flatten(fields: Iterator[tuple[str, Any]]) -> Iterator[RedisArgument]:

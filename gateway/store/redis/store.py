@@ -210,7 +210,13 @@ class RedisStore(Store):
         found = await self._write(
             scripts.TAKE_DUE_CALLBACKS, codec.encode_float(now_at), codec.encode_float(until_at), limit
         )
-        return [codec.decode_delivery(row) for row in found]
+        return [codec.decode_delivery(row, size, taken_until_at=until_at) for row, size in found]
+
+    @override
+    async def load_callback(self, delivery: Delivery, *, until_at: float) -> bytes | None:
+        times = codec.encode_float(delivery.taken_until_at), codec.encode_float(until_at)
+        body: bytes | None = await self._write(scripts.LOAD_CALLBACK, delivery.run_id, delivery.revision, *times)
+        return body
 
     @override
     async def settle_callback(self, run_id: str, state: str, *, revision: int = 0) -> None:

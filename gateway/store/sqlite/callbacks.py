@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 import sqlite3
+from dataclasses import replace
 
 from gateway.store.contract import PENDING, Delivery, FinalState
 
 _INSERT = """
-INSERT INTO callbacks (run, created_at, due_at, attempts, body) VALUES (?, ?, ?, 0, ?)
+INSERT INTO callbacks (run, created_at, due_at, attempts, body) VALUES (?, ?, ?, 0, x'')
 ON CONFLICT (run) DO UPDATE SET created_at = excluded.created_at, due_at = excluded.due_at, attempts = 0,
-    body = excluded.body, revision = revision + 1"""
+    body = x'', revision = revision + 1"""
+
+_INSERT_BODY = """
+INSERT INTO callback_bodies (run, body) VALUES (?, ?) ON CONFLICT (run) DO UPDATE SET body = excluded.body"""
 
 _SELECT_DUE = """
-SELECT id, client, callback_url, body, callbacks.created_at, callbacks.attempts, revision
-FROM callbacks JOIN runs ON number = run
+SELECT id, client, callback_url, ifnull(length(callback_bodies.body), length(callbacks.body)), callbacks.created_at,
+    callbacks.attempts, revision
+FROM callbacks JOIN runs ON number = callbacks.run LEFT JOIN callback_bodies ON callback_bodies.run = number
 WHERE due_at <= ? ORDER BY due_at, id LIMIT ?"""
 
 _SET_DUE_AT = "UPDATE callbacks SET due_at = ? WHERE run = (SELECT number FROM runs WHERE id = ?)"
+
+_KEEP_TAKEN = """
+UPDATE callbacks SET due_at = ?
+WHERE run = (SELECT number FROM runs WHERE id = ?) AND revision = ? AND due_at = ? RETURNING run"""
+
+_SELECT_BODY = """
+SELECT ifnull(callback_bodies.body, callbacks.body)
+FROM callbacks LEFT JOIN callback_bodies ON callback_bodies.run = callbacks.run WHERE callbacks.run = ?"""
 
 _POSTPONE = """
 UPDATE callbacks SET due_at = ?, attempts = attempts + 1
@@ -34,15 +47,25 @@ _SELECT_BY_STATE = "SELECT id FROM runs WHERE callback_state = ? AND id > ? ORDE
 
 def schedule_callback(db: sqlite3.Connection, number: int, final_state: FinalState) -> None:
     """Add the callback of the run with this row number to the outbox, or replace it by the next revision."""
-    db.execute(_INSERT, (number, final_state.finished_at, final_state.due_at, final_state.callback))
+    db.execute(_INSERT, (number, final_state.finished_at, final_state.due_at))
+    db.execute(_INSERT_BODY, (number, final_state.callback))
     db.execute("UPDATE runs SET callback_state = ? WHERE number = ?", (PENDING, number))
 
 
 def take_due_callbacks(db: sqlite3.Connection, *, now_at: float, until_at: float, limit: int) -> list[Delivery]:
     """Implement `Store.take_due_callbacks`."""
-    deliveries = [Delivery(*row) for row in db.execute(_SELECT_DUE, (now_at, limit))]
+    deliveries = [replace(Delivery(*row), taken_until_at=until_at) for row in db.execute(_SELECT_DUE, (now_at, limit))]
     db.executemany(_SET_DUE_AT, [(until_at, delivery.run_id) for delivery in deliveries])
     return deliveries
+
+
+def load_callback(db: sqlite3.Connection, delivery: Delivery, until_at: float) -> bytes | None:
+    """Implement `Store.load_callback`."""
+    row = (until_at, delivery.run_id, delivery.revision, delivery.taken_until_at)
+    for (number,) in db.execute(_KEEP_TAKEN, row).fetchall():
+        (body,) = db.execute(_SELECT_BODY, (number,)).fetchone()
+        return bytes(body)
+    return None
 
 
 def settle_callback(db: sqlite3.Connection, run_id: str, state: str, revision: int) -> None:

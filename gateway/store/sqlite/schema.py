@@ -1,8 +1,9 @@
 """Schema of the SQLite store, and its migrations.
 
 The rows of `runs` are narrow, because leases rewrite them often. The order and the document of a run may be large and
-have tables of their own, `orders` and `documents`; SQLite would read a large value to reach a column behind it.
-`runs.document` is that of a run that ended before version 5.
+have tables of their own, `orders` and `documents`, and so has the body of a callback, `callback_bodies`: SQLite would
+read a large value to reach a column behind it, and write it again with every change of the row. `runs.document` and
+`callbacks.body` are those of runs that ended before the versions 5 and 6; else they are NULL and empty.
 """
 
 from __future__ import annotations
@@ -107,7 +108,14 @@ CREATE VIEW stored_runs AS SELECT
 FROM runs JOIN orders ON orders.run = runs.number LEFT JOIN documents ON documents.run = runs.number;
 """
 
-MIGRATIONS: tuple[str, ...] = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4, _VERSION_5)
+_VERSION_6 = """
+CREATE TABLE callback_bodies (
+    run INTEGER PRIMARY KEY REFERENCES callbacks (run) ON DELETE CASCADE,
+    body BLOB NOT NULL
+) STRICT;
+"""
+
+MIGRATIONS: tuple[str, ...] = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4, _VERSION_5, _VERSION_6)
 """Script n migrates a file of version n to version n + 1. A released script is never changed."""
 
 

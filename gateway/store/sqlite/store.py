@@ -142,6 +142,10 @@ class SqliteStore(Store):
         return await self._write(partial(callbacks.take_due_callbacks, now_at=now_at, until_at=until_at, limit=limit))
 
     @override
+    async def load_callback(self, delivery: Delivery, *, until_at: float) -> bytes | None:
+        return await self._write(lambda db: callbacks.load_callback(db, delivery, until_at))
+
+    @override
     async def settle_callback(self, run_id: str, state: str, *, revision: int = 0) -> None:
         await self._write(lambda db: callbacks.settle_callback(db, run_id, state, revision), run_id)
 

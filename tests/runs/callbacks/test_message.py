@@ -86,7 +86,7 @@ def test_another_body_id_time_or_secret_fails_verification() -> None:
 @pytest.mark.parametrize(("revision", "expected"), [(0, f"msg_{RUN}"), (1, f"msg_{RUN}_1")])
 def test_a_callback_with_another_end_has_another_id(revision: int, expected: str) -> None:
     """A receiver that has seen `unknown` must not take the true end for a duplicate. Attempts do not change the id."""
-    ids = {message_id(Delivery(RUN, "one", "https://a.example/", BODY, 0.0, n, revision)) for n in range(3)}
+    ids = {message_id(Delivery(RUN, "one", "https://a.example/", len(BODY), 0.0, n, revision)) for n in range(3)}
     assert {expected} == ids
 
 

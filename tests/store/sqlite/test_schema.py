@@ -61,8 +61,9 @@ async def test_a_file_of_version_1_is_understood(tmp_path: Path) -> None:
     assert IdempotencyRecord(replace(SAMPLE_KEY, text="key-2"), "run_2", NOW + 2) == await store.get_idempotency_record(
         SAMPLE_KEY.client, "key-2"
     )
-    delivery = Delivery("run_1", "checkout", CALLBACK_URL, b'{"type":"run.finished"}', NOW + 5, attempts=1)
+    delivery = Delivery("run_1", "checkout", CALLBACK_URL, 23, NOW + 5, attempts=1, taken_until_at=NOW + 70)
     assert [delivery] == await store.take_due_callbacks(now_at=NOW + 10, until_at=NOW + 70, limit=9)
+    assert b'{"type":"run.finished"}' == await store.load_callback(delivery, until_at=NOW + 90)
     assert await store.finish("run_2", SAMPLE_FINAL_STATE)
     assert SAMPLE_FINAL_STATE.document == await store.get_document("run_2")
     await store.ping()
