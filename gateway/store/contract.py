@@ -19,6 +19,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from math import inf
 from typing import Protocol
 
 PENDING = "pending"
@@ -274,10 +275,13 @@ class Store(Protocol):
         the owner uses for one batch only, returns those first.
         """
 
-    async def take_due_callbacks(self, *, now_at: float, until_at: float, limit: int) -> list[Delivery]:
+    async def take_due_callbacks(
+        self, *, now_at: float, until_at: float, limit: int, latest_at: float = inf
+    ) -> list[Delivery]:
         """Take due callbacks, longest due first; each is due again at `until_at` unless settled or postponed.
 
-        Their bodies are not read.
+        Their bodies are not read. A callback that was added, taken or made due later than at `latest_at`, which is
+        after `now_at`, is due: the clock was set back since.
         """
 
     async def load_callback(self, delivery: Delivery, *, until_at: float) -> bytes | None:

@@ -24,6 +24,7 @@ class ReferenceCallback:
     delivery: Delivery
     due_at: float | None
     body: bytes
+    written_at: float
 
 
 class ReferenceStore:
@@ -116,7 +117,7 @@ class ReferenceStore:
                 run.id, run.client, run.callback_url, len(final_state.callback), final_state.finished_at, 0, revision
             )
             due_at = final_state.finished_at if final_state.callback_due_at is None else final_state.callback_due_at
-            self.callbacks.append(ReferenceCallback(delivery, due_at, final_state.callback))
+            self.callbacks.append(ReferenceCallback(delivery, due_at, final_state.callback, final_state.finished_at))
         return True
 
     def discard_run(self, run_id: str, owner: str) -> None:
@@ -161,11 +162,14 @@ class ReferenceStore:
             self._write(run)
         return found
 
-    def take_due_callbacks(self, *, now_at: float, until_at: float, limit: int) -> list[Delivery]:
+    def take_due_callbacks(self, *, now_at: float, until_at: float, limit: int, latest_at: float) -> list[Delivery]:
+        for each in self.callbacks:
+            if each.due_at is not None and each.written_at > latest_at:
+                each.due_at = each.written_at = now_at
         pending = [(each.due_at, each.delivery.run_id, each) for each in self.callbacks if each.due_at is not None]
         due = [each for due_at, _, each in sorted(pending, key=lambda entry: entry[:2]) if due_at <= now_at][:limit]
         for each in due:
-            each.due_at = until_at
+            each.due_at, each.written_at = until_at, now_at
         return [replace(each.delivery, taken_until_at=until_at) for each in due]
 
     def load_callback(self, delivery: Delivery, *, until_at: float) -> bytes | None:
@@ -195,7 +199,7 @@ class ReferenceStore:
         if callback is None:
             return False
         callback.delivery = replace(callback.delivery, attempts=0)
-        callback.due_at = now_at
+        callback.due_at = callback.written_at = now_at
         self._set_state(run_id, PENDING)
         return True
 

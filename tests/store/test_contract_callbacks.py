@@ -97,6 +97,32 @@ async def test_a_callback_that_was_settled_postponed_or_revised_is_not_read(stor
     assert (None, BODY) == (await _body(store, before), await _body(store, after))
 
 
+@pytest.mark.parametrize("postponed", [False, True])
+async def test_after_the_clock_was_set_back_callbacks_are_due_at_once(store: Store, postponed: bool) -> None:  # noqa: FBT001 - a value
+    """Whatever they waited for; otherwise they would come as late as the clock was set back."""
+    await _finished(store)
+    if postponed:
+        await _take(store)
+        await store.postpone_callback("run_1", due_at=ENDED + 5)
+    now = ENDED - 3600
+    assert ["run_1"] == [each.run_id for each in await _take_set_back(store, now)]
+    assert [] == await _take_set_back(store, now)
+    await store.settle_callback("run_1", "delivered")
+    assert [] == await _take_set_back(store, now - 3600)
+
+
+async def _take_set_back(store: Store, now: float) -> list[Delivery]:
+    return await store.take_due_callbacks(now_at=now, until_at=now + 60, limit=9, latest_at=now + 30)
+
+
+async def test_clocks_of_replicas_may_differ(store: Store) -> None:
+    """A callback that a replica has taken is not due for another whose clock is a little slower."""
+    await _finished(store)
+    await _take(store, until_at=ENDED + 20)
+    slow = ENDED - 10
+    assert [] == await store.take_due_callbacks(now_at=slow, until_at=slow + 20, limit=9, latest_at=slow + 30)
+
+
 async def test_a_run_that_wants_no_callback_gets_none(store: Store) -> None:
     await store.create_run(new_run(1), None)
     await store.create_run(new_run_with_callback(2), None)

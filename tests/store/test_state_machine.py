@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import tempfile
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -181,10 +182,11 @@ class StoreMachine(RuleBasedStateMachine):
         kept = self.secrets.setdefault(name, default)
         assert kept == self.wait_for(self.store.get_or_create_secret(name, default))
 
-    @rule(now_at=TIMES, until_at=TIMES, limit=LIMITS)
-    def take_callbacks(self, now_at: float, until_at: float, limit: int) -> None:
-        taken = self.wait_for(self.store.take_due_callbacks(now_at=now_at, until_at=until_at, limit=limit))
-        assert self.reference.take_due_callbacks(now_at=now_at, until_at=until_at, limit=limit) == taken
+    @rule(now_at=TIMES, until_at=TIMES, limit=LIMITS, latest_at=st.just(math.inf) | TIMES)
+    def take_callbacks(self, now_at: float, until_at: float, limit: int, latest_at: float) -> None:
+        times = {"now_at": now_at, "until_at": until_at, "latest_at": max(now_at, latest_at)}
+        taken = self.wait_for(self.store.take_due_callbacks(limit=limit, **times))
+        assert self.reference.take_due_callbacks(limit=limit, **times) == taken
         self.taken += taken
 
     @rule(number=st.integers(0, 3), until_at=TIMES)

@@ -37,6 +37,7 @@ _SHORT_POLL_INTERVAL = 0.05  # after a full batch: there may be more
 _BATCH = 500  # callbacks taken at once
 _QUEUE_SECONDS = 5.0  # in the queue; then a callback is due again, behind those of other clients and receivers
 _CLAIM_SECONDS = 20.0  # seconds, longer than a delivery: after a crash the callback is due again
+_MAX_CLOCK_DIFFERENCE = 30.0  # seconds between replicas; more is a clock that was set back
 _HUNG_SECONDS = 3.0  # a receiver without a response for this long is one that hangs
 
 
@@ -81,7 +82,9 @@ class CallbackDispatcher:
         if not self.signing_keys:
             return False
         now, until = self.clock.now().timestamp(), self.clock.monotonic() + _QUEUE_SECONDS
-        due = await self.store.take_due_callbacks(now_at=now, until_at=now + _QUEUE_SECONDS, limit=_BATCH)
+        due = await self.store.take_due_callbacks(
+            now_at=now, until_at=now + _QUEUE_SECONDS, limit=_BATCH, latest_at=now + _MAX_CLOCK_DIFFERENCE
+        )
         for delivery in due:
             self.queue.add(delivery, until=until)
         self._start_deliveries()

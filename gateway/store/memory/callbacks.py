@@ -13,6 +13,7 @@ class _ScheduledCallback:
     delivery: Delivery
     body: bytes
     due_at: float | None  # None: settled
+    written_at: float
 
 
 class ScheduledCallbacks:
@@ -23,14 +24,17 @@ class ScheduledCallbacks:
 
     def add(self, delivery: Delivery, body: bytes, *, due_at: float) -> None:
         """Add a callback."""
-        self._callbacks[delivery.run_id] = _ScheduledCallback(delivery, body, due_at)
+        self._callbacks[delivery.run_id] = _ScheduledCallback(delivery, body, due_at, written_at=delivery.created_at)
 
-    def take_due(self, *, now_at: float, until_at: float, limit: int) -> list[Delivery]:
+    def take_due(self, *, now_at: float, until_at: float, limit: int, latest_at: float) -> list[Delivery]:
         """Implement `Store.take_due_callbacks`."""
+        for run_id, each in self._callbacks.items():
+            if each.due_at is not None and each.written_at > latest_at:
+                self._callbacks[run_id] = replace(each, due_at=now_at, written_at=now_at)
         pending = [(each.due_at, run_id) for run_id, each in self._callbacks.items() if each.due_at is not None]
         taken = [run_id for due_at, run_id in nsmallest(limit, pending) if due_at <= now_at]
         for run_id in taken:
-            self._callbacks[run_id] = replace(self._callbacks[run_id], due_at=until_at)
+            self._callbacks[run_id] = replace(self._callbacks[run_id], due_at=until_at, written_at=now_at)
         return [replace(self._callbacks[run_id].delivery, taken_until_at=until_at) for run_id in taken]
 
     def load(self, delivery: Delivery, until_at: float) -> bytes | None:
@@ -70,7 +74,9 @@ class ScheduledCallbacks:
         if run_id not in self._callbacks:
             return False
         callback = self._callbacks[run_id]
-        self._callbacks[run_id] = replace(callback, delivery=replace(callback.delivery, attempts=0), due_at=now_at)
+        self._callbacks[run_id] = replace(
+            callback, delivery=replace(callback.delivery, attempts=0), due_at=now_at, written_at=now_at
+        )
         return True
 
     def remove(self, run_id: str) -> None:

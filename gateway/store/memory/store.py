@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from heapq import nlargest, nsmallest
+from math import inf
 
 from typing_extensions import override
 
@@ -177,9 +178,11 @@ class MemoryStore(Store):
         return [self._put(replace(run, owner=owner, leased_until_at=until_at)) for run in adopted]
 
     @override
-    async def take_due_callbacks(self, *, now_at: float, until_at: float, limit: int) -> list[Delivery]:
+    async def take_due_callbacks(
+        self, *, now_at: float, until_at: float, limit: int, latest_at: float = inf
+    ) -> list[Delivery]:
         self._require_open()
-        return self._callbacks.take_due(now_at=now_at, until_at=until_at, limit=limit)
+        return self._callbacks.take_due(now_at=now_at, until_at=until_at, limit=limit, latest_at=latest_at)
 
     @override
     async def load_callback(self, delivery: Delivery, *, until_at: float) -> bytes | None:

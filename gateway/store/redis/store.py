@@ -12,6 +12,7 @@ Every operation is one Lua script. All keys begin with `runward:1:`, where 1 is 
 | `taken:OWNER:TURN` | set | the ids of the runs adopted in one batch; expires after a day |
 | `ended` | sorted set | the ids of ended runs without a pending callback, by `finished_at` |
 | `due` | sorted set | the ids of runs with a PENDING callback, by due time |
+| `written` | sorted set | the ids of runs with a PENDING callback, by the time it was added, taken or made due |
 | `callbacks:STATE` | sorted set | the ids of runs with this `callback_state`, by id |
 | `claim:LENGTH:CLIENT:TEXT` | hash | an `IdempotencyRecord`; LENGTH is the length of CLIENT |
 | `claims` | sorted set | the names of idempotency records, by `created_at` |
@@ -26,6 +27,7 @@ An empty index does not exist. One server holds all keys: Redis Cluster is not s
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf
 
 from typing_extensions import override
 
@@ -206,10 +208,11 @@ class RedisStore(Store):
         return codec.decode_stored_runs(found)
 
     @override
-    async def take_due_callbacks(self, *, now_at: float, until_at: float, limit: int) -> list[Delivery]:
-        found = await self._write(
-            scripts.TAKE_DUE_CALLBACKS, codec.encode_float(now_at), codec.encode_float(until_at), limit
-        )
+    async def take_due_callbacks(
+        self, *, now_at: float, until_at: float, limit: int, latest_at: float = inf
+    ) -> list[Delivery]:
+        times = (codec.encode_float(each) for each in (now_at, until_at, latest_at))
+        found = await self._write(scripts.TAKE_DUE_CALLBACKS, *times, limit)
         return [codec.decode_delivery(row, size, taken_until_at=until_at) for row, size in found]
 
     @override

@@ -8,9 +8,9 @@ from dataclasses import replace
 from gateway.store.contract import PENDING, Delivery, FinalState
 
 _INSERT = """
-INSERT INTO callbacks (run, created_at, due_at, attempts, body) VALUES (?, ?, ?, 0, x'')
+INSERT INTO callbacks (run, created_at, due_at, written_at, attempts, body) VALUES (?1, ?2, ?3, ?2, 0, x'')
 ON CONFLICT (run) DO UPDATE SET created_at = excluded.created_at, due_at = excluded.due_at, attempts = 0,
-    body = x'', revision = revision + 1"""
+    written_at = excluded.written_at, body = x'', revision = revision + 1"""
 
 _INSERT_BODY = """
 INSERT INTO callback_bodies (run, body) VALUES (?, ?) ON CONFLICT (run) DO UPDATE SET body = excluded.body"""
@@ -21,7 +21,9 @@ SELECT id, client, callback_url, ifnull(length(callback_bodies.body), length(cal
 FROM callbacks JOIN runs ON number = callbacks.run LEFT JOIN callback_bodies ON callback_bodies.run = number
 WHERE due_at <= ? ORDER BY due_at, id LIMIT ?"""
 
-_SET_DUE_AT = "UPDATE callbacks SET due_at = ? WHERE run = (SELECT number FROM runs WHERE id = ?)"
+_MAKE_DUE = "UPDATE callbacks SET due_at = ?1, written_at = ?1 WHERE due_at IS NOT NULL AND written_at > ?2"
+
+_SET_DUE_AT = "UPDATE callbacks SET due_at = ?, written_at = ? WHERE run = (SELECT number FROM runs WHERE id = ?)"
 
 _KEEP_TAKEN = """
 UPDATE callbacks SET due_at = ?
@@ -39,7 +41,8 @@ _SETTLE = """
 UPDATE callbacks SET due_at = NULL
 WHERE run = (SELECT number FROM runs WHERE id = ?) AND revision = ? AND due_at IS NOT NULL"""
 
-_REDELIVER = "UPDATE callbacks SET due_at = ?, attempts = 0 WHERE run = (SELECT number FROM runs WHERE id = ?)"
+_REDELIVER = """
+UPDATE callbacks SET due_at = ?1, written_at = ?1, attempts = 0 WHERE run = (SELECT number FROM runs WHERE id = ?2)"""
 
 
 _SELECT_BY_STATE = "SELECT id FROM runs WHERE callback_state = ? AND id > ? ORDER BY id LIMIT ?"
@@ -52,10 +55,13 @@ def schedule_callback(db: sqlite3.Connection, number: int, final_state: FinalSta
     db.execute("UPDATE runs SET callback_state = ? WHERE number = ?", (PENDING, number))
 
 
-def take_due_callbacks(db: sqlite3.Connection, *, now_at: float, until_at: float, limit: int) -> list[Delivery]:
+def take_due_callbacks(
+    db: sqlite3.Connection, *, now_at: float, until_at: float, limit: int, latest_at: float
+) -> list[Delivery]:
     """Implement `Store.take_due_callbacks`."""
+    db.execute(_MAKE_DUE, (now_at, latest_at))
     deliveries = [replace(Delivery(*row), taken_until_at=until_at) for row in db.execute(_SELECT_DUE, (now_at, limit))]
-    db.executemany(_SET_DUE_AT, [(until_at, delivery.run_id) for delivery in deliveries])
+    db.executemany(_SET_DUE_AT, [(until_at, now_at, delivery.run_id) for delivery in deliveries])
     return deliveries
 
 

@@ -115,7 +115,20 @@ CREATE TABLE callback_bodies (
 ) STRICT;
 """
 
-MIGRATIONS: tuple[str, ...] = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4, _VERSION_5, _VERSION_6)
+_VERSION_7 = """
+ALTER TABLE callbacks ADD COLUMN written_at REAL;
+CREATE INDEX callbacks_written ON callbacks (written_at) WHERE due_at IS NOT NULL;
+"""
+
+MIGRATIONS: tuple[str, ...] = (
+    _VERSION_1,
+    _VERSION_2,
+    _VERSION_3,
+    _VERSION_4,
+    _VERSION_5,
+    _VERSION_6,
+    _VERSION_7,
+)
 """Script n migrates a file of version n to version n + 1. A released script is never changed."""
 
 

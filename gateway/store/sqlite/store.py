@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from math import inf
 from pathlib import Path
 from typing import TypeVar
 
@@ -138,8 +139,13 @@ class SqliteStore(Store):
         return await self._write(change)
 
     @override
-    async def take_due_callbacks(self, *, now_at: float, until_at: float, limit: int) -> list[Delivery]:
-        return await self._write(partial(callbacks.take_due_callbacks, now_at=now_at, until_at=until_at, limit=limit))
+    async def take_due_callbacks(
+        self, *, now_at: float, until_at: float, limit: int, latest_at: float = inf
+    ) -> list[Delivery]:
+        change = partial(
+            callbacks.take_due_callbacks, now_at=now_at, until_at=until_at, limit=limit, latest_at=latest_at
+        )
+        return await self._write(change)
 
     @override
     async def load_callback(self, delivery: Delivery, *, until_at: float) -> bytes | None:

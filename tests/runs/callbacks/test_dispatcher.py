@@ -163,3 +163,16 @@ async def test_a_body_that_cannot_be_read_is_tried_again() -> None:
     harness.store.load_callback = failing  # type: ignore[method-assign]  # the store fails twice
     await harness.run_for(30)
     assert ["msg_run_1"] == [message for message, _ in harness.receivers.delivered]
+
+
+async def test_a_clock_that_is_set_back_delays_no_callback() -> None:
+    """Neither a new one nor a retry."""
+    harness = Harness()
+    await harness.store.open()
+    await harness.add("run_retry", "one", HANGS)
+    await harness.run_for(16)
+    await harness.add("run_new", "two", ANSWERS)
+    harness.receivers.recovered = True
+    harness.clock.step_wall(-3600)
+    await harness.run_for(5)
+    assert {"msg_run_retry", "msg_run_new"} == {message for message, _ in harness.receivers.delivered}

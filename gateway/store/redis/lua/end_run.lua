@@ -13,7 +13,7 @@ local function end_run(id, owner, claim_field, callback_url)
     if redis.call('HEXISTS', run_key(id), 'callback_body') == 1 then redis.call('HINCRBY', run_key(id), 'revision', 1) end
     call_back(id, 'pending')
     redis.call('HSET', run_key(id), 'callback_body', callback, 'callback_attempts', 0)
-    redis.call('ZADD', P .. 'due', due_at, id)
+    make_due(id, due_at, finished_at)
     redis.call('ZREM', P .. 'ended', id)
   elseif not redis.call('ZSCORE', P .. 'due', id) then
     redis.call('ZADD', P .. 'ended', finished_at, id)

@@ -47,6 +47,12 @@ local function call_back(id, state)
   end
 end
 
+-- Sets the due time of a callback, and the time at which that was written.
+local function make_due(id, due_at, written_at)
+  redis.call('ZADD', P .. 'due', due_at, id)
+  redis.call('ZADD', P .. 'written', written_at, id)
+end
+
 -- Returns whether the callback of a run has this revision.
 local function is_revision(id, revision)
   return (redis.call('HGET', run_key(id), 'revision') or '0') == revision

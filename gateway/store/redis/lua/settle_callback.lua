@@ -2,6 +2,7 @@
 local id, state, revision = slice(1, 3)
 if not is_revision(id, revision) then return nil end
 if redis.call('ZREM', P .. 'due', id) == 0 then return nil end
+redis.call('ZREM', P .. 'written', id)
 call_back(id, state)
 redis.call('ZADD', P .. 'ended', redis.call('HGET', run_key(id), 'finished_at'), id)
 changed(id)
