@@ -17,7 +17,8 @@ from gateway.app.listeners import Listener
 from gateway.http.middleware import access_log
 from gateway.http.server import Handler, Request, Route, Server
 from gateway.observability.metrics import Metrics
-from gateway.store.contract import Phase, StoredRun
+from gateway.runs.run_reader import RunReader
+from gateway.store.contract import Phase, RunOverview, StoredRun
 from gateway.store.memory.store import MemoryStore
 from tests.store.samples import SAMPLE_RUN
 from tests.support.clock import ManualClock
@@ -42,6 +43,16 @@ class SlowRunStore(MemoryStore):
         if self._virtual_clock.monotonic() < self._ends_at:
             return RUNNING
         return replace(RUNNING, phase=Phase.DONE, status="succeeded", document=b"{}")
+
+    async def get_overview(self, run_id: str) -> RunOverview | None:
+        """Return the run in its present state, without its payloads."""
+        run = await self.get_run(run_id)
+        return None if run is None else run.overview
+
+    async def get_document(self, run_id: str) -> bytes | None:
+        """Return the document of the ended run."""
+        run = await self.get_run(run_id)
+        return None if run is None else run.document
 
     async def wait_for_change(self, _run_ids: Sequence[str], seconds: float) -> None:
         """Advance the clock by `seconds`."""
@@ -93,7 +104,7 @@ async def lookup_server(ends_after: float) -> AsyncIterator[LookupServer]:
 
         return handle
 
-    lookup = RunLookupHandlers(store, clock, is_draining=lambda: False)
+    lookup = RunLookupHandlers(store, RunReader(store, clock), clock, is_draining=lambda: False)
     routes = [Route("GET", "/runs/{id}", lookup.get_run, "runs")]
     server = Server(routes, [access_log(metrics, log, clock), as_owner], header_timeout=5.0)
     listener = await Listener.open(server, "127.0.0.1", 0)
