@@ -26,6 +26,7 @@ _STATUS_DESCRIPTIONS = {
     415: "The request body is not JSON.",
     422: "The gateway or the provider rejected the request.",
     429: "A limit is exceeded; nothing was run.",
+    431: "The request line or a header field is too large.",
     500: "The run failed, its outcome is unknown, or internal server error; see `Runward-Outcome`.",
     503: "Nothing was run; the same request may succeed later.",
 }

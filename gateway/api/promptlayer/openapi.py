@@ -17,6 +17,7 @@ _STATUS_DESCRIPTIONS = {
     415: "The request body is not JSON.",
     422: "The request is invalid; `detail` lists the errors.",
     429: "Too many requests with invalid keys from this address.",
+    431: "The request line or a header field is too large.",
     500: "Internal server error.",
     503: "Nothing was stored or run; the same request may succeed later.",
 }
