@@ -9,6 +9,7 @@ import secrets
 import sys
 from typing import TYPE_CHECKING
 
+import pytest
 import yaml
 
 from gateway.auth.keys import hash_key
@@ -356,6 +357,7 @@ def _as_list(value: object) -> list[object]:
     return value
 
 
+@pytest.mark.process
 async def test_a_log_in_the_configurations_folder_does_not_log_itself(
     upstream: FakeUpstream, tmp_path: Path, session: aiohttp.ClientSession
 ) -> None:

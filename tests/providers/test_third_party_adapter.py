@@ -92,6 +92,7 @@ async def test_its_faults_are_reported_like_those_of_every_provider(
     assert 2 == len(upstream.requests("POST"))
 
 
+@pytest.mark.process
 def test_it_keeps_the_contract_of_adapters(installed: Path) -> None:
     """The test file that CONTRIBUTING names discovers the new adapter, and it passes."""
     words = ("-q", "-p", "no:cacheprovider", "tests/providers/test_adapter_contract.py", "-k", "echo_queue")

@@ -9,9 +9,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.support.process import ROOT
 
 
+@pytest.mark.process
 def test_every_public_symbol_of_providers_has_a_known_type(tmp_path: Path) -> None:
     """`pyright --verifytypes`, on a copy: it reads installed packages, and not the folder that it runs in."""
     shutil.copytree(ROOT / "providers", tmp_path / "site" / "providers")

@@ -101,6 +101,7 @@ def test_schema_file_is_the_models() -> None:
     assert render_schema() == (CONFIG / "gateway.schema.json").read_text()
 
 
+@pytest.mark.process
 def test_schema_is_printed() -> None:
     """The documented command prints it."""
     printed = subprocess.run([sys.executable, "-m", "gateway.settings"], capture_output=True, check=True, text=True)

@@ -62,6 +62,7 @@ def test_a_redis_url_names_a_server(url: str, expected: RedisAddress, monkeypatc
     assert [replace(expected, password=SecretStr("password"))] == asked
 
 
+@pytest.mark.process
 def test_without_the_library_the_rest_works() -> None:
     """Without the optional dependency `redis`, only a redis:// URL is refused."""
     code = """

@@ -16,7 +16,7 @@ import pytest
 
 from gateway.store.contract import StoreUnavailable
 from gateway.store.sqlite.file import SqliteFile, translate_error
-from tests.store.sqlite.test_store import ROOT
+from tests.support.process import ROOT
 
 NOBODY_UID = 65534
 

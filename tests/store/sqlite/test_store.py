@@ -6,7 +6,6 @@ import asyncio
 import os
 import random
 import sqlite3
-import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Iterable
@@ -19,8 +18,8 @@ from gateway.store.contract import IdempotencyKey, IdempotencyRecord, Phase, Run
 from gateway.store.sqlite.store import SqliteStore
 from tests.store.crash_writer import acknowledged_final_state, acknowledged_key, acknowledged_run
 from tests.store.samples import NOW, SAMPLE_FINAL_STATE, SAMPLE_KEY, SAMPLE_RUN, new_run, new_run_with_callback
+from tests.support.process import GatewayProcess
 
-ROOT = Path(__file__).parent.parent.parent.parent
 ROUNDS = 20
 MAX_LINES = 400  # of a round: a fraction of a second
 
@@ -34,16 +33,21 @@ async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
     await made.close()
 
 
-def events_until_killed(path: Path, name: str, lines: int) -> list[tuple[str, int]]:
-    """Start a process and kill it after this number of events; returns all its events."""
+def start_writer(directory: Path, path: Path, name: str) -> GatewayProcess:
+    """Start a process that writes to the store at `path`; its output goes to `directory`."""
+    directory.mkdir()
     command = [sys.executable, "-m", "tests.store.crash_writer", str(path), name]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        said = [process.stdout.readline() for _ in range(lines)]
-        process.kill()
-        said += process.stdout.readlines()
-    whole = [line.split() for line in said if line.endswith("\n")]
-    assert len(whole) >= lines
+    return GatewayProcess(command, directory, {}, fork=True)
+
+
+async def events_until_killed(directory: Path, path: Path, name: str, lines: int) -> list[tuple[str, int]]:
+    """Start a process and kill it after this number of events; returns all its events."""
+    writer = start_writer(directory, path, name)
+    while writer.stdout.count("\n") < lines:
+        assert writer.exit_code is None, writer.stderr
+        await asyncio.sleep(0.005)
+    await writer.kill()
+    whole = [line.split() for line in writer.stdout.splitlines(keepends=True) if line.endswith("\n")]
     return [(word, int(number)) for word, number in whole]
 
 
@@ -69,11 +73,13 @@ def _is_stored(word: str, run: StoredRun, claim: IdempotencyRecord, number: int)
     return run.phase >= (Phase.SENDING if word == "sending" else Phase.QUEUED)
 
 
+@pytest.mark.process
 async def test_acknowledged_writes_survive_kill_9(tmp_path: Path) -> None:
     """R44, R47, R48: twenty processes on one file, each killed at a random moment."""
     chance, path = random.Random(4), tmp_path / "store.db"
     rounds = {
-        f"p{number}": events_until_killed(path, f"p{number}", chance.randint(1, MAX_LINES)) for number in range(ROUNDS)
+        name: await events_until_killed(tmp_path / name, path, name, chance.randint(1, MAX_LINES))
+        for name in (f"p{number}" for number in range(ROUNDS))
     }
     store = SqliteStore(path, SystemClock())
     await store.open()
