@@ -34,13 +34,13 @@ _REPLAYED_HEADERS = (("Idempotent-Replayed", "true"),)
 class RunHandler:
     """Handler of `POST /run`: parse, call, render. Sizes in bytes, times in seconds.
 
-    `check_callback_url` raises if a callback must not be sent to the URL.
+    `check_callback_url` raises if a callback must not be sent to the URL; its second argument is the client.
     """
 
     executor: RunExecutor
     durable_runs: DurableRuns
     catalog: Catalog
-    check_callback_url: Callable[[str], Awaitable[None]]
+    check_callback_url: Callable[[str, str], Awaitable[None]]
     clock: Clock
     max_body: int
     body_timeout: float
@@ -65,7 +65,7 @@ class RunHandler:
                 raise
             return run_response(run)
         if body.callback_url is not None:
-            await self.check_callback_url(body.callback_url)
+            await self.check_callback_url(body.callback_url, request.client_name)
         match await submit(self.durable_runs, run, key, callback_url=body.callback_url):
             case Started(durable_run):
                 request.run = run

@@ -93,11 +93,11 @@ class Components:
         """Secret for signed tokens and ids, shared by all replicas on this store. Raises StoreUnavailable."""
         return await self.store.get_or_create_secret("faces", self.clock.token(_TOKEN_SECRET_BYTES))
 
-    async def check_callback_url(self, url: str) -> None:
-        """Raise Problem if callbacks cannot be signed, or if the egress policy refuses the URL."""
+    async def check_callback_url(self, url: str, client: str) -> None:
+        """Raise Problem if callbacks cannot be signed, or if the egress policy refuses the URL of a client."""
         if not self.callback_dispatcher.signing_keys:
             raise Problem("callback_url_refused", "No secret is configured to sign callbacks with.")
-        await self.egress_policy.resolve(self.egress_policy.check(url))
+        await self.egress_policy.resolve(self.egress_policy.check(url), client)
 
     async def start(self, own_addresses: Collection[tuple[str, int]]) -> None:
         """Start limits and background tasks, once the ports are open at `own_addresses` (host, port)."""

@@ -56,14 +56,14 @@ _MAX_HOLD = 3.0  # seconds from the arrival of the request; the Python SDK waits
 class PromptLayerRunHandlers:
     """Handlers of runs and results: parse, call, render. Sizes in bytes, times in seconds.
 
-    `check_callback_url` raises if a callback must not be sent to the URL.
+    `check_callback_url` raises if a callback must not be sent to the URL; its second argument is the client.
     """
 
     durable_runs: DurableRuns
     reader: RunReader
     catalog: Catalog
     execution_ids: ExecutionIds
-    check_callback_url: Callable[[str], Awaitable[None]]
+    check_callback_url: Callable[[str, str], Awaitable[None]]
     clock: Clock
     max_body: int
     body_timeout: float
@@ -77,7 +77,7 @@ class PromptLayerRunHandlers:
         record = self._open_record(request, body, workflow)
         key = _idempotency_key(request, raw, record.spec.workflow)
         if body.callback_url is not None:
-            await self.check_callback_url(body.callback_url)
+            await self.check_callback_url(body.callback_url, request.client_name)
         submission = await submit(
             self.durable_runs, record, key, callback_url=body.callback_url, id_source="channel_name_suffix"
         )

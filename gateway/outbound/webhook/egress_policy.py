@@ -6,9 +6,7 @@ Every address is checked right before the gateway connects to it, so that DNS re
 from __future__ import annotations
 
 import asyncio
-import socket
-from collections.abc import Awaitable, Callable, Collection, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Collection
 from ipaddress import IPv6Address, ip_address
 from typing import TypeAlias
 
@@ -17,9 +15,8 @@ from gateway.outbound.webhook import callback_url
 from gateway.outbound.webhook.allowlist import CallbackAllowlist
 from gateway.outbound.webhook.callback_url import CallbackUrl
 from gateway.outbound.webhook.ip_ranges import IpAddress, is_local, is_private, is_public
+from gateway.outbound.webhook.resolver import FairResolver, Resolver, SystemResolver
 
-Resolver: TypeAlias = Callable[[str, int], Awaitable[Sequence[str]]]
-"""Resolves a host and port to addresses, best first. Raises OSError if there are none."""
 OwnAddresses: TypeAlias = Callable[[], Collection[tuple[str, int]]]
 """Returns the addresses of the gateway itself: hosts (addresses, 0.0.0.0, names) and ports."""
 
@@ -28,21 +25,6 @@ _ALLOWED_PORTS = frozenset({443, 8443})
 _INTERNAL_SUFFIXES = frozenset(
     ("arpa", "corp", "home", "internal", "intranet", "lan", "local", "localdomain", "localhost", "private", "svc")
 )
-
-
-class SystemResolver:
-    """System resolver on separate threads: a slow name server must not delay the look-ups of providers."""
-
-    def __init__(self, threads: int = 8) -> None:
-        self._executor = ThreadPoolExecutor(threads, "callback-names")
-
-    async def __call__(self, host: str, port: int) -> list[str]:
-        """Implement `Resolver`."""
-        loop = asyncio.get_running_loop()
-        found = await loop.run_in_executor(
-            self._executor, socket.getaddrinfo, host, port, socket.AF_UNSPEC, socket.SOCK_STREAM
-        )
-        return [str(entry[4][0]) for entry in found]
 
 
 class EgressPolicy:
@@ -62,7 +44,7 @@ class EgressPolicy:
         """Create a policy. `lookup_timeout`: seconds of a DNS look-up. ValueError for an invalid `allow` entry."""
         self._allowlist = CallbackAllowlist(allow)
         self._own_addresses = own_addresses
-        self._resolver = resolver or SystemResolver()
+        self._resolver = FairResolver(resolver or SystemResolver())
         self._lookup_timeout = lookup_timeout
 
     def set_own_addresses(self, addresses: Collection[tuple[str, int]]) -> None:
@@ -88,22 +70,23 @@ class EgressPolicy:
             raise _refused()
         return destination
 
-    async def resolve(self, destination: CallbackUrl) -> tuple[IpAddress, ...]:
-        """Return the permitted addresses of a target, best first; at least one.
+    async def resolve(self, destination: CallbackUrl, client: str = "") -> tuple[IpAddress, ...]:
+        """Return the permitted addresses of a target, best first; at least one. The look-up is one of `client`.
 
         Raises CallbackUrlRefused if there is none. The text does not depend on the reason: the name does not exist, is
         private, or was not resolved in time.
         """
-        found = [destination.address] if destination.address else await self._resolve_host(destination)
+        found = [destination.address] if destination.address else await self._resolve_host(destination, client)
         permitted = tuple(address for address in dict.fromkeys(found) if self._permits_address(destination, address))
         if not permitted:
             raise _refused()
         return permitted
 
-    async def _resolve_host(self, destination: CallbackUrl) -> list[IpAddress]:
+    async def _resolve_host(self, destination: CallbackUrl, client: str) -> list[IpAddress]:
         try:
             async with asyncio.timeout(self._lookup_timeout):
-                return [ip_address(text) for text in await self._resolver(destination.host, destination.port)]
+                found = await self._resolver.resolve(client, destination.host, destination.port)
+                return [ip_address(text) for text in found]
         except (OSError, TimeoutError):
             return []
 

@@ -75,13 +75,16 @@ class WebhookSender:
         self._timeouts = timeouts or WebhookTimeouts()
         self._tls = tls or ssl.create_default_context()
 
-    async def deliver(self, url: str, message: WebhookMessage) -> DeliveryResult:
-        """Post a message once, within the timeouts. Redirects are not followed: a 3xx is a status."""
+    async def deliver(self, url: str, message: WebhookMessage, client: str = "") -> DeliveryResult:
+        """Post a message once, within the timeouts. Redirects are not followed: a 3xx is a status.
+
+        The DNS look-up is one of `client`.
+        """
         deadline = self._clock.monotonic() + self._timeouts.total
         try:
             async with asyncio.timeout(self._timeouts.total):
                 target = self._egress_policy.check(url)
-                addresses = await self._egress_policy.resolve(target)
+                addresses = await self._egress_policy.resolve(target, client)
                 connection = await self._connect(target, addresses, message)
         except CallbackUrlRefused:
             return DeliveryFault.REFUSED

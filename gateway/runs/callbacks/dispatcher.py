@@ -132,7 +132,7 @@ class CallbackDispatcher:
 
     async def _deliver(self, delivery: Delivery, body: bytes) -> DeliveryResult:
         message = sign_message(message_id(delivery), body, self.signing_keys, self.clock.now())
-        result = await self.sender.deliver(delivery.url, message)
+        result = await self.sender.deliver(delivery.url, message, delivery.client)
         self.metrics.callback_attempted(_result_label(result))
         try:
             await self._record_attempt(delivery, next_attempt(delivery.attempts + 1, result, self.schedule, self.clock))

@@ -39,7 +39,7 @@ from tests.support.clock import ManualClock
 
 def handlers_for(harness: DurableRunsHarness, clock: ManualClock | None = None) -> PromptLayerRunHandlers:
     """Return handlers that wait for starts without a limit, unless `clock` advances."""
-    no_check = cast("Callable[[str], Awaitable[None]]", None)
+    no_check = cast("Callable[[str, str], Awaitable[None]]", None)
     return PromptLayerRunHandlers(
         harness.runs,
         RunReader(harness.store, clock or FrozenClock()),

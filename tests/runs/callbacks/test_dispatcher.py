@@ -35,7 +35,7 @@ class Receivers:
     most_bytes: int = 0
     recovered: bool = False
 
-    async def deliver(self, url: str, message: WebhookMessage) -> DeliveryResult:
+    async def deliver(self, url: str, message: WebhookMessage, _client: str) -> DeliveryResult:
         host = receiver_host(url)
         self.in_progress[host] += 1
         self.bytes_in_progress += len(message.body)
