@@ -31,6 +31,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "gateway.settings",
         "gateway.passthrough_rules",
         "gateway.clock",
+        "gateway.byte_budget",
+        "gateway.process_memory",
         "gateway.strict_json",
         "gateway",
     ),

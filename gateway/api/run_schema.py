@@ -70,6 +70,7 @@ class RunRequest(BaseModel):
 
 
 def run_response(run: RunRecord) -> web.Response:
-    """Response to a run that succeeded."""
+    """Response to a run that succeeded. The record loses its output, which the client may take long to read."""
     body = strict_json.write(rendering.run_document(run))
+    run.output = run.outputs = None
     return make_response(200, body, rendering.JSON_CONTENT_TYPE, run.limit_headers)

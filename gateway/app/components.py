@@ -13,6 +13,7 @@ from gateway.app.listeners import TlsContexts
 from gateway.app.reload import ReloadHook
 from gateway.app.snapshot import ConfigSnapshot, build_snapshot
 from gateway.auth.failed_attempts import FailedAuthLimiter
+from gateway.byte_budget import ByteBudget
 from gateway.clock import Clock
 from gateway.http.middleware import Authenticator, InFlightLimiter
 from gateway.http.ops_authentication import OpsAuthenticator
@@ -23,6 +24,7 @@ from gateway.observability import logs
 from gateway.observability.metrics import Metrics
 from gateway.outbound.webhook.egress_policy import EgressPolicy
 from gateway.problems import Problem
+from gateway.process_memory import memory_limit
 from gateway.runs.attempt import ExecutionContext
 from gateway.runs.callbacks.dispatcher import CallbackDispatcher
 from gateway.runs.catalog import Catalog
@@ -42,6 +44,7 @@ from gateway.store import factory
 from gateway.store.contract import Store
 
 _TOKEN_SECRET_BYTES = 32
+_MEMORY_SHARE = 4  # the byte budget is a quarter of the memory limit; parsing needs several times an answer's size
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +150,11 @@ def build_components(settings: Settings, clock: Clock, log: FilteringBoundLogger
     catalog = Catalog(snapshot.workflows, snapshot.providers)
     poll_schedule = PollSchedule(*factories.polling_intervals(settings))
     circuits = CircuitRegistry(snapshot.breaker_config, clock.monotonic, metrics)
-    execution_context = ExecutionContext(limiter, snapshot.retry_policy, poll_schedule, circuits, clock, metrics)
+    byte_budget = ByteBudget(settings.server.max_bytes_in_flight or memory_limit() // _MEMORY_SHARE)
+    metrics.track_bytes_in_flight(lambda: byte_budget.held)
+    execution_context = ExecutionContext(
+        limiter, snapshot.retry_policy, poll_schedule, circuits, clock, metrics, byte_budget=byte_budget
+    )
     executor = RunExecutor(execution_context)
     egress_policy = EgressPolicy(settings.callbacks.allow)
     webhook_sender = factories.webhook_sender(egress_policy, clock)

@@ -18,6 +18,7 @@ from gateway.app.reload import ConfigSource, Reloader
 from gateway.clock import Clock
 from gateway.http.server import Server
 from gateway.observability import logs
+from gateway.process_memory import give_back_large_blocks
 from gateway.settings import Settings
 
 _EXECUTOR_THREADS = 32
@@ -57,6 +58,7 @@ async def start_gateway(
         log.warning("store_not_durable", why=components.store.durability_warning)
     await components.start([*public.addresses, *ops.addresses])
     _tune_garbage_collector()
+    give_back_large_blocks()
     return Application(components, public, ops, realtime, _start_reloader(components, source))
 
 

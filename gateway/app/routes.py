@@ -60,6 +60,7 @@ def public_server(
         idle_timeout=settings.idle_timeout,
         max_header=settings.max_header,
         fallback=passthrough.fallback_route(),
+        byte_budget=components.execution_context.byte_budget,
     )
 
 

@@ -9,6 +9,7 @@ from aiohttp import HttpVersion11, web
 from pydantic import BaseModel, ValidationError
 
 from gateway import strict_json
+from gateway.byte_budget import LARGE
 from gateway.http.headers import expects_continue, is_encoded, is_json
 from gateway.http.server import Request
 from gateway.problems import FieldError, Problem, invalid_body
@@ -42,11 +43,29 @@ async def read_raw_body(request: Request, *, max_bytes: int, timeout: float) -> 
     content = request.content
     if content.is_eof():  # usually the body arrives together with the headers
         body = content.read_nowait()
+        _hold_body(request, len(body))
     else:
         body = await _read_chunks(request, max_bytes, timeout)
     if len(body) > max_bytes:
         raise _payload_too_large(max_bytes)
     return body
+
+
+def _hold_body(request: Request, size: int) -> None:
+    """Hold a part of a body twice, raw and parsed. Raises Problem (overloaded) if there is no room for it."""
+    hold = request.hold
+    if hold is None:
+        return
+    if size < LARGE:
+        hold.add(2 * size)
+    elif not hold.try_add(2 * size):
+        raise Problem(
+            "overloaded",
+            "This replica holds as many bytes of requests and answers as it may (server.max_bytes_in_flight).",
+            retry_after=1,
+            headers=_CLOSE_HEADERS,
+            extra={"outcome": "not_run"},
+        )
 
 
 def _reject_encoded(request: Request) -> None:
@@ -57,6 +76,8 @@ def _reject_encoded(request: Request) -> None:
 
 async def _read_chunks(request: Request, max_bytes: int, timeout: float) -> bytes:  # noqa: ASYNC109
     chunks, size = [], 0
+    announced = request.content_length or 0
+    _hold_body(request, announced)
     try:
         async with asyncio.timeout(timeout):
             if request.version == HttpVersion11 and expects_continue(request.headers):
@@ -65,6 +86,8 @@ async def _read_chunks(request: Request, max_bytes: int, timeout: float) -> byte
             while size <= max_bytes and (chunk := await request.content.readany()):
                 size += len(chunk)
                 chunks.append(chunk)
+                if not announced:
+                    _hold_body(request, len(chunk))
     except TimeoutError:
         detail = f"The request body was not received within {timeout:g} s."
         raise Problem("request_timeout", detail, headers=_CLOSE_HEADERS) from None

@@ -79,11 +79,28 @@ class SingleWriteResponse(web.Response):
         Raises ConnectionError if the client disconnects meanwhile.
         """
         if not self._written:
+            await self._write_large_body()
             await super().write_eof(data)
         if self.on_sent is not None:
             self.on_sent()
         if self._unread is not None:
             await self._unread.drain()
+
+    async def _write_large_body(self) -> None:
+        """Write a large body in pieces, each once the client has read most of the one before.
+
+        Otherwise the transport would copy the whole body.
+        """
+        body, writer = self.body, self._payload_writer
+        if not isinstance(body, (bytes, bytearray)) or len(body) <= _MAX_BODY:
+            return
+        if writer is None or self._must_be_empty_body:
+            return
+        view = memoryview(body)
+        for start in range(0, len(body), _MAX_BODY):
+            await writer.write(view[start : start + _MAX_BODY])
+            await writer.drain()
+        self.body = None
 
 
 def make_response(status: int, body: bytes, content_type: str, headers: HeaderFields = ()) -> SingleWriteResponse:

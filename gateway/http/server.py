@@ -21,6 +21,7 @@ from aiohttp.http_exceptions import LineTooLong
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.web_protocol import _ErrInfo
 
+from gateway.byte_budget import ByteBudget, Hold, current_hold
 from gateway.problems import CONTENT_TYPE, Problem
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class Request(web.BaseRequest):
-    """Request with the attributes that middlewares set.
+    """Request with the attributes that middlewares set. `hold`: its bytes, until the response has been written.
 
     `path_param`: the part of the path that `{id}` or `{path}` of the route matched, still percent-encoded.
     `path_prefix`: the path that a trusted proxy has removed from the front of the target, without a slash at its end.
@@ -42,6 +43,7 @@ class Request(web.BaseRequest):
     client: Client
     client_name: str = ""
     run: RunRecord | None = None
+    hold: Hold | None = None
 
     def connection_check(self) -> Callable[[], bool]:
         """Function that returns True while the client is connected. It does not reference the request."""
@@ -174,11 +176,13 @@ class Server(web.Server):
         idle_timeout: float = 75.0,
         max_header: int = MAX_HEADER,
         fallback: Route | None = None,
+        byte_budget: ByteBudget | None = None,
     ) -> None:
         """`header_timeout`, `idle_timeout`: seconds; see `_ServerConnection`.
 
         `max_header`: size in bytes of the request line, and of the name and of the value of each header field.
         """
+        self.byte_budget = byte_budget or ByteBudget()
         self._router = Router.from_routes(routes, fallback or _UNKNOWN_ROUTE)
         self._header_timeout = header_timeout
         self._header_too_large_route = _header_too_large_route(max_header)
@@ -252,6 +256,16 @@ class _ServerConnection(web.RequestHandler):
         self._stalled_checks = 0
         self._unread_bytes = 0
         self._write_timer: asyncio.TimerHandle | None = None
+
+    async def _handle_request(
+        self, request: web.BaseRequest, start_time: float | None, request_handler: Callable[..., Awaitable[Any]]
+    ) -> tuple[web.StreamResponse, bool]:
+        """Handle a request and write its response, in a task of its own; then its bytes are no longer held."""
+        server = cast("Server", self._manager)
+        with Hold(server.byte_budget) as hold:
+            cast("Request", request).hold = hold
+            current_hold.set(hold)
+            return await super()._handle_request(request, start_time, request_handler)
 
     def _make_error_handler(self, error: _ErrInfo) -> Handler:  # type: ignore[override]  # as in Server.__init__
         handler = cast("Handler", self._request_handler)

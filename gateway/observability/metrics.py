@@ -73,6 +73,9 @@ class Metrics:
             _OVERHEAD_BUCKETS,
         )
         self._in_flight = self._gauge("requests_in_flight", "Requests in flight.")
+        self._bytes_in_flight = self._gauge(
+            "bytes_in_flight", "Bytes held for requests and answers; server.max_bytes_in_flight bounds them."
+        )
         self._store_available = self._gauge(
             "store_available", "1 if the store works; 0 while its last operation failed, or its data were replaced."
         )
@@ -122,6 +125,10 @@ class Metrics:
     def track_in_flight(self, count: Callable[[], int]) -> None:
         """Set the callback that returns the number of requests in flight; called when metrics are rendered."""
         self._in_flight.set_function(count)
+
+    def track_bytes_in_flight(self, count: Callable[[], int]) -> None:
+        """Set the callback that returns the bytes in flight; called when metrics are rendered."""
+        self._bytes_in_flight.set_function(count)
 
     def request_ended(self, route: str, status: int) -> None:
         """Count a response."""

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TypeAlias, TypeVar, cast
 
+from gateway.byte_budget import AnswerSizes, ByteBudget
 from gateway.clock import Clock
 from gateway.errors import (
     ClientDisconnected,
@@ -68,6 +69,8 @@ class ExecutionContext:
     clock: Clock
     metrics: Metrics
     poll_hints: ProviderHints | None = None
+    byte_budget: ByteBudget = field(default_factory=ByteBudget)
+    answer_sizes: AnswerSizes = field(default_factory=AnswerSizes)
 
     def reconfigure(self, retry_policy: RetryPolicy, breaker_config: BreakerConfig) -> None:
         """Apply another retry policy and other thresholds from the next call on."""

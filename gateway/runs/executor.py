@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from types import TracebackType
 
+from gateway.byte_budget import current_hold
 from gateway.errors import CircuitOpen, DeadlineExceeded, Overloaded, RateLimited, RunError, StoreError
 from gateway.limits.admission import Admission
 from gateway.runs.attempt import ExecutionContext, WorkflowAttempt
@@ -80,7 +81,10 @@ class RunExecutor:
         guard = self.context.circuits.get(workflow.provider.name, workflow.catalog_key)
         async with self.context.limiter.admit_adopted(record.spec.client, *names) as admission:
             attempt = WorkflowAttempt(self.context, record, workflow, admission, guard, journal, client_waits=False)
-            await attempt.follow(record.provider_run_id or "")
+            try:
+                await attempt.follow(record.provider_run_id or "")
+            finally:
+                self._record_answer_size(workflow)
 
     async def _wait_for_store(self, record: RunRecord, first: Workflow, journal: Journal) -> None:
         """Execute a run; a background run of which nothing was sent waits for an unavailable store."""
@@ -109,7 +113,10 @@ class RunExecutor:
                     attempt = WorkflowAttempt(
                         self.context, record, workflow, admission, guard, journal, client_waits=record.spec.synchronous
                     )
-                    await attempt.run()
+                    try:
+                        await attempt.run()
+                    finally:
+                        self._record_answer_size(workflow)
                 except RunError as error:
                     if isinstance(error, (CircuitOpen, StoreError)) and not record.attempts:
                         held.refund()  # nothing was sent: the circuit opened or the store failed while the run waited
@@ -150,14 +157,35 @@ class RunExecutor:
     async def _acquire_admission(self, record: RunRecord, workflow: Workflow, admission: Admission | None) -> Admission:
         spec, names, deadline = record.spec, (workflow.alias, workflow.provider.name), record.deadline
         limits, clock = self.context.limiter, self.context.clock
-        if admission is None:
-            max_wait = None if spec.synchronous else math.inf  # the deadline bounds it
-            admit = limits.admit(
-                spec.client, *names, deadline=deadline, still_wanted=spec.client_connected, max_wait=max_wait
-            )
-            return await record.await_external(admit, clock)
-        await record.await_external(admission.move_to_fallback(*names, deadline=deadline), clock)
+        if admission is not None:
+            await record.await_external(admission.move_to_fallback(*names, deadline=deadline), clock)
+            self._reserve_answer(workflow)
+            return admission
+        max_wait = None if spec.synchronous else math.inf  # the deadline bounds it
+        admit = limits.admit(
+            spec.client, *names, deadline=deadline, still_wanted=spec.client_connected, max_wait=max_wait
+        )
+        admission = await record.await_external(admit, clock)
+        try:
+            self._reserve_answer(workflow)
+        except Overloaded:
+            admission.refund()
+            raise
         return admission
+
+    def _reserve_answer(self, workflow: Workflow) -> None:
+        """Reserve the usual bytes of the workflow's answers. Raises Overloaded if there is no room for them."""
+        expected, hold = self.context.answer_sizes.expected(workflow.alias), current_hold.get()
+        if hold is not None and not hold.reserve_answer(expected):
+            raise Overloaded(
+                "This replica holds as many bytes of requests and answers as it may (server.max_bytes_in_flight).",
+                retry_after=1,
+            )
+
+    def _record_answer_size(self, workflow: Workflow) -> None:
+        hold = current_hold.get()
+        if hold is not None and (size := hold.settle_answer()):
+            self.context.answer_sizes.record(workflow.alias, size)
 
     def _record_failure(self, error: RunError, record: RunRecord) -> None:
         record.finish(error.ending, self.context.clock)

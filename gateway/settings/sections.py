@@ -113,6 +113,9 @@ class ServerSettings(Section):
     """Background runs of one workflow, over all clients; further ones are answered with 503."""
     max_header: HeaderSize = 8190
     """Largest request line and header field, from 4kB to 1MiB; larger ones are answered with 431."""
+    max_bytes_in_flight: Size | None = None
+    """Bytes of request bodies, answers and responses that one process holds; a run whose answer would exceed them is
+    answered with 503 before it is started. By default a quarter of the memory limit (container, else machine)."""
     tls: TlsSettings | None = None
     """TLS (1.2 or newer) of both ports; none by default: plain HTTP."""
     ops_tls: OpsTlsSettings = OpsTlsSettings()

@@ -14,6 +14,7 @@ _Sums: TypeAlias = dict[str, dict[Labels, tuple[float, ...]]]
 GAUGE_MERGES: Mapping[str, Callable[[float, float], float]] = MappingProxyType(
     {
         "runward_requests_in_flight": float.__add__,
+        "runward_bytes_in_flight": float.__add__,
         "runward_circuit_state": max,  # 1 for each state that the circuit has in any worker
         "runward_store_available": min,
         "runward_store_durable": min,

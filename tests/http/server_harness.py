@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import sys
 from collections.abc import AsyncIterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -22,6 +23,7 @@ from gateway.app.listeners import Listener
 from gateway.auth.client import Client
 from gateway.auth.failed_attempts import FailedAuthLimiter
 from gateway.auth.keys import KeyRing, hash_key, new_key
+from gateway.byte_budget import ByteBudget
 from gateway.clock import SystemClock
 from gateway.http.body import parse_json_body, read_json_body
 from gateway.http.middleware import Authenticator, InFlightLimiter, access_log
@@ -91,6 +93,7 @@ class ServerHarness:
     limiter: InFlightLimiter
     capture: LogCapture
     authenticator: Authenticator
+    byte_budget: ByteBudget
     release: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
@@ -158,6 +161,8 @@ def build_run_request(body: bytes, *headers: str | bytes, key: str = KEY) -> byt
 async def running_server(
     *,
     max_in_flight: int = 10,
+    max_bytes_in_flight: int = sys.maxsize,
+    max_body: int = MAX_BODY,
     header_timeout: float = 5.0,
     idle_timeout: float = 75.0,
     max_header: int = 8190,
@@ -180,7 +185,8 @@ async def running_server(
     )
     clients = {name: Client(name, ("*",)) for name in ("one", "two", "three")}
     authenticator = Authenticator(keys, clients, FailedAuthLimiter(clock), trusted_proxies, clock, log)
-    harness = ServerHarness(0, clock, metrics, limiter, capture, authenticator)
+    budget = ByteBudget(max_bytes_in_flight)
+    harness = ServerHarness(0, clock, metrics, limiter, capture, authenticator, budget)
     default_middlewares = [
         limiter.close_when_draining,
         access_log(metrics, log, clock),
@@ -188,11 +194,12 @@ async def running_server(
         limiter.limit_in_flight,
     ]
     server = Server(
-        _routes(harness, body_timeout),
+        _routes(harness, body_timeout, max_body),
         default_middlewares if middlewares is None else middlewares,
         header_timeout=header_timeout,
         idle_timeout=idle_timeout,
         max_header=max_header,
+        byte_budget=budget,
     )
     listener = await Listener.open(server, "127.0.0.1", 0)
     harness.port = int(listener.url.rpartition(":")[2])
@@ -203,9 +210,9 @@ async def running_server(
         await listener.runner.cleanup()
 
 
-def _routes(harness: ServerHarness, body_timeout: float) -> list[Route]:
+def _routes(harness: ServerHarness, body_timeout: float, max_body: int) -> list[Route]:
     async def run(request: Request) -> web.Response:
-        body = parse_json_body(RunRequest, await read_json_body(request, max_bytes=MAX_BODY, timeout=body_timeout))
+        body = parse_json_body(RunRequest, await read_json_body(request, max_bytes=max_body, timeout=body_timeout))
         return make_response(
             200, strict_json.write({"workflow": body.workflow, "input": body.input}), "application/json"
         )

@@ -12,10 +12,20 @@ from hypothesis import strategies as st
 from pydantic import JsonValue
 
 from gateway.api.run_schema import RunRequest
+from gateway.byte_budget import LARGE, Hold
 from gateway.http.body import parse_json_body
 from gateway.http.response import make_response, problem_response
 from gateway.problems import FieldError, Problem
-from tests.http.server_harness import KEY, MAX_BODY, ServerHarness, build_request, build_run_request, parse_responses
+from tests.http.server_harness import (
+    KEY,
+    MAX_BODY,
+    ServerHarness,
+    build_request,
+    build_run_request,
+    parse_responses,
+    running_server,
+)
+from tests.support.waiting import wait_until
 
 FULL_REQUEST = {
     "workflow": "w",
@@ -370,3 +380,22 @@ async def test_expect_100_continue_is_refused_without_100_when_the_body_is_too_l
     sent = build_run_request(b"", "Expect: 100-continue").replace(b"Content-Length: 0", b"Content-Length: 100000000")
     raw = await server.send_raw(sent, half_close=True)
     assert raw.startswith(b"HTTP/1.1 413 ")
+
+
+async def test_a_large_body_without_room_is_refused_and_a_small_one_is_read() -> None:
+    """Before it is read; nothing was run."""
+    async with running_server(max_bytes_in_flight=4 * LARGE, max_body=10 * LARGE) as server:
+        large = b'{"workflow":"w"' + b" " * LARGE + b"}"
+        assert 200 == (await server.post_run(large)).status
+        with Hold(server.byte_budget) as other:
+            other.add(3 * LARGE)
+            found = await server.post_run(large)
+            assert (503, "overloaded", "1") == (found.status, found.code, found.headers["retry-after"])
+            assert "not_run" == found.json["outcome"]
+            chunked = build_request(
+                "POST", "/run", f"Authorization: Bearer {KEY}", "Content-Type: application/json",
+                "Transfer-Encoding: chunked",
+            ) + b"%x\r\n%b\r\n0\r\n\r\n" % (len(large), large)  # fmt: skip
+            assert ["overloaded"] == [each.code for each in parse_responses(await server.send_raw(chunked))]
+            assert 200 == (await server.post_run(b'{"workflow":"w"}')).status
+        await wait_until(lambda: server.byte_budget.held == 0)

@@ -35,6 +35,7 @@ FAMILIES = {
     "runward_workers_lost": ("counter", set()),
     "runward_log_lines_dropped": ("counter", set()),
     "runward_requests_in_flight": ("gauge", set()),
+    "runward_bytes_in_flight": ("gauge", set()),
     "runward_store_available": ("gauge", set()),
     "runward_store_durable": ("gauge", set()),
     "runward_limits_shared": ("gauge", set()),
@@ -144,6 +145,13 @@ def test_in_flight_is_read_at_the_scrape() -> None:
     metrics.track_in_flight(lambda: count[0])
     count[0] = 7
     assert 7 == value(metrics, "runward_requests_in_flight")
+
+
+def test_bytes_in_flight_are_read_at_the_scrape() -> None:
+    metrics, count = Metrics(), [0]
+    metrics.track_bytes_in_flight(lambda: count[0])
+    count[0] = 7
+    assert 7 == value(metrics, "runward_bytes_in_flight")
 
 
 def test_a_circuit_is_in_one_state_at_a_time() -> None:

@@ -69,7 +69,13 @@ def test_commented_settings_are_valid(tmp_path: Path) -> None:
     plain = load(EXAMPLE, ENVIRON)
     assert plain.store == settings.store.model_copy(update={"password": None})
     assert "https://runward.example.com" == settings.server.public_url
-    own_choice = {"public_url": None, "tls": None, "ops_tls": plain.server.ops_tls, "ops_keys": ()}
+    own_choice = {
+        "public_url": None,
+        "max_bytes_in_flight": None,
+        "tls": None,
+        "ops_tls": plain.server.ops_tls,
+        "ops_keys": (),
+    }
     assert plain.server == settings.server.model_copy(update=own_choice)
     assert plain.callbacks.schedule == settings.callbacks.schedule
     unlimited = {"limits": plain.providers["promptlayer"].limits, "ca_file": None}

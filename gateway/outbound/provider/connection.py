@@ -14,6 +14,7 @@ from typing import NamedTuple, cast
 
 import httptools
 
+from gateway.byte_budget import LARGE, Claim, Hold, current_hold
 from providers.contract import Cause, ProviderFault, invalid
 
 _MAX_HEAD_BYTES = 65_536
@@ -22,7 +23,7 @@ _MAX_INTERIM_RESPONSES = 8
 
 
 class HttpResponse(NamedTuple):
-    """A complete response. Header names are lower case."""
+    """A complete response. Header names are lower case. A large body may be a bytearray."""
 
     status: int
     headers: list[tuple[bytes, bytes]]
@@ -43,6 +44,10 @@ class ProviderConnection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._probe: select.poll | None = None
         self._waiter: asyncio.Future[HttpResponse] | None = None
+        self._hold: Hold | None = None
+        self._claim: Claim | None = None
+        self._claim_timer: asyncio.TimerHandle | None = None
+        self._deadline = 0.0
         self._reset()
 
     def _reset(self) -> None:
@@ -51,7 +56,8 @@ class ProviderConnection(asyncio.Protocol):
         self._status = 0
         self._headers: list[tuple[bytes, bytes]] = []
         self._body: list[bytes] = []
-        self._received = self._body_size = self._chunks = self._interim_responses = 0
+        self._large_body: bytearray | None = None
+        self._received = self._body_size = self._chunks = self._interim_responses = self._length = 0
         self._has_head = self._complete = self._keep_alive = False
         self._ends_with_connection = True
 
@@ -80,6 +86,7 @@ class ProviderConnection(asyncio.Protocol):
         self._reset()
         self._waiter = waiter = self._loop.create_future()
         timer = self._loop.call_later(seconds, self._on_timeout)
+        self._hold, self._claim, self._deadline = current_hold.get(), None, timer.when()
         transport.write(request)
         try:
             response: HttpResponse = await waiter
@@ -89,7 +96,11 @@ class ProviderConnection(asyncio.Protocol):
         finally:
             timer.cancel()
             self._waiter = None
-            self._body = []  # an idle connection keeps no response
+            self._body, self._large_body = [], None  # an idle connection keeps no response
+            if self._claim_timer is not None:
+                self._end_claim()
+        if self._hold is not None:
+            self._hold.receive_answer(len(response.body))
         if not self._keep_alive:
             transport.close()
         return response
@@ -111,7 +122,34 @@ class ProviderConnection(asyncio.Protocol):
             self._waiter.set_exception(fault)
         else:
             body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+            if self._large_body is not None:
+                body = cast("bytes", self._large_body)  # a copy would take as much again
             self._waiter.set_result(HttpResponse(self._status, self._headers, body))
+
+    def _claim_room(self, size: int) -> None:
+        """Pause reading until the byte budget has room for the response, at most for half of the time that is left.
+
+        The response may have been paid for: it is read in any case.
+        """
+        hold, transport = self._hold, self._transport
+        if hold is None or transport is None or self._claim is not None:
+            return
+        if hold.covers(max(self._length, self._body_size)) or hold.grow_answer(size):
+            return
+        transport.pause_reading()
+        self._claim = hold.await_room(size, self._end_claim)
+        self._claim_timer = self._loop.call_at((self._loop.time() + self._deadline) / 2, self._end_claim)
+
+    def _end_claim(self) -> None:
+        """Go on reading."""
+        claim, timer = self._claim, self._claim_timer
+        if claim is not None:
+            claim.cancelled = True
+        if timer is not None:
+            timer.cancel()
+        self._claim_timer = None  # the claim stays, so that there is one for each response
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
 
     # Callbacks of asyncio.
 
@@ -166,7 +204,8 @@ class ProviderConnection(asyncio.Protocol):
         self._headers.append((name, value))
         if name == b"content-length":
             self._ends_with_connection = False
-            if int(value) > self._max_body:
+            self._length = int(value)
+            if self._length > self._max_body:
                 self._reject_size()
         elif name == b"transfer-encoding":
             self._ends_with_connection = False
@@ -177,6 +216,9 @@ class ProviderConnection(asyncio.Protocol):
         if self._parser.get_http_version() not in {"1.1", "1.0"} or self._status < 100:
             self._fault = invalid("the response is of another version of HTTP")
         self._has_head = self._status >= 200
+        if self._length >= LARGE and self._has_head and self._fault is None:
+            self._large_body = bytearray()  # pieces would be joined by a copy
+            self._claim_room(self._length)
 
     def on_chunk_header(self) -> None:
         """Count a chunk: its framing does not count as head."""
@@ -187,8 +229,12 @@ class ProviderConnection(asyncio.Protocol):
         self._body_size += len(body)
         if self._body_size > self._max_body:
             self._reject_size()
+        elif self._large_body is not None:
+            self._large_body += body
         else:
             self._body.append(body)
+            if self._body_size >= LARGE:  # of a length that was not stated
+                self._claim_room(self._max_body)
 
     def on_message_complete(self) -> None:
         """Complete the response, or continue after an interim response (RFC 9110, 15.2), of which a few are allowed."""
@@ -197,7 +243,7 @@ class ProviderConnection(asyncio.Protocol):
             self._complete = True
             return
         self._interim_responses += 1
-        self._headers = []
+        self._headers, self._length = [], 0
         self._ends_with_connection = True
         if self._interim_responses > _MAX_INTERIM_RESPONSES:
             self._fault = invalid("too many interim responses arrived")

@@ -10,6 +10,7 @@ from typing import TypeAlias
 from structlog.typing import FilteringBoundLogger
 
 from gateway import strict_json
+from gateway.byte_budget import current_hold
 from gateway.clock import Clock
 from gateway.errors import InternalError, RunError, RunSummary
 from gateway.observability import logs
@@ -81,6 +82,9 @@ class RunCompletion:
         end `unknown` that the replica may have stored; else the store keeps what that replica writes.
         """
         final_state = self._final_state(record, stored, error, response)
+        hold = current_hold.get()
+        if hold is not None:  # the output, read and parsed, is held already
+            hold.add(len(final_state.document) + len(final_state.callback or b""))
         self._unstored[record.id] = final_state  # before the first await, so that `close` writes it
         try:
             owned, known = await self._store_end(record.id, final_state)

@@ -15,6 +15,7 @@ from typing import TypeAlias
 
 from structlog.typing import FilteringBoundLogger
 
+from gateway.byte_budget import Hold, current_hold
 from gateway.clock import Clock
 from gateway.errors import AcceptanceUnknown, Overloaded, RunError, StoreError
 from gateway.runs.callbacks.message import CallbackRenderer
@@ -326,13 +327,15 @@ class DurableRuns:
         run.task.add_done_callback(lambda _: self._task_done(run))
 
     async def _run_to_end(self, run: DurableRun, execute: Execute) -> None:
-        error = await self.completion.run_to_end(run.record, execute)
-        try:
-            if run.gate is not None and await self._ends_refused(run, run.gate, error):
-                return
-        finally:
-            self._forget(run)
-        await self.completion.complete(run.record, run.stored, error)
+        with Hold(self.executor.context.byte_budget) as hold:
+            current_hold.set(hold)
+            error = await self.completion.run_to_end(run.record, execute)
+            try:
+                if run.gate is not None and await self._ends_refused(run, run.gate, error):
+                    return
+            finally:
+                self._forget(run)
+            await self.completion.complete(run.record, run.stored, error)
 
     async def _ends_refused(self, run: DurableRun, gate: StartGate, error: RunError | None) -> bool:
         """Decide the gate of a run that has ended, if it is open. Returns True if the run was refused and deleted.
