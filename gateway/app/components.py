@@ -23,6 +23,7 @@ from gateway.limits.limiter import Limiter
 from gateway.observability import logs
 from gateway.observability.metrics import Metrics
 from gateway.outbound.webhook.egress_policy import EgressPolicy
+from gateway.outbound.webhook.sender import WebhookSender
 from gateway.problems import Problem
 from gateway.process_memory import memory_limit
 from gateway.runs.attempt import ExecutionContext
@@ -63,6 +64,7 @@ class Components:
     store: Store
     run_reader: RunReader
     egress_policy: EgressPolicy
+    webhook_sender: WebhookSender
     callback_dispatcher: CallbackDispatcher
     durable_runs: DurableRuns
     background_tasks: HousekeepingTasks
@@ -100,7 +102,11 @@ class Components:
         """Raise Problem if callbacks cannot be signed, or if the egress policy refuses the URL of a client."""
         if not self.callback_dispatcher.signing_keys:
             raise Problem("callback_url_refused", "No secret is configured to sign callbacks with.")
-        await self.egress_policy.resolve(self.egress_policy.check(url), client)
+        target = self.egress_policy.check(url)
+        if self.webhook_sender.uses_proxy:
+            await self.egress_policy.check_for_proxy(target, client)
+        else:
+            await self.egress_policy.resolve(target, client)
 
     async def start(self, own_addresses: Collection[tuple[str, int]]) -> None:
         """Start limits and background tasks, once the ports are open at `own_addresses` (host, port)."""
@@ -132,6 +138,7 @@ class Components:
             lambda new: self.execution_context.reconfigure(new.retry_policy, new.breaker_config),
             lambda new: self.execution_context.poll_schedule.reconfigure(*factories.polling_intervals(new.settings)),
             lambda new: self.egress_policy.reconfigure(new.callback_allowlist),
+            lambda new: self.webhook_sender.reconfigure(new.callback_proxy),
             lambda new: self.callback_dispatcher.reconfigure(new.signing_keys, new.settings.callbacks.schedule),
             lambda new: self.background_tasks.reconfigure(new.settings.store.retention),
             lambda new: self.passthrough.reconfigure(new.passthrough_rules, new.providers),
@@ -157,7 +164,7 @@ def build_components(settings: Settings, clock: Clock, log: FilteringBoundLogger
     )
     executor = RunExecutor(execution_context)
     egress_policy = EgressPolicy(settings.callbacks.allow)
-    webhook_sender = factories.webhook_sender(egress_policy, clock)
+    webhook_sender = factories.webhook_sender(egress_policy, clock, snapshot.callback_proxy)
     callback_dispatcher = CallbackDispatcher(
         store, webhook_sender, snapshot.signing_keys, settings.callbacks.schedule, clock, metrics, log
     )
@@ -178,6 +185,7 @@ def build_components(settings: Settings, clock: Clock, log: FilteringBoundLogger
         store=store,
         run_reader=RunReader(store, clock),
         egress_policy=egress_policy,
+        webhook_sender=webhook_sender,
         callback_dispatcher=callback_dispatcher,
         durable_runs=durable_runs,
         background_tasks=HousekeepingTasks(

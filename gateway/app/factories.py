@@ -18,6 +18,7 @@ from gateway.limits.limiter import Limiter
 from gateway.limits.redis.counters import RedisCounters
 from gateway.observability.metrics import Metrics
 from gateway.outbound.provider.client import ProviderClient, ProviderEndpoint
+from gateway.outbound.proxy import Proxy
 from gateway.outbound.webhook.egress_policy import EgressPolicy
 from gateway.outbound.webhook.sender import WebhookSender
 from gateway.passthrough_rules import PassthroughRule
@@ -105,6 +106,7 @@ def _origin(name: str, settings: ProviderSettings, adapter: Adapter) -> Provider
         ca_file=settings.ca_file,
         connect_timeout=settings.connect_timeout,
         max_response=settings.max_response,
+        proxy=Proxy.from_settings(settings.proxy, settings.proxy_auth),
     )
 
 
@@ -270,6 +272,11 @@ def signing_keys(settings: Settings) -> list[bytes]:
         raise SettingsError([("callbacks.secrets", str(error))]) from None
 
 
-def webhook_sender(egress_policy: EgressPolicy, clock: Clock) -> WebhookSender:
+def callback_proxy(settings: Settings) -> Proxy | None:
+    """Proxy of deliveries; None if they are direct."""
+    return Proxy.from_settings(settings.callbacks.proxy, settings.callbacks.proxy_auth)
+
+
+def webhook_sender(egress_policy: EgressPolicy, clock: Clock, proxy: Proxy | None) -> WebhookSender:
     """Client for callback receivers."""
-    return WebhookSender(egress_policy, clock, user_agent=f"runward/{version('runward')}")
+    return WebhookSender(egress_policy, clock, user_agent=f"runward/{version('runward')}", proxy=proxy)

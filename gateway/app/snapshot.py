@@ -15,6 +15,7 @@ from gateway.clock import Clock
 from gateway.limits.config import LimitsConfig
 from gateway.observability.metrics import Metrics
 from gateway.outbound.provider.client import ProviderClient
+from gateway.outbound.proxy import Proxy
 from gateway.outbound.webhook.allowlist import CallbackAllowlist
 from gateway.runs.catalog import Provider, Workflow
 from gateway.runs.passthrough import AllowedPassthrough
@@ -50,6 +51,7 @@ class ConfigSnapshot:
     signing_keys: Sequence[bytes]
     passthrough_rules: AllowedPassthrough
     callback_allowlist: CallbackAllowlist
+    callback_proxy: Proxy | None
 
 
 def build_snapshot(
@@ -88,6 +90,7 @@ def build_snapshot(
         signing_keys=factories.signing_keys(settings),
         passthrough_rules=factories.passthrough_rules(settings, adapters),
         callback_allowlist=CallbackAllowlist(settings.callbacks.allow),
+        callback_proxy=factories.callback_proxy(settings),
     )
 
 

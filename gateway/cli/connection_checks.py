@@ -64,9 +64,12 @@ async def _check_provider(
     name: str, settings: ProviderSettings, adapter: Adapter, client: ProviderClient, clock: Clock
 ) -> list[CheckResult]:
     subject = f"providers.{name}"
-    results = await _check_url(
-        f"{subject}.base_url", settings.base_url or adapter.base_url or "", settings.ca_file, clock
-    )
+    if settings.proxy is not None:  # names may not resolve here; the call that tests the key goes through the proxy
+        results = [CheckResult(f"{subject}.base_url", "connect", "skipped", f"is reached through {subject}.proxy")]
+    else:
+        results = await _check_url(
+            f"{subject}.base_url", settings.base_url or adapter.base_url or "", settings.ca_file, clock
+        )
     if results[-1].status == "failed":
         return [*results, CheckResult(f"{subject}.api_key", "key", "skipped", "the provider is not reachable")]
     key_check: Call | None = getattr(adapter, "key_check", None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from gateway.settings.errors import Location, SettingsError, format_location
 from gateway.settings.model import Settings, use_sources
 from gateway.settings.sources.environment import NAMED_SECTIONS, Variables, from_environment, from_secret_files
 from gateway.settings.sources.pydantic_sources import SECRET_PATHS, TextSource, YamlSource, secret_referencer
-from gateway.settings.sources.tree import find, nodes, rewrite
+from gateway.settings.sources.tree import Transform, find, nodes, rewrite
 from gateway.settings.sources.yaml_file import YamlDocument, read_yaml
 from gateway.settings.validation_errors import describe_errors
 
@@ -27,6 +28,8 @@ RELATIVE_PATHS: tuple[tuple[str, ...], ...] = (
 """Settings with paths relative to the configuration file."""
 _REJECTED_SECRET = SecretStr("whsec_cmVmdXNlZCBhbmQgcmVwb3J0ZWQg")
 """Replaces a literal secret, so that it is reported once; valid as a key and as a callback secret."""
+_REJECTED_CREDENTIALS = SecretStr("refused:and-reported")
+"""The same for the user and password of a proxy."""
 
 
 def load(
@@ -90,7 +93,10 @@ class _RawSettings:
         tree = {section: value for section, value in self.document.tree.items() if value is not None}
         tree = rewrite(tree, RELATIVE_PATHS, lambda path: str(self.folder / path) if isinstance(path, str) else path)
         refer = secret_referencer(self.environ, self.folder)
-        return rewrite(tree, SECRET_PATHS, lambda value: _REJECTED_SECRET if _is_literal(value) else refer(value))
+        for pattern in SECRET_PATHS:
+            rejected = _REJECTED_CREDENTIALS if pattern[-1] == "proxy_auth" else _REJECTED_SECRET
+            tree = rewrite(tree, (pattern,), partial(_replace_literal, rejected, refer))
+        return tree
 
     def _plaintext_secret_errors(self) -> Iterator[tuple[str, str]]:
         for pattern in SECRET_PATHS:
@@ -121,6 +127,10 @@ class _RawSettings:
                     self._text_source(alone)()
                 except (pydantic_settings.SettingsError, RecursionError):
                     yield f"{variables.labels[location]} {format_location(location)}", "must be JSON"
+
+
+def _replace_literal(replacement: SecretStr, refer: Transform, value: object) -> object:
+    return replacement if _is_literal(value) else refer(value)
 
 
 def _is_literal(value: object) -> bool:

@@ -8,7 +8,7 @@ from pydantic import Field, FilePath, JsonValue, model_validator
 
 from gateway.settings.errors import raise_validation_error
 from gateway.settings.sections import KeySettings, Section
-from gateway.settings.types.addresses import BaseUrl, NetworkSetting, is_plaintext_remote
+from gateway.settings.types.addresses import BaseUrl, NetworkSetting, ProxyUrl, is_plaintext_remote
 from gateway.settings.types.fields import (
     Alias,
     CertificateName,
@@ -19,7 +19,7 @@ from gateway.settings.types.fields import (
     Scope,
     Version,
 )
-from gateway.settings.types.secret import Secret
+from gateway.settings.types.secret import ProxyCredentials, Secret
 from gateway.settings.types.units import Duration, DurationOrZero, RateSetting, Size
 
 
@@ -71,6 +71,10 @@ class ProviderSettings(Section):
     """Allow plain http to another machine; the key can then be read on the network."""
     ca_file: FilePath | None = None
     """Trusted authorities in PEM; those of the system by default."""
+    proxy: ProxyUrl | None = None
+    """HTTP proxy for requests to the provider (CONNECT): http://host:port; none by default."""
+    proxy_auth: ProxyCredentials | None = None
+    """User and password of the proxy, as user:password; none by default."""
     connect_timeout: Duration = 5.0
     """Time to connect, TLS handshake included."""
     max_response: Size = 10_000_000
@@ -89,6 +93,12 @@ class ProviderSettings(Section):
                     )
                 ]
             )
+        return self
+
+    @model_validator(mode="after")
+    def _require_proxy(self) -> Self:
+        if self.proxy_auth is not None and self.proxy is None:
+            raise_validation_error([(("proxy_auth",), "needs proxy")])
         return self
 
 

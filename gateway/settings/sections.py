@@ -10,9 +10,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FilePath, Wi
 from pydantic_settings import NoDecode
 
 from gateway.settings.errors import raise_validation_error
-from gateway.settings.types.addresses import AllowedTarget, BaseUrl, Host, NetworkSetting, StoreUrl
+from gateway.settings.types.addresses import AllowedTarget, BaseUrl, Host, NetworkSetting, ProxyUrl, StoreUrl
 from gateway.settings.types.fields import Attempts, Count, KeyHash, Port, Timestamp
-from gateway.settings.types.secret import Secret, WebhookSecret
+from gateway.settings.types.secret import ProxyCredentials, Secret, WebhookSecret
 from gateway.settings.types.units import DURATION_PATTERN, Duration, DurationOrZero, HeaderSize, Lease, Size
 
 STANDARD_SCHEDULE = (0.0, 5.0, 300.0, 1800.0, 7200.0, 18000.0, 36000.0, 50400.0, 72000.0, 86400.0)
@@ -218,6 +218,10 @@ class CallbackSettings(Section):
     """Signing secrets (Standard Webhooks: whsec_ and base64), newest first; two during a rotation."""
     allow: tuple[AllowedTarget, ...] = ()
     """Receivers (hosts, host:port or networks) that may be private and plain http; others must be public https."""
+    proxy: ProxyUrl | None = None
+    """HTTP proxy for deliveries (CONNECT): http://host:port; none by default."""
+    proxy_auth: ProxyCredentials | None = None
+    """User and password of the proxy, as user:password; none by default."""
     schedule: Annotated[
         tuple[DurationOrZero, ...],
         NoDecode,
@@ -238,6 +242,12 @@ class CallbackSettings(Section):
         ),
     ] = STANDARD_SCHEDULE
     """Delays before each attempt: "standard", or a list such as [0s, 5s, 5m]."""
+
+    @model_validator(mode="after")
+    def _require_proxy(self) -> Self:
+        if self.proxy_auth is not None and self.proxy is None:
+            raise_validation_error([(("proxy_auth",), "needs proxy")])
+        return self
 
 
 class RetrySettings(Section):

@@ -19,6 +19,7 @@ ENVIRON = {
 
 ANCHOR = "anchors and aliases are not accepted: write it out"
 CHARACTERS = "the secret has characters that cannot be sent in a header, or spaces around it"
+CREDENTIALS = "the secret must be user:password"
 DATABASE = "must end with the number of a database, such as redis://host:6379/0"
 DATE = "must be a date such as 2027-01-31, or 2027-01-31T12:00:00Z"
 DURATION = "must be a duration such as 500ms, 10s, 2m, 1h or 7d"
@@ -34,6 +35,7 @@ RATE = "must be a rate such as 50/s, 100/m or 10/h"
 REQUIRED = "is required"
 SCOPE = "must be a pattern over aliases such as support-*, or provider/pattern"
 UNKNOWN = "unknown key"
+PROXY = "must be a URL such as http://proxy.example.com:3128"
 URL = "must be a URL such as https://api.example.com"
 
 # The file's line where it is known, and the setting; the complaint.
@@ -117,6 +119,15 @@ INVALID_FILES = {
     "store_url_with_password": (":1 store.url", "must not contain a password: it belongs in store.password"),
     "store_url_with_user": (":1 store.url", "must not contain a user or password"),
     "store_url_database": (":1 store.url", DATABASE),
+    "proxy_with_password": (
+        ":4 providers.studio.proxy",
+        "must not contain a user or password: they belong in proxy_auth",
+    ),
+    "proxy_other_scheme": (":4 providers.studio.proxy", PROXY),
+    "proxy_without_port": (":2 callbacks.proxy", PROXY),
+    "proxy_auth_without_proxy": (":2 callbacks.proxy_auth", CREDENTIALS),
+    "proxy_auth_in_yaml": (":3 callbacks.proxy_auth", LITERAL),
+    "max_header_too_small": (":1 server.max_header", "must be from 4kB to 1MiB"),
     "store_password_in_yaml": (":1 store.password", LITERAL),
     "proxy_not_a_network": (":1 server.trusted_proxies[1]", NETWORK),
     "proxy_with_host_bits": (":1 server.trusted_proxies[0]", NETWORK),

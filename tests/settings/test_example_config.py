@@ -22,6 +22,7 @@ ENVIRON = {
     "PROMPTLAYER_API_KEY": "pl_4f9a8b7c6d5e",
     "PROMPT_STUDIO_API_KEY": "ps_4f9a8b7c6d5e",
     "RUNWARD_CALLBACK_SECRET": "whsec_4f9a8b7c6d5e",
+    "PROXY_AUTH": "user:4f9a8b7c6d5e",
     "RUNWARD_STORE_PASSWORD": "vk_4f9a8b7c6d5e",
 }
 SHAPE_ERRORS = [
@@ -78,7 +79,7 @@ def test_commented_settings_are_valid(tmp_path: Path) -> None:
     }
     assert plain.server == settings.server.model_copy(update=own_choice)
     assert plain.callbacks.schedule == settings.callbacks.schedule
-    unlimited = {"limits": plain.providers["promptlayer"].limits, "ca_file": None}
+    unlimited = {"limits": plain.providers["promptlayer"].limits, "ca_file": None, "proxy": None, "proxy_auth": None}
     assert plain.providers["promptlayer"] == settings.providers["promptlayer"].model_copy(update=unlimited)
 
 

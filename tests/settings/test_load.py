@@ -70,7 +70,8 @@ logs: {{level: debug, format: json}}
 store: {{url: "memory://", retention: 1h, lease: 2s}}
 providers:
   a: {{adapter: studio, base_url: "http://sandbox:8001/", allow_http: true, api_key: {{env: STUDIO_KEY}}, dialect: old,
-      ca_file: ca.pem, connect_timeout: 1s, max_response: 1kB,
+      ca_file: ca.pem, proxy: "http://proxy:3128/", proxy_auth: {{env: PROXY_AUTH}},
+      connect_timeout: 1s, max_response: 1kB,
       limits: {{rate: 5/m, burst: 2, concurrency: 3, max_wait: 0}}}}
 workflows:
   w: {{provider: a, name: dep/1, version: 3, timeout: 1s, max_timeout: 2s, fallback: [v], repeatable: true,
@@ -84,7 +85,7 @@ callbacks: {{secrets: [{{env: HOOK_SECRET}}], allow: ["*.example.com"], schedule
 retries: {{attempts: 10, backoff: 0, backoff_max: 0}}
 polling: {{first: 1s, max: 1s, timeout: 1s, follow_for: 0}}
 """,
-        ENVIRON | {"HOOK_SECRET": "whsec_MDEyMzQ1Njc4"},
+        ENVIRON | {"HOOK_SECRET": "whsec_MDEyMzQ1Njc4", "PROXY_AUTH": "user:pass-phrase"},
     )
     server = settings.server
     assert ("0.0.0.0", 0, "::", 0, 0.0, 9.0, 2_097_152, 7, 1.0, 3.0, 2.0, True) == tuple(server.model_dump().values())[
@@ -101,6 +102,8 @@ polling: {{first: 1s, max: 1s, timeout: 1s, follow_for: 0}}
         provider.dialect,
     )
     assert (tmp_path / "ca.pem", 1.0, 1000) == (provider.ca_file, provider.connect_timeout, provider.max_response)
+    assert provider.proxy_auth is not None
+    assert ("http://proxy:3128", "user:pass-phrase") == (provider.proxy, provider.proxy_auth.get_secret_value())
     assert (RateSpec(5, 60), 2, 3, 0.0) == tuple(value for _, value in provider.limits)
     workflow = settings.workflows["w"]
     assert ("a", "dep/1", None, 3, 1.0, 2.0, ("v",), True) == tuple(value for _, value in workflow)[:8]

@@ -1,8 +1,8 @@
 """HTTP client of one provider: sends a `Call`, returns a `Reply` or raises `ProviderFault`.
 
 Every request goes to one origin, with one key, without redirects, cookies, proxies from the environment or compressed
-responses, and is read to a bounded size within a deadline. Connecting and the exchange are separate steps, so that
-it is known whether a request was sent.
+responses, through the tunnel of the configured proxy if there is one, and is read to a bounded size within a deadline.
+Connecting and the exchange are separate steps, so that it is known whether a request was sent.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import re
+import socket
 import ssl
 from bisect import bisect_right
 from collections.abc import Callable, Mapping
@@ -27,6 +28,7 @@ from gateway.observability.metrics import Metrics
 from gateway.outbound.provider.connection import HttpResponse, ProviderConnection
 from gateway.outbound.provider.passthrough import PassthroughRequest, PassthroughResponse, with_provider_key
 from gateway.outbound.provider.redaction import Redaction
+from gateway.outbound.proxy import Proxy, ProxyRefused
 from gateway.outbound.retry_after import parse_retry_after
 from providers.contract import UNREADABLE, Call, Cause, KeyHeader, ProviderFault, Reply, invalid
 
@@ -55,6 +57,7 @@ class ProviderEndpoint:
     ca_file: Path | None = None
     connect_timeout: float = 5.0
     max_response: int = 10_000_000
+    proxy: Proxy | None = None
 
 
 class ProviderClient:
@@ -170,12 +173,14 @@ class ProviderClient:
             async with asyncio.timeout(min(seconds, self._endpoint.connect_timeout)):
                 _, connection = await asyncio.get_running_loop().create_connection(
                     lambda: ProviderConnection(self._endpoint.max_response, self._remove),
-                    sock=await happy_eyeballs.connect_host(self._host, self._port),
+                    sock=await self._open_socket(),
                     ssl=self._tls,
                     server_hostname=self._host if self._secure else None,
                 )
         except ssl.SSLError:
             raise ProviderFault(Cause.MISCONFIGURED, "no trusted TLS connection was possible") from None
+        except ProxyRefused as refused:
+            raise ProviderFault(Cause.UNREACHABLE, str(refused)) from None
         except (OSError, TimeoutError) as error:
             if error.errno in _LOCAL_RESOURCE_ERRORS:
                 raise ProviderFault(Cause.EXHAUSTED, "no more connections can be opened", retry_after=1) from None
@@ -183,6 +188,12 @@ class ProviderClient:
         if connection.reusable:  # otherwise it was lost already, and `_remove` was called
             self._connections.add(connection)
         return connection
+
+    async def _open_socket(self) -> socket.socket:
+        proxy = self._endpoint.proxy
+        if proxy is not None:
+            return await proxy.open_tunnel(self._host, self._port)
+        return await happy_eyeballs.connect_host(self._host, self._port)
 
     def _remove(self, connection: ProviderConnection) -> None:
         self._connections.discard(connection)

@@ -82,6 +82,19 @@ class EgressPolicy:
             raise _refused()
         return permitted
 
+    async def check_for_proxy(self, destination: CallbackUrl, client: str = "") -> None:
+        """Check a target that a proxy resolves and connects to.
+
+        Every address that the host has here must be permitted. A name without one here is left to the proxy, unless
+        only an allowed network would permit it. Raises CallbackUrlRefused.
+        """
+        found = [destination.address] if destination.address else await self._resolve_host(destination, client)
+        if not all(self._permits_address(destination, address) for address in found):
+            raise _refused()
+        by_name = _may_be_public(destination) or self._allowlist.allows_host(destination.host, destination.port)
+        if not found and not by_name:
+            raise _refused()
+
     async def _resolve_host(self, destination: CallbackUrl, client: str) -> list[IpAddress]:
         try:
             async with asyncio.timeout(self._lookup_timeout):

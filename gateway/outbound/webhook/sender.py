@@ -17,6 +17,7 @@ from typing import TypeAlias
 from gateway import happy_eyeballs
 from gateway.clock import Clock
 from gateway.errors import CallbackUrlRefused
+from gateway.outbound.proxy import Proxy
 from gateway.outbound.retry_after import parse_retry_after
 from gateway.outbound.webhook.callback_url import CallbackUrl
 from gateway.outbound.webhook.connection import DeliveryFault, WebhookConnection
@@ -67,6 +68,7 @@ class WebhookSender:
         user_agent: str = "runward",
         timeouts: WebhookTimeouts | None = None,
         tls: ssl.SSLContext | None = None,
+        proxy: Proxy | None = None,
     ) -> None:
         """Create a sender. `tls`: trusted CA certificates, by default those of the system."""
         self._egress_policy = egress_policy
@@ -74,6 +76,16 @@ class WebhookSender:
         self._user_agent = user_agent
         self._timeouts = timeouts or WebhookTimeouts()
         self._tls = tls or ssl.create_default_context()
+        self._proxy = proxy
+
+    @property
+    def uses_proxy(self) -> bool:
+        """True if deliveries go through a proxy, which resolves their hosts."""
+        return self._proxy is not None
+
+    def reconfigure(self, proxy: Proxy | None) -> None:
+        """Deliver through this proxy from now on."""
+        self._proxy = proxy
 
     async def deliver(self, url: str, message: WebhookMessage, client: str = "") -> DeliveryResult:
         """Post a message once, within the timeouts. Redirects are not followed: a 3xx is a status.
@@ -84,8 +96,13 @@ class WebhookSender:
         try:
             async with asyncio.timeout(self._timeouts.total):
                 target = self._egress_policy.check(url)
-                addresses = await self._egress_policy.resolve(target, client)
-                connection = await self._connect(target, addresses, message)
+                proxy = self._proxy
+                if proxy is None:
+                    addresses = await self._egress_policy.resolve(target, client)
+                    connection = await self._connect(target, addresses, message)
+                else:
+                    await self._egress_policy.check_for_proxy(target, client)
+                    connection = await self._connect_through(proxy, target, message)
         except CallbackUrlRefused:
             return DeliveryFault.REFUSED
         except TimeoutError:
@@ -116,6 +133,19 @@ class WebhookSender:
             except (OSError, TimeoutError):
                 fault = DeliveryFault.UNREACHABLE
         return fault
+
+    async def _connect_through(
+        self, proxy: Proxy, target: CallbackUrl, message: WebhookMessage
+    ) -> WebhookConnection | DeliveryFault:
+        """Connect through the tunnel of a proxy, which resolves the host."""
+        try:
+            async with asyncio.timeout(self._timeouts.connect):
+                connected = await proxy.open_tunnel(target.host, target.port)
+            return await self._start(target, connected, message)
+        except ssl.SSLError:
+            return DeliveryFault.UNTRUSTED
+        except (OSError, TimeoutError):
+            return DeliveryFault.UNREACHABLE
 
     async def _race(self, target: CallbackUrl, addresses: Sequence[IpAddress]) -> socket.socket:
         async with asyncio.timeout(self._timeouts.connect):

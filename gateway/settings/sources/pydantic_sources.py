@@ -14,7 +14,13 @@ from gateway.settings.sources.environment import DELIMITER, PREFIX
 from gateway.settings.sources.tree import Transform, rewrite
 from gateway.settings.types.secret import SecretReference
 
-SECRET_PATHS = (("providers", "*", "api_key"), ("callbacks", "secrets", "*"), ("store", "password"))
+SECRET_PATHS = (
+    ("providers", "*", "api_key"),
+    ("providers", "*", "proxy_auth"),
+    ("callbacks", "secrets", "*"),
+    ("callbacks", "proxy_auth"),
+    ("store", "password"),
+)
 """Settings that are secrets; a test compares it with the model."""
 
 

@@ -67,6 +67,18 @@ def parse_network(value: object) -> Network:
         raise ValueError("must be an address or a network such as 10.0.0.0/8") from None
 
 
+def check_proxy_url(text: str) -> str:
+    """Check the URL of a proxy; returns it without a trailing slash. Raises ValueError."""
+    parts = _split_url(text)
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("must not contain a user or password: they belong in proxy_auth")
+    if parts.scheme != "http" or not _is_host(parts.hostname or "") or parts.path not in {"", "/"}:
+        raise ValueError("must be a URL such as http://proxy.example.com:3128")
+    if parts.port is None or "?" in text or "#" in text:
+        raise ValueError("must be a URL such as http://proxy.example.com:3128")
+    return text.rstrip("/")
+
+
 def check_allowed_target(text: str) -> str:
     """Check an allowed callback target: a host, *.host, host:port, or a network. Raises ValueError."""
     match = _ALLOWED_TARGET.fullmatch(text)
@@ -120,6 +132,7 @@ def _string_schema(**more: str) -> WithJsonSchema:
 
 
 BaseUrl: TypeAlias = Annotated[str, AfterValidator(check_base_url), _string_schema(pattern=r"^https?://[^?#\s]+$")]
+ProxyUrl: TypeAlias = Annotated[str, AfterValidator(check_proxy_url), _string_schema(pattern=r"^http://[^?#@\s]+$")]
 StoreUrl: TypeAlias = Annotated[
     str, AfterValidator(check_store_url), _string_schema(pattern=f"^({'|'.join(_STORE_SCHEMES)})://")
 ]

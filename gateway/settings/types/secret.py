@@ -127,6 +127,14 @@ def parse_webhook_secret(value: object) -> SecretStr:
     return secret
 
 
+def parse_proxy_credentials(value: object) -> SecretStr:
+    """Resolve and check the user and password of a proxy. Raises ValueError as `parse_secret` does."""
+    secret = parse_secret(value)
+    if not secret.get_secret_value().partition(":")[0] or ":" not in secret.get_secret_value():
+        raise ValueError("the secret must be user:password")
+    return secret
+
+
 def _secret_error(text: str) -> str | None:
     """Return what is wrong with a secret; the first complaint that applies."""
     complaints = {
@@ -153,5 +161,7 @@ _REFERENCE_SCHEMA = WithJsonSchema(
 )
 Secret: TypeAlias = Annotated[SecretStr, BeforeValidator(parse_secret), _REFERENCE_SCHEMA]
 """Secret: a reference in the YAML; the value itself in other sources."""
+ProxyCredentials: TypeAlias = Annotated[SecretStr, BeforeValidator(parse_proxy_credentials), _REFERENCE_SCHEMA]
+"""User and password of a proxy, given like `Secret`."""
 WebhookSecret: TypeAlias = Annotated[SecretStr, BeforeValidator(parse_webhook_secret), _REFERENCE_SCHEMA]
 """Signing secret of callbacks, given like `Secret`."""
