@@ -35,6 +35,8 @@ class Unreadable(enum.Enum):
 
 
 UNREADABLE = Unreadable.UNREADABLE
+MAX_RAW_ERROR_BYTES = 65_536
+"""Maximum size of a text of `RawError`, in bytes of UTF-8."""
 
 
 class Cause(enum.Enum):
@@ -150,8 +152,22 @@ class NodeOutput:
 
 
 @dataclass(frozen=True, slots=True)
+class RawError:
+    """Error of a node as the provider sent it, bounded by `bounded`: its message, and its further details.
+
+    It is returned through the provider's own API alone; Runward's documents and logs have the cleaned
+    `NodeOutput.error`.
+    """
+
+    message: str | None = None
+    details: JsonValue = None
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """End of a run at the provider. `outputs` is None where the provider has no nodes.
+
+    `raw_errors`: the errors of its nodes, by node, where the provider sent any.
 
     A run that failed is an `Outcome` with `succeeded=False`: it keeps `provider_run_id` and `outputs`, which a raised
     `ProviderFault(Cause.RUN_FAILED)` does not. The fault is for providers that answer a failed run by a bare status.
@@ -163,6 +179,7 @@ class Outcome:
     warning: str | None = None
     error: str | None = None
     provider_run_id: str | None = None
+    raw_errors: Mapping[str, RawError] | None = None
 
 
 Step: TypeAlias = Call | Pause | ProviderFault
@@ -233,6 +250,13 @@ def clean(text: str, limit: int = 200) -> str:
     """Clean a provider's text for display: one line, no control characters, no stack trace, at most `limit` long."""
     visible = "".join(c if c.isprintable() else " " for c in text[: 4 * limit].partition("Traceback")[0])
     return " ".join(visible.split())[:limit].rstrip(": ")
+
+
+def bounded(text: str, limit: int = MAX_RAW_ERROR_BYTES) -> str:
+    """Return `text`, cut to at most `limit` bytes of UTF-8."""
+    if 4 * len(text) <= limit:
+        return text
+    return text.encode()[:limit].decode(errors="ignore")
 
 
 _CAUSES = {

@@ -6,6 +6,7 @@ the official SDK's tests.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -18,11 +19,13 @@ from providers.contract import (
     Outcome,
     Pause,
     ProviderFault,
+    RawError,
     Reply,
     Run,
     Steps,
     Unreadable,
     ask,
+    bounded,
     clean,
     invalid,
     refusal,
@@ -77,15 +80,15 @@ class PromptLayer:
         statuses: dict[str, str] | None = None
         polls = 0
         while True:
-            nodes = yield from ask(call, _read_results)
-            if nodes is not None:
-                previous, statuses = statuses, {name: node.status for name, node in nodes.items()}
+            results = yield from ask(call, _read_results)
+            if results is not None:
+                previous, statuses = statuses, {name: node.status for name, node in results.nodes.items()}
                 polls = polls + 1 if statuses == previous else 1
-                if polls >= _SETTLED_POLLS or any(node.is_output for node in nodes.values()):
+                if polls >= _SETTLED_POLLS or any(node.is_output for node in results.nodes.values()):
                     break
             yield Pause(provider_run_id)
-        outcome = _outcome(nodes)
-        if sum(_is_successful_output(node) for node in nodes.values()) > 1:
+        outcome = _outcome(results)
+        if sum(_is_successful_output(node) for node in results.nodes.values()) > 1:
             outcome = yield from _choose_output(provider_run_id, outcome)
         return replace(outcome, provider_run_id=provider_run_id)
 
@@ -134,8 +137,14 @@ def _read_start(reply: Reply) -> _Started:
     return _Started(str(execution), reply.status == 202, warning)  # 201: started, without a callback
 
 
-def _read_results(reply: Reply) -> dict[str, NodeOutput] | None:
-    """Return the nodes of a run that has ended; None while it continues (202, and 204 of an earlier proposal)."""
+@dataclass(frozen=True, slots=True)
+class _Results:
+    nodes: Mapping[str, NodeOutput]
+    raw_errors: Mapping[str, RawError]
+
+
+def _read_results(reply: Reply) -> _Results | None:
+    """Return the results of a run that has ended; None while it continues (202, and 204 of an earlier proposal)."""
     if reply.status in {202, 204}:
         return None
     if reply.status != 200:
@@ -145,7 +154,10 @@ def _read_results(reply: Reply) -> dict[str, NodeOutput] | None:
     nodes = [(name, _fields(node)) for name, node in reply.body.items()]
     if any(node.get("status") in _UNFINISHED for _, node in nodes):
         return None  # PromptLayer's changelog: status codes can be ahead of the nodes, so the nodes decide
-    return {name: _node(node) for name, node in nodes}
+    return _Results(
+        {name: _node(node) for name, node in nodes},
+        {name: _raw_error(node) for name, node in nodes if _has_error(node)},
+    )
 
 
 def _fields(node: JsonValue) -> dict[str, JsonValue]:
@@ -169,17 +181,39 @@ def _node(node: dict[str, JsonValue]) -> NodeOutput:
     )
 
 
-def _outcome(nodes: Mapping[str, NodeOutput]) -> Outcome:
+def _has_error(node: dict[str, JsonValue]) -> bool:
+    return node.get("error_message") is not None or node.get("raw_error_message") is not None
+
+
+def _raw_error(node: dict[str, JsonValue]) -> RawError:
+    message = node.get("error_message")
+    return RawError(bounded(message) if isinstance(message, str) else None, _bounded(node.get("raw_error_message")))
+
+
+def _bounded(details: JsonValue) -> JsonValue:
+    """Return `details`; where they are larger than the maximum, the beginning of their text."""
+    if isinstance(details, str):
+        return bounded(details)
+    try:
+        text = json.dumps(details, ensure_ascii=False)
+    except RecursionError:
+        return None
+    shortened = bounded(text)
+    return details if len(shortened) == len(text) else shortened
+
+
+def _outcome(results: _Results) -> Outcome:
     """Return the outcome: the first successful output node listed; without one the run failed."""
+    nodes, raw_errors = results.nodes, results.raw_errors or None
     for node in nodes.values():
         if _is_successful_output(node):
-            return Outcome(succeeded=True, output=node.value, outputs=nodes)
+            return Outcome(succeeded=True, output=node.value, outputs=nodes, raw_errors=raw_errors)
     failed = [(name, node) for name, node in nodes.items() if node.status == "failed"]
     error = "no output node succeeded"
     if failed:
         name, node = failed[0]
         error = clean(f"node {name!r}: {node.error or 'failed'}")
-    return Outcome(succeeded=False, outputs=nodes, error=error)
+    return Outcome(succeeded=False, outputs=nodes, error=error, raw_errors=raw_errors)
 
 
 def _is_successful_output(node: NodeOutput) -> bool:

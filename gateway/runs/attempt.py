@@ -300,6 +300,7 @@ class WorkflowAttempt:
             self.poll_timer.record_end()
         record.output = outcome.output
         record.outputs = outcome.outputs
+        record.raw_errors = outcome.raw_errors
         record.warning = _warning(outcome.warning, self.repairs)
         if outcome.provider_run_id is not None:
             record.provider_run_id = outcome.provider_run_id

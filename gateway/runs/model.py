@@ -9,7 +9,7 @@ from typing import Literal, Protocol, TypeAlias, TypeVar, cast
 
 from gateway.clock import Clock
 from gateway.errors import Ending, RunSummary
-from providers.contract import JsonValue, NodeOutput
+from providers.contract import JsonValue, NodeOutput, RawError
 
 T = TypeVar("T")
 RunStatus: TypeAlias = Literal["queued", "running"] | Ending
@@ -71,6 +71,7 @@ class RunRecord:
     provider_run_id: str | None = None
     output: JsonValue = None
     outputs: Mapping[str, NodeOutput] | None = None
+    raw_errors: Mapping[str, RawError] | None = None
     warning: str | None = None
     limit_headers: tuple[tuple[str, str], ...] = ()
     finished_at: datetime | None = None

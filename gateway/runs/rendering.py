@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import cast
 
 from gateway import strict_json
 from gateway.clock import format_rfc3339
@@ -15,6 +16,8 @@ from gateway.store.contract import RunOverview, StoredResponse, StoredRun
 from providers.contract import JsonValue
 
 JSON_CONTENT_TYPE = "application/json"
+_RAW_ERRORS = "raw_errors"
+_RAW_ERRORS_START = b'{"raw_errors":'  # of a document: no other document starts so
 _FOLLOWED_WARNING = "The deadline passed; the run continues at the provider, which is polled until the run has ended."
 
 
@@ -42,8 +45,14 @@ def run_document(run: RunRecord) -> dict[str, object]:
 
 
 def finished_run_document(run: RunRecord, error: RunError | None) -> dict[str, object]:
-    """Return the members of a finished run for `GET /runs/{id}`, with `error` if it did not succeed."""
+    """Return the members of a finished run as it is stored: for `GET /runs/{id}`, with `error` if it did not succeed.
+
+    A run of PromptLayer's API has the errors of its nodes as the provider sent them too, as the first member, which
+    `finished_run_view` leaves out.
+    """
     members = run_document(run)
+    if run.raw_errors and run.spec.api == "promptlayer":
+        members = {_RAW_ERRORS: run.raw_errors, **members}
     if error is not None:
         members["error"] = {"code": error.code, "detail": error.detail or None}
     return members
@@ -90,6 +99,7 @@ def render_accepted(run: StoredRun) -> StoredResponse:
 
 def finished_run_view(run: RunOverview, document: bytes) -> bytes:
     """Render a run that has ended for `GET /runs/{id}`, with the state of its callback."""
+    document = _without_raw_errors(document)
     if run.callback_url is None:
         return document
     return document[:-1] + b',"callback":%b}' % strict_json.write(_callback_state(run))
@@ -120,6 +130,14 @@ def _callback_state(run: RunOverview) -> dict[str, object]:
 
 def _format_time(at: float) -> str:
     return format_rfc3339(datetime.fromtimestamp(at, UTC))
+
+
+def _without_raw_errors(document: bytes) -> bytes:
+    if not document.startswith(_RAW_ERRORS_START):
+        return document
+    members = cast("dict[str, object]", strict_json.read_stored(document))
+    del members[_RAW_ERRORS]
+    return strict_json.write(members)
 
 
 def run_page(runs: Sequence[bytes], next_cursor: str | None) -> bytes:

@@ -16,6 +16,7 @@ from providers.contract import (
     Outcome,
     Pause,
     ProviderFault,
+    RawError,
     Reply,
     Run,
     Step,
@@ -36,6 +37,8 @@ RESULTS = b"""{"Node 1":{"status":"SUCCESS","value":"First","error_message":null
   "is_output_node":false},
  "Node 2":{"status":"FAILED","value":null,"error_message":"Code execution failed: Traceback...",
   "raw_error_message":{"raw":"Code execution failed: Traceback..."},"is_output_node":true}}"""
+
+TRACEBACK = "Code execution failed: Traceback..."
 
 
 def reply(status: int, body: bytes | JsonValue) -> Reply:
@@ -173,9 +176,29 @@ def test_a_failed_run_is_a_200() -> None:
             },
             error="node 'Node 2': Code execution failed",
             provider_run_id="98765",
+            raw_errors={"Node 2": RawError(TRACEBACK, {"raw": TRACEBACK})},
         )
         == outcome
     )
+
+
+@pytest.mark.parametrize(
+    ("sent", "kept"),
+    [
+        ("x" * 70_000, "x" * 65_536),
+        ("é" * 40_000, "é" * 32_768),
+        ("a\n\x1b[31m b", "a\n\x1b[31m b"),
+        ({"raw": "short"}, {"raw": "short"}),
+        ({"raw": "x" * 70_000}, ('{"raw": "' + "x" * 70_000)[:65_536]),
+        (None, None),
+        (7, 7),
+    ],
+)
+def test_the_error_of_a_node_is_kept_as_it_was_sent_and_bounded(sent: JsonValue, kept: JsonValue) -> None:
+    failed: JsonValue = {"status": "FAILED", "error_message": "no key", "raw_error_message": sent}
+    _, outcome = run(reply(201, STARTED), *[Reply(200, {"a": failed})] * 5)
+    assert outcome is not None
+    assert {"a": RawError("no key", kept)} == outcome.raw_errors
 
 
 @pytest.mark.parametrize("status", ["FAILED", "FAILURE"])

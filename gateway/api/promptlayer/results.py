@@ -37,7 +37,8 @@ _STARTED_NOTE = " The workflow was started; its result is not known."
 def all_nodes(run: RunDocument) -> JsonValue:
     """Output of each node by name. Without nodes, one placeholder node for the whole workflow."""
     outputs = cast("Mapping[str, RunDocument]", run.get("outputs") or {})
-    nodes = {name: _render_node(node) for name, node in outputs.items()}
+    raw_errors = cast("Mapping[str, RunDocument]", run.get("raw_errors") or {})
+    nodes = {name: _render_node(node, raw_errors.get(name)) for name, node in outputs.items()}
     if run["status"] == "succeeded":
         nodes = nodes or {PLACEHOLDER_NODE: _node_result("SUCCESS", value=run["output"])}
     elif not any(node["is_output_node"] for node in nodes.values()):
@@ -86,9 +87,12 @@ def callback_payload(spec: RunSpec, document: bytes, _finished_at: datetime) -> 
     return strict_json.write({"workflow_version_execution_id": context.get(_NUMBER), "final_output": output})
 
 
-def _render_node(node: RunDocument) -> dict[str, JsonValue]:
+def _render_node(node: RunDocument, raw_error: RunDocument | None) -> dict[str, JsonValue]:
+    """Render a node; its error is as the provider sent it, or as cleaned where the run was stored without."""
     status = _NODE_STATUSES[cast("str", node["status"])]
     shown = _node_result(status, value=node["value"], error=node["error"])
+    if raw_error is not None:
+        shown |= {"error_message": raw_error["message"], "raw_error_message": raw_error["details"]}
     return {**shown, "is_output_node": node["is_output"]}
 
 

@@ -116,11 +116,16 @@ async def test_results_are_202_while_it_goes_on(upstream: FakeUpstream, start_cl
 
 @pytest.mark.parametrize("every", [True, False])
 async def test_a_run_that_failed(upstream: FakeUpstream, start_client: StartClient, *, every: bool) -> None:
-    """200 with a failed output node in both formats; one start."""
-    upstream.always("GET", LAYER_RESULTS, promptlayer_done({"Answer": node(None, "FAILED", error="no")}))
+    """200 with a failed output node in both formats, its error as PromptLayer sent it; one start."""
+    raw = "no\nTraceback (most recent call last): " + "x" * 300
+    upstream.always("GET", LAYER_RESULTS, promptlayer_done({"Answer": node(None, "FAILED", error=raw)}))
     app = await start_client()
-    [failed] = (await app.wait_for_results(await app.start_run(), all_nodes=every)).values()
-    assert ("FAILED", True, "no") == (failed["status"], failed["is_output_node"], failed["error_message"])
+    started = await app.start_run()
+    [failed] = (await app.wait_for_results(started, all_nodes=every)).values()
+    assert ("FAILED", True) == (failed["status"], failed["is_output_node"])
+    assert (raw, raw) == (failed["error_message"], failed["raw_error_message"])
+    shown: Any = await app.get_run(started)
+    assert ("no", None) == (shown["outputs"]["Answer"]["error"], shown.get("raw_errors"))
     assert 1 == len(upstream.requests("POST"))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import cast
 
 import pytest
 
@@ -18,11 +19,14 @@ from gateway.api.promptlayer.results import (
 )
 from gateway.errors import CircuitOpen, Ending, ProviderError, RunError, RunFailed
 from gateway.runs.model import RunRecord, RunSpec
-from providers.contract import JsonValue, NodeOutput
-from tests.runs.views import finished_document
+from gateway.store.contract import Phase, StoredRun
+from providers.contract import JsonValue, NodeOutput, RawError
+from tests.runs.views import finished_document, stored_run_view
 from tests.support.clock import ManualClock
 
-SPEC = RunSpec("one", "w", 60, return_all_outputs=True, client_context=client_context(787, all_outputs=False))
+SPEC = RunSpec(
+    "one", "w", 60, return_all_outputs=True, api="promptlayer", client_context=client_context(787, all_outputs=False)
+)
 
 
 def ended_document(
@@ -31,11 +35,12 @@ def ended_document(
     *,
     output: JsonValue = None,
     outputs: dict[str, NodeOutput] | None = None,
+    raw_errors: dict[str, RawError] | None = None,
 ) -> bytes:
     """Return a stored run that has ended."""
     clock = ManualClock()
     run = RunRecord.create(SPEC, "promptlayer", clock)
-    run.output, run.outputs, run.attempts = output, outputs, 1
+    run.output, run.outputs, run.raw_errors, run.attempts = output, outputs, raw_errors, 1
     run.finish(ending, clock)
     return finished_document(run, problem)
 
@@ -84,6 +89,26 @@ def test_a_failed_run_shows_its_nodes_in_both_forms(form: ResultFormat) -> None:
     ended = ended_document("failed", RunFailed(), outputs=nodes)
     expected = {"Draft": node_result("SUCCESS", "d", is_output=False), "Answer": node_result("FAILED", error="no")}
     assert expected == final_output(ended, form)
+
+
+@pytest.mark.parametrize("form", [all_nodes, main_output])
+def test_errors_of_nodes_are_as_the_provider_sent_them(form: ResultFormat) -> None:
+    nodes = {"Answer": NodeOutput("failed", None, "no", is_output=True)}
+    raw = RawError("no\nTraceback: " + "x" * 300, {"raw": [1]})
+    [shown] = cast(
+        "dict[str, dict[str, JsonValue]]",
+        final_output(ended_document("failed", RunFailed(), outputs=nodes, raw_errors={"Answer": raw}), form),
+    ).values()
+    assert (raw.message, raw.details) == (shown["error_message"], shown["raw_error_message"])
+
+
+def test_runwards_own_document_has_cleaned_errors_alone() -> None:
+    nodes = {"Answer": NodeOutput("failed", None, "no", is_output=True)}
+    plain = ended_document("failed", RunFailed(), outputs=nodes)
+    stored = ended_document("failed", RunFailed(), outputs=nodes, raw_errors={"Answer": RawError("no\nTraceback", 1)})
+    assert stored != plain
+    run = StoredRun("run_1", "one", "w", "promptlayer", b"{}", 0, 0, "a", 0, Phase.DONE, "failed", document=stored)
+    assert json.loads(plain) | {"id": None} == json.loads(stored_run_view(run)) | {"id": None}
 
 
 def test_a_failed_run_without_output_nodes_gets_one_that_says_why() -> None:

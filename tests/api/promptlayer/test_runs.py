@@ -56,7 +56,7 @@ def post(name: str, **body: JsonValue) -> Request:
     raw = strict_json.write(body)
     content = SimpleNamespace(is_eof=lambda: True, read_nowait=lambda: raw)
     headers = CIMultiDict({"Content-Type": "application/json"})
-    found = {"path_param": name, "headers": headers, "content_length": len(raw), "content": content}
+    found = {"hold": None, "path_param": name, "headers": headers, "content_length": len(raw), "content": content}
     return cast("Request", SimpleNamespace(client=Client("one", ("*",)), client_name="one", **found))
 
 
