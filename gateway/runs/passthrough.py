@@ -44,6 +44,7 @@ class Passthrough:
     def reconfigure(self, allowed: AllowedPassthrough, providers: Mapping[str, Provider]) -> None:
         """Use other rules for subsequent requests."""
         self._allowed, self._providers = allowed, providers
+        self._starts = tuple(dict.fromkeys(start for each in providers.values() for start in each.starts or ()))
 
     def find_provider(self, client: str, method: str, path: str) -> str | None:
         """Return the provider that the request is passed to, or None. `path` is normalized (`normalize_path`)."""
@@ -57,12 +58,17 @@ class Passthrough:
 
     def starts_run(self, method: str, path: str) -> bool:
         """Return True if the request starts a run at any configured provider."""
-        return any(_starts_run(provider, method, path) for provider in self._providers.values())
+        return any(start.matches(method, path) for start in self._starts)
 
     def _is_allowed(self, client: str, provider: str, method: str, path: str) -> bool:
+        """Return True if the request is listed and starts no run, neither at its provider nor at another.
+
+        An address may lead to a server that serves the APIs of several providers. Nothing is passed to a provider whose
+        adapter does not declare which requests start runs.
+        """
         target = self._providers.get(provider)
         listed = any(rule.matches(method, path) for rule in self._allowed[client][provider])
-        return listed and not (target is not None and _starts_run(target, method, path))
+        return listed and not (target is not None and target.starts is None) and not self.starts_run(method, path)
 
     async def forward(
         self,
@@ -104,8 +110,3 @@ class Passthrough:
                     raise ProviderError(rule.code, ending=rule.ending, retry_after=fault.retry_after) from None
                 self._metrics.call_retried(provider.name, "passthrough", fault.cause.value)
         raise AssertionError("one of the tries is the last")
-
-
-def _starts_run(provider: Provider, method: str, path: str) -> bool:
-    """Return True if the request starts a run; also where the adapter does not declare which requests do."""
-    return provider.starts is None or any(start.matches(method, path) for start in provider.starts)

@@ -8,7 +8,7 @@ import pytest
 
 from gateway.errors import GatewayError
 from gateway.limits.config import ClientLimitsConfig, RateLimit, ResourceLimitsConfig
-from gateway.passthrough_rules import PassthroughRule
+from gateway.passthrough_rules import PassthroughRule, normalize_path
 from gateway.runs.catalog import Provider
 from gateway.runs.passthrough import Passthrough
 from providers.contract import Cause, Reply
@@ -132,6 +132,47 @@ def test_which_provider_a_request_is_forwarded_to(client: str, method: str, path
     """The first provider that lists the request, unless the request starts a run at that provider."""
     passthrough, _ = passthrough_to(ExecutorHarness())
     assert expected == passthrough.find_provider(client, method, path)
+
+
+class Chat(PromptStudio):
+    """An adapter of a third party, whose paths are not PromptLayer's."""
+
+    starts = ("POST /v1/chat-messages",)
+
+
+class Undeclared(PromptStudio):
+    """An adapter that does not declare which requests start runs."""
+
+    starts = None  # type: ignore[assignment]
+
+
+ANYTHING = tuple(PassthroughRule(method, "/", is_prefix=True) for method in ("POST", "PUT", "GET"))
+CHAT_STARTS = [
+    "/v1/chat-messages", "/v1/chat-messages/", "/V1/Chat-Messages", "/v1%2Fchat-messages", "/v1%2fchat-messages%2F",
+    "/v1/chat%2Dmessages", "/v1/%63hat-messages", "/v1/chat-messages;x=1", "/v1;x/chat-messages", "//v1/chat-messages",
+    "/v1%252Fchat-messages", "/v1/chat%252Dmessages", "/v1%2F%2Fchat-messages", "/v1//chat-messages",
+    "/x/../v1/chat-messages", "/v1/./chat-messages", "/v1/%2e/chat-messages", "/x/%252e%252e/v1/chat-messages",
+    "/v1\\chat-messages", "/v1%5Cchat-messages",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", CHAT_STARTS)
+@pytest.mark.parametrize("provider", ["chat", "layer"])
+def test_a_start_of_any_provider_is_never_passed_to_any(provider: str, path: str) -> None:
+    """In every spelling of its path that a server may understand, and also where another provider lists it."""
+    harness = ExecutorHarness()
+    upstream = harness.upstream()
+    providers = {
+        "layer": Provider("layer", PromptLayer(), upstream), "chat": Provider("chat", Chat(), upstream),
+        "undeclared": Provider("undeclared", Undeclared(), upstream),
+    }  # fmt: skip
+    rules = {"one": {provider: ANYTHING, "undeclared": ANYTHING}}
+    passthrough = Passthrough(rules, providers, limits=harness.limiter, clock=harness.clock, metrics=harness.metrics)
+    normalized = normalize_path(path)
+    for method in ("POST", "PUT"):
+        assert normalized is None or passthrough.find_provider("one", method, normalized) is None
+    assert provider == passthrough.find_provider("one", "POST", "/v1/messages")
+    assert provider == passthrough.find_provider("one", "GET", "/v1/chat-messages")  # a list of earlier messages
 
 
 def test_which_requests_any_client_may_send() -> None:
