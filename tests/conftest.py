@@ -8,11 +8,11 @@ from base64 import b64encode
 from typing import TYPE_CHECKING, Protocol
 
 import aiohttp
-import hypothesis
 import pytest
 
 from tests.support.client import PostRun, ReceivedResponse, auth_headers, post_run
 from tests.support.configuration import CLIENT_KEYS, PROVIDER_SECRETS, gateway_config
+from tests.support.examples import register_profiles
 from tests.support.fake_upstream.responses import reply
 from tests.support.fake_upstream.upstream import FakeUpstream
 from tests.support.gateway_pool import GatewayPool
@@ -38,8 +38,7 @@ class StartGateway(Protocol):
         """Start a gateway; by default with the tests' configuration and `upstream` for both providers."""
 
 
-hypothesis.settings.register_profile("tests", suppress_health_check=[hypothesis.HealthCheck.too_slow], deadline=None)
-hypothesis.settings.load_profile("tests")  # a busy machine generates inputs slowly
+register_profiles()
 
 sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
 """Compiles grammars for 2 s when jsonschema imports it, for formats (`iri`, `iri-reference`) that no schema has."""

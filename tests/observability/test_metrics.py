@@ -11,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
 from gateway.observability.metrics import TEXT_CONTENT_TYPE, Metrics
+from tests.support.examples import examples
 from tests.support.process import metric_sum, parse_metrics
 
 # Dashboards and alerts are written against these; a change here breaks them.
@@ -217,7 +218,7 @@ EVENTS = st.one_of(
 )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 @given(st.lists(EVENTS, max_size=60))
 def test_the_sums_equal_the_recorded_events(events: list[tuple[str, str, str | int]]) -> None:
     """R92: in any order of events, each sum is exact, and no label gets the counts of another one."""

@@ -33,6 +33,7 @@ from tests.runs.executor_harness import (
     fault,
     upstream_of,
 )
+from tests.support.examples import examples
 
 REFUSED = fault(Cause.UNREACHABLE)
 
@@ -316,7 +317,7 @@ def may_have_started(workflow: Workflow, script: list[str]) -> list[bool]:
     return [name not in HARMLESS for name, call in zip(names, client, strict=True) if not call.safe]
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(
     scripts=st.lists(st.tuples(st.sampled_from(["studio", "layer"]), SCRIPT, st.booleans()), min_size=1, max_size=3),
     attempts=st.integers(1, 4),

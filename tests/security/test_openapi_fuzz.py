@@ -22,12 +22,13 @@ from schemathesis.specs.openapi import checks
 
 from tests.security.gateway_harness import GatewayHarness
 from tests.support.client import auth_headers
+from tests.support.examples import examples
 from tests.support.fake_upstream.provider_responses import promptlayer_started
 from tests.support.raw_client import build_head, send_request
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-CASES = int(os.environ.get("FUZZ_CASES", "600"))
+CASES = int(os.environ.get("FUZZ_CASES", examples(600)))
 SETTINGS = settings(
     max_examples=max(10, CASES // 6),
     deadline=None,

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from gateway.store.contract import RunFilter, RunOverview, Store
 from tests.store.samples import NOW, SAMPLE_FINAL_STATE, new_run
+from tests.support.examples import examples
 
 
 async def _pages(store: Store, wanted: RunFilter) -> list[list[str]]:
@@ -86,7 +87,7 @@ async def test_filters_narrow_it(store: Store, wanted: RunFilter, expected: list
     assert [f"run_{number}" for number in expected] == [run.id for run in await store.list_runs(wanted)]
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(30), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     times=st.lists(st.floats(0, 4e9) | st.integers(0, 3).map(float), max_size=12),
     limit=st.integers(1, 5),

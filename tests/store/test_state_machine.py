@@ -28,6 +28,7 @@ from gateway.store.contract import (
 from tests.store.reference_model import ReferenceStore
 from tests.store.samples import CALLBACK_URL, STORES
 from tests.support.clock import ManualClock
+from tests.support.examples import examples
 
 T = TypeVar("T")
 
@@ -256,4 +257,6 @@ def test_any_order_of_calls_gives_the_results_of_the_reference(name: str) -> Non
     class Machine(StoreMachine):
         make = staticmethod(lambda directory: STORES[name](directory, ManualClock()))
 
-    run_state_machine_as_test(Machine, settings=settings(max_examples=40, stateful_step_count=30, deadline=None))
+    run_state_machine_as_test(
+        Machine, settings=settings(max_examples=examples(40), stateful_step_count=30, deadline=None)
+    )

@@ -12,6 +12,7 @@ from prometheus_client.samples import Sample
 from gateway.observability.collectors import ExportableGauge
 from gateway.observability.metrics import Metrics
 from gateway.supervisor.metrics_merge import GAUGE_MERGES, MetricsMerger
+from tests.support.examples import examples
 from tests.support.process import parse_metrics
 
 WORKERS = st.integers(0, 2)
@@ -37,7 +38,7 @@ def counters(shown: Metrics) -> dict[tuple[str, str], float]:
     return {(s.name, str(sorted(s.labels.items()))): s.value for s in samples(shown) if s.name not in gauges}
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(EVENTS)
 def test_the_sum_is_what_all_workers_counted(events: list[tuple[str, int, str | float | None]]) -> None:
     """R92: including ended workers; no counter, bucket or sum decreases between scrapes."""

@@ -14,6 +14,7 @@ from gateway.errors import RunError
 from gateway.limits.admission import Admission
 from gateway.limits.config import ClientLimitsConfig, RateLimit, ResourceLimitsConfig
 from tests.limits.harness import LimiterHarness
+from tests.support.examples import examples
 from tests.support.virtual_clock import run_ready_tasks
 
 CLIENTS = {"a": ClientLimitsConfig(RateLimit(20), 5, 3), "b": ClientLimitsConfig(concurrency=2)}
@@ -129,7 +130,7 @@ async def _assert_full_capacity(harness: LimiterHarness) -> None:
     assert '"rate";r=4;t=1' == admissions[-1].headers[1][1]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(st.lists(STEP, min_size=8, max_size=80))
 def test_slots_are_conserved_whatever_happens(steps: list[tuple[object, ...]]) -> None:
     """R33, R90: after releases, cancellations, time-outs and moves, each slot is held by one admission at most."""

@@ -18,6 +18,7 @@ from gateway.limits.admission import Admission
 from gateway.limits.config import ClientLimitsConfig, RateLimit, ResourceLimitsConfig
 from tests.limits.harness import LimiterHarness
 from tests.limits.redis.harness import RedisLimiterHarness, flush_server
+from tests.support.examples import examples
 from tests.support.valkey import running_server
 
 CLIENTS = {"a": ClientLimitsConfig(RateLimit(20), 5, 3, daily=12), "b": ClientLimitsConfig(concurrency=2)}
@@ -140,7 +141,7 @@ def _is_close(one: tuple[Any, ...], other: tuple[Any, ...]) -> bool:
     return rest[0] == rest[1] and all(math.isclose(a, b, abs_tol=2e-4) for a, b in numbers)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=st.lists(STEP, min_size=5, max_size=50))
 def test_a_server_decides_as_memory_does(url: str, steps: list[tuple[Any, ...]]) -> None:
     """R85, R86, R89: equal times of admission, errors and header fields."""

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from gateway.outbound.provider.connection import HttpResponse, ProviderConnection
 from providers.contract import Cause, ProviderFault
+from tests.support.examples import examples
 from tests.support.fake_upstream.responses import chunked, reply
 
 MAX_BODY = 1000
@@ -430,7 +431,7 @@ def split(data: bytes, sizes: list[int]) -> list[bytes]:
     return [piece for piece in [*pieces, data[at:]] if piece]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(
     prefix=st.sampled_from([b"HTTP/1.1 200 OK\r\n", b"HTTP/1.", b"", RESPONSE.head(), chunked(RESPONSE).encode()[:-5]]),
     noise=st.binary(max_size=200) | st.text("\r\n 0123456789abcdef:;,HTP/.", max_size=60).map(str.encode),
@@ -450,7 +451,7 @@ def test_any_bytes_are_an_answer_or_a_fault(prefix: bytes, noise: bytes, sizes: 
     asyncio.run(scenario())
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(sizes=SLICES, chunk=st.integers(1, 50), interim=st.integers(0, 8))
 def test_a_whole_answer_is_understood_however_it_is_cut(sizes: list[int], chunk: int, interim: int) -> None:
     async def scenario() -> None:

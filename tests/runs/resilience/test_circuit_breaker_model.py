@@ -14,6 +14,7 @@ from hypothesis.stateful import (
 
 from gateway.runs.resilience.circuit_breaker import BreakerConfig, CircuitBreaker, CircuitState, StartResult
 from tests.support.clock import ManualClock
+from tests.support.examples import examples
 
 DEFAULT_CONFIG = BreakerConfig()
 
@@ -146,4 +147,6 @@ class CircuitBreakerModel(RuleBasedStateMachine):
 
 def test_no_sequence_of_events_breaks_the_rules_of_the_breaker() -> None:
     """R23: one probe at a time, none before its time, longer cool-downs after failures, closed by a success."""
-    run_state_machine_as_test(CircuitBreakerModel, settings=settings(max_examples=150, stateful_step_count=60))
+    run_state_machine_as_test(
+        CircuitBreakerModel, settings=settings(max_examples=examples(150), stateful_step_count=60)
+    )

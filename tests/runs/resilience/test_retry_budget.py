@@ -9,6 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_s
 
 from gateway.runs.resilience.retry_budget import RetryBudget
 from tests.support.clock import ManualClock
+from tests.support.examples import examples
 
 WINDOW = 10.0  # seconds, to a tenth: what is counted as recent is between 9 and 10 seconds old
 EPSILON = 1e-6
@@ -93,4 +94,4 @@ class RetryBudgetModel(RuleBasedStateMachine):
 
 def test_no_traffic_pattern_gets_more_than_the_retry_ratio() -> None:
     """R22: granted retries of the last window are at most a fifth of its runs, or three."""
-    run_state_machine_as_test(RetryBudgetModel, settings=settings(max_examples=60, stateful_step_count=40))
+    run_state_machine_as_test(RetryBudgetModel, settings=settings(max_examples=examples(60), stateful_step_count=40))
