@@ -7,6 +7,7 @@ was paid for is never refused: if it does not fit, it is read later.
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections import deque
 from collections.abc import Callable
@@ -17,6 +18,8 @@ from types import TracebackType
 
 LARGE = 65_536
 """Bytes of a body or an answer from which its size is compared with the budget; smaller ones are only counted."""
+BUDGET_EXHAUSTED = "This replica holds as many bytes of requests and answers as it may (server.max_bytes_in_flight)."
+"""Detail of the errors."""
 _WEIGHT = 0.25  # of the last answer in the estimate of a workflow
 
 
@@ -69,6 +72,19 @@ class Hold(AbstractContextManager["Hold"]):
         claim = Claim(self, size, on_granted)
         self._budget.claims.append(claim)
         return claim
+
+    async def wait_for_room(self) -> None:
+        """Wait until the budget has room for a body of `LARGE` bytes, whose size is not known yet."""
+        if self.try_add(LARGE):
+            self.add(-LARGE)
+            return
+        granted = asyncio.Event()
+        claim = self.await_room(LARGE, granted.set)
+        try:
+            await granted.wait()
+        finally:
+            claim.cancelled = True
+        self.reserve_answer(0)
 
     def covers(self, size: int) -> bool:
         """Return whether at least `size` bytes are reserved for the answer."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from gateway.byte_budget import BUDGET_EXHAUSTED
 from gateway.clock import Clock
 from gateway.http.headers import prefers_media_type
 from gateway.http.response import make_response
@@ -63,7 +64,7 @@ class RunLookupHandlers:
             run = self._require_own(request, await self.reader.next_overview(run, remaining))
             if not is_connected():
                 raise Problem("client_closed_request")
-        return make_response(200, await self._render(run), rendering.JSON_CONTENT_TYPE)
+        return self._response(request, await self._render(run))
 
     async def list_runs(self, request: Request) -> web.StreamResponse:
         """Handle `GET /runs`: newest first, `limit` a page, filtered by `status` and `workflow`."""
@@ -79,7 +80,14 @@ class RunLookupHandlers:
         last = runs[-1] if len(runs) == run_filter.limit else None
         next_cursor = _encode_cursor(last) if last else None
         items = [await self.reader.list_item(run) for run in runs]
-        return make_response(200, rendering.run_page(items, next_cursor), rendering.JSON_CONTENT_TYPE)
+        return self._response(request, rendering.run_page(items, next_cursor))
+
+    @staticmethod
+    def _response(request: Request, body: bytes) -> web.Response:
+        """Return the response. Raises Problem (overloaded) if the byte budget has no room until it is written."""
+        if request.hold is not None and not request.hold.try_add(len(body)):
+            raise Problem("overloaded", BUDGET_EXHAUSTED, retry_after=1)
+        return make_response(200, body, rendering.JSON_CONTENT_TYPE)
 
     def _require_own(self, request: Request, run: RunOverview | None) -> RunOverview:
         if run is None or run.client != request.client_name:

@@ -166,7 +166,14 @@ def build_components(settings: Settings, clock: Clock, log: FilteringBoundLogger
     egress_policy = EgressPolicy(settings.callbacks.allow)
     webhook_sender = factories.webhook_sender(egress_policy, clock, snapshot.callback_proxy)
     callback_dispatcher = CallbackDispatcher(
-        store, webhook_sender, snapshot.signing_keys, settings.callbacks.schedule, clock, metrics, log
+        store,
+        webhook_sender,
+        snapshot.signing_keys,
+        settings.callbacks.schedule,
+        clock,
+        metrics,
+        log,
+        byte_budget=byte_budget,
     )
     durable_runs = _durable_runs(settings, executor, store, callback_dispatcher, clock=clock, log=log)
     recovery = Recovery(durable_runs, store, catalog, clock, log)

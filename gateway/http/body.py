@@ -9,7 +9,7 @@ from aiohttp import HttpVersion11, web
 from pydantic import BaseModel, ValidationError
 
 from gateway import strict_json
-from gateway.byte_budget import LARGE
+from gateway.byte_budget import BUDGET_EXHAUSTED, LARGE
 from gateway.http.headers import expects_continue, is_encoded, is_json
 from gateway.http.server import Request
 from gateway.problems import FieldError, Problem, invalid_body
@@ -61,7 +61,7 @@ def _hold_body(request: Request, size: int) -> None:
     elif not hold.try_add(2 * size):
         raise Problem(
             "overloaded",
-            "This replica holds as many bytes of requests and answers as it may (server.max_bytes_in_flight).",
+            BUDGET_EXHAUSTED,
             retry_after=1,
             headers=_CLOSE_HEADERS,
             extra={"outcome": "not_run"},

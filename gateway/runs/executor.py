@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from types import TracebackType
 
-from gateway.byte_budget import current_hold
+from gateway.byte_budget import BUDGET_EXHAUSTED, current_hold
 from gateway.errors import CircuitOpen, DeadlineExceeded, Overloaded, RateLimited, RunError, StoreError
 from gateway.limits.admission import Admission
 from gateway.runs.attempt import ExecutionContext, WorkflowAttempt
@@ -178,7 +178,7 @@ class RunExecutor:
         expected, hold = self.context.answer_sizes.expected(workflow.alias), current_hold.get()
         if hold is not None and not hold.reserve_answer(expected):
             raise Overloaded(
-                "This replica holds as many bytes of requests and answers as it may (server.max_bytes_in_flight).",
+                BUDGET_EXHAUSTED,
                 retry_after=1,
             )
 

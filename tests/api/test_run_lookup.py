@@ -14,6 +14,7 @@ from structlog.testing import LogCapture
 
 from gateway.api.run_lookup import RunLookupHandlers
 from gateway.app.listeners import Listener
+from gateway.byte_budget import ByteBudget, Hold
 from gateway.http.middleware import access_log
 from gateway.http.server import Handler, Request, Route, Server
 from gateway.observability.metrics import Metrics
@@ -72,6 +73,7 @@ class LookupServer:
     store: SlowRunStore
     metrics: Metrics
     capture: LogCapture = field(default_factory=LogCapture)
+    byte_budget: ByteBudget = field(default_factory=ByteBudget)
 
     async def get(self, query: str = "", *headers: str) -> bytes:
         """Send the request, and read until the end of the connection."""
@@ -109,7 +111,7 @@ async def lookup_server(ends_after: float) -> AsyncIterator[LookupServer]:
     server = Server(routes, [access_log(metrics, log, clock), as_owner], header_timeout=5.0)
     listener = await Listener.open(server, "127.0.0.1", 0)
     try:
-        yield LookupServer(listener.addresses[0][1], store, metrics, capture)
+        yield LookupServer(listener.addresses[0][1], store, metrics, capture, server.byte_budget)
     finally:
         await listener.close()
 
@@ -161,3 +163,17 @@ async def test_a_client_that_disconnects_while_it_waits_is_logged_as_499(query: 
     samples = parse_metrics(server.metrics.render().decode())
     assert 1 == metric_sum(samples, "runward_requests_total", status="499")
     assert len(server.store.waits) < 40
+
+
+async def test_a_response_without_room_in_the_byte_budget_is_refused() -> None:
+    """With the error that says when to ask again; what was held is given back."""
+    async with lookup_server(ends_after=0) as server:
+        server.byte_budget.limit = 10
+        with Hold(server.byte_budget) as other:
+            other.add(10)
+            head, _, body = (await server.get()).partition(b"\r\n\r\n")
+            assert b" 503 " in head.split(b"\r\n")[0]
+            assert b"\r\nRetry-After: 1" in head
+            assert b'"code":"overloaded"' in body
+        assert (await server.get()).startswith(b"HTTP/1.1 200 ")
+        await wait_until(lambda: server.byte_budget.held == 0)

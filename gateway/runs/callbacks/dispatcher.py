@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from structlog.typing import FilteringBoundLogger
 
+from gateway.byte_budget import ByteBudget, Hold
 from gateway.clock import Clock
 from gateway.observability import logs
 from gateway.observability.metrics import Metrics
@@ -56,6 +57,8 @@ class CallbackDispatcher:
     metrics: Metrics
     log: FilteringBoundLogger
     queue: DeliveryQueue = field(default_factory=DeliveryQueue)
+    byte_budget: ByteBudget = field(default_factory=ByteBudget)
+    _loading: asyncio.Lock = field(default_factory=asyncio.Lock)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     def first_delay(self) -> float:
@@ -110,14 +113,27 @@ class CallbackDispatcher:
         """Deliver a callback, and start those for which there is a place then."""
         hung = False
         try:
-            body = await self._load(delivery)
-            if body is not None:
-                started = self.clock.monotonic()
-                result = await self._deliver(delivery, body)
-                hung = isinstance(result, DeliveryFault) and self.clock.monotonic() - started >= _HUNG_SECONDS
+            with Hold(self.byte_budget) as hold:
+                body = await self._load_within_budget(delivery, hold)
+                if body is not None:
+                    started = self.clock.monotonic()
+                    result = await self._deliver(delivery, body)
+                    hung = isinstance(result, DeliveryFault) and self.clock.monotonic() - started >= _HUNG_SECONDS
         finally:
             self.queue.finish(delivery, hung=hung)
         self._start_deliveries()
+
+    async def _load_within_budget(self, delivery: Delivery, hold: Hold) -> bytes | None:
+        """Read the body once the byte budget has room: one at a time, since the sizes are not known before.
+
+        It is held twice, as body and as request.
+        """
+        async with self._loading:
+            await hold.wait_for_room()
+            body = await self._load(delivery)
+            if body is not None:
+                hold.add(2 * len(body))
+        return body
 
     async def _load(self, delivery: Delivery) -> bytes | None:
         """Read the body of a callback; None if it is no longer this process's to deliver, or cannot be read now."""

@@ -10,6 +10,7 @@ from typing import cast
 import structlog
 from structlog.testing import LogCapture
 
+from gateway.byte_budget import LARGE, ByteBudget
 from gateway.observability.metrics import Metrics
 from gateway.outbound.webhook.callback_url import receiver_host
 from gateway.outbound.webhook.connection import DeliveryFault
@@ -176,3 +177,17 @@ async def test_a_clock_that_is_set_back_delays_no_callback() -> None:
     harness.clock.step_wall(-3600)
     await harness.run_for(5)
     assert {"msg_run_retry", "msg_run_new"} == {message for message, _ in harness.receivers.delivered}
+
+
+async def test_bodies_of_deliveries_stay_within_the_byte_budget() -> None:
+    """Each is held twice, as body and as request; all are delivered."""
+    harness, size = Harness(), 4 * LARGE
+    harness.dispatcher.byte_budget = ByteBudget(5 * 2 * size)
+    await harness.store.open()
+    for number in range(40):
+        await harness.add(f"run_{number:03}", "one", ANSWERS, size)
+    await harness.run_for(10)
+    assert 40 == len(harness.receivers.delivered)
+    assert 2 * size <= harness.receivers.most_bytes <= 6 * size
+    assert (0, 0) == (harness.dispatcher.byte_budget.held, len(harness.dispatcher.byte_budget.claims))
+    await harness.dispatcher.close()
