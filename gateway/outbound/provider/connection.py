@@ -86,7 +86,7 @@ class ProviderConnection(asyncio.Protocol):
         self._reset()
         self._waiter = waiter = self._loop.create_future()
         timer = self._loop.call_later(seconds, self._on_timeout)
-        self._hold, self._claim, self._deadline = current_hold.get(), None, timer.when()
+        self._hold, self._claim, self._deadline = current_hold.get(), None, self._loop.time() + seconds
         transport.write(request)
         try:
             response: HttpResponse = await waiter

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import uvloop
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -316,6 +317,15 @@ async def test_silence_ends_with_the_time() -> None:
     harness = ConnectionHarness()
     assert Cause.TIMEOUT is cause_of(await harness.exchange(seconds=0.001))
     assert "aborted" == harness.transport.closing
+
+
+def test_a_time_below_the_resolution_of_the_event_loop_is_a_timeout() -> None:
+    """Uvloop's timers have a resolution of a millisecond; a shorter one is not a timer."""
+
+    async def exchange() -> Cause:
+        return cause_of(await ConnectionHarness().exchange(seconds=0.0001))
+
+    assert Cause.TIMEOUT is uvloop.run(exchange())
 
 
 async def test_bytes_do_not_extend_the_time() -> None:
