@@ -153,7 +153,7 @@ def build_components(settings: Settings, clock: Clock, log: FilteringBoundLogger
     snapshot = build_snapshot(settings, clock, metrics)
     metrics.config_loaded(clock.now())
     limiter = factories.limiter(settings, snapshot.limits, clock=clock, metrics=metrics, log=log)
-    store = factory.create_store(settings.store.url, clock, settings.store.password, settings.store.tls_files)
+    store = factory.create_configured_store(settings.store, clock)
     catalog = Catalog(snapshot.workflows, snapshot.providers)
     poll_schedule = PollSchedule(*factories.polling_intervals(settings))
     circuits = CircuitRegistry(snapshot.breaker_config, clock.monotonic, metrics)

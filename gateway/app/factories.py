@@ -219,7 +219,7 @@ def limiter(
         return Limiter(clock, config, on_decision=metrics.limit_decided)
     counters = RedisCounters(
         factory.create_redis_connection(
-            store_url, settings.store.password, settings.store.tls_files, timeout=_LIMITER_TIMEOUT, connections=2
+            store_url, factory.RedisAccess.from_settings(settings.store), timeout=_LIMITER_TIMEOUT, connections=2
         ),
         clock,
         log,

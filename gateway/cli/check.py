@@ -49,7 +49,7 @@ async def _build_and_check(settings: Settings, clock: SystemClock, *, connect: b
 
 def _build(settings: Settings, clock: SystemClock) -> ConfigSnapshot:
     """Build what a gateway builds before it opens a port: an adapter may be missing, or may not support a label."""
-    factory.create_store(settings.store.url, clock, settings.store.password, settings.store.tls_files)
+    factory.create_configured_store(settings.store, clock)
     return build_snapshot(settings, clock, Metrics())
 
 

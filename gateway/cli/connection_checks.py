@@ -173,7 +173,7 @@ async def _check_redis(settings: Settings) -> list[CheckResult]:
     from gateway.store.redis.durability import check_durability
 
     connection = factory.create_redis_connection(
-        settings.store.url, settings.store.password, settings.store.tls_files, timeout=TIMEOUT, connections=1
+        settings.store.url, factory.RedisAccess.from_settings(settings.store), timeout=TIMEOUT, connections=1
     )
     try:
         durability = await check_durability(connection)

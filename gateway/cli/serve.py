@@ -20,11 +20,11 @@ from gateway.cli.errors import CliError
 from gateway.clock import SystemClock
 from gateway.observability import logs
 from gateway.settings import ConfigFiles, SettingsError
+from gateway.store import factory
 from gateway.store.contract import StoreUnavailable
 from gateway.supervisor.supervisor import supervise
 from gateway.supervisor.worker_pool import WorkerPoolFailed
 
-_SHARED_STORE_SCHEMES = ("redis", "rediss")
 """URL schemes of stores that processes can share."""
 
 
@@ -56,8 +56,8 @@ def serve_with_workers(config: Path | None, count: int) -> None:
     source = ConfigFiles(config)
     with startup_errors():
         settings = source.load()
-    scheme = settings.store.url.partition(":")[0]
-    if scheme not in _SHARED_STORE_SCHEMES:
+    if not factory.is_redis_url(settings.store.url):
+        scheme = settings.store.url.partition(":")[0]
         raise CliError(
             f"--workers {count} needs a store that processes share: set store.url to redis://... or rediss://... "
             f"(with {scheme}:// each worker would have its own limits), or serve with --workers 1"

@@ -15,6 +15,7 @@ from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
 from redis.asyncio.connection import Connection, ConnectionPool, SSLConnection
 from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 from redis.credentials import CredentialProvider
 from redis.exceptions import NoScriptError, RedisError, ResponseError
@@ -81,8 +82,17 @@ def _is_failover(error: object) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
+class SentinelAddress:
+    """Sentinel processes (host, port) that know the address of a primary by its `name`."""
+
+    name: str
+    hosts: tuple[tuple[str, int], ...]
+    password: SecretStr | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class RedisAddress:
-    """Address and credentials of a server."""
+    """Address and credentials of a server. With `sentinel` each connect asks for host and port first."""
 
     host: str
     port: int = 6379
@@ -91,6 +101,7 @@ class RedisAddress:
     password: SecretStr | None = None
     tls: bool = False
     tls_files: TlsFiles = SYSTEM_TLS
+    sentinel: SentinelAddress | None = None
 
 
 class RedisConnection:
@@ -157,7 +168,7 @@ class RedisConnection:
 
     async def close(self) -> None:
         """Close every connection."""
-        await self._pool.disconnect()
+        await _close_connections(self._pool)
         await asyncio.gather(*self._closing_pools)
 
     async def _send_and_receive(self, commands: Sequence[Sequence[RedisArgument]]) -> list[RedisReply]:
@@ -176,6 +187,19 @@ class RedisConnection:
 
     def _create_pool(self) -> Any:  # not all of its methods have return types
         address = self._address
+        pool = self._pool_to(
+            _Credentials(address.password, address.username) if address.username or address.password else None,
+            connections=self._max_connections,
+            host=address.host,
+            port=address.port,
+            db=address.database,
+        )
+        if address.sentinel is not None:
+            pool.connection_kwargs["primary"] = self._create_sentinel(address.sentinel)
+        return pool
+
+    def _pool_to(self, credentials: CredentialProvider | None, *, connections: int, **target: Any) -> Any:
+        address = self._address
         tls_arguments: dict[str, Any] = {}
         if address.tls:
             files = address.tls_files
@@ -186,11 +210,9 @@ class RedisConnection:
             }
         return ConnectionPool(
             connection_class=_TlsConnection if address.tls else _PlainConnection,
-            max_connections=self._max_connections,
-            host=address.host,
-            port=address.port,
-            db=address.database,
-            credential_provider=_Credentials(address) if address.username or address.password else None,
+            max_connections=connections,
+            **target,
+            credential_provider=credentials,
             socket_timeout=self.timeout,
             socket_connect_timeout=min(_CONNECT_TIMEOUT, self.timeout),
             retry=Retry(NoBackoff(), 0),  # a repeated command may be executed twice
@@ -198,9 +220,19 @@ class RedisConnection:
             **tls_arguments,
         )
 
+    def _create_sentinel(self, sentinel: SentinelAddress) -> _Primary:
+        """Return the look-up of the primary, with connections of its own."""
+        found: Any = Sentinel([])  # type: ignore[no-untyped-call]
+        credentials = _Credentials(sentinel.password) if sentinel.password else None
+        found.sentinels = [
+            Redis(connection_pool=self._pool_to(credentials, connections=2, host=host, port=port))
+            for host, port in sentinel.hosts
+        ]
+        return _Primary(found, sentinel.name)
+
     def _replace_pool(self) -> None:
         """Start with new connections; connections in use are closed at the end of their call."""
-        task = asyncio.create_task(_close_idle_connections(self._pool))
+        task = asyncio.create_task(_close_connections(self._pool, in_use=False))
         self._closing_pools.add(task)
         task.add_done_callback(self._closing_pools.discard)
         self._pool = self._create_pool()
@@ -209,9 +241,9 @@ class RedisConnection:
 class _Credentials(CredentialProvider):
     """User and password of a server. A password file is read at each connect, so that a rotation needs no restart."""
 
-    def __init__(self, address: RedisAddress) -> None:
-        self._username = address.username
-        self._password = address.password
+    def __init__(self, password: SecretStr | None, username: str | None = None) -> None:
+        self._username = username
+        self._password = password
 
     @override
     def get_credentials(self) -> tuple[str] | tuple[str, str]:
@@ -225,11 +257,30 @@ class _Credentials(CredentialProvider):
         return await asyncio.to_thread(self.get_credentials)
 
 
+@dataclass(frozen=True, slots=True)
+class _Primary:
+    """A primary by its name at Sentinel."""
+
+    sentinel: Sentinel
+    name: str
+
+    async def find(self) -> tuple[str, int]:
+        """Return host and port. Raises an exception of redis-py if no Sentinel process knows them."""
+        host, port = await self.sentinel.discover_master(self.name)
+        return str(host), int(port)
+
+
 class _PlainConnection(Connection):
-    """A connection of redis-py that tries all addresses of the host (RFC 8305)."""
+    """A connection of redis-py that tries all addresses of the host (RFC 8305). `primary`: where host and port are."""
+
+    def __init__(self, *, primary: _Primary | None = None, **arguments: Any) -> None:
+        self._primary = primary
+        super().__init__(**arguments)
 
     @override
     async def _connect(self) -> None:
+        if self._primary is not None:
+            self.host, self.port = await self._primary.find()
         loop = asyncio.get_running_loop()
         tls = self._connection_arguments().get("ssl")
         reader = asyncio.StreamReader(loop=loop)
@@ -247,9 +298,15 @@ class _TlsConnection(_PlainConnection, SSLConnection):
     """The same with TLS."""
 
 
-async def _close_idle_connections(pool: Any) -> None:
+async def _close_connections(pool: Any, *, in_use: bool = True) -> None:
+    """Close the connections of a pool, and those to Sentinel."""
     with suppress(RedisError, OSError):
-        await pool.disconnect(inuse_connections=False)
+        await pool.disconnect(inuse_connections=in_use)
+    primary: _Primary | None = pool.connection_kwargs.get("primary")
+    if primary is not None:
+        for client in primary.sentinel.sentinels:
+            with suppress(RedisError, OSError):
+                await client.connection_pool.disconnect()
 
 
 def _encode_commands(commands: Sequence[Sequence[RedisArgument]]) -> bytes:

@@ -176,9 +176,15 @@ class StoreSettings(Section):
     """Store of runs, idempotency records and callbacks."""
 
     url: StoreUrl = "sqlite:///var/runward.db"
-    """sqlite:///path, redis://user@host:port/0 for replicas (rediss:// for TLS), or memory:// for tests."""
+    """sqlite:///path, redis://user@host:port/0 for replicas (rediss:// for TLS), or memory:// for tests.
+
+    redis+sentinel://user@host:26379,host2:26379/name/0 (rediss+sentinel:// for TLS) is the primary `name` that Redis
+    Sentinel reports.
+    """
     password: Secret | None = None
     """Password of the Redis or Valkey server; none by default."""
+    sentinel_password: Secret | None = None
+    """Password of the Sentinel processes; none by default."""
     ca_file: FilePath | None = None
     """CA certificates to trust instead of the system's for a rediss:// server, in PEM."""
     client_cert_file: FilePath | None = None
@@ -198,8 +204,10 @@ class StoreSettings(Section):
     @model_validator(mode="after")
     def _require_tls_for_files(self) -> Self:
         names = [name for name in ("ca_file", "client_cert_file", "client_key_file") if getattr(self, name)]
-        if names and not self.url.startswith("rediss:"):
+        if names and not self.url.startswith("rediss"):
             raise_validation_error([((name,), "needs a rediss:// store.url") for name in names])
+        if self.sentinel_password and "+sentinel:" not in self.url:
+            raise_validation_error([(("sentinel_password",), "needs a redis+sentinel:// store.url")])
         if self.client_key_file and not self.client_cert_file:
             raise_validation_error([(("client_key_file",), "needs client_cert_file")])
         return self

@@ -50,9 +50,7 @@ async def supervise(
         open_listening_sockets(server.host, server.port) as public_sockets,
         open_listening_sockets(server.ops_host, server.ops_port) as ops_sockets,
     ):
-        store = LazyStore(
-            factory.create_store(settings.store.url, clock, settings.store.password, settings.store.tls_files)
-        )
+        store = LazyStore(factory.create_configured_store(settings.store, clock))
         launcher = WorkerLauncher(command, public_sockets, socket_address(ops_sockets[0]), settings.store.url)
         pool = WorkerPool(count, launcher.launch, Metrics(), clock, log)
         admin = SupervisorAdmin(pool, CallbackAdminHandlers(store, clock, log))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from ipaddress import ip_network
 
 import pytest
@@ -153,3 +154,27 @@ def test_host() -> None:
     for wrong in ("", "a b", "[::1]", "127.0.0.1:80", "256.0.0.1"):
         with pytest.raises(ValueError, match="must be an address"):
             check_host(wrong)
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("redis+sentinel://host", "must be such as redis+sentinel"),
+        ("redis+sentinel://host/", "must be such as redis+sentinel"),
+        ("redis+sentinel://host/name/x", "must be such as redis+sentinel"),
+        ("redis+sentinel://host/name?db=1", "must be such as redis+sentinel"),
+        ("sqlite+sentinel://host/name", "must be such as redis+sentinel"),
+        ("redis+sentinel://user:word@host/name", "must not contain a password"),
+        ("redis+sentinel://host,/name", "must name at most 20 hosts"),
+        ("redis+sentinel:///name", "must name at most 20 hosts"),
+        ("redis+sentinel://" + ",".join(["host"] * 21) + "/name", "must name at most 20 hosts"),
+    ],
+)
+def test_an_invalid_sentinel_url_is_refused(url: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(reason)):
+        check_store_url(url)
+
+
+def test_a_sentinel_url_is_accepted_as_it_is() -> None:
+    url = "rediss+sentinel://app@sentinel-0,sentinel-1:7000/orders/3"
+    assert url == check_store_url(url)

@@ -88,7 +88,7 @@ def test_explains_every_setting() -> None:
     text = uncommented_example()
     shown = set(re.findall(r"([a-z_]+):", text))
     known = {field for model in json_schema()["$defs"].values() for field in model.get("properties", {})}
-    assert {"client_cert_file", "client_key_file"} == known - shown
+    assert {"client_cert_file", "client_key_file", "sentinel_password"} == known - shown
     assert all(name in EXAMPLE.read_text() for name in known)
     assert set(Settings.model_fields) <= set(re.findall(r"^([a-z]+):", text, flags=re.MULTILINE))
 

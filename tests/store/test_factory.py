@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from gateway.redis.connection import RedisAddress
+from gateway.redis.connection import RedisAddress, SentinelAddress
 from gateway.settings import SettingsError
 from gateway.settings.sections import TlsFiles
-from gateway.store.factory import create_store
+from gateway.store.factory import RedisAccess, create_store
 from gateway.store.memory.store import MemoryStore
 from gateway.store.redis.store import RedisStore
 from gateway.store.sqlite.store import SqliteStore
@@ -51,13 +51,18 @@ def test_memory_is_a_store() -> None:
         ("redis://cache", RedisAddress("cache", 6379, 0)),
         ("redis://cache:7000/3", RedisAddress("cache", 7000, 3)),
         ("rediss://app%40eu@[::1]:6380/", RedisAddress("::1", 6380, 0, "app@eu", tls=True)),
+        (
+            "redis+sentinel://app@s1,[::1]:7000/orders/2",
+            RedisAddress("", 0, 2, "app", sentinel=SentinelAddress("orders", (("s1", 26379), ("::1", 7000)))),
+        ),
+        ("rediss+sentinel://s1/x", RedisAddress("", 0, tls=True, sentinel=SentinelAddress("x", (("s1", 26379),)))),
     ],
 )
 def test_a_redis_url_names_a_server(url: str, expected: RedisAddress, monkeypatch: pytest.MonkeyPatch) -> None:
     """The password is not part of the URL."""
     asked: list[RedisAddress] = []
     monkeypatch.setattr("gateway.redis.connection.RedisConnection", lambda address, **_: asked.append(address))
-    made = create_store(url, ManualClock(), SecretStr("password"))
+    made = create_store(url, ManualClock(), RedisAccess(SecretStr("password")))
     assert isinstance(made, RedisStore)
     assert [replace(expected, password=SecretStr("password"))] == asked
 
@@ -69,7 +74,7 @@ def test_without_the_library_the_rest_works() -> None:
 import sys
 sys.modules["redis"] = None
 import gateway.app.main
-from gateway.store.factory import create_store
+from gateway.store.factory import RedisAccess, create_store
 from gateway.clock import SystemClock
 create_store("sqlite:///a.db", SystemClock())
 try:
@@ -84,8 +89,11 @@ except Exception as refused:
 @pytest.mark.parametrize(
     ("url", "reason"),
     [
-        ("postgres://localhost/db", "must be one of sqlite://, memory://, redis://, rediss://"),
-        ("", "must be one of sqlite://, memory://, redis://, rediss://"),
+        (
+            "postgres://localhost/db",
+            "must be one of sqlite://, memory://, redis://, rediss://, redis+sentinel://, rediss+sentinel://",
+        ),
+        ("", "must be one of sqlite://, memory://, redis://, rediss://, redis+sentinel://, rediss+sentinel://"),
         ("redis:///0", "must be redis://user@host:port/0 or rediss://user@host:port/0"),
         ("redis://localhost/zero", "must be redis://user@host:port/0 or rediss://user@host:port/0"),
         ("redis://:canary@localhost", "must be redis://user@host:port/0 or rediss://user@host:port/0"),
@@ -117,5 +125,5 @@ def test_an_invalid_url_is_refused(url: str, reason: str) -> None:
 )
 def test_unusable_tls_files_are_refused(files: TlsFiles, problem: tuple[str, str]) -> None:
     with pytest.raises(SettingsError) as refused:
-        create_store("rediss://cache", ManualClock(), tls_files=files)
+        create_store("rediss://cache", ManualClock(), RedisAccess(tls_files=files))
     assert (problem,) == refused.value.errors

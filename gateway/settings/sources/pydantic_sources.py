@@ -20,6 +20,7 @@ SECRET_PATHS = (
     ("callbacks", "secrets", "*"),
     ("callbacks", "proxy_auth"),
     ("store", "password"),
+    ("store", "sentinel_password"),
 )
 """Settings that are secrets; a test compares it with the model."""
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Annotated, TypeAlias
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
 
@@ -14,7 +15,12 @@ Network: TypeAlias = IPv4Network | IPv6Network
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9])?"
 _HOST = rf"{_LABEL}(?:\.{_LABEL})*"
 _ALLOWED_TARGET = re.compile(rf"(?:\*\.)?{_HOST}(?::([0-9]{{1,5}}))?|\[[0-9A-Fa-f:.]+\]:([0-9]{{1,5}})")
-_STORE_SCHEMES = ("sqlite", "memory", "redis", "rediss")
+REDIS_SCHEMES = ("redis", "rediss", "redis+sentinel", "rediss+sentinel")
+"""Schemes of stores that processes share."""
+_STORE_SCHEMES = ("sqlite", "memory", *REDIS_SCHEMES)
+_SENTINEL_PATH = re.compile(r"/([A-Za-z0-9_.-]{1,100})(?:/([0-9]{1,4}))?")
+_MAX_SENTINELS = 20
+DEFAULT_SENTINEL_PORT = 26379
 
 
 def check_base_url(text: str) -> str:
@@ -36,7 +42,15 @@ def is_plaintext_remote(url: str) -> bool:
 
 
 def check_store_url(text: str) -> str:
-    """Check a store URL: sqlite:///path, memory://, redis://user@host:port/0, rediss:// for TLS. Raises ValueError."""
+    """Check a store URL; raises ValueError.
+
+    It is sqlite:///path, memory://, redis://user@host:port/0, or redis+sentinel://user@host:port,host:port/name/0;
+    rediss is TLS.
+    """
+    scheme = text.partition("://")[0]
+    if scheme.endswith("+sentinel"):
+        parse_sentinel_url(text)
+        return text
     parts = _split_url(text)
     if parts.scheme not in _STORE_SCHEMES or "://" not in text:
         raise ValueError("must be sqlite:///path, memory://, redis://host or rediss://host")
@@ -47,6 +61,35 @@ def check_store_url(text: str) -> str:
     if parts.scheme == "sqlite" and not parts.path.strip("/"):
         raise ValueError("must name a file")
     return text
+
+
+@dataclass(frozen=True, slots=True)
+class SentinelUrl:
+    """URL of a primary that Redis Sentinel names: `name` at the `sentinels` (host, port)."""
+
+    tls: bool
+    username: str | None
+    sentinels: tuple[tuple[str, int], ...]
+    name: str
+    database: int
+
+
+def parse_sentinel_url(text: str) -> SentinelUrl:
+    """Parse redis+sentinel://user@host:port,host:port/name/0. Raises ValueError."""
+    scheme, _, rest = text.partition("://")
+    authority, slash, path = rest.partition("/")
+    user, _, hosts = authority.rpartition("@")
+    found = _SENTINEL_PATH.fullmatch(slash + path)
+    if scheme not in REDIS_SCHEMES or not found:
+        raise ValueError("must be such as redis+sentinel://host:26379,host2:26379/name-of-the-primary/0")
+    if ":" in user:
+        raise ValueError("must not contain a password: it belongs in store.password")
+    parts = [_split_url(f"redis://{host}") for host in hosts.split(",")]
+    if len(parts) > _MAX_SENTINELS or not all(_is_host(part.hostname or "") for part in parts):
+        raise ValueError(f"must name at most {_MAX_SENTINELS} hosts, separated by commas")
+    sentinels = tuple((part.hostname or "", part.port or DEFAULT_SENTINEL_PORT) for part in parts)
+    name, database = found.groups()
+    return SentinelUrl(scheme == "rediss+sentinel", unquote(user) or None, sentinels, name, int(database or 0))
 
 
 def _check_redis_url(parts: SplitResult) -> None:
@@ -134,7 +177,7 @@ def _string_schema(**more: str) -> WithJsonSchema:
 BaseUrl: TypeAlias = Annotated[str, AfterValidator(check_base_url), _string_schema(pattern=r"^https?://[^?#\s]+$")]
 ProxyUrl: TypeAlias = Annotated[str, AfterValidator(check_proxy_url), _string_schema(pattern=r"^http://[^?#@\s]+$")]
 StoreUrl: TypeAlias = Annotated[
-    str, AfterValidator(check_store_url), _string_schema(pattern=f"^({'|'.join(_STORE_SCHEMES)})://")
+    str, AfterValidator(check_store_url), _string_schema(pattern=f"^({'|'.join(map(re.escape, _STORE_SCHEMES))})://")
 ]
 NetworkSetting: TypeAlias = Annotated[Network, BeforeValidator(parse_network), _string_schema()]
 AllowedTarget: TypeAlias = Annotated[str, AfterValidator(check_allowed_target), _string_schema()]

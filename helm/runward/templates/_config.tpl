@@ -41,16 +41,22 @@ Values read from the gateway's configuration: the document itself, ports, store,
 {{/* The kind of store: "server" (shared by all pods), "file" (of one pod) or "memory" (of one process). */}}
 {{- define "runward.store" -}}
 {{- $url := include "runward.storeUrl" . -}}
-{{- if regexMatch "^rediss?://" $url -}}server
+{{- if regexMatch "^rediss?([+]sentinel)?://" $url -}}server
 {{- else if hasPrefix "sqlite:" $url -}}file
 {{- else -}}memory
 {{- end -}}
 {{- end }}
 
-{{/* The port of the store's server, from its URL. */}}
-{{- define "runward.storePort" -}}
-{{- $host := include "runward.storeUrl" . | regexFind "^rediss?://[^/]*" -}}
-{{- regexFind ":[0-9]+$" $host | trimPrefix ":" | default "6379" -}}
+{{/* The ports of the store's server, from its URL; those of Sentinel, and 6379 for the servers that it names. */}}
+{{- define "runward.storePorts" -}}
+{{- $url := include "runward.storeUrl" . -}}
+{{- $sentinel := regexMatch "^rediss?[+]sentinel://" $url -}}
+{{- $ports := list -}}
+{{- range regexFind "://[^/]*" $url | trimPrefix "://" | splitList "," -}}
+{{- $ports = append $ports (regexFind ":[0-9]+$" . | trimPrefix ":" | default ($sentinel | ternary "26379" "6379")) -}}
+{{- end -}}
+{{- if $sentinel }}{{ $ports = append $ports "6379" }}{{ end -}}
+{{- uniq $ports | join "," -}}
 {{- end }}
 
 {{/* A duration such as 500ms, 10s, 2m, 1h, 7d or a bare number of seconds, as milliseconds; empty if it is invalid. */}}

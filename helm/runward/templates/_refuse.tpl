@@ -56,7 +56,7 @@ config.store.url is {{ $url | quote }}, but only /var/lib/runward can be written
 {{- if .Values.autoscaling.enabled }}{{ $several = append $several "autoscaling.enabled is true" }}{{ end }}
 {{- if .Values.keda.enabled }}{{ $several = append $several "keda.enabled is true" }}{{ end }}
 {{- range $several }}
-{{ . }}, but config.store.url is {{ regexFind "^[a-z]+://" $url }}, which one process alone can use: set config.store.url to redis:// or rediss://.
+{{ . }}, but config.store.url is {{ regexFind "^[a-z+]+://" $url }}, which one process alone can use: set config.store.url to redis:// or rediss://.
 {{- end }}
 {{- end }}
 {{- end }}

@@ -51,7 +51,7 @@ class RedisLimiterHarness(LimiterHarness):
         self.clock = RedisVirtualClock()
         self.shared_changes: list[int] = []
         counters = RedisCounters(
-            factory.create_redis_connection(url, None, timeout=command_timeout, connections=2),
+            factory.create_redis_connection(url, timeout=command_timeout, connections=2),
             self.clock,
             structlog.wrap_logger(structlog.testing.CapturingLogger()),
             on_shared_change=self.shared_changes.append,

@@ -58,7 +58,7 @@ class ReplicaHarness:
     ) -> Limiter:
         """Open one more replica."""
         counters = RedisCounters(
-            factory.create_redis_connection(self.url, None, timeout=command_timeout, connections=2),
+            factory.create_redis_connection(self.url, timeout=command_timeout, connections=2),
             clock or SystemClock(),
             structlog.wrap_logger(self.log, processors=[]),
             on_shared_change=self.shared_changes.append,
@@ -220,7 +220,7 @@ from gateway.clock import SystemClock
 async def main():
     providers = {"p": ResourceLimitsConfig(concurrency=1)}
     log = structlog.wrap_logger(structlog.testing.CapturingLogger())
-    link = factory.create_redis_connection(sys.argv[1], None, timeout=0.5, connections=2)
+    link = factory.create_redis_connection(sys.argv[1], timeout=0.5, connections=2)
     limits = Limiter(
         SystemClock(), LimitsConfig(providers=providers), counters=RedisCounters(link, SystemClock(), log)
     )
