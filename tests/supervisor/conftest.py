@@ -15,6 +15,7 @@ from providers.contract import JsonValue
 from tests.support.configuration import CLIENT_KEYS, PROVIDER_SECRETS, gateway_config
 from tests.support.fake_upstream.upstream import FakeUpstream
 from tests.support.process import GatewayProcess
+from tests.support.waiting import wait_until
 
 
 class StartWorkers(Protocol):
@@ -38,8 +39,11 @@ async def start_workers(tmp_path: Path, upstream: FakeUpstream) -> AsyncIterator
         command = [sys.executable, "-m", "tests.supervisor.run_supervisor", str(path), str(count)]
         started.append(GatewayProcess(command, directory, PROVIDER_SECRETS))
         started[-1].config = path
-        await started[-1].wait_until_listening()
-        return started[-1]
+        gateway = started[-1]
+        await gateway.wait_until_listening()
+        # Each process writes its lines in a thread, so `ready` of a worker may follow `listening` of the supervisor.
+        await wait_until(lambda: len(gateway.logs("ready")) >= count)
+        return gateway
 
     yield start
     for each in started:
