@@ -11,10 +11,10 @@ import asyncio
 import sys
 from collections import deque
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from types import TracebackType
+from typing import Self
 
 LARGE = 65_536
 """Bytes of a body or an answer from which its size is compared with the budget; smaller ones are only counted."""
@@ -33,7 +33,7 @@ class Claim:
     cancelled: bool = False
 
 
-class Hold(AbstractContextManager["Hold"]):
+class Hold:
     """Bytes that one request or run holds; released on exit."""
 
     __slots__ = ("_answer", "_budget", "_received", "size")
@@ -93,8 +93,13 @@ class Hold(AbstractContextManager["Hold"]):
     def receive_answer(self, size: int) -> None:
         """Count an answer that was read, even if it exceeds the budget. A small one may be followed by a large one."""
         self._received = size
-        if size > self._answer or size >= LARGE:
+        more = size - self._answer
+        if size >= LARGE:
             self._set_answer(size)
+        elif more > 0:
+            self._answer = size
+            self.size += more
+            self._budget.held += more
 
     def settle_answer(self) -> int:
         """Give back what was reserved beyond the size of the last answer; returns that size."""
@@ -104,11 +109,14 @@ class Hold(AbstractContextManager["Hold"]):
 
     def release(self) -> None:
         """Give everything back. Is idempotent."""
-        self._answer = self._received = 0
-        if self.size:
-            self._budget.held -= self.size
-            self.size = 0
-            self._budget.grant_claims()
+        budget = self._budget
+        budget.held -= self.size
+        self.size = self._answer = self._received = 0
+        if budget.claims:
+            budget.grant_claims()
+
+    def __enter__(self) -> Self:
+        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -262,10 +262,12 @@ class _ServerConnection(web.RequestHandler):
     ) -> tuple[web.StreamResponse, bool]:
         """Handle a request and write its response, in a task of its own; then its bytes are no longer held."""
         server = cast("Server", self._manager)
-        with Hold(server.byte_budget) as hold:
-            cast("Request", request).hold = hold
-            current_hold.set(hold)
+        cast("Request", request).hold = hold = Hold(server.byte_budget)
+        current_hold.set(hold)
+        try:
             return await super()._handle_request(request, start_time, request_handler)
+        finally:
+            hold.release()
 
     def _make_error_handler(self, error: _ErrInfo) -> Handler:  # type: ignore[override]  # as in Server.__init__
         handler = cast("Handler", self._request_handler)

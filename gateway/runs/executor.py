@@ -176,7 +176,7 @@ class RunExecutor:
     def _reserve_answer(self, workflow: Workflow) -> None:
         """Reserve the usual bytes of the workflow's answers. Raises Overloaded if there is no room for them."""
         expected, hold = self.context.answer_sizes.expected(workflow.alias), current_hold.get()
-        if hold is not None and not hold.reserve_answer(expected):
+        if expected and hold is not None and not hold.reserve_answer(expected):
             raise Overloaded(
                 BUDGET_EXHAUSTED,
                 retry_after=1,
