@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from providers.contract import JsonValue
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+_LOG_WRITE_SECONDS = 0.02
+_MAX_LOG_WAITS = 10
 START_TIMEOUT = 60.0  # seconds; allows for a busy machine
 STOP_TIMEOUT = 30.0  # seconds
 _POLL_SECONDS = 0.01
@@ -82,6 +84,7 @@ class GatewayProcess:
     @property
     def stdout(self) -> str:
         """Standard output since the start, or since the last `start_observation`."""
+        self._wait_for_log_writer()
         return _read_from(self._stdout_path, self._stdout_offset)
 
     @property
@@ -92,11 +95,21 @@ class GatewayProcess:
     @property
     def stdout_size(self) -> int:
         """The bytes of standard output so far; a position for `stdout_since`."""
+        self._wait_for_log_writer()
         return self._stdout_path.stat().st_size
 
     def stdout_since(self, position: int) -> str:
         """Standard output after that position."""
+        self._wait_for_log_writer()
         return _read_from(self._stdout_path, position)
+
+    def _wait_for_log_writer(self) -> None:
+        """Wait until the process has written the lines that it has logged; it gathers those of 10 ms."""
+        size = -1
+        for _ in range(_MAX_LOG_WAITS):  # a load test does not stop logging
+            if size == (size := self._stdout_path.stat().st_size):
+                return
+            time.sleep(_LOG_WRITE_SECONDS)
 
     async def start_observation(self) -> None:
         """Reset the observation: `stdout`, `stderr`, `logs` and the counters of `metrics` begin anew."""
