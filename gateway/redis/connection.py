@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 from collections.abc import Sequence
 from contextlib import suppress
@@ -60,17 +61,24 @@ _FAILOVER_ERRORS = (
     exceptions.BusyLoadingError,
     exceptions.AuthenticationError,
 )
-_READONLY_IN_SCRIPT = "-READONLY "  # Redis before 7.0 embeds the error of a command in the error of its script
+# Redis before 7.0 embeds the error of a command in the error of its script.
+_ERROR_IN_SCRIPT = re.compile(r": -(READONLY|OOM|MISCONF|NOREPLICAS|MASTERDOWN) ")
+_CLASS_OF_ERROR_IN_SCRIPT: dict[str, type[RedisError]] = {
+    "READONLY": exceptions.ReadOnlyError,
+    "OOM": exceptions.OutOfMemoryError,
+    "MASTERDOWN": exceptions.MasterDownError,
+}
 
 
 def translate_error(error: RedisError | OSError) -> RedisUnavailable:
     """Return a RedisUnavailable with a fixed text; the text of the server may quote stored values."""
     if isinstance(error, TimeoutError):
         return RedisUnavailable("the server does not answer in time")
-    kind = exceptions.ReadOnlyError if _READONLY_IN_SCRIPT in str(error) else type(error)
+    in_script = _error_in_script(error)
+    kind = _CLASS_OF_ERROR_IN_SCRIPT.get(in_script, type(error))
     known = next((text for known_kind, text in _REASONS_BY_CLASS.items() if issubclass(kind, known_kind)), None)
     if known is None and isinstance(error, ErrorReply):
-        prefix = str(error).split(" ", 1)[0]
+        prefix = in_script or str(error).split(" ", 1)[0]
         if prefix == GENERATION_ERROR:
             return RedisDataReplaced("the data of the store were deleted or replaced")
         known = _REASONS_BY_PREFIX.get(prefix, "the server refused it")
@@ -78,7 +86,12 @@ def translate_error(error: RedisError | OSError) -> RedisUnavailable:
 
 
 def _is_failover(error: object) -> bool:
-    return isinstance(error, _FAILOVER_ERRORS) or (isinstance(error, ErrorReply) and _READONLY_IN_SCRIPT in str(error))
+    return isinstance(error, _FAILOVER_ERRORS) or _error_in_script(error) in {"READONLY", "MASTERDOWN"}
+
+
+def _error_in_script(error: object) -> str:
+    found = _ERROR_IN_SCRIPT.search(str(error)) if isinstance(error, ErrorReply) else None
+    return found[1] if found else ""
 
 
 @dataclass(frozen=True, slots=True)

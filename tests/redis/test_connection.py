@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from pydantic import SecretStr
+from redis.exceptions import ResponseError
 
 from gateway.redis.connection import ErrorReply, RedisAddress, RedisConnection
 from gateway.redis.errors import RedisUnavailable
@@ -173,6 +174,22 @@ async def test_a_failover_reply_replaces_the_pool(reply: bytes) -> None:
         assert b"PONG" == await connection.execute_one("PING")
         assert (2, False) == (script.connections, connection.failing)
         await connection.close()
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("OOM", "the server's memory is full"),
+        ("MISCONF", "the server cannot write to its disk"),
+        ("NOREPLICAS", "the server has too few replicas"),
+        ("READONLY", "the server is a read-only replica"),
+        ("WRONGTYPE", "the server refused it"),
+    ],
+)
+def test_an_error_within_a_script_of_an_old_server_has_its_reason(code: str, reason: str) -> None:
+    """Redis 6.2 embeds it in the error of the script."""
+    error = ResponseError(f"Error running script (call to f_1): @user_script:1: -{code} the text may quote values")
+    assert reason == str(translate_error(error))
 
 
 async def test_the_new_primary_is_used_after_a_failover(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,9 +26,12 @@ RUN_FIELDS = {"run_id", "workflow", "provider", "attempts", "outcome", "waited_m
 
 async def access_log_entry(harness: GatewayHarness, answered: RawResponse) -> LogLine:
     """Return the only access log entry of this response."""
-    await asyncio.sleep(0.02)  # a second line would come now
-    logged = [json.loads(line) for line in harness.log_output.splitlines()]
-    found = [line for line in logged if line.get("request_id") == answered.header("X-Request-Id")]
+    found: list[LogLine] = []
+    async with asyncio.timeout(10):
+        while not found:
+            await asyncio.sleep(0.02)
+            logged = [json.loads(line) for line in harness.log_output.splitlines()]  # waits for a second line
+            found = [line for line in logged if line.get("request_id") == answered.header("X-Request-Id")]
     assert 1 == len([line for line in found if line["event"] == "request"]), found
     return dict(next(line for line in found if line["event"] == "request"))
 
