@@ -21,7 +21,7 @@ PYTEST = -m pytest --quiet -n $(WORKERS) --dist worksteal
 UNIT_TESTS := $(addprefix tests/,app auth http limits observability outbound providers runs settings store) \
 	$(wildcard tests/test_*.py)
 
-.PHONY: help demo check test coverage test-slow lint format chart errors bench soak lock lock-check hooks upgrade clean
+.PHONY: help demo check test coverage test-slow test-redis lint format chart errors bench soak lock lock-check hooks upgrade clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -43,6 +43,9 @@ coverage: $(VENV)/.dev ## Measure branch coverage of the unit tests and of some 
 
 test-slow: $(VENV)/.dev ## Run the slow tests (minutes): random kills, alerts, overload, the image
 	@$(BIN)/python -m pytest --quiet -n 2 --dist worksteal -m slow $(ARGS)
+
+test-redis: $(VENV)/.dev ## Run the tests of the Redis store and limits with another server: REDIS=/usr/bin/redis-server
+	@RUNWARD_TEST_REDIS=$(REDIS) $(BIN)/python $(PYTEST) -m "not slow" tests/redis tests/store tests/limits/redis $(ARGS)
 
 lint: $(VENV)/.dev ## Check style, types, spelling and pyproject.toml
 	@$(BIN)/ruff check --quiet .

