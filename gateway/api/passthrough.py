@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Protocol
 
 from aiohttp import web
 
 from gateway import strict_json
 from gateway.clock import Clock
-from gateway.http.body import read_raw_body
-from gateway.http.headers import content_type
+from gateway.content_coding import CODINGS, UndecodableError, decode
+from gateway.http.body import read_coded_body
+from gateway.http.headers import accepts_gzip, content_type
 from gateway.http.middleware import Authenticator, InFlightLimiter, presented_key
 from gateway.http.response import make_response, problem_headers
 from gateway.http.server import Request, Route
 from gateway.http.traceparent import read_traceparent
+from gateway.json_members import find_strings
 from gateway.passthrough_rules import normalize_path
 from gateway.problems import Problem
 from gateway.runs.passthrough import Passthrough
 from gateway.runs.rendering import JSON_CONTENT_TYPE
+from providers.contract import ProviderFault
 
 # Paths of the official SDKs: for these, the problem names the setting that permits them.
 _SDK_PATHS = re.compile(
@@ -29,20 +34,25 @@ _SDK_PATHS = re.compile(
     r"|api/public|api/v1/completion)(/.*)?"
 ).fullmatch
 _MAX_UNAUTHENTICATED_READS = 32  # concurrent reads of bodies that carry the key in place of a header
+_MAX_LARGE_UNAUTHENTICATED_READS = 2  # of bodies larger than `max_body`
+_BODY_TIMEOUT = 60.0  # seconds to receive the body of an authenticated client
+_IDLE_TIMEOUT = 60.0  # seconds without a part of a stream
+_DISCONNECTION_CHECK = 1.0  # seconds between checks whether the client of a stream is still connected
 
 
 @dataclass(frozen=True, slots=True)
 class _ParsedRequest:
-    """Parsed request. `body` is None if it has not been read yet."""
+    """Parsed request. `body` is None if it has not been read yet; `coding` is its content coding, or ""."""
 
     path: str
     key: str
-    body: bytes | None
+    body: bytes | None = None
+    coding: str = ""
 
 
 @dataclass(slots=True)
 class PassthroughHandler:
-    """Handler for paths without a route. `max_body` in bytes, `body_timeout` in seconds.
+    """Handler for paths without a route. `max_body` in bytes, `body_timeout` in seconds, without a key in the header.
 
     Without a valid key, and for unknown paths, the response is 404 `unknown_route`: listed paths are not disclosed.
     """
@@ -54,6 +64,7 @@ class PassthroughHandler:
     max_body: int
     body_timeout: float
     _unauthenticated_reads: dict[asyncio.Timeout, None] = field(default_factory=dict)
+    _large_unauthenticated_reads: dict[asyncio.Timeout, None] = field(default_factory=dict)
     _route: Route = field(init=False)
 
     def __post_init__(self) -> None:
@@ -68,12 +79,12 @@ class PassthroughHandler:
         path = normalize_path(request.rel_url.raw_path)
         if path is None or not (_SDK_PATHS(path) or self.passthrough.allows(request.method, path)):
             raise _unknown_route()
-        key, body = await self._read_key(request)
-        client = self.authenticator.client_of(request, key)
+        parsed = await self._parse(request, path)
+        client = self.authenticator.client_of(request, parsed.key)
         if client is None:
             raise _unknown_route()
         request.client, request.client_name, request.route = client, client.name, self._route
-        forward = self.in_flight_limiter.limit_in_flight(partial(self._forward, parsed=_ParsedRequest(path, key, body)))
+        forward = self.in_flight_limiter.limit_in_flight(partial(self._forward, parsed=parsed))
         return await forward(request)
 
     async def handle_authenticated(self, request: Request) -> web.StreamResponse:
@@ -81,61 +92,81 @@ class PassthroughHandler:
         path = normalize_path(request.rel_url.raw_path)
         if path is None:
             raise _unknown_route()
-        return await self._forward(request, parsed=_ParsedRequest(path, presented_key(request), None))
+        return await self._forward(request, parsed=_ParsedRequest(path, presented_key(request)))
 
-    async def _read_key(self, request: Request) -> tuple[str, bytes | None]:
-        """Key, and the body if it had to be read for it: older calls of the SDKs send `api_key` in the body only."""
+    async def _parse(self, request: Request, path: str) -> _ParsedRequest:
+        """Find the key; the body is read if it has to be: older calls of the SDKs send `api_key` in the body only."""
         key = presented_key(request)
         if key or request.method != "POST" or not _has_json_body(request):
-            return key, None
-        body = await self._read_unauthenticated_body(request)
-        return _key_from_body(body), body
+            return _ParsedRequest(path, key)
+        body, coding = await self._read_unauthenticated_body(request)
+        return _ParsedRequest(path, await _key_from_body(body, coding, self.max_body), body, coding)
 
-    async def _read_unauthenticated_body(self, request: Request) -> bytes:
+    async def _read_unauthenticated_body(self, request: Request) -> tuple[bytes, str]:
         """Read the body. If too many are being read, the slowest upload is aborted (slow-loris protection)."""
-        if len(self._unauthenticated_reads) >= _MAX_UNAUTHENTICATED_READS:
-            slowest = next(iter(self._unauthenticated_reads))
-            del self._unauthenticated_reads[slowest]
+        reads, limit, max_body = self._unauthenticated_reads, _MAX_UNAUTHENTICATED_READS, self.max_body
+        if (request.content_length or 0) > max_body:
+            reads, limit = self._large_unauthenticated_reads, _MAX_LARGE_UNAUTHENTICATED_READS
+            max_body = self.passthrough.max_body
+        if len(reads) >= limit:
+            slowest = next(iter(reads))
+            del reads[slowest]
             slowest.reschedule(0)
         timeout = asyncio.timeout(None)
-        self._unauthenticated_reads[timeout] = None
+        reads[timeout] = None
         try:
             async with timeout:
-                return await self._read_body(request)
+                return await self._read_body(request, max_body, self.body_timeout)
         except TimeoutError:
             raise Problem("overloaded", retry_after=1, headers=(("Connection", "close"),)) from None
         finally:
-            self._unauthenticated_reads.pop(timeout, None)
+            reads.pop(timeout, None)
 
-    async def _read_body(self, request: Request) -> bytes:
-        return await read_raw_body(request, max_bytes=self.max_body, timeout=self.body_timeout)
+    @staticmethod
+    async def _read_body(request: Request, max_body: int, timeout: float) -> tuple[bytes, str]:  # noqa: ASYNC109
+        return await read_coded_body(request, codings=CODINGS, max_bytes=max_body, timeout=timeout)
 
-    async def _forward(self, request: Request, *, parsed: _ParsedRequest) -> web.Response:
+    async def _forward(self, request: Request, *, parsed: _ParsedRequest) -> web.StreamResponse:
         provider = self.passthrough.find_provider(request.client_name, request.method, parsed.path)
         if provider is None:
             raise Problem("forbidden", self._forbidden_detail(request.method, parsed.path))
-        body = await self._read_body(request) if parsed.body is None else parsed.body
+        body, coding = parsed.body, parsed.coding
+        if body is None:
+            body, coding = await self._read_body(request, self.passthrough.max_body, _BODY_TIMEOUT)
+        connected = request.connection_check()
+        stream = None
+        try:
+            async with self.passthrough.forward(
+                request.client_name,
+                provider,
+                client_connected=connected,
+                method=request.method,
+                path=parsed.path,
+                query=request.rel_url.raw_query_string,
+                headers=self._forwarded_headers(request),
+                body=body,
+                client_key=parsed.key,
+                coding=coding,
+                accepts_gzip=accepts_gzip(request.headers),
+            ) as response:
+                headers = {**dict(response.headers), "X-Content-Type-Options": "nosniff"}
+                media_type = headers.pop("content-type", "application/octet-stream")
+                if response.stream is None:
+                    return make_response(response.status, response.body, media_type, tuple(headers.items()))
+                stream = _start_stream(request, response.status, media_type, headers)
+                await _send_stream(request, stream, response.stream, connected)
+        except (ProviderFault, _ClientLeftError):
+            if stream is None:
+                raise
+            # The end of the body is missing, so the client sees that it is not complete.
+            if request.transport is not None:
+                request.transport.close()
+        return stream
+
+    def _forwarded_headers(self, request: Request) -> tuple[tuple[str, str], ...]:
         traceparent = read_traceparent(request.headers.getall("traceparent", ()), self.clock)
         headers = [(name, value) for name, value in request.headers.items() if name.lower() != "traceparent"]
-        response = await self.passthrough.forward(
-            request.client_name,
-            provider,
-            client_connected=request.connection_check(),
-            method=request.method,
-            path=parsed.path,
-            query=request.rel_url.raw_query_string,
-            headers=(*headers, ("traceparent", traceparent)),
-            body=body,
-            client_key=parsed.key,
-        )
-        response_headers = dict(response.headers)
-        content_type = response_headers.pop("content-type", "application/octet-stream")
-        return make_response(
-            response.status,
-            response.body,
-            content_type,
-            (*response_headers.items(), ("X-Content-Type-Options", "nosniff")),
-        )
+        return (*headers, ("traceparent", traceparent))
 
     def _forbidden_detail(self, method: str, path: str) -> str:
         if self.passthrough.starts_run(method, path):
@@ -159,13 +190,55 @@ def _has_json_body(request: Request) -> bool:
     return media_type == JSON_CONTENT_TYPE or media_type.endswith("+json")
 
 
-def _key_from_body(body: bytes) -> str:
+async def _key_from_body(body: bytes, coding: str, max_body: int) -> str:
+    """Key in the top-level member `api_key`; empty without one. A compressed body is decoded to `max_body` bytes."""
+    if not coding and len(body) <= max_body:
+        return _find_key(body)
+    return await asyncio.to_thread(_find_key, body, coding, max_body)
+
+
+def _find_key(body: bytes, coding: str = "", max_body: int = 0) -> str:
     try:
-        document = strict_json.read(body)
-    except strict_json.NotJson:
+        content = decode(body, max_body) if coding else body
+    except UndecodableError:
         return ""
-    key = document.get("api_key") if isinstance(document, dict) else None
-    return key if isinstance(key, str) else ""
+    return next((member.value for member in find_strings(content, "api_key")), "")
+
+
+class _BodyStream(Protocol):
+    """Body of a response that arrives in parts."""
+
+    async def read(self, *, idle_timeout: float, interval: float, client_connected: Callable[[], bool]) -> bytes | None:
+        """Return the next part; b"" at the end, None once the client has disconnected. Raises ProviderFault."""
+
+
+class _ClientLeftError(Exception):
+    """The client of a stream has disconnected."""
+
+
+def _start_stream(request: Request, status: int, media_type: str, headers: Mapping[str, str]) -> web.StreamResponse:
+    """Response to a request; proxies are told not to buffer it."""
+    stream = web.StreamResponse(status=status, headers={**headers, "Content-Type": media_type, "Server": "runward"})
+    stream.headers["X-Accel-Buffering"] = "no"
+    stream.headers["X-Request-Id"] = request.request_id
+    return stream
+
+
+async def _send_stream(
+    request: Request, stream: web.StreamResponse, source: _BodyStream, connected: Callable[[], bool]
+) -> None:
+    """Pass the parts on as they arrive. Raises ProviderFault, and _ClientLeftError."""
+    try:
+        await stream.prepare(request)
+        while part := await source.read(
+            idle_timeout=_IDLE_TIMEOUT, interval=_DISCONNECTION_CHECK, client_connected=connected
+        ):
+            await stream.write(part)  # waits while the client does not read
+        if part is None:
+            raise _ClientLeftError
+        await stream.write_eof()
+    except ConnectionError:
+        raise _ClientLeftError from None
 
 
 def _unknown_route() -> Problem:

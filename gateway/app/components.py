@@ -199,7 +199,12 @@ def build_components(settings: Settings, clock: Clock, log: FilteringBoundLogger
             durable_runs, store, recovery, callback_dispatcher, clock, log, settings.store.retention
         ),
         passthrough=Passthrough(
-            snapshot.passthrough_rules, snapshot.providers, limits=limiter, clock=clock, metrics=metrics
+            snapshot.passthrough_rules,
+            snapshot.providers,
+            limits=limiter,
+            clock=clock,
+            metrics=metrics,
+            max_body=settings.server.max_passthrough,
         ),
         in_flight_limiter=in_flight_limiter,
         authenticator=_authenticator(snapshot, clock, log),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from typing import TypeVar
 
 from aiohttp import HttpVersion11, web
@@ -10,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from gateway import strict_json
 from gateway.byte_budget import BUDGET_EXHAUSTED, LARGE
-from gateway.http.headers import expects_continue, is_encoded, is_json
+from gateway.http.headers import content_codings, expects_continue, has_transfer_coding, is_encoded, is_json
 from gateway.http.server import Request
 from gateway.problems import FieldError, Problem, invalid_body
 
@@ -38,6 +39,27 @@ async def read_json_body(request: Request, *, max_bytes: int, timeout: float) ->
 async def read_raw_body(request: Request, *, max_bytes: int, timeout: float) -> bytes:  # noqa: ASYNC109
     """Read a body of any media type. Bounds and errors as in `read_json_body`."""
     _reject_encoded(request)
+    return await _read_bounded(request, max_bytes, timeout)
+
+
+async def read_coded_body(
+    request: Request,
+    *,
+    codings: Collection[str],
+    max_bytes: int,
+    timeout: float,  # noqa: ASYNC109
+) -> tuple[bytes, str]:
+    """Read a body of any media type as it is, with at most one of `codings`; returns it and its content coding, or "".
+
+    Bounds and errors as in `read_json_body`.
+    """
+    applied = content_codings(request.headers)
+    if len(applied) > 1 or not set(applied) <= set(codings) or has_transfer_coding(request.headers):
+        raise Problem("unsupported_media_type", f"Supported content codings: {', '.join(sorted(codings))}.")
+    return await _read_bounded(request, max_bytes, timeout), "".join(applied)
+
+
+async def _read_bounded(request: Request, max_bytes: int, timeout: float) -> bytes:  # noqa: ASYNC109
     if (request.content_length or 0) > max_bytes:
         raise _payload_too_large(max_bytes)
     content = request.content

@@ -90,9 +90,18 @@ def is_json(headers: Headers) -> bool:
 
 def is_encoded(headers: Headers) -> bool:
     """True if the body has a content coding such as gzip, or a transfer coding other than chunked."""
-    codings = {element.value for element in parse_list(headers.getall("Content-Encoding", []))}
-    transfer_codings = [element.value for element in parse_list(headers.getall("Transfer-Encoding", []))]
-    return not codings <= {"identity"} or transfer_codings not in ([], ["chunked"])
+    return bool(content_codings(headers)) or has_transfer_coding(headers)
+
+
+def content_codings(headers: Headers) -> list[str]:
+    """The content codings of the body, in the order in which they were applied; without "identity"."""
+    codings = [element.value for element in parse_list(headers.getall("Content-Encoding", []))]
+    return [coding for coding in codings if coding != "identity"]
+
+
+def has_transfer_coding(headers: Headers) -> bool:
+    """True if the body has a transfer coding other than chunked."""
+    return [element.value for element in parse_list(headers.getall("Transfer-Encoding", []))] not in ([], ["chunked"])
 
 
 def expects_continue(headers: Headers) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -20,8 +21,13 @@ class Upstream(Protocol):
     async def send(self, call: Call, deadline: float, traceparent: str = "") -> Reply:
         """Make one call before `deadline` (monotonic). Raises ProviderFault without a complete reply."""
 
-    async def send_passthrough(self, request: PassthroughRequest, deadline: float) -> PassthroughResponse:
-        """Pass a client's own request on. Raises as `send`, and Problem if the request must not be sent."""
+    def send_passthrough(
+        self, request: PassthroughRequest, deadline: float, *, max_body: int
+    ) -> AbstractAsyncContextManager[PassthroughResponse]:
+        """Pass a client's own request on; its response has at most `max_body` bytes.
+
+        Raises as `send`, and InvalidRequest if the request must not be sent.
+        """
 
     async def close(self) -> None:
         """Close every connection."""

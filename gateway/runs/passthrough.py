@@ -6,7 +6,8 @@ the provider as a run does, and never in a circuit breaker. Requests that start 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TypeAlias
 
 from gateway.clock import Clock
@@ -19,8 +20,10 @@ from gateway.runs.catalog import Provider
 from gateway.runs.resilience.retry import RETRY_RULES
 from providers.contract import Cause, ProviderFault
 
-_TIMEOUT = 60.0  # seconds, in total
+_TIMEOUT = 60.0  # seconds, in total; for a stream, until its head
 _MAX_ATTEMPTS = 2
+DEFAULT_MAX_BODY = 20_000_000
+"""Default maximum size of the body of a request, and of a response, in bytes."""
 
 AllowedPassthrough: TypeAlias = Mapping[str, Mapping[str, Sequence[PassthroughRule]]]
 """Passthrough rules by client and provider."""
@@ -37,7 +40,10 @@ class Passthrough:
         limits: Limiter,
         clock: Clock,
         metrics: Metrics,
+        max_body: int = DEFAULT_MAX_BODY,
     ) -> None:
+        """`max_body`: the maximum size of a request's body, and of a response's, in bytes."""
+        self.max_body = max_body
         self._limits, self._clock, self._metrics = limits, clock, metrics
         self.reconfigure(allowed, providers)
 
@@ -70,6 +76,7 @@ class Passthrough:
         listed = any(rule.matches(method, path) for rule in self._allowed[client][provider])
         return listed and not (target is not None and target.starts is None) and not self.starts_run(method, path)
 
+    @asynccontextmanager
     async def forward(
         self,
         client: str,
@@ -82,28 +89,35 @@ class Passthrough:
         headers: tuple[tuple[str, str], ...],
         body: bytes,
         client_key: str,
-    ) -> PassthroughResponse:
-        """Forward a request and return the response.
+        coding: str = "",
+        accepts_gzip: bool = False,
+    ) -> AsyncIterator[PassthroughResponse]:
+        """Forward a request; the response is good within the context, in which the request counts in the limits.
 
         `client_connected`: False once the client has disconnected; see `PassthroughRequest` for the others. Raises
         GatewayError as `Limiter.admit`; ProviderError without a complete response; PassthroughForbidden if the provider
-        was removed; Problem if the client's key stands where it cannot be replaced.
+        was removed; InvalidRequest if the client's key stands where it cannot be replaced. In the context, reading a
+        stream may raise ProviderFault.
         """
         target = self._providers.get(provider)
         if target is None:  # removed by a reload
             raise PassthroughForbidden("This request is no longer in the allow-list for passthrough.")
-        request = PassthroughRequest(method, path, query, headers, body, client_key)
+        request = PassthroughRequest(method, path, query, headers, body, client_key, coding, accepts_gzip)
         deadline = self._clock.monotonic() + _TIMEOUT
         admission = self._limits.admit(
             client, f"{provider}/*", provider, deadline=deadline, still_wanted=client_connected
         )
-        async with await admission:
-            return await self._send(target, request, deadline)
+        async with await admission, AsyncExitStack() as opened:
+            yield await self._open(opened, target, request, deadline)
 
-    async def _send(self, provider: Provider, request: PassthroughRequest, deadline: float) -> PassthroughResponse:
+    async def _open(
+        self, opened: AsyncExitStack, provider: Provider, request: PassthroughRequest, deadline: float
+    ) -> PassthroughResponse:
+        """Send the request; the response belongs to `opened`."""
         for attempts_left in reversed(range(_MAX_ATTEMPTS)):
+            sending = provider.upstream.send_passthrough(request, deadline, max_body=self.max_body)
             try:
-                return await provider.upstream.send_passthrough(request, deadline)
+                return await opened.enter_async_context(sending)
             except ProviderFault as fault:
                 if fault.cause is not Cause.UNREACHABLE or not attempts_left:
                     rule = RETRY_RULES[fault.cause]

@@ -107,6 +107,8 @@ class ServerSettings(Section):
     """Networks of proxies whose X-Forwarded-For and X-Forwarded-Prefix are trusted; ignored from other addresses."""
     public_url: BaseUrl | None = None
     """URL at which providers reach the gateway; PromptLayer then reports the end of a run and is polled less."""
+    max_passthrough: Size = 20_000_000
+    """Largest body of a request that is passed through, and of its response; larger ones are a 413 or a 502."""
     max_queued: Count = 1000
     """Background runs of one client; further ones are answered with 503."""
     max_queued_per_workflow: Count = 5000

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -81,14 +82,18 @@ class ScriptedUpstream:
         assert isinstance(step, Reply)
         return step
 
-    async def send_passthrough(self, request: PassthroughRequest, deadline: float) -> PassthroughResponse:
+    @asynccontextmanager
+    async def send_passthrough(
+        self, request: PassthroughRequest, deadline: float, *, max_body: int
+    ) -> AsyncIterator[PassthroughResponse]:
         """Return a response with the scripted status, or raise the scripted exception."""
+        assert max_body > 0
         self.relayed.append((request, deadline))
         step = self.script[min(len(self.relayed), len(self.script)) - 1]
         if isinstance(step, BaseException):
             raise step
         assert isinstance(step, Reply)
-        return PassthroughResponse(step.status, (), b"")
+        yield PassthroughResponse(step.status, (), b"")
 
     async def close(self) -> None:
         """Do nothing."""

@@ -42,7 +42,7 @@ def passthrough_to(harness: ExecutorHarness, *script: ScriptStep) -> tuple[Passt
 
 async def forward(passthrough: Passthrough) -> int:
     """Pass one on; the status of its answer."""
-    returned = await passthrough.forward(
+    async with passthrough.forward(
         "one",
         "layer",
         client_connected=lambda: True,
@@ -52,8 +52,8 @@ async def forward(passthrough: Passthrough) -> int:
         headers=(),
         body=b"",
         client_key="rw_x",
-    )
-    return returned.status
+    ) as returned:
+        return returned.status
 
 
 async def refusal(passthrough: Passthrough) -> str:

@@ -60,7 +60,11 @@ ERROR_INFO: Mapping[str, ErrorInfo] = MappingProxyType(
         "idempotency_in_flight": ErrorInfo(
             (_NO_RUN,), "The first request with this Idempotency-Key has no response yet.", _REPEAT
         ),
-        "payload_too_large": ErrorInfo((_NO_RUN,), "The body exceeds `server.max_body`.", "Send a smaller body."),
+        "payload_too_large": ErrorInfo(
+            (_NO_RUN,),
+            "The body exceeds `server.max_body`, or `server.max_passthrough` where it is passed through.",
+            "Send a smaller body.",
+        ),
         "unsupported_media_type": ErrorInfo(
             (_NO_RUN,), "The body is compressed, or is not `application/json` in UTF-8.", "Send uncompressed JSON."
         ),

@@ -13,7 +13,8 @@ import re
 import socket
 import ssl
 from bisect import bisect_right
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
@@ -24,10 +25,12 @@ from pydantic import SecretStr
 
 from gateway import happy_eyeballs, strict_json
 from gateway.clock import Clock
+from gateway.content_coding import CODINGS, Decoder, UndecodableError, decode
 from gateway.observability.metrics import Metrics
 from gateway.outbound.provider.connection import HttpResponse, ProviderConnection
 from gateway.outbound.provider.passthrough import PassthroughRequest, PassthroughResponse, with_provider_key
-from gateway.outbound.provider.redaction import Redaction
+from gateway.outbound.provider.redaction import ExposedKeyError, Redaction
+from gateway.outbound.provider.stream import RedactedStream
 from gateway.outbound.proxy import Proxy, ProxyRefused
 from gateway.outbound.retry_after import parse_retry_after
 from providers.contract import UNREADABLE, Call, Cause, KeyHeader, ProviderFault, Reply, invalid
@@ -37,6 +40,9 @@ _IDLE_SECONDS = 15.0
 _REST_SECONDS = 0.1  # after an exchange, in which an unsolicited response can arrive and close the connection
 _LOCAL_RESOURCE_ERRORS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}  # exhausted on this machine
 _RETURNED_HEADERS = {b"content-type", b"retry-after"}  # header fields of a passed-through response
+_CONTENT_ENCODING = b"content-encoding"
+_INLINE_BYTES = 262_144  # larger bodies are searched for keys in a thread
+_MAX_EXPANSION = 10  # of a compressed response, whose decoded form is searched for the key
 _is_header_value = re.compile(r"[!-~](?:[ -~]{0,998}[!-~])?").fullmatch
 _is_request_target = re.compile(r"/[!-~]*").fullmatch
 
@@ -80,7 +86,10 @@ class ProviderClient:
         self._port = base.port or (443 if self._secure else 80)
         self._path_prefix = base.path.rstrip("/")
         self._header_fields = _encode_header_fields(base.netloc, endpoint, accept="application/json")
-        self._passthrough_header_fields = _encode_header_fields(base.netloc, endpoint)
+        self._passthrough_header_fields = {
+            accepts_gzip: _encode_header_fields(base.netloc, endpoint, accept_encoding=accept_encoding)
+            for accepts_gzip, accept_encoding in ((False, "identity"), (True, "gzip"))
+        }
         self._tls = ssl.create_default_context(cafile=endpoint.ca_file) if self._secure else None
         self._idle: list[ProviderConnection] = []
         self._connections: set[ProviderConnection] = set()
@@ -95,15 +104,46 @@ class ProviderClient:
             self._encode_request(call, traceparent), deadline, call.operation, self._parse_reply
         )
 
-    async def send_passthrough(self, request: PassthroughRequest, deadline: float) -> PassthroughResponse:
+    @asynccontextmanager
+    async def send_passthrough(
+        self, request: PassthroughRequest, deadline: float, *, max_body: int
+    ) -> AsyncIterator[PassthroughResponse]:
         """Send a client's own request with the provider's key instead of the client's. Nothing is repeated.
 
-        Raises ProviderFault as `send` does, and InvalidRequest or MalformedJson as `with_provider_key` does.
+        The response has at most `max_body` bytes. It arrives before `deadline`, unless it has a stream, which is read
+        within the context. Raises ProviderFault as `send` does, and InvalidRequest as `with_provider_key` does.
         """
-        request = with_provider_key(request, self._endpoint.key.get_secret_value())
-        return await self._round_trip(
-            self._encode_passthrough(request), deadline, "passthrough", self._parse_passthrough
-        )
+        key = self._endpoint.key.get_secret_value()
+        if len(request.body) > _INLINE_BYTES or request.coding:
+            request = await asyncio.to_thread(with_provider_key, request, key, max_body)
+        else:
+            request = with_provider_key(request, key, max_body)
+        started_at, result = self._clock.monotonic(), "given_up"
+        response = None
+        try:
+            connection = self._checkout(started_at) or await self._connect(deadline - started_at)
+            response = await connection.exchange(
+                self._encode_passthrough(request),
+                deadline - self._clock.monotonic(),
+                max_body=max_body,
+                may_stream=True,
+            )
+            if connection.reusable:
+                self._checkin(connection)
+            if len(response.body) > _INLINE_BYTES:
+                parsed = await asyncio.to_thread(self._parse_passthrough, response, max_body)
+            else:
+                parsed = self._parse_passthrough(response, max_body)
+            yield parsed
+            result = "ok"
+        except ProviderFault as fault:
+            result = fault.cause.value
+            raise
+        finally:
+            if response is not None and response.stream is not None:
+                response.stream.close()
+            elapsed = self._clock.monotonic() - started_at
+            self._metrics.call_ended(self._endpoint.provider, "passthrough", result, elapsed)
 
     async def _round_trip(
         self, request: bytes, deadline: float, operation: str, parse: Callable[[HttpResponse], T]
@@ -222,14 +262,42 @@ class ProviderClient:
         fields = "".join(f"{name}: {value}\r\n" for name, value in request.forwarded_headers).encode()
         framing = b"" if request.method == "GET" and not request.body else b"Content-Length: %d\r\n" % len(request.body)
         request_line = f"{request.method} {target} HTTP/1.1\r\n".encode()
-        return b"%b%b%b%b\r\n%b" % (request_line, self._passthrough_header_fields, fields, framing, request.body)
+        common_fields = self._passthrough_header_fields[request.accepts_gzip]
+        return b"%b%b%b%b\r\n%b" % (request_line, common_fields, fields, framing, request.body)
 
-    def _parse_passthrough(self, response: HttpResponse) -> PassthroughResponse:
-        _reject_unsupported(response)
+    def _parse_passthrough(self, response: HttpResponse, max_body: int) -> PassthroughResponse:
+        if 300 <= response.status < 400 and response.status != 304:
+            raise invalid("redirects are not followed")
         redact = self._redaction.redact
-        returned_headers = ((name, redact(value)) for name, value in response.headers if name in _RETURNED_HEADERS)
-        fields = tuple((name.decode(), value.decode("latin-1")) for name, value in returned_headers)
-        return PassthroughResponse(response.status, fields, redact(response.body))
+        coding = _content_coding(response)
+        fields = {
+            name.decode(): redact(value).decode("latin-1")
+            for name, value in response.headers
+            if name in _RETURNED_HEADERS
+        }
+        if coding:
+            fields["content-encoding"] = coding
+        decoder = Decoder(_MAX_EXPANSION * max_body) if coding else None
+        if response.stream is not None:
+            stream = RedactedStream(response.stream, self._redaction.stream(decoder))
+            return PassthroughResponse(response.status, tuple(fields.items()), stream=stream)
+        if decoder is None:
+            return PassthroughResponse(response.status, tuple(fields.items()), redact(response.body))
+        try:
+            self._check_compressed(response.body, decoder)
+        except ExposedKeyError:
+            del fields["content-encoding"]
+            redacted = redact(decode(response.body, _MAX_EXPANSION * max_body))
+            return PassthroughResponse(response.status, tuple(fields.items()), redacted)
+        except UndecodableError as error:
+            raise invalid(str(error)) from None
+        return PassthroughResponse(response.status, tuple(fields.items()), response.body)
+
+    def _check_compressed(self, body: bytes, decoder: Decoder) -> None:
+        """Raise ExposedKeyError for a compressed body that quotes the key, UndecodableError for what is none."""
+        redaction = self._redaction.stream(decoder)
+        for start in range(0, len(body), _INLINE_BYTES):
+            redaction.feed(body[start : start + _INLINE_BYTES])
 
     def _parse_reply(self, response: HttpResponse) -> Reply:
         _reject_unsupported(response)
@@ -270,17 +338,30 @@ def _reject_unsupported(response: HttpResponse) -> None:
     if 300 <= response.status < 400:
         raise invalid("redirects are not followed")
     for name, value in response.headers:
-        if name == b"content-encoding" and value.lower() != b"identity":
+        if name == _CONTENT_ENCODING and value.lower() != b"identity":
             raise invalid("the response is compressed, although identity was requested")
 
 
-def _encode_header_fields(host: str, endpoint: ProviderEndpoint, *, accept: str = "") -> bytes:
+def _content_coding(response: HttpResponse) -> str:
+    """Return the coding of a passed-through response, "" for none. Raises ProviderFault for one that is not decoded."""
+    codings = [value.decode("latin-1").strip().lower() for name, value in response.headers if name == _CONTENT_ENCODING]
+    codings = [coding for coding in codings if coding not in {"", "identity"}]
+    if not codings:
+        return ""
+    if len(codings) > 1 or codings[0] not in CODINGS:
+        raise invalid("the response is compressed in a way that was not asked for")
+    return codings[0]
+
+
+def _encode_header_fields(
+    host: str, endpoint: ProviderEndpoint, *, accept: str = "", accept_encoding: str = "identity"
+) -> bytes:
     """Encode the header fields that all requests have."""
     fields = {
         "Host": host,
         endpoint.key_header.name: endpoint.key_header.prefix + endpoint.key.get_secret_value(),
         "Accept": accept,
-        "Accept-Encoding": "identity",
+        "Accept-Encoding": accept_encoding,
         "User-Agent": endpoint.user_agent,
     }
     return "".join(f"{name}: {value}\r\n" for name, value in fields.items() if value).encode()

@@ -15,6 +15,7 @@ from typing import NamedTuple, cast
 import httptools
 
 from gateway.byte_budget import LARGE, Claim, Hold, current_hold
+from gateway.outbound.provider.stream import ResponseStream
 from providers.contract import Cause, ProviderFault, invalid
 
 _MAX_HEAD_BYTES = 65_536
@@ -23,11 +24,15 @@ _MAX_INTERIM_RESPONSES = 8
 
 
 class HttpResponse(NamedTuple):
-    """A complete response. Header names are lower case. A large body may be a bytearray."""
+    """A response: complete with its `body`, or with a `stream` for the body. Header names are lower case.
+
+    A large body may be a bytearray.
+    """
 
     status: int
     headers: list[tuple[bytes, bytes]]
     body: bytes
+    stream: ResponseStream | None = None
 
 
 class ProviderConnection(asyncio.Protocol):
@@ -48,9 +53,12 @@ class ProviderConnection(asyncio.Protocol):
         self._claim: Claim | None = None
         self._claim_timer: asyncio.TimerHandle | None = None
         self._deadline = 0.0
+        self._stream: ResponseStream | None = None
         self._reset()
 
     def _reset(self) -> None:
+        self._may_stream = False
+        self._body_limit = self._max_body
         self._parser = httptools.HttpResponseParser(self)
         self._fault: ProviderFault | None = None
         self._status = 0
@@ -64,7 +72,11 @@ class ProviderConnection(asyncio.Protocol):
     @property
     def reusable(self) -> bool:
         """True if the connection is open and idle."""
-        return self._transport is not None and not self._transport.is_closing() and self._waiter is None
+        return self._is_open and self._waiter is None and self._stream is None
+
+    @property
+    def _is_open(self) -> bool:
+        return self._transport is not None and not self._transport.is_closing()
 
     def is_silent(self) -> bool:
         """Probe the idle connection. Returns False if it is closed, or has an EOF or bytes that were not read yet."""
@@ -72,10 +84,15 @@ class ProviderConnection(asyncio.Protocol):
             return False
         return self._probe is None or not self._probe.poll(0)
 
-    async def exchange(self, request: bytes, seconds: float) -> HttpResponse:
+    async def exchange(
+        self, request: bytes, seconds: float, *, max_body: int | None = None, may_stream: bool = False
+    ) -> HttpResponse:
         """Send `request` and return its response, within `seconds`.
 
-        Once this method is called, the request counts as sent, unless the fault is UNREACHABLE. Raises ProviderFault.
+        `max_body`: the maximum size of the body, if not the connection's own. `may_stream`: a response without a
+        length, or of server-sent events, is returned with a `stream` once its head has arrived; its connection is not
+        used again. Once this method is called, the request counts as sent, unless the fault is UNREACHABLE. Raises
+        ProviderFault.
         """
         transport = self._transport
         if transport is None or transport.is_closing():
@@ -84,6 +101,8 @@ class ProviderConnection(asyncio.Protocol):
             self.abort()
             raise ProviderFault(Cause.UNREACHABLE, "the deadline passed before the connection was used")
         self._reset()
+        self._body_limit = max_body or self._max_body
+        self._may_stream = may_stream
         self._waiter = waiter = self._loop.create_future()
         timer = self._loop.call_later(seconds, self._on_timeout)
         self._hold, self._claim, self._deadline = current_hold.get(), None, self._loop.time() + seconds
@@ -101,7 +120,7 @@ class ProviderConnection(asyncio.Protocol):
                 self._end_claim()
         if self._hold is not None:
             self._hold.receive_answer(len(response.body))
-        if not self._keep_alive:
+        if not self._keep_alive and response.stream is None:
             transport.close()
         return response
 
@@ -116,6 +135,10 @@ class ProviderConnection(asyncio.Protocol):
 
     def _resolve(self, fault: ProviderFault | None) -> None:
         """End the exchange with its response or its fault."""
+        if self._stream is not None:
+            self._stream.end(fault)
+            self.abort()
+            return
         if self._waiter is None or self._waiter.done():
             return
         if fault is not None:
@@ -151,6 +174,32 @@ class ProviderConnection(asyncio.Protocol):
         if self._transport is not None and not self._transport.is_closing():
             self._transport.resume_reading()
 
+    def _begin_stream(self) -> None:
+        """Return the response with a stream of its body."""
+        waiter, transport = self._waiter, self._transport
+        if waiter is None or waiter.done() or transport is None:
+            return
+        self._stream = ResponseStream(self._pause_reading, self._resume_reading, self.abort)
+        for part in (*self._body, bytes(self._large_body or b"")):
+            if part:
+                self._stream.feed(part)
+        self._body, self._large_body = [], None
+        waiter.set_result(HttpResponse(self._status, self._headers, b"", self._stream))
+
+    def _pause_reading(self) -> None:
+        if self._is_open and self._transport is not None:
+            self._transport.pause_reading()
+
+    def _resume_reading(self) -> None:
+        if self._is_open and self._transport is not None:
+            self._transport.resume_reading()
+
+    def _is_streamed(self) -> bool:
+        """Return True for a response whose end is not in sight: without a length, or of server-sent events."""
+        names = dict(self._headers)
+        media_type = names.get(b"content-type", b"").partition(b";")[0].strip().lower()
+        return b"content-length" not in names or media_type == b"text/event-stream"
+
     # Callbacks of asyncio.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -164,7 +213,7 @@ class ProviderConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse the response. Bytes outside of an exchange close the connection."""
-        if self._waiter is None or self._waiter.done():
+        if self._stream is None and (self._waiter is None or self._waiter.done()):
             self.abort()
             return
         self._received += len(data)
@@ -176,6 +225,8 @@ class ProviderConnection(asyncio.Protocol):
             self._fault = self._fault or invalid("the head of the response is too large")
         if self._fault is not None or self._complete:
             self._resolve(self._fault)
+        elif self._may_stream and self._has_head and self._stream is None and self._is_streamed():
+            self._begin_stream()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End the exchange in progress: with its response if the end of the connection delimits it, or with a fault."""
@@ -205,7 +256,7 @@ class ProviderConnection(asyncio.Protocol):
         if name == b"content-length":
             self._ends_with_connection = False
             self._length = int(value)
-            if self._length > self._max_body:
+            if self._length > self._body_limit:
                 self._reject_size()
         elif name == b"transfer-encoding":
             self._ends_with_connection = False
@@ -227,14 +278,16 @@ class ProviderConnection(asyncio.Protocol):
     def on_body(self, body: bytes) -> None:
         """Store a part of the body, within the limit."""
         self._body_size += len(body)
-        if self._body_size > self._max_body:
+        if self._body_size > self._body_limit:
             self._reject_size()
+        elif self._stream is not None:
+            self._stream.feed(body)
         elif self._large_body is not None:
             self._large_body += body
         else:
             self._body.append(body)
             if self._body_size >= LARGE:  # of a length that was not stated
-                self._claim_room(self._max_body)
+                self._claim_room(self._body_limit)
 
     def on_message_complete(self) -> None:
         """Complete the response, or continue after an interim response (RFC 9110, 15.2), of which a few are allowed."""
@@ -250,4 +303,4 @@ class ProviderConnection(asyncio.Protocol):
 
     def _reject_size(self) -> None:
         self._body = []
-        self._fault = ProviderFault(Cause.TOO_LARGE, f"the response has more than {self._max_body} bytes")
+        self._fault = ProviderFault(Cause.TOO_LARGE, f"the response has more than {self._body_limit} bytes")

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
+import zlib
 from base64 import b64encode
+from collections.abc import Callable
+from dataclasses import replace
 from urllib.parse import quote, unquote_to_bytes
 
 import pytest
@@ -12,7 +16,7 @@ from hypothesis import strategies as st
 from gateway import strict_json
 from gateway.auth.keys import new_key
 from gateway.clock import SystemClock
-from gateway.errors import InvalidRequest, MalformedJson
+from gateway.errors import InvalidRequest
 from gateway.outbound.provider.passthrough import PassthroughRequest, percent_decoded, with_provider_key
 from providers.contract import JsonValue
 
@@ -31,6 +35,12 @@ def new_request(
     """Return a POST with this body."""
     raw = body if isinstance(body, bytes) else strict_json.write(body)
     return PassthroughRequest("POST", path, query, headers, raw, CLIENT_KEY)
+
+
+def raw_deflate(body: bytes) -> bytes:
+    """Compress without a header."""
+    compressor = zlib.compressobj(wbits=-15)
+    return compressor.compress(body) + compressor.flush()
 
 
 def test_the_key_of_the_body_is_replaced() -> None:
@@ -97,15 +107,91 @@ def test_a_gateway_key_is_found_wherever_it_stands(sent: PassthroughRequest) -> 
 
 
 def test_a_doubled_key_does_not_hide_it() -> None:
-    """The checked text equals the sent text: one member, the last."""
-    sent = with_provider_key(new_request(f'{{"a":"{CLIENT_KEY}","a":1}}'.encode()), PROVIDER_KEY)
-    assert b'{"a":1}' == sent.body
+    with pytest.raises(InvalidRequest):
+        with_provider_key(new_request(f'{{"a":"{CLIENT_KEY}","a":1}}'.encode()), PROVIDER_KEY)
 
 
-@pytest.mark.parametrize("body", [b"{", b"\xff", b"[NaN]", b"\xef\xbb\xbf{}"])
-def test_json_that_is_none_is_refused(body: bytes) -> None:
-    with pytest.raises(MalformedJson):
-        with_provider_key(new_request(body), PROVIDER_KEY)
+UNCHANGED = [
+    b"{", b"\xff", b"[NaN]", b"\xef\xbb\xbf{}", b'{"a": 1.10, "b" : 1e400, "c": 1E2}',
+    b'{"a":"\\ud83d","b":"\xed\xa0\xbd"}',
+    b'{"a":1,"a":2}', b' \n{ "a" : "\\u00e9\\/" }\r\n', b"[" * 5000, b'{"api_key":"pl_other","x":1.0}', b'"\\u0072w_"',
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("body", UNCHANGED)
+def test_a_body_without_the_key_goes_as_it_came(body: bytes) -> None:
+    """Numbers, cut emojis, duplicates and text that is no JSON: byte for byte."""
+    assert body == with_provider_key(new_request(body), PROVIDER_KEY).body
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        '{"a": 1.10, "api_key" : "%s", "b":"\\ud83d", "n": NaN}',
+        '\ufeff {"api_key":"%s","c":[{"api_key":"x"},"\\"api_key\\":"],"d":1e400}',
+        '{"x":{"y":[1,{"z":"}]"}]},"api_key":\n"%s"}',
+        '{"api_key":"%s","api_key":"%s"}',
+        '{"\\u0061pi_key":"%s"}',
+        '{"api_key":"\\u0072w%s"}',
+    ],
+)
+def test_only_the_bytes_of_the_key_are_replaced(template: str) -> None:
+    shown = CLIENT_KEY.removeprefix("rw") if "u0072w" in template else CLIENT_KEY
+    body = template.replace("%s", shown).encode(errors="surrogatepass")
+    expected = template.replace("\\u0072w%s", PROVIDER_KEY).replace("%s", PROVIDER_KEY).encode()
+    assert expected == with_provider_key(new_request(body), PROVIDER_KEY).body
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{/* " */"api_key":{"api_key":"%s"}}',
+        '{\'"\': 1, \'m\': {"api_key":"%s"}}',
+        '{"a":"b" # "\n,"api_key":"%s"}',
+        '[{"api_key":"%s"}]',
+        '{"a":{"api_key":"%s"}}',
+        '{"a":["api_key","%s"]}',
+        '{"api_key":["%s"]}',
+        '{"api_key":1 "%s"}',
+        '{"a":1}{"api_key":"%s"}',
+        '{"api_key":"x" "%s"}',
+    ],
+)
+def test_a_key_is_not_replaced_where_parsers_may_differ(body: str) -> None:
+    """The provider's key must not become data of the application."""
+    with pytest.raises(InvalidRequest):
+        with_provider_key(new_request(body.replace("%s", CLIENT_KEY).encode()), PROVIDER_KEY)
+
+
+@pytest.mark.parametrize(
+    "encode",
+    [gzip.compress, zlib.compress, raw_deflate, lambda body: gzip.compress(body[:9]) + gzip.compress(body[9:])],
+)
+def test_a_compressed_body_goes_as_it_came_unless_the_key_is_in_it(encode: Callable[[bytes], bytes]) -> None:
+    plain = encode(b'{"a": 1.10, "b": "more"}')
+    sent = with_provider_key(replace(new_request(plain), coding="gzip"), PROVIDER_KEY)
+    assert (plain, "gzip", ("Content-Encoding", "gzip")) == (sent.body, sent.coding, sent.forwarded_headers[-1])
+    with_key = replace(new_request(encode(f'{{"a": 1.10, "api_key": "{CLIENT_KEY}"}}'.encode())), coding="gzip")
+    sent = with_provider_key(with_key, PROVIDER_KEY)
+    assert (f'{{"a": 1.10, "api_key": "{PROVIDER_KEY}"}}'.encode(), "") == (sent.body, sent.coding)
+    assert "Content-Encoding" not in dict(sent.forwarded_headers)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        gzip.compress(f'{{"text":"{CLIENT_KEY}"}}'.encode()),
+        gzip.compress(b"x" * 2000),
+        gzip.compress(b"{}")[:-9],
+        gzip.compress(b"{}") + b"trailing",
+        b"{}",
+    ],
+    ids=["key", "too large", "cut", "trailing", "none"],
+)
+def test_a_compressed_body_is_refused_if_it_cannot_be_searched_or_has_the_key(body: bytes) -> None:
+    """At most 1000 bytes once decoded."""
+    with pytest.raises(InvalidRequest):
+        with_provider_key(replace(new_request(body), coding="gzip"), PROVIDER_KEY, 1000)
 
 
 @pytest.mark.parametrize("body", [b"", b"\x00\xffanything%zz"])
