@@ -3,6 +3,7 @@
 | attribute | default | meaning |
 |---|---|---|
 | `starts` | None | Paths that start paid runs, see `StartPattern`. Without it nothing is passed through to the provider. |
+| `sdk_calls` | () | Passthrough rules of the calls that the provider's official SDKs make; `passthrough: sdk` stands for them. None may start runs. |
 | `dialects` | None | Names that the setting `dialect` accepts, as an attribute of the class. |
 | `options_schema` | None | Pydantic model of the setting `options`, or a callable that parses a mapping (ValueError). The parsed value is the factory's second argument. Without it the adapter has no options. |
 | `request_headers` | () | Header fields that the adapter's calls may set. |
@@ -88,6 +89,11 @@ def starts_of(adapter: Adapter) -> tuple[StartPattern, ...] | None:
     """Return the adapter's start patterns; None where it declares none. Raises ValueError for an invalid one."""
     declared: Iterable[str] | None = getattr(adapter, "starts", None)
     return None if declared is None else tuple(map(StartPattern.parse, declared))
+
+
+def sdk_calls_of(adapter: Adapter) -> tuple[str, ...]:
+    """Return the passthrough rules of the calls of official SDKs, such as "POST /log-request"; () without any."""
+    return tuple(cast("Iterable[str]", getattr(adapter, "sdk_calls", ())))
 
 
 def request_headers_of(adapter: Adapter) -> frozenset[str]:

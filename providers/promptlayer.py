@@ -31,6 +31,7 @@ from providers.contract import (
     refusal,
     segment,
 )
+from providers.promptlayer_sdk import SDK_CALLS
 
 _RESULTS = "/workflow-version-execution-results?workflow_version_execution_id={}&return_all_outputs={}"
 _SETTLED_POLLS = 5  # equal results without an output node after which the run counts as ended without one
@@ -53,6 +54,7 @@ class PromptLayer:
     supports_nodes = True
     key_check: Call | None = Call("GET", "/workflows?per_page=1", "key_check", safe=True)
     starts: tuple[str, ...] = ("* /workflows/*/run",)
+    sdk_calls: tuple[str, ...] = tuple(SDK_CALLS)
     dialects: tuple[str, ...] = ()
 
     def __init__(self, dialect: str | None = None) -> None:

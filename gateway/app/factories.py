@@ -28,6 +28,7 @@ from gateway.runs.resilience.circuit_breaker import BreakerConfig
 from gateway.runs.resilience.retry import RetryPolicy
 from gateway.settings import Settings, SettingsError
 from gateway.settings.resources import LimitSettings, ProviderSettings, WorkflowSettings
+from gateway.settings.types.fields import SDK_CALLS
 from gateway.settings.types.units import RateSpec
 from gateway.store import factory
 from providers.contract import Adapter
@@ -38,6 +39,7 @@ from providers.declarations import (
     accepts_release,
     build_adapter,
     request_headers_of,
+    sdk_calls_of,
     starts_of,
 )
 
@@ -168,22 +170,29 @@ def passthrough_rules(
     settings: Settings, adapters: Mapping[str, Adapter]
 ) -> dict[str, dict[str, tuple[PassthroughRule, ...]]]:
     """Build each client's passthrough rules by provider. SettingsError where one could start runs."""
-    rules = {
-        name: {
-            provider: tuple(PassthroughRule.parse(text) for text in texts) for provider, texts in s.passthrough.items()
-        }
-        for name, s in settings.clients.items()
-    }
-    errors = [
-        (f"clients.{client}.passthrough.{provider}[{index}]", error)
-        for client, by_provider in rules.items()
-        for provider, listed in by_provider.items()
-        for index, rule in enumerate(listed)
-        if (error := _passthrough_error(rule, adapters[provider]))
-    ]
+    rules: dict[str, dict[str, tuple[PassthroughRule, ...]]] = {name: {} for name in settings.clients}
+    errors = []
+    for client, client_settings in settings.clients.items():
+        for provider, texts in client_settings.passthrough.items():
+            listed: list[PassthroughRule] = []
+            for index, text in enumerate(texts):
+                parsed, error = _parse_passthrough(text, adapters[provider])
+                listed += parsed
+                if error is not None:
+                    errors.append((f"clients.{client}.passthrough.{provider}[{index}]", error))
+            rules[client][provider] = tuple(listed)
     if errors:
         raise SettingsError(errors)
     return rules
+
+
+def _parse_passthrough(text: str, adapter: Adapter) -> tuple[list[PassthroughRule], str | None]:
+    """Return the rules that one entry stands for, and the error in it, if there is one."""
+    texts = sdk_calls_of(adapter) if text == SDK_CALLS else (text,)
+    rules = [PassthroughRule.parse(each) for each in texts]
+    if not rules:
+        return [], "the provider's adapter does not declare the calls of an official SDK: list them one by one"
+    return rules, next((error for rule in rules if (error := _passthrough_error(rule, adapter))), None)
 
 
 def _passthrough_error(rule: PassthroughRule, adapter: Adapter) -> str | None:

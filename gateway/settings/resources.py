@@ -14,7 +14,7 @@ from gateway.settings.types.fields import (
     CertificateName,
     Count,
     Name,
-    PassthroughRuleText,
+    PassthroughRules,
     ProviderWorkflowName,
     Scope,
     Version,
@@ -161,5 +161,5 @@ class ClientSettings(Section):
     """Scope: patterns over aliases, or provider/pattern over names at a provider."""
     limits: ClientLimitSettings = ClientLimitSettings()
     """Limits of the client."""
-    passthrough: dict[Name, tuple[PassthroughRuleText, ...]] = Field(default={})
-    """Other endpoints by provider that are called with the provider's key; none by default."""
+    passthrough: dict[Name, PassthroughRules] = Field(default={})
+    """Other endpoints by provider that are called with the provider's key; `sdk`: those of its official SDKs."""

@@ -8,11 +8,13 @@ import pytest
 
 from gateway.app.snapshot import ConfigSnapshot, build_snapshot
 from gateway.observability.metrics import Metrics
+from gateway.passthrough_rules import PassthroughRule
 from gateway.settings import Settings, SettingsError
 from tests.support.clock import ManualClock
 
 if TYPE_CHECKING:
     from providers.contract import JsonValue
+from providers.promptlayer_sdk import SDK_CALLS
 
 A: dict[str, JsonValue] = {"adapter": "prompt_studio", "base_url": "http://127.0.0.1:1", "api_key": "first-secret-key"}
 B: dict[str, JsonValue] = {"adapter": "promptlayer", "base_url": "https://b.example", "api_key": "second-secret-key"}
@@ -88,6 +90,7 @@ def test_providers_can_be_added_and_removed() -> None:
         ("workflows.w", {"workflows": {"w": {"provider": "a", "label": "x"}}}),
         ("workflows.w.version", {"providers": {"l": B}, "workflows": {"w": {"provider": "l", "version": "uuid-x"}}}),
         ("clients.c.passthrough.a[1]", {"clients": {"c": PASSTHROUGH}}),
+        ("clients.c.passthrough.a[0]", {"clients": {"c": {"workflows": ["*"], "passthrough": {"a": "sdk"}}}}),
         ("callbacks.secrets", {"callbacks": {"secrets": ["whsec_MDEy"]}}),
     ],
 )
@@ -97,3 +100,12 @@ def test_a_setting_that_cannot_be_built_is_named(place: str, sections: dict[str,
     with pytest.raises(SettingsError) as refused:
         snapshot_of(first, **sections)
     assert place == refused.value.errors[0][0]
+
+
+@pytest.mark.parametrize("listed", ["sdk", ["sdk"], ["GET /reports/*", "sdk"]])
+def test_sdk_stands_for_the_calls_of_the_official_sdks(listed: JsonValue) -> None:
+    clients = {"c": {"workflows": ["*"], "passthrough": {"l": listed}}}
+    rules = snapshot_of(providers={"l": B}, clients=clients).passthrough_rules["c"]["l"]
+    expected = [PassthroughRule.parse(text) for text in SDK_CALLS]
+    assert expected == list(rules[-len(expected) :])
+    assert len(rules) == len(expected) + (listed[0] == "GET /reports/*")  # type: ignore[index]

@@ -12,6 +12,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 from gateway.certificate_names import MAX_LENGTH, normalize_certificate_name
 from gateway.passthrough_rules import RULE_PATTERN, PassthroughRule
 
+SDK_CALLS = "sdk"
+"""Name that stands for the calls of a provider's official SDKs among passthrough rules."""
 NAME_PATTERN = r"^(?!\.+$)[A-Za-z0-9._-]{1,100}$"
 SCOPE_PATTERN = r"^(?:[A-Za-z0-9._*?!\[\]-]{1,100}|[A-Za-z0-9._-]{1,100}/.{1,500})$"
 HASH_PATTERN = r"^sha256:[0-9A-Fa-f]{64}$"
@@ -56,9 +58,15 @@ def check_scope(text: str) -> str:
 
 
 def check_passthrough_rule(text: str) -> str:
-    """Check a passthrough rule (method and path). Raises ValueError."""
-    PassthroughRule.parse(text)
+    """Check a passthrough rule: a method and a path, or "sdk". Raises ValueError."""
+    if text != SDK_CALLS:
+        PassthroughRule.parse(text)
     return text
+
+
+def _as_list(value: object) -> object:
+    """Return a text as a list of one."""
+    return [value] if isinstance(value, str) else value
 
 
 def check_certificate_name(text: str) -> str:
@@ -122,9 +130,16 @@ Alias: TypeAlias = Annotated[
 Scope: TypeAlias = Annotated[
     str, AfterValidator(check_scope), WithJsonSchema({"type": "string", "pattern": SCOPE_PATTERN})
 ]
+_PASSTHROUGH_SCHEMA = {"type": "string", "pattern": f"^{SDK_CALLS}$|{RULE_PATTERN}"}
 PassthroughRuleText: TypeAlias = Annotated[
-    str, AfterValidator(check_passthrough_rule), WithJsonSchema({"type": "string", "pattern": RULE_PATTERN})
+    str, AfterValidator(check_passthrough_rule), WithJsonSchema(_PASSTHROUGH_SCHEMA)
 ]
+PassthroughRules: TypeAlias = Annotated[
+    tuple[PassthroughRuleText, ...],
+    BeforeValidator(_as_list),
+    WithJsonSchema({"anyOf": [_PASSTHROUGH_SCHEMA, {"type": "array", "items": _PASSTHROUGH_SCHEMA}]}),
+]
+"""A list of rules; a single one may stand without a list."""
 CertificateName: TypeAlias = Annotated[
     str,
     AfterValidator(check_certificate_name),
