@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from aiohttp import web
@@ -16,6 +16,7 @@ from gateway.http.response import make_response
 from gateway.http.server import Request
 from gateway.problems import Problem, invalid_parameter
 from gateway.runs import rendering
+from gateway.runs.durable.collection import ignore_result
 from gateway.runs.run_reader import RunReader
 from gateway.store.contract import Phase, RunFilter, RunOverview, Store, StoreUnavailable
 
@@ -39,13 +40,15 @@ _STATUSES = {"queued", "running", "succeeded", "failed", "unknown", "not_run"}
 class RunLookupHandlers:
     """Handlers for the client's own stored runs: with an Idempotency-Key, asynchronous, or polled on after a 504.
 
-    StoreUnavailable becomes the problem `store_unavailable` in the `access_log` middleware.
+    `result_collected` is called with the id of a run before its result is returned. StoreUnavailable becomes the
+    problem `store_unavailable` in the `access_log` middleware.
     """
 
     store: Store
     reader: RunReader
     clock: Clock
     is_draining: Callable[[], bool]
+    result_collected: Callable[[str], Awaitable[None]] = ignore_result
 
     async def get_run(self, request: Request) -> web.StreamResponse:
         """Handle `GET /runs/{id}`. With `?wait=SECONDS`, respond when the run has ended or the time has passed.
@@ -98,6 +101,8 @@ class RunLookupHandlers:
         view = await self.reader.view(run)
         if view is None:
             raise _not_found()
+        if run.phase is Phase.DONE and run.callback_url is None:
+            await self.result_collected(run.id)
         return view
 
     async def _stream_events(self, request: Request, run: RunOverview) -> web.StreamResponse:

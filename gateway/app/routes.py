@@ -32,6 +32,7 @@ def realtime_hub(components: Components, token_secret: bytes) -> RealtimeHub:
         log=components.log,
         max_connections=components.settings.server.max_in_flight,
         trusted_proxies=components.settings.server.trusted_proxies,
+        result_collected=components.durable_runs.collection.result_collected,
     )
 
 
@@ -120,7 +121,11 @@ def _run_routes(components: Components) -> list[Route]:
         settings.body_timeout,
     )
     lookup = RunLookupHandlers(
-        components.store, components.run_reader, clock, is_draining=lambda: components.in_flight_limiter.draining
+        components.store,
+        components.run_reader,
+        clock,
+        is_draining=lambda: components.in_flight_limiter.draining,
+        result_collected=components.durable_runs.collection.result_collected,
     )
     return with_double_slash(
         [

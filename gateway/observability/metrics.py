@@ -43,6 +43,9 @@ class Metrics:
             "provider",
             "outcome",
         )
+        self._uncollected_results = self._counter(
+            "uncollected_results", "Runs of PromptLayer's API whose result no client fetched.", "provider"
+        )
         self._calls = self._counter(
             "upstream_calls", "Calls to providers, and how they ended.", "provider", "operation", "result"
         )
@@ -141,6 +144,10 @@ class Metrics:
     def run_ended(self, client: str, workflow: str, provider: str, outcome: str, *, api: str = "run") -> None:
         """Count the end of a run: succeeded, failed, unknown or not_run. `api`: the API that the client used."""
         self._runs.counts[client, workflow, provider, outcome, api] += 1
+
+    def result_not_collected(self, provider: str) -> None:
+        """Count a run whose result no client has fetched."""
+        self._uncollected_results.counts[provider,] += 1
 
     def followed_run_ended(self, provider: str, outcome: str) -> None:
         """Count the end of a run that was polled on after its deadline."""

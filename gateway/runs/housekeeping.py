@@ -45,6 +45,7 @@ class HousekeepingTasks:
             self.recovery.run_forever(),
             self.dispatcher.run_forever(),
             self._purge_periodically(),
+            self.durable_runs.collection.run_forever(),
         )
         self._tasks = [asyncio.create_task(loop) for loop in loops]
 

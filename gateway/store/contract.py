@@ -311,6 +311,12 @@ class Store(Protocol):
         Runs with a PENDING callback are kept. Works in batches, so that other operations do not wait for long.
         """
 
+    async def mark_collected(self, run_id: str) -> bool:
+        """Mark the result of a run as collected. Returns False if it was marked before, or the run does not exist.
+
+        A store that is not shared keeps the mark as long as the process, or not at all: then it returns True.
+        """
+
     async def get_or_create_secret(self, name: str, default: bytes) -> bytes:
         """Return the secret of this name, shared by all replicas; stores `default` if there is none."""
 

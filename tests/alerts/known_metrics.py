@@ -46,6 +46,7 @@ def exposition() -> str:
     metrics.call_retried("p", "start", "unreachable")
     metrics.run_fell_back("w", "other")
     metrics.followed_run_ended("p", "succeeded")
+    metrics.result_not_collected("p")
     metrics.track_circuit("p", "w")
     metrics.limit_decided("client", "admitted")
     metrics.callback_attempted("2xx")

@@ -56,6 +56,19 @@ async def test_a_key_that_was_forgotten_is_new(store: Store) -> None:
     assert claim == await store.get_idempotency_record(SAMPLE_KEY.client, SAMPLE_KEY.text)
 
 
+async def test_a_shared_store_marks_a_collected_run_once(store: Store) -> None:
+    """The mark goes with the run; it does not change the run."""
+    await store.create_run(SAMPLE_RUN, None)
+    await store.finish(SAMPLE_RUN.id, SAMPLE_FINAL_STATE)
+    before = await store.get_run(SAMPLE_RUN.id)
+    marked = [await store.mark_collected(run_id) for run_id in (SAMPLE_RUN.id, SAMPLE_RUN.id, "run_none")]
+    assert ([True, False, False] if store.shared else [True, True, True]) == marked
+    assert before == await store.get_run(SAMPLE_RUN.id)
+    if store.shared:
+        await store.purge(runs_before_at=NOW + 1e6, keys_before_at=0)
+        assert (None, False) == (await store.get_run(SAMPLE_RUN.id), await store.mark_collected(SAMPLE_RUN.id))
+
+
 async def test_however_many_there_are_all_go(store: Store) -> None:
     """More runs than a batch."""
     count = 1203

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from aiohttp import web
@@ -29,6 +29,7 @@ from gateway.http.response import make_response
 from gateway.http.server import Request, Route, with_double_slash
 from gateway.problems import Problem, invalid_parameter
 from gateway.runs import rendering
+from gateway.runs.durable.collection import ignore_result
 from gateway.runs.run_reader import RunReader
 from gateway.store.contract import Phase, RunOverview, StoredRun, StoreUnavailable
 
@@ -46,7 +47,8 @@ class RealtimeHub:
     """Hub of at most `max_connections` connections, at most half of them of one client.
 
     Of connections that have not authenticated, one address has at most an eighth; a further one displaces its oldest.
-    `is_known_client`: False once a reload has removed the client.
+    `is_known_client`: False once a reload has removed the client. `result_collected` is called with the id of a run
+    before its result is sent, and may raise StoreUnavailable.
     """
 
     reader: RunReader
@@ -57,6 +59,7 @@ class RealtimeHub:
     log: FilteringBoundLogger
     max_connections: int
     trusted_proxies: Networks = ()
+    result_collected: Callable[[str], Awaitable[None]] = ignore_result
     connections: dict[RealtimeConnection, asyncio.Transport | None] = field(default_factory=dict)
     """Every connection with its transport, oldest first."""
     _connections_by_client: Counter[str] = field(default_factory=Counter)
@@ -194,10 +197,18 @@ class RealtimeHub:
                 _RESULT_MESSAGE % (execution_id, b"OK", b',"final_output":%b' % output),
             )
             if len(frame.encode()) <= MAX_PUSHED_BYTES:  # escaping of JSON within JSON makes it larger
+                await self._note_collected(run.id)
                 return frame
         return publication(
             token.channel, _COMPLETED_MESSAGE, _RESULT_MESSAGE % (execution_id, b"EXCEEDS_SIZE_LIMIT", b"")
         )
+
+    async def _note_collected(self, run_id: str) -> None:
+        while True:
+            try:
+                return await self.result_collected(run_id)
+            except StoreUnavailable:
+                await self.clock.sleep(_STORE_RETRY)
 
     async def _wait_until_ended(self, run_id: str, client: str) -> StoredRun:
         """The run once it has ended. It may not exist yet."""

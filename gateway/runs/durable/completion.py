@@ -31,11 +31,16 @@ def no_delay() -> float:
     return 0.0
 
 
+def ignore_end(_record: RunRecord, _stored: StoredRun) -> None:
+    """Do nothing."""
+
+
 @dataclass(slots=True)
 class RunCompletion:
     """Stores the ends of runs as `owner`; each end makes a callback due `first_delay` seconds later.
 
-    `callback_renderers`: renderers of callback bodies, for APIs other than Runward's own.
+    `callback_renderers`: renderers of callback bodies, for APIs other than Runward's own. `run_ended` is called before
+    the end is stored.
     """
 
     store: Store
@@ -45,6 +50,7 @@ class RunCompletion:
     render_response: ResponseRenderer
     first_delay: Callable[[], float] = no_delay
     callback_renderers: Mapping[ApiName, CallbackRenderer] = field(default_factory=dict)
+    run_ended: Callable[[RunRecord, StoredRun], None] = ignore_end
     _unstored: dict[str, FinalState] = field(default_factory=dict)
     _store_retries: set[asyncio.Task[None]] = field(default_factory=set)
 
@@ -85,6 +91,7 @@ class RunCompletion:
         hold = current_hold.get()
         if hold is not None:  # the output, read and parsed, is held already
             hold.add(len(final_state.document) + len(final_state.callback or b""))
+        self.run_ended(record, stored)
         self._unstored[record.id] = final_state  # before the first await, so that `close` writes it
         try:
             owned, known = await self._store_end(record.id, final_state)

@@ -22,6 +22,7 @@ from gateway.runs.callbacks.message import CallbackRenderer
 from gateway.runs.catalog import Workflow
 from gateway.runs.durable.background_limit import BackgroundLimit, BackgroundSlot
 from gateway.runs.durable.codec import encode_run
+from gateway.runs.durable.collection import CollectionWatch
 from gateway.runs.durable.completion import ResponseRenderer, RunCompletion, no_delay
 from gateway.runs.durable.journal import DurableRun, StoreJournal
 from gateway.runs.durable.pending_deletes import PendingDeletes
@@ -67,12 +68,16 @@ class DurableRuns:
     first_delay: Callable[[], float] = no_delay
     callback_renderers: Mapping[ApiName, CallbackRenderer] = field(default_factory=dict)
     completion: RunCompletion = field(init=False)
+    collection: CollectionWatch = field(init=False)
     _active: dict[str, DurableRun] = field(default_factory=dict)  # by id: stored here or adopted, and not ended
     _background: set[DurableRun] = field(default_factory=set)  # runs whose task is not done
     _pending_deletes: PendingDeletes = field(init=False)
 
     def __post_init__(self) -> None:
         self._pending_deletes = PendingDeletes(self.store, self.clock, self.log, self.owner)
+        self.collection = CollectionWatch(
+            self.store, self.clock, self.log, self.executor.context.metrics.result_not_collected
+        )
         self.completion = RunCompletion(
             self.store,
             self.clock,
@@ -81,6 +86,7 @@ class DurableRuns:
             self.render_response,
             self.first_delay,
             self.callback_renderers,
+            self.collection.run_ended,
         )
 
     async def persist(

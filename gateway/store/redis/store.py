@@ -5,7 +5,7 @@ Every operation is one Lua script. All keys begin with `runward:1:`, where 1 is 
 | key | type | contents |
 |---|---|---|
 | `layout` | string | the newest layout version in use (its prefix is `runward:`) |
-| `run:ID` | hash | a `StoredRun`; its idempotency record's name; its callback's body and attempts; its adoption batch |
+| `run:ID` | hash | a `StoredRun`; its idempotency record's name; its callback's body, attempts; its batch; `collected`|
 | `runs:CLIENT` | sorted set | the ids of the runs of a client, by `created_at` |
 | `leases` | sorted set | the ids of unfinished runs, by `leased_until_at` |
 | `owned:OWNER` | sorted set | the ids of the unfinished runs of an owner, by id |
@@ -245,6 +245,10 @@ class RedisStore(Store):
         while batch := await self._write(scripts.PURGE, *before, _PURGE_BATCH):
             deleted += batch
         return deleted
+
+    @override
+    async def mark_collected(self, run_id: str) -> bool:
+        return bool(await self._write(scripts.MARK_COLLECTED, run_id))
 
     @override
     async def get_or_create_secret(self, name: str, default: bytes) -> bytes:

@@ -90,6 +90,25 @@ async def test_a_large_result_is_announced_without_its_data(harness: RealtimeHar
     assert (JAVASCRIPT_CHANNEL, expected) == await receive_message(await harness.subscribe(JAVASCRIPT_CHANNEL))
 
 
+async def test_a_result_that_is_sent_is_collected_and_one_that_is_announced_is_not(harness: RealtimeHarness) -> None:
+    """An announced one counts once the SDK has fetched it."""
+    collected: list[str] = []
+
+    async def note(run_id: str) -> None:
+        collected.append(run_id)
+
+    harness.realtime.result_collected = note
+    await harness.store_run(7)
+    await harness.finish_run(7, {"answer": 42})
+    assert (JAVASCRIPT_CHANNEL, COMPLETED) == await receive_message(await harness.subscribe(JAVASCRIPT_CHANNEL))
+    await harness.store_run(8)
+    await harness.finish_run(8, "x" * 300_000)
+    channel = JAVASCRIPT_CHANNEL.replace("7", "8")
+    _, message = await receive_message(await harness.subscribe(channel))
+    assert "EXCEEDS_SIZE_LIMIT" == message["result_code"]
+    assert [harness.realtime.execution_ids.run_id("one", 7)] == collected
+
+
 async def test_another_clients_result_is_not_delivered(harness: RealtimeHarness) -> None:
     """An execution id of another client is an unknown run."""
     await harness.store_run(7, client="one")

@@ -23,6 +23,7 @@ from gateway.http.server import Request
 from gateway.problems import PROBLEMS
 from gateway.runs.catalog import Catalog
 from gateway.runs.durable.background_limit import BackgroundLimit
+from gateway.runs.durable.collection import COLLECTION_TIME
 from gateway.runs.run_reader import RunReader
 from gateway.store.contract import RunFilter
 from providers.contract import Cause, JsonValue, Reply
@@ -35,6 +36,7 @@ from tests.runs.durable.durable_harness import (
 )
 from tests.runs.executor_harness import DONE, STARTED, fault, upstream_of
 from tests.support.clock import ManualClock
+from tests.support.process import metric_sum, parse_metrics
 
 
 def handlers_for(harness: DurableRunsHarness, clock: ManualClock | None = None) -> PromptLayerRunHandlers:
@@ -82,6 +84,25 @@ async def test_a_result_is_shown_after_the_response_was_written() -> None:
     answered.on_sent()
     await yield_to_loop()
     assert 200 == (await results(harness, answered))[0]
+
+
+async def test_a_result_that_no_client_fetched_is_counted() -> None:
+    """Of two runs, one is asked for."""
+    harness = await DurableRunsHarness().open()
+    workflow = harness.add_workflow(harness.harness.studio(DONE))
+    for asks in (True, False):
+        answered = await handlers_for(harness).start(post(workflow.alias, channel_name_suffix=str(asks)))
+        assert isinstance(answered, SingleWriteResponse)
+        assert answered.on_sent is not None
+        answered.on_sent()
+        await yield_to_loop()
+        if asks:
+            assert 200 == (await results(harness, answered))[0]
+    harness.clock.advance(COLLECTION_TIME)
+    await harness.runs.collection.report_due()
+    samples = parse_metrics(harness.harness.metrics.render().decode())
+    assert 1 == metric_sum(samples, "runward_uncollected_results_total", provider="studio")
+    assert 2 == metric_sum(samples, "runward_runs_total")
 
 
 async def test_a_start_that_takes_long_is_accepted_after_three_seconds() -> None:
