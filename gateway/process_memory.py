@@ -12,7 +12,7 @@ _MMAP_THRESHOLD = 1 << 20  # bytes
 
 
 def give_back_large_blocks() -> None:
-    """Let glibc return blocks over 1 MiB to the system as soon as they are freed; other allocators are left alone.
+    """Let glibc return blocks over 1 MiB to the system as soon as they are freed; other allocators are not changed.
 
     By default it does so only until the first large block was freed; then it keeps them, fragmented, in its heap.
     """

@@ -1,4 +1,4 @@
-"""Calls of PromptLayer's official SDKs that are no runs, for passthrough.
+"""Calls of PromptLayer's official SDKs that start no runs, for passthrough.
 
 Sources: the packages themselves. Python 1.5.16 and 1.3.0 (`utils.py`, `otlp.py`, `span_exporter.py`, `skills/`,
 `tables/`), and JavaScript 1.3.6 (`src/utils`, `src/span-exporter.ts`).

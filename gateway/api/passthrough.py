@@ -217,7 +217,7 @@ class _ClientLeftError(Exception):
 
 
 def _start_stream(request: Request, status: int, media_type: str, headers: Mapping[str, str]) -> web.StreamResponse:
-    """Response to a request; proxies are told not to buffer it."""
+    """Return the response to a request, with the field that keeps proxies from buffering it."""
     stream = web.StreamResponse(status=status, headers={**headers, "Content-Type": media_type, "Server": "runward"})
     stream.headers["X-Accel-Buffering"] = "no"
     stream.headers["X-Request-Id"] = request.request_id

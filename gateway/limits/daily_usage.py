@@ -1,7 +1,7 @@
 """Daily usage in a store: a restart of a process that counts for itself does not renew the daily quotas.
 
-The store counts a request before the request goes on, so that a crash renews nothing either. To spare large quotas one
-write for each request, the store is a small part of the quota ahead; a crash forfeits that part.
+The store counts a request before the request goes on, so that a crash renews nothing either. To avoid one write for
+each request of a large quota, the store is a small part of the quota ahead; after a crash that part is lost.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Log writer: a thread that writes lines to a descriptor, so that an output that nobody reads blocks no request.
+"""Log writer: a thread that writes lines to a descriptor, so that an output that is not read blocks no request.
 
 Lines wait in a bounded queue. Under load the thread gathers the lines of some milliseconds and writes them at once.
 """
@@ -79,7 +79,7 @@ class LogWriter:
                     self._drop(len(batch))
 
     def _batches(self) -> Iterator[list[bytes]]:
-        """Yield the queued lines, at once after a rest, then every `_BATCH_SECONDS`; ends with the end marker."""
+        """Yield the queued lines, at once after a pause, then every `_BATCH_SECONDS`; ends with the end marker."""
         while True:
             batch: list[bytes] = []
             line = self._lines.get()

@@ -61,7 +61,7 @@ class Metrics:
         self._decisions = self._counter("limiter_decisions", "Decisions of the limits, by scope.", "scope", "decision")
         self._workers_lost = self._counter("workers_lost", "Worker processes that exited unexpectedly.")
         self._log_lines_dropped = self._counter(
-            "log_lines_dropped", "Log lines that standard output did not take in time, or refused."
+            "log_lines_dropped", "Log lines dropped: standard output was not read in time, or failed."
         )
         self._log_lines_dropped.counts[()] = 0
         self._run_duration = self._histogram(

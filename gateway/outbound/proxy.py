@@ -1,4 +1,4 @@
-"""Egress proxy: tunnels by CONNECT (RFC 9110, 9.3.6), through which the gateway speaks with the destination itself.
+"""Egress proxy: tunnels by CONNECT (RFC 9110, 9.3.6), through which the gateway reaches the destination.
 
 The proxy learns the destination's host and port. Requests, keys and bodies are sent through the tunnel only, also for
 destinations of plain http.
@@ -63,7 +63,7 @@ class Proxy:
 
 
 async def _read_head(connected: socket.socket) -> bytes:
-    """Read the head of the response. Bytes after it are refused: the destination speaks only when it is spoken to."""
+    """Read the head of the response, and what follows it, which `_check_response` refuses. Raises ProxyRefused."""
     loop = asyncio.get_running_loop()
     head = b""
     while b"\r\n\r\n" not in head:

@@ -92,7 +92,7 @@ class Passthrough:
         coding: str = "",
         accepts_gzip: bool = False,
     ) -> AsyncIterator[PassthroughResponse]:
-        """Forward a request; the response is good within the context, in which the request counts in the limits.
+        """Forward a request; the response is valid within the context, in which the request counts in the limits.
 
         `client_connected`: False once the client has disconnected; see `PassthroughRequest` for the others. Raises
         GatewayError as `Limiter.admit`; ProviderError without a complete response; PassthroughForbidden if the provider

@@ -66,7 +66,10 @@ ERROR_INFO: Mapping[str, ErrorInfo] = MappingProxyType(
             "Send a smaller body.",
         ),
         "unsupported_media_type": ErrorInfo(
-            (_NO_RUN,), "The body is compressed, or is not `application/json` in UTF-8.", "Send uncompressed JSON."
+            (_NO_RUN,),
+            "The body is compressed, or is not `application/json` in UTF-8. Where it is passed through: it is "
+            "compressed with anything but gzip or deflate.",
+            "Send uncompressed JSON.",
         ),
         "invalid_request": ErrorInfo(
             (_NO_RUN,), "The body or the query string is invalid; `errors` lists where and why.", "Fix it."

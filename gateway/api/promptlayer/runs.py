@@ -1,8 +1,8 @@
 """Start of a workflow run through PromptLayer's API, and its results.
 
-Each run is stored, then started in the background. Its response is held until the start is acknowledged or refused, at
-most `_MAX_HOLD` seconds. A run that may have been started is never answered with a status that the SDKs retry (5xx,
-429): a retry would be another run.
+Each run is stored, then started in the background. Its response waits until the start is acknowledged or refused, at
+most `_MAX_START_WAIT` seconds. A run that may have been started is never answered with a status that the SDKs retry
+(5xx, 429): a retry would be another run.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ from gateway.store.contract import IdempotencyKey, Phase, RunOverview, StoredRun
 
 _POINTERS = (f"/{LABEL_FIELD}", f"/{VERSION_FIELD}")
 _REPLAYED_HEADERS = (("Idempotent-Replayed", "true"),)
-_MAX_HOLD = 3.0  # seconds from the arrival of the request; the Python SDK waits 5 s for the response
+_MAX_START_WAIT = 3.0  # seconds from the arrival of the request; the Python SDK waits 5 s for the response
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +94,11 @@ class PromptLayerRunHandlers:
     async def _start(self, request: Request, run: DurableRun, workflow: Workflow) -> SingleWriteResponse:
         """Execute a new run; returns the response once the start is acknowledged. Raises RunError if it is refused.
 
-        The request has no `run` while its response is held: a replica that shuts down must not answer for the run.
+        The request has no `run` while its response waits: a replica that shuts down must not answer for the run.
         """
         record, gate = run.record, StartGate(self.clock)
         self.durable_runs.run_in_background(run, workflow, gate=gate)
-        error = await gate.wait_for_decision(record.started_monotonic + _MAX_HOLD - self.clock.monotonic())
+        error = await gate.wait_for_decision(record.started_monotonic + _MAX_START_WAIT - self.clock.monotonic())
         request.run = record
         if error is not None:
             raise error
@@ -109,7 +109,7 @@ class PromptLayerRunHandlers:
     async def _replay(self, stored: StoredRun) -> SingleWriteResponse:
         """Return the response of an earlier request for the run, or raise the error with which its start is refused."""
         gate = self.durable_runs.gate_of(stored.id)
-        error = None if gate is None else await gate.wait_for_decision(_MAX_HOLD)
+        error = None if gate is None else await gate.wait_for_decision(_MAX_START_WAIT)
         if error is not None:
             raise error
         if gate is None and stored.phase is Phase.SENDING:  # another replica may still refuse it

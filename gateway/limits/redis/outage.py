@@ -1,7 +1,7 @@
 """Usage of rates and daily quotas during an outage of the server, charged to the server afterwards.
 
-Without it each outage would allow a further burst: the server knows nothing of the requests that were taken meanwhile,
-and a server that lost its data not even of those before.
+Without it each outage would allow a further burst: the server did not count the requests that were taken meanwhile,
+and if it lost its data, it does not know those before either.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Charge: TypeAlias = tuple[float, float]
 
 
 class OutageUsage:
-    """Usage of the local copies at the begin of an outage. Times are monotonic seconds."""
+    """Usage of the local copies at the beginning of an outage. Times are monotonic seconds."""
 
     def __init__(self, counters: Iterable[RedisCounter]) -> None:
         """Note what the server has counted so far."""

@@ -294,7 +294,7 @@ class ProviderClient:
         return PassthroughResponse(response.status, tuple(fields.items()), response.body)
 
     def _check_compressed(self, body: bytes, decoder: Decoder) -> None:
-        """Raise ExposedKeyError for a compressed body that quotes the key, UndecodableError for what is none."""
+        """Raise ExposedKeyError for a compressed body that quotes the key, UndecodableError for an invalid one."""
         redaction = self._redaction.stream(decoder)
         for start in range(0, len(body), _INLINE_BYTES):
             redaction.feed(body[start : start + _INLINE_BYTES])

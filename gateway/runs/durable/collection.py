@@ -1,6 +1,6 @@
 """Results that no client collected: of runs through PromptLayer's API, whose clients fetch the result by themselves.
 
-A process watches the runs that ended in it, in memory. With a shared store, any replica may hand out a result, so the
+A process watches the runs that ended in it, in memory. With a shared store, any replica may return a result, so the
 first one marks the run in the store, and a run counts as uncollected only if it has no mark.
 """
 
@@ -53,9 +53,9 @@ class CollectionWatch:
             del self._waiting[next(iter(self._waiting))]
 
     async def result_collected(self, run_id: str) -> None:
-        """Note that a client is handed the result of a run that has ended.
+        """Note that a client is about to receive the result of a run that has ended.
 
-        With a shared store, raises StoreUnavailable if the mark cannot be stored: then the result is not handed out.
+        With a shared store, raises StoreUnavailable if the mark cannot be stored: then the result is not returned.
         """
         if self.store.shared:
             await self.store.mark_collected(run_id)

@@ -26,7 +26,7 @@ from gateway.store.contract import Phase, Store, StoredRun, StoreUnavailable
 class DurableRun:
     """A run of this process that the store has: its live record, its row as this process wrote it last, its task.
 
-    `task` is None while the client waits for the response: then the run is part of the request. `gate`: holds the
+    `task` is None while the client waits for the response: then the run is part of the request. `gate`: delays the
     response to the start of a background run, if its API does.
     """
 

@@ -259,7 +259,7 @@ class DurableRuns:
     def run_in_background(self, run: DurableRun, workflow: Workflow, *, gate: StartGate | None = None) -> None:
         """Execute a run in a task of its own. `gate` is told of the start, and of the end if that comes first.
 
-        A run that ends as `not_run` while the gate is open is deleted, because its client is told so.
+        A run that ends as `not_run` while the gate is open is deleted, because the response says so.
         """
         run.gate = gate
         self._spawn_task(run, partial(self._execute, run, workflow))
@@ -346,7 +346,7 @@ class DurableRuns:
     async def _ends_refused(self, run: DurableRun, gate: StartGate, error: RunError | None) -> bool:
         """Decide the gate of a run that has ended, if it is open. Returns True if the run was refused and deleted.
 
-        The refusal is told only once the store has deleted the run: else a process that adopts it would start it.
+        The run is deleted before its client gets the refusal: else a process that adopts it would start it.
         """
         if gate.claim():
             ending = run.record.ending

@@ -1,4 +1,4 @@
-"""Start gate: holds the response to a start until the start is acknowledged or refused, within a bounded time.
+"""Start gate: delays the response to a start until the start is acknowledged or refused, within a bounded time.
 
 A provider's own API answers a start with the provider's acknowledgement or refusal. The run is stored and executed in
 the background; the gate passes what became of its start to the waiting response, and the sending of the response back

@@ -1,4 +1,4 @@
--- Charges what was taken while the server was lost. ARGV: for each key its kind and four numbers: the two of the counter,
+-- Charges what was taken while the server was unavailable. ARGV: for each key its kind and four numbers: the two of the counter,
 -- the usage known before the loss (the server may have lost it), and the requests taken since. A rate is charged up to its
 -- whole burst. Returns the usage of each, as `acquire`.
 local charge = {}
