@@ -16,7 +16,7 @@ from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
 from redis.asyncio.connection import Connection, ConnectionPool, SSLConnection
 from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import Sentinel
+from redis.asyncio.sentinel import MasterNotFoundError, Sentinel
 from redis.backoff import NoBackoff
 from redis.credentials import CredentialProvider
 from redis.exceptions import NoScriptError, RedisError, ResponseError
@@ -270,17 +270,55 @@ class _Credentials(CredentialProvider):
         return await asyncio.to_thread(self.get_credentials)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class _Primary:
     """A primary by its name at Sentinel."""
 
     sentinel: Sentinel
     name: str
+    _search: asyncio.Task[tuple[str, int]] | None = None
 
     async def find(self) -> tuple[str, int]:
-        """Return host and port. Raises an exception of redis-py if no Sentinel process knows them."""
-        host, port = await self.sentinel.discover_master(self.name)
-        return str(host), int(port)
+        """Return host and port. Raises an exception of redis-py if no Sentinel process knows them.
+
+        Concurrent callers share one search.
+        """
+        if self._search is None or self._search.done():
+            self._search = asyncio.create_task(self._ask_all())
+            self._search.add_done_callback(_retrieve_exception)
+        return await asyncio.shield(self._search)
+
+    async def _ask_all(self) -> tuple[str, int]:
+        """Ask all processes at once, so that one that does not answer delays nothing; the first that knows decides."""
+        asked = [asyncio.create_task(self._ask(process)) for process in self.sentinel.sentinels]
+        failure: RedisError = MasterNotFoundError("no Sentinel process knows the primary")
+        try:
+            for answer in asyncio.as_completed(asked):
+                try:
+                    found = await answer
+                except (exceptions.ConnectionError, exceptions.TimeoutError, OSError):
+                    continue
+                except RedisError as error:
+                    failure = error
+                    continue
+                if found is not None:
+                    return found
+        finally:
+            for task in asked:
+                task.cancel()
+            await asyncio.gather(*asked, return_exceptions=True)
+        raise failure
+
+    async def _ask(self, process: Any) -> tuple[str, int] | None:
+        state = (await process.sentinel_masters()).get(self.name)
+        if not state or not self.sentinel.check_master_state(state, self.name):
+            return None
+        return str(state["ip"]), int(state["port"])
+
+
+def _retrieve_exception(search: asyncio.Task[tuple[str, int]]) -> None:
+    if not search.cancelled():
+        search.exception()  # all its callers may have left
 
 
 class _PlainConnection(Connection):
