@@ -116,6 +116,7 @@ class Components:
 
     async def close(self) -> None:
         """Stop background tasks and close every outbound connection."""
+        await self.limiter.store_usage()  # before the store is closed
         await self.background_tasks.close()
         await self.limiter.close()
         for provider in self.catalog.providers:

@@ -41,11 +41,14 @@ class Limiter:
         await recorder.open()
         self._registry.record_usage(recorder)
 
+    async def store_usage(self) -> None:
+        """Store the exact usage of daily quotas, while the store is open; what is taken later is recorded as before."""
+        if self._registry.usage_recorder is not None:
+            await self._registry.usage_recorder.close()
+
     async def close(self) -> None:
         """Stop. Slots that are still held are freed at once, or when their leases end."""
         await self._counters.close()
-        if self._registry.usage_recorder is not None:
-            await self._registry.usage_recorder.close()
 
     async def admit(
         self,
