@@ -66,7 +66,7 @@ class DailyUsageRecorder:
 
     async def record(self, quota: DailyQuota) -> None:
         """Return once the store counts what `quota` has taken, at once if it does already."""
-        while (client := self._clients.get(quota)) is not None:
+        while (client := self._clients.get(quota)) is not None and quota.record_due:
             if quota not in self._writes:
                 self._writes[quota] = asyncio.create_task(self._write_ahead(quota))
             if quota.used <= quota.recorded or self._failing:

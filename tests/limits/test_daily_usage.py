@@ -103,7 +103,7 @@ async def test_an_unavailable_store_refuses_nothing() -> None:
     assert 2 == await admitted(harness, 2)
     store.failing = False
     await admitted(harness, 1)
-    await harness.limiter.close()
+    await harness.limiter.store_usage()
     assert 0 == await admitted(await process(store, clock), 9)
 
 
@@ -114,7 +114,7 @@ async def test_a_store_that_hangs_delays_one_request_only(monkeypatch: pytest.Mo
     store.unblocked.clear()
     assert 3 == await admitted(harness, 9)
     store.unblocked.set()
-    await harness.limiter.close()
+    await harness.limiter.store_usage()
     assert 3 == store.usage["a"][0]
 
 
@@ -125,7 +125,7 @@ async def test_the_store_is_ahead_of_a_large_quota_by_half_a_percent() -> None:
     assert 1000 == await admitted(harness, 1000)
     assert 1000 < store.usage["a"][0] <= 1050
     assert len(store.written) <= 50
-    await harness.limiter.close()
+    await harness.limiter.store_usage()
     assert 1000 == store.usage["a"][0]
 
 
@@ -136,3 +136,11 @@ async def test_a_client_that_is_removed_and_added_again_keeps_its_usage() -> Non
     harness.limiter.reconfigure(replace(harness.config, clients={}))
     harness.limiter.reconfigure(harness.config)
     assert 1 == await admitted(harness, 9)
+
+
+async def test_a_request_is_written_once() -> None:
+    store, clock = Store(), VirtualClock()
+    harness = await process(store, clock, daily=50)
+    assert 3 == await admitted(harness, 3)
+    await asyncio.sleep(0.01)
+    assert [("a", 1), ("a", 2), ("a", 3)] == store.written
