@@ -31,7 +31,7 @@ class LogWriter:
         self._max_queued_bytes = max_queued_bytes
         self._lines: SimpleQueue[bytes | None] = SimpleQueue()
         self._queued_bytes = 0
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # the garbage collector may run finalizers, which log, while it is held
         self._closing = threading.Event()
         self._dropped = 0
         self._report_dropped: Callable[[int], object] | None = None

@@ -105,3 +105,18 @@ def test_a_non_blocking_output_loses_no_line(pipe: tuple[int, int]) -> None:
         writer.write(b"x" * 999)
     assert 1000 == len(read_lines(pipe[0], 1000))
     writer.close()
+
+
+def test_a_line_written_while_the_writer_is_locked_blocks_nothing(pipe: tuple[int, int]) -> None:
+    """The garbage collector runs finalizers at any place, and asyncio's finalizers log."""
+    writer = LogWriter(pipe[1], max_queued_bytes=10)
+
+    def report(_count: int) -> None:
+        writer.write(b"inner")
+
+    writer.report_dropped(report)
+    thread = threading.Thread(target=writer.write, args=(b"x" * 20,), daemon=True)
+    thread.start()
+    assert [b"inner"] == read_lines(pipe[0], 1)
+    thread.join()
+    writer.close()
