@@ -29,9 +29,12 @@ class RunReader:
         """Return a run without its payloads, or None."""
         return await self.store.get_overview(run_id)
 
-    async def find_whole(self, run_id: str) -> StoredRun | None:
-        """Return a run with its payloads, or None. Concurrent callers share one read."""
-        return await self._share(("run", run_id), lambda: self.store.get_run(run_id))
+    async def find_whole(self, run: RunOverview) -> StoredRun | None:
+        """Return a run with its payloads, in this state or a later one; None if it was deleted.
+
+        Concurrent callers that have seen the same state share one read.
+        """
+        return await self._share(("run", *_state(run)), lambda: self.store.get_run(run.id))
 
     async def next_overview(self, run: RunOverview, seconds: float) -> RunOverview | None:
         """Return a run after its next change or a second, or `run` itself after less than a second; None if deleted."""
@@ -50,8 +53,8 @@ class RunReader:
         return await asyncio.shield(self._look_up(run_id, period))
 
     async def find_document(self, run: RunOverview) -> bytes | None:
-        """Return the document of a run that has ended; None if it was deleted. Concurrent callers share one read."""
-        return await self._share(("document", run.id), lambda: self.store.get_document(run.id))
+        """Return the document of a run that has ended; None if it was deleted. Reads are shared as in `find_whole`."""
+        return await self._share(("document", *_state(run)), lambda: self.store.get_document(run.id))
 
     async def view(self, run: RunOverview) -> bytes | None:
         """Render the run for `GET /runs/{id}`; None if it was deleted meanwhile."""
@@ -60,7 +63,7 @@ class RunReader:
             return None if document is None else rendering.finished_run_view(run, document)
         metadata = codec.decode_details(run).get("metadata")
         if metadata is None:
-            whole = await self.find_whole(run.id)
+            whole = await self.find_whole(run)
             if whole is None:
                 return None
             metadata = codec.stored_spec(whole).get("metadata", {})
@@ -102,6 +105,11 @@ class RunReader:
             del self._shared[key]
         if not task.cancelled():
             task.exception()  # all its readers may have left
+
+
+def _state(run: RunOverview) -> tuple[Hashable, ...]:
+    """Return what tells apart the states of a run that have different payloads: a read begun before may be older."""
+    return run.id, run.phase, run.status, run.finished_at
 
 
 async def _await(read: Callable[[], Awaitable[T]]) -> T:

@@ -194,3 +194,27 @@ async def test_a_run_of_an_earlier_version_is_listed_with_its_details() -> None:
         [listed] = [each for each in await harness.store.list_runs(RunFilter("one")) if each.id == run.id]
         shown = json.loads(await harness.reader.list_item(listed))
         assert ("succeeded", 5000, False) == (shown["status"], shown["duration_ms"], "output" in shown)
+
+
+async def test_a_read_from_before_the_end_is_not_shared_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    harness = Harness()
+    queued = await harness.store_run()
+    read_run, release = harness.store.get_run, asyncio.Event()
+
+    async def read_slowly(run_id: str) -> StoredRun | None:
+        found = await read_run(run_id)
+        await release.wait()
+        return found
+
+    monkeypatch.setattr(harness.store, "get_run", read_slowly)
+    early = asyncio.create_task(harness.reader.find_whole(queued))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    await harness.finish(queued)
+    ended = await harness.reader.find(queued.id)
+    assert ended is not None
+    late = asyncio.create_task(harness.reader.find_whole(ended))
+    await asyncio.sleep(0)
+    release.set()
+    found = [await early, await late]
+    assert [Phase.QUEUED, Phase.DONE] == [run and run.phase for run in found]

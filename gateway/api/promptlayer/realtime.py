@@ -217,7 +217,7 @@ class RealtimeHub:
             try:
                 run = await find(run_id)
                 if run is not None and run.client == client and run.phase is Phase.DONE:
-                    whole = await self.reader.find_whole(run_id)
+                    whole = await self.reader.find_whole(run)
                     if whole is not None:
                         return whole
                 find = self._find_later
