@@ -93,7 +93,7 @@ def with_provider_key(request: PassthroughRequest, key: str, max_body: int = MAX
     outgoing = replace(request, query=_replace_key_in_query(request, key))
     if replaced is not content:
         outgoing = replace(outgoing, body=replaced, coding="")
-    client_key_redaction = Redaction(request.client_key)
+    client_key_redaction = Redaction(*filter(None, [request.client_key]))  # none with a client certificate
     if not _is_valid_query(outgoing.query) or any(
         client_key_redaction.contains_key(text) or _has_gateway_key(text)
         for text in _searchable_texts(outgoing, replaced)

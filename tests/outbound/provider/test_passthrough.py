@@ -236,3 +236,14 @@ def test_the_key_is_not_in_what_is_printed_of_it() -> None:
 def test_escapes_are_decoded_as_the_standard_library_does(text: bytes) -> None:
     """Otherwise escapes could hide a key."""
     assert unquote_to_bytes(text) == percent_decoded(text)
+
+
+def test_a_client_with_a_certificate_has_no_key_to_replace() -> None:
+    """A placeholder is no key of the gateway, and what is empty gets the provider's key."""
+    for body in (b'{"a": 1}', b'{"api_key": "none", "a": 1}'):
+        assert body == with_provider_key(replace(new_request(body), client_key=""), PROVIDER_KEY).body
+    sent = with_provider_key(replace(new_request(b'{"api_key": ""}'), client_key=""), PROVIDER_KEY)
+    assert f'{{"api_key": "{PROVIDER_KEY}"}}'.encode() == sent.body
+    gateway_key = f'{{"text": "{CLIENT_KEY}"}}'.encode()
+    with pytest.raises(InvalidRequest):
+        with_provider_key(replace(new_request(gateway_key), client_key=""), PROVIDER_KEY)
