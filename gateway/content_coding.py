@@ -31,7 +31,8 @@ class Decoder:
     def feed(self, data: bytes) -> list[bytes]:
         """Decode the next part of the body. Raises UndecodableError."""
         decoded = []
-        while data:
+        has_output = False  # zlib has read all of `data`, and may hold more of its output back
+        while data or (has_output and not self._decompressor.eof):
             if self._decompressor.eof:
                 self._decompressor = zlib.decompressobj(_DETECT_FORMAT)
             part = self._decompress(data)
@@ -39,6 +40,7 @@ class Decoder:
             if self._remaining < 0:
                 raise UndecodableError("the decoded body is too large")
             decoded.append(part)
+            has_output = len(part) == _OUTPUT_BYTES
             data = self._decompressor.unconsumed_tail or self._decompressor.unused_data
         return decoded
 
