@@ -98,7 +98,8 @@ def _reject_encoded(request: Request) -> None:
 
 async def _read_chunks(request: Request, max_bytes: int, timeout: float) -> bytes:  # noqa: ASYNC109
     chunks, size = [], 0
-    announced = request.content_length or 0
+    # Without a known client only what arrives is held: else it could occupy the budget by header fields alone.
+    announced = request.content_length or 0 if request.client_name else 0
     _hold_body(request, announced)
     try:
         async with asyncio.timeout(timeout):

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import cast
+from unittest import mock
 
 import pytest
-from aiohttp import web
+from aiohttp import HttpVersion10, StreamReader, web
 from hypothesis import given
 from hypothesis import strategies as st
+from multidict import CIMultiDict
 from pydantic import JsonValue
 
 from gateway.api.run_schema import RunRequest
-from gateway.byte_budget import LARGE, Hold
-from gateway.http.body import parse_json_body
+from gateway.byte_budget import LARGE, ByteBudget, Hold
+from gateway.http.body import parse_json_body, read_raw_body
 from gateway.http.response import make_response, problem_response
+from gateway.http.server import Request
 from gateway.problems import FieldError, Problem
 from tests.http.server_harness import (
     KEY,
@@ -399,3 +405,27 @@ async def test_a_large_body_without_room_is_refused_and_a_small_one_is_read() ->
             assert ["overloaded"] == [each.code for each in parse_responses(await server.send_raw(chunked))]
             assert 200 == (await server.post_run(b'{"workflow":"w"}')).status
         await wait_until(lambda: server.byte_budget.held == 0)
+
+
+@pytest.mark.parametrize(("client", "held_before"), [("", 2000), ("one", 400_000)])
+async def test_only_the_body_of_a_known_client_is_held_before_it_arrives(client: str, held_before: int) -> None:
+    """Else header fields alone could occupy the byte budget."""
+    budget = ByteBudget(limit=1_000_000)
+    content = StreamReader(mock.Mock(_reading_paused=False), 2**20, loop=asyncio.get_running_loop())
+    request = SimpleNamespace(
+        hold=Hold(budget),
+        client_name=client,
+        content=content,
+        content_length=200_000,
+        headers=CIMultiDict(),
+        version=HttpVersion10,
+    )
+    reading = asyncio.create_task(read_raw_body(cast("Request", request), max_bytes=300_000, timeout=10))
+    content.feed_data(b"x" * 1000)
+    await wait_until(lambda: content.total_bytes == 1000 and not content._buffer)
+    await asyncio.sleep(0)
+    assert held_before == budget.held
+    content.feed_data(b"x" * 199_000)
+    content.feed_eof()
+    assert 200_000 == len(await reading)
+    assert 400_000 == budget.held
