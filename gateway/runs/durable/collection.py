@@ -6,6 +6,7 @@ first one marks the run in the store, and a run counts as uncollected only if it
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -55,10 +56,11 @@ class CollectionWatch:
     async def result_collected(self, run_id: str) -> None:
         """Note that a client is about to receive the result of a run that has ended.
 
-        With a shared store, raises StoreUnavailable if the mark cannot be stored: then the result is not returned.
+        If the mark cannot be stored, the result is returned all the same; another replica may then report it.
         """
         if self.store.shared:
-            await self.store.mark_collected(run_id)
+            with contextlib.suppress(StoreUnavailable):
+                await self.store.mark_collected(run_id)
         self._waiting.pop(run_id, None)
 
     async def report_due(self) -> None:
