@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from gateway.byte_budget import BUDGET_EXHAUSTED
 from gateway.clock import Clock
+from gateway.http.body import hold_stored
 from gateway.http.headers import prefers_media_type
 from gateway.http.response import make_response
 from gateway.http.server import Request
@@ -88,8 +88,7 @@ class RunLookupHandlers:
     @staticmethod
     def _response(request: Request, body: bytes) -> web.Response:
         """Return the response. Raises Problem (overloaded) if the byte budget has no room until it is written."""
-        if request.hold is not None and not request.hold.try_add(len(body)):
-            raise Problem("overloaded", BUDGET_EXHAUSTED, retry_after=1)
+        hold_stored(request, len(body))
         return make_response(200, body, rendering.JSON_CONTENT_TYPE)
 
     def _require_own(self, request: Request, run: RunOverview | None) -> RunOverview:
@@ -122,7 +121,9 @@ class RunLookupHandlers:
             try:
                 if run.status != last_status:
                     last_status, written_at = run.status, now
-                    await stream.write(b"event: %b\ndata: %b\n\n" % (last_status.encode(), await self._render(run)))
+                    view = await self._render(run)
+                    hold_stored(request, len(view))
+                    await stream.write(b"event: %b\ndata: %b\n\n" % (last_status.encode(), view))
                 elif now - written_at >= _COMMENT_INTERVAL:
                     written_at = now
                     await stream.write(_COMMENT)

@@ -73,6 +73,15 @@ async def _read_bounded(request: Request, max_bytes: int, timeout: float) -> byt
     return body
 
 
+def hold_stored(request: Request, size: int) -> None:
+    """Hold the bytes of a stored result until the response is written. Raises Problem (overloaded) without room for it.
+
+    Nothing is lost: the result stays in the store.
+    """
+    if request.hold is not None and not request.hold.try_add(size):
+        raise Problem("overloaded", BUDGET_EXHAUSTED, retry_after=1)
+
+
 def _hold_body(request: Request, size: int) -> None:
     """Hold a part of a body twice, raw and parsed. Raises Problem (overloaded) if there is no room for it."""
     hold = request.hold

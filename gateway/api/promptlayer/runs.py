@@ -32,7 +32,7 @@ from gateway.api.promptlayer.results import (
 from gateway.api.version_pin import check_pin
 from gateway.clock import Clock
 from gateway.errors import IdempotencyInFlight, RunNotFound, StoreError
-from gateway.http.body import parse_json_body, read_json_body
+from gateway.http.body import hold_stored, parse_json_body, read_json_body
 from gateway.http.response import SingleWriteResponse, make_response
 from gateway.http.server import Request
 from gateway.http.traceparent import read_traceparent
@@ -134,6 +134,7 @@ class PromptLayerRunHandlers:
             return make_response(
                 202, strict_json.write(pending_results(run.status)), rendering.JSON_CONTENT_TYPE, _run_headers(run)
             )
+        hold_stored(request, len(document))
         await self._note_collected(run.id)
         return make_response(
             200,

@@ -17,10 +17,11 @@ from gateway.api.promptlayer.execution_ids import ExecutionIds
 from gateway.api.promptlayer.results import RESULT_FORMATS, callback_payload, final_output
 from gateway.api.promptlayer.runs import PromptLayerRunHandlers
 from gateway.auth.client import Client
+from gateway.byte_budget import ByteBudget, Hold
 from gateway.errors import GatewayError, RunError
 from gateway.http.response import SingleWriteResponse
 from gateway.http.server import Request
-from gateway.problems import PROBLEMS
+from gateway.problems import PROBLEMS, Problem
 from gateway.runs.catalog import Catalog
 from gateway.runs.durable.background_limit import BackgroundLimit
 from gateway.runs.durable.collection import COLLECTION_TIME
@@ -62,9 +63,9 @@ def post(name: str, **body: JsonValue) -> Request:
     return cast("Request", SimpleNamespace(client=Client("one", ("*",)), client_name="one", **found))
 
 
-async def results(harness: DurableRunsHarness, run: web.Response) -> tuple[int, Any]:
+async def results(harness: DurableRunsHarness, run: web.Response, hold: Hold | None = None) -> tuple[int, Any]:
     query = {"workflow_version_execution_id": str(execution_id(run))}
-    request = cast("Request", SimpleNamespace(query=query, client_name="one"))
+    request = cast("Request", SimpleNamespace(query=query, client_name="one", hold=hold))
     answered = await handlers_for(harness).get_results(request)
     assert isinstance(answered.body, bytes)
     return answered.status, json.loads(answered.body)
@@ -103,6 +104,23 @@ async def test_a_result_that_no_client_fetched_is_counted() -> None:
     samples = parse_metrics(harness.harness.metrics.render().decode())
     assert 1 == metric_sum(samples, "runward_uncollected_results_total", provider="studio")
     assert 2 == metric_sum(samples, "runward_runs_total")
+
+
+async def test_a_result_without_room_in_the_byte_budget_is_refused_for_now() -> None:
+    harness = await DurableRunsHarness().open()
+    workflow = harness.add_workflow(harness.harness.studio(DONE))
+    answered = await handlers_for(harness).start(post(workflow.alias))
+    assert isinstance(answered, SingleWriteResponse)
+    assert answered.on_sent is not None
+    answered.on_sent()
+    await yield_to_loop()
+    budget = ByteBudget(limit=10)
+    with Hold(budget) as other:
+        other.add(10)
+        with pytest.raises(Problem) as refused:
+            await results(harness, answered, Hold(budget))
+        assert ("overloaded", 503) == (refused.value.code, refused.value.status)
+    assert 200 == (await results(harness, answered, Hold(budget)))[0]
 
 
 async def test_a_start_that_takes_long_is_accepted_after_three_seconds() -> None:
