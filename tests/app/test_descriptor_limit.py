@@ -51,7 +51,7 @@ async def test_the_process_raises_its_limit_and_logs_it(tmp_path: Path) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
     try:
         config = gateway_config("http://127.0.0.1:9", "http://127.0.0.1:9")
-        gateway = await start_gateway(tmp_path, config, PROVIDER_SECRETS)
+        gateway = await start_gateway(tmp_path, config, PROVIDER_SECRETS, fork=False)  # inherits the limit
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     expected = min(hard, MAX_DESCRIPTORS) if hard != UNLIMITED else MAX_DESCRIPTORS

@@ -46,12 +46,18 @@ class ForkedProcess:
 
     def __init__(self, status: socket.socket) -> None:
         message, fds, _, _ = socket.recv_fds(status, 32, 1)
+        self._exit_code: int | None = None if message else 0
         if not message:
             raise RuntimeError("the fork server has ended; its standard error says why")
         self.pid = int(message)
         [self._pidfd] = fds
         self._status = status
-        self._exit_code: int | None = None
+
+    def __del__(self) -> None:
+        """Close the descriptors of a process whose end was not asked for."""
+        if self._exit_code is None:
+            self._status.close()
+            os.close(self._pidfd)
 
     def poll(self) -> int | None:
         """Return the exit code, negative for a signal; None while the process runs."""
