@@ -29,7 +29,7 @@ help: ## List the targets
 demo: $(VENV)/.runtime ## Run a gateway with emulated providers, and print example requests
 	@$(BIN)/runward demo $(ARGS)
 
-check: lint ## Run the quick checks (one minute): lint and unit tests
+check: lint ## Run the quick checks (80 s on two cores): lint and unit tests
 	@$(BIN)/python $(PYTEST) -m "not slow and not process" $(UNIT_TESTS) $(ARGS)
 
 test: lint $(VENV)/sdk-1.3.0/.installed $(VENV)/sdk-js/.installed $(VENV)/crds/.installed $(VENV)/checkov/.installed ## Run lint and all tests except the slow ones
