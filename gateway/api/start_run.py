@@ -12,7 +12,7 @@ from gateway.api.run_schema import RunRequest, run_response
 from gateway.api.version_pin import check_pin
 from gateway.clock import Clock
 from gateway.errors import IdempotencyInFlight, RunError
-from gateway.http.body import hold_stored, parse_json_body, read_json_body
+from gateway.http.body import hold_replay, parse_json_body, read_json_body
 from gateway.http.headers import prefers_async
 from gateway.http.response import make_response
 from gateway.http.server import Request
@@ -71,7 +71,7 @@ class RunHandler:
                 request.run = run
                 return await self._execute(durable_run, workflow, request.request_id)
             case Finished(_, response):
-                hold_stored(request, len(response.body))
+                hold_replay(request, len(response.body))
                 return stored_response(response, _REPLAYED_HEADERS)
             case Replayed(stored):
                 return stored_response(rendering.render_accepted(stored), _REPLAYED_HEADERS)

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from gateway import strict_json
 from gateway.byte_budget import BUDGET_EXHAUSTED, LARGE
+from gateway.errors import IdempotencyInFlight
 from gateway.http.headers import content_codings, expects_continue, has_transfer_coding, is_encoded, is_json
 from gateway.http.server import Request
 from gateway.problems import FieldError, Problem, invalid_body
@@ -80,6 +81,16 @@ def hold_stored(request: Request, size: int) -> None:
     """
     if request.hold is not None and not request.hold.try_add(size):
         raise Problem("overloaded", BUDGET_EXHAUSTED, retry_after=1)
+
+
+def hold_replay(request: Request, size: int) -> None:
+    """Hold the bytes of a response that an earlier request with the key had, until they are written.
+
+    Raises IdempotencyInFlight without room for them. The run has ended, so the error must not say that nothing was run;
+    a repetition with the same key is safe.
+    """
+    if request.hold is not None and not request.hold.try_add(size):
+        raise IdempotencyInFlight("The response is stored; this replica has no room to return it now.", retry_after=1)
 
 
 def _hold_body(request: Request, size: int) -> None:

@@ -2,8 +2,25 @@
 
 from __future__ import annotations
 
-from gateway.api.start_run import stored_response
+from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+from aiohttp import web
+from multidict import CIMultiDict
+
+from gateway import strict_json
+from gateway.api.prompt_studio.handlers import PromptStudioHandlers
+from gateway.api.start_run import RunHandler, stored_response
+from gateway.auth.client import Client
+from gateway.byte_budget import ByteBudget, Hold
+from gateway.errors import IdempotencyInFlight
+from gateway.http.server import Request
+from gateway.runs.catalog import Catalog
 from gateway.store.contract import StoredResponse
+from tests.runs.durable.durable_harness import DurableRunsHarness
+from tests.runs.executor_harness import DONE, upstream_of
 
 
 def test_a_stored_response_keeps_every_header() -> None:
@@ -15,4 +32,55 @@ def test_a_stored_response_keeps_every_header() -> None:
         given.headers.getall("Content-Type"),
         given.headers["X-Own"],
         given.headers["Idempotent-Replayed"],
+    )
+
+
+@pytest.mark.parametrize("api", ["run", "prompt_studio"])
+async def test_a_replay_without_room_in_the_byte_budget_does_not_say_that_nothing_was_run(api: str) -> None:
+    """The same key gets the response once there is room, and causes no second start."""
+    harness = await DurableRunsHarness().open()
+    workflow = harness.add_workflow(harness.harness.studio(DONE))
+    handle = _start_handler(api, harness)
+    budget = ByteBudget(limit=10)
+
+    async def post() -> int:
+        with Hold(budget) as hold:  # as the server does for each request
+            return (await handle(_request(workflow.alias, hold))).status
+
+    assert 200 == await post()
+    with Hold(budget) as other:
+        other.add(10)
+        with pytest.raises(IdempotencyInFlight) as refused:
+            await post()
+        assert 1 == refused.value.retry_after
+    assert (200, 0) == (await post(), budget.held)
+    assert 1 == upstream_of(workflow).starts
+    await harness.runs.close()
+
+
+def _start_handler(api: str, harness: DurableRunsHarness) -> Callable[[Request], Awaitable[web.Response]]:
+    catalog = Catalog(harness.workflows, {})
+    if api == "prompt_studio":
+        return PromptStudioHandlers(harness.runs, catalog, harness.clock, 1000, 1.0).run_workflow
+    unused = cast("Callable[[str, str], Awaitable[None]]", None)
+    return RunHandler(harness.runs.executor, harness.runs, catalog, unused, harness.clock, 1000, 1.0).start
+
+
+def _request(workflow: str, hold: Hold) -> Request:
+    """Return a request of either API with a key."""
+    raw = strict_json.write({"workflow": workflow, "input": {}})
+    return cast(
+        "Request",
+        SimpleNamespace(
+            client=Client("one", ("*",)),
+            client_name="one",
+            connection_check=lambda: lambda: True,
+            content=SimpleNamespace(is_eof=lambda: True, read_nowait=lambda: raw),
+            content_length=len(raw),
+            headers=CIMultiDict({"Content-Type": "application/json", "Idempotency-Key": "k"}),
+            hold=hold,
+            path_param=workflow,
+            request_id="req_1",
+            run=None,
+        ),
     )

@@ -58,7 +58,9 @@ ERROR_INFO: Mapping[str, ErrorInfo] = MappingProxyType(
             (_NO_RUN,), "The body was not received within `server.body_timeout`.", "Repeat the request."
         ),
         "idempotency_in_flight": ErrorInfo(
-            (_NO_RUN,), "The first request with this Idempotency-Key has no response yet.", _REPEAT
+            (_NO_RUN,),
+            "The first request with this Idempotency-Key has no response yet, or there is no room to return it now.",
+            _REPEAT,
         ),
         "payload_too_large": ErrorInfo(
             (_NO_RUN,),

@@ -17,7 +17,7 @@ from gateway import strict_json
 from gateway.api.prompt_studio import responses
 from gateway.clock import Clock
 from gateway.errors import HeaderFields, IdempotencyInFlight, WorkflowForbidden, WorkflowNotFound
-from gateway.http.body import hold_stored, parse_json_body, read_json_body
+from gateway.http.body import hold_replay, parse_json_body, read_json_body
 from gateway.http.response import make_response
 from gateway.http.server import Handler, Request, Route
 from gateway.http.traceparent import read_traceparent
@@ -103,7 +103,7 @@ class PromptStudioHandlers:
                     responses.decode_stored_response(response)  # raises the problem that it holds
                 return self._render(member, record.output, record.provider, record.id, record.limit_headers)
             case Finished(run_id, response):
-                hold_stored(request, len(response.body))
+                hold_replay(request, len(response.body))
                 output, provider = responses.decode_stored_response(response)
                 return self._render(member, output, provider, run_id, (_REPLAYED_HEADER,))
             case Followed(stored):

@@ -21,7 +21,7 @@ _STATUS_DESCRIPTIONS = {
     403: "The client's scope does not include this workflow.",
     404: "Workflow not found.",
     408: "The request body was not received in time.",
-    409: "The first request with this Idempotency-Key is in progress.",
+    409: "The first request with this Idempotency-Key is in progress, or there is no room to return its response now.",
     413: "The request body is too large.",
     415: "The request body is not JSON.",
     422: "The gateway or the provider rejected the request.",
