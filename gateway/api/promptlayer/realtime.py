@@ -48,7 +48,7 @@ class RealtimeHub:
 
     Of connections that have not authenticated, one address has at most an eighth; a further one displaces its oldest.
     `is_known_client`: False once a reload has removed the client. `result_collected` is called with the id of a run
-    before its result is sent, and may raise StoreUnavailable.
+    before its result is sent.
     """
 
     reader: RunReader
@@ -197,18 +197,11 @@ class RealtimeHub:
                 _RESULT_MESSAGE % (execution_id, b"OK", b',"final_output":%b' % output),
             )
             if len(frame.encode()) <= MAX_PUSHED_BYTES:  # escaping of JSON within JSON makes it larger
-                await self._note_collected(run.id)
+                await self.result_collected(run.id)
                 return frame
         return publication(
             token.channel, _COMPLETED_MESSAGE, _RESULT_MESSAGE % (execution_id, b"EXCEEDS_SIZE_LIMIT", b"")
         )
-
-    async def _note_collected(self, run_id: str) -> None:
-        while True:
-            try:
-                return await self.result_collected(run_id)
-            except StoreUnavailable:
-                await self.clock.sleep(_STORE_RETRY)
 
     async def _wait_until_ended(self, run_id: str, client: str) -> StoredRun:
         """The run once it has ended. It may not exist yet."""

@@ -31,7 +31,7 @@ from gateway.api.promptlayer.results import (
 )
 from gateway.api.version_pin import check_pin
 from gateway.clock import Clock
-from gateway.errors import IdempotencyInFlight, RunNotFound, StoreError
+from gateway.errors import IdempotencyInFlight, RunNotFound
 from gateway.http.body import hold_stored, parse_json_body, read_json_body
 from gateway.http.response import SingleWriteResponse, make_response
 from gateway.http.server import Request
@@ -45,7 +45,7 @@ from gateway.runs.durable.start_gate import StartGate
 from gateway.runs.model import RunRecord, RunSpec
 from gateway.runs.run_reader import RunReader
 from gateway.runs.submission import Finished, Followed, InFlight, Replayed, Started, submit
-from gateway.store.contract import IdempotencyKey, Phase, RunOverview, StoredRun, StoreUnavailable
+from gateway.store.contract import IdempotencyKey, Phase, RunOverview, StoredRun
 
 _POINTERS = (f"/{LABEL_FIELD}", f"/{VERSION_FIELD}")
 _REPLAYED_HEADERS = (("Idempotent-Replayed", "true"),)
@@ -135,19 +135,13 @@ class PromptLayerRunHandlers:
                 202, strict_json.write(pending_results(run.status)), rendering.JSON_CONTENT_TYPE, _run_headers(run)
             )
         hold_stored(request, len(document))
-        await self._note_collected(run.id)
+        await self.durable_runs.collection.result_collected(run.id)
         return make_response(
             200,
             strict_json.write(final_output(document, result_format)),
             rendering.JSON_CONTENT_TYPE,
             _run_headers(run),
         )
-
-    async def _note_collected(self, run_id: str) -> None:
-        try:
-            await self.durable_runs.collection.result_collected(run_id)
-        except StoreUnavailable:
-            raise StoreError(retry_after=1) from None
 
     def _open_record(self, request: Request, body: RunWorkflow, workflow: Workflow) -> RunRecord:
         client, suffix = request.client_name, body.channel_name_suffix
