@@ -177,10 +177,7 @@ class RunExecutor:
         """Reserve the usual bytes of the workflow's answers. Raises Overloaded if there is no room for them."""
         expected, hold = self.context.answer_sizes.expected(workflow.alias), current_hold.get()
         if expected and hold is not None and not hold.reserve_answer(expected):
-            raise Overloaded(
-                BUDGET_EXHAUSTED,
-                retry_after=1,
-            )
+            raise Overloaded(BUDGET_EXHAUSTED, retry_after=1)
 
     def _record_answer_size(self, workflow: Workflow) -> None:
         hold = current_hold.get()

@@ -145,10 +145,10 @@ FAULTS: dict[str, Callable[[FakeResponse], ResponseScript]] = {
     "interim flood": lambda own: faults.sequence(faults.interim_responses(20_000), own),
     "101": lambda own: reply(101, own.body),
     "999": lambda own: reply(999, own.body),
-    "second answer": lambda own: faults.extra_response(own, prompt_studio_reply({"marker": "nobody's"})),
+    "second answer": lambda own: faults.extra_response(own, prompt_studio_reply({"marker": "unrequested"})),
     "half, then another": lambda own: faults.sequence(
         RawBytes(own.encode()[:-3]),
-        faults.delayed(0.001, RawBytes(prompt_studio_reply({"marker": "nobody's"}).encode())),
+        faults.delayed(0.001, RawBytes(prompt_studio_reply({"marker": "unrequested"}).encode())),
     ),
 }
 
@@ -202,7 +202,7 @@ async def test_an_unsolicited_response_is_discarded(
     upstream: FakeUpstream, gateway: StartGateway, run: PostRun
 ) -> None:
     """R19: a second response on an idle connection is not delivered to the next run."""
-    own, unasked = prompt_studio_reply({"marker": "own"}), prompt_studio_reply({"marker": "nobody's"})
+    own, unasked = prompt_studio_reply({"marker": "own"}), prompt_studio_reply({"marker": "unrequested"})
     upstream.script("POST", STUDIO_RUN, [faults.sequence(own, faults.delayed(0.3, unasked))])
     upstream.default = own
     running = await gateway()

@@ -1,4 +1,4 @@
-"""Log writer: lines reach the descriptor in order; an output that nobody reads blocks nothing."""
+"""Log writer: lines reach the descriptor in order; an unread output blocks nothing."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ CASES: dict[str, dict[str, Any]] = {
     "fails with every node": {"workflow_id_or_name": "fail", "return_all_outputs": True},
     "half of it fails": {"workflow_id_or_name": "partial", "input_variables": {"a": 1}},
     "takes too long": {"workflow_id_or_name": "too-slow", "input_variables": {"seconds": 30}},
-    "nobody knows": {"workflow_id_or_name": "error-500"},
+    "outcome unknown": {"workflow_id_or_name": "error-500"},
     "unknown": {"workflow_id_or_name": "no such workflow"},
     "asking fails": {"workflow_id_or_name": "flaky-poll", "input_variables": {"a": 1}},
     "studio": {"workflow_id_or_name": "studio", "input_variables": {"message": "I was charged twice"}},

@@ -93,7 +93,7 @@ def test_a_run_that_takes_too_long_fails(results: SandboxResults) -> None:
 
 def test_a_start_with_an_unclear_answer_fails_and_says_so(results: SandboxResults) -> None:
     """A 500 may have started the run, so it is not repeated."""
-    assert "Whether the workflow ran is not known." in results.rejection_text(results.results["nobody knows"])
+    assert "Whether the workflow ran is not known." in results.rejection_text(results.results["outcome unknown"])
 
 
 def test_polls_that_fail_are_the_gateways_business(results: SandboxResults) -> None:
