@@ -31,7 +31,7 @@ from providers.contract import (
     refusal,
     segment,
 )
-from providers.promptlayer_sdk import SDK_CALLS
+from providers.promptlayer_passthrough_rules import SDK_CALLS
 
 _RESULTS = "/workflow-version-execution-results?workflow_version_execution_id={}&return_all_outputs={}"
 _SETTLED_POLLS = 5  # equal results without an output node after which the run counts as ended without one

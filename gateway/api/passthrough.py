@@ -20,7 +20,7 @@ from gateway.http.middleware import Authenticator, InFlightLimiter, presented_ke
 from gateway.http.response import make_response, problem_headers
 from gateway.http.server import Request, Route
 from gateway.http.traceparent import read_traceparent
-from gateway.json_members import find_strings
+from gateway.json_scanner import find_strings
 from gateway.passthrough_rules import normalize_path
 from gateway.problems import Problem
 from gateway.runs.passthrough import Passthrough

@@ -16,7 +16,7 @@ from gateway.http.response import make_response
 from gateway.http.server import Request
 from gateway.problems import Problem, invalid_parameter
 from gateway.runs import rendering
-from gateway.runs.durable.collection import ignore_result
+from gateway.runs.durable.uncollected_results import ignore_result
 from gateway.runs.run_reader import RunReader
 from gateway.store.contract import Phase, RunFilter, RunOverview, Store, StoreUnavailable
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from gateway.api.run_schema import RunRequest, run_response
+from gateway.api.run_request import RunRequest, run_response
 from gateway.api.version_pin import check_pin
 from gateway.clock import Clock
 from gateway.errors import IdempotencyInFlight, RunError
@@ -19,7 +19,7 @@ from gateway.http.server import Request
 from gateway.http.traceparent import read_traceparent
 from gateway.runs import rendering
 from gateway.runs.catalog import Catalog, Workflow
-from gateway.runs.durable.idempotency import parse_key
+from gateway.runs.durable.idempotency_key import parse_key
 from gateway.runs.durable.journal import DurableRun
 from gateway.runs.durable.runs import DurableRuns
 from gateway.runs.executor import RunExecutor

@@ -27,13 +27,13 @@ from gateway.outbound.webhook.sender import WebhookSender
 from gateway.problems import Problem
 from gateway.process_memory import memory_limit
 from gateway.runs.attempt import ExecutionContext
+from gateway.runs.background_tasks import HousekeepingTasks
 from gateway.runs.callbacks.dispatcher import CallbackDispatcher
 from gateway.runs.catalog import Catalog
 from gateway.runs.durable.background_limit import BackgroundLimit
 from gateway.runs.durable.recovery import Recovery
 from gateway.runs.durable.runs import DurableRuns
 from gateway.runs.executor import RunExecutor
-from gateway.runs.housekeeping import HousekeepingTasks
 from gateway.runs.passthrough import Passthrough
 from gateway.runs.polling import provider_hints
 from gateway.runs.polling.provider_hints import ProviderHints

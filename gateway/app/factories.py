@@ -17,8 +17,8 @@ from gateway.limits import config
 from gateway.limits.limiter import Limiter
 from gateway.limits.redis.counters import RedisCounters
 from gateway.observability.metrics import Metrics
+from gateway.outbound.connect_tunnel import Proxy
 from gateway.outbound.provider.client import ProviderClient, ProviderEndpoint
-from gateway.outbound.proxy import Proxy
 from gateway.outbound.webhook.egress_policy import EgressPolicy
 from gateway.outbound.webhook.sender import WebhookSender
 from gateway.passthrough_rules import PassthroughRule

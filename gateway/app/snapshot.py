@@ -14,8 +14,8 @@ from gateway.auth.keys import KeyRing
 from gateway.clock import Clock
 from gateway.limits.config import LimitsConfig
 from gateway.observability.metrics import Metrics
+from gateway.outbound.connect_tunnel import Proxy
 from gateway.outbound.provider.client import ProviderClient
-from gateway.outbound.proxy import Proxy
 from gateway.outbound.webhook.allowlist import CallbackAllowlist
 from gateway.runs.catalog import Provider, Workflow
 from gateway.runs.passthrough import AllowedPassthrough

@@ -14,7 +14,7 @@ from gateway.app.application import (
     start_unless_signalled,
     subscribe_shutdown_signals,
 )
-from gateway.app.main import start_gateway
+from gateway.app.bootstrap import start_gateway
 from gateway.app.systemd_notify import service_notifier
 from gateway.cli.errors import CliError
 from gateway.clock import SystemClock

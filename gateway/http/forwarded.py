@@ -1,4 +1,4 @@
-"""What trusted proxies say of a request: the client's address, and the prefix that they have removed from its path."""
+"""Header fields of trusted proxies: the client's address, and the prefix that they have removed from its path."""
 
 from __future__ import annotations
 

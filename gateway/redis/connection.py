@@ -26,7 +26,7 @@ from gateway import happy_eyeballs
 from gateway.redis.errors import RedisDataReplaced, RedisUnavailable
 from gateway.redis.script import RedisArgument, RedisReply
 from gateway.settings.sections import SYSTEM_TLS, TlsFiles
-from gateway.settings.types.secret import reread_secret
+from gateway.settings.types.secret_reference import reread_secret
 
 ErrorReply = ResponseError
 """An error reply of the server to one command."""

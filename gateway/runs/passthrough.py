@@ -14,7 +14,7 @@ from gateway.clock import Clock
 from gateway.errors import PassthroughForbidden, ProviderError
 from gateway.limits.limiter import Limiter
 from gateway.observability.metrics import Metrics
-from gateway.outbound.provider.passthrough import PassthroughRequest, PassthroughResponse
+from gateway.outbound.provider.passthrough_request import PassthroughRequest, PassthroughResponse
 from gateway.passthrough_rules import PassthroughRule
 from gateway.runs.catalog import Provider
 from gateway.runs.resilience.retry import RETRY_RULES

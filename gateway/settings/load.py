@@ -16,7 +16,7 @@ from gateway.settings.errors import Location, SettingsError, format_location
 from gateway.settings.model import Settings, use_sources
 from gateway.settings.sources.environment import NAMED_SECTIONS, Variables, from_environment, from_secret_files
 from gateway.settings.sources.pydantic_sources import SECRET_PATHS, TextSource, YamlSource, secret_referencer
-from gateway.settings.sources.tree import Transform, find, nodes, rewrite
+from gateway.settings.sources.tree_patterns import Transform, find, nodes, rewrite
 from gateway.settings.sources.yaml_file import YamlDocument, read_yaml
 from gateway.settings.validation_errors import describe_errors
 

@@ -19,7 +19,7 @@ from gateway.settings.types.fields import (
     Scope,
     Version,
 )
-from gateway.settings.types.secret import ProxyCredentials, Secret
+from gateway.settings.types.secret_reference import ProxyCredentials, Secret
 from gateway.settings.types.units import Duration, DurationOrZero, RateSetting, Size
 
 

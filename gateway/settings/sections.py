@@ -12,7 +12,7 @@ from pydantic_settings import NoDecode
 from gateway.settings.errors import raise_validation_error
 from gateway.settings.types.addresses import AllowedTarget, BaseUrl, Host, NetworkSetting, ProxyUrl, StoreUrl
 from gateway.settings.types.fields import Attempts, Count, KeyHash, Port, Timestamp
-from gateway.settings.types.secret import ProxyCredentials, Secret, WebhookSecret
+from gateway.settings.types.secret_reference import ProxyCredentials, Secret, WebhookSecret
 from gateway.settings.types.units import DURATION_PATTERN, Duration, DurationOrZero, HeaderSize, Lease, Size
 
 STANDARD_SCHEDULE = (0.0, 5.0, 300.0, 1800.0, 7200.0, 18000.0, 36000.0, 50400.0, 72000.0, 86400.0)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class RedisAccess:
-    """What a Redis URL leaves out: passwords and TLS files."""
+    """Passwords and TLS files, which a Redis URL does not contain."""
 
     password: SecretStr | None = None
     sentinel_password: SecretStr | None = None

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from structlog.typing import FilteringBoundLogger
 
 from gateway.app.application import Application, drain_and_close
-from gateway.app.main import start_gateway
+from gateway.app.bootstrap import start_gateway
 from gateway.app.reload import ConfigSource
 from gateway.clock import Clock
 from gateway.settings import Settings

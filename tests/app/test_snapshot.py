@@ -14,7 +14,7 @@ from tests.support.clock import ManualClock
 
 if TYPE_CHECKING:
     from providers.contract import JsonValue
-from providers.promptlayer_sdk import SDK_CALLS
+from providers.promptlayer_passthrough_rules import SDK_CALLS
 
 A: dict[str, JsonValue] = {"adapter": "prompt_studio", "base_url": "http://127.0.0.1:1", "api_key": "first-secret-key"}
 B: dict[str, JsonValue] = {"adapter": "promptlayer", "base_url": "https://b.example", "api_key": "second-secret-key"}

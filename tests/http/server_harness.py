@@ -18,7 +18,7 @@ from structlog.testing import LogCapture
 from structlog.typing import FilteringBoundLogger
 
 from gateway import strict_json
-from gateway.api.run_schema import RunRequest
+from gateway.api.run_request import RunRequest
 from gateway.app.listeners import Listener
 from gateway.auth.client import Client
 from gateway.auth.failed_attempts import FailedAuthLimiter

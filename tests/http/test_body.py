@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict
 from pydantic import JsonValue
 
-from gateway.api.run_schema import RunRequest
+from gateway.api.run_request import RunRequest
 from gateway.byte_budget import LARGE, ByteBudget, Hold
 from gateway.http.body import parse_json_body, read_raw_body
 from gateway.http.response import make_response, problem_response

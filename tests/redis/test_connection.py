@@ -17,7 +17,7 @@ from redis.exceptions import ResponseError
 from gateway.redis.connection import ErrorReply, RedisAddress, RedisConnection, translate_error
 from gateway.redis.errors import RedisUnavailable
 from gateway.settings.sections import TlsFiles
-from gateway.settings.types.secret import FileSecret
+from gateway.settings.types.secret_reference import FileSecret
 from tests.support.fake_upstream import certificates
 from tests.support.fake_upstream.upstream import unresponsive_port
 from tests.support.valkey import ValkeyServer, running_server

@@ -11,7 +11,7 @@ from gateway.errors import RunError
 from gateway.limits.config import ClientLimitsConfig, LimitsConfig, ResourceLimitsConfig
 from gateway.limits.limiter import Limiter
 from gateway.observability.metrics import Metrics
-from gateway.outbound.provider.passthrough import PassthroughRequest, PassthroughResponse
+from gateway.outbound.provider.passthrough_request import PassthroughRequest, PassthroughResponse
 from gateway.runs.attempt import ExecutionContext
 from gateway.runs.catalog import Provider, Workflow
 from gateway.runs.executor import RunExecutor

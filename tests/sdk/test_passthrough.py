@@ -18,7 +18,7 @@ from gateway.passthrough_rules import PassthroughRule, normalize_path
 from providers.contract import JsonValue
 from providers.declarations import starts_of
 from providers.promptlayer import PromptLayer
-from providers.promptlayer_sdk import SDK_CALLS
+from providers.promptlayer_passthrough_rules import SDK_CALLS
 from tests.conftest import StartGateway
 from tests.sdk.official_sdks import JAVASCRIPT, NODE_MODULES, OLDER_SDK_PATH, PYTHON, OfficialSdk, require_sdk
 from tests.support.configuration import CLIENT_KEYS, PROVIDER_SECRETS

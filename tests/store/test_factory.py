@@ -73,7 +73,7 @@ def test_without_the_library_the_rest_works() -> None:
     code = """
 import sys
 sys.modules["redis"] = None
-import gateway.app.main
+import gateway.app.bootstrap
 from gateway.store.factory import RedisAccess, create_store
 from gateway.clock import SystemClock
 create_store("sqlite:///a.db", SystemClock())

@@ -14,7 +14,7 @@ from gateway.api.prompt_studio import openapi as studio
 from gateway.api.promptlayer import openapi as promptlayer
 from gateway.api.promptlayer.requests import RunWorkflow
 from gateway.api.run_lookup import MAX_WAIT
-from gateway.api.run_schema import RunRequest
+from gateway.api.run_request import RunRequest
 from gateway.problems import PROBLEMS
 
 _DESCRIPTION = """\

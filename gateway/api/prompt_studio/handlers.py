@@ -22,7 +22,7 @@ from gateway.http.response import make_response
 from gateway.http.server import Handler, Request, Route
 from gateway.http.traceparent import read_traceparent
 from gateway.runs.catalog import Catalog, Workflow
-from gateway.runs.durable.idempotency import parse_key
+from gateway.runs.durable.idempotency_key import parse_key
 from gateway.runs.durable.runs import DurableRuns
 from gateway.runs.model import ApiName, RunRecord, RunSpec
 from gateway.runs.rendering import JSON_CONTENT_TYPE

@@ -29,7 +29,7 @@ from gateway.http.response import make_response
 from gateway.http.server import Request, Route, with_double_slash
 from gateway.problems import Problem, invalid_parameter
 from gateway.runs import rendering
-from gateway.runs.durable.collection import ignore_result
+from gateway.runs.durable.uncollected_results import ignore_result
 from gateway.runs.run_reader import RunReader
 from gateway.store.contract import Phase, RunOverview, StoredRun, StoreUnavailable
 

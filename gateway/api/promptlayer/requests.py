@@ -13,11 +13,11 @@ from urllib.parse import unquote
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from gateway.api.run_schema import Metadata
+from gateway.api.run_request import Metadata
 from gateway.api.version_pin import exclusive_schema, reject_label_with_version
 from gateway.http.server import Request
 from gateway.problems import Problem, invalid_parameter
-from gateway.runs.api_names import VersionPin
+from gateway.runs.workflow_name_index import VersionPin
 
 LABEL_FIELD, VERSION_FIELD = "workflow_label_name", "workflow_version_number"
 _MAX_NAME_LENGTH = 512

@@ -38,10 +38,10 @@ from gateway.http.server import Request
 from gateway.http.traceparent import read_traceparent
 from gateway.runs import rendering
 from gateway.runs.catalog import Catalog, Workflow
-from gateway.runs.durable.idempotency import parse_key
+from gateway.runs.durable.idempotency_key import parse_key
 from gateway.runs.durable.journal import DurableRun
 from gateway.runs.durable.runs import DurableRuns
-from gateway.runs.durable.start_gate import StartGate
+from gateway.runs.durable.start_acknowledgement import StartGate
 from gateway.runs.model import RunRecord, RunSpec
 from gateway.runs.run_reader import RunReader
 from gateway.runs.submission import Finished, Followed, InFlight, Replayed, Started, submit

@@ -14,8 +14,8 @@ from gateway.http.response import make_response
 from gateway.http.server import Handler, Request
 from gateway.problems import invalid_parameter
 from gateway.runs import rendering
-from gateway.runs.api_names import VersionPin
 from gateway.runs.catalog import Catalog, Workflow
+from gateway.runs.workflow_name_index import VersionPin
 from providers.contract import JsonValue
 
 _POINTERS = ("?label", "?version")

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from gateway import sandbox
 from gateway.app.application import serve_until_signal
-from gateway.app.main import start_gateway
+from gateway.app.bootstrap import start_gateway
 from gateway.cli.demo.banner import DemoEndpoints, print_banner
 from gateway.cli.demo.settings import HOST, DemoKeys, demo_settings
 from gateway.cli.errors import CliError

@@ -20,7 +20,7 @@ from gateway.limits.config import SLOT_RETRY_AFTER, OnDecision, ResourceLimitsCo
 from gateway.limits.counters import Counters, Parts, TakeResult
 from gateway.limits.gcra import TIME_EPSILON
 from gateway.limits.queue.fair_queue import Waiter, WaitQueue
-from gateway.limits.queue.priorities import PriorityScheduler
+from gateway.limits.queue.priority_scheduler import PriorityScheduler
 from gateway.limits.queue.timers import OneShotTimer, WaitTimeouts
 from gateway.limits.resource_limiter import ResourceLimiter
 

@@ -24,7 +24,7 @@ from gateway.limits.config import LimitsConfig
 from gateway.limits.counters import LocalCounters, Part, Parts, TakeMode, TakeResult
 from gateway.limits.gcra import RateLimiter
 from gateway.limits.redis.counter_keys import KEY_PREFIX, RedisCounter, counters_of
-from gateway.limits.redis.outage import Charge, OutageUsage
+from gateway.limits.redis.outage_usage import Charge, OutageUsage
 from gateway.limits.resource_limiter import ResourceLimiter
 from gateway.redis.errors import RedisUnavailable
 from gateway.redis.pipeline import ScriptConnection, ScriptPipeline

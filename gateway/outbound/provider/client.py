@@ -27,11 +27,11 @@ from gateway import happy_eyeballs, strict_json
 from gateway.clock import Clock
 from gateway.content_coding import CODINGS, Decoder, UndecodableError, decode
 from gateway.observability.metrics import Metrics
-from gateway.outbound.provider.connection import HttpResponse, ProviderConnection
-from gateway.outbound.provider.passthrough import PassthroughRequest, PassthroughResponse, with_provider_key
+from gateway.outbound.connect_tunnel import Proxy, ProxyRefused
+from gateway.outbound.provider.http1_connection import HttpResponse, ProviderConnection
+from gateway.outbound.provider.passthrough_request import PassthroughRequest, PassthroughResponse, with_provider_key
 from gateway.outbound.provider.redaction import ExposedKeyError, Redaction
 from gateway.outbound.provider.stream import RedactedStream
-from gateway.outbound.proxy import Proxy, ProxyRefused
 from gateway.outbound.retry_after import parse_retry_after
 from providers.contract import UNREADABLE, Call, Cause, KeyHeader, ProviderFault, Reply, invalid
 

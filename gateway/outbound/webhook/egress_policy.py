@@ -14,8 +14,8 @@ from gateway.errors import CallbackUrlRefused
 from gateway.outbound.webhook import callback_url
 from gateway.outbound.webhook.allowlist import CallbackAllowlist
 from gateway.outbound.webhook.callback_url import CallbackUrl
+from gateway.outbound.webhook.fair_resolver import FairResolver, Resolver, SystemResolver
 from gateway.outbound.webhook.ip_ranges import IpAddress, is_local, is_private, is_public
-from gateway.outbound.webhook.resolver import FairResolver, Resolver, SystemResolver
 
 OwnAddresses: TypeAlias = Callable[[], Collection[tuple[str, int]]]
 """Returns the addresses of the gateway itself: hosts (addresses, 0.0.0.0, names) and ports."""

@@ -17,11 +17,11 @@ from typing import TypeAlias
 from gateway import happy_eyeballs
 from gateway.clock import Clock
 from gateway.errors import CallbackUrlRefused
-from gateway.outbound.proxy import Proxy
+from gateway.outbound.connect_tunnel import Proxy
 from gateway.outbound.retry_after import parse_retry_after
 from gateway.outbound.webhook.callback_url import CallbackUrl
-from gateway.outbound.webhook.connection import DeliveryFault, WebhookConnection
 from gateway.outbound.webhook.egress_policy import EgressPolicy
+from gateway.outbound.webhook.http1_connection import DeliveryFault, WebhookConnection
 from gateway.outbound.webhook.ip_ranges import IpAddress
 
 _MAX_ADDRESSES = 3

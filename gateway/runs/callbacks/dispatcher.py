@@ -15,7 +15,7 @@ from gateway.byte_budget import ByteBudget, Hold
 from gateway.clock import Clock
 from gateway.observability import logs
 from gateway.observability.metrics import Metrics
-from gateway.outbound.webhook.connection import DeliveryFault
+from gateway.outbound.webhook.http1_connection import DeliveryFault
 from gateway.outbound.webhook.sender import DeliveryResult, WebhookResponse, WebhookSender
 from gateway.runs.callbacks.delivery_queue import DeliveryQueue
 from gateway.runs.callbacks.message import (

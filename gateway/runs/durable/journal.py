@@ -17,7 +17,7 @@ from structlog.typing import FilteringBoundLogger
 from gateway.clock import Clock
 from gateway.errors import StoreError
 from gateway.runs.durable.background_limit import BackgroundSlot
-from gateway.runs.durable.start_gate import StartGate
+from gateway.runs.durable.start_acknowledgement import StartGate
 from gateway.runs.model import RunRecord
 from gateway.store.contract import Phase, Store, StoredRun, StoreUnavailable
 

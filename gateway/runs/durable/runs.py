@@ -22,11 +22,11 @@ from gateway.runs.callbacks.message import CallbackRenderer
 from gateway.runs.catalog import Workflow
 from gateway.runs.durable.background_limit import BackgroundLimit, BackgroundSlot
 from gateway.runs.durable.codec import encode_run
-from gateway.runs.durable.collection import CollectionWatch
 from gateway.runs.durable.completion import ResponseRenderer, RunCompletion, no_delay
 from gateway.runs.durable.journal import DurableRun, StoreJournal
 from gateway.runs.durable.pending_deletes import PendingDeletes
-from gateway.runs.durable.start_gate import StartGate
+from gateway.runs.durable.start_acknowledgement import StartGate
+from gateway.runs.durable.uncollected_results import CollectionWatch
 from gateway.runs.executor import RunExecutor
 from gateway.runs.model import ApiName, RunRecord
 from gateway.store.contract import (

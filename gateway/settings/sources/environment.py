@@ -10,8 +10,8 @@ from typing import Any
 
 from gateway.settings.errors import Location, SettingsError, did_you_mean, printable_key
 from gateway.settings.model import Settings
-from gateway.settings.sources.tree import nodes
-from gateway.settings.types.secret import read_secret_file
+from gateway.settings.sources.tree_patterns import nodes
+from gateway.settings.types.secret_reference import read_secret_file
 
 PREFIX = "runward_"
 DELIMITER = "__"

@@ -11,8 +11,8 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource
 
 from gateway.settings.sources.environment import DELIMITER, PREFIX
-from gateway.settings.sources.tree import Transform, rewrite
-from gateway.settings.types.secret import SecretReference
+from gateway.settings.sources.tree_patterns import Transform, rewrite
+from gateway.settings.types.secret_reference import SecretReference
 
 SECRET_PATHS = (
     ("providers", "*", "api_key"),

@@ -49,9 +49,9 @@ from gateway.store.contract import (
     StoreUnavailable,
 )
 from gateway.store.redis import codec, scripts
-from gateway.store.redis.batches import ScriptBatcher, translate_store_error
 from gateway.store.redis.durability import check_durability
 from gateway.store.redis.pubsub import ChangeSubscriber
+from gateway.store.redis.script_executor import ScriptBatcher, translate_store_error
 
 LAYOUT_VERSION = 1
 _PURGE_BATCH = 100  # runs, and idempotency records, deleted by one script

@@ -15,7 +15,7 @@ from gateway import strict_json
 from gateway.api.docs.document import openapi_document
 from gateway.api.openapi import examples
 from gateway.api.prompt_studio.responses import render_problem
-from gateway.api.run_schema import RunRequest, run_response
+from gateway.api.run_request import RunRequest, run_response
 from gateway.http.body import parse_json_body
 from gateway.http.server import Request
 from gateway.problems import PROBLEMS, FieldError, Problem

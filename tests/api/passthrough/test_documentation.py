@@ -8,7 +8,7 @@ import re
 import yaml
 
 from gateway.passthrough_rules import PassthroughRule
-from providers.promptlayer_sdk import SDK_CALLS
+from providers.promptlayer_passthrough_rules import SDK_CALLS
 from tests.api.passthrough.test_forwarding import build_json_post
 from tests.conftest import StartGateway
 from tests.docs.test_readme import blocks

@@ -24,7 +24,7 @@ from gateway.http.server import Request
 from gateway.problems import PROBLEMS, Problem
 from gateway.runs.catalog import Catalog
 from gateway.runs.durable.background_limit import BackgroundLimit
-from gateway.runs.durable.collection import COLLECTION_TIME
+from gateway.runs.durable.uncollected_results import COLLECTION_TIME
 from gateway.runs.run_reader import RunReader
 from gateway.store.contract import RunFilter
 from providers.contract import Cause, JsonValue, Reply

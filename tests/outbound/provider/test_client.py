@@ -21,7 +21,7 @@ from gateway.clock import Clock, SystemClock
 from gateway.errors import InvalidRequest
 from gateway.observability.metrics import Metrics
 from gateway.outbound.provider.client import ProviderClient, ProviderEndpoint
-from gateway.outbound.provider.passthrough import PassthroughRequest, PassthroughResponse
+from gateway.outbound.provider.passthrough_request import PassthroughRequest, PassthroughResponse
 from providers.contract import UNREADABLE, Call, Cause, JsonValue, KeyHeader, ProviderFault, Reply
 from tests.support.clock import ManualClock
 from tests.support.fake_upstream import certificates, faults

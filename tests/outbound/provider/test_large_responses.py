@@ -7,8 +7,8 @@ import asyncio
 import pytest
 
 from gateway.byte_budget import LARGE, ByteBudget, Hold, current_hold
-from gateway.outbound.provider.connection import HttpResponse, ProviderConnection
-from tests.outbound.provider.test_connection import FakeTransport
+from gateway.outbound.provider.http1_connection import HttpResponse, ProviderConnection
+from tests.outbound.provider.test_http1_connection import FakeTransport
 from tests.support.fake_upstream.responses import FakeResponse, chunked, reply
 from tests.support.waiting import wait_until
 

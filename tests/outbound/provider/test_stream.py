@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from gateway.content_coding import Decoder
-from gateway.outbound.provider.passthrough import PassthroughRequest, PassthroughResponse
+from gateway.outbound.provider.passthrough_request import PassthroughRequest, PassthroughResponse
 from gateway.outbound.provider.redaction import ExposedKeyError, Redaction
 from providers.contract import Cause, ProviderFault
 from tests.outbound.provider.test_client import KEY, ClientHarness, open_client

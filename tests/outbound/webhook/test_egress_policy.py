@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from gateway.errors import CallbackUrlRefused
 from gateway.outbound.webhook.allowlist import CallbackAllowlist
-from gateway.outbound.webhook.connection import DeliveryFault
 from gateway.outbound.webhook.egress_policy import EgressPolicy
+from gateway.outbound.webhook.fair_resolver import Resolver, SystemResolver
+from gateway.outbound.webhook.http1_connection import DeliveryFault
 from gateway.outbound.webhook.ip_ranges import is_public
-from gateway.outbound.webhook.resolver import Resolver, SystemResolver
 from gateway.outbound.webhook.sender import WebhookMessage, WebhookResponse, WebhookSender
 from tests.support.clock import ManualClock
 from tests.support.fake_upstream.upstream import FakeUpstream, closed_port, unresponsive_port

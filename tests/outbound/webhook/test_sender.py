@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from gateway.outbound.webhook.connection import MAX_RESPONSE_BYTES, DeliveryFault, WebhookConnection
 from gateway.outbound.webhook.egress_policy import EgressPolicy
+from gateway.outbound.webhook.http1_connection import MAX_RESPONSE_BYTES, DeliveryFault, WebhookConnection
 from gateway.outbound.webhook.sender import WebhookMessage, WebhookResponse, WebhookSender, WebhookTimeouts
 from tests.support.clock import ManualClock
 from tests.support.fake_upstream import certificates, faults

@@ -13,7 +13,7 @@ from structlog.testing import LogCapture
 from gateway.byte_budget import LARGE, ByteBudget
 from gateway.observability.metrics import Metrics
 from gateway.outbound.webhook.callback_url import receiver_host
-from gateway.outbound.webhook.connection import DeliveryFault
+from gateway.outbound.webhook.http1_connection import DeliveryFault
 from gateway.outbound.webhook.sender import DeliveryResult, WebhookMessage, WebhookResponse, WebhookSender
 from gateway.runs.callbacks.dispatcher import CallbackDispatcher
 from gateway.store.contract import FinalState, StoredRun, StoreUnavailable

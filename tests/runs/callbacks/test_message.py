@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from gateway.clock import SystemClock
-from gateway.outbound.webhook.connection import DeliveryFault
+from gateway.outbound.webhook.http1_connection import DeliveryFault
 from gateway.outbound.webhook.sender import DeliveryResult, WebhookMessage, WebhookResponse
 from gateway.runs.callbacks.message import (
     Abandoned,

@@ -42,8 +42,8 @@ class ApiNameIndex(Generic[WorkflowT]):
         self.workflow_numbers: dict[str, int] = {}
         ordered = sorted(workflows, key=lambda workflow: workflow.alias)
         for workflow in ordered:
-            for face, by_name in self._by_api.items():
-                for name in workflow.api_names.get(face, (workflow.name,)):
+            for api, by_name in self._by_api.items():
+                for name in workflow.api_names.get(api, (workflow.name,)):
                     by_name.setdefault(name, []).append(workflow)
         for workflow in ordered:
             self._assign_number(workflow)

@@ -13,7 +13,7 @@ import uvloop
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.outbound.provider.connection import HttpResponse, ProviderConnection
+from gateway.outbound.provider.http1_connection import HttpResponse, ProviderConnection
 from providers.contract import Cause, ProviderFault
 from tests.support.examples import examples
 from tests.support.fake_upstream.responses import chunked, reply

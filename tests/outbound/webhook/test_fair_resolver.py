@@ -8,7 +8,7 @@ import pytest
 
 from gateway.errors import CallbackUrlRefused
 from gateway.outbound.webhook.egress_policy import EgressPolicy
-from gateway.outbound.webhook.resolver import FairResolver
+from gateway.outbound.webhook.fair_resolver import FairResolver
 
 ADDRESS = "93.184.215.14"
 

@@ -9,9 +9,9 @@ import structlog
 from structlog.testing import LogCapture
 
 from gateway.api.promptlayer.results import client_context
-from gateway.runs.durable import collection
+from gateway.runs.durable import uncollected_results
 from gateway.runs.durable.codec import encode_run
-from gateway.runs.durable.collection import COLLECTION_TIME, CollectionWatch
+from gateway.runs.durable.uncollected_results import COLLECTION_TIME, CollectionWatch
 from gateway.runs.model import ApiName, RunRecord, RunSpec
 from gateway.store.contract import StoredRun, StoreUnavailable
 from gateway.store.memory.store import MemoryStore
@@ -133,7 +133,7 @@ async def test_without_the_shared_store_nothing_is_claimed(clock: ManualClock) -
 
 async def test_the_watched_runs_are_bounded(clock: ManualClock, monkeypatch: pytest.MonkeyPatch) -> None:
     """The oldest are dropped, and not reported."""
-    monkeypatch.setattr(collection, "_MAX_WATCHED", 2)
+    monkeypatch.setattr(uncollected_results, "_MAX_WATCHED", 2)
     replica = Replica(clock)
     runs = [replica.end_run() for _ in range(3)]
     assert 2 == await replica.report_after(COLLECTION_TIME)

@@ -17,7 +17,7 @@ from gateway import strict_json
 from gateway.auth.keys import new_key
 from gateway.clock import SystemClock
 from gateway.errors import InvalidRequest
-from gateway.outbound.provider.passthrough import PassthroughRequest, percent_decoded, with_provider_key
+from gateway.outbound.provider.passthrough_request import PassthroughRequest, percent_decoded, with_provider_key
 from providers.contract import JsonValue
 
 CLIENT_KEY, OTHER_CLIENT_KEY = new_key(SystemClock()), new_key(SystemClock())

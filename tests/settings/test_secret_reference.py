@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from gateway.runs.callbacks.message import signing_key
 from gateway.settings import Settings, load
 from gateway.settings.sources.pydantic_sources import SECRET_PATHS
-from gateway.settings.types.secret import SecretReference, parse_secret, parse_webhook_secret
+from gateway.settings.types.secret_reference import SecretReference, parse_secret, parse_webhook_secret
 from tests.settings.sample_config import ENVIRON, KEY, VALID, load_error, load_settings
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from itertools import cycle
 
 import pytest
 
-from gateway.outbound.webhook.connection import MAX_RESPONSE_BYTES, DeliveryFault, WebhookConnection
+from gateway.outbound.webhook.http1_connection import MAX_RESPONSE_BYTES, DeliveryFault, WebhookConnection
 
 
 class FakeWebhookTransport(asyncio.Transport):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gateway.errors import GatewayError
 from gateway.problems import PROBLEMS
-from gateway.runs.durable.idempotency import fingerprint, parse_key
+from gateway.runs.durable.idempotency_key import fingerprint, parse_key
 from gateway.store.contract import IdempotencyKey
 from providers.contract import JsonValue
 

@@ -13,7 +13,7 @@ from urllib.parse import quote, unquote
 from gateway import strict_json
 from gateway.content_coding import UndecodableError, decode
 from gateway.errors import InvalidRequest
-from gateway.json_members import find_strings
+from gateway.json_scanner import find_strings
 from gateway.key_format import is_well_formed
 from gateway.outbound.provider.redaction import Redaction, unescaped
 from gateway.outbound.provider.stream import RedactedStream

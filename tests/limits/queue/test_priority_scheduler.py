@@ -8,7 +8,7 @@ import pytest
 
 from gateway.limits.config import RateLimit, ResourceLimitsConfig
 from gateway.limits.queue.fair_queue import Waiter, WaitQueue
-from gateway.limits.queue.priorities import PriorityScheduler
+from gateway.limits.queue.priority_scheduler import PriorityScheduler
 from gateway.limits.resource_limiter import ResourceLimiter
 from tests.limits.queue.test_fair_queue import make_waiter
 

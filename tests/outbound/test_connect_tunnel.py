@@ -14,11 +14,11 @@ from pydantic import SecretStr
 from gateway.clock import SystemClock
 from gateway.errors import CallbackUrlRefused
 from gateway.observability.metrics import Metrics
+from gateway.outbound.connect_tunnel import Proxy
 from gateway.outbound.provider.client import ProviderClient, ProviderEndpoint
-from gateway.outbound.proxy import Proxy
 from gateway.outbound.webhook import callback_url
-from gateway.outbound.webhook.connection import DeliveryFault
 from gateway.outbound.webhook.egress_policy import EgressPolicy
+from gateway.outbound.webhook.http1_connection import DeliveryFault
 from gateway.outbound.webhook.sender import WebhookMessage, WebhookResponse, WebhookSender, WebhookTimeouts
 from providers.contract import Call, Cause, KeyHeader, ProviderFault
 from tests.support.clock import ManualClock
