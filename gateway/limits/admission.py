@@ -76,6 +76,28 @@ class Admission:
             registry.on_decision("client", "admitted")
         self._report_start(blocker)
 
+    def try_acquire(self, workflow: str, provider: str, *, deadline: float) -> bool:
+        """Take all that a start needs if that needs no wait and no round trip; returns whether it was taken."""
+        registry, client = self._registry, self._client_limiter
+        now = registry.monotonic()
+        self._workflow_limiter, self._queue = registry.workflow(workflow), registry.queue(provider)
+        shared = (self._workflow_limiter, self._queue.limiter)
+        parts = self._wanted = shared if client is None else (client, *shared)
+        if deadline <= now or not self._queue.may_start(self._workflow_limiter, now):
+            return False
+        for part in parts:
+            if part.blocked(now):
+                return False
+        if client is not None and client.daily_quota is not None and not client.daily_quota.next_is_recorded:
+            return False
+        for part in parts:
+            part.take(now)
+        self._held = parts
+        if client is not None:
+            self.headers = client.header_fields(now)
+        self._report_admitted()
+        return True
+
     def bind_adopted(self, workflow: str, provider: str) -> None:
         """Hold nothing, for `Limiter.admit_adopted`."""
         self._client_limiter = None
@@ -255,6 +277,17 @@ class Admission:
     def _report_start(self, blocker: ResourceLimiter | None) -> None:
         self._report(self._workflow_limiter, blocker)
         self._report(self._queue.limiter, blocker)
+
+    def _report_admitted(self) -> None:
+        report = self._registry.on_decision
+        if report is None:
+            return
+        if self._client_limiter is not None:
+            report("client", "admitted")
+        if self._workflow_limiter.limited:
+            report("workflow", "admitted")
+        if self._queue.limiter.limited:
+            report("provider", "admitted")
 
     def _report(self, limiter: ResourceLimiter, blocker: ResourceLimiter | None) -> None:
         if self._registry.on_decision is not None and limiter.limited:

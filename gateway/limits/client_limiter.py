@@ -61,10 +61,10 @@ class ClientLimiter:
 
     def blocked(self, now: float) -> bool:
         """Return True if one more request at `now` exceeds a limit."""
-        daily = self.daily_quota
+        daily, rate = self.daily_quota, self.rate_limiter
         return (
             self.in_flight >= self.capacity
-            or self.rate_limiter.blocked(now)
+            or now < rate.full_at - rate.tolerance
             or (daily is not None and daily.remaining(now) <= 0)
         )
 
@@ -96,7 +96,8 @@ class ClientLimiter:
     def take(self, now: float) -> None:
         """Charge one request and take a slot; `blocked` was False at the same `now`."""
         self.in_flight += 1
-        self.rate_limiter.take(now)
+        rate = self.rate_limiter
+        rate.full_at = max(rate.full_at, now) + rate.interval
         if self.daily_quota is not None:
             self.daily_quota.take()
 

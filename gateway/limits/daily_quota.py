@@ -45,6 +45,11 @@ class DailyQuota:
         """True if the store counts fewer requests than were taken, or will soon."""
         return self._used > self._record_above
 
+    @property
+    def next_is_recorded(self) -> bool:
+        """True if the store counts the next request of the day already, so that it need not wait for the store."""
+        return self._used < self._record_above
+
     def remaining(self, now: float) -> int:
         """Return the quota left at `now` (monotonic seconds); starts a new day if the last one has ended."""
         if now + TIME_EPSILON >= self._ends_at:

@@ -19,16 +19,17 @@ class RateLimiter:
     Any window of W seconds has at most burst + W / interval requests. All times are monotonic seconds.
     """
 
-    __slots__ = ("_burst_tolerance", "_theoretical_arrival", "burst", "interval", "tolerance")
+    __slots__ = ("_burst_tolerance", "burst", "full_at", "interval", "tolerance")
 
     def __init__(self, rate: RateLimit | None, burst: int | None = None) -> None:
-        self._theoretical_arrival = -math.inf  # GCRA's theoretical arrival time: the whole burst is available again
+        self.full_at = -math.inf
+        """GCRA's theoretical arrival time: the whole burst is available again."""
         self._apply(rate, burst)
 
     def reconfigure(self, rate: RateLimit | None, burst: int | None, now: float) -> None:
         """Apply another rate; usage is kept, up to the new burst."""
         self._apply(rate, burst)
-        self._theoretical_arrival = min(self._theoretical_arrival, now + self.burst * self.interval)
+        self.full_at = min(self.full_at, now + self.burst * self.interval)
 
     def _apply(self, rate: RateLimit | None, burst: int | None) -> None:
         self.interval = rate.per / rate.count if rate is not None else 0.0
@@ -41,31 +42,26 @@ class RateLimiter:
         """True if there is a rate."""
         return self.interval > 0
 
-    @property
-    def full_at(self) -> float:
-        """Time at which the whole burst is available again."""
-        return self._theoretical_arrival
-
     def blocked(self, now: float) -> bool:
         """Return True if a request at `now` is too early."""
-        return now < self._theoretical_arrival - self.tolerance
+        return now < self.full_at - self.tolerance
 
     def available_at(self) -> float:
         """Return the time from which it is not blocked."""
-        return self._theoretical_arrival - self.tolerance
+        return self.full_at - self.tolerance
 
     def wait_time(self, now: float, count: int = 1) -> float:
         """Return the seconds until `count` requests, sent as early as allowed, have all been allowed."""
-        start = max(self._theoretical_arrival, now)
+        start = max(self.full_at, now)
         return max(0.0, start + (count - 1) * self.interval - self._burst_tolerance - now)
 
     def sync(self, theoretical_arrival: float) -> None:
         """Copy the state of a server: the whole burst is available again at `theoretical_arrival`."""
-        self._theoretical_arrival = theoretical_arrival
+        self.full_at = theoretical_arrival
 
     def take(self, now: float) -> None:
         """Charge one request; `blocked` was False at the same `now`."""
-        self._theoretical_arrival = max(self._theoretical_arrival, now) + self.interval
+        self.full_at = max(self.full_at, now) + self.interval
 
     def take_slot(self) -> None:
         """Do nothing: a rate has no slots."""
@@ -75,11 +71,11 @@ class RateLimiter:
 
     def refund(self) -> None:
         """Undo one `take`, as far as time has not restored it already."""
-        self._theoretical_arrival -= self.interval
+        self.full_at -= self.interval
 
     def remaining(self, now: float) -> tuple[int, int]:
         """Return the number of requests allowed at `now`, and the seconds (whole, at least 1) until it grows."""
-        available = (now + self._burst_tolerance - max(self._theoretical_arrival, now)) / self.interval + 1.000001
+        available = (now + self._burst_tolerance - max(self.full_at, now)) / self.interval + 1.000001
         remaining = int(available) if available > 0 else 0
         if self.interval <= 1:
             return remaining, 1

@@ -75,6 +75,25 @@ class Limiter:
         await admission.acquire(workflow, provider, deadline=deadline)
         return admission
 
+    def try_admit(
+        self,
+        client: str,
+        workflow: str,
+        provider: str,
+        *,
+        deadline: float,
+        still_wanted: Callable[[], bool] | None = None,
+        max_wait: float | None = None,
+    ) -> Admission | None:
+        """Admit a request as `admit` does if that needs no wait and no round trip; None otherwise, with no effect.
+
+        Most requests are admitted so, without a coroutine.
+        """
+        if self._counters.shared:
+            return None
+        admission = Admission(self._registry, client, still_wanted, max_wait)
+        return admission if admission.try_acquire(workflow, provider, deadline=deadline) else None
+
     def admit_adopted(self, client: str, workflow: str, provider: str) -> Admission:
         """Return the admission of a run that an earlier process started.
 

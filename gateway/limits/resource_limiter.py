@@ -41,7 +41,8 @@ class ResourceLimiter:
 
     def blocked(self, now: float) -> bool:
         """Return True if the rate or the slots are used up at `now`."""
-        return self.in_flight >= self.capacity or self.rate_limiter.blocked(now)
+        rate = self.rate_limiter  # `RateLimiter.blocked` and `take` inline: two calls less for each part of a request
+        return self.in_flight >= self.capacity or now < rate.full_at - rate.tolerance
 
     def available_at(self) -> float:
         """Return the monotonic time from which it is not blocked; infinity if that needs a slot."""
@@ -50,7 +51,8 @@ class ResourceLimiter:
     def take(self, now: float) -> None:
         """Charge one request and take a slot; `blocked` was False at the same `now`."""
         self.in_flight += 1
-        self.rate_limiter.take(now)
+        rate = self.rate_limiter
+        rate.full_at = max(rate.full_at, now) + rate.interval
 
     def take_slot(self) -> None:
         """Take one slot, without a charge."""

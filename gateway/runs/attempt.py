@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Iterable
 from dataclasses import dataclass, field
 from typing import TypeAlias, TypeVar, cast
 
@@ -22,7 +22,7 @@ from gateway.limits.limiter import Limiter
 from gateway.observability.metrics import Metrics
 from gateway.problems import PROBLEMS
 from gateway.runs.catalog import Workflow
-from gateway.runs.model import Journal, RunRecord
+from gateway.runs.model import NULL_JOURNAL, Journal, RunRecord
 from gateway.runs.polling.poll_timer import PollTimer
 from gateway.runs.polling.provider_hints import ProviderHints
 from gateway.runs.polling.schedule import PollSchedule
@@ -99,19 +99,24 @@ class WorkflowAttempt:
     async def run(self) -> None:
         """Start the run and drive it to its end; the record then has the outcome. Raises RunError."""
         self.record.provider_run_id = None  # the id of another workflow's run has no meaning here
-        await self._drive(lambda: self.workflow.provider.adapter.steps(self._build_provider_run()))
+        await self._drive(None)
 
     async def follow(self, provider_run_id: str) -> None:
         """Drive a run that was started before to its end. Raises RunError."""
         self.poll_timer = self._new_poll_timer(self.record.started_monotonic)
-        await self._drive(lambda: self.workflow.provider.adapter.follow(provider_run_id))
+        await self._drive(provider_run_id)
 
-    async def _drive(self, start_steps: Callable[[], Steps | None]) -> None:
+    async def _drive(self, provider_run_id: str | None) -> None:
+        """Take the adapter's steps, from the start or, with a `provider_run_id`, of a run that was started before."""
         if not self.record.followed:
             self.record.status = "running"
         steps: Steps | None = None
         try:
-            steps = start_steps()
+            adapter = self.workflow.provider.adapter
+            if provider_run_id is None:
+                steps = adapter.steps(self._build_provider_run())
+            else:
+                steps = adapter.follow(provider_run_id)
             if steps is None:
                 raise InternalError("This provider cannot be asked about a run.")
             step = _accepted(next(steps))
@@ -159,23 +164,27 @@ class WorkflowAttempt:
 
     async def _start_once(self, call: Call, steps: Steps) -> StepResult:
         """Send the start request once and report its result to the circuit breaker exactly once."""
-        record = self.record
+        record, breaker = self.record, self.guard.breaker
         if not record.spec.client_connected():
             raise ClientDisconnected
-        await self.journal.record_dispatch()
-        with self.guard.breaker.start() as start:
+        if self.journal is not NULL_JOURNAL:
+            await self.journal.record_dispatch()
+        start_result, generation = StartResult.INCONCLUSIVE, breaker.start()
+        try:
             record.attempts += 1
             maybe_started_before, record.maybe_started = record.maybe_started, True  # until the result says otherwise
             result = await self._send_and_read(call, steps)
             if not isinstance(result, (RepeatableFault, FinalFault)):
-                start.record(StartResult.SUCCESS)
+                start_result = StartResult.SUCCESS
                 return result
             dispatched = RETRY_RULES[result.fault.cause].dispatched
             record.maybe_started = maybe_started_before or dispatched not in {DispatchState.NO, DispatchState.REJECTED}
-            start.record(self._start_result(result.fault))
-            if not record.maybe_started:
-                await self.journal.record_rejection()
-            return result
+            start_result = self._start_result(result.fault)
+        finally:
+            breaker.record(start_result, generation)
+        if not record.maybe_started:
+            await self.journal.record_rejection()
+        return result
 
     def _start_result(self, fault: ProviderFault) -> StartResult:
         """Judge the provider by a fault; inconclusive if the gateway lacked resources or the client gave less time."""
@@ -187,19 +196,23 @@ class WorkflowAttempt:
 
     async def _send_and_read(self, call: Call, steps: Steps) -> StepResult:
         """Make a call once, and let the adapter read the reply."""
-        deadline = self.record.deadline
+        record, provider, monotonic = self.record, self.workflow.provider, self.context.clock.monotonic
+        sent_at, deadline = monotonic(), record.deadline
         if call.safe:  # a poll without a reply can be repeated, so it need not use the run's whole time
-            deadline = min(deadline, self.context.clock.monotonic() + self.context.poll_schedule.timeout)
-        provider, traceparent = self.workflow.provider, self.record.spec.traceparent
+            deadline = min(deadline, sent_at + self.context.poll_schedule.timeout)
         # Faults lose their traceback: its frames refer to the fault and to the run's input, a reference cycle each.
         try:
-            reply = await self._await_external(provider.upstream.send(call, deadline, traceparent))
+            reply = await provider.upstream.send(call, deadline, record.spec.traceparent)
         except ProviderFault as fault:
             return RepeatableFault(fault.with_traceback(None))
+        finally:
+            record.external_wait += monotonic() - sent_at
         if reply.repairs:
             self.repairs |= dict.fromkeys(reply.repairs)
         try:
-            step = _next_step(steps, reply)
+            step = steps.send(reply)
+        except StopIteration as end:
+            return cast("Outcome", end.value)
         except ProviderFault as fault:
             return FinalFault(fault.with_traceback(None))
         if isinstance(step, ProviderFault):

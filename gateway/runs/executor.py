@@ -7,11 +7,7 @@ of a run never claims more than is known.
 from __future__ import annotations
 
 import math
-from collections.abc import Coroutine
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from itertools import zip_longest
-from types import TracebackType
 
 from gateway.byte_budget import BUDGET_EXHAUSTED, current_hold
 from gateway.errors import CircuitOpen, DeadlineExceeded, Overloaded, RateLimited, RunError, StoreError
@@ -19,32 +15,10 @@ from gateway.limits.admission import Admission
 from gateway.runs.attempt import ExecutionContext, WorkflowAttempt
 from gateway.runs.catalog import Workflow
 from gateway.runs.model import NULL_JOURNAL, Journal, RunRecord, RunSpec
-from gateway.runs.resilience.registry import WorkflowGuard
 from providers.declarations import accepts_release
 
 _STORE_RETRY_DELAY = 1.0  # seconds until a background run asks an unavailable store again
 _OVERLOAD_RETRY_DELAY = 5.0  # seconds, at most, until a background run asks a full queue again
-
-
-class _HeldAdmission(AbstractContextManager["_HeldAdmission"]):
-    """The admission that a run holds, if any; released on exit."""
-
-    __slots__ = ("admission",)
-
-    def __init__(self) -> None:
-        self.admission: Admission | None = None
-
-    def refund(self) -> None:
-        """Give back the slots and the charges."""
-        if self.admission is not None:
-            self.admission.refund()
-            self.admission = None
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self.admission is not None:
-            self.admission.release()
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,23 +32,27 @@ class RunExecutor:
 
         Raises RunError if the run did not succeed.
         """
-        await self._run_to_end(record, workflow, self._wait_for_store(record, workflow, journal))
-
-    async def follow(self, record: RunRecord, workflow: Workflow, journal: Journal = NULL_JOURNAL) -> None:
-        """Poll a run that was started before to its end. Raises as `run`."""
-        await self._run_to_end(record, workflow, self._follow(record, workflow, journal))
-
-    async def _run_to_end(
-        self, record: RunRecord, workflow: Workflow, execution: Coroutine[object, object, None]
-    ) -> None:
         try:
-            await execution
+            while True:
+                try:
+                    return await self._try_with_fallbacks(record, workflow, journal)
+                except StoreError as error:
+                    await self._wait_for_store(record, error)
         except RunError as error:
             self._record_failure(error, record)
             raise
         finally:
-            if record.finished_at is not None or not record.durable:  # else another process continues it
-                self._record_metrics(record, workflow.alias)
+            self._record_end(record, workflow)
+
+    async def follow(self, record: RunRecord, workflow: Workflow, journal: Journal = NULL_JOURNAL) -> None:
+        """Poll a run that was started before to its end. Raises as `run`."""
+        try:
+            await self._follow(record, workflow, journal)
+        except RunError as error:
+            self._record_failure(error, record)
+            raise
+        finally:
+            self._record_end(record, workflow)
 
     async def _follow(self, record: RunRecord, workflow: Workflow, journal: Journal) -> None:
         names = (workflow.alias, workflow.provider.name)
@@ -86,56 +64,65 @@ class RunExecutor:
             finally:
                 self._record_answer_size(workflow)
 
-    async def _wait_for_store(self, record: RunRecord, first: Workflow, journal: Journal) -> None:
-        """Execute a run; a background run of which nothing was sent waits for an unavailable store."""
+    async def _wait_for_store(self, record: RunRecord, error: StoreError) -> None:
+        """Wait until an unavailable store may be asked again, for a background run of which nothing was sent.
+
+        Raises `error` for another run, and if the deadline is too close.
+        """
         clock = self.context.clock
-        while True:
-            try:
-                await self._try_with_fallbacks(record, first, journal)
-            except StoreError as error:
-                hopeless = record.spec.synchronous or record.maybe_started or error.ending != "not_run"
-                if hopeless or clock.monotonic() + _STORE_RETRY_DELAY >= record.deadline:
-                    raise
-                await record.await_external(clock.sleep(_STORE_RETRY_DELAY), clock)
-            else:
-                return
+        hopeless = record.spec.synchronous or record.maybe_started or error.ending != "not_run"
+        if hopeless or clock.monotonic() + _STORE_RETRY_DELAY >= record.deadline:
+            raise error
+        await record.await_external(clock.sleep(_STORE_RETRY_DELAY), clock)
 
     async def _try_with_fallbacks(self, record: RunRecord, first: Workflow, journal: Journal) -> None:
-        chain = [first, *(w for w in first.fallbacks if _supports_requested_version(w, record.spec))]
-        with _HeldAdmission() as held:
-            for workflow, fallback in zip_longest(chain, chain[1:]):
+        """Execute a run on a workflow and, while its errors permit, on one fallback after the other."""
+        workflow, admission = first, None
+        fallbacks = iter(first.fallbacks)
+        try:
+            while True:
                 try:
                     record.provider = workflow.provider.name
-                    guard = self._guard_with_closed_circuit(workflow)
-                    held.admission = admission = await self._admit(record, workflow, held.admission)
+                    guard = self.context.circuits.get(record.provider, workflow.catalog_key)
+                    guard.breaker.raise_if_open()  # before any limit is charged
+                    admission = await self._admit(record, workflow, admission)
                     record.limit_headers = admission.headers
                     guard.retry_budget.record_run()
                     attempt = WorkflowAttempt(
                         self.context, record, workflow, admission, guard, journal, client_waits=record.spec.synchronous
                     )
                     try:
-                        await attempt.run()
+                        return await attempt.run()
                     finally:
                         self._record_answer_size(workflow)
                 except RunError as error:
-                    if isinstance(error, (CircuitOpen, StoreError)) and not record.attempts:
-                        held.refund()  # nothing was sent: the circuit opened or the store failed while the run waited
+                    if admission is not None and isinstance(error, (CircuitOpen, StoreError)) and not record.attempts:
+                        admission.refund()  # nothing was sent: the circuit opened or the store failed meanwhile
+                        admission = None
+                    fallback = next((w for w in fallbacks if _supports_requested_version(w, record.spec)), None)
                     if fallback is None or not _may_fall_back(error, record, workflow):
                         raise
                     self.context.metrics.run_fell_back(first.alias, fallback.alias)
-                else:
-                    return
-
-    def _guard_with_closed_circuit(self, workflow: Workflow) -> WorkflowGuard:
-        """Return the guard of the workflow. Raises CircuitOpen before any limit is charged."""
-        guard = self.context.circuits.get(workflow.provider.name, workflow.catalog_key)
-        guard.breaker.raise_if_open()
-        return guard
+                    workflow = fallback
+        finally:
+            if admission is not None:
+                admission.release()
 
     async def _admit(self, record: RunRecord, workflow: Workflow, admission: Admission | None) -> Admission:
-        if record.spec.synchronous:
-            return await self._acquire_admission(record, workflow, admission)
-        return await self._admit_until_deadline(record, workflow, admission)
+        spec = record.spec
+        if not spec.synchronous:
+            return await self._admit_until_deadline(record, workflow, admission)
+        if admission is None:
+            admission = self.context.limiter.try_admit(
+                spec.client,
+                workflow.alias,
+                record.provider,
+                deadline=record.deadline,
+                still_wanted=spec.client_connected,
+            )
+            if admission is not None:
+                return self._with_room(admission, workflow)
+        return await self._acquire_admission(record, workflow, admission)
 
     async def _admit_until_deadline(
         self, record: RunRecord, workflow: Workflow, admission: Admission | None
@@ -165,7 +152,10 @@ class RunExecutor:
         admit = limits.admit(
             spec.client, *names, deadline=deadline, still_wanted=spec.client_connected, max_wait=max_wait
         )
-        admission = await record.await_external(admit, clock)
+        return self._with_room(await record.await_external(admit, clock), workflow)
+
+    def _with_room(self, admission: Admission, workflow: Workflow) -> Admission:
+        """Reserve room for the answer of an admitted run. Raises Overloaded; then the admission is given back."""
         try:
             self._reserve_answer(workflow)
         except Overloaded:
@@ -175,8 +165,8 @@ class RunExecutor:
 
     def _reserve_answer(self, workflow: Workflow) -> None:
         """Reserve the usual bytes of the workflow's answers. Raises Overloaded if there is no room for them."""
-        expected, hold = self.context.answer_sizes.expected(workflow.alias), current_hold.get()
-        if expected and hold is not None and not hold.reserve_answer(expected):
+        expected = self.context.answer_sizes.expected(workflow.alias)
+        if expected and (hold := current_hold.get()) is not None and not hold.reserve_answer(expected):
             raise Overloaded(BUDGET_EXHAUSTED, retry_after=1)
 
     def _record_answer_size(self, workflow: Workflow) -> None:
@@ -190,10 +180,12 @@ class RunExecutor:
             error.retry_after = None
         error.ending, error.run = record.ending, record.summary()
 
-    def _record_metrics(self, record: RunRecord, alias: str) -> None:
-        if record.finished_at is None:  # cancelled, or a defect of the gateway
-            record.finish("not_run", self.context.clock)
-        spec = record.spec
+    def _record_end(self, record: RunRecord, workflow: Workflow) -> None:
+        if record.finished_at is None:
+            if record.durable:  # another process continues it
+                return
+            record.finish("not_run", self.context.clock)  # cancelled, or a defect of the gateway
+        spec, alias = record.spec, workflow.alias
         if record.followed:
             self.context.metrics.followed_run_ended(record.provider, record.status)
         if record.counted:

@@ -13,12 +13,12 @@ import re
 import socket
 import ssl
 from bisect import bisect_right
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from operator import attrgetter
 from pathlib import Path
-from typing import TypeVar
 from urllib.parse import quote, urlencode, urlsplit
 
 from pydantic import SecretStr
@@ -35,7 +35,7 @@ from gateway.outbound.provider.stream import RedactedStream
 from gateway.outbound.retry_after import parse_retry_after
 from providers.contract import UNREADABLE, Call, Cause, KeyHeader, ProviderFault, Reply, invalid
 
-T = TypeVar("T")
+_idle_since = attrgetter("idle_since")
 _IDLE_SECONDS = 15.0
 _REST_SECONDS = 0.1  # after an exchange, in which an unsolicited response can arrive and close the connection
 _LOCAL_RESOURCE_ERRORS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}  # exhausted on this machine
@@ -100,9 +100,22 @@ class ProviderClient:
 
         `deadline` is a time of the monotonic clock and bounds everything: DNS, connect, TLS, sending and reading.
         """
-        return await self._round_trip(
-            self._encode_request(call, traceparent), deadline, call.operation, self._parse_reply
-        )
+        request = self._encode_request(call, traceparent)
+        monotonic = self._clock.monotonic
+        started_at, result = monotonic(), "given_up"
+        try:
+            connection = self._checkout(started_at) or await self._connect(deadline - started_at)
+            response = await connection.exchange(request, deadline - monotonic())
+            if connection.reusable:
+                self._checkin(connection)
+            reply = self._parse_reply(response)
+            result = "ok"
+        except ProviderFault as fault:
+            result = fault.cause.value
+            raise
+        finally:
+            self._metrics.call_ended(self._endpoint.provider, call.operation, result, monotonic() - started_at)
+        return reply
 
     @asynccontextmanager
     async def send_passthrough(
@@ -145,25 +158,6 @@ class ProviderClient:
             elapsed = self._clock.monotonic() - started_at
             self._metrics.call_ended(self._endpoint.provider, "passthrough", result, elapsed)
 
-    async def _round_trip(
-        self, request: bytes, deadline: float, operation: str, parse: Callable[[HttpResponse], T]
-    ) -> T:
-        started_at = self._clock.monotonic()
-        result = "given_up"
-        try:
-            connection = self._checkout(started_at) or await self._connect(deadline - started_at)
-            response = await connection.exchange(request, deadline - self._clock.monotonic())
-            if connection.reusable:
-                self._checkin(connection)
-            parsed = parse(response)
-            result = "ok"
-        except ProviderFault as fault:
-            result = fault.cause.value
-            raise
-        finally:
-            self._metrics.call_ended(self._endpoint.provider, operation, result, self._clock.monotonic() - started_at)
-        return parsed
-
     def reconfigure(self, replacement: ProviderClient) -> None:
         """Take over the key and timeouts of `replacement`, an unused client with the same address.
 
@@ -190,7 +184,7 @@ class ProviderClient:
 
     def _checkout(self, now: float) -> ProviderConnection | None:
         """Return the rested connection that was used last, or None. Connections idle for too long are closed."""
-        rested = bisect_right(self._idle, now - _REST_SECONDS, key=attrgetter("idle_since"))
+        rested = bisect_right(self._idle, now - _REST_SECONDS, key=_idle_since)
         while rested:
             rested -= 1
             connection = self._idle.pop(rested)
@@ -241,7 +235,8 @@ class ProviderClient:
             self._idle.remove(connection)
 
     def _encode_request(self, call: Call, traceparent: str) -> bytes:
-        request_line = f"{call.method} {self._path_prefix}{_request_target(call)} HTTP/1.1\r\n".encode()
+        target = _request_target(call) if call.query else call.path
+        request_line = _encode_request_line(call.method, self._path_prefix, target)
         trace = f"traceparent: {traceparent}\r\n".encode() if traceparent else b""
         fields = self._encode_call_headers(call) if call.headers else b""
         content_type, body = _encode_body(call)
@@ -313,12 +308,16 @@ class ProviderClient:
         return Reply(response.status, value, retry_after_seconds, repairs)
 
 
-def _request_target(call: Call) -> str:
-    """Return the call's path with its query; ValueError where the path is not percent-encoded."""
-    if not _is_request_target(call.path):
+@lru_cache(maxsize=1024)  # most calls go to few paths
+def _encode_request_line(method: str, prefix: str, target: str) -> bytes:
+    """Encode the request line; ValueError where the target is not percent-encoded."""
+    if not _is_request_target(target):
         raise ValueError("an adapter's path is not encoded")
-    if not call.query:
-        return call.path
+    return f"{method} {prefix}{target} HTTP/1.1\r\n".encode()
+
+
+def _request_target(call: Call) -> str:
+    """Return the call's path with its query."""
     return f"{call.path}{'&' if '?' in call.path else '?'}{urlencode(call.query, quote_via=quote)}"
 
 

@@ -53,13 +53,15 @@ class ProviderConnection(asyncio.Protocol):
         self._claim: Claim | None = None
         self._claim_timer: asyncio.TimerHandle | None = None
         self._deadline = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
         self._stream: ResponseStream | None = None
-        self._reset()
+        self._parser = httptools.HttpResponseParser(self)  # for every response: after a fault the connection is closed
+        self._reset(max_body, may_stream=False)
 
-    def _reset(self) -> None:
-        self._may_stream = False
-        self._body_limit = self._max_body
-        self._parser = httptools.HttpResponseParser(self)
+    def _reset(self, body_limit: int, *, may_stream: bool) -> None:
+        self._may_stream = may_stream
+        self._body_limit = body_limit
         self._fault: ProviderFault | None = None
         self._status = 0
         self._headers: list[tuple[bytes, bytes]] = []
@@ -72,7 +74,8 @@ class ProviderConnection(asyncio.Protocol):
     @property
     def reusable(self) -> bool:
         """True if the connection is open and idle."""
-        return self._is_open and self._waiter is None and self._stream is None
+        transport = self._transport
+        return transport is not None and self._waiter is None and self._stream is None and not transport.is_closing()
 
     @property
     def _is_open(self) -> bool:
@@ -80,7 +83,7 @@ class ProviderConnection(asyncio.Protocol):
 
     def is_silent(self) -> bool:
         """Probe the idle connection. Returns False if it is closed, or has an EOF or bytes that were not read yet."""
-        if not self.reusable or self._transport is None:
+        if not self.reusable:
             return False
         return self._probe is None or not self._probe.poll(0)
 
@@ -100,12 +103,11 @@ class ProviderConnection(asyncio.Protocol):
         if seconds <= 0:
             self.abort()
             raise ProviderFault(Cause.UNREACHABLE, "the deadline passed before the connection was used")
-        self._reset()
-        self._body_limit = max_body or self._max_body
-        self._may_stream = may_stream
+        self._reset(max_body or self._max_body, may_stream=may_stream)
         self._waiter = waiter = self._loop.create_future()
-        timer = self._loop.call_later(seconds, self._on_timeout)
         self._hold, self._claim, self._deadline = current_hold.get(), None, self._loop.time() + seconds
+        if self._timer is None or self._timer_at > self._deadline:
+            self._start_timer()
         transport.write(request)
         try:
             response: HttpResponse = await waiter
@@ -113,7 +115,6 @@ class ProviderConnection(asyncio.Protocol):
             self.abort()
             raise
         finally:
-            timer.cancel()
             self._waiter = None
             self._body, self._large_body = [], None  # an idle connection keeps no response
             if self._claim_timer is not None:
@@ -130,8 +131,24 @@ class ProviderConnection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    def _on_timeout(self) -> None:
-        self._resolve(ProviderFault(Cause.TIMEOUT, "no complete response arrived in time"))
+    def _start_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = self._deadline
+        self._timer = self._loop.call_at(self._deadline, self._on_timer)
+
+    def _on_timer(self) -> None:
+        """End the exchange in progress if its deadline has passed.
+
+        The timer outlives an exchange: most end long before their deadline, and the next one need not start a timer.
+        """
+        self._timer = None
+        if self._waiter is None or self._waiter.done():
+            return
+        if self._timer_at < self._deadline:
+            self._start_timer()
+        else:
+            self._resolve(ProviderFault(Cause.TIMEOUT, "no complete response arrived in time"))
 
     def _resolve(self, fault: ProviderFault | None) -> None:
         """End the exchange with its response or its fault."""
@@ -231,6 +248,9 @@ class ProviderConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """End the exchange in progress: with its response if the end of the connection delimits it, or with a fault."""
         self._transport = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         self._on_lost(self)
         if self._has_head and self._ends_with_connection and exc is None:
             self._resolve(None)

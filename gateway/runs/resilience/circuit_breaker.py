@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from types import TracebackType
 
 from gateway.errors import CircuitOpen
 from gateway.runs.resilience.sliding_window import SlidingWindow
@@ -50,31 +48,12 @@ class BreakerConfig:
     cooldown_growth: float = 6.0
 
 
-class BreakerStart(AbstractContextManager["BreakerStart"]):
-    """One start that the breaker allowed; its result is reported to the breaker exactly once, on exit."""
-
-    __slots__ = ("_breaker", "_generation", "_result")
-
-    def __init__(self, breaker: CircuitBreaker, generation: int) -> None:
-        self._breaker = breaker
-        self._generation = generation
-        self._result = StartResult.INCONCLUSIVE
-
-    def record(self, result: StartResult) -> None:
-        """Set the result to report; without a call it is INCONCLUSIVE."""
-        self._result = result
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._breaker.record(self._result, self._generation)
-
-
 class CircuitBreaker:
-    """Circuit breaker of one workflow at one provider: `with breaker.start() as start: start.record(...)`.
+    """Circuit breaker of one workflow at one provider.
 
-    Each change of state begins a new generation, and a start belongs to the generation that allowed it. The result of a
-    start of an earlier generation is ignored: a start that hung while the circuit opened says nothing about the probe.
+    `start` allows one start; its result is reported by `record`, exactly once. Each change of state begins a new
+    generation, and a start belongs to the generation that allowed it. The result of a start of an earlier generation is
+    ignored: a start that hung while the circuit opened says nothing about the probe.
     """
 
     __slots__ = ("_config", "_cooldown", "_generation", "_monotonic", "_on_change", "_opened_at", "_window", "state")
@@ -103,16 +82,19 @@ class CircuitBreaker:
         if self.state is CircuitState.CLOSED:
             self._cooldown = config.cooldown
 
-    def start(self) -> BreakerStart:
-        """Allow one start, as the probe if the circuit was open. Raises CircuitOpen."""
+    def start(self) -> int:
+        """Allow one start, as the probe if the circuit was open; returns its generation, for `record`.
+
+        Raises CircuitOpen.
+        """
         generation = self.allow_start()
         if generation is None:
             raise self._open_error()
-        return BreakerStart(self, generation)
+        return generation
 
     def raise_if_open(self) -> None:
         """Raise CircuitOpen if `start` would at this moment."""
-        if self.retry_after() > 0:
+        if self.state is not CircuitState.CLOSED and self.retry_after() > 0:
             raise self._open_error()
 
     def allow_start(self) -> int | None:
@@ -133,7 +115,7 @@ class CircuitBreaker:
         return max(0.0, self._opened_at + self._cooldown - self._monotonic())
 
     def record(self, result: StartResult, generation: int) -> None:
-        """Record the result of a start that `allow_start` let through as `generation`."""
+        """Record the result of a start that was allowed as `generation`."""
         if generation != self._generation:
             return
         if result is StartResult.SUCCESS:

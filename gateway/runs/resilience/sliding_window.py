@@ -25,19 +25,18 @@ class SlidingWindow:
 
     def add(self, first: int, second: int) -> None:
         """Count events that happen now."""
-        self._slide()
-        self._first[self._current_bucket % _BUCKETS] += first
-        self._second[self._current_bucket % _BUCKETS] += second
+        now = int(self._monotonic() / self._bucket_seconds)
+        if now != self._current_bucket:
+            self._slide(now)
+        self._first[now % _BUCKETS] += first
+        self._second[now % _BUCKETS] += second
 
     def counts(self) -> tuple[int, int]:
         """Return both counters."""
-        self._slide()
+        self._slide(int(self._monotonic() / self._bucket_seconds))
         return sum(self._first), sum(self._second)
 
-    def _slide(self) -> None:
-        now = int(self._monotonic() / self._bucket_seconds)
-        if now == self._current_bucket:
-            return
+    def _slide(self, now: int) -> None:
         for bucket in range(max(self._current_bucket + 1, now - _BUCKETS + 1), now + 1):
             self._first[bucket % _BUCKETS] = self._second[bucket % _BUCKETS] = 0
         self._current_bucket = now

@@ -25,8 +25,7 @@ def open_circuit(registry: CircuitRegistry, workflow: str) -> None:
     """Report failures until the circuit opens."""
     breaker = registry.get("layer", workflow).breaker
     while breaker.state is CircuitState.CLOSED:
-        with breaker.start() as start:
-            start.record(StartResult.FAILURE)
+        breaker.record(StartResult.FAILURE, breaker.start())
 
 
 def is_open(registry: CircuitRegistry, workflow: str) -> bool:
@@ -63,8 +62,8 @@ def test_the_circuits_of_unconfigured_workflows_share_one_series() -> None:
     assert {("layer/*", "open")} == states_shown(registry)
     clock.advance(60)
     for name, state in (("a", "open"), ("b", "closed")):
-        with registry.get("layer", f"layer/{name}").breaker.start() as probe:
-            probe.record(StartResult.SUCCESS)
+        breaker = registry.get("layer", f"layer/{name}").breaker
+        breaker.record(StartResult.SUCCESS, breaker.start())
         assert {("layer/*", state)} == states_shown(registry)
     samples = parse_metrics(registry.metrics.render().decode())
     assert 3 == len([s for s in samples if s.name == "runward_circuit_state"])
