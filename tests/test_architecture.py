@@ -47,7 +47,7 @@ RESTRICTED_NAMES = {
     "prometheus_client": ("gateway.observability",),
     "structlog.configure": ("gateway.observability.logs",),
     "aiohttp.ClientSession": (),
-    "httptools": ("gateway.outbound",),
+    "httptools": ("gateway.http.http1_connection", "gateway.outbound"),
     "asyncio.sleep": ("gateway.clock",),
     "time.time": ("gateway.clock",),
     "time.monotonic": ("gateway.clock",),

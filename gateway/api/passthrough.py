@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Protocol
+from typing import Protocol, cast
 
 from aiohttp import web
 
@@ -16,9 +16,9 @@ from gateway.clock import Clock
 from gateway.content_coding import CODINGS, UndecodableError, decode
 from gateway.http.body import read_coded_body
 from gateway.http.headers import accepts_gzip, content_type
-from gateway.http.middleware import Authenticator, InFlightLimiter, presented_key
-from gateway.http.response import make_response, problem_headers
-from gateway.http.server import Request, Route
+from gateway.http.pipeline import Authenticator, InFlightLimiter, presented_key
+from gateway.http.request import AiohttpRequest, AnyResponse, Request, Route, always
+from gateway.http.response import Response, make_response, problem_headers
 from gateway.http.traceparent import read_traceparent
 from gateway.json_scanner import find_strings
 from gateway.passthrough_rules import normalize_path
@@ -68,15 +68,17 @@ class PassthroughHandler:
     _route: Route = field(init=False)
 
     def __post_init__(self) -> None:
-        self._route = Route("*", "*", self.handle, "passthrough", requires_key=True, render_problem=render_problem)
+        self._route = Route(
+            "*", "*", self.handle, "passthrough", requires_key=True, render_problem=render_problem, streams=always
+        )
 
     def fallback_route(self) -> Route:
         """Route for paths without a route."""
-        return Route("*", "*", self.handle, "unknown")
+        return Route("*", "*", self.handle, "unknown", streams=always)
 
-    async def handle(self, request: Request) -> web.StreamResponse:
+    async def handle(self, request: Request) -> AnyResponse:
         """Forward a permitted request. Otherwise a client with a valid key gets 403 that names the missing setting."""
-        path = normalize_path(request.rel_url.raw_path)
+        path = normalize_path(request.target_path)
         if path is None or not (_SDK_PATHS(path) or self.passthrough.allows(request.method, path)):
             raise _unknown_route()
         parsed = await self._parse(request, path)
@@ -87,9 +89,9 @@ class PassthroughHandler:
         forward = self.in_flight_limiter.limit_in_flight(partial(self._forward, parsed=parsed))
         return await forward(request)
 
-    async def handle_authenticated(self, request: Request) -> web.StreamResponse:
+    async def handle_authenticated(self, request: Request) -> AnyResponse:
         """Forward a request of an authenticated client that its own route does not serve, or refuse it as `handle`."""
-        path = normalize_path(request.rel_url.raw_path)
+        path = normalize_path(request.target_path)
         if path is None:
             raise _unknown_route()
         return await self._forward(request, parsed=_ParsedRequest(path, presented_key(request)))
@@ -126,7 +128,7 @@ class PassthroughHandler:
     async def _read_body(request: Request, max_body: int, timeout: float) -> tuple[bytes, str]:  # noqa: ASYNC109
         return await read_coded_body(request, codings=CODINGS, max_bytes=max_body, timeout=timeout)
 
-    async def _forward(self, request: Request, *, parsed: _ParsedRequest) -> web.StreamResponse:
+    async def _forward(self, request: Request, *, parsed: _ParsedRequest) -> AnyResponse:
         provider = self.passthrough.find_provider(request.client_name, request.method, parsed.path)
         if provider is None:
             raise Problem("forbidden", self._forbidden_detail(request.method, parsed.path))
@@ -134,7 +136,7 @@ class PassthroughHandler:
         if body is None:
             body, coding = await self._read_body(request, self.passthrough.max_body, _BODY_TIMEOUT)
         connected = request.connection_check()
-        stream = None
+        stream: web.StreamResponse | None = None
         try:
             async with self.passthrough.forward(
                 request.client_name,
@@ -142,7 +144,7 @@ class PassthroughHandler:
                 client_connected=connected,
                 method=request.method,
                 path=parsed.path,
-                query=request.rel_url.raw_query_string,
+                query=request.target_query,
                 headers=self._forwarded_headers(request),
                 body=body,
                 client_key=parsed.key,
@@ -178,7 +180,7 @@ class PassthroughHandler:
         return f"{route} is not passed through: an operator must list it in clients.<name>.passthrough."
 
 
-def render_problem(problem: Problem, _request: Request) -> web.Response:
+def render_problem(problem: Problem, _request: Request) -> Response:
     """Render a problem in PromptLayer's format: its SDKs show `message` or `error`."""
     body = strict_json.write({"success": False, "message": problem.text, "error": problem.text})
     headers = (("Runward-Problem", problem.code), *problem_headers(problem))
@@ -229,7 +231,7 @@ async def _send_stream(
 ) -> None:
     """Pass the parts on as they arrive. Raises ProviderFault, and _ClientLeftError."""
     try:
-        await stream.prepare(request)
+        await stream.prepare(cast("AiohttpRequest", request))
         while part := await source.read(
             idle_timeout=_IDLE_TIMEOUT, interval=_DISCONNECTION_CHECK, client_connected=connected
         ):

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from aiohttp import web
-
-from gateway.http.server import Request
+from gateway.http.request import Request
+from gateway.http.response import Response
 from gateway.runs.polling.provider_hints import ProviderHints
 
 
@@ -16,7 +15,7 @@ class PollHintHandler:
 
     hints: ProviderHints
 
-    async def receive(self, request: Request) -> web.Response:
+    async def receive(self, request: Request) -> Response:
         """Handle `POST /hints/{token}`: 204."""
         await self.hints.receive(request.path_param)
-        return web.Response(status=204, headers={"Server": "runward"})
+        return Response(204, b"", "")

@@ -6,14 +6,16 @@ import math
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import cast
 
 from aiohttp import web
+from multidict import MultiMapping
 
 from gateway.clock import Clock
 from gateway.http.body import hold_stored
 from gateway.http.headers import prefers_media_type
-from gateway.http.response import make_response
-from gateway.http.server import Request
+from gateway.http.request import AiohttpRequest, AnyResponse, Request
+from gateway.http.response import Response, make_response
 from gateway.problems import Problem, invalid_parameter
 from gateway.runs import rendering
 from gateway.runs.durable.uncollected_results import ignore_result
@@ -36,6 +38,11 @@ _COMMENT = b": the run has not ended\n\n"
 _STATUSES = {"queued", "running", "succeeded", "failed", "unknown", "not_run"}
 
 
+def accepts_event_stream(headers: MultiMapping[str]) -> bool:
+    """Return True if the response to `GET /runs/{id}` is a stream of events."""
+    return "Accept" in headers and prefers_media_type(headers, _EVENT_STREAM, rendering.JSON_CONTENT_TYPE)
+
+
 @dataclass(frozen=True, slots=True)
 class RunLookupHandlers:
     """Handlers for the client's own stored runs: with an Idempotency-Key, asynchronous, or polled on after a 504.
@@ -50,13 +57,13 @@ class RunLookupHandlers:
     is_draining: Callable[[], bool]
     result_collected: Callable[[str], Awaitable[None]] = ignore_result
 
-    async def get_run(self, request: Request) -> web.StreamResponse:
+    async def get_run(self, request: Request) -> AnyResponse:
         """Handle `GET /runs/{id}`. With `?wait=SECONDS`, respond when the run has ended or the time has passed.
 
         Raises Problem: client_closed_request, if the client disconnects while it waits.
         """
         run = self._require_own(request, await self.reader.find(request.path_param))
-        if request.method == "GET" and prefers_media_type(request.headers, _EVENT_STREAM, rendering.JSON_CONTENT_TYPE):
+        if request.method == "GET" and accepts_event_stream(request.headers):
             return await self._stream_events(request, run)
         deadline = self.clock.monotonic() + _parse_wait(request.query.get("wait", "0"))
         is_connected = request.connection_check()
@@ -69,7 +76,7 @@ class RunLookupHandlers:
                 raise Problem("client_closed_request")
         return self._response(request, await self._render(run))
 
-    async def list_runs(self, request: Request) -> web.StreamResponse:
+    async def list_runs(self, request: Request) -> AnyResponse:
         """Handle `GET /runs`: newest first, `limit` a page, filtered by `status` and `workflow`."""
         query = request.query
         run_filter = RunFilter(
@@ -86,7 +93,7 @@ class RunLookupHandlers:
         return self._response(request, rendering.run_page(items, next_cursor))
 
     @staticmethod
-    def _response(request: Request, body: bytes) -> web.Response:
+    def _response(request: Request, body: bytes) -> Response:
         """Return the response. Raises Problem (overloaded) if the byte budget has no room until it is written."""
         hold_stored(request, len(body))
         return make_response(200, body, rendering.JSON_CONTENT_TYPE)
@@ -104,14 +111,14 @@ class RunLookupHandlers:
             await self.result_collected(run.id)
         return view
 
-    async def _stream_events(self, request: Request, run: RunOverview) -> web.StreamResponse:
+    async def _stream_events(self, request: Request, run: RunOverview) -> AnyResponse:
         """Send the run as a server-sent event after each change of its status, until it has ended.
 
         Raises ConnectionError if the client disconnects.
         """
         stream = web.StreamResponse(headers=_EVENT_STREAM_HEADERS)
         stream.headers["X-Request-Id"] = request.request_id
-        await stream.prepare(request)
+        await stream.prepare(cast("AiohttpRequest", request))
         is_connected = request.connection_check()
         started_at = written_at = self.clock.monotonic()
         last_status = ""

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any, TypeAlias
 
-from aiohttp import web
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from gateway import strict_json
 from gateway.api.version_pin import exclusive_schema, reject_label_with_version
 from gateway.http.body import MAX_MEMBERS
-from gateway.http.response import make_response
+from gateway.http.response import Response, make_response
 from gateway.runs import rendering
 from gateway.runs.model import RunRecord
 
@@ -69,7 +68,7 @@ class RunRequest(BaseModel):
         return self
 
 
-def run_response(run: RunRecord) -> web.Response:
+def run_response(run: RunRecord) -> Response:
     """Response to a run that succeeded. The record loses its output, which the client may take long to read."""
     body = strict_json.write(rendering.run_document(run))
     run.output = run.outputs = None

@@ -6,16 +6,14 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from aiohttp import web
-
 from gateway.api.run_request import RunRequest, run_response
 from gateway.api.version_pin import check_pin
 from gateway.clock import Clock
 from gateway.errors import IdempotencyInFlight, RunError
 from gateway.http.body import hold_replay, parse_json_body, read_json_body
 from gateway.http.headers import prefers_async
-from gateway.http.response import make_response
-from gateway.http.server import Request
+from gateway.http.request import Request
+from gateway.http.response import Response, make_response
 from gateway.http.traceparent import read_traceparent
 from gateway.runs import rendering
 from gateway.runs.catalog import Catalog, Workflow
@@ -45,7 +43,7 @@ class RunHandler:
     max_body: int
     body_timeout: float
 
-    async def start(self, request: Request) -> web.Response:
+    async def start(self, request: Request) -> Response:
         """Answer `POST /run`: when the run has ended, or at once if the client does not wait."""
         raw = await read_json_body(request, max_bytes=self.max_body, timeout=self.body_timeout)
         body = parse_json_body(RunRequest, raw)
@@ -80,7 +78,7 @@ class RunHandler:
             case InFlight():
                 raise IdempotencyInFlight(retry_after=1)
 
-    async def _execute(self, run: DurableRun, workflow: Workflow, request_id: str) -> web.Response:
+    async def _execute(self, run: DurableRun, workflow: Workflow, request_id: str) -> Response:
         """Execute a stored run; the response is the final one, or 202 if the client does not wait."""
         if run.record.spec.synchronous:
             return stored_response(await self.durable_runs.run_and_wait(run, workflow, request_id))
@@ -105,7 +103,7 @@ class RunHandler:
         )
 
 
-def stored_response(stored: StoredResponse, headers: tuple[tuple[str, str], ...] = ()) -> web.Response:
+def stored_response(stored: StoredResponse, headers: tuple[tuple[str, str], ...] = ()) -> Response:
     """Return a stored response with its header fields in their order, followed by `headers`."""
     content_type = next(value for name, value in stored.headers if name == "Content-Type")
     other_headers = tuple(field for field in stored.headers if field[0] != "Content-Type")

@@ -15,8 +15,8 @@ from gateway.app.snapshot import ConfigSnapshot, build_snapshot
 from gateway.auth.failed_attempts import FailedAuthLimiter
 from gateway.byte_budget import ByteBudget
 from gateway.clock import Clock
-from gateway.http.middleware import Authenticator, InFlightLimiter
 from gateway.http.ops_authentication import OpsAuthenticator
+from gateway.http.pipeline import Authenticator, InFlightLimiter
 from gateway.http.problem_mapping import final_response
 from gateway.limits.daily_usage import DailyUsageRecorder, DailyUsageStore
 from gateway.limits.limiter import Limiter

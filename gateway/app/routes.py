@@ -14,11 +14,13 @@ from gateway.api.promptlayer.runs import PromptLayerRunHandlers
 from gateway.api.promptlayer.tokens import ChannelTokens
 from gateway.api.promptlayer.workflows import PromptLayerWorkflowHandlers
 from gateway.api.provider_hints import PollHintHandler
-from gateway.api.run_lookup import RunLookupHandlers
+from gateway.api.run_lookup import RunLookupHandlers, accepts_event_stream
 from gateway.api.start_run import RunHandler
 from gateway.app.components import Components
-from gateway.http.middleware import access_log, prefix_locations
-from gateway.http.server import Middleware, Route, Server, with_double_slash
+from gateway.http.pipeline import RequestPipeline, prefix_locations
+from gateway.http.request import Middleware, Route
+from gateway.http.router import with_double_slash
+from gateway.http.server import Server
 
 
 def realtime_hub(components: Components, token_secret: bytes) -> RealtimeHub:
@@ -67,14 +69,16 @@ def public_server(
 
 def _public_middlewares(components: Components) -> list[Middleware]:
     """Middlewares, outermost first; each relies on those before it."""
-    limiter = components.in_flight_limiter
     trusted_proxies = components.settings.server.trusted_proxies
     return [
         *([prefix_locations(trusted_proxies)] if trusted_proxies else []),
-        limiter.close_when_draining,  # while draining, every response is the last on its connection
-        access_log(components.metrics, components.log, components.clock),  # request id, problem document, log, metrics
-        components.authenticator.authenticate,  # from here on the client is known
-        limiter.limit_in_flight,  # load shedding, by client, before a body is read
+        RequestPipeline(
+            components.metrics,
+            components.log,
+            components.clock,
+            components.authenticator.authenticate,
+            components.in_flight_limiter,
+        ),
     ]
 
 
@@ -87,14 +91,13 @@ def ops_server(components: Components, docs: DocsHandlers) -> Server:
         *CallbackAdminHandlers(components.store, components.clock, components.log).routes(),
         *docs.ops_routes(),
     ]
-    middlewares = [
-        access_log(components.metrics, components.log, components.clock),
-        components.ops_authenticator.authenticate,
-    ]
+    pipeline = RequestPipeline(
+        components.metrics, components.log, components.clock, components.ops_authenticator.authenticate
+    )
     settings = components.settings.server
     return Server(
         routes,
-        middlewares,
+        [pipeline],
         header_timeout=settings.header_timeout,
         idle_timeout=settings.idle_timeout,
         max_header=settings.max_header,
@@ -131,7 +134,7 @@ def _run_routes(components: Components) -> list[Route]:
         [
             Route("POST", "/run", run.start, "run", requires_key=True),
             Route("GET", "/runs", lookup.list_runs, "runs", requires_key=True),
-            Route("GET", "/runs/{id}", lookup.get_run, "runs", requires_key=True),
+            Route("GET", "/runs/{id}", lookup.get_run, "runs", requires_key=True, streams=accepts_event_stream),
         ]
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from aiohttp import HttpVersion11, web
 from pydantic import BaseModel, ValidationError
@@ -13,7 +13,7 @@ from gateway import strict_json
 from gateway.byte_budget import BUDGET_EXHAUSTED, LARGE
 from gateway.errors import IdempotencyInFlight
 from gateway.http.headers import content_codings, expects_continue, has_transfer_coding, is_encoded, is_json
-from gateway.http.server import Request
+from gateway.http.request import AiohttpRequest, Request
 from gateway.problems import FieldError, Problem, invalid_body
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
@@ -63,12 +63,11 @@ async def read_coded_body(
 async def _read_bounded(request: Request, max_bytes: int, timeout: float) -> bytes:  # noqa: ASYNC109
     if (request.content_length or 0) > max_bytes:
         raise _payload_too_large(max_bytes)
-    content = request.content
-    if content.is_eof():  # usually the body arrives together with the headers
-        body = content.read_nowait()
-        _hold_body(request, len(body))
+    body = request.body
+    if body is None:
+        body = await _read_stream(cast("AiohttpRequest", request), max_bytes, timeout)
     else:
-        body = await _read_chunks(request, max_bytes, timeout)
+        _hold_body(request, len(body))
     if len(body) > max_bytes:
         raise _payload_too_large(max_bytes)
     return body
@@ -116,7 +115,18 @@ def _reject_encoded(request: Request) -> None:
         raise Problem("unsupported_media_type", "Compressed request bodies are not supported.")
 
 
-async def _read_chunks(request: Request, max_bytes: int, timeout: float) -> bytes:  # noqa: ASYNC109
+async def _read_stream(request: AiohttpRequest, max_bytes: int, timeout: float) -> bytes:  # noqa: ASYNC109
+    content = request.content
+    if not content.is_eof():
+        return await _read_chunks(request, max_bytes, timeout)
+    body = content.read_nowait()
+    _hold_body(request, len(body))
+    return body
+
+
+async def _read_chunks(request: AiohttpRequest, max_bytes: int, timeout: float) -> bytes:  # noqa: ASYNC109
+    if request.transport is None:
+        raise Problem("client_closed_request")
     chunks, size = [], 0
     # Without a known client only what arrives is held: else it could occupy the budget by header fields alone.
     announced = request.content_length or 0 if request.client_name else 0

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import TypeAlias
 
-from aiohttp import web
+from gateway.http.request import Request
 
 Networks: TypeAlias = Sequence[IPv4Network | IPv6Network]
 
@@ -18,7 +18,7 @@ _PREFIX = re.compile(r"(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._~!$&'()*+;=:@%-]+)+").f
 _NODE = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+))(?::[0-9]{1,5})?").fullmatch
 
 
-def client_address(request: web.BaseRequest, trusted_proxies: Networks) -> str:
+def client_address(request: Request, trusted_proxies: Networks) -> str:
     """Address of the client: the last hop that is not a trusted proxy.
 
     `X-Forwarded-For` is read from its end, where the trusted proxies write. Elements before the first untrusted address
@@ -39,7 +39,7 @@ def client_address(request: web.BaseRequest, trusted_proxies: Networks) -> str:
     return str(address)
 
 
-def path_prefix(request: web.BaseRequest, trusted_proxies: Networks) -> str:
+def path_prefix(request: Request, trusted_proxies: Networks) -> str:
     """Path that the proxies have removed from the front of the target (`X-Forwarded-Prefix`), without a final slash.
 
     Several elements are those of several proxies, outermost first. Empty if the peer is not trusted, or for a value

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from aiohttp import web
 from structlog.typing import FilteringBoundLogger
 
 from gateway.auth.failed_attempts import FailedAuthLimiter
 from gateway.auth.keys import KeyRefusal, KeyRing
 from gateway.clock import Clock
 from gateway.http.forwarded import client_address
-from gateway.http.middleware import presented_key
-from gateway.http.server import Handler, Request
+from gateway.http.pipeline import presented_key
+from gateway.http.request import Request
 from gateway.problems import Problem
 
 _OPEN_ROUTES = frozenset({"healthz", "readyz"})
@@ -33,17 +32,12 @@ class OpsAuthenticator:
         """Use these keys from the next request on."""
         self.keys = keys
 
-    def authenticate(self, inner: Handler) -> Handler:
-        """Middleware; raises Problem: unauthorized, too_many_failures."""
-
-        async def handle(request: Request) -> web.StreamResponse:
-            if self.keys and request.route.name not in _OPEN_ROUTES:
-                found = self.keys.find(presented_key(request), self.clock.now())
-                if isinstance(found, KeyRefusal):
-                    raise self._reject(found, request)
-            return await inner(request)
-
-        return handle
+    def authenticate(self, request: Request) -> None:
+        """Raise Problem (unauthorized, too_many_failures) for a request without a key to a route that needs one."""
+        if self.keys and request.route.name not in _OPEN_ROUTES:
+            found = self.keys.find(presented_key(request), self.clock.now())
+            if isinstance(found, KeyRefusal):
+                raise self._reject(found, request)
 
     def _reject(self, reason: KeyRefusal, request: Request) -> Problem:
         address = client_address(request, ())

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from aiohttp import web
-
 from gateway.api.admin.callbacks import CallbackAdminHandlers
 from gateway.api.admin.health import metrics_response
 from gateway.api.docs.page import DocsHandlers
-from gateway.http.middleware import access_log
 from gateway.http.ops_authentication import OpsAuthenticator
-from gateway.http.response import make_response
-from gateway.http.server import Request, Route, Server
+from gateway.http.pipeline import RequestPipeline
+from gateway.http.request import Request, Route
+from gateway.http.response import Response, make_response
+from gateway.http.server import Server
 from gateway.observability.metrics import Metrics
 from gateway.supervisor.worker_pool import WorkerPool
 
@@ -24,13 +23,13 @@ class SupervisorAdmin:
     pool: WorkerPool
     callbacks: CallbackAdminHandlers
 
-    async def healthz(self, _request: Request) -> web.Response:
+    async def healthz(self, _request: Request) -> Response:
         """Liveness: 200 if at least one worker responds."""
         if self.pool.responsive_count:
             return make_response(200, b'{"status":"alive"}', "application/json")
         return _unavailable("no worker responds")
 
-    async def readyz(self, _request: Request) -> web.Response:
+    async def readyz(self, _request: Request) -> Response:
         """Readiness: 200 if at least half of the workers accept requests; one restart does not remove the machine.
 
         The body reports a failing store as well.
@@ -43,7 +42,7 @@ class SupervisorAdmin:
             return make_response(200, b'{"status":"ready","store":"unavailable"}', "application/json")
         return make_response(200, b'{"status":"ready"}', "application/json")
 
-    async def render_metrics(self, request: Request) -> web.Response:
+    async def render_metrics(self, request: Request) -> Response:
         """Sums of the metrics of all workers."""
         return await metrics_response(Metrics.from_export(await self.pool.collect_metrics()), request)
 
@@ -58,12 +57,11 @@ class SupervisorAdmin:
             *self.callbacks.routes(),
             *DocsHandlers.load().ops_routes(),
         ]
-        logging_middleware = access_log(self.pool.metrics, self.pool.log, self.pool.clock)
-        middlewares = [logging_middleware, authenticator.authenticate]
+        pipeline = RequestPipeline(self.pool.metrics, self.pool.log, self.pool.clock, authenticator.authenticate)
         return Server(
-            routes, middlewares, header_timeout=header_timeout, idle_timeout=idle_timeout, max_header=max_header
+            routes, [pipeline], header_timeout=header_timeout, idle_timeout=idle_timeout, max_header=max_header
         )
 
 
-def _unavailable(status: str) -> web.Response:
+def _unavailable(status: str) -> Response:
     return make_response(503, f'{{"status":"{status}"}}'.encode(), "application/json", (("Retry-After", "1"),))

@@ -9,14 +9,14 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 import structlog
-from aiohttp import web
 from structlog.testing import LogCapture
 
-from gateway.api.run_lookup import RunLookupHandlers
+from gateway.api.run_lookup import RunLookupHandlers, accepts_event_stream
 from gateway.app.listeners import Listener
 from gateway.byte_budget import ByteBudget, Hold
-from gateway.http.middleware import access_log
-from gateway.http.server import Handler, Request, Route, Server
+from gateway.http.pipeline import RequestPipeline
+from gateway.http.request import AnyResponse, Handler, Request, Route
+from gateway.http.server import Server
 from gateway.observability.metrics import Metrics
 from gateway.runs.run_reader import RunReader
 from gateway.store.contract import Phase, RunOverview, StoredRun
@@ -100,15 +100,15 @@ async def lookup_server(ends_after: float) -> AsyncIterator[LookupServer]:
     store = SlowRunStore(clock, ends_after)
 
     def as_owner(inner: Handler) -> Handler:
-        async def handle(request: Request) -> web.StreamResponse:
+        async def handle(request: Request) -> AnyResponse:
             request.client_name = RUNNING.client
             return await inner(request)
 
         return handle
 
     lookup = RunLookupHandlers(store, RunReader(store, clock), clock, is_draining=lambda: False)
-    routes = [Route("GET", "/runs/{id}", lookup.get_run, "runs")]
-    server = Server(routes, [access_log(metrics, log, clock), as_owner], header_timeout=5.0)
+    routes = [Route("GET", "/runs/{id}", lookup.get_run, "runs", streams=accepts_event_stream)]
+    server = Server(routes, [RequestPipeline(metrics, log, clock), as_owner], header_timeout=5.0)
     listener = await Listener.open(server, "127.0.0.1", 0)
     try:
         yield LookupServer(listener.addresses[0][1], store, metrics, capture, server.byte_budget)

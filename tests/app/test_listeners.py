@@ -8,16 +8,16 @@ import socket
 from ipaddress import ip_network
 
 import pytest
-from aiohttp import web
 
 from gateway.app.listeners import Listener
 from gateway.http.forwarded import client_address
-from gateway.http.response import make_response
-from gateway.http.server import Request, Route, Server
+from gateway.http.request import Request, Route
+from gateway.http.response import Response, make_response
+from gateway.http.server import Server
 from gateway.supervisor.sockets import open_listening_sockets, socket_address
 
 
-async def answer_address(request: Request) -> web.Response:
+async def answer_address(request: Request) -> Response:
     """Respond with the address of the client."""
     return make_response(200, client_address(request, (ip_network("192.0.2.0/24"),)).encode(), "text/plain")
 

@@ -13,7 +13,6 @@ from ipaddress import IPv4Network, IPv6Network
 from typing import Any, TypeAlias
 
 import structlog
-from aiohttp import web
 from structlog.testing import LogCapture
 from structlog.typing import FilteringBoundLogger
 
@@ -26,9 +25,10 @@ from gateway.auth.keys import KeyRing, hash_key, new_key
 from gateway.byte_budget import ByteBudget
 from gateway.clock import SystemClock
 from gateway.http.body import parse_json_body, read_json_body
-from gateway.http.middleware import Authenticator, InFlightLimiter, access_log
-from gateway.http.response import make_response
-from gateway.http.server import Middleware, Request, Route, Server
+from gateway.http.pipeline import Authenticator, InFlightLimiter, RequestPipeline
+from gateway.http.request import Middleware, Request, Route
+from gateway.http.response import Response, make_response
+from gateway.http.server import Server
 from gateway.observability.metrics import Metrics
 from gateway.problems import Problem
 from gateway.runs.model import RunRecord, RunSpec
@@ -187,12 +187,7 @@ async def running_server(
     authenticator = Authenticator(keys, clients, FailedAuthLimiter(clock), trusted_proxies, clock, log)
     budget = ByteBudget(max_bytes_in_flight)
     harness = ServerHarness(0, clock, metrics, limiter, capture, authenticator, budget)
-    default_middlewares = [
-        limiter.close_when_draining,
-        access_log(metrics, log, clock),
-        authenticator.authenticate,
-        limiter.limit_in_flight,
-    ]
+    default_middlewares = [RequestPipeline(metrics, log, clock, authenticator.authenticate, limiter)]
     server = Server(
         _routes(harness, body_timeout, max_body),
         default_middlewares if middlewares is None else middlewares,
@@ -211,31 +206,31 @@ async def running_server(
 
 
 def _routes(harness: ServerHarness, body_timeout: float, max_body: int) -> list[Route]:
-    async def run(request: Request) -> web.Response:
+    async def run(request: Request) -> Response:
         body = parse_json_body(RunRequest, await read_json_body(request, max_bytes=max_body, timeout=body_timeout))
         return make_response(
             200, strict_json.write({"workflow": body.workflow, "input": body.input}), "application/json"
         )
 
-    async def wait(_request: Request) -> web.Response:
+    async def wait(_request: Request) -> Response:
         await harness.release.wait()
         return make_response(200, b"{}", "application/json")
 
-    async def healthz(_request: Request) -> web.Response:
+    async def healthz(_request: Request) -> Response:
         return make_response(200, b'{"status":"alive"}', "application/json")
 
-    async def large(_request: Request) -> web.Response:
+    async def large(_request: Request) -> Response:
         return make_response(200, b"x" * LARGE_BODY_BYTES, "application/json")
 
-    async def mistake(_request: Request) -> web.Response:
+    async def mistake(_request: Request) -> Response:
         raise RuntimeError("CANARY")
 
-    async def store_down(request: Request) -> web.Response:
-        if request.rel_url.query_string == "run":
+    async def store_down(request: Request) -> Response:
+        if request.target_query == "run":
             request.run = RunRecord.create(RunSpec("one", "w", 60.0), "p", harness.clock)
         raise StoreUnavailable("CANARY")
 
-    async def refuse(_request: Request) -> web.Response:
+    async def refuse(_request: Request) -> Response:
         raise Problem("overloaded", retry_after=1.2)
 
     return [

@@ -10,7 +10,7 @@ from typing import cast
 from unittest import mock
 
 import pytest
-from aiohttp import HttpVersion10, StreamReader, web
+from aiohttp import HttpVersion10, StreamReader
 from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
@@ -19,8 +19,8 @@ from pydantic import JsonValue
 from gateway.api.run_request import RunRequest
 from gateway.byte_budget import LARGE, ByteBudget, Hold
 from gateway.http.body import parse_json_body, read_raw_body
+from gateway.http.request import Request
 from gateway.http.response import make_response, problem_response
-from gateway.http.server import Request
 from gateway.problems import FieldError, Problem
 from tests.http.server_harness import (
     KEY,
@@ -208,16 +208,16 @@ class FakeRequest:
 @pytest.mark.parametrize(("seconds", "shown"), [(0, "0"), (0.001, "1"), (1, "1"), (1.2, "2"), (86_399.5, "86400")])
 def test_a_hint_is_rounded_up(seconds: float, shown: str) -> None:
     """RFC 9110, 10.2.3: whole seconds; a client that returns at that time must not be too early."""
-    response = problem_response(Problem("overloaded", retry_after=seconds), FakeRequest())  # type: ignore[arg-type]
+    response = problem_response(Problem("overloaded", retry_after=seconds), "req_1")
     assert shown == response.headers["Retry-After"]
 
 
 def test_a_problem_is_answered_with_its_headers() -> None:
     problem = Problem("rate_limited", headers=(("RateLimit", '"a";r=0;t=1'), ("RateLimit-Policy", '"a";q=1;w=1')))
-    response = problem_response(problem, FakeRequest())  # type: ignore[arg-type]
+    response = problem_response(problem, "req_1")
     assert (429, "application/problem+json", '"a";r=0;t=1') == (
         response.status,
-        response.headers["Content-Type"],
+        response.content_type,
         response.headers["RateLimit"],
     )
     assert "Retry-After" not in response.headers
@@ -227,8 +227,8 @@ def test_a_problem_is_answered_with_its_headers() -> None:
 
 def test_an_answer_names_us_and_no_version() -> None:
     made = make_response(200, b"{}", "application/json", (("X-Own", "1"), ("server", "other/1.0")))
-    assert isinstance(made, web.Response)
-    assert ["runward"] == made.headers.getall("Server")
+    lines = made.head().lower().split(b"\r\n")
+    assert [b"server: runward"] == [line for line in lines if line.startswith(b"server")]
 
 
 # Reading.
@@ -415,9 +415,11 @@ async def test_only_the_body_of_a_known_client_is_held_before_it_arrives(client:
     request = SimpleNamespace(
         hold=Hold(budget),
         client_name=client,
+        body=None,
         content=content,
         content_length=200_000,
         headers=CIMultiDict(),
+        transport=mock.Mock(),
         version=HttpVersion10,
     )
     reading = asyncio.create_task(read_raw_body(cast("Request", request), max_bytes=300_000, timeout=10))

@@ -6,11 +6,11 @@ import asyncio
 
 import aiohttp
 import pytest
-from aiohttp import web
 
 from gateway.app.listeners import Listener
-from gateway.http.response import make_response
-from gateway.http.server import Request, Route, Server
+from gateway.http.request import Request, Route
+from gateway.http.response import Response, make_response
+from gateway.http.server import Server
 
 
 @pytest.mark.parametrize("size", [2, 1_000_000], ids=["small", "large"])
@@ -19,7 +19,7 @@ async def test_on_sent_is_called_once_the_response_was_written(session: aiohttp.
     written = asyncio.Event()
     early: list[bool] = []
 
-    async def say(_request: Request) -> web.Response:
+    async def say(_request: Request) -> Response:
         said = make_response(200, size * b"x", "text/plain")
         said.on_sent = written.set
         early.append(written.is_set())

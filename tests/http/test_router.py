@@ -7,14 +7,15 @@ from collections.abc import AsyncIterator
 
 import aiohttp
 import pytest
-from aiohttp import web
 
 from gateway.app.listeners import Listener
-from gateway.http.server import Request, Route, Server
+from gateway.http.request import Request, Route
+from gateway.http.response import Response, make_response
+from gateway.http.server import Server
 
 
-async def echo_route(request: Request) -> web.Response:
-    return web.Response(text=f"{request.route.name} {request.path_param}")
+async def echo_route(request: Request) -> Response:
+    return make_response(200, f"{request.route.name} {request.path_param}".encode(), "text/plain")
 
 
 ROUTES = (

@@ -9,11 +9,11 @@ from typing import NoReturn
 from unittest.mock import Mock
 
 import pytest
-from aiohttp import web
 
 from gateway.app.listeners import Listener
-from gateway.http.response import make_response
-from gateway.http.server import Handler, Request, Route, Server
+from gateway.http.request import Handler, Request, Route
+from gateway.http.response import Response, make_response
+from gateway.http.server import Server
 from tests.http.server_harness import (
     JSON_BODY,
     KEY,
@@ -250,7 +250,7 @@ async def test_a_client_that_does_not_read_its_response_is_closed() -> None:
     async with running_server(header_timeout=0.05) as server:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port, limit=1)
         writer.write(build_request("GET", "/large"))
-        for _ in range(8):
+        for _ in range(30):
             await asyncio.sleep(0.02)
             assert 200 == (await server.send_request()).status
         with contextlib.suppress(ConnectionResetError):
@@ -282,7 +282,7 @@ async def test_pipelined_requests_wait_until_the_client_reads_the_answers() -> N
     count, size = 2000, 60_000
     handled = 0
 
-    async def answer(_request: Request) -> web.Response:
+    async def answer(_request: Request) -> Response:
         nonlocal handled
         handled += 1
         return make_response(200, b"x" * size, "text/plain")
@@ -307,7 +307,7 @@ async def test_pipelined_requests_wait_until_the_client_reads_the_answers() -> N
 
 async def test_reading_is_paused_while_requests_of_the_connection_wait() -> None:
     """What is read ahead of a connection is bounded, also while its first request takes long."""
-    connection = Server([], [], header_timeout=5.0)()
+    connection = Server([], [], header_timeout=5.0).aiohttp_connection()
     transport = Mock(spec=asyncio.Transport, is_closing=lambda: False)
     connection.connection_made(transport)
     connection.data_received(1000 * SECOND)
@@ -318,7 +318,7 @@ async def test_reading_is_paused_while_requests_of_the_connection_wait() -> None
 
 async def test_what_comes_behind_a_refused_request_is_dropped() -> None:
     """R70: data after a refused request are neither stored nor parsed."""
-    connection = Server([], [], header_timeout=5.0)()
+    connection = Server([], [], header_timeout=5.0).aiohttp_connection()
     connection.connection_made(Mock(spec=asyncio.Transport, is_closing=lambda: False))
     for _ in range(50):
         connection.data_received(b"x" * 100_000)

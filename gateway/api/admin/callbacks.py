@@ -6,14 +6,13 @@ import re
 from dataclasses import dataclass
 from typing import Protocol
 
-from aiohttp import web
 from structlog.typing import FilteringBoundLogger
 
 from gateway import strict_json
 from gateway.clock import Clock
 from gateway.http.headers import is_json
-from gateway.http.response import make_response
-from gateway.http.server import Request, Route
+from gateway.http.request import Request, Route
+from gateway.http.response import Response, make_response
 from gateway.problems import Problem, invalid_parameter
 from gateway.runs.callbacks.dispatcher import CALLBACK_STATES, GAVE_UP
 from gateway.runs.rendering import JSON_CONTENT_TYPE
@@ -50,7 +49,7 @@ class CallbackAdminHandlers:
             Route("POST", "/callbacks/replay/{id}", self.replay, "callbacks"),
         ]
 
-    async def list_callbacks(self, request: Request) -> web.Response:
+    async def list_callbacks(self, request: Request) -> Response:
         """Handle `GET /callbacks?state=…&after=…`: a page of 100 run ids, and `next`, the `after` of the next page."""
         state, after = request.query.get("state", GAVE_UP), request.query.get("after", "")
         if state not in CALLBACK_STATES:
@@ -61,7 +60,7 @@ class CallbackAdminHandlers:
         next_after = runs[-1] if len(runs) == _PAGE_SIZE else None
         return make_response(200, strict_json.write({"runs": runs, "next": next_after}), JSON_CONTENT_TYPE)
 
-    async def replay(self, request: Request) -> web.Response:
+    async def replay(self, request: Request) -> Response:
         """Handle `POST /callbacks/replay/{id}`: the callback is due now, and its delivery schedule starts again.
 
         Protection against cross-site requests: a browser sends this content type to another site only after a preflight

@@ -6,11 +6,9 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from aiohttp import web
-
 from gateway.http.headers import prefers_media_type
-from gateway.http.response import make_response
-from gateway.http.server import Request
+from gateway.http.request import Request
+from gateway.http.response import Response, make_response
 from gateway.observability.metrics import OPENMETRICS_CONTENT_TYPE, TEXT_CONTENT_TYPE, Metrics
 
 
@@ -26,11 +24,11 @@ class HealthHandlers:
     is_ready: Callable[[], bool]
     is_store_failing: Callable[[], bool]
 
-    async def healthz(self, _request: Request) -> web.Response:
+    async def healthz(self, _request: Request) -> Response:
         """Liveness: the process responds. Depends on nothing else."""
         return make_response(200, b'{"status":"alive"}', "application/json")
 
-    async def readyz(self, _request: Request) -> web.Response:
+    async def readyz(self, _request: Request) -> Response:
         """Readiness: 200 if a load balancer should send requests to this replica, 503 while it drains."""
         if self.is_ready() and self.is_store_failing():
             return make_response(200, b'{"status":"ready","store":"unavailable"}', "application/json")
@@ -38,12 +36,12 @@ class HealthHandlers:
             return make_response(200, b'{"status":"ready"}', "application/json")
         return make_response(503, b'{"status":"draining"}', "application/json", (("Retry-After", "1"),))
 
-    async def render_metrics(self, request: Request) -> web.Response:
+    async def render_metrics(self, request: Request) -> Response:
         """Metrics in the format that `Accept` asks for."""
         return await metrics_response(self.metrics, request)
 
 
-async def metrics_response(metrics: Metrics, request: Request) -> web.Response:
+async def metrics_response(metrics: Metrics, request: Request) -> Response:
     """Metrics as OpenMetrics if `Accept` prefers it, else as Prometheus text. Rendered in a thread: it takes long."""
     if prefers_media_type(request.headers, "application/openmetrics-text", "text/plain"):
         body, content_type = await asyncio.to_thread(metrics.render_openmetrics), OPENMETRICS_CONTENT_TYPE

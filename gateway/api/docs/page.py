@@ -8,13 +8,11 @@ from hashlib import sha256
 from importlib.resources import files
 from string import Template
 
-from aiohttp import web
-
 from gateway import strict_json
 from gateway.api.docs import document
 from gateway.http.headers import accepts_gzip
-from gateway.http.response import make_response
-from gateway.http.server import Request, Route
+from gateway.http.request import Request, Route
+from gateway.http.response import Response, make_response
 
 _STATIC = files("gateway.api.docs") / "static"
 _NOSNIFF = ("X-Content-Type-Options", "nosniff")
@@ -62,7 +60,7 @@ class StaticFile:
             return cls(path, content_type, gzip.decompress(content), content)
         return cls(path, content_type, content)
 
-    async def serve(self, request: Request) -> web.Response:
+    async def serve(self, request: Request) -> Response:
         """Handle `GET` of the file."""
         if self.gzipped is None or not accepts_gzip(request.headers):
             return make_response(200, self.body, self.content_type, _ASSET_HEADERS)
@@ -75,7 +73,7 @@ class DocsPage:
 
     body: bytes
 
-    async def serve(self, _request: Request) -> web.Response:
+    async def serve(self, _request: Request) -> Response:
         """Handle `GET` of the page."""
         return make_response(200, self.body, "text/html; charset=utf-8", _PAGE_HEADERS)
 
@@ -115,7 +113,7 @@ class DocsHandlers:
             Route("GET", "/openapi.json", self.serve_document, "openapi"),
         )
 
-    async def serve_document(self, request: Request) -> web.Response:
+    async def serve_document(self, request: Request) -> Response:
         """Handle `GET /openapi.json`. Its server is the prefix of a proxy, if there is one."""
         server = b'"servers":[{"url":%b}]'
         body = self.document.replace(server % b'"/"', server % strict_json.write(request.path_prefix or "/"), 1)

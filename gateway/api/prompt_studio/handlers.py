@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
 
-from aiohttp import web
 from pydantic import BaseModel, ConfigDict
 
 from gateway import strict_json
@@ -18,8 +17,8 @@ from gateway.api.prompt_studio import responses
 from gateway.clock import Clock
 from gateway.errors import HeaderFields, IdempotencyInFlight, WorkflowForbidden, WorkflowNotFound
 from gateway.http.body import hold_replay, parse_json_body, read_json_body
-from gateway.http.response import make_response
-from gateway.http.server import Handler, Request, Route
+from gateway.http.request import Handler, Request, Route
+from gateway.http.response import Response, make_response
 from gateway.http.traceparent import read_traceparent
 from gateway.runs.catalog import Catalog, Workflow
 from gateway.runs.durable.idempotency_key import parse_key
@@ -65,15 +64,15 @@ class PromptStudioHandlers:
             )
         ]
 
-    async def run_workflow(self, request: Request) -> web.Response:
+    async def run_workflow(self, request: Request) -> Response:
         """Answer `POST /v1/workflows/{deployment_id}/run` with `{"result": …}`."""
         return await self._run(request, "result")
 
-    async def run_instruction(self, request: Request) -> web.Response:
+    async def run_instruction(self, request: Request) -> Response:
         """Answer `POST /api/v1/instructions/{deployment_id}/run` with `{"completion": …}`."""
         return await self._run(request, "completion")
 
-    async def list_deployments(self, request: Request) -> web.Response:
+    async def list_deployments(self, request: Request) -> Response:
         """Answer `GET /api/v1/deployments`: the client's workflows; creation times and schemas are not known."""
         deployments = [
             {
@@ -87,7 +86,7 @@ class PromptStudioHandlers:
         ]
         return make_response(200, strict_json.write({"deployments": deployments}), JSON_CONTENT_TYPE)
 
-    async def _run(self, request: Request, member: str) -> web.Response:
+    async def _run(self, request: Request, member: str) -> Response:
         raw = await read_json_body(request, max_bytes=self.max_body, timeout=self.body_timeout)
         body = parse_json_body(PromptStudioRunRequest, raw)
         name = _workflow_name(request.path_param)
@@ -122,9 +121,7 @@ class PromptStudioHandlers:
             api=_API,
         )
 
-    def _render(
-        self, member: str, output: JsonValue, provider: str, run_id: str, headers: HeaderFields
-    ) -> web.Response:
+    def _render(self, member: str, output: JsonValue, provider: str, run_id: str, headers: HeaderFields) -> Response:
         """Render the output of a run that `provider` has executed."""
         result = responses.format_result(output, self.catalog.api_of(provider))
         return responses.success_response(member, result, ((responses.RUN_ID_HEADER, run_id), *headers))

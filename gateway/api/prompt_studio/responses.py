@@ -6,11 +6,9 @@ are header fields; the status alone is also correct.
 
 from __future__ import annotations
 
-from aiohttp import web
-
 from gateway import strict_json
-from gateway.http.response import HeaderFields, make_response, problem_headers
-from gateway.http.server import Request
+from gateway.http.request import Request
+from gateway.http.response import HeaderFields, Response, make_response, problem_headers
 from gateway.problems import PROBLEMS, Problem
 from gateway.runs.rendering import JSON_CONTENT_TYPE
 from gateway.store.contract import StoredResponse
@@ -32,7 +30,7 @@ def format_result(output: JsonValue, api: str) -> JsonValue:
     return {"completion": output}
 
 
-def success_response(member: str, result: JsonValue, headers: HeaderFields) -> web.Response:
+def success_response(member: str, result: JsonValue, headers: HeaderFields) -> Response:
     """Response to a run that succeeded. `member`: the name of the result in this generation of the API."""
     return make_response(200, strict_json.write({member: result}), JSON_CONTENT_TYPE, headers)
 
@@ -51,7 +49,7 @@ def decode_stored_response(stored: StoredResponse) -> tuple[JsonValue, str]:
     return document["output"], str(document["provider"])
 
 
-def render_problem(problem: Problem, _request: Request) -> web.Response:
+def render_problem(problem: Problem, _request: Request) -> Response:
     """Render a problem as `{}`, with its code and outcome in header fields."""
     outcome = problem.extra.get("outcome")
     status = _http_status(problem, outcome)

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from types import MappingProxyType
 
-from aiohttp import web
-
 from gateway import strict_json
 from gateway.errors import as_sentence
-from gateway.http.response import make_response, problem_headers
-from gateway.http.server import Request
+from gateway.http.request import Request
+from gateway.http.response import Response, make_response, problem_headers
 from gateway.problems import FieldError, Problem
 from gateway.runs import rendering
 from providers.contract import JsonValue
@@ -25,7 +23,7 @@ def with_outcome(text: str, outcome: str) -> str:
     return as_sentence(text) + _OUTCOME_NOTES.get(outcome, "")
 
 
-def render_problem(problem: Problem, request: Request) -> web.Response:
+def render_problem(problem: Problem, request: Request) -> Response:
     """Render a problem. `detail` lists the errors of an invalid request in FastAPI's format.
 
     The JavaScript SDK repeats a start after a 5xx; so the status is 409 if the run may have been started. Such a run is

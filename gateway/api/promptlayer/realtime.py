@@ -10,7 +10,8 @@ import asyncio
 import contextlib
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import cast
 
 from aiohttp import web
 from structlog.typing import FilteringBoundLogger
@@ -25,8 +26,9 @@ from gateway.api.promptlayer.tokens import ChannelToken, ChannelTokens
 from gateway.auth.failed_attempts import network_of
 from gateway.clock import Clock
 from gateway.http.forwarded import Networks, client_address
+from gateway.http.request import AiohttpRequest, AnyResponse, Request, Route, always
 from gateway.http.response import make_response
-from gateway.http.server import Request, Route, with_double_slash
+from gateway.http.router import with_double_slash
 from gateway.problems import Problem, invalid_parameter
 from gateway.runs import rendering
 from gateway.runs.durable.uncollected_results import ignore_result
@@ -72,15 +74,16 @@ class RealtimeHub:
         token_route = Route(
             "POST", token_path, self.issue_token, "promptlayer_ticket", requires_key=True, render_problem=render_problem
         )
+        socket_route = Route(
+            "GET", socket_path, self.connect, "promptlayer_socket", render_problem=render_problem, streams=always
+        )
         return [
             *with_double_slash([token_route]),
-            *(
-                Route("GET", prefix + socket_path, self.connect, "promptlayer_socket", render_problem=render_problem)
-                for prefix in ("", "{path}")
-            ),
+            socket_route,
+            replace(socket_route, path="{path}" + socket_path),
         ]
 
-    async def issue_token(self, request: Request) -> web.StreamResponse:
+    async def issue_token(self, request: Request) -> AnyResponse:
         """Handle `POST /ws-token-request-library?capability=CHANNEL`."""
         channel = request.query.get("capability", "")
         if self.execution_ids.of_channel(request.client_name, channel) is None:
@@ -89,7 +92,7 @@ class RealtimeHub:
         body = {"success": True, "messaging_backend": "centrifugo", "token_details": {"token": token}}
         return make_response(201, strict_json.write(body), rendering.JSON_CONTENT_TYPE)
 
-    async def connect(self, request: Request) -> web.StreamResponse:
+    async def connect(self, request: Request) -> AnyResponse:
         """Handle `GET /connection/websocket`: serve the connection until either side closes it."""
         # The Python SDK sends an empty field. A named subprotocol means an encoding that is not supported here.
         if any(value.strip() for value in request.headers.getall("Sec-WebSocket-Protocol", ())):
@@ -97,7 +100,8 @@ class RealtimeHub:
         socket = web.WebSocketResponse(
             timeout=_CLOSE_TIMEOUT, autoping=False, protocols=("",), compress=False, max_msg_size=MAX_FRAME_BYTES
         )
-        if request.method != "GET" or not socket.can_prepare(request).ok:
+        aiohttp_request = cast("AiohttpRequest", request)
+        if request.method != "GET" or not socket.can_prepare(aiohttp_request).ok:
             raise Problem("malformed_request", "A WebSocket upgrade is required.")
         address = network_of(client_address(request, self.trusted_proxies))
         if not self._make_room(address):
@@ -105,10 +109,10 @@ class RealtimeHub:
         if not request.connection_check()():
             raise Problem("client_closed_request")
         connection = RealtimeConnection(socket, self, self.clock)
-        self.connections[connection] = request.transport
+        self.connections[connection] = aiohttp_request.transport
         self._unauthenticated.setdefault(address, {})[connection] = None
         try:
-            await socket.prepare(request)
+            await socket.prepare(aiohttp_request)
             await connection.serve()
         finally:
             self._remove(connection, address)

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gateway.api.run_request import Metadata
 from gateway.api.version_pin import exclusive_schema, reject_label_with_version
-from gateway.http.server import Request
+from gateway.http.request import Request
 from gateway.problems import Problem, invalid_parameter
 from gateway.runs.workflow_name_index import VersionPin
 

@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from aiohttp import web
-
 from gateway import strict_json
 from gateway.api.promptlayer.execution_ids import ExecutionIds
 from gateway.api.promptlayer.requests import (
@@ -33,8 +31,8 @@ from gateway.api.version_pin import check_pin
 from gateway.clock import Clock
 from gateway.errors import IdempotencyInFlight, RunNotFound
 from gateway.http.body import hold_stored, parse_json_body, read_json_body
-from gateway.http.response import SingleWriteResponse, make_response
-from gateway.http.server import Request
+from gateway.http.request import Request
+from gateway.http.response import Response, make_response
 from gateway.http.traceparent import read_traceparent
 from gateway.runs import rendering
 from gateway.runs.catalog import Catalog, Workflow
@@ -68,7 +66,7 @@ class PromptLayerRunHandlers:
     max_body: int
     body_timeout: float
 
-    async def start(self, request: Request) -> web.Response:
+    async def start(self, request: Request) -> Response:
         """Answer `POST /workflows/{name}/run`: 201, or 202 with a `callback_url`."""
         raw = await read_json_body(request, max_bytes=self.max_body, timeout=self.body_timeout)
         body = parse_json_body(RunWorkflow, raw)
@@ -91,7 +89,7 @@ class PromptLayerRunHandlers:
             case InFlight() | Followed():
                 raise _in_flight()
 
-    async def _start(self, request: Request, run: DurableRun, workflow: Workflow) -> SingleWriteResponse:
+    async def _start(self, request: Request, run: DurableRun, workflow: Workflow) -> Response:
         """Execute a new run; returns the response once the start is acknowledged. Raises RunError if it is refused.
 
         The request has no `run` while its response waits: a replica that shuts down must not answer for the run.
@@ -106,7 +104,7 @@ class PromptLayerRunHandlers:
         response.on_sent = gate.mark_sent
         return response
 
-    async def _replay(self, stored: StoredRun) -> SingleWriteResponse:
+    async def _replay(self, stored: StoredRun) -> Response:
         """Return the response of an earlier request for the run, or raise the error with which its start is refused."""
         gate = self.durable_runs.gate_of(stored.id)
         error = None if gate is None else await gate.wait_for_decision(_MAX_START_WAIT)
@@ -122,7 +120,7 @@ class PromptLayerRunHandlers:
             raise RunNotFound("The run of this key has ended and was deleted.")
         return stored
 
-    async def get_results(self, request: Request) -> web.Response:
+    async def get_results(self, request: Request) -> Response:
         """Answer `GET /workflow-version-execution-results`: 202 while the run is in progress, 200 once it has ended."""
         execution_id = query_integer(request, "workflow_version_execution_id", maximum=2**63 - 1)
         result_format = RESULT_FORMATS[query_boolean(request, "return_all_outputs")]
@@ -184,7 +182,7 @@ def _idempotency_key(request: Request, raw: bytes, workflow: str) -> Idempotency
     return parse_key(request.client_name, values, raw, path_name=f"promptlayer {workflow}")
 
 
-def _started_response(run: StoredRun, headers: tuple[tuple[str, str], ...] = ()) -> SingleWriteResponse:
+def _started_response(run: StoredRun, headers: tuple[tuple[str, str], ...] = ()) -> Response:
     status, verb = (201, "started") if run.callback_url is None else (202, "accepted")
     document = {
         "success": True,

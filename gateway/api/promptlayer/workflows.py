@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from aiohttp import web
-
 from gateway import strict_json
 from gateway.api.promptlayer.requests import query_integer, workflow_name
 from gateway.api.version_pin import check_pin
 from gateway.errors import WorkflowNotFound
-from gateway.http.response import make_response
-from gateway.http.server import Handler, Request
+from gateway.http.request import AnyResponse, Handler, Request
+from gateway.http.response import Response, make_response
 from gateway.problems import invalid_parameter
 from gateway.runs import rendering
 from gateway.runs.catalog import Catalog, Workflow
@@ -35,7 +33,7 @@ class PromptLayerWorkflowHandlers:
     catalog: Catalog
     passthrough: Handler
 
-    async def get_workflow(self, request: Request) -> web.StreamResponse:
+    async def get_workflow(self, request: Request) -> AnyResponse:
         """Handle `GET /workflows/{name or id}`: the Python SDK looks up the id before it runs a workflow.
 
         A name may contain slashes: a path that names no workflow may name a sub-resource of one.
@@ -60,7 +58,7 @@ class PromptLayerWorkflowHandlers:
         }
         return make_response(200, strict_json.write(members), rendering.JSON_CONTENT_TYPE)
 
-    async def list_workflows(self, request: Request) -> web.Response:
+    async def list_workflows(self, request: Request) -> Response:
         """Handle `GET /workflows`: a page of the configured workflows, ordered by alias.
 
         PromptLayer's filters and orders are refused: ignored, they would return workflows that were not asked for.

@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from unittest.mock import Mock
 
 import pytest
-from aiohttp import web
 from openapi_schema_validator import OAS31Validator, oas31_format_checker
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
@@ -17,7 +16,8 @@ from gateway.api.openapi import examples
 from gateway.api.prompt_studio.responses import render_problem
 from gateway.api.run_request import RunRequest, run_response
 from gateway.http.body import parse_json_body
-from gateway.http.server import Request
+from gateway.http.request import Request
+from gateway.http.response import Response
 from gateway.problems import PROBLEMS, FieldError, Problem
 from gateway.runs.model import RunRecord, RunSpec
 from providers.contract import JsonValue, NodeOutput
@@ -60,7 +60,7 @@ def response_path(status: int | str, content_type: str = PROBLEM_JSON) -> tuple[
     return (*RUN, "responses", str(status), "content", content_type)
 
 
-def response_body(answer: web.Response) -> JsonValue:
+def response_body(answer: Response) -> JsonValue:
     assert isinstance(answer.body, bytes)
     return strict_json.read(answer.body)
 

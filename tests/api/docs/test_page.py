@@ -14,15 +14,15 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from aiohttp import web
 
 from gateway import strict_json
 from gateway.api.docs.document import openapi_document
 from gateway.api.docs.page import DocsHandlers
 from gateway.app.listeners import Listener
-from gateway.http.middleware import presented_key
+from gateway.http.pipeline import presented_key
+from gateway.http.request import AnyResponse, Handler, Request, Route
 from gateway.http.response import problem_response
-from gateway.http.server import Handler, Request, Route, Server
+from gateway.http.server import Server
 from gateway.problems import Problem
 from tests.support.process import ROOT
 
@@ -39,13 +39,13 @@ def handlers() -> DocsHandlers:
 def key_check(inner: Handler) -> Handler:
     """Middleware that accepts `KEY` and returns problems otherwise."""
 
-    async def handle(request: Request) -> web.StreamResponse:
+    async def handle(request: Request) -> AnyResponse:
         try:
             if request.route.requires_key and presented_key(request) != KEY:
                 raise Problem("unauthorized")
             return await inner(request)
         except Problem as problem:
-            return problem_response(problem, request)
+            return problem_response(problem, request.request_id)
 
     return handle
 
@@ -218,7 +218,7 @@ async def test_the_server_of_the_document_is_the_prefix_of_the_proxy(
     """The page's form for requests uses it."""
 
     def set_prefix(inner: Handler) -> Handler:
-        async def handle(request: Request) -> web.StreamResponse:
+        async def handle(request: Request) -> AnyResponse:
             request.path_prefix = request.headers.get("X-Prefix", "")
             return await inner(request)
 

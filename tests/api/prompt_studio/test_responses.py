@@ -8,7 +8,7 @@ import pytest
 
 from gateway import strict_json
 from gateway.api.prompt_studio.responses import decode_stored_response, format_result, render_problem
-from gateway.http.server import Request
+from gateway.http.request import Request
 from gateway.problems import PROBLEMS, Problem
 from gateway.store.contract import StoredResponse
 from providers.contract import JsonValue

@@ -22,7 +22,7 @@ from gateway.auth.client import Client
 from gateway.auth.failed_attempts import FailedAuthLimiter
 from gateway.auth.keys import KeyRing, hash_key, new_key
 from gateway.clock import SystemClock
-from gateway.http.middleware import Authenticator, access_log
+from gateway.http.pipeline import Authenticator, RequestPipeline
 from gateway.http.server import Server
 from gateway.observability.metrics import Metrics
 from gateway.runs.durable.codec import encode_run
@@ -146,7 +146,7 @@ async def realtime_server(*, max_connections: int = 20) -> AsyncIterator[Realtim
     keys = KeyRing({name: [(hash_key(key), None)] for name, key in KEYS.items()})
     authenticator = Authenticator(keys, {name: Client(name) for name in KEYS}, FailedAuthLimiter(clock), (), clock, log)
     server = Server(
-        realtime.routes(), [access_log(metrics, log, clock), authenticator.authenticate], header_timeout=5.0
+        realtime.routes(), [RequestPipeline(metrics, log, clock, authenticator.authenticate)], header_timeout=5.0
     )
     listener = await Listener.open(server, "127.0.0.1", 0)
     async with aiohttp.ClientSession() as session:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from gateway.api.promptlayer.errors import problem_members, render_problem
-from gateway.http.server import Request
+from gateway.http.request import Request
 from gateway.problems import PROBLEMS, FieldError, Problem
 from tests.api.promptlayer.app_client import BODY, RESULTS, PromptLayerApp, error_locations
 from tests.support.client import ReceivedResponse

@@ -9,7 +9,6 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from aiohttp import web
 from multidict import CIMultiDict
 
 from gateway import strict_json
@@ -19,8 +18,8 @@ from gateway.api.promptlayer.runs import PromptLayerRunHandlers
 from gateway.auth.client import Client
 from gateway.byte_budget import ByteBudget, Hold
 from gateway.errors import GatewayError, RunError
-from gateway.http.response import SingleWriteResponse
-from gateway.http.server import Request
+from gateway.http.request import Request
+from gateway.http.response import Response
 from gateway.problems import PROBLEMS, Problem
 from gateway.runs.catalog import Catalog
 from gateway.runs.durable.background_limit import BackgroundLimit
@@ -57,13 +56,12 @@ def handlers_for(harness: DurableRunsHarness, clock: ManualClock | None = None) 
 
 def post(name: str, **body: JsonValue) -> Request:
     raw = strict_json.write(body)
-    content = SimpleNamespace(is_eof=lambda: True, read_nowait=lambda: raw)
     headers = CIMultiDict({"Content-Type": "application/json"})
-    found = {"hold": None, "path_param": name, "headers": headers, "content_length": len(raw), "content": content}
+    found = {"hold": None, "path_param": name, "headers": headers, "content_length": len(raw), "body": raw}
     return cast("Request", SimpleNamespace(client=Client("one", ("*",)), client_name="one", **found))
 
 
-async def results(harness: DurableRunsHarness, run: web.Response, hold: Hold | None = None) -> tuple[int, Any]:
+async def results(harness: DurableRunsHarness, run: Response, hold: Hold | None = None) -> tuple[int, Any]:
     query = {"workflow_version_execution_id": str(execution_id(run))}
     request = cast("Request", SimpleNamespace(query=query, client_name="one", hold=hold))
     answered = await handlers_for(harness).get_results(request)
@@ -78,7 +76,7 @@ async def test_a_result_is_shown_after_the_response_was_written() -> None:
     answered = await handlers_for(harness).start(post(workflow.alias))
     await yield_to_loop()
     assert (201, 1) == (answered.status, upstream_of(workflow).starts)
-    assert isinstance(answered, SingleWriteResponse)
+    assert isinstance(answered, Response)
     assert answered.on_sent is not None
     status, found = await results(harness, answered)
     assert (202, "RUNNING") == (status, found["Output"]["status"])
@@ -93,7 +91,7 @@ async def test_a_result_that_no_client_fetched_is_counted() -> None:
     workflow = harness.add_workflow(harness.harness.studio(DONE))
     for asks in (True, False):
         answered = await handlers_for(harness).start(post(workflow.alias, channel_name_suffix=str(asks)))
-        assert isinstance(answered, SingleWriteResponse)
+        assert isinstance(answered, Response)
         assert answered.on_sent is not None
         answered.on_sent()
         await yield_to_loop()
@@ -110,7 +108,7 @@ async def test_a_result_without_room_in_the_byte_budget_is_refused_for_now() -> 
     harness = await DurableRunsHarness().open()
     workflow = harness.add_workflow(harness.harness.studio(DONE))
     answered = await handlers_for(harness).start(post(workflow.alias))
-    assert isinstance(answered, SingleWriteResponse)
+    assert isinstance(answered, Response)
     assert answered.on_sent is not None
     answered.on_sent()
     await yield_to_loop()
@@ -174,7 +172,7 @@ async def test_a_store_failure_after_the_run_is_stored_changes_no_response() -> 
     workflow = harness.add_workflow(harness.harness.studio(DONE))
     harness.store.fail_before = {"advance", "finish"}
     answered = await handlers_for(harness, ManualClock()).start(post(workflow.alias))
-    assert isinstance(answered, SingleWriteResponse)
+    assert isinstance(answered, Response)
     assert answered.on_sent is not None
     answered.on_sent()
     await yield_until(lambda: harness.clock.monotonic() > 1005)
@@ -210,7 +208,7 @@ async def test_a_client_over_its_background_limit_is_refused_before_the_run_is_s
     await harness.runs.close()
 
 
-def execution_id(answered: web.Response) -> int:
+def execution_id(answered: Response) -> int:
     assert isinstance(answered.body, bytes)
     return int(json.loads(answered.body)["workflow_version_execution_id"])
 

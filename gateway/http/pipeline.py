@@ -1,15 +1,14 @@
-"""Middlewares of every route: request id, access log, load shedding, authentication. `app.main` sets their order."""
+"""Pipeline of every request: request id, authentication, load shedding, problem documents, access log, metrics."""
 
 from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
 from typing import cast
 
-from aiohttp import web
 from structlog.typing import FilteringBoundLogger
 
 from gateway.auth.certificates import CertificateIndex
@@ -21,8 +20,8 @@ from gateway.errors import GatewayError
 from gateway.http.forwarded import Networks, client_address, path_prefix
 from gateway.http.headers import bearer_token, single_value
 from gateway.http.problem_mapping import problem_from_error
-from gateway.http.response import problem_response
-from gateway.http.server import Handler, Middleware, Request
+from gateway.http.request import AnyResponse, Handler, Middleware, Request
+from gateway.http.response import Response, problem_response
 from gateway.observability import logs
 from gateway.observability.metrics import Metrics
 from gateway.problems import Problem
@@ -33,42 +32,90 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}").fullmatch
 _CHALLENGE = (("WWW-Authenticate", 'Bearer realm="runward"'),)
 
 
-def access_log(metrics: Metrics, log: FilteringBoundLogger, clock: Clock) -> Middleware:
-    """Middleware: assigns the request id, renders problems, writes one log entry and counts one request."""
+@dataclass(frozen=True, slots=True)
+class RequestPipeline:
+    """Middleware of every route, in one pass: request id, authentication, load shedding, handler, log entry, metrics.
 
-    def around(inner: Handler) -> Handler:
-        async def handle(request: Request) -> web.StreamResponse:
-            started = clock.monotonic()
+    A problem becomes the response's document at one place. `authenticate` raises Problem, or sets the client.
+    `in_flight_limiter` counts requests of routes with a key, before their body is read; while it is draining, every
+    response is the last on its connection.
+    """
+
+    metrics: Metrics
+    log: FilteringBoundLogger
+    clock: Clock
+    authenticate: Callable[[Request], None] | None = None
+    in_flight_limiter: InFlightLimiter | None = None
+
+    def __call__(self, inner: Handler) -> Handler:
+        """Return the handler with everything around `inner`."""
+        monotonic, limiter = self.clock.monotonic, self.in_flight_limiter
+
+        async def handle(request: Request) -> AnyResponse:
+            started = monotonic()
             client_id = request.headers.get("X-Request-Id", "")
-            request.request_id = client_id if _REQUEST_ID(client_id) else "req_" + clock.token(12).hex()
+            request.request_id = client_id if _REQUEST_ID(client_id) else "req_" + self.clock.token(12).hex()
             status, code = 499, "client_closed_request"
             try:
                 try:
-                    response = await inner(request)
+                    if self.authenticate is not None:
+                        self.authenticate(request)
+                    if limiter is None or not request.route.requires_key:
+                        response = await inner(request)
+                    else:
+                        task = limiter.enter(request)
+                        try:
+                            response = await inner(request)
+                        except asyncio.CancelledError:
+                            limiter.raise_if_cancelled(task)
+                            raise
+                        finally:
+                            limiter.leave(request, task)
                     code = ""
                 except Problem as problem:
-                    response, code = _handle_problem(problem, request, metrics, log), problem.code
+                    response, code = self._handle_problem(problem, request), problem.code
                 except Exception as error:  # noqa: BLE001 - the client gets a problem document for every exception
                     translated = _problem_of(error, request)
-                    response, code = _handle_problem(translated, request, metrics, log), translated.code
+                    response, code = self._handle_problem(translated, request), translated.code
                 status = response.status
                 response.headers["X-Request-Id"] = request.request_id
+                if limiter is not None and limiter.draining:
+                    _close_connection(response)
                 return response
             finally:
-                metrics.request_ended(request.route.name, status)
+                self.metrics.request_ended(request.route.name, status)
                 if request.route.logged:
-                    _write_log_entry(log, request, status, code, clock.monotonic() - started)
+                    _write_log_entry(self.log, request, status, code, monotonic() - started)
 
         return handle
 
-    return around
+    def _handle_problem(self, problem: Problem, request: Request) -> Response:
+        self.metrics.request_refused(request.client_name, problem.code)
+        if problem.code == "internal":
+            described = logs.describe_exception(problem.__cause__)
+            self.log.error("internal_error", request_id=request.request_id, **described)
+        if request.route.render_problem is not None:
+            response = request.route.render_problem(problem, request)
+        else:
+            response = problem_response(problem, request.request_id)
+        if response.headers.get("Connection") == "close":
+            response.closes = True
+        return response
+
+
+def _close_connection(response: AnyResponse) -> None:
+    if isinstance(response, Response):
+        response.closes = True
+    else:  # aiohttp's force_close sends no `Connection: close`: the client would reuse a closing connection
+        response.headers["Connection"] = "close"
+        response.force_close()
 
 
 def prefix_locations(trusted_proxies: Networks) -> Middleware:
     """Middleware: sets the path prefix of a request, and adds it to `Location`, which clients resolve at the proxy."""
 
     def around(inner: Handler) -> Handler:
-        async def handle(request: Request) -> web.StreamResponse:
+        async def handle(request: Request) -> AnyResponse:
             request.path_prefix = path_prefix(request, trusted_proxies)
             response = await inner(request)
             location = response.headers.get("Location")
@@ -96,16 +143,6 @@ def _problem_of(error: Exception, request: Request) -> Problem:
     problem = Problem("internal")
     problem.__cause__ = error
     return problem
-
-
-def _handle_problem(problem: Problem, request: Request, metrics: Metrics, log: FilteringBoundLogger) -> web.Response:
-    metrics.request_refused(request.client_name, problem.code)
-    if problem.code == "internal":
-        log.error("internal_error", request_id=request.request_id, **logs.describe_exception(problem.__cause__))
-    response = (request.route.render_problem or problem_response)(problem, request)
-    if response.headers.get("Connection") == "close":
-        response.force_close()
-    return response
 
 
 def _write_log_entry(log: FilteringBoundLogger, request: Request, status: int, code: str, seconds: float) -> None:
@@ -151,64 +188,61 @@ class InFlightLimiter:
     _cancelled: dict[asyncio.Task[object], RunRecord] = field(default_factory=dict)
     _by_client: dict[str, int] = field(default_factory=dict)
 
-    def close_when_draining(self, inner: Handler) -> Handler:
-        """Middleware: while draining, close each connection after its response."""
-
-        async def handle(request: Request) -> web.StreamResponse:
-            response = await inner(request)
-            if self.draining:
-                # aiohttp's force_close sends no `Connection: close`: the client would reuse a closing connection.
-                response.headers["Connection"] = "close"
-                response.force_close()
-            return response
-
-        return handle
-
     def limit_in_flight(self, inner: Handler) -> Handler:
-        """Middleware: count requests of routes with a key by client, and refuse those beyond the limit at once."""
+        """Return a handler that counts its requests by client, and refuses those beyond the limit at once."""
 
-        async def handle(request: Request) -> web.StreamResponse:
-            if not request.route.requires_key:
-                return await inner(request)
-            client = request.client_name
-            held = self._by_client.get(client, 0)
-            if self.in_flight >= self.max_in_flight and not self._has_share_left(held):
-                raise Problem(
-                    "overloaded",
-                    "This replica is at its limit of requests in progress.",
-                    retry_after=1,
-                    extra={"outcome": "not_run"},
-                )
-            task = cast("asyncio.Task[object]", asyncio.current_task())
-            self.in_flight += 1
-            self._by_client[client] = held + 1
-            self._requests[task] = request
+        async def handle(request: Request) -> AnyResponse:
+            task = self.enter(request)
             try:
                 return await inner(request)
             except asyncio.CancelledError:
-                if task not in self._cancelled:
-                    raise
-                task.uncancel()
-                raise _draining_problem(self._cancelled[task]) from None
+                self.raise_if_cancelled(task)
+                raise
             finally:
-                self.in_flight -= 1
-                self._cancelled.pop(task, None)
-                del self._requests[task]
-                self._release_share(client)
+                self.leave(request, task)
 
         return handle
 
-    def _has_share_left(self, held: int) -> bool:
-        """Return whether a client with `held` requests has less than its share while the limit is reached."""
-        clients = len(self._by_client) + (held == 0)
-        return held < self.max_in_flight // clients and self.in_flight < 2 * self.max_in_flight
+    def enter(self, request: Request) -> asyncio.Task[object]:
+        """Count a request; returns its task, for `leave`. Raises Problem (overloaded) beyond the limit."""
+        client = request.client_name
+        held = self._by_client.get(client, 0)
+        if self.in_flight >= self.max_in_flight and not self._has_share_left(held):
+            raise Problem(
+                "overloaded",
+                "This replica is at its limit of requests in progress.",
+                retry_after=1,
+                extra={"outcome": "not_run"},
+            )
+        task = request.serving_task or cast("asyncio.Task[object]", asyncio.current_task())
+        self.in_flight += 1
+        self._by_client[client] = held + 1
+        self._requests[task] = request
+        return task
 
-    def _release_share(self, client: str) -> None:
+    def raise_if_cancelled(self, task: asyncio.Task[object]) -> None:
+        """Raise Problem (draining) if `cancel_runs` has cancelled the task."""
+        if task in self._cancelled:
+            task.uncancel()
+            raise _draining_problem(self._cancelled[task]) from None
+
+    def leave(self, request: Request, task: asyncio.Task[object]) -> None:
+        """Count the end of a request."""
+        self.in_flight -= 1
+        if self._cancelled:
+            self._cancelled.pop(task, None)
+        del self._requests[task]
+        client = request.client_name
         held = self._by_client[client] - 1
         if held:
             self._by_client[client] = held
         else:  # the number of clients with requests in progress counts
             del self._by_client[client]
+
+    def _has_share_left(self, held: int) -> bool:
+        """Return whether a client with `held` requests has less than its share while the limit is reached."""
+        clients = len(self._by_client) + (held == 0)
+        return held < self.max_in_flight // clients and self.in_flight < 2 * self.max_in_flight
 
     def cancel_runs(self) -> None:
         """Cancel every request with a run. Its client gets the problem `draining` with the outcome known so far.
@@ -253,21 +287,20 @@ class Authenticator:
         self.keys, self.clients = keys, clients
         self.certificates = certificates or CertificateIndex()
 
-    def authenticate(self, inner: Handler) -> Handler:
-        """Middleware: set the client of a request. The response is the same for every reason to refuse a key."""
+    def authenticate(self, request: Request) -> None:
+        """Set the client of a request to a route with a key.
 
-        async def handle(request: Request) -> web.StreamResponse:
-            if request.route.requires_key:
-                found = self._find_client(request, presented_key(request))
-                if isinstance(found, KeyRefusal):
-                    raise self._reject_key(found, request)
-                request.client = client = self.clients[found]
-                if client.addresses:
-                    self._check_address(request, found)
-                request.client_name = found
-            return await inner(request)
-
-        return handle
+        Raises Problem: unauthorized, the same for every reason to refuse a key, too_many_failures, forbidden.
+        """
+        if not request.route.requires_key:
+            return
+        found = self._find_client(request, presented_key(request))
+        if isinstance(found, KeyRefusal):
+            raise self._reject_key(found, request)
+        request.client = client = self.clients[found]
+        if client.addresses:
+            self._check_address(request, found)
+        request.client_name = found
 
     def client_of(self, request: Request, key: str) -> Client | None:
         """Return the client of a key, or of the connection's certificate if there is no key; None if unknown.
@@ -312,5 +345,8 @@ class Authenticator:
 def presented_key(request: Request) -> str:
     """Key of `Authorization: Bearer`, else of `X-API-KEY` or the route's key headers. Empty if there is none."""
     headers = request.headers
+    token = bearer_token(headers)
+    if token:
+        return token
     values = (single_value(headers, name) for name in ("X-API-KEY", *request.route.key_headers))
-    return bearer_token(headers) or next(filter(None, values), "")
+    return next(filter(None, values), "")

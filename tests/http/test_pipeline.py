@@ -13,15 +13,14 @@ from typing import cast
 
 import pytest
 import structlog
-from aiohttp import web
 from prometheus_client.samples import Sample
 from structlog.testing import LogCapture
 
 from gateway.auth.client import Client
 from gateway.auth.keys import KeyRing, hash_key, new_key
-from gateway.http.middleware import InFlightLimiter, access_log, prefix_locations
+from gateway.http.pipeline import InFlightLimiter, RequestPipeline, prefix_locations
+from gateway.http.request import AnyResponse, Handler, Request, Route
 from gateway.http.response import make_response
-from gateway.http.server import Handler, Request, Route
 from gateway.observability.metrics import Metrics
 from gateway.problems import Problem
 from gateway.runs.model import RunRecord, RunSpec
@@ -312,16 +311,17 @@ async def test_the_shares_of_many_clients_are_bounded_in_sum() -> None:
     limiter = InFlightLimiter(4)
     release = asyncio.Event()
 
-    async def wait(_request: Request) -> web.StreamResponse:
+    async def wait(_request: Request) -> AnyResponse:
         await release.wait()
-        return web.Response()
+        return make_response(200, b"", "text/plain")
 
     handle = limiter.limit_in_flight(wait)
     route = Route("GET", "/", wait, "wait", requires_key=True)
     requests = [
-        cast("Request", SimpleNamespace(route=route, client_name=name, run=None)) for name in [*"aaaa", *"bcdefgh"]
+        cast("Request", SimpleNamespace(route=route, client_name=name, run=None, serving_task=None))
+        for name in [*"aaaa", *"bcdefgh"]
     ]
-    tasks = [asyncio.create_task(cast("Coroutine[None, None, web.StreamResponse]", handle(each))) for each in requests]
+    tasks = [asyncio.create_task(cast("Coroutine[None, None, AnyResponse]", handle(each))) for each in requests]
     await asyncio.sleep(0)
     refused = [task for task in tasks if task.done()]
     assert (7, 4) == (limiter.in_flight, len(refused)), "with five clients a share is less than one request"
@@ -421,15 +421,15 @@ def run_record(**state: object) -> RunRecord:
 
 def pending_request(
     limiter: InFlightLimiter, run: RunRecord | None, *, never_ends: bool = True
-) -> asyncio.Task[web.StreamResponse]:
+) -> asyncio.Task[AnyResponse]:
     """Return a request in progress."""
 
-    async def inner(_request: Request) -> web.StreamResponse:
+    async def inner(_request: Request) -> AnyResponse:
         await (asyncio.Event().wait() if never_ends else asyncio.sleep(0))
-        return web.Response()
+        return make_response(200, b"", "text/plain")
 
     route = Route("POST", "/run", inner, "run", requires_key=True)
-    request = cast("Request", SimpleNamespace(route=route, client_name="one", run=run))
+    request = cast("Request", SimpleNamespace(route=route, client_name="one", run=run, serving_task=None))
     return asyncio.ensure_future(limiter.limit_in_flight(inner)(request))
 
 
@@ -506,14 +506,14 @@ async def test_a_connection_error_is_internal_while_the_client_is_connected() ->
     """Only one of the client's own connection is a disconnect; another is a defect."""
 
     def fail(_inner: Handler) -> Handler:
-        async def handle(_request: Request) -> web.StreamResponse:
+        async def handle(_request: Request) -> AnyResponse:
             raise ConnectionResetError("CANARY")
 
         return handle
 
     log, metrics = LogCapture(), Metrics()
     logger = structlog.wrap_logger(None, processors=[log], wrapper_class=structlog.make_filtering_bound_logger(10))
-    async with running_server(middlewares=[access_log(metrics, logger, ManualClock()), fail]) as server:
+    async with running_server(middlewares=[RequestPipeline(metrics, logger, ManualClock()), fail]) as server:
         response = await server.send_request()
     assert (500, "internal") == (response.status, response.code)
     assert ["internal_error"] == [line["event"] for line in log.entries]
@@ -527,7 +527,7 @@ async def test_a_connection_error_is_internal_while_the_client_is_connected() ->
 )
 async def test_locations_lead_through_the_proxy_that_removed_a_prefix(network: str, expected: str) -> None:
     def accept(_inner: Handler) -> Handler:
-        async def handle(_request: Request) -> web.StreamResponse:
+        async def handle(_request: Request) -> AnyResponse:
             return make_response(202, b"{}", "application/json", (("Location", "/runs/1"),))
 
         return handle

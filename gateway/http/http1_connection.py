@@ -1,0 +1,357 @@
+"""HTTP/1.1 connection of a client, for requests of the usual form; aiohttp's connection continues with any other.
+
+The parser is llhttp (of Node.js, through httptools), as in aiohttp. A request is of the usual form if it has arrived as
+a whole, is small, and its route answers with a `Response`: no transfer coding, no `Expect`, no upgrade. Any other
+request, and everything that the parser rejects, is handed over with its bytes to an `AiohttpConnection`, which keeps
+the connection. So there is one implementation of each rule of framing, and the usual request costs a fifth.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol, cast
+
+import httptools
+from aiohttp import web
+from aiohttp.tcp_helpers import tcp_keepalive
+from multidict import CIMultiDict
+
+from gateway.byte_budget import ByteBudget, Hold, current_hold
+from gateway.http.request import CompleteRequest, Handler
+from gateway.http.response import BODILESS, MAX_SINGLE_WRITE, Response
+from gateway.http.router import Router
+from gateway.http.write_timeout import WriteTimeout
+from gateway.problems import CONTENT_TYPE, Problem
+
+_MAX_REQUEST = 65_536  # bytes of a request that is collected here
+_MAX_FIELDS = 64
+_BODY_SECONDS = 0.05  # wait for the rest of a body, which follows at once in most cases, before it is handed over
+_UNUSUAL_FIELDS = frozenset({b"transfer-encoding", b"expect", b"upgrade", b"sec-websocket-key1"})
+_TIMER_TOLERANCE = 0.001  # seconds by which a timer may fire early
+_METHODS = {b"GET": "GET", b"POST": "POST"}
+
+
+class ConnectionServer(Protocol):
+    """The server of a connection. `max_usual_head`: bytes of the request line and header fields of a usual request."""
+
+    byte_budget: ByteBudget
+    handler: Handler
+    header_timeout: float
+    http1_connections: set[Http1Connection]
+    idle_timeout: float
+    max_usual_head: int
+    router: Router
+
+    def aiohttp_connection(self) -> web.RequestHandler:
+        """Protocol of a connection with a request that is not of the usual form."""
+
+    @staticmethod
+    def is_valid_host(value: str) -> bool:
+        """Return True for a valid value of the `Host` field."""
+
+
+class Http1Connection(asyncio.Protocol):
+    """One connection, with one request at a time.
+
+    Timers: `header_timeout` seconds for the headers of the first request from the accept, and between two moments at
+    which the client reads of its response; `idle_timeout` seconds without a request.
+    """
+
+    __slots__ = (
+        "_body",
+        "_closes_at",
+        "_closing",
+        "_complete",
+        "_drained",
+        "_fields",
+        "_keep_alive",
+        "_loop",
+        "_parser",
+        "_pipelined",
+        "_raw",
+        "_raw_size",
+        "_server",
+        "_timer",
+        "_transport",
+        "_unusual",
+        "_url",
+        "_write_timeout",
+        "task",
+    )
+
+    def __init__(self, server: ConnectionServer) -> None:
+        self._server = server
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._parser = httptools.HttpRequestParser(self)
+        self._timer: asyncio.TimerHandle | None = None
+        self._closes_at = 0.0
+        self._closing = False
+        self._pipelined = b""
+        self._drained: asyncio.Future[None] | None = None
+        self._write_timeout: WriteTimeout | None = None
+        self.task: asyncio.Task[None] | None = None
+        self._reset()
+
+    def _reset(self) -> None:
+        self._raw: list[bytes] = []
+        self._raw_size = 0
+        self._url = b""
+        self._fields: list[tuple[bytes, bytes]] = []
+        self._body: list[bytes] = []
+        self._complete = self._unusual = self._keep_alive = False
+
+    def close_when_idle(self) -> None:
+        """Close the connection now or after the response in progress."""
+        self._closing = True
+        if self.task is None and self._transport is not None:
+            self._transport.close()
+
+    def abort(self) -> None:
+        """Close the connection at once; a request in progress is cancelled."""
+        if self.task is not None:
+            self.task.cancel()
+        if self._transport is not None:
+            self._transport.abort()
+
+    # Callbacks of asyncio.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Start the timer."""
+        self._transport = cast("asyncio.Transport", transport)  # the transport of uvloop is no subclass
+        tcp_keepalive(self._transport)
+        self._server.http1_connections.add(self)
+        self._start_timer(self._server.header_timeout)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse a part of a request, and handle it once it is complete."""
+        if self.task is not None:  # it was sent before the response of the one before
+            self._pipelined += data
+            if self._transport is not None:
+                self._transport.pause_reading()
+            return
+        self._raw.append(data)
+        self._raw_size += len(data)
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            self._unusual = True
+        if self._complete and not self._unusual:
+            self._handle()
+        elif self._unusual or not self._awaits_small_body():
+            self._hand_over()
+        elif len(self._raw) == 1:
+            self._start_timer(_BODY_SECONDS)
+
+    def eof_received(self) -> None:
+        """Close the connection; a request that is not complete is handed over before."""
+        if self._raw:
+            self._hand_over()
+
+    def pause_writing(self) -> None:
+        """Make the response wait, and start the write timeout."""
+        if self._transport is not None:
+            self._drained = self._loop.create_future()
+            self._write_timeout = WriteTimeout(self._transport, self._server.header_timeout)
+
+    def resume_writing(self) -> None:
+        """Continue with the response."""
+        if self._write_timeout is not None:
+            self._write_timeout.cancel()
+            self._write_timeout = None
+        if self._drained is not None:
+            if not self._drained.done():
+                self._drained.set_result(None)
+            self._drained = None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Free everything; a request in progress continues."""
+        if self._raw:
+            connection = self._hand_over()
+            self._loop.call_soon(connection.connection_lost, exc)  # once it has begun with the request, to be logged
+        self._server.http1_connections.discard(self)
+        self._stop_timer()
+        self.resume_writing()
+        self._transport = None
+        del self._parser  # breaks the reference cycle
+
+    def _awaits_small_body(self) -> bool:
+        """Return whether the rest of the body is all that is missing, and the client sends it without being asked."""
+        fields = {name.lower(): value for name, value in self._fields}
+        length = fields.get(b"content-length", b"")
+        return (
+            b"\r\n\r\n" in self._raw[0]
+            and b"expect" not in fields
+            and 0 < len(length) <= len(str(_MAX_REQUEST))
+            and int(length) <= _MAX_REQUEST
+            and self._raw_size <= _MAX_REQUEST
+        )
+
+    def _handle(self) -> None:
+        """Handle a complete request in a task, or hand it over."""
+        request = self._read_request()
+        if request is None:
+            self._hand_over()
+            return
+        self._reset()
+        request.hold = Hold(self._server.byte_budget)
+        self.task = request.serving_task = self._loop.create_task(self._serve(request))
+
+    def _read_request(self) -> CompleteRequest | None:
+        """Return the request; None if it is not of the usual form."""
+        parser, fields, transport = self._parser, self._fields, self._transport
+        body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+        names = {name.lower() for name, _ in fields}
+        method = _METHODS.get(parser.get_method())
+        if (
+            transport is None
+            or method is None
+            or len(names) != len(fields)  # repeated fields: aiohttp knows which may be
+            or len(fields) > _MAX_FIELDS
+            or b"host" not in names
+            or not names.isdisjoint(_UNUSUAL_FIELDS)
+            or self._raw_size - len(body) > self._server.max_usual_head
+            or not self._url.isascii()
+            or b"#" in self._url
+            or self._url[:1] != b"/"
+            or parser.get_http_version() != "1.1"
+        ):
+            return None
+        headers = CIMultiDict(
+            [
+                (name.decode("utf-8", "surrogateescape"), value.rstrip(b" \t").decode("utf-8", "surrogateescape"))
+                for name, value in fields
+            ]
+        )
+        path, _, query = self._url.decode().partition("?")
+        request = CompleteRequest(method, (path, query), headers, body, transport)
+        route = request.route = self._server.router.find(request)
+        if route.streams(headers) or not self._server.is_valid_host(headers["Host"]):
+            return None
+        self._closing = self._closing or not self._keep_alive
+        return request
+
+    def _hand_over(self) -> web.RequestHandler:
+        """Continue as a connection of aiohttp, which begins with the request in progress."""
+        transport, data = cast("asyncio.Transport", self._transport), b"".join(self._raw)
+        self._stop_timer()
+        self._server.http1_connections.discard(self)
+        self._transport = None
+        self._reset()
+        connection = self._server.aiohttp_connection()
+        transport.set_protocol(connection)
+        connection.connection_made(transport)
+        if self._closing:
+            connection.close()
+        connection.data_received(data)
+        return connection
+
+    async def _serve(self, request: CompleteRequest) -> None:
+        hold = request.hold
+        current_hold.set(hold)
+        try:
+            try:
+                response = await self._server.handler(request)
+            except Exception:  # noqa: BLE001  # the middlewares themselves failed
+                problem = Problem("internal")
+                response = Response(problem.status, problem.document(""), CONTENT_TYPE)
+                response.closes = True
+            if isinstance(response, Response):
+                await self._send(response)
+            else:  # a defect: its route says that it does not stream
+                self._closing = True
+        finally:
+            if hold is not None:
+                hold.release()
+            self._end_request()
+
+    async def _send(self, response: Response) -> None:
+        """Write the response, a large body in pieces, each once the client has read most of the one before.
+
+        `on_sent` is called once it was written; then the response waits while too much is unread.
+        """
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        if self._closing or response.closes:
+            self._closing = True
+            response.headers["Connection"] = "close"
+        body = b"" if response.status in BODILESS else response.body
+        if len(body) <= MAX_SINGLE_WRITE:
+            transport.write(response.head() + body)
+        else:
+            transport.write(response.head())
+            view = memoryview(body)
+            for start in range(0, len(body), MAX_SINGLE_WRITE):
+                transport.write(view[start : start + MAX_SINGLE_WRITE])
+                if not await self._drain():
+                    return
+        if response.on_sent is not None:
+            response.on_sent()
+        if self._drained is not None:
+            await self._drain()
+
+    async def _drain(self) -> bool:
+        """Wait while too much is unread. Returns whether the client is connected."""
+        if self._drained is not None:
+            await self._drained
+        return self._transport is not None and not self._transport.is_closing()
+
+    def _end_request(self) -> None:
+        """Wait for the next request, or close the connection."""
+        self.task = None
+        transport = self._transport
+        if transport is None:
+            return
+        if self._closing:
+            transport.close()
+            return
+        self._closes_at = self._loop.time() + self._server.idle_timeout
+        if self._timer is None:
+            self._timer = self._loop.call_at(self._closes_at, self._on_timer)
+        if self._pipelined:
+            data, self._pipelined = self._pipelined, b""
+            transport.resume_reading()
+            self.data_received(data)
+
+    def _start_timer(self, seconds: float) -> None:
+        self._stop_timer()
+        self._closes_at = self._loop.time() + seconds
+        self._timer = self._loop.call_at(self._closes_at, self._on_timer)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _on_timer(self) -> None:
+        """Close the idle connection, or hand over a request that is not complete; the timer outlives a request."""
+        self._timer = None
+        if self.task is not None or self._transport is None:
+            return
+        if self._loop.time() < self._closes_at - _TIMER_TOLERANCE:
+            self._timer = self._loop.call_at(self._closes_at, self._on_timer)
+        elif self._raw:
+            self._hand_over()
+        else:
+            self._transport.close()
+
+    # Callbacks of the parser.
+
+    def on_url(self, url: bytes) -> None:
+        """Store a part of the request target. A second request in the same data is handed over."""
+        self._unusual = self._unusual or self._complete
+        self._url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Store a header field."""
+        self._fields.append((name, value))
+
+    def on_body(self, body: bytes) -> None:
+        """Store a part of the body."""
+        self._body.append(body)
+
+    def on_message_complete(self) -> None:
+        """Note the end of the request, and whether another one may follow."""
+        self._complete = True
+        self._keep_alive = self._parser.should_keep_alive()

@@ -1,0 +1,202 @@
+"""Requests as handlers see them, with their whole body or with a body that has to be read; and their routes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+from aiohttp import web
+from multidict import MultiMapping
+from yarl import URL
+
+from gateway.http.response import Response
+from gateway.problems import Problem
+
+if TYPE_CHECKING:
+    from gateway.auth.client import Client
+    from gateway.byte_budget import Hold
+    from gateway.runs.model import RunRecord
+
+
+class Request:
+    """Request with the attributes that the router and the pipeline set.
+
+    `body`: the whole body; None if it has to be read from an `AiohttpRequest`. `target_path`, `target_query`: the two
+    parts of the request target, still percent-encoded. `path_param`: the part of the path that `{id}` or `{path}` of
+    the route matched, still percent-encoded. `path_prefix`: the path that a trusted proxy has removed from the front of
+    the target, without a slash at its end. `hold`: the bytes of the request, until the response has been written.
+    `serving_task`: the task that handles the request.
+    """
+
+    body: bytes | None = None
+    route: Route
+    path_param: str = ""
+    path_prefix: str = ""
+    request_id: str = ""
+    client: Client
+    client_name: str = ""
+    run: RunRecord | None = None
+    hold: Hold | None = None
+    serving_task: asyncio.Task[object] | None = None
+
+    @property
+    def method(self) -> str:
+        """Method, in upper case."""
+        raise NotImplementedError
+
+    @property
+    def target_path(self) -> str:
+        """Path of the request target."""
+        raise NotImplementedError
+
+    @property
+    def target_query(self) -> str:
+        """Query of the request target, without the question mark."""
+        raise NotImplementedError
+
+    @property
+    def headers(self) -> MultiMapping[str]:
+        """Header fields."""
+        raise NotImplementedError
+
+    @property
+    def query(self) -> MultiMapping[str]:
+        """Decoded parameters of the query."""
+        raise NotImplementedError
+
+    @property
+    def content_length(self) -> int | None:
+        """Announced size of the body in bytes."""
+        raise NotImplementedError
+
+    @property
+    def transport(self) -> asyncio.BaseTransport | None:
+        """Transport of the connection; None once it has been lost."""
+        raise NotImplementedError
+
+    @property
+    def remote(self) -> str | None:
+        """Address of the peer."""
+        raise NotImplementedError
+
+    def connection_check(self) -> Callable[[], bool]:
+        """Function that returns True while the client is connected. It does not reference the request."""
+        transport = self.transport
+        if transport is None:
+            return lambda: False
+        is_closing = transport.is_closing
+        return lambda: not is_closing()
+
+
+class CompleteRequest(Request):
+    """Request that has arrived as a whole, for routes that answer with a `Response`."""
+
+    __slots__ = (
+        "body",
+        "client",
+        "client_name",
+        "headers",
+        "hold",
+        "method",
+        "path_param",
+        "path_prefix",
+        "request_id",
+        "route",
+        "run",
+        "serving_task",
+        "target_path",
+        "target_query",
+        "transport",
+    )
+
+    headers: MultiMapping[str]
+    method: str
+    target_path: str
+    target_query: str
+    transport: asyncio.Transport
+
+    def __init__(
+        self,
+        method: str,
+        target: tuple[str, str],
+        headers: MultiMapping[str],
+        body: bytes,
+        transport: asyncio.Transport,
+    ) -> None:
+        """`target`: path and query of the request target, still percent-encoded."""
+        self.client_name = self.path_param = self.path_prefix = self.request_id = ""
+        self.hold = self.run = self.serving_task = None
+        self.method = method
+        self.target_path, self.target_query = target
+        self.headers = headers
+        self.body = body
+        self.transport = transport
+
+    @property
+    def query(self) -> MultiMapping[str]:
+        """Decoded parameters of the query."""
+        return URL.build(path="/", query_string=self.target_query, encoded=True).query
+
+    @property
+    def content_length(self) -> int:
+        """Size of the body in bytes."""
+        return len(self.body or b"")
+
+    @property
+    def remote(self) -> str | None:
+        """Address of the peer."""
+        peer = self.transport.get_extra_info("peername")
+        return str(peer[0]) if isinstance(peer, (list, tuple)) else None
+
+
+class AiohttpRequest(web.BaseRequest, Request):
+    """Request of aiohttp: its body is read in parts, and its response may be a stream or a WebSocket."""
+
+    @property
+    def target_path(self) -> str:
+        """Path of the request target."""
+        return self.rel_url.raw_path
+
+    @property
+    def target_query(self) -> str:
+        """Query of the request target, without the question mark."""
+        return self.rel_url.raw_query_string
+
+
+AnyResponse: TypeAlias = Response | web.StreamResponse
+"""A response to be written, or a stream or WebSocket of an `AiohttpRequest` that has ended."""
+
+Handler: TypeAlias = Callable[[Request], Awaitable[AnyResponse]]
+Middleware: TypeAlias = Callable[[Handler], Handler]
+
+
+def never(_headers: MultiMapping[str]) -> bool:
+    """Return False: the route never needs a stream."""
+    return False
+
+
+def always(_headers: MultiMapping[str]) -> bool:
+    """Return True: the route may read its body in parts, or answer with a stream or a WebSocket."""
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One method of one path. `name`: its label in metrics. `requires_key`: a gateway key is required.
+
+    The last segment of a path may be `{id}`, or one part of it `{path}`, which matches anything, slashes included.
+    `render_problem` replaces the problem document. `key_headers`: further header fields that may carry the key.
+    `streams`: whether the handler needs an `AiohttpRequest`, by the header fields of the request.
+    """
+
+    method: str
+    path: str
+    handler: Handler
+    name: str
+    requires_key: bool = False
+    logged: bool = True
+    render_problem: Callable[[Problem, Request], Response] | None = None
+    key_headers: Sequence[str] = ()
+    streams: Callable[[MultiMapping[str]], bool] = never
