@@ -108,6 +108,7 @@ class ChangeSubscriber:
         """
         pinged = False
         while pubsub.connection_pool is self._connection.pool:
+            _raise_if_cancelled()
             message = await pubsub.get_message(timeout=_HEARTBEAT_INTERVAL)
             if message is not None:
                 pinged = False
@@ -122,7 +123,11 @@ class ChangeSubscriber:
 
 
 def _raise_if_cancelled() -> None:
-    """Raise CancelledError if this task was cancelled: a failing connection may have replaced that exception."""
+    """Raise CancelledError if this task was cancelled.
+
+    A failing connection may have replaced that exception, and `asyncio.wait_for` of Python 3.11, which redis-py sends
+    with, suppresses it if the bytes are sent in the same moment.
+    """
     task = asyncio.current_task()
     if task is not None and task.cancelling():
         raise asyncio.CancelledError
