@@ -20,6 +20,8 @@ class ConnectProxy:
     requests: list[str] = field(default_factory=list)
     forwarded: bytearray = field(default_factory=bytearray)
     url: str = ""
+    _writers: list[asyncio.StreamWriter] = field(default_factory=list)
+    _handlers: list[asyncio.Task[None] | None] = field(default_factory=list)
 
     @property
     def targets(self) -> list[str]:
@@ -28,6 +30,8 @@ class ConnectProxy:
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection."""
+        self._handlers.append(asyncio.current_task())
+        self._writers.append(writer)
         with contextlib.suppress(OSError, asyncio.IncompleteReadError):
             head = (await reader.readuntil(b"\r\n\r\n")).decode()
             self.requests.append(head)
@@ -38,6 +42,12 @@ class ConnectProxy:
                 await self._tunnel(head, reader, writer)
         writer.close()
 
+    async def close(self) -> None:
+        """Abort all connections, and wait until their tasks have ended."""
+        for writer in self._writers:
+            writer.transport.abort()
+        await asyncio.gather(*filter(None, self._handlers))
+
     async def _tunnel(self, head: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         method, target, _ = head.split(" ", 2)
         if method != "CONNECT":
@@ -45,6 +55,7 @@ class ConnectProxy:
             return
         host, _, port = target.rpartition(":")
         to_reader, to_writer = await asyncio.open_connection(self.hosts.get(host, host), int(port))
+        self._writers.append(to_writer)
         writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
         try:
             back = asyncio.create_task(_copy(to_reader, writer))
@@ -74,3 +85,4 @@ async def connect_proxy(proxy: ConnectProxy | None = None) -> AsyncIterator[Conn
         yield proxy
     finally:
         server.close()
+        await proxy.close()
