@@ -15,8 +15,9 @@ ARGS ?=
 # Python keeps the bytecode of tests with rewritten asserts, and pytest reads it in half the time.
 unexport PYTHONDONTWRITEBYTECODE
 
-# Two test processes per core, as the tests mostly wait. Without parallelism: make test WORKERS=0
-WORKERS ?= $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1))))
+# Two test processes per core, as most tests wait; one for the unit tests. Without parallelism: make test WORKERS=0
+CORES := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
+WORKERS ?= $(shell echo $$((2 * $(CORES))))
 PYTEST = -m pytest --quiet -n $(WORKERS) --dist worksteal
 UNIT_TESTS := $(addprefix tests/,app auth http limits observability outbound providers runs settings store) \
 	$(wildcard tests/test_*.py)
@@ -29,8 +30,14 @@ help: ## List the targets
 demo: $(VENV)/.runtime ## Run a gateway with emulated providers, and print example requests
 	@$(BIN)/runward demo $(ARGS)
 
-check: lint ## Run the quick checks (80 s on two cores): lint and unit tests
-	@$(BIN)/python $(PYTEST) -m "not slow and not process" $(UNIT_TESTS) $(ARGS)
+# Lint runs beside the tests, and its output follows theirs.
+ifeq ($(origin WORKERS),file)
+check: WORKERS := $(CORES)
+endif
+check: $(VENV)/.dev ## Run the quick checks (80 s on two cores): lint and unit tests
+	@$(MAKE) --no-print-directory lint >$(VENV)/lint.log 2>&1 & lint=$$!; \
+	$(BIN)/python $(PYTEST) -m "not slow and not process" $(UNIT_TESTS) $(ARGS); tests=$$?; \
+	wait $$lint; lint=$$?; cat $(VENV)/lint.log; exit $$((tests || lint))
 
 test: lint $(VENV)/sdk-1.3.0/.installed $(VENV)/sdk-js/.installed $(VENV)/crds/.installed $(VENV)/checkov/.installed ## Run lint and all tests except the slow ones
 	@$(BIN)/python $(PYTEST) -m "not slow" $(ARGS)
