@@ -132,6 +132,7 @@ def test_the_watch_library_logs_nothing_of_each_change() -> None:
     assert not logging.getLogger("watchfiles.main").isEnabledFor(logging.INFO)
 
 
+@pytest.mark.process
 async def test_a_log_in_the_folder_of_the_configuration_is_bounded(tmp_path: Path) -> None:
     """The output of the process goes to a file beside the configuration, at the level debug."""
     config = gateway_config("http://127.0.0.1:1", "http://127.0.0.1:2", logs={"level": "debug"})

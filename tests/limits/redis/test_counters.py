@@ -234,6 +234,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.process
 async def test_the_slots_of_a_killed_replica_come_back(replicas: ReplicaHarness) -> None:
     """A real process is killed; then the leases are moved forward by more than 30 s."""
     command = (sys.executable, "-c", _HOLDER_PROGRAM, replicas.url)
@@ -255,6 +256,7 @@ async def test_the_slots_of_a_killed_replica_come_back(replicas: ReplicaHarness)
     await limiter.admit("a", "w", "p", deadline=far_deadline())
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("how", ["stopped", "killed"])
 async def test_without_a_server_each_replica_takes_its_share_and_nothing_hangs(tmp_path: Path, how: str) -> None:
     """The change is logged and measured; waiting requests stay queued; the server counts again once it is back."""

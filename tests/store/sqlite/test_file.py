@@ -95,6 +95,7 @@ def test_a_read_only_connection_cannot_write(tmp_path: Path) -> None:
             reader.execute("DELETE FROM runs")
 
 
+@pytest.mark.process
 def test_a_second_process_is_refused_until_the_first_is_gone(tmp_path: Path) -> None:
     """R45: two processes would both start the same runs."""
     path = tmp_path / "store.db"
