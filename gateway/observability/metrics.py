@@ -17,6 +17,7 @@ from prometheus_client.openmetrics import exposition as openmetrics
 
 from gateway.observability.instruments import Counter, ExportableGauge, Histogram, SeriesValues
 
+_VERSION = version("runward")
 TEXT_CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS_CONTENT_TYPE = openmetrics.CONTENT_TYPE_LATEST
 # Seconds. A run takes milliseconds to many minutes; the overhead of the gateway starts at microseconds.
@@ -98,7 +99,7 @@ class Metrics:
         )
         self._reload_success.set(1)
         build = self._gauge("build_info", "Always 1.", "version", "python")
-        build.labels(version("runward"), platform.python_version()).set(1)
+        build.labels(_VERSION, platform.python_version()).set(1)
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         counter = Counter(f"runward_{name}", text, labels)
