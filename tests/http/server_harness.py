@@ -166,7 +166,7 @@ async def running_server(
     header_timeout: float = 5.0,
     idle_timeout: float = 75.0,
     max_header: int = 8190,
-    body_timeout: float = 0.2,
+    body_timeout: float = 30.0,
     trusted_proxies: Sequence[IPv4Network | IPv6Network] = (),
     middlewares: Sequence[Middleware] | None = None,
 ) -> AsyncIterator[ServerHarness]:

@@ -333,7 +333,7 @@ async def test_the_shares_of_many_clients_are_bounded_in_sum() -> None:
 
 async def test_slow_bodies_of_one_client_do_not_keep_the_others_out() -> None:
     """R88."""
-    async with running_server(max_in_flight=3, body_timeout=30) as server:
+    async with running_server(max_in_flight=3) as server:
         unfinished = build_run_request(b"").replace(b"Content-Length: 0", b"Content-Length: 9")
         tasks = [asyncio.create_task(server.send_raw(unfinished)) for _ in range(3)]
         await wait_until(lambda: server.limiter.in_flight == 3)

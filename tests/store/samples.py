@@ -14,13 +14,15 @@ from gateway.store.memory.store import MemoryStore
 from gateway.store.redis.store import RedisStore
 from gateway.store.sqlite.store import SqliteStore
 from tests.support.valkey import shared_server
+from tests.support.waiting import WAIT_TIMEOUT
 
 NOW = 1_795_000_000.25
 
 
 def new_redis_store(directory: Path, clock: Clock, *, port: int | None = None) -> RedisStore:
     """Return a store with its own key prefix, named after the directory, on the shared server."""
-    connection = RedisConnection(RedisAddress("127.0.0.1", shared_server().port if port is None else port))
+    address = RedisAddress("127.0.0.1", shared_server().port if port is None else port)
+    connection = RedisConnection(address, timeout=WAIT_TIMEOUT)
     return RedisStore(connection, clock, prefix=f"{directory}:")
 
 

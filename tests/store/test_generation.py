@@ -16,6 +16,7 @@ from gateway.store.sqlite.store import SqliteStore
 from tests.store.samples import new_run
 from tests.support.valkey import ValkeyServer, running_server
 from tests.support.virtual_clock import VirtualClock
+from tests.support.waiting import WAIT_TIMEOUT
 
 
 def _remove(path: Path) -> None:
@@ -94,7 +95,7 @@ def server(tmp_path: Path) -> Iterator[ValkeyServer]:
 
 
 def _redis_store(server: ValkeyServer) -> RedisStore:
-    return RedisStore(RedisConnection(RedisAddress("127.0.0.1", server.port)), VirtualClock())
+    return RedisStore(RedisConnection(RedisAddress("127.0.0.1", server.port), timeout=WAIT_TIMEOUT), VirtualClock())
 
 
 async def test_a_flushed_server_acknowledges_no_run_until_a_restart(server: ValkeyServer) -> None:

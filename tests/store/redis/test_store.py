@@ -40,7 +40,7 @@ def own_server(tmp_path: Path) -> Iterator[ValkeyServer]:
 @pytest.fixture
 async def replicas(tmp_path: Path) -> AsyncIterator[tuple[RedisStore, RedisStore]]:
     """Two stores on one server, as in two processes."""
-    pair = tuple(_new_store(shared_server().port, f"{tmp_path}:", timeout=2.0) for _ in range(2))
+    pair = tuple(_new_store(shared_server().port, f"{tmp_path}:", timeout=TIMEOUT) for _ in range(2))
     for store in pair:
         await store.open()
     yield pair[0], pair[1]
