@@ -34,7 +34,7 @@ demo: $(VENV)/.runtime ## Run a gateway with emulated providers, and print examp
 ifeq ($(origin WORKERS),file)
 check: WORKERS := $(CORES)
 endif
-check: $(VENV)/.dev ## Run the quick checks (80 s on two cores): lint and unit tests
+check: $(VENV)/.dev ## Run the quick checks (90 s of processor time): lint and unit tests
 	@$(MAKE) --no-print-directory lint >$(VENV)/lint.log 2>&1 & lint=$$!; \
 	$(BIN)/python $(PYTEST) -m "not slow and not process" $(UNIT_TESTS) $(ARGS); tests=$$?; \
 	wait $$lint; lint=$$?; cat $(VENV)/lint.log; exit $$((tests || lint))
