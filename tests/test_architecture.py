@@ -45,7 +45,7 @@ RESTRICTED_NAMES = {
     "os.environ": ("gateway.settings", "gateway.app.systemd_notify", "providers.testing"),
     "os.getenv": ("gateway.settings",),
     "prometheus_client": ("gateway.observability",),
-    "structlog.configure": ("gateway.observability.logs",),
+    "structlog": ("gateway.observability.console_logger",),
     "aiohttp.ClientSession": (),
     "httptools": ("gateway.http.http1_connection", "gateway.outbound"),
     "asyncio.sleep": ("gateway.clock",),

@@ -9,13 +9,12 @@ from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from structlog.typing import FilteringBoundLogger
-
 from gateway.api.promptlayer.realtime import RealtimeHub
 from gateway.app.components import Components
 from gateway.app.listeners import RESPONSE_GRACE, Listener
 from gateway.app.reload import Reloader
 from gateway.app.systemd_notify import NO_SERVICE_MANAGER, Notifier
+from gateway.observability.logger import Logger
 
 _IDLE_CHECK_INTERVAL = 0.05  # seconds
 _START_GRACE = 5.0  # seconds for the start to complete after a signal, so that it can be undone in order
@@ -89,7 +88,7 @@ def ignore_signals() -> None:
 
 
 async def start_unless_signalled(
-    starting: Coroutine[object, object, Application], signals: ShutdownSignals, log: FilteringBoundLogger
+    starting: Coroutine[object, object, Application], signals: ShutdownSignals, log: Logger
 ) -> Application | None:
     """Return the started application, or None if a signal came first and everything has been closed again.
 
@@ -112,7 +111,7 @@ async def start_unless_signalled(
 
 async def serve_until_signal(
     application: Application,
-    log: FilteringBoundLogger,
+    log: Logger,
     manager: Notifier = NO_SERVICE_MANAGER,
     signals: ShutdownSignals | None = None,
 ) -> None:

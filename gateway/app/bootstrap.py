@@ -6,8 +6,6 @@ import asyncio
 import gc
 from concurrent.futures import ThreadPoolExecutor
 
-from structlog.typing import FilteringBoundLogger
-
 from gateway.api.docs.page import DocsHandlers
 from gateway.api.promptlayer.execution_ids import ExecutionIds
 from gateway.app import routes
@@ -18,6 +16,7 @@ from gateway.app.reload import ConfigSource, Reloader
 from gateway.clock import Clock
 from gateway.http.server import Server
 from gateway.observability import logs
+from gateway.observability.logger import Logger
 from gateway.process_memory import give_back_large_blocks
 from gateway.settings import Settings
 
@@ -27,7 +26,7 @@ _EXECUTOR_THREADS = 32
 async def start_gateway(
     settings: Settings,
     clock: Clock,
-    log: FilteringBoundLogger,
+    log: Logger,
     source: ConfigSource | None = None,
     open_listeners: OpenListeners | None = None,
 ) -> Application:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from structlog.typing import FilteringBoundLogger
-
 from gateway.api.promptlayer import results
 from gateway.app import factories, tls
 from gateway.app.listeners import TlsContexts
@@ -21,6 +19,7 @@ from gateway.http.problem_mapping import final_response
 from gateway.limits.daily_usage import DailyUsageRecorder, DailyUsageStore
 from gateway.limits.limiter import Limiter
 from gateway.observability import logs
+from gateway.observability.logger import Logger
 from gateway.observability.metrics import Metrics
 from gateway.outbound.webhook.egress_policy import EgressPolicy
 from gateway.outbound.webhook.sender import WebhookSender
@@ -55,7 +54,7 @@ class Components:
     settings: Settings
     snapshot: ConfigSnapshot
     clock: Clock
-    log: FilteringBoundLogger
+    log: Logger
     metrics: Metrics
     catalog: Catalog
     limiter: Limiter
@@ -147,7 +146,7 @@ class Components:
         ]
 
 
-def build_components(settings: Settings, clock: Clock, log: FilteringBoundLogger) -> Components:
+def build_components(settings: Settings, clock: Clock, log: Logger) -> Components:
     """Build all components in a running event loop; opens nothing. Raises SettingsError."""
     metrics = Metrics()
     logs.count_dropped_lines(metrics.log_lines_dropped)
@@ -222,7 +221,7 @@ def _durable_runs(
     dispatcher: CallbackDispatcher,
     *,
     clock: Clock,
-    log: FilteringBoundLogger,
+    log: Logger,
 ) -> DurableRuns:
     return DurableRuns(
         executor,
@@ -238,7 +237,7 @@ def _durable_runs(
     )
 
 
-def _authenticator(snapshot: ConfigSnapshot, clock: Clock, log: FilteringBoundLogger) -> Authenticator:
+def _authenticator(snapshot: ConfigSnapshot, clock: Clock, log: Logger) -> Authenticator:
     return Authenticator(
         snapshot.keys,
         snapshot.clients,

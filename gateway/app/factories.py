@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from importlib.metadata import entry_points, version
 from typing import cast
 
-from structlog.typing import FilteringBoundLogger
-
 from gateway.auth.certificates import CertificateIndex
 from gateway.auth.client import Client
 from gateway.auth.keys import KeyRing
@@ -16,6 +14,7 @@ from gateway.clock import Clock
 from gateway.limits import config
 from gateway.limits.limiter import Limiter
 from gateway.limits.redis.counters import RedisCounters
+from gateway.observability.logger import Logger
 from gateway.observability.metrics import Metrics
 from gateway.outbound.connect_tunnel import Proxy
 from gateway.outbound.provider.client import ProviderClient, ProviderEndpoint
@@ -219,9 +218,7 @@ def ops_keys(settings: Settings) -> KeyRing:
     return KeyRing({"operations": [(key.hash, key.expires) for key in settings.server.ops_keys]})
 
 
-def limiter(
-    settings: Settings, config: config.LimitsConfig, *, clock: Clock, metrics: Metrics, log: FilteringBoundLogger
-) -> Limiter:
+def limiter(settings: Settings, config: config.LimitsConfig, *, clock: Clock, metrics: Metrics, log: Logger) -> Limiter:
     """Build the rate limiter, unopened: counters in the store's Redis server if there is one, else in memory."""
     store_url = settings.store.url
     if not factory.is_redis_url(store_url):

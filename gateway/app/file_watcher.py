@@ -13,10 +13,10 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
-from structlog.typing import FilteringBoundLogger
 from watchfiles import Change, awatch
 
 from gateway.clock import Clock
+from gateway.observability.logger import Logger
 from gateway.settings import WatchedPaths
 
 _RESCAN_INTERVAL = 2.0  # seconds
@@ -28,7 +28,7 @@ logging.getLogger("watchfiles").setLevel(logging.WARNING)
 
 
 async def watch_config_files(
-    find_watched: Callable[[], WatchedPaths], clock: Clock, log: FilteringBoundLogger
+    find_watched: Callable[[], WatchedPaths], clock: Clock, log: Logger
 ) -> AsyncIterator[None]:
     """Yield whenever the files should be compared with their last state; never ends.
 

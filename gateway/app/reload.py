@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
 from pydantic import BaseModel
-from structlog.typing import FilteringBoundLogger
 
 from gateway.app.file_watcher import watch_config_files
 from gateway.app.snapshot import ConfigSnapshot, build_snapshot
 from gateway.clock import Clock
 from gateway.observability import logs
+from gateway.observability.logger import Logger
 from gateway.observability.metrics import Metrics
 from gateway.settings import Settings, SettingsError, WatchedPaths
 
@@ -57,7 +57,7 @@ class Reloader:
     hooks: Sequence[ReloadHook]
     clock: Clock
     metrics: Metrics
-    log: FilteringBoundLogger
+    log: Logger
     on_done: Callable[[], object] = lambda: None
     _startup_settings: Settings = field(init=False)
     _wakeup: asyncio.Event = field(default_factory=asyncio.Event)

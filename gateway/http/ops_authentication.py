@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from structlog.typing import FilteringBoundLogger
-
 from gateway.auth.failed_attempts import FailedAuthLimiter
 from gateway.auth.keys import KeyRefusal, KeyRing
 from gateway.clock import Clock
 from gateway.http.forwarded import client_address
 from gateway.http.pipeline import presented_key
 from gateway.http.request import Request
+from gateway.observability.logger import Logger
 from gateway.problems import Problem
 
 _OPEN_ROUTES = frozenset({"healthz", "readyz"})
@@ -26,7 +25,7 @@ class OpsAuthenticator:
     keys: KeyRing
     failed_auth_limiter: FailedAuthLimiter
     clock: Clock
-    log: FilteringBoundLogger
+    log: Logger
 
     def reconfigure(self, keys: KeyRing) -> None:
         """Use these keys from the next request on."""

@@ -9,8 +9,6 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
 from typing import cast
 
-from structlog.typing import FilteringBoundLogger
-
 from gateway.auth.certificates import CertificateIndex
 from gateway.auth.client import Client
 from gateway.auth.failed_attempts import FailedAuthLimiter
@@ -23,6 +21,7 @@ from gateway.http.problem_mapping import problem_from_error
 from gateway.http.request import AnyResponse, Handler, Middleware, Request
 from gateway.http.response import Response, problem_response
 from gateway.observability import logs
+from gateway.observability.logger import Logger
 from gateway.observability.metrics import Metrics
 from gateway.problems import Problem
 from gateway.runs.model import RunRecord
@@ -42,7 +41,7 @@ class RequestPipeline:
     """
 
     metrics: Metrics
-    log: FilteringBoundLogger
+    log: Logger
     clock: Clock
     authenticate: Callable[[Request], None] | None = None
     in_flight_limiter: InFlightLimiter | None = None
@@ -145,7 +144,7 @@ def _problem_of(error: Exception, request: Request) -> Problem:
     return problem
 
 
-def _write_log_entry(log: FilteringBoundLogger, request: Request, status: int, code: str, seconds: float) -> None:
+def _write_log_entry(log: Logger, request: Request, status: int, code: str, seconds: float) -> None:
     run = request.run
     fields: dict[str, object] = {
         "request_id": request.request_id,
@@ -277,7 +276,7 @@ class Authenticator:
     failed_auth_limiter: FailedAuthLimiter
     trusted_proxies: Sequence[IPv4Network | IPv6Network]
     clock: Clock
-    log: FilteringBoundLogger
+    log: Logger
     certificates: CertificateIndex = field(default_factory=CertificateIndex)
 
     def reconfigure(

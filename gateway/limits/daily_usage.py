@@ -10,10 +10,9 @@ import asyncio
 from collections.abc import Mapping
 from typing import Protocol, TypeAlias, runtime_checkable
 
-from structlog.typing import FilteringBoundLogger
-
 from gateway.clock import Clock
 from gateway.limits.daily_quota import DailyQuota
+from gateway.observability.logger import Logger
 
 Usage: TypeAlias = tuple[int, float]
 """Number of requests, and the end of their day in seconds since 1970."""
@@ -37,7 +36,7 @@ class DailyUsageStore(Protocol):
 class DailyUsageRecorder:
     """Records the usage of daily quotas, and restores it. While the store is unavailable, only this process counts."""
 
-    def __init__(self, store: DailyUsageStore, clock: Clock, log: FilteringBoundLogger) -> None:
+    def __init__(self, store: DailyUsageStore, clock: Clock, log: Logger) -> None:
         self._store = store
         self._clock = clock
         self._log = log

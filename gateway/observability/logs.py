@@ -10,18 +10,17 @@ import logging
 import sys
 import traceback
 from asyncio import AbstractEventLoop
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, BinaryIO, Literal, Protocol, cast
+from typing import BinaryIO, Literal
 
 import orjson
-import structlog
-from structlog.typing import FilteringBoundLogger
 
 from gateway.clock import Clock
 from gateway.observability.log_writer import LogWriter
+from gateway.observability.logger import LineOutput, Logger
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
@@ -34,10 +33,9 @@ class _LevelFilter:
 
     threshold: int = 0
 
-    def __call__(self, _logger: object, method: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-        if _LEVELS.get(method, 50) < self.threshold:
-            raise structlog.DropEvent
-        return fields
+    def is_enabled(self, level: str) -> bool:
+        """Return True if lines of this level are written."""
+        return _LEVELS.get(level, 50) >= self.threshold
 
 
 _LEVEL_FILTER = _LevelFilter()
@@ -45,30 +43,16 @@ _LEVEL_FILTER = _LevelFilter()
 
 def configure(
     level: LogLevel, output_format: Literal["auto", "json", "console"], clock: Clock, **bound_fields: object
-) -> FilteringBoundLogger:
+) -> Logger:
     """Configure logging of the process and return its logger; every line has `bound_fields`."""
-    use_console = output_format == "console" or (output_format == "auto" and sys.stdout.isatty())
     output = _standard_output()
-    console_processors: list[structlog.typing.Processor] = [
-        _LEVEL_FILTER,
-        structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False),
-        _replace_control_characters,
-        structlog.dev.ConsoleRenderer(),
-    ]
-    if use_console:
-        structlog.configure(
-            processors=console_processors,
-            wrapper_class=structlog.make_filtering_bound_logger(_LEVELS["debug"]),
-            logger_factory=lambda *_: _TextLogger(output),
-        )
+    logger: Logger
+    if output_format == "console" or (output_format == "auto" and sys.stdout.isatty()):
+        from gateway.observability.console_logger import create_console_logger
+
+        logger = create_console_logger(output, _LEVEL_FILTER.is_enabled, bound_fields)
     else:
-        structlog.configure(
-            wrapper_class=type("JsonLogger", (_JsonLogger,), {"clock": clock}),
-            logger_factory=lambda *_: output,
-        )
-    # Bound at once, because the lazy proxy of get_logger repeats its look-up for every line.
-    logger = cast("FilteringBoundLogger", structlog.get_logger().bind(**bound_fields))
+        logger = _JsonLogger(output, clock, bound_fields)
     logging.basicConfig(handlers=[_StdlibHandler(logger)], force=True)
     set_level(level)
     return logger
@@ -80,7 +64,7 @@ def set_level(level: LogLevel) -> None:
     logging.getLogger().setLevel(_LEVELS[level])
 
 
-def log_unhandled_exceptions(loop: AbstractEventLoop, logger: FilteringBoundLogger) -> None:
+def log_unhandled_exceptions(loop: AbstractEventLoop, logger: Logger) -> None:
     """Log exceptions that no task retrieved, without their text."""
 
     def handle(_loop: AbstractEventLoop, context: Mapping[str, object]) -> None:
@@ -102,7 +86,7 @@ def describe_exception(error: BaseException | None) -> dict[str, object]:
 class _StdlibHandler(logging.Handler):
     """Handler for the loggers of the standard library; drops the message."""
 
-    def __init__(self, logger: FilteringBoundLogger) -> None:
+    def __init__(self, logger: Logger) -> None:
         super().__init__()
         self._logger = logger
 
@@ -112,19 +96,13 @@ class _StdlibHandler(logging.Handler):
         self._logger.log(level, "third_party", logger=record.name, **fields)
 
 
-def _replace_control_characters(
-    _logger: object, _method: str, fields: MutableMapping[str, Any]
-) -> MutableMapping[str, Any]:
-    """Replace control characters: names come from clients, and a terminal interprets escape sequences."""
-    return {
-        k: "".join(c if c.isprintable() else "?" for c in v) if isinstance(v, str) else v for k, v in fields.items()
-    }
+@dataclass(frozen=True, slots=True)
+class _JsonLogger:
+    """Writes a JSON line for each event; every line has `bound_fields`."""
 
-
-class _JsonLogger(structlog.BoundLoggerBase):
-    """Writes a JSON line in one step; the processor chain of structlog takes twice as long."""
-
+    output: LineOutput
     clock: Clock
+    bound_fields: Mapping[str, object]
 
     def debug(self, event: str, **fields: object) -> None:
         """Write a line for developers."""
@@ -133,8 +111,8 @@ class _JsonLogger(structlog.BoundLoggerBase):
     def info(self, event: str, **fields: object) -> None:
         """Write a line about normal operation."""
         if _LEVEL_FILTER.threshold <= 20:
-            entry = {"time": self.clock.now(), "level": "info", "event": event, **self._context, **fields}
-            self._logger.write(_encode_line(entry))
+            entry = {"time": self.clock.now(), "level": "info", "event": event, **self.bound_fields, **fields}
+            self.output.write(_encode_line(entry))
 
     def warning(self, event: str, **fields: object) -> None:
         """Write a line that needs attention at some time."""
@@ -148,8 +126,8 @@ class _JsonLogger(structlog.BoundLoggerBase):
         """Write a line of any level."""
         if level >= _LEVEL_FILTER.threshold:
             name = _LEVEL_NAMES.get(level, "critical")
-            entry = {"time": self.clock.now(), "level": name, "event": event, **self._context, **fields}
-            self._logger.write(_encode_line(entry))
+            entry = {"time": self.clock.now(), "level": name, "event": event, **self.bound_fields, **fields}
+            self.output.write(_encode_line(entry))
 
 
 def _encode_line(entry: Mapping[str, object]) -> bytes:
@@ -168,13 +146,6 @@ def _encodable(value: object) -> object:
     if value is None or isinstance(value, float | datetime) or (isinstance(value, int) and abs(value) < 2**63):
         return value
     return str(value).encode("utf-8", "backslashreplace").decode()
-
-
-class LineOutput(Protocol):
-    """Where lines are written to."""
-
-    def write(self, line: bytes) -> None:
-        """Write a line, without its line end. Never raises."""
 
 
 _writer: LogWriter | None = None
@@ -208,16 +179,3 @@ class _DirectOutput:
         with suppress(OSError, ValueError):
             self.file.write(line + b"\n")
             self.file.flush()
-
-
-@dataclass(frozen=True, slots=True)
-class _TextLogger:
-    """Logger of rendered text for structlog, which calls the method of the level."""
-
-    output: LineOutput
-
-    def msg(self, text: str) -> None:
-        """Write a line."""
-        self.output.write(text.encode("utf-8", "backslashreplace"))
-
-    debug = info = warning = error = critical = msg

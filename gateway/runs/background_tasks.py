@@ -7,9 +7,8 @@ from collections.abc import Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from structlog.typing import FilteringBoundLogger
-
 from gateway.clock import Clock
+from gateway.observability.logger import Logger
 from gateway.runs.callbacks.dispatcher import CallbackDispatcher
 from gateway.runs.durable.recovery import REPLICA_LEFT, Recovery
 from gateway.runs.durable.runs import DurableRuns
@@ -28,7 +27,7 @@ class HousekeepingTasks:
     recovery: Recovery
     dispatcher: CallbackDispatcher
     clock: Clock
-    log: FilteringBoundLogger
+    log: Logger
     retention: float
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from structlog.typing import FilteringBoundLogger
-
 from gateway.app import factories, tls
 from gateway.app.file_watcher import watch_config_files
 from gateway.app.reload import ConfigSource
 from gateway.auth.failed_attempts import FailedAuthLimiter
 from gateway.clock import Clock
 from gateway.http.ops_authentication import OpsAuthenticator
+from gateway.observability.logger import Logger
 from gateway.settings import Settings, SettingsError
 
 
@@ -24,13 +23,13 @@ class OpsAccess:
     context: tls.ReloadableContext | None
 
     @classmethod
-    def build(cls, settings: Settings, clock: Clock, log: FilteringBoundLogger) -> OpsAccess:
+    def build(cls, settings: Settings, clock: Clock, log: Logger) -> OpsAccess:
         """Build both from the settings. Raises SettingsError."""
         authenticator = OpsAuthenticator(factories.ops_keys(settings), FailedAuthLimiter(clock), clock, log)
         context = tls.server_context(settings.server.resolved_ops_tls, "server.ops_tls")
         return cls(authenticator, tls.make_reloadable(context))
 
-    async def follow(self, source: ConfigSource, clock: Clock, log: FilteringBoundLogger) -> None:
+    async def follow(self, source: ConfigSource, clock: Clock, log: Logger) -> None:
         """Apply changes of the configuration until cancelled; invalid ones are ignored, as the workers log them."""
         async for _ in watch_config_files(source.watched, clock, log):
             if await asyncio.to_thread(source.changed):

@@ -7,14 +7,13 @@ import signal
 import socket
 from collections.abc import Sequence
 
-from structlog.typing import FilteringBoundLogger
-
 from gateway.api.admin.callbacks import CallbackAdminHandlers
 from gateway.app.listeners import Listener, base_url
 from gateway.app.reload import ConfigSource
 from gateway.app.systemd_notify import NO_SERVICE_MANAGER, Notifier
 from gateway.clock import Clock
 from gateway.observability import logs
+from gateway.observability.logger import Logger
 from gateway.observability.metrics import Metrics
 from gateway.settings import Settings
 from gateway.store import factory
@@ -31,7 +30,7 @@ async def supervise(
     count: int,
     command: Sequence[str],
     clock: Clock,
-    log: FilteringBoundLogger,
+    log: Logger,
     *,
     source: ConfigSource | None = None,
     manager: Notifier = NO_SERVICE_MANAGER,

@@ -9,12 +9,11 @@ import socket
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from structlog.typing import FilteringBoundLogger
-
 from gateway.app.application import Application, drain_and_close
 from gateway.app.bootstrap import start_gateway
 from gateway.app.reload import ConfigSource
 from gateway.clock import Clock
+from gateway.observability.logger import Logger
 from gateway.settings import Settings
 from gateway.supervisor.worker_spec import WorkerSpec
 from gateway.supervisor.worker_status import WorkerStatus
@@ -23,7 +22,7 @@ _FINAL_STATUS_TIMEOUT = 1.0  # seconds to send the last status; then the worker 
 
 
 async def run_worker(
-    spec: WorkerSpec, settings: Settings, clock: Clock, log: FilteringBoundLogger, source: ConfigSource | None = None
+    spec: WorkerSpec, settings: Settings, clock: Clock, log: Logger, source: ConfigSource | None = None
 ) -> None:
     """Serve until the graceful shutdown has ended; `source` as for `start_gateway`, which also defines the errors.
 

@@ -7,10 +7,9 @@ import signal
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from structlog.typing import FilteringBoundLogger
-
 from gateway.app.application import wait_for_first
 from gateway.clock import Clock
+from gateway.observability.logger import Logger
 from gateway.observability.metrics import Metrics
 from gateway.supervisor.metrics_merge import GAUGE_MERGES, MetricFamilies, MetricsMerger
 from gateway.supervisor.worker_handle import WorkerHandle
@@ -59,7 +58,7 @@ class WorkerPool:
     launch: Callable[[int], Awaitable[WorkerHandle]]
     metrics: Metrics
     clock: Clock
-    log: FilteringBoundLogger
+    log: Logger
     workers: dict[int, WorkerHandle] = field(default_factory=dict)
     merger: MetricsMerger = field(default_factory=MetricsMerger)
     draining: asyncio.Event = field(default_factory=asyncio.Event)

@@ -15,12 +15,11 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 import pytest
-import structlog
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from structlog.typing import FilteringBoundLogger
 
 from gateway.observability import logs
+from gateway.observability.logger import Logger
 from tests.support.clock import ManualClock
 
 Line: TypeAlias = dict[str, object]
@@ -54,7 +53,6 @@ def _restore_logging() -> Iterator[None]:
     yield
     root.handlers = handlers
     root.setLevel(level)
-    structlog.reset_defaults()
 
 
 @pytest.fixture
@@ -63,7 +61,7 @@ def output(capsysbinary: pytest.CaptureFixture[bytes]) -> CapturedOutput:
     return CapturedOutput(capsysbinary)
 
 
-def debug_logger() -> FilteringBoundLogger:
+def debug_logger() -> Logger:
     """Logger of every level that writes JSON; created in the test, as each test phase has another standard output."""
     return logs.configure("debug", "json", ManualClock())
 

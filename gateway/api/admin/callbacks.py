@@ -6,13 +6,12 @@ import re
 from dataclasses import dataclass
 from typing import Protocol
 
-from structlog.typing import FilteringBoundLogger
-
 from gateway import strict_json
 from gateway.clock import Clock
 from gateway.http.headers import is_json
 from gateway.http.request import Request, Route
 from gateway.http.response import Response, make_response
+from gateway.observability.logger import Logger
 from gateway.problems import Problem, invalid_parameter
 from gateway.runs.callbacks.dispatcher import CALLBACK_STATES, GAVE_UP
 from gateway.runs.rendering import JSON_CONTENT_TYPE
@@ -40,7 +39,7 @@ class CallbackAdminHandlers:
 
     store: CallbackStore
     clock: Clock
-    log: FilteringBoundLogger
+    log: Logger
 
     def routes(self) -> list[Route]:
         """Routes of the handlers."""

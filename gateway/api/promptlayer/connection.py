@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
 from aiohttp import WSMsgType, web
-from structlog.typing import FilteringBoundLogger
 
 from gateway.api.promptlayer import centrifugo
 from gateway.api.promptlayer.centrifugo import Command, Connect, Pong, Subscribe, Unsubscribe
 from gateway.api.promptlayer.tokens import ChannelToken
 from gateway.clock import Clock
 from gateway.observability import logs
+from gateway.observability.logger import Logger
 
 PING_INTERVAL = 25
 """Seconds between two pings."""
@@ -40,7 +40,7 @@ _TOO_MANY = (4008, "too many connections")
 class ConnectionHub(Protocol):
     """The hub as a connection uses it."""
 
-    log: FilteringBoundLogger
+    log: Logger
 
     def authenticate(self, encoded: str) -> ChannelToken | None:
         """Verify a token. None if it is not valid."""

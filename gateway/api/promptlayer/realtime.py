@@ -14,7 +14,6 @@ from dataclasses import dataclass, field, replace
 from typing import cast
 
 from aiohttp import web
-from structlog.typing import FilteringBoundLogger
 
 from gateway import strict_json
 from gateway.api.promptlayer.centrifugo import MAX_FRAME_BYTES, publication
@@ -29,6 +28,7 @@ from gateway.http.forwarded import Networks, client_address
 from gateway.http.request import AiohttpRequest, AnyResponse, Request, Route, always
 from gateway.http.response import make_response
 from gateway.http.router import with_double_slash
+from gateway.observability.logger import Logger
 from gateway.problems import Problem, invalid_parameter
 from gateway.runs import rendering
 from gateway.runs.durable.uncollected_results import ignore_result
@@ -58,7 +58,7 @@ class RealtimeHub:
     channel_tokens: ChannelTokens
     is_known_client: Callable[[str], bool]
     clock: Clock
-    log: FilteringBoundLogger
+    log: Logger
     max_connections: int
     trusted_proxies: Networks = ()
     result_collected: Callable[[str], Awaitable[None]] = ignore_result

@@ -16,8 +16,6 @@ from itertools import chain
 from pathlib import Path
 from typing import cast
 
-from structlog.typing import FilteringBoundLogger
-
 from gateway.clock import Clock
 from gateway.limits.client_limiter import ClientLimiter
 from gateway.limits.config import LimitsConfig
@@ -26,6 +24,7 @@ from gateway.limits.gcra import RateLimiter
 from gateway.limits.redis.counter_keys import KEY_PREFIX, RedisCounter, counters_of
 from gateway.limits.redis.outage_usage import Charge, OutageUsage
 from gateway.limits.resource_limiter import ResourceLimiter
+from gateway.observability.logger import Logger
 from gateway.redis.errors import RedisUnavailable
 from gateway.redis.pipeline import ScriptConnection, ScriptPipeline
 from gateway.redis.script import RedisArgument, RedisReply, RedisScript
@@ -64,7 +63,7 @@ class RedisCounters:
         self,
         connection: ScriptConnection,
         clock: Clock,
-        log: FilteringBoundLogger,
+        log: Logger,
         *,
         fallback: LocalCounters | None = None,
         on_shared_change: Callable[[int], None] = lambda _: None,

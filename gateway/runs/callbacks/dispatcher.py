@@ -9,11 +9,10 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from structlog.typing import FilteringBoundLogger
-
 from gateway.byte_budget import ByteBudget, Hold
 from gateway.clock import Clock
 from gateway.observability import logs
+from gateway.observability.logger import Logger
 from gateway.observability.metrics import Metrics
 from gateway.outbound.webhook.http1_connection import DeliveryFault
 from gateway.outbound.webhook.sender import DeliveryResult, WebhookResponse, WebhookSender
@@ -55,7 +54,7 @@ class CallbackDispatcher:
     schedule: Sequence[float]
     clock: Clock
     metrics: Metrics
-    log: FilteringBoundLogger
+    log: Logger
     queue: DeliveryQueue = field(default_factory=DeliveryQueue)
     byte_budget: ByteBudget = field(default_factory=ByteBudget)
     _loading: asyncio.Lock = field(default_factory=asyncio.Lock)

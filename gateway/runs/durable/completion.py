@@ -7,13 +7,12 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from structlog.typing import FilteringBoundLogger
-
 from gateway import strict_json
 from gateway.byte_budget import current_hold
 from gateway.clock import Clock
 from gateway.errors import InternalError, RunError, RunSummary
 from gateway.observability import logs
+from gateway.observability.logger import Logger
 from gateway.runs import rendering
 from gateway.runs.callbacks.message import CallbackRenderer, render_callback
 from gateway.runs.durable.codec import encode_details
@@ -45,7 +44,7 @@ class RunCompletion:
 
     store: Store
     clock: Clock
-    log: FilteringBoundLogger
+    log: Logger
     owner: str
     render_response: ResponseRenderer
     first_delay: Callable[[], float] = no_delay

@@ -12,10 +12,9 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
-from structlog.typing import FilteringBoundLogger
-
 from gateway.clock import Clock
 from gateway.errors import StoreError
+from gateway.observability.logger import Logger
 from gateway.runs.durable.background_limit import BackgroundSlot
 from gateway.runs.durable.start_acknowledgement import StartGate
 from gateway.runs.model import RunRecord
@@ -44,7 +43,7 @@ class StoreJournal:
     run: DurableRun
     store: Store
     clock: Clock
-    log: FilteringBoundLogger
+    log: Logger
     is_closing: Callable[[], bool]
 
     async def record_dispatch(self) -> None:

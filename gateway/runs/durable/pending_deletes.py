@@ -6,9 +6,8 @@ import asyncio
 from collections import deque
 from dataclasses import dataclass, field
 
-from structlog.typing import FilteringBoundLogger
-
 from gateway.clock import Clock
+from gateway.observability.logger import Logger
 from gateway.store.contract import Store, StoreUnavailable
 
 _RETRY_INTERVAL = 1.0  # seconds
@@ -21,7 +20,7 @@ class PendingDeletes:
 
     store: Store
     clock: Clock
-    log: FilteringBoundLogger
+    log: Logger
     owner: str
     _run_ids: deque[str] = field(default_factory=lambda: deque(maxlen=_MAX_PENDING))
     _task: asyncio.Task[None] | None = None

@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field, replace
 
-from structlog.typing import FilteringBoundLogger
-
 from gateway.clock import Clock
 from gateway.errors import InternalError, ProviderError, RunError, WorkflowRemoved
 from gateway.observability import logs
+from gateway.observability.logger import Logger
 from gateway.runs.catalog import Catalog, Workflow
 from gateway.runs.durable.codec import decode_run, unreadable_run
 from gateway.runs.durable.runs import DurableRuns
@@ -37,7 +36,7 @@ class Recovery:
     store: Store
     catalog: Catalog
     clock: Clock
-    log: FilteringBoundLogger
+    log: Logger
     _unreadable: dict[str, StoredRun] = field(default_factory=dict)
     _store_lost: bool = False  # whether the store was unavailable at the last check
     _adoption_allowed_at: float = 0.0  # monotonic: from then on an expired lease means that its owner has ended

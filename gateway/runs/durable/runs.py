@@ -13,11 +13,10 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TypeAlias
 
-from structlog.typing import FilteringBoundLogger
-
 from gateway.byte_budget import Hold, current_hold
 from gateway.clock import Clock
 from gateway.errors import AcceptanceUnknown, Overloaded, RunError, StoreError
+from gateway.observability.logger import Logger
 from gateway.runs.callbacks.message import CallbackRenderer
 from gateway.runs.catalog import Workflow
 from gateway.runs.durable.background_limit import BackgroundLimit, BackgroundSlot
@@ -59,7 +58,7 @@ class DurableRuns:
     executor: RunExecutor
     store: Store
     clock: Clock
-    log: FilteringBoundLogger
+    log: Logger
     owner: str
     render_response: ResponseRenderer
     lease: float = 30.0

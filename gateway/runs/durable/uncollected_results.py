@@ -10,9 +10,8 @@ import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from structlog.typing import FilteringBoundLogger
-
 from gateway.clock import Clock
+from gateway.observability.logger import Logger
 from gateway.runs.model import RunRecord
 from gateway.store.contract import Store, StoredRun, StoreUnavailable
 
@@ -39,7 +38,7 @@ class CollectionWatch:
 
     store: Store
     clock: Clock
-    log: FilteringBoundLogger
+    log: Logger
     report: Callable[[str], None]
     _waiting: dict[str, _EndedRun] = field(default_factory=dict)  # by run id, in the order of their ends
 

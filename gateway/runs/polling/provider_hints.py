@@ -7,11 +7,10 @@ or late hint has no effect, and the response does not disclose whether a run exi
 
 from __future__ import annotations
 
-from structlog.typing import FilteringBoundLogger
-
 from gateway.clock import Clock
 from gateway.limits.config import RateLimit
 from gateway.limits.gcra import RateLimiter
+from gateway.observability.logger import Logger
 from gateway.observability.metrics import Metrics
 from gateway.runs.polling.hint_tokens import HintTokens
 from gateway.store.contract import Store, StoreUnavailable
@@ -40,7 +39,7 @@ class ProviderHints:
         *,
         clock: Clock,
         metrics: Metrics,
-        log: FilteringBoundLogger,
+        log: Logger,
     ) -> None:
         self._public_url = public_url
         self._store = store
