@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Mapping
+from functools import cache
 from importlib.metadata import entry_points, version
 from typing import cast
 
@@ -17,7 +18,12 @@ from gateway.limits.redis.counters import RedisCounters
 from gateway.observability.logger import Logger
 from gateway.observability.metrics import Metrics
 from gateway.outbound.connect_tunnel import Proxy
-from gateway.outbound.provider.client import ProviderClient, ProviderEndpoint
+from gateway.outbound.provider.client import (
+    ProviderClient,
+    ProviderEndpoint,
+    TlsContextFactory,
+    create_tls_context,
+)
 from gateway.outbound.webhook.egress_policy import EgressPolicy
 from gateway.outbound.webhook.sender import WebhookSender
 from gateway.passthrough_rules import PassthroughRule
@@ -51,15 +57,18 @@ def upstreams(
     settings: Settings, adapters: Mapping[str, Adapter], clock: Clock, metrics: Metrics
 ) -> dict[str, ProviderClient]:
     """Build a client for every provider, unconnected. Raises SettingsError for an unusable CA file."""
+    tls_context = cache(create_tls_context)  # of this configuration alone: the next one reads the files again
     return {
-        name: _upstream(_origin(name, provider, adapters[name]), clock, metrics)
+        name: _upstream(_origin(name, provider, adapters[name]), clock, metrics, tls_context)
         for name, provider in settings.providers.items()
     }
 
 
-def _upstream(origin: ProviderEndpoint, clock: Clock, metrics: Metrics) -> ProviderClient:
+def _upstream(
+    origin: ProviderEndpoint, clock: Clock, metrics: Metrics, tls_context: TlsContextFactory
+) -> ProviderClient:
     try:
-        return ProviderClient(origin, clock=clock, metrics=metrics)
+        return ProviderClient(origin, clock=clock, metrics=metrics, tls_context=tls_context)
     except ssl.SSLError:
         raise SettingsError([(f"providers.{origin.provider}.ca_file", "holds no certificate")]) from None
 

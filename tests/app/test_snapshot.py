@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ssl
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -73,6 +75,22 @@ def test_another_address_has_another_provider_client(change: dict[str, JsonValue
     assert first.upstreams["a"] is not second.upstreams["a"]
     assert second.providers["a"].upstream is second.upstreams["a"]
     assert (first.upstreams["b"], {"b"}) == (second.upstreams["b"], set(second.replacements))
+
+
+def test_providers_share_their_trusted_certificates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system's CA certificates are loaded once for all providers, and again for the next configuration."""
+    loaded = []
+
+    def load(*, cafile: Path | None) -> ssl.SSLContext:
+        loaded.append(cafile)
+        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+    monkeypatch.setattr(ssl, "create_default_context", load)
+    providers = {"b": B, "c": B | {"base_url": "https://c.example"}, "d": B | {"ca_file": __file__}}
+    first = snapshot_of(providers=providers)
+    assert [None, Path(__file__)] == loaded
+    snapshot_of(first, providers=providers)
+    assert [None, Path(__file__)] * 2 == loaded
 
 
 def test_providers_can_be_added_and_removed() -> None:

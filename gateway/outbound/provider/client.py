@@ -13,12 +13,13 @@ import re
 import socket
 import ssl
 from bisect import bisect_right
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from operator import attrgetter
 from pathlib import Path
+from typing import TypeAlias
 from urllib.parse import quote, urlencode, urlsplit
 
 from pydantic import SecretStr
@@ -36,6 +37,8 @@ from gateway.outbound.retry_after import parse_retry_after
 from providers.contract import UNREADABLE, Call, Cause, KeyHeader, ProviderFault, Reply, invalid
 
 _idle_since = attrgetter("idle_since")
+TlsContextFactory: TypeAlias = Callable[[Path | None], ssl.SSLContext]
+"""Returns the context that trusts the CA certificates in a file, or those of the system. Raises OSError, SSLError."""
 _IDLE_SECONDS = 15.0
 _REST_SECONDS = 0.1  # after an exchange, in which an unsolicited response can arrive and close the connection
 _LOCAL_RESOURCE_ERRORS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}  # exhausted on this machine
@@ -45,6 +48,11 @@ _INLINE_BYTES = 262_144  # larger bodies are searched for keys in a thread
 _MAX_EXPANSION = 10  # of a compressed response, whose decoded form is searched for the key
 _is_header_value = re.compile(r"[!-~](?:[ -~]{0,998}[!-~])?").fullmatch
 _is_request_target = re.compile(r"/[!-~]*").fullmatch
+
+
+def create_tls_context(ca_file: Path | None) -> ssl.SSLContext:
+    """Return a new context that trusts the CA certificates in a file, or those of the system."""
+    return ssl.create_default_context(cafile=ca_file)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +83,14 @@ class ProviderClient:
     that, and before the response of the next request, cannot be distinguished.
     """
 
-    def __init__(self, endpoint: ProviderEndpoint, *, clock: Clock, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        endpoint: ProviderEndpoint,
+        *,
+        clock: Clock,
+        metrics: Metrics,
+        tls_context: TlsContextFactory = create_tls_context,
+    ) -> None:
         self._endpoint = endpoint
         self._clock = clock
         self._metrics = metrics
@@ -90,7 +105,7 @@ class ProviderClient:
             accepts_gzip: _encode_header_fields(base.netloc, endpoint, accept_encoding=accept_encoding)
             for accepts_gzip, accept_encoding in ((False, "identity"), (True, "gzip"))
         }
-        self._tls = ssl.create_default_context(cafile=endpoint.ca_file) if self._secure else None
+        self._tls = tls_context(endpoint.ca_file) if self._secure else None
         self._idle: list[ProviderConnection] = []
         self._connections: set[ProviderConnection] = set()
         self._pooling_stopped = False

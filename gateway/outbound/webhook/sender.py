@@ -70,12 +70,12 @@ class WebhookSender:
         tls: ssl.SSLContext | None = None,
         proxy: Proxy | None = None,
     ) -> None:
-        """Create a sender. `tls`: trusted CA certificates, by default those of the system."""
+        """Create a sender. `tls`: trusted CA certificates, by default those of the system when the first is needed."""
         self._egress_policy = egress_policy
         self._clock = clock
         self._user_agent = user_agent
         self._timeouts = timeouts or WebhookTimeouts()
-        self._tls = tls or ssl.create_default_context()
+        self._tls = tls
         self._proxy = proxy
 
     @property
@@ -96,13 +96,14 @@ class WebhookSender:
         try:
             async with asyncio.timeout(self._timeouts.total):
                 target = self._egress_policy.check(url)
+                tls = await self._tls_context() if target.scheme == "https" else None
                 proxy = self._proxy
                 if proxy is None:
                     addresses = await self._egress_policy.resolve(target, client)
-                    connection = await self._connect(target, addresses, message)
+                    connection = await self._connect(target, tls, addresses, message)
                 else:
                     await self._egress_policy.check_for_proxy(target, client)
-                    connection = await self._connect_through(proxy, target, message)
+                    connection = await self._connect_through(proxy, target, tls, message)
         except CallbackUrlRefused:
             return DeliveryFault.REFUSED
         except TimeoutError:
@@ -112,7 +113,11 @@ class WebhookSender:
         return await self._await_response(connection, deadline - self._clock.monotonic())
 
     async def _connect(
-        self, target: CallbackUrl, addresses: tuple[IpAddress, ...], message: WebhookMessage
+        self,
+        target: CallbackUrl,
+        tls: ssl.SSLContext | None,
+        addresses: tuple[IpAddress, ...],
+        message: WebhookMessage,
     ) -> WebhookConnection | DeliveryFault:
         """Connect to the permitted addresses in a race (RFC 8305); after a TLS failure, to the others.
 
@@ -127,7 +132,7 @@ class WebhookSender:
                 return fault
             remaining.remove(ip_address(connected.getpeername()[0]))
             try:
-                return await self._start(target, connected, message)
+                return await self._start(target, tls, connected, message)
             except ssl.SSLError:
                 fault = DeliveryFault.UNTRUSTED
             except (OSError, TimeoutError):
@@ -135,13 +140,13 @@ class WebhookSender:
         return fault
 
     async def _connect_through(
-        self, proxy: Proxy, target: CallbackUrl, message: WebhookMessage
+        self, proxy: Proxy, target: CallbackUrl, tls: ssl.SSLContext | None, message: WebhookMessage
     ) -> WebhookConnection | DeliveryFault:
         """Connect through the tunnel of a proxy, which resolves the host."""
         try:
             async with asyncio.timeout(self._timeouts.connect):
                 connected = await proxy.open_tunnel(target.host, target.port)
-            return await self._start(target, connected, message)
+            return await self._start(target, tls, connected, message)
         except ssl.SSLError:
             return DeliveryFault.UNTRUSTED
         except (OSError, TimeoutError):
@@ -153,20 +158,27 @@ class WebhookSender:
                 happy_eyeballs.address_info(address, target.port) for address in addresses
             )
 
-    async def _start(self, target: CallbackUrl, connected: socket.socket, message: WebhookMessage) -> WebhookConnection:
+    async def _start(
+        self, target: CallbackUrl, tls: ssl.SSLContext | None, connected: socket.socket, message: WebhookMessage
+    ) -> WebhookConnection:
         """Send the request on a connected socket, after a TLS handshake in which the host is verified."""
         parts = [self._encode_head(target, message), message.body]
         if len(message.body) <= _MAX_JOINED_BODY:
             parts = [b"".join(parts)]
-        secure = target.scheme == "https"
         async with asyncio.timeout(self._timeouts.connect):
             _, connection = await asyncio.get_running_loop().create_connection(
                 lambda: WebhookConnection(*parts),
                 sock=connected,
-                ssl=self._tls if secure else None,
-                server_hostname=target.host if secure else None,
+                ssl=tls,
+                server_hostname=target.host if tls else None,
             )
         return connection
+
+    async def _tls_context(self) -> ssl.SSLContext:
+        """Return the context, created by the first delivery: most gateways never need it, and it reads many files."""
+        if self._tls is None:
+            self._tls = await asyncio.to_thread(ssl.create_default_context)
+        return self._tls
 
     async def _await_response(self, connection: WebhookConnection, seconds: float) -> DeliveryResult:
         try:
