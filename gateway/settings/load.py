@@ -9,14 +9,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pydantic_settings
 from pydantic import SecretStr, ValidationError
 
 from gateway.settings.errors import Location, SettingsError, format_location
-from gateway.settings.model import Settings, use_sources
+from gateway.settings.model import Settings
 from gateway.settings.sources.environment import NAMED_SECTIONS, Variables, from_environment, from_secret_files
-from gateway.settings.sources.pydantic_sources import SECRET_PATHS, TextSource, YamlSource, secret_referencer
-from gateway.settings.sources.tree_patterns import Transform, find, nodes, rewrite
+from gateway.settings.sources.secret_paths import SECRET_PATHS, secret_referencer
+from gateway.settings.sources.tree_patterns import Transform, find, merge, nodes, rewrite
 from gateway.settings.sources.yaml_file import YamlDocument, read_yaml
 from gateway.settings.validation_errors import describe_errors
 
@@ -77,16 +76,22 @@ class _RawSettings:
         """Return the settings, or the errors."""
         errors = [*self._plaintext_secret_errors(), *(c for v in self.variables for c in v.errors)]
         try:
-            with use_sources(*map(self._text_source, self.variables), YamlSource(Settings, self._yaml_tree())):
-                settings = Settings(**self.overrides)
+            texts = [self._text_tree(variables) for variables in self.variables]
+        except (ValueError, RecursionError):
+            return [*errors, *self._json_errors()]
+        try:
+            settings = Settings.model_validate(merge(self.overrides, *texts, self._yaml_tree()))
         except ValidationError as error:
             return [*errors, *describe_errors(error, self._source_labels())]
-        except (pydantic_settings.SettingsError, RecursionError):
-            return [*errors, *self._json_errors()]
         return errors or settings
 
-    def _text_source(self, variables: Variables) -> TextSource:
-        return TextSource(Settings, variables.texts, secret_referencer(self.environ, Path()))
+    def _text_tree(self, variables: Variables) -> dict[str, Any]:
+        """Tree of the texts, with secret references. Raises ValueError or RecursionError."""
+        if not variables.texts:
+            return {}
+        from gateway.settings.sources.text_source import parse_texts
+
+        return rewrite(parse_texts(variables.texts), SECRET_PATHS, secret_referencer(self.environ, Path()))
 
     def _yaml_tree(self) -> dict[str, Any]:
         """Tree of the file without empty sections, with secret references and resolved paths."""
@@ -115,7 +120,7 @@ class _RawSettings:
             if not (leaf and location in labels):
                 labels[location] = self.document.label(location)
         for variables in reversed(self.variables):
-            labels |= variables.leaf_labels(self._text_source(variables)())
+            labels |= variables.leaf_labels(self._text_tree(variables))
         labels |= {loc: "override" for loc, leaf in nodes(self.overrides) if leaf}
         return labels | {(): self.document.name}
 
@@ -124,8 +129,8 @@ class _RawSettings:
         for variables in self.variables:
             for location, alone in variables.one_by_one():
                 try:
-                    self._text_source(alone)()
-                except (pydantic_settings.SettingsError, RecursionError):
+                    self._text_tree(alone)
+                except (ValueError, RecursionError):
                     yield f"{variables.labels[location]} {format_location(location)}", "must be JSON"
 
 

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from itertools import chain
 from typing import Self
 
-from pydantic import field_validator, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import Field, field_validator, model_validator
 
 from gateway.settings.consistency import (
     cyclic_fallbacks,
@@ -29,6 +25,7 @@ from gateway.settings.sections import (
     LogsSettings,
     PollingSettings,
     RetrySettings,
+    Section,
     ServerSettings,
     StoreSettings,
 )
@@ -36,18 +33,13 @@ from gateway.settings.types.addresses import is_plaintext_remote
 from gateway.settings.types.fields import Name
 
 _PLAIN_HTTP_WARNING = "server.public_url: is plain http, so results of providers can be read on the network"
-_sources: ContextVar[tuple[PydanticBaseSettingsSource, ...]] = ContextVar("sources", default=())
 
 
-class Settings(BaseSettings):
+class Settings(Section):
     """Configuration of Runward. Built by `load`; the constructor reads neither files nor the environment.
 
     Durations are in seconds, sizes in bytes, secrets are `SecretStr`. All defaults are filled in.
     """
-
-    model_config = SettingsConfigDict(
-        extra="forbid", frozen=True, hide_input_in_errors=True, use_attribute_docstrings=True
-    )
 
     server: ServerSettings = ServerSettings()
     """Ports, and limits before authentication."""
@@ -55,11 +47,11 @@ class Settings(BaseSettings):
     """Logging."""
     store: StoreSettings = StoreSettings()
     """Store of durable runs."""
-    providers: dict[Name, ProviderSettings] = {}
+    providers: dict[Name, ProviderSettings] = Field(default={})
     """Accounts at providers, by name."""
-    workflows: dict[Name, WorkflowSettings] = {}
+    workflows: dict[Name, WorkflowSettings] = Field(default={})
     """Workflows, by alias."""
-    clients: dict[Name, ClientSettings] = {}
+    clients: dict[Name, ClientSettings] = Field(default={})
     """Client applications, by name."""
     callbacks: CallbackSettings = CallbackSettings()
     """Delivery of results to a `callback_url`."""
@@ -69,19 +61,6 @@ class Settings(BaseSettings):
     """Circuit breaker."""
     polling: PollingSettings = PollingSettings()
     """Polling of PromptLayer for results."""
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Use the constructor's values, then the sources of `use_sources`; never pydantic-settings' own."""
-        del settings_cls, env_settings, dotenv_settings, file_secret_settings
-        return init_settings, *_sources.get()
 
     @field_validator("providers")
     @classmethod
@@ -123,14 +102,3 @@ class Settings(BaseSettings):
             return []
         named = (name for name, client in self.clients.items() if client.certificates)
         return [f"clients.{name}.certificates: has no effect without server.tls.client_ca" for name in named]
-
-
-@contextmanager
-def use_sources(*sources: PydanticBaseSettingsSource) -> Iterator[None]:
-    """Use these sources, in order of precedence, for `Settings` built inside the context."""
-    # pydantic-settings takes the sources from the class and has no parameter for them.
-    token = _sources.set(sources)
-    try:
-        yield
-    finally:
-        _sources.reset(token)

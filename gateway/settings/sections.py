@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FilePath, WithJsonSchema, model_validator
-from pydantic_settings import NoDecode
 
 from gateway.settings.errors import raise_validation_error
 from gateway.settings.types.addresses import AllowedTarget, BaseUrl, Host, NetworkSetting, ProxyUrl, StoreUrl
-from gateway.settings.types.fields import Attempts, Count, KeyHash, Port, Timestamp
+from gateway.settings.types.fields import PLAIN_TEXT, Attempts, Count, KeyHash, Port, Timestamp
 from gateway.settings.types.secret_reference import ProxyCredentials, Secret, WebhookSecret
 from gateway.settings.types.units import DURATION_PATTERN, Duration, DurationOrZero, HeaderSize, Lease, Size
 
@@ -22,7 +21,7 @@ STANDARD_SCHEDULE = (0.0, 5.0, 300.0, 1800.0, 7200.0, 18000.0, 36000.0, 50400.0,
 class Section(BaseModel):
     """Base of all sections: unknown keys are errors, instances are immutable, errors contain no values."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 class KeySettings(Section):
@@ -234,7 +233,7 @@ class CallbackSettings(Section):
     """User and password of the proxy, as user:password; none by default."""
     schedule: Annotated[
         tuple[DurationOrZero, ...],
-        NoDecode,
+        PLAIN_TEXT,
         BeforeValidator(_parse_schedule),
         Field(min_length=1, max_length=50, json_schema_extra={"default": "standard"}),
         WithJsonSchema(

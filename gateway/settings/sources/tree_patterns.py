@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from gateway.settings.errors import Location
 
 Transform = Callable[[object], object]
+
+
+def merge(*trees: Mapping[str, Any]) -> dict[str, Any]:
+    """Merge trees, those of the highest precedence first. Only mappings are merged: a list replaces a list."""
+    merged: dict[str, Any] = {}
+    for tree in reversed(trees):
+        for key, value in tree.items():
+            below = merged.get(key)
+            merged[key] = merge(value, below) if isinstance(value, dict) and isinstance(below, dict) else value
+    return merged
 
 
 def rewrite(tree: dict[str, Any], patterns: tuple[Location, ...], transform: Transform) -> dict[str, Any]:

@@ -14,6 +14,8 @@ from gateway.passthrough_rules import RULE_PATTERN, PassthroughRule
 
 SDK_CALLS = "sdk"
 """Name that stands for the calls of a provider's official SDKs among passthrough rules."""
+PLAIN_TEXT = "plain text"
+"""Annotation of a list or mapping that is not JSON in the text of a variable."""
 NAME_PATTERN = r"^(?!\.+$)[A-Za-z0-9._-]{1,100}$"
 SCOPE_PATTERN = r"^(?:[A-Za-z0-9._*?!\[\]-]{1,100}|[A-Za-z0-9._-]{1,100}/.{1,500})$"
 HASH_PATTERN = r"^sha256:[0-9A-Fa-f]{64}$"
