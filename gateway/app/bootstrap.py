@@ -88,7 +88,9 @@ def _start_reloader(components: Components, source: ConfigSource | None) -> Relo
 
 
 def _tune_garbage_collector() -> None:
-    """Exempt long-lived objects from garbage collection, and collect less often."""
-    gc.collect()
+    """Exempt the objects of the start from garbage collection, and collect less often.
+
+    They are not collected before: that would delay the start by 50 ms, for a few hundred objects.
+    """
     gc.freeze()
     gc.set_threshold(10_000, 20, 50)

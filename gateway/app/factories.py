@@ -14,7 +14,6 @@ from gateway.auth.keys import KeyRing
 from gateway.clock import Clock
 from gateway.limits import config
 from gateway.limits.limiter import Limiter
-from gateway.limits.redis.counters import RedisCounters
 from gateway.observability.logger import Logger
 from gateway.observability.metrics import Metrics
 from gateway.outbound.connect_tunnel import Proxy
@@ -232,6 +231,8 @@ def limiter(settings: Settings, config: config.LimitsConfig, *, clock: Clock, me
     store_url = settings.store.url
     if not factory.is_redis_url(store_url):
         return Limiter(clock, config, on_decision=metrics.limit_decided)
+    from gateway.limits.redis.counters import RedisCounters
+
     counters = RedisCounters(
         factory.create_redis_connection(
             store_url, factory.RedisAccess.from_settings(settings.store), timeout=_LIMITER_TIMEOUT, connections=2

@@ -12,8 +12,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-
-from watchfiles import Change, awatch
+from typing import TypeAlias
 
 from gateway.clock import Clock
 from gateway.observability.logger import Logger
@@ -26,6 +25,9 @@ _KUBERNETES_DATA_LINK = "..data"
 # At INFO it logs every change of a watched folder; a log that is written there would log itself endlessly.
 logging.getLogger("watchfiles").setLevel(logging.WARNING)
 
+Awatch: TypeAlias = Callable[..., AsyncIterator[object]]
+"""`awatch` of watchfiles."""
+
 
 async def watch_config_files(
     find_watched: Callable[[], WatchedPaths], clock: Clock, log: Logger
@@ -34,10 +36,11 @@ async def watch_config_files(
 
     `find_watched` is called again after each change, in a thread, as it may read the disk.
     """
+    awatch = await asyncio.to_thread(_import_awatch)
     while True:
         watched = await asyncio.to_thread(find_watched)
         try:
-            async for _ in _watch_folders(watched, clock):
+            async for _ in _watch_folders(awatch, watched, clock):
                 yield
                 if await asyncio.to_thread(find_watched) != watched:
                     break
@@ -47,7 +50,14 @@ async def watch_config_files(
             yield
 
 
-def _watch_folders(watched: WatchedPaths, clock: Clock) -> AsyncIterator[object]:
+def _import_awatch() -> Awatch:
+    """Import watchfiles and anyio: after the start, which they would make longer."""
+    from watchfiles import awatch
+
+    return awatch
+
+
+def _watch_folders(awatch: Awatch, watched: WatchedPaths, clock: Clock) -> AsyncIterator[object]:
     return awatch(
         *watched.folders,
         watch_filter=_ChangeFilter(watched.names, clock),
@@ -69,7 +79,7 @@ class _ChangeFilter:
         self._clock = clock
         self._passed_at = clock.monotonic()
 
-    def __call__(self, _change: Change, path: str) -> bool:
+    def __call__(self, _change: object, path: str) -> bool:
         now = self._clock.monotonic()
         if Path(path).name not in self._names and now - self._passed_at < _RESCAN_INTERVAL:
             return False

@@ -22,10 +22,6 @@ from gateway.observability import logs
 from gateway.settings import ConfigFiles, SettingsError
 from gateway.store import factory
 from gateway.store.contract import StoreUnavailable
-from gateway.supervisor.supervisor import supervise
-from gateway.supervisor.worker_pool import WorkerPoolFailed
-
-"""URL schemes of stores that processes can share."""
 
 
 def serve(config: Path | None) -> None:
@@ -53,6 +49,9 @@ def serve_with_workers(config: Path | None, count: int) -> None:
     Raises CliError if the configuration is invalid, its store cannot be shared, a port cannot be opened, or workers
     keep failing.
     """
+    from gateway.supervisor.supervisor import supervise
+    from gateway.supervisor.worker_pool import WorkerPoolFailed
+
     source = ConfigFiles(config)
     with startup_errors():
         settings = source.load()
@@ -67,9 +66,13 @@ def serve_with_workers(config: Path | None, count: int) -> None:
     async def main() -> None:
         clock = SystemClock()
         log = logs.configure(settings.logs.level, settings.logs.format, clock)
-        with startup_errors():
-            if not await supervise(settings, count, command, clock, log, source=source, manager=service_notifier()):
-                raise CliError("a worker did not exit cleanly", exit_code=1)
+        try:
+            with startup_errors():
+                clean = await supervise(settings, count, command, clock, log, source=source, manager=service_notifier())
+        except WorkerPoolFailed as error:
+            raise CliError(str(error), error.exit_code) from None
+        if not clean:
+            raise CliError("a worker did not exit cleanly", exit_code=1)
 
     asyncio_runner()(main())
     ignore_signals()
@@ -84,8 +87,6 @@ def startup_errors() -> Iterator[None]:
         raise CliError(str(error)) from None
     except StoreUnavailable as error:
         raise CliError(f"store: {error}") from None
-    except WorkerPoolFailed as error:
-        raise CliError(str(error), error.exit_code) from None
     except OSError as error:
         raise CliError(f"cannot listen: {error.strerror or error}") from None
 

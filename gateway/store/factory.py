@@ -17,8 +17,6 @@ from gateway.settings import SettingsError
 from gateway.settings.sections import SYSTEM_TLS, StoreSettings, TlsFiles
 from gateway.settings.types.addresses import REDIS_SCHEMES, parse_sentinel_url
 from gateway.store.contract import Store
-from gateway.store.memory.store import MemoryStore
-from gateway.store.sqlite.store import SqliteStore
 
 if TYPE_CHECKING:
     from gateway.redis.connection import RedisAddress, RedisConnection
@@ -63,12 +61,16 @@ def _create_sqlite_store(url: SplitResult, clock: Clock) -> Store:
     path = unquote(url.path.removeprefix("/"))
     if url.netloc or not path or path.endswith("/") or "\0" in path:
         raise _invalid_url("must be sqlite:///relative/path.db or sqlite:////absolute/path.db")
+    from gateway.store.sqlite.store import SqliteStore
+
     return SqliteStore(Path(path), clock)
 
 
 def _create_memory_store(url: SplitResult, clock: Clock) -> Store:
     if url.netloc or url.path:
         raise _invalid_url("must be memory://")
+    from gateway.store.memory.store import MemoryStore
+
     return MemoryStore(clock)
 
 

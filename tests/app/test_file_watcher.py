@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 import structlog
+import watchfiles
 from watchfiles import Change
 
 from gateway.app import file_watcher
@@ -94,7 +95,7 @@ async def test_folders_are_rescanned_where_inotify_is_unavailable(
     def fail(*_: object, **__: object) -> NoReturn:
         raise error
 
-    monkeypatch.setattr(file_watcher, "awatch", fail)
+    monkeypatch.setattr(watchfiles, "awatch", fail)
     clock = ManualClock()
     watched_changes = watch_config_files(lambda: WatchedPaths(frozenset([tmp_path]), NAMES), clock, LOG)
     for _ in range(3):

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 from dataclasses import dataclass
+from functools import cache
 from hashlib import sha256
 from importlib.resources import files
 from string import Template
 
 from gateway import strict_json
-from gateway.api.docs import document
 from gateway.http.headers import accepts_gzip
 from gateway.http.request import Request, Route
 from gateway.http.response import Response, make_response
@@ -47,24 +48,25 @@ class StaticFile:
 
     path: str
     content_type: str
-    body: bytes
-    gzipped: bytes | None = None
+    content: bytes
+    gzipped: bool = False
 
     @classmethod
     def load(cls, name: str, content_type: str) -> StaticFile:
-        """Load a static file; a `.gz` file is kept in both forms."""
+        """Load a static file; a `.gz` file is served in both forms."""
         content = (_STATIC / name).read_bytes()
         stem, _, extension = name.removesuffix(".gz").rpartition(".")
         path = f"/docs/{stem}.{sha256(content).hexdigest()[:16]}.{extension}"
-        if name.endswith(".gz"):
-            return cls(path, content_type, gzip.decompress(content), content)
-        return cls(path, content_type, content)
+        return cls(path, content_type, content, gzipped=name.endswith(".gz"))
 
     async def serve(self, request: Request) -> Response:
         """Handle `GET` of the file."""
-        if self.gzipped is None or not accepts_gzip(request.headers):
-            return make_response(200, self.body, self.content_type, _ASSET_HEADERS)
-        return make_response(200, self.gzipped, self.content_type, (*_ASSET_HEADERS, ("Content-Encoding", "gzip")))
+        if not self.gzipped:
+            return make_response(200, self.content, self.content_type, _ASSET_HEADERS)
+        if not accepts_gzip(request.headers):
+            body = await asyncio.to_thread(gzip.decompress, self.content)
+            return make_response(200, body, self.content_type, _ASSET_HEADERS)
+        return make_response(200, self.content, self.content_type, (*_ASSET_HEADERS, ("Content-Encoding", "gzip")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,20 +80,26 @@ class DocsPage:
         return make_response(200, self.body, "text/html; charset=utf-8", _PAGE_HEADERS)
 
 
+@cache
+def _encode_document() -> bytes:
+    """Encode the document; takes a tenth of a second when it is first called."""
+    from gateway.api.docs.document import openapi_document
+
+    return strict_json.write(openapi_document())
+
+
 @dataclass(frozen=True, slots=True)
 class DocsHandlers:
-    """The document and the page's files, built once. The page itself is public and asks for a key."""
+    """The document and the page's files. The page itself is public and asks for a key."""
 
-    document: bytes
     style: StaticFile
     viewer: StaticFile
     script: StaticFile
 
     @classmethod
     def load(cls) -> DocsHandlers:
-        """Build the document and load the files."""
+        """Load the files."""
         return cls(
-            document=strict_json.write(document.openapi_document()),
             style=StaticFile.load("docs.css", "text/css; charset=utf-8"),
             viewer=StaticFile.load("rapidoc-min.js.gz", "text/javascript; charset=utf-8"),
             script=StaticFile.load("docs.js", "text/javascript; charset=utf-8"),
@@ -116,7 +124,8 @@ class DocsHandlers:
     async def serve_document(self, request: Request) -> Response:
         """Handle `GET /openapi.json`. Its server is the prefix of a proxy, if there is one."""
         server = b'"servers":[{"url":%b}]'
-        body = self.document.replace(server % b'"/"', server % strict_json.write(request.path_prefix or "/"), 1)
+        document = await asyncio.to_thread(_encode_document)
+        body = document.replace(server % b'"/"', server % strict_json.write(request.path_prefix or "/"), 1)
         return make_response(200, body, "application/json", (_NOSNIFF, ("Cache-Control", "no-store")))
 
     def _page(self, **fields: str) -> DocsPage:
