@@ -47,6 +47,25 @@ def compare_memory() -> None:
                 print(f"   {held / 1000:6.1f} kB for each of {RUNS_IN_FLIGHT} runs in flight")
 
 
+def compare_start() -> None:
+    """Cold start: from the start of the process until its ports are open, with the store in memory."""
+    rounds: dict[str, list[tuple[float, float]]] = {"bare relay": [], "gateway": []}
+    with start_provider() as provider:
+        for _ in range(ROUNDS + 1):
+            for name, start in (("bare relay", start_relay), ("gateway", start_gateway)):
+                begun = time.perf_counter()
+                with start(provider) as server:
+                    rounds[name].append((time.perf_counter() - begun, server.cpu_seconds()))
+    medians = {
+        name: [statistics.median(figures) * 1000 for figures in zip(*measured[1:], strict=True)]  # the first warms up
+        for name, measured in rounds.items()
+    }
+    for name, (wall, cpu) in medians.items():
+        print(f"{name:12} ready after {wall:5.0f} ms, processor time {cpu:4.0f} ms")
+    wall_ratio, cpu_ratio = (ours / bare for ours, bare in zip(medians["gateway"], medians["bare relay"], strict=True))
+    print(f"{'ratio':12} ready after {wall_ratio:8.2f}, processor time {cpu_ratio:7.2f}")
+
+
 def _memory_per_run(server: ServerProcess) -> float:
     """Start many runs at once; returns bytes of memory per pending run."""
     before = server.resident()
@@ -68,5 +87,8 @@ def _memory_per_run(server: ServerProcess) -> float:
 
 
 if __name__ == "__main__":
+    compare_start()
+    if "--start" in sys.argv:
+        raise SystemExit
     compare_throughput()
     compare_memory()
