@@ -90,13 +90,21 @@ class Listener:
     async def from_sockets(
         cls, server: web.Server, sockets: Sequence[socket.socket], tls: ssl.SSLContext | None = None
     ) -> Listener:
-        """Accept from sockets that already listen; other processes may accept from them too (prefork)."""
+        """Accept from sockets that already listen."""
         runner = await _create_runner(server)
         sites = [
             _TlsSite(runner, tls, sock) if tls else web.SockSite(runner, sock, backlog=LISTEN_BACKLOG)
             for sock in sockets
         ]
         return await cls._start(runner, sites, secure=tls is not None)
+
+    @classmethod
+    async def from_sites(
+        cls, server: web.Server, create_sites: Callable[[web.ServerRunner], Sequence[web.BaseSite]], *, secure: bool
+    ) -> Listener:
+        """Accept with sites of another kind."""
+        runner = await _create_runner(server)
+        return await cls._start(runner, create_sites(runner), secure=secure)
 
     @classmethod
     async def for_external_port(cls, server: web.Server, host: str, port: int) -> Listener:

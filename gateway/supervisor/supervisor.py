@@ -17,6 +17,7 @@ from gateway.observability.logger import Logger
 from gateway.observability.metrics import Metrics
 from gateway.settings import Settings
 from gateway.store import factory
+from gateway.supervisor.accepting.turns import AcceptCounts
 from gateway.supervisor.admin import SupervisorAdmin
 from gateway.supervisor.lazy_store import LazyStore
 from gateway.supervisor.ops_access import OpsAccess
@@ -48,10 +49,13 @@ async def supervise(
     with (
         open_listening_sockets(server.host, server.port) as public_sockets,
         open_listening_sockets(server.ops_host, server.ops_port) as ops_sockets,
+        AcceptCounts.create(count) as accept_counts,
     ):
         store = LazyStore(factory.create_configured_store(settings.store, clock))
-        launcher = WorkerLauncher(command, public_sockets, socket_address(ops_sockets[0]), settings.store.url)
-        pool = WorkerPool(count, launcher.launch, Metrics(), clock, log)
+        launcher = WorkerLauncher(
+            command, public_sockets, accept_counts, socket_address(ops_sockets[0]), settings.store.url
+        )
+        pool = WorkerPool(count, launcher.launch, accept_counts, Metrics(), clock, log)
         admin = SupervisorAdmin(pool, CallbackAdminHandlers(store, clock, log))
         ops_server = admin.build_server(
             access.authenticator,

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from gateway.supervisor.accepting.turns import AcceptCounts
 from gateway.supervisor.worker_spec import WorkerSpec
 from gateway.supervisor.worker_status import MAX_LINE_BYTES, WorkerStatus
 
@@ -84,10 +85,14 @@ class WorkerHandle:
 
 @dataclass(frozen=True, slots=True)
 class WorkerLauncher:
-    """Starts `command` with a worker spec as its last argument. Only the listening sockets are inherited."""
+    """Starts `command` with a worker spec as its last argument.
+
+    Only the listening sockets and the memory of `accept_counts` are inherited.
+    """
 
     command: Sequence[str]
     listeners: Sequence[socket.socket]
+    accept_counts: AcceptCounts
     ops_address: tuple[str, int]
     store_url: str
 
@@ -95,13 +100,13 @@ class WorkerLauncher:
         """Start a worker. Raises OSError."""
         parent_socket, child_socket = socket.socketpair()
         with child_socket:
-            inherited = tuple(listener.fileno() for listener in self.listeners)
-            spec = WorkerSpec(index, child_socket.fileno(), inherited, self.ops_address, self.store_url)
+            listeners, counts = tuple(listener.fileno() for listener in self.listeners), self.accept_counts.descriptor
+            spec = WorkerSpec(index, child_socket.fileno(), listeners, counts, self.ops_address, self.store_url)
             try:
                 process = await asyncio.create_subprocess_exec(
                     *self.command,
                     spec.to_json(),
-                    pass_fds=(child_socket.fileno(), *inherited),
+                    pass_fds=(child_socket.fileno(), *listeners, counts),
                     stdin=asyncio.subprocess.DEVNULL,
                     start_new_session=True,  # the supervisor alone receives Ctrl-C, and forwards it once
                 )

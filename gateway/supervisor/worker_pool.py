@@ -11,6 +11,7 @@ from gateway.app.application import wait_for_first
 from gateway.clock import Clock
 from gateway.observability.logger import Logger
 from gateway.observability.metrics import Metrics
+from gateway.supervisor.accepting.turns import AcceptCounts
 from gateway.supervisor.metrics_merge import GAUGE_MERGES, MetricFamilies, MetricsMerger
 from gateway.supervisor.worker_handle import WorkerHandle
 
@@ -52,10 +53,14 @@ class RestartBackoff:
 
 @dataclass(slots=True)
 class WorkerPool:
-    """`count` slots, each with a worker from `launch`. `metrics` are those of the supervisor itself."""
+    """`count` slots, each with a worker from `launch`. `metrics` are those of the supervisor itself.
+
+    `accept_counts`: what the workers have accepted; one that has ended is removed.
+    """
 
     count: int
     launch: Callable[[int], Awaitable[WorkerHandle]]
+    accept_counts: AcceptCounts
     metrics: Metrics
     clock: Clock
     log: Logger
@@ -158,6 +163,7 @@ class WorkerPool:
         finally:
             if worker.process.returncode is not None:
                 del self.workers[index]
+                self.accept_counts.remove(index)
                 self.merger.retire(worker.last_status.metrics)
 
     def _update_readiness(self) -> None:

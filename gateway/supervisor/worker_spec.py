@@ -10,18 +10,21 @@ from pydantic import TypeAdapter, ValidationError
 
 from gateway.app.listeners import Listener, OpenListeners, TlsContexts
 from gateway.settings import Settings
+from gateway.supervisor.accepting.server import TurnTakingSite
+from gateway.supervisor.accepting.turns import AcceptCounts, AcceptTurns
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerSpec:
-    """`channel` and `listeners` are file descriptors; `ops` is the address of the operations port of the supervisor.
+    """`channel`, `listeners` and `accept_counts` are file descriptors.
 
-    `store` is the URL of the store that all workers use.
+    `ops` is the address of the operations port of the supervisor, `store` the URL of the store that all workers use.
     """
 
     worker: int
     channel: int
     listeners: tuple[int, ...]
+    accept_counts: int
     ops: tuple[str, int]
     store: str
 
@@ -51,9 +54,14 @@ class WorkerSpec:
         async def open_inherited(
             public: web.Server, watched: web.Server, tls: TlsContexts
         ) -> tuple[Listener, Listener]:
-            shared = [socket.socket(fileno=descriptor) for descriptor in self.listeners]
+            turns = AcceptTurns(AcceptCounts.attach(self.accept_counts), self.worker)
+
+            def create_sites(runner: web.ServerRunner) -> list[TurnTakingSite]:
+                shared = [socket.socket(fileno=descriptor) for descriptor in self.listeners]
+                return [TurnTakingSite(runner, sock, turns, tls.public) for sock in shared]
+
             return (
-                await Listener.from_sockets(public, shared, tls.public),
+                await Listener.from_sites(public, create_sites, secure=tls.public is not None),
                 await Listener.for_external_port(watched, *self.ops),
             )
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import ExitStack, asynccontextmanager
+from typing import Protocol
 
 import pytest
 import structlog
@@ -14,6 +15,7 @@ from structlog.testing import capture_logs
 
 from gateway.clock import SystemClock
 from gateway.observability.metrics import Metrics
+from gateway.supervisor.accepting.turns import AcceptCounts
 from gateway.supervisor.worker_handle import WorkerLauncher
 from gateway.supervisor.worker_pool import WorkerPool, WorkerPoolFailed
 from tests.supervisor.worker_programs import (
@@ -42,10 +44,24 @@ class FastClock(SystemClock):
         await asyncio.sleep(seconds / 100)
 
 
-def pool_of(command: Sequence[str], count: int = 2) -> WorkerPool:
-    """Return a pool that is not serving yet."""
-    launcher = WorkerLauncher(command, (), ("127.0.0.1", 1), "memory://")
-    return WorkerPool(count, launcher.launch, Metrics(), FastClock(), structlog.get_logger())
+class PoolOf(Protocol):
+    """Type of the fixture `pool_of`."""
+
+    def __call__(self, command: Sequence[str], count: int = 2) -> WorkerPool:
+        """Return a pool that is not serving yet."""
+
+
+@pytest.fixture
+def pool_of() -> Iterator[PoolOf]:
+    """Factory of pools whose workers run `command`."""
+    with ExitStack() as stack:
+
+        def create(command: Sequence[str], count: int = 2) -> WorkerPool:
+            counts = stack.enter_context(AcceptCounts.create(count))
+            launcher = WorkerLauncher(command, (), counts, ("127.0.0.1", 1), "memory://")
+            return WorkerPool(count, launcher.launch, counts, Metrics(), FastClock(), structlog.get_logger())
+
+        yield create
 
 
 @asynccontextmanager
@@ -71,7 +87,7 @@ def counted_requests(families: object) -> float:
     return float(families["runward_requests"]["run", "200"][0])
 
 
-async def test_all_workers_start_and_all_drain() -> None:
+async def test_all_workers_start_and_all_drain(pool_of: PoolOf) -> None:
     pool = pool_of(RESPONSIVE, 3)
     async with serving(pool) as task:
         await pool.all_ready.wait()
@@ -81,7 +97,7 @@ async def test_all_workers_start_and_all_drain() -> None:
     assert (True, {}) == (pool.clean_exit, pool.workers)
 
 
-async def test_a_killed_worker_is_replaced_and_its_counts_remain() -> None:
+async def test_a_killed_worker_is_replaced_and_its_counts_remain(pool_of: PoolOf) -> None:
     """Counts of the ended worker stay in the sums."""
     pool = pool_of(RESPONSIVE)
     with capture_logs() as lines:
@@ -98,7 +114,7 @@ async def test_a_killed_worker_is_replaced_and_its_counts_remain() -> None:
     assert (1, -9) == (line["worker"], line["exit_code"])
 
 
-async def test_a_configuration_that_is_refused_is_refused_once() -> None:
+async def test_a_configuration_that_is_refused_is_refused_once(pool_of: PoolOf) -> None:
     """One worker reports the error, no other is started, and its exit code is returned."""
     pool = pool_of(CONFIG_REFUSED, 5)
     with capture_logs() as lines, pytest.raises(WorkerPoolFailed) as gave_up:
@@ -106,7 +122,7 @@ async def test_a_configuration_that_is_refused_is_refused_once() -> None:
     assert (2, 1) == (gave_up.value.exit_code, len(lines))
 
 
-async def test_workers_that_only_crash_are_given_up() -> None:
+async def test_workers_that_only_crash_are_given_up(pool_of: PoolOf) -> None:
     """After five crashes in a row, with doubled delays."""
     pool = pool_of(CRASHING, 2)
     with pytest.raises(WorkerPoolFailed, match=r"worker 0 ended 5 times in a row \(exit code -6\)") as gave_up:
@@ -116,7 +132,7 @@ async def test_workers_that_only_crash_are_given_up() -> None:
     assert [0.1, 0.2, 0.4, 0.8] == [seconds for seconds in pool.clock.slept if seconds != 1.0]
 
 
-async def test_the_pool_does_not_give_up_while_a_worker_serves() -> None:
+async def test_the_pool_does_not_give_up_while_a_worker_serves(pool_of: PoolOf) -> None:
     """Otherwise one failing worker would disconnect the clients of all others."""
     pool = pool_of(ONLY_FIRST_STARTS)
     async with serving(pool) as task:
@@ -127,7 +143,7 @@ async def test_the_pool_does_not_give_up_while_a_worker_serves() -> None:
     assert pool.clean_exit
 
 
-async def test_an_unresponsive_worker_is_not_waited_for() -> None:
+async def test_an_unresponsive_worker_is_not_waited_for(pool_of: PoolOf) -> None:
     """Its last values are used; it counts as neither ready nor responsive until it answers."""
     pool = pool_of(RESPONSIVE)
     async with serving(pool):
@@ -141,7 +157,7 @@ async def test_an_unresponsive_worker_is_not_waited_for() -> None:
         await wait_until(lambda: pool.ready_count == 2)
 
 
-async def test_concurrent_metric_requests_all_get_an_answer() -> None:
+async def test_concurrent_metric_requests_all_get_an_answer(pool_of: PoolOf) -> None:
     """Each worker has one request in flight, for all callers."""
     pool = pool_of(RESPONSIVE)
     async with serving(pool):
@@ -153,7 +169,7 @@ async def test_concurrent_metric_requests_all_get_an_answer() -> None:
         assert (2, sorted(sums)) == (pool.responsive_count, sums)
 
 
-async def test_a_reload_reaches_all_workers() -> None:
+async def test_a_reload_reaches_all_workers(pool_of: PoolOf) -> None:
     """Over the channel: a signal would kill a worker without a handler yet."""
     pool = pool_of(RESPONSIVE)
     async with serving(pool):
@@ -162,7 +178,7 @@ async def test_a_reload_reaches_all_workers() -> None:
         assert 2000 <= counted_requests(await pool.collect_metrics()) < 3000
 
 
-async def test_a_second_stop_kills_unresponsive_workers() -> None:
+async def test_a_second_stop_kills_unresponsive_workers(pool_of: PoolOf) -> None:
     """After a grace period; the exit is not clean."""
     pool = pool_of(UNRESPONSIVE)
     async with serving(pool) as task:
@@ -175,7 +191,7 @@ async def test_a_second_stop_kills_unresponsive_workers() -> None:
     assert not pool.clean_exit
 
 
-async def test_a_malformed_status_is_not_readiness() -> None:
+async def test_a_malformed_status_is_not_readiness(pool_of: PoolOf) -> None:
     """The supervisor continues."""
     pool = pool_of(MALFORMED, 1)
     async with serving(pool) as task:
@@ -184,7 +200,7 @@ async def test_a_malformed_status_is_not_readiness() -> None:
         assert (0, 0, False) == (pool.ready_count, pool.responsive_count, task.done())
 
 
-async def test_no_process_is_left_when_the_pool_is_cancelled() -> None:
+async def test_no_process_is_left_when_the_pool_is_cancelled(pool_of: PoolOf) -> None:
     """For every kind of exit of `serve`."""
     pool = pool_of(UNRESPONSIVE)
     async with serving(pool):
@@ -193,7 +209,7 @@ async def test_no_process_is_left_when_the_pool_is_cancelled() -> None:
     assert [-9, -9] == [worker.process.returncode for worker in left]
 
 
-async def test_a_drain_before_readiness_ends_the_pool() -> None:
+async def test_a_drain_before_readiness_ends_the_pool(pool_of: PoolOf) -> None:
     """Workers that wait for the first one are not started."""
     pool = pool_of(RESPONSIVE, 3)
     async with serving(pool) as task:

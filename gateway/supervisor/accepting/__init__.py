@@ -1,0 +1,1 @@
+"""Balanced accepting: the workers of one port take connections in turn."""
