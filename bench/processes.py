@@ -48,6 +48,11 @@ class ServerProcess(AbstractContextManager["ServerProcess"]):
         children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text()
         return [_cpu_seconds(int(pid)) for pid in children.split()]
 
+    def descriptors_of_workers(self) -> list[int]:
+        """Number of open descriptors of each worker."""
+        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text()
+        return [len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in children.split()]
+
     def resident(self) -> int:
         """Resident memory in bytes."""
         return int(Path(f"/proc/{self._process.pid}/statm").read_text().split()[1]) * _PAGE

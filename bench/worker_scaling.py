@@ -7,14 +7,19 @@ Nothing is pinned: the load, the provider and the server want a part of the same
 
 from __future__ import annotations
 
+import socket
 import statistics
 import sys
+import time
+from contextlib import ExitStack
 
 from bench.processes import ServerProcess, run_load, start_gateway, start_provider
 
 ROUNDS = 7
 CONNECTIONS = 64
 REQUESTS = 6_000
+BURSTS = 20
+BURST_CONNECTIONS = 50
 FIGURES = {"per_second": "requests/s", "p50": "p50 ms", "p99": "p99 ms", "cpu_us": "CPU us/request", "most": "busier %"}
 
 
@@ -27,13 +32,32 @@ def measure(server: ServerProcess) -> dict[str, float]:
     return figures
 
 
+def measure_burst(server: ServerProcess) -> float:
+    """Open connections at once; returns the share of the worker with the most, in percent."""
+    before = server.descriptors_of_workers()
+    with ExitStack() as opened:
+        connections = [
+            opened.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=30))
+            for _ in range(BURST_CONNECTIONS)
+        ]
+        for each in connections:  # a response means that a worker has accepted
+            each.sendall(b"GET /healthz HTTP/1.1\r\nHost: bench\r\n\r\n")
+            each.recv(4096)
+        accepted = [now - then for now, then in zip(server.descriptors_of_workers(), before, strict=True)]
+    deadline = time.monotonic() + 30
+    while sum(server.descriptors_of_workers()) > sum(before) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return 100 * max(accepted) / BURST_CONNECTIONS
+
+
 def main(url: str) -> None:
-    """Print the medians of all rounds, and of the rounds' ratios."""
+    """Print the medians of all rounds, and of the rounds' ratios; then the shares of bursts."""
     with (
         start_provider(core=None) as provider,
         start_gateway(provider, url, core=None) as alone,
         start_gateway(provider, url, workers=2, core=None) as both,
     ):
+        bursts = [measure_burst(both) for _ in range(BURSTS)]
         for server in (alone, both):
             run_load(server, connections=CONNECTIONS, requests=REQUESTS, core=None)  # warm-up
         rounds = [(measure(alone), measure(both)) for _ in range(ROUNDS)]
@@ -44,6 +68,8 @@ def main(url: str) -> None:
         two_figure = statistics.median(two[figure] for _, two in rounds)
         print(f"{name:16}{one_figure:12.1f}{two_figure:12.1f}{ratio:8.2f}")
     print("ratio of requests/s in each round:", *(f"{b['per_second'] / a['per_second']:.2f}" for a, b in rounds))
+    shares = f"median {statistics.median(bursts):.0f} %, most {max(bursts):.0f} %"
+    print(f"busier worker in {BURSTS} bursts of {BURST_CONNECTIONS} connections: {shares}")
 
 
 if __name__ == "__main__":
