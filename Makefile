@@ -19,13 +19,13 @@ unexport PYTHONDONTWRITEBYTECODE
 CORES := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
 WORKERS ?= $(shell echo $$((2 * $(CORES))))
 PYTEST = -m pytest --quiet -n $(WORKERS) --dist worksteal
-UNIT_TESTS := $(addprefix tests/,app auth http limits observability outbound providers runs settings store) \
+UNIT_TESTS := $(addprefix tests/,app auth bench http limits observability outbound providers runs settings store) \
 	$(wildcard tests/test_*.py)
 
-.PHONY: help demo check test coverage test-slow test-redis lint format chart errors bench soak lock lock-check hooks upgrade clean
+.PHONY: help demo check test coverage test-slow test-redis lint format chart errors bench bench-peers soak lock lock-check hooks upgrade clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
 demo: $(VENV)/.runtime ## Run a gateway with emulated providers, and print example requests
 	@$(BIN)/runward demo $(ARGS)
@@ -73,6 +73,9 @@ errors: $(VENV)/.dev ## Regenerate docs/errors.md from the table of error codes
 
 bench: $(VENV)/.dev ## Measure the overhead of the gateway
 	@$(BIN)/python -m bench.run $(ARGS)
+
+bench-peers: $(VENV)/.dev ## Measure the gateway beside others (ten minutes): ARGS=--install installs those first
+	@$(BIN)/python -m bench.compare $(ARGS)
 
 soak: $(VENV)/.dev ## Run the leak test: load with mixed faults for minutes
 	@$(BIN)/python -m bench.soak $(ARGS)

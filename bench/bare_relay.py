@@ -1,6 +1,6 @@
 """Baseline of the benchmark: a minimal aiohttp relay that replaces the key and does nothing else.
 
-python bench/bare_relay.py UPSTREAM_URL
+python bench/bare_relay.py UPSTREAM_URL [PORT]
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import uvloop
 from aiohttp import ClientSession, TCPConnector, web
 
 
-async def main(upstream: str) -> None:
+async def main(upstream: str, port: int = 0) -> None:
     """Serve on loopback until killed."""
     async with ClientSession(connector=TCPConnector(limit=0), headers={"API_KEY": "secret"}) as session:
 
@@ -26,11 +26,11 @@ async def main(upstream: str) -> None:
         app.router.add_post("/run", relay)
         runner = web.AppRunner(app, access_log=None)
         await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0, backlog=4096)
+        site = web.TCPSite(runner, "127.0.0.1", port, backlog=4096)
         await site.start()
         print(runner.addresses[0][1], flush=True)
         await asyncio.Event().wait()
 
 
 if __name__ == "__main__":
-    uvloop.run(main(sys.argv[1]))
+    uvloop.run(main(sys.argv[1], *map(int, sys.argv[2:])))

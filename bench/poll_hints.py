@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-import socket
 import statistics
 import tempfile
 import time
@@ -16,7 +15,7 @@ from contextlib import ExitStack
 
 import aiohttp
 
-from bench.processes import KEY, ServerProcess
+from bench.processes import KEY, ServerProcess, free_port
 from gateway import sandbox
 from gateway.auth.keys import hash_key
 from gateway.clock import SystemClock
@@ -42,8 +41,7 @@ def _names() -> list[str]:
 
 
 def _start_gateway(provider: str, *, with_hints: bool, core: int) -> ServerProcess:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     config = {
         "server": {"port": port, "ops_port": 0, **({"public_url": f"http://127.0.0.1:{port}"} if with_hints else {})},
         "logs": {"format": "json"},

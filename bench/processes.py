@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from gateway.auth.keys import hash_key, new_key
@@ -41,12 +42,12 @@ class ServerProcess(AbstractContextManager["ServerProcess"]):
 
     def cpu_seconds(self) -> float:
         """User and system time so far, workers included."""
-        return _cpu_seconds(self._process.pid) + sum(self.cpu_of_workers())
+        return cpu_seconds_of(self._process.pid) + sum(self.cpu_of_workers())
 
     def cpu_of_workers(self) -> list[float]:
         """User and system time of each worker."""
         children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text()
-        return [_cpu_seconds(int(pid)) for pid in children.split()]
+        return [cpu_seconds_of(int(pid)) for pid in children.split()]
 
     def descriptors_of_workers(self) -> list[int]:
         """Number of open descriptors of each worker."""
@@ -55,7 +56,7 @@ class ServerProcess(AbstractContextManager["ServerProcess"]):
 
     def resident(self) -> int:
         """Resident memory in bytes."""
-        return int(Path(f"/proc/{self._process.pid}/statm").read_text().split()[1]) * _PAGE
+        return resident_of(self._process.pid)
 
     def __exit__(self, *_: object) -> None:
         self._process.kill()  # workers without a supervisor exit by themselves
@@ -73,18 +74,16 @@ def start_relay(provider: ServerProcess) -> ServerProcess:
     return ServerProcess([str(HERE / "bare_relay.py"), f"http://127.0.0.1:{provider.port}"], core=0)
 
 
-def start_gateway(
-    provider: ServerProcess, store: str = "memory://", *, workers: int = 1, core: int | None = 0
-) -> ServerProcess:
-    """Start a gateway with keys, limits, metrics and logs; without a `core` it may use all of them."""
+def gateway_config(provider_port: int, store: str = "memory://", *, port: int = 0) -> dict[str, object]:
+    """Configuration with every feature in use: a key, limits of client and provider, a quota, metrics, JSON logs."""
     limits = {"rate": "1000000/s", "burst": 1000000, "concurrency": 20000}
-    config = {
-        "server": {"port": 0, "ops_port": 0, "max_in_flight": 20000, "max_queued": 100000},
+    return {
+        "server": {"port": port, "ops_port": 0, "max_in_flight": 20000, "max_queued": 100000},
         "logs": {"format": "json"},
         "store": {"url": store},
         "providers": {
             "prompt_studio": {
-                "base_url": f"http://127.0.0.1:{provider.port}",
+                "base_url": f"http://127.0.0.1:{provider_port}",
                 "api_key": {"env": "BENCH_KEY"},
                 "limits": limits,
             }
@@ -98,8 +97,14 @@ def start_gateway(
             }
         },
     }
+
+
+def start_gateway(
+    provider: ServerProcess, store: str = "memory://", *, workers: int = 1, core: int | None = 0
+) -> ServerProcess:
+    """Start a gateway with keys, limits, metrics and logs; without a `core` it may use all of them."""
     with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
-        json.dump(config, file)  # JSON is YAML
+        json.dump(gateway_config(provider.port, store), file)  # JSON is YAML
         file.flush()
         command = ["-m", "gateway", "serve", "--workers", str(workers), "--config", file.name]
         return ServerProcess(command, core=core, env={"BENCH_KEY": "bench-key-0123"})
@@ -130,9 +135,32 @@ def run_load(
     return dict(figures)
 
 
-def _cpu_seconds(pid: int) -> float:
+def cpu_seconds_of(pid: int) -> float:
+    """User and system time of a process."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICKS
+
+
+def resident_of(pid: int) -> int:
+    """Resident memory of a process in bytes."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE
+
+
+def free_port() -> int:
+    """Return a port of loopback that is free now."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return int(free.getsockname()[1])
+
+
+@contextmanager
+def pinned(core: int) -> Iterator[None]:
+    """Processes that are started meanwhile run on this core, with their threads and children, from the beginning."""
+    cores = os.sched_getaffinity(0)
+    _pin(0, core)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, cores)
 
 
 def _pin(pid: int, core: int) -> None:
