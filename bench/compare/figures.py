@@ -33,6 +33,7 @@ FIGURES = (
     Figure("loaded", "resident at 16 connections with bodies of 150 kB, most, MB"),
     Figure("after", "resident 5 s after it, MB"),
     Figure("cold_start", "cold start to the first answer, s", 2),
+    Figure("start_cpu", "processor time of the cold start, s", 2),
     Figure("installed", "installed size, MB"),
 )
 

@@ -117,6 +117,7 @@ class Measurement:
             _tell(f"{peer.name} is left out: {error}")
             return None
         self.results.note("cold_start", peer.name, taken)
+        self.results.note("start_cpu", peer.name, process.cpu_seconds())
         _tell(f"cold start: {peer.name} {taken:.2f} s")
         return process
 
