@@ -32,7 +32,7 @@ class PeerProcess(AbstractContextManager["PeerProcess"]):
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 cwd=Path(__file__).parents[2],
-                env={**os.environ, **launch.env},
+                env=_environment(launch),
                 start_new_session=True,
             )
         with pinned(1):
@@ -94,6 +94,12 @@ class PeerProcess(AbstractContextManager["PeerProcess"]):
             self._process.wait()
         _send(pids[1:], signal.SIGKILL)  # those that outlived their parent
         self._drain.wait()
+
+
+def _environment(launch: Launch) -> dict[str, str]:
+    """Return the variables for the process. Python may keep bytecode, as it does for installed packages."""
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return {**kept, **launch.env}
 
 
 def _send(pids: list[int], number: signal.Signals) -> None:

@@ -117,3 +117,12 @@ def test_a_participant_that_ends_is_left_out_with_its_message(tmp_path: Path) ->
     place = Place(tmp_path, tmp_path, free_port(), 0)
     with PeerProcess(launch, place) as process, pytest.raises(NotAvailable, match="ended with 1: no such setting"):
         process.wait_until_ready(CHAT)
+
+
+def test_a_participant_in_python_may_keep_bytecode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise a start would compile every changed module, which an installed package does not."""
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    launch = Launch([sys.executable, "-c", "import sys; sys.exit(f'{sys.dont_write_bytecode=}')"])
+    place = Place(tmp_path, tmp_path, free_port(), 0)
+    with PeerProcess(launch, place) as process, pytest.raises(NotAvailable, match="dont_write_bytecode=False"):
+        process.wait_until_ready(CHAT)
