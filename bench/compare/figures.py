@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 DIRECT = "direct"
+_KEPT_UP = 0.8  # share of the rate; a busy machine delays the last answers of a round
 Rounds = Mapping[str, Sequence[float]]  # samples of one figure by participant; the n-th of each are of the same round
 
 
@@ -54,6 +55,12 @@ def added(rounds: Rounds) -> dict[str, list[float]]:
         for name, samples in rounds.items()
         if name != DIRECT
     }
+
+
+def not_sustained(rates: Rounds, due: float) -> dict[str, str]:
+    """Return a remark for each participant that answered an open loop at less than its rate, in the median round."""
+    medians = {name: statistics.median(samples) for name, samples in rates.items() if samples}
+    return {name: f"not sustained ({rate:.0f}/s)" for name, rate in medians.items() if rate < _KEPT_UP * due}
 
 
 def cells(rounds: Rounds, baseline: str) -> dict[str, Cell]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.request import Request, urlopen
 
-from bench.compare.figures import DIRECT, added
+from bench.compare.figures import DIRECT, added, not_sustained
 from bench.compare.native_programs import LARGE, SMALL, FakeUpstream, Load, LoadResult, run_load
 from bench.compare.peer import NotAvailable, Peer, Place, chat_body, http_request, size_of
 from bench.compare.peer_process import PeerProcess
@@ -27,7 +27,6 @@ WARM_UP = Load(connections=64, seconds=1)
 UPSTREAM_DELAY = 20  # ms, for SUSTAINED
 SETTLING = 5.0  # seconds from the load with large bodies to the last reading of memory
 KINDS = {"alone": ALONE, "most": MOST, "open": OPEN, "sustained": SUSTAINED}
-_KEPT_UP = 0.8  # share of an open loop's rate that has to be answered; a busy machine delays the last ones
 _STARTS = 3
 
 
@@ -139,6 +138,8 @@ class Measurement:
             self.results.rounds += 1
             _tell(f"round {number + 1} of {self._rounds}")
         _set_delay(upstream, 0)
+        for name, text in not_sustained(self.results.samples["open"], OPEN.rate).items():
+            self.results.remarks |= {(figure, name): text for figure in _figures_of("open")}
         self.results.ceiling = self.results.samples["most"].pop(DIRECT, [])
         for loop in ("alone", "open"):
             for quantile in ("p50", "p99"):
@@ -151,7 +152,7 @@ class Measurement:
         before = one.process.cpu_seconds() if one.process else 0.0
         result = run_load(self._programs, one.port, one.requests[SMALL], load)
         spent = (one.process.cpu_seconds() if one.process else 0.0) - before
-        if remark := _remark(load, result):
+        if remark := _remark(result):
             self.results.remarks |= {(figure, one.name): remark for figure in _figures_of(kind)}
             return
         figures = {f"p50_{kind}": result.p50, f"p99_{kind}": result.p99, kind: result.per_second}
@@ -182,12 +183,10 @@ class Measurement:
             self.results.remarks["loaded", one.name] = f"{result.failed} of {result.requests} requests failed"
 
 
-def _remark(load: Load, result: LoadResult) -> str | None:
+def _remark(result: LoadResult) -> str | None:
     """Return what takes the place of the values of a round that does not count."""
     if result.failed or not result.requests:
         return f"{result.failed} of {result.requests} requests failed"
-    if load.rate and result.per_second < _KEPT_UP * load.rate:
-        return f"not sustained ({result.per_second:.0f}/s)"
     return None
 
 

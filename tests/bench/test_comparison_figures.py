@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.compare.figures import Cell, Figure, added, cells
+from bench.compare.figures import Cell, Figure, added, cells, not_sustained
 from bench.compare.table import ratio_text, table
 
 
@@ -34,6 +34,11 @@ def test_rounds_that_were_left_out_do_not_shift_the_ratios() -> None:
 
 def test_there_is_no_ratio_without_the_baseline() -> None:
     assert {"ours": Cell(2.0, None)} == cells({"ours": [2.0]}, "relay")
+
+
+def test_one_slow_round_does_not_make_a_rate_unsustained() -> None:
+    rates = {"fast": [199.0, 90.0, 161.0], "slow": [199.0, 90.0, 150.4], "direct": [200.0], "none": []}
+    assert {"slow": "not sustained (150/s)"} == not_sustained(rates, 200)
 
 
 def test_the_table_has_values_ratios_and_remarks() -> None:
