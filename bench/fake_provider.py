@@ -12,7 +12,7 @@ from typing import cast
 import uvloop
 
 _BODY = b'{"result":{"completion":"The current record holder is the Bugatti Chiron Super Sport 300+."}}'
-_ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (len(_BODY), _BODY)
+ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (len(_BODY), _BODY)
 
 
 class ProviderProtocol(asyncio.Protocol):
@@ -38,7 +38,7 @@ class ProviderProtocol(asyncio.Protocol):
 
     def _answer(self) -> None:
         if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(_ANSWER)
+            self._transport.write(ANSWER)
 
 
 def _length(head: bytes) -> int:

@@ -98,7 +98,11 @@ class RunHandler:
             version=body.version,
             return_all_outputs=body.return_all_outputs,
             synchronous=synchronous,
-            traceparent=read_traceparent(request.headers.getall("traceparent", ()), self.clock),
+            traceparent=(
+                read_traceparent(request.headers.getall("traceparent"), self.clock)
+                if "traceparent" in request.headers
+                else ""
+            ),
             client_connected=request.connection_check() if synchronous else always_connected,
         )
 

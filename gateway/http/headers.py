@@ -84,7 +84,13 @@ def _media_type(line: str) -> Element:
 
 def is_json(headers: Headers) -> bool:
     """True if the body is `application/json`, in UTF-8 (RFC 8259, 8.1) as far as a `charset` is given."""
-    element = content_type(headers)
+    lines = headers.getall("Content-Type", ())
+    return len(lines) == 1 and _is_json(lines[0])
+
+
+@lru_cache(maxsize=256)
+def _is_json(line: str) -> bool:
+    element = _media_type(line)
     return element.value == _JSON and element.parameters.get("charset", "").lower() in _UTF8_NAMES
 
 
@@ -111,9 +117,9 @@ def expects_continue(headers: Headers) -> bool:
 
 def prefers_async(headers: Headers) -> bool:
     """True if the client sent `Prefer: respond-async` (RFC 7240, 4.1). An empty value equals no value (section 2)."""
-    lines = headers.getall("Prefer", [])
-    if not lines:
+    if "Prefer" not in headers:
         return False
+    lines = headers.getall("Prefer")
     preferences = (element.value.partition("=") for element in parse_list(lines))
     return any(name.rstrip() == "respond-async" and value.strip() in {"", '""'} for name, _, value in preferences)
 

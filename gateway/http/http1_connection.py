@@ -17,7 +17,7 @@ from aiohttp.tcp_helpers import tcp_keepalive
 from multidict import CIMultiDict
 
 from gateway.byte_budget import ByteBudget, Hold, current_hold
-from gateway.http.request import CompleteRequest, Handler
+from gateway.http.request import CompleteRequest, Handler, is_valid_host, never
 from gateway.http.response import BODILESS, MAX_SINGLE_WRITE, Response
 from gateway.http.router import Router
 from gateway.http.write_timeout import WriteTimeout
@@ -44,10 +44,6 @@ class ConnectionServer(Protocol):
 
     def aiohttp_connection(self) -> web.RequestHandler:
         """Protocol of a connection with a request that is not of the usual form."""
-
-    @staticmethod
-    def is_valid_host(value: str) -> bool:
-        """Return True for a valid value of the `Host` field."""
 
 
 class Http1Connection(asyncio.Protocol):
@@ -201,7 +197,12 @@ class Http1Connection(asyncio.Protocol):
         """Return the request; None if it is not of the usual form."""
         parser, fields, transport = self._parser, self._fields, self._transport
         body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
-        names = {name.lower() for name, _ in fields}
+        names, headers = set(), CIMultiDict[str]()
+        for name, value in fields:
+            names.add(name.lower())
+            headers.add(
+                name.decode("utf-8", "surrogateescape"), value.rstrip(b" \t").decode("utf-8", "surrogateescape")
+            )
         method = _METHODS.get(parser.get_method())
         if (
             transport is None
@@ -217,16 +218,10 @@ class Http1Connection(asyncio.Protocol):
             or parser.get_http_version() != "1.1"
         ):
             return None
-        headers = CIMultiDict(
-            [
-                (name.decode("utf-8", "surrogateescape"), value.rstrip(b" \t").decode("utf-8", "surrogateescape"))
-                for name, value in fields
-            ]
-        )
         path, _, query = self._url.decode().partition("?")
         request = CompleteRequest(method, (path, query), headers, body, transport)
         route = request.route = self._server.router.find(request)
-        if route.streams(headers) or not self._server.is_valid_host(headers["Host"]):
+        if (route.streams is not never and route.streams(headers)) or not is_valid_host(headers["Host"]):
             return None
         self._closing = self._closing or not self._keep_alive
         return request

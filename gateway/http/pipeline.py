@@ -156,16 +156,14 @@ def _write_log_entry(log: Logger, request: Request, status: int, code: str, seco
     if code:
         fields["code"] = code
     if run is not None:
-        fields |= {
-            "run_id": run.id,
-            "workflow": run.spec.workflow,
-            "provider": run.provider,
-            "attempts": run.attempts,
-            "outcome": run.status,
-            "provider_run_id": run.provider_run_id,
-            "api": run.spec.api,
-            "waited_ms": round(run.external_wait * 1000, 3),
-        }
+        fields["run_id"] = run.id
+        fields["workflow"] = run.spec.workflow
+        fields["provider"] = run.provider
+        fields["attempts"] = run.attempts
+        fields["outcome"] = run.status
+        fields["provider_run_id"] = run.provider_run_id
+        fields["api"] = run.spec.api
+        fields["waited_ms"] = round(run.external_wait * 1000, 3)
         if run.spec.traceparent:
             fields["trace_id"] = run.spec.traceparent[3:35]
     log.info("request", **fields)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
@@ -170,6 +171,10 @@ AnyResponse: TypeAlias = Response | web.StreamResponse
 
 Handler: TypeAlias = Callable[[Request], Awaitable[AnyResponse]]
 Middleware: TypeAlias = Callable[[Handler], Handler]
+
+
+is_valid_host: Callable[[str], object] = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=%:\[\]-]*").fullmatch
+"""Match of a valid `Host` field (RFC 9112, 3.2: else a 400)."""
 
 
 def never(_headers: MultiMapping[str]) -> bool:

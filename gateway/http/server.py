@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Awaitable, Iterable, Sequence
 
 from aiohttp import StreamReader, web
@@ -19,13 +18,12 @@ from gateway.http.aiohttp_connection import (
     written_response,
 )
 from gateway.http.http1_connection import Http1Connection
-from gateway.http.request import AiohttpRequest, AnyResponse, Handler, Middleware, Request, Route
+from gateway.http.request import AiohttpRequest, AnyResponse, Handler, Middleware, Request, Route, is_valid_host
 from gateway.http.router import UNKNOWN_ROUTE, Router
 
 MAX_HEADER = 8190
 """Default size in bytes of the request line and of each header field."""
 _HTTP_VERSIONS = (HttpVersion11, HttpVersion10)
-_VALID_HOST = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=%:\[\]-]*").fullmatch  # RFC 9112, 3.2: else a 400
 
 
 class Server(web.Server):
@@ -91,11 +89,6 @@ class Server(web.Server):
             **self._kwargs,
         )
 
-    @staticmethod
-    def is_valid_host(value: str) -> bool:
-        """Return True for a valid value of the `Host` field."""
-        return _VALID_HOST(value) is not None
-
     def pre_shutdown(self) -> None:
         """Close idle connections; the others are closed after their response."""
         super().pre_shutdown()
@@ -127,7 +120,7 @@ class Server(web.Server):
         if not version_supported:  # the parser accepts HTTP/2.0 and 0.9, and the response would state that version
             message = message._replace(version=HttpVersion11)
         request = AiohttpRequest(message, payload, protocol, writer, task, self._loop)
-        well_formed = version_supported and self.is_valid_host(message.headers.get("Host", ""))
+        well_formed = version_supported and is_valid_host(message.headers.get("Host", ""))
         request.route = self.router.find(request) if well_formed else MALFORMED_ROUTE
         return request
 

@@ -148,7 +148,9 @@ class WorkflowAttempt:
 
     async def _call_with_retries(self, call: Call, steps: Steps) -> NextStep:
         """Make a call, repeat it as the retry table says, and return the adapter's next step. Raises ProviderError."""
-        result = await self._call_once(call, steps)
+        result = await (self._send_and_read(call, steps) if call.safe else self._start_once(call, steps))
+        if not isinstance(result, (RepeatableFault, FinalFault)):
+            return result
         if isinstance(result, RepeatableFault) and call.optional:
             return _accepted(_next_step(steps, _NO_REPLY))
         if isinstance(result, RepeatableFault):
@@ -158,9 +160,6 @@ class WorkflowAttempt:
         if isinstance(result, (RepeatableFault, FinalFault)):
             raise self._error_from_fault(result.fault, call) from None
         return result
-
-    async def _call_once(self, call: Call, steps: Steps) -> StepResult:
-        return await (self._send_and_read(call, steps) if call.safe else self._start_once(call, steps))
 
     async def _start_once(self, call: Call, steps: Steps) -> StepResult:
         """Send the start request once and report its result to the circuit breaker exactly once."""
@@ -228,7 +227,7 @@ class WorkflowAttempt:
                 await self._admit_poll()
             else:
                 await self._await_external(self.admission.admit_retry(deadline=record.deadline))
-            result = await self._call_once(call, steps)
+            result = await (self._send_and_read(call, steps) if call.safe else self._start_once(call, steps))
             if isinstance(result, RepeatableFault):
                 raise result.fault
             return result

@@ -121,7 +121,8 @@ class RunExecutor:
                 still_wanted=spec.client_connected,
             )
             if admission is not None:
-                return self._with_room(admission, workflow)
+                large = self.context.answer_sizes.expected(workflow.alias)
+                return self._with_room(admission, workflow) if large else admission
         return await self._acquire_admission(record, workflow, admission)
 
     async def _admit_until_deadline(

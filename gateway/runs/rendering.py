@@ -24,16 +24,13 @@ _FOLLOWED_WARNING = "The deadline passed; the run continues at the provider, whi
 def run_document(run: RunRecord) -> dict[str, object]:
     """Return the members of a finished run, as in the response to `POST /run` and in a callback."""
     spec = run.spec
-    members: dict[str, object] = {
+    return {
         "id": run.id,
         "status": run.status,
         "workflow": spec.workflow,
         "provider": run.provider,
         "output": run.output,
-    }
-    if spec.return_all_outputs:
-        members["outputs"] = run.outputs
-    return members | {
+        **({"outputs": run.outputs} if spec.return_all_outputs else {}),
         "warning": run.warning,
         "attempts": run.attempts,
         "provider_run_id": run.provider_run_id,

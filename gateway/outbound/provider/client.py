@@ -36,6 +36,7 @@ from gateway.outbound.provider.stream import RedactedStream
 from gateway.outbound.retry_after import parse_retry_after
 from providers.contract import UNREADABLE, Call, Cause, KeyHeader, ProviderFault, Reply, invalid
 
+_JSON_FIELD = b"Content-Type: application/json\r\n"
 _idle_since = attrgetter("idle_since")
 TlsContextFactory: TypeAlias = Callable[[Path | None], ssl.SSLContext]
 """Returns the context that trusts the CA certificates in a file, or those of the system. Raises OSError, SSLError."""
@@ -254,7 +255,10 @@ class ProviderClient:
         request_line = _encode_request_line(call.method, self._path_prefix, target)
         trace = f"traceparent: {traceparent}\r\n".encode() if traceparent else b""
         fields = self._encode_call_headers(call) if call.headers else b""
-        content_type, body = _encode_body(call)
+        if call.form is None and call.json is not None:
+            content_type, body = _JSON_FIELD, strict_json.write(call.json)
+        else:
+            content_type, body = _encode_body(call)
         if call.method == "GET" and not content_type:
             return b"%b%b%b%b\r\n" % (request_line, self._header_fields, trace, fields)
         framing = b"%bContent-Length: %d\r\n\r\n" % (content_type, len(body))
@@ -337,14 +341,12 @@ def _request_target(call: Call) -> str:
 
 
 def _encode_body(call: Call) -> tuple[bytes, bytes]:
-    """Return the Content-Type field and the body; both empty where the call has no body."""
+    """Return the Content-Type field and the body of a form; both empty where the call has no body."""
     if call.form is not None:
         if call.json is not None:
             raise ValueError("an adapter's call has two bodies")
         return b"Content-Type: application/x-www-form-urlencoded\r\n", urlencode(call.form).encode()
-    if call.json is None:
-        return b"", b""
-    return b"Content-Type: application/json\r\n", strict_json.write(call.json)
+    return b"", b""
 
 
 def _reject_unsupported(response: HttpResponse) -> None:
