@@ -82,7 +82,7 @@ class RunHandler:
         """Execute a stored run; the response is the final one, or 202 if the client does not wait."""
         if run.record.spec.synchronous:
             return stored_response(await self.durable_runs.run_and_wait(run, workflow, request_id))
-        accepted = rendering.render_accepted(run.stored)
+        accepted = rendering.render_new(run.record)
         self.durable_runs.run_in_background(run, workflow)
         return stored_response(accepted)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import cast
 
@@ -60,17 +59,28 @@ def _unfinished_run(run: RunOverview, metadata: JsonValue) -> dict[str, object]:
 
     Its status is `unknown` if its deadline has passed and it is polled on; unlike after the end, `finished_at` is null.
     """
-    return {
-        "id": run.id,
+    members = _queued_run(run.id, run.workflow, run.provider, metadata, _format_time(run.created_at))
+    return members | {
         "status": run.status,
-        "workflow": run.workflow,
-        "provider": run.provider,
-        "output": None,
         "warning": _FOLLOWED_WARNING if run.status == "unknown" else None,
         "attempts": run.attempts,
         "provider_run_id": run.provider_run_id,
+    }
+
+
+def _queued_run(run_id: str, workflow: str, provider: str, metadata: object, created_at: str) -> dict[str, object]:
+    """Return the members of a run of which nothing was sent."""
+    return {
+        "id": run_id,
+        "status": "queued",
+        "workflow": workflow,
+        "provider": provider,
+        "output": None,
+        "warning": None,
+        "attempts": 0,
+        "provider_run_id": None,
         "metadata": metadata,
-        "created_at": _format_time(run.created_at),
+        "created_at": created_at,
         "finished_at": None,
         "duration_ms": None,
     }
@@ -89,9 +99,19 @@ def is_synchronous(run: StoredRun) -> bool:
 
 def render_accepted(run: StoredRun) -> StoredResponse:
     """Return the 202 response to the `POST /run` of a background run, the same bytes at every phase of the run."""
-    queued = replace(run, status="queued", attempts=0, provider_run_id=None, provider=requested_provider(run))
-    body = strict_json.write(_unfinished_run(queued.overview, stored_spec(run).get("metadata", {})))
-    return StoredResponse(202, (("Content-Type", JSON_CONTENT_TYPE), ("Location", f"/runs/{run.id}")), body)
+    metadata = stored_spec(run).get("metadata", {})
+    return _accepted(_queued_run(run.id, run.workflow, requested_provider(run), metadata, _format_time(run.created_at)))
+
+
+def render_new(run: RunRecord) -> StoredResponse:
+    """Return what `render_accepted` returns, for a run that has not been executed yet."""
+    created_at = format_rfc3339(run.created_at)
+    return _accepted(_queued_run(run.id, run.spec.workflow, run.provider, run.spec.metadata, created_at))
+
+
+def _accepted(queued_run: dict[str, object]) -> StoredResponse:
+    fields = (("Content-Type", JSON_CONTENT_TYPE), ("Location", f"/runs/{queued_run['id']}"))
+    return StoredResponse(202, fields, strict_json.write(queued_run))
 
 
 def finished_run_view(run: RunOverview, document: bytes) -> bytes:

@@ -169,3 +169,17 @@ async def test_a_page_of_runs(following: str | None) -> None:
     shown = page["runs"]
     assert isinstance(shown, list)
     assert runs == [json.dumps(run, separators=(",", ":"), ensure_ascii=False).encode() for run in shown]
+
+
+@pytest.mark.parametrize("metadata", [{}, {"team": "a", "schlüssel": "wert"}])
+def test_a_new_run_is_accepted_with_the_bytes_of_its_replay(metadata: dict[str, str]) -> None:
+    spec = RunSpec(client="one", workflow="w", timeout=60.0, metadata=metadata, synchronous=False)
+    run = RunRecord.create(spec, "layer", ManualClock())
+    stored = encode_run(run, owner="me", leased_until_at=0.0, callback_url=None)
+
+    accepted = rendering.render_new(run)
+
+    assert accepted.body.startswith(b'{"id":"%s","status":"queued"' % run.id.encode())
+    assert accepted == rendering.render_accepted(stored)
+    fallen_back = replace(stored, provider="studio", status="running", attempts=2, provider_run_id="787")
+    assert accepted == rendering.render_accepted(fallen_back)

@@ -68,18 +68,24 @@ class RunCompletion:
             return internal
         return None
 
-    async def complete(self, record: RunRecord, stored: StoredRun, error: RunError | None) -> None:
-        """Store and log the end of a run that no request of this process waits for; its key keeps the response."""
-        if record.spec.synchronous:
+    async def complete(
+        self, record: RunRecord, stored: StoredRun, error: RunError | None, *, maybe_keyed: bool = True
+    ) -> None:
+        """Store and log the end of a run that no request of this process waits for; its key keeps the response.
+
+        `maybe_keyed`: False if the run is known to have no key.
+        """
+        response: StoredResponse | None = None
+        if maybe_keyed and record.spec.synchronous:
             response = self.render_response(record, error, record.id)
-        else:
+        elif maybe_keyed:
             response = rendering.render_accepted(stored)
         await self.persist_result(record, stored, error, response)
         fields = {"run_id": record.id, "client": record.spec.client, "workflow": record.spec.workflow}
         self.log.info("run_ended", **fields, provider=record.provider, attempts=record.attempts, outcome=record.status)
 
     async def persist_result(
-        self, record: RunRecord, stored: StoredRun, error: RunError | None, response: StoredResponse
+        self, record: RunRecord, stored: StoredRun, error: RunError | None, response: StoredResponse | None
     ) -> None:
         """Store the end of a run; if the store is unavailable, a task retries and the client is answered anyway.
 
@@ -123,7 +129,7 @@ class RunCompletion:
         self._unstored.clear()
 
     def _final_state(
-        self, record: RunRecord, stored: StoredRun, error: RunError | None, response: StoredResponse
+        self, record: RunRecord, stored: StoredRun, error: RunError | None, response: StoredResponse | None
     ) -> FinalState:
         members = rendering.finished_run_document(record, error)
         document = strict_json.write(members)

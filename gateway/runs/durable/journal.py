@@ -26,7 +26,8 @@ class DurableRun:
     """A run of this process that the store has: its live record, its row as this process wrote it last, its task.
 
     `task` is None while the client waits for the response: then the run is part of the request. `gate`: delays the
-    response to the start of a background run, if its API does.
+    response to the start of a background run, if its API does. `maybe_keyed`: False if the run is known to have no
+    idempotency key.
     """
 
     record: RunRecord
@@ -34,6 +35,7 @@ class DurableRun:
     slot: BackgroundSlot
     task: asyncio.Task[None] | None = None
     gate: StartGate | None = None
+    maybe_keyed: bool = True
 
 
 @dataclass(slots=True)
@@ -107,9 +109,8 @@ class StoreJournal:
 
     def _set_phase(self, phase: Phase, *, attempts: int, status: str = "running") -> None:
         run = self.run
-        run.stored = replace(
-            run.stored,
-            phase=phase,
+        run.stored = run.stored.with_progress(
+            phase,
             status=status,
             provider=run.record.provider,
             attempts=attempts,

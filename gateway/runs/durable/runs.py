@@ -108,7 +108,7 @@ class DurableRuns:
             if existing is not None:
                 return existing
             slot.keep()
-            return self._track(record, stored, slot)
+            return self._track(record, stored, slot, maybe_keyed=key is not None)
 
     async def _create(
         self, record: RunRecord, stored: StoredRun, key: IdempotencyKey | None
@@ -314,9 +314,11 @@ class DurableRuns:
     def _journal(self, run: DurableRun) -> StoreJournal:
         return StoreJournal(run, self.store, self.clock, self.log, lambda: self.closing)
 
-    def _track(self, record: RunRecord, stored: StoredRun, slot: BackgroundSlot) -> DurableRun:
+    def _track(
+        self, record: RunRecord, stored: StoredRun, slot: BackgroundSlot, *, maybe_keyed: bool = True
+    ) -> DurableRun:
         record.durable = True
-        run = self._active[record.id] = DurableRun(record, stored, slot)
+        run = self._active[record.id] = DurableRun(record, stored, slot, maybe_keyed=maybe_keyed)
         return run
 
     def _track_adopted(self, record: RunRecord, stored: StoredRun) -> DurableRun:
@@ -340,7 +342,7 @@ class DurableRuns:
                     return
             finally:
                 self._forget(run)
-            await self.completion.complete(run.record, run.stored, error)
+            await self.completion.complete(run.record, run.stored, error, maybe_keyed=run.maybe_keyed)
 
     async def _ends_refused(self, run: DurableRun, gate: StartGate, error: RunError | None) -> bool:
         """Decide the gate of a run that has ended, if it is open. Returns True if the run was refused and deleted.
