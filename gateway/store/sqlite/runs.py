@@ -28,8 +28,8 @@ ON CONFLICT (client, text) DO NOTHING"""
 
 _INSERT_RUN = """
 INSERT INTO runs (id, client, workflow, provider, created_at, deadline_at, owner, leased_until_at, phase, status,
-    attempts, provider_run_id, finished_at, callback_url, callback_state, key_text, details)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING"""
+    attempts, provider_run_id, finished_at, callback_url, callback_state, key_text, details, document)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING"""
 
 _ADVANCE = """
 UPDATE runs SET phase = ?, status = ?, attempts = ?, provider = ?, provider_run_id = ?
@@ -37,13 +37,16 @@ WHERE id = ? AND owner = ? AND phase <= ?"""
 
 _REVERT_TO_QUEUED = "UPDATE runs SET phase = 0 WHERE id = ? AND owner = ? AND attempts = ? AND phase = 1"
 
-_FINISH = """
-UPDATE runs SET phase = 3, status = ?, finished_at = ?, attempts = ?, provider_run_id = ?, details = ?, document = NULL
-WHERE id = ? AND owner = ? AND phase < 3 RETURNING number, client, key_text, callback_url"""
+_SELECT_UNFINISHED = """
+SELECT number, client, key_text, callback_url FROM runs WHERE id = ? AND owner = ? AND phase < 3"""
 
-_REVISE = """
-UPDATE runs SET phase = 3, status = ?, finished_at = ?, attempts = ?, provider_run_id = ?, details = ?, document = NULL
-WHERE id = ? AND (phase < 3 OR status = 'unknown') RETURNING number, client, key_text, callback_url"""
+_SELECT_REVISABLE = """
+SELECT number, client, key_text, callback_url FROM runs WHERE id = ? AND (phase < 3 OR status = 'unknown')"""
+
+# After a query by id, because RETURNING costs as much as the rest of an UPDATE.
+_END = """
+UPDATE runs SET phase = 3, status = ?, finished_at = ?, attempts = ?, provider_run_id = ?, details = ?, document = ?
+WHERE number = ?"""
 
 _DISCARD = "DELETE FROM runs WHERE id = ? AND owner = ? AND phase < 3 RETURNING client, key_text"
 
@@ -73,6 +76,7 @@ SELECT * FROM stored_runs WHERE id IN (
 
 _ADOPT = "UPDATE runs SET owner = ?, leased_until_at = ?, turn = ? WHERE id = ?"
 
+_MAX_DOCUMENT_IN_ROW = 1_000  # bytes; a larger document has a row in `documents`
 _PHASE_INDEX = 9  # position among the fields of StoredRun
 _OVERVIEW_PHASE_INDEX = OVERVIEW_FIELDS.index("phase")
 
@@ -87,14 +91,12 @@ def create_run(db: sqlite3.Connection, run: StoredRun, key: IdempotencyKey | Non
     inserted = db.execute(_INSERT_RUN, (
         run.id, run.client, run.workflow, run.provider, run.created_at, run.deadline_at, run.owner, run.leased_until_at,
         run.phase.value, run.status, run.attempts, run.provider_run_id, run.finished_at,
-        run.callback_url, run.callback_state, key and key.text, run.details,
+        run.callback_url, run.callback_state, key and key.text, run.details, run.document,
     ))
     # fmt: on
     if not inserted.rowcount:
         raise ValueError("a run with this id exists")
     db.execute("INSERT INTO orders (run, body) VALUES (?, ?)", (inserted.lastrowid, run.order))
-    if run.document is not None:
-        db.execute(_INSERT_DOCUMENT, (inserted.lastrowid, run.document))
     return None
 
 
@@ -114,30 +116,33 @@ def revert_to_queued(db: sqlite3.Connection, run: StoredRun) -> bool:
 
 def finish(db: sqlite3.Connection, run_id: str, final_state: FinalState) -> bool:
     """Implement `Store.finish`."""
-    return _end(db, run_id, final_state, fetch_first(db, _FINISH, *_end_values(final_state), run_id, final_state.owner))
+    row = fetch_first(db, _SELECT_UNFINISHED, run_id, final_state.owner)
+    return row is not None and _end(db, run_id, final_state, row, replaces=False)
 
 
 def revise(db: sqlite3.Connection, run_id: str, final_state: FinalState) -> bool:
     """Implement `Store.revise`."""
-    return _end(db, run_id, final_state, fetch_first(db, _REVISE, *_end_values(final_state), run_id))
+    row = fetch_first(db, _SELECT_REVISABLE, run_id)
+    return row is not None and _end(db, run_id, final_state, row, replaces=True)
 
 
-def _end_values(final_state: FinalState) -> tuple[object, ...]:
-    return (
+def _end(db: sqlite3.Connection, run_id: str, final_state: FinalState, row: tuple[Any, ...], *, replaces: bool) -> bool:
+    """Store the end, the response and the callback of the run with this row; returns True.
+
+    `replaces`: the run may have ended before. A document in `documents` hides one in the row, so it stays there.
+    """
+    number, client, text, callback_url = row
+    in_row = not replaces and len(final_state.document) <= _MAX_DOCUMENT_IN_ROW
+    end = (
         final_state.status,
         final_state.finished_at,
         final_state.attempts,
         final_state.provider_run_id,
         final_state.details,
     )
-
-
-def _end(db: sqlite3.Connection, run_id: str, final_state: FinalState, row: tuple[Any, ...] | None) -> bool:
-    """Store the response and the callback of a run that has ended; returns False if there is no row of the run."""
-    if row is None:
-        return False
-    number, client, text, callback_url = row
-    db.execute(_INSERT_DOCUMENT, (number, final_state.document))
+    db.execute(_END, (*end, final_state.document if in_row else None, number))
+    if not in_row:
+        db.execute(_INSERT_DOCUMENT, (number, final_state.document))
     if text is not None and final_state.response is not None:
         _store_response(db, final_state.response, (client, text, run_id))
     if callback_url is not None and final_state.callback is not None:

@@ -2,8 +2,9 @@
 
 The rows of `runs` are narrow, because leases rewrite them often. The order and the document of a run may be large and
 have tables of their own, `orders` and `documents`, and so has the body of a callback, `callback_bodies`: SQLite would
-read a large value to reach a column behind it, and write it again with every change of the row. `runs.document` and
-`callbacks.body` are those of runs that ended before the versions 5 and 6; else they are NULL and empty.
+read a large value to reach a column behind it, and write it again with every change of the row. A small document is in
+`runs.document`; there and in `callbacks.body` are those of runs that ended before the versions 5 and 6 too; else they
+are NULL and empty.
 """
 
 from __future__ import annotations

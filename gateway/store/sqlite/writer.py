@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 from gateway.store.contract import StoreUnavailable
@@ -25,7 +26,7 @@ MAX_QUEUED = 10_000
 _MAX_BATCH = 1_000  # changes of one commit; bounds the wait of the first one
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Job:
     """A change, the future of its caller, and the run that it concerns. It may run twice, so it must only use SQL."""
 
@@ -34,7 +35,7 @@ class _Job:
     run_id: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _JobResult:
     """Outcome of a job: committed, or rolled back with an error."""
 
@@ -69,9 +70,7 @@ class SqliteWriter:
         self._loop = asyncio.get_running_loop()
         self._incoming: list[_Job] = []  # of this iteration of the event loop; they are queued together
         self._pending_count = 0
-        self._condition = threading.Condition()  # guards the shared state: `_queue` and `_closing`
-        self._queue: list[_Job] = []
-        self._closing = False
+        self._queue: SimpleQueue[list[_Job] | None] = SimpleQueue()  # None ends the thread
         self._thread = threading.Thread(target=self._run_thread, name="store-writer", daemon=True)
         self._thread.start()
 
@@ -92,16 +91,13 @@ class SqliteWriter:
     async def close(self) -> None:
         """Commit the queued changes, and end the thread. No call of `execute` may follow."""
         self._enqueue_incoming()
-        with self._condition:
-            self._closing = True
-            self._condition.notify()
+        self._queue.put(None)
         await asyncio.to_thread(self._thread.join)
 
     def _enqueue_incoming(self) -> None:
-        with self._condition:
-            self._queue += self._incoming
-            self._condition.notify()
-        self._incoming = []
+        if self._incoming:  # else `close` has queued them
+            self._queue.put(self._incoming)
+            self._incoming = []
 
     def _resolve_jobs(self, results: Sequence[_JobResult]) -> None:
         self._pending_count -= len(results)
@@ -119,18 +115,25 @@ class SqliteWriter:
     # The methods below run in the writer thread.
 
     def _run_thread(self) -> None:
-        while jobs := self._next_batch():
-            results = self._commit_batch(jobs)
-            with suppress(RuntimeError):  # the event loop is closed: no caller waits
-                self._loop.call_soon_threadsafe(self._resolve_jobs, results)
+        closing = False
+        while not closing:
+            jobs, closing = self._next_jobs()
+            for first in range(0, len(jobs), _MAX_BATCH):
+                results = self._commit_batch(jobs[first : first + _MAX_BATCH])
+                with suppress(RuntimeError):  # the event loop is closed: no caller waits
+                    self._loop.call_soon_threadsafe(self._resolve_jobs, results)
 
-    def _next_batch(self) -> list[_Job]:
-        """Wait for jobs, and return a batch; an empty list at the end."""
-        with self._condition:
-            self._condition.wait_for(lambda: self._queue or self._closing)
-            jobs = self._queue[:_MAX_BATCH]
-            del self._queue[:_MAX_BATCH]
-        return jobs
+    def _next_jobs(self) -> tuple[list[_Job], bool]:
+        """Wait for jobs; returns all that are queued, and whether they are the last ones."""
+        jobs: list[_Job] = []
+        incoming = self._queue.get()
+        try:
+            while incoming is not None:
+                jobs += incoming
+                incoming = self._queue.get_nowait()
+        except Empty:
+            return jobs, False
+        return jobs, True
 
     def _commit_batch(self, jobs: Sequence[_Job]) -> list[_JobResult]:
         """Commit the jobs together, or one by one if one of them raises, so that the others succeed."""

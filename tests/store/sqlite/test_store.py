@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import random
 import sqlite3
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -201,3 +203,17 @@ async def _refusal(work: Awaitable[object]) -> StoreUnavailable:
     with pytest.raises(StoreUnavailable) as refused:
         await work
     return refused.value
+
+
+@pytest.mark.parametrize("sizes", list(itertools.permutations((2, 1_000, 1_001, 9_000), 2)))
+async def test_a_document_of_any_size_replaces_one_of_any_size(store: SqliteStore, sizes: tuple[int, int]) -> None:
+    """A small document is in the row of its run, a large one has a row of its own."""
+    first, second = (b"%0*d" % (size, size) for size in sizes)
+    await store.create_run(SAMPLE_RUN, None)
+    assert await store.finish(SAMPLE_RUN.id, replace(SAMPLE_FINAL_STATE, status="unknown", document=first))
+    assert first == await store.get_document(SAMPLE_RUN.id)
+    assert await store.revise(SAMPLE_RUN.id, replace(SAMPLE_FINAL_STATE, document=second))
+    assert second == await store.get_document(SAMPLE_RUN.id)
+    whole = await store.get_run(SAMPLE_RUN.id)
+    assert whole is not None
+    assert (second, "succeeded") == (whole.document, whole.status)
