@@ -22,6 +22,7 @@ MAX_QUEUED = 10_000
 """Calls in the queue above which `execute` refuses new calls (backpressure)."""
 
 _SUBMIT_TIMEOUT_FACTOR = 1.5  # of the connection's timeout: part of it is spent in the queue
+_TIMER_TOLERANCE = 0.01  # seconds by which a timer may fire early
 _WAITAOF_TIMEOUT = 750  # milliseconds per second of the connection's timeout: the server answers first
 
 
@@ -57,6 +58,40 @@ class _ScriptCall:
     reply: asyncio.Future[RedisReply]
 
 
+class _ExpiringReplies:
+    """Replies that fail `seconds` after they were added: one timer for all of them, instead of one for each."""
+
+    __slots__ = ("_replies", "_seconds", "_timer")
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._replies: deque[tuple[float, asyncio.Future[RedisReply]]] = deque()  # with their ends, in that order
+        self._timer: asyncio.TimerHandle | None = None  # for the first one
+
+    def add(self, reply: asyncio.Future[RedisReply]) -> None:
+        """Let a reply fail with RedisUnavailable, unless it is there in time."""
+        loop = reply.get_loop()
+        self._drop_done()
+        self._replies.append((loop.time() + self._seconds, reply))
+        if self._timer is None:
+            self._timer = loop.call_later(self._seconds, self._expire)
+
+    def _expire(self) -> None:
+        loop, self._timer = asyncio.get_running_loop(), None
+        now = loop.time() + _TIMER_TOLERANCE
+        while self._replies and self._replies[0][0] <= now:
+            _, reply = self._replies.popleft()
+            if not reply.done():
+                reply.set_exception(RedisUnavailable("the server does not answer in time"))
+        self._drop_done()
+        if self._replies:
+            self._timer = loop.call_at(self._replies[0][0], self._expire)
+
+    def _drop_done(self) -> None:
+        while self._replies and self._replies[0][1].done():
+            self._replies.popleft()
+
+
 class ScriptPipeline:
     """Executes scripts in batches of at most `max_batch` calls; at most `lanes` batches are in flight.
 
@@ -76,6 +111,7 @@ class ScriptPipeline:
             self._trailing_commands = (("WAITAOF", 1, 0, int(connection.timeout * _WAITAOF_TIMEOUT)),)
         self._queue: deque[_ScriptCall] = deque()
         self._senders: set[asyncio.Task[None]] = set()
+        self._expiring = _ExpiringReplies(connection.timeout * _SUBMIT_TIMEOUT_FACTOR)
         self._loaded: set[str] = set()  # SHA-1 of the scripts that the server is known to have
 
     @property
@@ -102,11 +138,9 @@ class ScriptPipeline:
         """
         if len(self._queue) >= MAX_QUEUED:
             raise RedisUnavailable("too many calls wait for the server")
-        try:
-            async with asyncio.timeout(self._connection.timeout * _SUBMIT_TIMEOUT_FACTOR):
-                return await self.submit(script, keys, arguments)
-        except TimeoutError:
-            raise RedisUnavailable("the server does not answer in time") from None
+        reply = self.submit(script, keys, arguments)
+        self._expiring.add(reply)
+        return await reply
 
     async def close(self) -> None:
         """Wait until every queued call has its reply. The connection stays open."""

@@ -10,7 +10,7 @@ import pytest
 
 from gateway.redis import pipeline as pipeline_module
 from gateway.redis.errors import RedisUnavailable
-from gateway.redis.pipeline import ScriptPipeline
+from gateway.redis.pipeline import ScriptPipeline, _ExpiringReplies
 from gateway.redis.script import RedisArgument, RedisReply, RedisScript
 
 ONE, OTHER = RedisScript.from_text("return 1"), RedisScript.from_text("return 2")
@@ -190,3 +190,32 @@ async def test_execute_does_not_wait_for_a_server_that_hangs() -> None:
     connection.released.set()
     await pipeline.close()
     assert pipeline.idle
+
+
+async def test_calls_expire_in_their_order_with_one_timer() -> None:
+    """A call that was answered or cancelled in between changes nothing; a later call has its own time."""
+    replies = _ExpiringReplies(0.05)
+    loop = asyncio.get_running_loop()
+    first, answered, cancelled, later = [loop.create_future() for _ in range(4)]
+    for reply in (first, answered, cancelled):
+        replies.add(reply)
+    answered.set_result(1)
+    cancelled.cancel()
+    await asyncio.sleep(0.02)
+    replies.add(later)
+    with pytest.raises(RedisUnavailable, match="does not answer in time"):
+        await first
+    assert 1 == answered.result()
+    with pytest.raises(RedisUnavailable, match="does not answer in time"):
+        await later
+    assert 0 == len(replies._replies)
+    assert replies._timer is None
+
+
+async def test_answered_calls_are_not_kept_until_they_would_expire() -> None:
+    replies = _ExpiringReplies(60.0)
+    for _ in range(1_000):
+        reply = asyncio.get_running_loop().create_future()
+        replies.add(reply)
+        reply.set_result(None)
+    assert 1 == len(replies._replies)
