@@ -1,8 +1,9 @@
-"""Benchmark of durable runs: requests with an Idempotency-Key and asynchronous ones, as ratios to plain ones.
+"""Benchmark of durable runs: requests with an Idempotency-Key and asynchronous ones, as ratios to a bare relay's.
 
     python -m bench.durable_runs [URL ...]        SQLite by default; redis://127.0.0.1:6379/0 for a running server
 
-Each store is measured as it is with 1 000 runs in it, and with 1 000 000. Rounds alternate between the kinds.
+Each store is measured as it is with 1 000 runs in it, and with 1 000 000. Rounds alternate between the relay and the
+kinds. The processor time is the gateway's until its accepted runs have ended; that of the store's server is not in it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from bench.processes import ServerProcess, run_load, start_gateway, start_provider
+from bench.processes import ServerProcess, run_load, start_gateway, start_provider, start_relay
 from gateway.clock import SystemClock
 from gateway.store import factory
 from gateway.store.contract import FinalState, IdempotencyKey, Store, StoredResponse, StoredRun
@@ -53,30 +54,39 @@ async def _store_run(store: Store, number: int) -> None:
     await store.finish(run.id, FinalState("filler", "succeeded", _BODY, now, 1, response=answer))
 
 
-def measure(server: ServerProcess, title: str) -> None:
-    """Print the rates, and their ratios to that of plain runs."""
+def measure(server: ServerProcess, relay: ServerProcess, title: str) -> None:
+    """Print rates and processor times, with their ratios to those of the relay in the same round."""
+    _load(relay, "plain")
     for kind in KINDS:
-        run_load(server, connections=CONNECTIONS, requests=500, kind=kind)  # warm-up
-    rates: dict[str, list[float]] = {kind: [] for kind in KINDS}
+        _load(server, kind)  # warm-up
+    rounds: dict[str, list[tuple[float, ...]]] = {kind: [] for kind in KINDS}
     for _ in range(ROUNDS):
         for kind in KINDS:
-            figures = run_load(server, connections=CONNECTIONS, requests=REQUESTS, kind=kind)
-            rates[kind].append(figures["per_second"])
-            time.sleep(1.0)  # accepted runs are completed
-    for kind, all_of_them in rates.items():
-        ratio = statistics.median(one / plain for one, plain in zip(all_of_them, rates["plain"], strict=True))
-        print(f"{title:28}{kind:8}{statistics.median(all_of_them):10.0f}/s{ratio:8.2f}", flush=True)
+            bare_rate, bare_cpu = _load(relay, "plain")
+            rate, cpu = _load(server, kind)
+            rounds[kind].append((rate, rate / bare_rate, cpu, cpu / bare_cpu))
+    for kind, figures in rounds.items():
+        rate, of_relay, cpu, cpu_of_relay = map(statistics.median, zip(*figures, strict=True))
+        print(f"{title:28}{kind:8}{rate:8.0f}/s{of_relay:8.2f}{cpu:8.0f} us CPU{cpu_of_relay:8.2f}", flush=True)
+
+
+def _load(server: ServerProcess, kind: str) -> tuple[float, float]:
+    """Run one round; returns requests/s, and the microseconds of processor time of a request."""
+    before = server.cpu_seconds()
+    rate = run_load(server, connections=CONNECTIONS, requests=REQUESTS, kind=kind)["per_second"]
+    time.sleep(1.0)  # accepted runs are completed
+    return rate, (server.cpu_seconds() - before) / REQUESTS * 1e6
 
 
 def main(urls: list[str]) -> None:
     """Measure every store, with few and with many stored runs."""
     for url in urls or ["sqlite"]:
-        with tempfile.TemporaryDirectory() as folder, start_provider() as provider:
+        with tempfile.TemporaryDirectory() as folder, start_provider() as provider, start_relay(provider) as relay:
             store_url = f"sqlite:///{Path(folder) / 'kept.db'}".replace("///", "////") if url == "sqlite" else url
             for before, runs in itertools.pairwise((0, *STORED_RUNS)):
                 asyncio.run(fill_store(store_url, range(before, runs)))
                 with start_gateway(provider, store_url) as server:
-                    measure(server, f"{url.partition(':')[0]}, {runs:9,} runs".replace(",", " "))
+                    measure(server, relay, f"{url.partition(':')[0]}, {runs:9,} runs".replace(",", " "))
 
 
 if __name__ == "__main__":
