@@ -7,6 +7,7 @@ import os
 import random
 import time
 from datetime import UTC, datetime
+from functools import partial
 from typing import Protocol
 
 
@@ -36,11 +37,7 @@ class SystemClock:
     sleep = staticmethod(asyncio.sleep)
     random = staticmethod(random.random)
     token = staticmethod(os.urandom)
-
-    @staticmethod
-    def now() -> datetime:
-        """Return the wall clock time in UTC."""
-        return datetime.now(UTC)
+    now = staticmethod(partial(datetime.now, UTC))
 
 
 def format_rfc3339(timestamp: datetime) -> str:

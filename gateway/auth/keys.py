@@ -66,7 +66,7 @@ class KeyRing:
 
     def find(self, presented: str, now: datetime) -> str | KeyRefusal:
         """Return the name of the client with this key, or the reason for its refusal; "" is a missing key."""
-        owner = self._owners.get(_digest(presented))
+        owner = self._owners.get(sha256(presented.encode("utf-8", "surrogatepass")).digest())
         if owner is None or not presented:
             return _refusal(presented)
         client, expires = owner
@@ -82,9 +82,4 @@ def _refusal(presented: str) -> KeyRefusal:
 
 
 def _digest(text: str) -> bytes:
-    return sha256(_encode(text)).digest()
-
-
-def _encode(text: str) -> bytes:
-    # Bytes above 0x7f of a header arrive as lone surrogates.
-    return text.encode("utf-8", "surrogatepass")
+    return sha256(text.encode("utf-8", "surrogatepass")).digest()  # bytes above 0x7f of a header are lone surrogates

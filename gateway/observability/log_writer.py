@@ -33,6 +33,7 @@ class LogWriter:
         self._queued_bytes = 0
         self._lock = threading.RLock()  # the garbage collector may run finalizers, which log, while it is held
         self._closing = threading.Event()
+        self._closed = False  # as `_closing`, without a call for each line
         self._dropped = 0
         self._report_dropped: Callable[[int], object] | None = None
         self._thread = threading.Thread(target=self._write_lines, name="log-writer", daemon=True)
@@ -43,7 +44,7 @@ class LogWriter:
         """Queue a line, without its line end."""
         size = len(line) + 1
         with self._lock:
-            if self._queued_bytes + size > self._max_queued_bytes or self._closing.is_set():
+            if self._queued_bytes + size > self._max_queued_bytes or self._closed:
                 self._drop(1)
                 return
             self._queued_bytes += size
@@ -60,6 +61,7 @@ class LogWriter:
     def close(self, seconds: float = _FLUSH_SECONDS) -> None:
         """Write what is queued, for at most `seconds`. Lines that are logged later are dropped."""
         atexit.unregister(self.close)
+        self._closed = True
         self._closing.set()
         self._lines.put(None)
         self._thread.join(seconds)

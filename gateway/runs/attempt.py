@@ -313,7 +313,7 @@ class WorkflowAttempt:
         record.output = outcome.output
         record.outputs = outcome.outputs
         record.raw_errors = outcome.raw_errors
-        record.warning = _warning(outcome.warning, self.repairs)
+        record.warning = _warning(outcome.warning, self.repairs) if self.repairs else outcome.warning
         if outcome.provider_run_id is not None:
             record.provider_run_id = outcome.provider_run_id
         if not outcome.succeeded:
@@ -324,8 +324,6 @@ class WorkflowAttempt:
 
 def _warning(warning: str | None, repairs: Iterable[str]) -> str | None:
     """Join the provider's warning and the repairs of its responses."""
-    if not repairs:
-        return warning
     report = f"The provider's response is not strict JSON: {', '.join(repairs)}."
     return f"{as_sentence(warning)} {report}" if warning else report
 

@@ -8,12 +8,12 @@ import sys
 
 from tests.support.process import ROOT
 
-MAX_PYTHON_CALLS = 190
+MAX_PYTHON_CALLS = 181
 """Calls of Python functions for one `POST /run` with everything on (Python 3.11)."""
-MAX_BUILTIN_CALLS = 176
-MAX_BLOCKS = 120
+MAX_BUILTIN_CALLS = 172
+MAX_BLOCKS = 114
 """Blocks of memory that a run in flight holds, without its sockets."""
-MAX_BYTES = 13_800
+MAX_BYTES = 13_400
 
 MEASURE = """
 import asyncio, dataclasses, json, sys

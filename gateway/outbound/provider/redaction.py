@@ -32,7 +32,10 @@ class Redaction:
 
     def parse_response(self, content: bytes) -> lenient_json.Repaired:
         """Parse a response leniently, with redacted keys. Raises NotJson."""
-        parsed = lenient_json.read(self.redact_spellings(content))
+        for spelling in self._spellings:  # `redact_spellings`, one call less for each response
+            if spelling in content:
+                content = content.replace(spelling, b"[redacted]")
+        parsed = lenient_json.read(content)
         if b"\\u" not in content and b"\\/" not in content:
             return parsed
         # Escapes may hide any character. Serialized again, there are none.
