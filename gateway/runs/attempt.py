@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Coroutine, Iterable
 from dataclasses import dataclass, field
 from typing import TypeAlias, TypeVar, cast
 
@@ -96,15 +96,15 @@ class WorkflowAttempt:
     poll_timer: PollTimer | None = None
     repairs: dict[str, None] = field(default_factory=dict)
 
-    async def run(self) -> None:
+    def run(self) -> Coroutine[object, object, None]:
         """Start the run and drive it to its end; the record then has the outcome. Raises RunError."""
         self.record.provider_run_id = None  # the id of another workflow's run has no meaning here
-        await self._drive(None)
+        return self._drive(None)
 
-    async def follow(self, provider_run_id: str) -> None:
+    def follow(self, provider_run_id: str) -> Coroutine[object, object, None]:
         """Drive a run that was started before to its end. Raises RunError."""
         self.poll_timer = self._new_poll_timer(self.record.started_monotonic)
-        await self._drive(provider_run_id)
+        return self._drive(provider_run_id)
 
     async def _drive(self, provider_run_id: str | None) -> None:
         """Take the adapter's steps, from the start or, with a `provider_run_id`, of a run that was started before."""
