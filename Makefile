@@ -15,9 +15,8 @@ ARGS ?=
 # Python keeps the bytecode of tests with rewritten asserts, and pytest reads it in half the time.
 unexport PYTHONDONTWRITEBYTECODE
 
-# Two test processes per core, as most tests wait; one for the unit tests. Without parallelism: make test WORKERS=0
-CORES := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
-WORKERS ?= $(shell echo $$((2 * $(CORES))))
+# Two test processes per core, as most tests wait. Without parallelism: make test WORKERS=0
+WORKERS ?= $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1))))
 PYTEST = -m pytest --quiet -n $(WORKERS) --dist worksteal
 UNIT_TESTS := $(addprefix tests/,app auth bench http limits observability outbound providers runs settings store) \
 	$(wildcard tests/test_*.py)
@@ -31,10 +30,7 @@ demo: $(VENV)/.runtime ## Run a gateway with emulated providers, and print examp
 	@$(BIN)/runward demo $(ARGS)
 
 # Lint runs beside the tests, and its output follows theirs.
-ifeq ($(origin WORKERS),file)
-check: WORKERS := $(CORES)
-endif
-check: $(VENV)/.dev ## Run the quick checks (90 s of processor time): lint and unit tests
+check: $(VENV)/.dev ## Run the quick checks (under a minute on two cores): lint and unit tests
 	@$(MAKE) --no-print-directory lint >$(VENV)/lint.log 2>&1 & lint=$$!; \
 	$(BIN)/python $(PYTEST) -m "not slow and not process" $(UNIT_TESTS) $(ARGS); tests=$$?; \
 	wait $$lint; lint=$$?; cat $(VENV)/lint.log; exit $$((tests || lint))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 
@@ -25,7 +26,13 @@ print(json.dumps(dataclasses.asdict(asyncio.run(measure()))), file=sys.stderr)
 def test_a_request_takes_no_more_calls_and_memory_than_stated() -> None:
     """Lower the limits where a change makes it cheaper; a change that has to raise one says why."""
     result = subprocess.run(
-        [sys.executable, "-c", MEASURE], cwd=ROOT, capture_output=True, text=True, timeout=100, check=False
+        [sys.executable, "-c", MEASURE],
+        cwd=ROOT,
+        env={name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")},  # it counts calls
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
     )
     assert 0 == result.returncode, result.stderr
     cost = json.loads(result.stderr.splitlines()[-1])
