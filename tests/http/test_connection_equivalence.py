@@ -110,6 +110,8 @@ async def responses_of(connection: Callable[[Server], asyncio.Protocol], parts: 
         await asyncio.sleep(0)
     if not transport.closing:
         await asyncio.sleep(0.08)  # a body that does not follow is handed over
+        for _ in range(30):
+            await asyncio.sleep(0)
     written, closing = transport.written, transport.closing
     last = transport.get_protocol()
     assert isinstance(last, asyncio.Protocol)
