@@ -79,7 +79,7 @@ class Http1Connection(asyncio.Protocol):
         self._server = server
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
-        self._parser = httptools.HttpRequestParser(self)
+        self._parser: httptools.HttpRequestParser | None = httptools.HttpRequestParser(self)
         self._timer: asyncio.TimerHandle | None = None
         self._closes_at = 0.0
         self._closing = False
@@ -126,10 +126,13 @@ class Http1Connection(asyncio.Protocol):
             if self._transport is not None:
                 self._transport.pause_reading()
             return
+        parser = self._parser
+        if parser is None:
+            return
         self._raw.append(data)
         self._raw_size += len(data)
         try:
-            self._parser.feed_data(data)
+            parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self._unusual = True
         if self._complete and not self._unusual:
@@ -168,8 +171,7 @@ class Http1Connection(asyncio.Protocol):
         self._server.http1_connections.discard(self)
         self._stop_timer()
         self.resume_writing()
-        self._transport = None
-        del self._parser  # breaks the reference cycle
+        self._transport = self._parser = None  # the parser refers to the connection
 
     def _awaits_small_body(self) -> bool:
         """Return whether the rest of the body is all that is missing, and the client sends it without being asked."""
@@ -203,9 +205,10 @@ class Http1Connection(asyncio.Protocol):
             headers.add(
                 name.decode("utf-8", "surrogateescape"), value.rstrip(b" \t").decode("utf-8", "surrogateescape")
             )
-        method = _METHODS.get(parser.get_method())
+        method = None if parser is None else _METHODS.get(parser.get_method())
         if (
             transport is None
+            or parser is None
             or method is None
             or len(names) != len(fields)  # repeated fields: aiohttp knows which may be
             or len(fields) > _MAX_FIELDS
@@ -231,7 +234,7 @@ class Http1Connection(asyncio.Protocol):
         transport, data = cast("asyncio.Transport", self._transport), b"".join(self._raw)
         self._stop_timer()
         self._server.http1_connections.discard(self)
-        self._transport = None
+        self._transport = self._parser = None
         self._reset()
         connection = self._server.aiohttp_connection()
         transport.set_protocol(connection)
@@ -247,20 +250,28 @@ class Http1Connection(asyncio.Protocol):
         try:
             try:
                 response = await self._server.handler(request)
-            except Exception:  # noqa: BLE001  # the middlewares themselves failed
+                if not isinstance(response, Response):
+                    raise TypeError("a route that does not stream has returned a stream")
+                head = self._encode_head(response)
+            except Exception as error:  # noqa: BLE001  # the middlewares themselves failed
+                self._loop.call_exception_handler({"message": "a request was not handled", "exception": error})
                 problem = Problem("internal")
                 response = Response(problem.status, problem.document(""), CONTENT_TYPE)
                 response.closes = True
-            if isinstance(response, Response):
-                await self._send(response)
-            else:  # a defect: its route says that it does not stream
-                self._closing = True
+                head = self._encode_head(response)
+            await self._send(head, response)
         finally:
             if hold is not None:
                 hold.release()
             self._end_request()
 
-    async def _send(self, response: Response) -> None:
+    def _encode_head(self, response: Response) -> bytes:
+        if self._closing or response.closes:
+            self._closing = True
+            response.headers["Connection"] = "close"
+        return response.head()
+
+    async def _send(self, head: bytes, response: Response) -> None:
         """Write the response, a large body in pieces, each once the client has read most of the one before.
 
         `on_sent` is called once it was written; then the response waits while too much is unread.
@@ -268,14 +279,11 @@ class Http1Connection(asyncio.Protocol):
         transport = self._transport
         if transport is None or transport.is_closing():
             return
-        if self._closing or response.closes:
-            self._closing = True
-            response.headers["Connection"] = "close"
         body = b"" if response.status in BODILESS else response.body
         if len(body) <= MAX_SINGLE_WRITE:
-            transport.write(response.head() + body)
+            transport.write(head + body)
         else:
-            transport.write(response.head())
+            transport.write(head)
             view = memoryview(body)
             for start in range(0, len(body), MAX_SINGLE_WRITE):
                 transport.write(view[start : start + MAX_SINGLE_WRITE])
@@ -296,7 +304,7 @@ class Http1Connection(asyncio.Protocol):
         """Wait for the next request, or close the connection."""
         self.task = None
         transport = self._transport
-        if transport is None:
+        if transport is None or transport.is_closing():
             return
         if self._closing:
             transport.close()
@@ -349,4 +357,4 @@ class Http1Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         """Note the end of the request, and whether another one may follow."""
         self._complete = True
-        self._keep_alive = self._parser.should_keep_alive()
+        self._keep_alive = self._parser is not None and self._parser.should_keep_alive()

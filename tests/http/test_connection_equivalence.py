@@ -246,3 +246,25 @@ async def test_a_usual_request_stays_on_the_usual_connection() -> None:
     assert isinstance(taken_over, web.RequestHandler)
     taken_over.connection_lost(None)
     await server.shutdown(0)
+
+
+@pytest.mark.parametrize("mistake", ["a line\r\nbreak", None])
+async def test_a_response_that_cannot_be_written_is_a_500_without_details(mistake: str | None) -> None:
+    """A header with a line break, and an error of the middlewares themselves: the connection ends."""
+    asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+    server, transport = new_server(), MemoryTransport()
+
+    async def handle(_request: Request) -> Response:
+        if mistake is None:
+            raise RuntimeError("CANARY")
+        return make_response(200, b"CANARY", "text/plain", (("X-A", mistake),))
+
+    server.handler = handle
+    connection = server()
+    transport.set_protocol(connection)
+    connection.connection_made(transport)
+    connection.data_received(REQUEST)
+    await asyncio.sleep(0.01)
+    assert transport.written.startswith(b"HTTP/1.1 500 ")
+    assert (True, False) == (transport.closing, b"CANARY" in transport.written)
+    connection.connection_lost(None)
