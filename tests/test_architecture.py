@@ -47,7 +47,7 @@ RESTRICTED_NAMES = {
     "prometheus_client": ("gateway.observability",),
     "structlog": ("gateway.observability.console_logger",),
     "aiohttp.ClientSession": (),
-    "httptools": ("gateway.http.http1_connection", "gateway.outbound"),
+    "httptools": ("gateway.http.connection.http1_connection", "gateway.outbound"),
     "asyncio.sleep": ("gateway.clock",),
     "time.time": ("gateway.clock",),
     "time.monotonic": ("gateway.clock",),

@@ -11,13 +11,13 @@ from aiohttp.http import HttpVersion10, HttpVersion11
 from aiohttp.http_parser import RawRequestMessage
 
 from gateway.byte_budget import ByteBudget
-from gateway.http.aiohttp_connection import (
+from gateway.http.connection.aiohttp_connection import (
     MALFORMED_ROUTE,
     AiohttpConnection,
     header_too_large_route,
     written_response,
 )
-from gateway.http.http1_connection import Http1Connection
+from gateway.http.connection.http1_connection import Http1Connection
 from gateway.http.request import AiohttpRequest, AnyResponse, Handler, Middleware, Request, Route, is_valid_host
 from gateway.http.router import UNKNOWN_ROUTE, Router
 

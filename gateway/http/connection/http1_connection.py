@@ -17,10 +17,10 @@ from aiohttp.tcp_helpers import tcp_keepalive
 from multidict import CIMultiDict
 
 from gateway.byte_budget import ByteBudget, Hold, current_hold
+from gateway.http.connection.write_timeout import WriteTimeout
 from gateway.http.request import CompleteRequest, Handler, is_valid_host, never
 from gateway.http.response import BODILESS, MAX_SINGLE_WRITE, Response
 from gateway.http.router import Router
-from gateway.http.write_timeout import WriteTimeout
 from gateway.problems import CONTENT_TYPE, Problem
 
 _MAX_REQUEST = 65_536  # bytes of a request that is collected here

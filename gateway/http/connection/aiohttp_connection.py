@@ -13,9 +13,9 @@ from aiohttp.web_protocol import _ErrInfo
 from multidict import CIMultiDict
 
 from gateway.byte_budget import ByteBudget, Hold, current_hold
+from gateway.http.connection.write_timeout import WriteTimeout
 from gateway.http.request import AiohttpRequest, AnyResponse, Request, Route
 from gateway.http.response import BODILESS, MAX_SINGLE_WRITE, Response
-from gateway.http.write_timeout import WriteTimeout
 from gateway.problems import CONTENT_TYPE, Problem
 
 _TOO_MANY_FIELDS = "Too many headers received"  # of aiohttp's parser, which bounds their number by 128

@@ -1,0 +1,1 @@
+"""Connections of clients: for usual requests, and for all others."""
