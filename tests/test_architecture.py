@@ -32,7 +32,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "gateway.passthrough_rules",
         "gateway.clock",
         "gateway.byte_budget",
-        "gateway.process_memory",
+        "gateway.memory_limit",
         "gateway.strict_json",
         "gateway",
     ),

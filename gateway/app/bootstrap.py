@@ -15,9 +15,9 @@ from gateway.app.listeners import Listener, OpenListeners, listeners_from_settin
 from gateway.app.reload import ConfigSource, Reloader
 from gateway.clock import Clock
 from gateway.http.server import Server
+from gateway.memory_limit import give_back_large_blocks
 from gateway.observability import logs
 from gateway.observability.logger import Logger
-from gateway.process_memory import give_back_large_blocks
 from gateway.settings import Settings
 
 _EXECUTOR_THREADS = 32

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from gateway.api.promptlayer import results
+from gateway.api.promptlayer import result_formats
 from gateway.app import factories, tls
 from gateway.app.listeners import TlsContexts
 from gateway.app.reload import ReloadHook
@@ -18,13 +18,13 @@ from gateway.http.pipeline import Authenticator, InFlightLimiter
 from gateway.http.problem_mapping import final_response
 from gateway.limits.daily_usage import DailyUsageRecorder, DailyUsageStore
 from gateway.limits.limiter import Limiter
+from gateway.memory_limit import memory_limit
 from gateway.observability import logs
 from gateway.observability.logger import Logger
 from gateway.observability.metrics import Metrics
 from gateway.outbound.webhook.egress_policy import EgressPolicy
 from gateway.outbound.webhook.sender import WebhookSender
 from gateway.problems import Problem
-from gateway.process_memory import memory_limit
 from gateway.runs.attempt import ExecutionContext
 from gateway.runs.background_tasks import HousekeepingTasks
 from gateway.runs.callbacks.dispatcher import CallbackDispatcher
@@ -233,7 +233,7 @@ def _durable_runs(
         lease=settings.store.lease,
         background_limit=BackgroundLimit(settings.server.max_queued, settings.server.max_queued_per_workflow),
         first_delay=dispatcher.first_delay,
-        callback_renderers={"promptlayer": results.callback_payload},
+        callback_renderers={"promptlayer": result_formats.callback_payload},
     )
 
 

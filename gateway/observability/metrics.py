@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import generate_latest
 from prometheus_client.openmetrics import exposition as openmetrics
 
-from gateway.observability.instruments import Counter, ExportableGauge, Histogram, SeriesValues
+from gateway.observability.metric_types import Counter, ExportableGauge, Histogram, SeriesValues
 
 _VERSION = version("runward")
 TEXT_CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"

@@ -24,7 +24,7 @@ from typing_extensions import override
 
 from gateway import happy_eyeballs
 from gateway.redis.errors import RedisDataReplaced, RedisUnavailable
-from gateway.redis.script import RedisArgument, RedisReply
+from gateway.redis.lua_script import RedisArgument, RedisReply
 from gateway.settings.sections import SYSTEM_TLS, TlsFiles
 from gateway.settings.types.secret_reference import reread_secret
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from gateway.redis.errors import RedisUnavailable
-from gateway.redis.script import RedisArgument, RedisReply, RedisScript
+from gateway.redis.lua_script import RedisArgument, RedisReply, RedisScript
 
 MAX_QUEUED = 10_000
 """Calls in the queue above which `execute` refuses new calls (backpressure)."""

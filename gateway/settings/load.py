@@ -13,9 +13,9 @@ from pydantic import SecretStr, ValidationError
 
 from gateway.settings.errors import Location, SettingsError, format_location
 from gateway.settings.model import Settings
+from gateway.settings.sources.config_tree import Transform, find, merge, nodes, rewrite
 from gateway.settings.sources.environment import NAMED_SECTIONS, Variables, from_environment, from_secret_files
 from gateway.settings.sources.secret_paths import SECRET_PATHS, secret_referencer
-from gateway.settings.sources.tree_patterns import Transform, find, merge, nodes, rewrite
 from gateway.settings.sources.yaml_file import YamlDocument, read_yaml
 from gateway.settings.validation_errors import describe_errors
 
@@ -89,7 +89,7 @@ class _RawSettings:
         """Tree of the texts, with secret references. Raises ValueError or RecursionError."""
         if not variables.texts:
             return {}
-        from gateway.settings.sources.text_source import parse_texts
+        from gateway.settings.sources.env_text_parser import parse_texts
 
         return rewrite(parse_texts(variables.texts), SECRET_PATHS, secret_referencer(self.environ, Path()))
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import TypeAlias
 
-from gateway.observability.instruments import Labels, SeriesValues
+from gateway.observability.metric_types import Labels, SeriesValues
 
 MetricFamilies: TypeAlias = Mapping[str, SeriesValues]
 _Sums: TypeAlias = dict[str, dict[Labels, tuple[float, ...]]]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from pydantic import TypeAdapter, ValidationError
 
-from gateway.observability.instruments import Labels, SeriesValues
+from gateway.observability.metric_types import Labels, SeriesValues
 
 MAX_LINE_BYTES = 64_000_000
 """Limit of a line in bytes, far above the size of all series."""

@@ -14,8 +14,8 @@ from typing import cast
 import pytest
 import yaml
 
-from gateway.api.openapi.schemas import RunAnswer
-from gateway.runs.callbacks.message import sign_message, signing_key
+from gateway.api.openapi.response_schemas import RunAnswer
+from gateway.runs.callbacks.webhook_message import sign_message, signing_key
 from gateway.settings.sections import STANDARD_SCHEDULE, CallbackSettings
 from tests.support.process import ROOT
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from prometheus_client import Gauge
 from prometheus_client.parser import text_string_to_metric_families
 
-from gateway.observability.instruments import Counter, Histogram
+from gateway.observability.metric_types import Counter, Histogram
 from gateway.observability.metrics import Metrics
 from providers.contract import Cause
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 
-from gateway.api.openapi.schemas import ProblemAnswer, RunAnswer
+from gateway.api.openapi.response_schemas import ProblemAnswer, RunAnswer
 from gateway.cli.demo.banner import PROVIDER_EXAMPLES
 from gateway.problems import PROBLEMS
 from gateway.settings import load

@@ -10,8 +10,8 @@ import pytest
 
 from gateway.redis import pipeline as pipeline_module
 from gateway.redis.errors import RedisUnavailable
+from gateway.redis.lua_script import RedisArgument, RedisReply, RedisScript
 from gateway.redis.pipeline import ScriptPipeline, _ExpiringReplies
-from gateway.redis.script import RedisArgument, RedisReply, RedisScript
 
 ONE, OTHER = RedisScript.from_text("return 1"), RedisScript.from_text("return 2")
 

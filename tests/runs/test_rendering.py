@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from gateway.api.openapi.schemas import ProblemAnswer, RunAnswer, RunShown, RunsPage
+from gateway.api.openapi.response_schemas import ProblemAnswer, RunAnswer, RunShown, RunsPage
 from gateway.errors import CircuitOpen, RunError
 from gateway.http.problem_mapping import final_response
 from gateway.problems import PROBLEMS

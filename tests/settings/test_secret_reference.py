@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from pydantic import SecretStr
 
-from gateway.runs.callbacks.message import signing_key
+from gateway.runs.callbacks.webhook_message import signing_key
 from gateway.settings import Settings, load
 from gateway.settings.sources.secret_paths import SECRET_PATHS, secret_referencer
 from gateway.settings.types.secret_reference import SecretReference, parse_secret, parse_webhook_secret

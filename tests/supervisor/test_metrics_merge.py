@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from prometheus_client.samples import Sample
 
-from gateway.observability.instruments import ExportableGauge
+from gateway.observability.metric_types import ExportableGauge
 from gateway.observability.metrics import Metrics
 from gateway.supervisor.metrics_merge import GAUGE_MERGES, MetricsMerger
 from tests.support.examples import examples

@@ -8,8 +8,8 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue, models_jso
 from pydantic_core import core_schema
 
 from gateway.api.openapi import examples
+from gateway.api.openapi.response_schemas import ProblemAnswer, RunAnswer, RunShown, RunsPage
 from gateway.api.openapi.responses import HEADERS, OpenApiNode, json_content, problem_responses, response
-from gateway.api.openapi.schemas import ProblemAnswer, RunAnswer, RunShown, RunsPage
 from gateway.api.prompt_studio import openapi as studio
 from gateway.api.promptlayer import openapi as promptlayer
 from gateway.api.promptlayer.requests import RunWorkflow

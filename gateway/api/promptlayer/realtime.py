@@ -20,7 +20,7 @@ from gateway.api.promptlayer.centrifugo import MAX_FRAME_BYTES, publication
 from gateway.api.promptlayer.connection import SHUTDOWN, RealtimeConnection
 from gateway.api.promptlayer.errors import render_problem
 from gateway.api.promptlayer.execution_ids import ExecutionIds
-from gateway.api.promptlayer.results import RESULT_FORMATS, final_output, wants_all_outputs
+from gateway.api.promptlayer.result_formats import RESULT_FORMATS, final_output, wants_all_outputs
 from gateway.api.promptlayer.tokens import ChannelToken, ChannelTokens
 from gateway.auth.failed_attempts import network_of
 from gateway.clock import Clock

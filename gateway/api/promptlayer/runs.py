@@ -20,7 +20,7 @@ from gateway.api.promptlayer.requests import (
     query_integer,
     workflow_name,
 )
-from gateway.api.promptlayer.results import (
+from gateway.api.promptlayer.result_formats import (
     RESULT_FORMATS,
     client_context,
     execution_id_of_run,

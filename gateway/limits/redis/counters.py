@@ -21,13 +21,13 @@ from gateway.limits.client_limiter import ClientLimiter
 from gateway.limits.config import LimitsConfig
 from gateway.limits.counters import LocalCounters, Part, Parts, TakeMode, TakeResult
 from gateway.limits.gcra import RateLimiter
-from gateway.limits.redis.counter_keys import KEY_PREFIX, RedisCounter, counters_of
+from gateway.limits.redis.counter_bindings import KEY_PREFIX, RedisCounter, counters_of
 from gateway.limits.redis.outage_usage import Charge, OutageUsage
 from gateway.limits.resource_limiter import ResourceLimiter
 from gateway.observability.logger import Logger
 from gateway.redis.errors import RedisUnavailable
+from gateway.redis.lua_script import RedisArgument, RedisReply, RedisScript
 from gateway.redis.pipeline import ScriptConnection, ScriptPipeline
-from gateway.redis.script import RedisArgument, RedisReply, RedisScript
 
 _LUA_DIRECTORY = Path(__file__).parent / "lua"
 _RECONNECT_INTERVAL = 1.0  # seconds between attempts to reach a lost server

@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 from gateway.limits.daily_quota import DailyQuota
 from gateway.limits.gcra import RateLimiter
-from gateway.limits.redis.counter_keys import RedisCounter
+from gateway.limits.redis.counter_bindings import RedisCounter
 
 Charge: TypeAlias = tuple[float, float]
 """Usage to add to a counter: the usage before the outage, which the server may have lost, in the unit of the counter

@@ -17,7 +17,7 @@ from gateway.observability.metrics import Metrics
 from gateway.outbound.webhook.http1_connection import DeliveryFault
 from gateway.outbound.webhook.sender import DeliveryResult, WebhookResponse, WebhookSender
 from gateway.runs.callbacks.delivery_queue import DeliveryQueue
-from gateway.runs.callbacks.message import (
+from gateway.runs.callbacks.webhook_message import (
     Abandoned,
     Delivered,
     RetryAt,

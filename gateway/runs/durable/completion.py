@@ -14,7 +14,7 @@ from gateway.errors import InternalError, RunError, RunSummary
 from gateway.observability import logs
 from gateway.observability.logger import Logger
 from gateway.runs import rendering
-from gateway.runs.callbacks.message import CallbackRenderer, render_callback
+from gateway.runs.callbacks.webhook_message import CallbackRenderer, render_callback
 from gateway.runs.durable.codec import encode_details
 from gateway.runs.model import ApiName, RunRecord
 from gateway.store.contract import FinalState, Store, StoredResponse, StoredRun, StoreUnavailable

@@ -18,7 +18,7 @@ from gateway.clock import Clock
 from gateway.errors import Overloaded, RunError, StoreError
 from gateway.limits.admission import Admission
 from gateway.observability.logger import Logger
-from gateway.runs.callbacks.message import CallbackRenderer
+from gateway.runs.callbacks.webhook_message import CallbackRenderer
 from gateway.runs.catalog import Workflow
 from gateway.runs.durable.background_limit import BackgroundLimit, BackgroundSlot
 from gateway.runs.durable.codec import encode_run

@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from gateway.redis.script import RedisArgument
+from gateway.redis.lua_script import RedisArgument
 from gateway.store.contract import (
     OVERVIEW_FIELDS,
     Delivery,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gateway.redis.connection import ErrorReply, RedisConnection
-from gateway.redis.script import RedisReply
+from gateway.redis.lua_script import RedisReply
 from gateway.store.contract import StoreUnavailable
 
 

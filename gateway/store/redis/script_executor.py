@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from gateway.redis.errors import RedisDataReplaced, RedisUnavailable
+from gateway.redis.lua_script import RedisArgument, RedisReply, RedisScript
 from gateway.redis.pipeline import ScriptConnection, ScriptPipeline
-from gateway.redis.script import RedisArgument, RedisReply, RedisScript
 from gateway.store.contract import StoreReplaced, StoreUnavailable
 
 _LANES = 8  # batches in flight

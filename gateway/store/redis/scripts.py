@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gateway.redis.script import RedisScript
+from gateway.redis.lua_script import RedisScript
 from gateway.store.redis.codec import (
     DELIVERY_FIELDS,
     IDEMPOTENCY_RECORD_FIELDS,

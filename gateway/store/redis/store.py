@@ -34,7 +34,7 @@ from typing_extensions import override
 from gateway.clock import Clock
 from gateway.redis.connection import RedisConnection
 from gateway.redis.errors import RedisUnavailable
-from gateway.redis.script import RedisArgument, RedisReply, RedisScript
+from gateway.redis.lua_script import RedisArgument, RedisReply, RedisScript
 from gateway.store.contract import (
     Delivery,
     FinalState,

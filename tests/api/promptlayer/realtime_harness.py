@@ -15,7 +15,7 @@ from structlog.testing import LogCapture
 
 from gateway.api.promptlayer.execution_ids import ExecutionIds
 from gateway.api.promptlayer.realtime import RealtimeHub
-from gateway.api.promptlayer.results import client_context
+from gateway.api.promptlayer.result_formats import client_context
 from gateway.api.promptlayer.tokens import ChannelTokens
 from gateway.app.listeners import Listener
 from gateway.auth.client import Client

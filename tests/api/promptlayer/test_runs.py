@@ -13,7 +13,7 @@ from multidict import CIMultiDict
 
 from gateway import strict_json
 from gateway.api.promptlayer.execution_ids import ExecutionIds
-from gateway.api.promptlayer.results import RESULT_FORMATS, callback_payload, final_output
+from gateway.api.promptlayer.result_formats import RESULT_FORMATS, callback_payload, final_output
 from gateway.api.promptlayer.runs import PromptLayerRunHandlers
 from gateway.auth.client import Client
 from gateway.byte_budget import ByteBudget, Hold

@@ -22,7 +22,7 @@ from gateway.errors import Overloaded, RateLimited, RunError
 from gateway.limits.admission import Admission
 from gateway.limits.config import ClientLimitsConfig, LimitsConfig, RateLimit, ResourceLimitsConfig
 from gateway.limits.limiter import Limiter
-from gateway.limits.redis.counter_keys import KEY_PREFIX
+from gateway.limits.redis.counter_bindings import KEY_PREFIX
 from gateway.limits.redis.counters import RedisCounters
 from gateway.store import factory
 from tests.limits.redis.harness import RedisVirtualClock, flush_server

@@ -8,7 +8,7 @@ import pytest
 import structlog
 from structlog.testing import LogCapture
 
-from gateway.api.promptlayer.results import client_context
+from gateway.api.promptlayer.result_formats import client_context
 from gateway.runs.durable import uncollected_results
 from gateway.runs.durable.codec import encode_run
 from gateway.runs.durable.uncollected_results import COLLECTION_TIME, CollectionWatch

@@ -14,7 +14,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from gateway.clock import SystemClock
 from gateway.redis.connection import RedisAddress, RedisConnection
-from gateway.redis.script import RedisScript
+from gateway.redis.lua_script import RedisScript
 from gateway.store.contract import IdempotencyRecord, Phase, StoreUnavailable
 from gateway.store.redis.pubsub import ChangeSubscriber
 from gateway.store.redis.store import LAYOUT_VERSION, RedisStore

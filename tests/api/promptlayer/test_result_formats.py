@@ -7,7 +7,7 @@ from typing import cast
 
 import pytest
 
-from gateway.api.promptlayer.results import (
+from gateway.api.promptlayer.result_formats import (
     RESULT_FORMATS,
     ResultFormat,
     all_nodes,

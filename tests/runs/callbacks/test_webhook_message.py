@@ -15,7 +15,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from gateway.clock import SystemClock
 from gateway.outbound.webhook.http1_connection import DeliveryFault
 from gateway.outbound.webhook.sender import DeliveryResult, WebhookMessage, WebhookResponse
-from gateway.runs.callbacks.message import (
+from gateway.runs.callbacks.webhook_message import (
     Abandoned,
     Delivered,
     RetryAt,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.process_memory import give_back_large_blocks, memory_limit
+from gateway.memory_limit import give_back_large_blocks, memory_limit
 
 MACHINE = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 LIMIT = 1 << 26
