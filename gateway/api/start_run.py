@@ -64,7 +64,7 @@ class RunHandler:
             return run_response(run)
         if body.callback_url is not None:
             await self.check_callback_url(body.callback_url, request.client_name)
-        match await submit(self.durable_runs, run, key, callback_url=body.callback_url, workflow=workflow):
+        match await submit(self.durable_runs, run, key, callback_url=body.callback_url):
             case Started(durable_run):
                 request.run = run
                 return await self._execute(durable_run, workflow, request.request_id)

@@ -27,39 +27,17 @@ class RunExecutor:
 
     context: ExecutionContext
 
-    def try_admit(self, record: RunRecord, workflow: Workflow) -> Admission | None:
-        """Admit a run to `workflow` if that needs no wait; None if it does, or if the run would be refused."""
-        context, spec = self.context, record.spec
-        circuit = context.circuits.get(record.provider, workflow.catalog_key).breaker
-        if circuit.retry_after() > 0 or context.answer_sizes.expected(workflow.alias):  # a large answer may need a wait
-            return None
-        return context.limiter.try_admit(
-            spec.client,
-            workflow.alias,
-            record.provider,
-            deadline=record.deadline,
-            still_wanted=spec.client_connected,
-            max_wait=None if spec.synchronous else math.inf,
-        )
-
-    async def run(
-        self,
-        record: RunRecord,
-        workflow: Workflow,
-        journal: Journal = NULL_JOURNAL,
-        admission: Admission | None = None,
-    ) -> None:
+    async def run(self, record: RunRecord, workflow: Workflow, journal: Journal = NULL_JOURNAL) -> None:
         """Execute a run on `workflow` or one of its fallbacks; the record then has its ending.
 
-        `admission`: what `try_admit` returned. Raises RunError if the run did not succeed.
+        Raises RunError if the run did not succeed.
         """
         try:
             while True:
                 try:
-                    return await self._try_with_fallbacks(record, workflow, journal, admission)
+                    return await self._try_with_fallbacks(record, workflow, journal)
                 except StoreError as error:
                     await self._wait_for_store(record, error)
-                    admission = None
         except RunError as error:
             self._record_failure(error, record)
             raise
@@ -97,14 +75,9 @@ class RunExecutor:
             raise error
         await record.await_external(clock.sleep(_STORE_RETRY_DELAY), clock)
 
-    async def _try_with_fallbacks(
-        self, record: RunRecord, first: Workflow, journal: Journal, admission: Admission | None
-    ) -> None:
-        """Execute a run on a workflow and, while its errors permit, on one fallback after the other.
-
-        `admission`: of the first workflow, if the run has been admitted already.
-        """
-        workflow, admitted = first, admission is not None
+    async def _try_with_fallbacks(self, record: RunRecord, first: Workflow, journal: Journal) -> None:
+        """Execute a run on a workflow and, while its errors permit, on one fallback after the other."""
+        workflow, admission = first, None
         fallbacks = iter(first.fallbacks)
         try:
             while True:
@@ -112,9 +85,7 @@ class RunExecutor:
                     record.provider = workflow.provider.name
                     guard = self.context.circuits.get(record.provider, workflow.catalog_key)
                     guard.breaker.raise_if_open()  # before any limit is charged
-                    if not admitted or admission is None:
-                        admission = await self._admit(record, workflow, admission)
-                    admitted = False
+                    admission = await self._admit(record, workflow, admission)
                     record.limit_headers = admission.headers
                     guard.retry_budget.record_run()
                     attempt = WorkflowAttempt(
@@ -131,8 +102,6 @@ class RunExecutor:
                     fallback = next((w for w in fallbacks if _supports_requested_version(w, record.spec)), None)
                     if fallback is None or not _may_fall_back(error, record, workflow):
                         raise
-                    if not record.attempts:
-                        await journal.record_rejection()  # the dispatch may be stored: the fallback may have to wait
                     self.context.metrics.run_fell_back(first.alias, fallback.alias)
                     workflow = fallback
         finally:

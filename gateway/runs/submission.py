@@ -12,7 +12,6 @@ from typing import TypeAlias
 from gateway.errors import DeadlineExceeded, IdempotencyMismatch, RunSummary
 from gateway.runs import rendering
 from gateway.runs.attempt import STILL_RUNNING
-from gateway.runs.catalog import Workflow
 from gateway.runs.durable.codec import decode_spec, same_spec
 from gateway.runs.durable.journal import DurableRun
 from gateway.runs.durable.runs import FOLLOWED_DETAIL, DurableRuns, RunIdTaken
@@ -63,16 +62,15 @@ async def submit(
     key: IdempotencyKey | None,
     *,
     callback_url: str | None,
-    workflow: Workflow | None = None,
     id_source: str = "id",
 ) -> Submission:
     """Store a new run, or find the run of an earlier request with the same key or run id.
 
-    `workflow`: what a new run is executed on at once. `id_source`: name of the request's member that the run id is
-    derived from. Raises IdempotencyMismatch if the earlier request was different, Overloaded, StoreError.
+    `id_source`: name of the request's member that the run id is derived from. Raises IdempotencyMismatch if the earlier
+    request was different, Overloaded, StoreError.
     """
     try:
-        result = await durable_runs.persist(record, key, callback_url=callback_url, workflow=workflow)
+        result = await durable_runs.persist(record, key, callback_url=callback_url)
     except RunIdTaken:
         return await _replay_id(durable_runs, record, callback_url, id_source)
     if isinstance(result, DurableRun):

@@ -94,7 +94,7 @@ class PromptStudioHandlers:
         key = parse_key(request.client_name, values, raw, path_name=f"{_API} {name}")
         workflow = self.catalog.find_for_api(_API, name, request.client)
         record = RunRecord.create(self._build_spec(request, body, workflow), workflow.provider.name, self.clock)
-        match await submit(self.durable_runs, record, key, callback_url=None, workflow=workflow):
+        match await submit(self.durable_runs, record, key, callback_url=None):
             case Started(run):
                 request.run = record
                 response = await self.durable_runs.run_and_wait(run, workflow, request.request_id)

@@ -77,12 +77,7 @@ class PromptLayerRunHandlers:
         if body.callback_url is not None:
             await self.check_callback_url(body.callback_url, request.client_name)
         submission = await submit(
-            self.durable_runs,
-            record,
-            key,
-            callback_url=body.callback_url,
-            workflow=workflow,
-            id_source="channel_name_suffix",
+            self.durable_runs, record, key, callback_url=body.callback_url, id_source="channel_name_suffix"
         )
         match submission:
             case Started(run):

@@ -3,8 +3,7 @@
 The store has `SENDING` before a start is sent, `FOLLOWING` with the provider's id of the run as soon as that is known,
 and `QUEUED` again once the provider has rejected the start. A process that adopts the run after a crash can thus tell
 whether nothing was sent and the run may be started, whether a start may have been sent and must not be repeated, or
-whether the provider can be asked. A run that its limits admit at once is new as `SENDING`, so that one write instead of
-two precedes its start.
+whether the provider can be asked.
 """
 
 from __future__ import annotations
@@ -15,7 +14,6 @@ from dataclasses import dataclass, replace
 
 from gateway.clock import Clock
 from gateway.errors import StoreError
-from gateway.limits.admission import Admission
 from gateway.observability.logger import Logger
 from gateway.runs.durable.background_limit import BackgroundSlot
 from gateway.runs.durable.start_acknowledgement import StartGate
@@ -29,8 +27,7 @@ class DurableRun:
 
     `task` is None while the client waits for the response: then the run is part of the request. `gate`: delays the
     response to the start of a background run, if its API does. `maybe_keyed`: False if the run is known to have no
-    idempotency key. `admission`: what the run was admitted to before it was stored; then it was stored as SENDING, and
-    `dispatch_stored` is True until its first start.
+    idempotency key.
     """
 
     record: RunRecord
@@ -39,26 +36,6 @@ class DurableRun:
     task: asyncio.Task[None] | None = None
     gate: StartGate | None = None
     maybe_keyed: bool = True
-    admission: Admission | None = None
-    dispatch_stored: bool = False
-
-    def take_admission(self) -> Admission | None:
-        """Return the admission; its slots are the caller's to release."""
-        admission, self.admission = self.admission, None
-        return admission
-
-
-def as_dispatched(stored: StoredRun, record: RunRecord) -> StoredRun:
-    """Return a run as it is stored before its next start is sent."""
-    return _with_progress(stored, record, Phase.SENDING, attempts=record.attempts + 1)
-
-
-def _with_progress(
-    stored: StoredRun, record: RunRecord, phase: Phase, *, attempts: int, status: str = "running"
-) -> StoredRun:
-    return stored.with_progress(
-        phase, status=status, provider=record.provider, attempts=attempts, provider_run_id=record.provider_run_id
-    )
 
 
 @dataclass(slots=True)
@@ -74,16 +51,10 @@ class StoreJournal:
     async def record_dispatch(self) -> None:
         """Store SENDING. Raises StoreError: `unknown` if another replica works on the run, else `not_run`."""
         run = self.run
-        if run.dispatch_stored and run.stored.provider == run.record.provider:
-            if self._leaves_run():
-                await self.record_rejection()
-            self._cancel_if_closing()
-            run.dispatch_stored = False
-            return
         before = run.stored
         self._cancel_if_closing()  # the store has it as queued: the replica that adopts it starts it
         if run.stored.phase is not Phase.FOLLOWING:  # else a repeatable run falls back: a crash resumes the first start
-            run.stored = as_dispatched(run.stored, run.record)
+            self._set_phase(Phase.SENDING, attempts=run.record.attempts + 1)
         try:
             owned = await self._write(self.store.advance(run.stored))
         except StoreUnavailable:
@@ -104,12 +75,11 @@ class StoreJournal:
             return
         if owned:
             run.stored = replace(run.stored, phase=Phase.QUEUED)
-            run.dispatch_stored = False
             self._cancel_if_closing()  # the replica that adopts it starts it
 
     async def record_provider_run_id(self) -> None:
         """Store FOLLOWING. A failed write is logged; a crash would then lose the id."""
-        self._set_phase(Phase.FOLLOWING)
+        self._set_phase(Phase.FOLLOWING, attempts=self.run.record.attempts)
         if self.run.gate is not None:
             self.run.gate.accept()
         try:
@@ -122,7 +92,7 @@ class StoreJournal:
     async def record_deadline(self) -> None:
         """Store FOLLOWING with the status `unknown`. A failed write is logged; clients then read `running`."""
         run = self.run
-        self._set_phase(Phase.FOLLOWING, status="unknown")
+        self._set_phase(Phase.FOLLOWING, attempts=run.record.attempts, status="unknown")
         try:
             await self._write(self.store.advance(run.stored))
         except StoreUnavailable:
@@ -133,14 +103,16 @@ class StoreJournal:
         """Await a write; the time counts as `external_wait` of the run."""
         return await self.run.record.await_external(write, self.clock)
 
-    def _leaves_run(self) -> bool:
-        """Return whether the run is left to another replica: this one shuts down, and no client waits."""
-        return self.is_closing() and not self.run.record.spec.synchronous
-
     def _cancel_if_closing(self) -> None:
-        if self._leaves_run():
+        if self.is_closing() and not self.run.record.spec.synchronous:
             raise asyncio.CancelledError
 
-    def _set_phase(self, phase: Phase, *, status: str = "running") -> None:
+    def _set_phase(self, phase: Phase, *, attempts: int, status: str = "running") -> None:
         run = self.run
-        run.stored = _with_progress(run.stored, run.record, phase, attempts=run.record.attempts, status=status)
+        run.stored = run.stored.with_progress(
+            phase,
+            status=status,
+            provider=run.record.provider,
+            attempts=attempts,
+            provider_run_id=run.record.provider_run_id,
+        )

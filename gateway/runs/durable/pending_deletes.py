@@ -7,14 +7,11 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from gateway.clock import Clock
-from gateway.errors import AcceptanceUnknown
 from gateway.observability.logger import Logger
-from gateway.runs.model import RunRecord
-from gateway.store.contract import IdempotencyKey, Store, StoreUnavailable
+from gateway.store.contract import Store, StoreUnavailable
 
 _RETRY_INTERVAL = 1.0  # seconds
 _MAX_PENDING = 10_000  # during an outage; recovery finds the others
-_ACCEPTANCE_UNKNOWN = "The store is unavailable: it is not known whether the run was stored and will be started."
 
 
 @dataclass(slots=True)
@@ -64,12 +61,3 @@ class PendingDeletes:
                     self._run_ids.popleft()
             except StoreUnavailable:
                 continue
-
-
-def acceptance_unknown(record: RunRecord, key: IdempotencyKey | None) -> AcceptanceUnknown:
-    """Return the error of a run that the store may have and whose client does not wait.
-
-    The run is deleted as soon as the store is available; if that takes longer than the lease, another replica may start
-    it. (A synchronous run would be discarded by that replica.)
-    """
-    return AcceptanceUnknown(_ACCEPTANCE_UNKNOWN, run_id=record.id, same_key_is_safe=key is not None)

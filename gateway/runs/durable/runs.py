@@ -15,16 +15,15 @@ from typing import TypeAlias
 
 from gateway.byte_budget import Hold, current_hold
 from gateway.clock import Clock
-from gateway.errors import Overloaded, RunError, StoreError
-from gateway.limits.admission import Admission
+from gateway.errors import AcceptanceUnknown, Overloaded, RunError, StoreError
 from gateway.observability.logger import Logger
 from gateway.runs.callbacks.webhook_message import CallbackRenderer
 from gateway.runs.catalog import Workflow
 from gateway.runs.durable.background_limit import BackgroundLimit, BackgroundSlot
 from gateway.runs.durable.codec import encode_run
 from gateway.runs.durable.completion import ResponseRenderer, RunCompletion, no_delay
-from gateway.runs.durable.journal import DurableRun, StoreJournal, as_dispatched
-from gateway.runs.durable.pending_deletes import PendingDeletes, acceptance_unknown
+from gateway.runs.durable.journal import DurableRun, StoreJournal
+from gateway.runs.durable.pending_deletes import PendingDeletes
 from gateway.runs.durable.start_acknowledgement import StartGate
 from gateway.runs.durable.uncollected_results import CollectionWatch
 from gateway.runs.executor import RunExecutor
@@ -41,6 +40,7 @@ from gateway.store.contract import (
 
 Execute: TypeAlias = Callable[[], Awaitable[None]]
 FOLLOWED_DETAIL = "Runward polls it until it has ended: GET /runs/{run_id}."
+_ACCEPTANCE_UNKNOWN = "The store is unavailable: it is not known whether the run was stored and will be started."
 
 
 class RunIdTaken(Exception):
@@ -89,69 +89,44 @@ class DurableRuns:
         )
 
     async def persist(
-        self,
-        record: RunRecord,
-        key: IdempotencyKey | None,
-        *,
-        callback_url: str | None,
-        workflow: Workflow | None = None,
+        self, record: RunRecord, key: IdempotencyKey | None, *, callback_url: str | None
     ) -> DurableRun | IdempotencyRecord:
         """Store a new run with its key; returns the record of the key if that was used before.
 
-        `workflow`: what the caller executes the run on at once; if its limits admit the run without a wait, the run is
-        stored as SENDING. Raises Overloaded, StoreError (AcceptanceUnknown for a run whose client does not wait),
-        RunIdTaken.
+        Raises Overloaded, StoreError (AcceptanceUnknown for a run whose client does not wait), RunIdTaken.
         """
         try:
             slot = self.background_limit.acquire(record.spec)  # before the first await
         except Overloaded:
-            with contextlib.suppress(StoreUnavailable):
-                if key and (existing := await self.store.get_idempotency_record(key.client, key.text)) is not None:
-                    return existing
+            if key is not None and (existing := await self._find_key(key)) is not None:
+                return existing
             raise
         with slot:
             lease_end = self.clock.now().timestamp() + self.lease
             stored = encode_run(record, owner=self.owner, leased_until_at=lease_end, callback_url=callback_url)
-            admission = None if workflow is None else self._admit_at_once(record, workflow)
-            if admission is not None:
-                stored = as_dispatched(stored, record)
-            try:
-                existing = await self._create(record, stored, key)
-                if existing is None:
-                    slot.keep()
-                    run = self._track(record, stored, slot, maybe_keyed=key is not None)
-                    run.admission, run.dispatch_stored, admission = admission, admission is not None, None
-                    return run
+            existing = await self._create(record, stored, key)
+            if existing is not None:
                 return existing
-            finally:
-                if admission is not None:
-                    admission.refund()
-
-    def _admit_at_once(self, record: RunRecord, workflow: Workflow) -> Admission | None:
-        """Admit a run before it is stored, so that one write precedes its start; None if it has to wait.
-
-        In a shared store SENDING tells another replica that the run was accepted for certain, which is not the case
-        before its first write has returned; and while the process shuts down the run is left to the next one.
-        """
-        return None if self.store.shared or self.closing else self.executor.try_admit(record, workflow)
+            slot.keep()
+            return self._track(record, stored, slot, maybe_keyed=key is not None)
 
     async def _create(
         self, record: RunRecord, stored: StoredRun, key: IdempotencyKey | None
     ) -> IdempotencyRecord | None:
         """Create the run in the store, or return the record of a key that was used before."""
         if self._pending_deletes.is_pending(record.id):
-            raise acceptance_unknown(record, key)
+            raise _acceptance_unknown(record, key)
         try:
-            existing = await record.await_external(self.store.create_run(stored, key), self.clock)
+            existing = await self.store.create_run(stored, key)
         except StoreUnavailable:
             if not self.owns(record.id):  # else a concurrent request for the same id was accepted
                 self._pending_deletes.delete_later(record.id)  # the store may have it
-            raise (StoreError(retry_after=1) if record.spec.synchronous else acceptance_unknown(record, key)) from None
+            raise (StoreError(retry_after=1) if record.spec.synchronous else _acceptance_unknown(record, key)) from None
         except ValueError as error:
             raise RunIdTaken(record.id) from error
         if self._pending_deletes.is_pending(existing.run_id if existing else record.id):
             # The first request was refused: its run is about to be deleted and cannot be promised now.
-            raise acceptance_unknown(record, key)
+            raise _acceptance_unknown(record, key)
         return existing
 
     def owns(self, run_id: str) -> bool:
@@ -178,6 +153,12 @@ class DurableRuns:
             return await self.store.get_run(run_id)
         except StoreUnavailable:
             raise StoreError(retry_after=1) from None
+
+    async def _find_key(self, key: IdempotencyKey) -> IdempotencyRecord | None:
+        try:
+            return await self.store.get_idempotency_record(key.client, key.text)
+        except StoreUnavailable:
+            return None
 
     async def run_and_wait(self, run: DurableRun, workflow: Workflow, request_id: str) -> StoredResponse:
         """Execute a run while its client waits, and store its response.
@@ -328,7 +309,7 @@ class DurableRuns:
         await asyncio.gather(self._pending_deletes.close(), self.completion.close())
 
     async def _execute(self, run: DurableRun, workflow: Workflow) -> None:
-        await self.executor.run(run.record, workflow, self._journal(run), run.take_admission())
+        await self.executor.run(run.record, workflow, self._journal(run))
 
     def _journal(self, run: DurableRun) -> StoreJournal:
         return StoreJournal(run, self.store, self.clock, self.log, lambda: self.closing)
@@ -373,7 +354,7 @@ class DurableRuns:
             if ending != "not_run" or error is None:
                 gate.decide(error if ending == "unknown" else None)
             else:
-                refusal: RunError = acceptance_unknown(run.record, None)
+                refusal: RunError = _acceptance_unknown(run.record, None)
                 try:
                     if await self._pending_deletes.delete(run.record.id):
                         refusal = error
@@ -390,10 +371,17 @@ class DurableRuns:
         self._background.discard(run)
         self._forget(run)
         run.slot.release()
-        if (admission := run.take_admission()) is not None:  # the task was cancelled before it began
-            admission.refund()
 
 
 def _cancel(run: DurableRun) -> None:
     if run.task is not None:
         run.task.cancel()
+
+
+def _acceptance_unknown(record: RunRecord, key: IdempotencyKey | None) -> AcceptanceUnknown:
+    """Return the error of a run that the store may have and whose client does not wait.
+
+    The run is deleted as soon as the store is available; if that takes longer than the lease, another replica may start
+    it. (A synchronous run would be discarded by that replica.)
+    """
+    return AcceptanceUnknown(_ACCEPTANCE_UNKNOWN, run_id=record.id, same_key_is_safe=key is not None)

@@ -169,7 +169,6 @@ async def test_a_store_failure_before_the_run_is_stored_is_a_503() -> None:
 async def test_a_store_failure_after_the_run_is_stored_changes_no_response() -> None:
     """R37: the run is not sent while the store is unavailable, and is started once it is available."""
     harness = await DurableRunsHarness().open()
-    harness.store.shared = True  # so that the start needs a write of its own
     workflow = harness.add_workflow(harness.harness.studio(DONE))
     harness.store.fail_before = {"advance", "finish"}
     answered = await handlers_for(harness, ManualClock()).start(post(workflow.alias))
