@@ -23,6 +23,7 @@ from gateway.http.router import UNKNOWN_ROUTE, Router
 
 MAX_HEADER = 8190
 """Default size in bytes of the request line and of each header field."""
+_CANCEL_SECONDS = 1.0  # wait for requests that were cancelled
 _HTTP_VERSIONS = (HttpVersion11, HttpVersion10)
 
 
@@ -97,16 +98,17 @@ class Server(web.Server):
 
     async def shutdown(self, timeout: float | None = None) -> None:  # noqa: ASYNC109
         """Close every connection, `timeout` seconds after it was asked to end at the latest."""
+        deadline = None if timeout is None else self._loop.time() + timeout
         connections = list(self.http1_connections)
         tasks = [connection.task for connection in connections if connection.task is not None]
-        for connection in connections:
-            connection.close_when_idle()
-        if tasks:
-            await asyncio.wait(tasks, timeout=timeout)
+        closed = [connection.close_when_idle() for connection in connections]
+        if closed:
+            await asyncio.wait(closed, timeout=timeout)
         for connection in connections:
             connection.abort()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await super().shutdown(timeout)
+        if tasks:
+            await asyncio.wait(tasks, timeout=_CANCEL_SECONDS)
+        await super().shutdown(None if deadline is None else max(0.0, deadline - self._loop.time()))
 
     def _make_request(
         self,

@@ -85,13 +85,11 @@ class Admission:
         parts = self._wanted = shared if client is None else (client, *shared)
         if deadline <= now or not self._queue.may_start(self._workflow_limiter, now):
             return False
-        for part in parts:
-            if part.blocked(now):
-                return False
-        if client is not None and client.daily_quota is not None and not client.daily_quota.next_is_recorded:
+        quota = None if client is None else client.daily_quota
+        if quota is not None and (quota.remaining(now) <= 0 or not quota.next_is_recorded):
             return False
-        for part in parts:
-            part.take(now)
+        if self._counters.try_take(self._slot_id, parts, "take", now) is not TakeResult.TAKEN:
+            return False
         self._held = parts
         if client is not None:
             self.headers = client.header_fields(now)

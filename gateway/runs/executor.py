@@ -102,6 +102,8 @@ class RunExecutor:
                     fallback = next((w for w in fallbacks if _supports_requested_version(w, record.spec)), None)
                     if fallback is None or not _may_fall_back(error, record, workflow):
                         raise
+                    if not record.maybe_started:
+                        await journal.record_rejection()  # a start that was stored but not sent: the fallback may wait
                     self.context.metrics.run_fell_back(first.alias, fallback.alias)
                     workflow = fallback
         finally:

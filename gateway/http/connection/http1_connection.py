@@ -62,6 +62,8 @@ class Http1Connection(asyncio.Protocol):
         "_fields",
         "_keep_alive",
         "_loop",
+        "_lost",
+        "_method",
         "_parser",
         "_pipelined",
         "_raw",
@@ -86,22 +88,38 @@ class Http1Connection(asyncio.Protocol):
         self._pipelined = b""
         self._drained: asyncio.Future[None] | None = None
         self._write_timeout: WriteTimeout | None = None
+        self._lost: asyncio.Future[None] | None = None
         self.task: asyncio.Task[None] | None = None
         self._reset()
 
     def _reset(self) -> None:
         self._raw: list[bytes] = []
         self._raw_size = 0
-        self._url = b""
+        self._url = self._method = b""
         self._fields: list[tuple[bytes, bytes]] = []
         self._body: list[bytes] = []
         self._complete = self._unusual = self._keep_alive = False
 
-    def close_when_idle(self) -> None:
-        """Close the connection now or after the response in progress."""
+    def close_when_idle(self) -> asyncio.Future[None]:
+        """Close the connection now or after the response in progress, once everything is written.
+
+        Returns a future that ends with the connection.
+        """
         self._closing = True
-        if self.task is None and self._transport is not None:
-            self._transport.close()
+        if self._lost is None:
+            self._lost = self._loop.create_future()
+        if self.task is None:
+            self._close()
+        return self._lost
+
+    def _close(self) -> None:
+        """Close the connection once everything is written, if the client reads it within the header timeout."""
+        transport = self._transport
+        if transport is None:
+            return
+        if self._write_timeout is None and transport.get_write_buffer_size() > 0:
+            self._write_timeout = WriteTimeout(transport, self._server.header_timeout)
+        transport.close()
 
     def abort(self) -> None:
         """Close the connection at once; a request in progress is cancelled."""
@@ -171,6 +189,8 @@ class Http1Connection(asyncio.Protocol):
         self._server.http1_connections.discard(self)
         self._stop_timer()
         self.resume_writing()
+        if self._lost is not None and not self._lost.done():
+            self._lost.set_result(None)
         self._transport = self._parser = None  # the parser refers to the connection
 
     def _awaits_small_body(self) -> bool:
@@ -205,7 +225,7 @@ class Http1Connection(asyncio.Protocol):
             headers.add(
                 name.decode("utf-8", "surrogateescape"), value.rstrip(b" \t").decode("utf-8", "surrogateescape")
             )
-        method = None if parser is None else _METHODS.get(parser.get_method())
+        method = _METHODS.get(self._method)
         if (
             transport is None
             or parser is None
@@ -234,6 +254,8 @@ class Http1Connection(asyncio.Protocol):
         transport, data = cast("asyncio.Transport", self._transport), b"".join(self._raw)
         self._stop_timer()
         self._server.http1_connections.discard(self)
+        if self._lost is not None and not self._lost.done():
+            self._lost.set_result(None)  # the server closes the other connection
         self._transport = self._parser = None
         self._reset()
         connection = self._server.aiohttp_connection()
@@ -307,7 +329,7 @@ class Http1Connection(asyncio.Protocol):
         if transport is None or transport.is_closing():
             return
         if self._closing:
-            transport.close()
+            self._close()
             return
         self._closes_at = self._loop.time() + self._server.idle_timeout
         if self._timer is None:
@@ -337,13 +359,16 @@ class Http1Connection(asyncio.Protocol):
         elif self._raw:
             self._hand_over()
         else:
-            self._transport.close()
+            self._close()
 
     # Callbacks of the parser.
 
-    def on_url(self, url: bytes) -> None:
-        """Store a part of the request target. A second request in the same data is handed over."""
+    def on_message_begin(self) -> None:
+        """Hand over a second request in the same data, of which the parser has taken some bytes already."""
         self._unusual = self._unusual or self._complete
+
+    def on_url(self, url: bytes) -> None:
+        """Store a part of the request target."""
         self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -355,6 +380,9 @@ class Http1Connection(asyncio.Protocol):
         self._body.append(body)
 
     def on_message_complete(self) -> None:
-        """Note the end of the request, and whether another one may follow."""
+        """Note the end of the request, its method, and whether another one may follow."""
+        if self._parser is None or self._complete:
+            return
         self._complete = True
-        self._keep_alive = self._parser is not None and self._parser.should_keep_alive()
+        self._method = self._parser.get_method()
+        self._keep_alive = self._parser.should_keep_alive()
