@@ -83,6 +83,9 @@ class _Transport(asyncio.Transport):
 
     resume_reading = pause_reading
 
+    def get_write_buffer_size(self) -> int:
+        return 0
+
 
 @dataclass
 class _Provider:

@@ -57,7 +57,8 @@ class CertificateAuthority:
     def _issue(self, name: str, *, address: str, days: int) -> ssl.SSLContext:
         pem, key = self._files(name)
         request, extensions = self.directory / f"{name}.csr", self.directory / f"{name}.ext"
-        extensions.write_text(f"subjectAltName=IP:{address}\n")
+        # Python 3.13 and later verify strictly (RFC 5280): the authority's key must be identified.
+        extensions.write_text(f"subjectAltName=IP:{address}\nauthorityKeyIdentifier=keyid\n")
         _openssl("req", "-new", *_NEW_KEY, "-keyout", key, "-out", request, "-subj", f"/CN={name}")
         _openssl(
             "x509", "-req", "-in", request, "-out", pem, "-CA", self.ca_file, "-CAkey", self.directory / "ca.key",
@@ -74,7 +75,7 @@ def new_authority(directory: Path) -> CertificateAuthority:
     authority = CertificateAuthority(directory)
     _openssl(
         "req", "-x509", *_NEW_KEY, "-keyout", directory / "ca.key", "-out", authority.ca_file, "-days", "2",
-        "-subj", "/CN=Runward test authority",
+        "-subj", "/CN=Runward test authority", "-addext", "keyUsage=critical,keyCertSign,cRLSign",
     )  # fmt: skip
     return authority
 
