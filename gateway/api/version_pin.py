@@ -6,8 +6,8 @@ from pydantic.config import JsonDict
 from pydantic_core import PydanticCustomError
 
 from gateway.problems import FieldError, Problem, invalid_body, invalid_parameter
+from gateway.runs.api_name_index import NO_PIN, VersionPin
 from gateway.runs.catalog import Workflow
-from gateway.runs.workflow_name_index import NO_PIN, VersionPin
 from providers.declarations import accepts_release
 
 RUN_POINTERS = ("/label", "/version")

@@ -14,7 +14,7 @@ from gateway.app.components import Components
 from gateway.app.listeners import RESPONSE_GRACE, Listener
 from gateway.app.reload import Reloader
 from gateway.app.systemd_notify import NO_SERVICE_MANAGER, Notifier
-from gateway.observability.logger import Logger
+from gateway.observability.logger_protocol import Logger
 
 _IDLE_CHECK_INTERVAL = 0.05  # seconds
 _START_GRACE = 5.0  # seconds for the start to complete after a signal, so that it can be undone in order

@@ -17,7 +17,7 @@ from gateway.clock import Clock
 from gateway.http.server import Server
 from gateway.memory_limit import give_back_large_blocks
 from gateway.observability import logs
-from gateway.observability.logger import Logger
+from gateway.observability.logger_protocol import Logger
 from gateway.settings import Settings
 
 _EXECUTOR_THREADS = 32

@@ -14,7 +14,7 @@ from gateway.auth.keys import KeyRing
 from gateway.clock import Clock
 from gateway.limits import config
 from gateway.limits.limiter import Limiter
-from gateway.observability.logger import Logger
+from gateway.observability.logger_protocol import Logger
 from gateway.observability.metrics import Metrics
 from gateway.outbound.connect_tunnel import Proxy
 from gateway.outbound.provider.client import (

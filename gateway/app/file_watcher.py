@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from gateway.clock import Clock
-from gateway.observability.logger import Logger
+from gateway.observability.logger_protocol import Logger
 from gateway.settings import WatchedPaths
 
 _RESCAN_INTERVAL = 2.0  # seconds

@@ -17,7 +17,7 @@ from gateway.app.file_watcher import watch_config_files
 from gateway.app.snapshot import ConfigSnapshot, build_snapshot
 from gateway.clock import Clock
 from gateway.observability import logs
-from gateway.observability.logger import Logger
+from gateway.observability.logger_protocol import Logger
 from gateway.observability.metrics import Metrics
 from gateway.settings import Settings, SettingsError, WatchedPaths
 

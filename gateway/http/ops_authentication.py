@@ -10,7 +10,7 @@ from gateway.clock import Clock
 from gateway.http.forwarded import client_address
 from gateway.http.pipeline import presented_key
 from gateway.http.request import Request
-from gateway.observability.logger import Logger
+from gateway.observability.logger_protocol import Logger
 from gateway.problems import Problem
 
 _OPEN_ROUTES = frozenset({"healthz", "readyz"})

@@ -21,7 +21,7 @@ from gateway.http.problem_mapping import problem_from_error
 from gateway.http.request import AnyResponse, Handler, Middleware, Request
 from gateway.http.response import Response, problem_response
 from gateway.observability import logs
-from gateway.observability.logger import Logger
+from gateway.observability.logger_protocol import Logger
 from gateway.observability.metrics import Metrics
 from gateway.problems import Problem
 from gateway.runs.model import RunRecord

@@ -12,7 +12,7 @@ from typing import Protocol, TypeAlias, runtime_checkable
 
 from gateway.clock import Clock
 from gateway.limits.daily_quota import DailyQuota
-from gateway.observability.logger import Logger
+from gateway.observability.logger_protocol import Logger
 
 Usage: TypeAlias = tuple[int, float]
 """Number of requests, and the end of their day in seconds since 1970."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import structlog
 
-from gateway.observability.logger import LineOutput, Logger
+from gateway.observability.logger_protocol import LineOutput, Logger
 
 
 def create_console_logger(

@@ -20,7 +20,7 @@ import orjson
 
 from gateway.clock import Clock
 from gateway.observability.log_writer import LogWriter
-from gateway.observability.logger import LineOutput, Logger
+from gateway.observability.logger_protocol import LineOutput, Logger
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}

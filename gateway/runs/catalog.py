@@ -9,8 +9,8 @@ from typing import Protocol
 
 from gateway.errors import WorkflowForbidden, WorkflowNotFound
 from gateway.outbound.provider.passthrough_request import PassthroughRequest, PassthroughResponse
+from gateway.runs.api_name_index import NO_PIN, ApiNameIndex, VersionPin
 from gateway.runs.model import ApiName
-from gateway.runs.workflow_name_index import NO_PIN, ApiNameIndex, VersionPin
 from providers.contract import Adapter, Call, Reply
 from providers.declarations import StartPattern, starts_of
 

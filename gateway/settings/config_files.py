@@ -15,7 +15,7 @@ from gateway.settings.load import RELATIVE_PATHS, config_path, load
 from gateway.settings.model import Settings
 from gateway.settings.sources.config_tree import find
 from gateway.settings.sources.environment import secret_files
-from gateway.settings.sources.secret_paths import SECRET_PATHS
+from gateway.settings.sources.secret_locations import SECRET_PATHS
 from gateway.settings.sources.yaml_file import read_yaml
 
 FileFingerprints: TypeAlias = Mapping[Path, "_Fingerprint"]

@@ -11,7 +11,7 @@ from gateway.app.reload import ConfigSource
 from gateway.auth.failed_attempts import FailedAuthLimiter
 from gateway.clock import Clock
 from gateway.http.ops_authentication import OpsAuthenticator
-from gateway.observability.logger import Logger
+from gateway.observability.logger_protocol import Logger
 from gateway.settings import Settings, SettingsError
 
 

@@ -13,7 +13,7 @@ from gateway.app.reload import ConfigSource
 from gateway.app.systemd_notify import NO_SERVICE_MANAGER, Notifier
 from gateway.clock import Clock
 from gateway.observability import logs
-from gateway.observability.logger import Logger
+from gateway.observability.logger_protocol import Logger
 from gateway.observability.metrics import Metrics
 from gateway.settings import Settings
 from gateway.store import factory

@@ -13,7 +13,7 @@ from gateway.app.application import Application, drain_and_close
 from gateway.app.bootstrap import start_gateway
 from gateway.app.reload import ConfigSource
 from gateway.clock import Clock
-from gateway.observability.logger import Logger
+from gateway.observability.logger_protocol import Logger
 from gateway.settings import Settings
 from gateway.supervisor.worker_spec import WorkerSpec
 from gateway.supervisor.worker_status import WorkerStatus

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from gateway.app.application import wait_for_first
 from gateway.clock import Clock
-from gateway.observability.logger import Logger
+from gateway.observability.logger_protocol import Logger
 from gateway.observability.metrics import Metrics
 from gateway.supervisor.accepting.turns import AcceptCounts
 from gateway.supervisor.metrics_merge import GAUGE_MERGES, MetricFamilies, MetricsMerger

@@ -9,8 +9,8 @@ import pytest
 
 from gateway.api.version_pin import check_pin
 from gateway.problems import Problem
+from gateway.runs.api_name_index import NO_PIN, VersionPin
 from gateway.runs.catalog import Provider, Upstream, Workflow
-from gateway.runs.workflow_name_index import NO_PIN, VersionPin
 from providers.contract import Adapter
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.settings.sources.secret_paths import SECRET_PATHS
+from gateway.settings.sources.secret_locations import SECRET_PATHS
 from tests.helm.cases import GATEWAYS, MINIMAL, PLAIN_OPS, SHARED, SIDECAR, TLS
 from tests.helm.chart import Object, merged, refusal, sentences
 

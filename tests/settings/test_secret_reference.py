@@ -11,7 +11,7 @@ from pydantic import SecretStr
 
 from gateway.runs.callbacks.webhook_message import signing_key
 from gateway.settings import Settings, load
-from gateway.settings.sources.secret_paths import SECRET_PATHS, secret_referencer
+from gateway.settings.sources.secret_locations import SECRET_PATHS, secret_referencer
 from gateway.settings.types.secret_reference import SecretReference, parse_secret, parse_webhook_secret
 from tests.settings.sample_config import ENVIRON, KEY, VALID, load_error, load_settings
 

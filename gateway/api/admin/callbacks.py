@@ -11,7 +11,7 @@ from gateway.clock import Clock
 from gateway.http.headers import is_json
 from gateway.http.request import Request, Route
 from gateway.http.response import Response, make_response
-from gateway.observability.logger import Logger
+from gateway.observability.logger_protocol import Logger
 from gateway.problems import Problem, invalid_parameter
 from gateway.runs.callbacks.dispatcher import CALLBACK_STATES, GAVE_UP
 from gateway.runs.rendering import JSON_CONTENT_TYPE

@@ -14,7 +14,7 @@ from gateway.api.promptlayer.centrifugo import Command, Connect, Pong, Subscribe
 from gateway.api.promptlayer.tokens import ChannelToken
 from gateway.clock import Clock
 from gateway.observability import logs
-from gateway.observability.logger import Logger
+from gateway.observability.logger_protocol import Logger
 
 PING_INTERVAL = 25
 """Seconds between two pings."""

@@ -28,7 +28,7 @@ from gateway.http.forwarded import Networks, client_address
 from gateway.http.request import AiohttpRequest, AnyResponse, Request, Route, always
 from gateway.http.response import make_response
 from gateway.http.router import with_double_slash
-from gateway.observability.logger import Logger
+from gateway.observability.logger_protocol import Logger
 from gateway.problems import Problem, invalid_parameter
 from gateway.runs import rendering
 from gateway.runs.durable.uncollected_results import ignore_result

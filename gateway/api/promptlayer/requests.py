@@ -17,7 +17,7 @@ from gateway.api.run_request import Metadata
 from gateway.api.version_pin import exclusive_schema, reject_label_with_version
 from gateway.http.request import Request
 from gateway.problems import Problem, invalid_parameter
-from gateway.runs.workflow_name_index import VersionPin
+from gateway.runs.api_name_index import VersionPin
 
 LABEL_FIELD, VERSION_FIELD = "workflow_label_name", "workflow_version_number"
 _MAX_NAME_LENGTH = 512

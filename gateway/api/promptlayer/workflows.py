@@ -12,8 +12,8 @@ from gateway.http.request import AnyResponse, Handler, Request
 from gateway.http.response import Response, make_response
 from gateway.problems import invalid_parameter
 from gateway.runs import rendering
+from gateway.runs.api_name_index import VersionPin
 from gateway.runs.catalog import Catalog, Workflow
-from gateway.runs.workflow_name_index import VersionPin
 from providers.contract import JsonValue
 
 _POINTERS = ("?label", "?version")

@@ -24,7 +24,7 @@ from gateway.limits.gcra import RateLimiter
 from gateway.limits.redis.counter_bindings import KEY_PREFIX, RedisCounter, counters_of
 from gateway.limits.redis.outage_usage import Charge, OutageUsage
 from gateway.limits.resource_limiter import ResourceLimiter
-from gateway.observability.logger import Logger
+from gateway.observability.logger_protocol import Logger
 from gateway.redis.errors import RedisUnavailable
 from gateway.redis.lua_script import RedisArgument, RedisReply, RedisScript
 from gateway.redis.pipeline import ScriptConnection, ScriptPipeline

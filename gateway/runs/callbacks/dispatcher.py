@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from gateway.byte_budget import ByteBudget, Hold
 from gateway.clock import Clock
 from gateway.observability import logs
-from gateway.observability.logger import Logger
+from gateway.observability.logger_protocol import Logger
 from gateway.observability.metrics import Metrics
 from gateway.outbound.webhook.http1_connection import DeliveryFault
 from gateway.outbound.webhook.sender import DeliveryResult, WebhookResponse, WebhookSender

@@ -12,7 +12,7 @@ from gateway.byte_budget import current_hold
 from gateway.clock import Clock
 from gateway.errors import InternalError, RunError, RunSummary
 from gateway.observability import logs
-from gateway.observability.logger import Logger
+from gateway.observability.logger_protocol import Logger
 from gateway.runs import rendering
 from gateway.runs.callbacks.webhook_message import CallbackRenderer, render_callback
 from gateway.runs.durable.codec import encode_details

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from gateway.clock import Clock
 from gateway.errors import StoreError
-from gateway.observability.logger import Logger
+from gateway.observability.logger_protocol import Logger
 from gateway.runs.durable.background_limit import BackgroundSlot
 from gateway.runs.durable.start_acknowledgement import StartGate
 from gateway.runs.model import RunRecord

@@ -7,7 +7,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from gateway.clock import Clock
-from gateway.observability.logger import Logger
+from gateway.observability.logger_protocol import Logger
 from gateway.store.contract import Store, StoreUnavailable
 
 _RETRY_INTERVAL = 1.0  # seconds

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from gateway.clock import Clock
 from gateway.errors import InternalError, ProviderError, RunError, WorkflowRemoved
 from gateway.observability import logs
-from gateway.observability.logger import Logger
+from gateway.observability.logger_protocol import Logger
 from gateway.runs.catalog import Catalog, Workflow
 from gateway.runs.durable.codec import decode_run, unreadable_run
 from gateway.runs.durable.runs import DurableRuns

@@ -16,7 +16,7 @@ from typing import TypeAlias
 from gateway.byte_budget import Hold, current_hold
 from gateway.clock import Clock
 from gateway.errors import AcceptanceUnknown, Overloaded, RunError, StoreError
-from gateway.observability.logger import Logger
+from gateway.observability.logger_protocol import Logger
 from gateway.runs.callbacks.webhook_message import CallbackRenderer
 from gateway.runs.catalog import Workflow
 from gateway.runs.durable.background_limit import BackgroundLimit, BackgroundSlot

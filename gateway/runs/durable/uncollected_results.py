@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from gateway.clock import Clock
-from gateway.observability.logger import Logger
+from gateway.observability.logger_protocol import Logger
 from gateway.runs.model import RunRecord
 from gateway.store.contract import Store, StoredRun, StoreUnavailable
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from gateway.clock import Clock
 from gateway.limits.config import RateLimit
 from gateway.limits.gcra import RateLimiter
-from gateway.observability.logger import Logger
+from gateway.observability.logger_protocol import Logger
 from gateway.observability.metrics import Metrics
 from gateway.runs.polling.hint_tokens import HintTokens
 from gateway.store.contract import Store, StoreUnavailable

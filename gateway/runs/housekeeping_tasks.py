@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from gateway.clock import Clock
-from gateway.observability.logger import Logger
+from gateway.observability.logger_protocol import Logger
 from gateway.runs.callbacks.dispatcher import CallbackDispatcher
 from gateway.runs.durable.recovery import REPLICA_LEFT, Recovery
 from gateway.runs.durable.runs import DurableRuns

@@ -9,8 +9,8 @@ import pytest
 
 from gateway.auth.client import Client
 from gateway.errors import GatewayError
+from gateway.runs.api_name_index import NO_PIN, VersionPin
 from gateway.runs.catalog import Catalog, Provider, Upstream, Workflow
-from gateway.runs.workflow_name_index import NO_PIN, VersionPin
 from providers.contract import Adapter
 
 LAYER = Provider("layer", cast("Adapter", None), cast("Upstream", None), "promptlayer")

@@ -11,8 +11,8 @@ from gateway.clock import Clock
 from gateway.observability.metrics import Metrics
 from gateway.outbound.webhook.egress_policy import EgressPolicy
 from gateway.outbound.webhook.sender import WebhookSender
-from gateway.runs.background_tasks import HousekeepingTasks
 from gateway.runs.callbacks.dispatcher import CallbackDispatcher
+from gateway.runs.housekeeping_tasks import HousekeepingTasks
 from gateway.store.contract import Delivery, StoredRun, StoreUnavailable
 from tests.runs.durable.durable_harness import LEASE, BlockedUpstream, DurableRunsHarness, yield_to_loop, yield_until
 from tests.runs.executor_harness import DONE, ENDED, STARTED, ScriptedUpstream, upstream_of
