@@ -22,7 +22,7 @@ from gateway.limits.limiter import Limiter
 from gateway.observability.metrics import Metrics
 from gateway.problems import PROBLEMS
 from gateway.runs.catalog import Workflow
-from gateway.runs.model import NULL_JOURNAL, Journal, RunRecord
+from gateway.runs.model import Journal, RunRecord
 from gateway.runs.polling.poll_timer import PollTimer
 from gateway.runs.polling.provider_hints import ProviderHints
 from gateway.runs.polling.schedule import PollSchedule
@@ -166,8 +166,7 @@ class WorkflowAttempt:
         record, breaker = self.record, self.guard.breaker
         if not record.spec.client_connected():
             raise ClientDisconnected
-        if self.journal is not NULL_JOURNAL:
-            await self.journal.record_dispatch()
+        await self.journal.record_dispatch()
         start_result, generation = StartResult.INCONCLUSIVE, breaker.start()
         try:
             record.attempts += 1

@@ -3,7 +3,8 @@
 The parser is llhttp (of Node.js, through httptools), as in aiohttp. A request is of the usual form if it has arrived as
 a whole, is small, and its route answers with a `Response`: no transfer coding, no `Expect`, no upgrade. Any other
 request, and everything that the parser rejects, is handed over with its bytes to an `AiohttpConnection`, which keeps
-the connection. So there is one implementation of each rule of framing, and the usual request costs a fifth.
+the connection. So there is one implementation of each rule of framing; to receive a usual request and to write its
+response takes a fifth of the time that aiohttp's connection takes.
 """
 
 from __future__ import annotations
