@@ -206,9 +206,16 @@ class AiohttpConnection(web.RequestHandler):
             self._headers_incomplete = False
         if self._messages and isinstance(self._messages[-1][0], _ErrInfo):
             self._parse_failed = True
-            request = self._current_request
-            if request is not None and not request.content.is_eof():
-                request.content.set_exception(web.RequestPayloadError())
+            self._fail_body()
+
+    def _fail_body(self) -> None:
+        """Raise an error in the reader of a body that is not complete, of a request in progress or in the queue."""
+        request = self._current_request
+        bodies = [] if request is None else [request.content]
+        bodies += [body for _, body in self._messages]
+        for body in bodies:
+            if not body.is_eof():
+                body.set_exception(web.RequestPayloadError())
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start the header timer."""

@@ -252,7 +252,7 @@ class Http1Connection(asyncio.Protocol):
 
     def _hand_over(self) -> web.RequestHandler:
         """Continue as a connection of aiohttp, which begins with the request in progress."""
-        transport, data = cast("asyncio.Transport", self._transport), b"".join(self._raw)
+        transport, parts = cast("asyncio.Transport", self._transport), self._raw
         self._stop_timer()
         self._server.http1_connections.discard(self)
         if self._lost is not None and not self._lost.done():
@@ -264,7 +264,8 @@ class Http1Connection(asyncio.Protocol):
         connection.connection_made(transport)
         if self._closing:
             connection.close()
-        connection.data_received(data)
+        for part in parts:  # not joined: it makes a difference to what aiohttp responds if a later one is malformed
+            connection.data_received(part)
         return connection
 
     async def _serve(self, request: CompleteRequest) -> None:

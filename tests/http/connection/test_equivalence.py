@@ -229,6 +229,31 @@ async def test_a_request_that_is_cut_anywhere_is_answered(cut: int) -> None:
     await compare([part for part in (REQUEST[:cut], REQUEST[cut:] + REQUEST) if part])
 
 
+CHUNKED = b"POST /run HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
+TOO_LARGE = b"POST /run HTTP/1.1\r\nHost: h\r\nContent-Length: 2000\r\n\r\n"
+
+
+@pytest.mark.parametrize("cut", [1, len(TOO_LARGE), len(TOO_LARGE) + 1])
+async def test_a_refused_body_that_malformed_data_follows_is_answered_alike(cut: int) -> None:
+    raw = TOO_LARGE + b"x" * 2900
+    await compare([raw[:cut], raw[cut:]])
+
+
+async def test_a_malformed_body_fails_even_before_its_request_is_handled() -> None:
+    """Else the handler would wait for the body until the timeout."""
+    server, transport = new_server(), MemoryTransport()
+    connection = server.aiohttp_connection()
+    transport.set_protocol(connection)
+    connection.connection_made(transport)
+    connection.data_received(CHUNKED)
+    connection.data_received(b"zz\r\n")
+    for _ in range(30):
+        await asyncio.sleep(0)
+    assert transport.written.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+    connection.connection_lost(None)
+    await server.shutdown(0)
+
+
 async def test_a_usual_request_stays_on_the_usual_connection() -> None:
     """Else nothing is compared."""
     server, transport = new_server(), MemoryTransport()
@@ -239,7 +264,7 @@ async def test_a_usual_request_stays_on_the_usual_connection() -> None:
         connection.data_received(part)
         await asyncio.sleep(0.01)
     assert (3, connection) == (transport.written.count(b"HTTP/1.1 200 OK"), transport.get_protocol())
-    connection.data_received(b"POST /run HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n")
+    connection.data_received(CHUNKED + b"2\r\n{}\r\n0\r\n\r\n")
     await asyncio.sleep(0.01)
     assert 4 == transport.written.count(b"HTTP/1.1 200 OK")
     taken_over = transport.get_protocol()
