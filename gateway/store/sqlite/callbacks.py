@@ -8,7 +8,7 @@ from dataclasses import replace
 from gateway.store.contract import PENDING, Delivery, FinalState
 
 _INSERT = """
-INSERT INTO callbacks (run, created_at, due_at, written_at, attempts, body) VALUES (?1, ?2, ?3, ?2, 0, x'')
+INSERT INTO callbacks (run, created_at, due_at, written_at, attempts, body) VALUES (?, ?, ?, ?, 0, x'')
 ON CONFLICT (run) DO UPDATE SET created_at = excluded.created_at, due_at = excluded.due_at, attempts = 0,
     written_at = excluded.written_at, body = x'', revision = revision + 1"""
 
@@ -21,7 +21,7 @@ SELECT id, client, callback_url, ifnull(length(callback_bodies.body), length(cal
 FROM callbacks JOIN runs ON number = callbacks.run LEFT JOIN callback_bodies ON callback_bodies.run = number
 WHERE due_at <= ? ORDER BY due_at, id LIMIT ?"""
 
-_MAKE_DUE = "UPDATE callbacks SET due_at = ?1, written_at = ?1 WHERE due_at IS NOT NULL AND written_at > ?2"
+_MAKE_DUE = "UPDATE callbacks SET due_at = ?, written_at = ? WHERE due_at IS NOT NULL AND written_at > ?"
 
 _SET_DUE_AT = "UPDATE callbacks SET due_at = ?, written_at = ? WHERE run = (SELECT number FROM runs WHERE id = ?)"
 
@@ -42,7 +42,7 @@ UPDATE callbacks SET due_at = NULL
 WHERE run = (SELECT number FROM runs WHERE id = ?) AND revision = ? AND due_at IS NOT NULL"""
 
 _REDELIVER = """
-UPDATE callbacks SET due_at = ?1, written_at = ?1, attempts = 0 WHERE run = (SELECT number FROM runs WHERE id = ?2)"""
+UPDATE callbacks SET due_at = ?, written_at = ?, attempts = 0 WHERE run = (SELECT number FROM runs WHERE id = ?)"""
 
 
 _SELECT_BY_STATE = "SELECT id FROM runs WHERE callback_state = ? AND id > ? ORDER BY id LIMIT ?"
@@ -50,7 +50,8 @@ _SELECT_BY_STATE = "SELECT id FROM runs WHERE callback_state = ? AND id > ? ORDE
 
 def schedule_callback(db: sqlite3.Connection, number: int, final_state: FinalState) -> None:
     """Add the callback of the run with this row number to the outbox, or replace it by the next revision."""
-    db.execute(_INSERT, (number, final_state.finished_at, final_state.due_at))
+    finished_at = final_state.finished_at
+    db.execute(_INSERT, (number, finished_at, final_state.due_at, finished_at))
     db.execute(_INSERT_BODY, (number, final_state.callback))
     db.execute("UPDATE runs SET callback_state = ? WHERE number = ?", (PENDING, number))
 
@@ -59,7 +60,7 @@ def take_due_callbacks(
     db: sqlite3.Connection, *, now_at: float, until_at: float, limit: int, latest_at: float
 ) -> list[Delivery]:
     """Implement `Store.take_due_callbacks`."""
-    db.execute(_MAKE_DUE, (now_at, latest_at))
+    db.execute(_MAKE_DUE, (now_at, now_at, latest_at))
     deliveries = [replace(Delivery(*row), taken_until_at=until_at) for row in db.execute(_SELECT_DUE, (now_at, limit))]
     db.executemany(_SET_DUE_AT, [(until_at, now_at, delivery.run_id) for delivery in deliveries])
     return deliveries
@@ -92,7 +93,7 @@ def list_by_callback_state(db: sqlite3.Connection, *, state: str, limit: int, af
 
 def redeliver_callback(db: sqlite3.Connection, run_id: str, now_at: float) -> bool:
     """Implement `Store.redeliver_callback`."""
-    found = db.execute(_REDELIVER, (now_at, run_id)).rowcount == 1
+    found = db.execute(_REDELIVER, (now_at, now_at, run_id)).rowcount == 1
     if found:
         _set_state(db, run_id, PENDING)
     return found
