@@ -31,7 +31,7 @@ from gateway.app import bootstrap, routes
 from gateway.app.application import Application
 from gateway.clock import SystemClock
 from gateway.http.server import Server
-from gateway.observability import logs
+from gateway.observability import json_logging
 from gateway.outbound.provider.client import ProviderClient
 from gateway.outbound.provider.http1_connection import ProviderConnection
 from gateway.settings import ConfigFiles
@@ -175,7 +175,7 @@ async def _start() -> tuple[Application, Server]:
         with mock.patch.dict(os.environ, {"BENCH_KEY": "bench-key-0123"}):
             settings = ConfigFiles(Path(file.name)).load()
     clock = SystemClock()
-    log = logs.configure("info", "json", clock)
+    log = json_logging.configure("info", "json", clock)
     with mock.patch.object(routes, "public_server", keep_server):
         return await bootstrap.start_gateway(settings, clock, log), servers[0]
 

@@ -1,25 +1,10 @@
-"""Memory of the process: its limit (of the container, or the machine's memory), and what the allocator gives back."""
+"""Memory limit of the process: of its control group (container), the groups around it, or the machine."""
 
 from __future__ import annotations
 
-import ctypes
 import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-
-_M_MMAP_THRESHOLD = -3  # mallopt(3)
-_MMAP_THRESHOLD = 1 << 20  # bytes
-
-
-def give_back_large_blocks() -> None:
-    """Let glibc return blocks over 1 MiB to the system as soon as they are freed; other allocators are not changed.
-
-    By default it does so only until the first large block was freed; then it keeps them, fragmented, in its heap.
-    """
-    try:
-        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _MMAP_THRESHOLD)
-    except (AttributeError, OSError, TypeError):  # no glibc
-        return
 
 
 def memory_limit(proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgroup")) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from gateway import strict_json
+from gateway.json import strict_json
 
 CONTENT_TYPE = "application/problem+json"
 

@@ -33,7 +33,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "gateway.clock",
         "gateway.byte_budget",
         "gateway.memory_limit",
-        "gateway.strict_json",
+        "gateway.json",
         "gateway",
     ),
     ("providers.promptlayer", "providers.prompt_studio"),

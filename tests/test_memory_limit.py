@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.memory_limit import give_back_large_blocks, memory_limit
+from gateway.memory_limit import memory_limit
 
 MACHINE = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 LIMIT = 1 << 26
@@ -45,8 +45,3 @@ def test_the_smallest_limit_counts(tmp_path: Path, group: str, files: dict[str, 
 
 def test_without_control_groups_the_memory_of_the_machine_counts(tmp_path: Path) -> None:
     assert MACHINE == memory_limit(tmp_path, tmp_path)
-
-
-def test_an_allocator_other_than_glibc_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ctypes.CDLL", lambda _: object())
-    give_back_large_blocks()

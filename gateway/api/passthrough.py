@@ -11,7 +11,6 @@ from typing import Protocol, cast
 
 from aiohttp import web
 
-from gateway import strict_json
 from gateway.clock import Clock
 from gateway.content_coding import CODINGS, UndecodableError, decode
 from gateway.http.body import read_coded_body
@@ -20,7 +19,8 @@ from gateway.http.pipeline import Authenticator, InFlightLimiter, presented_key
 from gateway.http.request import AiohttpRequest, AnyResponse, Request, Route, always
 from gateway.http.response import Response, make_response, problem_headers
 from gateway.http.traceparent import read_traceparent
-from gateway.json_scanner import find_strings
+from gateway.json import strict_json
+from gateway.json.string_scanner import find_strings
 from gateway.passthrough_rules import normalize_path
 from gateway.problems import Problem
 from gateway.runs.passthrough import Passthrough

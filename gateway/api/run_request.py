@@ -7,10 +7,10 @@ from typing import Annotated, Any, TypeAlias
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from gateway import strict_json
 from gateway.api.version_pin import exclusive_schema, reject_label_with_version
 from gateway.http.body import MAX_MEMBERS
 from gateway.http.response import Response, make_response
+from gateway.json import strict_json
 from gateway.runs import rendering
 from gateway.runs.model import RunRecord
 

@@ -9,7 +9,7 @@ from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from gateway.api.promptlayer.realtime import RealtimeHub
+from gateway.api.promptlayer.realtime.hub import RealtimeHub
 from gateway.app.components import Components
 from gateway.app.listeners import RESPONSE_GRACE, Listener
 from gateway.app.reload import Reloader

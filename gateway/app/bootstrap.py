@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import gc
 from concurrent.futures import ThreadPoolExecutor
 
@@ -15,12 +16,13 @@ from gateway.app.listeners import Listener, OpenListeners, listeners_from_settin
 from gateway.app.reload import ConfigSource, Reloader
 from gateway.clock import Clock
 from gateway.http.server import Server
-from gateway.memory_limit import give_back_large_blocks
-from gateway.observability import logs
+from gateway.observability import json_logging
 from gateway.observability.logger_protocol import Logger
 from gateway.settings import Settings
 
 _EXECUTOR_THREADS = 32
+_M_MMAP_THRESHOLD = -3  # mallopt(3)
+_MMAP_THRESHOLD = 1 << 20  # bytes
 
 
 async def start_gateway(
@@ -36,7 +38,7 @@ async def start_gateway(
     used (an adapter or a certificate, for example), OSError if a port cannot be opened, StoreUnavailable.
     """
     loop = asyncio.get_running_loop()
-    logs.log_unhandled_exceptions(loop, log)
+    json_logging.log_unhandled_exceptions(loop, log)
     before, limit = raise_descriptor_limit()
     if limit != before:
         log.info("descriptor_limit_raised", before=before, limit=limit)
@@ -57,7 +59,7 @@ async def start_gateway(
         log.warning("store_not_durable", why=components.store.durability_warning)
     await components.start([*public.addresses, *ops.addresses])
     _tune_garbage_collector()
-    give_back_large_blocks()
+    return_large_blocks()
     return Application(components, public, ops, realtime, _start_reloader(components, source))
 
 
@@ -94,3 +96,14 @@ def _tune_garbage_collector() -> None:
     """
     gc.freeze()
     gc.set_threshold(10_000, 20, 50)
+
+
+def return_large_blocks() -> None:
+    """Let glibc return blocks over 1 MiB to the system as soon as they are freed; other allocators are not changed.
+
+    By default it does so only until the first large block was freed; then it keeps them, fragmented, in its heap.
+    """
+    try:
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _MMAP_THRESHOLD)
+    except (AttributeError, OSError, TypeError):  # no glibc
+        return

@@ -19,7 +19,7 @@ from gateway.http.problem_mapping import final_response
 from gateway.limits.daily_usage import DailyUsageRecorder, DailyUsageStore
 from gateway.limits.limiter import Limiter
 from gateway.memory_limit import memory_limit
-from gateway.observability import logs
+from gateway.observability import json_logging
 from gateway.observability.logger_protocol import Logger
 from gateway.observability.metrics import Metrics
 from gateway.outbound.webhook.egress_policy import EgressPolicy
@@ -142,14 +142,14 @@ class Components:
             lambda new: self.callback_dispatcher.reconfigure(new.signing_keys, new.settings.callbacks.schedule),
             lambda new: self.background_tasks.reconfigure(new.settings.store.retention),
             lambda new: self.passthrough.reconfigure(new.passthrough_rules, new.providers),
-            lambda new: logs.set_level(new.settings.logs.level),
+            lambda new: json_logging.set_level(new.settings.logs.level),
         ]
 
 
 def build_components(settings: Settings, clock: Clock, log: Logger) -> Components:
     """Build all components in a running event loop; opens nothing. Raises SettingsError."""
     metrics = Metrics()
-    logs.count_dropped_lines(metrics.log_lines_dropped)
+    json_logging.count_dropped_lines(metrics.log_lines_dropped)
     snapshot = build_snapshot(settings, clock, metrics)
     metrics.config_loaded(clock.now())
     limiter = factories.limiter(settings, snapshot.limits, clock=clock, metrics=metrics, log=log)

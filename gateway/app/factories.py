@@ -31,7 +31,7 @@ from gateway.runs.catalog import Provider, Workflow
 from gateway.runs.resilience.circuit_breaker import BreakerConfig
 from gateway.runs.resilience.retry import RetryPolicy
 from gateway.settings import Settings, SettingsError
-from gateway.settings.resources import LimitSettings, ProviderSettings, WorkflowSettings
+from gateway.settings.providers_workflows_clients import LimitSettings, ProviderSettings, WorkflowSettings
 from gateway.settings.types.fields import SDK_CALLS
 from gateway.settings.types.units import RateSpec
 from gateway.store import factory

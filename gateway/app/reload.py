@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from gateway.app.file_watcher import watch_config_files
 from gateway.app.snapshot import ConfigSnapshot, build_snapshot
 from gateway.clock import Clock
-from gateway.observability import logs
+from gateway.observability import json_logging
 from gateway.observability.logger_protocol import Logger
 from gateway.observability.metrics import Metrics
 from gateway.settings import Settings, SettingsError, WatchedPaths
@@ -94,7 +94,7 @@ class Reloader:
             self._reject(places=[f"{place}: {message}" for place, message in error.errors])
             return
         except Exception as unexpected:  # noqa: BLE001 - an unexpected defect must not stop the running gateway
-            self._reject(**logs.describe_exception(unexpected))
+            self._reject(**json_logging.describe_exception(unexpected))
             return
         previous, self.snapshot = self.snapshot, snapshot
         for name, replacement in snapshot.replacements.items():

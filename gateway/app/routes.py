@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from gateway.api.admin.callbacks import CallbackAdminHandlers
 from gateway.api.admin.health import HealthHandlers
+from gateway.api.completion_webhook import PollHintHandler
 from gateway.api.docs.page import DocsHandlers
 from gateway.api.passthrough import PassthroughHandler
 from gateway.api.prompt_studio.handlers import PromptStudioHandlers
 from gateway.api.promptlayer import routes as promptlayer
 from gateway.api.promptlayer.execution_ids import ExecutionIds
-from gateway.api.promptlayer.realtime import RealtimeHub
+from gateway.api.promptlayer.realtime.hub import RealtimeHub
+from gateway.api.promptlayer.realtime.tokens import ChannelTokens
 from gateway.api.promptlayer.runs import PromptLayerRunHandlers
-from gateway.api.promptlayer.tokens import ChannelTokens
 from gateway.api.promptlayer.workflows import PromptLayerWorkflowHandlers
-from gateway.api.provider_hints import PollHintHandler
 from gateway.api.run_lookup import RunLookupHandlers, accepts_event_stream
 from gateway.api.start_run import RunHandler
 from gateway.app.components import Components

@@ -10,8 +10,8 @@ from urllib.parse import quote, urlencode, urlsplit
 
 import typer
 
-from gateway import strict_json
 from gateway.cli.errors import CliError, sanitize_for_terminal
+from gateway.json import strict_json
 from gateway.settings.types.addresses import check_base_url
 from providers.contract import JsonValue
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from urllib.parse import urlsplit
 
-from gateway import strict_json
 from gateway.cli.errors import CliError
+from gateway.json import strict_json
 from gateway.settings.types.addresses import check_base_url
 from providers.contract import JsonValue
 

@@ -6,9 +6,9 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from gateway import strict_json
 from gateway.cli.errors import CliError
 from gateway.cli.keys import warn_if_malformed
+from gateway.json import strict_json
 from providers.contract import JsonValue
 
 

@@ -18,7 +18,7 @@ from gateway.app.bootstrap import start_gateway
 from gateway.app.systemd_notify import service_notifier
 from gateway.cli.errors import CliError
 from gateway.clock import SystemClock
-from gateway.observability import logs
+from gateway.observability import json_logging
 from gateway.settings import ConfigFiles, SettingsError
 from gateway.store import factory
 from gateway.store.contract import StoreUnavailable
@@ -33,7 +33,7 @@ def serve(config: Path | None) -> None:
     async def main() -> None:
         signals = subscribe_shutdown_signals()
         clock = SystemClock()
-        log = logs.configure(settings.logs.level, settings.logs.format, clock)
+        log = json_logging.configure(settings.logs.level, settings.logs.format, clock)
         with startup_errors():
             gateway = await start_unless_signalled(start_gateway(settings, clock, log, source), signals, log)
         if gateway is not None:
@@ -65,7 +65,7 @@ def serve_with_workers(config: Path | None, count: int) -> None:
 
     async def main() -> None:
         clock = SystemClock()
-        log = logs.configure(settings.logs.level, settings.logs.format, clock)
+        log = json_logging.configure(settings.logs.level, settings.logs.format, clock)
         try:
             with startup_errors():
                 clean = await supervise(settings, count, command, clock, log, source=source, manager=service_notifier())

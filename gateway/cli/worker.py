@@ -8,7 +8,7 @@ from gateway.app.application import ignore_signals
 from gateway.cli.errors import CliError
 from gateway.cli.serve import asyncio_runner, startup_errors
 from gateway.clock import SystemClock
-from gateway.observability import logs
+from gateway.observability import json_logging
 from gateway.settings import ConfigFiles
 from gateway.supervisor import worker_main
 from gateway.supervisor.worker_spec import WorkerSpec
@@ -26,7 +26,7 @@ def worker(spec_json: str, config: Path | None) -> None:
 
     async def main() -> None:
         clock = SystemClock()
-        log = logs.configure(settings.logs.level, settings.logs.format, clock, worker=spec.worker)
+        log = json_logging.configure(settings.logs.level, settings.logs.format, clock, worker=spec.worker)
         with startup_errors():
             await worker_main.run_worker(spec, settings, clock, log, source)
 

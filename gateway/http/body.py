@@ -9,11 +9,11 @@ from typing import TypeVar, cast
 from aiohttp import HttpVersion11, web
 from pydantic import BaseModel, ValidationError
 
-from gateway import strict_json
 from gateway.byte_budget import BUDGET_EXHAUSTED, LARGE
 from gateway.errors import IdempotencyInFlight
 from gateway.http.headers import content_codings, expects_continue, has_transfer_coding, is_encoded, is_json
 from gateway.http.request import AiohttpRequest, Request
+from gateway.json import strict_json
 from gateway.problems import FieldError, Problem, invalid_body
 
 ModelT = TypeVar("ModelT", bound=BaseModel)

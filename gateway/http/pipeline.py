@@ -20,7 +20,7 @@ from gateway.http.headers import bearer_token, single_value
 from gateway.http.problem_mapping import problem_from_error
 from gateway.http.request import AnyResponse, Handler, Middleware, Request
 from gateway.http.response import Response, problem_response
-from gateway.observability import logs
+from gateway.observability import json_logging
 from gateway.observability.logger_protocol import Logger
 from gateway.observability.metrics import Metrics
 from gateway.problems import Problem
@@ -91,7 +91,7 @@ class RequestPipeline:
     def _handle_problem(self, problem: Problem, request: Request) -> Response:
         self.metrics.request_refused(request.client_name, problem.code)
         if problem.code == "internal":
-            described = logs.describe_exception(problem.__cause__)
+            described = json_logging.describe_exception(problem.__cause__)
             self.log.error("internal_error", request_id=request.request_id, **described)
         if request.route.render_problem is not None:
             response = request.route.render_problem(problem, request)

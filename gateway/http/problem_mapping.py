@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from gateway import strict_json
 from gateway.errors import AcceptanceUnknown, GatewayError, RunError, RunFailed
+from gateway.json import strict_json
 from gateway.problems import CONTENT_TYPE, Problem
 from gateway.runs import rendering
 from gateway.runs.model import RunRecord

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import cast
 
-from gateway import strict_json
 from gateway.clock import format_rfc3339
 from gateway.errors import RunError
+from gateway.json import strict_json
 from gateway.runs.durable.codec import decode_details, stored_spec
 from gateway.runs.model import RunRecord
 from gateway.store.contract import RunOverview, StoredResponse, StoredRun

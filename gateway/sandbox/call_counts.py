@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 
 from aiohttp import web
 
-from gateway import strict_json
+from gateway.json import strict_json
 
 UNKNOWN_WORKFLOW = "(unknown)"
 """Name for requests to a workflow or an execution that does not exist."""

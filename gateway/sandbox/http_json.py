@@ -6,7 +6,7 @@ import hmac
 
 from aiohttp import web
 
-from gateway import strict_json
+from gateway.json import strict_json
 
 JSON = "application/json"
 

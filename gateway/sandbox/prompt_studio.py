@@ -11,8 +11,8 @@ from collections.abc import Mapping
 
 from aiohttp import web
 
-from gateway import strict_json
 from gateway.clock import Clock
+from gateway.json import strict_json
 from gateway.sandbox.call_counts import UNKNOWN_WORKFLOW, ProviderCallCounts
 from gateway.sandbox.faults import FaultInjector
 from gateway.sandbox.http_json import header_equals, json_response, read_request_body

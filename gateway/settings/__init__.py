@@ -1,10 +1,10 @@
 """Configuration: the only package that reads the environment, secret files and the YAML file."""
 
-from gateway.settings.config_files import ConfigFiles, WatchedPaths
+from gateway.settings.change_detection import ConfigFiles, WatchedPaths
 from gateway.settings.errors import SettingsError
 from gateway.settings.load import load
 from gateway.settings.model import Settings
-from gateway.settings.resources import (
+from gateway.settings.providers_workflows_clients import (
     ClientLimitSettings,
     ClientSettings,
     LimitSettings,

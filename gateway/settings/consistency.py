@@ -8,7 +8,7 @@ from graphlib import CycleError, TopologicalSorter
 
 from gateway.certificate_names import normalize_certificate_name
 from gateway.settings.errors import Location, did_you_mean, format_location
-from gateway.settings.resources import ClientSettings, ProviderSettings, WorkflowSettings
+from gateway.settings.providers_workflows_clients import ClientSettings, ProviderSettings, WorkflowSettings
 from gateway.settings.sections import KeySettings
 
 SettingErrors = Iterator[tuple[Location, str]]

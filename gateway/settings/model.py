@@ -18,7 +18,7 @@ from gateway.settings.consistency import (
     unused_settings,
 )
 from gateway.settings.errors import format_location, raise_validation_error
-from gateway.settings.resources import ClientSettings, ProviderSettings, WorkflowSettings
+from gateway.settings.providers_workflows_clients import ClientSettings, ProviderSettings, WorkflowSettings
 from gateway.settings.sections import (
     BreakerSettings,
     CallbackSettings,

@@ -12,7 +12,7 @@ from gateway.app.listeners import Listener, base_url
 from gateway.app.reload import ConfigSource
 from gateway.app.systemd_notify import NO_SERVICE_MANAGER, Notifier
 from gateway.clock import Clock
-from gateway.observability import logs
+from gateway.observability import json_logging
 from gateway.observability.logger_protocol import Logger
 from gateway.observability.metrics import Metrics
 from gateway.settings import Settings
@@ -44,7 +44,7 @@ async def supervise(
     """
     server = settings.server
     signals = _subscribe_signals()
-    logs.log_unhandled_exceptions(asyncio.get_running_loop(), log)
+    json_logging.log_unhandled_exceptions(asyncio.get_running_loop(), log)
     access = OpsAccess.build(settings, clock, log)
     with (
         open_listening_sockets(server.host, server.port) as public_sockets,

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from gateway.settings import load
-from gateway.settings.resources import WorkflowSettings
+from gateway.settings.providers_workflows_clients import WorkflowSettings
 from tests.alerts.alert_rules import UNIT_TESTS, Rule, accelerated, alerts, document, in_seconds, recorded
 from tests.alerts.known_metrics import LABEL_VALUES, bounds, exposition, families, series
 from tests.alerts.promql_expressions import grouping, quantile_thresholds, selectors, windows

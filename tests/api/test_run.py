@@ -9,7 +9,6 @@ from typing import cast
 import pytest
 from multidict import CIMultiDict
 
-from gateway import strict_json
 from gateway.api.prompt_studio.handlers import PromptStudioHandlers
 from gateway.api.start_run import RunHandler, stored_response
 from gateway.auth.client import Client
@@ -17,6 +16,7 @@ from gateway.byte_budget import ByteBudget, Hold
 from gateway.errors import IdempotencyInFlight
 from gateway.http.request import Request
 from gateway.http.response import Response
+from gateway.json import strict_json
 from gateway.runs.catalog import Catalog
 from gateway.store.contract import StoredResponse
 from tests.runs.durable.durable_harness import DurableRunsHarness

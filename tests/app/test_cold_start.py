@@ -27,12 +27,12 @@ import gateway.__main__
 import gateway.cli.serve
 from gateway.app.bootstrap import start_gateway
 from gateway.clock import SystemClock
-from gateway.observability import logs
+from gateway.observability import json_logging
 from gateway.settings import ConfigFiles
 
 async def main():
     settings, clock = ConfigFiles(Path(sys.argv[1])).load(), SystemClock()
-    gateway = await start_gateway(settings, clock, logs.configure("error", "json", clock))
+    gateway = await start_gateway(settings, clock, json_logging.configure("error", "json", clock))
     modules = sorted(sys.modules)
     await gateway.close()
     print(json.dumps(modules))

@@ -13,7 +13,7 @@ import pytest
 
 from gateway.problems import PROBLEMS
 from gateway.runs.resilience.retry import RETRY_RULES, Repeat
-from gateway.settings.resources import ProviderLimitSettings, ProviderSettings, WorkflowSettings
+from gateway.settings.providers_workflows_clients import ProviderLimitSettings, ProviderSettings, WorkflowSettings
 from gateway.settings.sections import BreakerSettings, PollingSettings, RetrySettings, Section, ServerSettings
 from gateway.settings.types.units import parse_duration, parse_size
 

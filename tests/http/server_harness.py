@@ -16,7 +16,6 @@ import structlog
 from structlog.testing import LogCapture
 from structlog.typing import FilteringBoundLogger
 
-from gateway import strict_json
 from gateway.api.run_request import RunRequest
 from gateway.app.listeners import Listener
 from gateway.auth.client import Client
@@ -29,6 +28,7 @@ from gateway.http.pipeline import Authenticator, InFlightLimiter, RequestPipelin
 from gateway.http.request import Middleware, Request, Route
 from gateway.http.response import Response, make_response
 from gateway.http.server import Server
+from gateway.json import strict_json
 from gateway.observability.metrics import Metrics
 from gateway.problems import Problem
 from gateway.runs.model import RunRecord, RunSpec

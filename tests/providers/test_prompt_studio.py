@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway import strict_json
+from gateway.json import strict_json
 from providers.contract import (
     UNREADABLE,
     Adapter,

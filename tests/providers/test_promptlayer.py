@@ -6,7 +6,7 @@ from typing import cast
 
 import pytest
 
-from gateway import strict_json
+from gateway.json import strict_json
 from providers.contract import (
     UNREADABLE,
     Call,

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gateway import strict_json
+from gateway.json import strict_json
 from gateway.runs.durable.codec import encode_run
 from gateway.runs.model import RunRecord, RunSpec
 from gateway.runs.run_reader import RunReader

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from gateway import strict_json
 from gateway.errors import RunError
+from gateway.json import strict_json
 from gateway.runs import rendering
 from gateway.runs.durable.codec import stored_spec
 from gateway.runs.model import RunRecord

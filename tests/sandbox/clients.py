@@ -10,7 +10,7 @@ from urllib.parse import quote
 from aiohttp import web
 from aiohttp.test_utils import TestClient
 
-from gateway import strict_json
+from gateway.json import strict_json
 from gateway.sandbox import SandboxKeys
 from providers.contract import JsonValue
 

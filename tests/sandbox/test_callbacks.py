@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pytest_aiohttp.plugin import AiohttpClient
 
-from gateway import strict_json
+from gateway.json import strict_json
 from gateway.sandbox import create_application
 from providers.contract import JsonValue
 from tests.sandbox.clients import KEYS, PromptLayerClient

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway import strict_json
+from gateway.json import strict_json
 from providers.contract import JsonValue
 from tests.sandbox.clients import KEYS, Client, PromptLayerClient, PromptStudioClient, request
 from tests.support.clock import ManualClock

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from gateway.cli.serve import asyncio_runner
 from gateway.clock import SystemClock
-from gateway.observability import logs
+from gateway.observability import json_logging
 from gateway.settings import ConfigFiles
 from gateway.supervisor.supervisor import supervise
 
@@ -24,7 +24,7 @@ def main(config: str, count: str) -> None:
 
     async def work() -> None:
         clock = SystemClock()
-        log = logs.configure(settings.logs.level, settings.logs.format, clock)
+        log = json_logging.configure(settings.logs.level, settings.logs.format, clock)
         if not await supervise(settings, int(count), command, clock, log, source=source):
             sys.exit(1)
 

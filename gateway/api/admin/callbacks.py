@@ -6,11 +6,11 @@ import re
 from dataclasses import dataclass
 from typing import Protocol
 
-from gateway import strict_json
 from gateway.clock import Clock
 from gateway.http.headers import is_json
 from gateway.http.request import Request, Route
 from gateway.http.response import Response, make_response
+from gateway.json import strict_json
 from gateway.observability.logger_protocol import Logger
 from gateway.problems import Problem, invalid_parameter
 from gateway.runs.callbacks.dispatcher import CALLBACK_STATES, GAVE_UP

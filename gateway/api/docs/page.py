@@ -10,10 +10,10 @@ from hashlib import sha256
 from importlib.resources import files
 from string import Template
 
-from gateway import strict_json
 from gateway.http.headers import accepts_gzip
 from gateway.http.request import Request, Route
 from gateway.http.response import Response, make_response
+from gateway.json import strict_json
 
 _STATIC = files("gateway.api.docs") / "static"
 _NOSNIFF = ("X-Content-Type-Options", "nosniff")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
-from gateway import strict_json
+from gateway.json import strict_json
 from gateway.problems import PROBLEMS, FieldError, Problem
 from gateway.runs.resilience.retry import RETRY_RULES
 from providers.contract import JsonValue

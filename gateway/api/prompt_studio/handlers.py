@@ -12,7 +12,6 @@ from urllib.parse import unquote
 
 from pydantic import BaseModel, ConfigDict
 
-from gateway import strict_json
 from gateway.api.prompt_studio import responses
 from gateway.clock import Clock
 from gateway.errors import HeaderFields, IdempotencyInFlight, WorkflowForbidden, WorkflowNotFound
@@ -20,6 +19,7 @@ from gateway.http.body import hold_replay, parse_json_body, read_json_body
 from gateway.http.request import Handler, Request, Route
 from gateway.http.response import Response, make_response
 from gateway.http.traceparent import read_traceparent
+from gateway.json import strict_json
 from gateway.runs.catalog import Catalog, Workflow
 from gateway.runs.durable.idempotency_key import parse_key
 from gateway.runs.durable.runs import DurableRuns

@@ -6,9 +6,9 @@ are header fields; the status alone is also correct.
 
 from __future__ import annotations
 
-from gateway import strict_json
 from gateway.http.request import Request
 from gateway.http.response import HeaderFields, Response, make_response, problem_headers
+from gateway.json import strict_json
 from gateway.problems import PROBLEMS, Problem
 from gateway.runs.rendering import JSON_CONTENT_TYPE
 from gateway.store.contract import StoredResponse

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from types import MappingProxyType
 
-from gateway import strict_json
 from gateway.errors import as_sentence
 from gateway.http.request import Request
 from gateway.http.response import Response, make_response, problem_headers
+from gateway.json import strict_json
 from gateway.problems import FieldError, Problem
 from gateway.runs import rendering
 from providers.contract import JsonValue

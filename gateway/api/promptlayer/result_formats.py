@@ -11,9 +11,9 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import TypeAlias, cast
 
-from gateway import strict_json
 from gateway.api.promptlayer.errors import with_outcome
 from gateway.errors import as_sentence
+from gateway.json import strict_json
 from gateway.problems import PROBLEMS
 from gateway.runs.durable import codec
 from gateway.runs.model import RunSpec

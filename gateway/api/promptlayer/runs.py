@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from gateway import strict_json
 from gateway.api.promptlayer.execution_ids import ExecutionIds
 from gateway.api.promptlayer.requests import (
     LABEL_FIELD,
@@ -34,6 +33,7 @@ from gateway.http.body import hold_stored, parse_json_body, read_json_body
 from gateway.http.request import Request
 from gateway.http.response import Response, make_response
 from gateway.http.traceparent import read_traceparent
+from gateway.json import strict_json
 from gateway.runs import rendering
 from gateway.runs.catalog import Catalog, Workflow
 from gateway.runs.durable.idempotency_key import parse_key

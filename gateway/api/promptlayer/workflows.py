@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gateway import strict_json
 from gateway.api.promptlayer.requests import query_integer, workflow_name
 from gateway.api.version_pin import check_pin
 from gateway.errors import WorkflowNotFound
 from gateway.http.request import AnyResponse, Handler, Request
 from gateway.http.response import Response, make_response
+from gateway.json import strict_json
 from gateway.problems import invalid_parameter
 from gateway.runs import rendering
 from gateway.runs.api_name_index import VersionPin

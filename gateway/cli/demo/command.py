@@ -16,7 +16,7 @@ from gateway.cli.demo.settings import HOST, DemoKeys, demo_settings
 from gateway.cli.errors import CliError
 from gateway.cli.serve import asyncio_runner, startup_errors
 from gateway.clock import SystemClock
-from gateway.observability import logs
+from gateway.observability import json_logging
 
 
 def demo(port: int, ops_port: int) -> None:
@@ -45,7 +45,7 @@ async def _serve(port: int, ops_port: int, store: Path) -> None:
                 port=0 if port in taken_ports else port,
                 ops_port=0 if ops_port in taken_ports else ops_port,
             )
-            log = logs.configure(settings.logs.level, settings.logs.format, clock)
+            log = json_logging.configure(settings.logs.level, settings.logs.format, clock)
             application = await start_gateway(settings, clock, log)
         except BaseException:
             await providers.close()

@@ -24,9 +24,10 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from pydantic import SecretStr
 
-from gateway import happy_eyeballs, strict_json
+from gateway import happy_eyeballs
 from gateway.clock import Clock
 from gateway.content_coding import CODINGS, Decoder, UndecodableError, decode
+from gateway.json import strict_json
 from gateway.observability.metrics import Metrics
 from gateway.outbound.connect_tunnel import Proxy, ProxyRefused
 from gateway.outbound.provider.http1_connection import HttpResponse, ProviderConnection

@@ -11,21 +11,14 @@ from dataclasses import dataclass, field
 
 from gateway.byte_budget import ByteBudget, Hold
 from gateway.clock import Clock
-from gateway.observability import logs
+from gateway.observability import json_logging
 from gateway.observability.logger_protocol import Logger
 from gateway.observability.metrics import Metrics
 from gateway.outbound.webhook.http1_connection import DeliveryFault
 from gateway.outbound.webhook.sender import DeliveryResult, WebhookResponse, WebhookSender
 from gateway.runs.callbacks.delivery_queue import DeliveryQueue
-from gateway.runs.callbacks.webhook_message import (
-    Abandoned,
-    Delivered,
-    RetryAt,
-    message_id,
-    next_attempt,
-    sign_message,
-    with_jitter,
-)
+from gateway.runs.callbacks.retry_schedule import Abandoned, Delivered, RetryAt, next_attempt, with_jitter
+from gateway.runs.callbacks.webhook_message import message_id, sign_message
 from gateway.store.contract import PENDING, Delivery, Store, StoreUnavailable
 
 DELIVERED, GAVE_UP = "delivered", "gave_up"
@@ -73,7 +66,7 @@ class CallbackDispatcher:
             except StoreUnavailable:
                 self.log.warning("store_unavailable")
             except Exception as error:  # noqa: BLE001 - a defect must not end the loop
-                self.log.error("internal_error", **logs.describe_exception(error))
+                self.log.error("internal_error", **json_logging.describe_exception(error))
             await self.clock.sleep(_SHORT_POLL_INTERVAL if more else _POLL_INTERVAL)
 
     async def dispatch_due(self) -> bool:

@@ -1,16 +1,15 @@
-"""Webhook callbacks: body, signature and retry schedule (Standard Webhooks 1.0.0)."""
+"""Webhook callbacks: body and signature (Standard Webhooks 1.0.0)."""
 
 from __future__ import annotations
 
 import hmac
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
-from gateway.clock import Clock, format_rfc3339
-from gateway.outbound.webhook.sender import DeliveryResult, WebhookMessage, WebhookResponse
+from gateway.clock import format_rfc3339
+from gateway.outbound.webhook.sender import WebhookMessage
 from gateway.runs.model import RunSpec
 from gateway.store.contract import Delivery
 
@@ -19,7 +18,6 @@ CallbackRenderer: TypeAlias = Callable[[RunSpec, bytes, datetime], bytes]
 
 _PREFIX = "whsec_"
 _MIN_KEY_BYTES = 8
-_JITTER = 0.2
 
 
 def render_callback(_spec: RunSpec, document: bytes, finished_at: datetime) -> bytes:
@@ -68,48 +66,3 @@ def _sign(key: bytes, start: bytes, body: bytes) -> str:
     signature = hmac.new(key, start, "sha256")
     signature.update(body)
     return b64encode(signature.digest()).decode()
-
-
-@dataclass(frozen=True, slots=True)
-class Delivered:
-    """The receiver has accepted the callback."""
-
-
-@dataclass(frozen=True, slots=True)
-class Abandoned:
-    """The receiver answered 410, or the schedule is exhausted."""
-
-    reason: Literal["gone", "exhausted"]
-
-
-@dataclass(frozen=True, slots=True)
-class RetryAt:
-    """The callback is due again at `due_at`, in seconds since 1970."""
-
-    due_at: float
-
-
-DeliveryDecision: TypeAlias = Delivered | Abandoned | RetryAt
-
-
-def with_jitter(delay: float, clock: Clock) -> float:
-    """Return the delay with jitter of ±20 %, so that callbacks that failed together are not retried together."""
-    return delay * (1 - _JITTER + 2 * _JITTER * clock.random())
-
-
-def next_attempt(attempts: int, result: DeliveryResult, schedule: Sequence[float], clock: Clock) -> DeliveryDecision:
-    """Decide what follows the result of attempt number `attempts`.
-
-    `schedule`: delays in seconds before each attempt, the first one included. A delay has jitter, and is at least
-    `Retry-After`.
-    """
-    if isinstance(result, WebhookResponse):
-        if 200 <= result.status < 300:
-            return Delivered()
-        if result.status == 410:
-            return Abandoned("gone")
-    if attempts >= len(schedule):
-        return Abandoned("exhausted")
-    delay = with_jitter(schedule[attempts], clock)
-    retry_after = result.retry_after if isinstance(result, WebhookResponse) else None
-    return RetryAt(clock.now().timestamp() + max(delay, retry_after or 0.0))

@@ -7,8 +7,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, cast
 
-from gateway import strict_json
 from gateway.clock import Clock
+from gateway.json import strict_json
 from gateway.runs.model import RunRecord, RunSpec, always_connected
 from gateway.store.contract import Phase, RunOverview, StoredRun
 from providers.contract import JsonValue

@@ -7,11 +7,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from gateway import strict_json
 from gateway.byte_budget import current_hold
 from gateway.clock import Clock
 from gateway.errors import InternalError, RunError, RunSummary
-from gateway.observability import logs
+from gateway.json import strict_json
+from gateway.observability import json_logging
 from gateway.observability.logger_protocol import Logger
 from gateway.runs import rendering
 from gateway.runs.callbacks.webhook_message import CallbackRenderer, render_callback
@@ -60,7 +60,7 @@ class RunCompletion:
         except RunError as error:
             return error
         except Exception as defect:  # noqa: BLE001 - a defect of the gateway must not leave the run without an end
-            self.log.error("internal_error", run_id=record.id, **logs.describe_exception(defect))
+            self.log.error("internal_error", run_id=record.id, **json_logging.describe_exception(defect))
             if record.finished_at is None:
                 record.finish("not_run", self.clock)  # `unknown` if it may have been started
             internal = InternalError(ending=record.ending)

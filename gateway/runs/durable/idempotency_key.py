@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 import orjson
 
-from gateway import strict_json
 from gateway.errors import InvalidIdempotencyKey
+from gateway.json import strict_json
 from gateway.store.contract import IdempotencyKey
 from providers.contract import JsonValue
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from gateway.clock import Clock
 from gateway.errors import InternalError, ProviderError, RunError, WorkflowRemoved
-from gateway.observability import logs
+from gateway.observability import json_logging
 from gateway.observability.logger_protocol import Logger
 from gateway.runs.catalog import Catalog, Workflow
 from gateway.runs.durable.codec import decode_run, unreadable_run
@@ -65,7 +65,7 @@ class Recovery:
                 self._store_lost = True
                 self.log.warning("store_unavailable")
             except Exception as error:  # noqa: BLE001 - a defect must not end the loop: every lease would expire
-                self.log.error("internal_error", **logs.describe_exception(error))
+                self.log.error("internal_error", **json_logging.describe_exception(error))
 
     def _clock_stepped(self) -> bool:
         """Return whether the wall clock was set since the last call, compared with the monotonic clock."""

@@ -13,8 +13,8 @@ from typing import TypeAlias
 
 from aiohttp import web
 
-from gateway import strict_json
 from gateway.clock import Clock
+from gateway.json import strict_json
 from gateway.sandbox.promptlayer.executions import Execution, main_output, node_results
 
 PostCallback: TypeAlias = Callable[[str, bytes], Awaitable[object]]

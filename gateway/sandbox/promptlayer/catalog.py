@@ -8,7 +8,7 @@ from aiohttp import web
 
 from gateway.sandbox.http_json import json_response
 from gateway.sandbox.model import SandboxWorkflow
-from gateway.sandbox.promptlayer.requests import (
+from gateway.sandbox.promptlayer.validation import (
     PageQuery,
     VersionQuery,
     bad_request,

@@ -15,7 +15,7 @@ from gateway.sandbox.http_json import JSON, json_response, read_request_body
 from gateway.sandbox.model import RunInput, SandboxWorkflow
 from gateway.sandbox.promptlayer.callbacks import PostCallback, SandboxCallbacks
 from gateway.sandbox.promptlayer.executions import Executions, is_running, main_output, node_results
-from gateway.sandbox.promptlayer.requests import (
+from gateway.sandbox.promptlayer.validation import (
     ResultsQuery,
     RunWorkflow,
     bad_request,

@@ -10,7 +10,6 @@ import pytest
 from openapi_schema_validator import OAS31Validator, oas31_format_checker
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from gateway import strict_json
 from gateway.api.docs.document import openapi_document
 from gateway.api.openapi import examples
 from gateway.api.prompt_studio.responses import render_problem
@@ -18,6 +17,7 @@ from gateway.api.run_request import RunRequest, run_response
 from gateway.http.body import parse_json_body
 from gateway.http.request import Request
 from gateway.http.response import Response
+from gateway.json import strict_json
 from gateway.problems import PROBLEMS, FieldError, Problem
 from gateway.runs.model import RunRecord, RunSpec
 from providers.contract import JsonValue, NodeOutput

@@ -15,7 +15,6 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from gateway import strict_json
 from gateway.api.docs.document import openapi_document
 from gateway.api.docs.page import DocsHandlers
 from gateway.app.listeners import Listener
@@ -23,6 +22,7 @@ from gateway.http.pipeline import presented_key
 from gateway.http.request import AnyResponse, Handler, Request, Route
 from gateway.http.response import problem_response
 from gateway.http.server import Server
+from gateway.json import strict_json
 from gateway.problems import Problem
 from tests.support.process import ROOT
 

@@ -6,9 +6,9 @@ from unittest.mock import Mock
 
 import pytest
 
-from gateway import strict_json
 from gateway.api.prompt_studio.responses import decode_stored_response, format_result, render_problem
 from gateway.http.request import Request
+from gateway.json import strict_json
 from gateway.problems import PROBLEMS, Problem
 from gateway.store.contract import StoredResponse
 from providers.contract import JsonValue

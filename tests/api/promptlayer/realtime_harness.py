@@ -14,9 +14,9 @@ import structlog
 from structlog.testing import LogCapture
 
 from gateway.api.promptlayer.execution_ids import ExecutionIds
-from gateway.api.promptlayer.realtime import RealtimeHub
+from gateway.api.promptlayer.realtime.hub import RealtimeHub
+from gateway.api.promptlayer.realtime.tokens import ChannelTokens
 from gateway.api.promptlayer.result_formats import client_context
-from gateway.api.promptlayer.tokens import ChannelTokens
 from gateway.app.listeners import Listener
 from gateway.auth.client import Client
 from gateway.auth.failed_attempts import FailedAuthLimiter

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.api.promptlayer import centrifugo
-from gateway.api.promptlayer.centrifugo import (
+from gateway.api.promptlayer.realtime import centrifugo
+from gateway.api.promptlayer.realtime.centrifugo import (
     Connect,
     InvalidFrame,
     Pong,

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, cast
 import pytest
 from yarl import URL
 
-from gateway import strict_json
 from gateway.api.promptlayer.requests import RunWorkflow, query_boolean, query_integer, workflow_name
 from gateway.http.body import parse_json_body
 from gateway.http.request import Request
+from gateway.json import strict_json
 from gateway.problems import Problem
 
 if TYPE_CHECKING:

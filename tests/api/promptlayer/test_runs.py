@@ -11,7 +11,6 @@ from typing import Any, cast
 import pytest
 from multidict import CIMultiDict
 
-from gateway import strict_json
 from gateway.api.promptlayer.execution_ids import ExecutionIds
 from gateway.api.promptlayer.result_formats import RESULT_FORMATS, callback_payload, final_output
 from gateway.api.promptlayer.runs import PromptLayerRunHandlers
@@ -20,6 +19,7 @@ from gateway.byte_budget import ByteBudget, Hold
 from gateway.errors import GatewayError, RunError
 from gateway.http.request import Request
 from gateway.http.response import Response
+from gateway.json import strict_json
 from gateway.problems import PROBLEMS, Problem
 from gateway.runs.catalog import Catalog
 from gateway.runs.durable.background_limit import BackgroundLimit

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.api.promptlayer.tokens import LIFETIME, ChannelToken, ChannelTokens
+from gateway.api.promptlayer.realtime.tokens import LIFETIME, ChannelToken, ChannelTokens
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
 END = int(NOW.timestamp()) + LIFETIME

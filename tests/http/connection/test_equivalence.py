@@ -18,7 +18,7 @@ from gateway.http.pipeline import RequestPipeline
 from gateway.http.request import Request, Route
 from gateway.http.response import Response, make_response
 from gateway.http.server import Server
-from gateway.observability.logs import configure
+from gateway.observability.json_logging import configure
 from gateway.observability.metrics import Metrics
 from tests.support.clock import ManualClock
 

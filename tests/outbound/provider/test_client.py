@@ -16,9 +16,9 @@ from urllib.parse import quote, urlsplit
 import pytest
 from pydantic import SecretStr
 
-from gateway import strict_json
 from gateway.clock import Clock, SystemClock
 from gateway.errors import InvalidRequest
+from gateway.json import strict_json
 from gateway.observability.metrics import Metrics
 from gateway.outbound.provider.client import ProviderClient, ProviderEndpoint
 from gateway.outbound.provider.passthrough_request import PassthroughRequest, PassthroughResponse

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway import strict_json
 from gateway.auth.keys import new_key
 from gateway.clock import SystemClock
 from gateway.errors import InvalidRequest
+from gateway.json import strict_json
 from gateway.outbound.provider.passthrough_request import PassthroughRequest, percent_decoded, with_provider_key
 from providers.contract import JsonValue
 

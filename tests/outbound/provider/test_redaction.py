@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway import lenient_json, strict_json
+from gateway.json import lenient_json, strict_json
 from gateway.outbound.provider.redaction import Redaction
 
 KEY = 'sk/Ab+"9\\=%canary&0'

@@ -8,7 +8,7 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from gateway import strict_json
+from gateway.json import strict_json
 
 LIFETIME = 3600
 """Lifetime in seconds: the SDKs wait an hour for a run, and reconnect with the same token."""

@@ -7,7 +7,7 @@ from typing import Annotated, Any, TypeVar
 from aiohttp import web
 from pydantic import AnyHttpUrl, BaseModel, Field, ValidationError
 
-from gateway import strict_json
+from gateway.json import strict_json
 from gateway.sandbox.http_json import JSON, header_equals
 
 

@@ -18,7 +18,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway.observability import logs
+from gateway.observability import json_logging
 from gateway.observability.logger_protocol import Logger
 from tests.support.clock import ManualClock
 
@@ -63,7 +63,7 @@ def output(capsysbinary: pytest.CaptureFixture[bytes]) -> CapturedOutput:
 
 def debug_logger() -> Logger:
     """Logger of every level that writes JSON; created in the test, as each test phase has another standard output."""
-    return logs.configure("debug", "json", ManualClock())
+    return json_logging.configure("debug", "json", ManualClock())
 
 
 def test_a_line_is_an_object_with_time_level_and_event(output: CapturedOutput) -> None:
@@ -77,7 +77,7 @@ def test_a_line_is_an_object_with_time_level_and_event(output: CapturedOutput) -
 def test_lines_below_the_level_are_not_written(
     output: CapturedOutput, level: Literal["debug", "info", "warning", "error"]
 ) -> None:
-    log = logs.configure(level, "json", ManualClock())
+    log = json_logging.configure(level, "json", ManualClock())
     names = ["debug", "info", "warning", "error"]
     for name in names:
         getattr(log, name)("x")
@@ -120,7 +120,7 @@ def test_whatever_is_logged_each_call_writes_one_object(output: CapturedOutput, 
 @pytest.mark.parametrize("form", ["json", "console"])
 def test_bound_fields_are_in_every_line(output: CapturedOutput, form: Literal["json", "console"]) -> None:
     """R91: in lines of the gateway at every level, and of libraries."""
-    log = logs.configure("debug", form, ManualClock(), place=7)
+    log = json_logging.configure("debug", form, ManualClock(), place=7)
     for name in ("debug", "info", "warning", "error"):
         getattr(log, name)("event", status=200)
     logging.getLogger("library").warning("text")
@@ -158,7 +158,7 @@ def test_an_exception_is_described_by_type_and_location_only() -> None:
     try:
         raise KeyError("CANARY")
     except KeyError as error:
-        described = logs.describe_exception(error)
+        described = json_logging.describe_exception(error)
     assert "KeyError" == described["exception"]
     assert "test_an_exception_is_described" in str(described["places"])
     assert "CANARY" not in str(described)
@@ -172,19 +172,19 @@ def test_a_deep_exception_is_described_by_its_last_locations() -> None:
 
     with pytest.raises(ValueError, match=r"^$") as caught:
         dive(50)
-    places = logs.describe_exception(caught.value)["places"]
+    places = json_logging.describe_exception(caught.value)["places"]
     assert isinstance(places, list)
     assert 8 == len(places)
 
 
 def test_no_exception_has_no_description() -> None:
-    assert {} == logs.describe_exception(None)
+    assert {} == json_logging.describe_exception(None)
 
 
 async def test_an_unhandled_exception_is_logged_without_its_text(output: CapturedOutput) -> None:
     """By default asyncio prints the exception and the arguments of the task."""
     loop = asyncio.get_running_loop()
-    logs.log_unhandled_exceptions(loop, debug_logger())
+    json_logging.log_unhandled_exceptions(loop, debug_logger())
 
     def fail() -> None:
         raise ValueError("CANARY")
@@ -224,14 +224,14 @@ def test_a_log_that_cannot_be_written_raises_nothing(monkeypatch: pytest.MonkeyP
     closed.close()
     for broken in (FullDisk(), closed):
         monkeypatch.setattr(sys, "stdout", FakeStdout(broken))
-        log = logs.configure("info", "json", ManualClock())
+        log = json_logging.configure("info", "json", ManualClock())
         log.info("request")
         logging.getLogger("library").warning("text")
 
 
 def test_the_console_format_shows_the_same_events(output: CapturedOutput) -> None:
     """The format "console" omits texts of libraries too."""
-    log = logs.configure("info", "console", ManualClock())
+    log = json_logging.configure("info", "console", ManualClock())
     log.info("listening", url="http://127.0.0.1:1")
     logging.getLogger("library").warning("CANARY")
     assert b"listening" in output.text
@@ -241,22 +241,22 @@ def test_the_console_format_shows_the_same_events(output: CapturedOutput) -> Non
 
 def test_json_is_what_a_pipe_gets(output: CapturedOutput) -> None:
     """`auto`: colours on a terminal, JSON otherwise."""
-    logs.configure("info", "auto", ManualClock()).info("x")
+    json_logging.configure("info", "auto", ManualClock()).info("x")
     assert ["x"] == [line["event"] for line in output.lines]
 
 
 def test_control_sequences_reach_no_terminal(output: CapturedOutput) -> None:
     """R73: escape sequences in a workflow name from a client are replaced."""
-    logs.configure("info", "console", ManualClock()).info("request", workflow="\x1b[2Jgone\u202e")
+    json_logging.configure("info", "console", ManualClock()).info("request", workflow="\x1b[2Jgone\u202e")
     assert b"?[2Jgone?" in output.text
 
 
 @pytest.mark.parametrize("form", ["json", "console"])
 def test_the_level_can_be_changed(output: CapturedOutput, form: Literal["json", "console"]) -> None:
     """R100: for existing loggers and for libraries."""
-    log = logs.configure("warning", form, ManualClock())
+    log = json_logging.configure("warning", form, ManualClock())
     for level in ("debug", "error", "info"):
-        logs.set_level(level)
+        json_logging.set_level(level)
         for name in ("debug", "info", "error"):
             getattr(log, name)(f"when_{level}")
             logging.getLogger("library").log(getattr(logging, name.upper()), "x")

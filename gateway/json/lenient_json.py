@@ -11,7 +11,7 @@ import math
 import re
 from typing import NamedTuple, cast
 
-from gateway import nonrecursive_json, strict_json
+from gateway.json import nonrecursive_json, strict_json
 from providers.contract import JsonValue
 
 BOM_SKIPPED = "a byte order mark was skipped"

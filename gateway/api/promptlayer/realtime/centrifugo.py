@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from gateway import strict_json
+from gateway.json import strict_json
 
 MAX_FRAME_BYTES = 16_384
 """Maximum size of a client's frame in bytes."""

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway import lenient_json, strict_json
-from gateway.lenient_json import (
+from gateway.json import lenient_json, strict_json
+from gateway.json.lenient_json import (
     BOM_SKIPPED,
     CONTROL_CHARACTERS_KEPT,
     DEEPLY_NESTED,

@@ -15,19 +15,19 @@ from typing import cast
 
 from aiohttp import web
 
-from gateway import strict_json
-from gateway.api.promptlayer.centrifugo import MAX_FRAME_BYTES, publication
-from gateway.api.promptlayer.connection import SHUTDOWN, RealtimeConnection
 from gateway.api.promptlayer.errors import render_problem
 from gateway.api.promptlayer.execution_ids import ExecutionIds
+from gateway.api.promptlayer.realtime.centrifugo import MAX_FRAME_BYTES, publication
+from gateway.api.promptlayer.realtime.connection import SHUTDOWN, RealtimeConnection
+from gateway.api.promptlayer.realtime.tokens import ChannelToken, ChannelTokens
 from gateway.api.promptlayer.result_formats import RESULT_FORMATS, final_output, wants_all_outputs
-from gateway.api.promptlayer.tokens import ChannelToken, ChannelTokens
 from gateway.auth.failed_attempts import network_of
 from gateway.clock import Clock
 from gateway.http.forwarded import Networks, client_address
 from gateway.http.request import AiohttpRequest, AnyResponse, Request, Route, always
 from gateway.http.response import make_response
 from gateway.http.router import with_double_slash
+from gateway.json import strict_json
 from gateway.observability.logger_protocol import Logger
 from gateway.problems import Problem, invalid_parameter
 from gateway.runs import rendering

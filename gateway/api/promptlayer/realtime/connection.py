@@ -9,11 +9,11 @@ from typing import Protocol, TypeAlias
 
 from aiohttp import WSMsgType, web
 
-from gateway.api.promptlayer import centrifugo
-from gateway.api.promptlayer.centrifugo import Command, Connect, Pong, Subscribe, Unsubscribe
-from gateway.api.promptlayer.tokens import ChannelToken
+from gateway.api.promptlayer.realtime import centrifugo
+from gateway.api.promptlayer.realtime.centrifugo import Command, Connect, Pong, Subscribe, Unsubscribe
+from gateway.api.promptlayer.realtime.tokens import ChannelToken
 from gateway.clock import Clock
-from gateway.observability import logs
+from gateway.observability import json_logging
 from gateway.observability.logger_protocol import Logger
 
 PING_INTERVAL = 25
@@ -194,5 +194,5 @@ class RealtimeConnection:
         except ConnectionError:
             pass  # disconnected; `serve` notices
         except Exception as error:  # noqa: BLE001 - a defect; without a close, the client would wait for an hour
-            self.hub.log.error("internal_error", **logs.describe_exception(error))
+            self.hub.log.error("internal_error", **json_logging.describe_exception(error))
             self.close(_INTERNAL_ERROR)

@@ -9,7 +9,7 @@ from typing import Any, cast
 import orjson
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
-from gateway import nonrecursive_json
+from gateway.json import nonrecursive_json
 from providers.contract import JsonValue
 
 

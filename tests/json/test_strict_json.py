@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway import strict_json
+from gateway.json import strict_json
 from providers.contract import JsonValue
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))

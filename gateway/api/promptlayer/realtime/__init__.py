@@ -1,0 +1,1 @@
+"""WebSocket connections on which PromptLayer's SDKs wait for runs."""

@@ -1,0 +1,1 @@
+"""JSON: strict for requests, lenient for provider responses."""
