@@ -9,7 +9,7 @@ from typing import Any, cast
 from aiohttp import HttpVersion11, web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_exceptions import LineTooLong
-from aiohttp.web_protocol import _ErrInfo
+from aiohttp.web_protocol import MAX_MSG_QUEUE_SIZE, _ErrInfo
 from multidict import CIMultiDict
 
 from gateway.byte_budget import ByteBudget, Hold, current_hold
@@ -18,6 +18,12 @@ from gateway.http.request import AiohttpRequest, AnyResponse, Request, Route
 from gateway.http.response import BODILESS, MAX_SINGLE_WRITE, Response
 from gateway.problems import CONTENT_TYPE, Problem
 
+_MAX_PIPELINED = MAX_MSG_QUEUE_SIZE - 1
+"""Requests in the queue of a connection from which on it stops reading.
+
+One less than the parser's own limit. The parser counts a request as queued once its body is complete, although the
+handler may have taken it before: then it stops at one request less, and aiohttp would never let it continue.
+"""
 _TOO_MANY_FIELDS = "Too many headers received"  # of aiohttp's parser, which bounds their number by 128
 
 
@@ -149,6 +155,7 @@ class AiohttpConnection(web.RequestHandler):
         **settings: Any,
     ) -> None:
         super().__init__(server, **settings)
+        self._max_msg_queue_size = _MAX_PIPELINED
         self._byte_budget = byte_budget
         self._header_too_large_route = header_too_large_route
         self._header_timeout = header_timeout

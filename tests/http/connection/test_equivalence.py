@@ -254,6 +254,17 @@ async def test_a_malformed_body_fails_even_before_its_request_is_handled() -> No
     await server.shutdown(0)
 
 
+UNKNOWN = REQUEST.replace(b"/run", b"/nowhere")
+
+
+@pytest.mark.parametrize("pipelined", [30, 31, 32, 33, 100])
+async def test_all_requests_that_follow_a_body_in_parts_are_answered(pipelined: int) -> None:
+    """The parser of aiohttp would stop at the 31st: it counts the first one, which was handled before its end."""
+    parts = [REQUEST[:-1], b"}" + UNKNOWN * pipelined]
+    written, _ = await responses_of(lambda server: server.aiohttp_connection(), parts)
+    assert (1, pipelined) == (written.count(b"HTTP/1.1 200 "), written.count(b"HTTP/1.1 404 "))
+
+
 async def test_a_usual_request_stays_on_the_usual_connection() -> None:
     """Else nothing is compared."""
     server, transport = new_server(), MemoryTransport()
