@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import types
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, cast
 
 from aiohttp import HttpVersion11, web
@@ -25,6 +26,16 @@ One less than the parser's own limit. The parser counts a request as queued once
 handler may have taken it before: then it stops at one request less, and aiohttp would never let it continue.
 """
 _TOO_MANY_FIELDS = "Too many headers received"  # of aiohttp's parser, which bounds their number by 128
+
+
+@types.coroutine
+def _next_iteration() -> Iterator[None]:
+    """Let the event loop serve other connections first.
+
+    From Python 3.12 on aiohttp handles a request without a change of tasks if nothing in it waits, and so all that a
+    client has pipelined.
+    """
+    yield
 
 
 async def _malformed_request(_request: Request) -> Response:
@@ -172,6 +183,8 @@ class AiohttpConnection(web.RequestHandler):
         own_request.serving_task = asyncio.current_task()
         current_hold.set(hold)
         try:
+            if self._messages:
+                await _next_iteration()
             return await super()._handle_request(request, start_time, request_handler)
         finally:
             hold.release()

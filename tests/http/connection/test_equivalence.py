@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import pytest
 from aiohttp import web
@@ -263,6 +264,22 @@ async def test_all_requests_that_follow_a_body_in_parts_are_answered(pipelined: 
     parts = [REQUEST[:-1], b"}" + UNKNOWN * pipelined]
     written, _ = await responses_of(lambda server: server.aiohttp_connection(), parts)
     assert (1, pipelined) == (written.count(b"HTTP/1.1 200 "), written.count(b"HTTP/1.1 404 "))
+
+
+async def test_pipelined_requests_leave_time_for_other_connections() -> None:
+    """Python 3.12 and later would answer them all in one iteration of the event loop."""
+    server, transport = new_server(), MemoryTransport()
+    connection = server.aiohttp_connection()
+    transport.set_protocol(connection)
+    connection.connection_made(transport)
+    connection.data_received(UNKNOWN * 20)
+    answered: list[int] = []
+    while not answered or answered[-1] < 20:
+        await asyncio.sleep(0)
+        answered.append(transport.written.count(b"HTTP/1.1 404 "))
+    assert max(after - before for before, after in pairwise([0, *answered])) <= 2
+    connection.connection_lost(None)
+    await server.shutdown(0)
 
 
 async def test_a_usual_request_stays_on_the_usual_connection() -> None:
