@@ -12,7 +12,7 @@ from typing import Protocol, cast
 from aiohttp import web
 
 from gateway.clock import Clock
-from gateway.content_coding import CODINGS, UndecodableError, decode
+from gateway.content_decoding import CODINGS, UndecodableError, decode
 from gateway.http.body import read_coded_body
 from gateway.http.headers import accepts_gzip, content_type
 from gateway.http.pipeline import Authenticator, InFlightLimiter, presented_key
@@ -20,7 +20,7 @@ from gateway.http.request import AiohttpRequest, AnyResponse, Request, Route, al
 from gateway.http.response import Response, make_response, problem_headers
 from gateway.http.traceparent import read_traceparent
 from gateway.json import strict_json
-from gateway.json.string_scanner import find_strings
+from gateway.json.string_members import find_strings
 from gateway.passthrough_rules import normalize_path
 from gateway.problems import Problem
 from gateway.runs.passthrough import Passthrough

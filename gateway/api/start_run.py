@@ -21,8 +21,8 @@ from gateway.runs.durable.idempotency_key import parse_key
 from gateway.runs.durable.journal import DurableRun
 from gateway.runs.durable.runs import DurableRuns
 from gateway.runs.executor import RunExecutor
+from gateway.runs.idempotent_submission import Finished, Followed, InFlight, Replayed, Started, followed_error, submit
 from gateway.runs.model import RunRecord, RunSpec, always_connected
-from gateway.runs.submission import Finished, Followed, InFlight, Replayed, Started, followed_error, submit
 from gateway.store.contract import StoredResponse
 
 _REPLAYED_HEADERS = (("Idempotent-Replayed", "true"),)

@@ -25,7 +25,6 @@ from gateway.observability.metrics import Metrics
 from gateway.outbound.webhook.egress_policy import EgressPolicy
 from gateway.outbound.webhook.sender import WebhookSender
 from gateway.problems import Problem
-from gateway.runs.attempt import ExecutionContext
 from gateway.runs.callbacks.dispatcher import CallbackDispatcher
 from gateway.runs.catalog import Catalog
 from gateway.runs.durable.background_limit import BackgroundLimit
@@ -39,6 +38,7 @@ from gateway.runs.polling.provider_hints import ProviderHints
 from gateway.runs.polling.schedule import PollSchedule
 from gateway.runs.resilience.registry import CircuitRegistry
 from gateway.runs.run_reader import RunReader
+from gateway.runs.workflow_attempt import ExecutionContext
 from gateway.settings import Settings
 from gateway.store import factory
 from gateway.store.contract import Store

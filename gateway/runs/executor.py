@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from gateway.byte_budget import BUDGET_EXHAUSTED, current_hold
 from gateway.errors import CircuitOpen, DeadlineExceeded, Overloaded, RateLimited, RunError, StoreError
 from gateway.limits.admission import Admission
-from gateway.runs.attempt import ExecutionContext, WorkflowAttempt
 from gateway.runs.catalog import Workflow
 from gateway.runs.model import NULL_JOURNAL, Journal, RunRecord, RunSpec
+from gateway.runs.workflow_attempt import ExecutionContext, WorkflowAttempt
 from providers.declarations import accepts_release
 
 _STORE_RETRY_DELAY = 1.0  # seconds until a background run asks an unavailable store again

@@ -1,6 +1,6 @@
 """Configuration: the only package that reads the environment, secret files and the YAML file."""
 
-from gateway.settings.change_detection import ConfigFiles, WatchedPaths
+from gateway.settings.config_files import ConfigFiles, WatchedPaths
 from gateway.settings.errors import SettingsError
 from gateway.settings.load import load
 from gateway.settings.model import Settings

@@ -13,9 +13,14 @@ from pydantic import SecretStr, ValidationError
 
 from gateway.settings.errors import Location, SettingsError, format_location
 from gateway.settings.model import Settings
-from gateway.settings.sources.config_tree import Transform, find, merge, nodes, rewrite
-from gateway.settings.sources.environment import NAMED_SECTIONS, Variables, from_environment, from_secret_files
+from gateway.settings.sources.environment_and_secret_files import (
+    NAMED_SECTIONS,
+    Variables,
+    from_environment,
+    from_secret_files,
+)
 from gateway.settings.sources.secret_locations import SECRET_PATHS, secret_referencer
+from gateway.settings.sources.tree_traversal import Transform, find, merge, nodes, rewrite
 from gateway.settings.sources.yaml_file import YamlDocument, read_yaml
 from gateway.settings.validation_errors import describe_errors
 

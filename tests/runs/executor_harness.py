@@ -12,7 +12,6 @@ from gateway.limits.config import ClientLimitsConfig, LimitsConfig, ResourceLimi
 from gateway.limits.limiter import Limiter
 from gateway.observability.metrics import Metrics
 from gateway.outbound.provider.passthrough_request import PassthroughRequest, PassthroughResponse
-from gateway.runs.attempt import ExecutionContext
 from gateway.runs.catalog import Provider, Workflow
 from gateway.runs.executor import RunExecutor
 from gateway.runs.model import RunRecord, RunSpec
@@ -21,6 +20,7 @@ from gateway.runs.polling.schedule import PollSchedule
 from gateway.runs.resilience.circuit_breaker import BreakerConfig
 from gateway.runs.resilience.registry import CircuitRegistry
 from gateway.runs.resilience.retry import RetryPolicy
+from gateway.runs.workflow_attempt import ExecutionContext
 from providers.contract import Adapter, Call, Cause, JsonValue, ProviderFault, Reply
 from providers.prompt_studio import PromptStudio
 from providers.promptlayer import PromptLayer

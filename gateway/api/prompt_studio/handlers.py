@@ -23,9 +23,9 @@ from gateway.json import strict_json
 from gateway.runs.catalog import Catalog, Workflow
 from gateway.runs.durable.idempotency_key import parse_key
 from gateway.runs.durable.runs import DurableRuns
+from gateway.runs.idempotent_submission import Finished, Followed, InFlight, Replayed, Started, followed_error, submit
 from gateway.runs.model import ApiName, RunRecord, RunSpec
 from gateway.runs.rendering import JSON_CONTENT_TYPE
-from gateway.runs.submission import Finished, Followed, InFlight, Replayed, Started, followed_error, submit
 from providers.contract import JsonValue
 
 _API: ApiName = "prompt_studio"

@@ -39,10 +39,10 @@ from gateway.runs.catalog import Catalog, Workflow
 from gateway.runs.durable.idempotency_key import parse_key
 from gateway.runs.durable.journal import DurableRun
 from gateway.runs.durable.runs import DurableRuns
-from gateway.runs.durable.start_acknowledgement import StartGate
+from gateway.runs.durable.start_response_gate import StartGate
+from gateway.runs.idempotent_submission import Finished, Followed, InFlight, Replayed, Started, submit
 from gateway.runs.model import RunRecord, RunSpec
 from gateway.runs.run_reader import RunReader
-from gateway.runs.submission import Finished, Followed, InFlight, Replayed, Started, submit
 from gateway.store.contract import IdempotencyKey, Phase, RunOverview, StoredRun
 
 _POINTERS = (f"/{LABEL_FIELD}", f"/{VERSION_FIELD}")

@@ -26,7 +26,7 @@ from pydantic import SecretStr
 
 from gateway import happy_eyeballs
 from gateway.clock import Clock
-from gateway.content_coding import CODINGS, Decoder, UndecodableError, decode
+from gateway.content_decoding import CODINGS, Decoder, UndecodableError, decode
 from gateway.json import strict_json
 from gateway.observability.metrics import Metrics
 from gateway.outbound.connect_tunnel import Proxy, ProxyRefused

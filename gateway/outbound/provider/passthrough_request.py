@@ -10,10 +10,10 @@ from binascii import unhexlify
 from dataclasses import dataclass, field, replace
 from urllib.parse import quote, unquote
 
-from gateway.content_coding import UndecodableError, decode
+from gateway.content_decoding import UndecodableError, decode
 from gateway.errors import InvalidRequest
 from gateway.json import strict_json
-from gateway.json.string_scanner import find_strings
+from gateway.json.string_members import find_strings
 from gateway.key_format import is_well_formed
 from gateway.outbound.provider.redaction import Redaction, unescaped
 from gateway.outbound.provider.stream import RedactedStream

@@ -8,7 +8,7 @@ from binascii import unhexlify
 from collections.abc import Callable, Iterator
 from urllib.parse import quote
 
-from gateway.content_coding import Decoder
+from gateway.content_decoding import Decoder
 from gateway.json import lenient_json, strict_json
 
 _MAX_REPLACED_KEYS = 8  # keys before the last change; each costs eleven searches in every response

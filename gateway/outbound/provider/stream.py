@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
-from gateway.content_coding import UndecodableError
+from gateway.content_decoding import UndecodableError
 from gateway.outbound.provider.redaction import ExposedKeyError, StreamRedaction
 from providers.contract import Cause, ProviderFault, invalid
 

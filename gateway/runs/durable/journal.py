@@ -16,7 +16,7 @@ from gateway.clock import Clock
 from gateway.errors import StoreError
 from gateway.observability.logger_protocol import Logger
 from gateway.runs.durable.background_limit import BackgroundSlot
-from gateway.runs.durable.start_acknowledgement import StartGate
+from gateway.runs.durable.start_response_gate import StartGate
 from gateway.runs.model import RunRecord
 from gateway.store.contract import Phase, Store, StoredRun, StoreUnavailable
 

@@ -24,7 +24,7 @@ from gateway.runs.durable.codec import encode_run
 from gateway.runs.durable.completion import ResponseRenderer, RunCompletion, no_delay
 from gateway.runs.durable.journal import DurableRun, StoreJournal
 from gateway.runs.durable.pending_deletes import PendingDeletes
-from gateway.runs.durable.start_acknowledgement import StartGate
+from gateway.runs.durable.start_response_gate import StartGate
 from gateway.runs.durable.uncollected_results import CollectionWatch
 from gateway.runs.executor import RunExecutor
 from gateway.runs.model import ApiName, RunRecord

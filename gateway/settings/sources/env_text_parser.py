@@ -10,7 +10,7 @@ from pydantic.fields import FieldInfo
 from typing_extensions import override
 
 from gateway.settings.model import Settings
-from gateway.settings.sources.environment import DELIMITER, PREFIX
+from gateway.settings.sources.environment_and_secret_files import DELIMITER, PREFIX
 from gateway.settings.types.fields import PLAIN_TEXT
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from gateway.settings.sources.config_tree import Transform
+from gateway.settings.sources.tree_traversal import Transform
 from gateway.settings.types.secret_reference import SecretReference
 
 SECRET_PATHS = (

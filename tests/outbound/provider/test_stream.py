@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from gateway.content_coding import Decoder
+from gateway.content_decoding import Decoder
 from gateway.outbound.provider.passthrough_request import PassthroughRequest, PassthroughResponse
 from gateway.outbound.provider.redaction import ExposedKeyError, Redaction
 from providers.contract import Cause, ProviderFault

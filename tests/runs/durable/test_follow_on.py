@@ -9,8 +9,8 @@ import pytest
 
 from gateway.errors import DeadlineExceeded
 from gateway.runs.durable.background_limit import BackgroundLimit
+from gateway.runs.idempotent_submission import Finished, Followed, followed_error, submit
 from gateway.runs.model import RunRecord
-from gateway.runs.submission import Finished, Followed, followed_error, submit
 from gateway.store.contract import IdempotencyKey, Phase, StoredResponse, StoredRun
 from providers.contract import Reply
 from tests.runs.durable.durable_harness import KEY, LEASE, DurableRunsHarness, yield_until

@@ -11,7 +11,7 @@ import pytest
 
 from gateway.errors import RunError
 from gateway.runs.durable.runs import RunIdTaken
-from gateway.runs.durable.start_acknowledgement import StartGate
+from gateway.runs.durable.start_response_gate import StartGate
 from gateway.runs.model import RunRecord, RunSpec
 from providers.contract import Cause, Reply
 from tests.runs.durable.durable_harness import (

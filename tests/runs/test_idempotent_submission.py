@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from gateway.errors import IdempotencyMismatch
+from gateway.runs.idempotent_submission import Finished, InFlight, Replayed, Started, Submission, submit
 from gateway.runs.model import RunRecord
-from gateway.runs.submission import Finished, InFlight, Replayed, Started, Submission, submit
 from gateway.store.contract import IdempotencyKey, StoredRun
 from providers.contract import Reply
 from tests.runs.durable.durable_harness import KEY, DurableRunsHarness, yield_until

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 
-from gateway.content_coding import Decoder
+from gateway.content_decoding import Decoder
 
 
 def test_all_that_the_parts_so_far_hold_is_decoded() -> None:

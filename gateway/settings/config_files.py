@@ -13,9 +13,9 @@ from typing import TypeAlias
 from gateway.settings.errors import SettingsError
 from gateway.settings.load import RELATIVE_PATHS, config_path, load
 from gateway.settings.model import Settings
-from gateway.settings.sources.config_tree import find
-from gateway.settings.sources.environment import secret_files
+from gateway.settings.sources.environment_and_secret_files import secret_files
 from gateway.settings.sources.secret_locations import SECRET_PATHS
+from gateway.settings.sources.tree_traversal import find
 from gateway.settings.sources.yaml_file import read_yaml
 
 FileFingerprints: TypeAlias = Mapping[Path, "_Fingerprint"]

@@ -6,7 +6,7 @@ import asyncio
 
 from gateway.clock import SystemClock
 from gateway.errors import CircuitOpen, RunError
-from gateway.runs.durable.start_acknowledgement import StartGate
+from gateway.runs.durable.start_response_gate import StartGate
 from tests.runs.durable.durable_harness import FrozenClock, yield_to_loop, yield_until
 from tests.support.clock import ManualClock
 

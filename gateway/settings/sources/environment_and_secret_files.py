@@ -10,7 +10,7 @@ from typing import Any
 
 from gateway.settings.errors import Location, SettingsError, did_you_mean, printable_key
 from gateway.settings.model import Settings
-from gateway.settings.sources.config_tree import nodes
+from gateway.settings.sources.tree_traversal import nodes
 from gateway.settings.types.secret_reference import read_secret_file
 
 PREFIX = "runward_"
