@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator
@@ -49,6 +50,7 @@ class RealtimeHarness:
     known_clients: set[str]
     capture: LogCapture
     execution_ids: ExecutionIds = field(default_factory=lambda: ExecutionIds(SECRET))
+    sockets: list[aiohttp.ClientWebSocketResponse] = field(default_factory=list)
 
     async def issue_token(self, channel: str, client: str = "one") -> str:
         """Request a token as the SDKs do."""
@@ -64,7 +66,14 @@ class RealtimeHarness:
         self, path: str = "/connection/websocket", *, address: str = "192.0.2.1"
     ) -> aiohttp.ClientWebSocketResponse:
         """Open a connection, forwarded from `address`."""
-        return await self.session.ws_connect(self.url + path, max_msg_size=0, headers={"X-Forwarded-For": address})
+        socket = await self.session.ws_connect(
+            self.url + path,
+            max_msg_size=0,
+            headers={"X-Forwarded-For": address},
+            timeout=aiohttp.ClientWSTimeout(ws_close=1),
+        )
+        self.sockets.append(socket)
+        return socket
 
     async def connect(self, token: str) -> aiohttp.ClientWebSocketResponse:
         """Open a connection and authenticate."""
@@ -150,8 +159,10 @@ async def realtime_server(*, max_connections: int = 20) -> AsyncIterator[Realtim
     )
     listener = await Listener.open(server, "127.0.0.1", 0)
     async with aiohttp.ClientSession() as session:
+        harness = RealtimeHarness(listener.url, clock, store, realtime, session, clients, capture)
         try:
-            yield RealtimeHarness(listener.url, clock, store, realtime, session, clients, capture)
+            yield harness
         finally:
             await realtime.close_all()
             await listener.runner.cleanup()
+            await asyncio.gather(*(socket.close() for socket in harness.sockets))
