@@ -53,6 +53,8 @@ class RunHandler:
         run = RunRecord.create(self._build_spec(request, body, workflow), workflow.provider.name, self.clock)
         if run.spec.synchronous and key is None:
             request.run = run
+            request.discard_input()
+            del raw, body
             try:
                 await self.executor.run(run, workflow)
             except RunError as error:
@@ -67,6 +69,8 @@ class RunHandler:
         match await submit(self.durable_runs, run, key, callback_url=body.callback_url):
             case Started(durable_run):
                 request.run = run
+                request.discard_input()
+                del raw, body
                 return await self._execute(durable_run, workflow, request.request_id)
             case Finished(_, response):
                 hold_replay(request, len(response.body))

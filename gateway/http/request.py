@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from aiohttp import web
-from multidict import MultiMapping
+from multidict import CIMultiDict, CIMultiDictProxy, MultiMapping
 from yarl import URL
 
 from gateway.http.response import Response
@@ -82,6 +82,9 @@ class Request:
         """Address of the peer."""
         raise NotImplementedError
 
+    def discard_input(self) -> None:
+        """Free header fields and body, once a run has been made of them: a run may wait for hours for its provider."""
+
     def connection_check(self) -> Callable[[], bool]:
         """Function that returns True while the client is connected. It does not reference the request."""
         transport = self.transport
@@ -89,6 +92,9 @@ class Request:
             return lambda: False
         is_closing = transport.is_closing
         return lambda: not is_closing()
+
+
+_NO_HEADERS: MultiMapping[str] = CIMultiDictProxy(CIMultiDict())
 
 
 class CompleteRequest(Request):
@@ -134,6 +140,10 @@ class CompleteRequest(Request):
         self.headers = headers
         self.body = body
         self.transport = transport
+
+    def discard_input(self) -> None:
+        """Free header fields and body."""
+        self.headers, self.body = _NO_HEADERS, b""
 
     @property
     def query(self) -> MultiMapping[str]:

@@ -18,6 +18,7 @@ from gateway.http.connection.aiohttp_connection import (
     written_response,
 )
 from gateway.http.connection.http1_connection import Http1Connection
+from gateway.http.connection.idle_sweep import IdleSweep
 from gateway.http.request import AiohttpRequest, AnyResponse, Handler, Middleware, Request, Route, is_valid_host
 from gateway.http.router import UNKNOWN_ROUTE, Router
 
@@ -55,7 +56,7 @@ class Server(web.Server):
         self.header_timeout, self.idle_timeout = header_timeout, idle_timeout
         self.max_header = max_header
         self.max_usual_head = min(max_header, MAX_HEADER)
-        self.http1_connections: set[Http1Connection] = set()
+        self.http1_connections = IdleSweep[Http1Connection](min(header_timeout, idle_timeout))
         self._header_too_large_route = header_too_large_route(max_header)
         handler: Handler = _dispatch
         for middleware in reversed(middlewares):
@@ -93,7 +94,7 @@ class Server(web.Server):
     def pre_shutdown(self) -> None:
         """Close idle connections; the others are closed after their response."""
         super().pre_shutdown()
-        for connection in list(self.http1_connections):
+        for connection in self.http1_connections:
             connection.close_when_idle()
 
     async def shutdown(self, timeout: float | None = None) -> None:  # noqa: ASYNC109

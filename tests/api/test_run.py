@@ -81,6 +81,7 @@ def _request(workflow: str, hold: Hold) -> Request:
             headers=CIMultiDict({"Content-Type": "application/json", "Idempotency-Key": "k"}),
             hold=hold,
             path_param=workflow,
+            discard_input=lambda: None,
             request_id="req_1",
             run=None,
         ),

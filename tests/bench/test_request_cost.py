@@ -12,9 +12,9 @@ from tests.support.process import ROOT
 MAX_PYTHON_CALLS = 184
 """Calls of Python functions for one `POST /run` with everything on (Python 3.11)."""
 MAX_BUILTIN_CALLS = 172
-MAX_BLOCKS = 114
+MAX_BLOCKS = 90
 """Blocks of memory that a run in flight holds, without its sockets."""
-MAX_BYTES = 13_400
+MAX_BYTES = 11_000
 
 MEASURE = """
 import asyncio, dataclasses, json, sys

@@ -97,6 +97,8 @@ class PromptStudioHandlers:
         match await submit(self.durable_runs, record, key, callback_url=None):
             case Started(run):
                 request.run = record
+                request.discard_input()
+                del raw, body
                 response = await self.durable_runs.run_and_wait(run, workflow, request.request_id)
                 if record.status != "succeeded":
                     responses.decode_stored_response(response)  # raises the problem that it holds

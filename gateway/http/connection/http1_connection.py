@@ -18,6 +18,7 @@ from aiohttp.tcp_helpers import tcp_keepalive
 from multidict import CIMultiDict
 
 from gateway.byte_budget import ByteBudget, Hold, current_hold
+from gateway.http.connection.idle_sweep import IdleSweep
 from gateway.http.connection.write_timeout import WriteTimeout
 from gateway.http.request import CompleteRequest, Handler, is_valid_host, never
 from gateway.http.response import BODILESS, MAX_SINGLE_WRITE, Response
@@ -28,7 +29,6 @@ _MAX_REQUEST = 65_536  # bytes of a request that is collected here
 _MAX_FIELDS = 64
 _BODY_SECONDS = 0.05  # wait for the rest of a body, which follows at once in most cases, before it is handed over
 _UNUSUAL_FIELDS = frozenset({b"transfer-encoding", b"expect", b"upgrade", b"sec-websocket-key1"})
-_TIMER_TOLERANCE = 0.001  # seconds by which a timer may fire early
 _METHODS = {b"GET": "GET", b"POST": "POST"}
 
 
@@ -38,7 +38,7 @@ class ConnectionServer(Protocol):
     byte_budget: ByteBudget
     handler: Handler
     header_timeout: float
-    http1_connections: set[Http1Connection]
+    http1_connections: IdleSweep[Http1Connection]
     idle_timeout: float
     max_usual_head: int
     router: Router
@@ -50,13 +50,14 @@ class ConnectionServer(Protocol):
 class Http1Connection(asyncio.Protocol):
     """One connection, with one request at a time.
 
-    Timers: `header_timeout` seconds for the headers of the first request from the accept, and between two moments at
-    which the client reads of its response; `idle_timeout` seconds without a request.
+    Timeouts: `header_timeout` seconds for the headers of the first request from the accept, and between two moments at
+    which the client reads of its response; `idle_timeout` seconds without a request. The server closes the connection
+    after `closes_at` (time of the event loop, in seconds) unless a request is in progress.
     """
 
     __slots__ = (
         "_body",
-        "_closes_at",
+        "_body_timer",
         "_closing",
         "_complete",
         "_drained",
@@ -70,11 +71,11 @@ class Http1Connection(asyncio.Protocol):
         "_raw",
         "_raw_size",
         "_server",
-        "_timer",
         "_transport",
         "_unusual",
         "_url",
         "_write_timeout",
+        "closes_at",
         "task",
     )
 
@@ -83,8 +84,8 @@ class Http1Connection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._parser: httptools.HttpRequestParser | None = httptools.HttpRequestParser(self)
-        self._timer: asyncio.TimerHandle | None = None
-        self._closes_at = 0.0
+        self._body_timer: asyncio.TimerHandle | None = None
+        self.closes_at = self._loop.time() + server.header_timeout
         self._closing = False
         self._pipelined = b""
         self._drained: asyncio.Future[None] | None = None
@@ -132,11 +133,10 @@ class Http1Connection(asyncio.Protocol):
     # Callbacks of asyncio.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Start the timer."""
+        """Set the header timeout."""
         self._transport = cast("asyncio.Transport", transport)  # the transport of uvloop is no subclass
         tcp_keepalive(self._transport)
         self._server.http1_connections.add(self)
-        self._start_timer(self._server.header_timeout)
 
     def data_received(self, data: bytes) -> None:
         """Parse a part of a request, and handle it once it is complete."""
@@ -159,7 +159,8 @@ class Http1Connection(asyncio.Protocol):
         elif self._unusual or not self._awaits_small_body():
             self._hand_over()
         elif len(self._raw) == 1:
-            self._start_timer(_BODY_SECONDS)
+            self._stop_body_timer()
+            self._body_timer = self._loop.call_later(_BODY_SECONDS, self._on_body_timeout)
 
     def eof_received(self) -> None:
         """Close the connection; a request that is not complete is handed over before."""
@@ -188,7 +189,7 @@ class Http1Connection(asyncio.Protocol):
             connection = self._hand_over()
             self._loop.call_soon(connection.connection_lost, exc)  # once it has begun with the request, to be logged
         self._server.http1_connections.discard(self)
-        self._stop_timer()
+        self._stop_body_timer()
         self.resume_writing()
         if self._lost is not None and not self._lost.done():
             self._lost.set_result(None)
@@ -253,7 +254,7 @@ class Http1Connection(asyncio.Protocol):
     def _hand_over(self) -> web.RequestHandler:
         """Continue as a connection of aiohttp, which begins with the request in progress."""
         transport, parts = cast("asyncio.Transport", self._transport), self._raw
-        self._stop_timer()
+        self._stop_body_timer()
         self._server.http1_connections.discard(self)
         if self._lost is not None and not self._lost.done():
             self._lost.set_result(None)  # the server closes the other connection
@@ -333,35 +334,31 @@ class Http1Connection(asyncio.Protocol):
         if self._closing:
             self._close()
             return
-        self._closes_at = self._loop.time() + self._server.idle_timeout
-        if self._timer is None:
-            self._timer = self._loop.call_at(self._closes_at, self._on_timer)
+        self.closes_at = self._loop.time() + self._server.idle_timeout
         if self._pipelined:
             data, self._pipelined = self._pipelined, b""
             transport.resume_reading()
             self.data_received(data)
 
-    def _start_timer(self, seconds: float) -> None:
-        self._stop_timer()
-        self._closes_at = self._loop.time() + seconds
-        self._timer = self._loop.call_at(self._closes_at, self._on_timer)
-
-    def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _on_timer(self) -> None:
-        """Close the idle connection, or hand over a request that is not complete; the timer outlives a request."""
-        self._timer = None
+    def close_if_idle(self) -> None:
+        """Close the connection if no request is in progress; one that is not complete is handed over."""
         if self.task is not None or self._transport is None:
             return
-        if self._loop.time() < self._closes_at - _TIMER_TOLERANCE:
-            self._timer = self._loop.call_at(self._closes_at, self._on_timer)
-        elif self._raw:
+        if self._raw:
             self._hand_over()
         else:
             self._close()
+
+    def _on_body_timeout(self) -> None:
+        """Hand over a request whose body has not arrived."""
+        self._body_timer = None
+        if self.task is None and self._transport is not None and self._raw:
+            self._hand_over()
+
+    def _stop_body_timer(self) -> None:
+        if self._body_timer is not None:
+            self._body_timer.cancel()
+            self._body_timer = None
 
     # Callbacks of the parser.
 

@@ -85,7 +85,7 @@ async def stalled_client(header_timeout: float) -> AsyncIterator[StalledClient]:
 async def test_a_shutdown_waits_until_a_response_is_read() -> None:
     """The response of a paid run must not be cut, also if its handler has ended."""
     async with stalled_client(header_timeout=30.0) as client:
-        client.connection._closes_at += 30  # the idle timeout has no part in this test
+        client.connection.closes_at += 30  # the idle timeout has no part in this test
         reading = asyncio.create_task(client.read_all())
         client.listener.close()
         client.server.pre_shutdown()
