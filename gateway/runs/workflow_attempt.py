@@ -202,6 +202,8 @@ class WorkflowAttempt:
         try:
             reply = await provider.upstream.send(call, deadline, record.spec.traceparent)
         except ProviderFault as fault:
+            if call.safe and fault.cause is Cause.UNREACHABLE and monotonic() >= record.deadline - _TIMER_TOLERANCE:
+                return RepeatableFault(ProviderFault(Cause.TIMEOUT))  # the deadline ended the attempt to connect
             return RepeatableFault(fault.with_traceback(None))
         finally:
             record.external_wait += monotonic() - sent_at

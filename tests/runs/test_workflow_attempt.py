@@ -307,6 +307,19 @@ async def test_the_last_poll_is_made_shortly_before_the_deadline() -> None:
     assert 99.0 < max(poll_times(upstream_of(workflow))) < 100
 
 
+async def test_a_deadline_that_ends_the_connection_attempt_of_a_poll_is_a_timeout() -> None:
+    """The time was too short to connect: that does not make the provider unreachable."""
+    harness = ExecutorHarness()
+    record = harness.new_run(timeout=10)
+
+    def connect_until_the_deadline() -> Reply:
+        record.deadline = harness.clock.monotonic()
+        raise fault(Cause.UNREACHABLE)
+
+    workflow = harness.layer(STARTED, connect_until_the_deadline)
+    assert ("upstream_timeout", "unknown", 1) == ending_of_run(await harness.run(workflow, record))
+
+
 @pytest.mark.parametrize("seconds", [0.3, 0.5, 0.7])
 async def test_a_short_deadline_leaves_time_for_a_poll(seconds: float) -> None:
     harness = ExecutorHarness(poll_schedule=PollSchedule(0.25, 60.0))
