@@ -46,6 +46,14 @@ class Phase(enum.IntEnum):
     DONE = 3  # the run has its final status
 
 
+class CancelResult(enum.IntEnum):
+    """What `Store.cancel_queued` found."""
+
+    NOT_FOUND = 0  # there is no such run
+    TOO_LATE = 1  # a start may have been sent, or the run has ended: nothing was changed
+    ENDED = 2  # no start was sent, and none will be: the run has ended
+
+
 @dataclass(slots=True)
 class StoredRun:
     """A run. `order` is the JSON that starts it; `document` is the body of `GET /runs/{id}` once the run is done.
@@ -269,6 +277,12 @@ class Store(Protocol):
         and its callback are replaced, and the callback is due again with the next `revision`; without a new
         callback the earlier one stays. Returns False, and changes nothing, if the run has another end or does not
         exist.
+        """
+
+    async def cancel_queued(self, run_id: str, final_state: FinalState) -> CancelResult:
+        """End a run in the phase QUEUED as `finish` does, whatever its owner; change nothing in another phase.
+
+        The owner's next `advance` returns False, so it cannot send a start.
         """
 
     async def discard_run(self, run_id: str, *, owner: str) -> None:

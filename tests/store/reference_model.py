@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from gateway.store.contract import (
     PENDING,
+    CancelResult,
     Delivery,
     FinalState,
     IdempotencyKey,
@@ -88,6 +89,15 @@ class ReferenceStore:
         if run is None or (run.phase == Phase.DONE and run.status != "unknown"):
             return False
         return self._end(run, final_state)
+
+    def cancel_queued(self, run_id: str, final_state: FinalState) -> CancelResult:
+        run = self.get_run(run_id)
+        if run is None:
+            return CancelResult.NOT_FOUND
+        if run.phase != Phase.QUEUED:
+            return CancelResult.TOO_LATE
+        self._end(run, final_state)
+        return CancelResult.ENDED
 
     def _end(self, run: StoredRun, final_state: FinalState) -> bool:
         run_id = run.id

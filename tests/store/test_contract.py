@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 from dataclasses import replace
 
 import pytest
 
 from gateway.store.contract import (
+    CancelResult,
     IdempotencyKey,
     IdempotencyRecord,
     Phase,
@@ -292,6 +294,67 @@ async def test_only_the_owner_can_revert_only_the_refused_start(store: Store) ->
     await store.finish(SAMPLE_RUN.id, SAMPLE_FINAL_STATE)
     assert not await store.revert_to_queued(replace(following, attempts=SAMPLE_FINAL_STATE.attempts))
     assert Phase.DONE is (await _stored_run(store)).phase
+
+
+CANCELLED = replace(SAMPLE_FINAL_STATE, owner="two", status="not_run", attempts=0, provider_run_id=None)
+
+
+async def test_a_queued_run_is_cancelled_whatever_its_owner(store: Store) -> None:
+    """Its owner can neither start it nor end it again; its key and its callback have the end of the cancellation."""
+    await store.create_run(replace(SAMPLE_RUN, callback_url=CALLBACK_URL), SAMPLE_KEY)
+    assert CancelResult.ENDED is await store.cancel_queued(SAMPLE_RUN.id, CANCELLED)
+    ended = await _stored_run(store)
+    assert (Phase.DONE, "not_run", NOW + 5) == (ended.phase, ended.status, ended.finished_at)
+    assert CANCELLED.document == ended.document
+    assert not await store.advance(SENDING)
+    assert not await store.finish(SAMPLE_RUN.id, SAMPLE_FINAL_STATE)
+    assert not await store.revise(SAMPLE_RUN.id, SAMPLE_FINAL_STATE)
+    assert [] == await store.adopt("three", now_at=NOW + 99, until_at=NOW + 120, limit=1)
+    assert ended == await _stored_run(store)
+    assert IdempotencyRecord(SAMPLE_KEY, SAMPLE_RUN.id, NOW, SAMPLE_RESPONSE) == await store.get_idempotency_record(
+        SAMPLE_KEY.client, SAMPLE_KEY.text
+    )
+    due = await store.take_due_callbacks(now_at=NOW + 5, until_at=NOW + 60, limit=9)
+    assert [(SAMPLE_RUN.id, 0)] == [(each.run_id, each.revision) for each in due]
+
+
+@pytest.mark.parametrize("before", [SENDING, FOLLOWING])
+async def test_a_run_that_may_have_been_started_is_not_cancelled(store: Store, before: StoredRun) -> None:
+    await store.create_run(SAMPLE_RUN, SAMPLE_KEY)
+    await store.advance(before)
+    assert CancelResult.TOO_LATE is await store.cancel_queued(SAMPLE_RUN.id, CANCELLED)
+    assert before == await _stored_run(store)
+    assert await store.finish(SAMPLE_RUN.id, SAMPLE_FINAL_STATE)
+    assert CancelResult.TOO_LATE is await store.cancel_queued(SAMPLE_RUN.id, CANCELLED)
+    assert "succeeded" == (await _stored_run(store)).status
+
+
+async def test_a_run_whose_start_was_refused_is_cancelled(store: Store) -> None:
+    """It waits for its next start; that one cannot be sent, and the refusal cannot be reported again."""
+    await store.create_run(SAMPLE_RUN, None)
+    await store.advance(SENDING)
+    await store.revert_to_queued(SENDING)
+    assert CancelResult.ENDED is await store.cancel_queued(SAMPLE_RUN.id, CANCELLED)
+    assert not await store.advance(replace(SENDING, attempts=2))
+    assert not await store.revert_to_queued(SENDING)
+
+
+async def test_an_unknown_run_is_not_cancelled(store: Store) -> None:
+    assert CancelResult.NOT_FOUND is await store.cancel_queued(SAMPLE_RUN.id, CANCELLED)
+    assert await store.get_run(SAMPLE_RUN.id) is None
+
+
+async def test_either_the_start_or_the_cancellation_of_a_run_wins(store: Store) -> None:
+    """Of both at once, one is refused."""
+    for number in range(20):
+        run = new_run(number)
+        await store.create_run(run, None)
+        start = store.advance(replace(run, phase=Phase.SENDING, status="running", attempts=1))
+        cancel = store.cancel_queued(run.id, CANCELLED)
+        calls: list[Awaitable[bool | CancelResult]] = [start, cancel] if number % 2 else [cancel, start]
+        found = await asyncio.gather(*calls)
+        started, cancelled = found if number % 2 else reversed(found)
+        assert started == (cancelled is CancelResult.TOO_LATE)
 
 
 async def _stored_run(store: Store) -> StoredRun:

@@ -152,6 +152,11 @@ class StoreMachine(RuleBasedStateMachine):
     def revise(self, run_id: str, final_state: FinalState) -> None:
         assert self.reference.revise(run_id, final_state) == self.wait_for(self.store.revise(run_id, final_state))
 
+    @rule(run_id=ids, final_state=FINAL_STATES)
+    def cancel_queued(self, run_id: str, final_state: FinalState) -> None:
+        expected = self.reference.cancel_queued(run_id, final_state)
+        assert expected == self.wait_for(self.store.cancel_queued(run_id, final_state))
+
     @rule(run_id=ids, other=st.none() | OWNERS)
     def discard(self, run_id: str, other: str | None) -> None:
         owner = other or self.owner_of(run_id)

@@ -12,6 +12,7 @@ from typing_extensions import override
 from gateway.clock import Clock
 from gateway.store.contract import (
     PENDING,
+    CancelResult,
     Delivery,
     FinalState,
     IdempotencyKey,
@@ -107,6 +108,17 @@ class MemoryStore(Store):
         self._require_open()
         run = self._runs.get(run_id)
         return run is not None and _may_revise(run) and self._end(run_id, final_state)
+
+    @override
+    async def cancel_queued(self, run_id: str, final_state: FinalState) -> CancelResult:
+        self._require_open()
+        run = self._runs.get(run_id)
+        if run is None:
+            return CancelResult.NOT_FOUND
+        if run.phase is not Phase.QUEUED:
+            return CancelResult.TOO_LATE
+        self._end(run_id, final_state)
+        return CancelResult.ENDED
 
     def _end(self, run_id: str, final_state: FinalState) -> bool:
         self._unfinished.discard(run_id)

@@ -36,6 +36,7 @@ from gateway.redis.connection import RedisConnection
 from gateway.redis.errors import RedisUnavailable
 from gateway.redis.lua_script import RedisArgument, RedisReply, RedisScript
 from gateway.store.contract import (
+    CancelResult,
     Delivery,
     FinalState,
     IdempotencyKey,
@@ -140,18 +141,23 @@ class RedisStore(Store):
 
     @override
     async def finish(self, run_id: str, final_state: FinalState) -> bool:
-        return await self._end_run(scripts.FINISH, run_id, final_state)
+        return bool(await self._end_run(scripts.FINISH, run_id, final_state))
 
     @override
     async def revise(self, run_id: str, final_state: FinalState) -> bool:
-        return await self._end_run(scripts.REVISE, run_id, final_state)
+        return bool(await self._end_run(scripts.REVISE, run_id, final_state))
 
-    async def _end_run(self, script: RedisScript, run_id: str, final_state: FinalState) -> bool:
+    @override
+    async def cancel_queued(self, run_id: str, final_state: FinalState) -> CancelResult:
+        return CancelResult(await self._end_run(scripts.CANCEL_QUEUED, run_id, final_state))
+
+    async def _end_run(self, script: RedisScript, run_id: str, final_state: FinalState) -> int:
         fields, response = codec.encode_final_state(final_state), codec.encode_response(final_state.response)
         callback = [] if final_state.callback is None else [final_state.callback]
         times = codec.encode_float(final_state.finished_at), codec.encode_float(final_state.due_at)
         counts = len(fields), len(response)
-        return await self._change_run(script, run_id, final_state.owner, *times, *counts, *fields, *response, *callback)
+        arguments = (*times, *counts, *fields, *response, *callback)
+        return int(await self._change(script, run_id, final_state.owner, *arguments))
 
     @override
     async def discard_run(self, run_id: str, *, owner: str) -> None:
@@ -275,9 +281,12 @@ class RedisStore(Store):
             )
 
     async def _change_run(self, script: RedisScript, run_id: str, *arguments: RedisArgument) -> bool:
+        return bool(await self._change(script, run_id, *arguments))
+
+    async def _change(self, script: RedisScript, run_id: str, *arguments: RedisArgument) -> RedisReply:
         """Run a script that changes a run, and wake the tasks of this process that wait for the run."""
         try:
-            return bool(await self._write(script, run_id, *arguments))
+            return await self._write(script, run_id, *arguments)
         finally:
             self._subscriber.notify(run_id)
 

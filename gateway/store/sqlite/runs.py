@@ -11,6 +11,7 @@ import orjson
 
 from gateway.store.contract import (
     OVERVIEW_FIELDS,
+    CancelResult,
     FinalState,
     IdempotencyKey,
     IdempotencyRecord,
@@ -42,6 +43,8 @@ SELECT number, client, key_text, callback_url FROM runs WHERE id = ? AND owner =
 
 _SELECT_REVISABLE = """
 SELECT number, client, key_text, callback_url FROM runs WHERE id = ? AND (phase < 3 OR status = 'unknown')"""
+
+_SELECT_CANCELLABLE = "SELECT phase, number, client, key_text, callback_url FROM runs WHERE id = ?"
 
 # After a query by id, because RETURNING costs as much as the rest of an UPDATE.
 _END = """
@@ -124,6 +127,18 @@ def revise(db: sqlite3.Connection, run_id: str, final_state: FinalState) -> bool
     """Implement `Store.revise`."""
     row = fetch_first(db, _SELECT_REVISABLE, run_id)
     return row is not None and _end(db, run_id, final_state, row, replaces=True)
+
+
+def cancel_queued(db: sqlite3.Connection, run_id: str, final_state: FinalState) -> CancelResult:
+    """Implement `Store.cancel_queued`."""
+    found = fetch_first(db, _SELECT_CANCELLABLE, run_id)
+    if found is None:
+        return CancelResult.NOT_FOUND
+    phase, *row = found
+    if phase != Phase.QUEUED.value:
+        return CancelResult.TOO_LATE
+    _end(db, run_id, final_state, tuple(row), replaces=False)
+    return CancelResult.ENDED
 
 
 def _end(db: sqlite3.Connection, run_id: str, final_state: FinalState, row: tuple[Any, ...], *, replaces: bool) -> bool:

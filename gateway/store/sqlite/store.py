@@ -15,6 +15,7 @@ from typing_extensions import override
 
 from gateway.clock import Clock
 from gateway.store.contract import (
+    CancelResult,
     Delivery,
     FinalState,
     IdempotencyKey,
@@ -102,6 +103,10 @@ class SqliteStore(Store):
     @override
     async def revise(self, run_id: str, final_state: FinalState) -> bool:
         return await self._write(lambda db: runs.revise(db, run_id, final_state), run_id)
+
+    @override
+    async def cancel_queued(self, run_id: str, final_state: FinalState) -> CancelResult:
+        return await self._write(lambda db: runs.cancel_queued(db, run_id, final_state), run_id)
 
     @override
     async def discard_run(self, run_id: str, *, owner: str) -> None:
