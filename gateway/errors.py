@@ -152,6 +152,13 @@ class DeadlineExceeded(RunError):
     falls_back = False
 
 
+class RunCancelled(RunError):
+    """The client cancelled the run before a start was sent."""
+
+    code = "cancelled"
+    falls_back = False
+
+
 class ClientDisconnected(RunError):
     """The client disconnected before the run was started."""
 

@@ -33,6 +33,8 @@ PROBLEMS: Mapping[str, ProblemType] = MappingProxyType(
         "method_not_allowed": ProblemType(405, "Method not allowed"),
         "request_timeout": ProblemType(408, "Request timeout", retryable=True),
         "idempotency_in_flight": ProblemType(409, "The first request with this key is in progress", retryable=True),
+        "cancelled": ProblemType(409, "The run was cancelled before it was started"),
+        "run_ended": ProblemType(409, "The run has ended"),
         "payload_too_large": ProblemType(413, "The request body is too large"),
         "unsupported_media_type": ProblemType(415, "Unsupported media type"),
         "invalid_request": ProblemType(422, "Invalid request"),

@@ -28,6 +28,7 @@ from gateway.problems import Problem
 from gateway.runs.callbacks.dispatcher import CallbackDispatcher
 from gateway.runs.catalog import Catalog
 from gateway.runs.durable.background_limit import BackgroundLimit
+from gateway.runs.durable.cancellation import RunCancellation
 from gateway.runs.durable.recovery import Recovery
 from gateway.runs.durable.runs import DurableRuns
 from gateway.runs.executor import RunExecutor
@@ -66,6 +67,7 @@ class Components:
     webhook_sender: WebhookSender
     callback_dispatcher: CallbackDispatcher
     durable_runs: DurableRuns
+    cancellation: RunCancellation
     background_tasks: HousekeepingTasks
     passthrough: Passthrough
     in_flight_limiter: InFlightLimiter
@@ -177,6 +179,7 @@ def build_components(settings: Settings, clock: Clock, log: Logger) -> Component
     )
     durable_runs = _durable_runs(settings, executor, store, callback_dispatcher, clock=clock, log=log)
     recovery = Recovery(durable_runs, store, catalog, clock, log)
+    cancellation = RunCancellation(durable_runs, store, catalog, clock, log)
     in_flight_limiter = InFlightLimiter(settings.server.max_in_flight)
     metrics.track_in_flight(lambda: in_flight_limiter.in_flight)
     return Components(
@@ -195,8 +198,9 @@ def build_components(settings: Settings, clock: Clock, log: Logger) -> Component
         webhook_sender=webhook_sender,
         callback_dispatcher=callback_dispatcher,
         durable_runs=durable_runs,
+        cancellation=cancellation,
         background_tasks=HousekeepingTasks(
-            durable_runs, store, recovery, callback_dispatcher, clock, log, settings.store.retention
+            durable_runs, store, recovery, cancellation, callback_dispatcher, clock, log, settings.store.retention
         ),
         passthrough=Passthrough(
             snapshot.passthrough_rules,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gateway.api.admin.callbacks import CallbackAdminHandlers
 from gateway.api.admin.health import HealthHandlers
+from gateway.api.cancel_run import CancelRunHandler
 from gateway.api.completion_webhook import PollHintHandler
 from gateway.api.docs.page import DocsHandlers
 from gateway.api.passthrough import PassthroughHandler
@@ -130,11 +131,13 @@ def _run_routes(components: Components) -> list[Route]:
         is_draining=lambda: components.in_flight_limiter.draining,
         result_collected=components.durable_runs.collection.result_collected,
     )
+    cancel = CancelRunHandler(components.cancellation, components.run_reader)
     return with_double_slash(
         [
             Route("POST", "/run", run.start, "run", requires_key=True),
             Route("GET", "/runs", lookup.list_runs, "runs", requires_key=True),
             Route("GET", "/runs/{id}", lookup.get_run, "runs", requires_key=True, streams=accepts_event_stream),
+            Route("POST", "/runs/{path}/cancel", cancel.cancel, "runs", requires_key=True),
         ]
     )
 

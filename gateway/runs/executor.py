@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 
 from gateway.byte_budget import BUDGET_EXHAUSTED, current_hold
-from gateway.errors import CircuitOpen, DeadlineExceeded, Overloaded, RateLimited, RunError, StoreError
+from gateway.errors import CircuitOpen, DeadlineExceeded, Overloaded, RateLimited, RunCancelled, RunError, StoreError
 from gateway.limits.admission import Admission
 from gateway.runs.catalog import Workflow
 from gateway.runs.model import NULL_JOURNAL, Journal, RunRecord, RunSpec
@@ -18,6 +18,7 @@ from gateway.runs.workflow_attempt import ExecutionContext, WorkflowAttempt
 from providers.declarations import accepts_release
 
 _STORE_RETRY_DELAY = 1.0  # seconds until a background run asks an unavailable store again
+_REFUNDED = (CircuitOpen, StoreError, RunCancelled)  # what may happen between the admission and the start
 _OVERLOAD_RETRY_DELAY = 5.0  # seconds, at most, until a background run asks a full queue again
 
 
@@ -96,8 +97,8 @@ class RunExecutor:
                     finally:
                         self._record_answer_size(workflow)
                 except RunError as error:
-                    if admission is not None and isinstance(error, (CircuitOpen, StoreError)) and not record.attempts:
-                        admission.refund()  # nothing was sent: the circuit opened or the store failed meanwhile
+                    if admission is not None and isinstance(error, _REFUNDED) and not record.attempts:
+                        admission.refund()  # nothing was sent
                         admission = None
                     fallback = next((w for w in fallbacks if _supports_requested_version(w, record.spec)), None)
                     if fallback is None or not _may_fall_back(error, record, workflow):

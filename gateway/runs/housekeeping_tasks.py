@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from gateway.clock import Clock
 from gateway.observability.logger_protocol import Logger
 from gateway.runs.callbacks.dispatcher import CallbackDispatcher
+from gateway.runs.durable.cancellation import RunCancellation
 from gateway.runs.durable.recovery import REPLICA_LEFT, Recovery
 from gateway.runs.durable.runs import DurableRuns
 from gateway.store.contract import Store, StoreUnavailable
@@ -25,6 +26,7 @@ class HousekeepingTasks:
     durable_runs: DurableRuns
     store: Store
     recovery: Recovery
+    cancellation: RunCancellation
     dispatcher: CallbackDispatcher
     clock: Clock
     log: Logger
@@ -42,6 +44,7 @@ class HousekeepingTasks:
             self.log.warning("store_unavailable")
         loops: tuple[Coroutine[object, object, None], ...] = (
             self.recovery.run_forever(),
+            self.cancellation.run_forever(),
             self.dispatcher.run_forever(),
             self._purge_periodically(),
             self.durable_runs.collection.run_forever(),

@@ -52,8 +52,8 @@ class RunRecord:
 
     Times named `…_at` are wall-clock times; `started_monotonic` and `deadline` are on the monotonic clock, in seconds.
     `durable`: the store has the run, so another process can continue it. `followed`: the client's deadline has passed
-    and the run is polled on until it ends. `counted`: the metrics have the run, as `unknown`. `external_wait`: seconds
-    spent waiting for the provider, limits, the store and back-off.
+    and the run is polled on until it ends. `counted`: the metrics have the run, as `unknown` or as cancelled.
+    `external_wait`: seconds spent waiting for the provider, limits, the store and back-off.
     """
 
     id: str
@@ -137,10 +137,13 @@ class Journal(Protocol):
     """
 
     async def record_dispatch(self) -> None:
-        """Record that a start is about to be sent. Raises StoreError; then the start must not be sent."""
+        """Record that a start is about to be sent. Raises StoreError, RunCancelled; then it must not be sent."""
 
     async def record_rejection(self) -> None:
-        """Record that the last start was rejected, and that no earlier start may have begun a run."""
+        """Record that the last start was rejected, and that no earlier start may have begun a run.
+
+        Raises RunCancelled if no other start may be sent.
+        """
 
     async def record_provider_run_id(self) -> None:
         """Record the provider's id of the run."""

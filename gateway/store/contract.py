@@ -254,7 +254,7 @@ class Store(Protocol):
         """Write a run's phase, status, attempts, provider and provider_run_id.
 
         Returns False, and writes nothing, if the stored phase is later, the run belongs to another owner, or it does
-        not exist: the caller must stop working on the run. Only `finish` sets the phase DONE.
+        not exist: the caller must stop working on the run. It never sets the phase DONE.
         """
 
     async def revert_to_queued(self, run: StoredRun) -> bool:

@@ -23,9 +23,8 @@ def background_of(replica: DurableRunsHarness) -> HousekeepingTasks:
     clock: Clock = replica.clock
     courier = WebhookSender(EgressPolicy((), own_addresses=list), clock, user_agent="test")
     callbacks = CallbackDispatcher(replica.store, courier, [], [0.0], clock, Metrics(), replica.runs.log)
-    return HousekeepingTasks(
-        replica.runs, replica.store, replica.recovery, callbacks, clock, replica.runs.log, retention=60.0
-    )
+    log, tasks = replica.runs.log, (replica.recovery, replica.cancellation)
+    return HousekeepingTasks(replica.runs, replica.store, *tasks, callbacks, clock, log, retention=60.0)
 
 
 async def test_a_stopping_replica_releases_its_runs(monkeypatch: pytest.MonkeyPatch) -> None:

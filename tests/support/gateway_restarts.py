@@ -109,6 +109,19 @@ class RestartableGateway:
         assert isinstance(document, dict)
         return document
 
+    async def cancel(self, run_id: str, *, client: str = "one") -> ReceivedResponse:
+        """POST /runs/{id}/cancel."""
+        url = f"{self.current.url}/runs/{run_id}/cancel"
+        async with self._session.post(url, headers=auth_headers(client)) as answer:
+            return ReceivedResponse(answer.status, answer.headers, await answer.read(), 0.0)
+
+    async def list_runs(self, query: str = "") -> list[dict[str, JsonValue]]:
+        """GET /runs: the first page."""
+        async with self._session.get(f"{self.current.url}/runs?{query}", headers=auth_headers("one")) as answer:
+            assert 200 == answer.status, await answer.text()
+            runs: list[dict[str, JsonValue]] = (await answer.json())["runs"]
+        return runs
+
     async def get_readiness(self) -> tuple[int, JsonValue]:
         """GET /readyz."""
         async with self._session.get(f"{self.current.ops_url}/readyz") as answer:

@@ -8,7 +8,7 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue, models_jso
 from pydantic_core import core_schema
 
 from gateway.api.openapi import examples
-from gateway.api.openapi.response_schemas import ProblemAnswer, RunAnswer, RunShown, RunsPage
+from gateway.api.openapi.response_schemas import ProblemAnswer, RunAnswer, RunNotCancelled, RunShown, RunsPage
 from gateway.api.openapi.responses import HEADERS, OpenApiNode, json_content, problem_responses, response
 from gateway.api.prompt_studio import openapi as studio
 from gateway.api.promptlayer import openapi as promptlayer
@@ -61,6 +61,7 @@ def openapi_document() -> OpenApiNode:
             "/run": {"post": _run_operation()},
             "/runs": {"get": _list_runs_operation()},
             "/runs/{id}": {"get": _get_run_operation()},
+            "/runs/{id}/cancel": {"post": _cancel_run_operation()},
             **promptlayer.paths(),
             **promptlayer.realtime_paths(),
             **studio.paths(),
@@ -135,13 +136,12 @@ def _get_run_operation() -> OpenApiNode:
         "comment after 15 s without an event.",
         content,
     )
-    path = {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}
     return {
         **_operation(
             "showRun",
             "Runs",
             "Look up a run",
-            path,
+            _RUN_ID,
             _query_parameter("wait", {"type": "integer", "minimum": 0, "maximum": MAX_WAIT, "default": 0}),
         ),
         "description": (
@@ -156,6 +156,29 @@ def _get_run_operation() -> OpenApiNode:
     }
 
 
+def _cancel_run_operation() -> OpenApiNode:
+    cancelled = response(
+        "The run was cancelled before a start was sent: nothing was run, and nothing will be. A repeated request gets "
+        "the same response.",
+        _model_content("RunShown"),
+    )
+    too_late = response(
+        "A start was sent, or is being sent. The provider cannot stop the run: it ends as the provider reports, and no "
+        "other start follows should the provider refuse this one.",
+        _model_content("RunNotCancelled"),
+        "Location",
+    )
+    codes = (*_AUTHENTICATED_CODES, "not_found", "run_ended", "store_unavailable")
+    return {
+        **_operation("cancelRun", "Runs", "Cancel a run", _RUN_ID),
+        "description": "Ends a stored run that waits for its start as `not_run` with the code `cancelled`. A client "
+        "that waits for the run gets the problem `cancelled`; a callback is delivered. The body is ignored.",
+        "security": _SECURITY,
+        "responses": {"200": cancelled, "202": too_late, **problem_responses(codes)},
+    }
+
+
+_RUN_ID: OpenApiNode = {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}
 _IDEMPOTENCY_KEY: OpenApiNode = {
     "name": "Idempotency-Key",
     "in": "header",
@@ -257,7 +280,7 @@ class _SchemaGenerator(GenerateJsonSchema):
         return super().nullable_schema(schema)
 
 
-_RESPONSE_MODELS = (RunAnswer, RunShown, RunsPage, ProblemAnswer)
+_RESPONSE_MODELS = (RunAnswer, RunShown, RunNotCancelled, RunsPage, ProblemAnswer)
 
 
 def _schemas() -> OpenApiNode:

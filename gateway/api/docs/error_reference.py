@@ -62,6 +62,16 @@ ERROR_INFO: Mapping[str, ErrorInfo] = MappingProxyType(
             "The first request with this Idempotency-Key has no response yet, or there is no room to return it now.",
             _REPEAT,
         ),
+        "cancelled": ErrorInfo(
+            (_NOT_RUN,),
+            "`POST /runs/{id}/cancel` ended the run before a start was sent.",
+            "Send the request again, with a new Idempotency-Key, if you want the run after all.",
+        ),
+        "run_ended": ErrorInfo(
+            (_NO_RUN,),
+            "The run cannot be cancelled any more: it has ended; `run_status` says how.",
+            "Look the run up: `GET /runs/{run_id}`.",
+        ),
         "payload_too_large": ErrorInfo(
             (_NO_RUN,),
             "The body exceeds `server.max_body`, or `server.max_passthrough` where it is passed through.",

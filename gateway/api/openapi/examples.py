@@ -23,6 +23,7 @@ _RUN_OUTCOMES: Mapping[str, tuple[str, int]] = MappingProxyType(
         "rate_limited": ("not_run", 0),
         "overloaded": ("not_run", 0),
         "circuit_open": ("not_run", 0),
+        "cancelled": ("not_run", 0),
         "deadline_exceeded": ("unknown", 1),
     }
 )
@@ -93,5 +94,7 @@ def _problem_document(code: str) -> JsonValue:
     if code in _RUN_OUTCOMES:
         outcome, attempts = _RUN_OUTCOMES[code]
         extra = {"run_id": _RUN_ID, "provider": "promptlayer", "attempts": attempts, "outcome": outcome}
+    elif code == "run_ended":
+        extra = {"run_id": _RUN_ID, "run_status": "succeeded"}
     problem = Problem(code, errors=_FIELD_ERRORS.get(code, ()), extra=extra)
     return strict_json.read(problem.document(_REQUEST_ID))

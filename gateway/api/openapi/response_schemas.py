@@ -59,6 +59,13 @@ class CallbackState(BaseModel):
     state: Literal["pending", "delivered", "gave_up"]
 
 
+class CancelState(BaseModel):
+    """What a request to cancel a run could do."""
+
+    state: Literal["too_late"]
+    detail: Annotated[str, Field(description="Explanation for humans; the text may change.")]
+
+
 class RunShown(BaseModel):
     """Current state of a stored run: an asynchronous one, or one with an Idempotency-Key."""
 
@@ -83,6 +90,12 @@ class RunShown(BaseModel):
     duration_ms: Annotated[int | None, Field(ge=0)]
     error: Annotated[RunError | None, Field(description="Present if the run has ended and did not succeed.")] = None
     callback: Annotated[CallbackState | None, Field(description="Present if the run has a `callback_url`.")] = None
+
+
+class RunNotCancelled(RunShown):
+    """A run that was started before the request to cancel it. Its end is recorded, and its callback delivered."""
+
+    cancel: CancelState
 
 
 class RunListed(BaseModel):
@@ -147,6 +160,10 @@ class ProblemAnswer(BaseModel):
     outcome: Annotated[
         Literal["failed", "not_run", "unknown"] | _NotRequired,
         Field(description="Outcome of the run: with `unknown` it may have been executed, or may still be running."),
+    ] = None
+    run_status: Annotated[
+        Literal["succeeded", "failed", "not_run", "unknown"] | _NotRequired,
+        Field(description="Status of a run that cannot be cancelled, with `run_ended`."),
     ] = None
     outputs: Annotated[
         dict[str, NodeAnswer] | None,

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, cast
 
 from gateway.clock import Clock
+from gateway.errors import RunCancelled
 from gateway.json import strict_json
 from gateway.runs.model import RunRecord, RunSpec, always_connected
 from gateway.store.contract import Phase, RunOverview, StoredRun
@@ -74,6 +75,14 @@ def decode_details(run: RunOverview) -> dict[str, JsonValue]:
 def has_details(run: RunOverview) -> bool:
     """Return False if an earlier version wrote the state of the run, so that its details are missing or outdated."""
     return run.details is not None and (run.phase is not Phase.DONE or "duration_ms" in decode_details(run))
+
+
+def is_cancelled(run: RunOverview) -> bool:
+    """Return whether the run has ended as cancelled by its client."""
+    if run.phase is not Phase.DONE or run.status != "not_run":
+        return False
+    error = decode_details(run).get("error")
+    return isinstance(error, dict) and error.get("code") == RunCancelled.code
 
 
 def details_of_old_run(run: StoredRun) -> bytes:

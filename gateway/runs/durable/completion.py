@@ -75,12 +75,12 @@ class RunCompletion:
 
         `maybe_keyed`: False if the run is known to have no key.
         """
-        response: StoredResponse | None = None
-        if maybe_keyed and record.spec.synchronous:
-            response = self.render_response(record, error, record.id)
-        elif maybe_keyed:
-            response = rendering.render_accepted(stored)
+        response = self.stored_response(record, stored, error, maybe_keyed=maybe_keyed)
         await self.persist_result(record, stored, error, response)
+        self.log_end(record)
+
+    def log_end(self, record: RunRecord) -> None:
+        """Log the end of a run."""
         fields = {"run_id": record.id, "client": record.spec.client, "workflow": record.spec.workflow}
         self.log.info("run_ended", **fields, provider=record.provider, attempts=record.attempts, outcome=record.status)
 
@@ -92,7 +92,7 @@ class RunCompletion:
         If another replica has adopted the run meanwhile, because the lease expired, the provider's result replaces the
         end `unknown` that the replica may have stored; else the store keeps what that replica writes.
         """
-        final_state = self._final_state(record, stored, error, response)
+        final_state = self.final_state(record, stored, error, response)
         hold = current_hold.get()
         if hold is not None:  # the output, read and parsed, is held already
             hold.add(len(final_state.document) + len(final_state.callback or b""))
@@ -128,9 +128,20 @@ class RunCompletion:
         await asyncio.gather(*self._store_retries, *final_writes, return_exceptions=True)
         self._unstored.clear()
 
-    def _final_state(
+    def stored_response(
+        self, record: RunRecord, stored: StoredRun, error: RunError | None, *, maybe_keyed: bool = True
+    ) -> StoredResponse | None:
+        """Return the response that the key of the run keeps; None if it is known to have no key."""
+        if not maybe_keyed:
+            return None
+        if record.spec.synchronous:
+            return self.render_response(record, error, record.id)
+        return rendering.render_accepted(stored)
+
+    def final_state(
         self, record: RunRecord, stored: StoredRun, error: RunError | None, response: StoredResponse | None
     ) -> FinalState:
+        """Return the end of a run for the store, with the body of its callback."""
         members = rendering.finished_run_document(record, error)
         document = strict_json.write(members)
         render = self.callback_renderers.get(record.spec.api, render_callback)

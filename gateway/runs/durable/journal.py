@@ -9,14 +9,17 @@ whether the provider can be asked.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from gateway.clock import Clock
-from gateway.errors import StoreError
+from gateway.errors import RunCancelled, RunError, StoreError
 from gateway.observability.logger_protocol import Logger
 from gateway.runs.durable.background_limit import BackgroundSlot
+from gateway.runs.durable.codec import is_cancelled
 from gateway.runs.durable.start_response_gate import StartGate
+from gateway.runs.interruption import Interruption
 from gateway.runs.model import RunRecord
 from gateway.store.contract import Phase, Store, StoredRun, StoreUnavailable
 
@@ -27,7 +30,8 @@ class DurableRun:
 
     `task` is None while the client waits for the response: then the run is part of the request. `gate`: delays the
     response to the start of a background run, if its API does. `maybe_keyed`: False if the run is known to have no
-    idempotency key.
+    idempotency key. `cancelled`: the store has ended the run as cancelled. `cancel_requested`: its client asked for
+    that after a start was sent; it ends as cancelled if the provider refuses that start.
     """
 
     record: RunRecord
@@ -36,6 +40,29 @@ class DurableRun:
     task: asyncio.Task[None] | None = None
     gate: StartGate | None = None
     maybe_keyed: bool = True
+    cancelled: bool = False
+    cancel_requested: bool = False
+    interruption: Interruption = field(default_factory=Interruption)
+
+    async def execute(self, work: Callable[[], Awaitable[None]], clock: Clock) -> None:
+        """Await the work on the run. Raises RunCancelled once `stop_cancelled` is called."""
+        try:
+            with self.interruption:
+                await work()
+        except RunCancelled as error:
+            if self.record.finished_at is None:
+                self.record.finish(error.ending, clock)
+                error.run = self.record.summary()
+            raise
+
+    def stop_cancelled(self) -> None:
+        """Stop the work on a run that the store has ended as cancelled."""
+        self.note_cancelled()
+        self.interruption.interrupt(RunCancelled())
+
+    def note_cancelled(self) -> None:
+        """Note that the store and the metrics have the end of the run."""
+        self.cancelled = self.record.counted = True
 
 
 @dataclass(slots=True)
@@ -49,7 +76,11 @@ class StoreJournal:
     is_closing: Callable[[], bool]
 
     async def record_dispatch(self) -> None:
-        """Store SENDING. Raises StoreError: `unknown` if another replica works on the run, else `not_run`."""
+        """Store SENDING.
+
+        Raises RunCancelled if the client has cancelled the run, StoreError: `unknown` if another replica works on the
+        run, else `not_run`.
+        """
         run = self.run
         before = run.stored
         self._cancel_if_closing()  # the store has it as queued: the replica that adopts it starts it
@@ -61,10 +92,14 @@ class StoreJournal:
             run.stored = before  # nothing is sent
             raise StoreError(retry_after=1) from None
         if not owned:
-            raise StoreError("Another replica works on this run.", ending="unknown")
+            run.stored = before
+            raise await self._refusal()
 
     async def record_rejection(self) -> None:
-        """Store QUEUED. A failed write is logged; a crash would then end the run as `unknown`."""
+        """Store QUEUED. A failed write is logged; a crash would then end the run as `unknown`.
+
+        Raises RunCancelled if the client has asked for that meanwhile.
+        """
         run = self.run
         if run.stored.phase is not Phase.SENDING:
             return
@@ -75,6 +110,8 @@ class StoreJournal:
             return
         if owned:
             run.stored = replace(run.stored, phase=Phase.QUEUED)
+            if run.cancel_requested:
+                raise RunCancelled
             self._cancel_if_closing()  # the replica that adopts it starts it
 
     async def record_provider_run_id(self) -> None:
@@ -98,6 +135,15 @@ class StoreJournal:
         except StoreUnavailable:
             self.log.warning("not_written", run_id=run.record.id, phase="following")
         self.log.info("deadline_passed", run_id=run.record.id, client=run.record.spec.client)
+
+    async def _refusal(self) -> RunError:
+        """Return the reason why the store does not let this process start the run."""
+        with contextlib.suppress(StoreUnavailable):
+            found = await self.run.record.await_external(self.store.get_overview(self.run.record.id), self.clock)
+            if found is not None and is_cancelled(found):
+                self.run.note_cancelled()
+                return RunCancelled()
+        return StoreError("Another replica works on this run.", ending="unknown")
 
     async def _write(self, write: Awaitable[bool]) -> bool:
         """Await a write; the time counts as `external_wait` of the run."""

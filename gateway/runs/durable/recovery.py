@@ -18,12 +18,13 @@ from gateway.store.contract import Phase, Store, StoredRun, StoreUnavailable
 
 REPLICA_LEFT = "replica:left"
 """Name of the notification that a replica sends when it leaves its runs to the others."""
+MISSING_WORKFLOW = "(gone)"
+"""Label in the metrics of a workflow that the configuration no longer has."""
 
 _BATCH_SIZE = 100
 _MIN_CHECK_INTERVAL = 0.5  # seconds, at least, between two checks
 _FOLLOW_GRACE = 30.0  # seconds that an adopted run may be followed, at least, whatever its deadline
 _MAX_CLOCK_DRIFT = 0.1  # of a lease: a larger difference between two checks is a step of the wall clock
-_MISSING_WORKFLOW = "(gone)"  # label in the metrics of a workflow that the configuration no longer has
 _UNREADABLE_DETAIL = "This version of Runward cannot read the specification of this run."
 _START_INTERRUPTED = "Runward stopped while the run was being started; it is not known whether the run was executed."
 
@@ -141,7 +142,7 @@ class Recovery:
         run.finish("not_run", self.clock)  # `finish` turns this into `unknown` if a start may have been sent
         error.ending, error.run = run.ending, replace(run.summary(), provider_run_id=None)
         workflow = self._find_workflow(stored)
-        await self.durable_runs.abandon(run, error, stored, workflow=workflow.alias if workflow else _MISSING_WORKFLOW)
+        await self.durable_runs.abandon(run, error, stored, workflow=workflow.alias if workflow else MISSING_WORKFLOW)
 
     def _find_workflow(self, stored: StoredRun) -> Workflow | None:
         """Return the requested workflow of a queued run, else the workflow that the start was sent to."""

@@ -15,7 +15,7 @@ from typing import TypeAlias
 
 from gateway.byte_budget import Hold, current_hold
 from gateway.clock import Clock
-from gateway.errors import AcceptanceUnknown, Overloaded, RunError, StoreError
+from gateway.errors import AcceptanceUnknown, Overloaded, RunCancelled, RunError, StoreError
 from gateway.observability.logger_protocol import Logger
 from gateway.runs.callbacks.webhook_message import CallbackRenderer
 from gateway.runs.catalog import Workflow
@@ -166,9 +166,12 @@ class DurableRuns:
         Raises RunError if nothing was run; then the key is free again.
         """
         record = run.record
-        error = await self.completion.run_to_end(record, partial(self._execute, run, workflow))
-        if record.status == "not_run" and error is not None:
+        error = await self._run_to_end(run, partial(self._execute, run, workflow))
+        if record.status == "not_run" and error is not None and not isinstance(error, RunCancelled):
             await self.discard(record.id)
+            raise error
+        if error is not None and run.cancelled:  # the store has its end
+            self._forget(run)
             raise error
         if error is not None and self._may_follow(record):
             if self.closing:  # the next process adopts it
@@ -308,6 +311,14 @@ class DurableRuns:
             await asyncio.wait(tasks)
         await asyncio.gather(self._pending_deletes.close(), self.completion.close())
 
+    @property
+    def active(self) -> Mapping[str, DurableRun]:
+        """The runs of this process that have not ended, by id."""
+        return self._active
+
+    def _run_to_end(self, run: DurableRun, execute: Execute) -> Awaitable[RunError | None]:
+        return self.completion.run_to_end(run.record, partial(run.execute, execute, self.clock))
+
     async def _execute(self, run: DurableRun, workflow: Workflow) -> None:
         await self.executor.run(run.record, workflow, self._journal(run))
 
@@ -329,20 +340,21 @@ class DurableRuns:
             del self._active[run.record.id]
 
     def _spawn_task(self, run: DurableRun, execute: Execute) -> None:
-        run.task = asyncio.create_task(self._run_to_end(run, execute))
+        run.task = asyncio.create_task(self._run_and_complete(run, execute))
         self._background.add(run)
         run.task.add_done_callback(lambda _: self._task_done(run))
 
-    async def _run_to_end(self, run: DurableRun, execute: Execute) -> None:
+    async def _run_and_complete(self, run: DurableRun, execute: Execute) -> None:
         with Hold(self.executor.context.byte_budget) as hold:
             current_hold.set(hold)
-            error = await self.completion.run_to_end(run.record, execute)
+            error = await self._run_to_end(run, execute)
             try:
                 if run.gate is not None and await self._ends_refused(run, run.gate, error):
                     return
             finally:
                 self._forget(run)
-            await self.completion.complete(run.record, run.stored, error, maybe_keyed=run.maybe_keyed)
+            if not run.cancelled:  # else the store has its end
+                await self.completion.complete(run.record, run.stored, error, maybe_keyed=run.maybe_keyed)
 
     async def _ends_refused(self, run: DurableRun, gate: StartGate, error: RunError | None) -> bool:
         """Decide the gate of a run that has ended, if it is open. Returns True if the run was refused and deleted.

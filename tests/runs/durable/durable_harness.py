@@ -13,11 +13,13 @@ from structlog.testing import LogCapture
 from gateway.errors import RunError
 from gateway.http.problem_mapping import final_response
 from gateway.runs.catalog import Catalog, Provider, Workflow
+from gateway.runs.durable.cancellation import RunCancellation
 from gateway.runs.durable.journal import DurableRun
 from gateway.runs.durable.recovery import Recovery
 from gateway.runs.durable.runs import DurableRuns
 from gateway.runs.model import RunRecord, RunSpec
 from gateway.store.contract import (
+    CancelResult,
     FinalState,
     IdempotencyKey,
     IdempotencyRecord,
@@ -71,6 +73,10 @@ class FailingStore(MemoryStore):
     async def revise(self, run_id: str, finish: FinalState) -> bool:
         self._raise_before("finish")
         return self._raise_after("finish", await super().revise(run_id, finish))
+
+    async def cancel_queued(self, run_id: str, finish: FinalState) -> CancelResult:
+        self._raise_before("cancel_queued")
+        return self._raise_after("cancel_queued", await super().cancel_queued(run_id, finish))
 
     async def discard_run(self, run_id: str, *, owner: str) -> None:
         self._raise_before("discard_run")
@@ -136,7 +142,9 @@ class DurableRunsHarness:
         )
         self.workflows: dict[str, Workflow] = {}
         self.durable: dict[str, DurableRun] = {}
-        self.recovery = Recovery(self.runs, self.store, Catalog(self.workflows, {}), self.clock, log)
+        catalog = Catalog(self.workflows, {})
+        self.recovery = Recovery(self.runs, self.store, catalog, self.clock, log)
+        self.cancellation = RunCancellation(self.runs, self.store, catalog, self.clock, log)
 
     async def open(self) -> DurableRunsHarness:
         """Open the store and return the harness."""

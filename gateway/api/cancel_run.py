@@ -1,0 +1,53 @@
+"""Handler of `POST /runs/{id}/cancel`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gateway.errors import RunNotFound
+from gateway.http.body import hold_stored
+from gateway.http.request import Request
+from gateway.http.response import Response, make_response
+from gateway.json import strict_json
+from gateway.problems import Problem
+from gateway.runs import rendering
+from gateway.runs.durable.cancellation import RunCancellation
+from gateway.runs.durable.codec import is_cancelled
+from gateway.runs.run_reader import RunReader
+from gateway.store.contract import Phase, RunOverview
+
+_TOO_LATE = {
+    "state": "too_late",
+    "detail": "A start was sent, or is being sent, and the provider cannot stop the run: its end will be recorded.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class CancelRunHandler:
+    """Handler for the client's own stored runs. StoreUnavailable becomes the problem `store_unavailable`."""
+
+    cancellation: RunCancellation
+    reader: RunReader
+
+    async def cancel(self, request: Request) -> Response:
+        """Cancel a run: 200 if no start was and none will be sent, 202 if one may have been sent.
+
+        Raises RunNotFound, Problem (run_ended, overloaded).
+        """
+        run = await self.cancellation.cancel(request.client_name, request.path_param)
+        cancelled = is_cancelled(run)
+        if run.phase is Phase.DONE and not cancelled:
+            raise _run_ended(run)
+        view = await self.reader.view(run)
+        if view is None:
+            raise RunNotFound("The client has no run with this id.")
+        hold_stored(request, len(view))
+        if cancelled:
+            return make_response(200, view, rendering.JSON_CONTENT_TYPE)
+        body = view[:-1] + b',"cancel":%b}' % strict_json.write(_TOO_LATE)
+        return make_response(202, body, rendering.JSON_CONTENT_TYPE, (("Location", f"/runs/{run.id}"),))
+
+
+def _run_ended(run: RunOverview) -> Problem:
+    detail = f"The run cannot be cancelled: it has ended with the status {run.status}."
+    return Problem("run_ended", detail, extra={"run_id": run.id, "run_status": run.status})

@@ -1,0 +1,139 @@
+"""Cancellation of durable runs: ends a run of which no start was sent, in the store, whatever its owner.
+
+The end is one transaction of the store, which then refuses the owner's start. So a crash or a race of replicas can
+neither start a cancelled run nor cancel a started one. The owner's work on the run is stopped afterwards, at the latest
+when it is about to send the start.
+
+A run that was started is not stopped, because no provider can stop it. The request for it is not stored: it tells the
+replicas to send no other start, should the provider refuse the one that was sent, and is lost with their processes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+
+from gateway.clock import Clock
+from gateway.errors import RunCancelled, RunNotFound
+from gateway.observability import json_logging
+from gateway.observability.logger_protocol import Logger
+from gateway.runs.catalog import Catalog
+from gateway.runs.durable.codec import decode_run, is_cancelled, unreadable_run
+from gateway.runs.durable.recovery import MISSING_WORKFLOW
+from gateway.runs.durable.runs import DurableRuns
+from gateway.runs.model import RunRecord
+from gateway.runs.rendering import requested_provider
+from gateway.store.contract import CancelResult, Phase, RunOverview, Store, StoredRun, StoreUnavailable
+
+_CANCELLATIONS = "runs:cancelled"  # name of the notification that follows that of a single run
+_REQUEST = "cancel:"  # with the id of a run: name of the notification of a request for a run that was started
+_WAIT = 60.0  # seconds
+_MAX_READS = 4  # of a run that is started, refused and started again at this moment
+
+
+@dataclass(slots=True)
+class RunCancellation:
+    """Cancels runs for their clients, and stops the work of this process on runs that other replicas have cancelled."""
+
+    durable_runs: DurableRuns
+    store: Store
+    catalog: Catalog
+    clock: Clock
+    log: Logger
+
+    async def cancel(self, client: str, run_id: str) -> RunOverview:
+        """Cancel a run if no start was sent; returns it as it is then.
+
+        Raises RunNotFound, StoreUnavailable; whether the run was cancelled is then unknown, and a repetition is safe.
+        """
+        run, requested = await self._find(client, run_id), False
+        for _ in range(_MAX_READS):
+            if run.phase is Phase.QUEUED:
+                await self._end_queued(run_id)
+            elif run.phase is Phase.DONE or requested:
+                break
+            else:
+                await self._request(run_id)
+                requested = True
+            run = await self._find(client, run_id)
+        if is_cancelled(run):
+            self._stop(run_id)  # the answer to an earlier request of this client may have been lost
+        return run
+
+    async def run_forever(self) -> None:
+        """Stop the work on runs that other replicas cancel."""
+        while self.store.shared:
+            try:
+                await self.store.wait_for_change([_CANCELLATIONS], _WAIT)
+                await self.stop_cancelled()
+            except StoreUnavailable:
+                await self.clock.sleep(1)  # a run that was cancelled meanwhile ends when its start is refused
+            except Exception as error:  # noqa: BLE001 - a defect must not end the loop
+                self.log.error("internal_error", **json_logging.describe_exception(error))
+                await self.clock.sleep(1)
+
+    async def stop_cancelled(self) -> None:
+        """Stop the work on the runs of this process of which a cancellation was notified in the last second."""
+        for run_id, run in list(self.durable_runs.active.items()):
+            if self.store.recently_notified(_REQUEST + run_id):
+                run.cancel_requested = True
+            if run.stored.phase is Phase.QUEUED and self.store.recently_notified(run_id):
+                found = await self.store.get_overview(run_id)
+                if found is not None and is_cancelled(found):
+                    self._stop(run_id)
+
+    async def _find(self, client: str, run_id: str) -> RunOverview:
+        run = await self.store.get_overview(run_id)
+        if run is None or run.client != client:
+            raise RunNotFound("The client has no run with this id.")
+        return run
+
+    async def _end_queued(self, run_id: str) -> None:
+        stored = await self.store.get_run(run_id)
+        if stored is None or stored.phase is not Phase.QUEUED:
+            return
+        record, error = self._decode(stored), RunCancelled()
+        record.finish("not_run", self.clock)
+        error.run = record.summary()
+        completion = self.durable_runs.completion
+        response = completion.stored_response(record, stored, error)
+        final_state = completion.final_state(record, stored, error, response)
+        if await self.store.cancel_queued(run_id, final_state) is not CancelResult.ENDED:
+            return
+        self._count(record, stored)
+        self._stop(run_id)
+        completion.log_end(record)
+        await self._notify(_CANCELLATIONS)
+
+    def _decode(self, stored: StoredRun) -> RunRecord:
+        try:
+            return decode_run(stored, self.clock)
+        except (TypeError, ValueError, KeyError):  # another version wrote it
+            return unreadable_run(stored, self.clock)
+
+    def _count(self, record: RunRecord, stored: StoredRun) -> None:
+        active = self.durable_runs.active.get(record.id)
+        if active is not None and active.record.finished_at is not None:
+            return  # it has been counted: it ended in this process, in the same moment
+        workflow = self.catalog.find_stored(stored.workflow, requested_provider(stored))
+        alias = MISSING_WORKFLOW if workflow is None else workflow.alias
+        metrics = self.durable_runs.executor.context.metrics
+        metrics.run_ended(record.spec.client, alias, record.provider, record.status, api=record.spec.api)
+
+    def _stop(self, run_id: str) -> None:
+        active = self.durable_runs.active.get(run_id)
+        if active is not None:
+            active.stop_cancelled()
+
+    async def _request(self, run_id: str) -> None:
+        active = self.durable_runs.active.get(run_id)
+        if active is not None:
+            active.cancel_requested = True
+        else:
+            await self._notify(_REQUEST + run_id)
+            await self._notify(_CANCELLATIONS)
+
+    async def _notify(self, name: str) -> None:
+        if self.store.shared:
+            with contextlib.suppress(StoreUnavailable):
+                await self.store.notify(name)
