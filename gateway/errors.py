@@ -159,6 +159,13 @@ class RunCancelled(RunError):
     falls_back = False
 
 
+class StartExpired(RunError):
+    """No start was sent by the time that the client has set."""
+
+    code = "expired"
+    falls_back = False
+
+
 class ClientDisconnected(RunError):
     """The client disconnected before the run was started."""
 

@@ -62,6 +62,7 @@ PROBLEMS: Mapping[str, ProblemType] = MappingProxyType(
         "store_unavailable": ProblemType(503, "The store is unavailable", retryable=True),
         "upstream_timeout": ProblemType(504, "The provider did not respond in time"),
         "deadline_exceeded": ProblemType(504, "The deadline was exceeded"),
+        "expired": ProblemType(504, "The run was not started in time"),
     }
 )
 

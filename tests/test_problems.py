@@ -42,7 +42,7 @@ STATUSES = {
         "upstream_unavailable",
         "store_unavailable",
     },
-    504: {"upstream_timeout", "deadline_exceeded"},
+    504: {"upstream_timeout", "deadline_exceeded", "expired"},
 }
 
 

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import re
+from datetime import datetime
 from typing import Annotated, Any, TypeAlias
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    WithJsonSchema,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from gateway.api.version_pin import exclusive_schema, reject_label_with_version
@@ -13,6 +23,11 @@ from gateway.http.response import Response, make_response
 from gateway.json import strict_json
 from gateway.runs import rendering
 from gateway.runs.model import RunRecord
+
+MAX_START_BEFORE = 604_800
+"""Maximum of `start_before` in seconds from now: 7 days."""
+_RFC3339_PATTERN = r"^\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)$"
+_RFC3339 = re.compile(_RFC3339_PATTERN, re.ASCII).fullmatch
 
 
 def _limit_members(value: object) -> object:
@@ -24,6 +39,37 @@ def _limit_members(value: object) -> object:
 
 Metadata: TypeAlias = Annotated[dict[str, str], Field(max_length=MAX_MEMBERS), BeforeValidator(_limit_members)]
 """Strings by name, at most MAX_MEMBERS."""
+
+
+def _parse_start_before(value: object) -> float | datetime:
+    """Return seconds from now as a number, or a time with its offset. Raises PydanticCustomError."""
+    if isinstance(value, str) and _RFC3339(value):
+        try:
+            return datetime.fromisoformat(value.upper())
+        except ValueError:
+            pass
+    elif isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value <= MAX_START_BEFORE:
+        return float(value)
+    raise PydanticCustomError(
+        "start_before",
+        "must be seconds, above 0 and at most {most}, or a time such as 2026-11-21T12:00:00Z",
+        {"most": MAX_START_BEFORE},
+    )
+
+
+StartBefore: TypeAlias = Annotated[
+    float | datetime,
+    PlainValidator(_parse_start_before),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "number", "exclusiveMinimum": 0, "maximum": MAX_START_BEFORE},
+                {"type": "string", "format": "date-time", "pattern": _RFC3339_PATTERN},
+            ]
+        }
+    ),
+]
+"""Seconds from now, or a time with its offset."""
 
 
 class RunRequest(BaseModel):
@@ -55,6 +101,13 @@ class RunRequest(BaseModel):
             gt=0,
             allow_inf_nan=False,
             description="Deadline of the run in seconds, at most the workflow's `max_timeout`.",
+        ),
+    ] = None
+    start_before: Annotated[
+        StartBefore | None,
+        Field(
+            description="Seconds from now, or a time (RFC 3339), at most 7 days ahead. If no start was sent by then, "
+            "such as while the run waits for a limit, it ends as `not_run` with the code `expired`."
         ),
     ] = None
     callback_url: Annotated[

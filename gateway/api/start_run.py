@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import datetime
 
-from gateway.api.run_request import RunRequest, run_response
+from gateway.api.run_request import MAX_START_BEFORE, RunRequest, run_response
 from gateway.api.version_pin import check_pin
 from gateway.clock import Clock
 from gateway.errors import IdempotencyInFlight, RunError
@@ -15,6 +16,7 @@ from gateway.http.headers import prefers_async
 from gateway.http.request import Request
 from gateway.http.response import Response, make_response
 from gateway.http.traceparent import read_traceparent
+from gateway.problems import FieldError, invalid_body
 from gateway.runs import rendering
 from gateway.runs.catalog import Catalog, Workflow
 from gateway.runs.durable.idempotency_key import parse_key
@@ -23,7 +25,7 @@ from gateway.runs.durable.runs import DurableRuns
 from gateway.runs.executor import RunExecutor
 from gateway.runs.idempotent_submission import Finished, Followed, InFlight, Replayed, Started, followed_error, submit
 from gateway.runs.model import RunRecord, RunSpec, always_connected
-from gateway.store.contract import StoredResponse
+from gateway.store.contract import IdempotencyKey, StoredResponse
 
 _REPLAYED_HEADERS = (("Idempotent-Replayed", "true"),)
 
@@ -50,7 +52,9 @@ class RunHandler:
         key = parse_key(request.client_name, request.headers.getall("Idempotency-Key", ()), raw)
         workflow = self.catalog.find(body.workflow, request.client)
         check_pin(workflow, (body.label, body.version))
-        run = RunRecord.create(self._build_spec(request, body, workflow), workflow.provider.name, self.clock)
+        start_before = None if body.start_before is None else await self._start_before(body.start_before, key)
+        spec = self._build_spec(request, body, workflow, start_before)
+        run = RunRecord.create(spec, workflow.provider.name, self.clock)
         if run.spec.synchronous and key is None:
             request.run = run
             request.discard_input()
@@ -90,7 +94,23 @@ class RunHandler:
         self.durable_runs.run_in_background(run, workflow)
         return stored_response(accepted)
 
-    def _build_spec(self, request: Request, body: RunRequest, workflow: Workflow) -> RunSpec:
+    async def _start_before(self, start_before: float | datetime, key: IdempotencyKey | None) -> float:
+        """Return the time, in seconds since 1970. Raises Problem if it has passed, unless the key was used before."""
+        now = self.clock.now().timestamp()
+        if not isinstance(start_before, datetime):
+            return now + start_before
+        start_at = start_before.timestamp()
+        if start_at > now + MAX_START_BEFORE:
+            raise invalid_body(FieldError("/start_before", f"must be at most {MAX_START_BEFORE} s ahead"))
+        if start_at <= now:
+            store = self.durable_runs.store
+            if key is None or await store.get_idempotency_record(key.client, key.text) is None:
+                raise invalid_body(FieldError("/start_before", "has passed"))
+        return start_at
+
+    def _build_spec(
+        self, request: Request, body: RunRequest, workflow: Workflow, start_before: float | None
+    ) -> RunSpec:
         synchronous = body.callback_url is None and not prefers_async(request.headers)
         return RunSpec(
             client=request.client.name,
@@ -102,6 +122,7 @@ class RunHandler:
             version=body.version,
             return_all_outputs=body.return_all_outputs,
             synchronous=synchronous,
+            start_before=start_before,
             traceparent=(
                 read_traceparent(request.headers.getall("traceparent"), self.clock)
                 if "traceparent" in request.headers

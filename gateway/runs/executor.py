@@ -6,19 +6,30 @@ of a run never claims more than is known.
 
 from __future__ import annotations
 
+import asyncio
 import math
 from dataclasses import dataclass
 
 from gateway.byte_budget import BUDGET_EXHAUSTED, current_hold
-from gateway.errors import CircuitOpen, DeadlineExceeded, Overloaded, RateLimited, RunCancelled, RunError, StoreError
+from gateway.errors import (
+    CircuitOpen,
+    DeadlineExceeded,
+    Overloaded,
+    RateLimited,
+    RunCancelled,
+    RunError,
+    StartExpired,
+    StoreError,
+)
 from gateway.limits.admission import Admission
 from gateway.runs.catalog import Workflow
+from gateway.runs.interruption import Interruption
 from gateway.runs.model import NULL_JOURNAL, Journal, RunRecord, RunSpec
 from gateway.runs.workflow_attempt import ExecutionContext, WorkflowAttempt
 from providers.declarations import accepts_release
 
 _STORE_RETRY_DELAY = 1.0  # seconds until a background run asks an unavailable store again
-_REFUNDED = (CircuitOpen, StoreError, RunCancelled)  # what may happen between the admission and the start
+_REFUNDED = (CircuitOpen, StoreError, RunCancelled, StartExpired)  # what may happen between the admission and the start
 _OVERLOAD_RETRY_DELAY = 5.0  # seconds, at most, until a background run asks a full queue again
 
 
@@ -34,16 +45,41 @@ class RunExecutor:
         Raises RunError if the run did not succeed.
         """
         try:
-            while True:
-                try:
-                    return await self._try_with_fallbacks(record, workflow, journal)
-                except StoreError as error:
-                    await self._wait_for_store(record, error)
+            if record.start_by < record.deadline:
+                await self._run_in_time(record, workflow, journal)
+            else:
+                await self._run(record, workflow, journal)
         except RunError as error:
             self._record_failure(error, record)
             raise
         finally:
             self._record_end(record, workflow)
+
+    async def _run_in_time(self, record: RunRecord, workflow: Workflow, journal: Journal) -> None:
+        """Execute a run that must be started by a time. Raises StartExpired at that time if no start was sent."""
+        if record.must_not_start(self.context.clock):
+            raise StartExpired
+        interruption = Interruption()
+        timer = asyncio.create_task(self._interrupt_in_time(record, interruption))
+        try:
+            with interruption:
+                await self._run(record, workflow, journal)
+        finally:
+            timer.cancel()
+
+    async def _interrupt_in_time(self, record: RunRecord, interruption: Interruption) -> None:
+        clock = self.context.clock
+        while (remaining := record.start_by - clock.monotonic()) > 0:
+            await clock.sleep(remaining)  # a timer may fire early
+        if not record.maybe_started:
+            interruption.interrupt(StartExpired())
+
+    async def _run(self, record: RunRecord, workflow: Workflow, journal: Journal) -> None:
+        while True:
+            try:
+                return await self._try_with_fallbacks(record, workflow, journal)
+            except StoreError as error:
+                await self._wait_for_store(record, error)
 
     async def follow(self, record: RunRecord, workflow: Workflow, journal: Journal = NULL_JOURNAL) -> None:
         """Poll a run that was started before to its end. Raises as `run`."""
@@ -101,7 +137,8 @@ class RunExecutor:
                         admission.refund()  # nothing was sent
                         admission = None
                     fallback = next((w for w in fallbacks if _supports_requested_version(w, record.spec)), None)
-                    if fallback is None or not _may_fall_back(error, record, workflow):
+                    too_late = record.must_not_start(self.context.clock)
+                    if fallback is None or too_late or not _may_fall_back(error, record, workflow):
                         raise
                     if not record.maybe_started:
                         await journal.record_rejection()  # a start that was stored but not sent: the fallback may wait

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -27,8 +28,9 @@ class RunSpec:
     """A validated request for a run. `timeout` is in seconds, already clamped.
 
     `client_connected`: False once the client has disconnected; such a run is not started. A run that is not
-    `synchronous` waits for limits until its deadline, since no client waits for the response. `client_context`: facts
-    that the API of the client keeps with the run; only that API's package reads them.
+    `synchronous` waits for limits until its deadline, since no client waits for the response. `start_before`: seconds
+    since 1970 (UTC); a run of which no start was sent by then is not started. `client_context`: facts that the API of
+    the client keeps with the run; only that API's package reads them.
     """
 
     client: str
@@ -42,18 +44,24 @@ class RunSpec:
     traceparent: str = ""
     synchronous: bool = True
     api: ApiName = "run"
+    start_before: float | None = None
     client_context: Mapping[str, JsonValue] = field(default_factory=dict)
     client_connected: Callable[[], bool] = always_connected
+
+    def start_by(self, monotonic: float, wall: float) -> float:
+        """Return `start_before` on the monotonic clock, infinite without one; both arguments are the current time."""
+        return math.inf if self.start_before is None else monotonic + self.start_before - wall
 
 
 @dataclass(slots=True)
 class RunRecord:
     """State of a run.
 
-    Times named `…_at` are wall-clock times; `started_monotonic` and `deadline` are on the monotonic clock, in seconds.
-    `durable`: the store has the run, so another process can continue it. `followed`: the client's deadline has passed
-    and the run is polled on until it ends. `counted`: the metrics have the run, as `unknown` or as cancelled.
-    `external_wait`: seconds spent waiting for the provider, limits, the store and back-off.
+    Times named `…_at` are wall-clock times; `started_monotonic`, `deadline` and `start_by`, the `start_before` of the
+    specification, are on the monotonic clock, in seconds. `durable`: the store has the run, so another process can
+    continue it. `followed`: the client's deadline has passed and the run is polled on until it ends. `counted`: the
+    metrics have the run, as `unknown` or as cancelled. `external_wait`: seconds spent waiting for the provider, limits,
+    the store and back-off.
     """
 
     id: str
@@ -62,6 +70,7 @@ class RunRecord:
     created_at: datetime
     started_monotonic: float
     deadline: float
+    start_by: float = math.inf
     status: RunStatus = "queued"
     durable: bool = False
     followed: bool = False
@@ -81,15 +90,20 @@ class RunRecord:
     @classmethod
     def create(cls, spec: RunSpec, provider: str, clock: Clock, id: str | None = None) -> RunRecord:  # noqa: A002 - its id
         """Create a run with an id that cannot be guessed; its deadline counts from now."""
-        started = clock.monotonic()
+        started, created_at = clock.monotonic(), clock.now()
         return cls(
             id=id or "run_" + clock.token(16).hex(),
             spec=spec,
             provider=provider,
-            created_at=clock.now(),
+            created_at=created_at,
             started_monotonic=started,
             deadline=started + spec.timeout,
+            start_by=math.inf if spec.start_before is None else spec.start_by(started, created_at.timestamp()),
         )
+
+    def must_not_start(self, clock: Clock) -> bool:
+        """Return whether the client's time for the start has passed, and no start may have begun a run."""
+        return not self.maybe_started and self.start_by <= clock.monotonic()
 
     def summary(self) -> RunSummary:
         """Return the facts that the document of the run's error shows."""

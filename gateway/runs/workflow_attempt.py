@@ -15,6 +15,7 @@ from gateway.errors import (
     ProviderError,
     RunError,
     RunFailed,
+    StartExpired,
     as_sentence,
 )
 from gateway.limits.admission import Admission
@@ -153,7 +154,8 @@ class WorkflowAttempt:
             return result
         if isinstance(result, RepeatableFault) and call.optional:
             return _accepted(_next_step(steps, _NO_REPLY))
-        if isinstance(result, RepeatableFault):
+        too_late = not call.safe and self.record.must_not_start(self.context.clock)
+        if isinstance(result, RepeatableFault) and not too_late:
             result = await self._retry(call, steps, result.fault)
         while isinstance(result, RepeatableFault) and call.safe and await self._follow_on():
             result = await self._retry(call, steps, result.fault)
@@ -166,7 +168,9 @@ class WorkflowAttempt:
         record, breaker = self.record, self.guard.breaker
         if not record.spec.client_connected():
             raise ClientDisconnected
+        self._require_in_time()
         await self.journal.record_dispatch()
+        self._require_in_time()  # the store may have taken long
         start_result, generation = StartResult.INCONCLUSIVE, breaker.start()
         try:
             record.attempts += 1
@@ -183,6 +187,10 @@ class WorkflowAttempt:
         if not record.maybe_started:
             await self.journal.record_rejection()
         return result
+
+    def _require_in_time(self) -> None:
+        if self.record.must_not_start(self.context.clock):
+            raise StartExpired
 
     def _start_result(self, fault: ProviderFault) -> StartResult:
         """Judge the provider by a fault; inconclusive if the gateway lacked resources or the client gave less time."""

@@ -169,6 +169,11 @@ ERROR_INFO: Mapping[str, ErrorInfo] = MappingProxyType(
             "Set a longer `timeout`. If `detail` says so, the run is polled on, and `GET /runs/{run_id}` tells how it "
             "ends. Otherwise: " + _CHECK_THEN_REPEAT[0].lower() + _CHECK_THEN_REPEAT[1:],
         ),
+        "expired": ErrorInfo(
+            (_NOT_RUN,),
+            "No start was sent by `start_before`.",
+            "Send the request again, with a later `start_before`, if you still want the run.",
+        ),
     }
 )
 

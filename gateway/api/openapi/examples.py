@@ -24,6 +24,7 @@ _RUN_OUTCOMES: Mapping[str, tuple[str, int]] = MappingProxyType(
         "overloaded": ("not_run", 0),
         "circuit_open": ("not_run", 0),
         "cancelled": ("not_run", 0),
+        "expired": ("not_run", 0),
         "deadline_exceeded": ("unknown", 1),
     }
 )

@@ -43,6 +43,7 @@ def encode_run(run: RunRecord, *, owner: str, leased_until_at: float, callback_u
                 "waits": spec.synchronous,
                 "face": spec.api,
                 **_encode_context(spec.client_context),
+                **({} if spec.start_before is None else {"start_before": spec.start_before}),
                 "provider": run.provider,
             }
         ),
@@ -165,6 +166,7 @@ def _build_record(stored: StoredRun, spec: RunSpec, clock: Clock) -> RunRecord:
         created_at=datetime.fromtimestamp(stored.created_at, UTC),
         started_monotonic=monotonic - max(0.0, now - stored.created_at),
         deadline=monotonic + stored.deadline_at - now,
+        start_by=spec.start_by(monotonic, now),
         attempts=stored.attempts,
         maybe_started=stored.phase > 0,
         provider_run_id=stored.provider_run_id,

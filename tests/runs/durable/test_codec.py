@@ -25,6 +25,7 @@ FULL_SPEC = RunSpec(
     traceparent="00-" + "a" * 32 + "-" + "b" * 16 + "-01",
     synchronous=False,
     api="promptlayer",
+    start_before=1_795_000_000.5,
     client_context={"number": 2**52, "all_outputs": True, "other": "x"},
 )
 
