@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Annotated, Any, TypeAlias
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -39,6 +40,31 @@ def _limit_members(value: object) -> object:
 
 Metadata: TypeAlias = Annotated[dict[str, str], Field(max_length=MAX_MEMBERS), BeforeValidator(_limit_members)]
 """Strings by name, at most MAX_MEMBERS."""
+
+MAX_TAGS = 10
+TAG_PATTERN = "^[A-Za-z0-9_.:/-]{1,64}$"
+
+
+def _limit_tags(value: object) -> object:
+    """Reject too many tags before they are validated."""
+    if isinstance(value, list) and len(value) > MAX_TAGS:
+        raise PydanticCustomError("too_long", "more than {most} tags", {"most": MAX_TAGS})
+    return value
+
+
+def _require_distinct(tags: tuple[str, ...]) -> tuple[str, ...]:
+    if len(tags) != len(set(tags)):
+        raise PydanticCustomError("not_distinct", "a tag occurs more than once")
+    return tags
+
+
+Tags: TypeAlias = Annotated[
+    tuple[Annotated[str, Field(pattern=TAG_PATTERN)], ...],
+    Field(strict=False, max_length=MAX_TAGS, json_schema_extra={"uniqueItems": True}),
+    BeforeValidator(_limit_tags),
+    AfterValidator(_require_distinct),
+]
+"""Distinct words, at most MAX_TAGS."""
 
 
 def _parse_start_before(value: object) -> float | datetime:
@@ -89,6 +115,13 @@ class RunRequest(BaseModel):
     ]
     input: Annotated[dict[str, Any], Field(description="Input variables of the workflow.")] = {}
     metadata: Annotated[Metadata, Field(description="Stored with the run, at PromptLayer too.")] = {}
+    tags: Annotated[
+        Tags,
+        Field(
+            description="Words that `GET /runs?tag=` finds a stored run by. Each has 1 to 64 letters, digits and "
+            "characters of `_ - . : /`. No provider receives them."
+        ),
+    ] = ()
     label: Annotated[
         str | None,
         Field(min_length=1, max_length=512, description="Release label; excludes `version`."),

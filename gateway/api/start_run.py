@@ -118,6 +118,7 @@ class RunHandler:
             timeout=min(body.timeout or workflow.timeout, workflow.max_timeout),
             input=body.input,
             metadata=body.metadata,
+            tags=body.tags,
             label=body.label,
             version=body.version,
             return_all_outputs=body.return_all_outputs,

@@ -38,6 +38,7 @@ class RunSpec:
     timeout: float
     input: Mapping[str, JsonValue] = field(default_factory=dict)
     metadata: Mapping[str, str] = field(default_factory=dict)
+    tags: tuple[str, ...] = ()
     label: str | None = None
     version: int | None = None
     return_all_outputs: bool = False

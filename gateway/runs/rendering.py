@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import cast
 
 from gateway.clock import format_rfc3339
 from gateway.errors import RunError
 from gateway.json import strict_json
-from gateway.runs.durable.codec import decode_details, stored_spec
+from gateway.runs.durable.codec import decode_details, labels_of, stored_labels, stored_spec
 from gateway.runs.model import RunRecord
 from gateway.store.contract import RunOverview, StoredResponse, StoredRun
-from providers.contract import JsonValue
 
 JSON_CONTENT_TYPE = "application/json"
 _RAW_ERRORS = "raw_errors"
@@ -34,6 +33,7 @@ def run_document(run: RunRecord) -> dict[str, object]:
         "attempts": run.attempts,
         "provider_run_id": run.provider_run_id,
         "metadata": spec.metadata,
+        **({"tags": spec.tags} if spec.tags else {}),
         "created_at": format_rfc3339(run.created_at),
         "finished_at": run.finished_at and format_rfc3339(run.finished_at),
         "duration_ms": round(run.duration * 1000),
@@ -54,12 +54,12 @@ def finished_run_document(run: RunRecord, error: RunError | None) -> dict[str, o
     return members
 
 
-def _unfinished_run(run: RunOverview, metadata: JsonValue) -> dict[str, object]:
+def _unfinished_run(run: RunOverview, labels: Mapping[str, object]) -> dict[str, object]:
     """Return the members of a run in progress.
 
     Its status is `unknown` if its deadline has passed and it is polled on; unlike after the end, `finished_at` is null.
     """
-    members = _queued_run(run.id, run.workflow, run.provider, metadata, _format_time(run.created_at))
+    members = _queued_run(run.id, run.workflow, run.provider, labels, _format_time(run.created_at))
     return members | {
         "status": run.status,
         "warning": _FOLLOWED_WARNING if run.status == "unknown" else None,
@@ -68,8 +68,10 @@ def _unfinished_run(run: RunOverview, metadata: JsonValue) -> dict[str, object]:
     }
 
 
-def _queued_run(run_id: str, workflow: str, provider: str, metadata: object, created_at: str) -> dict[str, object]:
-    """Return the members of a run of which nothing was sent."""
+def _queued_run(
+    run_id: str, workflow: str, provider: str, labels: Mapping[str, object], created_at: str
+) -> dict[str, object]:
+    """Return the members of a run of which nothing was sent. `labels`: its metadata, and its tags if it has any."""
     return {
         "id": run_id,
         "status": "queued",
@@ -79,7 +81,7 @@ def _queued_run(run_id: str, workflow: str, provider: str, metadata: object, cre
         "warning": None,
         "attempts": 0,
         "provider_run_id": None,
-        "metadata": metadata,
+        **labels,
         "created_at": created_at,
         "finished_at": None,
         "duration_ms": None,
@@ -99,14 +101,15 @@ def is_synchronous(run: StoredRun) -> bool:
 
 def render_accepted(run: StoredRun) -> StoredResponse:
     """Return the 202 response to the `POST /run` of a background run, the same bytes at every phase of the run."""
-    metadata = stored_spec(run).get("metadata", {})
-    return _accepted(_queued_run(run.id, run.workflow, requested_provider(run), metadata, _format_time(run.created_at)))
+    labels = stored_labels(run)
+    return _accepted(_queued_run(run.id, run.workflow, requested_provider(run), labels, _format_time(run.created_at)))
 
 
 def render_new(run: RunRecord) -> StoredResponse:
     """Return what `render_accepted` returns, for a run that has not been executed yet."""
     created_at = format_rfc3339(run.created_at)
-    return _accepted(_queued_run(run.id, run.spec.workflow, run.provider, run.spec.metadata, created_at))
+    labels = labels_of(run.spec.metadata, run.spec.tags)
+    return _accepted(_queued_run(run.id, run.spec.workflow, run.provider, labels, created_at))
 
 
 def _accepted(queued_run: dict[str, object]) -> StoredResponse:
@@ -122,15 +125,15 @@ def finished_run_view(run: RunOverview, document: bytes) -> bytes:
     return document[:-1] + b',"callback":%b}' % strict_json.write(_callback_state(run))
 
 
-def unfinished_run_view(run: RunOverview, metadata: JsonValue) -> bytes:
-    """Render a run in progress for `GET /runs/{id}`, with the state of its callback."""
-    return strict_json.write(_with_callback(_unfinished_run(run, metadata), run))
+def unfinished_run_view(run: RunOverview, labels: Mapping[str, object]) -> bytes:
+    """Render a run in progress for `GET /runs/{id}`, with the state of its callback. `labels`: as `labels_of`."""
+    return strict_json.write(_with_callback(_unfinished_run(run, labels), run))
 
 
 def run_list_item(run: RunOverview) -> bytes:
     """Render a run for `GET /runs`: without its output, and with null for metadata that are large."""
     details = decode_details(run)
-    members = _unfinished_run(run, details.get("metadata"))
+    members = _unfinished_run(run, {"metadata": None})
     del members["output"]
     if run.finished_at is not None:
         members |= {"warning": None, "finished_at": _format_time(run.finished_at)}

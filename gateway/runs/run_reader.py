@@ -61,13 +61,13 @@ class RunReader:
         if run.phase is Phase.DONE:
             document = await self.find_document(run)
             return None if document is None else rendering.finished_run_view(run, document)
-        metadata = codec.decode_details(run).get("metadata")
-        if metadata is None:
+        labels = codec.decode_details(run)
+        if "metadata" not in labels:
             whole = await self.find_whole(run)
             if whole is None:
                 return None
-            metadata = codec.stored_spec(whole).get("metadata", {})
-        return rendering.unfinished_run_view(run, metadata)
+            labels = codec.stored_labels(whole)
+        return rendering.unfinished_run_view(run, labels)
 
     async def list_item(self, run: RunOverview) -> bytes:
         """Render the run for `GET /runs`, without its output.

@@ -37,6 +37,7 @@ FULL_REQUEST = {
     "workflow": "w",
     "input": {"q": ["CANARY", 2**70, None]},
     "metadata": {"a": "b"},
+    "tags": ["team:checkout", "a/b_c-d.E9", "x" * 64],
     "label": "production",
     "return_all_outputs": True,
     "timeout": 1.5,
@@ -63,7 +64,8 @@ def error_pointers(body: object) -> list[str]:
 def test_a_request_with_every_field_is_parsed_unchanged() -> None:
     """Including every digit of numbers."""
     read = parse_json_body(RunRequest, json.dumps(FULL_REQUEST).encode())
-    assert {**FULL_REQUEST, "version": None} == read.model_dump()
+    assert {**FULL_REQUEST, "version": None} == json.loads(read.model_dump_json())
+    assert ("team:checkout", "a/b_c-d.E9", "x" * 64) == read.tags
 
 
 def test_only_the_workflow_is_needed() -> None:
@@ -116,6 +118,8 @@ def test_a_request_is_an_object(body: JsonValue) -> None:
         ("workflow", [None, 1, "", "CANARY" * 100, ["CANARY"], {"CANARY": 1}]),
         ("input", [None, "CANARY", ["CANARY"], 1]),
         ("metadata", [None, "CANARY", ["CANARY"]]),
+        ("tags", [None, "CANARY", {"CANARY": 1}, ["CANARY", "CANARY"], [f"CANARY{i}" for i in range(11)]]),
+        ("tags/0", [[1], [None], [""], ["CANARY" * 11], ["CANARY "], ["CANARY\n"], ["é"], ["a,CANARY"], [["CANARY"]]]),
         ("label", [1, "", "CANARY" * 100, ["CANARY"]]),
         ("version", ["1", "CANARY", 0, -1, 1.5, 2**31, 2**70, True]),
         ("return_all_outputs", [None, "true", 1, 0]),
@@ -127,7 +131,8 @@ def test_a_request_is_an_object(body: JsonValue) -> None:
 def test_an_invalid_value_is_reported_by_pointer_without_the_value(member: str, wrong: list[JsonValue]) -> None:
     """R69: no coercion: "1" is not 1, null is not a value, 1 is not true; unknown members are errors."""
     for value in wrong:
-        assert [f"/{member}"] == error_pointers({"workflow": "w", member: value}), value
+        name = member.partition("/")[0]
+        assert [f"/{member}"] == error_pointers({"workflow": "w", name: value}), value
 
 
 def test_a_missing_workflow_is_named_too() -> None:
@@ -166,6 +171,7 @@ def test_too_many_members_are_counted_and_not_looked_at(size: int) -> None:
     many = {f"m{i}": 1 for i in range(size)}
     assert [FieldError("", "more than 1000 members")] == list(rejection(many).errors)
     assert ["/metadata"] == error_pointers({"workflow": "w", "metadata": many})
+    assert ["/tags"] == error_pointers({"workflow": "w", "tags": list(range(size))})
 
 
 def test_an_input_may_have_any_number_of_members() -> None:

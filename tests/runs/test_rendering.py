@@ -92,13 +92,14 @@ async def test_a_run_shows_the_state_of_its_callback(state: str | None, document
 @pytest.mark.parametrize("all_outputs", [True, False])
 async def test_a_run_that_ended(status: str, all_outputs: bool) -> None:  # noqa: FBT001 - a value
     """An error has the code of the problem that a waiting client gets."""
-    record, problem = await finished_run(status, return_all_outputs=all_outputs, metadata={"a": "b"})
+    record, problem = await finished_run(status, return_all_outputs=all_outputs, metadata={"a": "b"}, tags=("t",))
     shown = validated(RunShown, stored_run_view(new_stored_run(document=finished_document(record, problem))))
     assert (record.id, status, record.attempts, {"a": "b"}) == (
         shown["id"], shown["status"], shown["attempts"], shown["metadata"]
     )  # fmt: skip
     error = shown.get("error")
     assert (problem and problem.code) == (error["code"] if isinstance(error, dict) else None)
+    assert ["t"] == shown["tags"]
     assert all_outputs == ("outputs" in shown)
     assert shown["finished_at"] is not None
 
@@ -172,8 +173,9 @@ async def test_a_page_of_runs(following: str | None) -> None:
 
 
 @pytest.mark.parametrize("metadata", [{}, {"team": "a", "schlüssel": "wert"}])
-def test_a_new_run_is_accepted_with_the_bytes_of_its_replay(metadata: dict[str, str]) -> None:
-    spec = RunSpec(client="one", workflow="w", timeout=60.0, metadata=metadata, synchronous=False)
+@pytest.mark.parametrize("tags", [(), ("b", "a")])
+def test_a_new_run_is_accepted_with_the_bytes_of_its_replay(metadata: dict[str, str], tags: tuple[str, ...]) -> None:
+    spec = RunSpec(client="one", workflow="w", timeout=60.0, metadata=metadata, tags=tags, synchronous=False)
     run = RunRecord.create(spec, "layer", ManualClock())
     stored = encode_run(run, owner="me", leased_until_at=0.0, callback_url=None)
 

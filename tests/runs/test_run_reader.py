@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from gateway.json import strict_json
+from gateway.runs.durable import codec
 from gateway.runs.durable.codec import encode_run
 from gateway.runs.model import RunRecord, RunSpec
 from gateway.runs.run_reader import RunReader
@@ -62,6 +63,7 @@ class Harness:
         """Store a run; returns its overview."""
         await self.store.open()
         spec = RunSpec("one", "w", timeout=60.0, input={"text": "x" * 1000}, metadata=changes.pop("metadata", {}))
+        spec.tags = changes.pop("tags", ())
         run = encode_run(RunRecord.create(spec, "layer", self.clock), owner="me", leased_until_at=0, callback_url=None)
         await self.store.create_run(replace(run, **changes), None)
         return replace(run, **changes).overview
@@ -180,6 +182,20 @@ async def test_metadata_are_shown_whatever_their_size(size: int) -> None:
     listed = json.loads(await harness.reader.list_item(run))
     assert (None if size > 8192 else {"a": "b" * size}) == listed["metadata"]
     assert (1 if size > 8192 else 0) == harness.store.reads["run"]
+
+
+@pytest.mark.parametrize("size", [10, 10_000])
+async def test_tags_are_shown_whatever_the_size_of_the_metadata(size: int) -> None:
+    harness = Harness()
+    for tags in ((), ("b", "a")):
+        run = await harness.store_run(metadata={"a": "b" * size}, tags=tags)
+        for rendered in (await harness.reader.view(run), await harness.reader.list_item(run)):
+            assert (list(tags) or None) == json.loads(rendered or b"").get("tags")
+
+
+async def test_tags_stay_in_lists_after_the_end() -> None:
+    ended = codec.encode_details({"metadata": {}, "tags": ("b", "a"), "duration_ms": 1})
+    assert {"metadata": {}, "tags": ["b", "a"], "duration_ms": 1} == json.loads(ended)
 
 
 async def test_a_run_of_an_earlier_version_is_listed_with_its_details() -> None:

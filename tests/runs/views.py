@@ -5,7 +5,7 @@ from __future__ import annotations
 from gateway.errors import RunError
 from gateway.json import strict_json
 from gateway.runs import rendering
-from gateway.runs.durable.codec import stored_spec
+from gateway.runs.durable.codec import stored_labels
 from gateway.runs.model import RunRecord
 from gateway.store.contract import StoredRun
 
@@ -19,4 +19,4 @@ def stored_run_view(run: StoredRun) -> bytes:
     """Return what `GET /runs/{id}` shows."""
     if run.document is not None:
         return rendering.finished_run_view(run.overview, run.document)
-    return rendering.unfinished_run_view(run.overview, stored_spec(run).get("metadata", {}))
+    return rendering.unfinished_run_view(run.overview, stored_labels(run))

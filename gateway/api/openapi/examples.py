@@ -40,6 +40,7 @@ def request_examples() -> Examples:
                 "workflow": "support-triage",
                 "input": {"question": "Where is my parcel?"},
                 "metadata": {"ticket": "4711"},
+                "tags": ["team:checkout"],
                 "label": "production",
                 "return_all_outputs": True,
                 "timeout": 60,
@@ -59,7 +60,8 @@ def run_examples() -> Examples:
         "promptlayer": {
             "summary": "A run at PromptLayer, with its nodes",
             "value": _run_document("support-triage", "promptlayer", "shipping")
-            | {"outputs": {"Classify": node}, "provider_run_id": "98765", "metadata": {"ticket": "4711"}},
+            | {"outputs": {"Classify": node}, "provider_run_id": "98765"}
+            | {"metadata": {"ticket": "4711"}, "tags": ["team:checkout"]},
         },
         "prompt_studio": {
             "summary": "A run at Prompt Studio",

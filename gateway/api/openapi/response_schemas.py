@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 from pydantic.json_schema import SkipJsonSchema
 
 _ATTEMPTS = "Number of start requests over all fallbacks, those that could not be sent included."
+_TAGS = "Present if the run has tags."
 _NotRequired: TypeAlias = SkipJsonSchema[None]  # the member may be absent, but is never null
 
 
@@ -39,6 +40,7 @@ class RunAnswer(BaseModel):
     attempts: Annotated[int, Field(ge=1, description=_ATTEMPTS)]
     provider_run_id: Annotated[str | None, Field(description="The provider's id of the run, if it reports one.")]
     metadata: dict[str, str]
+    tags: Annotated[list[str] | _NotRequired, Field(description=_TAGS)] = None
     created_at: datetime
     finished_at: datetime
     duration_ms: Annotated[int, Field(ge=0)]
@@ -82,6 +84,7 @@ class RunShown(BaseModel):
     attempts: Annotated[int, Field(ge=0, description=_ATTEMPTS)]
     provider_run_id: str | None
     metadata: dict[str, str]
+    tags: Annotated[list[str] | _NotRequired, Field(description=_TAGS)] = None
     created_at: datetime
     finished_at: Annotated[
         datetime | None,
@@ -109,6 +112,7 @@ class RunListed(BaseModel):
     attempts: Annotated[int, Field(ge=0, description=_ATTEMPTS)]
     provider_run_id: str | None
     metadata: Annotated[dict[str, str] | None, Field(description="Null if they are larger than 8 kB.")]
+    tags: Annotated[list[str] | _NotRequired, Field(description=_TAGS)] = None
     created_at: datetime
     finished_at: datetime | None
     duration_ms: Annotated[int | None, Field(ge=0)]

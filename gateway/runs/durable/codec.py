@@ -35,7 +35,7 @@ def encode_run(run: RunRecord, *, owner: str, leased_until_at: float, callback_u
             {
                 "timeout": spec.timeout,
                 "input": spec.input,
-                "metadata": spec.metadata,
+                **labels_of(spec.metadata, spec.tags),
                 "label": spec.label,
                 "version": spec.version,
                 "return_all_outputs": spec.return_all_outputs,
@@ -52,7 +52,7 @@ def encode_run(run: RunRecord, *, owner: str, leased_until_at: float, callback_u
         owner=owner,
         leased_until_at=leased_until_at,
         callback_url=callback_url,
-        details=strict_json.write(_metadata_details(spec.metadata)),
+        details=strict_json.write(_bounded_labels(labels_of(spec.metadata, spec.tags))),
     )
 
 
@@ -64,11 +64,11 @@ def encode_details(document: Mapping[str, Any]) -> bytes:
         members["warning"] = warning[:_MAX_LISTED_TEXT]
     if isinstance(error, dict) and isinstance(error.get("detail"), str):
         members["error"] = {**error, "detail": error["detail"][:_MAX_LISTED_TEXT]}
-    return strict_json.write({**_metadata_details(document.get("metadata")), **members})
+    return strict_json.write({**_bounded_labels(labels_of(document.get("metadata"), document.get("tags"))), **members})
 
 
 def decode_details(run: RunOverview) -> dict[str, JsonValue]:
-    """Return the members of `details`: metadata unless it is large, and after the end some members of the document."""
+    """Return the members of `details`: metadata unless large, tags, and after the end some members of the document."""
     details = strict_json.read(run.details) if run.details is not None else {}
     return details if isinstance(details, dict) else {}
 
@@ -89,12 +89,26 @@ def is_cancelled(run: RunOverview) -> bool:
 def details_of_old_run(run: StoredRun) -> bytes:
     """Return the details of a run that was stored without them."""
     if run.document is None:
-        return strict_json.write(_metadata_details(stored_spec(run).get("metadata", {})))
+        return strict_json.write(_bounded_labels(stored_labels(run)))
     return encode_details(cast("dict[str, Any]", strict_json.read_stored(run.document)))
 
 
-def _metadata_details(metadata: object) -> dict[str, object]:
-    return {"metadata": metadata} if len(strict_json.write(metadata)) <= _MAX_LISTED_METADATA else {}
+def labels_of(metadata: object, tags: object) -> dict[str, Any]:
+    """Return the members of a document for the metadata and the tags of a run; without tags there is no member."""
+    return {"metadata": metadata, "tags": tags} if tags else {"metadata": metadata}
+
+
+def stored_labels(run: StoredRun) -> dict[str, JsonValue]:
+    """Return the metadata and the tags of a stored run, as `labels_of`."""
+    spec = stored_spec(run)
+    return labels_of(spec.get("metadata", {}), spec.get("tags"))
+
+
+def _bounded_labels(labels: dict[str, Any]) -> dict[str, Any]:
+    """Leave out metadata that are large; tags are small."""
+    if len(strict_json.write(labels["metadata"])) > _MAX_LISTED_METADATA:
+        del labels["metadata"]
+    return labels
 
 
 def unreadable_run(stored: StoredRun, clock: Clock) -> RunRecord:
@@ -112,6 +126,7 @@ def decode_spec(stored: StoredRun) -> RunSpec:
         workflow=stored.workflow,
         synchronous=fields.pop("waits", True),
         api=fields.pop("face", "run"),
+        tags=tuple(fields.pop("tags", ())),
         client_context=_pop_context(fields),
         **fields,
     )

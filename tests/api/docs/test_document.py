@@ -135,6 +135,12 @@ REQUESTS: list[JsonValue] = [
     {"workflow": "w", "unknown": 1},
     {"workflow": "w", "input": None},
     {"workflow": "w", "metadata": {"n": 1}},
+    {"workflow": "w", "tags": []},
+    {"workflow": "w", "tags": ["a", "team:b/c_d-e.F1"]},
+    {"workflow": "w", "tags": ["a", "a"]},
+    {"workflow": "w", "tags": ["a b"]},
+    {"workflow": "w", "tags": [f"t{i}" for i in range(10)]},
+    {"workflow": "w", "tags": [f"t{i}" for i in range(11)]},
     {"workflow": "w", "label": None},
     {"workflow": "w", "label": None, "version": 1},
     {"workflow": "w", "label": "l", "version": None},
@@ -165,7 +171,7 @@ def test_the_schema_and_the_model_agree(spec: JsonValue, request_body: JsonValue
 def test_a_rendered_run_matches_the_schema(
     spec: JsonValue, outputs: dict[str, NodeOutput] | None, *, return_all_outputs: bool
 ) -> None:
-    order = RunSpec("one", "w", 60, metadata={"a": "b"}, return_all_outputs=return_all_outputs)
+    order = RunSpec("one", "w", 60, metadata={"a": "b"}, tags=("t",), return_all_outputs=return_all_outputs)
     clock = ManualClock(datetime(2026, 11, 21, 12, tzinfo=UTC))
     run = RunRecord.create(order, "promptlayer", clock)
     run.attempts, run.output, run.outputs = 1, [None], outputs
