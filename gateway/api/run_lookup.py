@@ -20,7 +20,8 @@ from gateway.problems import Problem, invalid_parameter
 from gateway.runs import rendering
 from gateway.runs.durable.uncollected_results import ignore_result
 from gateway.runs.run_reader import RunReader
-from gateway.store.contract import Phase, RunFilter, RunOverview, Store, StoreUnavailable
+from gateway.store.contract import Phase, RunOverview, Store, StoreUnavailable
+from gateway.store.run_filter import Position, RunFilter
 
 MAX_WAIT = 50
 """Maximum of `?wait` in seconds: below the response time-out of common proxies, which is 60 s."""
@@ -86,10 +87,11 @@ class RunLookupHandlers:
             workflow=query.get("workflow"),
             before=_parse_cursor(query.get("cursor")),
         )
-        runs = await self.store.list_runs(run_filter)
-        last = runs[-1] if len(runs) == run_filter.limit else None
-        next_cursor = _encode_cursor(last) if last else None
-        items = [await self.reader.list_item(run) for run in runs]
+        page = await self.store.list_runs(run_filter)
+        last = page.runs[-1] if len(page.runs) == run_filter.limit else None
+        position = page.stopped_at if last is None else (last.created_at, last.id)
+        next_cursor = None if position is None else _encode_cursor(position)
+        items = [await self.reader.list_item(run) for run in page.runs]
         return self._response(request, rendering.run_page(items, next_cursor))
 
     @staticmethod
@@ -184,5 +186,6 @@ def _parse_cursor(text: str | None) -> tuple[float, str] | None:
     return timestamp, run_id
 
 
-def _encode_cursor(run: RunOverview) -> str:
-    return urlsafe_b64encode(f"{run.created_at!r}:{run.id}".encode()).decode()
+def _encode_cursor(position: Position) -> str:
+    created_at, run_id = position
+    return urlsafe_b64encode(f"{created_at!r}:{run_id}".encode()).decode()

@@ -22,6 +22,8 @@ from dataclasses import dataclass, fields
 from math import inf
 from typing import Protocol
 
+from gateway.store.run_filter import Position, RunFilter
+
 PENDING = "pending"
 """The `callback_state` of a run whose callback is not delivered yet."""
 
@@ -210,14 +212,14 @@ class Delivery:
 
 
 @dataclass(frozen=True, slots=True)
-class RunFilter:
-    """Selection of runs of a client, newest first. `before`: (created_at, id) of the last run on the page before."""
+class RunPage:
+    """Runs that were found.
 
-    client: str
-    limit: int = 50
-    status: str | None = None
-    workflow: str | None = None
-    before: tuple[float, str] | None = None
+    `stopped_at`: position of the last run examined, if the search stopped there before it had found `limit` runs.
+    """
+
+    runs: list[RunOverview]
+    stopped_at: Position | None = None
 
 
 class Store(Protocol):
@@ -244,8 +246,12 @@ class Store(Protocol):
     async def ping(self) -> None:
         """Check that the store can be read and written."""
 
-    async def create_run(self, run: StoredRun, key: IdempotencyKey | None) -> IdempotencyRecord | None:
+    async def create_run(
+        self, run: StoredRun, key: IdempotencyKey | None, tags: Sequence[str] = ()
+    ) -> IdempotencyRecord | None:
         """Store a new run and its idempotency record, or return the existing record of the key.
+
+        `list_runs` finds the run by its `tags`, which are distinct and have no spaces.
 
         Raises ValueError if a run has this id.
         """
@@ -297,8 +303,11 @@ class Store(Protocol):
     async def get_document(self, run_id: str) -> bytes | None:
         """Return the document of a run; None if the run has not ended or does not exist."""
 
-    async def list_runs(self, run_filter: RunFilter) -> list[RunOverview]:
-        """List runs of a client by creation time and id, in descending order. Orders and documents are not read."""
+    async def list_runs(self, run_filter: RunFilter) -> RunPage:
+        """List runs of a client by creation time and id, in descending order. Orders and documents are not read.
+
+        At most `max_examined` runs are examined; those that an index leaves out are not.
+        """
 
     async def get_idempotency_record(self, client: str, text: str) -> IdempotencyRecord | None:
         """Return the record of a key, or None."""

@@ -15,8 +15,9 @@ from gateway.runs.durable import codec
 from gateway.runs.durable.codec import encode_run
 from gateway.runs.model import RunRecord, RunSpec
 from gateway.runs.run_reader import RunReader
-from gateway.store.contract import FinalState, Phase, RunFilter, RunOverview, StoredRun, StoreUnavailable
+from gateway.store.contract import FinalState, Phase, RunOverview, StoredRun, StoreUnavailable
 from gateway.store.memory.store import MemoryStore
+from gateway.store.run_filter import RunFilter
 from providers.contract import JsonValue
 from tests.support.virtual_clock import VirtualClock
 
@@ -207,7 +208,7 @@ async def test_a_run_of_an_earlier_version_is_listed_with_its_details() -> None:
     for details in (None, run.details):
         await harness.finish(run, details=details)
         harness.store._runs[run.id] = replace(harness.store._runs[run.id], details=details)
-        [listed] = [each for each in await harness.store.list_runs(RunFilter("one")) if each.id == run.id]
+        [listed] = [each for each in (await harness.store.list_runs(RunFilter("one"))).runs if each.id == run.id]
         shown = json.loads(await harness.reader.list_item(listed))
         assert ("succeeded", 5000, False) == (shown["status"], shown["duration_ms"], "output" in shown)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from gateway.store.contract import (
@@ -12,10 +13,10 @@ from gateway.store.contract import (
     IdempotencyKey,
     IdempotencyRecord,
     Phase,
-    RunFilter,
     RunOverview,
     StoredRun,
 )
+from gateway.store.run_filter import RunFilter
 
 
 @dataclass
@@ -33,6 +34,7 @@ class ReferenceStore:
 
     def __init__(self) -> None:
         self.stored_runs: list[StoredRun] = []
+        self.tags: dict[str, set[str]] = {}
         self.records: list[IdempotencyRecord] = []
         self.callbacks: list[ReferenceCallback] = []
         self.batch_ids: dict[str, int] = {}
@@ -43,7 +45,9 @@ class ReferenceStore:
             run if run.phase == Phase.DONE else replace(run, leased_until_at=0.0) for run in self.stored_runs
         ]
 
-    def create_run(self, run: StoredRun, key: IdempotencyKey | None) -> IdempotencyRecord | None:
+    def create_run(
+        self, run: StoredRun, key: IdempotencyKey | None, tags: Sequence[str] = ()
+    ) -> IdempotencyRecord | None:
         if key is not None:
             claim = self.get_idempotency_record(key.client, key.text)
             if claim is not None:
@@ -51,6 +55,7 @@ class ReferenceStore:
         if self.get_run(run.id) is not None:
             raise ValueError
         self.stored_runs.append(run)
+        self.tags[run.id] = set(tags)
         if key is not None:
             self.records.append(IdempotencyRecord(key, run.id, run.created_at))
         return None
@@ -141,10 +146,20 @@ class ReferenceStore:
 
     def list_runs(self, run_filter: RunFilter) -> list[RunOverview]:
         runs = [run for run in self.stored_runs if run.client == run_filter.client]
-        if run_filter.status is not None:
-            runs = [run for run in runs if run.status == run_filter.status]
-        if run_filter.workflow is not None:
-            runs = [run for run in runs if run.workflow == run_filter.workflow]
+        for name in ("status", "workflow", "provider", "provider_run_id"):
+            wanted = getattr(run_filter, name)
+            runs = [run for run in runs if wanted is None or getattr(run, name) == wanted]
+        runs = [run for run in runs if set(run_filter.tags) <= self.tags[run.id]]
+        if run_filter.created_from is not None:
+            runs = [run for run in runs if run.created_at >= run_filter.created_from]
+        if run_filter.min_duration is not None:
+            runs = [
+                run
+                for run in runs
+                if run.finished_at is not None and run.finished_at - run.created_at >= run_filter.min_duration
+            ]
+        for name, value in run_filter.metadata:
+            runs = [run for run in runs if b'{"metadata":{"%b":"%b"}}' % (name.encode(), value.encode()) == run.details]
         if run_filter.before is not None:
             runs = [run for run in runs if (run.created_at, run.id) < run_filter.before]
         newest = sorted(runs, key=lambda run: (run.created_at, run.id), reverse=True)

@@ -9,9 +9,10 @@ from typing import Any
 
 from gateway.clock import Clock
 from gateway.redis.connection import RedisAddress, RedisConnection
-from gateway.store.contract import FinalState, IdempotencyKey, Store, StoredResponse, StoredRun
+from gateway.store.contract import FinalState, IdempotencyKey, RunOverview, Store, StoredResponse, StoredRun
 from gateway.store.memory.store import MemoryStore
 from gateway.store.redis.store import RedisStore
+from gateway.store.run_filter import RunFilter
 from gateway.store.sqlite.store import SqliteStore
 from tests.support.valkey import shared_server
 from tests.support.waiting import WAIT_TIMEOUT
@@ -65,6 +66,13 @@ def new_run(number: int, **changes: Any) -> StoredRun:
     """Return the run with this number, with changed fields; a higher number is created later."""
     fields: dict[str, Any] = {"id": f"run_{number}", "created_at": NOW + number}
     return replace(SAMPLE_RUN, **fields | changes)
+
+
+async def listed(store: Store, wanted: RunFilter) -> list[RunOverview]:
+    """Return the runs of a list that was not stopped by its bound."""
+    page = await store.list_runs(wanted)
+    assert page.stopped_at is None
+    return page.runs
 
 
 def new_run_with_callback(number: int = 1, **changes: Any) -> StoredRun:

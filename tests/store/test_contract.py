@@ -13,13 +13,22 @@ from gateway.store.contract import (
     IdempotencyKey,
     IdempotencyRecord,
     Phase,
-    RunFilter,
     Store,
     StoredResponse,
     StoredRun,
     StoreUnavailable,
 )
-from tests.store.samples import CALLBACK_URL, NOW, SAMPLE_FINAL_STATE, SAMPLE_KEY, SAMPLE_RESPONSE, SAMPLE_RUN, new_run
+from gateway.store.run_filter import RunFilter
+from tests.store.samples import (
+    CALLBACK_URL,
+    NOW,
+    SAMPLE_FINAL_STATE,
+    SAMPLE_KEY,
+    SAMPLE_RESPONSE,
+    SAMPLE_RUN,
+    listed,
+    new_run,
+)
 
 SENDING = replace(SAMPLE_RUN, phase=Phase.SENDING, status="running", attempts=1)
 FOLLOWING = replace(SENDING, phase=Phase.FOLLOWING, provider_run_id="98765")
@@ -77,7 +86,7 @@ async def test_of_a_hundred_with_one_key_one_wins(store: Store) -> None:
     winners = [f"run_{number}" for number, claim in enumerate(claims) if claim is None]
     assert 1 == len(winners)
     assert {winners[0]} == {claim.run_id for claim in claims if claim is not None}
-    assert winners == [run.id for run in await store.list_runs(RunFilter("checkout", limit=100))]
+    assert winners == [run.id for run in await listed(store, RunFilter("checkout", limit=100))]
 
 
 async def test_a_key_belongs_to_its_client(store: Store) -> None:
@@ -206,7 +215,7 @@ async def test_a_discarded_run_leaves_nothing(store: Store, before: StoredRun) -
     await store.advance(before)
     await store.discard_run(SAMPLE_RUN.id, owner=SAMPLE_RUN.owner)
     assert await store.get_run(SAMPLE_RUN.id) is None
-    assert [] == await store.list_runs(RunFilter("checkout"))
+    assert [] == await listed(store, RunFilter("checkout"))
     assert await store.create_run(new_run(2), SAMPLE_KEY) is None
 
 
@@ -250,7 +259,7 @@ async def test_a_working_store_is_not_failing(store: Store) -> None:
 
 async def test_a_ping_of_an_open_store_returns(store: Store) -> None:
     await store.ping()
-    assert [] == await store.list_runs(RunFilter("checkout"))
+    assert [] == await listed(store, RunFilter("checkout"))
 
 
 async def test_stored_runs_are_there_after_reopening(store: Store) -> None:

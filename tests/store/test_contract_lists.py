@@ -9,35 +9,34 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway.store.contract import RunFilter, RunOverview, Store
-from tests.store.samples import NOW, SAMPLE_FINAL_STATE, new_run
+from gateway.store.contract import RunOverview, Store
+from gateway.store.run_filter import RunFilter
+from tests.store.samples import NOW, SAMPLE_FINAL_STATE, listed, new_run
 from tests.support.examples import examples
 
 
 async def _pages(store: Store, wanted: RunFilter) -> list[list[str]]:
     """Return all pages by following the cursor."""
     pages: list[list[str]] = []
-    runs: list[RunOverview] = await store.list_runs(wanted)
+    runs: list[RunOverview] = await listed(store, wanted)
     while runs and len(pages) < 100:
         pages.append([run.id for run in runs])
-        runs = await store.list_runs(replace(wanted, before=(runs[-1].created_at, runs[-1].id)))
+        runs = await listed(store, replace(wanted, before=(runs[-1].created_at, runs[-1].id)))
     return pages
 
 
 async def test_newest_come_first(store: Store) -> None:
     for number in (2, 1, 3):
         await store.create_run(new_run(number), None)
-    assert [new_run(3).overview, new_run(2).overview, new_run(1).overview] == await store.list_runs(
-        RunFilter("checkout")
-    )
+    assert [new_run(3).overview, new_run(2).overview, new_run(1).overview] == await listed(store, RunFilter("checkout"))
 
 
 async def test_a_client_sees_its_own(store: Store) -> None:
     """R78: also in lists."""
     await store.create_run(new_run(1), None)
     await store.create_run(new_run(2, client="other"), None)
-    assert [new_run(1).overview] == await store.list_runs(RunFilter("checkout"))
-    assert [] == await store.list_runs(RunFilter("nobody"))
+    assert [new_run(1).overview] == await listed(store, RunFilter("checkout"))
+    assert [] == await listed(store, RunFilter("nobody"))
 
 
 async def test_pages_follow_each_other(store: Store) -> None:
@@ -60,9 +59,9 @@ async def test_equally_new_ones_have_an_order_too(store: Store) -> None:
 async def test_new_runs_do_not_move_later_pages(store: Store) -> None:
     for number in range(4):
         await store.create_run(new_run(number), None)
-    first = await store.list_runs(RunFilter("checkout", limit=2))
+    first = await listed(store, RunFilter("checkout", limit=2))
     await store.create_run(new_run(9), None)
-    second = await store.list_runs(RunFilter("checkout", limit=2, before=(first[-1].created_at, first[-1].id)))
+    second = await listed(store, RunFilter("checkout", limit=2, before=(first[-1].created_at, first[-1].id)))
     assert ["run_3", "run_2", "run_1", "run_0"] == [run.id for run in first + second]
 
 
@@ -84,7 +83,7 @@ async def test_filters_narrow_it(store: Store, wanted: RunFilter, expected: list
         await store.create_run(new_run(number, workflow="odd" if number % 2 else "even"), None)
     for number in range(3):
         await store.finish(f"run_{number}", SAMPLE_FINAL_STATE)
-    assert [f"run_{number}" for number in expected] == [run.id for run in await store.list_runs(wanted)]
+    assert [f"run_{number}" for number in expected] == [run.id for run in await listed(store, wanted)]
 
 
 @settings(max_examples=examples(30), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -94,7 +93,7 @@ async def test_filters_narrow_it(store: Store, wanted: RunFilter, expected: list
 )
 async def test_whatever_the_times_every_run_is_listed_once(store: Store, times: list[float], limit: int) -> None:
     """Including times that differ by less than a microsecond."""
-    client = f"client-{len(await store.list_runs(RunFilter('all', limit=1000)))}"  # a new one for each example
+    client = f"client-{len(await listed(store, RunFilter('all', limit=1000)))}"  # a new one for each example
     await store.create_run(new_run(0, id=f"all-{client}", client="all"), None)
     runs = [
         new_run(0, id=f"{client}-{number}", client=client, created_at=created_at)

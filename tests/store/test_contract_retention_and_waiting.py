@@ -8,8 +8,9 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.store.contract import Delivery, IdempotencyKey, Phase, RunFilter, Store, StoreUnavailable
-from tests.store.samples import NOW, SAMPLE_FINAL_STATE, SAMPLE_KEY, SAMPLE_RUN, new_run, new_run_with_callback
+from gateway.store.contract import Delivery, IdempotencyKey, Phase, Store, StoreUnavailable
+from gateway.store.run_filter import RunFilter
+from tests.store.samples import NOW, SAMPLE_FINAL_STATE, SAMPLE_KEY, SAMPLE_RUN, listed, new_run, new_run_with_callback
 from tests.support.virtual_clock import VirtualClock, run_ready_tasks
 
 TIMEOUT = 10  # real seconds: only a store that fails takes as long
@@ -21,7 +22,7 @@ async def test_old_runs_and_keys_are_forgotten(store: Store) -> None:
         await store.create_run(new_run(number), IdempotencyKey("checkout", str(number), b""))
         await store.finish(f"run_{number}", replace(SAMPLE_FINAL_STATE, finished_at=NOW + number))
     assert 5 == await store.purge(runs_before_at=NOW + 2, keys_before_at=NOW + 3)
-    assert ["run_3", "run_2"] == [run.id for run in await store.list_runs(RunFilter("checkout"))]
+    assert ["run_3", "run_2"] == [run.id for run in await listed(store, RunFilter("checkout"))]
     claims = [await store.get_idempotency_record("checkout", str(number)) for number in range(4)]
     assert [None, None, None, "run_3"] == [claim and claim.run_id for claim in claims]
     assert 0 == await store.purge(runs_before_at=NOW + 2, keys_before_at=NOW + 3)
@@ -76,7 +77,7 @@ async def test_however_many_there_are_all_go(store: Store) -> None:
     await asyncio.gather(*(store.create_run(new_run(number), key) for number, key in enumerate(keys)))
     await asyncio.gather(*(store.finish(f"run_{number}", SAMPLE_FINAL_STATE) for number in range(count)))
     assert 2 * count == await store.purge(runs_before_at=NOW + 1e6, keys_before_at=NOW + 1e6)
-    assert [] == await store.list_runs(RunFilter("checkout"))
+    assert [] == await listed(store, RunFilter("checkout"))
 
 
 CHANGES: dict[str, Callable[[Store], Awaitable[object]]] = {

@@ -20,11 +20,12 @@ from gateway.store.contract import (
     FinalState,
     IdempotencyKey,
     Phase,
-    RunFilter,
+    RunPage,
     Store,
     StoredResponse,
     StoredRun,
 )
+from gateway.store.run_filter import RunFilter
 from tests.store.reference_model import ReferenceStore
 from tests.store.samples import CALLBACK_URL, STORES
 from tests.support.clock import ManualClock
@@ -40,6 +41,8 @@ STATUSES = st.sampled_from(["queued", "running", "succeeded", "failed", "unknown
 REVISIONS = st.integers(0, 1)
 WORKFLOWS = st.sampled_from(["triage", "summary"])
 LIMITS = st.integers(1, 4)
+TAGS = st.lists(st.sampled_from(["x", "xy", "z:z"]), unique=True, max_size=2)
+DETAILS = st.none() | st.binary(max_size=5) | st.just(b'{"metadata":{"a":"b"}}')
 HEADERS = st.lists(st.tuples(TEXTS, TEXTS), max_size=2).map(tuple)
 ANSWERS = st.builds(StoredResponse, st.integers(100, 599), HEADERS, st.binary(max_size=20))
 KEYS = st.none() | st.builds(IdempotencyKey, CLIENTS, st.sampled_from(["x", "y", "x\0", ""]), st.binary(max_size=3))
@@ -55,7 +58,7 @@ NEW_RUNS = st.builds(
     owner=OWNERS,
     leased_until_at=TIMES,
     callback_url=st.sampled_from([None, CALLBACK_URL]),
-    details=st.none() | st.binary(max_size=5),
+    details=DETAILS,
 )
 ADVANCES = st.builds(
     replace,
@@ -77,7 +80,20 @@ FINAL_STATES = st.builds(
     response=st.none() | ANSWERS,
     callback=st.none() | st.binary(max_size=20),
     callback_due_at=st.none() | TIMES,
-    details=st.none() | st.binary(max_size=5),
+    details=DETAILS,
+)
+FILTERS = st.builds(
+    RunFilter,
+    client=CLIENTS,
+    limit=LIMITS,
+    status=st.none() | STATUSES,
+    workflow=st.none() | WORKFLOWS,
+    provider=st.none() | TEXTS,
+    provider_run_id=st.none() | TEXTS,
+    tags=TAGS.map(tuple),
+    metadata=st.sampled_from([(), (("a", "b"),)]),
+    created_from=st.none() | TIMES,
+    min_duration=st.none() | TIMES,
 )
 
 
@@ -116,12 +132,12 @@ class StoreMachine(RuleBasedStateMachine):
         kept = self.reference.get_run(run_id)
         return "one" if kept is None else kept.owner
 
-    @rule(target=ids, new=NEW_RUNS, key=KEYS)
-    def begin(self, new: StoredRun, key: IdempotencyKey | None) -> str:
+    @rule(target=ids, new=NEW_RUNS, key=KEYS, tags=TAGS)
+    def begin(self, new: StoredRun, key: IdempotencyKey | None, tags: list[str]) -> str:
         run = replace(new, id=f"run_{len(self.names)}")
         self.names.add(run.id)
         key = key and replace(key, client=run.client)
-        assert self.reference.create_run(run, key) == self.wait_for(self.store.create_run(run, key))
+        assert self.reference.create_run(run, key, tags) == self.wait_for(self.store.create_run(run, key, tags))
         return run.id
 
     @rule(run_id=ids)
@@ -163,13 +179,11 @@ class StoreMachine(RuleBasedStateMachine):
         self.reference.discard_run(run_id, owner)
         self.wait_for(self.store.discard_run(run_id, owner=owner))
 
-    @rule(
-        client=CLIENTS, limit=LIMITS, status=st.none() | STATUSES, workflow=st.none() | WORKFLOWS, after=st.none() | ids
-    )
-    def list_runs(self, client: str, limit: int, status: str | None, workflow: str | None, after: str | None) -> None:
+    @rule(wanted=FILTERS, after=st.none() | ids)
+    def list_runs(self, wanted: RunFilter, after: str | None) -> None:
         last = None if after is None else self.reference.get_run(after)
-        run_filter = RunFilter(client, limit, status, workflow, None if last is None else (last.created_at, last.id))
-        assert self.reference.list_runs(run_filter) == self.wait_for(self.store.list_runs(run_filter))
+        run_filter = replace(wanted, before=None if last is None else (last.created_at, last.id))
+        assert RunPage(self.reference.list_runs(run_filter)) == self.wait_for(self.store.list_runs(run_filter))
 
     @rule(owner=OWNERS, until_at=TIMES)
     def renew(self, owner: str, until_at: float) -> None:

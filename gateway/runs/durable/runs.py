@@ -117,7 +117,7 @@ class DurableRuns:
         if self._pending_deletes.is_pending(record.id):
             raise _acceptance_unknown(record, key)
         try:
-            existing = await self.store.create_run(stored, key)
+            existing = await self.store.create_run(stored, key, record.spec.tags)
         except StoreUnavailable:
             if not self.owns(record.id):  # else a concurrent request for the same id was accepted
                 self._pending_deletes.delete_later(record.id)  # the store may have it
@@ -235,7 +235,7 @@ class DurableRuns:
             provider_run_id=record.provider_run_id,
         )
         try:
-            await self.store.create_run(stored, None)
+            await self.store.create_run(stored, None, record.spec.tags)
         except StoreUnavailable:
             self.log.warning("not_written", run_id=record.id, phase="following")
             return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from heapq import nlargest, nsmallest
+from heapq import nsmallest
 from math import inf
 
 from typing_extensions import override
@@ -18,15 +18,17 @@ from gateway.store.contract import (
     IdempotencyKey,
     IdempotencyRecord,
     Phase,
-    RunFilter,
     RunOverview,
+    RunPage,
     Store,
     StoredResponse,
     StoredRun,
     StoreUnavailable,
 )
 from gateway.store.memory.callbacks import ScheduledCallbacks
+from gateway.store.memory.run_index import RunIndex
 from gateway.store.notifications import ChangeNotifier
+from gateway.store.run_filter import Position, RunFilter, details_match
 
 _ADVANCE_FIELDS = ("phase", "status", "attempts", "provider", "provider_run_id")
 _FINISH_FIELDS = ("status", "document", "finished_at", "attempts", "provider_run_id", "details")
@@ -43,6 +45,7 @@ class MemoryStore(Store):
         self._notifier = ChangeNotifier(clock)
         self._open = False
         self._runs: dict[str, StoredRun] = {}
+        self._index = RunIndex()
         self._unfinished: set[str] = set()
         self._idempotency_records = _IdempotencyRecords()
         self._callbacks = ScheduledCallbacks()
@@ -64,7 +67,9 @@ class MemoryStore(Store):
         self._require_open()
 
     @override
-    async def create_run(self, run: StoredRun, key: IdempotencyKey | None) -> IdempotencyRecord | None:
+    async def create_run(
+        self, run: StoredRun, key: IdempotencyKey | None, tags: Sequence[str] = ()
+    ) -> IdempotencyRecord | None:
         self._require_open()
         record = None if key is None else self._idempotency_records.get(key.client, key.text)
         if record is not None:
@@ -72,6 +77,7 @@ class MemoryStore(Store):
         if run.id in self._runs:
             raise ValueError("a run with this id exists")
         self._put(run)
+        self._index.add(run, tags)
         self._unfinished.add(run.id)
         if key is not None:
             self._idempotency_records.add(key, run)
@@ -154,10 +160,19 @@ class MemoryStore(Store):
         return None if run is None else run.document
 
     @override
-    async def list_runs(self, run_filter: RunFilter) -> list[RunOverview]:
+    async def list_runs(self, run_filter: RunFilter) -> RunPage:
         self._require_open()
-        matching = (run for run in self._runs.values() if _matches(run, run_filter))
-        return [run.overview for run in nlargest(run_filter.limit, matching, key=_sort_key)]
+        found: list[RunOverview] = []
+        examined = 0
+        last: Position | None = None
+        for last in self._index.candidates(run_filter):
+            run = self._runs[last[1]]
+            examined += 1
+            if self._index.has_tags(run.id, run_filter.tags) and _matches(run, run_filter):
+                found.append(run.overview)
+                if len(found) == run_filter.limit:
+                    return RunPage(found)
+        return RunPage(found, last if examined == run_filter.max_examined else None)
 
     @override
     async def get_idempotency_record(self, client: str, text: str) -> IdempotencyRecord | None:
@@ -275,7 +290,7 @@ class MemoryStore(Store):
         return run
 
     def _delete_run(self, run_id: str) -> None:
-        del self._runs[run_id]
+        self._index.remove(self._runs.pop(run_id))
         self._unfinished.discard(run_id)
         self._batch_ids.pop(run_id, None)
         self._idempotency_records.unlink_run(run_id)
@@ -353,9 +368,18 @@ def _sort_key(run: StoredRun) -> tuple[float, str]:
 
 
 def _matches(run: StoredRun, run_filter: RunFilter) -> bool:
+    """Return whether a run meets all conditions but those on its client, its tags and its creation."""
     return (
-        run.client == run_filter.client
-        and run_filter.status in {None, run.status}
-        and run_filter.workflow in {None, run.workflow}
-        and (run_filter.before is None or _sort_key(run) < run_filter.before)
+        all(getattr(run, name) == value for name, value in run_filter.equalities.items())
+        and run.id.startswith(run_filter.id_prefix or "")
+        and _has_duration(run, run_filter)
+        and details_match(run.details, run_filter)
     )
+
+
+def _has_duration(run: StoredRun, run_filter: RunFilter) -> bool:
+    if run_filter.min_duration is None and run_filter.max_duration is None:
+        return True
+    shortest = -inf if run_filter.min_duration is None else run_filter.min_duration
+    longest = inf if run_filter.max_duration is None else run_filter.max_duration
+    return run.finished_at is not None and shortest <= run.finished_at - run.created_at <= longest

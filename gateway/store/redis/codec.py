@@ -20,6 +20,7 @@ from gateway.store.contract import (
     StoredResponse,
     StoredRun,
 )
+from gateway.store.run_filter import RunFilter, details_fragments
 
 
 def _decode_text(value: bytes) -> str:
@@ -117,6 +118,17 @@ def encode_final_state(final_state: FinalState) -> list[RedisArgument]:
 def _encode_attributes(source: StoredRun | FinalState, attributes: frozenset[str]) -> list[RedisArgument]:
     changed = (field for field in RUN_FIELDS if field.attribute in attributes)
     return list(_flatten((field.name, getattr(source, field.attribute)) for field in changed))
+
+
+def encode_conditions(run_filter: RunFilter) -> list[RedisArgument]:
+    """Encode the conditions of a list for its script: single values, and lists with their lengths in front."""
+    numbers = (run_filter.created_from, run_filter.min_duration, run_filter.max_duration)
+    single = [run_filter.client, run_filter.id_prefix or "", *("" if n is None else encode_float(n) for n in numbers)]
+    equalities, fragments = run_filter.equalities, details_fragments(run_filter)
+    encoded: list[RedisArgument] = [*single]
+    for values in (equalities.keys(), equalities.values(), run_filter.tags, fragments):
+        encoded += [len(values), *values]
+    return encoded
 
 
 def encode_response(response: StoredResponse | None) -> list[RedisArgument]:

@@ -5,8 +5,9 @@ Every operation is one Lua script. All keys begin with `runward:1:`, where 1 is 
 | key | type | contents |
 |---|---|---|
 | `layout` | string | the newest layout version in use (its prefix is `runward:`) |
-| `run:ID` | hash | a `StoredRun`; its idempotency record's name; its callback's body, attempts; its batch; `collected`|
+| `run:ID` | hash | a `StoredRun`; tags; name of the idempotency record; callback's body, attempts; batch; `collected` |
 | `runs:CLIENT` | sorted set | the ids of the runs of a client, by `created_at` |
+| `tagged:LENGTH:CLIENT:TAG` | sorted set | the ids of the runs of a client with a tag; LENGTH is that of CLIENT |
 | `leases` | sorted set | the ids of unfinished runs, by `leased_until_at` |
 | `owned:OWNER` | sorted set | the ids of the unfinished runs of an owner, by id |
 | `taken:OWNER:TURN` | set | the ids of the runs adopted in one batch; expires after a day |
@@ -28,6 +29,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import inf
+from typing import Any
 
 from typing_extensions import override
 
@@ -42,8 +44,8 @@ from gateway.store.contract import (
     IdempotencyKey,
     IdempotencyRecord,
     Phase,
-    RunFilter,
     RunOverview,
+    RunPage,
     Store,
     StoredRun,
     StoreReplaced,
@@ -53,10 +55,12 @@ from gateway.store.redis import codec, scripts
 from gateway.store.redis.durability import check_durability
 from gateway.store.redis.pubsub import ChangeSubscriber
 from gateway.store.redis.script_executor import ScriptBatcher, translate_store_error
+from gateway.store.run_filter import RunFilter, details_match
 
 LAYOUT_VERSION = 1
 _PURGE_BATCH = 100  # runs, and idempotency records, deleted by one script
-_LIST_BATCH = 100  # overviews read by one script
+_LIST_BATCH = 100  # overviews returned by one script
+_SCAN_BATCH = 500  # runs examined by one script
 
 
 class RedisStore(Store):
@@ -116,13 +120,16 @@ class RedisStore(Store):
         await self._write_generation(scripts.PING, codec.encode_float(self._clock.now().timestamp()))
 
     @override
-    async def create_run(self, run: StoredRun, key: IdempotencyKey | None) -> IdempotencyRecord | None:
+    async def create_run(
+        self, run: StoredRun, key: IdempotencyKey | None, tags: Sequence[str] = ()
+    ) -> IdempotencyRecord | None:
         record_key, fingerprint = (
             ("", b"") if key is None else (codec.idempotency_record_name(key.client, key.text), key.fingerprint)
         )
         times = codec.encode_float(run.created_at), run.owner, codec.encode_float(run.leased_until_at)
+        names = record_key, fingerprint, " ".join(tags)
         reply = await self._write_generation(
-            scripts.CREATE_RUN, run.id, run.client, *times, record_key, fingerprint, *codec.encode_run(run)
+            scripts.CREATE_RUN, run.id, run.client, *times, *names, *codec.encode_run(run)
         )
         if reply == 0:
             raise ValueError("a run with this id exists")
@@ -177,19 +184,26 @@ class RedisStore(Store):
         return document
 
     @override
-    async def list_runs(self, run_filter: RunFilter) -> list[RunOverview]:
+    async def list_runs(self, run_filter: RunFilter) -> RunPage:
         # One script for each part of a long search, so that other scripts can run in between.
-        before_at, before = run_filter.before or (float("inf"), "")
-        position: list[RedisArgument] = [codec.encode_float(before_at), before]
-        conditions = ["" if each is None else f"={each}" for each in (run_filter.status, run_filter.workflow)]
+        before_at, before = run_filter.upper_bound
+        position: list[Any] = [codec.encode_float(before_at), before]
+        conditions = codec.encode_conditions(run_filter)
         found: list[RunOverview] = []
-        while len(found) < run_filter.limit:
-            page_size = min(_LIST_BATCH, run_filter.limit - len(found))
-            page, *position = await self._read(scripts.LIST_RUNS, run_filter.client, *position, *conditions, page_size)
-            found += [overview for row in page if (overview := codec.decode_overview(row)) is not None]
-            if not position:
-                break
-        return found
+        examined = 0
+        while examined < run_filter.max_examined:
+            bounds = (
+                min(_LIST_BATCH, run_filter.limit - len(found)),
+                min(_SCAN_BATCH, run_filter.max_examined - examined),
+            )
+            page, count, *position = await self._read(scripts.LIST_RUNS, *position, *bounds, *conditions)
+            overviews = [run for row in page if (run := codec.decode_overview(row)) is not None]
+            found += [run for run in overviews if details_match(run.details, run_filter)]
+            examined += count
+            if not position or len(found) == run_filter.limit:
+                return RunPage(found)
+        score, run_id = position
+        return RunPage(found, (float(score), run_id.decode()))
 
     @override
     async def get_idempotency_record(self, client: str, text: str) -> IdempotencyRecord | None:

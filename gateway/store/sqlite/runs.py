@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +16,6 @@ from gateway.store.contract import (
     IdempotencyKey,
     IdempotencyRecord,
     Phase,
-    RunFilter,
     RunOverview,
     StoredResponse,
     StoredRun,
@@ -31,6 +30,8 @@ _INSERT_RUN = """
 INSERT INTO runs (id, client, workflow, provider, created_at, deadline_at, owner, leased_until_at, phase, status,
     attempts, provider_run_id, finished_at, callback_url, callback_state, key_text, details, document)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING"""
+
+_INSERT_TAG = "INSERT INTO run_tags (client, tag, created_at, id, run) VALUES (?, ?, ?, ?, ?)"
 
 _ADVANCE = """
 UPDATE runs SET phase = ?, status = ?, attempts = ?, provider = ?, provider_run_id = ?
@@ -61,10 +62,6 @@ _OVERVIEWS = f"SELECT {', '.join(OVERVIEW_FIELDS)} FROM runs"  # noqa: S608 - fi
 _SELECT_DOCUMENT = """
 SELECT ifnull(documents.body, document) FROM runs LEFT JOIN documents ON documents.run = number WHERE id = ?"""
 
-_LIST_RUNS = f"""{_OVERVIEWS}
-WHERE client = ? AND (created_at, id) < (?, ?) AND status = ifnull(?, status) AND workflow = ifnull(?, workflow)
-ORDER BY created_at DESC, id DESC LIMIT ?"""
-
 _SELECT_IDEMPOTENCY_RECORD = (
     "SELECT fingerprint, run_id, created_at, status, headers, body FROM keys WHERE client = ? AND text = ?"
 )
@@ -84,7 +81,9 @@ _PHASE_INDEX = 9  # position among the fields of StoredRun
 _OVERVIEW_PHASE_INDEX = OVERVIEW_FIELDS.index("phase")
 
 
-def create_run(db: sqlite3.Connection, run: StoredRun, key: IdempotencyKey | None) -> IdempotencyRecord | None:
+def create_run(
+    db: sqlite3.Connection, run: StoredRun, key: IdempotencyKey | None, tags: Sequence[str] = ()
+) -> IdempotencyRecord | None:
     """Implement `Store.create_run`."""
     if key is not None:
         row = (key.client, key.text, key.fingerprint, run.id, run.created_at)
@@ -99,7 +98,10 @@ def create_run(db: sqlite3.Connection, run: StoredRun, key: IdempotencyKey | Non
     # fmt: on
     if not inserted.rowcount:
         raise ValueError("a run with this id exists")
-    db.execute("INSERT INTO orders (run, body) VALUES (?, ?)", (inserted.lastrowid, run.order))
+    number = inserted.lastrowid
+    db.execute("INSERT INTO orders (run, body) VALUES (?, ?)", (number, run.order))
+    if tags:
+        db.executemany(_INSERT_TAG, [(run.client, tag, run.created_at, run.id, number) for tag in tags])
     return None
 
 
@@ -186,20 +188,13 @@ def get_run(db: sqlite3.Connection, run_id: str) -> StoredRun | None:
 def get_overview(db: sqlite3.Connection, run_id: str) -> RunOverview | None:
     """Implement `Store.get_overview`."""
     row = fetch_first(db, f"{_OVERVIEWS} WHERE id = ?", run_id)
-    return None if row is None else _decode_overview(row)
+    return None if row is None else decode_overview(row)
 
 
 def get_document(db: sqlite3.Connection, run_id: str) -> bytes | None:
     """Implement `Store.get_document`."""
     row = fetch_first(db, _SELECT_DOCUMENT, run_id)
     return None if row is None else row[0]
-
-
-def list_runs(db: sqlite3.Connection, run_filter: RunFilter) -> list[RunOverview]:
-    """Implement `Store.list_runs`."""
-    before_at, before_id = run_filter.before or (math.inf, "")
-    row = (run_filter.client, before_at, before_id, run_filter.status, run_filter.workflow, run_filter.limit)
-    return [_decode_overview(each) for each in db.execute(_LIST_RUNS, row)]
 
 
 def get_idempotency_record(db: sqlite3.Connection, client: str, text: str) -> IdempotencyRecord | None:
@@ -249,8 +244,8 @@ def _decode_run(row: tuple[Any, ...]) -> StoredRun:
     return StoredRun(*fields)
 
 
-def _decode_overview(row: tuple[Any, ...]) -> RunOverview:
-    """Decode a row of `_OVERVIEWS`."""
+def decode_overview(row: tuple[Any, ...]) -> RunOverview:
+    """Decode a row of the columns `OVERVIEW_FIELDS`."""
     fields = list(row)
     fields[_OVERVIEW_PHASE_INDEX] = Phase(fields[_OVERVIEW_PHASE_INDEX])
     return RunOverview(*fields)

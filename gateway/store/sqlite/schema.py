@@ -121,6 +121,19 @@ ALTER TABLE callbacks ADD COLUMN written_at REAL;
 CREATE INDEX callbacks_written ON callbacks (written_at) WHERE due_at IS NOT NULL;
 """
 
+# The first key serves searches, the index the deletion of a run.
+_VERSION_8 = """
+CREATE TABLE run_tags (
+    client TEXT NOT NULL,
+    tag TEXT NOT NULL,
+    created_at REAL NOT NULL,
+    id TEXT NOT NULL,
+    run INTEGER NOT NULL REFERENCES runs (number) ON DELETE CASCADE,
+    PRIMARY KEY (client, tag, created_at, id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX run_tags_of_run ON run_tags (run);
+"""
+
 MIGRATIONS: tuple[str, ...] = (
     _VERSION_1,
     _VERSION_2,
@@ -129,6 +142,7 @@ MIGRATIONS: tuple[str, ...] = (
     _VERSION_5,
     _VERSION_6,
     _VERSION_7,
+    _VERSION_8,
 )
 """Script n migrates a file of version n to version n + 1. A released script is never changed."""
 

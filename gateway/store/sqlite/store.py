@@ -20,14 +20,15 @@ from gateway.store.contract import (
     FinalState,
     IdempotencyKey,
     IdempotencyRecord,
-    RunFilter,
     RunOverview,
+    RunPage,
     Store,
     StoredRun,
     StoreUnavailable,
 )
 from gateway.store.notifications import ChangeNotifier
-from gateway.store.sqlite import callbacks, maintenance, runs
+from gateway.store.run_filter import RunFilter
+from gateway.store.sqlite import callbacks, maintenance, run_lists, runs
 from gateway.store.sqlite.file import SqliteFile
 from gateway.store.sqlite.readers import SqliteReaderPool
 from gateway.store.sqlite.writer import SqliteWriter
@@ -85,8 +86,10 @@ class SqliteStore(Store):
         await self._write(maintenance.check_writable)
 
     @override
-    async def create_run(self, run: StoredRun, key: IdempotencyKey | None) -> IdempotencyRecord | None:
-        return await self._write(lambda db: runs.create_run(db, run, key))
+    async def create_run(
+        self, run: StoredRun, key: IdempotencyKey | None, tags: Sequence[str] = ()
+    ) -> IdempotencyRecord | None:
+        return await self._write(lambda db: runs.create_run(db, run, key, tags))
 
     @override
     async def advance(self, run: StoredRun) -> bool:
@@ -125,8 +128,8 @@ class SqliteStore(Store):
         return await self._read(lambda db: runs.get_document(db, run_id))
 
     @override
-    async def list_runs(self, run_filter: RunFilter) -> list[RunOverview]:
-        return await self._require_open().list_readers.execute(lambda db: runs.list_runs(db, run_filter))
+    async def list_runs(self, run_filter: RunFilter) -> RunPage:
+        return await self._require_open().list_readers.execute(lambda db: run_lists.list_runs(db, run_filter))
 
     @override
     async def get_idempotency_record(self, client: str, text: str) -> IdempotencyRecord | None:

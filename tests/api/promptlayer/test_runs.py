@@ -25,7 +25,7 @@ from gateway.runs.catalog import Catalog
 from gateway.runs.durable.background_limit import BackgroundLimit
 from gateway.runs.durable.uncollected_results import COLLECTION_TIME
 from gateway.runs.run_reader import RunReader
-from gateway.store.contract import RunFilter
+from gateway.store.run_filter import RunFilter
 from providers.contract import Cause, JsonValue, Reply
 from tests.runs.durable.durable_harness import (
     BlockedUpstream,
@@ -194,7 +194,7 @@ async def test_a_refusal_that_the_store_can_not_record_is_told_as_unknown() -> N
     assert ("store_unavailable", "unknown") == (refused.value.code, refused.value.ending)
     harness.store.fail_before = set()
     await yield_to_loop(200)
-    assert (1, []) == (upstream_of(workflow).starts, await harness.store.list_runs(RunFilter("one", limit=9)))
+    assert (1, []) == (upstream_of(workflow).starts, (await harness.store.list_runs(RunFilter("one", limit=9))).runs)
 
 
 async def test_a_client_over_its_background_limit_is_refused_before_the_run_is_stored() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -53,10 +53,12 @@ class FailingStore(MemoryStore):
         self.fail_before: set[str] = set()
         self.fail_after: set[str] = set()
 
-    async def create_run(self, run: StoredRun, key: IdempotencyKey | None) -> IdempotencyRecord | None:
+    async def create_run(
+        self, run: StoredRun, key: IdempotencyKey | None, tags: Sequence[str] = ()
+    ) -> IdempotencyRecord | None:
         self._raise_before("create_run")
         await asyncio.sleep(0)  # a real store yields to other tasks meanwhile
-        return self._raise_after("create_run", await super().create_run(run, key))
+        return self._raise_after("create_run", await super().create_run(run, key, tags))
 
     async def advance(self, run: StoredRun) -> bool:
         self._raise_before("advance")

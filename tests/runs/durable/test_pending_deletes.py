@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
 
@@ -41,13 +42,13 @@ async def test_a_run_stored_by_another_request_is_not_deleted() -> None:
     begin = replica.store.create_run
     tries = 0
 
-    async def slow(run: StoredRun, key: IdempotencyKey | None) -> IdempotencyRecord | None:
+    async def slow(run: StoredRun, key: IdempotencyKey | None, tags: Sequence[str] = ()) -> IdempotencyRecord | None:
         nonlocal tries
         tries += 1
         if tries == 1:  # it is held up on its way, and given up
             await go.wait()
             raise StoreUnavailable
-        return await begin(run, key)
+        return await begin(run, key, tags)
 
     replica.store.create_run = slow  # type: ignore[method-assign]  # the first one is
     refused = asyncio.create_task(replica.runs.persist(first, None, callback_url=None))

@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from gateway.clock import SystemClock
-from gateway.store.contract import IdempotencyKey, RunFilter
+from gateway.store.contract import IdempotencyKey
+from gateway.store.run_filter import RunFilter
 from gateway.store.sqlite import maintenance
 from gateway.store.sqlite.store import SqliteStore
-from tests.store.samples import NOW, SAMPLE_FINAL_STATE, SAMPLE_RESPONSE, SAMPLE_RUN, new_run
+from tests.store.samples import NOW, SAMPLE_FINAL_STATE, SAMPLE_RESPONSE, SAMPLE_RUN, listed, new_run
 
 MB = 1_000_000
 FREE_PAGES_KEPT_MB = 4 * MB + MB  # remaining free pages, and the size of an empty store
@@ -82,7 +83,7 @@ async def test_nothing_of_a_purged_run_stays(store: SqliteStore) -> None:
     await store.discard_run("run_9", owner=SAMPLE_RUN.owner)
     assert store._open_store is not None  # the contract has no method to list remaining rows
     assert [0, 0, 0, 0] == await store._open_store.readers.execute(_rows)
-    assert [] == await store.list_runs(RunFilter("checkout"))
+    assert [] == await listed(store, RunFilter("checkout"))
 
 
 def _rows(db: sqlite3.Connection) -> list[int]:

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from gateway.store.contract import PENDING, Delivery, IdempotencyRecord, Phase, RunFilter, StoreUnavailable
-from gateway.store.sqlite import runs
+from gateway.store.contract import PENDING, Delivery, IdempotencyRecord, Phase, StoreUnavailable
+from gateway.store.run_filter import RunFilter
+from gateway.store.sqlite import run_lists, runs
 from gateway.store.sqlite.schema import MIGRATIONS, migrate
 from gateway.store.sqlite.store import SqliteStore
 from tests.store.samples import (
@@ -84,8 +85,8 @@ async def test_the_end_of_an_old_run_can_be_revised(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "query",
     [
-        lambda db: runs.list_runs(db, RunFilter("checkout")),
-        lambda db: runs.list_runs(db, RunFilter("checkout", status="succeeded", workflow="triage")),
+        lambda db: run_lists.list_runs(db, RunFilter("checkout")),
+        lambda db: run_lists.list_runs(db, RunFilter("checkout", status="succeeded", workflow="triage")),
         lambda db: runs.get_overview(db, "run_1"),
     ],
     ids=["list", "filtered", "overview"],

@@ -16,10 +16,11 @@ from pathlib import Path
 import pytest
 
 from gateway.clock import SystemClock
-from gateway.store.contract import IdempotencyKey, IdempotencyRecord, Phase, RunFilter, StoredRun, StoreUnavailable
+from gateway.store.contract import IdempotencyKey, IdempotencyRecord, Phase, StoredRun, StoreUnavailable
+from gateway.store.run_filter import RunFilter
 from gateway.store.sqlite.store import SqliteStore
 from tests.store.crash_writer import acknowledged_final_state, acknowledged_key, acknowledged_run
-from tests.store.samples import NOW, SAMPLE_FINAL_STATE, SAMPLE_KEY, SAMPLE_RUN, new_run, new_run_with_callback
+from tests.store.samples import NOW, SAMPLE_FINAL_STATE, SAMPLE_KEY, SAMPLE_RUN, listed, new_run, new_run_with_callback
 from tests.support.process import GatewayProcess
 
 ROUNDS = 20
@@ -126,7 +127,7 @@ async def test_a_hundred_at_once_wait_for_a_few_commits(store: SqliteStore) -> N
     store._open_store.db.set_trace_callback(statements.append)
     await _concurrently(store, [new_run(number) for number in range(100)])
     assert 1 <= statements.count("COMMIT") <= 5
-    assert 100 == len(await store.list_runs(RunFilter("checkout", limit=200)))
+    assert 100 == len(await listed(store, RunFilter("checkout", limit=200)))
 
 
 async def test_a_full_disk_is_unavailable_and_nothing_is_lost(store: SqliteStore) -> None:
@@ -190,7 +191,7 @@ async def test_queued_changes_are_committed_before_closing(store: SqliteStore) -
     await store.close()
     assert [None] * 50 == await asyncio.gather(*waiting)
     await store.open()
-    assert 50 == len(await store.list_runs(RunFilter("checkout", limit=100)))
+    assert 50 == len(await listed(store, RunFilter("checkout", limit=100)))
 
 
 async def _pragma(store: SqliteStore, pragma: str) -> int:

@@ -27,6 +27,16 @@ local function smaller(a, b)
   return #a < #b
 end
 
+local function tag_key(client, tag) return P .. 'tagged:' .. #client .. ':' .. client .. ':' .. tag end
+
+-- Removes a run from the lists of its client; `tags` is a field of the run.
+local function leave_lists(id, client, tags)
+  redis.call('ZREM', P .. 'runs:' .. client, id)
+  if tags then
+    for tag in tags:gmatch('%S+') do redis.call('ZREM', tag_key(client, tag), id) end
+  end
+end
+
 local function lease(id, owner, until_at)
   redis.call('ZADD', P .. 'leases', until_at, id)
   redis.call('ZADD', P .. 'owned:' .. owner, 0, id)
