@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import cast
@@ -11,6 +9,7 @@ from typing import cast
 from aiohttp import web
 from multidict import MultiMapping
 
+from gateway.api.run_search import encode_cursor, parse_run_filter
 from gateway.clock import Clock
 from gateway.http.body import hold_stored
 from gateway.http.headers import prefers_media_type
@@ -21,13 +20,11 @@ from gateway.runs import rendering
 from gateway.runs.durable.uncollected_results import ignore_result
 from gateway.runs.run_reader import RunReader
 from gateway.store.contract import Phase, RunOverview, Store, StoreUnavailable
-from gateway.store.run_filter import Position, RunFilter
 
 MAX_WAIT = 50
 """Maximum of `?wait` in seconds: below the response time-out of common proxies, which is 60 s."""
 _MAX_STREAM_SECONDS = 600.0
 _COMMENT_INTERVAL = 15.0  # seconds without an event: proxies close streams that are silent for 60 s or less
-_MAX_LIMIT = 100
 _EVENT_STREAM = "text/event-stream"
 _EVENT_STREAM_HEADERS = {
     "Content-Type": _EVENT_STREAM,
@@ -36,7 +33,6 @@ _EVENT_STREAM_HEADERS = {
     "X-Accel-Buffering": "no",  # nginx would collect events until its buffer is full
 }
 _COMMENT = b": the run has not ended\n\n"
-_STATUSES = {"queued", "running", "succeeded", "failed", "unknown", "not_run"}
 
 
 def accepts_event_stream(headers: MultiMapping[str]) -> bool:
@@ -78,21 +74,14 @@ class RunLookupHandlers:
         return self._response(request, await self._render(run))
 
     async def list_runs(self, request: Request) -> AnyResponse:
-        """Handle `GET /runs`: newest first, `limit` a page, filtered by `status` and `workflow`."""
-        query = request.query
-        run_filter = RunFilter(
-            client=request.client_name,
-            limit=_parse_limit(query.get("limit", "50")),
-            status=_parse_status(query.get("status")),
-            workflow=query.get("workflow"),
-            before=_parse_cursor(query.get("cursor")),
-        )
+        """Handle `GET /runs`: the runs that meet all conditions of the query, newest first, `limit` a page."""
+        run_filter = parse_run_filter(request.query, request.client_name)
         page = await self.store.list_runs(run_filter)
         last = page.runs[-1] if len(page.runs) == run_filter.limit else None
         position = page.stopped_at if last is None else (last.created_at, last.id)
-        next_cursor = None if position is None else _encode_cursor(position)
+        next_cursor = None if position is None else encode_cursor(position, run_filter)
         items = [await self.reader.list_item(run) for run in page.runs]
-        return self._response(request, rendering.run_page(items, next_cursor))
+        return self._response(request, rendering.run_page(items, next_cursor, complete=page.stopped_at is None))
 
     @staticmethod
     def _response(request: Request, body: bytes) -> Response:
@@ -157,35 +146,5 @@ def _parse_wait(text: str) -> float:
     return min(float(text), MAX_WAIT)
 
 
-def _parse_limit(text: str) -> int:
-    if not _is_number(text) or not 1 <= int(text) <= _MAX_LIMIT:
-        raise invalid_parameter("limit", f"must be a whole number from 1 to {_MAX_LIMIT}")
-    return int(text)
-
-
 def _is_number(text: str) -> bool:
     return text.isascii() and text.isdigit() and len(text) <= 4
-
-
-def _parse_status(text: str | None) -> str | None:
-    if text is not None and text not in _STATUSES:
-        raise invalid_parameter("status", "must be one of " + ", ".join(sorted(_STATUSES)))
-    return text
-
-
-def _parse_cursor(text: str | None) -> tuple[float, str] | None:
-    if text is None:
-        return None
-    try:
-        created_at, _, run_id = urlsafe_b64decode(text.encode()).decode("ascii").partition(":")
-        timestamp = float(created_at)
-    except ValueError:
-        timestamp, run_id = math.nan, ""
-    if not math.isfinite(timestamp):
-        raise invalid_parameter("cursor", "must be `next` of an earlier response")
-    return timestamp, run_id
-
-
-def _encode_cursor(position: Position) -> str:
-    created_at, run_id = position
-    return urlsafe_b64encode(f"{created_at!r}:{run_id}".encode()).decode()

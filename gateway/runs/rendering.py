@@ -160,6 +160,7 @@ def _without_raw_errors(document: bytes) -> bytes:
     return strict_json.write(members)
 
 
-def run_page(runs: Sequence[bytes], next_cursor: str | None) -> bytes:
-    """Render a page of runs, with the cursor of the next page."""
-    return b'{"runs":[%b],"next":%b}' % (b",".join(runs), strict_json.write(next_cursor))
+def run_page(runs: Sequence[bytes], next_cursor: str | None, *, complete: bool) -> bytes:
+    """Render a page of runs, with the cursor of the next page. `complete`: False if the search stopped early."""
+    members = strict_json.write(next_cursor), strict_json.write(complete)
+    return b'{"runs":[%b],"next":%b,"complete":%b}' % (b",".join(runs), *members)

@@ -7,7 +7,8 @@ import json
 import os
 import re
 import signal
-from typing import TYPE_CHECKING, Protocol
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Protocol, cast
 
 import pytest
 
@@ -245,6 +246,46 @@ async def test_listing(upstream: FakeUpstream, start_client: StartRunsClient) ->
 
 
 @pytest.mark.own_gateway
+async def test_search(upstream: FakeUpstream, start_client: StartRunsClient) -> None:
+    """Every condition finds its runs; their tags are in the answers, in lists and in the run."""
+    upstream.default = DONE
+    upstream.always("POST", LAYER_RUN, reply(500, {}))
+    client = await start_client()
+    before = datetime.now(UTC)
+    first = await client.accept({**PROMPT_STUDIO_BODY, "tags": ["team:b", "a"], "metadata": {"ticket": "4711"}})
+    second = await client.accept({**PROMPT_STUDIO_BODY, "tags": ["a"]})
+    third = await client.accept({**PROMPTLAYER_BODY, "metadata": {"ticket": "4711"}})
+    assert [["team:b", "a"], ["a"], None] == [answered.json.get("tags") for answered in (first, second, third)]
+    ended = [await client.wait_for_end(accepted) for accepted in (first, second, third)]
+    assert [["team:b", "a"], ["a"], None] == [shown.get("tags") for shown in ended]
+    error = ended[2]["error"]
+    assert isinstance(error, dict)
+    searches = {
+        "tag=a": [second, first],
+        "tag=a&tag=team:b": [first],
+        "tag=team": [],
+        "meta.ticket=4711": [third, first],
+        "meta.ticket=4711&tag=a": [first],
+        f"code={error['code']}": [third],
+        "provider=promptlayer": [third],
+        f"id={str(second.json['id'])[:12]}": [second],
+        f"created_after={before:%Y-%m-%dT%H:%M:%SZ}": [third, second, first],
+        f"created_before={before:%Y-%m-%dT%H:%M:%SZ}": [],
+        "min_duration=3600": [],
+        "max_duration=3600&status=succeeded": [second, first],
+    }
+    for query, expected in searches.items():
+        answered = await client.get("/runs?" + query)
+        assert (200, True) == (answered.status, answered.json["complete"]), answered.body
+        runs = cast("list[dict[str, JsonValue]]", answered.json["runs"])
+        assert [run.json["id"] for run in expected] == [run["id"] for run in runs], query
+        assert [run.json.get("tags") for run in expected] == [run.get("tags") for run in runs]
+    _, cursor = await client.page("tag=a&limit=1")
+    assert ([first.json["id"]], None) == await client.page(f"tag=a&cursor={cursor}")
+    assert (422, "invalid_request") == (await client.get(f"/runs?cursor={cursor}")).summary[:2]
+
+
+@pytest.mark.own_gateway
 async def test_a_run_that_is_not_stored_is_not_listed(
     upstream: FakeUpstream, start_client: StartRunsClient, run: PostRun
 ) -> None:
@@ -262,6 +303,7 @@ async def test_a_run_that_is_not_stored_is_not_listed(
     [
         "limit=0", "limit=101", "limit=x", "limit=", "limit=-1", "limit=%C2%B2", "limit=1e1", "limit=99999",
         "status=done", "status=", "cursor=x", "cursor=", "cursor=bmFuOng=", "cursor=aW5mOng=", "cursor=%FF", "cursor=é",
+        "tag=%20", "meta.=1", "code=none", "id=run_1", "created_after=now", "min_duration=-1", "unknown=1",
     ],
 )  # fmt: skip
 async def test_bad_queries(start_client: StartRunsClient, query: str) -> None:

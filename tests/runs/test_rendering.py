@@ -165,8 +165,8 @@ async def test_a_page_of_runs(following: str | None) -> None:
     ended = new_stored_run(phase=Phase.DONE, status="failed", finished_at=1.0, details=details)
     stored = [new_stored_run(), ended, new_stored_run(callback_url=CALLBACK_URL)]
     runs = [rendering.run_list_item(run.overview) for run in stored]
-    page = validated(RunsPage, rendering.run_page(runs, following))
-    assert following == page["next"]
+    page = validated(RunsPage, rendering.run_page(runs, following, complete=False))
+    assert (following, False) == (page["next"], page["complete"])
     shown = page["runs"]
     assert isinstance(shown, list)
     assert runs == [json.dumps(run, separators=(",", ":"), ensure_ascii=False).encode() for run in shown]

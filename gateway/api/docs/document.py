@@ -8,6 +8,7 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue, models_jso
 from pydantic_core import core_schema
 
 from gateway.api.openapi import examples
+from gateway.api.openapi.list_parameters import list_parameters, query_parameter
 from gateway.api.openapi.response_schemas import ProblemAnswer, RunAnswer, RunNotCancelled, RunShown, RunsPage
 from gateway.api.openapi.responses import HEADERS, OpenApiNode, json_content, problem_responses, response
 from gateway.api.prompt_studio import openapi as studio
@@ -108,19 +109,10 @@ def _run_operation() -> OpenApiNode:
 
 def _list_runs_operation() -> OpenApiNode:
     page = response("A page of runs.", _model_content("RunsPage"))
-    status: OpenApiNode = {"type": "string", "enum": ["queued", "running", "succeeded", "failed", "unknown", "not_run"]}
     return {
-        **_operation(
-            "listRuns",
-            "Runs",
-            "List your runs, newest first",
-            _query_parameter("limit", {"type": "integer", "minimum": 1, "maximum": 100, "default": 50}),
-            _query_parameter("cursor", {"type": "string"}),
-            _query_parameter("status", status),
-            _query_parameter("workflow", {"type": "string"}),
-        ),
-        "description": "Stored runs: with an Idempotency-Key, asynchronous, or polled on after a 504. "
-        "A list has no outputs: `GET /runs/{id}` returns the output of a run.",
+        **_operation("listRuns", "Runs", "List and search your runs, newest first", *list_parameters()),
+        "description": "Stored runs: with an Idempotency-Key, asynchronous, or polled on after a 504. They meet all "
+        "conditions. A list has no outputs: `GET /runs/{id}` returns the output of a run.",
         "security": _SECURITY,
         "responses": {
             "200": page,
@@ -142,7 +134,7 @@ def _get_run_operation() -> OpenApiNode:
             "Runs",
             "Look up a run",
             _RUN_ID,
-            _query_parameter("wait", {"type": "integer", "minimum": 0, "maximum": MAX_WAIT, "default": 0}),
+            query_parameter("wait", {"type": "integer", "minimum": 0, "maximum": MAX_WAIT, "default": 0}),
         ),
         "description": (
             "With `wait` (long polling), responds when the run has ended or after that many seconds; a larger value "
@@ -193,10 +185,6 @@ _PREFER: OpenApiNode = {
     "schema": {"type": "string"},
     "description": "`respond-async`: respond at once with 202 (RFC 7240).",
 }
-
-
-def _query_parameter(name: str, schema: OpenApiNode) -> OpenApiNode:
-    return {"name": name, "in": "query", "required": False, "schema": schema}
 
 
 def _model_content(name: str) -> OpenApiNode:

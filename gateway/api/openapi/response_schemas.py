@@ -125,6 +125,13 @@ class RunsPage(BaseModel):
 
     runs: list[RunListed]
     next: Annotated[str | None, Field(description="`cursor` of the next page; null on the last page.")]
+    complete: Annotated[
+        bool,
+        Field(
+            description="False if the search stopped after it had examined 10 000 runs and before the page was full: "
+            "`next` goes on with it."
+        ),
+    ]
 
 
 class ProblemPointer(BaseModel):
