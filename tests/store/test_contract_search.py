@@ -158,6 +158,13 @@ async def test_a_search_stops_at_its_bound_and_goes_on_from_there(store: Store, 
     assert ["run_0"] == [run.id for run in page.runs]
 
 
+async def test_the_runs_of_the_rarest_tag_are_examined(store: Store) -> None:
+    for number in range(10):
+        await store.create_run(new_run(number), None, ("all", "rare") if number == 0 else ("all",))
+    for tags in (("all", "rare"), ("rare", "all")):
+        assert ["run_0"] == [run.id for run in await listed(store, RunFilter("checkout", tags=tags, max_examined=3))]
+
+
 async def test_a_page_that_is_full_at_the_bound_was_not_stopped(store: Store) -> None:
     for number in range(6):
         await store.create_run(new_run(number), None)

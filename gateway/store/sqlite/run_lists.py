@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gateway.store.contract import OVERVIEW_FIELDS, RunOverview, RunPage
 from gateway.store.run_filter import Position, RunFilter, details_fragments, details_match
@@ -19,6 +19,11 @@ _BY_CLIENT = "runs WHERE runs.client = ?"
 
 _HAS_TAG = """EXISTS (SELECT 1 FROM run_tags AS other WHERE other.client = runs.client AND other.tag = ?
     AND other.created_at = runs.created_at AND other.id = runs.id)"""
+
+_COUNT_OF_TAG = "SELECT count(*) FROM (SELECT 1 FROM run_tags WHERE client = ? AND tag = ? LIMIT 1000)"
+
+_FIRST_PART = 500
+"""Runs examined first: a page is often full then. The parts that follow are larger, as each costs a query more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +42,32 @@ class _Source:
 
 def list_runs(db: sqlite3.Connection, run_filter: RunFilter) -> RunPage:
     """Implement `Store.list_runs`."""
-    source = _choose_source(run_filter)
-    places = _range_of_positions(run_filter, source.place)
-    conditions = _conditions(run_filter)
-    last = _last_examined(db, source, places, run_filter.max_examined) if conditions or run_filter.tags else None
-    if last is not None:
-        places.append(_Condition(f"({source.place}.created_at, {source.place}.id) >= (?, ?)", last))
-    statement, values = _select(_COLUMNS, source, [*places, *conditions])
+    run_filter = _rarest_tag_first(db, run_filter)
+    source, conditions = _choose_source(run_filter), _conditions(run_filter)
+    if not conditions:
+        return RunPage(_find(db, run_filter, source, _range_of_positions(run_filter, source.place)))
+    found: list[RunOverview] = []
+    examined, part = 0, _FIRST_PART
+    wanted, last = run_filter, None
+    while examined < run_filter.max_examined:
+        part = min(part, run_filter.max_examined - examined)
+        places = _range_of_positions(wanted, source.place)
+        last = _last_examined(db, source, places, part)
+        if last is not None:
+            places.append(_Condition(f"({source.place}.created_at, {source.place}.id) >= (?, ?)", last))
+        found += _find(db, wanted, source, [*places, *conditions])
+        if last is None or len(found) == run_filter.limit:
+            return RunPage(found)
+        wanted = replace(run_filter, before=last, limit=run_filter.limit - len(found))
+        examined, part = examined + part, part * 4
+    return RunPage(found, last)
+
+
+def _find(
+    db: sqlite3.Connection, run_filter: RunFilter, source: _Source, conditions: list[_Condition]
+) -> list[RunOverview]:
+    """Return the first runs that meet the conditions."""
+    statement, values = _select(_COLUMNS, source, conditions)
     found: list[RunOverview] = []
     with closing(db.execute(statement, values)) as rows:  # read until the page is full
         for row in rows:
@@ -51,8 +75,20 @@ def list_runs(db: sqlite3.Connection, run_filter: RunFilter) -> RunPage:
             if details_match(run.details, run_filter):
                 found.append(run)
                 if len(found) == run_filter.limit:
-                    return RunPage(found)
-    return RunPage(found, last)
+                    break
+    return found
+
+
+def _rarest_tag_first(db: sqlite3.Connection, run_filter: RunFilter) -> RunFilter:
+    """Order the tags by the number of their runs, as far as they were counted: candidates are the runs of the first."""
+    if len(run_filter.tags) < 2:
+        return run_filter
+
+    def count(tag: str) -> int:
+        row = fetch_first(db, _COUNT_OF_TAG, run_filter.client, tag)
+        return 0 if row is None else int(row[0])
+
+    return replace(run_filter, tags=tuple(sorted(run_filter.tags, key=count)))
 
 
 def _choose_source(run_filter: RunFilter) -> _Source:

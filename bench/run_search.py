@@ -1,0 +1,122 @@
+"""Benchmark of searches in stored runs: milliseconds of `Store.list_runs`, for the first page of typical conditions.
+
+    python -m bench.run_search [RUNS] [URL ...]     100 000 runs and SQLite by default; redis://127.0.0.1:6379/0 for a
+                                                    running server, whose data with the prefix `runward:` must be absent
+
+All runs are of one client, the worst case. One of 1 000 has a rare tag, a code, a value in its metadata and a long
+duration.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from gateway.clock import SystemClock
+from gateway.store import factory
+from gateway.store.contract import FinalState, Store, StoredRun
+from gateway.store.run_filter import RunFilter
+
+RUNS = 100_000
+REPETITIONS = 200
+_BATCH_SIZE = 2_000
+_RARE = 1_000  # one of so many runs
+_FIRST_AT = 1_795_000_000.0
+_ORDER = b'{"input":{"prompt":"what is the fastest car in the world?"}}'
+_TEMPLATE = StoredRun("", "bench", "studio", "prompt_studio", _ORDER, 0.0, 0.0, "filler", 0.0)
+
+
+def searches(runs: int) -> Mapping[str, dict[str, Any]]:
+    """Return the conditions by their title."""
+    middle = _FIRST_AT + runs / 2
+    return {
+        "no condition": {},
+        "tag of every second run": {"tags": ("team:checkout",)},
+        "tag of one in 1 000": {"tags": ("rare",)},
+        "two tags": {"tags": ("rare", "team:checkout")},
+        "tag that no run has": {"tags": ("none",)},
+        "tag and metadata": {"tags": ("rare",), "metadata": (("ticket", "4711"),)},
+        "metadata of one in 1 000": {"metadata": (("ticket", "4711"),)},
+        "metadata that no run has": {"metadata": (("ticket", "none"),)},
+        "code of one in 1 000": {"code": "run_failed"},
+        "status that no run has": {"status": "queued"},
+        "provider's id of no run": {"provider_run_id": "none"},
+        "duration of one in 1 000": {"min_duration": 60.0},
+        "times of 1 000 runs, code": {"created_from": middle, "created_until": middle + 1_000, "code": "run_failed"},
+        "first 12 digits of an id": {"id_prefix": _run_id(runs // 2)[:16]},
+    }
+
+
+def _run_id(number: int) -> str:
+    """Return an id whose digits are scattered, as those of real ones."""
+    return f"run_{number * 0x9E3779B97F4A7C15F39CC0605CEDC835 % 2**128:032x}"
+
+
+async def fill_store(store: Store, numbers: Iterable[int]) -> None:
+    """Put finished runs with these numbers into a store."""
+    left = iter(numbers)
+    while batch := list(itertools.islice(left, _BATCH_SIZE)):
+        await asyncio.gather(*(_store_run(store, number) for number in batch))
+
+
+async def _store_run(store: Store, number: int) -> None:
+    rare = number % _RARE == 0
+    created_at = _FIRST_AT + number
+    labels = {"metadata": {"ticket": "4711" if rare else f"{number}", "origin": "web"}}
+    tags = (*(("team:checkout",) if number % 2 == 0 else ()), *(("rare",) if rare else ()))
+    error = {"error": {"code": "run_failed", "detail": None}} if rare else {}
+    end = {**labels, **({"tags": tags} if tags else {}), "warning": None, "duration_ms": 1000, **error}
+    run = replace(_TEMPLATE, id=_run_id(number), created_at=created_at, details=orjson.dumps(labels))
+    await store.create_run(run, None, tags)
+    finished_at = created_at + (90.0 if rare else 1.0)
+    status = "failed" if rare else "succeeded"
+    await store.finish(run.id, FinalState("filler", status, _ORDER, finished_at, 1, details=orjson.dumps(end)))
+
+
+async def measure(store: Store, title: str, runs: int) -> None:
+    """Print the times of a first page, and the requests to the end of the search."""
+    for name, conditions in searches(runs).items():
+        wanted = RunFilter("bench", **conditions)
+        page = await store.list_runs(wanted)
+        times = []
+        for _ in range(REPETITIONS):
+            started = time.perf_counter()
+            await store.list_runs(wanted)
+            times.append((time.perf_counter() - started) * 1e3)
+        p50, p99 = statistics.median(times), statistics.quantiles(times, n=100)[98]
+        stopped = "" if page.stopped_at is None else "  (stopped at its bound)"
+        print(f"{title:28}{name:28}{len(page.runs):4} found{p50:9.2f} ms p50{p99:9.2f} ms p99{stopped}", flush=True)
+
+
+async def measure_url(url: str, runs: int) -> None:
+    """Fill the store at a URL, and measure it."""
+    store = factory.create_store(url, SystemClock())
+    await store.open()
+    try:
+        await fill_store(store, range(runs))
+        await measure(store, f"{url.partition(':')[0]}, {runs:9,} runs".replace(",", " ", 1), runs)
+    finally:
+        await store.close()
+
+
+def main(arguments: list[str]) -> None:
+    """Measure every store."""
+    runs = int(arguments[0]) if arguments else RUNS
+    with tempfile.TemporaryDirectory() as folder:
+        sqlite = f"sqlite:///{Path(folder) / 'kept.db'}".replace("///", "////")
+        for url in arguments[1:] or [sqlite]:
+            asyncio.run(measure_url(url, runs))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
