@@ -45,17 +45,20 @@ class RunExecutor:
         Raises RunError if the run did not succeed.
         """
         try:
-            if record.start_by < record.deadline:
-                await self._run_in_time(record, workflow, journal)
-            else:
-                await self._run(record, workflow, journal)
+            while True:
+                try:
+                    if record.start_by < record.deadline:
+                        return await self._try_in_time(record, workflow, journal)
+                    return await self._try_with_fallbacks(record, workflow, journal)
+                except StoreError as error:
+                    await self._wait_for_store(record, error)
         except RunError as error:
             self._record_failure(error, record)
             raise
         finally:
             self._record_end(record, workflow)
 
-    async def _run_in_time(self, record: RunRecord, workflow: Workflow, journal: Journal) -> None:
+    async def _try_in_time(self, record: RunRecord, workflow: Workflow, journal: Journal) -> None:
         """Execute a run that must be started by a time. Raises StartExpired at that time if no start was sent."""
         if record.must_not_start(self.context.clock):
             raise StartExpired
@@ -63,7 +66,7 @@ class RunExecutor:
         timer = asyncio.create_task(self._interrupt_in_time(record, interruption))
         try:
             with interruption:
-                await self._run(record, workflow, journal)
+                await self._try_with_fallbacks(record, workflow, journal)
         finally:
             timer.cancel()
 
@@ -73,13 +76,6 @@ class RunExecutor:
             await clock.sleep(remaining)  # a timer may fire early
         if not record.maybe_started:
             interruption.interrupt(StartExpired())
-
-    async def _run(self, record: RunRecord, workflow: Workflow, journal: Journal) -> None:
-        while True:
-            try:
-                return await self._try_with_fallbacks(record, workflow, journal)
-            except StoreError as error:
-                await self._wait_for_store(record, error)
 
     async def follow(self, record: RunRecord, workflow: Workflow, journal: Journal = NULL_JOURNAL) -> None:
         """Poll a run that was started before to its end. Raises as `run`."""

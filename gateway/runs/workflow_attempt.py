@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Coroutine, Iterable
 from dataclasses import dataclass, field
+from math import inf
 from typing import TypeAlias, TypeVar, cast
 
 from gateway.byte_budget import AnswerSizes, ByteBudget
@@ -168,9 +169,11 @@ class WorkflowAttempt:
         record, breaker = self.record, self.guard.breaker
         if not record.spec.client_connected():
             raise ClientDisconnected
-        self._require_in_time()
+        if record.start_by < inf:
+            self._require_in_time()
         await self.journal.record_dispatch()
-        self._require_in_time()  # the store may have taken long
+        if record.start_by < inf:  # the store may have taken long
+            self._require_in_time()
         start_result, generation = StartResult.INCONCLUSIVE, breaker.start()
         try:
             record.attempts += 1
