@@ -8,6 +8,9 @@ from typing import TypeAlias
 
 import orjson
 
+MAX_EXAMINED = 5_000
+"""Runs that a search examines: a server of Redis does nothing else meanwhile, but for pauses between parts of it."""
+
 Position: TypeAlias = tuple[float, str]
 """`created_at` and `id` of a run: its place in a list."""
 
@@ -39,7 +42,7 @@ class RunFilter:
     created_until: float | None = None
     min_duration: float | None = None
     max_duration: float | None = None
-    max_examined: int = 10_000
+    max_examined: int = MAX_EXAMINED
 
     @property
     def upper_bound(self) -> Position:

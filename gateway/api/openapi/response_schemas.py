@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import BaseModel, Field
 from pydantic.json_schema import SkipJsonSchema
 
+from gateway.store.run_filter import MAX_EXAMINED
+
 _ATTEMPTS = "Number of start requests over all fallbacks, those that could not be sent included."
 _TAGS = "Present if the run has tags."
 _NotRequired: TypeAlias = SkipJsonSchema[None]  # the member may be absent, but is never null
@@ -128,8 +130,8 @@ class RunsPage(BaseModel):
     complete: Annotated[
         bool,
         Field(
-            description="False if the search stopped after it had examined 10 000 runs and before the page was full: "
-            "`next` goes on with it."
+            description=f"False if the search stopped after {MAX_EXAMINED} runs had been examined, before the page was "
+            "full: `next` goes on with it."
         ),
     ]
 

@@ -24,7 +24,7 @@ for _, tag in ipairs(tags) do
   end
 end
 
-local fields = {'id', unpack(names)}
+local fields = {unpack(names)}
 local timed = #fields + 1
 if shortest or longest then
   table.insert(fields, 'created_at')
@@ -32,15 +32,16 @@ if shortest or longest then
 end
 if #fragments > 0 then table.insert(fields, 'details') end
 
+-- True also for a run that does not exist, if there is no condition on its fields: its overview is empty.
 local function matches(id)
-  if id:sub(1, #prefix) ~= prefix then return false end
+  if prefix ~= '' and id:sub(1, #prefix) ~= prefix then return false end
   for _, key in ipairs(others) do
     if not redis.call('ZSCORE', key, id) then return false end
   end
-  local kept = redis.call('HMGET', run_key(id), unpack(fields))
-  if not kept[1] then return false end
+  if #fields == 0 then return true end
+  local kept = #fields == 1 and {redis.call('HGET', run_key(id), fields[1])} or redis.call('HMGET', run_key(id), unpack(fields))
   for number, value in ipairs(values) do
-    if kept[number + 1] ~= value then return false end
+    if kept[number] ~= value then return false end
   end
   if shortest or longest then
     if not kept[timed + 1] then return false end
@@ -54,20 +55,26 @@ local function matches(id)
   return true
 end
 
-local rows, offset, examined = {}, 0, 0
+-- Runs with the same score are in descending order of their ids: those from `before` on are left out. Scores are read for the
+-- end only, because it takes long to format them.
 local newest = (before == '' and from ~= 'inf') and '(' .. from or from
-while true do
-  local page = redis.call(
-    'ZREVRANGEBYSCORE', source, newest, since == '' and '-inf' or since, 'WITHSCORES', 'LIMIT', offset, 100
-  )
-  for number = 1, #page, 2 do
-    local id, score = page[number], page[number + 1]
-    if before == '' or tonumber(score) < tonumber(from) or smaller(id, before) then
-      examined = examined + 1
-      if matches(id) then table.insert(rows, overview(id)) end
-      if #rows == limit or examined == most then return {rows, examined, score, id} end
-    end
+local offset = 0
+if before ~= '' then
+  for _, id in ipairs(redis.call('ZREVRANGEBYSCORE', source, from, from)) do
+    if smaller(id, before) then break end
+    offset = offset + 1
   end
-  if #page < 200 then return {rows, examined} end
-  offset = offset + 100
+end
+
+local rows, examined = {}, 0
+local size = math.min(most, #fields == 0 and prefix == '' and limit + 1 or 500)
+while true do
+  local page = redis.call('ZREVRANGEBYSCORE', source, newest, since == '' and '-inf' or since, 'LIMIT', offset, size)
+  for _, id in ipairs(page) do
+    examined = examined + 1
+    if matches(id) then table.insert(rows, overview(id)) end
+    if #rows == limit or examined == most then return {rows, examined, redis.call('ZSCORE', source, id), id} end
+  end
+  if #page < size then return {rows, examined} end
+  offset = offset + size
 end
