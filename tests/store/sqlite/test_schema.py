@@ -71,6 +71,38 @@ async def test_a_file_of_version_1_is_understood(tmp_path: Path) -> None:
     await store.close()
 
 
+async def test_runs_of_an_old_file_are_searched_and_new_ones_have_tags(tmp_path: Path) -> None:
+    """What version 1 did not store, no condition finds."""
+    with closing(sqlite3.connect(tmp_path / "store.db")) as made:
+        made.executescript(VERSION_1.read_text())
+    store = SqliteStore(tmp_path / "store.db", ManualClock())
+    await store.open()
+    await store.create_run(new_run(3), None, ("a",))
+    for conditions, expected in (
+        ({"tags": ("a",)}, ["run_3"]),
+        ({"provider_run_id": "98765"}, ["run_2", "run_1"]),
+        ({"min_duration": 1.0}, ["run_1"]),
+        ({"code": "internal"}, []),
+        ({"id_prefix": "run_2"}, ["run_2"]),
+    ):
+        page = await store.list_runs(RunFilter("checkout", **conditions))
+        assert expected == [run.id for run in page.runs]
+    await store.close()
+
+
+def test_a_search_sorts_no_rows(db: sqlite3.Connection) -> None:
+    """It reads an index in its order: else it would read all runs of the client, whatever its bound."""
+    migrate(db)
+    statements: list[str] = []
+    db.set_trace_callback(statements.append)
+    for conditions in ({}, {"tags": ("a",)}, {"tags": ("a",), "status": "failed"}, {"code": "internal"}):
+        run_lists.list_runs(db, RunFilter("checkout", before=(9e9, ""), **conditions))
+    db.set_trace_callback(None)
+    plans = [str(row[3]) for text in statements for row in db.execute(f"EXPLAIN QUERY PLAN {text}")]
+    assert len(plans) >= 6
+    assert [] == [step for step in plans if "TEMP B-TREE" in step or step.startswith("SCAN")]
+
+
 async def test_the_end_of_an_old_run_can_be_revised(tmp_path: Path) -> None:
     """Its document was stored with the run; the new one replaces it."""
     with closing(sqlite3.connect(tmp_path / "store.db")) as made:
