@@ -22,6 +22,7 @@ from dataclasses import dataclass, fields
 from math import inf
 from typing import Protocol
 
+from gateway.store.provider_override import ProviderOverride
 from gateway.store.run_filter import Position, RunFilter
 
 PENDING = "pending"
@@ -368,6 +369,18 @@ class Store(Protocol):
 
     async def get_or_create_secret(self, name: str, default: bytes) -> bytes:
         """Return the secret of this name, shared by all replicas; stores `default` if there is none."""
+
+    async def set_override(self, override: ProviderOverride) -> None:
+        """Set the override of a provider, in place of an earlier one. It is kept until it is removed."""
+
+    async def remove_override(self, provider: str) -> None:
+        """Remove the override of a provider, if it has one."""
+
+    async def list_overrides(self) -> list[ProviderOverride]:
+        """List the overrides of all providers by name.
+
+        Raises StoreReplaced if the data were deleted: the list would be empty without having been changed.
+        """
 
     async def notify(self, name: str) -> None:
         """Wake the callers of `wait_for_change` for this name in all processes. Nothing is stored."""

@@ -21,13 +21,14 @@ from gateway.store.contract import (
     RunOverview,
     RunPage,
     Store,
-    StoredResponse,
     StoredRun,
     StoreUnavailable,
 )
 from gateway.store.memory.callbacks import ScheduledCallbacks
+from gateway.store.memory.idempotency_records import IdempotencyRecords
 from gateway.store.memory.run_index import RunIndex
 from gateway.store.notifications import ChangeNotifier
+from gateway.store.provider_override import ProviderOverride
 from gateway.store.run_filter import Position, RunFilter, details_match
 
 _ADVANCE_FIELDS = ("phase", "status", "attempts", "provider", "provider_run_id")
@@ -47,10 +48,11 @@ class MemoryStore(Store):
         self._runs: dict[str, StoredRun] = {}
         self._index = RunIndex()
         self._unfinished: set[str] = set()
-        self._idempotency_records = _IdempotencyRecords()
+        self._idempotency_records = IdempotencyRecords()
         self._callbacks = ScheduledCallbacks()
         self._batch_ids: dict[str, int] = {}  # the batch in which its owner adopted an unfinished run
         self._secrets: dict[str, bytes] = {}
+        self._overrides: dict[str, ProviderOverride] = {}
 
     @override
     async def open(self) -> None:
@@ -271,6 +273,21 @@ class MemoryStore(Store):
         return self._secrets.setdefault(name, default)
 
     @override
+    async def set_override(self, override: ProviderOverride) -> None:
+        self._require_open()
+        self._overrides[override.provider] = override
+
+    @override
+    async def remove_override(self, provider: str) -> None:
+        self._require_open()
+        self._overrides.pop(provider, None)
+
+    @override
+    async def list_overrides(self) -> list[ProviderOverride]:
+        self._require_open()
+        return [self._overrides[provider] for provider in sorted(self._overrides)]
+
+    @override
     def recently_notified(self, name: str) -> bool:
         return self._notifier.recently_notified(name)
 
@@ -315,52 +332,6 @@ class MemoryStore(Store):
 
 def _may_revise(run: StoredRun) -> bool:
     return run.phase is not Phase.DONE or run.status == "unknown"
-
-
-class _IdempotencyRecords:
-    """Records by client and text of their key, and by their run."""
-
-    def __init__(self) -> None:
-        self._records: dict[tuple[str, str], IdempotencyRecord] = {}
-        self._keys_by_run: dict[str, tuple[str, str]] = {}
-
-    def get(self, client: str, text: str) -> IdempotencyRecord | None:
-        """Implement `Store.get_idempotency_record`."""
-        return self._records.get((client, text))
-
-    def add(self, key: IdempotencyKey, run: StoredRun) -> None:
-        """Add the record of a new key."""
-        record_key = (key.client, key.text)
-        self._records[record_key] = IdempotencyRecord(key, run.id, run.created_at)
-        self._keys_by_run[run.id] = record_key
-
-    def set_response(self, run_id: str, response: StoredResponse | None) -> None:
-        """Set the response of the record of a run, if there is a record and a response."""
-        record_key = self._key_of_run(run_id)
-        if record_key is not None and response is not None:
-            self._records[record_key] = replace(self._records[record_key], response=response)
-
-    def remove_of_run(self, run_id: str) -> None:
-        """Delete the record of a run, if it has one."""
-        record_key = self._key_of_run(run_id)
-        if record_key is not None:
-            del self._records[record_key]
-
-    def unlink_run(self, run_id: str) -> None:
-        """Forget the link from a deleted run to its record; the record is kept until it expires."""
-        self._keys_by_run.pop(run_id, None)
-
-    def purge(self, before_at: float) -> int:
-        """Delete records created before this time; returns their number."""
-        old = [name for name, record in self._records.items() if record.created_at < before_at]
-        for name in old:
-            del self._records[name]
-        return len(old)
-
-    def _key_of_run(self, run_id: str) -> tuple[str, str] | None:
-        """Return the key of a run; None if its record was deleted, or the key belongs to a later run."""
-        record_key = self._keys_by_run.get(run_id)
-        return record_key if record_key in self._records and self._records[record_key].run_id == run_id else None
 
 
 def _sort_key(run: StoredRun) -> tuple[float, str]:

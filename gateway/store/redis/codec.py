@@ -20,6 +20,7 @@ from gateway.store.contract import (
     StoredResponse,
     StoredRun,
 )
+from gateway.store.provider_override import ProviderOverride
 from gateway.store.run_filter import RunFilter, details_fragments
 
 
@@ -170,3 +171,18 @@ def _flatten(fields: Iterator[tuple[str, Any]]) -> Iterator[RedisArgument]:
 
 def _encode_number(value: Any) -> RedisArgument:
     return encode_float(value) if isinstance(value, float) else int(value)
+
+
+def encode_override(override: ProviderOverride) -> bytes:
+    """Encode what an operator has set for a provider, without the provider's name."""
+    return orjson.dumps({"mode": override.mode, "note": override.note, "since_at": override.since_at})
+
+
+def decode_overrides(row: Sequence[bytes]) -> list[ProviderOverride]:
+    """Decode the names of providers, each followed by its override, in any order."""
+    names, values = row[::2], (orjson.loads(value) for value in row[1::2])
+    found = [
+        ProviderOverride(name.decode(), value["mode"], value["note"], value["since_at"])
+        for name, value in zip(names, values, strict=True)
+    ]
+    return sorted(found, key=lambda override: override.provider)

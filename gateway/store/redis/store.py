@@ -18,6 +18,7 @@ Every operation is one Lua script. All keys begin with `runward:1:`, where 1 is 
 | `claim:LENGTH:CLIENT:TEXT` | hash | an `IdempotencyRecord`; LENGTH is the length of CLIENT |
 | `claims` | sorted set | the names of idempotency records, by `created_at` |
 | `secret:NAME` | string | a secret shared by all replicas |
+| `overrides` | hash | by provider, a `ProviderOverride` as JSON |
 | `ping` | string | the value written by the last health check |
 | `generation` | string | a random token, set when the store is opened for the first time |
 | `changed` | channel | the id of each run that changes |
@@ -51,6 +52,7 @@ from gateway.store.contract import (
     StoreReplaced,
     StoreUnavailable,
 )
+from gateway.store.provider_override import ProviderOverride
 from gateway.store.redis import codec, scripts
 from gateway.store.redis.durability import check_durability
 from gateway.store.redis.pubsub import ChangeSubscriber
@@ -273,6 +275,18 @@ class RedisStore(Store):
     @override
     async def get_or_create_secret(self, name: str, default: bytes) -> bytes:
         return bytes(await self._write(scripts.GET_OR_CREATE_SECRET, name, default))
+
+    @override
+    async def set_override(self, override: ProviderOverride) -> None:
+        await self._write_generation(scripts.SET_OVERRIDE, override.provider, codec.encode_override(override))
+
+    @override
+    async def remove_override(self, provider: str) -> None:
+        await self._write_generation(scripts.REMOVE_OVERRIDE, provider)
+
+    @override
+    async def list_overrides(self) -> list[ProviderOverride]:
+        return codec.decode_overrides(await self._read(scripts.LIST_OVERRIDES, self._generation))
 
     @override
     async def notify(self, name: str) -> None:

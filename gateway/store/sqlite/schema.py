@@ -134,6 +134,15 @@ CREATE TABLE run_tags (
 CREATE INDEX run_tags_of_run ON run_tags (run);
 """
 
+_VERSION_9 = """
+CREATE TABLE provider_overrides (
+    provider TEXT PRIMARY KEY,
+    mode TEXT NOT NULL,
+    note TEXT NOT NULL,
+    since_at REAL NOT NULL
+) STRICT;
+"""
+
 MIGRATIONS: tuple[str, ...] = (
     _VERSION_1,
     _VERSION_2,
@@ -143,6 +152,7 @@ MIGRATIONS: tuple[str, ...] = (
     _VERSION_6,
     _VERSION_7,
     _VERSION_8,
+    _VERSION_9,
 )
 """Script n migrates a file of version n to version n + 1. A released script is never changed."""
 

@@ -27,8 +27,9 @@ from gateway.store.contract import (
     StoreUnavailable,
 )
 from gateway.store.notifications import ChangeNotifier
+from gateway.store.provider_override import ProviderOverride
 from gateway.store.run_filter import RunFilter
-from gateway.store.sqlite import callbacks, maintenance, run_lists, runs
+from gateway.store.sqlite import callbacks, maintenance, overrides, run_lists, runs
 from gateway.store.sqlite.file import SqliteFile
 from gateway.store.sqlite.readers import SqliteReaderPool
 from gateway.store.sqlite.writer import SqliteWriter
@@ -200,6 +201,18 @@ class SqliteStore(Store):
     @override
     async def get_or_create_secret(self, name: str, default: bytes) -> bytes:
         return await self._write(lambda db: runs.get_or_create_secret(db, name, default))
+
+    @override
+    async def set_override(self, override: ProviderOverride) -> None:
+        await self._write(lambda db: overrides.set_override(db, override))
+
+    @override
+    async def remove_override(self, provider: str) -> None:
+        await self._write(lambda db: overrides.remove_override(db, provider))
+
+    @override
+    async def list_overrides(self) -> list[ProviderOverride]:
+        return await self._read(overrides.list_overrides)
 
     async def get_daily_usage(self) -> dict[str, tuple[int, float]]:
         """Return the daily usage of each client: requests, and the end of their day in seconds since 1970."""
