@@ -179,6 +179,12 @@ class CircuitOpen(RunError):
     code = "circuit_open"
 
 
+class ProviderSuspended(RunError):
+    """An operator has suspended the provider."""
+
+    code = "provider_suspended"
+
+
 class StoreError(RunError):
     """The store is unavailable, so the run is not started."""
 

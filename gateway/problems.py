@@ -57,6 +57,7 @@ PROBLEMS: Mapping[str, ProblemType] = MappingProxyType(
         "overloaded": ProblemType(503, "Too many requests in progress", retryable=True),
         "draining": ProblemType(503, "This replica is shutting down", retryable=True),
         "circuit_open": ProblemType(503, "Circuit breaker open: the provider is failing", retryable=True),
+        "provider_suspended": ProblemType(503, "The provider is suspended by an operator", retryable=True),
         "upstream_throttled": ProblemType(503, "The provider's rate limit is exceeded", retryable=True),
         "upstream_unavailable": ProblemType(503, "The provider is unavailable", retryable=True),
         "store_unavailable": ProblemType(503, "The store is unavailable", retryable=True),

@@ -38,6 +38,7 @@ STATUSES = {
         "overloaded",
         "draining",
         "circuit_open",
+        "provider_suspended",
         "upstream_throttled",
         "upstream_unavailable",
         "store_unavailable",

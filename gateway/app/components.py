@@ -37,6 +37,7 @@ from gateway.runs.passthrough import Passthrough
 from gateway.runs.polling import provider_hints
 from gateway.runs.polling.provider_hints import ProviderHints
 from gateway.runs.polling.schedule import PollSchedule
+from gateway.runs.resilience.override_follower import OverrideFollower
 from gateway.runs.resilience.registry import CircuitRegistry
 from gateway.runs.run_reader import RunReader
 from gateway.runs.workflow_attempt import ExecutionContext
@@ -68,6 +69,7 @@ class Components:
     callback_dispatcher: CallbackDispatcher
     durable_runs: DurableRuns
     cancellation: RunCancellation
+    override_follower: OverrideFollower
     background_tasks: HousekeepingTasks
     passthrough: Passthrough
     in_flight_limiter: InFlightLimiter
@@ -79,6 +81,7 @@ class Components:
     async def open(self) -> None:
         """Open the store. Raises StoreUnavailable."""
         await self.store.open()
+        await self.override_follower.refresh()  # before any start
         self.metrics.track_store_durability(lambda: self.store.durability_warning)
         self.metrics.track_store_availability(lambda: self.store.failing)
         if isinstance(self.store, DailyUsageStore):
@@ -180,6 +183,7 @@ def build_components(settings: Settings, clock: Clock, log: Logger) -> Component
     durable_runs = _durable_runs(settings, executor, store, callback_dispatcher, clock=clock, log=log)
     recovery = Recovery(durable_runs, store, catalog, clock, log)
     cancellation = RunCancellation(durable_runs, store, catalog, clock, log)
+    override_follower = OverrideFollower(store, circuits, clock, log)
     in_flight_limiter = InFlightLimiter(settings.server.max_in_flight)
     metrics.track_in_flight(lambda: in_flight_limiter.in_flight)
     return Components(
@@ -199,8 +203,17 @@ def build_components(settings: Settings, clock: Clock, log: Logger) -> Component
         callback_dispatcher=callback_dispatcher,
         durable_runs=durable_runs,
         cancellation=cancellation,
+        override_follower=override_follower,
         background_tasks=HousekeepingTasks(
-            durable_runs, store, recovery, cancellation, callback_dispatcher, clock, log, settings.store.retention
+            durable_runs,
+            store,
+            recovery,
+            cancellation,
+            callback_dispatcher,
+            override_follower,
+            clock,
+            log,
+            settings.store.retention,
         ),
         passthrough=Passthrough(
             snapshot.passthrough_rules,

@@ -87,6 +87,9 @@ class Metrics:
         self._circuits = self._gauge(
             "circuit_state", "1 for the state of the circuit of a workflow.", "provider", "workflow", "state"
         )
+        self._overrides = self._gauge(
+            "provider_override", "1 for what an operator has set for the starts of a provider.", "provider", "mode"
+        )
         self._limits_shared = self._gauge(
             "limits_shared", "1 if limits are shared by all replicas; 0 while local limits apply."
         )
@@ -188,6 +191,11 @@ class Metrics:
 
         set_state("closed")
         return set_state
+
+    def provider_overridden(self, provider: str, mode: str | None) -> None:
+        """Set the override of a provider: suspended, open or closed; None: it has none."""
+        for each in ("suspended", "open", "closed"):
+            self._overrides.labels(provider, each).set(each == mode)
 
     def callback_attempted(self, result: str) -> None:
         """Count a delivery attempt: `result` is 2xx to 5xx, or a `DeliveryFault`."""

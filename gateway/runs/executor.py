@@ -15,6 +15,7 @@ from gateway.errors import (
     CircuitOpen,
     DeadlineExceeded,
     Overloaded,
+    ProviderSuspended,
     RateLimited,
     RunCancelled,
     RunError,
@@ -28,8 +29,9 @@ from gateway.runs.model import NULL_JOURNAL, Journal, RunRecord, RunSpec
 from gateway.runs.workflow_attempt import ExecutionContext, WorkflowAttempt
 from providers.declarations import accepts_release
 
-_STORE_RETRY_DELAY = 1.0  # seconds until a background run asks an unavailable store again
-_REFUNDED = (CircuitOpen, StoreError, RunCancelled, StartExpired)  # what may happen between the admission and the start
+_RETRY_DELAY = 1.0  # seconds until a background run asks an unavailable store or a suspended provider again
+_REFUNDED = (CircuitOpen, ProviderSuspended, StoreError, RunCancelled, StartExpired)
+"""What may happen between the admission and the start."""
 _OVERLOAD_RETRY_DELAY = 5.0  # seconds, at most, until a background run asks a full queue again
 
 
@@ -50,8 +52,8 @@ class RunExecutor:
                     if record.start_by < record.deadline:
                         return await self._try_in_time(record, workflow, journal)
                     return await self._try_with_fallbacks(record, workflow, journal)
-                except StoreError as error:
-                    await self._wait_for_store(record, error)
+                except (ProviderSuspended, StoreError) as error:
+                    await self._wait_before_start(record, workflow, error, journal)
         except RunError as error:
             self._record_failure(error, record)
             raise
@@ -97,16 +99,32 @@ class RunExecutor:
             finally:
                 self._record_answer_size(workflow)
 
-    async def _wait_for_store(self, record: RunRecord, error: StoreError) -> None:
-        """Wait until an unavailable store may be asked again, for a background run of which nothing was sent.
+    async def _wait_before_start(
+        self, record: RunRecord, workflow: Workflow, error: RunError, journal: Journal
+    ) -> None:
+        """Wait until an unavailable store or a suspended provider may be asked again.
 
-        Raises `error` for another run, and if the deadline is too close.
+        Only a background run of which nothing was sent waits. Raises `error` for another run, and if the deadline is
+        too close.
         """
-        clock = self.context.clock
-        hopeless = record.spec.synchronous or record.maybe_started or error.ending != "not_run"
-        if hopeless or clock.monotonic() + _STORE_RETRY_DELAY >= record.deadline:
+        clock, suspended = self.context.clock, isinstance(error, ProviderSuspended)
+        if record.spec.synchronous or record.maybe_started or error.ending != "not_run":
             raise error
-        await record.await_external(clock.sleep(_STORE_RETRY_DELAY), clock)
+        if suspended:
+            await journal.record_rejection()  # a start that was stored but not sent: it may wait for long
+        while True:
+            if clock.monotonic() + _RETRY_DELAY >= record.deadline:
+                raise error
+            until_start_by = max(0.0, record.start_by - clock.monotonic())
+            await record.await_external(clock.sleep(min(_RETRY_DELAY, until_start_by)), clock)
+            if not suspended or self._allows_start(workflow) or record.must_not_start(clock):
+                return
+
+    def _allows_start(self, first: Workflow) -> bool:
+        """Return whether a circuit breaker of the workflow and its fallbacks allows a start now."""
+        chain = (first, *first.fallbacks)
+        guards = (self.context.circuits.get(each.provider.name, each.catalog_key) for each in chain)
+        return any(guard.breaker.retry_after() == 0 for guard in guards)
 
     async def _try_with_fallbacks(self, record: RunRecord, first: Workflow, journal: Journal) -> None:
         """Execute a run on a workflow and, while its errors permit, on one fallback after the other."""

@@ -1,4 +1,4 @@
-"""Background tasks of the process: recovery of runs, callback delivery, purge of the store."""
+"""Background tasks of the process: recovery of runs, callback delivery, overrides of providers, purge of the store."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from gateway.runs.callbacks.dispatcher import CallbackDispatcher
 from gateway.runs.durable.cancellation import RunCancellation
 from gateway.runs.durable.recovery import REPLICA_LEFT, Recovery
 from gateway.runs.durable.runs import DurableRuns
+from gateway.runs.resilience.override_follower import OverrideFollower
 from gateway.store.contract import Store, StoreUnavailable
 
 _PURGE_INTERVAL = 600.0  # seconds
@@ -28,6 +29,7 @@ class HousekeepingTasks:
     recovery: Recovery
     cancellation: RunCancellation
     dispatcher: CallbackDispatcher
+    override_follower: OverrideFollower
     clock: Clock
     log: Logger
     retention: float
@@ -46,6 +48,7 @@ class HousekeepingTasks:
             self.recovery.run_forever(),
             self.cancellation.run_forever(),
             self.dispatcher.run_forever(),
+            self.override_follower.run_forever(),
             self._purge_periodically(),
             self.durable_runs.collection.run_forever(),
         )

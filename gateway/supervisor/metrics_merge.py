@@ -16,6 +16,7 @@ GAUGE_MERGES: Mapping[str, Callable[[float, float], float]] = MappingProxyType(
         "runward_requests_in_flight": float.__add__,
         "runward_bytes_in_flight": float.__add__,
         "runward_circuit_state": max,  # 1 for each state that the circuit has in any worker
+        "runward_provider_override": max,  # it takes a moment until every worker has it
         "runward_store_available": min,
         "runward_store_durable": min,
         "runward_limits_shared": min,

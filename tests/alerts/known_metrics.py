@@ -13,6 +13,7 @@ from gateway.errors import Ending
 from gateway.observability.metrics import Metrics
 from gateway.problems import PROBLEMS
 from gateway.runs.resilience.circuit_breaker import CircuitState
+from gateway.runs.resilience.start_override import OverrideMode
 from providers.contract import Cause
 from tests.alerts.alert_rules import recorded
 from tests.alerts.promql_expressions import grouping
@@ -24,6 +25,7 @@ LABEL_VALUES = {
     "code": set(PROBLEMS),
     "decision": {"admitted", "waited", "refused"},
     "job": {"runward"},
+    "mode": {mode.value for mode in OverrideMode},
     "operation": {"start", "poll"},
     "outcome": set(get_args(Ending)),
     "result": {"ok", "given_up", *_CAUSES},
@@ -48,6 +50,7 @@ def exposition() -> str:
     metrics.followed_run_ended("p", "succeeded")
     metrics.result_not_collected("p")
     metrics.track_circuit("p", "w")
+    metrics.provider_overridden("p", "suspended")
     metrics.limit_decided("client", "admitted")
     metrics.callback_attempted("2xx")
     metrics.callback_given_up()

@@ -13,6 +13,7 @@ from gateway.outbound.webhook.egress_policy import EgressPolicy
 from gateway.outbound.webhook.sender import WebhookSender
 from gateway.runs.callbacks.dispatcher import CallbackDispatcher
 from gateway.runs.housekeeping_tasks import HousekeepingTasks
+from gateway.runs.resilience.override_follower import OverrideFollower
 from gateway.store.contract import Delivery, StoredRun, StoreUnavailable
 from tests.runs.durable.durable_harness import LEASE, BlockedUpstream, DurableRunsHarness, yield_to_loop, yield_until
 from tests.runs.executor_harness import DONE, ENDED, STARTED, ScriptedUpstream, upstream_of
@@ -23,8 +24,9 @@ def background_of(replica: DurableRunsHarness) -> HousekeepingTasks:
     clock: Clock = replica.clock
     courier = WebhookSender(EgressPolicy((), own_addresses=list), clock, user_agent="test")
     callbacks = CallbackDispatcher(replica.store, courier, [], [0.0], clock, Metrics(), replica.runs.log)
-    log, tasks = replica.runs.log, (replica.recovery, replica.cancellation)
-    return HousekeepingTasks(replica.runs, replica.store, *tasks, callbacks, clock, log, retention=60.0)
+    follower = OverrideFollower(replica.store, replica.harness.circuits, clock, replica.runs.log)
+    log, tasks = replica.runs.log, (replica.recovery, replica.cancellation, callbacks, follower)
+    return HousekeepingTasks(replica.runs, replica.store, *tasks, clock, log, retention=60.0)
 
 
 async def test_a_stopping_replica_releases_its_runs(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -151,6 +151,12 @@ ERROR_INFO: Mapping[str, ErrorInfo] = MappingProxyType(
         "circuit_open": ErrorInfo(
             (_NOT_RUN,), "The workflow's starts failed too often, so none is sent for a while.", _REPEAT
         ),
+        "provider_suspended": ErrorInfo(
+            (_NOT_RUN,),
+            "An operator has stopped the starts at the provider. A run in the background waits for the end of that "
+            "until its deadline.",
+            _REPEAT,
+        ),
         "upstream_throttled": ErrorInfo((_NOT_RUN, _UNKNOWN), "The provider responded with 429.", _REPEAT),
         "upstream_unavailable": ErrorInfo(
             (_NOT_RUN, _UNKNOWN), "The provider responded with 503 and Retry-After.", _REPEAT

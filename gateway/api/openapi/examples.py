@@ -25,6 +25,7 @@ _RUN_OUTCOMES: Mapping[str, tuple[str, int]] = MappingProxyType(
         "circuit_open": ("not_run", 0),
         "cancelled": ("not_run", 0),
         "expired": ("not_run", 0),
+        "provider_suspended": ("not_run", 0),
         "deadline_exceeded": ("unknown", 1),
     }
 )

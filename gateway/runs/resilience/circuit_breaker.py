@@ -4,6 +4,8 @@ closed --(enough starts failed)--> open --(cool-down passed, one probe)--> half-
    ^                                 ^                                        |
    |                                 +------------(the probe failed: longer)--+
    +--------------------------------------------(the probe succeeded)---------+
+
+An operator can override all circuit breakers of a provider: the states go on as the results of starts demand.
 """
 
 from __future__ import annotations
@@ -12,8 +14,13 @@ import enum
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from gateway.errors import CircuitOpen
+from gateway.errors import CircuitOpen, ProviderSuspended, RunError
 from gateway.runs.resilience.sliding_window import SlidingWindow
+from gateway.runs.resilience.start_override import OverrideMode, StartOverride
+
+_OVERRIDE_RETRY_AFTER = 30.0
+"""Seconds after which a client may ask again while an operator has stopped the starts: the end is not known."""
+_OPENED_BY_HAND = "An operator has opened the circuit of this provider."
 
 
 class CircuitState(enum.Enum):
@@ -56,19 +63,32 @@ class CircuitBreaker:
     ignored: a start that hung while the circuit opened says nothing about the probe.
     """
 
-    __slots__ = ("_config", "_cooldown", "_generation", "_monotonic", "_on_change", "_opened_at", "_window", "state")
+    __slots__ = (
+        "_config",
+        "_cooldown",
+        "_generation",
+        "_monotonic",
+        "_on_change",
+        "_opened_at",
+        "_override",
+        "_window",
+        "state",
+    )
 
     def __init__(
         self,
         config: BreakerConfig,
         monotonic: Callable[[], float],
         on_change: Callable[[CircuitState], None] = lambda _: None,
+        override: StartOverride | None = None,
     ) -> None:
+        """`override`: the one of the provider, shared by its circuit breakers."""
         self.state = CircuitState.CLOSED
         self._generation = 0
         self._config = config
         self._monotonic = monotonic
         self._on_change = on_change
+        self._override = override or StartOverride()
         self._window = SlidingWindow(config.window, monotonic)
         self._opened_at = 0.0
         self._cooldown = config.cooldown
@@ -85,34 +105,41 @@ class CircuitBreaker:
     def start(self) -> int:
         """Allow one start, as the probe if the circuit was open; returns its generation, for `record`.
 
-        Raises CircuitOpen.
+        Raises CircuitOpen, ProviderSuspended.
         """
         generation = self.allow_start()
         if generation is None:
-            raise self._open_error()
+            raise self._refusal()
         return generation
 
     def raise_if_open(self) -> None:
-        """Raise CircuitOpen if `start` would at this moment."""
-        if self.state is not CircuitState.CLOSED and self.retry_after() > 0:
-            raise self._open_error()
+        """Raise CircuitOpen or ProviderSuspended if `start` would at this moment."""
+        if self.state is CircuitState.CLOSED and self._override.mode is None:
+            return
+        if self.retry_after() > 0:
+            raise self._refusal()
 
     def allow_start(self) -> int | None:
         """Return the generation of a start that may be sent now, or None. Half-open allows one start, the probe."""
-        if self.state is CircuitState.CLOSED:
+        mode = self._override.mode
+        if self.state is CircuitState.CLOSED and mode is None:
             return self._generation
-        if self.state is CircuitState.HALF_OPEN or self.retry_after() > 0:
+        if self.retry_after() > 0:
             return None
-        self._set_state(CircuitState.HALF_OPEN)
+        if self.state is CircuitState.OPEN and self._cooldown_left() == 0:
+            self._set_state(CircuitState.HALF_OPEN)
         return self._generation
 
     def retry_after(self) -> float:
         """Seconds until a start may be allowed; 0: now; 1 while a probe is in flight, since its end is not known."""
+        mode = self._override.mode
+        if mode is not None:
+            return 0.0 if mode is OverrideMode.CLOSED else _OVERRIDE_RETRY_AFTER
         if self.state is CircuitState.HALF_OPEN:
             return 1.0
         if self.state is CircuitState.CLOSED:
             return 0.0
-        return max(0.0, self._opened_at + self._cooldown - self._monotonic())
+        return self._cooldown_left()
 
     def record(self, result: StartResult, generation: int) -> None:
         """Record the result of a start that was allowed as `generation`."""
@@ -142,8 +169,14 @@ class CircuitBreaker:
         if failures >= self._config.min_failures and self._exceeds_failure_ratio(successes, failures):
             self._open()
 
-    def _open_error(self) -> CircuitOpen:
-        return CircuitOpen(retry_after=max(self.retry_after(), 1.0))
+    def _refusal(self) -> RunError:
+        retry_after, mode = max(self.retry_after(), 1.0), self._override.mode
+        if mode is OverrideMode.SUSPENDED:
+            return ProviderSuspended(retry_after=retry_after)
+        return CircuitOpen("" if mode is None else _OPENED_BY_HAND, retry_after=retry_after)
+
+    def _cooldown_left(self) -> float:
+        return max(0.0, self._opened_at + self._cooldown - self._monotonic())
 
     def _exceeds_failure_ratio(self, successes: int, failures: int) -> bool:
         return failures >= (successes + failures) * self._config.failure_ratio

@@ -1,14 +1,15 @@
-"""Registry of circuit breakers, one for each workflow, and retry budgets, one for each provider."""
+"""Registry of circuit breakers, one for each workflow; retry budgets and overrides, one for each provider."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from gateway.observability.metrics import Metrics
 from gateway.runs.resilience.circuit_breaker import BreakerConfig, CircuitBreaker, CircuitState
 from gateway.runs.resilience.retry_budget import RetryBudget
+from gateway.runs.resilience.start_override import OverrideMode, StartOverride
 
 MAX_UNCONFIGURED = 1000
 """Circuit breakers of workflows that are not configured; the least recently used one is dropped."""
@@ -69,12 +70,21 @@ class CircuitRegistry:
     _unconfigured: OrderedDict[str, _UnconfiguredGuard] = field(default_factory=OrderedDict)
     _shared_states: dict[str, _SharedState] = field(default_factory=dict)
     _retry_budgets: dict[str, RetryBudget] = field(default_factory=dict)
+    _overrides: dict[str, StartOverride] = field(default_factory=dict)
 
     def reconfigure(self, breaker_config: BreakerConfig) -> None:
         """Apply other thresholds; the state of each circuit is kept."""
         self.breaker_config = breaker_config
         for guard in (*self._guards.values(), *(entry.guard for entry in self._unconfigured.values())):
             guard.breaker.reconfigure(breaker_config)
+
+    def apply_overrides(self, modes: Mapping[str, OverrideMode]) -> None:
+        """Apply the overrides by provider; a provider without one has none from now on."""
+        for provider in {*self._overrides, *modes}:
+            override, mode = self._override_of(provider), modes.get(provider)
+            if override.mode is not mode:
+                override.mode = mode
+                self.metrics.provider_overridden(provider, None if mode is None else mode.value)
 
     def get(self, provider: str, workflow: str) -> WorkflowGuard:
         """Return the guard of a workflow at a provider: an alias, or `provider/name` of one that is not configured."""
@@ -83,7 +93,7 @@ class CircuitRegistry:
         guard = self._guards.get((provider, workflow))
         if guard is None:
             on_change = self.metrics.track_circuit(provider, workflow)
-            breaker = CircuitBreaker(self.breaker_config, self.monotonic, lambda state: on_change(state.value))
+            breaker = self._create_breaker(provider, lambda state: on_change(state.value))
             guard = self._guards[provider, workflow] = self._create_guard(provider, breaker)
         return guard
 
@@ -108,7 +118,7 @@ class CircuitRegistry:
             if entry is not None and entry.guard.breaker is breaker:  # else it was dropped
                 shared.update(breaker, state)
 
-        breaker = CircuitBreaker(self.breaker_config, self.monotonic, on_change)
+        breaker = self._create_breaker(provider, on_change)
         return _UnconfiguredGuard(self._create_guard(provider, breaker), shared, now)
 
     def _drop_unused(self, now: float) -> None:
@@ -119,6 +129,12 @@ class CircuitRegistry:
                 return
             del self._unconfigured[workflow]
             oldest.shared_state.update(oldest.guard.breaker, CircuitState.CLOSED)
+
+    def _override_of(self, provider: str) -> StartOverride:
+        return self._overrides.setdefault(provider, StartOverride())
+
+    def _create_breaker(self, provider: str, on_change: Callable[[CircuitState], None]) -> CircuitBreaker:
+        return CircuitBreaker(self.breaker_config, self.monotonic, on_change, self._override_of(provider))
 
     def _create_guard(self, provider: str, breaker: CircuitBreaker) -> WorkflowGuard:
         return WorkflowGuard(breaker, self._retry_budgets.setdefault(provider, RetryBudget(self.monotonic)))
