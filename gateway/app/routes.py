@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gateway.api.admin.callbacks import CallbackAdminHandlers
 from gateway.api.admin.health import HealthHandlers
+from gateway.api.admin.providers import ProviderAdminHandlers
 from gateway.api.cancel_run import CancelRunHandler
 from gateway.api.completion_webhook import PollHintHandler
 from gateway.api.docs.page import DocsHandlers
@@ -22,6 +23,7 @@ from gateway.http.pipeline import RequestPipeline, prefix_locations
 from gateway.http.request import Middleware, Route
 from gateway.http.router import with_double_slash
 from gateway.http.server import Server
+from gateway.observability.metrics import Metrics
 
 
 def realtime_hub(components: Components, token_secret: bytes) -> RealtimeHub:
@@ -90,6 +92,7 @@ def ops_server(components: Components, docs: DocsHandlers) -> Server:
         Route("GET", "/metrics", handlers.render_metrics, "metrics", logged=False),
         *_health_routes(handlers),
         *CallbackAdminHandlers(components.store, components.clock, components.log).routes(),
+        *_provider_admin(components).routes(),
         *docs.ops_routes(),
     ]
     pipeline = RequestPipeline(
@@ -102,6 +105,20 @@ def ops_server(components: Components, docs: DocsHandlers) -> Server:
         header_timeout=settings.header_timeout,
         idle_timeout=settings.idle_timeout,
         max_header=settings.max_header,
+    )
+
+
+def _provider_admin(components: Components) -> ProviderAdminHandlers:
+    async def collect_metrics() -> Metrics:
+        return components.metrics
+
+    return ProviderAdminHandlers(
+        components.store,
+        lambda: [provider.name for provider in components.catalog.providers],
+        collect_metrics,
+        components.clock,
+        components.log,
+        components.override_follower.refresh,
     )
 
 

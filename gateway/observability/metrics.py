@@ -192,6 +192,16 @@ class Metrics:
         set_state("closed")
         return set_state
 
+    def circuit_states(self) -> dict[str, dict[str, str]]:
+        """Return the state of each circuit by provider and workflow; of several workers, the worst: open, half open."""
+        states: dict[str, dict[str, str]] = {}
+        values = self._circuits.export()
+        for worst in ("closed", "half_open", "open"):
+            for (provider, workflow, state), (value,) in values.items():
+                if value and state == worst:
+                    states.setdefault(provider, {})[workflow] = state
+        return states
+
     def provider_overridden(self, provider: str, mode: str | None) -> None:
         """Set the override of a provider: suspended, open or closed; None: it has none."""
         for each in ("suspended", "open", "closed"):

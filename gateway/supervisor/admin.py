@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from gateway.api.admin.callbacks import CallbackAdminHandlers
 from gateway.api.admin.health import metrics_response
+from gateway.api.admin.providers import ProviderAdminHandlers
 from gateway.api.docs.page import DocsHandlers
 from gateway.http.ops_authentication import OpsAuthenticator
 from gateway.http.pipeline import RequestPipeline
@@ -18,10 +19,11 @@ from gateway.supervisor.worker_pool import WorkerPool
 
 @dataclass(frozen=True, slots=True)
 class SupervisorAdmin:
-    """Health, readiness and metrics of a worker pool, and the callbacks of its runs."""
+    """Health, readiness and metrics of a worker pool, the callbacks of its runs, and its providers."""
 
     pool: WorkerPool
     callbacks: CallbackAdminHandlers
+    providers: ProviderAdminHandlers
 
     async def healthz(self, _request: Request) -> Response:
         """Liveness: 200 if at least one worker responds."""
@@ -44,7 +46,7 @@ class SupervisorAdmin:
 
     async def render_metrics(self, request: Request) -> Response:
         """Sums of the metrics of all workers."""
-        return await metrics_response(Metrics.from_export(await self.pool.collect_metrics()), request)
+        return await metrics_response(await collect_metrics(self.pool), request)
 
     def build_server(
         self, authenticator: OpsAuthenticator, *, header_timeout: float, idle_timeout: float, max_header: int
@@ -55,12 +57,18 @@ class SupervisorAdmin:
             Route("GET", "/healthz", self.healthz, "healthz", logged=False),
             Route("GET", "/readyz", self.readyz, "readyz", logged=False),
             *self.callbacks.routes(),
+            *self.providers.routes(),
             *DocsHandlers.load().ops_routes(),
         ]
         pipeline = RequestPipeline(self.pool.metrics, self.pool.log, self.pool.clock, authenticator.authenticate)
         return Server(
             routes, [pipeline], header_timeout=header_timeout, idle_timeout=idle_timeout, max_header=max_header
         )
+
+
+async def collect_metrics(pool: WorkerPool) -> Metrics:
+    """Return the sums of the metrics of all workers."""
+    return Metrics.from_export(await pool.collect_metrics())
 
 
 def _unavailable(status: str) -> Response:

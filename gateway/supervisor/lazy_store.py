@@ -6,11 +6,12 @@ import asyncio
 from dataclasses import dataclass, field
 
 from gateway.store.contract import Store
+from gateway.store.provider_override import ProviderOverride
 
 
 @dataclass(slots=True)
 class LazyStore:
-    """The part of `store` that `CallbackAdminHandlers` use. After a failure, the next request opens the store again."""
+    """The part of `store` that the operations port uses. After a failure, the next request opens the store again."""
 
     store: Store
     _is_open: bool = False
@@ -25,6 +26,26 @@ class LazyStore:
         """Open the store if necessary, and call `Store.redeliver_callback`; any worker may deliver it."""
         await self._ensure_open()
         return await self.store.redeliver_callback(run_id, now_at=now_at)
+
+    async def set_override(self, override: ProviderOverride) -> None:
+        """Open the store if necessary, and call `Store.set_override`."""
+        await self._ensure_open()
+        await self.store.set_override(override)
+
+    async def remove_override(self, provider: str) -> None:
+        """Open the store if necessary, and call `Store.remove_override`."""
+        await self._ensure_open()
+        await self.store.remove_override(provider)
+
+    async def list_overrides(self) -> list[ProviderOverride]:
+        """Open the store if necessary, and call `Store.list_overrides`."""
+        await self._ensure_open()
+        return await self.store.list_overrides()
+
+    async def notify(self, name: str) -> None:
+        """Open the store if necessary, and call `Store.notify`."""
+        await self._ensure_open()
+        await self.store.notify(name)
 
     async def close(self) -> None:
         """Close the store, if it was opened."""

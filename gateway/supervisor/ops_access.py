@@ -1,8 +1,9 @@
-"""Access to an operations port outside of an application: TLS and keys of the supervisor's port, hot reloaded."""
+"""Access to an operations port outside of an application: the TLS and keys of the supervisor's port, hot reloaded."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from gateway.app import factories, tls
@@ -15,19 +16,20 @@ from gateway.observability.logger_protocol import Logger
 from gateway.settings import Settings, SettingsError
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class OpsAccess:
-    """TLS context and authenticator of the operations port."""
+    """TLS context and authenticator of the operations port, and the names of the configured providers."""
 
     authenticator: OpsAuthenticator
     context: tls.ReloadableContext | None
+    providers: Collection[str]
 
     @classmethod
     def build(cls, settings: Settings, clock: Clock, log: Logger) -> OpsAccess:
         """Build both from the settings. Raises SettingsError."""
         authenticator = OpsAuthenticator(factories.ops_keys(settings), FailedAuthLimiter(clock), clock, log)
         context = tls.server_context(settings.server.resolved_ops_tls, "server.ops_tls")
-        return cls(authenticator, tls.make_reloadable(context))
+        return cls(authenticator, tls.make_reloadable(context), frozenset(settings.providers))
 
     async def follow(self, source: ConfigSource, clock: Clock, log: Logger) -> None:
         """Apply changes of the configuration until cancelled; invalid ones are ignored, as the workers log them."""
@@ -43,3 +45,4 @@ class OpsAccess:
             return
         self.authenticator.reconfigure(factories.ops_keys(settings))
         tls.replace(self.context, context)
+        self.providers = frozenset(settings.providers)

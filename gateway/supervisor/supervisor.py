@@ -8,6 +8,7 @@ import socket
 from collections.abc import Sequence
 
 from gateway.api.admin.callbacks import CallbackAdminHandlers
+from gateway.api.admin.providers import ProviderAdminHandlers
 from gateway.app.listeners import Listener, base_url
 from gateway.app.reload import ConfigSource
 from gateway.app.systemd_notify import NO_SERVICE_MANAGER, Notifier
@@ -18,7 +19,7 @@ from gateway.observability.metrics import Metrics
 from gateway.settings import Settings
 from gateway.store import factory
 from gateway.supervisor.accepting.turns import AcceptCounts
-from gateway.supervisor.admin import SupervisorAdmin
+from gateway.supervisor.admin import SupervisorAdmin, collect_metrics
 from gateway.supervisor.lazy_store import LazyStore
 from gateway.supervisor.ops_access import OpsAccess
 from gateway.supervisor.sockets import open_listening_sockets, socket_address
@@ -56,7 +57,8 @@ async def supervise(
             command, public_sockets, accept_counts, socket_address(ops_sockets[0]), settings.store.url
         )
         pool = WorkerPool(count, launcher.launch, accept_counts, Metrics(), clock, log)
-        admin = SupervisorAdmin(pool, CallbackAdminHandlers(store, clock, log))
+        providers = ProviderAdminHandlers(store, lambda: access.providers, lambda: collect_metrics(pool), clock, log)
+        admin = SupervisorAdmin(pool, CallbackAdminHandlers(store, clock, log), providers)
         ops_server = admin.build_server(
             access.authenticator,
             header_timeout=server.header_timeout,

@@ -1,1 +1,1 @@
-"""Operations port: health, metrics, callbacks."""
+"""Operations port: health, metrics, callbacks, providers."""

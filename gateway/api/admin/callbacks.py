@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import Protocol
 
+from gateway.api.admin.cross_site import refuse_cross_site
 from gateway.clock import Clock
-from gateway.http.headers import is_json
 from gateway.http.request import Request, Route
 from gateway.http.response import Response, make_response
 from gateway.json import strict_json
@@ -60,16 +60,8 @@ class CallbackAdminHandlers:
         return make_response(200, strict_json.write({"runs": runs, "next": next_after}), JSON_CONTENT_TYPE)
 
     async def replay(self, request: Request) -> Response:
-        """Handle `POST /callbacks/replay/{id}`: the callback is due now, and its delivery schedule starts again.
-
-        Protection against cross-site requests: a browser sends this content type to another site only after a preflight
-        request, which fails; and it sends `Origin` even if the page's host name resolves to this address (DNS
-        rebinding).
-        """
-        if "Origin" in request.headers:
-            raise Problem("forbidden", "Cross-origin requests are not allowed.")
-        if not is_json(request.headers):
-            raise Problem("unsupported_media_type", "Send Content-Type: application/json; the body may be empty.")
+        """Handle `POST /callbacks/replay/{id}`: the callback is due now, and its delivery schedule starts again."""
+        refuse_cross_site(request, body="the body may be empty")
         run_id = request.path_param
         now_at = self.clock.now().timestamp()
         if not _VALID_RUN_ID(run_id) or not await self.store.redeliver_callback(run_id, now_at=now_at):

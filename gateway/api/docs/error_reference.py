@@ -53,6 +53,9 @@ ERROR_INFO: Mapping[str, ErrorInfo] = MappingProxyType(
             "The name is not configured, or the provider has no such workflow, version or label.",
             "Check the name and the configuration.",
         ),
+        "provider_not_found": ErrorInfo(
+            (_NO_RUN,), "Operations port: no provider of this name is configured.", "See `runward providers list`."
+        ),
         "method_not_allowed": ErrorInfo((_NO_RUN,), "The route has other methods.", "Use one of those in `Allow`."),
         "request_timeout": ErrorInfo(
             (_NO_RUN,), "The body was not received within `server.body_timeout`.", "Repeat the request."

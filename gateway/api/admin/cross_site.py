@@ -1,0 +1,19 @@
+"""Protection of the operations port against requests that a web page makes a browser send."""
+
+from __future__ import annotations
+
+from gateway.http.headers import is_json
+from gateway.http.request import Request
+from gateway.problems import Problem
+
+
+def refuse_cross_site(request: Request, *, body: str) -> None:
+    """Raise Problem (forbidden, unsupported_media_type) for a request that a page of another site may have caused.
+
+    A browser sends this content type to another site only after a preflight request, which fails; and it sends `Origin`
+    even if the page's host name resolves to this address (DNS rebinding). `body`: what the body has to be.
+    """
+    if "Origin" in request.headers:
+        raise Problem("forbidden", "Cross-origin requests are not allowed.")
+    if not is_json(request.headers):
+        raise Problem("unsupported_media_type", f"Send Content-Type: application/json; {body}.")

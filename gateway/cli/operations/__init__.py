@@ -1,0 +1,1 @@
+"""Commands that use the operations port of a running gateway."""
