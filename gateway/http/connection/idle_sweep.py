@@ -55,9 +55,10 @@ class IdleSweep(Generic[ConnectionT]):
 
     def _sweep(self) -> None:
         self._timer = None
-        now = asyncio.get_running_loop().time()
+        loop = asyncio.get_running_loop()
+        now = loop.time()
         for connection in self:
             if connection.closes_at <= now:
-                connection.close_if_idle()
+                loop.call_soon(connection.close_if_idle)  # an error of one does not keep the others open
         if self._connections:
             self._start_timer()

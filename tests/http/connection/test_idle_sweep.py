@@ -45,3 +45,24 @@ async def test_a_connection_that_is_added_to_an_empty_sweep_is_closed_too() -> N
     sweep.add(second)
     await asyncio.wait_for(second.closed.wait(), 10)
     assert [second] == list(sweep)
+
+
+class FailingConnection(Connection):
+    """Connection that cannot be closed."""
+
+    def close_if_idle(self) -> None:
+        raise OSError("CANARY")
+
+
+async def test_a_connection_that_cannot_be_closed_does_not_keep_others_open() -> None:
+    errors: list[str] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: errors.append(str(context["exception"])))
+    sweep = IdleSweep[Connection](TIMEOUT)
+    failing, others = FailingConnection(0), [Connection(0.05 * number) for number in range(8)]
+    for connection in (failing, *others):
+        sweep.add(connection)
+    for connection in others:
+        await asyncio.wait_for(connection.closed.wait(), 10)
+    assert {"CANARY"} == set(errors)
+    sweep.discard(failing)
