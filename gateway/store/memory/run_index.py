@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Iterator, Sequence
-from itertools import islice
+from collections.abc import Sequence
 
 from gateway.store.contract import StoredRun
 from gateway.store.run_filter import Position, RunFilter
@@ -32,14 +31,14 @@ class RunIndex:
             if not positions:
                 del self._positions[run.client, tag]
 
-    def candidates(self, run_filter: RunFilter) -> Iterator[Position]:
-        """Yield at most `max_examined` positions within the times of the filter, newest first."""
+    def candidates(self, run_filter: RunFilter) -> list[Position]:
+        """Return at most `max_examined` positions within the times of the filter, newest first."""
         positions = min(
             (self._positions.get((run_filter.client, tag), []) for tag in run_filter.tags or ("",)), key=len
         )
         first = 0 if run_filter.created_from is None else bisect_left(positions, (run_filter.created_from, ""))
         end = bisect_left(positions, run_filter.upper_bound)
-        return (positions[number] for number in islice(range(end - 1, first - 1, -1), run_filter.max_examined))
+        return positions[max(first, end - run_filter.max_examined) : end][::-1]
 
     def has_tags(self, run_id: str, tags: Sequence[str]) -> bool:
         """Return whether the run has all of these tags."""

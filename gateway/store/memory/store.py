@@ -29,10 +29,11 @@ from gateway.store.memory.idempotency_records import IdempotencyRecords
 from gateway.store.memory.run_index import RunIndex
 from gateway.store.notifications import ChangeNotifier
 from gateway.store.provider_override import ProviderOverride
-from gateway.store.run_filter import Position, RunFilter, details_match
+from gateway.store.run_filter import RunFilter, details_match
 
 _ADVANCE_FIELDS = ("phase", "status", "attempts", "provider", "provider_run_id")
 _FINISH_FIELDS = ("status", "document", "finished_at", "attempts", "provider_run_id", "details")
+_SCAN_BATCH = 500  # runs examined before other tasks run
 
 
 class MemoryStore(Store):
@@ -43,6 +44,7 @@ class MemoryStore(Store):
     failing = False
 
     def __init__(self, clock: Clock) -> None:
+        self._clock = clock
         self._notifier = ChangeNotifier(clock)
         self._open = False
         self._runs: dict[str, StoredRun] = {}
@@ -165,16 +167,21 @@ class MemoryStore(Store):
     async def list_runs(self, run_filter: RunFilter) -> RunPage:
         self._require_open()
         found: list[RunOverview] = []
-        examined = 0
-        last: Position | None = None
-        for last in self._index.candidates(run_filter):
-            run = self._runs[last[1]]
-            examined += 1
-            if self._index.has_tags(run.id, run_filter.tags) and _matches(run, run_filter):
-                found.append(run.overview)
-                if len(found) == run_filter.limit:
-                    return RunPage(found)
-        return RunPage(found, last if examined == run_filter.max_examined else None)
+        before, examined = run_filter.before, 0
+        while examined < run_filter.max_examined:
+            part = min(_SCAN_BATCH, run_filter.max_examined - examined)
+            positions = self._index.candidates(replace(run_filter, before=before, max_examined=part))
+            for before in positions:
+                run = self._runs[before[1]]
+                if self._index.has_tags(run.id, run_filter.tags) and _matches(run, run_filter):
+                    found.append(run.overview)
+                    if len(found) == run_filter.limit:
+                        return RunPage(found)
+            if len(positions) < part:
+                return RunPage(found)
+            examined += part
+            await self._clock.sleep(0)  # other tasks run in between
+        return RunPage(found, before)
 
     @override
     async def get_idempotency_record(self, client: str, text: str) -> IdempotencyRecord | None:
