@@ -10,6 +10,7 @@ response takes a fifth of the time that aiohttp's connection takes.
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import Protocol, cast
 
 import httptools
@@ -50,9 +51,10 @@ class ConnectionServer(Protocol):
 class Http1Connection(asyncio.Protocol):
     """One connection, with one request at a time.
 
-    Timeouts: `header_timeout` seconds for the headers of the first request from the accept, and between two moments at
-    which the client reads of its response; `idle_timeout` seconds without a request. The server closes the connection
-    after `closes_at` (time of the event loop, in seconds) unless a request is in progress.
+    Timeouts: `header_timeout` seconds for the headers of the first request from the accept (with TLS from the end of
+    the handshake), and between two moments at which the client reads of its response; `idle_timeout` seconds without a
+    request. The server closes the connection after `closes_at` (time of the event loop, in seconds) unless a request is
+    in progress.
     """
 
     __slots__ = (
@@ -85,7 +87,7 @@ class Http1Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._parser: httptools.HttpRequestParser | None = httptools.HttpRequestParser(self)
         self._body_timer: asyncio.TimerHandle | None = None
-        self.closes_at = self._loop.time() + server.header_timeout
+        self.closes_at = math.inf
         self._closing = False
         self._pipelined = b""
         self._drained: asyncio.Future[None] | None = None
@@ -136,6 +138,7 @@ class Http1Connection(asyncio.Protocol):
         """Set the header timeout."""
         self._transport = cast("asyncio.Transport", transport)  # the transport of uvloop is no subclass
         tcp_keepalive(self._transport)
+        self.closes_at = self._loop.time() + self._server.header_timeout
         self._server.http1_connections.add(self)
 
     def data_received(self, data: bytes) -> None:

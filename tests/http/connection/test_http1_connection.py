@@ -100,6 +100,19 @@ async def test_a_client_that_does_not_read_does_not_keep_an_idle_connection() ->
         await wait_until(lambda: not client.server.http1_connections)
 
 
+async def test_the_header_timeout_begins_after_the_tls_handshake() -> None:
+    """The event loop creates the protocol before the handshake, which may take longer than the timeout."""
+    server = Server([], [], header_timeout=30.0)
+    connection = Http1Connection(server)
+    handshake_ends = asyncio.get_running_loop().time() + 60.0
+    ours, theirs = socket.socketpair()
+    with theirs, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(asyncio.get_running_loop(), "time", lambda: handshake_ends)
+        transport, _ = await asyncio.get_running_loop().create_connection(lambda: connection, sock=ours)
+        assert handshake_ends + 30.0 == connection.closes_at
+        transport.abort()
+
+
 @pytest.mark.parametrize("first", [b"POST", b"GET", b"HEAD", b"DELETE"])
 @pytest.mark.parametrize("cut", range(9))
 async def test_the_beginning_of_the_next_request_changes_nothing(first: bytes, cut: int) -> None:
