@@ -158,6 +158,10 @@ class RunExecutor:
                         await journal.record_rejection()  # a start that was stored but not sent: the fallback may wait
                     self.context.metrics.run_fell_back(first.alias, fallback.alias)
                     workflow = fallback
+        except asyncio.CancelledError:
+            if admission is not None and not record.attempts:
+                admission.refund()  # nothing was sent
+            raise
         finally:
             if admission is not None:
                 admission.release()

@@ -8,7 +8,7 @@ import json
 import pytest
 
 from gateway.errors import StartExpired
-from gateway.limits.config import ResourceLimitsConfig
+from gateway.limits.config import ClientLimitsConfig, ResourceLimitsConfig
 from gateway.runs.catalog import Provider, Workflow
 from gateway.runs.durable.codec import decode_run, encode_run
 from gateway.runs.model import NullJournal, RunRecord, RunSpec
@@ -159,3 +159,21 @@ def test_the_order_has_the_time_only_if_there_is_one() -> None:
         decoded = decode_run(stored, clock)
         assert record.spec.start_before == decoded.spec.start_before
         assert record.start_by == pytest.approx(decoded.start_by)
+
+
+async def test_a_run_that_expires_while_the_store_is_slow_charges_nothing() -> None:
+    """Nothing was sent: the daily quota has its request again."""
+    clock = VirtualClock()
+    harness = ExecutorHarness(clock=clock, client=ClientLimitsConfig(daily=1))
+
+    class SlowJournal(NullJournal):
+        async def record_dispatch(self) -> None:
+            await clock.sleep(20.0)
+
+    workflow = harness.studio(DONE)
+    record = _run(clock, 5.0)
+    running = asyncio.create_task(harness.executor.run(record, workflow, SlowJournal()))
+    with pytest.raises(StartExpired):
+        await clock.run_until_done(running)
+    assert 0 == upstream_of(workflow).starts
+    assert "succeeded" == (await harness.run(workflow))[0].status  # it takes the only request of the day
