@@ -83,6 +83,8 @@ class StoreJournal:
         """
         run = self.run
         before = run.stored
+        if run.cancel_requested and not run.record.maybe_started:
+            raise RunCancelled  # the refusal of the start before was not stored
         self._cancel_if_closing()  # the store has it as queued: the replica that adopts it starts it
         if run.stored.phase is not Phase.FOLLOWING:  # else a repeatable run falls back: a crash resumes the first start
             self._set_phase(Phase.SENDING, attempts=run.record.attempts + 1)

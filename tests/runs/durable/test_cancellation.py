@@ -212,6 +212,31 @@ async def test_a_start_that_is_refused_after_the_request_is_the_last_one(
         assert answer == record.response
 
 
+@pytest.mark.parametrize("synchronous", [True, False])
+@pytest.mark.parametrize("early", [True, False])
+async def test_no_start_follows_a_request_although_the_refusal_was_not_stored(
+    *, synchronous: bool, early: bool
+) -> None:
+    """The store has the run as being sent, since it failed; the client asks before or after the refusal."""
+    replica = await _replica()
+    replica.blocked.script = (Reply(429, retry_after=9.0), STARTED, ENDED)
+    replica.store.fail_before.add("revert_to_queued")
+    run = replica.new_run(replica.workflow, synchronous=synchronous)
+    execute = replica.run_and_wait if synchronous else replica.run_in_background
+    executing = asyncio.create_task(execute(replica.workflow, run, KEY))
+    await run_ready_tasks()
+    if early:
+        await replica.cancel(run)
+    replica.blocked.unblocked.set()
+    await run_ready_tasks()
+    if not early:
+        assert Phase.SENDING is (await replica.cancel(run)).phase
+    await replica.virtual_clock.run_for(30)
+    await executing
+    assert (("not_run", "cancelled"), 1) == (await _error_of(replica, run), replica.blocked.starts)
+    assert {"not_run": 1} == replica.counted()
+
+
 async def test_a_crash_after_the_cancellation_starts_nothing() -> None:
     """The process that adopts the runs of the crashed one does not find it."""
     crashed = await _replica()
