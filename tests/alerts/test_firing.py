@@ -31,6 +31,7 @@ from tests.support.fake_upstream.provider_responses import (
 from tests.support.fake_upstream.responses import reply
 from tests.support.fake_upstream.upstream import FakeUpstream
 from tests.support.gateway_restarts import CALLBACK_SECRETS
+from tests.support.operations_port import set_mode
 from tests.support.process import metric_sum
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ async def test_every_alert_fires_under_its_fault(
             running.config.write_text("server: {")
             async with repeat_every(lambda: run_fault_round(running, run), every=0.5):
                 await send_unknown_keys(session, running)
+                await set_mode(session, running.ops_url, "promptlayer", "suspended")
                 await run(running, {**PROMPT_STUDIO_BODY, "callback_url": upstream.url + fault_scenario.RECEIVER})
                 await collect_alerts(server, seen, {alert.name for alert in alerts()} - {"RunwardDown", *SEPARATE})
                 codes = {s.labels["code"] for s in await running.metrics() if s.name == "runward_refusals_total"}

@@ -159,6 +159,16 @@ def test_bytes_in_flight_are_read_at_the_scrape() -> None:
     assert 7 == value(metrics, "runward_bytes_in_flight")
 
 
+def test_the_states_of_circuits_are_the_worst_that_a_worker_reports() -> None:
+    metrics = Metrics()
+    metrics.track_circuit("p", "w")("open")
+    metrics.track_circuit("p", "v")("half_open")
+    metrics.track_circuit("q", "w")
+    merged = {name: dict(values) for name, values in metrics.export().items()}
+    merged["runward_circuit_state"]["p", "w", "closed"] = (1.0,)
+    assert {"p": {"w": "open", "v": "half_open"}, "q": {"w": "closed"}} == Metrics.from_export(merged).circuit_states()
+
+
 def test_a_circuit_is_in_one_state_at_a_time() -> None:
     metrics = Metrics()
     become = metrics.track_circuit("p", "w")

@@ -8,6 +8,7 @@ import pytest
 
 from gateway.store.contract import StoreUnavailable
 from gateway.store.memory.store import MemoryStore
+from gateway.store.provider_override import ProviderOverride
 from gateway.supervisor.lazy_store import LazyStore
 from tests.support.clock import ManualClock
 
@@ -38,6 +39,11 @@ async def test_concurrent_calls_open_it_once() -> None:
     shared = LazyStore(store)
     assert [[]] * 10 == await asyncio.gather(*(shared.list_by_callback_state("gave_up", limit=9) for _ in range(10)))
     assert not await shared.redeliver_callback("run_a", now_at=0.0)
+    await shared.set_override(ProviderOverride("studio", "open", "", 0.0))
+    await shared.notify("overrides:changed")
+    assert ["studio"] == [override.provider for override in await shared.list_overrides()]
+    await shared.remove_override("studio")
+    assert [] == await shared.list_overrides()
     await shared.close()
     await shared.close()
     assert ["open", "close"] == store.calls

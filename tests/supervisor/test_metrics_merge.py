@@ -98,6 +98,22 @@ def test_gauges_are_those_of_live_workers() -> None:
     assert (4, {"closed"}) == shown()
 
 
+def test_an_override_is_shown_once_while_a_worker_has_it() -> None:
+    merger, workers = MetricsMerger(), [Metrics(), Metrics()]
+    for worker in workers:
+        worker.provider_overridden("p", "suspended")
+
+    def shown() -> dict[str, float]:
+        seen = samples(Metrics.from_export(merger.merge([worker.export() for worker in workers])))
+        return {s.labels["mode"]: s.value for s in seen if s.name == "runward_provider_override"}
+
+    assert {"suspended": 1, "open": 0, "closed": 0} == shown()
+    workers[0].provider_overridden("p", None)
+    assert 1 == shown()["suspended"]
+    workers[1].provider_overridden("p", None)
+    assert {0} == set(shown().values())
+
+
 def test_a_reload_refused_by_one_worker_is_shown() -> None:
     """R100: until every worker has applied a valid configuration."""
     merger, workers = MetricsMerger(), [Metrics(), Metrics()]

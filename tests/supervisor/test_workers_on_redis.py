@@ -21,6 +21,7 @@ from tests.support.fake_upstream.provider_responses import prompt_studio_reply
 from tests.support.fake_upstream.responses import reply
 from tests.support.fake_upstream.upstream import FakeUpstream
 from tests.support.gateway_restarts import CALLBACK_SECRETS, CALLBACK_SETTINGS
+from tests.support.operations_port import get_providers, set_mode
 from tests.support.process import ROOT, GatewayProcess, metric_sum
 from tests.support.valkey import ValkeyServer, start_server
 from tests.support.waiting import WAIT_TIMEOUT, wait_until
@@ -193,3 +194,38 @@ async def test_killed_under_load_and_stopped_under_load(
     assert {200: load.answered, 0: failed} == {0: 0} | load.statuses
     await wait_until(lambda: running.exit_code is not None)
     assert 0 == running.exit_code
+
+
+async def test_a_provider_is_suspended_in_every_worker(
+    valkey: ValkeyServer, upstream: FakeUpstream, gateway: StartGateway, session: aiohttp.ClientSession
+) -> None:
+    """By the operations port of the supervisor; the metric is 1, not the number of workers."""
+    upstream.default = ANSWER
+    running = await gateway(env=WORKERS, store={"url": valkey.url})
+
+    async def ask() -> int:
+        async with aiohttp.ClientSession() as own:  # a connection of its own: any worker answers
+            return (await post_run(own, running.url, PROMPT_STUDIO_BODY, auth_headers("one"))).status
+
+    async def statuses() -> set[int]:
+        return set(await asyncio.gather(*(ask() for _ in range(8))))
+
+    assert {200} == await statuses()
+    await set_mode(session, running.ops_url, "prompt_studio", "suspended")
+    async with asyncio.timeout(WAIT_TIMEOUT):
+        while metric_sum(await running.metrics(), "runward_provider_override", mode="suspended") < 1:
+            await asyncio.sleep(0.05)
+    await asyncio.sleep(2)  # a worker may be busy
+    starts = len(upstream.received)
+    for _ in range(3):
+        assert {503} == await statuses()
+    assert starts == len(upstream.received)
+    assert 1 == metric_sum(await running.metrics(), "runward_provider_override", mode="suspended")
+    shown = (await get_providers(session, running.ops_url))["prompt_studio"]
+    assert ("suspended", {"studio": "closed"}) == (shown["mode"], shown["circuits"])
+    await set_mode(session, running.ops_url, "prompt_studio", "auto")
+    async with asyncio.timeout(WAIT_TIMEOUT):
+        while {200} != await statuses():
+            await asyncio.sleep(0.05)
+    async with session.post(f"{running.ops_url}/providers/override/other", json={"mode": "open"}) as answer:
+        assert 404 == answer.status
