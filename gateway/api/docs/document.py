@@ -155,8 +155,9 @@ def _cancel_run_operation() -> OpenApiNode:
         _model_content("RunShown"),
     )
     too_late = response(
-        "A start was sent, or is being sent. The provider cannot stop the run: it ends as the provider reports, and no "
-        "other start follows should the provider refuse this one.",
+        "A start was sent, or is being sent. The provider cannot stop the run: it ends as the provider reports. "
+        "Should the provider refuse this start, no other one follows, unless the replica that sends it stops or cannot "
+        "be reached.",
         _model_content("RunNotCancelled"),
         "Location",
     )
