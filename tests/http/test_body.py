@@ -41,6 +41,7 @@ FULL_REQUEST = {
     "label": "production",
     "return_all_outputs": True,
     "timeout": 1.5,
+    "start_before": 30.0,
     "callback_url": "https://hooks.example/x",
 }
 
