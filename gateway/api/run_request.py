@@ -46,8 +46,10 @@ TAG_PATTERN = "^[A-Za-z0-9_.:/-]{1,64}$"
 
 
 def _limit_tags(value: object) -> object:
-    """Reject too many tags before they are validated."""
-    if isinstance(value, list) and len(value) > MAX_TAGS:
+    """Reject what is no list, which pydantic would call a tuple, and too many tags before they are validated."""
+    if not isinstance(value, (list, tuple)):
+        raise PydanticCustomError("list_type", "Input should be a valid list")
+    if len(value) > MAX_TAGS:
         raise PydanticCustomError("too_long", "more than {most} tags", {"most": MAX_TAGS})
     return value
 

@@ -175,6 +175,12 @@ def test_too_many_members_are_counted_and_not_looked_at(size: int) -> None:
     assert ["/tags"] == error_pointers({"workflow": "w", "tags": list(range(size))})
 
 
+@pytest.mark.parametrize("tags", ["abc", {"a": "b"}, None, 1])
+def test_what_is_no_list_of_tags_is_refused_in_terms_of_json(tags: object) -> None:
+    problem = rejection({"workflow": "w", "tags": tags})
+    assert [FieldError("/tags", "Input should be a valid list")] == list(problem.errors)
+
+
 def test_an_input_may_have_any_number_of_members() -> None:
     many = {f"m{i}": i for i in range(5000)}
     assert many == parse_json_body(RunRequest, json.dumps({"workflow": "w", "input": many}).encode()).input
