@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import asyncio
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from gateway.clock import Clock
@@ -44,14 +45,17 @@ class OverrideFollower:
     circuits: CircuitRegistry
     clock: Clock
     log: Logger
+    _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def refresh(self) -> None:
         """Read the overrides, and apply them. One of a mode that this version does not know is left out.
 
         Raises StoreUnavailable; the overrides before stay in force.
         """
-        overrides = await self.store.list_overrides()
-        self.circuits.apply_overrides({each.provider: _MODES[each.mode] for each in overrides if each.mode in _MODES})
+        async with self._lock:  # else a slow answer could replace a later one
+            overrides = await self.store.list_overrides()
+            modes = {each.provider: _MODES[each.mode] for each in overrides if each.mode in _MODES}
+            self.circuits.apply_overrides(modes)
 
     async def run_forever(self) -> None:
         """Follow the overrides."""

@@ -274,6 +274,28 @@ async def test_the_last_overrides_apply_while_the_store_is_unavailable() -> None
     task.cancel()
 
 
+async def test_a_slow_answer_of_the_store_does_not_undo_a_later_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The override that a request sets while the follower reads is in force once the request is answered, and stays."""
+    replica, clock = await durable_harness()
+    follower, answered, list_overrides = follower_of(replica), asyncio.Event(), replica.store.list_overrides
+
+    async def list_slowly() -> list[ProviderOverride]:
+        found = await list_overrides()
+        await answered.wait()
+        return found
+
+    monkeypatch.setattr(replica.store, "list_overrides", list_slowly)
+    slow = asyncio.create_task(follower.refresh())
+    await clock.run_ready_tasks()
+    monkeypatch.setattr(replica.store, "list_overrides", list_overrides)
+    await replica.store.set_override(SUSPENDED)
+    fast = asyncio.create_task(follower.refresh())
+    await clock.run_ready_tasks()
+    answered.set()
+    await asyncio.gather(slow, fast)
+    assert is_suspended(replica)
+
+
 async def test_a_mode_of_another_version_is_left_out_and_does_not_hide_the_others() -> None:
     replica, _ = await durable_harness()
     await replica.store.set_override(SUSPENDED)
