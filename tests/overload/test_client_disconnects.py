@@ -160,9 +160,13 @@ async def test_disconnects_and_timeouts_leave_no_slot_and_no_descriptor(
     descriptors = running.open_fds()
     upstream.always("POST", STUDIO_RUN, faults.hang)
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as others:
-        short = partial(post_run, others, running.url, {**PROMPT_STUDIO_BODY, "timeout": 0.8}, auth_headers("one"))
-        leaving = [asyncio.ensure_future(short()) for _ in range(200)]
-        await asyncio.sleep(0.5)
+        patient, short = (
+            partial(post_run, others, running.url, {**PROMPT_STUDIO_BODY, "timeout": seconds}, auth_headers("one"))
+            for seconds in (3, 0.8)
+        )
+        leaving = [asyncio.ensure_future(patient()) for _ in range(200)]
+        while metric_sum(await running.metrics(), "runward_requests_in_flight") < 200:
+            await asyncio.sleep(0.02)
         await disconnect(*leaving)
         late = await concurrently(200, short)
     assert {"upstream_timeout", "deadline_exceeded", "upstream_unreachable"} >= set(count_codes(late))
