@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from gateway.runs.model import RunRecord
 
 
-class Request:
+class Request(ABC):
     """Request with the attributes that the router and the pipeline set.
 
     `body`: the whole body; None if it has to be read from an `AiohttpRequest`. `target_path`, `target_query`: the two
@@ -43,45 +44,46 @@ class Request:
     serving_task: asyncio.Task[object] | None = None
 
     @property
+    @abstractmethod
     def method(self) -> str:
         """Method, in upper case."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def target_path(self) -> str:
         """Path of the request target."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def target_query(self) -> str:
         """Query of the request target, without the question mark."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def headers(self) -> MultiMapping[str]:
         """Header fields."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def query(self) -> MultiMapping[str]:
         """Decoded parameters of the query."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def content_length(self) -> int | None:
         """Announced size of the body in bytes."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def transport(self) -> asyncio.BaseTransport | None:
         """Transport of the connection; None once it has been lost."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def remote(self) -> str | None:
         """Address of the peer."""
-        raise NotImplementedError
 
+    @abstractmethod
     def discard_input(self) -> None:
         """Free header fields and body, once a run has been made of them: a run may wait for hours for its provider."""
 
@@ -174,6 +176,9 @@ class AiohttpRequest(web.BaseRequest, Request):
     def target_query(self) -> str:
         """Query of the request target, without the question mark."""
         return self.rel_url.raw_query_string
+
+    def discard_input(self) -> None:
+        """Do nothing: the connection refers to header fields and body as well."""
 
 
 AnyResponse: TypeAlias = Response | web.StreamResponse

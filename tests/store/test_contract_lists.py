@@ -36,7 +36,7 @@ async def test_a_client_sees_its_own(store: Store) -> None:
     await store.create_run(new_run(1), None)
     await store.create_run(new_run(2, client="other"), None)
     assert [new_run(1).overview] == await listed(store, RunFilter("checkout"))
-    assert [] == await listed(store, RunFilter("nobody"))
+    assert [] == await listed(store, RunFilter("unknown"))
 
 
 async def test_pages_follow_each_other(store: Store) -> None:
