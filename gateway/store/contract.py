@@ -22,7 +22,8 @@ from dataclasses import dataclass, fields
 from math import inf
 from typing import Protocol
 
-from gateway.store.provider_override import ProviderOverride
+from gateway.store.history import HistoryStore
+from gateway.store.provider_override import ProviderOverrideStore
 from gateway.store.run_filter import Position, RunFilter
 
 PENDING = "pending"
@@ -61,7 +62,10 @@ class CancelResult(enum.IntEnum):
 class StoredRun:
     """A run. `order` is the JSON that starts it; `document` is the body of `GET /runs/{id}` once the run is done.
 
-    `details` is a short JSON object for lists of runs; None if another version wrote the run.
+    `details` is a short JSON object for lists of runs; None if another version wrote the run. `durable`: False if the
+    run is recorded in the history only, without order and document. `activity`: a short JSON object, what an unfinished
+    run is doing, as written a second later at most; `judgement`: a JSON object. The last three are written by the
+    methods of `HistoryStore` only.
 
     `status` is the public status: queued, running, succeeded, failed, unknown, not_run. `owner` is the process that
     holds the lease until `leased_until_at`; the name of an owner is never reused. `callback_state` is None if there is
@@ -87,6 +91,9 @@ class StoredRun:
     callback_url: str | None = None
     callback_state: str | None = None
     details: bytes | None = None
+    durable: bool = True
+    activity: bytes | None = None
+    judgement: bytes | None = None
 
     def with_progress(
         self, phase: Phase, *, status: str, provider: str, attempts: int, provider_run_id: str | None
@@ -136,6 +143,9 @@ class RunOverview:
     callback_url: str | None
     callback_state: str | None
     details: bytes | None
+    durable: bool = True
+    activity: bytes | None = None
+    judgement: bytes | None = None
 
 
 OVERVIEW_FIELDS = tuple(field.name for field in fields(RunOverview))
@@ -174,7 +184,7 @@ class IdempotencyRecord:
 class FinalState:
     """The end of a run, as reported by `owner`. `callback` is the body for the run's `callback_url`, if any.
 
-    The callback is due at `callback_due_at`, or at once.
+    The callback is due at `callback_due_at`, or at once. `events` are added to the run's timeline.
     """
 
     owner: str
@@ -187,6 +197,7 @@ class FinalState:
     callback: bytes | None = None
     callback_due_at: float | None = None
     details: bytes | None = None
+    events: bytes = b""
 
     @property
     def due_at(self) -> float:
@@ -223,7 +234,7 @@ class RunPage:
     stopped_at: Position | None = None
 
 
-class Store(Protocol):
+class Store(HistoryStore, ProviderOverrideStore, Protocol):
     """A store. Every method may raise `StoreUnavailable`, `open` also if the schema is newer than this version."""
 
     @property
@@ -257,8 +268,8 @@ class Store(Protocol):
         Raises ValueError if a run has this id.
         """
 
-    async def advance(self, run: StoredRun) -> bool:
-        """Write a run's phase, status, attempts, provider and provider_run_id.
+    async def advance(self, run: StoredRun, events: bytes = b"") -> bool:
+        """Write a run's phase, status, attempts, provider and provider_run_id, and add `events` to its timeline.
 
         Returns False, and writes nothing, if the stored phase is later, the run belongs to another owner, or it does
         not exist: the caller must stop working on the run. It never sets the phase DONE.
@@ -296,7 +307,7 @@ class Store(Protocol):
         """Delete an unfinished run of `owner` that was refused before its start, and its idempotency record."""
 
     async def get_run(self, run_id: str) -> StoredRun | None:
-        """Return a run, or None."""
+        """Return a run, or None if there is no durable run with this id."""
 
     async def get_overview(self, run_id: str) -> RunOverview | None:
         """Return a run without its order and document, which are not read; None if there is no such run."""
@@ -305,7 +316,7 @@ class Store(Protocol):
         """Return the document of a run; None if the run has not ended or does not exist."""
 
     async def list_runs(self, run_filter: RunFilter) -> RunPage:
-        """List runs of a client by creation time and id, in descending order. Orders and documents are not read.
+        """List runs by creation time and id, in descending order. Orders, documents and timelines are not read.
 
         At most `max_examined` runs are examined; those that an index leaves out are not.
         """
@@ -340,14 +351,17 @@ class Store(Protocol):
         Returns None, and changes nothing, if it was settled, postponed, revised or taken again meanwhile.
         """
 
-    async def settle_callback(self, run_id: str, state: str, *, revision: int = 0) -> None:
-        """Set the final `state` of a callback: delivered or abandoned.
+    async def settle_callback(self, run_id: str, state: str, *, revision: int = 0, events: bytes = b"") -> None:
+        """Set the final `state` of a callback, delivered or abandoned, and add `events` to the timeline of its run.
 
         A settled callback, or one of another revision, is not changed.
         """
 
-    async def postpone_callback(self, run_id: str, *, due_at: float, revision: int = 0) -> None:
-        """Count a failed attempt, and set the next due time. Raises KeyError if none of this revision is PENDING."""
+    async def postpone_callback(self, run_id: str, *, due_at: float, revision: int = 0, events: bytes = b"") -> None:
+        """Count a failed attempt, set the next due time, and add `events` to the timeline of its run.
+
+        Raises KeyError if none of this revision is PENDING.
+        """
 
     async def redeliver_callback(self, run_id: str, *, now_at: float) -> bool:
         """Make a callback due now with 0 attempts, whatever its state. Returns False if the run has none."""
@@ -356,7 +370,7 @@ class Store(Protocol):
         """List the ids of runs with this `callback_state` in ascending order, starting after the id `after`."""
 
     async def purge(self, *, runs_before_at: float, keys_before_at: float) -> int:
-        """Delete runs that ended, and idempotency records created, before these times; returns the number deleted.
+        """Delete durable runs that ended, and keys created, before these times; returns the number deleted.
 
         Runs with a PENDING callback are kept. Works in batches, so that other operations do not wait for long.
         """
@@ -369,18 +383,6 @@ class Store(Protocol):
 
     async def get_or_create_secret(self, name: str, default: bytes) -> bytes:
         """Return the secret of this name, shared by all replicas; stores `default` if there is none."""
-
-    async def set_override(self, override: ProviderOverride) -> None:
-        """Set the override of a provider, in place of an earlier one. It is kept until it is removed."""
-
-    async def remove_override(self, provider: str) -> None:
-        """Remove the override of a provider, if it has one."""
-
-    async def list_overrides(self) -> list[ProviderOverride]:
-        """List the overrides of all providers by name.
-
-        Raises StoreReplaced if the data were deleted: the list would be empty without having been changed.
-        """
 
     async def notify(self, name: str) -> None:
         """Wake the callers of `wait_for_change` for this name in all processes. Nothing is stored."""

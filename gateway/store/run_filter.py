@@ -17,17 +17,20 @@ Position: TypeAlias = tuple[float, str]
 
 @dataclass(frozen=True, slots=True)
 class RunFilter:
-    """Selection of runs of a client that meet all conditions, newest first.
+    """Selection of runs, of a client or of all clients, that meet all conditions, newest first.
 
     `before`: position of the last run on the page before. `code` is that of the run's error. `tags`: the run has all of
     them. `metadata`: names and values that the run has. `id_prefix`: the beginning of its id, not empty.
     `created_from` is inclusive and `created_until` exclusive, in seconds since 1970. Durations are in seconds,
-    inclusive; a run that has not ended has none. `max_examined`: the number of runs after which the search stops.
+    inclusive; a run that has not ended has none. `api`: the API that the client uses. `waiting_for` and `retrying` are
+    of the activity of unfinished runs. `durable`: False for the runs that are in the history only. `judged`: whether a
+    run has a judgement. `max_examined`: the number of runs after which the search stops.
 
-    A run without `details`, or with metadata that are not in them, does not meet conditions on its code and metadata.
+    A run without `details`, or with metadata that are not in them, does not meet conditions on its code, its API and
+    its metadata.
     """
 
-    client: str
+    client: str | None
     limit: int = 50
     status: str | None = None
     workflow: str | None = None
@@ -42,6 +45,11 @@ class RunFilter:
     created_until: float | None = None
     min_duration: float | None = None
     max_duration: float | None = None
+    api: str | None = None
+    waiting_for: str | None = None
+    retrying: bool = False
+    durable: bool | None = None
+    judged: bool | None = None
     max_examined: int = MAX_EXAMINED
 
     @property
@@ -59,13 +67,19 @@ class RunFilter:
 
 def details_fragments(run_filter: RunFilter) -> list[bytes]:
     """Return texts that the details of every selected run contain. Details that contain them may still not match."""
-    code = [] if run_filter.code is None else [("code", run_filter.code)]
-    return [b"%b:%b" % (orjson.dumps(name), orjson.dumps(value)) for name, value in (*code, *run_filter.metadata)]
+    members = [(name, value) for name in ("code", "api") if (value := getattr(run_filter, name)) is not None]
+    return [b"%b:%b" % (orjson.dumps(name), orjson.dumps(value)) for name, value in (*members, *run_filter.metadata)]
+
+
+def activity_fragments(run_filter: RunFilter) -> list[bytes]:
+    """Return texts that the activity of every selected run contains, and of no other."""
+    waiting = [] if run_filter.waiting_for is None else [b'"waiting_for":' + orjson.dumps(run_filter.waiting_for)]
+    return [*waiting, b'"retrying":true'] if run_filter.retrying else waiting
 
 
 def details_match(details: bytes | None, run_filter: RunFilter) -> bool:
-    """Return whether details meet the conditions on the code of the error and on the metadata."""
-    if run_filter.code is None and not run_filter.metadata:
+    """Return whether details meet the conditions on the code of the error, on the API and on the metadata."""
+    if run_filter.code is None and run_filter.api is None and not run_filter.metadata:
         return True
     try:
         members = orjson.loads(details or b"")
@@ -74,6 +88,7 @@ def details_match(details: bytes | None, run_filter: RunFilter) -> bool:
     return (
         isinstance(members, dict)
         and (run_filter.code is None or _members(members, "error").get("code") == run_filter.code)
+        and (run_filter.api is None or members.get("api") == run_filter.api)
         and set(run_filter.metadata) <= _members(members, "metadata").items()
     )
 

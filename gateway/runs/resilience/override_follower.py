@@ -12,7 +12,7 @@ from gateway.observability.logger_protocol import Logger
 from gateway.runs.resilience.registry import CircuitRegistry
 from gateway.runs.resilience.start_override import OverrideMode
 from gateway.store.contract import Store, StoreUnavailable
-from gateway.store.provider_override import ProviderOverride
+from gateway.store.provider_override import ProviderOverrideStore
 
 OVERRIDES_CHANGED = "overrides:changed"
 """Name of the notification that an override was set or removed."""
@@ -21,17 +21,8 @@ _POLL_INTERVAL = 1.0  # seconds, also if the notification is lost
 _MODES = {mode.value: mode for mode in OverrideMode}
 
 
-class OverrideStore(Protocol):
+class OverrideStore(ProviderOverrideStore, Protocol):
     """The part of `Store` that changes overrides. Every method may raise StoreUnavailable."""
-
-    async def set_override(self, override: ProviderOverride) -> None:
-        """See `Store.set_override`."""
-
-    async def remove_override(self, provider: str) -> None:
-        """See `Store.remove_override`."""
-
-    async def list_overrides(self) -> list[ProviderOverride]:
-        """See `Store.list_overrides`."""
 
     async def notify(self, name: str) -> None:
         """See `Store.notify`."""

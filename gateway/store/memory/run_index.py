@@ -1,9 +1,9 @@
-"""Index of the memory store: the positions of runs by client, and by client and tag."""
+"""Index of the memory store: the positions of runs by client and tag, each also for all clients and for all tags."""
 
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from gateway.store.contract import StoredRun
 from gateway.store.run_filter import Position, RunFilter
@@ -13,23 +13,23 @@ class RunIndex:
     """Positions in ascending order. Runs are added at the end as a rule, because later ones are created later."""
 
     def __init__(self) -> None:
-        self._positions: dict[tuple[str, str], list[Position]] = {}  # by client and tag; "" for all runs of the client
+        self._positions: dict[tuple[str | None, str], list[Position]] = {}  # client None: of all; tag "": all runs
         self._tags: dict[str, tuple[str, ...]] = {}  # by the id of the run, if it has tags
 
     def add(self, run: StoredRun, tags: Sequence[str]) -> None:
         """Add a run."""
-        for tag in ("", *tags):
-            insort(self._positions.setdefault((run.client, tag), []), (run.created_at, run.id))
+        for key in _keys(run, tags):
+            insort(self._positions.setdefault(key, []), (run.created_at, run.id))
         if tags:
             self._tags[run.id] = tuple(tags)
 
     def remove(self, run: StoredRun) -> None:
         """Remove a run."""
-        for tag in ("", *self._tags.pop(run.id, ())):
-            positions = self._positions[run.client, tag]
+        for key in _keys(run, self._tags.pop(run.id, ())):
+            positions = self._positions[key]
             del positions[bisect_left(positions, (run.created_at, run.id))]
             if not positions:
-                del self._positions[run.client, tag]
+                del self._positions[key]
 
     def candidates(self, run_filter: RunFilter) -> list[Position]:
         """Return at most `max_examined` positions within the times of the filter, newest first."""
@@ -43,3 +43,7 @@ class RunIndex:
     def has_tags(self, run_id: str, tags: Sequence[str]) -> bool:
         """Return whether the run has all of these tags."""
         return not tags or set(tags) <= set(self._tags.get(run_id, ()))
+
+
+def _keys(run: StoredRun, tags: Sequence[str]) -> Iterator[tuple[str | None, str]]:
+    return ((client, tag) for tag in ("", *tags) for client in (run.client, None))

@@ -24,12 +24,15 @@ from gateway.store.contract import (
     StoredRun,
     StoreUnavailable,
 )
+from gateway.store.history import HistoryEntry
 from gateway.store.memory.callbacks import ScheduledCallbacks
 from gateway.store.memory.idempotency_records import IdempotencyRecords
+from gateway.store.memory.matching import matches, may_revise, position_of
 from gateway.store.memory.run_index import RunIndex
+from gateway.store.memory.timelines import Timelines
 from gateway.store.notifications import ChangeNotifier
 from gateway.store.provider_override import ProviderOverride
-from gateway.store.run_filter import RunFilter, details_match
+from gateway.store.run_filter import RunFilter
 
 _ADVANCE_FIELDS = ("phase", "status", "attempts", "provider", "provider_run_id")
 _FINISH_FIELDS = ("status", "document", "finished_at", "attempts", "provider_run_id", "details")
@@ -55,6 +58,8 @@ class MemoryStore(Store):
         self._batch_ids: dict[str, int] = {}  # the batch in which its owner adopted an unfinished run
         self._secrets: dict[str, bytes] = {}
         self._overrides: dict[str, ProviderOverride] = {}
+        self._timelines = Timelines()
+        self._history: dict[str, None] = {}  # ids of the runs that are not durable, in the order of their ends
 
     @override
     async def open(self) -> None:
@@ -88,12 +93,13 @@ class MemoryStore(Store):
         return None
 
     @override
-    async def advance(self, run: StoredRun) -> bool:
+    async def advance(self, run: StoredRun, events: bytes = b"") -> bool:
         self._require_open()
         stored = self._runs.get(run.id)
         if stored is None or stored.owner != run.owner or stored.phase > run.phase or run.phase is Phase.DONE:
             return False
         self._put(replace(stored, **{name: getattr(run, name) for name in _ADVANCE_FIELDS}))
+        self._timelines.add(run.id, events)
         self._notifier.notify(run.id)
         return True
 
@@ -117,7 +123,7 @@ class MemoryStore(Store):
     async def revise(self, run_id: str, final_state: FinalState) -> bool:
         self._require_open()
         run = self._runs.get(run_id)
-        return run is not None and _may_revise(run) and self._end(run_id, final_state)
+        return run is not None and may_revise(run) and self._end(run_id, final_state)
 
     @override
     async def cancel_queued(self, run_id: str, final_state: FinalState) -> CancelResult:
@@ -134,7 +140,8 @@ class MemoryStore(Store):
         self._unfinished.discard(run_id)
         self._batch_ids.pop(run_id, None)
         final_fields = {name: getattr(final_state, name) for name in _FINISH_FIELDS}
-        run = self._put(replace(self._runs[run_id], phase=Phase.DONE, **final_fields))
+        run = self._put(replace(self._runs[run_id], phase=Phase.DONE, activity=None, **final_fields))
+        self._timelines.add(run_id, final_state.events)
         self._idempotency_records.set_response(run_id, final_state.response)
         self._schedule_callback(run, final_state)
         self._notifier.notify(run_id)
@@ -151,11 +158,13 @@ class MemoryStore(Store):
     @override
     async def get_run(self, run_id: str) -> StoredRun | None:
         self._require_open()
-        return self._runs.get(run_id)
+        run = self._runs.get(run_id)
+        return None if run is None or not run.durable else run
 
     @override
     async def get_overview(self, run_id: str) -> RunOverview | None:
-        run = await self.get_run(run_id)
+        self._require_open()
+        run = self._runs.get(run_id)
         return None if run is None else run.overview
 
     @override
@@ -173,7 +182,7 @@ class MemoryStore(Store):
             positions = self._index.candidates(replace(run_filter, before=before, max_examined=part))
             for before in positions:
                 run = self._runs[before[1]]
-                if self._index.has_tags(run.id, run_filter.tags) and _matches(run, run_filter):
+                if self._index.has_tags(run.id, run_filter.tags) and matches(run, run_filter):
                     found.append(run.overview)
                     if len(found) == run_filter.limit:
                         return RunPage(found)
@@ -209,7 +218,7 @@ class MemoryStore(Store):
                 else run.leased_until_at <= now_at
             )
         ]
-        adopted = nsmallest(limit, candidates, key=lambda run: (run.owner != owner, *_sort_key(run)))
+        adopted = nsmallest(limit, candidates, key=lambda run: (run.owner != owner, *position_of(run)))
         self._batch_ids |= {run.id: batch_id for run in adopted}
         return [self._put(replace(run, owner=owner, leased_until_at=until_at)) for run in adopted]
 
@@ -226,16 +235,18 @@ class MemoryStore(Store):
         return self._callbacks.load(delivery, until_at)
 
     @override
-    async def settle_callback(self, run_id: str, state: str, *, revision: int = 0) -> None:
+    async def settle_callback(self, run_id: str, state: str, *, revision: int = 0, events: bytes = b"") -> None:
         self._require_open()
         if self._callbacks.is_pending(run_id, revision):
             self._callbacks.settle(run_id)
+            self._timelines.add(run_id, events)
             self._set_callback_state(run_id, state)
 
     @override
-    async def postpone_callback(self, run_id: str, *, due_at: float, revision: int = 0) -> None:
+    async def postpone_callback(self, run_id: str, *, due_at: float, revision: int = 0, events: bytes = b"") -> None:
         self._require_open()
         self._callbacks.postpone(run_id, due_at, revision)
+        self._timelines.add(run_id, events)
 
     @override
     async def redeliver_callback(self, run_id: str, *, now_at: float) -> bool:
@@ -256,13 +267,59 @@ class MemoryStore(Store):
         ended = [
             run.id
             for run in self._runs.values()
-            if run.finished_at is not None
+            if run.durable
+            and run.finished_at is not None
             and run.finished_at < runs_before_at
             and not self._callbacks.is_pending(run.id)
         ]
         for run_id in ended:
             self._delete_run(run_id)
         return len(ended) + self._idempotency_records.purge(keys_before_at)
+
+    @override
+    async def add_history(self, entries: Sequence[HistoryEntry]) -> None:
+        self._require_open()
+        for entry in entries:
+            if entry.run.id not in self._runs:
+                self._put(entry.run)
+                self._index.add(entry.run, entry.tags)
+                self._history[entry.run.id] = None
+                self._timelines.add(entry.run.id, entry.timeline)
+
+    @override
+    async def purge_history(self, *, before_at: float, most: int) -> int:
+        self._require_open()
+        surplus = len(self._history) - most
+        old = [
+            run_id
+            for number, run_id in enumerate(self._history)
+            if number < surplus or (self._runs[run_id].finished_at or 0.0) < before_at
+        ]
+        for run_id in old:
+            self._delete_run(run_id)
+        return len(old)
+
+    @override
+    async def get_timeline(self, run_id: str) -> bytes | None:
+        self._require_open()
+        return self._timelines.get(run_id) if run_id in self._runs else None
+
+    @override
+    async def set_activities(self, owner: str, activities: Sequence[tuple[str, bytes]]) -> None:
+        self._require_open()
+        for run_id, activity in activities:
+            if self._is_unfinished_run_of(run_id, owner):
+                self._put(replace(self._runs[run_id], activity=activity))
+                self._notifier.notify(run_id)
+
+    @override
+    async def judge(self, run_id: str, judgement: bytes) -> bool:
+        self._require_open()
+        run = self._runs.get(run_id)
+        if run is None or run.phase is not Phase.DONE or run.status != "unknown":
+            return False
+        self._put(replace(run, judgement=judgement))
+        return True
 
     @override
     async def notify(self, name: str) -> None:
@@ -314,6 +371,8 @@ class MemoryStore(Store):
         return run
 
     def _delete_run(self, run_id: str) -> None:
+        self._timelines.remove(run_id)
+        self._history.pop(run_id, None)
         self._index.remove(self._runs.pop(run_id))
         self._unfinished.discard(run_id)
         self._batch_ids.pop(run_id, None)
@@ -335,29 +394,3 @@ class MemoryStore(Store):
     def _require_open(self) -> None:
         if not self._open:
             raise StoreUnavailable("the store is not open")
-
-
-def _may_revise(run: StoredRun) -> bool:
-    return run.phase is not Phase.DONE or run.status == "unknown"
-
-
-def _sort_key(run: StoredRun) -> tuple[float, str]:
-    return run.created_at, run.id
-
-
-def _matches(run: StoredRun, run_filter: RunFilter) -> bool:
-    """Return whether a run meets all conditions but those on its client, its tags and its creation."""
-    return (
-        all(getattr(run, name) == value for name, value in run_filter.equalities.items())
-        and run.id.startswith(run_filter.id_prefix or "")
-        and _has_duration(run, run_filter)
-        and details_match(run.details, run_filter)
-    )
-
-
-def _has_duration(run: StoredRun, run_filter: RunFilter) -> bool:
-    if run_filter.min_duration is None and run_filter.max_duration is None:
-        return True
-    shortest = -inf if run_filter.min_duration is None else run_filter.min_duration
-    longest = inf if run_filter.max_duration is None else run_filter.max_duration
-    return run.finished_at is not None and shortest <= run.finished_at - run.created_at <= longest

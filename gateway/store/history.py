@@ -1,0 +1,56 @@
+"""Contract of the history in a store: runs that were not durable, timelines, activities, and judgements by operators.
+
+A timeline is a sequence of lines, each a JSON object that is one event; a store adds lines and does not read them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from gateway.store.contract import StoredRun
+
+MAX_TIMELINE = 32_768
+"""Bytes of a timeline: events that would make it longer are not added."""
+
+
+@dataclass(slots=True)
+class HistoryEntry:
+    """Record of a run that was not durable. `run` has ended, and has neither order nor document.
+
+    `tags` are distinct and have no spaces.
+    """
+
+    run: StoredRun
+    tags: tuple[str, ...] = ()
+    timeline: bytes = b""
+
+
+class HistoryStore(Protocol):
+    """The part of a store that records what happened to runs. Every method may raise `StoreUnavailable`."""
+
+    async def add_history(self, entries: Sequence[HistoryEntry]) -> None:
+        """Record runs, in one transaction. An entry whose id the store has already is ignored."""
+
+    async def purge_history(self, *, before_at: float, most: int) -> int:
+        """Delete recorded runs that are not durable and ended before this time, and the oldest while more than `most`.
+
+        Returns the number deleted. Works in batches, so that other operations do not wait for long.
+        """
+
+    async def get_timeline(self, run_id: str) -> bytes | None:
+        """Return the lines of a run's timeline; empty if there are none, None if the run does not exist."""
+
+    async def set_activities(self, owner: str, activities: Sequence[tuple[str, bytes]]) -> None:
+        """Set the activities of runs, by id, and wake the tasks that wait for these runs.
+
+        Ignores runs that have ended, belong to another owner, or do not exist.
+        """
+
+    async def judge(self, run_id: str, judgement: bytes) -> bool:
+        """Set the judgement of an operator on a run that ended as `unknown`, in place of an earlier one.
+
+        Returns False, and changes nothing, if the run has another status or does not exist.
+        """
