@@ -119,13 +119,15 @@ class Reply:
 
     `retry_after` is the Retry-After header in seconds from now, either form of it (RFC 9110, 10.2.3), or None where it
     is absent or invalid. `repairs` names what in the body was not valid JSON and was replaced, one sentence each; the
-    gateway reports it in the run's `warning`.
+    gateway reports it in the run's `warning`. `connection_reused`: the connection had served a call before; None if
+    that is not known.
     """
 
     status: int
     body: JsonValue | Unreadable = UNREADABLE
     retry_after: float | None = None
     repairs: tuple[str, ...] = ()
+    connection_reused: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,7 +98,7 @@ class RunLookupHandlers:
         view = await self.reader.view(run)
         if view is None:
             raise _not_found()
-        if run.phase is Phase.DONE and run.callback_url is None:
+        if run.phase is Phase.DONE and run.durable and run.callback_url is None:
             await self.result_collected(run.id)
         return view
 

@@ -23,6 +23,7 @@ from gateway.runs.durable.idempotency_key import parse_key
 from gateway.runs.durable.journal import DurableRun
 from gateway.runs.durable.runs import DurableRuns
 from gateway.runs.executor import RunExecutor
+from gateway.runs.history import HistoryRecorder
 from gateway.runs.idempotent_submission import Finished, Followed, InFlight, Replayed, Started, followed_error, submit
 from gateway.runs.model import RunRecord, RunSpec, always_connected
 from gateway.store.contract import IdempotencyKey, StoredResponse
@@ -38,6 +39,7 @@ class RunHandler:
     """
 
     executor: RunExecutor
+    history: HistoryRecorder
     durable_runs: DurableRuns
     catalog: Catalog
     check_callback_url: Callable[[str, str], Awaitable[None]]
@@ -59,15 +61,7 @@ class RunHandler:
             request.run = run
             request.discard_input()
             del raw, body
-            try:
-                await self.executor.run(run, workflow)
-            except RunError as error:
-                await self.durable_runs.follow_unstored(run, workflow, error)
-                raise
-            except asyncio.CancelledError:  # the replica shuts down
-                await self.durable_runs.leave_unstored(run)
-                raise
-            return run_response(run)
+            return await self._execute_unstored(run, workflow)
         if body.callback_url is not None:
             await self.check_callback_url(body.callback_url, request.client_name)
         match await submit(self.durable_runs, run, key, callback_url=body.callback_url):
@@ -85,6 +79,22 @@ class RunHandler:
                 raise followed_error(stored)
             case InFlight():
                 raise IdempotencyInFlight(retry_after=1)
+
+    async def _execute_unstored(self, run: RunRecord, workflow: Workflow) -> Response:
+        """Execute a run that is not durable, and record it; if its client's deadline has passed, it becomes durable."""
+        try:
+            await self.executor.run(run, workflow)
+        except RunError as error:
+            if not await self.durable_runs.follow_unstored(run, workflow, error):
+                self.history.record(run, error)
+            raise
+        except asyncio.CancelledError:  # the replica shuts down
+            if not await self.durable_runs.leave_unstored(run):
+                self.history.record(run)
+            raise
+        response = run_response(run)
+        self.history.record(run)
+        return response
 
     async def _execute(self, run: DurableRun, workflow: Workflow, request_id: str) -> Response:
         """Execute a stored run; the response is the final one, or 202 if the client does not wait."""

@@ -27,11 +27,13 @@ from gateway.outbound.webhook.sender import WebhookSender
 from gateway.problems import Problem
 from gateway.runs.callbacks.dispatcher import CallbackDispatcher
 from gateway.runs.catalog import Catalog
+from gateway.runs.durable.activity import ActivityReporter
 from gateway.runs.durable.background_limit import BackgroundLimit
 from gateway.runs.durable.cancellation import RunCancellation
 from gateway.runs.durable.recovery import Recovery
 from gateway.runs.durable.runs import DurableRuns
 from gateway.runs.executor import RunExecutor
+from gateway.runs.history import HistoryRecorder
 from gateway.runs.housekeeping_tasks import HousekeepingTasks
 from gateway.runs.passthrough import Passthrough
 from gateway.runs.polling import provider_hints
@@ -70,6 +72,7 @@ class Components:
     durable_runs: DurableRuns
     cancellation: RunCancellation
     override_follower: OverrideFollower
+    history: HistoryRecorder
     background_tasks: HousekeepingTasks
     passthrough: Passthrough
     in_flight_limiter: InFlightLimiter
@@ -146,6 +149,7 @@ class Components:
             lambda new: self.webhook_sender.reconfigure(new.callback_proxy),
             lambda new: self.callback_dispatcher.reconfigure(new.signing_keys, new.settings.callbacks.schedule),
             lambda new: self.background_tasks.reconfigure(new.settings.store.retention),
+            lambda new: self.history.reconfigure(factories.history_config(new.settings)),
             lambda new: self.passthrough.reconfigure(new.passthrough_rules, new.providers),
             lambda new: json_logging.set_level(new.settings.logs.level),
         ]
@@ -170,6 +174,7 @@ def build_components(settings: Settings, clock: Clock, log: Logger) -> Component
     executor = RunExecutor(execution_context)
     egress_policy = EgressPolicy(settings.callbacks.allow)
     webhook_sender = factories.webhook_sender(egress_policy, clock, snapshot.callback_proxy)
+    history = HistoryRecorder(store, clock, log, metrics.history_dropped, factories.history_config(settings))
     callback_dispatcher = CallbackDispatcher(
         store,
         webhook_sender,
@@ -178,9 +183,10 @@ def build_components(settings: Settings, clock: Clock, log: Logger) -> Component
         clock,
         metrics,
         log,
+        keep_timelines=history.keeps_timelines,
         byte_budget=byte_budget,
     )
-    durable_runs = _durable_runs(settings, executor, store, callback_dispatcher, clock=clock, log=log)
+    durable_runs = _durable_runs(settings, executor, store, callback_dispatcher, history, clock=clock, log=log)
     recovery = Recovery(durable_runs, store, catalog, clock, log)
     cancellation = RunCancellation(durable_runs, store, catalog, clock, log)
     override_follower = OverrideFollower(store, circuits, clock, log)
@@ -204,6 +210,7 @@ def build_components(settings: Settings, clock: Clock, log: Logger) -> Component
         durable_runs=durable_runs,
         cancellation=cancellation,
         override_follower=override_follower,
+        history=history,
         background_tasks=HousekeepingTasks(
             durable_runs,
             store,
@@ -211,6 +218,8 @@ def build_components(settings: Settings, clock: Clock, log: Logger) -> Component
             cancellation,
             callback_dispatcher,
             override_follower,
+            history,
+            ActivityReporter(durable_runs, store, clock, log),
             clock,
             log,
             settings.store.retention,
@@ -236,6 +245,7 @@ def _durable_runs(
     executor: RunExecutor,
     store: Store,
     dispatcher: CallbackDispatcher,
+    history: HistoryRecorder,
     *,
     clock: Clock,
     log: Logger,
@@ -251,6 +261,7 @@ def _durable_runs(
         background_limit=BackgroundLimit(settings.server.max_queued, settings.server.max_queued_per_workflow),
         first_delay=dispatcher.first_delay,
         callback_renderers={"promptlayer": result_formats.callback_payload},
+        keep_timelines=history.keeps_timelines,
     )
 
 

@@ -28,6 +28,7 @@ from gateway.outbound.webhook.sender import WebhookSender
 from gateway.passthrough_rules import PassthroughRule
 from gateway.runs.callbacks.webhook_message import signing_key
 from gateway.runs.catalog import Provider, Workflow
+from gateway.runs.history import HistoryConfig
 from gateway.runs.resilience.circuit_breaker import BreakerConfig
 from gateway.runs.resilience.retry import RetryPolicy
 from gateway.settings import Settings, SettingsError
@@ -266,6 +267,12 @@ def _rate(rate: RateSpec | None) -> config.RateLimit | None:
 def retry_policy(settings: Settings) -> RetryPolicy:
     """Retry policy of provider calls."""
     return RetryPolicy(settings.retries.attempts, settings.retries.backoff, settings.retries.backoff_max)
+
+
+def history_config(settings: Settings) -> HistoryConfig:
+    """Return the configuration of the history."""
+    history = settings.history
+    return HistoryConfig(history.keep, history.retention, history.most)
 
 
 def polling_intervals(settings: Settings) -> tuple[float, float, float, float]:

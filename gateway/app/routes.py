@@ -134,6 +134,7 @@ def _run_routes(components: Components) -> list[Route]:
     settings, clock = components.settings.server, components.clock
     run = RunHandler(
         components.executor,
+        components.history,
         components.durable_runs,
         components.catalog,
         components.check_callback_url,

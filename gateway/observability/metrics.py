@@ -65,6 +65,10 @@ class Metrics:
             "log_lines_dropped", "Log lines dropped: standard output was not read in time, or failed."
         )
         self._log_lines_dropped.counts[()] = 0
+        self._history_dropped = self._counter(
+            "history_dropped", "Records of runs dropped: the store was slow or unavailable."
+        )
+        self._history_dropped.counts[()] = 0
         self._run_duration = self._histogram(
             "run_duration", "Duration of a run, from the arrival of its request.", _RUN_BUCKETS, "workflow", "provider"
         )
@@ -144,6 +148,10 @@ class Metrics:
     def request_refused(self, client: str, code: str) -> None:
         """Count an error response; `client` is "" for an unknown client."""
         self._refusals.counts[client, code] += 1
+
+    def history_dropped(self, count: int) -> None:
+        """Count records of runs that were dropped."""
+        self._history_dropped.counts[()] += count
 
     def run_ended(self, client: str, workflow: str, provider: str, outcome: str, *, api: str = "run") -> None:
         """Count the end of a run: succeeded, failed, unknown or not_run. `api`: the API that the client used."""

@@ -116,7 +116,9 @@ class RunExecutor:
             if clock.monotonic() + _RETRY_DELAY >= record.deadline:
                 raise error
             until_start_by = max(0.0, record.start_by - clock.monotonic())
-            await record.await_external(clock.sleep(min(_RETRY_DELAY, until_start_by)), clock)
+            await record.await_external(
+                clock.sleep(min(_RETRY_DELAY, until_start_by)), clock, "breaker" if suspended else "store"
+            )
             if not suspended or self._allows_start(workflow) or record.must_not_start(clock):
                 return
 
@@ -157,6 +159,9 @@ class RunExecutor:
                     if not record.maybe_started:
                         await journal.record_rejection()  # a start that was stored but not sent: the fallback may wait
                     self.context.metrics.run_fell_back(first.alias, fallback.alias)
+                    record.timeline.add(
+                        self.context.clock.monotonic(), "fell_back", fallback.alias, fallback.provider.name
+                    )
                     workflow = fallback
         except asyncio.CancelledError:
             if admission is not None and not record.attempts:
@@ -197,21 +202,21 @@ class RunExecutor:
                 delay = error.retry_after or 1.0
                 if delay >= remaining:
                     raise
-            await record.await_external(clock.sleep(min(delay, remaining)), clock)
+            await record.await_external(clock.sleep(min(delay, remaining)), clock, "limit")
         raise DeadlineExceeded("The deadline passed while the run was queued.")
 
     async def _acquire_admission(self, record: RunRecord, workflow: Workflow, admission: Admission | None) -> Admission:
         spec, names, deadline = record.spec, (workflow.alias, workflow.provider.name), record.deadline
         limits, clock = self.context.limiter, self.context.clock
         if admission is not None:
-            await record.await_external(admission.move_to_fallback(*names, deadline=deadline), clock)
+            await record.await_external(admission.move_to_fallback(*names, deadline=deadline), clock, "limit")
             self._reserve_answer(workflow)
             return admission
         max_wait = None if spec.synchronous else math.inf  # the deadline bounds it
         admit = limits.admit(
             spec.client, *names, deadline=deadline, still_wanted=spec.client_connected, max_wait=max_wait
         )
-        return self._with_room(await record.await_external(admit, clock), workflow)
+        return self._with_room(await record.await_external(admit, clock, "limit"), workflow)
 
     def _with_room(self, admission: Admission, workflow: Workflow) -> Admission:
         """Reserve room for the answer of an admitted run. Raises Overloaded; then the admission is given back."""

@@ -10,13 +10,15 @@ from dataclasses import dataclass, field
 from gateway.clock import Clock
 from gateway.observability.logger_protocol import Logger
 from gateway.runs.callbacks.dispatcher import CallbackDispatcher
+from gateway.runs.durable.activity import ActivityReporter
 from gateway.runs.durable.cancellation import RunCancellation
 from gateway.runs.durable.recovery import REPLICA_LEFT, Recovery
 from gateway.runs.durable.runs import DurableRuns
+from gateway.runs.history import HistoryRecorder
 from gateway.runs.resilience.override_follower import OverrideFollower
 from gateway.store.contract import Store, StoreUnavailable
 
-_PURGE_INTERVAL = 600.0  # seconds
+_PURGE_INTERVAL = 60.0  # seconds
 _KEY_RETENTION = 86_400.0  # seconds
 
 
@@ -30,6 +32,8 @@ class HousekeepingTasks:
     cancellation: RunCancellation
     dispatcher: CallbackDispatcher
     override_follower: OverrideFollower
+    history: HistoryRecorder
+    activity: ActivityReporter
     clock: Clock
     log: Logger
     retention: float
@@ -51,6 +55,8 @@ class HousekeepingTasks:
             self.override_follower.run_forever(),
             self._purge_periodically(),
             self.durable_runs.collection.run_forever(),
+            self.history.run_forever(),
+            self.activity.run_forever(),
         )
         self._tasks = [asyncio.create_task(loop) for loop in loops]
 
@@ -69,6 +75,7 @@ class HousekeepingTasks:
         self._tasks = []
         await self.durable_runs.close()
         await self.dispatcher.close()
+        await self.history.close()
         with suppress(StoreUnavailable):  # other replicas need not wait until the leases expire
             await self.store.renew_leases(self.durable_runs.owner, 0.0)
             await self.store.notify(REPLICA_LEFT)
@@ -79,6 +86,7 @@ class HousekeepingTasks:
             now = self.clock.now().timestamp()
             try:
                 await self.store.purge(runs_before_at=now - self.retention, keys_before_at=now - _KEY_RETENTION)
+                await self.history.purge()
             except StoreUnavailable:
                 self.log.warning("store_unavailable")
             await self.clock.sleep(_PURGE_INTERVAL)

@@ -12,8 +12,9 @@ from typing import TypeAlias
 from gateway.errors import DeadlineExceeded, IdempotencyMismatch, RunSummary
 from gateway.runs import rendering
 from gateway.runs.durable.codec import decode_spec, same_spec
+from gateway.runs.durable.creation import RunIdTaken
 from gateway.runs.durable.journal import DurableRun
-from gateway.runs.durable.runs import FOLLOWED_DETAIL, DurableRuns, RunIdTaken
+from gateway.runs.durable.runs import FOLLOWED_DETAIL, DurableRuns
 from gateway.runs.model import RunRecord
 from gateway.runs.workflow_attempt import STILL_RUNNING
 from gateway.store.contract import IdempotencyKey, IdempotencyRecord, Phase, StoredResponse, StoredRun

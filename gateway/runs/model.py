@@ -10,6 +10,7 @@ from typing import Literal, Protocol, TypeAlias, TypeVar, cast
 
 from gateway.clock import Clock
 from gateway.errors import Ending, RunSummary
+from gateway.runs.timeline import Timeline, WaitCause
 from providers.contract import JsonValue, NodeOutput, RawError
 
 T = TypeVar("T")
@@ -62,7 +63,7 @@ class RunRecord:
     specification, are on the monotonic clock, in seconds. `durable`: the store has the run, so another process can
     continue it. `followed`: the client's deadline has passed and the run is polled on until it ends. `counted`: the
     metrics have the run, as `unknown` or as cancelled. `external_wait`: seconds spent waiting for the provider, limits,
-    the store and back-off.
+    the store and back-off. `waiting_for`: what it waits for now; `next_poll`: the monotonic time of the next poll.
     """
 
     id: str
@@ -87,6 +88,10 @@ class RunRecord:
     finished_at: datetime | None = None
     duration: float = 0.0
     external_wait: float = 0.0
+    waiting_for: WaitCause | None = None
+    polls: int = 0
+    next_poll: float | None = None
+    timeline: Timeline = field(default_factory=Timeline)
 
     @classmethod
     def create(cls, spec: RunSpec, provider: str, clock: Clock, id: str | None = None) -> RunRecord:  # noqa: A002 - its id
@@ -110,13 +115,25 @@ class RunRecord:
         """Return the facts that the document of the run's error shows."""
         return RunSummary(self.id, self.provider, self.attempts, self.provider_run_id)
 
-    async def await_external(self, awaitable: Awaitable[T], clock: Clock) -> T:
-        """Await something outside of the gateway; the time counts as `external_wait`."""
+    async def await_external(self, awaitable: Awaitable[T], clock: Clock, cause: WaitCause | None = None) -> T:
+        """Await something outside of the gateway; the time counts as `external_wait`.
+
+        With a `cause` it is a wait of the timeline too.
+        """
         wait_started = clock.monotonic()
+        self.waiting_for = cause
         try:
             return await awaitable
         finally:
-            self.external_wait += clock.monotonic() - wait_started
+            ended = clock.monotonic()
+            self.waiting_for = None
+            self.external_wait += ended - wait_started
+            if cause is not None:
+                self.timeline.add_wait(wait_started, ended, cause)
+
+    def take_events(self, *last: object) -> bytes:
+        """Return the events that are not in the store yet, as lines of JSON. `last`: as in `Timeline.encode`."""
+        return self.timeline.encode(self.started_monotonic, self.created_at.timestamp(), *last)
 
     @property
     def ending(self) -> Ending:

@@ -9,7 +9,7 @@ from typing import cast
 from gateway.clock import format_rfc3339
 from gateway.errors import RunError
 from gateway.json import strict_json
-from gateway.runs.durable.codec import decode_details, labels_of, stored_labels, stored_spec
+from gateway.runs.durable.codec import decode_details, labels_of, public_details, stored_labels, stored_spec
 from gateway.runs.model import RunRecord
 from gateway.store.contract import RunOverview, StoredResponse, StoredRun
 
@@ -132,12 +132,21 @@ def unfinished_run_view(run: RunOverview, labels: Mapping[str, object]) -> bytes
 
 def run_list_item(run: RunOverview) -> bytes:
     """Render a run for `GET /runs`: without its output, and with null for metadata that are large."""
-    details = decode_details(run)
-    members = _unfinished_run(run, {"metadata": None})
+    members = _list_members(run)
     del members["output"]
+    return strict_json.write(_with_callback(members, run))
+
+
+def recorded_run_view(run: RunOverview) -> bytes:
+    """Render a run for `GET /runs/{id}` that ended without being durable: its output was not kept."""
+    return strict_json.write({**_list_members(run), "output_kept": False})
+
+
+def _list_members(run: RunOverview) -> dict[str, object]:
+    members = _unfinished_run(run, {"metadata": None})
     if run.finished_at is not None:
         members |= {"warning": None, "finished_at": _format_time(run.finished_at)}
-    return strict_json.write(_with_callback({**members, **details}, run))
+    return {**members, **public_details(decode_details(run))}
 
 
 def _with_callback(members: dict[str, object], run: RunOverview) -> dict[str, object]:

@@ -31,6 +31,7 @@ from gateway.runs.polling.schedule import PollSchedule
 from gateway.runs.resilience.circuit_breaker import BreakerConfig, StartResult
 from gateway.runs.resilience.registry import CircuitRegistry, WorkflowGuard
 from gateway.runs.resilience.retry import RETRY_RULES, DispatchState, RetryLoop, RetryPolicy, classify_fault
+from gateway.runs.timeline import WaitCause
 from providers.contract import Call, Cause, Outcome, Pause, ProviderFault, Reply, Run, Step, Steps
 
 T = TypeVar("T")
@@ -213,11 +214,20 @@ class WorkflowAttempt:
         try:
             reply = await provider.upstream.send(call, deadline, record.spec.traceparent)
         except ProviderFault as fault:
+            cause, dispatched = fault.cause, RETRY_RULES[fault.cause].dispatched
+            sent = "no" if dispatched is DispatchState.NO else "maybe" if dispatched is DispatchState.MAYBE else "yes"
+            record.timeline.add_call(
+                sent_at, monotonic() - sent_at, (call.operation, None, cause.value, sent), reused=None
+            )
             if call.safe and fault.cause is Cause.UNREACHABLE and monotonic() >= record.deadline - _TIMER_TOLERANCE:
                 return RepeatableFault(ProviderFault(Cause.TIMEOUT))  # the deadline ended the attempt to connect
             return RepeatableFault(fault.with_traceback(None))
         finally:
-            record.external_wait += monotonic() - sent_at
+            answered_at = monotonic()
+            record.external_wait += answered_at - sent_at
+        record.timeline.add_call(
+            sent_at, answered_at - sent_at, (call.operation, reply.status, None, "yes"), reused=reply.connection_reused
+        )
         if reply.repairs:
             self.repairs |= dict.fromkeys(reply.repairs)
         try:
@@ -238,7 +248,7 @@ class WorkflowAttempt:
             if call.safe:
                 await self._admit_poll()
             else:
-                await self._await_external(self.admission.admit_retry(deadline=record.deadline))
+                await self._await_external(self.admission.admit_retry(deadline=record.deadline), "limit")
             result = await (self._send_and_read(call, steps) if call.safe else self._start_once(call, steps))
             if isinstance(result, RepeatableFault):
                 raise result.fault
@@ -253,7 +263,7 @@ class WorkflowAttempt:
             deadline=record.deadline,
             max_poll_interval=context.poll_schedule.max_interval,
             permit_retry=self.guard.permit_retry,
-            sleep=lambda seconds: self._await_external(context.clock.sleep(seconds)),
+            sleep=lambda seconds: self._await_external(context.clock.sleep(seconds), "backoff"),
         )
         try:
             return await retry.run(attempt, first_fault, on_retry=lambda fault: self._count_retry(call, fault))
@@ -277,11 +287,11 @@ class WorkflowAttempt:
     async def _admit_poll(self) -> None:
         """Wait until the provider's rate allows a poll. Raises DeadlineExceeded."""
         try:
-            await self._await_external(self.admission.admit_poll(deadline=self.record.deadline))
+            await self._await_external(self.admission.admit_poll(deadline=self.record.deadline), "limit")
         except DeadlineExceeded:
             if not await self._follow_on():
                 raise
-            await self._await_external(self.admission.admit_poll(deadline=self.record.deadline))
+            await self._await_external(self.admission.admit_poll(deadline=self.record.deadline), "limit")
 
     async def _follow_on(self) -> bool:
         """Extend the deadline of a started run whose client does not wait, once; returns whether it was extended.
@@ -293,6 +303,7 @@ class WorkflowAttempt:
         if self.client_waits or record.followed or record.provider_run_id is None or seconds <= 0:
             return False
         record.followed, record.status = True, "unknown"
+        record.timeline.add(context.clock.monotonic(), "deadline_passed")
         record.deadline += seconds
         self.admission.release()
         self.admission = context.limiter.admit_adopted(record.spec.client, workflow.alias, workflow.provider.name)
@@ -304,8 +315,8 @@ class WorkflowAttempt:
         estimate = context.poll_schedule.estimate_for(self.workflow.provider.name, self.workflow.alias)
         return PollTimer(self.record, estimate, context.clock, context.poll_hints, started=started)
 
-    async def _await_external(self, awaitable: Awaitable[T]) -> T:
-        return await self.record.await_external(awaitable, self.context.clock)
+    async def _await_external(self, awaitable: Awaitable[T], cause: WaitCause) -> T:
+        return await self.record.await_external(awaitable, self.context.clock, cause)
 
     def _count_retry(self, call: Call, fault: ProviderFault) -> None:
         self.context.metrics.call_retried(self.workflow.provider.name, call.operation, fault.cause.value)

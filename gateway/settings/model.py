@@ -22,6 +22,7 @@ from gateway.settings.providers_workflows_clients import ClientSettings, Provide
 from gateway.settings.sections import (
     BreakerSettings,
     CallbackSettings,
+    HistorySettings,
     LogsSettings,
     PollingSettings,
     RetrySettings,
@@ -47,6 +48,8 @@ class Settings(Section):
     """Logging."""
     store: StoreSettings = StoreSettings()
     """Store of durable runs."""
+    history: HistorySettings = HistorySettings()
+    """Records of runs."""
     providers: dict[Name, ProviderSettings] = Field(default={})
     """Accounts at providers, by name."""
     workflows: dict[Name, WorkflowSettings] = Field(default={})

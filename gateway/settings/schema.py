@@ -42,7 +42,8 @@ def _add_descriptions(properties: dict[str, Any], model: type[Section]) -> None:
     """Add the docstring of each field. pydantic's `use_attribute_docstrings` would parse the source at every start."""
     for base in reversed(model.__mro__):
         if issubclass(base, Section):
-            for name, docstring in _attribute_docstrings(base):
+            for attribute, docstring in _attribute_docstrings(base):
+                name = model.model_fields[attribute].alias or attribute
                 properties[name] = dict(sorted({**properties[name], "description": docstring}.items()))
 
 

@@ -214,6 +214,17 @@ class StoreSettings(Section):
         return self
 
 
+class HistorySettings(Section):
+    """Records of runs: what happened to them, without input and output."""
+
+    keep: Literal["all", "kept", "none"] = "all"
+    """Runs with a record: all; kept: only those whose results the store keeps; none: not even their timelines."""
+    retention: Annotated[Duration, Field(alias="for")] = 7 * 86400.0
+    """Time for which the records of other runs are kept; those of kept runs are kept for store.retention."""
+    most: Count = 1_000_000
+    """Most records of other runs; the oldest are deleted."""
+
+
 def _parse_schedule(value: object) -> object:
     if isinstance(value, str):
         return STANDARD_SCHEDULE if value == "standard" else value.split(",")

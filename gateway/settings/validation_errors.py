@@ -71,7 +71,7 @@ def _known_keys(location: Location) -> list[str]:
     for part in location:
         fields = getattr(section, "model_fields", {})
         section = _nested_model(fields[part].annotation) if part in fields else section
-    return list(getattr(section, "model_fields", {}))
+    return [field.alias or name for name, field in getattr(section, "model_fields", {}).items()]
 
 
 def _nested_model(annotation: Any) -> Any:

@@ -95,6 +95,10 @@ class RunShown(BaseModel):
     duration_ms: Annotated[int | None, Field(ge=0)]
     error: Annotated[RunError | None, Field(description="Present if the run has ended and did not succeed.")] = None
     callback: Annotated[CallbackState | None, Field(description="Present if the run has a `callback_url`.")] = None
+    output_kept: Annotated[
+        Literal[False] | _NotRequired,
+        Field(description="Present if the result was in the response to `POST /run` only, so that `output` is null."),
+    ] = None
 
 
 class RunNotCancelled(RunShown):

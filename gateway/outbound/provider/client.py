@@ -121,11 +121,12 @@ class ProviderClient:
         monotonic = self._clock.monotonic
         started_at, result = monotonic(), "given_up"
         try:
-            connection = self._checkout(started_at) or await self._connect(deadline - started_at)
+            idle = self._checkout(started_at)
+            connection = idle or await self._connect(deadline - started_at)
             response = await connection.exchange(request, deadline - monotonic())
             if connection.reusable:
                 self._checkin(connection)
-            reply = self._parse_reply(response)
+            reply = self._parse_reply(response, reused=idle is not None)
             result = "ok"
         except ProviderFault as fault:
             result = fault.cause.value
@@ -314,7 +315,7 @@ class ProviderClient:
         for start in range(0, len(body), _INLINE_BYTES):
             redaction.feed(body[start : start + _INLINE_BYTES])
 
-    def _parse_reply(self, response: HttpResponse) -> Reply:
+    def _parse_reply(self, response: HttpResponse, *, reused: bool) -> Reply:
         _reject_unsupported(response)
         retry_after_seconds = None
         if response.status in {429, 503}:
@@ -324,8 +325,8 @@ class ProviderClient:
         try:
             value, repairs = self._redaction.parse_response(response.body)
         except strict_json.NotJson:
-            return Reply(response.status, UNREADABLE, retry_after_seconds)
-        return Reply(response.status, value, retry_after_seconds, repairs)
+            return Reply(response.status, UNREADABLE, retry_after_seconds, (), reused)
+        return Reply(response.status, value, retry_after_seconds, repairs, reused)
 
 
 @lru_cache(maxsize=1024)  # most calls go to few paths

@@ -6,7 +6,7 @@ A callback whose schedule is exhausted is given up (dead letter); an operator ca
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from gateway.byte_budget import ByteBudget, Hold
@@ -19,6 +19,7 @@ from gateway.outbound.webhook.sender import DeliveryResult, WebhookResponse, Web
 from gateway.runs.callbacks.delivery_queue import DeliveryQueue
 from gateway.runs.callbacks.retry_schedule import Abandoned, Delivered, RetryAt, next_attempt, with_jitter
 from gateway.runs.callbacks.webhook_message import message_id, sign_message
+from gateway.runs.timeline import encode_event
 from gateway.store.contract import PENDING, Delivery, Store, StoreUnavailable
 
 DELIVERED, GAVE_UP = "delivered", "gave_up"
@@ -38,7 +39,8 @@ _HUNG_SECONDS = 3.0  # a receiver without a response for this long is one that h
 class CallbackDispatcher:
     """Takes due callbacks from the store and delivers them. `schedule`: seconds before each attempt.
 
-    A callback that is due waits in a queue, and its body is read from the store when its turn comes.
+    A callback that is due waits in a queue, and its body is read from the store when its turn comes. `keep_timelines`
+    returns whether attempts are added to the timelines of runs.
     """
 
     store: Store
@@ -48,6 +50,7 @@ class CallbackDispatcher:
     clock: Clock
     metrics: Metrics
     log: Logger
+    keep_timelines: Callable[[], bool] = lambda: True
     queue: DeliveryQueue = field(default_factory=DeliveryQueue)
     byte_budget: ByteBudget = field(default_factory=ByteBudget)
     _loading: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -139,23 +142,31 @@ class CallbackDispatcher:
         return body
 
     async def _deliver(self, delivery: Delivery, body: bytes) -> DeliveryResult:
+        started = self.clock.now().timestamp()
         message = sign_message(message_id(delivery), body, self.signing_keys, self.clock.now())
         result = await self.sender.deliver(delivery.url, message, delivery.client)
         self.metrics.callback_attempted(_result_label(result))
+        seconds = round(self.clock.now().timestamp() - started, 3)
+        result_text = str(result.status) if isinstance(result, WebhookResponse) else result.value
+        attempt = encode_event(started, "callback_attempted", delivery.attempts + 1, result_text, seconds)
+        decision = next_attempt(delivery.attempts + 1, result, self.schedule, self.clock)
         try:
-            await self._record_attempt(delivery, next_attempt(delivery.attempts + 1, result, self.schedule, self.clock))
+            await self._record_attempt(delivery, decision, attempt if self.keep_timelines() else b"")
         except StoreUnavailable:  # it is due again: at least once
             self.log.warning("not_written", run_id=delivery.run_id, phase="callback")
         except KeyError:  # another replica or an operator has settled it
             self.log.info("callback_settled", run_id=delivery.run_id)
         return result
 
-    async def _record_attempt(self, delivery: Delivery, decision: Delivered | Abandoned | RetryAt) -> None:
+    async def _record_attempt(
+        self, delivery: Delivery, decision: Delivered | Abandoned | RetryAt, events: bytes
+    ) -> None:
+        run_id, revision = delivery.run_id, delivery.revision
         if isinstance(decision, RetryAt):
-            await self.store.postpone_callback(delivery.run_id, due_at=decision.due_at, revision=delivery.revision)
+            await self.store.postpone_callback(run_id, due_at=decision.due_at, revision=revision, events=events)
             return
         state = DELIVERED if isinstance(decision, Delivered) else GAVE_UP
-        await self.store.settle_callback(delivery.run_id, state, revision=delivery.revision)
+        await self.store.settle_callback(run_id, state, revision=revision, events=events)
         if state == GAVE_UP:
             self.metrics.callback_given_up()
             self.log.warning("callback_given_up", run_id=delivery.run_id, client=delivery.client)

@@ -76,7 +76,7 @@ class RunCancellation:
         """Stop the work on the runs of this process of which a cancellation was notified in the last second."""
         for run_id, run in list(self.durable_runs.active.items()):
             if self.store.recently_notified(_REQUEST + run_id):
-                run.cancel_requested = True
+                run.request_cancel(self.clock)
             if run.stored.phase is Phase.QUEUED and self.store.recently_notified(run_id):
                 found = await self.store.get_overview(run_id)
                 if found is not None and is_cancelled(found):
@@ -128,7 +128,7 @@ class RunCancellation:
     async def _request(self, run_id: str) -> None:
         active = self.durable_runs.active.get(run_id)
         if active is not None:
-            active.cancel_requested = True
+            active.request_cancel(self.clock)
         else:
             await self._notify(_REQUEST + run_id)
             await self._notify(_CANCELLATIONS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any, cast
 
 from gateway.clock import Clock
@@ -20,6 +21,8 @@ _FLAT_CONTEXT_KEYS = ("number", "all_outputs")
 _MAX_LISTED_METADATA = 8_192  # bytes of JSON
 _MAX_LISTED_TEXT = 1_000  # characters
 _DOCUMENT_DETAILS = ("warning", "finished_at", "duration_ms", "error")
+_FACTS = frozenset({"api", "label", "version", "waits"})
+"""Members of `StoredRun.details` for operators: `waits` are seconds by cause."""
 
 
 def encode_run(run: RunRecord, *, owner: str, leased_until_at: float, callback_url: str | None) -> StoredRun:
@@ -52,19 +55,29 @@ def encode_run(run: RunRecord, *, owner: str, leased_until_at: float, callback_u
         owner=owner,
         leased_until_at=leased_until_at,
         callback_url=callback_url,
-        details=strict_json.write(_bounded_labels(labels_of(spec.metadata, spec.tags))),
+        details=strict_json.write({**_bounded_labels(labels_of(spec.metadata, spec.tags)), **_facts(spec)}),
     )
 
 
-def encode_details(document: Mapping[str, Any]) -> bytes:
-    """Return `StoredRun.details` of a run that has ended: some members of its document, bounded in size."""
+def encode_end_details(run: RunRecord, document: Mapping[str, Any]) -> bytes:
+    """Return `StoredRun.details` of a run that has ended: some members of its document, and facts for operators."""
+    waits = run.timeline.waits
+    facts = _facts(run.spec)
+    if waits is not None:
+        facts["waits"] = {cause: round(seconds, 3) for cause, seconds in waits.items()}
+    return encode_details(document, facts)
+
+
+def encode_details(document: Mapping[str, Any], facts: Mapping[str, Any] = MappingProxyType({})) -> bytes:
+    """Return some members of the document of a run that has ended, bounded in size, and `facts`."""
     members = {name: document[name] for name in _DOCUMENT_DETAILS if name in document}
     warning, error = members.get("warning"), members.get("error")
     if isinstance(warning, str):
         members["warning"] = warning[:_MAX_LISTED_TEXT]
     if isinstance(error, dict) and isinstance(error.get("detail"), str):
         members["error"] = {**error, "detail": error["detail"][:_MAX_LISTED_TEXT]}
-    return strict_json.write({**_bounded_labels(labels_of(document.get("metadata"), document.get("tags"))), **members})
+    labels = _bounded_labels(labels_of(document.get("metadata"), document.get("tags")))
+    return strict_json.write({**labels, **members, **facts})
 
 
 def decode_details(run: RunOverview) -> dict[str, JsonValue]:
@@ -91,6 +104,21 @@ def details_of_old_run(run: StoredRun) -> bytes:
     if run.document is None:
         return strict_json.write(_bounded_labels(stored_labels(run)))
     return encode_details(cast("dict[str, Any]", strict_json.read_stored(run.document)))
+
+
+def public_details(details: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+    """Return the members of `details` that are shown to clients."""
+    return {name: value for name, value in details.items() if name not in _FACTS}
+
+
+def _facts(spec: RunSpec) -> dict[str, Any]:
+    """Return what operators search runs by, besides the fields of a stored run."""
+    facts: dict[str, Any] = {"api": spec.api}
+    if spec.label is not None:
+        facts["label"] = spec.label
+    if spec.version is not None:
+        facts["version"] = spec.version
+    return facts
 
 
 def labels_of(metadata: object, tags: object) -> dict[str, Any]:

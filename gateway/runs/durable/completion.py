@@ -15,7 +15,7 @@ from gateway.observability import json_logging
 from gateway.observability.logger_protocol import Logger
 from gateway.runs import rendering
 from gateway.runs.callbacks.webhook_message import CallbackRenderer, render_callback
-from gateway.runs.durable.codec import encode_details
+from gateway.runs.durable.codec import encode_end_details
 from gateway.runs.model import ApiName, RunRecord
 from gateway.store.contract import FinalState, Store, StoredResponse, StoredRun, StoreUnavailable
 
@@ -34,12 +34,17 @@ def ignore_end(_record: RunRecord, _stored: StoredRun) -> None:
     """Do nothing."""
 
 
+def always() -> bool:
+    """Return True."""
+    return True
+
+
 @dataclass(slots=True)
 class RunCompletion:
     """Stores the ends of runs as `owner`; each end makes a callback due `first_delay` seconds later.
 
     `callback_renderers`: renderers of callback bodies, for APIs other than Runward's own. `run_ended` is called before
-    the end is stored.
+    the end is stored. `keep_timelines` returns whether events are stored.
     """
 
     store: Store
@@ -50,6 +55,7 @@ class RunCompletion:
     first_delay: Callable[[], float] = no_delay
     callback_renderers: Mapping[ApiName, CallbackRenderer] = field(default_factory=dict)
     run_ended: Callable[[RunRecord, StoredRun], None] = ignore_end
+    keep_timelines: Callable[[], bool] = always
     _unstored: dict[str, FinalState] = field(default_factory=dict)
     _store_retries: set[asyncio.Task[None]] = field(default_factory=set)
 
@@ -156,8 +162,16 @@ class RunCompletion:
             response=response,
             callback=render(record.spec, document, self.clock.now()) if stored.callback_url else None,
             callback_due_at=finished_at + self.first_delay(),
-            details=encode_details(members),
+            details=encode_end_details(record, members),
+            events=self._events(record, error),
         )
+
+    def _events(self, record: RunRecord, error: RunError | None) -> bytes:
+        """Return the events of a run that are not in its timeline yet, the last of which is its end."""
+        if not self.keep_timelines():
+            return b""
+        ended = record.started_monotonic + record.duration
+        return record.take_events(ended, "ended", record.status, error and error.code)
 
     async def _retry_until_stored(self, run_id: str, final_state: FinalState) -> None:
         while True:

@@ -55,6 +55,12 @@ class DurableRun:
                 error.run = self.record.summary()
             raise
 
+    def request_cancel(self, clock: Clock) -> None:
+        """Note that the client asked for the cancellation after a start was sent."""
+        if not self.cancel_requested:
+            self.cancel_requested = True
+            self.record.timeline.add(clock.monotonic(), "cancel_requested")
+
     def stop_cancelled(self) -> None:
         """Stop the work on a run that the store has ended as cancelled."""
         self.note_cancelled()
@@ -74,6 +80,7 @@ class StoreJournal:
     clock: Clock
     log: Logger
     is_closing: Callable[[], bool]
+    keep_timelines: Callable[[], bool]
 
     async def record_dispatch(self) -> None:
         """Store SENDING.
@@ -89,7 +96,7 @@ class StoreJournal:
         if run.stored.phase is not Phase.FOLLOWING:  # else a repeatable run falls back: a crash resumes the first start
             self._set_phase(Phase.SENDING, attempts=run.record.attempts + 1)
         try:
-            owned = await self._write(self.store.advance(run.stored))
+            owned = await self._write(self.store.advance(run.stored, self._events()))
         except StoreUnavailable:
             run.stored = before  # nothing is sent
             raise StoreError(retry_after=1) from None
@@ -122,7 +129,7 @@ class StoreJournal:
         if self.run.gate is not None:
             self.run.gate.accept()
         try:
-            await self._write(self.store.advance(self.run.stored))
+            await self._write(self.store.advance(self.run.stored, self._events()))
         except StoreUnavailable:
             self.log.warning("not_written", run_id=self.run.record.id, phase="following")
         else:
@@ -133,10 +140,14 @@ class StoreJournal:
         run = self.run
         self._set_phase(Phase.FOLLOWING, attempts=run.record.attempts, status="unknown")
         try:
-            await self._write(self.store.advance(run.stored))
+            await self._write(self.store.advance(run.stored, self._events()))
         except StoreUnavailable:
             self.log.warning("not_written", run_id=run.record.id, phase="following")
         self.log.info("deadline_passed", run_id=run.record.id, client=run.record.spec.client)
+
+    def _events(self) -> bytes:
+        """Return the events that are not in the timeline of the run yet."""
+        return self.run.record.take_events() if self.keep_timelines() else b""
 
     async def _refusal(self) -> RunError:
         """Return the reason why the store does not let this process start the run."""
@@ -149,7 +160,7 @@ class StoreJournal:
 
     async def _write(self, write: Awaitable[bool]) -> bool:
         """Await a write; the time counts as `external_wait` of the run."""
-        return await self.run.record.await_external(write, self.clock)
+        return await self.run.record.await_external(write, self.clock, "store")
 
     def _cancel_if_closing(self) -> None:
         if self.is_closing() and not self.run.record.spec.synchronous:

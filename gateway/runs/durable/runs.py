@@ -15,13 +15,14 @@ from typing import TypeAlias
 
 from gateway.byte_budget import Hold, current_hold
 from gateway.clock import Clock
-from gateway.errors import AcceptanceUnknown, Overloaded, RunCancelled, RunError, StoreError
+from gateway.errors import Overloaded, RunCancelled, RunError, StoreError
 from gateway.observability.logger_protocol import Logger
 from gateway.runs.callbacks.webhook_message import CallbackRenderer
 from gateway.runs.catalog import Workflow
 from gateway.runs.durable.background_limit import BackgroundLimit, BackgroundSlot
 from gateway.runs.durable.codec import encode_run
-from gateway.runs.durable.completion import ResponseRenderer, RunCompletion, no_delay
+from gateway.runs.durable.completion import ResponseRenderer, RunCompletion, always, no_delay
+from gateway.runs.durable.creation import RunCreator, acceptance_unknown
 from gateway.runs.durable.journal import DurableRun, StoreJournal
 from gateway.runs.durable.pending_deletes import PendingDeletes
 from gateway.runs.durable.start_response_gate import StartGate
@@ -40,11 +41,6 @@ from gateway.store.contract import (
 
 Execute: TypeAlias = Callable[[], Awaitable[None]]
 FOLLOWED_DETAIL = "Runward polls it until it has ended: GET /runs/{run_id}."
-_ACCEPTANCE_UNKNOWN = "The store is unavailable: it is not known whether the run was stored and will be started."
-
-
-class RunIdTaken(Exception):
-    """The store has a run with this id."""
 
 
 @dataclass(slots=True)
@@ -52,7 +48,7 @@ class DurableRuns:
     """Durable runs of this process, which is `owner` in `store`, under leases of `lease` seconds.
 
     `first_delay`: seconds from the end of a run to the first attempt of its callback. `callback_renderers`: renderers
-    of callback bodies, for APIs other than Runward's own.
+    of callback bodies, for APIs other than Runward's own. `keep_timelines` returns whether events are stored.
     """
 
     executor: RunExecutor
@@ -66,14 +62,17 @@ class DurableRuns:
     closing: bool = False
     first_delay: Callable[[], float] = no_delay
     callback_renderers: Mapping[ApiName, CallbackRenderer] = field(default_factory=dict)
+    keep_timelines: Callable[[], bool] = always
     completion: RunCompletion = field(init=False)
     collection: CollectionWatch = field(init=False)
     _active: dict[str, DurableRun] = field(default_factory=dict)  # by id: stored here or adopted, and not ended
     _background: set[DurableRun] = field(default_factory=set)  # runs whose task is not done
     _pending_deletes: PendingDeletes = field(init=False)
+    _creator: RunCreator = field(init=False)
 
     def __post_init__(self) -> None:
         self._pending_deletes = PendingDeletes(self.store, self.clock, self.log, self.owner)
+        self._creator = RunCreator(self.store, self._pending_deletes, self.owns)
         self.collection = CollectionWatch(
             self.store, self.clock, self.log, self.executor.context.metrics.result_not_collected
         )
@@ -86,6 +85,7 @@ class DurableRuns:
             self.first_delay,
             self.callback_renderers,
             self.collection.run_ended,
+            self.keep_timelines,
         )
 
     async def persist(
@@ -98,36 +98,17 @@ class DurableRuns:
         try:
             slot = self.background_limit.acquire(record.spec)  # before the first await
         except Overloaded:
-            if key is not None and (existing := await self._find_key(key)) is not None:
+            if key is not None and (existing := await self._creator.find_key(key)) is not None:
                 return existing
             raise
         with slot:
             lease_end = self.clock.now().timestamp() + self.lease
             stored = encode_run(record, owner=self.owner, leased_until_at=lease_end, callback_url=callback_url)
-            existing = await self._create(record, stored, key)
+            existing = await self._creator.create(record, stored, key)
             if existing is not None:
                 return existing
             slot.keep()
             return self._track(record, stored, slot, maybe_keyed=key is not None)
-
-    async def _create(
-        self, record: RunRecord, stored: StoredRun, key: IdempotencyKey | None
-    ) -> IdempotencyRecord | None:
-        """Create the run in the store, or return the record of a key that was used before."""
-        if self._pending_deletes.is_pending(record.id):
-            raise _acceptance_unknown(record, key)
-        try:
-            existing = await self.store.create_run(stored, key, record.spec.tags)
-        except StoreUnavailable:
-            if not self.owns(record.id):  # else a concurrent request for the same id was accepted
-                self._pending_deletes.delete_later(record.id)  # the store may have it
-            raise (StoreError(retry_after=1) if record.spec.synchronous else _acceptance_unknown(record, key)) from None
-        except ValueError as error:
-            raise RunIdTaken(record.id) from error
-        if self._pending_deletes.is_pending(existing.run_id if existing else record.id):
-            # The first request was refused: its run is about to be deleted and cannot be promised now.
-            raise _acceptance_unknown(record, key)
-        return existing
 
     def owns(self, run_id: str) -> bool:
         """Return whether this process stored or adopted the run, and it has not ended."""
@@ -153,12 +134,6 @@ class DurableRuns:
             return await self.store.get_run(run_id)
         except StoreUnavailable:
             raise StoreError(retry_after=1) from None
-
-    async def _find_key(self, key: IdempotencyKey) -> IdempotencyRecord | None:
-        try:
-            return await self.store.get_idempotency_record(key.client, key.text)
-        except StoreUnavailable:
-            return None
 
     async def run_and_wait(self, run: DurableRun, workflow: Workflow, request_id: str) -> StoredResponse:
         """Execute a run while its client waits, and store its response.
@@ -197,32 +172,36 @@ class DurableRuns:
         error.detail = f"{error.detail} {FOLLOWED_DETAIL}".lstrip()
         return self.render_response(record, error, request_id)
 
-    async def follow_unstored(self, record: RunRecord, workflow: Workflow, error: RunError) -> None:
+    async def follow_unstored(self, record: RunRecord, workflow: Workflow, error: RunError) -> bool:
         """Store a run that was not durable and whose client's deadline has passed, and poll it on.
 
-        Nothing happens if the provider has not acknowledged its start, or the store is unavailable: then its end stays
-        unknown.
+        Returns False, and does nothing, if the provider has not acknowledged its start, or the store is unavailable:
+        then its end stays unknown.
         """
         if self.closing:
-            await self.leave_unstored(record)
-            return
+            return await self.leave_unstored(record)
         slot = self._slot_to_follow(record) if self._may_follow(record) else None
         if slot is None:
-            return
+            return False
         with slot:
             followed = record.follow_on(self._follow_for)
             stored = await self._create_followed(followed, self.lease)
             if stored is None:
-                return
+                return False
             slot.keep()
             run = self._track(followed, stored, slot)
         self._spawn_task(run, partial(self.executor.follow, followed, workflow, self._journal(run)))
         error.detail = f"{error.detail} {FOLLOWED_DETAIL}".lstrip()
+        return True
 
-    async def leave_unstored(self, record: RunRecord) -> None:
-        """Store a run that is not durable and that the shutdown interrupts, for another process to poll."""
-        if self._may_follow(record):
-            await self._create_followed(record.follow_on(self._follow_for), lease=0)
+    async def leave_unstored(self, record: RunRecord) -> bool:
+        """Store a run that is not durable and that the shutdown interrupts, for another process to poll.
+
+        Returns False, and does nothing, as `follow_unstored`.
+        """
+        if not self._may_follow(record):
+            return False
+        return await self._create_followed(record.follow_on(self._follow_for), lease=0) is not None
 
     async def _create_followed(self, record: RunRecord, lease: float) -> StoredRun | None:
         """Store a run that the provider has acknowledged; None if the store is unavailable."""
@@ -323,7 +302,7 @@ class DurableRuns:
         await self.executor.run(run.record, workflow, self._journal(run))
 
     def _journal(self, run: DurableRun) -> StoreJournal:
-        return StoreJournal(run, self.store, self.clock, self.log, lambda: self.closing)
+        return StoreJournal(run, self.store, self.clock, self.log, lambda: self.closing, self.keep_timelines)
 
     def _track(
         self, record: RunRecord, stored: StoredRun, slot: BackgroundSlot, *, maybe_keyed: bool = True
@@ -333,6 +312,7 @@ class DurableRuns:
         return run
 
     def _track_adopted(self, record: RunRecord, stored: StoredRun) -> DurableRun:
+        record.timeline.add(self.clock.monotonic(), "adopted", self.owner)
         return self._track(record, stored, self.background_limit.acquire_unchecked(record.spec))
 
     def _forget(self, run: DurableRun) -> None:
@@ -366,7 +346,7 @@ class DurableRuns:
             if ending != "not_run" or error is None:
                 gate.decide(error if ending == "unknown" else None)
             else:
-                refusal: RunError = _acceptance_unknown(run.record, None)
+                refusal: RunError = acceptance_unknown(run.record, None)
                 try:
                     if await self._pending_deletes.delete(run.record.id):
                         refusal = error
@@ -388,12 +368,3 @@ class DurableRuns:
 def _cancel(run: DurableRun) -> None:
     if run.task is not None:
         run.task.cancel()
-
-
-def _acceptance_unknown(record: RunRecord, key: IdempotencyKey | None) -> AcceptanceUnknown:
-    """Return the error of a run that the store may have and whose client does not wait.
-
-    The run is deleted as soon as the store is available; if that takes longer than the lease, another replica may start
-    it. (A synchronous run would be discarded by that replica.)
-    """
-    return AcceptanceUnknown(_ACCEPTANCE_UNKNOWN, run_id=record.id, same_key_is_safe=key is not None)

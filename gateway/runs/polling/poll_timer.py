@@ -35,11 +35,14 @@ class PollTimer:
         """Wait until the next poll is due, or a hint is received."""
         now = self.last_seen_running = self.clock.monotonic()
         seconds = self._seconds_until_next_poll(now)
+        self.record.polls += 1
+        self.record.next_poll = now + seconds
         if self.poll_hints is None or not self.awaiting_hint:
             await self.record.await_external(self.clock.sleep(seconds), self.clock)
         elif await self.record.await_external(self.poll_hints.wait_for_hint(self.record.id, seconds), self.clock):
             self.awaiting_hint = False
             self.last_seen_running = self.clock.monotonic()  # it ended now, not at any time since the last poll
+            self.record.timeline.add(self.last_seen_running, "hinted")
 
     def record_end(self) -> None:
         """Record the duration of the run, and whether the promised hint was received."""

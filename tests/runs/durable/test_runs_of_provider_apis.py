@@ -10,7 +10,7 @@ from typing import cast
 import pytest
 
 from gateway.errors import RunError
-from gateway.runs.durable.runs import RunIdTaken
+from gateway.runs.durable.creation import RunIdTaken
 from gateway.runs.durable.start_response_gate import StartGate
 from gateway.runs.model import RunRecord, RunSpec
 from providers.contract import Cause, Reply

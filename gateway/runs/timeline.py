@@ -1,0 +1,103 @@
+"""Timeline of a run: its events in order, bounded in number, and their encoding for the store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, TypeAlias
+
+import orjson
+
+WaitCause: TypeAlias = Literal["limit", "breaker", "backoff", "store"]
+"""What a run waits for: a limit of a client, workflow or provider, a suspended provider, a retry, or the store."""
+
+MAX_EVENTS = 100
+"""Events of one run in one process; later ones are left out, except the last."""
+_MIN_WAIT = 0.01  # seconds; a shorter wait is no event
+
+_FIELDS: Mapping[str, Sequence[str]] = {
+    "waited": ("for", "seconds"),
+    "called": ("operation", "status", "cause", "sent", "seconds", "connection_reused", "count"),
+    "hinted": (),
+    "fell_back": ("workflow", "provider"),
+    "adopted": ("owner",),
+    "deadline_passed": (),
+    "cancel_requested": (),
+    "ended": ("status", "code"),
+    "callback_attempted": ("attempt", "result", "seconds"),
+}
+"""Names of the values of each event."""
+
+Event: TypeAlias = list[Any]
+"""A time of the monotonic clock, the kind of the event, and its values; a value of None is not shown."""
+
+
+class Timeline:
+    """Events of a run in this process that are not in the store yet. Times are of the monotonic clock, in seconds."""
+
+    __slots__ = ("_count", "_events", "waits")
+
+    def __init__(self) -> None:
+        self._events: list[Event] = []
+        self._count = 0
+        self.waits: dict[WaitCause, float] | None = None  # seconds by cause, if there was a wait
+
+    def add(self, at: float, kind: str, *values: object) -> None:
+        """Add an event."""
+        if self._count < MAX_EVENTS:
+            self._count += 1
+            self._events.append([at, kind, *values])
+
+    def add_wait(self, started: float, ended: float, cause: WaitCause) -> None:
+        """Add a wait, unless it was short."""
+        seconds = ended - started
+        if seconds >= _MIN_WAIT:
+            if self.waits is None:
+                self.waits = {}
+            self.waits[cause] = self.waits.get(cause, 0.0) + seconds
+            self.add(started, "waited", cause, round(seconds, 3))
+
+    def add_call(
+        self, at: float, seconds: float, call: tuple[str, int | None, str | None, str], *, reused: bool | None
+    ) -> None:
+        """Add a call: its operation, the status of its response, the cause of its failure, and whether it was sent.
+
+        `reused`: whether its connection had served a call before.
+
+        A call with the same result as the call right before it is counted there, unless it is a start.
+        """
+        last = self._events[-1] if self._events else None
+        if last is not None and last[1] == "called" and tuple(last[2:6]) == call and call[0] != "start":
+            last[6] = round(last[6] + seconds, 4)
+            last[8] = (last[8] or 1) + 1
+        else:
+            self.add(at, "called", *call, round(seconds, 4), reused, None)
+
+    def encode(self, origin: float, created_at: float, *last: object) -> bytes:
+        """Return the events as lines of JSON, and forget them; `origin` is the monotonic time of `created_at`.
+
+        `last`: the time, kind and values of an event that is added in any case.
+        """
+        events, self._events = self._events, []
+        if last:
+            events.append(list(last))
+        offset = created_at - origin
+        return b"".join(encode_event(offset + at, kind, *values) for at, kind, *values in events)
+
+
+def encode_event(at: float, kind: str, *values: object) -> bytes:
+    """Return a line of a timeline; `at` is in seconds since 1970."""
+    named = {name: value for name, value in zip(_FIELDS[kind], values, strict=True) if value is not None}
+    return orjson.dumps({"at": round(at, 3), "event": kind, **named}, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def decode_timeline(lines: bytes) -> list[dict[str, Any]]:
+    """Return the events of a timeline, without the lines that cannot be read: another version may have written them."""
+    events = []
+    for line in lines.splitlines():
+        try:
+            event = orjson.loads(line)
+        except ValueError:
+            continue
+        if isinstance(event, dict):
+            events.append(event)
+    return events
