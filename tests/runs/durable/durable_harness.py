@@ -60,9 +60,9 @@ class FailingStore(MemoryStore):
         await asyncio.sleep(0)  # a real store yields to other tasks meanwhile
         return self._raise_after("create_run", await super().create_run(run, key, tags))
 
-    async def advance(self, run: StoredRun) -> bool:
+    async def advance(self, run: StoredRun, events: bytes = b"") -> bool:
         self._raise_before("advance")
-        return self._raise_after("advance", await super().advance(run))
+        return self._raise_after("advance", await super().advance(run, events))
 
     async def revert_to_queued(self, run: StoredRun) -> bool:
         self._raise_before("revert_to_queued")
