@@ -16,9 +16,10 @@ gateway. `providers.declarations` describes what an adapter may declare in addit
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import islice
 from typing import Literal, Protocol, TypeAlias, TypeVar
 from urllib.parse import quote
 
@@ -37,6 +38,12 @@ class Unreadable(enum.Enum):
 UNREADABLE = Unreadable.UNREADABLE
 MAX_RAW_ERROR_BYTES = 65_536
 """Maximum size of a text of `RawError`, in bytes of UTF-8."""
+MAX_NODES = 200
+"""Maximum number of the nodes of a `Pause`."""
+MAX_NODE_NAME = 200
+"""Maximum length of the name of a node of a `Pause`, in characters."""
+NodeStatus: TypeAlias = Literal["queued", "running", "succeeded", "failed", "skipped"]
+"""Status of one node of a workflow while the run is in progress."""
 
 
 class Cause(enum.Enum):
@@ -136,11 +143,12 @@ class Pause:
 
     `provider_run_id` is the provider's own id of the run; `Adapter.follow` finds the run by it. `will_notify`: the
     provider has accepted the run's `notify_url`, so it is polled less often. Only the first `Pause` of a run can set
-    it.
+    it. `nodes`: the status of each node where the last reply has them, as `node_statuses` bounds them; empty otherwise.
     """
 
     provider_run_id: str
     will_notify: bool = False
+    nodes: Mapping[str, NodeStatus] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,6 +267,12 @@ def bounded(text: str, limit: int = MAX_RAW_ERROR_BYTES) -> str:
     if 4 * len(text) <= limit:
         return text
     return text.encode()[:limit].decode(errors="ignore")
+
+
+def node_statuses(nodes: Iterable[tuple[str, NodeStatus | None]]) -> dict[str, NodeStatus]:
+    """Return the statuses for a `Pause`: the first `MAX_NODES`, without those that are None or have a long name."""
+    known = ((name, status) for name, status in nodes if status is not None and len(name) <= MAX_NODE_NAME)
+    return dict(islice(known, MAX_NODES))
 
 
 _CAUSES = {

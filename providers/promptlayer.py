@@ -16,6 +16,7 @@ from providers.contract import (
     JsonValue,
     KeyHeader,
     NodeOutput,
+    NodeStatus,
     Outcome,
     Pause,
     ProviderFault,
@@ -28,6 +29,7 @@ from providers.contract import (
     bounded,
     clean,
     invalid,
+    node_statuses,
     refusal,
     segment,
 )
@@ -43,6 +45,7 @@ _STATUSES: Mapping[object, Literal["succeeded", "failed", "skipped"]] = {
     "FAILURE": "failed",
     "SKIPPED": "skipped",
 }
+_PROGRESS: Mapping[object, NodeStatus] = {"QUEUED": "queued", "RUNNING": "running", **_STATUSES}
 
 
 class PromptLayer:
@@ -79,16 +82,17 @@ class PromptLayer:
         """
         path = _RESULTS.format(segment(provider_run_id), "true")
         call = Call("GET", path, "poll", safe=True)
-        statuses: dict[str, str] | None = None
+        statuses: dict[str, NodeStatus] | None = None
         polls = 0
         while True:
             results = yield from ask(call, _read_results)
-            if results is not None:
+            if isinstance(results, _Results):
                 previous, statuses = statuses, {name: node.status for name, node in results.nodes.items()}
                 polls = polls + 1 if statuses == previous else 1
                 if polls >= _SETTLED_POLLS or any(node.is_output for node in results.nodes.values()):
                     break
-            yield Pause(provider_run_id)
+                results = node_statuses(statuses.items())
+            yield Pause(provider_run_id, nodes=results)
         outcome = _outcome(results)
         if sum(_is_successful_output(node) for node in results.nodes.values()) > 1:
             outcome = yield from _choose_output(provider_run_id, outcome)
@@ -145,21 +149,34 @@ class _Results:
     raw_errors: Mapping[str, RawError]
 
 
-def _read_results(reply: Reply) -> _Results | None:
-    """Return the results of a run that has ended; None while it continues (202, and 204 of an earlier proposal)."""
+def _read_results(reply: Reply) -> _Results | Mapping[str, NodeStatus]:
+    """Return the results of a run that has ended; while it continues, the statuses of its nodes that are known.
+
+    It continues at 202, and at 204 of an earlier proposal.
+    """
     if reply.status in {202, 204}:
-        return None
+        return _progress(reply.body)
     if reply.status != 200:
         raise _refusal(reply)
     if not isinstance(reply.body, dict):
         raise invalid("the results are not an object of nodes")
     nodes = [(name, _fields(node)) for name, node in reply.body.items()]
     if any(node.get("status") in _UNFINISHED for _, node in nodes):
-        return None  # PromptLayer's changelog: status codes can be ahead of the nodes, so the nodes decide
+        return _progress(reply.body)  # changelog: status codes can be ahead of the nodes, so the nodes decide
     return _Results(
         {name: _node(node) for name, node in nodes},
         {name: _raw_error(node) for name, node in nodes if _has_error(node)},
     )
+
+
+def _progress(body: JsonValue | Unreadable) -> dict[str, NodeStatus]:
+    """Return the statuses of the nodes of a run in progress; without those, or the body, that cannot be read."""
+    return node_statuses((name, _status(node)) for name, node in body.items()) if isinstance(body, dict) else {}
+
+
+def _status(node: JsonValue) -> NodeStatus | None:
+    status = node.get("status") if isinstance(node, dict) else None
+    return _PROGRESS.get(status) if isinstance(status, str) else None
 
 
 def _fields(node: JsonValue) -> dict[str, JsonValue]:

@@ -11,7 +11,7 @@ from typing import Literal, Protocol, TypeAlias, TypeVar, cast
 from gateway.clock import Clock
 from gateway.errors import Ending, RunSummary
 from gateway.runs.timeline import Timeline, WaitCause
-from providers.contract import JsonValue, NodeOutput, RawError
+from providers.contract import JsonValue, NodeOutput, NodeStatus, RawError
 
 T = TypeVar("T")
 RunStatus: TypeAlias = Literal["queued", "running"] | Ending
@@ -62,8 +62,9 @@ class RunRecord:
     Times named `…_at` are wall-clock times; `started_monotonic`, `deadline` and `start_by`, the `start_before` of the
     specification, are on the monotonic clock, in seconds. `durable`: the store has the run, so another process can
     continue it. `followed`: the client's deadline has passed and the run is polled on until it ends. `counted`: the
-    metrics have the run, as `unknown` or as cancelled. `external_wait`: seconds spent waiting for the provider, limits,
-    the store and back-off. `waiting_for`: what it waits for now; `next_poll`: the monotonic time of the next poll.
+    metrics have the run, as `unknown` or as cancelled. `nodes`: the last known statuses of its nodes while it was in
+    progress. `external_wait`: seconds spent waiting for the provider, limits, the store and back-off. `waiting_for`:
+    what it waits for now; `next_poll`: the monotonic time of the next poll.
     """
 
     id: str
@@ -80,6 +81,7 @@ class RunRecord:
     attempts: int = 0
     maybe_started: bool = False
     provider_run_id: str | None = None
+    nodes: Mapping[str, NodeStatus] = field(default_factory=dict)
     output: JsonValue = None
     outputs: Mapping[str, NodeOutput] | None = None
     raw_errors: Mapping[str, RawError] | None = None

@@ -275,6 +275,8 @@ class WorkflowAttempt:
         if record.provider_run_id != pause.provider_run_id:
             record.provider_run_id = pause.provider_run_id
             await self.journal.record_provider_run_id()
+        if pause.nodes:
+            record.nodes = pause.nodes
         if self.poll_timer is None:
             self.poll_timer = self._new_poll_timer(context.clock.monotonic())
             self.poll_timer.hint_promised = pause.will_notify

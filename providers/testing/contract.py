@@ -6,12 +6,26 @@ import itertools
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import ClassVar
+from typing import ClassVar, get_args
 from urllib.parse import urlsplit
 
 import pytest
 
-from providers.contract import UNREADABLE, Adapter, Call, Cause, JsonValue, Pause, ProviderFault, Reply, Run, Step
+from providers.contract import (
+    MAX_NODE_NAME,
+    MAX_NODES,
+    UNREADABLE,
+    Adapter,
+    Call,
+    Cause,
+    JsonValue,
+    NodeStatus,
+    Pause,
+    ProviderFault,
+    Reply,
+    Run,
+    Step,
+)
 from providers.declarations import (
     AdapterFactory,
     InvalidOptions,
@@ -187,6 +201,20 @@ class AdapterContract:
                 replies = [*self.before_start, Reply(first, body), Reply(second, body), Reply(200, body)]
                 for step in drive(self.new_adapter().steps(Run("name")), replies)[0]:
                     assert isinstance(step, Call | Pause | ProviderFault)
+
+    def test_the_nodes_of_a_run_in_progress_are_bounded(self) -> None:
+        """A pause has at most 200 nodes, with names of at most 200 characters, and known statuses."""
+        names = [*(f"node {number}" for number in range(300)), "x" * 1_000]
+        for word in ("RUNNING", "running", "QUEUED", "SUCCESS", "succeeded"):
+            nodes: dict[str, JsonValue] = {name: {"status": word} for name in names}
+            bodies: tuple[JsonValue, ...] = (nodes, {"status": word, "nodes": nodes})
+            for status, body in itertools.product((200, 202), bodies):
+                steps = self.new_adapter().follow(self.run_id)
+                for step in [] if steps is None else drive(steps, [Reply(status, body)])[0]:
+                    if isinstance(step, Pause):
+                        assert len(step.nodes) <= MAX_NODES
+                        assert all(len(name) <= MAX_NODE_NAME for name in step.nodes)
+                        assert set(step.nodes.values()) <= set(get_args(NodeStatus))
 
     def _polls(self) -> list[Call]:
         steps = self.new_adapter().follow(self.run_id)

@@ -20,6 +20,7 @@ from providers.contract import (
     Reply,
     Run,
     Step,
+    Unreadable,
 )
 from providers.promptlayer import PromptLayer
 from providers.testing import calls, drive
@@ -162,6 +163,47 @@ def test_it_polls_until_the_run_is_done() -> None:
     assert 5 == sum(isinstance(step, Pause) for step in steps)
     assert outcome is not None
     assert ("done", "98765") == (outcome.output, outcome.provider_run_id)
+
+
+@pytest.mark.parametrize(
+    ("body", "nodes"),
+    [
+        (
+            {"a": node("SUCCESS", "private"), "b": node("FAILED", error="private"), "c": node("RUNNING")},
+            {"a": "succeeded", "b": "failed", "c": "running"},
+        ),
+        (
+            {"a": node("FAILURE"), "b": node("SKIPPED"), "c": node("QUEUED")},
+            {"a": "failed", "b": "skipped", "c": "queued"},
+        ),
+        ({"a": {"status": "RUNNING"}, "b": {"status": "PAUSED"}}, {"a": "running"}),
+        ({"a": {"status": ["RUNNING"]}, "b": {"status": {}}, "c": None, "d": "RUNNING", "e": [1]}, {}),
+        ({"x" * 200: {"status": "RUNNING"}, "x" * 201: {"status": "RUNNING"}}, {"x" * 200: "running"}),
+        ({f"n{i}": {"status": "QUEUED"} for i in range(300)}, {f"n{i}": "queued" for i in range(200)}),
+        ({}, {}),
+        (None, {}),
+        ("RUNNING", {}),
+        ([{"a": node("RUNNING")}], {}),
+        (UNREADABLE, {}),
+    ],
+)
+def test_a_pause_has_the_statuses_of_the_nodes_and_nothing_else(
+    body: JsonValue | Unreadable, nodes: dict[str, str]
+) -> None:
+    """A 202 has the body of a 200; one that cannot be read does not disturb the run."""
+    steps, outcome = run(reply(201, STARTED), Reply(202, body), Reply(200, {"a": node("SUCCESS", "done")}))
+    assert [{}, nodes] == [step.nodes for step in steps if isinstance(step, Pause)]
+    assert outcome is not None
+    assert outcome.succeeded
+
+
+def test_a_200_whose_nodes_have_not_ended_shows_their_statuses() -> None:
+    """Also one whose nodes have ended without an output node: it counts as the end once it stays the same."""
+    unfinished = Reply(200, {"a": node("SUCCESS", 1), "b": node("QUEUED")})
+    settled = Reply(200, {"a": node("SUCCESS", 1, output=False), "x" * 201: node("SKIPPED", output=False)})
+    steps, _ = run(reply(201, STARTED), unfinished, settled)
+    shown = [step.nodes for step in steps if isinstance(step, Pause)]
+    assert [{}, {"a": "succeeded", "b": "queued"}, {"a": "succeeded"}] == shown
 
 
 def test_a_failed_run_is_a_200() -> None:

@@ -187,6 +187,20 @@ async def test_a_run_is_followed_to_its_end() -> None:
     assert (1, 4) == (upstream_of(workflow).starts, len(upstream_of(workflow).sent))
 
 
+async def test_the_record_has_the_last_known_statuses_of_the_nodes() -> None:
+    """A poll that does not show them leaves the last known ones."""
+    harness = ExecutorHarness()
+    polls = [Reply(202, {"a": {"status": status}}) for status in ("QUEUED", "RUNNING")]
+    record, problem = await harness.run(harness.layer(STARTED, *polls, Reply(202, "strange"), Reply(204), ENDED))
+    assert (None, {"a": "running"}) == (problem, record.nodes)
+
+
+async def test_a_run_that_is_done_at_the_first_poll_has_no_nodes_in_progress() -> None:
+    harness = ExecutorHarness()
+    record, _ = await harness.run(harness.layer(STARTED, ENDED))
+    assert {} == record.nodes
+
+
 async def test_polls_respect_the_shortest_and_the_longest_interval() -> None:
     harness = ExecutorHarness(poll_schedule=PollSchedule(0.25, 5.0))
     workflow = harness.layer(STARTED, *[RUNNING] * 30, ENDED)
