@@ -195,6 +195,9 @@ class Outcome:
 Step: TypeAlias = Call | Pause | ProviderFault
 Steps: TypeAlias = Generator[Step, Reply, Outcome]
 """Types that the generator yields, is sent, and returns. After a `Pause` it is sent a reply without a meaning."""
+CancelSteps: TypeAlias = Generator[Step, Reply, bool]
+"""The calls that ask the provider to stop a run in progress: safe ones, without a `Pause`, since they may be repeated.
+Returns True if the provider has accepted the request, False if it says that the run can no longer be stopped."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@
 | `options_schema` | None | Pydantic model of the setting `options`, or a callable that parses a mapping (ValueError). The parsed value is the factory's second argument. Without it the adapter has no options. |
 | `request_headers` | () | Header fields that the adapter's calls may set. |
 | `key_check` | None | A free `Call` that succeeds if the provider accepts the key; `runward check --connect` makes it. |
+| `can_cancel` | False | True if `cancel(provider_run_id)` of the adapter returns the `CancelSteps` that ask the provider to stop a run in progress, or None for a run that it cannot stop. |
 | `releases` | see `releases_of` | Kinds of release that a run may ask for: "label", "number", "text". |
 """  # noqa: E501 - a table
 
@@ -20,7 +21,7 @@ from functools import lru_cache
 from typing import Any, Literal, Protocol, TypeAlias, cast
 from urllib.parse import unquote
 
-from providers.contract import Adapter, JsonValue
+from providers.contract import Adapter, CancelSteps, JsonValue
 
 Release: TypeAlias = Literal["label", "number", "text"]
 AdapterFactory: TypeAlias = Callable[..., Adapter]
@@ -122,6 +123,16 @@ def accepts_release(adapter: Adapter, label: str | None, version: int | str | No
     return (label is None or "label" in kinds) and (version is None or version_kind in kinds)
 
 
+def can_cancel(adapter: Adapter) -> bool:
+    """Return True if the adapter can ask its provider to stop a run in progress."""
+    return getattr(adapter, "can_cancel", False) is True
+
+
+def cancel_steps(adapter: Adapter, provider_run_id: str) -> CancelSteps | None:
+    """Return the steps that ask the provider to stop a run; None if the adapter cannot stop this run."""
+    return cast("_CancellingAdapter", adapter).cancel(provider_run_id) if can_cancel(adapter) else None
+
+
 def build_adapter(
     factory: AdapterFactory, dialect: str | None = None, options: Mapping[str, JsonValue] | None = None
 ) -> Adapter:
@@ -137,6 +148,12 @@ def build_adapter(
         return factory(dialect, *arguments)
     except ValueError as error:
         raise UnknownDialect(str(error)) from None
+
+
+class _CancellingAdapter(Protocol):
+    """Adapter that declares `can_cancel`."""
+
+    def cancel(self, provider_run_id: str) -> CancelSteps | None: ...
 
 
 class _ValidationError(Protocol):

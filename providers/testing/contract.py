@@ -25,6 +25,7 @@ from providers.contract import (
     Reply,
     Run,
     Step,
+    Unreadable,
 )
 from providers.declarations import (
     AdapterFactory,
@@ -32,6 +33,8 @@ from providers.declarations import (
     UnknownDialect,
     accepts_release,
     build_adapter,
+    can_cancel,
+    cancel_steps,
     releases_of,
     request_headers_of,
     starts_of,
@@ -56,7 +59,7 @@ class AdapterContract:
             options = {"user": "tests"}
 
     `before_start`: replies to the safe calls that precede the start, where there are any. `one_workflow`: the key
-    selects the workflow, so its name is not sent. `run_id`: an id that `follow` accepts.
+    selects the workflow, so its name is not sent. `run_id`: an id that `follow` and `cancel` accept.
     """
 
     factory: ClassVar[AdapterFactory]
@@ -97,6 +100,7 @@ class AdapterContract:
         assert re.fullmatch(r"[A-Za-z0-9_-]+", adapter.key_header.name)
         assert bool is type(adapter.supports_versions)
         assert bool is type(adapter.supports_nodes)
+        assert bool is type(getattr(adapter, "can_cancel", False))
         assert request_headers_of(adapter) is not None
 
     def test_it_accepts_its_dialects_and_no_other(self) -> None:
@@ -215,6 +219,47 @@ class AdapterContract:
                         assert len(step.nodes) <= MAX_NODES
                         assert all(len(name) <= MAX_NODE_NAME for name in step.nodes)
                         assert set(step.nodes.values()) <= set(get_args(NodeStatus))
+
+    def test_a_cancellation_is_safe_to_repeat_and_starts_nothing(self) -> None:
+        """Its calls are safe, set declared headers, address one run, and are no starts; the run needs no pause."""
+        adapter = self.new_adapter()
+        assert can_cancel(adapter) == (cancel_steps(adapter, self.run_id) is not None)
+        starts, allowed = starts_of(adapter) or (), request_headers_of(adapter)
+        for run_id in (self.run_id, *_HOSTILE_NAMES):
+            for call in self._cancel_calls(run_id):
+                assert call.safe
+                assert re.fullmatch(r"[a-z_]+", call.operation)
+                assert re.fullmatch(r"/[A-Za-z0-9/_.~%?=&-]*", call.path)
+                assert not any(start.matches(call.method, _path(call)) for start in starts), call.path
+                assert {name.lower() for name, _ in _pairs(call.headers)} <= allowed
+        if can_cancel(adapter):
+            one, other = self._cancel_calls(self.run_id), self._cancel_calls(self.run_id + "0")
+            assert one
+            assert one != other, "two runs are stopped by two different calls"
+
+    @pytest.mark.parametrize("status", [401, 403, 429, 500, 502, 503, 504])
+    def test_a_cancellation_that_the_provider_does_not_answer_is_a_fault(self, status: int) -> None:
+        """It is neither accepted nor too late: the gateway may repeat it, and reports what it does not know."""
+        bodies: tuple[JsonValue | Unreadable, ...] = (UNREADABLE, {}, None, "no")
+        for body in bodies:
+            steps = cancel_steps(self.new_adapter(), self.run_id)
+            if steps is not None:
+                taken, accepted = drive(steps, [Reply(status, body)])
+                assert isinstance(taken[-1], ProviderFault)
+                assert None is accepted
+
+    def test_no_reply_to_a_cancellation_raises_an_unexpected_error(self) -> None:
+        """Each reply leads to a call, a fault, or an answer; the run is not waited for."""
+        for body, status in itertools.product(_bodies(), STATUSES):
+            steps = cancel_steps(self.new_adapter(), self.run_id)
+            if steps is not None:
+                taken, accepted = drive(steps, [Reply(status, body)] * 5)
+                assert all(isinstance(step, Call | ProviderFault) for step in taken)
+                assert accepted in {True, False, None}
+
+    def _cancel_calls(self, run_id: str) -> list[Call]:
+        steps = cancel_steps(self.new_adapter(), run_id)
+        return [] if steps is None else calls(drive(steps, [])[0])
 
     def _polls(self) -> list[Call]:
         steps = self.new_adapter().follow(self.run_id)

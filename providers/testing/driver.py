@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
+from typing import TypeVar
 
-from providers.contract import Call, Outcome, Reply, Step, Steps
+from providers.contract import Call, Reply, Step
+
+T = TypeVar("T")
 
 
-def drive(steps: Steps, replies: Iterable[Reply]) -> tuple[list[Step], Outcome | None]:
+def drive(steps: Generator[Step, Reply, T], replies: Iterable[Reply]) -> tuple[list[Step], T | None]:
     """Answer each `Call` with the next reply; return every step, and the outcome.
 
-    The outcome is None where the replies ran out first, or the adapter rejected one.
+    The outcome is that of a run, or what the steps of a cancellation return; None where the replies ran out first, or
+    the adapter rejected one.
     """
     taken: list[Step] = []
     remaining = iter(replies)

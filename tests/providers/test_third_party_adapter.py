@@ -14,9 +14,13 @@ import pytest
 
 from tests.support.configuration import PROVIDER_SECRETS, gateway_config
 from tests.support.fake_upstream.responses import reply
+from tests.support.gateway_restarts import RestartableGateway
 from tests.support.process import ROOT, GatewayExitedError
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
+    import aiohttp
+
     from providers.contract import JsonValue
     from tests.conftest import StartGateway
     from tests.support.client import PostRun
@@ -90,6 +94,44 @@ async def test_its_faults_are_reported_like_those_of_every_provider(
     assert (502, "upstream_error", "unknown") == (await run(running, WORKFLOW)).summary
     assert (502, "run_failed", "failed") == (await run(running, WORKFLOW)).summary
     assert 2 == len(upstream.requests("POST"))
+
+
+async def test_its_runs_are_stopped(
+    installed: Path, upstream: FakeUpstream, gateway: StartGateway, session: aiohttp.ClientSession, tmp_path: Path
+) -> None:
+    """The provider is asked once, the run ends as its polls report, and no other is started, also after a crash."""
+    upstream.always("POST", "/queues/orders%2Fnew/jobs", reply(202, {"job": "7f3a"}))
+    upstream.always("GET", "/jobs/7f3a", reply(200, {"state": "waiting"}))
+    upstream.always("DELETE", "/jobs/7f3a", reply(202, {}))
+    restartable = RestartableGateway(
+        gateway,
+        session,
+        tmp_path / "runward.db",
+        providers={"echo_queue": {"base_url": upstream.url, "api_key": {"env": "ECHO_QUEUE_KEY"}}},
+        workflows={"orders": {"provider": "echo_queue", "name": "orders/new", "timeout": "20s"}},
+        store={"lease": "2s"},
+    )
+    restartable.environment |= {"ECHO_QUEUE_KEY": SECRET, "PYTHONPATH": str(installed)}
+    await restartable.start()
+    run_id = await restartable.submit_async(WORKFLOW)
+    await wait_until(lambda: upstream.requests("GET", "/jobs/7f3a"))
+    for _ in range(2):
+        cancelled = await restartable.cancel(run_id)
+        cancel = cancelled.json["cancel"]
+        assert isinstance(cancel, dict)
+        assert (202, "running", "stopping") == (cancelled.status, cancelled.json["status"], cancel["state"])
+    assert 1 == len(upstream.requests("DELETE"))
+    assert 404 == (await restartable.cancel(run_id, client="two")).status
+    await restartable.kill_and_restart()
+    assert 202 == (await restartable.cancel(run_id)).status  # also a process that has not adopted it
+    assert 2 == len(upstream.requests("DELETE"))
+    upstream.always("GET", "/jobs/7f3a", reply(200, {"state": "stopped"}))
+    ended = await restartable.wait_for_end(run_id)
+    assert ("failed", "run_failed", 1) == (ended["status"], dict(ended["error"])["code"], ended["attempts"])  # type: ignore[arg-type]
+    refused = await restartable.cancel(run_id)
+    assert (409, "run_ended") == (refused.status, refused.json["code"])
+    assert (1, 2) == (len(upstream.requests("POST")), len(upstream.requests("DELETE")))
+    assert {SECRET} == {dict(request.headers)["X-Queue-Key"] for request in upstream.requests()}
 
 
 @pytest.mark.process

@@ -48,7 +48,10 @@ _LONG_TIMEOUTS = {"timeout": "20s", "max_timeout": "20s"}
 
 
 class RestartableGateway:
-    """Gateways with the same configuration and store, one at a time; methods address the current one."""
+    """Gateways with the same configuration and store, one at a time; methods address the current one.
+
+    `environment`: the environment variables of the next one.
+    """
 
     def __init__(
         self, start_gateway: StartGateway, session: aiohttp.ClientSession, file: Path, **overrides: JsonValue
@@ -59,6 +62,7 @@ class RestartableGateway:
             "workflows": {"studio": dict(_LONG_TIMEOUTS), "layer": dict(_LONG_TIMEOUTS)},
         }
         self.overrides = merged(base, overrides)
+        self.environment: dict[str, str] = {**PROVIDER_SECRETS, **CALLBACK_SECRETS}
         self._start_gateway = start_gateway
         self._session = session
         self._current: GatewayProcess | None = None
@@ -72,7 +76,7 @@ class RestartableGateway:
     async def start(self, **overrides: JsonValue) -> GatewayProcess:
         """Start the next one; overrides persist."""
         self.overrides = merged(self.overrides, overrides)
-        self._current = await self._start_gateway(None, {**PROVIDER_SECRETS, **CALLBACK_SECRETS}, **self.overrides)
+        self._current = await self._start_gateway(None, self.environment, **self.overrides)
         return self._current
 
     async def kill_and_restart(self) -> GatewayProcess:

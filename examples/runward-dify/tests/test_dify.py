@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 from runward_dify.adapter import Dify, DifyOptions
 
-from providers.contract import Reply, Run
+from providers.contract import ProviderFault, Reply, Run
 from providers.testing import AdapterContract, FakeProvider, GatewayProcess, calls, drive, reply
 
 KEY = "app-0123456789abcdef"
 RUN_ID = "fb47b2e6-5e43-4f90-be01-d5c5a088d156"
+TASK_ID = "c3800678-a077-43df-a102-53f23ed20b88"
 VERSION = "7c3e33d4-2a8b-4e5f-9b1a-d3c6e8f12345"
 START = "POST /v1/workflows/run"
 
@@ -23,12 +24,13 @@ class TestContract(AdapterContract):
 
     factory = Dify
     one_workflow = True
+    run_id = f"{RUN_ID}:{TASK_ID}"
 
 
 def finished(status: str = "succeeded", **members: Any) -> dict[str, Any]:
     """Response to a blocking run."""
     data = {"id": RUN_ID, "workflow_id": VERSION, "status": status, "outputs": {"text": "hi"}, "error": None, **members}
-    return {"workflow_run_id": RUN_ID, "task_id": "c3800678", "data": data}
+    return {"workflow_run_id": RUN_ID, "task_id": TASK_ID, "data": data}
 
 
 def config(url: str, *passthrough: str) -> dict[str, Any]:
@@ -160,3 +162,47 @@ def test_a_run_can_be_followed_after_a_crash() -> None:
 def test_the_input_is_sent_under_its_own_name() -> None:
     steps, _ = drive(Dify(None, DifyOptions(user="u")).steps(Run("any", input={"a": [1]})), [])
     assert [{"inputs": {"a": [1]}, "response_mode": "blocking", "user": "u"}] == [call.json for call in calls(steps)]
+
+
+def test_a_run_that_is_not_finished_is_stopped(provider: FakeProvider, gateway: GatewayProcess) -> None:
+    """Dify is asked once, the polls report its end, and the id of the run is then Dify's alone."""
+    stop = f"POST /v1/workflows/tasks/{TASK_ID}/stop"
+    provider.script(START, reply(200, finished("paused", outputs=None)))
+    provider.script(f"GET /v1/workflows/run/{RUN_ID}", reply(200, {"status": "paused"}))
+    provider.script(stop, reply(200, {"result": "success"}))
+    before = len(provider.received(START))
+    body = {"workflow": "triage", "input": {}}
+    run_id = gateway.request("POST", "/run", body, Prefer="respond-async").document["id"]
+    for _ in range(500):
+        if gateway.request("GET", f"/runs/{run_id}?wait=0").document["provider_run_id"] is not None:
+            break
+    for _ in range(2):
+        cancelled = gateway.request("POST", f"/runs/{run_id}/cancel")
+        assert (202, "stopping") == (cancelled.status, cancelled.document["cancel"]["state"])
+        assert f"{RUN_ID}:{TASK_ID}" == cancelled.document["provider_run_id"]
+    [request] = provider.received(stop)
+    assert {"user": "ops"} == request.json
+    provider.script(f"GET /v1/workflows/run/{RUN_ID}", reply(200, {"status": "stopped", "error": None}))
+    ended = gateway.request("GET", f"/runs/{run_id}?wait=20").document
+    assert ("failed", RUN_ID) == (ended["status"], ended["provider_run_id"])
+    assert 409 == gateway.request("POST", f"/runs/{run_id}/cancel").status
+    assert 1 == len(provider.received(START)) - before
+
+
+@pytest.mark.parametrize("task_id", [None, "", 7, "..", "a:b"])
+def test_a_run_whose_task_is_not_known_is_polled_and_not_stopped(task_id: Any) -> None:
+    dify = Dify(None, DifyOptions())
+    started = {**finished("running", outputs=None), "task_id": task_id}
+    steps, outcome = drive(dify.steps(Run("any")), [Reply(200, started), Reply(200, finished()["data"])])
+    assert f"/v1/workflows/run/{RUN_ID}" == calls(steps)[1].path
+    assert outcome is not None
+    assert (RUN_ID, None) == (outcome.provider_run_id, dify.cancel(RUN_ID))
+
+
+def test_a_stop_that_is_not_confirmed_is_a_fault() -> None:
+    for answer in (Reply(404, {"code": "not_found"}), Reply(200, {}), Reply(200, {"result": "failure"})):
+        steps = Dify(None, DifyOptions()).cancel(f"{RUN_ID}:{TASK_ID}")
+        assert steps is not None
+        taken, accepted = drive(steps, [answer])
+        assert isinstance(taken[-1], ProviderFault)
+        assert accepted is None

@@ -155,7 +155,8 @@ def _cancel_run_operation() -> OpenApiNode:
         _model_content("RunShown"),
     )
     too_late = response(
-        "A start was sent, or is being sent. The provider cannot stop the run: it ends as the provider reports. "
+        "A start was sent, or is being sent: the run ends as the provider reports. The provider was asked to stop it, "
+        "if it can; `cancel.state` says what came of that. "
         "Should the provider refuse this start, no other one follows, unless the replica that sends it stops or cannot "
         "be reached.",
         _model_content("RunNotCancelled"),

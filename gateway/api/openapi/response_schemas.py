@@ -66,7 +66,13 @@ class CallbackState(BaseModel):
 class CancelState(BaseModel):
     """What a request to cancel a run could do."""
 
-    state: Literal["too_late"]
+    state: Annotated[
+        Literal["too_late", "not_yet", "stopping", "not_stopped"],
+        Field(
+            description="`too_late`: the provider cannot stop the run. `not_yet`: it has not acknowledged the start. "
+            "`stopping`: it has accepted the request. `not_stopped`: it was asked and has not accepted it."
+        ),
+    ]
     detail: Annotated[str, Field(description="Explanation for humans; the text may change.")]
 
 

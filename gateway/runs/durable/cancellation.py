@@ -4,14 +4,15 @@ The end is one transaction of the store, which then refuses the owner's start. S
 neither start a cancelled run nor cancel a started one. The owner's work on the run is stopped afterwards, at the latest
 when it is about to send the start.
 
-A run that was started is not stopped, because no provider can stop it. The request for it is not stored: it tells the
-replicas to send no other start, should the provider refuse the one that was sent, and is lost with their processes.
+A run that was started ends as its provider reports, which is asked to stop it where its adapter can (see
+`provider_cancellation`). The request for it is not stored: it tells the replicas to send no other start, should the
+provider refuse the one that was sent, and is lost with their processes.
 """
 
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gateway.clock import Clock
 from gateway.errors import RunCancelled, RunNotFound
@@ -19,6 +20,7 @@ from gateway.observability import json_logging
 from gateway.observability.logger_protocol import Logger
 from gateway.runs.catalog import Catalog
 from gateway.runs.durable.codec import decode_run, is_cancelled, unreadable_run
+from gateway.runs.durable.provider_cancellation import ProviderCancellation
 from gateway.runs.durable.recovery import MISSING_WORKFLOW
 from gateway.runs.durable.runs import DurableRuns
 from gateway.runs.model import RunRecord
@@ -40,6 +42,11 @@ class RunCancellation:
     catalog: Catalog
     clock: Clock
     log: Logger
+    at_provider: ProviderCancellation = field(init=False)
+
+    def __post_init__(self) -> None:
+        context = self.durable_runs.executor.context
+        self.at_provider = ProviderCancellation(context, self.catalog, self.clock, self.log)
 
     async def cancel(self, client: str, run_id: str) -> RunOverview:
         """Cancel a run if no start was sent; returns it as it is then.

@@ -146,17 +146,20 @@ class RetryLoop:
         started: bool = True,
         deadline: float,
         max_poll_interval: float = 60.0,
+        max_polls: int | None = None,
         permit_retry: Callable[[], bool],
         sleep: Callable[[float], Awaitable[None]],
     ) -> None:
         """`started`: a start was sent before, so that a poll is worth repeating whatever its fault.
 
-        `max_poll_interval`: seconds, at most, between such polls. `permit_retry`: asked last before a start is repeated
-        (retry budget). `sleep`: sleeps for the backoff.
+        `max_poll_interval`: seconds, at most, between such polls. `max_polls`: attempts of a safe call, at most; None:
+        the deadline alone bounds them. `permit_retry`: asked last before a start is repeated (retry budget). `sleep`:
+        sleeps for the backoff.
         """
         self._policy = policy
         self._clock = clock
         self._max_poll_interval = max_poll_interval
+        self._max_polls = max_polls
         self._call = call
         self._repeatable = repeatable
         self._started = started
@@ -210,11 +213,13 @@ class RetryLoop:
         return repeat in {Repeat.RETRY, Repeat.SLOWLY}
 
     def _must_stop(self, state: RetryCallState) -> bool:
-        """Return whether the backoff would pass the deadline, or a start has no attempt left; polls are not limited."""
+        """Return whether the backoff would pass the deadline, or the call has no attempt left."""
         remaining = self._deadline - self._clock.monotonic()
         if state.upcoming_sleep >= remaining or (self._call.safe and remaining <= _FINAL_POLL_MARGIN):
             return True
-        return not self._call.safe and not (state.attempt_number < self._policy.max_attempts and self._permit_retry())
+        if self._call.safe:
+            return self._max_polls is not None and state.attempt_number >= self._max_polls
+        return not (state.attempt_number < self._policy.max_attempts and self._permit_retry())
 
     def _backoff(self, state: RetryCallState) -> float:
         """Return the backoff in seconds: full jitter of a doubling step, and at least the provider's Retry-After."""

@@ -1,7 +1,8 @@
-"""Echo Queue: a job is put into a queue, then polled until it is done.
+"""Echo Queue: a job is put into a queue, then polled until it is done, or stopped.
 
-    POST /queues/{queue}/jobs  {"message": …}   202 {"job": "7f3a"}
-    GET  /jobs/{job}                            200 {"state": "waiting" | "done" | "failed", "echo": …}
+    POST   /queues/{queue}/jobs  {"message": …}   202 {"job": "7f3a"}
+    GET    /jobs/{job}                            200 {"state": "waiting" | "done" | "failed" | "stopped", "echo": …}
+    DELETE /jobs/{job}                            202 it will be stopped, 409 it is not waiting any more
 
 A queue corresponds to a workflow. The routes above are the complete (fictitious) API.
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 from providers.contract import (
     Call,
+    CancelSteps,
     KeyHeader,
     Outcome,
     Pause,
@@ -30,6 +32,7 @@ class EchoQueue:
     key_header = KeyHeader("X-Queue-Key")
     supports_versions = False
     supports_nodes = False
+    can_cancel = True
     starts = ("POST /queues/*/jobs",)
     dialects: tuple[str, ...] = ()
 
@@ -53,6 +56,16 @@ class EchoQueue:
             if outcome is not None:
                 return outcome
 
+    def cancel(self, provider_run_id: str) -> CancelSteps:
+        """Ask for the end of a job; its polls then report it."""
+        return (yield from ask(Call("DELETE", f"/jobs/{segment(provider_run_id)}", "cancel", safe=True), _read_stop))
+
+
+def _read_stop(reply: Reply) -> bool:
+    if reply.status not in {202, 409}:
+        raise refusal(reply)
+    return reply.status == 202
+
 
 def _read_job(reply: Reply) -> str:
     if reply.status != 202:
@@ -71,6 +84,6 @@ def _read_state(reply: Reply) -> Outcome | None:
             return None
         case {"state": "done", "echo": echo}:
             return Outcome(succeeded=True, output=echo)
-        case {"state": "failed"}:
-            return Outcome(succeeded=False, error="the job failed")
+        case {"state": "failed" | "stopped" as state}:
+            return Outcome(succeeded=False, error=f"the job {'failed' if state == 'failed' else 'was stopped'}")
     raise invalid("the response has no state")
