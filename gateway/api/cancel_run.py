@@ -20,7 +20,8 @@ from gateway.store.contract import Phase, RunOverview
 
 _DETAILS: Mapping[StopState, str] = {
     "too_late": "A start was sent, or is being sent, and the provider cannot stop the run: its end will be recorded.",
-    "not_yet": "The provider has not acknowledged the start yet: repeat this request to stop the run.",
+    "not_yet": "The provider has not acknowledged the start yet, and is asked to stop the run once it has: repeat this "
+    "request to be sure.",
     "stopping": "The provider has accepted the request to stop the run: its end will be recorded as it reports.",
     "not_stopped": "The provider was asked to stop the run and has not accepted the request, which may be repeated. "
     "The run may go on: its end will be recorded.",

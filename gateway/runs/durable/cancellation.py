@@ -6,7 +6,8 @@ when it is about to send the start.
 
 A run that was started ends as its provider reports, which is asked to stop it where its adapter can (see
 `provider_cancellation`). The request for it is not stored: it tells the replicas to send no other start, should the
-provider refuse the one that was sent, and is lost with their processes.
+provider refuse the one that was sent, and to stop the run once the provider has acknowledged it. It is lost with their
+processes.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from gateway.observability import json_logging
 from gateway.observability.logger_protocol import Logger
 from gateway.runs.catalog import Catalog
 from gateway.runs.durable.codec import decode_run, is_cancelled, unreadable_run
+from gateway.runs.durable.journal import DurableRun
 from gateway.runs.durable.provider_cancellation import ProviderCancellation
 from gateway.runs.durable.recovery import MISSING_WORKFLOW
 from gateway.runs.durable.runs import DurableRuns
@@ -83,7 +85,7 @@ class RunCancellation:
         """Stop the work on the runs of this process of which a cancellation was notified in the last second."""
         for run_id, run in list(self.durable_runs.active.items()):
             if self.store.recently_notified(_REQUEST + run_id):
-                run.request_cancel(self.clock)
+                self._note_request(run)
             if run.stored.phase is Phase.QUEUED and self.store.recently_notified(run_id):
                 found = await self.store.get_overview(run_id)
                 if found is not None and is_cancelled(found):
@@ -135,10 +137,14 @@ class RunCancellation:
     async def _request(self, run_id: str) -> None:
         active = self.durable_runs.active.get(run_id)
         if active is not None:
-            active.request_cancel(self.clock)
+            self._note_request(active)
         else:
             await self._notify(_REQUEST + run_id)
             await self._notify(_CANCELLATIONS)
+
+    def _note_request(self, active: DurableRun) -> None:
+        active.request_cancel(self.clock)
+        active.on_acknowledged = self.at_provider.stop_later
 
     async def _notify(self, name: str) -> None:
         if self.store.shared:

@@ -21,7 +21,7 @@ from gateway.runs.durable.codec import is_cancelled
 from gateway.runs.durable.start_response_gate import StartGate
 from gateway.runs.interruption import Interruption
 from gateway.runs.model import RunRecord
-from gateway.store.contract import Phase, Store, StoredRun, StoreUnavailable
+from gateway.store.contract import Phase, RunOverview, Store, StoredRun, StoreUnavailable
 
 
 @dataclass(slots=True, eq=False)
@@ -31,7 +31,8 @@ class DurableRun:
     `task` is None while the client waits for the response: then the run is part of the request. `gate`: delays the
     response to the start of a background run, if its API does. `maybe_keyed`: False if the run is known to have no
     idempotency key. `cancelled`: the store has ended the run as cancelled. `cancel_requested`: its client asked for
-    that after a start was sent; it ends as cancelled if the provider refuses that start.
+    that after a start was sent; it ends as cancelled if the provider refuses that start. `on_acknowledged`: called with
+    the run once the provider's id of the run is known.
     """
 
     record: RunRecord
@@ -42,6 +43,7 @@ class DurableRun:
     maybe_keyed: bool = True
     cancelled: bool = False
     cancel_requested: bool = False
+    on_acknowledged: Callable[[RunOverview], None] | None = None
     interruption: Interruption = field(default_factory=Interruption)
 
     async def execute(self, work: Callable[[], Awaitable[None]], clock: Clock) -> None:
@@ -128,6 +130,8 @@ class StoreJournal:
         self._set_phase(Phase.FOLLOWING, attempts=self.run.record.attempts)
         if self.run.gate is not None:
             self.run.gate.accept()
+        if self.run.on_acknowledged is not None:
+            self.run.on_acknowledged(self.run.stored.overview)
         try:
             await self._write(self.store.advance(self.run.stored, self._events()))
         except StoreUnavailable:

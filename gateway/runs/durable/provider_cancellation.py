@@ -58,6 +58,7 @@ class ProviderCancellation:
     clock: Clock
     log: Logger
     _asking: dict[str, asyncio.Task[StopState]] = field(default_factory=dict)  # by id of the run
+    _later: set[asyncio.Task[StopState]] = field(default_factory=set)
     _accepted: dict[str, float] = field(default_factory=dict)  # by id of the run: when, the oldest first
 
     async def stop(self, run: RunOverview) -> StopState:
@@ -76,6 +77,12 @@ class ProviderCancellation:
             self._asking[run.id] = task
             task.add_done_callback(lambda _: self._asking.pop(run.id, None))
         return await asyncio.shield(task)  # a client that disconnects does not take the answer from the others
+
+    def stop_later(self, run: RunOverview) -> None:
+        """Ask the provider to stop a run in the background, as `stop`."""
+        task = asyncio.create_task(self.stop(run))
+        self._later.add(task)
+        task.add_done_callback(self._later.discard)
 
     async def _ask(self, run: RunOverview, provider_run_id: str, provider: Provider, admission: Admission) -> StopState:
         state: StopState = "not_stopped"

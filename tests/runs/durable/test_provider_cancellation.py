@@ -59,16 +59,16 @@ class StoppableUpstream(ScriptedUpstream):
         super().__init__(clock, [RUNNING])
         self.stops = list(stops)
         self.stop_times: list[float] = []
-        self.ended = RUNNING
+        self.started, self.ended = STARTED, RUNNING
         self.gate = asyncio.Event()
         self.gate.set()
 
     async def send(self, call: Call, deadline: float, traceparent: str = "") -> Reply:
         """See `Upstream.send`."""
         if call.method != "DELETE":
-            self.script = [STARTED if call.method == "POST" else self.ended]
             if call.method == "POST":
                 await self.gate.wait()
+            self.script = [self.started if call.method == "POST" else self.ended]
             return await super().send(call, deadline, traceparent)
         self.stop_times.append(self.clock.monotonic())
         step = self.stops.pop(0) if len(self.stops) > 1 else self.stops[0]
@@ -235,16 +235,34 @@ async def test_a_run_that_the_adapter_cannot_stop_is_too_late() -> None:
     assert ("too_late", 0) == (await replica.cancel(run), len(replica.upstream.stop_times))
 
 
-async def test_a_start_without_an_answer_cannot_be_stopped_yet() -> None:
-    """The provider's id of the run is not known; once it is, a repeated request stops the run."""
+@pytest.mark.parametrize("told_by_another", [True, False])
+async def test_a_run_is_stopped_once_its_start_is_acknowledged(*, told_by_another: bool) -> None:
+    """Before that, the provider's id of the run is not known."""
     replica = Replica()
     replica.upstream.gate.clear()
     run = await replica.start()
-    assert ("not_yet", 0) == (await replica.cancel(run), len(replica.upstream.stop_times))
+    replica.store.shared = True  # notifications are sent
+    canceller = Replica(predecessor=replica, owner="other") if told_by_another else replica
+    assert ("not_yet", 0) == (await canceller.cancel(run), len(replica.upstream.stop_times))
+    await replica.cancellation.stop_cancelled()
     replica.upstream.gate.set()
     await run_ready_tasks()
+    assert 1 == len(replica.upstream.stop_times)
     assert "stopping" == await replica.cancel(run)
     assert (("failed", "run_failed"), 1) == (await replica.end_of(run), replica.upstream.starts)
+    assert 1 == len(replica.upstream.stop_times)
+
+
+async def test_a_request_during_a_start_that_is_refused_stops_nothing() -> None:
+    """The run ends as cancelled, and the provider has none to stop."""
+    replica = Replica()
+    replica.upstream.gate.clear()
+    run = await replica.start()
+    assert "not_yet" == await replica.cancel(run)
+    replica.upstream.started = Reply(429)
+    replica.upstream.gate.set()
+    assert ("not_run", "cancelled") == await replica.end_of(run)
+    assert (1, 0) == (replica.upstream.starts, len(replica.upstream.stop_times))
 
 
 async def test_a_run_of_a_removed_provider_is_too_late() -> None:
