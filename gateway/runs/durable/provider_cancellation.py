@@ -30,6 +30,8 @@ StopState: TypeAlias = Literal["too_late", "not_yet", "stopping", "not_stopped"]
 provider has accepted the request. `not_stopped`: the provider has not answered so.
 """
 
+_RunKey: TypeAlias = tuple[str, str]  # id of a run, and the provider's id of it
+
 _TIME = 10.0  # seconds for all calls of one request
 _QUIET_TIME = 10.0  # seconds after the provider has accepted a request, in which it is not repeated
 _MAX_ACCEPTED = 10_000
@@ -57,9 +59,9 @@ class ProviderCancellation:
     catalog: Catalog
     clock: Clock
     log: Logger
-    _asking: dict[str, asyncio.Task[StopState]] = field(default_factory=dict)  # by id of the run
+    _asking: dict[_RunKey, asyncio.Task[StopState]] = field(default_factory=dict)
     _later: set[asyncio.Task[StopState]] = field(default_factory=set)
-    _accepted: dict[str, float] = field(default_factory=dict)  # by id of the run: when, the oldest first
+    _accepted: dict[_RunKey, float] = field(default_factory=dict)  # when, the oldest first
 
     async def stop(self, run: RunOverview) -> StopState:
         """Ask the provider to stop a run that was started and has not ended; returns after 10 s at the latest."""
@@ -68,14 +70,15 @@ class ProviderCancellation:
             return "too_late"
         if run.phase is not Phase.FOLLOWING or run.provider_run_id is None:
             return "not_yet"
-        if self._accepted.get(run.id, -_QUIET_TIME) + _QUIET_TIME > self.clock.monotonic():
+        key = run.id, run.provider_run_id
+        if self._accepted.get(key, -_QUIET_TIME) + _QUIET_TIME > self.clock.monotonic():
             return "stopping"
-        task = self._asking.get(run.id)
+        task = self._asking.get(key)
         if task is None:
             admission = self.context.limiter.admit_adopted(run.client, workflow.alias, workflow.provider.name)
-            task = asyncio.create_task(self._ask(run, run.provider_run_id, workflow.provider, admission))
-            self._asking[run.id] = task
-            task.add_done_callback(lambda _: self._asking.pop(run.id, None))
+            task = asyncio.create_task(self._ask(run, key, workflow.provider, admission))
+            self._asking[key] = task
+            task.add_done_callback(lambda _: self._asking.pop(key, None))
         return await asyncio.shield(task)  # a client that disconnects does not take the answer from the others
 
     def stop_later(self, run: RunOverview) -> None:
@@ -84,14 +87,16 @@ class ProviderCancellation:
         self._later.add(task)
         task.add_done_callback(self._later.discard)
 
-    async def _ask(self, run: RunOverview, provider_run_id: str, provider: Provider, admission: Admission) -> StopState:
+    async def _ask(self, run: RunOverview, key: _RunKey, provider: Provider, admission: Admission) -> StopState:
         state: StopState = "not_stopped"
         fault: str | None = None
         with Hold(self.context.byte_budget) as hold:
             current_hold.set(hold)
             try:
-                steps = cancel_steps(provider.adapter, provider_run_id)
-                accepted = steps is not None and await _Calls(self.context, provider, admission, steps).make()
+                steps = cancel_steps(provider.adapter, key[1])
+                if steps is None:
+                    return "too_late"
+                accepted = await _Calls(self.context, provider, admission, steps).make()
                 state = "stopping" if accepted else "too_late"
             except ProviderFault as error:
                 fault = error.cause.value
@@ -100,14 +105,14 @@ class ProviderCancellation:
             except Exception as error:  # noqa: BLE001 - a defect of the adapter: the run goes on
                 self.log.error("internal_error", run_id=run.id, **json_logging.describe_exception(error))
         if state == "stopping":
-            self._note_accepted(run.id)
+            self._note_accepted(key)
         self.log.info("cancel_sent", run_id=run.id, client=run.client, provider=provider.name, state=state, fault=fault)
         return state
 
-    def _note_accepted(self, run_id: str) -> None:
+    def _note_accepted(self, key: _RunKey) -> None:
         now = self.clock.monotonic()
-        self._accepted.pop(run_id, None)
-        self._accepted[run_id] = now
+        self._accepted.pop(key, None)
+        self._accepted[key] = now
         while len(self._accepted) > _MAX_ACCEPTED or self._accepted[next(iter(self._accepted))] + _QUIET_TIME <= now:
             del self._accepted[next(iter(self._accepted))]
 
