@@ -134,7 +134,7 @@ class Reply:
     body: JsonValue | Unreadable = UNREADABLE
     retry_after: float | None = None
     repairs: tuple[str, ...] = ()
-    connection_reused: bool | None = None
+    connection_reused: bool | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
