@@ -87,25 +87,29 @@ def _public_middlewares(components: Components) -> list[Middleware]:
 
 def ops_server(components: Components, docs: DocsHandlers) -> Server:
     """Server of the operations port."""
+    pipeline = RequestPipeline(
+        components.metrics, components.log, components.clock, components.ops_authenticator.authenticate
+    )
+    settings = components.settings.server
+    return Server(
+        ops_routes(components, docs),
+        [pipeline],
+        header_timeout=settings.header_timeout,
+        idle_timeout=settings.idle_timeout,
+        max_header=settings.max_header,
+    )
+
+
+def ops_routes(components: Components, docs: DocsHandlers) -> list[Route]:
+    """Routes of the operations port; each is an operation of `api.admin.openapi`."""
     handlers = _ops_handlers(components)
-    routes = [
+    return [
         Route("GET", "/metrics", handlers.render_metrics, "metrics", logged=False),
         *_health_routes(handlers),
         *CallbackAdminHandlers(components.store, components.clock, components.log).routes(),
         *_provider_admin(components).routes(),
         *docs.ops_routes(),
     ]
-    pipeline = RequestPipeline(
-        components.metrics, components.log, components.clock, components.ops_authenticator.authenticate
-    )
-    settings = components.settings.server
-    return Server(
-        routes,
-        [pipeline],
-        header_timeout=settings.header_timeout,
-        idle_timeout=settings.idle_timeout,
-        max_header=settings.max_header,
-    )
 
 
 def _provider_admin(components: Components) -> ProviderAdminHandlers:

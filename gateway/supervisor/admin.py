@@ -48,11 +48,9 @@ class SupervisorAdmin:
         """Sums of the metrics of all workers."""
         return await metrics_response(await collect_metrics(self.pool), request)
 
-    def build_server(
-        self, authenticator: OpsAuthenticator, *, header_timeout: float, idle_timeout: float, max_header: int
-    ) -> Server:
-        """Return the server of the port, with the same routes as in a gateway of one process."""
-        routes = [
+    def routes(self) -> list[Route]:
+        """Return the routes of the port: the same as in a gateway of one process."""
+        return [
             Route("GET", "/metrics", self.render_metrics, "metrics", logged=False),
             Route("GET", "/healthz", self.healthz, "healthz", logged=False),
             Route("GET", "/readyz", self.readyz, "readyz", logged=False),
@@ -60,9 +58,14 @@ class SupervisorAdmin:
             *self.providers.routes(),
             *DocsHandlers.load().ops_routes(),
         ]
+
+    def build_server(
+        self, authenticator: OpsAuthenticator, *, header_timeout: float, idle_timeout: float, max_header: int
+    ) -> Server:
+        """Return the server of the port."""
         pipeline = RequestPipeline(self.pool.metrics, self.pool.log, self.pool.clock, authenticator.authenticate)
         return Server(
-            routes, [pipeline], header_timeout=header_timeout, idle_timeout=idle_timeout, max_header=max_header
+            self.routes(), [pipeline], header_timeout=header_timeout, idle_timeout=idle_timeout, max_header=max_header
         )
 
 

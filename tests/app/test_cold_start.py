@@ -52,6 +52,7 @@ UNNEEDED = {
     "watchfiles": "imported by the watcher once the ports are open",
     "anyio": "a dependency of watchfiles",
     "gateway.api.docs.document": "built at the first request of /openapi.json",
+    "gateway.api.admin.openapi": "built at the first request of /openapi.json on the operations port",
     "gateway.supervisor": "--workers",
     "gateway.sandbox": "runward demo",
     "gateway.cli.demo": "runward demo",

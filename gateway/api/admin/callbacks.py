@@ -16,8 +16,9 @@ from gateway.problems import Problem, invalid_parameter
 from gateway.runs.callbacks.dispatcher import CALLBACK_STATES, GAVE_UP
 from gateway.runs.rendering import JSON_CONTENT_TYPE
 
-_PAGE_SIZE = 100
-_VALID_RUN_ID = re.compile(r"[A-Za-z0-9_-]{0,64}").fullmatch
+PAGE_SIZE = 100
+RUN_ID_PATTERN = "^[A-Za-z0-9_-]{0,64}$"
+_VALID_RUN_ID = re.compile(RUN_ID_PATTERN).fullmatch
 
 
 class CallbackStore(Protocol):
@@ -55,8 +56,8 @@ class CallbackAdminHandlers:
             raise invalid_parameter("state", "must be one of " + ", ".join(CALLBACK_STATES))
         if not _VALID_RUN_ID(after):
             raise invalid_parameter("after", "must be `next` of an earlier response")
-        runs = await self.store.list_by_callback_state(state, limit=_PAGE_SIZE, after=after)
-        next_after = runs[-1] if len(runs) == _PAGE_SIZE else None
+        runs = await self.store.list_by_callback_state(state, limit=PAGE_SIZE, after=after)
+        next_after = runs[-1] if len(runs) == PAGE_SIZE else None
         return make_response(200, strict_json.write({"runs": runs, "next": next_after}), JSON_CONTENT_TYPE)
 
     async def replay(self, request: Request) -> Response:

@@ -1,14 +1,13 @@
-"""OpenAPI 3.1 document, generated from the validation models and the table of problems."""
+"""OpenAPI 3.1 document of the public port, generated from the validation models and the table of problems."""
 
 from __future__ import annotations
 
 from importlib.metadata import version
 
-from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue, models_json_schema
-from pydantic_core import core_schema
-
 from gateway.api.openapi import examples
+from gateway.api.openapi.component_schemas import component_schemas, model_content
 from gateway.api.openapi.list_parameters import list_parameters, query_parameter
+from gateway.api.openapi.operation import REQUEST_ID, operation
 from gateway.api.openapi.response_schemas import ProblemAnswer, RunAnswer, RunNotCancelled, RunShown, RunsPage
 from gateway.api.openapi.responses import HEADERS, OpenApiNode, json_content, problem_responses, response
 from gateway.api.prompt_studio import openapi as studio
@@ -72,9 +71,9 @@ def openapi_document() -> OpenApiNode:
             "/docs": {"get": _docs_operation()},
         },
         "components": {
-            "schemas": _schemas(),
+            "schemas": component_schemas((RunRequest, RunWorkflow), _RESPONSE_MODELS),
             "headers": HEADERS,
-            "parameters": {"RequestId": _REQUEST_ID},
+            "parameters": {"RequestId": REQUEST_ID},
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer", "description": "A gateway key."},
                 "key": {"type": "apiKey", "in": "header", "name": "X-API-KEY", "description": "A gateway key."},
@@ -84,22 +83,13 @@ def openapi_document() -> OpenApiNode:
     }
 
 
-_REQUEST_ID: OpenApiNode = {
-    "name": "X-Request-Id",
-    "in": "header",
-    "required": False,
-    "schema": {"type": "string"},
-    "description": "Request id for logs: 1 to 128 characters of `A-Z a-z 0-9 . _ : / + = -`.",
-}
-
-
 def _run_operation() -> OpenApiNode:
     request = {"schema": {"$ref": "#/components/schemas/RunRequest"}, "examples": examples.request_examples()}
     run = {"schema": {"$ref": "#/components/schemas/RunAnswer"}, "examples": examples.run_examples()}
     succeeded = response("The run succeeded.", {"application/json": run}, "RateLimit", "RateLimit-Policy")
-    accepted = response("The run is stored and continues in the background.", _model_content("RunShown"), "Location")
+    accepted = response("The run is stored and continues in the background.", model_content("RunShown"), "Location")
     return {
-        **_operation("run", "Runs", "Run a workflow", _IDEMPOTENCY_KEY, _PREFER),
+        **operation("run", "Runs", "Run a workflow", _IDEMPOTENCY_KEY, _PREFER),
         "description": "Responds when the run has ended; with `callback_url` or `Prefer: respond-async`, 202 at once.",
         "security": _SECURITY,
         "requestBody": {"required": True, "content": {"application/json": request}},
@@ -108,9 +98,9 @@ def _run_operation() -> OpenApiNode:
 
 
 def _list_runs_operation() -> OpenApiNode:
-    page = response("A page of runs.", _model_content("RunsPage"))
+    page = response("A page of runs.", model_content("RunsPage"))
     return {
-        **_operation("listRuns", "Runs", "List and search your runs, newest first", *list_parameters()),
+        **operation("listRuns", "Runs", "List and search your runs, newest first", *list_parameters()),
         "description": "Stored runs: with an Idempotency-Key, asynchronous, or polled on after a 504. They meet all "
         "conditions. A list has no outputs: `GET /runs/{id}` returns the output of a run.",
         "security": _SECURITY,
@@ -122,14 +112,14 @@ def _list_runs_operation() -> OpenApiNode:
 
 
 def _get_run_operation() -> OpenApiNode:
-    content = {**_model_content("RunShown"), "text/event-stream": {"schema": {"type": "string"}}}
+    content = {**model_content("RunShown"), "text/event-stream": {"schema": {"type": "string"}}}
     run = response(
         "The run. As `text/event-stream` (by `Accept`), one event for each status until it has ended, and a "
         "comment after 15 s without an event.",
         content,
     )
     return {
-        **_operation(
+        **operation(
             "showRun",
             "Runs",
             "Look up a run",
@@ -152,19 +142,19 @@ def _cancel_run_operation() -> OpenApiNode:
     cancelled = response(
         "The run was cancelled before a start was sent: nothing was run, and nothing will be. A repeated request gets "
         "the same response.",
-        _model_content("RunShown"),
+        model_content("RunShown"),
     )
     too_late = response(
         "A start was sent, or is being sent: the run ends as the provider reports. The provider was asked to stop it, "
         "if it can; `cancel.state` says what came of that. "
         "Should the provider refuse this start, no other one follows, unless the replica that sends it stops or cannot "
         "be reached.",
-        _model_content("RunNotCancelled"),
+        model_content("RunNotCancelled"),
         "Location",
     )
     codes = (*_AUTHENTICATED_CODES, "not_found", "run_ended", "store_unavailable")
     return {
-        **_operation("cancelRun", "Runs", "Cancel a run", _RUN_ID),
+        **operation("cancelRun", "Runs", "Cancel a run", _RUN_ID),
         "description": "Ends a stored run that waits for its start as `not_run` with the code `cancelled`. A client "
         "that waits for the run gets the problem `cancelled`; a callback is delivered. The body is ignored.",
         "security": _SECURITY,
@@ -189,14 +179,10 @@ _PREFER: OpenApiNode = {
 }
 
 
-def _model_content(name: str) -> OpenApiNode:
-    return json_content({"$ref": f"#/components/schemas/{name}"})
-
-
 def _healthz_operation() -> OpenApiNode:
     alive = response("The process is alive.", _status_content("alive"))
     return {
-        **_operation("healthz", "Health", "Liveness"),
+        **operation("healthz", "Health", "Liveness"),
         "security": [],
         "responses": {"200": alive, **problem_responses(_PUBLIC_CODES)},
     }
@@ -209,7 +195,7 @@ def _readyz_operation() -> OpenApiNode:
     )
     draining = response("The replica is shutting down.", _status_content("draining"), "Retry-After")
     return {
-        **_operation("readyz", "Health", "Readiness"),
+        **operation("readyz", "Health", "Readiness"),
         "security": [],
         "responses": {"200": ready, "503": draining, **problem_responses(_PUBLIC_CODES)},
     }
@@ -218,8 +204,8 @@ def _readyz_operation() -> OpenApiNode:
 def _openapi_operation() -> OpenApiNode:
     document = response("The document.", json_content({"type": "object"}))
     return {
-        **_operation("openapi", "Documentation", "This document"),
-        "description": "On the operations port, and with `server.open_docs`, no key is required.",
+        **operation("openapi", "Documentation", "This document"),
+        "description": "With `server.open_docs`, no key is required. On the operations port: `/openapi-public.json`.",
         "security": _SECURITY,
         "responses": {"200": document, **problem_responses(_AUTHENTICATED_CODES)},
     }
@@ -228,18 +214,9 @@ def _openapi_operation() -> OpenApiNode:
 def _docs_operation() -> OpenApiNode:
     page = response("The page.", {"text/html": {"schema": {"type": "string"}}})
     return {
-        **_operation("docs", "Documentation", "A page that displays this document"),
+        **operation("docs", "Documentation", "A page that displays this document"),
         "security": [],
         "responses": {"200": page, **problem_responses(_PUBLIC_CODES)},
-    }
-
-
-def _operation(name: str, tag: str, summary: str, *parameters: OpenApiNode) -> OpenApiNode:
-    return {
-        "operationId": name,
-        "tags": [tag],
-        "summary": summary,
-        "parameters": [{"$ref": "#/components/parameters/RequestId"}, *parameters],
     }
 
 
@@ -252,36 +229,4 @@ def _ready_content() -> OpenApiNode:
     return json_content({"type": "object", "properties": properties, "required": ["status"]})
 
 
-class _SchemaGenerator(GenerateJsonSchema):
-    """Compact schemas: no titles derived from names, no null defaults, no `anyOf` for nullable types."""
-
-    def field_title_should_be_set(self, _schema: object) -> bool:
-        return False
-
-    def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
-        if schema.get("default", ...) is None:
-            return self.generate_inner(schema["schema"])
-        return super().default_schema(schema)
-
-    def nullable_schema(self, schema: core_schema.NullableSchema) -> JsonSchemaValue:
-        inner = self.generate_inner(schema["schema"])
-        if isinstance(inner.get("type"), str) and not {"enum", "const"} & inner.keys():
-            return {**inner, "type": [inner["type"], "null"]}
-        return super().nullable_schema(schema)
-
-
 _RESPONSE_MODELS = (RunAnswer, RunShown, RunNotCancelled, RunsPage, ProblemAnswer)
-
-
-def _schemas() -> OpenApiNode:
-    _, definitions = models_json_schema(
-        [
-            (RunRequest, "validation"),
-            (RunWorkflow, "validation"),
-            *((model, "serialization") for model in _RESPONSE_MODELS),
-        ],
-        ref_template="#/components/schemas/{model}",
-        schema_generator=_SchemaGenerator,
-    )
-    schemas: OpenApiNode = definitions["$defs"]
-    return schemas

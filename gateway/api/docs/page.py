@@ -1,9 +1,10 @@
-"""API documentation: the OpenAPI document, and a page to browse it that loads nothing from other hosts."""
+"""API documentation: the OpenAPI documents, and pages to browse them that load nothing from other hosts."""
 
 from __future__ import annotations
 
 import asyncio
 import gzip
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
@@ -71,7 +72,7 @@ class StaticFile:
 
 @dataclass(frozen=True, slots=True)
 class DocsPage:
-    """The page of one port."""
+    """The page of one document."""
 
     body: bytes
 
@@ -81,16 +82,24 @@ class DocsPage:
 
 
 @cache
-def _encode_document() -> bytes:
-    """Encode the document; takes a tenth of a second when it is first called."""
+def _encode_public_document() -> bytes:
+    """Encode the document of the public port; takes a tenth of a second when it is first called."""
     from gateway.api.docs.document import openapi_document
+
+    return strict_json.write(openapi_document())
+
+
+@cache
+def _encode_operations_document() -> bytes:
+    """Encode the document of the operations port; takes some hundredths of a second when it is first called."""
+    from gateway.api.admin.openapi.document import openapi_document
 
     return strict_json.write(openapi_document())
 
 
 @dataclass(frozen=True, slots=True)
 class DocsHandlers:
-    """The document and the page's files. The page itself is public and asks for a key."""
+    """The documents and the pages' files. The page of the public port is public and asks for a key."""
 
     style: StaticFile
     viewer: StaticFile
@@ -109,33 +118,49 @@ class DocsHandlers:
         """Routes of the public port. `requires_key`: the document requires a gateway key."""
         # If the page asks for a key, the viewer needs no second form, which would also display the key.
         fields = {"key": "required", "asks_key": "false"} if requires_key else {"key": "none", "asks_key": "true"}
-        page = self._page(may_try="true", **fields)
-        return self._routes(
-            page, Route("GET", "/openapi.json", self.serve_document, "openapi", requires_key=requires_key)
-        )
+        page = self._page("Runward API", "openapi.json", may_try="true", **fields)
+        document = Route("GET", "/openapi.json", self.serve_public_document, "openapi", requires_key=requires_key)
+        return [Route("GET", "/docs", page.serve, "docs"), document, *self._asset_routes()]
 
     def ops_routes(self) -> list[Route]:
-        """Routes of the operations port: no key is required, and no run can be started."""
-        return self._routes(
-            self._page(key="none", asks_key="false", may_try="false"),
-            Route("GET", "/openapi.json", self.serve_document, "openapi"),
-        )
+        """Routes of the operations port: its own document, that of the public port, and a page for each.
 
-    async def serve_document(self, request: Request) -> Response:
-        """Handle `GET /openapi.json`. Its server is the prefix of a proxy, if there is one."""
+        No gateway key is required, and no requests can be tried.
+        """
+        fields = {"key": "none", "asks_key": "false", "may_try": "false"}
+        own = self._page("Runward operations API", "openapi.json", **fields)
+        public = self._page("Runward API", "openapi-public.json", **fields)
+        return [
+            Route("GET", "/docs", own.serve, "docs"),
+            Route("GET", "/openapi.json", self.serve_operations_document, "openapi"),
+            Route("GET", "/docs-public", public.serve, "docs"),
+            Route("GET", "/openapi-public.json", self.serve_public_document, "openapi"),
+            *self._asset_routes(),
+        ]
+
+    async def serve_public_document(self, request: Request) -> Response:
+        """Handle `GET` of the document of the public port."""
+        return await self._serve_document(_encode_public_document, request)
+
+    async def serve_operations_document(self, request: Request) -> Response:
+        """Handle `GET` of the document of the operations port."""
+        return await self._serve_document(_encode_operations_document, request)
+
+    @staticmethod
+    async def _serve_document(encode: Callable[[], bytes], request: Request) -> Response:
+        """Respond with the document. Its server is the prefix of a proxy, if there is one."""
         server = b'"servers":[{"url":%b}]'
-        document = await asyncio.to_thread(_encode_document)
+        document = await asyncio.to_thread(encode)
         body = document.replace(server % b'"/"', server % strict_json.write(request.path_prefix or "/"), 1)
         return make_response(200, body, "application/json", (_NOSNIFF, ("Cache-Control", "no-store")))
 
-    def _page(self, **fields: str) -> DocsPage:
+    def _page(self, title: str, document: str, **fields: str) -> DocsPage:
         text = Template((_STATIC / "docs.html").read_text("utf-8"))
         paths = {"style": self.style.path, "viewer": self.viewer.path, "script": self.script.path}
         # Relative, so that the page works behind a prefix of a proxy.
         relative = {name: path.removeprefix("/") for name, path in paths.items()}
-        return DocsPage(text.substitute(relative, **fields).encode())
+        return DocsPage(text.substitute(relative, title=title, document=document, **fields).encode())
 
-    def _routes(self, page: DocsPage, document: Route) -> list[Route]:
+    def _asset_routes(self) -> list[Route]:
         assets = (self.style, self.viewer, self.script)
-        asset_routes = [Route("GET", asset.path, asset.serve, "docs", logged=False) for asset in assets]
-        return [Route("GET", "/docs", page.serve, "docs"), document, *asset_routes]
+        return [Route("GET", asset.path, asset.serve, "docs", logged=False) for asset in assets]

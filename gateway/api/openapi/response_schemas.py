@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
-from pydantic.json_schema import SkipJsonSchema
 
+from gateway.api.openapi.component_schemas import NotRequired as _NotRequired
 from gateway.store.run_filter import MAX_EXAMINED
 
 _ATTEMPTS = "Number of start requests over all fallbacks, those that could not be sent included."
 _TAGS = "Present if the run has tags."
-_NotRequired: TypeAlias = SkipJsonSchema[None]  # the member may be absent, but is never null
 
 
 class NodeAnswer(BaseModel):

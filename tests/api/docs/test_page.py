@@ -15,6 +15,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from gateway.api.admin.openapi.document import openapi_document as operations_document
 from gateway.api.docs.document import openapi_document
 from gateway.api.docs.page import DocsHandlers
 from gateway.app.listeners import Listener
@@ -115,11 +116,20 @@ async def test_with_open_docs_the_document_needs_no_key(session: aiohttp.ClientS
 
 
 async def test_on_the_operations_port_the_document_needs_no_key(session: aiohttp.ClientSession, ops: str) -> None:
-    async with session.get(f"{ops}/openapi.json") as response:
-        assert 200 == response.status
-    page = await page_of(session, ops)
-    assert 'data-key="none"' in page
-    assert 'allow-try="false"' in page  # runs are not to be had there
+    for path, expected in (("openapi.json", operations_document()), ("openapi-public.json", openapi_document())):
+        async with session.get(f"{ops}/{path}") as response:
+            assert 200 == response.status
+            assert strict_json.read(strict_json.write(expected)) == strict_json.read(await response.read())
+
+
+async def test_on_the_operations_port_each_document_has_its_page(session: aiohttp.ClientSession, ops: str) -> None:
+    for path, document in (("docs", "openapi.json"), ("docs-public", "openapi-public.json")):
+        async with session.get(f"{ops}/{path}") as response:
+            page = await response.text()
+        assert 'data-key="none"' in page
+        assert 'allow-try="false"' in page  # runs are not to be had there
+        assert f'data-document="{document}"' in page
+        assert document in LINKS.findall(page)
 
 
 async def test_the_page_is_public_and_discloses_nothing_without_a_key(

@@ -7,7 +7,7 @@ const input = document.querySelector("input");
 const complaintBox = document.querySelector("[role=alert]");
 
 async function open(key) {
-  const response = await fetch("openapi.json", {
+  const response = await fetch(document.body.dataset.document, {
     cache: "no-store",
     credentials: "omit",
     headers: key ? { Authorization: `Bearer ${key}` } : {},

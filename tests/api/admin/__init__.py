@@ -1,0 +1,1 @@
+"""Operations port: its OpenAPI document."""

@@ -1,0 +1,187 @@
+"""The OpenAPI document of the operations port is valid, has every route, and agrees with the responses."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+import structlog
+from openapi_spec_validator import OpenAPIV31SpecValidator
+
+from gateway.api.admin.callbacks import CallbackAdminHandlers
+from gateway.api.admin.openapi.document import GROUPS, openapi_document
+from gateway.api.admin.openapi.health import Alive
+from gateway.api.admin.openapi.operations import Answer, Operation
+from gateway.api.admin.providers import ProviderAdminHandlers
+from gateway.api.docs.page import DocsHandlers
+from gateway.app.components import build_components
+from gateway.app.routes import ops_routes
+from gateway.clock import SystemClock
+from gateway.http.request import Route
+from gateway.json import strict_json
+from gateway.observability.metrics import Metrics
+from gateway.settings import Settings
+from gateway.store.memory.store import MemoryStore
+from gateway.supervisor.accepting.turns import AcceptCounts
+from gateway.supervisor.admin import SupervisorAdmin, collect_metrics
+from gateway.supervisor.worker_handle import WorkerLauncher
+from gateway.supervisor.worker_pool import WorkerPool
+from tests.support.callback_receiver import CALLBACK_PATH
+from tests.support.client import PROMPT_STUDIO_BODY
+from tests.support.fake_upstream.provider_responses import STUDIO_RUN, prompt_studio_reply
+from tests.support.fake_upstream.responses import reply
+from tests.support.gateway_restarts import RestartableGateway
+from tests.support.openapi_conversation import JSON, Conversation, node
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import aiohttp
+
+    from providers.contract import JsonValue
+    from tests.conftest import StartGateway
+    from tests.support.fake_upstream.upstream import FakeUpstream
+
+OPEN = {"/healthz", "/readyz"}
+
+
+@pytest.fixture(scope="module")
+def spec() -> dict[str, JsonValue]:
+    """Return the parsed document."""
+    parsed = strict_json.read(strict_json.write(openapi_document()))
+    assert isinstance(parsed, dict)
+    return parsed
+
+
+def one_process_routes() -> list[Route]:
+    """Routes of the operations port of `runward serve`."""
+    settings = Settings.model_validate({"store": {"url": "memory://"}})
+    return ops_routes(build_components(settings, SystemClock(), structlog.get_logger()), DocsHandlers.load())
+
+
+def supervisor_routes() -> list[Route]:
+    """Routes of the operations port of `runward serve --workers`."""
+    clock, log = SystemClock(), structlog.get_logger()
+    store = MemoryStore(clock)
+    with AcceptCounts.create(2) as counts:
+        launcher = WorkerLauncher(["true"], (), counts, ("127.0.0.1", 1), "memory://")
+        pool = WorkerPool(2, launcher.launch, counts, Metrics(), clock, log)
+    providers = ProviderAdminHandlers(store, list, lambda: collect_metrics(pool), clock, log)
+    return SupervisorAdmin(pool, CallbackAdminHandlers(store, clock, log), providers).routes()
+
+
+def without_names(path: str) -> str:
+    """Return the path without the names of its parameters: the router has only `{id}` and `{path}`."""
+    return re.sub(r"\{[a-z_]+\}", "{}", path)
+
+
+def test_it_is_valid_openapi(spec: dict[str, JsonValue]) -> None:
+    assert [] == list(OpenAPIV31SpecValidator(spec).iter_errors())
+
+
+@pytest.mark.parametrize("routes_of", [one_process_routes, supervisor_routes])
+async def test_every_route_is_an_operation_and_every_operation_a_route(
+    spec: dict[str, JsonValue], routes_of: type
+) -> None:
+    """But for the files of the pages."""
+    docs = DocsHandlers.load()
+    files = {docs.style.path, docs.viewer.path, docs.script.path}
+    routes = [(each.method, without_names(each.path)) for each in routes_of() if each.path not in files]
+    documented = [
+        (method.upper(), without_names(path))
+        for path, methods in node(spec, "paths").items()
+        for method in node(methods)
+    ]
+    assert sorted(routes) == sorted(documented)
+
+
+def test_no_operation_is_declared_twice(spec: dict[str, JsonValue]) -> None:
+    """Neither its route nor its name; nor is a tag."""
+    operations = [operation for group in GROUPS for operation in group.operations]
+    assert len(operations) == len({operation.name for operation in operations})
+    assert len(operations) == sum(len(node(methods)) for methods in node(spec, "paths").values())
+    assert len(GROUPS) == len({group.tag for group in GROUPS})
+
+
+def test_an_operation_with_two_meanings_of_a_status_is_refused() -> None:
+    wrong = Operation("GET", "/x", "x", "X", {503: Answer("Away.", Alive)}, codes=("store_unavailable",))
+    with pytest.raises(ValueError, match="x: a problem has the status of an answer"):
+        wrong.node("Health")
+
+
+def test_all_but_the_probes_need_a_key(spec: dict[str, JsonValue]) -> None:
+    for path, methods in node(spec, "paths").items():
+        for operation in node(methods).values():
+            documented = node(operation)
+            assert documented["security"] == ([] if path in OPEN else [{"bearer": []}, {"key": []}])
+            assert (path in OPEN) == ("401" not in node(documented, "responses"))
+
+
+async def converse(talk: Conversation, run_id: str) -> None:
+    """Send requests of every kind; `run_id` has an abandoned callback."""
+    for path in ("/healthz", "/readyz", "/metrics", "/docs", "/docs-public", "/openapi.json", "/openapi-public.json"):
+        await talk.send("GET", path)
+    await talk.send("GET", "/metrics", headers={"Accept": "application/openmetrics-text"})
+    assert {"runs": [run_id], "next": None} == await talk.send("GET", "/callbacks")
+    await talk.send("GET", "/callbacks?state=gone")
+    replay = "/callbacks/replay/{id}"
+    await talk.send("POST", replay, run_id, headers={**JSON, "Origin": "http://localhost"})
+    await talk.send("POST", replay, run_id, headers={"Content-Type": "text/plain"})
+    await talk.send("POST", replay, "run_other", headers=JSON)
+    await talk.send("POST", replay, run_id, headers=JSON)
+    override = "/providers/override/{id}"
+    for mode in ("suspended", "open", "closed", "auto"):
+        changed = await talk.send(
+            "POST", override, "prompt_studio", headers=JSON, body=b'{"mode":"%b"}' % mode.encode()
+        )
+        assert mode == node(changed)["mode"]
+        await talk.send("GET", "/providers")
+    for body in (b"{", b'{"mode":"away"}', b"[]", b" " * 5000):
+        await talk.send("POST", override, "prompt_studio", headers=JSON, body=body)
+    await talk.send("POST", override, "nothing", headers=JSON, body=b'{"mode":"auto"}')
+    await talk.send("POST", override, "prompt_studio", headers={"Content-Type": "text/plain"}, body=b"x")
+    await talk.send("POST", override, "prompt_studio", headers={**JSON, "Origin": "null"}, body=b"{}")
+
+
+SEEN = {
+    *(("GET", path, 200) for path in ("/healthz", "/readyz", "/metrics", "/docs", "/docs-public", "/openapi.json")),
+    ("GET", "/openapi-public.json", 200),
+    *(("GET", "/callbacks", status) for status in (200, 422)),
+    *(("POST", "/callbacks/replay/{id}", status) for status in (202, 403, 404, 415)),
+    ("GET", "/providers", 200),
+    *(("POST", "/providers/override/{id}", status) for status in (200, 400, 403, 404, 413, 415, 422)),
+}
+
+
+async def test_the_responses_of_a_gateway_fit_its_document(
+    gateway: StartGateway,
+    upstream: FakeUpstream,
+    receiver: FakeUpstream,
+    session: aiohttp.ClientSession,
+    tmp_path: Path,
+) -> None:
+    """Status, media type, headers and schema."""
+    upstream.always("POST", STUDIO_RUN, prompt_studio_reply("because"))
+    receiver.script("POST", CALLBACK_PATH, [reply(410)])
+    restartable = RestartableGateway(gateway, session, tmp_path / "runward.db")
+    await restartable.start()
+    run_id = await restartable.submit_async({**PROMPT_STUDIO_BODY, "callback_url": receiver.url + CALLBACK_PATH})
+    await restartable.wait_for_callback(run_id)
+    talk = await Conversation(session, restartable.current.ops_url).open()
+    await converse(talk, run_id)
+    assert SEEN == talk.seen
+
+
+async def test_a_key_that_is_missing_is_answered_as_documented(
+    gateway: StartGateway, session: aiohttp.ClientSession
+) -> None:
+    """R83: the schema of the operations port needs its key, if it has one."""
+    running = await gateway(server={"ops_keys": [{"hash": "sha256:" + 64 * "0"}]})
+    talk = Conversation(session, running.ops_url)
+    talk.spec = dict(node(strict_json.read(strict_json.write(openapi_document()))))
+    for path in sorted({path for path in node(talk.spec, "paths") if "{" not in path} - OPEN):
+        await talk.send("GET", path)
+        assert ("GET", path, 401) in talk.seen
+    for path in OPEN:
+        await talk.send("GET", path)
