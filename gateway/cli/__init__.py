@@ -13,25 +13,15 @@ from typing import Annotated, TypeAlias
 import typer
 
 from gateway.cli.errors import CliError
+from gateway.cli.operations.commands import callbacks_app, providers_app
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 keys_app = typer.Typer(help="Create gateway keys, and hash them for the configuration.")
 config_app = typer.Typer(help="Describe the configuration.")
-callbacks_app = typer.Typer(help="Redeliver callbacks that were abandoned (dead letters).")
-providers_app = typer.Typer(help="Suspend the starts at a provider, or open or close its circuits, at all replicas.")
 app.add_typer(keys_app, name="keys")
 app.add_typer(config_app, name="config")
 app.add_typer(callbacks_app, name="callbacks")
 app.add_typer(providers_app, name="providers")
-
-OpsUrl: TypeAlias = Annotated[str, typer.Option(envvar="RUNWARD_OPS_URL", help="URL of the operations port.")]
-OpsKey: TypeAlias = Annotated[str | None, typer.Option(envvar="RUNWARD_OPS_KEY", hidden=True)]
-OpsKeyFile: TypeAlias = Annotated[
-    Path | None, typer.Option(help="File with a key of server.ops_keys; RUNWARD_OPS_KEY by default.")
-]
-Provider: TypeAlias = Annotated[str, typer.Argument(help="Name of the provider.")]
-Note: TypeAlias = Annotated[str, typer.Option(help="Why, for other operators; at most 200 characters.")]
-_OPS_URL = "http://127.0.0.1:9090"
 
 Config: TypeAlias = Annotated[Path | None, typer.Option(help="Configuration file.", envvar="RUNWARD_CONFIG")]
 
@@ -168,119 +158,12 @@ def hash_key() -> None:
     print_hash_of_stdin()
 
 
-@callbacks_app.command("replay")
-def replay_callbacks(
-    context: typer.Context,
-    run_ids: Annotated[
-        list[str] | None, typer.Argument(help="Ids of the runs whose callbacks are redelivered.")
-    ] = None,
-    *,
-    given_up: Annotated[bool, typer.Option("--given-up", help="All runs whose callback was abandoned.")] = False,
-    limit: Annotated[int, typer.Option(min=1, help="Largest number of these.")] = 1000,
-    ops_url: OpsUrl = _OPS_URL,
-    ops_key: OpsKey = None,
-    ops_key_file: OpsKeyFile = None,
-) -> None:
-    """Redeliver callbacks, starting now, with their whole schedule.
-
-    Exit code 0: they are due. 1: a run has no callback. 2: the gateway could not be reached.
-    """
-    from gateway.cli.operations.callbacks import replay
-
-    key = _read_ops_key(context, ops_key, ops_key_file)
-    replay(ops_url, run_ids or [], key=key, given_up=given_up, limit=limit)
-
-
-@providers_app.command("list")
-def list_providers(
-    context: typer.Context, ops_url: OpsUrl = _OPS_URL, ops_key: OpsKey = None, ops_key_file: OpsKeyFile = None
-) -> None:
-    """List the providers: mode, since when, circuits that are not closed, note."""
-    from gateway.cli.operations.providers import list_providers
-
-    list_providers(ops_url, _read_ops_key(context, ops_key, ops_key_file))
-
-
-@providers_app.command("suspend")
-def suspend_provider(
-    provider: Provider,
-    context: typer.Context,
-    *,
-    note: Note = "",
-    ops_url: OpsUrl = _OPS_URL,
-    ops_key: OpsKey = None,
-    ops_key_file: OpsKeyFile = None,
-) -> None:
-    """Send no more starts to a provider, until `auto`: background runs wait, others fall back or are refused.
-
-    Runs that were started are polled to their end. Exit code 1: there is no such provider. 2: the gateway could not be
-    reached. So for the other commands.
-    """
-    _set_mode(provider, "suspended", ops_url, _read_ops_key(context, ops_key, ops_key_file), note=note)
-
-
-@providers_app.command("open")
-def open_circuits(
-    provider: Provider,
-    context: typer.Context,
-    *,
-    note: Note = "",
-    ops_url: OpsUrl = _OPS_URL,
-    ops_key: OpsKey = None,
-    ops_key_file: OpsKeyFile = None,
-) -> None:
-    """Open all circuits of a provider, until `auto`: its runs fall back or are refused, those in the background too."""
-    _set_mode(provider, "open", ops_url, _read_ops_key(context, ops_key, ops_key_file), note=note)
-
-
-@providers_app.command("close")
-def close_circuits(
-    provider: Provider,
-    context: typer.Context,
-    *,
-    note: Note = "",
-    ops_url: OpsUrl = _OPS_URL,
-    ops_key: OpsKey = None,
-    ops_key_file: OpsKeyFile = None,
-) -> None:
-    """Let no circuit breaker of a provider refuse a start, until `auto`."""
-    _set_mode(provider, "closed", ops_url, _read_ops_key(context, ops_key, ops_key_file), note=note)
-
-
-@providers_app.command("auto")
-def undo_override(
-    provider: Provider,
-    context: typer.Context,
-    *,
-    ops_url: OpsUrl = _OPS_URL,
-    ops_key: OpsKey = None,
-    ops_key_file: OpsKeyFile = None,
-) -> None:
-    """Undo suspend, open or close: the circuit breakers of the provider decide again."""
-    _set_mode(provider, "auto", ops_url, _read_ops_key(context, ops_key, ops_key_file))
-
-
 @config_app.command("schema")
 def schema() -> None:
     """Print the configuration's JSON schema."""
     from gateway.settings.schema import render_schema
 
     typer.echo(render_schema(), nl=False)
-
-
-def _set_mode(provider: str, mode: str, ops_url: str, key: str, *, note: str = "") -> None:
-    from gateway.cli.operations.providers import set_mode
-
-    set_mode(ops_url, provider, mode, note, key)
-
-
-def _read_ops_key(context: typer.Context, ops_key: str | None, ops_key_file: Path | None) -> str:
-    from gateway.cli.run_input import read_optional_key
-
-    source = context.get_parameter_source("ops_key")
-    if source is not None and source.name == "COMMANDLINE":
-        raise typer.BadParameter("arguments are visible to other users: use RUNWARD_OPS_KEY or --ops-key-file")
-    return read_optional_key(ops_key, ops_key_file)
 
 
 def main() -> None:

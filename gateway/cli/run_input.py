@@ -23,22 +23,29 @@ def read_input(input_option: str | None, pairs: Iterable[str]) -> dict[str, Json
     return document
 
 
-def read_key(key: str | None, key_file: Path | None) -> str:
-    """Read the gateway key from a file, or from `key` (the environment); warns about typos. Raises CliError."""
+def read_key(
+    key: str | None, key_file: Path | None, *, variable: str = "RUNWARD_KEY", option: str = "--key-file"
+) -> str:
+    """Read a key from a file, or from `key`, which has the value of the environment variable; warns about typos.
+
+    Raises CliError, whose text names the variable and the option of the file.
+    """
     if key_file is not None:
         key = _read_file(str(key_file))
     key = (key or "").strip()
     if not key:
-        raise CliError("no key: set RUNWARD_KEY, or name a file with --key-file")
+        raise CliError(f"no key: set {variable}, or name a file with {option}")
     if not key.isascii() or not key.isprintable():
         raise CliError("the key has characters that keys do not have")
     warn_if_malformed(key)
     return key
 
 
-def read_optional_key(key: str | None, key_file: Path | None) -> str:
-    """Read a key as `read_key` does; "" if neither source has one."""
-    return "" if key_file is None and not (key or "").strip() else read_key(key, key_file)
+def read_ops_key(key: str | None, key_file: Path | None) -> str:
+    """Read a key of the operations port as `read_key` does; "" if neither source has one."""
+    if key_file is None and not (key or "").strip():
+        return ""
+    return read_key(key, key_file, variable="RUNWARD_OPS_KEY", option="--ops-key-file")
 
 
 def _parse_pair(pair: str) -> tuple[str, JsonValue]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 
@@ -13,6 +11,7 @@ import pytest
 
 from gateway.auth.keys import new_key
 from gateway.clock import SystemClock
+from tests.cli.stub_port import PortRequest, stub_port
 from tests.support.fake_upstream.upstream import closed_port
 
 if TYPE_CHECKING:
@@ -56,30 +55,15 @@ def port() -> StubOpsPort:
 
 @pytest.fixture
 def url(port: StubOpsPort) -> Iterator[str]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.do_POST()
+    def answer(request: PortRequest) -> tuple[int, bytes]:
+        port.authorization.add(request.authorization)
+        status, content = port.answer(request.method, request.target)
+        if request.method == "POST" and request.content_type != "application/json":
+            return 415, b'{"code": "unsupported_media_type", "detail": "JSON."}'
+        return status, content
 
-        def do_POST(self) -> None:
-            port.authorization.add(self.headers["Authorization"])
-            status, content = port.answer(self.command, self.path)
-            if self.command == "POST" and self.headers["Content-Type"] != "application/json":
-                status, content = 415, b'{"code": "unsupported_media_type", "detail": "JSON."}'
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-        def log_message(self, *_: object) -> None:
-            """Suppress the log."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_address[1]}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with stub_port(answer) as serving:
+        yield serving
 
 
 def replay(runward: RunCommand, url: str, *words: str) -> CommandResult:
@@ -98,6 +82,44 @@ def test_a_run_without_a_callback_is_named_and_stops_no_other(runward: RunComman
     result = replay(runward, url, "run_\x1b[2J", "run_b")
     assert (1, "run_b\n") == (result.code, result.out)
     assert "no callback to deliver: run_?[2J (" in result.err
+
+
+def test_as_json_each_run_is_one_line(runward: RunCommand, port: StubOpsPort, url: str) -> None:
+    """One that has no callback too, with the error."""
+    port.known = {"run_b"}
+    result = replay(runward, url, "run_\x1b[2J", "run_b", "--json")
+    assert (1, True) == (result.code, result.out.isascii())
+    assert "\x1b" not in result.out
+    assert [
+        {"id": "run_\x1b[2J", "error": {"code": "not_found", "detail": "No."}},
+        {"id": "run_b", "callback": {"state": "pending"}},
+    ] == [json.loads(line) for line in result.out.splitlines()]
+
+
+@pytest.mark.parametrize("words", [(), ("--state", "delivered")])
+def test_a_list_has_the_ids_of_every_page(
+    runward: RunCommand, port: StubOpsPort, url: str, words: tuple[str, ...]
+) -> None:
+    """For people, and for programs: one document on each line."""
+    port.given_up = [f"run_{n}" for n in range(7)]
+    state = words[-1] if words else "gave_up"
+    listed = runward("callbacks", "list", *words, RUNWARD_OPS_URL=url)
+    assert (0, port.given_up, "") == (listed.code, listed.out.split(), listed.err)
+    assert [f"GET /callbacks?state={state}&after={after}" for after in ("", "run_2", "run_5")] == port.requests
+    lines = runward("callbacks", "list", *words, "--json", RUNWARD_OPS_URL=url).out.splitlines()
+    assert [{"id": run_id, "callback": {"state": state}} for run_id in port.given_up] == [
+        json.loads(line) for line in lines
+    ]
+    limited = runward("callbacks", "list", *words, "--limit", "2", RUNWARD_OPS_URL=url)
+    assert (port.given_up[:2], True) == (limited.out.split(), "there are more" in limited.err)
+
+
+def test_a_state_that_no_callback_has_is_refused_without_a_request(
+    runward: RunCommand, port: StubOpsPort, url: str
+) -> None:
+    result = runward("callbacks", "list", "--state", "gone", RUNWARD_OPS_URL=url)
+    assert (2, []) == (result.code, port.requests)
+    assert "'pending', 'delivered', 'gave_up'" in result.err
 
 
 def test_all_that_were_given_up_are_due_again_page_by_page(runward: RunCommand, port: StubOpsPort, url: str) -> None:

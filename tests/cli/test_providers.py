@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.cli.stub_port import PortRequest, stub_port
 from tests.support.fake_upstream.upstream import closed_port
 
 if TYPE_CHECKING:
@@ -49,29 +48,12 @@ def port() -> StubProviders:
 
 @pytest.fixture
 def url(port: StubProviders) -> Iterator[str]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.do_POST()
+    def answer(request: PortRequest) -> tuple[int, bytes]:
+        status, document = port.answer(request.method, request.target, request.body)
+        return status, json.dumps(document).encode()
 
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            status, document = port.answer(self.command, self.path, body)
-            content = json.dumps(document).encode()
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-        def log_message(self, *_: object) -> None:
-            """Suppress the log."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_address[1]}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with stub_port(answer) as serving:
+        yield serving
 
 
 def test_the_list_is_a_table_without_control_characters(runward: RunCommand, url: str) -> None:
@@ -82,6 +64,16 @@ def test_the_list_is_a_table_without_control_characters(runward: RunCommand, url
         ["prompt_studio", "suspended", "2026-11-21T12:00:00.000Z", "triage", "open", "garbage", "?[2J"],
         ["promptlayer", "auto", "-", "-", "-"],
     ] == [line.split() for line in result.out.splitlines()]
+
+
+def test_as_json_each_provider_is_one_line(runward: RunCommand, url: str) -> None:
+    """As the gateway sent it, in ASCII; so is the provider that a command changed."""
+    result = runward("providers", "list", "--json", RUNWARD_OPS_URL=url)
+    assert (0, "") == (result.code, result.err)
+    assert [STUDIO, LAYER] == [json.loads(line) for line in result.out.splitlines()]
+    assert "\x1b" not in result.out
+    changed = runward("providers", "auto", "prompt_studio", "--json", RUNWARD_OPS_URL=url)
+    assert STUDIO == json.loads(changed.out)
 
 
 @pytest.mark.parametrize(

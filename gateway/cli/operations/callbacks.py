@@ -1,33 +1,55 @@
-"""`runward callbacks`: redelivery of abandoned callbacks (dead letters) by a running gateway."""
+"""`runward callbacks`: callbacks of a running gateway by state, and redelivery of abandoned ones (dead letters)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from urllib.parse import quote, urlencode
+from typing import TYPE_CHECKING
 
 import typer
 
 from gateway.cli.errors import CliError, sanitize_for_terminal
-from gateway.cli.operations.client import OpsClient
-from providers.contract import JsonValue
+from gateway.cli.operations.client import OpsClient, OpsProblem
+from gateway.cli.operations.output import print_json
+
+if TYPE_CHECKING:
+    from providers.contract import JsonValue
+
+GAVE_UP = "gave_up"
 
 
-def replay(ops_url: str, run_ids: Sequence[str], *, given_up: bool, limit: int, key: str = "") -> None:
+def list_callbacks(client: OpsClient, state: str, limit: int, *, as_json: bool) -> None:
+    """Print the ids of at most `limit` runs whose callback has this state; as JSON lines with the state."""
+    for run_id in _iter_runs(client, state, limit):
+        if as_json:
+            print_json({"id": run_id, "callback": {"state": state}})
+        else:
+            typer.echo(sanitize_for_terminal(run_id))
+
+
+def replay(client: OpsClient, run_ids: Sequence[str], *, given_up: bool, limit: int, as_json: bool) -> None:
     """Make the callbacks of these runs due now, or with `given_up` those of at most `limit` abandoned callbacks.
 
-    Prints the id of each run whose callback is due. Raises CliError: exit code 1 if a run has none, 2 if the gateway
-    cannot be reached. May be repeated: receivers recognize a redelivery by its `webhook-id`.
+    Prints the id of each run whose callback is due; as JSON lines the gateway's document, or for a run without a
+    callback its id and the error. Raises CliError: exit code 1 if a run has none. May be repeated: receivers recognize
+    a redelivery by its `webhook-id`.
     """
     if given_up == bool(run_ids):
         raise CliError("give run ids, or --given-up for all abandoned callbacks")
-    client = OpsClient(ops_url, key)
     missing, due = [], 0
-    for run_id in _iter_given_up(client, limit) if given_up else run_ids:
-        if _replay(client, run_id):
-            due += 1
-            typer.echo(sanitize_for_terminal(run_id))
-        else:
+    for run_id in _iter_runs(client, GAVE_UP, limit) if given_up else run_ids:
+        try:
+            document = client.post("callbacks", "replay", run_id)
+        except OpsProblem as problem:
+            if problem.code != "not_found":
+                raise
             missing.append(sanitize_for_terminal(run_id))
+            document = {"id": run_id, "error": {"code": problem.code, "detail": problem.detail}}
+        else:
+            due += 1
+            if not as_json:
+                typer.echo(sanitize_for_terminal(run_id))
+        if as_json:
+            print_json(document)
     typer.echo(f"due now: {due}", err=True)
     if missing:
         raise CliError(
@@ -36,11 +58,11 @@ def replay(ops_url: str, run_ids: Sequence[str], *, given_up: bool, limit: int, 
         )
 
 
-def _iter_given_up(client: OpsClient, limit: int) -> Iterator[str]:
-    """Yield at most `limit` run ids whose callback was abandoned."""
+def _iter_runs(client: OpsClient, state: str, limit: int) -> Iterator[str]:
+    """Yield at most `limit` ids of runs whose callback has this state."""
     after: JsonValue = ""
     while isinstance(after, str):
-        _, page = client.request("GET", "/callbacks?" + urlencode({"state": "gave_up", "after": after}))
+        page = client.get("callbacks", query={"state": state, "after": after})
         runs = page.get("runs")
         for run_id in runs if isinstance(runs, list) else ():
             if limit <= 0:
@@ -49,9 +71,3 @@ def _iter_given_up(client: OpsClient, limit: int) -> Iterator[str]:
             limit -= 1
             yield str(run_id)
         after = page.get("next")
-
-
-def _replay(client: OpsClient, run_id: str) -> bool:
-    """Make one callback due; returns False if the run has none."""
-    status, _ = client.request("POST", f"/callbacks/replay/{quote(run_id, safe='')}")
-    return status == 202
