@@ -15,7 +15,10 @@ import typer
 from gateway.cli.errors import CliError
 from gateway.cli.operations.commands import callbacks_app, providers_app
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+PROGRAM = "runward"
+"""Name of the command, also if it is started as `python -m gateway`."""
+
+app = typer.Typer(pretty_exceptions_enable=False, rich_markup_mode=None)
 keys_app = typer.Typer(help="Create gateway keys, and hash them for the configuration.")
 config_app = typer.Typer(help="Describe the configuration.")
 app.add_typer(keys_app, name="keys")
@@ -169,7 +172,7 @@ def schema() -> None:
 def main() -> None:
     """Run the command line. Errors are printed as one line each, without a traceback."""
     try:
-        code = app(standalone_mode=False)
+        code = app(prog_name=PROGRAM, standalone_mode=False)
     except typer.TyperException as error:
         hint = "" if isinstance(error, CliError) else " Try --help."
         for line in (error.format_message() + hint).splitlines():
@@ -177,4 +180,9 @@ def main() -> None:
         code = error.exit_code
     except typer.Abort:
         code = 130
+    except OSError as error:
+        if sys.argv[1:2] != ["--install-completion"]:
+            raise
+        typer.echo(f"runward: {error.filename} cannot be written ({error.strerror}); see --show-completion", err=True)
+        code = 2
     sys.exit(code)
