@@ -38,7 +38,7 @@ class StubOpsPort:
         if self.override is not None:
             return self.override
         if method == "GET":
-            after = parse_qs(urlsplit(target).query, keep_blank_values=True)["after"][0]
+            after = parse_qs(urlsplit(target).query).get("after", [""])[0]
             runs = [run_id for run_id in self.given_up if run_id > after][:PAGE]
             return 200, json.dumps({"runs": runs, "next": runs[-1] if len(runs) == PAGE else None}).encode()
         run_id = target.rpartition("/")[2]
@@ -105,13 +105,21 @@ def test_a_list_has_the_ids_of_every_page(
     state = words[-1] if words else "gave_up"
     listed = runward("callbacks", "list", *words, RUNWARD_OPS_URL=url)
     assert (0, port.given_up, "") == (listed.code, listed.out.split(), listed.err)
-    assert [f"GET /callbacks?state={state}&after={after}" for after in ("", "run_2", "run_5")] == port.requests
+    assert [f"GET /callbacks?state={state}{after}" for after in ("", "&after=run_2", "&after=run_5")] == port.requests
     lines = runward("callbacks", "list", *words, "--json", RUNWARD_OPS_URL=url).out.splitlines()
     assert [{"id": run_id, "callback": {"state": state}} for run_id in port.given_up] == [
         json.loads(line) for line in lines
     ]
     limited = runward("callbacks", "list", *words, "--limit", "2", RUNWARD_OPS_URL=url)
     assert (port.given_up[:2], True) == (limited.out.split(), "there are more" in limited.err)
+
+
+def test_a_list_that_does_not_end_is_no_endless_command(runward: RunCommand, port: StubOpsPort, url: str) -> None:
+    """Another server may respond at that address."""
+    port.override = (200, b'{"runs": [], "next": "run_0"}')
+    result = runward("callbacks", "list", RUNWARD_OPS_URL=url)
+    assert (2, "", 2) == (result.code, result.out, len(port.requests))
+    assert "does not end" in result.err
 
 
 def test_a_state_that_no_callback_has_is_refused_without_a_request(

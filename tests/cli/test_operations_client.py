@@ -53,6 +53,10 @@ def test_no_parameters_are_no_query() -> None:
     assert "" == encode_query({"a": None, "b": ()})
 
 
+def test_numbers_and_truth_are_written_as_json_has_them() -> None:
+    assert "a=0&b=1.5&c=true&d=false" == encode_query({"a": 0, "b": 1.5, "c": True, "d": False})
+
+
 @pytest.mark.parametrize(
     ("problem", "text", "exit_code"),
     [

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 import typer
 
 from gateway.cli.errors import CliError, sanitize_for_terminal
 from gateway.cli.operations.client import OpsClient, OpsProblem
 from gateway.cli.operations.output import print_json
-
-if TYPE_CHECKING:
-    from providers.contract import JsonValue
+from gateway.cli.operations.paging import iter_list
 
 GAVE_UP = "gave_up"
 
@@ -60,14 +57,4 @@ def replay(client: OpsClient, run_ids: Sequence[str], *, given_up: bool, limit: 
 
 def _iter_runs(client: OpsClient, state: str, limit: int) -> Iterator[str]:
     """Yield at most `limit` ids of runs whose callback has this state."""
-    after: JsonValue = ""
-    while isinstance(after, str):
-        page = client.get("callbacks", query={"state": state, "after": after})
-        runs = page.get("runs")
-        for run_id in runs if isinstance(runs, list) else ():
-            if limit <= 0:
-                typer.echo("there are more: repeat the command, or raise --limit", err=True)
-                return
-            limit -= 1
-            yield str(run_id)
-        after = page.get("next")
+    return map(str, iter_list(client, "callbacks", member="runs", cursor="after", limit=limit, query={"state": state}))

@@ -13,8 +13,8 @@ from gateway.json import strict_json
 from gateway.settings.types.addresses import check_base_url
 from providers.contract import JsonValue
 
-Query: TypeAlias = Mapping[str, str | int | Iterable[str] | None]
-"""Parameters of a query string: None is left out, and each of several texts is a parameter of its own."""
+Query: TypeAlias = Mapping[str, str | float | bool | Iterable[str] | None]
+"""Parameters of a query string: None is left out, each of several texts is a parameter of its own; `true`, `false`."""
 
 _TIMEOUT = 30.0  # seconds
 _MAX_RESPONSE = 32 * 2**20  # bytes
@@ -113,7 +113,9 @@ def encode_query(query: Query) -> str:
     """Return the query string; spaces become `%20`."""
     pairs: list[tuple[str, str]] = []
     for name, value in query.items():
-        if isinstance(value, (str, int)):
+        if isinstance(value, bool):
+            pairs.append((name, str(value).lower()))
+        elif isinstance(value, (str, int, float)):
             pairs.append((name, str(value)))
         elif value is not None:
             pairs += ((name, each) for each in value)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
 import structlog
+from openapi_schema_validator import OAS31Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from gateway.api.admin.callbacks import CallbackAdminHandlers
@@ -33,6 +37,7 @@ from tests.support.fake_upstream.provider_responses import STUDIO_RUN, prompt_st
 from tests.support.fake_upstream.responses import reply
 from tests.support.gateway_restarts import RestartableGateway
 from tests.support.openapi_conversation import JSON, Conversation, node
+from tests.support.process import ROOT
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -171,6 +176,19 @@ async def test_the_responses_of_a_gateway_fit_its_document(
     talk = await Conversation(session, restartable.current.ops_url).open()
     await converse(talk, run_id)
     assert SEEN == talk.seen
+
+
+async def test_the_command_prints_the_documents_of_the_port(gateway: StartGateway, spec: dict[str, JsonValue]) -> None:
+    """With --json, each line of `runward providers list` fits the schema of a provider."""
+    running = await gateway()
+    command = [sys.executable, "-m", "gateway", "providers", "list", "--json", "--ops-url", running.ops_url]
+    listed = await asyncio.to_thread(
+        subprocess.run, command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
+    )
+    documents = [strict_json.read(line.encode()) for line in listed.stdout.splitlines()]
+    assert ["prompt_studio", "promptlayer"] == [node(each)["provider"] for each in documents]
+    validator = OAS31Validator({**spec, "$ref": "#/components/schemas/ProviderShown"})
+    assert [] == [error.message for each in documents for error in validator.iter_errors(each)]
 
 
 async def test_a_key_that_is_missing_is_answered_as_documented(
