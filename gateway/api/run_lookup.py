@@ -4,40 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import cast
 
-from aiohttp import web
 from multidict import MultiMapping
 
+from gateway.api.run_events import EVENT_STREAM, RunEventStream
 from gateway.api.run_search import encode_cursor, parse_run_filter
 from gateway.clock import Clock
 from gateway.http.body import hold_stored
 from gateway.http.headers import prefers_media_type
-from gateway.http.request import AiohttpRequest, AnyResponse, Request
+from gateway.http.request import AnyResponse, Request
 from gateway.http.response import Response, make_response
 from gateway.problems import Problem, invalid_parameter
 from gateway.runs import rendering
 from gateway.runs.durable.uncollected_results import ignore_result
 from gateway.runs.run_reader import RunReader
-from gateway.store.contract import Phase, RunOverview, Store, StoreUnavailable
+from gateway.store.contract import Phase, RunOverview, Store
 
 MAX_WAIT = 50
 """Maximum of `?wait` in seconds: below the response time-out of common proxies, which is 60 s."""
-_MAX_STREAM_SECONDS = 600.0
-_COMMENT_INTERVAL = 15.0  # seconds without an event: proxies close streams that are silent for 60 s or less
-_EVENT_STREAM = "text/event-stream"
-_EVENT_STREAM_HEADERS = {
-    "Content-Type": _EVENT_STREAM,
-    "Server": "runward",
-    "Cache-Control": "no-store",
-    "X-Accel-Buffering": "no",  # nginx would collect events until its buffer is full
-}
-_COMMENT = b": the run has not ended\n\n"
 
 
 def accepts_event_stream(headers: MultiMapping[str]) -> bool:
     """Return True if the response to `GET /runs/{id}` is a stream of events."""
-    return "Accept" in headers and prefers_media_type(headers, _EVENT_STREAM, rendering.JSON_CONTENT_TYPE)
+    return "Accept" in headers and prefers_media_type(headers, EVENT_STREAM, rendering.JSON_CONTENT_TYPE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +50,14 @@ class RunLookupHandlers:
         """
         run = self._require_own(request, await self.reader.find(request.path_param))
         if request.method == "GET" and accepts_event_stream(request.headers):
-            return await self._stream_events(request, run)
+            return await RunEventStream(request, self.clock, self._render, self._next, self.is_draining).send(run)
         deadline = self.clock.monotonic() + _parse_wait(request.query.get("wait", "0"))
         is_connected = request.connection_check()
         while run.phase is not Phase.DONE and not self.is_draining():
             remaining = deadline - self.clock.monotonic()
             if remaining <= 0:
                 break
-            run = self._require_own(request, await self.reader.next_overview(run, remaining))
+            run = await self._next(request, run, remaining)
             if not is_connected():
                 raise Problem("client_closed_request")
         return self._response(request, await self._render(run))
@@ -94,6 +83,10 @@ class RunLookupHandlers:
             raise _not_found()
         return run
 
+    async def _next(self, request: Request, run: RunOverview, seconds: float) -> RunOverview:
+        """Return the run after its next change, or after at most `seconds`. Raises Problem (not_found)."""
+        return self._require_own(request, await self.reader.next_overview(run, seconds))
+
     async def _render(self, run: RunOverview) -> bytes:
         view = await self.reader.view(run)
         if view is None:
@@ -101,39 +94,6 @@ class RunLookupHandlers:
         if run.phase is Phase.DONE and run.durable and run.callback_url is None:
             await self.result_collected(run.id)
         return view
-
-    async def _stream_events(self, request: Request, run: RunOverview) -> AnyResponse:
-        """Send the run as a server-sent event after each change of its status, until it has ended.
-
-        Raises ConnectionError if the client disconnects.
-        """
-        stream = web.StreamResponse(headers=_EVENT_STREAM_HEADERS)
-        stream.headers["X-Request-Id"] = request.request_id
-        await stream.prepare(cast("AiohttpRequest", request))
-        is_connected = request.connection_check()
-        started_at = written_at = self.clock.monotonic()
-        last_status = ""
-        while True:
-            now = self.clock.monotonic()
-            remaining = started_at + _MAX_STREAM_SECONDS - now
-            try:
-                if run.status != last_status:
-                    last_status, written_at = run.status, now
-                    view = await self._render(run)
-                    hold_stored(request, len(view))
-                    await stream.write(b"event: %b\ndata: %b\n\n" % (last_status.encode(), view))
-                elif now - written_at >= _COMMENT_INTERVAL:
-                    written_at = now
-                    await stream.write(_COMMENT)
-                if run.phase is Phase.DONE or self.is_draining() or remaining <= 0:
-                    break
-                run = self._require_own(request, await self.reader.next_overview(run, remaining))
-            except (Problem, StoreUnavailable):
-                break  # the status line has been sent; a problem document is no longer possible
-            if not is_connected():
-                raise ConnectionResetError("the client has disconnected")
-        await stream.write_eof()
-        return stream
 
 
 def _not_found() -> Problem:

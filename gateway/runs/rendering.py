@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import cast
+from typing import Any, cast
 
 from gateway.clock import format_rfc3339
 from gateway.errors import RunError
@@ -59,7 +59,7 @@ def _unfinished_run(run: RunOverview, labels: Mapping[str, object]) -> dict[str,
 
     Its status is `unknown` if its deadline has passed and it is polled on; unlike after the end, `finished_at` is null.
     """
-    members = _queued_run(run.id, run.workflow, run.provider, labels, _format_time(run.created_at))
+    members = _queued_run(run.id, run.workflow, run.provider, labels, format_time(run.created_at))
     return members | {
         "status": run.status,
         "warning": _FOLLOWED_WARNING if run.status == "unknown" else None,
@@ -102,7 +102,7 @@ def is_synchronous(run: StoredRun) -> bool:
 def render_accepted(run: StoredRun) -> StoredResponse:
     """Return the 202 response to the `POST /run` of a background run, the same bytes at every phase of the run."""
     labels = stored_labels(run)
-    return _accepted(_queued_run(run.id, run.workflow, requested_provider(run), labels, _format_time(run.created_at)))
+    return _accepted(_queued_run(run.id, run.workflow, requested_provider(run), labels, format_time(run.created_at)))
 
 
 def render_new(run: RunRecord) -> StoredResponse:
@@ -145,8 +145,14 @@ def recorded_run_view(run: RunOverview) -> bytes:
 def _list_members(run: RunOverview) -> dict[str, object]:
     members = _unfinished_run(run, {"metadata": None})
     if run.finished_at is not None:
-        members |= {"warning": None, "finished_at": _format_time(run.finished_at)}
+        members |= {"warning": None, "finished_at": format_time(run.finished_at)}
     return {**members, **public_details(decode_details(run))}
+
+
+def activity_of(run: RunOverview) -> dict[str, Any]:
+    """Return the activity of an unfinished run as the store has it; empty if there is none."""
+    activity = strict_json.read(run.activity) if run.activity else {}
+    return activity if isinstance(activity, dict) else {}
 
 
 def _with_callback(members: dict[str, object], run: RunOverview) -> dict[str, object]:
@@ -157,7 +163,8 @@ def _callback_state(run: RunOverview) -> dict[str, object]:
     return {"state": run.callback_state or "pending"}
 
 
-def _format_time(at: float) -> str:
+def format_time(at: float) -> str:
+    """Format a time in seconds since 1970 by RFC 3339."""
     return format_rfc3339(datetime.fromtimestamp(at, UTC))
 
 

@@ -6,9 +6,9 @@ another poll at most every half minute.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypedDict
 
 import orjson
 
@@ -18,16 +18,24 @@ from gateway.observability.logger_protocol import Logger
 from gateway.runs.durable.runs import DurableRuns
 from gateway.runs.model import RunRecord
 from gateway.store.contract import Store, StoreUnavailable
+from providers.contract import NodeStatus
 
 _INTERVAL = 1.0  # seconds
 _REFRESH = 30.0  # seconds after which the number of polls is written again
 _MAX_WRITTEN = 500  # activities in one transaction
 
 
-def describe_activity(run: RunRecord, clock: Clock) -> dict[str, Any]:
-    """Return what an unfinished run does: its state (queued, starting, following), and what it waits for.
+class NodeChange(TypedDict):
+    """Status of a node of a workflow, and when it was first seen, in seconds since 1970."""
 
-    `next_poll_at` is in seconds since 1970.
+    status: NodeStatus
+    at: float
+
+
+def describe_activity(run: RunRecord, nodes: Mapping[str, NodeChange], clock: Clock) -> dict[str, Any]:
+    """Return what an unfinished run does: its state (queued, starting, following), what it waits for, and its nodes.
+
+    `next_poll_at` and the times of `nodes` are in seconds since 1970.
     """
     following = run.provider_run_id is not None
     activity: dict[str, Any] = {"state": "following" if following else "starting" if run.maybe_started else "queued"}
@@ -40,16 +48,20 @@ def describe_activity(run: RunRecord, clock: Clock) -> dict[str, Any]:
         if run.next_poll is not None:
             wall = clock.now().timestamp() - clock.monotonic()
             activity["next_poll_at"] = round(wall + run.next_poll, 3)
+    if nodes:
+        activity["nodes"] = nodes
     return activity
 
 
 @dataclass(slots=True)
 class _Written:
-    """What was written of a run: its state, and when, on the monotonic clock."""
+    """What was written of a run: its state and nodes, and when, on the monotonic clock."""
 
     state: Hashable
     polls: int
     at: float
+    statuses: Mapping[str, NodeStatus]
+    nodes: Mapping[str, NodeChange]
 
 
 @dataclass(slots=True)
@@ -79,24 +91,40 @@ class ActivityReporter:
         active = self.durable_runs.active
         for run_id in [run_id for run_id in self._written if run_id not in active]:
             del self._written[run_id]
-        changes = [
-            (record, state)
+        changed = [
+            record
             for run in active.values()
-            if now - (record := run.record).started_monotonic >= _INTERVAL
-            and self._is_due(record, state := _state(record), now)
+            if now - (record := run.record).started_monotonic >= _INTERVAL and self._is_due(record, now)
         ]
-        for start in range(0, len(changes), _MAX_WRITTEN):
-            part = changes[start : start + _MAX_WRITTEN]
-            activities = [(record.id, orjson.dumps(describe_activity(record, self.clock))) for record, _ in part]
+        for start in range(0, len(changed), _MAX_WRITTEN):
+            part = {
+                record.id: (record, _Written(_state(record), record.polls, now, record.nodes, self._nodes(record)))
+                for record in changed[start : start + _MAX_WRITTEN]
+            }
+            activities = [
+                (run_id, orjson.dumps(describe_activity(record, written.nodes, self.clock)))
+                for run_id, (record, written) in part.items()
+            ]
             await self.store.set_activities(self.durable_runs.owner, activities)
-            for record, state in part:
-                self._written[record.id] = _Written(state, record.polls, now)
+            self._written |= {run_id: written for run_id, (_, written) in part.items()}
 
-    def _is_due(self, record: RunRecord, state: Hashable, now: float) -> bool:
+    def _is_due(self, record: RunRecord, now: float) -> bool:
         written = self._written.get(record.id)
-        if written is None or written.state != state:
+        if written is None or written.state != _state(record) or written.statuses != record.nodes:
             return True
         return record.polls != written.polls and now - written.at >= _REFRESH
+
+    def _nodes(self, record: RunRecord) -> Mapping[str, NodeChange]:
+        """Return the nodes of a run; the time of a status is that at which it was first seen."""
+        written = self._written.get(record.id)
+        known = {} if written is None else written.nodes
+        if not record.nodes:
+            return known
+        at = round(self.clock.now().timestamp(), 3)
+        return {
+            name: known[name] if name in known and known[name]["status"] == status else {"status": status, "at": at}
+            for name, status in record.nodes.items()
+        }
 
 
 def _state(record: RunRecord) -> Hashable:
