@@ -6,6 +6,7 @@ import sqlite3
 from dataclasses import replace
 
 from gateway.store.contract import PENDING, Delivery, FinalState
+from gateway.store.sqlite.timelines import add_events
 
 _INSERT = """
 INSERT INTO callbacks (run, created_at, due_at, written_at, attempts, body) VALUES (?, ?, ?, ?, 0, x'')
@@ -75,15 +76,19 @@ def load_callback(db: sqlite3.Connection, delivery: Delivery, until_at: float) -
     return None
 
 
-def settle_callback(db: sqlite3.Connection, run_id: str, state: str, revision: int) -> None:
+def settle_callback(db: sqlite3.Connection, run_id: str, state: str, revision: int, events: bytes) -> None:
     """Implement `Store.settle_callback`."""
     if db.execute(_SETTLE, (run_id, revision)).rowcount:
         _set_state(db, run_id, state)
+        add_events(db, run_id, events)
 
 
-def postpone_callback(db: sqlite3.Connection, run_id: str, due_at: float, revision: int) -> bool:
+def postpone_callback(db: sqlite3.Connection, run_id: str, due_at: float, revision: int, events: bytes) -> bool:
     """Implement `Store.postpone_callback`, but return False for KeyError: an error would roll back the whole batch."""
-    return db.execute(_POSTPONE, (due_at, run_id, revision)).rowcount == 1
+    found = db.execute(_POSTPONE, (due_at, run_id, revision)).rowcount == 1
+    if found:
+        add_events(db, run_id, events)
+    return found
 
 
 def list_by_callback_state(db: sqlite3.Connection, *, state: str, limit: int, after: str) -> list[str]:

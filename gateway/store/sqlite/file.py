@@ -156,7 +156,7 @@ class SqliteFile:
             # The lock is held, so all leases belong to ended processes. Also checks that the file is writable.
             db.execute("BEGIN IMMEDIATE")
             db.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")  # unchanged, but written: creates the log
-            db.execute("UPDATE runs SET leased_until_at = 0 WHERE phase < 3")
+            db.execute("UPDATE runs INDEXED BY runs_unfinished SET leased_until_at = 0 WHERE phase < 3")
             db.execute("COMMIT")
             self._identity = self._identify()
         except BaseException:

@@ -13,7 +13,7 @@ _FREE_PAGES_KEPT = 1_000  # free pages that stay in the file for the next runs
 # Runs with an undelivered callback are kept, whatever their age.
 _PURGE_RUNS = """
 DELETE FROM runs WHERE number IN (
-    SELECT number FROM runs WHERE phase = 3 AND finished_at < ?
+    SELECT number FROM runs INDEXED BY runs_ended WHERE phase = 3 AND durable = 1 AND finished_at < ?
     AND NOT EXISTS (SELECT 1 FROM callbacks WHERE run = number AND due_at IS NOT NULL) LIMIT ?
 )"""
 

@@ -21,6 +21,7 @@ from gateway.store.contract import (
     StoredRun,
 )
 from gateway.store.sqlite.callbacks import schedule_callback
+from gateway.store.sqlite.timelines import ADD_EVENTS
 
 _INSERT_IDEMPOTENCY_RECORD = """
 INSERT INTO keys (client, text, fingerprint, run_id, created_at) VALUES (?, ?, ?, ?, ?)
@@ -37,6 +38,10 @@ _ADVANCE = """
 UPDATE runs SET phase = ?, status = ?, attempts = ?, provider = ?, provider_run_id = ?
 WHERE id = ? AND owner = ? AND phase <= ?"""
 
+_ADVANCE_WITH_EVENTS = f"""
+UPDATE runs SET {ADD_EVENTS}, phase = ?, status = ?, attempts = ?, provider = ?, provider_run_id = ?
+WHERE id = ? AND owner = ? AND phase <= ?"""  # noqa: S608 - fixed text
+
 _REVERT_TO_QUEUED = "UPDATE runs SET phase = 0 WHERE id = ? AND owner = ? AND attempts = ? AND phase = 1"
 
 _SELECT_UNFINISHED = """
@@ -49,8 +54,14 @@ _SELECT_CANCELLABLE = "SELECT phase, number, client, key_text, callback_url FROM
 
 # After a query by id, because RETURNING costs as much as the rest of an UPDATE.
 _END = """
-UPDATE runs SET phase = 3, status = ?, finished_at = ?, attempts = ?, provider_run_id = ?, details = ?, document = ?
+UPDATE runs SET phase = 3, activity = NULL, status = ?, finished_at = ?, attempts = ?, provider_run_id = ?, details = ?,
+    document = ?
 WHERE number = ?"""
+
+_END_WITH_EVENTS = f"""
+UPDATE runs SET {ADD_EVENTS}, phase = 3, activity = NULL, status = ?, finished_at = ?, attempts = ?,
+    provider_run_id = ?, details = ?, document = ?
+WHERE number = ?"""  # noqa: S608 - fixed text
 
 _DISCARD = "DELETE FROM runs WHERE id = ? AND owner = ? AND phase < 3 RETURNING client, key_text"
 
@@ -60,7 +71,8 @@ INSERT INTO documents (run, body) VALUES (?, ?) ON CONFLICT (run) DO UPDATE SET 
 _OVERVIEWS = f"SELECT {', '.join(OVERVIEW_FIELDS)} FROM runs"  # noqa: S608 - fixed names
 
 _SELECT_DOCUMENT = """
-SELECT ifnull(documents.body, document) FROM runs LEFT JOIN documents ON documents.run = number WHERE id = ?"""
+SELECT ifnull(documents.body, document) FROM runs LEFT JOIN documents ON documents.run = number
+WHERE id = ? AND durable"""
 
 _SELECT_IDEMPOTENCY_RECORD = (
     "SELECT fingerprint, run_id, created_at, status, headers, body FROM keys WHERE client = ? AND text = ?"
@@ -69,16 +81,20 @@ _SELECT_IDEMPOTENCY_RECORD = (
 # The inner query sorts narrow rows, because orders may be large. Runs that this batch took before come first.
 _SELECT_ADOPTABLE = """
 SELECT * FROM stored_runs WHERE id IN (
-    SELECT id FROM runs WHERE phase < 3 AND CASE owner WHEN :owner THEN turn = :turn AND turn
+    SELECT id FROM runs INDEXED BY runs_unfinished WHERE phase < 3 AND CASE owner WHEN :owner THEN turn = :turn AND turn
         ELSE leased_until_at <= :now_at END
     ORDER BY owner != :owner, created_at, id LIMIT :limit
 ) ORDER BY owner != :owner, created_at, id"""
 
 _ADOPT = "UPDATE runs SET owner = ?, leased_until_at = ?, turn = ? WHERE id = ?"
 
+_RENEW = "UPDATE runs INDEXED BY runs_unfinished SET leased_until_at = ? WHERE phase < 3 AND owner = ?"
+
 _MAX_DOCUMENT_IN_ROW = 1_000  # bytes; a larger document has a row in `documents`
 _PHASE_INDEX = 9  # position among the fields of StoredRun
+_DURABLE_INDEX = 18
 _OVERVIEW_PHASE_INDEX = OVERVIEW_FIELDS.index("phase")
+_OVERVIEW_DURABLE_INDEX = OVERVIEW_FIELDS.index("durable")
 
 
 def create_run(
@@ -105,13 +121,15 @@ def create_run(
     return None
 
 
-def advance(db: sqlite3.Connection, run: StoredRun) -> bool:
+def advance(db: sqlite3.Connection, run: StoredRun, events: bytes = b"") -> bool:
     """Implement `Store.advance`."""
     if run.phase is Phase.DONE:
         return False
     phase = run.phase.value
-    state = (phase, run.status, run.attempts, run.provider, run.provider_run_id)
-    return db.execute(_ADVANCE, (*state, run.id, run.owner, phase)).rowcount == 1
+    state = (phase, run.status, run.attempts, run.provider, run.provider_run_id, run.id, run.owner, phase)
+    if events:
+        return db.execute(_ADVANCE_WITH_EVENTS, (events, *state)).rowcount == 1
+    return db.execute(_ADVANCE, state).rowcount == 1
 
 
 def revert_to_queued(db: sqlite3.Connection, run: StoredRun) -> bool:
@@ -156,8 +174,13 @@ def _end(db: sqlite3.Connection, run_id: str, final_state: FinalState, row: tupl
         final_state.attempts,
         final_state.provider_run_id,
         final_state.details,
+        final_state.document if in_row else None,
+        number,
     )
-    db.execute(_END, (*end, final_state.document if in_row else None, number))
+    if final_state.events:
+        db.execute(_END_WITH_EVENTS, (final_state.events, *end))
+    else:
+        db.execute(_END, end)
     if not in_row:
         db.execute(_INSERT_DOCUMENT, (number, final_state.document))
     if text is not None and final_state.response is not None:
@@ -211,7 +234,7 @@ def get_idempotency_record(db: sqlite3.Connection, client: str, text: str) -> Id
 
 def renew_leases(db: sqlite3.Connection, owner: str, until_at: float) -> None:
     """Implement `Store.renew_leases`."""
-    db.execute("UPDATE runs SET leased_until_at = ? WHERE phase < 3 AND owner = ?", (until_at, owner))
+    db.execute(_RENEW, (until_at, owner))
 
 
 def adopt(
@@ -241,6 +264,7 @@ def _decode_run(row: tuple[Any, ...]) -> StoredRun:
     """Decode a row of the view `stored_runs`; its columns are the fields of StoredRun, in their order."""
     fields = list(row)
     fields[_PHASE_INDEX] = Phase(fields[_PHASE_INDEX])
+    fields[_DURABLE_INDEX] = bool(fields[_DURABLE_INDEX])
     return StoredRun(*fields)
 
 
@@ -248,4 +272,5 @@ def decode_overview(row: tuple[Any, ...]) -> RunOverview:
     """Decode a row of the columns `OVERVIEW_FIELDS`."""
     fields = list(row)
     fields[_OVERVIEW_PHASE_INDEX] = Phase(fields[_OVERVIEW_PHASE_INDEX])
+    fields[_OVERVIEW_DURABLE_INDEX] = bool(fields[_OVERVIEW_DURABLE_INDEX])
     return RunOverview(*fields)

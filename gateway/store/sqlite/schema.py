@@ -4,7 +4,8 @@ The rows of `runs` are narrow, because leases rewrite them often. The order and 
 have tables of their own, `orders` and `documents`, and so has the body of a callback, `callback_bodies`: SQLite would
 read a large value to reach a column behind it, and write it again with every change of the row. A small document is in
 `runs.document`; there and in `callbacks.body` are those of runs that ended before the versions 5 and 6 too; else they
-are NULL and empty.
+are NULL and empty. `runs.timeline` is the last column, so that no other one is behind it. A run that was not durable is
+a row of `runs` and its tags alone.
 """
 
 from __future__ import annotations
@@ -143,6 +144,31 @@ CREATE TABLE provider_overrides (
 ) STRICT;
 """
 
+# Columns of an index that follow its condition are the position of a run in lists. `runs_unfinished` no longer has the
+# owner, because one process owns nearly all unfinished runs.
+_VERSION_10 = """
+ALTER TABLE runs ADD COLUMN durable INTEGER NOT NULL DEFAULT 1;
+ALTER TABLE runs ADD COLUMN activity BLOB;
+ALTER TABLE runs ADD COLUMN judgement BLOB;
+ALTER TABLE runs ADD COLUMN timeline BLOB;
+
+DROP INDEX runs_finished;
+DROP INDEX runs_unfinished;
+CREATE INDEX runs_ended ON runs (durable, finished_at) WHERE phase = 3;
+CREATE INDEX runs_unfinished ON runs (created_at, id) WHERE phase < 3;
+CREATE INDEX runs_of_all ON runs (created_at, id);
+CREATE INDEX runs_not_succeeded ON runs (status, created_at, id) WHERE status NOT IN ('queued', 'running', 'succeeded');
+CREATE INDEX runs_of_provider ON runs (provider_run_id, created_at, id) WHERE provider_run_id IS NOT NULL;
+CREATE INDEX run_tags_of_all ON run_tags (tag, created_at, id, run);
+
+DROP VIEW stored_runs;
+CREATE VIEW stored_runs AS SELECT
+    id, client, workflow, provider, orders.body, created_at, deadline_at, owner, leased_until_at, phase, status,
+    attempts, provider_run_id, ifnull(documents.body, document), finished_at, callback_url, callback_state, details,
+    durable, activity, judgement
+FROM runs JOIN orders ON orders.run = runs.number LEFT JOIN documents ON documents.run = runs.number;
+"""
+
 MIGRATIONS: tuple[str, ...] = (
     _VERSION_1,
     _VERSION_2,
@@ -153,6 +179,7 @@ MIGRATIONS: tuple[str, ...] = (
     _VERSION_7,
     _VERSION_8,
     _VERSION_9,
+    _VERSION_10,
 )
 """Script n migrates a file of version n to version n + 1. A released script is never changed."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import inf
@@ -26,10 +26,11 @@ from gateway.store.contract import (
     StoredRun,
     StoreUnavailable,
 )
+from gateway.store.history import HistoryEntry
 from gateway.store.notifications import ChangeNotifier
 from gateway.store.provider_override import ProviderOverride
 from gateway.store.run_filter import RunFilter
-from gateway.store.sqlite import callbacks, maintenance, overrides, run_lists, runs
+from gateway.store.sqlite import callbacks, history, maintenance, overrides, run_lists, runs
 from gateway.store.sqlite.file import SqliteFile
 from gateway.store.sqlite.readers import SqliteReaderPool
 from gateway.store.sqlite.writer import SqliteWriter
@@ -93,8 +94,8 @@ class SqliteStore(Store):
         return await self._write(lambda db: runs.create_run(db, run, key, tags))
 
     @override
-    async def advance(self, run: StoredRun) -> bool:
-        return await self._write(lambda db: runs.advance(db, run), run.id)
+    async def advance(self, run: StoredRun, events: bytes = b"") -> bool:
+        return await self._write(lambda db: runs.advance(db, run, events), run.id)
 
     @override
     async def revert_to_queued(self, run: StoredRun) -> bool:
@@ -161,12 +162,12 @@ class SqliteStore(Store):
         return await self._write(lambda db: callbacks.load_callback(db, delivery, until_at))
 
     @override
-    async def settle_callback(self, run_id: str, state: str, *, revision: int = 0) -> None:
-        await self._write(lambda db: callbacks.settle_callback(db, run_id, state, revision), run_id)
+    async def settle_callback(self, run_id: str, state: str, *, revision: int = 0, events: bytes = b"") -> None:
+        await self._write(lambda db: callbacks.settle_callback(db, run_id, state, revision, events), run_id)
 
     @override
-    async def postpone_callback(self, run_id: str, *, due_at: float, revision: int = 0) -> None:
-        if not await self._write(lambda db: callbacks.postpone_callback(db, run_id, due_at, revision)):
+    async def postpone_callback(self, run_id: str, *, due_at: float, revision: int = 0, events: bytes = b"") -> None:
+        if not await self._write(lambda db: callbacks.postpone_callback(db, run_id, due_at, revision, events)):
             raise KeyError(run_id)
 
     @override
@@ -184,9 +185,43 @@ class SqliteStore(Store):
         deleted = 0
         while batch := await self._write(lambda db: maintenance.purge(db, runs_before_at, keys_before_at)):
             deleted += batch
-        while await self._write(maintenance.release_free_pages):
-            pass
+        await self._release_free_pages()
         return deleted
+
+    @override
+    async def add_history(self, entries: Sequence[HistoryEntry]) -> None:
+        for batch in _batches(entries):
+            await self._write(partial(history.add_history, entries=batch))
+
+    @override
+    async def purge_history(self, *, before_at: float, most: int) -> int:
+        count = partial(history.count_surplus, before_at=before_at, most=most)
+        surplus = await self._require_open().list_readers.execute(count)
+        deleted = 0
+        while deleted < surplus:
+            batch = await self._write(
+                partial(history.purge_oldest, count=min(surplus - deleted, history.ROWS_PER_BATCH))
+            )
+            if not batch:
+                break
+            deleted += batch
+        await self._release_free_pages()
+        return deleted
+
+    @override
+    async def get_timeline(self, run_id: str) -> bytes | None:
+        return await self._read(lambda db: history.get_timeline(db, run_id))
+
+    @override
+    async def set_activities(self, owner: str, activities: Sequence[tuple[str, bytes]]) -> None:
+        for batch in _batches(activities):
+            await self._write(partial(history.set_activities, owner=owner, activities=batch))
+            for run_id, _ in batch:
+                self._notifier.notify(run_id)
+
+    @override
+    async def judge(self, run_id: str, judgement: bytes) -> bool:
+        return await self._write(lambda db: history.judge(db, run_id, judgement))
 
     @override
     async def notify(self, name: str) -> None:
@@ -253,6 +288,10 @@ class SqliteStore(Store):
         self._failing = False
         return result
 
+    async def _release_free_pages(self) -> None:
+        while await self._write(maintenance.release_free_pages):
+            pass
+
     async def _read(self, query: Callable[[sqlite3.Connection], T]) -> T:
         return await self._require_open().readers.execute(query)
 
@@ -260,3 +299,8 @@ class SqliteStore(Store):
         if self._open_store is None:
             raise StoreUnavailable("the store is not open")
         return self._open_store
+
+
+def _batches(rows: Sequence[T]) -> Iterator[Sequence[T]]:
+    """Split rows into those of one transaction each."""
+    return (rows[first : first + history.ROWS_PER_BATCH] for first in range(0, len(rows), history.ROWS_PER_BATCH))

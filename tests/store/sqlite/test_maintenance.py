@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from gateway.clock import SystemClock
-from gateway.store.contract import IdempotencyKey
+from gateway.store.contract import IdempotencyKey, Phase, StoredRun
+from gateway.store.history import HistoryEntry
 from gateway.store.run_filter import RunFilter
-from gateway.store.sqlite import maintenance
+from gateway.store.sqlite import history, maintenance
 from gateway.store.sqlite.store import SqliteStore
 from tests.store.samples import NOW, SAMPLE_FINAL_STATE, SAMPLE_RESPONSE, SAMPLE_RUN, listed, new_run
 
@@ -73,6 +74,47 @@ async def test_other_changes_run_between_the_batches_of_a_purge(store: SqliteSto
     await store.create_run(new_run(count), None)
     assert not purging.done()
     assert count == await purging
+
+
+async def test_other_changes_run_between_the_batches_of_the_history(store: SqliteStore) -> None:
+    """Runs are recorded and deleted some hundred at a time."""
+    count = 2 * history.ROWS_PER_BATCH + 1
+    entries = [HistoryEntry(_recorded(number), ("a",)) for number in range(count)]
+    recording = asyncio.create_task(store.add_history(entries))
+    await asyncio.sleep(0)
+    await store.create_run(new_run(count), None)
+    assert not recording.done()
+    await recording
+    purging = asyncio.create_task(store.purge_history(before_at=0, most=1))
+    while len(await listed(store, RunFilter(None, limit=count + 1))) > count:
+        await asyncio.sleep(0)
+    await store.create_run(new_run(count + 1), None)
+    assert not purging.done()
+    assert count - 1 == await purging
+    left = [f"run_{number}" for number in (count + 1, count, count - 1)]
+    assert left == [run.id for run in await listed(store, RunFilter(None))]
+
+
+async def test_entries_with_one_id_are_recorded_once(store: SqliteStore) -> None:
+    """The tags of the second one are ignored too."""
+    entries = [HistoryEntry(_recorded(number), (tag,)) for number, tag in ((1, "a"), (1, "b"), (2, "a"))]
+    await store.add_history(entries)
+    await store.add_history([HistoryEntry(_recorded(2), ("b",)), HistoryEntry(_recorded(3), ("b",))])
+    for tag, expected in (("a", ["run_2", "run_1"]), ("b", ["run_3"])):
+        assert expected == [run.id for run in await listed(store, RunFilter(None, tags=(tag,)))]
+
+
+async def test_the_file_shrinks_after_a_purge_of_the_history(store: SqliteStore, tmp_path: Path) -> None:
+    await store.add_history([HistoryEntry(_recorded(number), (), b"x" * 30_000) for number in range(400)])
+    assert await size_on_disk(store, tmp_path / "store.db") > 12 * MB
+    assert 399 == await store.purge_history(before_at=0, most=1)
+    assert await size_on_disk(store, tmp_path / "store.db") < FREE_PAGES_KEPT_MB
+
+
+def _recorded(number: int) -> StoredRun:
+    """Return a run that was not durable and has ended."""
+    ended = {"order": b"", "owner": "", "phase": Phase.DONE, "status": "succeeded", "durable": False}
+    return new_run(number, finished_at=NOW + number, **ended)
 
 
 async def test_nothing_of_a_purged_run_stays(store: SqliteStore) -> None:

@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from gateway.store.contract import PENDING, Delivery, IdempotencyRecord, Phase, StoreUnavailable
+from gateway.store.contract import PENDING, Delivery, IdempotencyRecord, Phase, StoredRun, StoreUnavailable
+from gateway.store.history import HistoryEntry
 from gateway.store.run_filter import RunFilter
 from gateway.store.sqlite import run_lists, runs
 from gateway.store.sqlite.schema import MIGRATIONS, migrate
@@ -21,6 +23,7 @@ from tests.store.samples import (
     SAMPLE_FINAL_STATE,
     SAMPLE_KEY,
     SAMPLE_RESPONSE,
+    listed,
     new_run,
     new_run_with_callback,
 )
@@ -90,17 +93,80 @@ async def test_runs_of_an_old_file_are_searched_and_new_ones_have_tags(tmp_path:
     await store.close()
 
 
-def test_a_search_sorts_no_rows(db: sqlite3.Connection) -> None:
-    """It reads an index in its order: else it would read all runs of the client, whatever its bound."""
+async def test_a_file_of_version_9_gets_a_history(tmp_path: Path) -> None:
+    """Its runs are durable, are found among those of all clients, and get timelines."""
+    with closing(sqlite3.connect(tmp_path / "store.db", isolation_level=None)) as made:
+        made.executescript(VERSION_1.read_text())
+        migrate(made, MIGRATIONS[:9])
+        made.execute("UPDATE runs SET status = 'unknown' WHERE id = 'run_1'")
+        made.execute("INSERT INTO run_tags SELECT client, 'a', created_at, id, number FROM runs")
+    store = SqliteStore(tmp_path / "store.db", ManualClock())
+    await store.open()
+    await store.add_history([HistoryEntry(replace(_ended_run(3), durable=False), ("a",))])
+    for conditions, expected in (
+        ({}, ["run_3", "run_2", "run_1"]),
+        ({"durable": True}, ["run_2", "run_1"]),
+        ({"tags": ("a",)}, ["run_3", "run_2", "run_1"]),
+        ({"status": "unknown", "judged": False}, ["run_1"]),
+        ({"status": "running"}, ["run_2"]),
+        ({"provider_run_id": "98765"}, ["run_2", "run_1"]),
+    ):
+        page = await store.list_runs(RunFilter(None, **conditions))
+        assert expected == [run.id for run in page.runs]
+    assert b"" == await store.get_timeline("run_1")
+    assert await store.judge("run_1", b"{}")
+    await store.set_activities("one", [("run_2", b"{}")])
+    assert await store.finish("run_2", replace(SAMPLE_FINAL_STATE, events=b"{}\n"))
+    assert b"{}\n" == await store.get_timeline("run_2")
+    assert 1 == await store.purge(runs_before_at=NOW + 1e6, keys_before_at=0)  # the callback of run_1 is pending
+    assert [("run_3", False), ("run_1", True)] == [
+        (run.id, run.durable) for run in await listed(store, RunFilter(None))
+    ]
+    await store.close()
+
+
+def _ended_run(number: int) -> StoredRun:
+    return new_run(number, order=b"", owner="", phase=Phase.DONE, status="succeeded", finished_at=NOW + 9)
+
+
+SEARCHES: list[tuple[dict[str, Any], str]] = [
+    ({}, "client"),
+    ({"code": "internal"}, "client"),
+    ({"status": "succeeded", "created_from": 1.0}, "client"),
+    ({"tags": ("a",)}, "tag"),
+    ({"tags": ("a",), "status": "failed"}, "status"),
+    ({"status": "unknown", "judged": False}, "status"),
+    ({"status": "queued"}, "unfinished"),
+    ({"waiting_for": "limit"}, "unfinished"),
+    ({"retrying": True}, "unfinished"),
+    ({"provider_run_id": "98765", "status": "failed"}, "provider"),
+]
+INDEXES = {
+    "client": ("runs_of_client", "runs_of_all"),
+    "tag": ("PRIMARY KEY", "run_tags_of_all"),
+    "status": ("runs_not_succeeded", "runs_not_succeeded"),
+    "unfinished": ("runs_unfinished", "runs_unfinished"),
+    "provider": ("runs_of_provider", "runs_of_provider"),
+}
+"""Index that a search of a client reads, and of all clients."""
+
+
+@pytest.mark.parametrize("client", ["checkout", None])
+@pytest.mark.parametrize(("conditions", "source"), SEARCHES)
+def test_a_search_sorts_no_rows(
+    db: sqlite3.Connection, client: str | None, conditions: dict[str, Any], source: str
+) -> None:
+    """It reads the index with the fewest candidates in its order: else it would read all runs, whatever its bound."""
     migrate(db)
+    db.execute("INSERT INTO run_tags SELECT client, 'a', created_at, id, number FROM runs")
     statements: list[str] = []
     db.set_trace_callback(statements.append)
-    for conditions in ({}, {"tags": ("a",)}, {"tags": ("a",), "status": "failed"}, {"code": "internal"}):
-        run_lists.list_runs(db, RunFilter("checkout", before=(9e9, ""), **conditions))
+    run_lists.list_runs(db, RunFilter(client, before=(9e9, ""), **conditions))
     db.set_trace_callback(None)
     plans = [str(row[3]) for text in statements for row in db.execute(f"EXPLAIN QUERY PLAN {text}")]
-    assert len(plans) >= 6
-    assert [] == [step for step in plans if "TEMP B-TREE" in step or step.startswith("SCAN")]
+    first_steps = [str(db.execute(f"EXPLAIN QUERY PLAN {text}").fetchone()[3]) for text in statements]
+    assert INDEXES[source][client is None] in first_steps[-1]
+    assert [] == [step for step in plans if "TEMP B-TREE" in step or (step.startswith("SCAN") and "subq" not in step)]
 
 
 async def test_the_end_of_an_old_run_can_be_revised(tmp_path: Path) -> None:
