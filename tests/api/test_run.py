@@ -18,6 +18,7 @@ from gateway.http.request import Request
 from gateway.http.response import Response
 from gateway.json import strict_json
 from gateway.runs.catalog import Catalog
+from gateway.runs.history import HistoryRecorder
 from gateway.store.contract import StoredResponse
 from tests.runs.durable.durable_harness import DurableRunsHarness
 from tests.runs.executor_harness import DONE, upstream_of
@@ -64,7 +65,8 @@ def _start_handler(api: str, harness: DurableRunsHarness) -> Callable[[Request],
     if api == "prompt_studio":
         return PromptStudioHandlers(harness.runs, catalog, harness.clock, 1000, 1.0).run_workflow
     unused = cast("Callable[[str, str], Awaitable[None]]", None)
-    return RunHandler(harness.runs.executor, harness.runs, catalog, unused, harness.clock, 1000, 1.0).start
+    history = HistoryRecorder(harness.store, harness.clock, harness.runs.log, lambda _: None)
+    return RunHandler(harness.runs.executor, history, harness.runs, catalog, unused, harness.clock, 1000, 1.0).start
 
 
 def _request(workflow: str, hold: Hold) -> Request:

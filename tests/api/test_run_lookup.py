@@ -93,11 +93,13 @@ class LookupServer:
 
 
 @contextlib.asynccontextmanager
-async def lookup_server(ends_after: float) -> AsyncIterator[LookupServer]:
+async def lookup_server(
+    ends_after: float, new_store: Callable[[ManualClock, float], SlowRunStore] = SlowRunStore
+) -> AsyncIterator[LookupServer]:
     """Start a server whose run ends after that many virtual seconds."""
     clock, metrics, capture = ManualClock(), Metrics(), LogCapture()
     log = structlog.wrap_logger(None, processors=[capture], wrapper_class=structlog.make_filtering_bound_logger(10))
-    store = SlowRunStore(clock, ends_after)
+    store = new_store(clock, ends_after)
 
     def as_owner(inner: Handler) -> Handler:
         async def handle(request: Request) -> AnyResponse:

@@ -12,6 +12,8 @@ from gateway.observability.metrics import Metrics
 from gateway.outbound.webhook.egress_policy import EgressPolicy
 from gateway.outbound.webhook.sender import WebhookSender
 from gateway.runs.callbacks.dispatcher import CallbackDispatcher
+from gateway.runs.durable.activity import ActivityReporter
+from gateway.runs.history import HistoryRecorder
 from gateway.runs.housekeeping_tasks import HousekeepingTasks
 from gateway.runs.resilience.override_follower import OverrideFollower
 from gateway.store.contract import Delivery, StoredRun, StoreUnavailable
@@ -25,7 +27,10 @@ def background_of(replica: DurableRunsHarness) -> HousekeepingTasks:
     courier = WebhookSender(EgressPolicy((), own_addresses=list), clock, user_agent="test")
     callbacks = CallbackDispatcher(replica.store, courier, [], [0.0], clock, Metrics(), replica.runs.log)
     follower = OverrideFollower(replica.store, replica.harness.circuits, clock, replica.runs.log)
-    log, tasks = replica.runs.log, (replica.recovery, replica.cancellation, callbacks, follower)
+    log = replica.runs.log
+    history = HistoryRecorder(replica.store, clock, log, lambda _: None)
+    activity = ActivityReporter(replica.runs, replica.store, clock, log)
+    tasks = (replica.recovery, replica.cancellation, callbacks, follower, history, activity)
     return HousekeepingTasks(replica.runs, replica.store, *tasks, clock, log, retention=60.0)
 
 

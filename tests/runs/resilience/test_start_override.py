@@ -11,7 +11,7 @@ from gateway.limits.config import ClientLimitsConfig
 from gateway.runs.resilience.circuit_breaker import BreakerConfig, CircuitBreaker, CircuitState, StartResult
 from gateway.runs.resilience.override_follower import OVERRIDES_CHANGED, OverrideFollower
 from gateway.runs.resilience.start_override import OverrideMode, StartOverride
-from gateway.store.contract import Phase
+from gateway.store.contract import Phase, StoredRun
 from gateway.store.provider_override import ProviderOverride
 from providers.contract import Cause, Reply
 from tests.runs.durable.durable_harness import BlockedUpstream, DurableRunsHarness
@@ -184,9 +184,9 @@ async def test_a_start_that_is_stored_but_not_sent_goes_back_to_queued() -> None
     workflow = harness.add_workflow(harness.harness.studio(DONE))
     advance = harness.store.advance
 
-    async def suspend_meanwhile(run: object) -> bool:
+    async def suspend_meanwhile(run: StoredRun, events: bytes = b"") -> bool:
         harness.harness.circuits.apply_overrides({"studio": OverrideMode.SUSPENDED})
-        return await advance(run)  # type: ignore[arg-type]
+        return await advance(run, events)
 
     harness.store.advance = suspend_meanwhile  # type: ignore[method-assign]
     run = await harness.run_in_background(workflow)

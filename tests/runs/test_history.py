@@ -1,0 +1,148 @@
+"""History: records of runs that are not durable, behind their responses, within bounds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import orjson
+import structlog
+
+from gateway.errors import ProviderError
+from gateway.runs import history
+from gateway.runs.history import HistoryConfig, HistoryMode, HistoryRecorder
+from gateway.runs.model import RunRecord, RunSpec
+from gateway.runs.timeline import decode_timeline
+from gateway.store.contract import StoreUnavailable
+from gateway.store.history import HistoryEntry
+from gateway.store.memory.store import MemoryStore
+from gateway.store.run_filter import RunFilter
+from tests.store.samples import listed
+from tests.support.clock import ManualClock
+
+
+class SlowStore(MemoryStore):
+    """Store that may be unavailable. `groups` has the size of each group that was added."""
+
+    unavailable = False
+
+    def __init__(self, clock: ManualClock) -> None:
+        super().__init__(clock)
+        self.groups: list[int] = []
+
+    async def add_history(self, entries: Sequence[HistoryEntry]) -> None:
+        """See `Store.add_history`."""
+        if self.unavailable:
+            raise StoreUnavailable
+        self.groups.append(len(entries))
+        await super().add_history(entries)
+
+
+class Recording:
+    """A recorder with its store, and the number of records that it has dropped."""
+
+    def __init__(self, keep: HistoryMode = "all", most: int = 1000) -> None:
+        self.clock = ManualClock()
+        self.store = SlowStore(self.clock)
+        self.dropped = 0
+        self.recorder = HistoryRecorder(
+            self.store, self.clock, structlog.get_logger(), self._drop, HistoryConfig(keep, 60.0, most)
+        )
+
+    def _drop(self, count: int) -> None:
+        self.dropped += count
+
+    def end_run(self, error: ProviderError | None = None) -> RunRecord:
+        """Record a run that took two seconds."""
+        spec = RunSpec("one", "triage", 60.0, {"q": "CANARY"}, {"ticket": "4711"}, ("a", "b"), label="prod")
+        run = RunRecord.create(spec, "studio", self.clock)
+        run.attempts, run.output, run.provider_run_id = 1, "CANARY", "77"
+        self.clock.advance(2.0)
+        run.finish("succeeded" if error is None else error.ending, self.clock)
+        self.recorder.record(run, error)
+        return run
+
+
+async def test_a_run_is_recorded_without_its_payloads() -> None:
+    recording = Recording()
+    await recording.store.open()
+    run = recording.end_run()
+    assert [] == await listed(recording.store, RunFilter(None))  # never before the response
+    await recording.recorder.write_pending()
+    [found] = await listed(recording.store, RunFilter("one", tags=("a", "b"), metadata=(("ticket", "4711"),)))
+    assert (run.id, "succeeded", False, 1, "77") == (
+        found.id,
+        found.status,
+        found.durable,
+        found.attempts,
+        found.provider_run_id,
+    )
+    details = orjson.loads(found.details or b"")
+    assert {"api": "run", "label": "prod", "duration_ms": 2000, "tags": ["a", "b"]}.items() <= details.items()
+    timeline = await recording.store.get_timeline(run.id)
+    assert timeline is not None
+    assert ["ended"] == [event["event"] for event in decode_timeline(timeline)]
+    assert b"CANARY" not in (found.details or b"") + timeline
+
+
+async def test_the_record_has_the_error() -> None:
+    recording = Recording()
+    await recording.store.open()
+    recording.end_run(ProviderError("upstream_error", "The provider failed.", ending="unknown"))
+    await recording.recorder.write_pending()
+    [found] = await listed(recording.store, RunFilter(None, code="upstream_error", status="unknown"))
+    assert "The provider failed." == orjson.loads(found.details or b"")["error"]["detail"]
+
+
+async def test_records_wait_for_an_unavailable_store() -> None:
+    """They are written in groups, once, when it is available again."""
+    recording = Recording()
+    await recording.store.open()
+    for _ in range(1200):
+        recording.end_run()
+    recording.store.unavailable = True
+    await recording.recorder.write_pending()
+    recording.store.unavailable = False
+    await recording.recorder.write_pending()
+    await recording.recorder.write_pending()
+    assert ([500, 500, 200], 0) == (recording.store.groups, recording.dropped)
+
+
+async def test_records_beyond_the_bound_are_dropped_and_counted() -> None:
+    recording = Recording()
+    await recording.store.open()
+    recording.store.unavailable = True
+    for _ in range(history._MAX_PENDING + 3):
+        recording.end_run()
+    assert 3 == recording.dropped
+    await recording.recorder.close()
+    assert history._MAX_PENDING + 3 == recording.dropped
+
+
+async def test_what_is_pending_is_written_at_the_end() -> None:
+    recording = Recording()
+    await recording.store.open()
+    recording.end_run()
+    await recording.recorder.close()
+    assert ([1], 0) == (recording.store.groups, recording.dropped)
+
+
+async def test_only_kept_runs_have_a_record_if_so_configured() -> None:
+    for keep in ("kept", "none"):
+        recording = Recording(keep)
+        await recording.store.open()
+        recording.end_run()
+        await recording.recorder.write_pending()
+        assert [] == recording.store.groups
+        assert recording.recorder.keeps_timelines() is (keep == "kept")
+
+
+async def test_old_records_and_surplus_ones_are_purged() -> None:
+    recording = Recording(most=2)
+    await recording.store.open()
+    runs = [recording.end_run() for _ in range(4)]
+    await recording.recorder.write_pending()
+    await recording.recorder.purge()
+    assert [runs[3].id, runs[2].id] == [run.id for run in await listed(recording.store, RunFilter(None))]
+    recording.clock.advance(61.0)
+    await recording.recorder.purge()
+    assert [] == await listed(recording.store, RunFilter(None))
