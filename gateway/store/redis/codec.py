@@ -20,12 +20,17 @@ from gateway.store.contract import (
     StoredResponse,
     StoredRun,
 )
+from gateway.store.history import MAX_TIMELINE, HistoryEntry
 from gateway.store.provider_override import ProviderOverride
-from gateway.store.run_filter import RunFilter, details_fragments
+from gateway.store.run_filter import RunFilter, activity_fragments, details_fragments
 
 
 def _decode_text(value: bytes) -> str:
     return value.decode()
+
+
+def _decode_flag(value: bytes) -> bool:
+    return value != b"0"
 
 
 def _decode_phase(value: bytes) -> Phase:
@@ -34,11 +39,15 @@ def _decode_phase(value: bytes) -> Phase:
 
 @dataclass(frozen=True, slots=True)
 class StoredField:
-    """A field of the hash of a run: its stored name, which never changes, and the attribute of `StoredRun`."""
+    """A field of the hash of a run: its stored name, which never changes, and the attribute of `StoredRun`.
+
+    The field is absent if the attribute is `default`.
+    """
 
     name: str
     attribute: str
     decode: Callable[[bytes], Any] = _decode_text
+    default: Any = None
 
 
 RUN_FIELDS = (
@@ -60,6 +69,9 @@ RUN_FIELDS = (
     StoredField("callback_url", "callback_url"),
     StoredField("callback_state", "callback_state"),
     StoredField("details", "details", bytes),
+    StoredField("durable", "durable", _decode_flag, default=True),
+    StoredField("activity", "activity", bytes),
+    StoredField("judgement", "judgement", bytes),
 )
 """Fields of the hash of a run, in the order in which scripts return them."""
 
@@ -72,6 +84,8 @@ IDEMPOTENCY_RECORD_FIELDS = ("fingerprint", "run_id", "created_at", "status", "h
 DELIVERY_FIELDS = ("id", "client", "callback_url", "finished_at", "callback_attempts", "revision")
 """Stored names of the fields of a run that make a `Delivery`; scripts add the size of its body."""
 
+_DURABLE = next(place for place, field in enumerate(RUN_FIELDS) if field.attribute == "durable")
+
 _PROGRESS_ATTRIBUTES = frozenset({"status", "attempts", "provider", "provider_run_id"})
 _FINAL_ATTRIBUTES = frozenset({"status", "document", "finished_at", "attempts", "provider_run_id", "details"})
 
@@ -82,8 +96,9 @@ def encode_float(value: float) -> str:
 
 
 def decode_stored_run(row: Sequence[bytes | None]) -> StoredRun | None:
-    """Decode the fields of a run, in the order of `RUN_FIELDS`; None if the run does not exist."""
-    return None if row[0] is None else StoredRun(**_decode_attributes(RUN_FIELDS, row))
+    """Decode the fields of a run, in the order of `RUN_FIELDS`; None if no durable run exists."""
+    is_durable = row[0] is not None and row[_DURABLE] is None
+    return StoredRun(**_decode_attributes(RUN_FIELDS, row)) if is_durable else None
 
 
 def decode_overview(row: Sequence[bytes | None]) -> RunOverview | None:
@@ -93,7 +108,7 @@ def decode_overview(row: Sequence[bytes | None]) -> RunOverview | None:
 
 def _decode_attributes(fields: Sequence[StoredField], row: Sequence[bytes | None]) -> dict[str, Any]:
     pairs = zip(fields, row, strict=True)
-    return {field.attribute: None if value is None else field.decode(value) for field, value in pairs}
+    return {field.attribute: field.default if value is None else field.decode(value) for field, value in pairs}
 
 
 def decode_stored_runs(rows: Sequence[Sequence[bytes | None]]) -> list[StoredRun]:
@@ -103,7 +118,23 @@ def decode_stored_runs(rows: Sequence[Sequence[bytes | None]]) -> list[StoredRun
 
 def encode_run(run: StoredRun) -> list[RedisArgument]:
     """Encode a run as alternating stored names and values."""
-    return list(_flatten((field.name, getattr(run, field.attribute)) for field in RUN_FIELDS))
+    return list(_flatten(RUN_FIELDS, run))
+
+
+def encode_entries(entries: Sequence[HistoryEntry]) -> list[RedisArgument]:
+    """Encode runs for the history, each as `add_history.lua` describes."""
+    encoded: list[RedisArgument] = []
+    for entry in entries:
+        run, tags = entry.run, " ".join(entry.tags)
+        fields = list(_flatten(OVERVIEW_STORED_FIELDS, run))
+        if tags:
+            fields += "tags", tags
+        if 0 < len(entry.timeline) <= MAX_TIMELINE:
+            fields += "timeline", entry.timeline
+        finished_at = run.created_at if run.finished_at is None else run.finished_at
+        times = encode_float(run.created_at), encode_float(finished_at)
+        encoded += (run.id, run.client, *times, run.status, tags, len(fields), *fields)
+    return encoded
 
 
 def encode_progress(run: StoredRun) -> list[RedisArgument]:
@@ -117,17 +148,18 @@ def encode_final_state(final_state: FinalState) -> list[RedisArgument]:
 
 
 def _encode_attributes(source: StoredRun | FinalState, attributes: frozenset[str]) -> list[RedisArgument]:
-    changed = (field for field in RUN_FIELDS if field.attribute in attributes)
-    return list(_flatten((field.name, getattr(source, field.attribute)) for field in changed))
+    return list(_flatten([field for field in RUN_FIELDS if field.attribute in attributes], source))
 
 
 def encode_conditions(run_filter: RunFilter) -> list[RedisArgument]:
     """Encode the conditions of a list for its script: single values, and lists with their lengths in front."""
     numbers = (run_filter.created_from, run_filter.min_duration, run_filter.max_duration)
-    single = [run_filter.client, run_filter.id_prefix or "", *("" if n is None else encode_float(n) for n in numbers)]
-    equalities, fragments = run_filter.equalities, details_fragments(run_filter)
-    encoded: list[RedisArgument] = [*single]
-    for values in (equalities.keys(), equalities.values(), run_filter.tags, fragments):
+    encoded: list[RedisArgument] = [run_filter.client or "", run_filter.id_prefix or ""]
+    encoded += ("" if n is None else encode_float(n) for n in numbers)
+    encoded += ("" if flag is None else int(flag) for flag in (run_filter.durable, run_filter.judged))
+    equalities = run_filter.equalities
+    fragments = details_fragments(run_filter), activity_fragments(run_filter)
+    for values in (equalities.keys(), equalities.values(), run_filter.tags, *fragments):
         encoded += [len(values), *values]
     return encoded
 
@@ -162,10 +194,11 @@ def decode_delivery(row: Sequence[bytes], size: int, *, taken_until_at: float) -
     return Delivery(*names, size, float(created_at), int(attempts), int(revision or 0), taken_until_at)
 
 
-def _flatten(fields: Iterator[tuple[str, Any]]) -> Iterator[RedisArgument]:
-    for name, value in fields:
-        if value is not None:
-            yield name
+def _flatten(fields: Sequence[StoredField], source: object) -> Iterator[RedisArgument]:
+    for field in fields:
+        value = getattr(source, field.attribute)
+        if value is not None and value != field.default:
+            yield field.name
             yield value if isinstance(value, bytes | str) else _encode_number(value)
 
 

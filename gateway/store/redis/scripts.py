@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from gateway.redis.lua_script import RedisScript
+from gateway.store.history import MAX_TIMELINE
 from gateway.store.redis.codec import (
     DELIVERY_FIELDS,
     IDEMPOTENCY_RECORD_FIELDS,
@@ -26,6 +27,7 @@ def _load(name: str, *helpers: str) -> RedisScript:
         _lua_table("OVERVIEW", tuple(field.name for field in OVERVIEW_STORED_FIELDS)),
         _lua_table("CLAIM", IDEMPOTENCY_RECORD_FIELDS),
         _lua_table("DELIVERY", DELIVERY_FIELDS),
+        f"local MAX_TIMELINE = {MAX_TIMELINE}\n",
     )
     texts = ((_LUA_FOLDER / f"{part}.lua").read_text() for part in ("prelude", *helpers, name))
     return RedisScript.from_text("".join((*tables, *texts)))
@@ -50,6 +52,13 @@ SETTLE_CALLBACK = _load("settle_callback")
 POSTPONE_CALLBACK = _load("postpone_callback")
 REDELIVER_CALLBACK = _load("redeliver_callback")
 PURGE = _load("purge")
+ADD_HISTORY = _load("add_history")
+PURGE_HISTORY = _load("purge_history")
+GET_TIMELINE = _load("get_timeline")
+SET_ACTIVITIES = _load("set_activities")
+JUDGE = _load("judge")
+IS_INDEXED = _load("is_indexed")
+INDEX_RUNS = _load("index_runs")
 REVERT_TO_QUEUED = _load("revert_to_queued")
 LIST_BY_CALLBACK_STATE = _load("list_by_callback_state")
 NOTIFY = _load("notify")

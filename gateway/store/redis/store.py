@@ -5,9 +5,16 @@ Every operation is one Lua script. All keys begin with `runward:1:`, where 1 is 
 | key | type | contents |
 |---|---|---|
 | `layout` | string | the newest layout version in use (its prefix is `runward:`) |
-| `run:ID` | hash | a `StoredRun`; tags; name of the idempotency record; callback's body, attempts; batch; `collected` |
+| `run:ID` | hash | a `StoredRun`, of one that is not durable the fields of its overview; tags; timeline; name of the \
+idempotency record; callback's body, attempts; batch; `collected` |
 | `runs:CLIENT` | sorted set | the ids of the runs of a client, by `created_at` |
+| `runs:` | sorted set | the ids of the runs of all clients, by `created_at` |
 | `tagged:LENGTH:CLIENT:TAG` | sorted set | the ids of the runs of a client with a tag; LENGTH is that of CLIENT |
+| `tagged:0::TAG` | sorted set | the ids of the runs of all clients with a tag, by `created_at` |
+| `status:STATUS` | sorted set | the ids of the runs with a status other than `succeeded`, by `created_at` |
+| `active` | sorted set | the ids of unfinished runs with an activity, by `created_at` |
+| `judged` | sorted set | the ids of runs with a judgement, by `created_at` |
+| `recorded` | sorted set | the ids of runs that are not durable, by `finished_at` |
 | `leases` | sorted set | the ids of unfinished runs, by `leased_until_at` |
 | `owned:OWNER` | sorted set | the ids of the unfinished runs of an owner, by id |
 | `taken:OWNER:TURN` | set | the ids of the runs adopted in one batch; expires after a day |
@@ -23,6 +30,9 @@ Every operation is one Lua script. All keys begin with `runward:1:`, where 1 is 
 | `generation` | string | a random token, set when the store is opened for the first time |
 | `changed` | channel | the id of each run that changes |
 
+Earlier versions do not write `runs:`, `tagged:0::TAG` and `status:STATUS`: `open` adds the runs that are missing from
+them, which it finds by the number of runs in `runs:`. Until then, such runs are missing from lists of all clients.
+
 An empty index does not exist. One server holds all keys: Redis Cluster is not supported.
 """
 
@@ -30,7 +40,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import inf
-from typing import Any
 
 from typing_extensions import override
 
@@ -52,17 +61,20 @@ from gateway.store.contract import (
     StoreReplaced,
     StoreUnavailable,
 )
+from gateway.store.history import HistoryEntry
 from gateway.store.provider_override import ProviderOverride
 from gateway.store.redis import codec, scripts
 from gateway.store.redis.durability import check_durability
 from gateway.store.redis.pubsub import ChangeSubscriber
+from gateway.store.redis.run_index import complete_index
+from gateway.store.redis.run_search import search_runs
 from gateway.store.redis.script_executor import ScriptBatcher, translate_store_error
-from gateway.store.run_filter import RunFilter, details_match
+from gateway.store.run_filter import RunFilter
 
 LAYOUT_VERSION = 1
 _PURGE_BATCH = 100  # runs, and idempotency records, deleted by one script
-_LIST_BATCH = 100  # overviews returned by one script
-_SCAN_BATCH = 500  # runs examined by one script
+_HISTORY_BATCH = 100  # runs recorded by one script
+_ACTIVITY_BATCH = 200  # activities set by one script
 
 
 class RedisStore(Store):
@@ -101,6 +113,7 @@ class RedisStore(Store):
             await self._require_layout_version()
             token = self._clock.token(16).hex()
             self._generation = bytes(await write_batcher.execute(scripts.GET_OR_SET_GENERATION, token))
+            await complete_index(read_batcher)
             await self._subscriber.open()
         except (StoreUnavailable, RedisUnavailable) as error:
             await self._connection.close()
@@ -129,7 +142,7 @@ class RedisStore(Store):
             ("", b"") if key is None else (codec.idempotency_record_name(key.client, key.text), key.fingerprint)
         )
         times = codec.encode_float(run.created_at), run.owner, codec.encode_float(run.leased_until_at)
-        names = record_key, fingerprint, " ".join(tags)
+        names = record_key, fingerprint, run.status, " ".join(tags)
         reply = await self._write_generation(
             scripts.CREATE_RUN, run.id, run.client, *times, *names, *codec.encode_run(run)
         )
@@ -138,11 +151,12 @@ class RedisStore(Store):
         return None if reply is None or key is None else codec.decode_idempotency_record(key.client, key.text, reply)
 
     @override
-    async def advance(self, run: StoredRun) -> bool:
+    async def advance(self, run: StoredRun, events: bytes = b"") -> bool:
         if run.phase is Phase.DONE:
             self._require_open(self._write_batcher)
             return False
-        return await self._change_run(scripts.ADVANCE, run.id, run.owner, run.phase.value, *codec.encode_progress(run))
+        state = run.owner, run.phase.value, run.status, events
+        return await self._change_run(scripts.ADVANCE, run.id, *state, *codec.encode_progress(run))
 
     @override
     async def revert_to_queued(self, run: StoredRun) -> bool:
@@ -165,7 +179,7 @@ class RedisStore(Store):
         callback = [] if final_state.callback is None else [final_state.callback]
         times = codec.encode_float(final_state.finished_at), codec.encode_float(final_state.due_at)
         counts = len(fields), len(response)
-        arguments = (*times, *counts, *fields, *response, *callback)
+        arguments = (*times, final_state.status, final_state.events, *counts, *fields, *response, *callback)
         return int(await self._change(script, run_id, final_state.owner, *arguments))
 
     @override
@@ -187,25 +201,7 @@ class RedisStore(Store):
 
     @override
     async def list_runs(self, run_filter: RunFilter) -> RunPage:
-        # One script for each part of a long search, so that other scripts can run in between.
-        before_at, before = run_filter.upper_bound
-        position: list[Any] = [codec.encode_float(before_at), before]
-        conditions = codec.encode_conditions(run_filter)
-        found: list[RunOverview] = []
-        examined = 0
-        while examined < run_filter.max_examined:
-            bounds = (
-                min(_LIST_BATCH, run_filter.limit - len(found)),
-                min(_SCAN_BATCH, run_filter.max_examined - examined),
-            )
-            page, count, *position = await self._read(scripts.LIST_RUNS, *position, *bounds, *conditions)
-            overviews = [run for row in page if (run := codec.decode_overview(row)) is not None]
-            found += [run for run in overviews if details_match(run.details, run_filter)]
-            examined += count
-            if not position or len(found) == run_filter.limit:
-                return RunPage(found)
-        score, run_id = position
-        return RunPage(found, (float(score), run_id.decode()))
+        return await search_runs(self._read, run_filter)
 
     @override
     async def get_idempotency_record(self, client: str, text: str) -> IdempotencyRecord | None:
@@ -244,12 +240,12 @@ class RedisStore(Store):
         return body
 
     @override
-    async def settle_callback(self, run_id: str, state: str, *, revision: int = 0) -> None:
-        await self._change_run(scripts.SETTLE_CALLBACK, run_id, state, revision)
+    async def settle_callback(self, run_id: str, state: str, *, revision: int = 0, events: bytes = b"") -> None:
+        await self._change_run(scripts.SETTLE_CALLBACK, run_id, state, revision, events)
 
     @override
-    async def postpone_callback(self, run_id: str, *, due_at: float, revision: int = 0) -> None:
-        if not await self._write(scripts.POSTPONE_CALLBACK, run_id, codec.encode_float(due_at), revision):
+    async def postpone_callback(self, run_id: str, *, due_at: float, revision: int = 0, events: bytes = b"") -> None:
+        if not await self._write(scripts.POSTPONE_CALLBACK, run_id, codec.encode_float(due_at), revision, events):
             raise KeyError(run_id)
 
     @override
@@ -267,6 +263,38 @@ class RedisStore(Store):
         while batch := await self._write(scripts.PURGE, *before, _PURGE_BATCH):
             deleted += batch
         return deleted
+
+    @override
+    async def add_history(self, entries: Sequence[HistoryEntry]) -> None:
+        # One script for each part, so that other scripts can run in between.
+        for first in range(0, len(entries), _HISTORY_BATCH):
+            words = codec.encode_entries(entries[first : first + _HISTORY_BATCH])
+            await self._write_behind(scripts.ADD_HISTORY, *words)
+
+    @override
+    async def purge_history(self, *, before_at: float, most: int) -> int:
+        deleted = 0
+        limits = codec.encode_float(before_at), most
+        while batch := await self._write_behind(scripts.PURGE_HISTORY, *limits, _PURGE_BATCH):
+            deleted += batch
+        return deleted
+
+    @override
+    async def get_timeline(self, run_id: str) -> bytes | None:
+        timeline: bytes | None = await self._read(scripts.GET_TIMELINE, run_id)
+        return timeline
+
+    @override
+    async def set_activities(self, owner: str, activities: Sequence[tuple[str, bytes]]) -> None:
+        for first in range(0, len(activities), _ACTIVITY_BATCH):
+            part = activities[first : first + _ACTIVITY_BATCH]
+            await self._write_behind(scripts.SET_ACTIVITIES, owner, *(word for pair in part for word in pair))
+            for run_id, _ in part:
+                self._subscriber.notify(run_id)
+
+    @override
+    async def judge(self, run_id: str, judgement: bytes) -> bool:
+        return bool(await self._write(scripts.JUDGE, run_id, judgement))
 
     @override
     async def mark_collected(self, run_id: str) -> bool:
@@ -330,6 +358,10 @@ class RedisStore(Store):
 
     async def _write(self, script: RedisScript, *arguments: RedisArgument) -> RedisReply:
         return await self._require_open(self._write_batcher).execute(script, *arguments)
+
+    async def _write_behind(self, script: RedisScript, *arguments: RedisArgument) -> RedisReply:
+        """Run a script whose writes may be lost in a crash of the server: they need not wait for its disk."""
+        return await self._require_open(self._read_batcher).execute(script, *arguments)
 
     async def _read(self, script: RedisScript, *arguments: RedisArgument) -> RedisReply:
         return await self._require_open(self._read_batcher).execute(script, *arguments)

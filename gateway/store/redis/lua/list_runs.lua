@@ -1,17 +1,18 @@
--- Lists runs of a client, newest first. Returns overviews, the number of runs examined, and the score and id to continue from
--- if there are more. Bounded in runs examined and rows returned, so that other scripts do not wait for long.
-local from, before, limit, most, client, prefix, since, shortest, longest = slice(1, 9)
+-- Lists runs, newest first: of a client, or of all if it is ''. Returns overviews, the number of runs examined, and the score
+-- and id to continue from if there are more. Bounded in runs examined and rows returned, so that other scripts do not wait.
+local from, before, limit, most, client, prefix, since, shortest, longest, durable, judged = slice(1, 11)
 limit, most, shortest, longest = tonumber(limit), tonumber(most), tonumber(shortest), tonumber(longest)
-local place = 10
+local place = 12
 local function list()
   local count = tonumber(ARGV[place])
   local first = place + 1
   place = first + count
   return slice(first, count)
 end
-local names, values, tags, fragments = {list()}, {list()}, {list()}, {list()}
+local names, values, tags, fragments, activities = {list()}, {list()}, {list()}, {list()}, {list()}
 
--- The fewest candidates: the runs with one of the tags, or all runs of the client.
+-- The fewest candidates: the runs with one of the tags, or with the status, with an activity, or with a judgement; else all
+-- runs. Of the lists that are not read, only those are examined (`others`) which tell more than the fields do.
 local source, others, fewest = P .. 'runs:' .. client, {}, nil
 for _, tag in ipairs(tags) do
   local key = tag_key(client, tag)
@@ -24,13 +25,36 @@ for _, tag in ipairs(tags) do
   end
 end
 
-local fields = {unpack(names)}
-local timed = #fields + 1
-if shortest or longest then
-  table.insert(fields, 'created_at')
-  table.insert(fields, 'finished_at')
+local function consider(list)
+  local count = redis.call('ZCARD', P .. list)
+  if count >= (fewest or redis.call('ZCARD', source)) then return end
+  if source ~= P .. 'runs:' then table.insert(others, source) end
+  source, fewest = P .. list, count
 end
-if #fragments > 0 then table.insert(fields, 'details') end
+for number, name in ipairs(names) do
+  if name == 'status' and values[number] ~= 'succeeded' then consider('status:' .. values[number]) end
+end
+if #activities > 0 then consider('active') end
+if judged == '1' then consider('judged') end
+
+local fields = {unpack(names)}
+local function field(name)
+  table.insert(fields, name)
+  return #fields
+end
+local timed = (shortest or longest) and field('created_at')
+local ended = timed and field('finished_at')
+local kind = durable ~= '' and field('durable')
+local verdict = judged ~= '' and field('judgement')
+local detailed = #fragments > 0 and field('details')
+local doing = #activities > 0 and field('activity')
+
+local function contains(text, wanted)
+  for _, fragment in ipairs(wanted) do
+    if not text or not text:find(fragment, 1, true) then return false end
+  end
+  return true
+end
 
 -- True also for a run that does not exist, if there is no condition on its fields: its overview is empty.
 local function matches(id)
@@ -43,16 +67,14 @@ local function matches(id)
   for number, value in ipairs(values) do
     if kept[number] ~= value then return false end
   end
-  if shortest or longest then
-    if not kept[timed + 1] then return false end
-    local duration = tonumber(kept[timed + 1]) - tonumber(kept[timed])
+  if timed then
+    if not kept[ended] then return false end
+    local duration = tonumber(kept[ended]) - tonumber(kept[timed])
     if (shortest and duration < shortest) or (longest and duration > longest) then return false end
   end
-  for _, fragment in ipairs(fragments) do
-    local details = kept[#fields]
-    if not details or not details:find(fragment, 1, true) then return false end
-  end
-  return true
+  if kind and (kept[kind] == '0') ~= (durable == '0') then return false end
+  if verdict and (kept[verdict] and '1' or '0') ~= judged then return false end
+  return (not detailed or contains(kept[detailed], fragments)) and (not doing or contains(kept[doing], activities))
 end
 
 -- Runs with the same score are in descending order of their ids: those from `before` on are left out. Scores are read for the

@@ -1,5 +1,5 @@
 -- Prelude of every script. KEYS[1] is the prefix of all keys; scripts compute the keys, so one server has to hold them
--- all. The tables FIELDS, OVERVIEW, CLAIM and DELIVERY are defined before this text.
+-- all. The tables FIELDS, OVERVIEW, CLAIM and DELIVERY, and MAX_TIMELINE, are defined before this text.
 local P = KEYS[1]
 
 -- The generation is lost with the data (FLUSHALL). Returns the error of a write to another generation, or nil.
@@ -27,14 +27,52 @@ local function smaller(a, b)
   return #a < #b
 end
 
+-- The lists of all clients are those of the client '', which no client is named.
 local function tag_key(client, tag) return P .. 'tagged:' .. #client .. ':' .. client .. ':' .. tag end
 
--- Removes a run from the lists of its client; `tags` is a field of the run.
-local function leave_lists(id, client, tags)
-  redis.call('ZREM', P .. 'runs:' .. client, id)
-  if tags then
-    for tag in tags:gmatch('%S+') do redis.call('ZREM', tag_key(client, tag), id) end
+-- Updates the lists by status, which have no succeeded runs; `before` and `after` are nil or false outside of the run's life.
+local function move_status(id, before, after, created_at)
+  if before == after then return end
+  if before and before ~= 'succeeded' then redis.call('ZREM', P .. 'status:' .. before, id) end
+  if after and after ~= 'succeeded' then redis.call('ZADD', P .. 'status:' .. after, created_at, id) end
+end
+
+-- Adds a run to its lists; `tags` is a field of the run.
+local function enter_lists(id, client, created_at, status, tags)
+  redis.call('ZADD', P .. 'runs:', created_at, id)
+  redis.call('ZADD', P .. 'runs:' .. client, created_at, id)
+  move_status(id, nil, status, created_at)
+  if tags and tags ~= '' then
+    for tag in tags:gmatch('%S+') do
+      redis.call('ZADD', tag_key('', tag), created_at, id)
+      redis.call('ZADD', tag_key(client, tag), created_at, id)
+    end
   end
+end
+
+-- Removes a run, and its entries in lists. The caller removes it from those of leases, ends and callbacks.
+local function delete_run(id)
+  local kept = redis.call('HMGET', run_key(id), 'client', 'status', 'tags')
+  redis.call('ZREM', P .. 'runs:', id)
+  redis.call('ZREM', P .. 'judged', id)
+  redis.call('ZREM', P .. 'active', id)
+  if not kept[1] then return end
+  redis.call('ZREM', P .. 'runs:' .. kept[1], id)
+  move_status(id, kept[2], nil)
+  if kept[3] then
+    for tag in kept[3]:gmatch('%S+') do
+      redis.call('ZREM', tag_key('', tag), id)
+      redis.call('ZREM', tag_key(kept[1], tag), id)
+    end
+  end
+  redis.call('UNLINK', run_key(id))
+end
+
+-- Adds events to the timeline of a run, unless it would be too long.
+local function add_events(id, events)
+  if events == '' then return end
+  local lines = redis.call('HGET', run_key(id), 'timeline') or ''
+  if #lines + #events <= MAX_TIMELINE then redis.call('HSET', run_key(id), 'timeline', lines .. events) end
 end
 
 local function lease(id, owner, until_at)

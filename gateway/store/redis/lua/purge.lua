@@ -2,11 +2,9 @@
 local runs_before, keys_before, most = slice(1, 3)
 local runs = redis.call('ZRANGEBYSCORE', P .. 'ended', '-inf', '(' .. runs_before, 'LIMIT', 0, most)
 for _, id in ipairs(runs) do
-  local kept = redis.call('HMGET', run_key(id), 'client', 'tags')
-  if kept[1] then leave_lists(id, kept[1], kept[2]) end
   call_back(id, nil)
   redis.call('ZREM', P .. 'ended', id)
-  redis.call('UNLINK', run_key(id))
+  delete_run(id)
 end
 local claims = redis.call('ZRANGEBYSCORE', P .. 'claims', '-inf', '(' .. keys_before, 'LIMIT', 0, most)
 for _, claim in ipairs(claims) do
