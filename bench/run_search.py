@@ -53,11 +53,11 @@ def searches(runs: int) -> Mapping[str, dict[str, Any]]:
         "provider's id of no run": {"provider_run_id": "none"},
         "duration of one in 1 000": {"min_duration": 60.0},
         "times of 1 000 runs, code": {"created_from": middle, "created_until": middle + 1_000, "code": "run_failed"},
-        "first 12 digits of an id": {"id_prefix": _run_id(runs // 2)[:16]},
+        "first 12 digits of an id": {"id_prefix": run_id(runs // 2)[:16]},
     }
 
 
-def _run_id(number: int) -> str:
+def run_id(number: int) -> str:
     """Return an id whose digits are scattered, as those of real ones."""
     return f"run_{number * 0x9E3779B97F4A7C15F39CC0605CEDC835 % 2**128:032x}"
 
@@ -76,7 +76,7 @@ async def _store_run(store: Store, number: int) -> None:
     tags = (*(("team:checkout",) if number % 2 == 0 else ()), *(("rare",) if rare else ()))
     error = {"error": {"code": "run_failed", "detail": None}} if rare else {}
     end = {**labels, **({"tags": tags} if tags else {}), "warning": None, "duration_ms": 1000, **error}
-    run = replace(_TEMPLATE, id=_run_id(number), created_at=created_at, details=orjson.dumps(labels))
+    run = replace(_TEMPLATE, id=run_id(number), created_at=created_at, details=orjson.dumps(labels))
     await store.create_run(run, None, tags)
     finished_at = created_at + (90.0 if rare else 1.0)
     status = "failed" if rare else "succeeded"

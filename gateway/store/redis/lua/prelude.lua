@@ -30,41 +30,36 @@ end
 -- The lists of all clients are those of the client '', which no client is named.
 local function tag_key(client, tag) return P .. 'tagged:' .. #client .. ':' .. client .. ':' .. tag end
 
--- Updates the lists by status, which have no succeeded runs; `before` and `after` are nil or false outside of the run's life.
+local function status_key(status) return P .. 'status:' .. status end
+
+-- Returns the keys of the lists by `created_at` that a run is in. `tags` is a field of the run. No list has succeeded runs only.
+local function lists_of(client, status, tags)
+  local keys = {P .. 'runs:', P .. 'runs:' .. client}
+  if status ~= 'succeeded' then keys[3] = status_key(status) end
+  for tag in (tags or ''):gmatch('%S+') do
+    keys[#keys + 1] = tag_key('', tag)
+    keys[#keys + 1] = tag_key(client, tag)
+  end
+  return keys
+end
+
+local function enter_lists(id, client, created_at, status, tags)
+  for _, key in ipairs(lists_of(client, status, tags)) do redis.call('ZADD', key, created_at, id) end
+end
+
 local function move_status(id, before, after, created_at)
   if before == after then return end
-  if before and before ~= 'succeeded' then redis.call('ZREM', P .. 'status:' .. before, id) end
-  if after and after ~= 'succeeded' then redis.call('ZADD', P .. 'status:' .. after, created_at, id) end
+  if before ~= 'succeeded' then redis.call('ZREM', status_key(before), id) end
+  if after ~= 'succeeded' then redis.call('ZADD', status_key(after), created_at, id) end
 end
 
--- Adds a run to its lists; `tags` is a field of the run.
-local function enter_lists(id, client, created_at, status, tags)
-  redis.call('ZADD', P .. 'runs:', created_at, id)
-  redis.call('ZADD', P .. 'runs:' .. client, created_at, id)
-  move_status(id, nil, status, created_at)
-  if tags and tags ~= '' then
-    for tag in tags:gmatch('%S+') do
-      redis.call('ZADD', tag_key('', tag), created_at, id)
-      redis.call('ZADD', tag_key(client, tag), created_at, id)
-    end
-  end
-end
-
--- Removes a run, and its entries in lists. The caller removes it from those of leases, ends and callbacks.
+-- Deletes a run, and its entries in the lists by `created_at`.
 local function delete_run(id)
   local kept = redis.call('HMGET', run_key(id), 'client', 'status', 'tags')
-  redis.call('ZREM', P .. 'runs:', id)
-  redis.call('ZREM', P .. 'judged', id)
-  redis.call('ZREM', P .. 'active', id)
   if not kept[1] then return end
-  redis.call('ZREM', P .. 'runs:' .. kept[1], id)
-  move_status(id, kept[2], nil)
-  if kept[3] then
-    for tag in kept[3]:gmatch('%S+') do
-      redis.call('ZREM', tag_key('', tag), id)
-      redis.call('ZREM', tag_key(kept[1], tag), id)
-    end
-  end
+  for _, key in ipairs(lists_of(unpack(kept, 1, 3))) do redis.call('ZREM', key, id) end
+  redis.call('ZREM', P .. 'active', id)
+  redis.call('ZREM', P .. 'judged', id)
   redis.call('UNLINK', run_key(id))
 end
 
