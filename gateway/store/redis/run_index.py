@@ -15,7 +15,7 @@ async def complete_index(batcher: ScriptBatcher) -> None:
     on the disk: what a crash of the server loses is added by the next start.
     """
     complete = await batcher.execute(scripts.IS_INDEXED)
-    for name in ("status:queued", "status:running", *(() if complete else _ALL_LISTS)):
+    for name in ("unfinished", *(() if complete else _ALL_LISTS)):
         cursor = b"0"
         while True:
             cursor = await batcher.execute(scripts.INDEX_RUNS, name, cursor)

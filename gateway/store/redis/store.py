@@ -11,7 +11,8 @@ idempotency record; callback's body, attempts; batch; `collected` |
 | `runs:` | sorted set | the ids of the runs of all clients, by `created_at` |
 | `tagged:LENGTH:CLIENT:TAG` | sorted set | the ids of the runs of a client with a tag; LENGTH is that of CLIENT |
 | `tagged:0::TAG` | sorted set | the ids of the runs of all clients with a tag, by `created_at` |
-| `status:STATUS` | sorted set | the ids of the runs with a status other than `succeeded`, by `created_at` |
+| `status:STATUS` | sorted set | the ids of the runs with the status failed, unknown or not_run, by `created_at` |
+| `unfinished` | sorted set | the ids of the runs with the status queued or running, by `created_at` |
 | `active` | sorted set | the ids of unfinished runs with an activity, by `created_at` |
 | `judged` | sorted set | the ids of runs with a judgement, by `created_at` |
 | `recorded` | sorted set | the ids of runs that are not durable, by `finished_at` |
@@ -30,8 +31,8 @@ idempotency record; callback's body, attempts; batch; `collected` |
 | `generation` | string | a random token, set when the store is opened for the first time |
 | `changed` | channel | the id of each run that changes |
 
-Earlier versions do not write `runs:`, `tagged:0::TAG` and `status:STATUS`: `open` adds the runs that are missing from
-them, which it finds by the number of runs in `runs:`. Until then, such runs are missing from lists of all clients.
+Earlier versions do not write `runs:`, `tagged:0::TAG`, `status:STATUS` and `unfinished`: `open` adds the runs that are
+missing from them if `runs:` has fewer runs than there are. Until then, such runs are missing from lists of all clients.
 
 An empty index does not exist. One server holds all keys: Redis Cluster is not supported.
 """

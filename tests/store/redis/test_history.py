@@ -68,7 +68,7 @@ async def _keys(server: RedisConnection, prefix: str) -> list[str]:
 
 async def _forget_lists_of_all_clients(server: RedisConnection, prefix: str) -> None:
     """Leave what an earlier version has written."""
-    names = [name for name in await _keys(server, prefix) if name.startswith(("runs:", "tagged:0::", "status:"))]
+    names = [name for name in await _keys(server, prefix) if name.startswith(("runs:", "tagged:0::", "status:", "unfinished"))]
     await server.execute_one("DEL", *(f"{prefix}1:{name}" for name in names if name != "runs:checkout"))
 
 
@@ -108,7 +108,7 @@ async def test_runs_that_an_earlier_version_deleted_or_ended_leave_the_lists(
     await again.open()
     await again.close()
     assert await server.execute_one("ZRANGE", f"{prefix}1:runs:", 0, -1) == [b"run_1", b"run_2"]
-    assert await server.execute_one("ZRANGE", f"{prefix}1:status:queued", 0, -1) == [b"run_1"]
+    assert await server.execute_one("ZRANGE", f"{prefix}1:unfinished", 0, -1) == [b"run_1"]
 
 
 async def test_the_index_stays_complete_whatever_happens_to_a_callback(store: RedisStore) -> None:

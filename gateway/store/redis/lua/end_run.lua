@@ -1,17 +1,17 @@
 -- Returns the fields of a run that the end of it depends on.
 local function kept_before_end(id)
-  return redis.call('HMGET', run_key(id), 'owner', 'phase', 'status', 'created_at', 'claim', 'callback_url')
+  return redis.call('HMGET', run_key(id), 'owner', 'phase', 'status', 'created_at', 'claim', 'callback_url', 'activity')
 end
 
 -- Ends a run whose state the calling script has checked; `kept` are its fields from `kept_before_end`. The arguments from
 -- the third on: the times of the end and of the callback, the status, events, the numbers of arguments in the next two groups,
 -- the fields of the run, the fields of the response, and the callback. An earlier callback is replaced.
 local function end_run(id, kept)
-  local owner, _, before, created_at, claim_field, callback_url = unpack(kept, 1, 6)
+  local owner, _, before, created_at, claim_field, callback_url, activity = unpack(kept, 1, 7)
   local finished_at, due_at, status, events, changes, answers = slice(3, 6)
   redis.call('HDEL', run_key(id), 'provider_run_id', 'details', 'activity')
   redis.call('HSET', run_key(id), 'phase', 3, slice(9, changes))
-  redis.call('ZREM', P .. 'active', id)
+  if activity then redis.call('ZREM', P .. 'active', id) end
   move_status(id, before, status, created_at)
   add_events(id, events)
   changed(id)

@@ -9,7 +9,7 @@ for place = 1, #page[2], 2 do
     redis.call('ZREM', P .. list, id)
   else
     enter_lists(id, unpack(kept, 1, 4))
-    if list:sub(1, 7) == 'status:' and list ~= 'status:' .. kept[3] then redis.call('ZREM', P .. list, id) end
+    if list == 'unfinished' and status_key(kept[3]) ~= P .. list then redis.call('ZREM', P .. list, id) end
   end
 end
 return page[1]

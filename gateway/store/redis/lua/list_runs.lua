@@ -25,17 +25,18 @@ for _, tag in ipairs(tags) do
   end
 end
 
-local function consider(list)
-  local count = redis.call('ZCARD', P .. list)
+local function consider(key)
+  local count = redis.call('ZCARD', key)
   if count >= (fewest or redis.call('ZCARD', source)) then return end
   if source ~= P .. 'runs:' then table.insert(others, source) end
-  source, fewest = P .. list, count
+  source, fewest = key, count
 end
 for number, name in ipairs(names) do
-  if name == 'status' and values[number] ~= 'succeeded' then consider('status:' .. values[number]) end
+  local key = name == 'status' and status_key(values[number])
+  if key then consider(key) end
 end
-if #activities > 0 then consider('active') end
-if judged == '1' then consider('judged') end
+if #activities > 0 then consider(P .. 'active') end
+if judged == '1' then consider(P .. 'judged') end
 
 local fields = {unpack(names)}
 local function field(name)

@@ -30,12 +30,15 @@ end
 -- The lists of all clients are those of the client '', which no client is named.
 local function tag_key(client, tag) return P .. 'tagged:' .. #client .. ':' .. client .. ':' .. tag end
 
-local function status_key(status) return P .. 'status:' .. status end
+-- Returns the key of the list of the runs with a status; nil if there is none.
+local function status_key(status)
+  if status == 'succeeded' then return nil end
+  return P .. ((status == 'queued' or status == 'running') and 'unfinished' or 'status:' .. status)
+end
 
--- Returns the keys of the lists by `created_at` that a run is in. `tags` is a field of the run. No list has succeeded runs only.
+-- Returns the keys of the lists by `created_at` that a run is in; `tags` is a field of the run.
 local function lists_of(client, status, tags)
-  local keys = {P .. 'runs:', P .. 'runs:' .. client}
-  if status ~= 'succeeded' then keys[3] = status_key(status) end
+  local keys = {P .. 'runs:', P .. 'runs:' .. client, status_key(status)}
   for tag in (tags or ''):gmatch('%S+') do
     keys[#keys + 1] = tag_key('', tag)
     keys[#keys + 1] = tag_key(client, tag)
@@ -48,9 +51,10 @@ local function enter_lists(id, client, created_at, status, tags)
 end
 
 local function move_status(id, before, after, created_at)
-  if before == after then return end
-  if before ~= 'succeeded' then redis.call('ZREM', status_key(before), id) end
-  if after ~= 'succeeded' then redis.call('ZADD', status_key(after), created_at, id) end
+  local from, to = status_key(before), status_key(after)
+  if from == to then return end
+  if from then redis.call('ZREM', from, id) end
+  if to then redis.call('ZADD', to, created_at, id) end
 end
 
 -- Deletes a run, and its entries in the lists by `created_at`.
