@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
+from gateway.store.contract import StoreUnavailable
 from gateway.store.redis import scripts
 from gateway.store.redis.script_executor import ScriptBatcher
 
-_ALL_LISTS = ("leases", "ended", "due", "recorded", "runs:")  # with every run, and those that were deleted
+_DURABLE_RUNS = ("ended", "due", "leases")  # each durable run is in one of these lists
 
 
 async def complete_index(batcher: ScriptBatcher) -> None:
     """Add runs to the lists that they are missing from, some hundred at a time, if any are missing.
 
-    A run whose status was changed by an earlier version leaves the list of its former status. The writes need not be
-    on the disk: what a crash of the server loses is added by the next start.
+    Runs that an earlier version deleted, or whose status it changed, leave the lists where they do not belong. The
+    writes need not be on the disk, and errors are ignored: the next start adds what is still missing.
     """
-    complete = await batcher.execute(scripts.IS_INDEXED)
-    for name in ("unfinished", *(() if complete else _ALL_LISTS)):
-        cursor = b"0"
-        while True:
-            cursor = await batcher.execute(scripts.INDEX_RUNS, name, cursor)
-            if cursor == b"0":
-                break
+    with suppress(StoreUnavailable):
+        complete = await batcher.execute(scripts.IS_INDEXED)
+        for name in (*(() if complete else (*_DURABLE_RUNS, "runs:")), "unfinished"):
+            cursor = await batcher.execute(scripts.INDEX_RUNS, name, 0)
+            while cursor != b"0":
+                cursor = await batcher.execute(scripts.INDEX_RUNS, name, cursor)

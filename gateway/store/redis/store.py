@@ -31,14 +31,16 @@ idempotency record; callback's body, attempts; batch; `collected` |
 | `generation` | string | a random token, set when the store is opened for the first time |
 | `changed` | channel | the id of each run that changes |
 
-Earlier versions do not write `runs:`, `tagged:0::TAG`, `status:STATUS` and `unfinished`: `open` adds the runs that are
-missing from them if `runs:` has fewer runs than there are. Until then, such runs are missing from lists of all clients.
+Earlier versions do not write `runs:`, `tagged:0::TAG`, `status:STATUS` and `unfinished`: after `open`, a task
+adds the runs that are missing from them, if `runs:` has fewer runs than there are. Until then, lists of all clients are
+without such runs.
 
 An empty index does not exist. One server holds all keys: Redis Cluster is not supported.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from math import inf
 
@@ -91,6 +93,7 @@ class RedisStore(Store):
         self._subscriber = ChangeSubscriber(connection, f"{self._key_prefix}changed", clock)
         self._write_batcher: ScriptBatcher | None = None
         self._read_batcher: ScriptBatcher | None = None
+        self._indexing: asyncio.Task[None] | None = None
         self._durability_warning: str | None = None
         self._generation = b""
         self._replaced = False  # as the last script found that checks the generation
@@ -114,16 +117,19 @@ class RedisStore(Store):
             await self._require_layout_version()
             token = self._clock.token(16).hex()
             self._generation = bytes(await write_batcher.execute(scripts.GET_OR_SET_GENERATION, token))
-            await complete_index(read_batcher)
             await self._subscriber.open()
         except (StoreUnavailable, RedisUnavailable) as error:
             await self._connection.close()
             raise (error if isinstance(error, StoreUnavailable) else translate_store_error(error)) from None
         self._durability_warning, self._replaced = durability.warning, False
         self._read_batcher, self._write_batcher = read_batcher, write_batcher
+        self._indexing = asyncio.create_task(complete_index(read_batcher))
 
     @override
     async def close(self) -> None:
+        if self._indexing is not None:
+            self._indexing.cancel()
+            await asyncio.wait([self._indexing])
         batchers, self._read_batcher, self._write_batcher = (self._read_batcher, self._write_batcher), None, None
         for each in batchers:
             if each is not None:

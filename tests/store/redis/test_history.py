@@ -57,6 +57,12 @@ def _recorded(number: int, **changes: Any) -> HistoryEntry:
     return HistoryEntry(new_run(number, **{**ended, "finished_at": NOW + 5, **changes}), ("a",), b"e\n")
 
 
+async def _open_and_index(store: RedisStore) -> None:
+    await store.open()
+    assert store._indexing is not None
+    await store._indexing
+
+
 async def _ids(store: RedisStore, **conditions: Any) -> list[str]:
     return [run.id for run in await listed(store, RunFilter(None, 2000, **conditions))]
 
@@ -68,7 +74,11 @@ async def _keys(server: RedisConnection, prefix: str) -> list[str]:
 
 async def _forget_lists_of_all_clients(server: RedisConnection, prefix: str) -> None:
     """Leave what an earlier version has written."""
-    names = [name for name in await _keys(server, prefix) if name.startswith(("runs:", "tagged:0::", "status:", "unfinished"))]
+    names = [
+        name
+        for name in await _keys(server, prefix)
+        if name.startswith(("runs:", "tagged:0::", "status:", "unfinished"))
+    ]
     await server.execute_one("DEL", *(f"{prefix}1:{name}" for name in names if name != "runs:checkout"))
 
 
@@ -84,7 +94,7 @@ async def test_runs_of_an_earlier_version_are_added_to_the_lists_of_all_clients(
     await _forget_lists_of_all_clients(server, prefix)
     assert await _ids(store) == []
     again = _new_store(prefix)
-    await again.open()
+    await _open_and_index(again)
     assert await _ids(again) == everything
     assert await _ids(again, status="queued") == ["run_1099", "run_0"]
     assert await _ids(again, status="unknown") == await _ids(again, tags=("b",)) == ["run_1100"]
@@ -105,7 +115,7 @@ async def test_runs_that_an_earlier_version_deleted_or_ended_leave_the_lists(
     assert await _ids(store) == ["run_2", "run_1"]
     assert await _ids(store, status="queued") == ["run_1"]
     again = _new_store(prefix)
-    await again.open()
+    await _open_and_index(again)
     await again.close()
     assert await server.execute_one("ZRANGE", f"{prefix}1:runs:", 0, -1) == [b"run_1", b"run_2"]
     assert await server.execute_one("ZRANGE", f"{prefix}1:unfinished", 0, -1) == [b"run_1"]
