@@ -145,7 +145,7 @@ class ReferenceStore:
         return next((run for run in self.stored_runs if run.id == run_id), None)
 
     def list_runs(self, run_filter: RunFilter) -> list[RunOverview]:
-        runs = [run for run in self.stored_runs if run.client == run_filter.client]
+        runs = [run for run in self.stored_runs if run_filter.client in {None, run.client}]
         for name in ("status", "workflow", "provider", "provider_run_id"):
             wanted = getattr(run_filter, name)
             runs = [run for run in runs if wanted is None or getattr(run, name) == wanted]

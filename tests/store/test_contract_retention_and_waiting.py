@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from gateway.store.contract import Delivery, IdempotencyKey, Phase, Store, StoreUnavailable
+from gateway.store.history import HistoryEntry
 from gateway.store.run_filter import RunFilter
 from tests.store.samples import NOW, SAMPLE_FINAL_STATE, SAMPLE_KEY, SAMPLE_RUN, listed, new_run, new_run_with_callback
 from tests.support.virtual_clock import VirtualClock, run_ready_tasks
@@ -147,6 +148,11 @@ CALLS: dict[str, Callable[[Store], Awaitable[object]]] = {
     "redeliver_callback": lambda store: store.redeliver_callback(SAMPLE_RUN.id, now_at=NOW),
     "list_by_callback_state": lambda store: store.list_by_callback_state("delivered", limit=1),
     "purge": lambda store: store.purge(runs_before_at=NOW, keys_before_at=NOW),
+    "add_history": lambda store: store.add_history([HistoryEntry(replace(SAMPLE_RUN, durable=False))]),
+    "purge_history": lambda store: store.purge_history(before_at=NOW, most=1),
+    "get_timeline": lambda store: store.get_timeline(SAMPLE_RUN.id),
+    "set_activities": lambda store: store.set_activities("one", [(SAMPLE_RUN.id, b"{}")]),
+    "judge": lambda store: store.judge(SAMPLE_RUN.id, b"{}"),
     "revert_to_queued": lambda store: store.revert_to_queued(replace(SAMPLE_RUN, phase=Phase.SENDING)),
     "get_or_create_secret": lambda store: store.get_or_create_secret("name", b"fresh"),
     "notify": lambda store: store.notify("name"),

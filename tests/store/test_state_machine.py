@@ -84,7 +84,7 @@ FINAL_STATES = st.builds(
 )
 FILTERS = st.builds(
     RunFilter,
-    client=CLIENTS,
+    client=st.none() | CLIENTS,
     limit=LIMITS,
     status=st.none() | STATUSES,
     workflow=st.none() | WORKFLOWS,
