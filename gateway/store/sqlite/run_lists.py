@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from gateway.store.contract import OVERVIEW_FIELDS, RunOverview, RunPage
 from gateway.store.run_filter import Position, RunFilter, activity_fragments, details_fragments, details_match
-from gateway.store.sqlite.run_sources import Condition, Source, choose_source, select
+from gateway.store.sqlite.run_sources import Condition, Source, choose_source, select_position, select_runs
 from gateway.store.sqlite.runs import decode_overview, fetch_first
 
 _COLUMNS = ", ".join(f"runs.{name}" for name in OVERVIEW_FIELDS)
@@ -23,7 +23,7 @@ _FIRST_PART = 500
 def list_runs(db: sqlite3.Connection, run_filter: RunFilter) -> RunPage:
     """Implement `Store.list_runs`."""
     places = _range_of_positions(run_filter)
-    source = choose_source(db, run_filter, places)
+    source = choose_source(db, run_filter)
     conditions = _conditions(run_filter, source)
     if not conditions:
         return RunPage(_find(db, run_filter, source, places))
@@ -48,7 +48,7 @@ def _find(
     db: sqlite3.Connection, run_filter: RunFilter, source: Source, conditions: list[Condition]
 ) -> list[RunOverview]:
     """Return the first runs that meet the conditions."""
-    statement, values = select(_COLUMNS, source, conditions)
+    statement, values = select_runs(_COLUMNS, source, conditions)
     found: list[RunOverview] = []
     with closing(db.execute(statement, values)) as rows:  # read until the page is full
         for row in rows:
@@ -95,6 +95,6 @@ def _last_examined(
     db: sqlite3.Connection, source: Source, places: list[Condition], max_examined: int
 ) -> Position | None:
     """Return the position of the last run to be examined; None if there are fewer. Reads the index only."""
-    statement, values = select("{place}.created_at, {place}.id", source, places)
-    row = fetch_first(db, f"{statement} LIMIT 1 OFFSET ?", *values, max_examined - 1)
+    statement, values = select_position(source, places, max_examined - 1)
+    row = fetch_first(db, statement, *values)
     return None if row is None else (row[0], row[1])

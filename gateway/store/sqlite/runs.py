@@ -45,23 +45,26 @@ WHERE id = ? AND owner = ? AND phase <= ?"""  # noqa: S608 - fixed text
 _REVERT_TO_QUEUED = "UPDATE runs SET phase = 0 WHERE id = ? AND owner = ? AND attempts = ? AND phase = 1"
 
 _SELECT_UNFINISHED = """
-SELECT number, client, key_text, callback_url FROM runs WHERE id = ? AND owner = ? AND phase < 3"""
+SELECT number, client, key_text, callback_url, provider_run_id FROM runs WHERE id = ? AND owner = ? AND phase < 3"""
 
 _SELECT_REVISABLE = """
-SELECT number, client, key_text, callback_url FROM runs WHERE id = ? AND (phase < 3 OR status = 'unknown')"""
+SELECT number, client, key_text, callback_url, provider_run_id FROM runs
+WHERE id = ? AND (phase < 3 OR status = 'unknown')"""
 
-_SELECT_CANCELLABLE = "SELECT phase, number, client, key_text, callback_url FROM runs WHERE id = ?"
+_SELECT_CANCELLABLE = "SELECT phase, number, client, key_text, callback_url, provider_run_id FROM runs WHERE id = ?"
 
 # After a query by id, because RETURNING costs as much as the rest of an UPDATE.
 _END = """
-UPDATE runs SET phase = 3, activity = NULL, status = ?, finished_at = ?, attempts = ?, provider_run_id = ?, details = ?,
-    document = ?
+UPDATE runs SET phase = 3, activity = NULL, status = ?, finished_at = ?, attempts = ?, details = ?, document = ?
 WHERE number = ?"""
 
 _END_WITH_EVENTS = f"""
-UPDATE runs SET {ADD_EVENTS}, phase = 3, activity = NULL, status = ?, finished_at = ?, attempts = ?,
-    provider_run_id = ?, details = ?, document = ?
+UPDATE runs SET {ADD_EVENTS}, phase = 3, activity = NULL, status = ?, finished_at = ?, attempts = ?, details = ?,
+    document = ?
 WHERE number = ?"""  # noqa: S608 - fixed text
+
+# Apart, because an assignment costs a change of its index, and the value seldom changes at the end.
+_SET_PROVIDER_RUN_ID = "UPDATE runs SET provider_run_id = ? WHERE number = ?"
 
 _DISCARD = "DELETE FROM runs WHERE id = ? AND owner = ? AND phase < 3 RETURNING client, key_text"
 
@@ -166,13 +169,12 @@ def _end(db: sqlite3.Connection, run_id: str, final_state: FinalState, row: tupl
 
     `replaces`: the run may have ended before. A document in `documents` hides one in the row, so it stays there.
     """
-    number, client, text, callback_url = row
+    number, client, text, callback_url, provider_run_id = row
     in_row = not replaces and len(final_state.document) <= _MAX_DOCUMENT_IN_ROW
     end = (
         final_state.status,
         final_state.finished_at,
         final_state.attempts,
-        final_state.provider_run_id,
         final_state.details,
         final_state.document if in_row else None,
         number,
@@ -181,6 +183,8 @@ def _end(db: sqlite3.Connection, run_id: str, final_state: FinalState, row: tupl
         db.execute(_END_WITH_EVENTS, (final_state.events, *end))
     else:
         db.execute(_END, end)
+    if provider_run_id != final_state.provider_run_id:
+        db.execute(_SET_PROVIDER_RUN_ID, (final_state.provider_run_id, number))
     if not in_row:
         db.execute(_INSERT_DOCUMENT, (number, final_state.document))
     if text is not None and final_state.response is not None:
