@@ -203,9 +203,10 @@ async def test_the_end_of_an_old_run_can_be_revised(tmp_path: Path) -> None:
     [
         lambda db: run_lists.list_runs(db, RunFilter("checkout")),
         lambda db: run_lists.list_runs(db, RunFilter("checkout", status="succeeded", workflow="triage")),
+        lambda db: run_lists.list_runs(db, RunFilter(None, status="succeeded", judged=False, durable=True)),
         lambda db: runs.get_overview(db, "run_1"),
     ],
-    ids=["list", "filtered", "overview"],
+    ids=["list", "filtered", "of all clients", "overview"],
 )
 def test_lists_and_waits_read_no_payload(db: sqlite3.Connection, query: Callable[[sqlite3.Connection], object]) -> None:
     migrate(db)
@@ -219,7 +220,8 @@ def test_lists_and_waits_read_no_payload(db: sqlite3.Connection, query: Callable
     db.set_authorizer(note)
     assert query(db)
     assert ("runs", "details") in columns_read
-    assert not columns_read & {("runs", "document"), ("documents", "body"), ("orders", "body")}
+    payloads = {("runs", "document"), ("documents", "body"), ("orders", "body"), ("runs", "timeline")}
+    assert not columns_read & payloads
 
 
 def test_a_new_file_gets_every_step() -> None:
