@@ -46,6 +46,7 @@ from gateway.runs.workflow_attempt import ExecutionContext
 from gateway.settings import Settings
 from gateway.store import factory
 from gateway.store.contract import Store
+from gateway.store.encryption import EncryptedStore
 
 _TOKEN_SECRET_BYTES = 32
 _MEMORY_SHARE = 4  # the byte budget is a quarter of the memory limit; parsing needs several times an answer's size
@@ -64,7 +65,7 @@ class Components:
     limiter: Limiter
     execution_context: ExecutionContext
     executor: RunExecutor
-    store: Store
+    store: EncryptedStore
     run_reader: RunReader
     egress_policy: EgressPolicy
     webhook_sender: WebhookSender
@@ -87,8 +88,8 @@ class Components:
         await self.override_follower.refresh()  # before any start
         self.metrics.track_store_durability(lambda: self.store.durability_warning)
         self.metrics.track_store_availability(lambda: self.store.failing)
-        if isinstance(self.store, DailyUsageStore):
-            await self.limiter.record_usage(DailyUsageRecorder(self.store, self.clock, self.log))
+        if isinstance(self.store.inner, DailyUsageStore):
+            await self.limiter.record_usage(DailyUsageRecorder(self.store.inner, self.clock, self.log))
         public_url = self.settings.server.public_url
         if public_url:
             secret = await provider_hints.load_secret(self.store, self.clock)
@@ -151,6 +152,7 @@ class Components:
             lambda new: self.background_tasks.reconfigure(new.settings.store.retention),
             lambda new: self.history.reconfigure(factories.history_config(new.settings)),
             lambda new: self.passthrough.reconfigure(new.passthrough_rules, new.providers),
+            lambda new: self.store.reconfigure(new.content_cipher),
             lambda new: json_logging.set_level(new.settings.logs.level),
         ]
 
@@ -162,7 +164,7 @@ def build_components(settings: Settings, clock: Clock, log: Logger) -> Component
     snapshot = build_snapshot(settings, clock, metrics)
     metrics.config_loaded(clock.now())
     limiter = factories.limiter(settings, snapshot.limits, clock=clock, metrics=metrics, log=log)
-    store = factory.create_configured_store(settings.store, clock)
+    store = EncryptedStore(factory.create_configured_store(settings.store, clock), snapshot.content_cipher, log)
     catalog = Catalog(snapshot.workflows, snapshot.providers)
     poll_schedule = PollSchedule(*factories.polling_intervals(settings))
     circuits = CircuitRegistry(snapshot.breaker_config, clock.monotonic, metrics)

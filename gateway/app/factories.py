@@ -34,8 +34,10 @@ from gateway.runs.resilience.retry import RetryPolicy
 from gateway.settings import Settings, SettingsError
 from gateway.settings.providers_workflows_clients import LimitSettings, ProviderSettings, WorkflowSettings
 from gateway.settings.types.fields import SDK_CALLS
+from gateway.settings.types.secret_reference import decode_content_key
 from gateway.settings.types.units import RateSpec
 from gateway.store import factory
+from gateway.store.content_cipher import ContentCipher
 from providers.contract import Adapter
 from providers.declarations import (
     AdapterFactory,
@@ -293,6 +295,18 @@ def signing_keys(settings: Settings) -> list[bytes]:
         return [signing_key(secret.get_secret_value()) for secret in settings.callbacks.secrets]
     except ValueError as error:
         raise SettingsError([("callbacks.secrets", str(error))]) from None
+
+
+def content_cipher(settings: Settings, clock: Clock) -> ContentCipher:
+    """Encryption of stored payloads. Raises SettingsError if its library is missing."""
+    keys = [decode_content_key(key) for key in settings.content.encrypt.all_keys]
+    try:
+        return ContentCipher(keys, clock.token)
+    except ModuleNotFoundError as missing:
+        if missing.name is None or missing.name.partition(".")[0] != "cryptography":
+            raise
+        text = "needs the cryptography library: install runward[encryption]"
+        raise SettingsError([("content.encrypt", text)]) from None
 
 
 def callback_proxy(settings: Settings) -> Proxy | None:

@@ -22,6 +22,7 @@ from gateway.runs.passthrough import AllowedPassthrough
 from gateway.runs.resilience.circuit_breaker import BreakerConfig
 from gateway.runs.resilience.retry import RetryPolicy
 from gateway.settings import ProviderSettings, Settings
+from gateway.store.content_cipher import ContentCipher
 
 _CHANGEABLE_IN_PLACE = {"api_key", "connect_timeout", "limits"}
 """Provider settings that can change while its connections stay open. CA bundles are read again in any case."""
@@ -52,6 +53,7 @@ class ConfigSnapshot:
     passthrough_rules: AllowedPassthrough
     callback_allowlist: CallbackAllowlist
     callback_proxy: Proxy | None
+    content_cipher: ContentCipher
 
 
 def build_snapshot(
@@ -91,6 +93,7 @@ def build_snapshot(
         passthrough_rules=factories.passthrough_rules(settings, adapters),
         callback_allowlist=CallbackAllowlist(settings.callbacks.allow),
         callback_proxy=factories.callback_proxy(settings),
+        content_cipher=factories.content_cipher(settings, clock),
     )
 
 

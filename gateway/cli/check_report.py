@@ -89,6 +89,12 @@ def clients_table(settings: Settings, now: datetime) -> Table:
     )
 
 
+def describe_encryption(settings: Settings) -> str:
+    """Whether inputs and results are encrypted in the store, and with how many keys."""
+    count = len(settings.content.encrypt.all_keys)
+    return f"encrypted (AES-256-GCM), keys: {count}" if count else "not encrypted (content.encrypt)"
+
+
 def connections_table(results: Sequence[CheckResult]) -> Table:
     """Table of connection checks."""
     return _table(

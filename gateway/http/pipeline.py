@@ -25,9 +25,11 @@ from gateway.observability.logger_protocol import Logger
 from gateway.observability.metrics import Metrics
 from gateway.problems import Problem
 from gateway.runs.model import RunRecord
-from gateway.store.contract import StoreUnavailable
+from gateway.store.contract import ContentUnreadable, StoreUnavailable
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}").fullmatch
+_CONTENT_UNREADABLE = "The content of this run cannot be decrypted with the keys that are configured."
+_CONTENT_RETRY = 60.0  # seconds: an operator has to add the key
 _CHALLENGE = (("WWW-Authenticate", 'Bearer realm="runward"'),)
 
 
@@ -135,6 +137,8 @@ def _problem_of(error: Exception, request: Request) -> Problem:
     """
     if isinstance(error, GatewayError):
         return problem_from_error(error)
+    if isinstance(error, ContentUnreadable) and request.run is None:
+        return Problem("store_unavailable", _CONTENT_UNREADABLE, retry_after=_CONTENT_RETRY)
     if isinstance(error, StoreUnavailable) and request.run is None:
         return Problem("store_unavailable", retry_after=1)
     if isinstance(error, ConnectionError) and not request.connection_check()():

@@ -1,6 +1,7 @@
 """Configuration: the only package that reads the environment, secret files and the YAML file."""
 
 from gateway.settings.config_files import ConfigFiles, WatchedPaths
+from gateway.settings.content_section import ContentSettings, EncryptionSettings
 from gateway.settings.errors import SettingsError
 from gateway.settings.load import load
 from gateway.settings.model import Settings
@@ -33,6 +34,8 @@ __all__ = [
     "ClientLimitSettings",
     "ClientSettings",
     "ConfigFiles",
+    "ContentSettings",
+    "EncryptionSettings",
     "KeySettings",
     "LimitSettings",
     "LogsSettings",

@@ -34,6 +34,8 @@ _REJECTED_SECRET = SecretStr("whsec_cmVmdXNlZCBhbmQgcmVwb3J0ZWQg")
 """Replaces a literal secret, so that it is reported once; valid as a key and as a callback secret."""
 _REJECTED_CREDENTIALS = SecretStr("refused:and-reported")
 """The same for the user and password of a proxy."""
+_REJECTED_CONTENT_KEY = SecretStr("cmVmdXNlZCBhbmQgcmVwb3J0ZWQsIG5vIHNlY3JldCE=")
+"""The same for a key that encrypts stored content."""
 
 
 def load(
@@ -104,8 +106,7 @@ class _RawSettings:
         tree = rewrite(tree, RELATIVE_PATHS, lambda path: str(self.folder / path) if isinstance(path, str) else path)
         refer = secret_referencer(self.environ, self.folder)
         for pattern in SECRET_PATHS:
-            rejected = _REJECTED_CREDENTIALS if pattern[-1] == "proxy_auth" else _REJECTED_SECRET
-            tree = rewrite(tree, (pattern,), partial(_replace_literal, rejected, refer))
+            tree = rewrite(tree, (pattern,), partial(_replace_literal, _rejected_value(pattern), refer))
         return tree
 
     def _plaintext_secret_errors(self) -> Iterator[tuple[str, str]]:
@@ -137,6 +138,13 @@ class _RawSettings:
                     self._text_tree(alone)
                 except (ValueError, RecursionError):
                     yield f"{variables.labels[location]} {format_location(location)}", "must be JSON"
+
+
+def _rejected_value(pattern: tuple[str, ...]) -> SecretStr:
+    """Return what replaces a literal secret at the places of a pattern."""
+    if pattern[0] == "content":
+        return _REJECTED_CONTENT_KEY
+    return _REJECTED_CREDENTIALS if pattern[-1] == "proxy_auth" else _REJECTED_SECRET
 
 
 def _replace_literal(replacement: SecretStr, refer: Transform, value: object) -> object:

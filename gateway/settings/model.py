@@ -17,6 +17,7 @@ from gateway.settings.consistency import (
     unknown_providers,
     unused_settings,
 )
+from gateway.settings.content_section import ContentSettings
 from gateway.settings.errors import format_location, raise_validation_error
 from gateway.settings.providers_workflows_clients import ClientSettings, ProviderSettings, WorkflowSettings
 from gateway.settings.sections import (
@@ -50,6 +51,8 @@ class Settings(Section):
     """Store of durable runs."""
     history: HistorySettings = HistorySettings()
     """Records of runs."""
+    content: ContentSettings = ContentSettings()
+    """Payloads of stored runs."""
     providers: dict[Name, ProviderSettings] = Field(default={})
     """Accounts at providers, by name."""
     workflows: dict[Name, WorkflowSettings] = Field(default={})

@@ -41,6 +41,10 @@ class StoreReplaced(StoreUnavailable):
     """
 
 
+class ContentUnreadable(StoreUnavailable):
+    """A payload cannot be decrypted: its key is not configured, or it was changed. The run itself is in the store."""
+
+
 class Phase(enum.IntEnum):
     """Progress of a run, for recovery after a crash. It never decreases, except through `Store.revert_to_queued`."""
 
@@ -64,8 +68,7 @@ class StoredRun:
 
     `details` is a short JSON object for lists of runs; None if another version wrote the run. `durable`: False if the
     run is recorded in the history only, without order and document. `activity`: a short JSON object, what an unfinished
-    run is doing, as written a second later at most; `judgement`: a JSON object. The last three are written by the
-    methods of `HistoryStore` only.
+    run is doing; `judgement`: a JSON object. The methods of `HistoryStore` write the last three.
 
     `status` is the public status: queued, running, succeeded, failed, unknown, not_run. `owner` is the process that
     holds the lease until `leased_until_at`; the name of an owner is never reused. `callback_state` is None if there is

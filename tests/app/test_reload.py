@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from base64 import b64encode
 from typing import TYPE_CHECKING
 
 import pytest
 import structlog
+from pydantic import SecretStr
 from structlog.testing import LogCapture
 from typing_extensions import override
 
@@ -133,6 +135,7 @@ def test_every_setting_is_swapped_or_needs_a_restart() -> None:
         "retries": {"attempts": 9},
         "breaker": {"failures": 9},
         "polling": {"first": 9},
+        "content": {"encrypt": {"key": SecretStr(b64encode(bytes(range(32))).decode())}},
     }
     found = list(restart_only_settings(settings(), Settings.model_validate(everything)))
     assert ["server.host", "server.drain", "server.max_in_flight"] == found

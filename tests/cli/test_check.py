@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from typing import TYPE_CHECKING
 
 import pytest
@@ -117,6 +118,38 @@ def test_an_unused_setting_is_a_warning(runward: RunCommand, config_path: Path) 
     warnings = [line for line in result.out.splitlines() if line.startswith("warning: ")]
     for place in ("clients.gone.workflows[0]: matches no workflow", "clients.gone.keys[0]: has expired"):
         assert 1 == sum(place in line for line in warnings)
+
+
+def test_it_says_whether_stored_content_is_encrypted(runward: RunCommand, config_path: Path) -> None:
+    plain = runward("check", write(config_path), **PROVIDER_SECRETS)
+    assert "stored content: not encrypted (content.encrypt)" in plain.out.splitlines()
+    key = b64encode(bytes(range(32))).decode()
+    result = runward("check", write(config_path), **PROVIDER_SECRETS, RUNWARD_CONTENT__ENCRYPT__KEY=key)
+    assert "stored content: encrypted (AES-256-GCM), keys: 1" in result.out.splitlines()
+    assert key not in result.out + result.err
+
+
+@pytest.mark.parametrize(
+    ("keys", "complaint"),
+    [
+        ({"key": 1, "keys": [2]}, "content.encrypt.keys: key is given too: give one of them"),
+        ({"keys": [1, 2, 1]}, "content.encrypt.keys[2]: is the same key as one before"),
+    ],
+)
+def test_content_keys_that_contradict_each_other_are_refused(
+    runward: RunCommand, config_path: Path, keys: dict[str, JsonValue], complaint: str
+) -> None:
+    def key(number: int) -> str:
+        return b64encode(bytes([number]) + bytes(range(31))).decode()
+
+    named = {f"CONTENT_KEY_{number}": key(number) for number in (1, 2)}
+    references: dict[str, JsonValue] = {
+        name: [{"env": f"CONTENT_KEY_{n}"} for n in value] if isinstance(value, list) else {"env": "CONTENT_KEY_1"}
+        for name, value in keys.items()
+    }
+    result = runward("check", write(config_path, content={"encrypt": references}), **PROVIDER_SECRETS, **named)
+    [line] = result.err.splitlines()
+    assert (2, True) == (result.code, complaint in line)
 
 
 def test_only_valid_keys_are_counted(runward: RunCommand, config_path: Path) -> None:

@@ -260,11 +260,11 @@ def test_every_secret_of_the_configuration_is_refused_as_text(way: tuple[str, ..
     """The gateway's own list of secret fields, so that new ones are covered."""
     values: object = CANARY
     for key in reversed(way):
-        in_list = key == "*" and way[0] == "callbacks"
+        in_list = key == "*" and way[0] != "providers"
         values = [values] if in_list else {"promptlayer" if key == "*" else key: values}
     said = sentences(merged(MINIMAL, {"config": values}))
     place = ".".join(("config", *("promptlayer" if key == "*" else key for key in way)))
-    place = place.replace("secrets.promptlayer", "secrets[0]")
+    place = place.replace("secrets.promptlayer", "secrets[0]").replace("keys.promptlayer", "keys[0]")
     hint = "name it as {file: /run/secrets/runward/KEY} and put it into existingSecret."
     assert [f"{place} is a secret in the values: {hint}"] == said
 

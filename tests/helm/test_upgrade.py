@@ -55,6 +55,7 @@ LIVE: list[Object] = [
     {"retries": {"attempts": 2}},
     {"breaker": {"failures": 5}},
     {"polling": {"max": "30s"}},
+    {"content": {"encrypt": {"keys": []}}},
     {"logs": {"level": "debug"}},
     {"store": {"retention": "1d"}},
 ]

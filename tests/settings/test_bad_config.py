@@ -92,6 +92,8 @@ INVALID_FILES = {
     "secret_in_yaml": (":3 providers.studio.api_key", LITERAL),
     "numeric_secret_in_yaml": (":2 providers.studio.api_key", LITERAL),
     "callback_secret_in_yaml": (":2 callbacks.secrets[0]", LITERAL),
+    "content_key_in_yaml": (":3 content.encrypt.key", LITERAL),
+    "content_keys_in_yaml": (":3 content.encrypt.keys[0]", LITERAL),
     "secret_env_and_file": (":2 providers.studio.api_key", "has both env and file: give one"),
     "secret_of_neither": (":2 providers.studio.api_key", "must be {env: NAME} or {file: PATH}"),
     "secret_missing": (":2 providers.studio.api_key", "the environment variable NOBODY_SET_THIS is not set"),

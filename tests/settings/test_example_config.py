@@ -25,6 +25,7 @@ ENVIRON = {
     "RUNWARD_CALLBACK_SECRET": "whsec_4f9a8b7c6d5e",
     "PROXY_AUTH": "user:4f9a8b7c6d5e",
     "RUNWARD_STORE_PASSWORD": "vk_4f9a8b7c6d5e",
+    "RUNWARD_CONTENT_KEY": "TTrL0Zy3p5kUMpiPS0JmtgLQBRFZVhnpfDiRoQOQKVQ=",
 }
 SHAPE_ERRORS = [
     "misspelled_section",

@@ -38,6 +38,7 @@ def test_defaults(tmp_path: Path) -> None:
         getattr(settings.store, n) for n in ("url", "retention", "lease")
     )
     assert (3, 0.1, 5.0) == (retries.attempts, retries.backoff, retries.backoff_max)
+    assert () == settings.content.encrypt.all_keys
     assert (0.25, 60.0, 10.0, 3600.0) == (polling.first, polling.max, polling.timeout, polling.follow_for)
     assert ((), (), 10) == (settings.callbacks.secrets, settings.callbacks.allow, len(settings.callbacks.schedule))
 

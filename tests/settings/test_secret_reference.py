@@ -12,7 +12,13 @@ from pydantic import SecretStr
 from gateway.runs.callbacks.webhook_message import signing_key
 from gateway.settings import Settings, load
 from gateway.settings.sources.secret_locations import SECRET_PATHS, secret_referencer
-from gateway.settings.types.secret_reference import SecretReference, parse_secret, parse_webhook_secret
+from gateway.settings.types.secret_reference import (
+    SecretReference,
+    decode_content_key,
+    parse_content_key,
+    parse_secret,
+    parse_webhook_secret,
+)
 from tests.settings.sample_config import ENVIRON, KEY, VALID, load_error, load_settings
 
 if TYPE_CHECKING:
@@ -235,3 +241,26 @@ def test_a_webhook_secret_of_another_form_is_refused(text: str, words: str) -> N
     """Receiver libraries would read other forms differently."""
     with pytest.raises(ValueError, match=words):
         parse_webhook_secret(text)
+
+
+def test_a_content_key_is_32_bytes_in_base64() -> None:
+    key = bytes(range(32))
+    assert key == decode_content_key(parse_content_key(b64encode(key).decode()))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b64encode(bytes(range(16))).decode(),
+        b64encode(bytes(range(33))).decode(),
+        b64encode(bytes(range(32))).decode().rstrip("="),
+        bytes(range(32)).hex(),
+        "a plain passphrase of whatever length",
+    ],
+    ids=["16 bytes", "33 bytes", "no padding", "hexadecimal", "passphrase"],
+)
+def test_a_content_key_of_another_form_is_refused(text: str) -> None:
+    """A key that is derived from less would be guessed."""
+    with pytest.raises(ValueError, match="must be 32 bytes in base64") as refused:
+        parse_content_key(text)
+    assert text not in str(refused.value)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import structlog
+from structlog.testing import LogCapture
+
 from gateway.clock import Clock
 from gateway.redis.connection import RedisAddress, RedisConnection
+from gateway.store.content_cipher import ContentCipher
 from gateway.store.contract import FinalState, IdempotencyKey, RunOverview, Store, StoredResponse, StoredRun
+from gateway.store.encryption import EncryptedStore
 from gateway.store.memory.store import MemoryStore
 from gateway.store.redis.store import RedisStore
 from gateway.store.run_filter import RunFilter
@@ -27,10 +33,23 @@ def new_redis_store(directory: Path, clock: Clock, *, port: int | None = None) -
     return RedisStore(connection, clock, prefix=f"{directory}:")
 
 
+def encrypted(inner: Store, *keys: bytes, log: LogCapture | None = None) -> EncryptedStore:
+    """Return the store with encrypted payloads."""
+    wrapped = structlog.wrap_logger(None, processors=[log or LogCapture()])
+    return EncryptedStore(inner, ContentCipher(keys, os.urandom), wrapped)
+
+
+CONTENT_KEY = bytes(range(32))
 STORES: dict[str, Callable[[Path, Clock], Store]] = {
     "memory": lambda _, clock: MemoryStore(clock),
     "sqlite": lambda directory, clock: SqliteStore(directory / "store.db", clock, busy_timeout=0.05),
     "valkey": new_redis_store,
+    "memory-encrypted": lambda _, clock: encrypted(MemoryStore(clock), CONTENT_KEY),
+    "sqlite-encrypted": lambda directory, clock: encrypted(
+        SqliteStore(directory / "store.db", clock, busy_timeout=0.05), CONTENT_KEY
+    ),
+    "valkey-encrypted": lambda directory, clock: encrypted(new_redis_store(directory, clock), CONTENT_KEY),
+    "sqlite-guarded": lambda directory, clock: encrypted(SqliteStore(directory / "store.db", clock, busy_timeout=0.05)),
 }
 """Every store there is, in an empty directory. One more line, and the whole suite holds for it."""
 

@@ -5,12 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from gateway.errors import AcceptanceUnknown, StoreError
+from gateway.errors import StoreError
+from gateway.runs.durable.acceptance import acceptance_unknown, earlier_run_unreadable, read_error
 from gateway.runs.durable.pending_deletes import PendingDeletes
 from gateway.runs.model import RunRecord
-from gateway.store.contract import IdempotencyKey, IdempotencyRecord, Store, StoredRun, StoreUnavailable
-
-_ACCEPTANCE_UNKNOWN = "The store is unavailable: it is not known whether the run was stored and will be started."
+from gateway.store.contract import (
+    ContentUnreadable,
+    IdempotencyKey,
+    IdempotencyRecord,
+    Store,
+    StoredRun,
+    StoreUnavailable,
+)
 
 
 class RunIdTaken(Exception):
@@ -33,6 +39,8 @@ class RunCreator:
             raise acceptance_unknown(record, key)
         try:
             existing = await self.store.create_run(stored, key, record.spec.tags)
+        except ContentUnreadable:  # the record of a key that was used before
+            raise earlier_run_unreadable(record.id) from None
         except StoreUnavailable:
             if not self.owns(record.id):  # else a concurrent request for the same id was accepted
                 self.pending_deletes.delete_later(record.id)  # the store may have it
@@ -45,17 +53,13 @@ class RunCreator:
         return existing
 
     async def find_key(self, key: IdempotencyKey) -> IdempotencyRecord | None:
-        """Return the record of a key; None also if the store is unavailable."""
+        """Return the record of a key; None also if the store is unavailable.
+
+        Raises StoreError if it cannot be decrypted.
+        """
         try:
             return await self.store.get_idempotency_record(key.client, key.text)
+        except ContentUnreadable as error:
+            raise read_error(error, "") from None
         except StoreUnavailable:
             return None
-
-
-def acceptance_unknown(record: RunRecord, key: IdempotencyKey | None) -> AcceptanceUnknown:
-    """Return the error of a run that the store may have and whose client does not wait.
-
-    The run is deleted as soon as the store is available; if that takes longer than the lease, another replica may start
-    it. (A synchronous run would be discarded by that replica.)
-    """
-    return AcceptanceUnknown(_ACCEPTANCE_UNKNOWN, run_id=record.id, same_key_is_safe=key is not None)

@@ -14,7 +14,8 @@ from gateway.runs.durable.codec import decode_run, unreadable_run
 from gateway.runs.durable.runs import DurableRuns
 from gateway.runs.model import RunRecord
 from gateway.runs.rendering import requested_provider
-from gateway.store.contract import Phase, Store, StoredRun, StoreUnavailable
+from gateway.store.content_cipher import is_encrypted
+from gateway.store.contract import ContentUnreadable, Phase, Store, StoredRun, StoreUnavailable
 
 REPLICA_LEFT = "replica:left"
 """Name of the notification that a replica sends when it leaves its runs to the others."""
@@ -26,6 +27,7 @@ _MIN_CHECK_INTERVAL = 0.5  # seconds, at least, between two checks
 _FOLLOW_GRACE = 30.0  # seconds that an adopted run may be followed, at least, whatever its deadline
 _MAX_CLOCK_DRIFT = 0.1  # of a lease: a larger difference between two checks is a step of the wall clock
 _UNREADABLE_DETAIL = "This version of Runward cannot read the specification of this run."
+_UNDECRYPTED_DETAIL = "The specification of this run is encrypted with a key that is not configured."
 _START_INTERRUPTED = "Runward stopped while the run was being started; it is not known whether the run was executed."
 
 
@@ -98,6 +100,7 @@ class Recovery:
                 break
             # Leases of runs in progress do not wait for the remaining batches.
             await self.store.renew_leases(self.durable_runs.owner, self._lease_end())
+        await self._read_again()
         await self._end_unreadable()
 
     async def _adopt(self, stored: StoredRun) -> None:
@@ -105,7 +108,7 @@ class Recovery:
             return
         try:
             run = decode_run(stored, self.clock)
-        except (TypeError, ValueError, KeyError):  # another version wrote it
+        except (TypeError, ValueError, KeyError):  # another version wrote it, or its key is missing
             self.log.error("not_understood", run_id=stored.id, client=stored.client)
             self._unreadable[stored.id] = stored
             return
@@ -119,12 +122,29 @@ class Recovery:
         else:
             await self._resume(run, stored)
 
-    async def _end_unreadable(self) -> None:
-        """End runs that this version cannot decode, once their deadline has passed."""
-        now = self.clock.now().timestamp()
-        for stored in [run for run in self._unreadable.values() if run.deadline_at + _FOLLOW_GRACE <= now]:
+    async def _read_again(self) -> None:
+        """Continue runs that could not be decrypted, if their key is configured meanwhile. Raises StoreUnavailable."""
+        for stored in [run for run in self._unreadable.values() if is_encrypted(run.order)]:
+            try:
+                found = await self.store.get_run(stored.id)
+            except ContentUnreadable:
+                continue
             del self._unreadable[stored.id]
-            await self._abandon(unreadable_run(stored, self.clock), stored, InternalError(_UNREADABLE_DETAIL))
+            if found is not None and found.owner == self.durable_runs.owner and found.phase is not Phase.DONE:
+                await self._adopt(found)
+
+    async def _end_unreadable(self) -> None:
+        """End runs that cannot be decoded, once their deadline has passed: `not_run` only if no start was sent."""
+        now = self.clock.now().timestamp()
+        for stored in [run for run in self._unreadable.values() if run.deadline_at + self._grace(run) <= now]:
+            del self._unreadable[stored.id]
+            detail = _UNDECRYPTED_DETAIL if is_encrypted(stored.order) else _UNREADABLE_DETAIL
+            await self._abandon(unreadable_run(stored, self.clock), stored, InternalError(detail))
+
+    def _grace(self, stored: StoredRun) -> float:
+        """Return the seconds after its deadline for which a run is left as it is: its key may be configured again."""
+        follows = stored.phase is Phase.FOLLOWING and is_encrypted(stored.order)
+        return max(_FOLLOW_GRACE, self.durable_runs.executor.context.poll_schedule.follow_for if follows else 0)
 
     async def _resume(self, run: RunRecord, stored: StoredRun) -> None:
         workflow = self._find_workflow(stored)

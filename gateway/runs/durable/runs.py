@@ -15,14 +15,15 @@ from typing import TypeAlias
 
 from gateway.byte_budget import Hold, current_hold
 from gateway.clock import Clock
-from gateway.errors import Overloaded, RunCancelled, RunError, StoreError
+from gateway.errors import Overloaded, RunCancelled, RunError
 from gateway.observability.logger_protocol import Logger
 from gateway.runs.callbacks.webhook_message import CallbackRenderer
 from gateway.runs.catalog import Workflow
+from gateway.runs.durable.acceptance import acceptance_unknown, read_error
 from gateway.runs.durable.background_limit import BackgroundLimit, BackgroundSlot
 from gateway.runs.durable.codec import encode_run
 from gateway.runs.durable.completion import ResponseRenderer, RunCompletion, always, no_delay
-from gateway.runs.durable.creation import RunCreator, acceptance_unknown
+from gateway.runs.durable.creation import RunCreator
 from gateway.runs.durable.journal import DurableRun, StoreJournal
 from gateway.runs.durable.pending_deletes import PendingDeletes
 from gateway.runs.durable.start_response_gate import StartGate
@@ -132,8 +133,8 @@ class DurableRuns:
         """Read a run. Raises StoreError."""
         try:
             return await self.store.get_run(run_id)
-        except StoreUnavailable:
-            raise StoreError(retry_after=1) from None
+        except StoreUnavailable as error:
+            raise read_error(error, run_id) from None
 
     async def run_and_wait(self, run: DurableRun, workflow: Workflow, request_id: str) -> StoredResponse:
         """Execute a run while its client waits, and store its response.

@@ -15,6 +15,8 @@ SECRET_PATHS = (
     ("providers", "*", "proxy_auth"),
     ("callbacks", "secrets", "*"),
     ("callbacks", "proxy_auth"),
+    ("content", "encrypt", "key"),
+    ("content", "encrypt", "keys", "*"),
     ("store", "password"),
     ("store", "sentinel_password"),
 )

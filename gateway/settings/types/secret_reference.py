@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,6 +13,7 @@ from typing import Annotated, TypeAlias
 from pydantic import BeforeValidator, SecretStr, WithJsonSchema
 
 MIN_LENGTH = 8
+CONTENT_KEY_BYTES = 32
 _MAX_FILE_BYTES = 64 * 1024
 _VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]{0,199}$"
 _SHAPE_ERROR = "must be {env: NAME} or {file: PATH}"
@@ -135,6 +138,22 @@ def parse_proxy_credentials(value: object) -> SecretStr:
     return secret
 
 
+def parse_content_key(value: object) -> SecretStr:
+    """Resolve and check a key that encrypts stored content. Raises ValueError as `parse_secret` does."""
+    secret = parse_secret(value)
+    if len(decode_content_key(secret)) != CONTENT_KEY_BYTES:
+        raise ValueError("the key must be 32 bytes in base64, as `openssl rand -base64 32` makes them")
+    return secret
+
+
+def decode_content_key(secret: SecretStr) -> bytes:
+    """Return the bytes of a key in base64; none if the text is not padded base64."""
+    try:
+        return base64.b64decode(secret.get_secret_value(), validate=True)
+    except binascii.Error:
+        return b""
+
+
 def _secret_error(text: str) -> str | None:
     """Return what is wrong with a secret; the first complaint that applies."""
     complaints = {
@@ -165,3 +184,5 @@ ProxyCredentials: TypeAlias = Annotated[SecretStr, BeforeValidator(parse_proxy_c
 """User and password of a proxy, given like `Secret`."""
 WebhookSecret: TypeAlias = Annotated[SecretStr, BeforeValidator(parse_webhook_secret), _REFERENCE_SCHEMA]
 """Signing secret of callbacks, given like `Secret`."""
+ContentKey: TypeAlias = Annotated[SecretStr, BeforeValidator(parse_content_key), _REFERENCE_SCHEMA]
+"""Key that encrypts stored content, given like `Secret`."""

@@ -18,7 +18,7 @@ Values read from the gateway's configuration: the document itself, ports, store,
 {{/* Settings that take effect only after a restart; a running gateway reloads all others. */}}
 {{- define "runward.restartSettings" -}}
 {{- $config := include "runward.config" . | fromYaml -}}
-{{- $fixed := omit $config "providers" "workflows" "clients" "callbacks" "retries" "breaker" "polling" -}}
+{{- $fixed := omit $config "providers" "workflows" "clients" "callbacks" "retries" "breaker" "polling" "content" -}}
 {{- $_ := set $fixed "logs" (omit ($fixed.logs | default dict) "level") -}}
 {{- $_ := set $fixed "store" (omit $fixed.store "retention") -}}
 {{- toYaml $fixed -}}

@@ -24,7 +24,7 @@ config.providers.{{ $name }}.base_url holds a user or password: the key belongs 
 {{- $named := regexMatch "^config\\.(providers|workflows|clients)$|\\.passthrough$" .place -}}
 {{- range $name, $child := .node }}
 {{- $place := kindIs "string" $name | ternary (printf "%s.%v" $.place $name) (printf "%s[%v]" $.place $name) }}
-{{- if and (has $name $fields) (not $named) }}
+{{- if or (and (has $name $fields) (not $named)) (regexMatch "^config\\.content\\.encrypt\\.keys?$" $place) }}
 {{- $several := kindIs "slice" $child }}
 {{- range $index, $one := $several | ternary $child (list $child) }}
 {{- $at := $several | ternary (printf "%s[%d]" $place $index) $place }}
@@ -62,7 +62,7 @@ config.providers.{{ $name }}.base_url holds a user or password: the key belongs 
 {{- define "runward.refuse.environment" -}}
 {{- $referenced := regexFindAll "\"env\":\"[A-Za-z0-9_]+\"" (toJson .Values.config) -1 -}}
 {{- range .Values.extraEnv }}
-{{- if regexMatch "(?i)^runward_([a-z]+__.*|config|workers|secrets_dir|server|logs|store|providers|workflows|clients|callbacks|retries|breaker|polling)$" .name }}
+{{- if regexMatch "(?i)^runward_([a-z]+__.*|config|workers|secrets_dir|server|logs|store|content|providers|workflows|clients|callbacks|retries|breaker|polling)$" .name }}
 extraEnv has {{ .name }}, which is a setting of the gateway: set it in config (or workers).
 {{- else if and (hasKey . "value") (or (regexMatch "(?i)(api_?key|token|password|passwd|secret|private_key)$" .name) (has (printf "\"env\":%q" .name) $referenced)) }}
 extraEnv has the secret {{ .name }} in the values: use valueFrom.secretKeyRef.
