@@ -46,6 +46,7 @@ UNNEEDED = {
     "gateway.store.redis": "store.url: redis://",
     "gateway.limits.redis": "store.url: redis://",
     "gateway.store.memory": "store.url: memory://",
+    "cryptography": "content.encrypt",
     "structlog": "logs.format: console",
     "rich": "output for people",
     "pydantic_settings": "settings in variables",

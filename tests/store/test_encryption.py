@@ -6,6 +6,9 @@ The contract of stores is tested with encrypted stores too (tests/store/samples.
 from __future__ import annotations
 
 import sqlite3
+import subprocess
+import sys
+from base64 import b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +31,7 @@ from tests.store.samples import (
     new_run,
     new_run_with_callback,
 )
+from tests.support.process import inherited_environment
 from tests.support.valkey import running_server
 from tests.support.virtual_clock import VirtualClock
 
@@ -242,6 +246,34 @@ async def test_the_caller_keeps_its_values(clock: VirtualClock) -> None:
     kept = await inner.get_document(run.id)
     assert kept is not None
     assert SAMPLE_FINAL_STATE.document not in kept
+
+
+@pytest.mark.process
+def test_without_the_library_only_keys_are_refused(tmp_path: Path) -> None:
+    """The optional dependency `cryptography` is needed by a configuration with keys."""
+    (tmp_path / "gateway.yaml").write_text("content: {encrypt: {key: {env: CONTENT_KEY}}}")
+    code = """
+import sys
+sys.modules["cryptography"] = None
+from pathlib import Path
+from gateway.app import factories
+from gateway.clock import SystemClock
+from gateway.settings import Settings, load
+factories.content_cipher(Settings(), SystemClock())
+try:
+    factories.content_cipher(load(Path(sys.argv[1])), SystemClock())
+except Exception as refused:
+    print(refused)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "gateway.yaml")],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+        env={**inherited_environment(), "CONTENT_KEY": b64encode(CONTENT_KEY).decode()},
+    )
+    assert "content.encrypt: needs the cryptography library: install runward[encryption]" == done.stdout.strip()
 
 
 async def test_keys_are_replaced_while_it_is_open(inner: SqliteStore) -> None:
