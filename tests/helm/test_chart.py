@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from base64 import b64encode
 from pathlib import Path
 
 import helm_python
@@ -53,7 +54,8 @@ def test_the_gateway_takes_an_examples_configuration(example: str, tmp_path: Pat
     secrets = tmp_path / "secrets"
     secrets.mkdir()
     for name in re.findall(r"/run/secrets/runward/([a-z-]+)", text):
-        (secrets / name).write_text(new_callback_secret() if name == "callbacks" else "a-secret-for-tests")
+        special = {"callbacks": new_callback_secret(), "content-key": b64encode(bytes(range(32))).decode()}
+        (secrets / name).write_text(special.get(name, "a-secret-for-tests"))
     path = tmp_path / "gateway.yaml"
     path.write_text(text.replace("/run/secrets/runward", str(secrets)))
     environ = {"PATH": os.environ["PATH"], "NO_COLOR": "1", "COLUMNS": "120"}
