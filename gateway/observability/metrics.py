@@ -47,6 +47,9 @@ class Metrics:
         self._uncollected_results = self._counter(
             "uncollected_results", "Runs of PromptLayer's API whose result no client fetched.", "provider"
         )
+        self._unreadable_content = self._counter(
+            "unreadable_content", "Reads of stored content that could not be decrypted.", "content"
+        )
         self._calls = self._counter(
             "upstream_calls", "Calls to providers, and how they ended.", "provider", "operation", "result"
         )
@@ -160,6 +163,10 @@ class Metrics:
     def result_not_collected(self, provider: str) -> None:
         """Count a run whose result no client has fetched."""
         self._uncollected_results.counts[provider,] += 1
+
+    def content_unreadable(self, content: str) -> None:
+        """Count a read of content that could not be decrypted: order, document, callback, response, fingerprint."""
+        self._unreadable_content.counts[content,] += 1
 
     def followed_run_ended(self, provider: str, outcome: str) -> None:
         """Count the end of a run that was polled on after its deadline."""

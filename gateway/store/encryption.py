@@ -7,7 +7,7 @@ Values that were stored in clear stay readable.
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from math import inf
 from typing import Any, TypeAlias, TypeVar
@@ -38,17 +38,24 @@ _Result: TypeAlias = Coroutine[Any, Any, T]
 _ORDER, _DOCUMENT, _CALLBACK, _RESPONSE, _FINGERPRINT = "order", "document", "callback", "response", "fingerprint"
 
 
+def ignore_kind(_kind: str) -> None:
+    """Do nothing."""
+
+
 class EncryptedStore(Store):
     """`inner` with payloads encrypted by `cipher`. Without keys new payloads are stored in clear.
 
-    Reading a payload that cannot be decrypted raises ContentUnreadable and is logged. Only `adopt` returns a run with
-    such a payload as it is stored, because it returns other runs too.
+    Reading a payload that cannot be decrypted raises ContentUnreadable, is logged, and passes its kind to
+    `on_unreadable`. Only `adopt` returns a run with such a payload as it is stored, because it returns other runs too.
     """
 
-    def __init__(self, inner: Store, cipher: ContentCipher, log: Logger) -> None:
+    def __init__(
+        self, inner: Store, cipher: ContentCipher, log: Logger, on_unreadable: Callable[[str], None] = ignore_kind
+    ) -> None:
         self.inner = inner
         self._cipher = cipher
         self._log = log
+        self._on_unreadable = on_unreadable
 
     def reconfigure(self, cipher: ContentCipher) -> None:
         """Use other keys from now on; a key that is no longer configured is logged: its values cannot be read."""
@@ -156,6 +163,7 @@ class EncryptedStore(Store):
         try:
             return self._cipher.decrypt(value, kind, run_id, *binding)
         except ContentUnreadable as error:
+            self._on_unreadable(kind)
             self._log.error("content_unreadable", run_id=run_id, content=kind, reason=str(error))
             raise
 

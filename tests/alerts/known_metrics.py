@@ -49,6 +49,7 @@ def exposition() -> str:
     metrics.run_fell_back("w", "other")
     metrics.followed_run_ended("p", "succeeded")
     metrics.result_not_collected("p")
+    metrics.content_unreadable("document")
     metrics.track_circuit("p", "w")
     metrics.provider_overridden("p", "suspended")
     metrics.limit_decided("client", "admitted")

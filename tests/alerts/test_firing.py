@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from base64 import b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING
 
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
     import aiohttp
 
+    from providers.contract import JsonValue
     from tests.conftest import StartGateway
     from tests.support.client import PostRun
     from tests.support.process import GatewayProcess
@@ -49,7 +51,8 @@ TEST_TIMEOUT = 58.0  # seconds per test, twice the time needed on an idle machin
 FIRING_TIMEOUT = 40.0  # seconds for alerts to fire
 WORKER_ALERT = "RunwardWorkersDying"  # needs a gateway with several workers
 STORE_ALERT = "RunwardStoreUnavailable"  # needs a store that can be lost
-SEPARATE = {WORKER_ALERT, STORE_ALERT}  # alerts with a test of their own
+CONTENT_ALERT = "RunwardContentUnreadable"  # needs a gateway without its key
+SEPARATE = {WORKER_ALERT, STORE_ALERT, CONTENT_ALERT}  # alerts with a test of their own
 HEALTHY_SECONDS = 17.0  # the windows' ten seconds, the five of the longest `for`, and two to start
 
 
@@ -105,6 +108,27 @@ async def test_a_lost_store_raises_the_alert(
         assert 200 == (await run(running, PROMPT_STUDIO_BODY)).status
     assert (["critical"], {STORE_ALERT}) == ([seen[STORE_ALERT]["labels"]["severity"]], set(seen))
     assert [] == [text for text in seen[STORE_ALERT]["annotations"].values() if not is_filled_in(text)]
+
+
+async def test_a_missing_content_key_raises_the_alert(
+    tmp_path: Path, upstream: FakeUpstream, gateway: StartGateway, run: PostRun, session: aiohttp.ClientSession
+) -> None:
+    """R96: a gateway is started without the key of its predecessor; other requests are served."""
+    find_program("prometheus")
+    upstream.default = fault_scenario.DONE
+    store: dict[str, JsonValue] = {"url": f"sqlite:///{tmp_path}/runward.db"}
+    (tmp_path / "key").write_text(b64encode(bytes(range(32))).decode())
+    before = await gateway(store=store, content={"encrypt": {"key": {"file": str(tmp_path / "key")}}})
+    assert 200 == (await run(before, PROMPT_STUDIO_BODY, Idempotency_Key="one")).status
+    await before.stop()
+    running = await gateway(store=store)
+    seen: dict[str, Alert] = {}
+    async with asyncio.timeout(TEST_TIMEOUT), running_prometheus(tmp_path, session, running.ops_url) as server:
+        assert 503 == (await run(running, PROMPT_STUDIO_BODY, Idempotency_Key="one")).status
+        await collect_alerts(server, seen, {CONTENT_ALERT})
+        assert 200 == (await run(running, PROMPT_STUDIO_BODY)).status
+    assert (["critical"], {CONTENT_ALERT}) == ([seen[CONTENT_ALERT]["labels"]["severity"]], set(seen))
+    assert [] == [text for text in seen[CONTENT_ALERT]["annotations"].values() if not is_filled_in(text)]
 
 
 async def test_a_healthy_gateway_raises_no_alert(

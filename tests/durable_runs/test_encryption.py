@@ -27,6 +27,7 @@ from tests.support.fake_upstream.provider_responses import (
 from tests.support.fake_upstream.responses import reply
 from tests.support.fake_upstream.upstream import FakeUpstream
 from tests.support.gateway_restarts import RestartableGateway
+from tests.support.process import metric_sum
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -155,6 +156,12 @@ async def test_without_its_key_a_result_is_unavailable_and_nothing_is_repeated(
     assert (503, "unknown", True) == (repeated.status, repeated.json["outcome"], repeated.json["retryable"])
     assert [run_id] == [run["id"] for run in await restartable.list_runs()]
     assert (1, 1) == (len(upstream.requests("POST")), len(deliveries(receiver)))
+    samples = await restartable.current.metrics()
+    assert [1, 1, True] == [
+        metric_sum(samples, "runward_unreadable_content_total", content="document"),
+        metric_sum(samples, "runward_unreadable_content_total", content="fingerprint"),
+        metric_sum(samples, "runward_unreadable_content_total", content="callback") >= 1,
+    ]
     await restartable.current.stop()
     await restartable.start(content=encrypted_with(tmp_path / "key"))
     assert {"completion": CANARY} == (await restartable.get_run(run_id))["output"]

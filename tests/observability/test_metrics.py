@@ -32,6 +32,7 @@ FAMILIES = {
     "runward_callbacks": ("counter", {"result"}),
     "runward_callbacks_given_up": ("counter", set()),
     "runward_uncollected_results": ("counter", {"provider"}),
+    "runward_unreadable_content": ("counter", {"content"}),
     "runward_hints": ("counter", {"result"}),
     "runward_hints_used": ("counter", set()),
     "runward_limiter_decisions": ("counter", {"scope", "decision"}),
@@ -65,6 +66,7 @@ def record_each_metric_once(metrics: Metrics) -> None:
     metrics.callback_attempted("2xx")
     metrics.callback_given_up()
     metrics.result_not_collected("p")
+    metrics.content_unreadable("order")
     metrics.hint_received("genuine")
     metrics.hint_used()
     metrics.limit_decided("client", "admitted")
