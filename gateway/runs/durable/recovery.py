@@ -23,6 +23,7 @@ MISSING_WORKFLOW = "(gone)"
 """Label in the metrics of a workflow that the configuration no longer has."""
 
 _BATCH_SIZE = 100
+_MAX_FAILED_READS = 20  # of runs that cannot be decrypted, at each check
 _MIN_CHECK_INTERVAL = 0.5  # seconds, at least, between two checks
 _FOLLOW_GRACE = 30.0  # seconds that an adopted run may be followed, at least, whatever its deadline
 _MAX_CLOCK_DRIFT = 0.1  # of a lease: a larger difference between two checks is a step of the wall clock
@@ -123,11 +124,19 @@ class Recovery:
             await self._resume(run, stored)
 
     async def _read_again(self) -> None:
-        """Continue runs that could not be decrypted, if their key is configured meanwhile. Raises StoreUnavailable."""
+        """Continue runs that could not be decrypted, if their key is configured meanwhile. Raises StoreUnavailable.
+
+        After some failures the others wait for the next check, because each one is a read and a log line.
+        """
+        failures = 0
         for stored in [run for run in self._unreadable.values() if is_encrypted(run.order)]:
             try:
                 found = await self.store.get_run(stored.id)
             except ContentUnreadable:
+                self._unreadable[stored.id] = self._unreadable.pop(stored.id)  # behind the others
+                failures += 1
+                if failures == _MAX_FAILED_READS:
+                    return
                 continue
             del self._unreadable[stored.id]
             if found is not None and found.owner == self.durable_runs.owner and found.phase is not Phase.DONE:

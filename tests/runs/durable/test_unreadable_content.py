@@ -154,3 +154,24 @@ async def test_a_repeated_request_whose_run_is_unreadable_starts_nothing(synchro
     assert not replica.runs._pending_deletes.is_pending(record.id)
     store.reconfigure(ContentCipher([OTHER_KEY, CONTENT_KEY], bytes))
     assert isinstance(await submit(replica.runs, record, KEY, callback_url=None), Finished)
+
+
+async def test_many_unreadable_runs_are_read_again_by_turns() -> None:
+    """R47: a few at each check, so that neither the store nor the log is flooded; each of them continues in the end."""
+    predecessor, first = await abandoned_run("queued")
+    workflow = next(iter(predecessor.workflows.values()))
+    others = [predecessor.new_run(workflow, synchronous=False) for _ in range(29)]
+    for run in others:
+        await predecessor.persist(run)
+    predecessor.clock.advance(LEASE + 1)
+    replica, upstream, store = successor_of(predecessor, keys=(OTHER_KEY,))
+    await replica.recovery.adopt_expired_runs()
+    assert (30, []) == (len(replica.recovery._unreadable), upstream.sent)
+    before = list(replica.recovery._unreadable)
+    await replica.recovery.adopt_expired_runs()
+    assert before[20:] + before[:20] == list(replica.recovery._unreadable)
+    store.reconfigure(ContentCipher([OTHER_KEY, CONTENT_KEY], bytes))
+    await replica.recovery.adopt_expired_runs()
+    assert [] == list(replica.recovery._unreadable)
+    assert {run.id for run in [first, *others]} == set(before) == set(replica.runs.active)
+    await replica.runs.close()
