@@ -114,10 +114,12 @@ def _list_runs_operation() -> OpenApiNode:
 def _get_run_operation() -> OpenApiNode:
     content = {**model_content("RunShown"), "text/event-stream": {"schema": {"type": "string"}}}
     run = response(
-        "The run. As `text/event-stream` (by `Accept`), one event for each status until it has ended, and a "
-        "comment after 15 s without an event.",
+        "The run. As `text/event-stream` (by `Accept`), one event for each status until it has ended, an event `node` "
+        "for each status of a node that a poll has shown, and a comment after 15 s without an event. A request with "
+        "`Last-Event-ID` gets what followed that event.",
         content,
     )
+    resumed = {"description": "An event stream whose `Last-Event-ID` is that of the end of the run: nothing follows."}
     return {
         **operation(
             "showRun",
@@ -133,6 +135,7 @@ def _get_run_operation() -> OpenApiNode:
         "security": _SECURITY,
         "responses": {
             "200": run,
+            "204": resumed,
             **problem_responses((*_AUTHENTICATED_CODES, "not_found", "invalid_request", "store_unavailable")),
         },
     }
