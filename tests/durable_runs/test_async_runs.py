@@ -89,7 +89,7 @@ class RunsClient:
         async with asyncio.timeout(30), self._session.get(f"{self.gateway.url}/runs/{run_id}", headers=headers) as it:
             assert (200, "text/event-stream") == (it.status, it.headers["Content-Type"])
             blocks = (await it.text()).removesuffix("\n\n").split("\n\n")
-        found = (re.fullmatch(r"event: (\w+)\ndata: (.*)", block) for block in blocks)
+        found = (re.fullmatch(r"id: \d+-\w+\nevent: (\w+)\ndata: (.*)", block) for block in blocks)
         return [(match[1], json.loads(match[2])["status"]) for match in found if match is not None]
 
 

@@ -33,6 +33,7 @@ def encrypt(replica: DurableRunsHarness, *keys: bytes) -> EncryptedStore:
     store = encrypted(replica.store, *keys)
     runs = replica.runs
     runs.store = runs.completion.store = runs._pending_deletes.store = replica.recovery.store = store
+    runs._creator = replace(runs._creator, store=store)
     return store
 
 
