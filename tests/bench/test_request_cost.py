@@ -9,7 +9,7 @@ import sys
 
 from tests.support.process import ROOT
 
-MAX_PYTHON_CALLS = 190
+MAX_PYTHON_CALLS = 192
 """Calls of Python functions for one `POST /run` with everything on (Python 3.11)."""
 MAX_BUILTIN_CALLS = 172
 MAX_BLOCKS = 95
