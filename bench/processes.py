@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from types import MappingProxyType
 
 from gateway.auth.keys import hash_key, new_key
 from gateway.clock import SystemClock
@@ -100,11 +101,19 @@ def gateway_config(provider_port: int, store: str = "memory://", *, port: int = 
 
 
 def start_gateway(
-    provider: ServerProcess, store: str = "memory://", *, workers: int = 1, core: int | None = 0
+    provider: ServerProcess,
+    store: str = "memory://",
+    *,
+    workers: int = 1,
+    core: int | None = 0,
+    settings: Mapping[str, object] = MappingProxyType({}),
 ) -> ServerProcess:
-    """Start a gateway with keys, limits, metrics and logs; without a `core` it may use all of them."""
+    """Start a gateway with keys, limits, metrics and logs; without a `core` it may use all of them.
+
+    `settings`: further sections of the configuration.
+    """
     with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
-        json.dump(gateway_config(provider.port, store), file)  # JSON is YAML
+        json.dump({**gateway_config(provider.port, store), **settings}, file)  # JSON is YAML
         file.flush()
         command = ["-m", "gateway", "serve", "--workers", str(workers), "--config", file.name]
         return ServerProcess(command, core=core, env={"BENCH_KEY": "bench-key-0123"})

@@ -272,9 +272,10 @@ def retry_policy(settings: Settings) -> RetryPolicy:
 
 
 def history_config(settings: Settings) -> HistoryConfig:
-    """Return the configuration of the history."""
+    """Return the configuration of the history. In Redis a record takes 1.2 to 1.7 kB of memory."""
     history = settings.history
-    return HistoryConfig(history.keep, history.retention, history.most)
+    most = history.most or (100_000 if settings.store.url.startswith("redis") else 1_000_000)
+    return HistoryConfig(history.keep, history.retention, most)
 
 
 def polling_intervals(settings: Settings) -> tuple[float, float, float, float]:

@@ -16,8 +16,7 @@ from gateway.clock import Clock
 from gateway.errors import RunError
 from gateway.observability import json_logging
 from gateway.observability.logger_protocol import Logger
-from gateway.runs import rendering
-from gateway.runs.durable.codec import encode_end_details
+from gateway.runs.durable.codec import encode_record_details
 from gateway.runs.model import RunRecord
 from gateway.store.contract import Phase, Store, StoredRun, StoreUnavailable
 from gateway.store.history import HistoryEntry
@@ -122,9 +121,6 @@ def _entry(run: RunRecord, error: RunErrorText | None) -> HistoryEntry:
     created_at = run.created_at.timestamp()
     finished_at = created_at + run.duration
     timeline = run.take_events(run.started_monotonic + run.duration, "ended", run.status, error and error[0])
-    document = rendering.run_document(run)
-    if error is not None:
-        document["error"] = dict(zip(("code", "detail"), error, strict=True))
     stored = StoredRun(
         id=run.id,
         client=run.spec.client,
@@ -140,7 +136,7 @@ def _entry(run: RunRecord, error: RunErrorText | None) -> HistoryEntry:
         attempts=run.attempts,
         provider_run_id=run.provider_run_id,
         finished_at=finished_at,
-        details=encode_end_details(run, document),
+        details=encode_record_details(run, error),
         durable=False,
     )
     return HistoryEntry(stored, run.spec.tags, timeline)

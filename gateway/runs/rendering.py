@@ -145,7 +145,8 @@ def recorded_run_view(run: RunOverview) -> bytes:
 def _list_members(run: RunOverview) -> dict[str, object]:
     members = _unfinished_run(run, {"metadata": None})
     if run.finished_at is not None:
-        members |= {"warning": None, "finished_at": format_time(run.finished_at)}
+        milliseconds = round((run.finished_at - run.created_at) * 1000)
+        members |= {"warning": None, "finished_at": format_time(run.finished_at), "duration_ms": milliseconds}
     return {**members, **public_details(decode_details(run))}
 
 

@@ -25,7 +25,7 @@ _FIELDS: Mapping[str, Sequence[str]] = {
     "ended": ("status", "code"),
     "callback_attempted": ("attempt", "result", "seconds"),
 }
-"""Names of the values of each event."""
+"""Names of the values of each event, in their order; a later version adds names at the end."""
 
 Event: TypeAlias = list[Any]
 """A time of the monotonic clock, the kind of the event, and its values; a value of None is not shown."""
@@ -73,31 +73,53 @@ class Timeline:
             self.add(at, "called", *call, round(seconds, 4), reused, None)
 
     def encode(self, origin: float, created_at: float, *last: object) -> bytes:
-        """Return the events as lines of JSON, and forget them; `origin` is the monotonic time of `created_at`.
+        """Return the events as a line of JSON, and forget them; `origin` is the monotonic time of `created_at`.
 
-        `last`: the time, kind and values of an event that is added in any case.
+        `last`: the time, kind and values of an event that is added in any case. Without events the line is empty.
         """
         events, self._events = self._events, []
         if last:
             events.append(list(last))
+        elif not events:
+            return b""
         offset = created_at - origin
-        return b"".join(encode_event(offset + at, kind, *values) for at, kind, *values in events)
+        for event in events:
+            event[0] = round(offset + event[0], 3)
+        return orjson.dumps(events, option=orjson.OPT_APPEND_NEWLINE)
 
 
 def encode_event(at: float, kind: str, *values: object) -> bytes:
-    """Return a line of a timeline; `at` is in seconds since 1970."""
-    named = {name: value for name, value in zip(_FIELDS[kind], values, strict=True) if value is not None}
-    return orjson.dumps({"at": round(at, 3), "event": kind, **named}, option=orjson.OPT_APPEND_NEWLINE)
+    """Return a line of a timeline with one event; `at` is in seconds since 1970."""
+    return orjson.dumps([[round(at, 3), kind, *values]], option=orjson.OPT_APPEND_NEWLINE)
 
 
 def decode_timeline(lines: bytes) -> list[dict[str, Any]]:
-    """Return the events of a timeline, without the lines that cannot be read: another version may have written them."""
-    events = []
+    """Return the events of a timeline, without what cannot be read: another version may have written it.
+
+    An event has its time `at` in seconds since 1970, its kind `event`, and its values by name.
+    """
+    events: list[dict[str, Any]] = []
     for line in lines.splitlines():
         try:
-            event = orjson.loads(line)
+            found = orjson.loads(line)
         except ValueError:
             continue
-        if isinstance(event, dict):
-            events.append(event)
+        if isinstance(found, list):
+            events += [_decode_event(event) for event in found if _is_event(event)]
     return events
+
+
+def _is_event(event: object) -> bool:
+    return (
+        isinstance(event, list)
+        and len(event) >= 2
+        and isinstance(event[0], int | float)
+        and isinstance(event[1], str)
+        and event[1] in _FIELDS
+    )
+
+
+def _decode_event(event: Event) -> dict[str, Any]:
+    at, kind, *values = event
+    named = {name: value for name, value in zip(_FIELDS[kind], values, strict=False) if value is not None}
+    return {"at": at, "event": kind, **named}

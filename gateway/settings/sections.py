@@ -221,8 +221,8 @@ class HistorySettings(Section):
     """Runs with a record: all; kept: only those whose results the store keeps; none: not even their timelines."""
     retention: Annotated[Duration, Field(alias="for")] = 7 * 86400.0
     """Time for which the records of other runs are kept; those of kept runs are kept for store.retention."""
-    most: Count = 1_000_000
-    """Most records of other runs; the oldest are deleted."""
+    most: Count | None = None
+    """Most records of other runs; the oldest are deleted. Default: a million in SQLite, 100 000 in Redis or Valkey."""
 
 
 def _parse_schedule(value: object) -> object:

@@ -1,6 +1,6 @@
 """Contract of the history in a store: runs that were not durable, timelines, activities, and judgements by operators.
 
-A timeline is a sequence of lines, each a JSON object that is one event; a store adds lines and does not read them.
+A timeline is a sequence of lines, each a JSON array of events; a store adds lines and does not read them.
 """
 
 from __future__ import annotations

@@ -94,4 +94,7 @@ def test_a_timeline_is_bounded_but_has_its_end() -> None:
 
 
 def test_lines_of_another_version_are_left_out() -> None:
-    assert [{"event": "new"}] == decode_timeline(b'\xff\n[1]\n{"event":"new"}\n{"cut')
+    lines = (
+        b'\xff\n[1]\n{"event":"hinted"}\n[[1.5,"hinted"],[2,"later"],[3,"hinted",1],["4","hinted"],[]]\n[[5,"hinted"'
+    )
+    assert [{"at": 1.5, "event": "hinted"}] == decode_timeline(lines)

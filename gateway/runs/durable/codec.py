@@ -8,10 +8,13 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any, cast
 
+import orjson
+
 from gateway.clock import Clock
 from gateway.errors import RunCancelled
 from gateway.json import strict_json
 from gateway.runs.model import RunRecord, RunSpec, always_connected
+from gateway.runs.timeline import WaitCause
 from gateway.store.contract import Phase, RunOverview, StoredRun
 from providers.contract import JsonValue
 
@@ -64,8 +67,25 @@ def encode_end_details(run: RunRecord, document: Mapping[str, Any]) -> bytes:
     waits = run.timeline.waits
     facts = _facts(run.spec)
     if waits is not None:
-        facts["waits"] = {cause: round(seconds, 3) for cause, seconds in waits.items()}
+        facts["waits"] = _rounded(waits)
     return encode_details(document, facts)
+
+
+def encode_record_details(run: RunRecord, error: tuple[str, str | None] | None) -> bytes:
+    """Return `StoredRun.details` of a run in the history; its times are in the fields of the run.
+
+    `error`: the code and the detail of the error that it ended with.
+    """
+    spec, waits = run.spec, run.timeline.waits
+    details = _bounded_labels(labels_of(spec.metadata, spec.tags)) if spec.metadata or spec.tags else {"metadata": {}}
+    if run.warning is not None:
+        details["warning"] = run.warning[:_MAX_LISTED_TEXT]
+    if error is not None:
+        details["error"] = {"code": error[0], "detail": error[1] and error[1][:_MAX_LISTED_TEXT]}
+    details |= _facts(spec)
+    if waits is not None:
+        details["waits"] = _rounded(waits)
+    return orjson.dumps(details)
 
 
 def encode_details(document: Mapping[str, Any], facts: Mapping[str, Any] = MappingProxyType({})) -> bytes:
@@ -88,6 +108,8 @@ def decode_details(run: RunOverview) -> dict[str, JsonValue]:
 
 def has_details(run: RunOverview) -> bool:
     """Return False if an earlier version wrote the state of the run, so that its details are missing or outdated."""
+    if not run.durable:
+        return True
     return run.details is not None and (run.phase is not Phase.DONE or "duration_ms" in decode_details(run))
 
 
@@ -119,6 +141,10 @@ def _facts(spec: RunSpec) -> dict[str, Any]:
     if spec.version is not None:
         facts["version"] = spec.version
     return facts
+
+
+def _rounded(waits: Mapping[WaitCause, float]) -> dict[str, float]:
+    return {cause: round(seconds, 3) for cause, seconds in waits.items()}
 
 
 def labels_of(metadata: object, tags: object) -> dict[str, Any]:

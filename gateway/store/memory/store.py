@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from heapq import nsmallest
+from itertools import islice
 from math import inf
 
 from typing_extensions import override
@@ -36,6 +37,7 @@ from gateway.store.run_filter import RunFilter
 
 _ADVANCE_FIELDS = ("phase", "status", "attempts", "provider", "provider_run_id")
 _FINISH_FIELDS = ("status", "document", "finished_at", "attempts", "provider_run_id", "details")
+_MAX_HISTORY = 10_000  # recorded runs that are not durable; the oldest are deleted
 _SCAN_BATCH = 500  # runs examined before other tasks run
 
 
@@ -285,6 +287,8 @@ class MemoryStore(Store):
                 self._index.add(entry.run, entry.tags)
                 self._history[entry.run.id] = None
                 self._timelines.add(entry.run.id, entry.timeline)
+        for run_id in list(islice(self._history, max(0, len(self._history) - _MAX_HISTORY))):
+            self._delete_run(run_id)
 
     @override
     async def purge_history(self, *, before_at: float, most: int) -> int:
