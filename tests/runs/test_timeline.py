@@ -94,7 +94,6 @@ def test_a_timeline_is_bounded_but_has_its_end() -> None:
 
 
 def test_lines_of_another_version_are_left_out() -> None:
-    lines = (
-        b'\xff\n[1]\n{"event":"hinted"}\n[[1.5,"hinted"],[2,"later"],[3,"hinted",1],["4","hinted"],[]]\n[[5,"hinted"'
-    )
-    assert [{"at": 1.5, "event": "hinted"}] == decode_timeline(lines)
+    events = b'[[1.5,"hinted"],[2,"later"],[3,"hinted",1],["4","hinted"],[5,[]],[]]'
+    lines = b'\xff\n[1]\n{"event":"hinted"}\n' + events + b'\n[[6,"hinted"'
+    assert [{"at": 1.5, "event": "hinted"}, {"at": 3, "event": "hinted"}] == decode_timeline(lines)
