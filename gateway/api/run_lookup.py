@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from multidict import MultiMapping
 
 from gateway.api.run_events import EVENT_STREAM, RunEventStream
-from gateway.api.run_search import encode_cursor, parse_run_filter
+from gateway.api.run_search import next_cursor, parse_run_filter
 from gateway.clock import Clock
 from gateway.http.body import hold_stored
 from gateway.http.headers import prefers_media_type
@@ -66,11 +66,9 @@ class RunLookupHandlers:
         """Handle `GET /runs`: the runs that meet all conditions of the query, newest first, `limit` a page."""
         run_filter = parse_run_filter(request.query, request.client_name)
         page = await self.store.list_runs(run_filter)
-        last = page.runs[-1] if len(page.runs) == run_filter.limit else None
-        position = page.stopped_at if last is None else (last.created_at, last.id)
-        next_cursor = None if position is None else encode_cursor(position, run_filter)
         items = [await self.reader.list_item(run) for run in page.runs]
-        return self._response(request, rendering.run_page(items, next_cursor, complete=page.stopped_at is None))
+        following = next_cursor(page, run_filter)
+        return self._response(request, rendering.run_page(items, following, complete=page.stopped_at is None))
 
     @staticmethod
     def _response(request: Request, body: bytes) -> Response:

@@ -1,20 +1,22 @@
-"""Query of `GET /runs`: its conditions, and the cursor of the next page."""
+"""Query of a list of runs: its conditions, and the cursor of the next page. `api.admin.run_search` adds conditions."""
 
 from __future__ import annotations
 
 import math
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import fields, replace
 from datetime import datetime
 from hashlib import sha256
-from typing import Any
+from types import MappingProxyType
+from typing import Any, TypeAlias
 
 from multidict import MultiMapping
 
 from gateway.api.run_request import MAX_TAGS, TAG_PATTERN
 from gateway.problems import PROBLEMS, invalid_parameter
+from gateway.store.contract import RunPage
 from gateway.store.run_filter import Position, RunFilter
 
 STATUSES = ("queued", "running", "succeeded", "failed", "unknown", "not_run")
@@ -26,6 +28,12 @@ ID_PATTERN = "^run_[0-9a-f]{8,32}$"
 SECONDS_PATTERN = r"^[0-9]{1,9}(\.[0-9]{1,6})?$"
 METADATA_PREFIX = "meta."
 
+Parameters: TypeAlias = Mapping[str, tuple[str, Callable[[str, str], Any]]]
+"""Parameters that are given once: the field of `RunFilter`, and the function that reads the value.
+
+The function gets name and text, and raises Problem for a text without a meaning.
+"""
+
 _RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 _TIME_DETAIL = "must be a time as in RFC 3339, such as 2026-11-21T12:00:00Z; a plus sign is written %2B"
 _TAG_DETAIL = "must have 1 to 64 letters, digits and characters of _ - . : /"
@@ -33,8 +41,14 @@ _PAGE_FIELDS = frozenset({"limit", "before", "max_examined"})
 _MAX_SHOWN_NAME = 100  # characters
 
 
-def parse_run_filter(query: MultiMapping[str], client: str) -> RunFilter:
-    """Return the runs that a query selects. Raises Problem for unknown parameters, and for values without a meaning."""
+def parse_run_filter(
+    query: MultiMapping[str], client: str | None, further: Parameters = MappingProxyType({})
+) -> RunFilter:
+    """Return the runs of a client, or of all, that a query selects; it may have `further` parameters.
+
+    Raises Problem for unknown parameters, and for values without a meaning.
+    """
+    parameters = {**_PARAMETERS, **further}
     values: dict[str, Any] = {}
     tags: set[str] = set()
     metadata: dict[str, str] = {}
@@ -43,8 +57,8 @@ def parse_run_filter(query: MultiMapping[str], client: str) -> RunFilter:
             tags.add(_matching(name, text, TAG_PATTERN, _TAG_DETAIL))
         elif name.startswith(METADATA_PREFIX):
             _add_metadata(metadata, name, text)
-        elif name in _PARAMETERS:
-            field_name, parse = _PARAMETERS[name]
+        elif name in parameters:
+            field_name, parse = parameters[name]
             if field_name in values:
                 raise invalid_parameter(name, "must be given once")
             values[field_name] = parse(name, text)
@@ -53,9 +67,17 @@ def parse_run_filter(query: MultiMapping[str], client: str) -> RunFilter:
     if len(tags) > MAX_TAGS:
         raise invalid_parameter("tag", f"must be given at most {MAX_TAGS} times")
     cursor = values.pop("cursor", None)
-    run_filter = RunFilter(client, tags=tuple(sorted(tags)), metadata=tuple(sorted(metadata.items())), **values)
+    values.setdefault("client", client)
+    run_filter = RunFilter(tags=tuple(sorted(tags)), metadata=tuple(sorted(metadata.items())), **values)
     _check_ranges(run_filter)
     return run_filter if cursor is None else replace(run_filter, before=_decode_cursor(cursor, run_filter))
+
+
+def next_cursor(page: RunPage, run_filter: RunFilter) -> str | None:
+    """Return the cursor of the page after this one; None if this one is the last."""
+    last = page.runs[-1] if len(page.runs) == run_filter.limit else None
+    position = page.stopped_at if last is None else (last.created_at, last.id)
+    return None if position is None else encode_cursor(position, run_filter)
 
 
 def encode_cursor(position: Position, run_filter: RunFilter) -> str:
@@ -118,20 +140,22 @@ def _parse_cursor(_name: str, text: str) -> str:
 
 
 def _parse_status(name: str, text: str) -> str:
-    return _one_of(name, text, dict.fromkeys(STATUSES))
+    return one_of(name, text, STATUSES)
 
 
 def _parse_code(name: str, text: str) -> str:
-    return _one_of(name, text, PROBLEMS)
+    return one_of(name, text, PROBLEMS)
 
 
-def _one_of(name: str, text: str, values: Mapping[str, object]) -> str:
+def one_of(name: str, text: str, values: Collection[str]) -> str:
+    """Return the text of a parameter. Raises Problem if it is not one of `values`."""
     if text not in values:
         raise invalid_parameter(name, "must be one of " + ", ".join(sorted(values)))
     return text
 
 
-def _parse_text(name: str, text: str) -> str:
+def parse_text(name: str, text: str) -> str:
+    """Return the text of a parameter. Raises Problem if it is empty, too long or not Unicode."""
     if not 1 <= len(text) <= MAX_TEXT or not _is_unicode(text):
         raise invalid_parameter(name, f"must have 1 to {MAX_TEXT} characters")
     return text
@@ -165,13 +189,13 @@ def _is_unicode(text: str) -> bool:
     return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
-_PARAMETERS: Mapping[str, tuple[str, Callable[[str, str], Any]]] = {
+_PARAMETERS: Parameters = {
     "limit": ("limit", _parse_limit),
     "cursor": ("cursor", _parse_cursor),
     "status": ("status", _parse_status),
-    "workflow": ("workflow", _parse_text),
-    "provider": ("provider", _parse_text),
-    "provider_run_id": ("provider_run_id", _parse_text),
+    "workflow": ("workflow", parse_text),
+    "provider": ("provider", parse_text),
+    "provider_run_id": ("provider_run_id", parse_text),
     "code": ("code", _parse_code),
     "id": ("id_prefix", _parse_id),
     "created_after": ("created_from", _parse_time),
@@ -179,4 +203,4 @@ _PARAMETERS: Mapping[str, tuple[str, Callable[[str, str], Any]]] = {
     "min_duration": ("min_duration", _parse_seconds),
     "max_duration": ("max_duration", _parse_seconds),
 }
-"""Parameters that are given once: the field of `RunFilter`, and the function that reads the value."""
+"""Parameters of every list."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from gateway.api.admin.callbacks import CallbackAdminHandlers
 from gateway.api.admin.health import HealthHandlers
 from gateway.api.admin.providers import ProviderAdminHandlers
+from gateway.api.admin.runs import RunAdminHandlers
 from gateway.api.cancel_run import CancelRunHandler
 from gateway.api.completion_webhook import PollHintHandler
 from gateway.api.docs.page import DocsHandlers
@@ -108,6 +109,7 @@ def ops_routes(components: Components, docs: DocsHandlers) -> list[Route]:
         *_health_routes(handlers),
         *CallbackAdminHandlers(components.store, components.clock, components.log).routes(),
         *_provider_admin(components).routes(),
+        *RunAdminHandlers(components.store, components.clock).routes(),
         *docs.ops_routes(),
     ]
 

@@ -11,7 +11,8 @@ from gateway.errors import RunError
 from gateway.json import strict_json
 from gateway.runs.durable.codec import decode_details, labels_of, public_details, stored_labels, stored_spec
 from gateway.runs.model import RunRecord
-from gateway.store.contract import RunOverview, StoredResponse, StoredRun
+from gateway.store.contract import Phase, RunOverview, StoredResponse, StoredRun
+from providers.contract import JsonValue
 
 JSON_CONTENT_TYPE = "application/json"
 _RAW_ERRORS = "raw_errors"
@@ -126,34 +127,65 @@ def finished_run_view(run: RunOverview, document: bytes) -> bytes:
 
 
 def unfinished_run_view(run: RunOverview, labels: Mapping[str, object]) -> bytes:
-    """Render a run in progress for `GET /runs/{id}`, with the state of its callback. `labels`: as `labels_of`."""
-    return strict_json.write(_with_callback(_unfinished_run(run, labels), run))
+    """Render a run in progress for `GET /runs/{id}`, with its activity, and the state of its callback.
+
+    `labels`: as `labels_of`.
+    """
+    activity = activity_view(run)
+    members = _with_callback(_unfinished_run(run, labels), run)
+    return strict_json.write(members if activity is None else {**members, "activity": activity})
 
 
 def run_list_item(run: RunOverview) -> bytes:
     """Render a run for `GET /runs`: without its output, and with null for metadata that are large."""
-    members = _list_members(run)
-    del members["output"]
-    return strict_json.write(_with_callback(members, run))
+    return strict_json.write(list_members(run, decode_details(run)))
 
 
 def recorded_run_view(run: RunOverview) -> bytes:
     """Render a run for `GET /runs/{id}` that ended without being durable: its output was not kept."""
-    return strict_json.write({**_list_members(run), "output_kept": False})
+    return strict_json.write({**_record_members(run, decode_details(run)), "output_kept": False})
 
 
-def _list_members(run: RunOverview) -> dict[str, object]:
-    members = _unfinished_run(run, {"metadata": None})
-    if run.finished_at is not None:
-        milliseconds = round((run.finished_at - run.created_at) * 1000)
-        members |= {"warning": None, "finished_at": format_time(run.finished_at), "duration_ms": milliseconds}
-    return {**members, **public_details(decode_details(run))}
+def list_members(run: RunOverview, details: Mapping[str, JsonValue]) -> dict[str, object]:
+    """Return the members of a run in a list, with the state of its callback. `details`: those of the run, decoded."""
+    members = _record_members(run, details)
+    del members["output"]
+    return _with_callback(members, run)
+
+
+def activity_view(run: RunOverview) -> dict[str, object] | None:
+    """Return what an unfinished run does or waits for, with its times as RFC 3339, if the store has it."""
+    activity = activity_of(run)
+    if not activity or run.phase is Phase.DONE:
+        return None
+    if "next_poll_at" in activity:
+        activity["next_poll_at"] = format_time(activity["next_poll_at"])
+    if "nodes" in activity:
+        nodes = activity["nodes"].items()
+        activity["nodes"] = {name: {**change, "at": format_time(change["at"])} for name, change in nodes}
+    return activity
 
 
 def activity_of(run: RunOverview) -> dict[str, Any]:
     """Return the activity of an unfinished run as the store has it; empty if there is none."""
-    activity = strict_json.read(run.activity) if run.activity else {}
-    return activity if isinstance(activity, dict) else {}
+    return read_object(run.activity) or {}
+
+
+def read_object(data: bytes | None) -> dict[str, Any] | None:
+    """Return a stored JSON object; None if there is none, or it cannot be read."""
+    try:
+        value = None if data is None else strict_json.read(data)
+    except strict_json.NotJson:
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _record_members(run: RunOverview, details: Mapping[str, JsonValue]) -> dict[str, object]:
+    members = _unfinished_run(run, {"metadata": None})
+    if run.finished_at is not None:
+        milliseconds = round((run.finished_at - run.created_at) * 1000)
+        members |= {"warning": None, "finished_at": format_time(run.finished_at), "duration_ms": milliseconds}
+    return {**members, **public_details(details)}
 
 
 def _with_callback(members: dict[str, object], run: RunOverview) -> dict[str, object]:
@@ -165,7 +197,7 @@ def _callback_state(run: RunOverview) -> dict[str, object]:
 
 
 def format_time(at: float) -> str:
-    """Format a time in seconds since 1970 by RFC 3339."""
+    """Return a time in seconds since 1970 as RFC 3339."""
     return format_rfc3339(datetime.fromtimestamp(at, UTC))
 
 

@@ -27,6 +27,13 @@ _FIELDS: Mapping[str, Sequence[str]] = {
 }
 """Names of the values of each event, in their order; a later version adds names at the end."""
 
+_INTERNAL_FIELDS = frozenset({"owner", "connection_reused"})
+
+CLIENT_FIELDS: Mapping[str, Sequence[str]] = {
+    kind: tuple(name for name in names if name not in _INTERNAL_FIELDS) for kind, names in _FIELDS.items()
+}
+"""Names of the values of each event that are shown to clients."""
+
 Event: TypeAlias = list[Any]
 """A time of the monotonic clock, the kind of the event, and its values; a value of None is not shown."""
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from gateway.api.admin.callbacks import CallbackAdminHandlers
 from gateway.api.admin.health import metrics_response
 from gateway.api.admin.providers import ProviderAdminHandlers
+from gateway.api.admin.runs import RunAdminHandlers
 from gateway.api.docs.page import DocsHandlers
 from gateway.http.ops_authentication import OpsAuthenticator
 from gateway.http.pipeline import RequestPipeline
@@ -19,11 +20,12 @@ from gateway.supervisor.worker_pool import WorkerPool
 
 @dataclass(frozen=True, slots=True)
 class SupervisorAdmin:
-    """Health, readiness and metrics of a worker pool, the callbacks of its runs, and its providers."""
+    """Health, readiness and metrics of a worker pool, its runs and their callbacks, and its providers."""
 
     pool: WorkerPool
     callbacks: CallbackAdminHandlers
     providers: ProviderAdminHandlers
+    runs: RunAdminHandlers
 
     async def healthz(self, _request: Request) -> Response:
         """Liveness: 200 if at least one worker responds."""
@@ -56,6 +58,7 @@ class SupervisorAdmin:
             Route("GET", "/readyz", self.readyz, "readyz", logged=False),
             *self.callbacks.routes(),
             *self.providers.routes(),
+            *self.runs.routes(),
             *DocsHandlers.load().ops_routes(),
         ]
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
-from gateway.store.contract import Store
+from gateway.store.contract import IdempotencyRecord, RunOverview, RunPage, Store
 from gateway.store.provider_override import ProviderOverride
+from gateway.store.run_filter import RunFilter
 
 
 @dataclass(slots=True)
@@ -26,6 +27,26 @@ class LazyStore:
         """Open the store if necessary, and call `Store.redeliver_callback`; any worker may deliver it."""
         await self._ensure_open()
         return await self.store.redeliver_callback(run_id, now_at=now_at)
+
+    async def list_runs(self, run_filter: RunFilter) -> RunPage:
+        """Open the store if necessary, and call `Store.list_runs`."""
+        await self._ensure_open()
+        return await self.store.list_runs(run_filter)
+
+    async def get_overview(self, run_id: str) -> RunOverview | None:
+        """Open the store if necessary, and call `Store.get_overview`."""
+        await self._ensure_open()
+        return await self.store.get_overview(run_id)
+
+    async def get_timeline(self, run_id: str) -> bytes | None:
+        """Open the store if necessary, and call `Store.get_timeline`."""
+        await self._ensure_open()
+        return await self.store.get_timeline(run_id)
+
+    async def get_idempotency_record(self, client: str, text: str) -> IdempotencyRecord | None:
+        """Open the store if necessary, and call `Store.get_idempotency_record`."""
+        await self._ensure_open()
+        return await self.store.get_idempotency_record(client, text)
 
     async def set_override(self, override: ProviderOverride) -> None:
         """Open the store if necessary, and call `Store.set_override`."""

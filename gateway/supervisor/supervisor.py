@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from gateway.api.admin.callbacks import CallbackAdminHandlers
 from gateway.api.admin.providers import ProviderAdminHandlers
+from gateway.api.admin.runs import RunAdminHandlers
 from gateway.app.listeners import Listener, base_url
 from gateway.app.reload import ConfigSource
 from gateway.app.systemd_notify import NO_SERVICE_MANAGER, Notifier
@@ -58,7 +59,9 @@ async def supervise(
         )
         pool = WorkerPool(count, launcher.launch, accept_counts, Metrics(), clock, log)
         providers = ProviderAdminHandlers(store, lambda: access.providers, lambda: collect_metrics(pool), clock, log)
-        admin = SupervisorAdmin(pool, CallbackAdminHandlers(store, clock, log), providers)
+        admin = SupervisorAdmin(
+            pool, CallbackAdminHandlers(store, clock, log), providers, RunAdminHandlers(store, clock)
+        )
         ops_server = admin.build_server(
             access.authenticator,
             header_timeout=server.header_timeout,

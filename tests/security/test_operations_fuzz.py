@@ -22,6 +22,9 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 PROVIDERS = st.sampled_from(["prompt_studio", "promptlayer"]) | st.text(min_size=1, max_size=9)
 EXPECTED = {
+    ("GET", "/api/runs", VALID): {"200"},
+    ("GET", "/api/runs", INVALID): {"invalid_request"},
+    ("GET", "/api/runs/{id}", VALID): {"not_found"},
     ("GET", "/callbacks", VALID): {"200"},
     ("GET", "/callbacks", INVALID): {"invalid_request"},
     ("POST", "/callbacks/replay/{id}", VALID): {"not_found"},

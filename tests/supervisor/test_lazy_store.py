@@ -9,6 +9,7 @@ import pytest
 from gateway.store.contract import StoreUnavailable
 from gateway.store.memory.store import MemoryStore
 from gateway.store.provider_override import ProviderOverride
+from gateway.store.run_filter import RunFilter
 from gateway.supervisor.lazy_store import LazyStore
 from tests.support.clock import ManualClock
 
@@ -39,6 +40,9 @@ async def test_concurrent_calls_open_it_once() -> None:
     shared = LazyStore(store)
     assert [[]] * 10 == await asyncio.gather(*(shared.list_by_callback_state("gave_up", limit=9) for _ in range(10)))
     assert not await shared.redeliver_callback("run_a", now_at=0.0)
+    assert [] == (await shared.list_runs(RunFilter(None))).runs
+    assert (None, None) == (await shared.get_overview("run_a"), await shared.get_timeline("run_a"))
+    assert await shared.get_idempotency_record("one", "key") is None
     await shared.set_override(ProviderOverride("studio", "open", "", 0.0))
     await shared.notify("overrides:changed")
     assert ["studio"] == [override.provider for override in await shared.list_overrides()]

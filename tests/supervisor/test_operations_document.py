@@ -17,5 +17,7 @@ async def test_the_responses_of_a_supervisor_fit_its_document(
     for path in ("/healthz", "/readyz", "/metrics", "/docs", "/docs-public", "/openapi-public.json", "/providers"):
         await talk.send("GET", path)
     await talk.send("GET", "/callbacks")
+    await talk.send("GET", "/api/runs")
+    await talk.send("GET", "/api/runs/{id}", "run_other")
     await talk.send("POST", "/callbacks/replay/{id}", "run_other", headers=JSON)
     await talk.send("POST", "/providers/override/{id}", "nothing", headers=JSON, body=b'{"mode":"auto"}')

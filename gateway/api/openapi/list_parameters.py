@@ -1,4 +1,4 @@
-"""Parameters of `GET /runs` in the OpenAPI document. `api.run_search` reads them; tests send what they allow."""
+"""Parameters of a list of runs in the OpenAPI documents. `api.run_search` reads them; tests send what they allow."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from gateway.api.openapi.responses import OpenApiNode
 from gateway.api.run_request import MAX_TAGS, TAG_PATTERN
 from gateway.problems import PROBLEMS
 
-_TEXT: OpenApiNode = {"type": "string", "minLength": 1, "maxLength": run_search.MAX_TEXT}
+TEXT: OpenApiNode = {"type": "string", "minLength": 1, "maxLength": run_search.MAX_TEXT}
 _TIME: OpenApiNode = {"type": "string", "format": "date-time"}
 _SECONDS: OpenApiNode = {"type": "string", "pattern": run_search.SECONDS_PATTERN}
 
@@ -25,9 +25,9 @@ def list_parameters() -> tuple[OpenApiNode, ...]:
         query_parameter("limit", limit),
         query_parameter("cursor", {"type": "string"}, "`next` of the page before, with the same conditions."),
         query_parameter("status", {"type": "string", "enum": list(run_search.STATUSES)}),
-        query_parameter("workflow", _TEXT),
-        query_parameter("provider", _TEXT, "Provider that executed the run, or executes it."),
-        query_parameter("provider_run_id", _TEXT, "The provider's id of the run."),
+        query_parameter("workflow", TEXT),
+        query_parameter("provider", TEXT, "Provider that executed the run, or executes it."),
+        query_parameter("provider_run_id", TEXT, "The provider's id of the run."),
         query_parameter("code", {"type": "string", "enum": list(PROBLEMS)}, "Code of the error of the run."),
         query_parameter(
             "tag",

@@ -75,6 +75,37 @@ class CancelState(BaseModel):
     detail: Annotated[str, Field(description="Explanation for humans; the text may change.")]
 
 
+class NodeActivity(BaseModel):
+    """Status of a node of an unfinished run."""
+
+    status: Literal["queued", "running", "succeeded", "failed", "skipped"]
+    at: Annotated[datetime, Field(description="Time at which a poll reported it first.")]
+
+
+class RunActivity(BaseModel):
+    """What an unfinished run does or waits for, as of a second ago."""
+
+    state: Annotated[
+        Literal["queued", "starting", "following"],
+        Field(description="Nothing was sent; a start is being sent; the provider has the run, which is polled."),
+    ]
+    waiting_for: Annotated[
+        Literal["limit", "breaker", "backoff", "store"] | _NotRequired,
+        Field(
+            description="A limit; a provider whose circuit is open or that is suspended; the next attempt; the store."
+        ),
+    ] = None
+    retrying: Annotated[
+        Literal[True] | _NotRequired, Field(description="Present if an attempt to start the run has failed.")
+    ] = None
+    polls: Annotated[int | _NotRequired, Field(ge=0, description="Number of polls so far.")] = None
+    next_poll_at: Annotated[datetime | _NotRequired, Field(description="Time of the next poll.")] = None
+    nodes: Annotated[
+        dict[str, NodeActivity] | _NotRequired,
+        Field(description="Nodes of the workflow, as the provider reports them."),
+    ] = None
+
+
 class RunShown(BaseModel):
     """Current state of a stored run: an asynchronous one, or one with an Idempotency-Key."""
 
@@ -100,6 +131,9 @@ class RunShown(BaseModel):
     duration_ms: Annotated[int | None, Field(ge=0)]
     error: Annotated[RunError | None, Field(description="Present if the run has ended and did not succeed.")] = None
     callback: Annotated[CallbackState | None, Field(description="Present if the run has a `callback_url`.")] = None
+    activity: Annotated[
+        RunActivity | _NotRequired, Field(description="Present while the run is in progress, from a second on.")
+    ] = None
     output_kept: Annotated[
         Literal[False] | _NotRequired,
         Field(description="Present if the result was in the response to `POST /run` only, so that `output` is null."),
@@ -129,6 +163,54 @@ class RunListed(BaseModel):
     duration_ms: Annotated[int | None, Field(ge=0)]
     error: Annotated[RunError | None, Field(description="Present if the run has ended and did not succeed.")] = None
     callback: Annotated[CallbackState | None, Field(description="Present if the run has a `callback_url`.")] = None
+
+
+class TimelineEvent(BaseModel):
+    """An event of a run. Which members it has depends on `event`; later versions may add members and events."""
+
+    at: Annotated[datetime, Field(description="Time at which it happened, or began.")]
+    event: Annotated[
+        str,
+        Field(
+            description="`waited`, `called` (the provider), `hinted` (by the provider, to poll), `fell_back` (to "
+            "another workflow), `adopted` (by another process), `deadline_passed`, `cancel_requested`, `ended`, "
+            "`callback_attempted`."
+        ),
+    ]
+    wait: Annotated[
+        str | _NotRequired,
+        Field(
+            serialization_alias="for",
+            description="`waited`: for what: `limit`, `breaker`, `backoff`, `store`, as in `RunActivity`.",
+        ),
+    ] = None
+    seconds: Annotated[float | _NotRequired, Field(ge=0, description="How long it took.")] = None
+    cause: Annotated[str | _NotRequired, Field(description="`called`: why there was no usable response.")] = None
+    operation: Annotated[str | _NotRequired, Field(description="`called`: what was requested, such as `start`.")] = None
+    sent: Annotated[
+        Literal["yes", "no", "maybe"] | _NotRequired, Field(description="`called`: whether the request was sent.")
+    ] = None
+    status: Annotated[
+        int | str | _NotRequired,
+        Field(description="`called`: HTTP status of the response. `ended`: status of the run."),
+    ] = None
+    count: Annotated[
+        int | _NotRequired, Field(ge=2, description="`called`: number of equal calls; `seconds` is their sum.")
+    ] = None
+    code: Annotated[str | _NotRequired, Field(description="`ended`: code of the error.")] = None
+    workflow: Annotated[str | _NotRequired, Field(description="`fell_back`: the workflow that follows.")] = None
+    provider: Annotated[str | _NotRequired, Field(description="`fell_back`: its provider.")] = None
+    attempt: Annotated[int | _NotRequired, Field(ge=1, description="`callback_attempted`: its number.")] = None
+    result: Annotated[
+        str | _NotRequired, Field(description="`callback_attempted`: status of the response, or why there was none.")
+    ] = None
+
+
+class RunTimeline(BaseModel):
+    """What happened to a run."""
+
+    id: Annotated[str, Field(pattern="^run_[0-9a-f]{32}$")]
+    events: Annotated[list[TimelineEvent], Field(description="Events in order; of a long run, the first 100 or so.")]
 
 
 class RunsPage(BaseModel):

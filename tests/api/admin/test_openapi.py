@@ -18,6 +18,7 @@ from gateway.api.admin.openapi.document import GROUPS, openapi_document
 from gateway.api.admin.openapi.health import Alive
 from gateway.api.admin.openapi.operations import Answer, Operation
 from gateway.api.admin.providers import ProviderAdminHandlers
+from gateway.api.admin.runs import RunAdminHandlers
 from gateway.api.docs.page import DocsHandlers
 from gateway.app.components import build_components
 from gateway.app.routes import ops_routes
@@ -73,7 +74,8 @@ def supervisor_routes() -> list[Route]:
         launcher = WorkerLauncher(["true"], (), counts, ("127.0.0.1", 1), "memory://")
         pool = WorkerPool(2, launcher.launch, counts, Metrics(), clock, log)
     providers = ProviderAdminHandlers(store, list, lambda: collect_metrics(pool), clock, log)
-    return SupervisorAdmin(pool, CallbackAdminHandlers(store, clock, log), providers).routes()
+    callbacks, runs = CallbackAdminHandlers(store, clock, log), RunAdminHandlers(store, clock)
+    return SupervisorAdmin(pool, callbacks, providers, runs).routes()
 
 
 def without_names(path: str) -> str:
@@ -130,6 +132,10 @@ async def converse(talk: Conversation, run_id: str) -> None:
     await talk.send("GET", "/metrics", headers={"Accept": "application/openmetrics-text"})
     assert {"runs": [run_id], "next": None} == await talk.send("GET", "/callbacks")
     await talk.send("GET", "/callbacks?state=gone")
+    for query in ("", "?limit=1&kept=true", "?client=one&idempotency_key=x", "?judged=maybe", "?meta.a=b&tag=x"):
+        await talk.send("GET", "/api/runs" + query)
+    assert run_id == node(await talk.send("GET", "/api/runs/{id}", run_id))["id"]
+    await talk.send("GET", "/api/runs/{id}", "run_other")
     replay = "/callbacks/replay/{id}"
     await talk.send("POST", replay, run_id, headers={**JSON, "Origin": "http://localhost"})
     await talk.send("POST", replay, run_id, headers={"Content-Type": "text/plain"})
@@ -152,6 +158,8 @@ async def converse(talk: Conversation, run_id: str) -> None:
 SEEN = {
     *(("GET", path, 200) for path in ("/healthz", "/readyz", "/metrics", "/docs", "/docs-public", "/openapi.json")),
     ("GET", "/openapi-public.json", 200),
+    *(("GET", "/api/runs", status) for status in (200, 422)),
+    *(("GET", "/api/runs/{id}", status) for status in (200, 404)),
     *(("GET", "/callbacks", status) for status in (200, 422)),
     *(("POST", "/callbacks/replay/{id}", status) for status in (202, 403, 404, 415)),
     ("GET", "/providers", 200),

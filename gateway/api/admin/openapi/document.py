@@ -7,18 +7,18 @@ from importlib.metadata import version
 
 from pydantic import BaseModel
 
-from gateway.api.admin.openapi import callbacks, documentation, health, providers
+from gateway.api.admin.openapi import callbacks, documentation, health, providers, runs
 from gateway.api.openapi.component_schemas import component_schemas
 from gateway.api.openapi.operation import REQUEST_ID
 from gateway.api.openapi.response_schemas import ProblemAnswer
 from gateway.api.openapi.responses import HEADERS, OpenApiNode
 
-GROUPS = (callbacks.GROUP, providers.GROUP, health.GROUP, documentation.GROUP)
+GROUPS = (runs.GROUP, callbacks.GROUP, providers.GROUP, health.GROUP, documentation.GROUP)
 """Every operation of the port. A new module of handlers adds its group here."""
 
 _DESCRIPTION = """\
-Operations of a Runward gateway: health and metrics, callbacks, providers. The API for clients is on the public port;
-[its document](docs-public) is here too.
+Operations of a Runward gateway: health and metrics, runs, callbacks, providers. The API for clients is on the public
+port; [its document](docs-public) is here too.
 
 With `server.ops_keys`, a key of that list is required for everything but liveness and readiness; without it, none is.
 A request with `Origin` that changes something is refused, and so is one without `Content-Type: application/json`."""
