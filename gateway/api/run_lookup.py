@@ -1,4 +1,4 @@
-"""Look-up of stored runs: `GET /runs/{id}` with long polling and server-sent events, and `GET /runs`."""
+"""Look-up of stored runs: `GET /runs/{id}` with long polling and server-sent events, timelines, and `GET /runs`."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from gateway.http.response import Response, make_response
 from gateway.problems import Problem, invalid_parameter
 from gateway.runs import rendering
 from gateway.runs.durable.uncollected_results import ignore_result
+from gateway.runs.record_rendering import client_timeline
 from gateway.runs.run_reader import RunReader
 from gateway.store.contract import Phase, RunOverview, Store
 
@@ -69,6 +70,14 @@ class RunLookupHandlers:
         items = [await self.reader.list_item(run) for run in page.runs]
         following = next_cursor(page, run_filter)
         return self._response(request, rendering.run_page(items, following, complete=page.stopped_at is None))
+
+    async def get_timeline(self, request: Request) -> AnyResponse:
+        """Handle `GET /runs/{id}/timeline`: what happened to the run, in order."""
+        run = self._require_own(request, await self.reader.find(request.path_param))
+        lines = await self.store.get_timeline(run.id)
+        if lines is None:
+            raise _not_found()
+        return self._response(request, client_timeline(run.id, lines))
 
     @staticmethod
     def _response(request: Request, body: bytes) -> Response:

@@ -161,6 +161,7 @@ def _run_routes(components: Components) -> list[Route]:
             Route("POST", "/run", run.start, "run", requires_key=True),
             Route("GET", "/runs", lookup.list_runs, "runs", requires_key=True),
             Route("GET", "/runs/{id}", lookup.get_run, "runs", requires_key=True, streams=accepts_event_stream),
+            Route("GET", "/runs/{path}/timeline", lookup.get_timeline, "runs", requires_key=True),
             Route("POST", "/runs/{path}/cancel", cancel.cancel, "runs", requires_key=True),
         ]
     )

@@ -8,7 +8,14 @@ from gateway.api.openapi import examples
 from gateway.api.openapi.component_schemas import component_schemas, model_content
 from gateway.api.openapi.list_parameters import list_parameters, query_parameter
 from gateway.api.openapi.operation import REQUEST_ID, operation
-from gateway.api.openapi.response_schemas import ProblemAnswer, RunAnswer, RunNotCancelled, RunShown, RunsPage
+from gateway.api.openapi.response_schemas import (
+    ProblemAnswer,
+    RunAnswer,
+    RunNotCancelled,
+    RunShown,
+    RunsPage,
+    RunTimeline,
+)
 from gateway.api.openapi.responses import HEADERS, OpenApiNode, json_content, problem_responses, response
 from gateway.api.prompt_studio import openapi as studio
 from gateway.api.promptlayer import openapi as promptlayer
@@ -61,6 +68,7 @@ def openapi_document() -> OpenApiNode:
             "/run": {"post": _run_operation()},
             "/runs": {"get": _list_runs_operation()},
             "/runs/{id}": {"get": _get_run_operation()},
+            "/runs/{id}/timeline": {"get": _timeline_operation()},
             "/runs/{id}/cancel": {"post": _cancel_run_operation()},
             **promptlayer.paths(),
             **promptlayer.realtime_paths(),
@@ -101,8 +109,8 @@ def _list_runs_operation() -> OpenApiNode:
     page = response("A page of runs.", model_content("RunsPage"))
     return {
         **operation("listRuns", "Runs", "List and search your runs, newest first", *list_parameters()),
-        "description": "Stored runs: with an Idempotency-Key, asynchronous, or polled on after a 504. They meet all "
-        "conditions. A list has no outputs: `GET /runs/{id}` returns the output of a run.",
+        "description": "Recorded runs that meet all conditions. A list has no outputs: `GET /runs/{id}` returns the "
+        "output of a run.",
         "security": _SECURITY,
         "responses": {
             "200": page,
@@ -137,6 +145,20 @@ def _get_run_operation() -> OpenApiNode:
             "200": run,
             "204": resumed,
             **problem_responses((*_AUTHENTICATED_CODES, "not_found", "invalid_request", "store_unavailable")),
+        },
+    }
+
+
+def _timeline_operation() -> OpenApiNode:
+    timeline = response("The events of the run.", model_content("RunTimeline"))
+    return {
+        **operation("showTimeline", "Runs", "Look up what happened to a run", _RUN_ID),
+        "description": "Waits, calls of the provider, fallbacks, the end, deliveries of the callback. Empty if "
+        "the gateway keeps no history.",
+        "security": _SECURITY,
+        "responses": {
+            "200": timeline,
+            **problem_responses((*_AUTHENTICATED_CODES, "not_found", "store_unavailable")),
         },
     }
 
@@ -232,4 +254,4 @@ def _ready_content() -> OpenApiNode:
     return json_content({"type": "object", "properties": properties, "required": ["status"]})
 
 
-_RESPONSE_MODELS = (RunAnswer, RunShown, RunNotCancelled, RunsPage, ProblemAnswer)
+_RESPONSE_MODELS = (RunAnswer, RunShown, RunNotCancelled, RunTimeline, RunsPage, ProblemAnswer)
