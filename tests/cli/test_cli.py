@@ -16,7 +16,7 @@ from tests.support.process import ROOT
 if TYPE_CHECKING:
     from tests.cli.conftest import RunCommand
 
-COMMANDS = ("serve", "demo", "check", "run", "keys", "config", "callbacks", "providers")
+COMMANDS = ("serve", "demo", "check", "run", "keys", "config", "runs", "callbacks", "providers")
 
 
 def test_help_lists_every_command_and_so_does_no_command_at_all(runward: RunCommand) -> None:
@@ -29,7 +29,15 @@ def test_help_lists_every_command_and_so_does_no_command_at_all(runward: RunComm
 @pytest.mark.parametrize(
     "words",
     [(name,) for name in COMMANDS]
-    + [("keys", "new"), ("config", "schema"), ("callbacks", "replay"), ("callbacks", "list"), ("providers", "list")],
+    + [
+        ("keys", "new"),
+        ("config", "schema"),
+        ("callbacks", "replay"),
+        ("callbacks", "list"),
+        ("providers", "list"),
+        ("runs", "list"),
+        ("runs", "tail"),
+    ],
 )
 def test_every_command_explains_itself(runward: RunCommand, words: tuple[str, ...]) -> None:
     result = runward(*words, "--help")

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from tests.cli.conftest import CommandResult, RunCommand
 
 CASES = [
-    ("runward ", {"serve", "demo", "check", "run", "keys", "config", "callbacks", "providers"}),
+    ("runward ", {"serve", "demo", "check", "run", "keys", "config", "runs", "callbacks", "providers"}),
+    ("runward runs ", {"list", "show", "tail"}),
+    ("runward runs list --waiting-for ", {"limit", "breaker", "backoff", "store"}),
     ("runward pro", {"providers"}),
     ("runward providers ", {"list", "suspend", "open", "close", "auto"}),
     ("runward providers s", {"suspend"}),
