@@ -121,8 +121,8 @@ async def runs_port(clock: Clock, *, supervised: bool = False) -> AsyncIterator[
     else:
         settings = Settings.model_validate({"store": {"url": "memory://"}})
         components = build_components(settings, clock, _silent_logger())
-        assert isinstance(components.store, MemoryStore)
-        store, server = components.store, ops_server(components, DocsHandlers.load())
+        assert isinstance(components.store.inner, MemoryStore)
+        store, server = components.store.inner, ops_server(components, DocsHandlers.load())
     await store.open()
     listener = await Listener.open(server, "127.0.0.1", 0)
     try:
