@@ -6,7 +6,9 @@ from dataclasses import replace
 
 import orjson
 import pytest
+from openapi_schema_validator import OAS31Validator
 
+from gateway.api.docs.document import openapi_document
 from gateway.runs.record_rendering import client_timeline, operator_view
 from gateway.runs.rendering import run_list_item, unfinished_run_view
 from gateway.runs.timeline import encode_event
@@ -57,6 +59,21 @@ def test_a_run_in_progress_is_shown_with_its_activity() -> None:
     assert shown == orjson.loads(unfinished_run_view(run, {"metadata": {}}))["activity"]
     assert shown == operator_view(run)["activity"]
     assert "activity" not in orjson.loads(run_list_item(run))
+
+
+def test_what_clients_get_fits_the_document() -> None:
+    """A run with its activity, and a timeline."""
+    run = replace(
+        SAMPLE_RUN, id="run_" + 32 * "0", activity=orjson.dumps(ACTIVITY | {"waiting_for": "backoff"})
+    ).overview
+    lines = encode_event(NOW, "waited", "limit", 1.5) + encode_event(NOW, "ended", "succeeded", None)
+    spec = orjson.loads(orjson.dumps(openapi_document()))
+    for name, view in (
+        ("RunShown", unfinished_run_view(run, {"metadata": {}})),
+        ("RunTimeline", client_timeline(run.id, lines)),
+    ):
+        validator = OAS31Validator({**spec, "$ref": f"#/components/schemas/{name}"})
+        assert [] == [error.message for error in validator.iter_errors(orjson.loads(view))]
 
 
 @pytest.mark.parametrize("activity", [None, b"", b"{", b"[]"])

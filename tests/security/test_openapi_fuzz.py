@@ -55,6 +55,7 @@ EXPECTED = {
     ("GET", "/runs", INVALID): {"invalid_request"},
     ("GET", "/runs/{id}", VALID): {"not_found"},
     ("GET", "/runs/{id}", INVALID): {"not_found"},
+    ("GET", "/runs/{id}/timeline", VALID): {"not_found"},
     ("POST", "/runs/{id}/cancel", VALID): {"not_found"},
     ("POST", "/workflows/{workflow_name}/run", VALID): {"201", "callback_url_refused", "invalid_idempotency_key"},
     ("POST", "/workflows/{workflow_name}/run", INVALID): {"invalid_request", "malformed_json"},

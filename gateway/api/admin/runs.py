@@ -61,7 +61,7 @@ class RunAdminHandlers:
         `read_at`: the time before the search began. `complete`: False if it stopped at its bound.
         """
         query, read_at = parse_run_query(request.query), self.clock.now()
-        run_filter = query.run_filter if query.idempotency_key is None else await self._filter_of_key(query)
+        run_filter = query.run_filter if query.idempotency_key is None else await self.filter_of_key(query)
         page = RunPage([]) if run_filter is None else await self.store.list_runs(run_filter)
         document = {
             "runs": [operator_view(run) for run in page.runs],
@@ -81,7 +81,7 @@ class RunAdminHandlers:
         document = {**operator_view(run), "timeline": operator_timeline(lines)}
         return make_response(200, strict_json.write(document), JSON_CONTENT_TYPE)
 
-    async def _filter_of_key(self, query: RunQuery) -> RunFilter | None:
+    async def filter_of_key(self, query: RunQuery) -> RunFilter | None:
         """Return the filter of the one run of the key that meets the conditions; None if there is no such run."""
         wanted = query.run_filter
         record = await self.store.get_idempotency_record(wanted.client or "", query.idempotency_key or "")

@@ -10,8 +10,9 @@ import orjson
 import pytest
 
 from gateway.clock import SystemClock
-from gateway.runs.timeline import encode_event
+from gateway.runs.timeline import CLIENT_FIELDS, encode_event
 from gateway.store.contract import StoreUnavailable
+from tests.support.openapi_conversation import Conversation, node
 from tests.support.runs_port import OWNER, RunsPort, run_id, runs_port
 
 
@@ -205,6 +206,30 @@ async def test_a_run_is_shown_with_its_timeline(session: aiohttp.ClientSession, 
         },
         {"at": "2026-11-18T11:06:43.000Z", "event": "adopted", "owner": OWNER},
     ] == run["timeline"]
+
+
+async def test_the_responses_fit_the_document(session: aiohttp.ClientSession, port: RunsPort) -> None:
+    """With every kind of run, and a timeline with every kind of event."""
+    values: dict[str, tuple[object, ...]] = {
+        "waited": ("limit", 1.5),
+        "called": ("start", None, "unreachable", "no", 0.25, None, 2),
+        "fell_back": ("other", "layer"),
+        "adopted": (OWNER,),
+        "ended": ("failed", "internal"),
+        "callback_attempted": (1, "503", 0.1),
+    }
+    events = [encode_event(1_795_000_000.0, kind, *values.get(kind, ())) for kind in CLIENT_FIELDS]
+    events.append(encode_event(1_795_000_000.0, "called", "poll", 200, None, "yes", 0.25, True, None))
+    await port.end(4, "failed", b"".join(events), error={"code": "internal", "detail": None})
+    talk = await Conversation(session, port.url).open()
+    page = node(await talk.send("GET", "/api/runs"))
+    runs = page["runs"]
+    assert isinstance(runs, list)
+    for number in range(1, 7):
+        shown = node(await talk.send("GET", "/api/runs/{id}", run_id(number)))
+        timeline = shown.pop("timeline")
+        assert shown in runs
+        assert (len(events) if number == 4 else 0) == len(timeline or ())  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("unknown", [run_id(99), "run_", "x" * 65, "a%2Fb", ""])
