@@ -36,6 +36,7 @@ PROBLEMS: Mapping[str, ProblemType] = MappingProxyType(
         "idempotency_in_flight": ProblemType(409, "The first request with this key is in progress", retryable=True),
         "cancelled": ProblemType(409, "The run was cancelled before it was started"),
         "run_ended": ProblemType(409, "The run has ended"),
+        "run_not_unknown": ProblemType(409, "The run has not ended as unknown"),
         "payload_too_large": ProblemType(413, "The request body is too large"),
         "unsupported_media_type": ProblemType(415, "Unsupported media type"),
         "invalid_request": ProblemType(422, "Invalid request"),

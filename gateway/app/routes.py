@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gateway.api.admin.callbacks import CallbackAdminHandlers
 from gateway.api.admin.health import HealthHandlers
+from gateway.api.admin.judgement import JudgementHandlers
 from gateway.api.admin.providers import ProviderAdminHandlers
 from gateway.api.admin.runs import RunAdminHandlers
 from gateway.api.cancel_run import CancelRunHandler
@@ -110,6 +111,7 @@ def ops_routes(components: Components, docs: DocsHandlers) -> list[Route]:
         *CallbackAdminHandlers(components.store, components.clock, components.log).routes(),
         *_provider_admin(components).routes(),
         *RunAdminHandlers(components.store, components.clock).routes(),
+        *JudgementHandlers(components.store, components.clock, components.log).routes(),
         *docs.ops_routes(),
     ]
 

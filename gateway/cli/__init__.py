@@ -13,6 +13,7 @@ from typing import Annotated, TypeAlias
 import typer
 
 from gateway.cli.errors import CliError
+from gateway.cli.operations import judge
 from gateway.cli.operations.commands import callbacks_app, providers_app
 from gateway.cli.operations.run_commands import runs_app
 
@@ -24,9 +25,10 @@ keys_app = typer.Typer(help="Create gateway keys, and hash them for the configur
 config_app = typer.Typer(help="Describe the configuration.")
 app.add_typer(keys_app, name="keys")
 app.add_typer(config_app, name="config")
-app.add_typer(runs_app, name="runs")
 app.add_typer(callbacks_app, name="callbacks")
 app.add_typer(providers_app, name="providers")
+app.add_typer(runs_app, name="runs")
+judge.register(runs_app)
 
 Config: TypeAlias = Annotated[Path | None, typer.Option(help="Configuration file.", envvar="RUNWARD_CONFIG")]
 

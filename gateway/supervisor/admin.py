@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from gateway.api.admin.callbacks import CallbackAdminHandlers
 from gateway.api.admin.health import metrics_response
+from gateway.api.admin.judgement import JudgementHandlers
 from gateway.api.admin.providers import ProviderAdminHandlers
 from gateway.api.admin.runs import RunAdminHandlers
 from gateway.api.docs.page import DocsHandlers
@@ -26,6 +27,7 @@ class SupervisorAdmin:
     callbacks: CallbackAdminHandlers
     providers: ProviderAdminHandlers
     runs: RunAdminHandlers
+    judgements: JudgementHandlers
 
     async def healthz(self, _request: Request) -> Response:
         """Liveness: 200 if at least one worker responds."""
@@ -59,6 +61,7 @@ class SupervisorAdmin:
             *self.callbacks.routes(),
             *self.providers.routes(),
             *self.runs.routes(),
+            *self.judgements.routes(),
             *DocsHandlers.load().ops_routes(),
         ]
 

@@ -33,6 +33,11 @@ class LazyStore:
         await self._ensure_open()
         return await self.store.list_runs(run_filter)
 
+    async def judge(self, run_id: str, judgement: bytes) -> bool:
+        """Open the store if necessary, and call `Store.judge`."""
+        await self._ensure_open()
+        return await self.store.judge(run_id, judgement)
+
     async def get_overview(self, run_id: str) -> RunOverview | None:
         """Open the store if necessary, and call `Store.get_overview`."""
         await self._ensure_open()

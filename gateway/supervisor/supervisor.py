@@ -8,6 +8,7 @@ import socket
 from collections.abc import Sequence
 
 from gateway.api.admin.callbacks import CallbackAdminHandlers
+from gateway.api.admin.judgement import JudgementHandlers
 from gateway.api.admin.providers import ProviderAdminHandlers
 from gateway.api.admin.runs import RunAdminHandlers
 from gateway.app.listeners import Listener, base_url
@@ -59,9 +60,8 @@ async def supervise(
         )
         pool = WorkerPool(count, launcher.launch, accept_counts, Metrics(), clock, log)
         providers = ProviderAdminHandlers(store, lambda: access.providers, lambda: collect_metrics(pool), clock, log)
-        admin = SupervisorAdmin(
-            pool, CallbackAdminHandlers(store, clock, log), providers, RunAdminHandlers(store, clock)
-        )
+        runs, judgements = RunAdminHandlers(store, clock), JudgementHandlers(store, clock, log)
+        admin = SupervisorAdmin(pool, CallbackAdminHandlers(store, clock, log), providers, runs, judgements)
         ops_server = admin.build_server(
             access.authenticator,
             header_timeout=server.header_timeout,

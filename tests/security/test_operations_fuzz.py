@@ -31,6 +31,8 @@ EXPECTED = {
     ("GET", "/providers", VALID): {"200"},
     ("POST", "/providers/override/{id}", VALID): {"200", "provider_not_found"},
     ("POST", "/providers/override/{id}", INVALID): {"invalid_request"},
+    ("POST", "/api/runs/{id}/judge", VALID): {"not_found"},
+    ("POST", "/api/runs/{id}/judge", INVALID): {"invalid_request"},
 }
 """Operations, and answers that must be among theirs, or the requests were not what they are meant to be."""
 

@@ -11,6 +11,7 @@ import structlog
 from structlog.testing import LogCapture
 
 from gateway.api.admin.callbacks import CallbackAdminHandlers
+from gateway.api.admin.judgement import JudgementHandlers
 from gateway.api.admin.providers import ProviderAdminHandlers
 from gateway.api.admin.runs import RunAdminHandlers
 from gateway.api.docs.page import DocsHandlers
@@ -145,5 +146,5 @@ def _supervisor_server(clock: Clock, store: LazyStore) -> Server:
     providers = ProviderAdminHandlers(store, list, lambda: collect_metrics(pool), clock, log)
     callbacks, runs = CallbackAdminHandlers(store, clock, log), RunAdminHandlers(store, clock)
     authenticator = OpsAuthenticator(KeyRing({}), FailedAuthLimiter(clock), clock, log)
-    admin = SupervisorAdmin(pool, callbacks, providers, runs)
+    admin = SupervisorAdmin(pool, callbacks, providers, runs, JudgementHandlers(store, clock, log))
     return admin.build_server(authenticator, header_timeout=5.0, idle_timeout=5.0, max_header=16_384)

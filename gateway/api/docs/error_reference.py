@@ -75,6 +75,11 @@ ERROR_INFO: Mapping[str, ErrorInfo] = MappingProxyType(
             "The run cannot be cancelled any more: it has ended; `run_status` says how.",
             "Look the run up: `GET /runs/{run_id}`.",
         ),
+        "run_not_unknown": ErrorInfo(
+            (_NO_RUN,),
+            "Operations port: the run has another outcome than `unknown`, or has not ended: nothing is to be judged.",
+            "Look the run up: its outcome is known, or will be.",
+        ),
         "payload_too_large": ErrorInfo(
             (_NO_RUN,),
             "The body exceeds `server.max_body`, or `server.max_passthrough` where it is passed through.",

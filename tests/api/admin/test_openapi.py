@@ -14,6 +14,7 @@ from openapi_schema_validator import OAS31Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from gateway.api.admin.callbacks import CallbackAdminHandlers
+from gateway.api.admin.judgement import JudgementHandlers
 from gateway.api.admin.openapi.document import GROUPS, openapi_document
 from gateway.api.admin.openapi.health import Alive
 from gateway.api.admin.openapi.operations import Answer, Operation
@@ -75,7 +76,7 @@ def supervisor_routes() -> list[Route]:
         pool = WorkerPool(2, launcher.launch, counts, Metrics(), clock, log)
     providers = ProviderAdminHandlers(store, list, lambda: collect_metrics(pool), clock, log)
     callbacks, runs = CallbackAdminHandlers(store, clock, log), RunAdminHandlers(store, clock)
-    return SupervisorAdmin(pool, callbacks, providers, runs).routes()
+    return SupervisorAdmin(pool, callbacks, providers, runs, JudgementHandlers(store, clock, log)).routes()
 
 
 def without_names(path: str) -> str:
@@ -153,6 +154,13 @@ async def converse(talk: Conversation, run_id: str) -> None:
     await talk.send("POST", override, "nothing", headers=JSON, body=b'{"mode":"auto"}')
     await talk.send("POST", override, "prompt_studio", headers={"Content-Type": "text/plain"}, body=b"x")
     await talk.send("POST", override, "prompt_studio", headers={**JSON, "Origin": "null"}, body=b"{}")
+    judge = "/api/runs/{id}/judge"
+    await talk.send("POST", judge, run_id, headers=JSON, body=b'{"verdict":"found_paid"}')
+    await talk.send("POST", judge, "run_other", headers=JSON, body=b'{"verdict":"found_paid"}')
+    for body in (b"{", b'{"verdict":"away"}', b" " * 5000):
+        await talk.send("POST", judge, run_id, headers=JSON, body=body)
+    await talk.send("POST", judge, run_id, headers={"Content-Type": "text/plain"}, body=b"x")
+    await talk.send("POST", judge, run_id, headers={**JSON, "Origin": "null"}, body=b"{}")
 
 
 SEEN = {
@@ -163,6 +171,7 @@ SEEN = {
     *(("GET", "/callbacks", status) for status in (200, 422)),
     *(("POST", "/callbacks/replay/{id}", status) for status in (202, 403, 404, 415)),
     ("GET", "/providers", 200),
+    *(("POST", "/api/runs/{id}/judge", status) for status in (400, 403, 404, 409, 413, 415, 422)),
     *(("POST", "/providers/override/{id}", status) for status in (200, 400, 403, 404, 413, 415, 422)),
 }
 

@@ -7,13 +7,13 @@ from importlib.metadata import version
 
 from pydantic import BaseModel
 
-from gateway.api.admin.openapi import callbacks, documentation, health, providers, runs
+from gateway.api.admin.openapi import callbacks, documentation, health, judgement, providers, runs
 from gateway.api.openapi.component_schemas import component_schemas
 from gateway.api.openapi.operation import REQUEST_ID
 from gateway.api.openapi.response_schemas import ProblemAnswer
 from gateway.api.openapi.responses import HEADERS, OpenApiNode
 
-GROUPS = (runs.GROUP, callbacks.GROUP, providers.GROUP, health.GROUP, documentation.GROUP)
+GROUPS = (runs.GROUP, judgement.GROUP, callbacks.GROUP, providers.GROUP, health.GROUP, documentation.GROUP)
 """Every operation of the port. A new module of handlers adds its group here."""
 
 _DESCRIPTION = """\
