@@ -57,7 +57,7 @@ async def start_gateway(
     )
     if components.store.durability_warning is not None:
         log.warning("store_not_durable", why=components.store.durability_warning)
-    await components.start([*public.addresses, *ops.addresses])
+    await components.start([*public.addresses, *ops.addresses], attends=open_listeners is None)
     _tune_garbage_collector()
     return_large_blocks()
     return Application(components, public, ops, realtime, _start_reloader(components, source))

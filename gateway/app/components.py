@@ -25,6 +25,8 @@ from gateway.observability.metrics import Metrics
 from gateway.outbound.webhook.egress_policy import EgressPolicy
 from gateway.outbound.webhook.sender import WebhookSender
 from gateway.problems import Problem
+from gateway.runs.attention.monitor import AttentionMonitor
+from gateway.runs.attention.webhook import AttentionWebhook
 from gateway.runs.callbacks.dispatcher import CallbackDispatcher
 from gateway.runs.catalog import Catalog
 from gateway.runs.durable.activity import ActivityReporter
@@ -74,6 +76,7 @@ class Components:
     cancellation: RunCancellation
     override_follower: OverrideFollower
     history: HistoryRecorder
+    attention: AttentionMonitor
     background_tasks: HousekeepingTasks
     passthrough: Passthrough
     in_flight_limiter: InFlightLimiter
@@ -116,15 +119,21 @@ class Components:
         else:
             await self.egress_policy.resolve(target, client)
 
-    async def start(self, own_addresses: Collection[tuple[str, int]]) -> None:
-        """Start limits and background tasks, once the ports are open at `own_addresses` (host, port)."""
+    async def start(self, own_addresses: Collection[tuple[str, int]], *, attends: bool = True) -> None:
+        """Start limits and background tasks, once the ports are open at `own_addresses` (host, port).
+
+        `attends`: this process announces what needs attention; of several workers the supervisor does.
+        """
         self.egress_policy.set_own_addresses(own_addresses)
         await self.limiter.open()
         await self.background_tasks.start()
+        if attends:
+            self.attention.start()
 
     async def close(self) -> None:
         """Stop background tasks and close every outbound connection."""
         await self.limiter.store_usage()  # before the store is closed
+        await self.attention.close()
         await self.background_tasks.close()
         await self.limiter.close()
         for provider in self.catalog.providers:
@@ -151,6 +160,7 @@ class Components:
             lambda new: self.callback_dispatcher.reconfigure(new.signing_keys, new.settings.callbacks.schedule),
             lambda new: self.background_tasks.reconfigure(new.settings.store.retention),
             lambda new: self.history.reconfigure(factories.history_config(new.settings)),
+            lambda new: self.attention.reconfigure(new.attention),
             lambda new: self.passthrough.reconfigure(new.passthrough_rules, new.providers),
             lambda new: self.store.reconfigure(new.content_cipher),
             lambda new: json_logging.set_level(new.settings.logs.level),
@@ -214,6 +224,7 @@ def build_components(settings: Settings, clock: Clock, log: Logger) -> Component
         cancellation=cancellation,
         override_follower=override_follower,
         history=history,
+        attention=_attention(snapshot, store, metrics, webhook_sender, clock=clock, log=log),
         background_tasks=HousekeepingTasks(
             durable_runs,
             store,
@@ -241,6 +252,16 @@ def build_components(settings: Settings, clock: Clock, log: Logger) -> Component
         public_tls=tls.make_reloadable(snapshot.tls.public),
         ops_tls=tls.make_reloadable(snapshot.tls.ops),
     )
+
+
+def _attention(
+    snapshot: ConfigSnapshot, store: Store, metrics: Metrics, sender: WebhookSender, *, clock: Clock, log: Logger
+) -> AttentionMonitor:
+    async def collect_metrics() -> Metrics:
+        return metrics
+
+    webhook = AttentionWebhook(store.announcements, sender, clock, log)
+    return AttentionMonitor(store, collect_metrics, snapshot.attention, webhook, clock, log)
 
 
 def _durable_runs(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.metadata import entry_points, version
 from typing import cast
@@ -12,6 +12,7 @@ from gateway.auth.certificates import CertificateIndex
 from gateway.auth.client import Client
 from gateway.auth.keys import KeyRing
 from gateway.clock import Clock
+from gateway.errors import CallbackUrlRefused
 from gateway.limits import config
 from gateway.limits.limiter import Limiter
 from gateway.observability.logger_protocol import Logger
@@ -26,12 +27,13 @@ from gateway.outbound.provider.client import (
 from gateway.outbound.webhook.egress_policy import EgressPolicy
 from gateway.outbound.webhook.sender import WebhookSender
 from gateway.passthrough_rules import PassthroughRule
+from gateway.runs.attention.items import AttentionConfig
 from gateway.runs.callbacks.webhook_message import signing_key
 from gateway.runs.catalog import Provider, Workflow
 from gateway.runs.history import HistoryConfig
 from gateway.runs.resilience.circuit_breaker import BreakerConfig
 from gateway.runs.resilience.retry import RetryPolicy
-from gateway.settings import Settings, SettingsError
+from gateway.settings import KeySettings, Settings, SettingsError
 from gateway.settings.providers_workflows_clients import LimitSettings, ProviderSettings, WorkflowSettings
 from gateway.settings.types.fields import SDK_CALLS
 from gateway.settings.types.secret_reference import decode_content_key
@@ -308,6 +310,32 @@ def content_cipher(settings: Settings, clock: Clock) -> ContentCipher:
             raise
         text = "needs the cryptography library: install runward[encryption]"
         raise SettingsError([("content.encrypt", text)]) from None
+
+
+def attention_config(settings: Settings) -> AttentionConfig:
+    """Return the configuration of the attention list. Raises SettingsError if the egress policy refuses the webhook."""
+    webhook = settings.attention.webhook
+    if webhook is not None:
+        try:
+            EgressPolicy(settings.callbacks.allow).check(webhook)
+        except CallbackUrlRefused:
+            text = "must be https to a public host, on port 443 or 8443, or one of callbacks.allow"
+            raise SettingsError([("attention.webhook", text)]) from None
+    keys = {f"clients.{name}": client.keys for name, client in settings.clients.items()}
+    keys["server.ops_keys"] = settings.server.ops_keys
+    return AttentionConfig(
+        {alias: workflow.max_timeout for alias, workflow in settings.workflows.items()},
+        {owner: last for owner, each in keys.items() if (last := _last_expiry(each)) is not None},
+        webhook,
+        signing_keys(settings),
+    )
+
+
+def _last_expiry(keys: Sequence[KeySettings]) -> float | None:
+    """Return when the last of these keys expires; None if there is none, or one that never expires."""
+    expiries = [None if key.expires is None else key.expires.timestamp() for key in keys]
+    known = [each for each in expiries if each is not None]
+    return max(known) if known and len(known) == len(expiries) else None
 
 
 def callback_proxy(settings: Settings) -> Proxy | None:

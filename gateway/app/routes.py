@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from gateway.api.admin.callbacks import CallbackAdminHandlers
 from gateway.api.admin.health import HealthHandlers
-from gateway.api.admin.judgement import JudgementHandlers
 from gateway.api.admin.providers import ProviderAdminHandlers
-from gateway.api.admin.runs import RunAdminHandlers
+from gateway.api.admin.routes import admin_routes
 from gateway.api.cancel_run import CancelRunHandler
 from gateway.api.completion_webhook import PollHintHandler
 from gateway.api.docs.page import DocsHandlers
@@ -108,10 +106,9 @@ def ops_routes(components: Components, docs: DocsHandlers) -> list[Route]:
     return [
         Route("GET", "/metrics", handlers.render_metrics, "metrics", logged=False),
         *_health_routes(handlers),
-        *CallbackAdminHandlers(components.store, components.clock, components.log).routes(),
-        *_provider_admin(components).routes(),
-        *RunAdminHandlers(components.store, components.clock).routes(),
-        *JudgementHandlers(components.store, components.clock, components.log).routes(),
+        *admin_routes(
+            components.store, components.clock, components.log, _provider_admin(components), components.attention
+        ),
         *docs.ops_routes(),
     ]
 

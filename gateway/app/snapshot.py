@@ -17,6 +17,7 @@ from gateway.observability.metrics import Metrics
 from gateway.outbound.connect_tunnel import Proxy
 from gateway.outbound.provider.client import ProviderClient
 from gateway.outbound.webhook.allowlist import CallbackAllowlist
+from gateway.runs.attention.items import AttentionConfig
 from gateway.runs.catalog import Provider, Workflow
 from gateway.runs.passthrough import AllowedPassthrough
 from gateway.runs.resilience.circuit_breaker import BreakerConfig
@@ -54,6 +55,7 @@ class ConfigSnapshot:
     callback_allowlist: CallbackAllowlist
     callback_proxy: Proxy | None
     content_cipher: ContentCipher
+    attention: AttentionConfig
 
 
 def build_snapshot(
@@ -94,6 +96,7 @@ def build_snapshot(
         callback_allowlist=CallbackAllowlist(settings.callbacks.allow),
         callback_proxy=factories.callback_proxy(settings),
         content_cipher=factories.content_cipher(settings, clock),
+        attention=factories.attention_config(settings),
     )
 
 

@@ -13,7 +13,7 @@ from typing import Annotated, TypeAlias
 import typer
 
 from gateway.cli.errors import CliError
-from gateway.cli.operations import judge
+from gateway.cli.operations import attention, judge
 from gateway.cli.operations.commands import callbacks_app, providers_app
 from gateway.cli.operations.run_commands import runs_app
 
@@ -29,6 +29,7 @@ app.add_typer(callbacks_app, name="callbacks")
 app.add_typer(providers_app, name="providers")
 app.add_typer(runs_app, name="runs")
 judge.register(runs_app)
+attention.register(app)
 
 Config: TypeAlias = Annotated[Path | None, typer.Option(help="Configuration file.", envvar="RUNWARD_CONFIG")]
 

@@ -7,6 +7,7 @@ series is therefore bounded by the configuration.
 from __future__ import annotations
 
 import platform
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from importlib.metadata import version
@@ -16,6 +17,7 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.openmetrics import exposition as openmetrics
 
 from gateway.observability.metric_types import Counter, ExportableGauge, Histogram, SeriesValues
+from providers.contract import Cause
 
 _VERSION = version("runward")
 TEXT_CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -217,6 +219,27 @@ class Metrics:
                     states.setdefault(provider, {})[workflow] = state
         return states
 
+    def gauge(self, name: str) -> float | None:
+        """Return the value of a gauge without labels; None if it is not known here."""
+        family = self._families.get(name)
+        return None if family is None else family.export()[()][0]
+
+    def refused_credentials(self) -> dict[str, int]:
+        """Return the number of replies that refused the key of a provider, by provider."""
+        counts: defaultdict[str, int] = defaultdict(int)
+        for (provider, _, cause), (count,) in self._refused_replies.export().items():
+            if cause == Cause.CREDENTIALS.value:
+                counts[provider] += int(count)
+        return dict(counts)
+
+    def dropped_records(self) -> int:
+        """Return the number of records of runs that were dropped."""
+        return int(sum(self._history_dropped.counts.values()))
+
+    def unreadable_reads(self) -> int:
+        """Return the number of reads of stored content that could not be decrypted."""
+        return int(sum(count for (count,) in self._unreadable_content.export().values()))
+
     def provider_overridden(self, provider: str, mode: str | None) -> None:
         """Set the override of a provider: suspended, open or closed; None: it has none."""
         for each in ("suspended", "open", "closed"):
@@ -273,11 +296,12 @@ class Metrics:
     def from_export(cls, exported: Mapping[str, SeriesValues]) -> Metrics:
         """Return metrics with these values only; an unknown family is left out."""
         metrics = cls()
-        for name, family in metrics._families.items():
+        for name, family in list(metrics._families.items()):
             if name in exported:
                 family.restore(exported[name])
             else:  # an unknown gauge is not 0
                 metrics.registry.unregister(family)
+                del metrics._families[name]
         return metrics
 
     def set_limits_shared(self, shared: int) -> None:

@@ -9,7 +9,7 @@ from graphlib import CycleError, TopologicalSorter
 from gateway.certificate_names import normalize_certificate_name
 from gateway.settings.errors import Location, did_you_mean, format_location
 from gateway.settings.providers_workflows_clients import ClientSettings, ProviderSettings, WorkflowSettings
-from gateway.settings.sections import KeySettings
+from gateway.settings.sections import AttentionSettings, CallbackSettings, KeySettings
 
 SettingErrors = Iterator[tuple[Location, str]]
 
@@ -95,6 +95,12 @@ def duplicate_certificates(clients: Mapping[str, ClientSettings]) -> SettingErro
                     f"clients.{owners[certificate]} has this certificate already",
                 )
             owners.setdefault(certificate, name)
+
+
+def unsigned_webhook(attention: AttentionSettings, callbacks: CallbackSettings) -> SettingErrors:
+    """Find a webhook without a secret to sign its messages with."""
+    if attention.webhook is not None and not callbacks.secrets:
+        yield ("attention", "webhook"), "needs callbacks.secrets: messages are signed with them"
 
 
 def unused_settings(

@@ -15,12 +15,14 @@ from gateway.settings.consistency import (
     unknown_fallbacks,
     unknown_passthrough_providers,
     unknown_providers,
+    unsigned_webhook,
     unused_settings,
 )
 from gateway.settings.content_section import ContentSettings
 from gateway.settings.errors import format_location, raise_validation_error
 from gateway.settings.providers_workflows_clients import ClientSettings, ProviderSettings, WorkflowSettings
 from gateway.settings.sections import (
+    AttentionSettings,
     BreakerSettings,
     CallbackSettings,
     HistorySettings,
@@ -61,6 +63,8 @@ class Settings(Section):
     """Client applications, by name."""
     callbacks: CallbackSettings = CallbackSettings()
     """Delivery of results to a `callback_url`."""
+    attention: AttentionSettings = AttentionSettings()
+    """Announcement of what needs an operator."""
     retries: RetrySettings = RetrySettings()
     """Retries of calls that cannot start a second run."""
     breaker: BreakerSettings = BreakerSettings()
@@ -89,6 +93,7 @@ class Settings(Section):
                 duplicate_aliases(self.workflows),
                 duplicate_keys(self.clients, self.server.ops_keys),
                 duplicate_certificates(self.clients),
+                unsigned_webhook(self.attention, self.callbacks),
             )
         )
         return self

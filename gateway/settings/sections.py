@@ -9,7 +9,15 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FilePath, WithJsonSchema, model_validator
 
 from gateway.settings.errors import raise_validation_error
-from gateway.settings.types.addresses import AllowedTarget, BaseUrl, Host, NetworkSetting, ProxyUrl, StoreUrl
+from gateway.settings.types.addresses import (
+    AllowedTarget,
+    BaseUrl,
+    Host,
+    NetworkSetting,
+    ProxyUrl,
+    StoreUrl,
+    WebhookUrl,
+)
 from gateway.settings.types.fields import PLAIN_TEXT, Attempts, Count, KeyHash, Port, Timestamp
 from gateway.settings.types.secret_reference import ProxyCredentials, Secret, WebhookSecret
 from gateway.settings.types.units import DURATION_PATTERN, Duration, DurationOrZero, HeaderSize, Lease, Size
@@ -268,6 +276,13 @@ class CallbackSettings(Section):
         if self.proxy_auth is not None and self.proxy is None:
             raise_validation_error([(("proxy_auth",), "needs proxy")])
         return self
+
+
+class AttentionSettings(Section):
+    """Announcement of what needs an operator (`GET /api/attention` of the operations port)."""
+
+    webhook: WebhookUrl | None = None
+    """URL that gets new items, signed with callbacks.secrets: public https, or in callbacks.allow. None by default."""
 
 
 class RetrySettings(Section):

@@ -22,6 +22,7 @@ from dataclasses import dataclass, fields
 from math import inf
 from typing import Protocol
 
+from gateway.store.announcements import AnnouncementStore
 from gateway.store.history import HistoryStore
 from gateway.store.provider_override import ProviderOverrideStore
 from gateway.store.run_filter import Position, RunFilter
@@ -240,6 +241,8 @@ class RunPage:
 class Store(HistoryStore, ProviderOverrideStore, Protocol):
     """A store. Every method may raise `StoreUnavailable`, `open` also if the schema is newer than this version."""
 
+    announcements: AnnouncementStore
+
     @property
     def shared(self) -> bool:
         """True if other processes use the same store."""
@@ -266,9 +269,7 @@ class Store(HistoryStore, ProviderOverrideStore, Protocol):
     ) -> IdempotencyRecord | None:
         """Store a new run and its idempotency record, or return the existing record of the key.
 
-        `list_runs` finds the run by its `tags`, which are distinct and have no spaces.
-
-        Raises ValueError if a run has this id.
+        `list_runs` finds the run by its `tags`, which are distinct and have no spaces. ValueError if a run has this id.
         """
 
     async def advance(self, run: StoredRun, events: bytes = b"") -> bool:
@@ -295,9 +296,8 @@ class Store(HistoryStore, ProviderOverrideStore, Protocol):
         """Store the end of a run that `owner` knows from the provider, although another process has adopted the run.
 
         Like `finish`, for a run that has not ended, whatever its owner, or that has ended as `unknown`: its response
-        and its callback are replaced, and the callback is due again with the next `revision`; without a new
-        callback the earlier one stays. Returns False, and changes nothing, if the run has another end or does not
-        exist.
+        and its callback are replaced, and the callback is due again with the next `revision`; without a new callback
+        the earlier one stays. Returns False, and changes nothing, if the run has another end or does not exist.
         """
 
     async def cancel_queued(self, run_id: str, final_state: FinalState) -> CancelResult:

@@ -53,6 +53,7 @@ class EncryptedStore(Store):
         self, inner: Store, cipher: ContentCipher, log: Logger, on_unreadable: Callable[[str], None] = ignore_kind
     ) -> None:
         self.inner = inner
+        self.announcements = inner.announcements
         self._cipher = cipher
         self._log = log
         self._on_unreadable = on_unreadable

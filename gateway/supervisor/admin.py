@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gateway.api.admin.callbacks import CallbackAdminHandlers
 from gateway.api.admin.health import metrics_response
-from gateway.api.admin.judgement import JudgementHandlers
-from gateway.api.admin.providers import ProviderAdminHandlers
-from gateway.api.admin.runs import RunAdminHandlers
 from gateway.api.docs.page import DocsHandlers
 from gateway.http.ops_authentication import OpsAuthenticator
 from gateway.http.pipeline import RequestPipeline
@@ -21,13 +18,10 @@ from gateway.supervisor.worker_pool import WorkerPool
 
 @dataclass(frozen=True, slots=True)
 class SupervisorAdmin:
-    """Health, readiness and metrics of a worker pool, its runs and their callbacks, and its providers."""
+    """Health, readiness and metrics of a worker pool. `admin_routes`: the other routes of the port."""
 
     pool: WorkerPool
-    callbacks: CallbackAdminHandlers
-    providers: ProviderAdminHandlers
-    runs: RunAdminHandlers
-    judgements: JudgementHandlers
+    admin_routes: Sequence[Route]
 
     async def healthz(self, _request: Request) -> Response:
         """Liveness: 200 if at least one worker responds."""
@@ -58,10 +52,7 @@ class SupervisorAdmin:
             Route("GET", "/metrics", self.render_metrics, "metrics", logged=False),
             Route("GET", "/healthz", self.healthz, "healthz", logged=False),
             Route("GET", "/readyz", self.readyz, "readyz", logged=False),
-            *self.callbacks.routes(),
-            *self.providers.routes(),
-            *self.runs.routes(),
-            *self.judgements.routes(),
+            *self.admin_routes,
             *DocsHandlers.load().ops_routes(),
         ]
 

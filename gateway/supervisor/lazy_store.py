@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from gateway.store.contract import IdempotencyRecord, RunOverview, RunPage, Store
@@ -52,6 +53,20 @@ class LazyStore:
         """Open the store if necessary, and call `Store.get_idempotency_record`."""
         await self._ensure_open()
         return await self.store.get_idempotency_record(client, text)
+
+    async def take_unannounced(
+        self, ids: Sequence[str], *, limit: int, now_at: float, taken_until_at: float, kept_until_at: float
+    ) -> list[str]:
+        """Open the store if necessary, and call `AnnouncementStore.take_unannounced`."""
+        await self._ensure_open()
+        return await self.store.announcements.take_unannounced(
+            ids, limit=limit, now_at=now_at, taken_until_at=taken_until_at, kept_until_at=kept_until_at
+        )
+
+    async def mark_announced(self, ids: Sequence[str], *, kept_until_at: float) -> None:
+        """Open the store if necessary, and call `AnnouncementStore.mark_announced`."""
+        await self._ensure_open()
+        await self.store.announcements.mark_announced(ids, kept_until_at=kept_until_at)
 
     async def set_override(self, override: ProviderOverride) -> None:
         """Open the store if necessary, and call `Store.set_override`."""

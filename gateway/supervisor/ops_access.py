@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from gateway.app import factories, tls
@@ -14,15 +14,20 @@ from gateway.clock import Clock
 from gateway.http.ops_authentication import OpsAuthenticator
 from gateway.observability.logger_protocol import Logger
 from gateway.settings import Settings, SettingsError
+from gateway.supervisor.attention import AttentionSnapshot
 
 
 @dataclass(slots=True)
 class OpsAccess:
-    """TLS context and authenticator of the operations port, and the names of the configured providers."""
+    """TLS context and authenticator of the operations port, and the names of the configured providers.
+
+    `on_reload` applies another configuration of the attention list.
+    """
 
     authenticator: OpsAuthenticator
     context: tls.ReloadableContext | None
     providers: Collection[str]
+    on_reload: Callable[[AttentionSnapshot], None] = lambda _: None
 
     @classmethod
     def build(cls, settings: Settings, clock: Clock, log: Logger) -> OpsAccess:
@@ -41,8 +46,10 @@ class OpsAccess:
         try:
             settings = await asyncio.to_thread(source.load)
             context = await asyncio.to_thread(tls.server_context, settings.server.resolved_ops_tls, "server.ops_tls")
+            attention = AttentionSnapshot.build(settings)
         except SettingsError:
             return
         self.authenticator.reconfigure(factories.ops_keys(settings))
         tls.replace(self.context, context)
         self.providers = frozenset(settings.providers)
+        self.on_reload(attention)

@@ -7,10 +7,8 @@ import signal
 import socket
 from collections.abc import Sequence
 
-from gateway.api.admin.callbacks import CallbackAdminHandlers
-from gateway.api.admin.judgement import JudgementHandlers
 from gateway.api.admin.providers import ProviderAdminHandlers
-from gateway.api.admin.runs import RunAdminHandlers
+from gateway.api.admin.routes import admin_routes
 from gateway.app.listeners import Listener, base_url
 from gateway.app.reload import ConfigSource
 from gateway.app.systemd_notify import NO_SERVICE_MANAGER, Notifier
@@ -22,6 +20,7 @@ from gateway.settings import Settings
 from gateway.store import factory
 from gateway.supervisor.accepting.turns import AcceptCounts
 from gateway.supervisor.admin import SupervisorAdmin, collect_metrics
+from gateway.supervisor.attention import SupervisorAttention
 from gateway.supervisor.lazy_store import LazyStore
 from gateway.supervisor.ops_access import OpsAccess
 from gateway.supervisor.sockets import open_listening_sockets, socket_address
@@ -60,8 +59,9 @@ async def supervise(
         )
         pool = WorkerPool(count, launcher.launch, accept_counts, Metrics(), clock, log)
         providers = ProviderAdminHandlers(store, lambda: access.providers, lambda: collect_metrics(pool), clock, log)
-        runs, judgements = RunAdminHandlers(store, clock), JudgementHandlers(store, clock, log)
-        admin = SupervisorAdmin(pool, CallbackAdminHandlers(store, clock, log), providers, runs, judgements)
+        attention = SupervisorAttention.build(settings, pool, store, clock, log)
+        access.on_reload = attention.reconfigure
+        admin = SupervisorAdmin(pool, admin_routes(store, clock, log, providers, attention.monitor))
         ops_server = admin.build_server(
             access.authenticator,
             header_timeout=server.header_timeout,
@@ -69,6 +69,7 @@ async def supervise(
             max_header=server.max_header,
         )
         ops_listener = await Listener.from_sockets(ops_server, ops_sockets, access.context)
+        attention.start([*map(socket_address, public_sockets), *ops_listener.addresses])
         tasks = [
             asyncio.create_task(_handle_signals(signals, pool, public_sockets, manager)),
             asyncio.create_task(
@@ -88,6 +89,7 @@ async def supervise(
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            await attention.monitor.close()
             await ops_listener.runner.cleanup()
             await store.close()
     return pool.clean_exit

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tests.cli.conftest import CommandResult, RunCommand
 
 CASES = [
-    ("runward ", {"serve", "demo", "check", "run", "keys", "config", "runs", "callbacks", "providers"}),
+    ("runward ", {"serve", "demo", "check", "run", "keys", "config", "runs", "attention", "callbacks", "providers"}),
     ("runward runs ", {"list", "show", "tail", "judge"}),
     ("runward runs list --waiting-for ", {"limit", "breaker", "backoff", "store"}),
     ("runward pro", {"providers"}),

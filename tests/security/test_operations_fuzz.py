@@ -31,6 +31,7 @@ EXPECTED = {
     ("GET", "/providers", VALID): {"200"},
     ("POST", "/providers/override/{id}", VALID): {"200", "provider_not_found"},
     ("POST", "/providers/override/{id}", INVALID): {"invalid_request"},
+    ("GET", "/api/attention", VALID): {"200"},
     ("POST", "/api/runs/{id}/judge", VALID): {"not_found"},
     ("POST", "/api/runs/{id}/judge", INVALID): {"invalid_request"},
 }

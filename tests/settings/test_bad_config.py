@@ -36,6 +36,7 @@ REQUIRED = "is required"
 SCOPE = "must be a pattern over aliases such as support-*, or provider/pattern"
 UNKNOWN = "unknown key"
 PROXY = "must be a URL such as http://proxy.example.com:3128"
+WEBHOOK = "must be a URL such as https://alerts.example.com/runward"
 URL = "must be a URL such as https://api.example.com"
 
 # The file's line where it is known, and the setting; the complaint.
@@ -134,6 +135,16 @@ INVALID_FILES = {
     "proxy_not_a_network": (":1 server.trusted_proxies[1]", NETWORK),
     "proxy_with_host_bits": (":1 server.trusted_proxies[0]", NETWORK),
     "bad_allow": (":1 callbacks.allow[0]", "must be a host, *.host, host:port or network"),
+    "webhook_not_a_url": (":1 attention.webhook", WEBHOOK),
+    "webhook_with_user": (
+        ":1 attention.webhook",
+        "must not contain a user or password: messages are signed",
+    ),
+    "webhook_with_fragment": (
+        ":1 attention.webhook",
+        "must not have a fragment, and 2000 characters at most",
+    ),
+    "webhook_unsigned": (":1 attention.webhook", "needs callbacks.secrets: messages are signed with them"),
     "bad_schedule": (":1 callbacks.schedule[1]", DURATION),
     "passthrough_without_method": (":8 clients.checkout.passthrough.studio[0]", PASSTHROUGH_RULE),
     "passthrough_to_everything": (":8 clients.checkout.passthrough.studio[0]", PASSTHROUGH_RULE),

@@ -21,4 +21,5 @@ async def test_the_responses_of_a_supervisor_fit_its_document(
     await talk.send("GET", "/api/runs/{id}", "run_other")
     await talk.send("POST", "/callbacks/replay/{id}", "run_other", headers=JSON)
     await talk.send("POST", "/providers/override/{id}", "nothing", headers=JSON, body=b'{"mode":"auto"}')
+    await talk.send("GET", "/api/attention")
     await talk.send("POST", "/api/runs/{id}/judge", "run_other", headers=JSON, body=b'{"verdict":"found_paid"}')

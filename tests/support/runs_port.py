@@ -10,10 +10,8 @@ import orjson
 import structlog
 from structlog.testing import LogCapture
 
-from gateway.api.admin.callbacks import CallbackAdminHandlers
-from gateway.api.admin.judgement import JudgementHandlers
 from gateway.api.admin.providers import ProviderAdminHandlers
-from gateway.api.admin.runs import RunAdminHandlers
+from gateway.api.admin.routes import admin_routes
 from gateway.api.docs.page import DocsHandlers
 from gateway.app.components import build_components
 from gateway.app.listeners import Listener
@@ -28,6 +26,7 @@ from gateway.store.history import HistoryEntry
 from gateway.store.memory.store import MemoryStore
 from gateway.supervisor.accepting.turns import AcceptCounts
 from gateway.supervisor.admin import SupervisorAdmin, collect_metrics
+from gateway.supervisor.attention import SupervisorAttention
 from gateway.supervisor.lazy_store import LazyStore
 from gateway.supervisor.worker_handle import WorkerLauncher
 from gateway.supervisor.worker_pool import WorkerPool
@@ -144,7 +143,7 @@ def _supervisor_server(clock: Clock, store: LazyStore) -> Server:
         launcher = WorkerLauncher(["true"], (), counts, ("127.0.0.1", 1), "memory://")
         pool = WorkerPool(1, launcher.launch, counts, Metrics(), clock, log)
     providers = ProviderAdminHandlers(store, list, lambda: collect_metrics(pool), clock, log)
-    callbacks, runs = CallbackAdminHandlers(store, clock, log), RunAdminHandlers(store, clock)
+    attention = SupervisorAttention.build(Settings(), pool, store, clock, log)
     authenticator = OpsAuthenticator(KeyRing({}), FailedAuthLimiter(clock), clock, log)
-    admin = SupervisorAdmin(pool, callbacks, providers, runs, JudgementHandlers(store, clock, log))
+    admin = SupervisorAdmin(pool, admin_routes(store, clock, log, providers, attention.monitor))
     return admin.build_server(authenticator, header_timeout=5.0, idle_timeout=5.0, max_header=16_384)

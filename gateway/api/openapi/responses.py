@@ -75,7 +75,10 @@ def _problem_response(status: int, codes: list[str]) -> OpenApiNode:
     }
     schema = {"allOf": [{"$ref": "#/components/schemas/ProblemAnswer"}, restriction]}
     content: OpenApiNode = {CONTENT_TYPE: {"schema": schema, "examples": examples.problem_examples(codes)}}
-    return response("\n".join(_code_description(code) for code in codes), content, *_HEADERS_BY_STATUS.get(status, ()))
+    headers = _HEADERS_BY_STATUS.get(status, ())
+    if not any(PROBLEMS[code].retryable for code in codes):
+        headers = tuple(name for name in headers if name != "Retry-After")
+    return response("\n".join(_code_description(code) for code in codes), content, *headers)
 
 
 def _code_description(code: str) -> str:

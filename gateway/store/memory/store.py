@@ -11,6 +11,7 @@ from math import inf
 from typing_extensions import override
 
 from gateway.clock import Clock
+from gateway.store.announcements import LocalAnnouncements
 from gateway.store.contract import (
     PENDING,
     CancelResult,
@@ -50,6 +51,7 @@ class MemoryStore(Store):
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
+        self.announcements = LocalAnnouncements()
         self._notifier = ChangeNotifier(clock)
         self._open = False
         self._runs: dict[str, StoredRun] = {}

@@ -67,6 +67,7 @@ from gateway.store.contract import (
 from gateway.store.history import HistoryEntry
 from gateway.store.provider_override import ProviderOverride
 from gateway.store.redis import codec, scripts
+from gateway.store.redis.announcements import RedisAnnouncements
 from gateway.store.redis.durability import check_durability
 from gateway.store.redis.pubsub import ChangeSubscriber
 from gateway.store.redis.run_index import complete_index
@@ -88,6 +89,7 @@ class RedisStore(Store):
     def __init__(self, connection: RedisConnection, clock: Clock, *, prefix: str = "runward:") -> None:
         self._connection = connection
         self._clock = clock
+        self.announcements = RedisAnnouncements(self._write)
         self._prefix = prefix
         self._key_prefix = f"{prefix}{LAYOUT_VERSION}:"
         self._subscriber = ChangeSubscriber(connection, f"{self._key_prefix}changed", clock)

@@ -14,6 +14,7 @@ from typing import TypeVar
 from typing_extensions import override
 
 from gateway.clock import Clock
+from gateway.store.announcements import LocalAnnouncements
 from gateway.store.contract import (
     CancelResult,
     Delivery,
@@ -58,6 +59,7 @@ class SqliteStore(Store):
     def __init__(self, path: Path, clock: Clock, *, busy_timeout: float = 5.0) -> None:
         self._file = SqliteFile(path, busy_timeout=busy_timeout)
         self._notifier = ChangeNotifier(clock)
+        self.announcements = LocalAnnouncements()
         self._open_store: _OpenStore | None = None
         self._failing = False
 

@@ -29,6 +29,14 @@ async def judge(
         return answer.status, document
 
 
+async def judge_recorded(session: aiohttp.ClientSession, ops_url: str, run_id: str, note: str = "") -> int:
+    """Judge a run, found_paid, as soon as its record is written, a moment after its response; returns the status."""
+    async with asyncio.timeout(20):
+        while (status := (await judge(session, ops_url, run_id, {"verdict": "found_paid", "note": note}))[0]) == 404:
+            await asyncio.sleep(0.05)
+    return status
+
+
 async def test_an_unknown_run_is_judged_and_judged_again(
     gateway: StartGateway, upstream: FakeUpstream, run: PostRun, session: aiohttp.ClientSession
 ) -> None:
@@ -39,10 +47,7 @@ async def test_an_unknown_run_is_judged_and_judged_again(
     assert "unknown" == answer.json["outcome"]
     run_id = str(answer.json["run_id"])
 
-    first: JsonValue = {"verdict": "found_paid", "note": "invoice 4711"}
-    async with asyncio.timeout(20):  # its record is written a moment after its response
-        while (await judge(session, running.ops_url, run_id, first))[0] == 404:
-            await asyncio.sleep(0.05)
+    assert 200 == await judge_recorded(session, running.ops_url, run_id, "invoice 4711")
     status, document = await judge(session, running.ops_url, run_id, {"verdict": "found_not_run"})
     stored = document["judgement"]
     assert isinstance(stored, dict)

@@ -13,13 +13,11 @@ import structlog
 from openapi_schema_validator import OAS31Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from gateway.api.admin.callbacks import CallbackAdminHandlers
-from gateway.api.admin.judgement import JudgementHandlers
 from gateway.api.admin.openapi.document import GROUPS, openapi_document
 from gateway.api.admin.openapi.health import Alive
 from gateway.api.admin.openapi.operations import Answer, Operation
 from gateway.api.admin.providers import ProviderAdminHandlers
-from gateway.api.admin.runs import RunAdminHandlers
+from gateway.api.admin.routes import admin_routes
 from gateway.api.docs.page import DocsHandlers
 from gateway.app.components import build_components
 from gateway.app.routes import ops_routes
@@ -31,6 +29,8 @@ from gateway.settings import Settings
 from gateway.store.memory.store import MemoryStore
 from gateway.supervisor.accepting.turns import AcceptCounts
 from gateway.supervisor.admin import SupervisorAdmin, collect_metrics
+from gateway.supervisor.attention import SupervisorAttention
+from gateway.supervisor.lazy_store import LazyStore
 from gateway.supervisor.worker_handle import WorkerLauncher
 from gateway.supervisor.worker_pool import WorkerPool
 from tests.support.callback_receiver import CALLBACK_PATH
@@ -75,8 +75,8 @@ def supervisor_routes() -> list[Route]:
         launcher = WorkerLauncher(["true"], (), counts, ("127.0.0.1", 1), "memory://")
         pool = WorkerPool(2, launcher.launch, counts, Metrics(), clock, log)
     providers = ProviderAdminHandlers(store, list, lambda: collect_metrics(pool), clock, log)
-    callbacks, runs = CallbackAdminHandlers(store, clock, log), RunAdminHandlers(store, clock)
-    return SupervisorAdmin(pool, callbacks, providers, runs, JudgementHandlers(store, clock, log)).routes()
+    attention = SupervisorAttention.build(Settings(), pool, LazyStore(store), clock, log)
+    return SupervisorAdmin(pool, admin_routes(store, clock, log, providers, attention.monitor)).routes()
 
 
 def without_names(path: str) -> str:
@@ -154,6 +154,7 @@ async def converse(talk: Conversation, run_id: str) -> None:
     await talk.send("POST", override, "nothing", headers=JSON, body=b'{"mode":"auto"}')
     await talk.send("POST", override, "prompt_studio", headers={"Content-Type": "text/plain"}, body=b"x")
     await talk.send("POST", override, "prompt_studio", headers={**JSON, "Origin": "null"}, body=b"{}")
+    await talk.send("GET", "/api/attention")
     judge = "/api/runs/{id}/judge"
     await talk.send("POST", judge, run_id, headers=JSON, body=b'{"verdict":"found_paid"}')
     await talk.send("POST", judge, "run_other", headers=JSON, body=b'{"verdict":"found_paid"}')
@@ -171,6 +172,7 @@ SEEN = {
     *(("GET", "/callbacks", status) for status in (200, 422)),
     *(("POST", "/callbacks/replay/{id}", status) for status in (202, 403, 404, 415)),
     ("GET", "/providers", 200),
+    ("GET", "/api/attention", 200),
     *(("POST", "/api/runs/{id}/judge", status) for status in (400, 403, 404, 409, 413, 415, 422)),
     *(("POST", "/providers/override/{id}", status) for status in (200, 400, 403, 404, 413, 415, 422)),
 }

@@ -7,18 +7,26 @@ from importlib.metadata import version
 
 from pydantic import BaseModel
 
-from gateway.api.admin.openapi import callbacks, documentation, health, judgement, providers, runs
+from gateway.api.admin.openapi import attention, callbacks, documentation, health, judgement, providers, runs
 from gateway.api.openapi.component_schemas import component_schemas
 from gateway.api.openapi.operation import REQUEST_ID
 from gateway.api.openapi.response_schemas import ProblemAnswer
 from gateway.api.openapi.responses import HEADERS, OpenApiNode
 
-GROUPS = (runs.GROUP, judgement.GROUP, callbacks.GROUP, providers.GROUP, health.GROUP, documentation.GROUP)
+GROUPS = (
+    runs.GROUP,
+    judgement.GROUP,
+    attention.GROUP,
+    callbacks.GROUP,
+    providers.GROUP,
+    health.GROUP,
+    documentation.GROUP,
+)
 """Every operation of the port. A new module of handlers adds its group here."""
 
 _DESCRIPTION = """\
-Operations of a Runward gateway: health and metrics, runs, callbacks, providers. The API for clients is on the public
-port; [its document](docs-public) is here too.
+Operations of a Runward gateway: runs, what needs an operator, callbacks, providers, health and metrics. The API for
+clients is on the public port; [its document](docs-public) is here too.
 
 With `server.ops_keys`, a key of that list is required for everything but liveness and readiness; without it, none is.
 A request with `Origin` that changes something is refused, and so is one without `Content-Type: application/json`."""

@@ -1,0 +1,32 @@
+"""Routes of the operations port for runs, callbacks and providers: the same for one process and for several workers."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from gateway.api.admin.attention import AttentionHandlers
+from gateway.api.admin.callbacks import CallbackAdminHandlers, CallbackStore
+from gateway.api.admin.judgement import JudgementHandlers, JudgementStore
+from gateway.api.admin.providers import ProviderAdminHandlers
+from gateway.api.admin.runs import RunAdminHandlers, RunStore
+from gateway.clock import Clock
+from gateway.http.request import Route
+from gateway.observability.logger_protocol import Logger
+from gateway.runs.attention.monitor import AttentionMonitor
+
+
+class AdminStore(CallbackStore, JudgementStore, RunStore, Protocol):
+    """The part of `Store` that the operations port needs."""
+
+
+def admin_routes(
+    store: AdminStore, clock: Clock, log: Logger, providers: ProviderAdminHandlers, attention: AttentionMonitor
+) -> list[Route]:
+    """Return the routes, without those for health, metrics and documentation."""
+    return [
+        *RunAdminHandlers(store, clock).routes(),
+        *JudgementHandlers(store, clock, log).routes(),
+        *AttentionHandlers(attention).routes(),
+        *CallbackAdminHandlers(store, clock, log).routes(),
+        *providers.routes(),
+    ]

@@ -1,0 +1,5 @@
+"""Fixtures: every store implementation, opened."""
+
+from tests.store.conftest import clock, store
+
+__all__ = ["clock", "store"]
