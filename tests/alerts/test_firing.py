@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from gateway.runs.history import _MAX_PENDING
 from tests.alerts import fault_scenario, faulty_adapter
 from tests.alerts.alert_rules import alerts
 from tests.alerts.prometheus_server import Alert, PrometheusServer, running_prometheus
@@ -32,6 +33,7 @@ from tests.support.fake_upstream.provider_responses import (
 from tests.support.fake_upstream.responses import reply
 from tests.support.fake_upstream.upstream import FakeUpstream
 from tests.support.gateway_restarts import CALLBACK_SECRETS
+from tests.support.load_generator import concurrently
 from tests.support.operations_port import set_mode
 from tests.support.process import metric_sum
 
@@ -52,7 +54,8 @@ FIRING_TIMEOUT = 40.0  # seconds for alerts to fire
 WORKER_ALERT = "RunwardWorkersDying"  # needs a gateway with several workers
 STORE_ALERT = "RunwardStoreUnavailable"  # needs a store that can be lost
 CONTENT_ALERT = "RunwardContentUnreadable"  # needs a gateway without its key
-SEPARATE = {WORKER_ALERT, STORE_ALERT, CONTENT_ALERT}  # alerts with a test of their own
+HISTORY_ALERT = "RunwardHistoryDropped"  # needs more records than wait for a store that was lost
+SEPARATE = {WORKER_ALERT, STORE_ALERT, CONTENT_ALERT, HISTORY_ALERT}  # alerts with a test of their own
 HEALTHY_SECONDS = 17.0  # the windows' ten seconds, the five of the longest `for`, and two to start
 
 
@@ -129,6 +132,31 @@ async def test_a_missing_content_key_raises_the_alert(
         assert 200 == (await run(running, PROMPT_STUDIO_BODY)).status
     assert (["critical"], {CONTENT_ALERT}) == ([seen[CONTENT_ALERT]["labels"]["severity"]], set(seen))
     assert [] == [text for text in seen[CONTENT_ALERT]["annotations"].values() if not is_filled_in(text)]
+
+
+async def test_dropped_records_of_runs_raise_the_alert(
+    tmp_path: Path, upstream: FakeUpstream, gateway: StartGateway, run: PostRun, session: aiohttp.ClientSession
+) -> None:
+    """R96: the file of the store is deleted, and more runs end than wait for it."""
+    find_program("prometheus")
+    upstream.default = fault_scenario.DONE
+    store = tmp_path / "runward.db"
+    # Runs of a suspended provider are refused at once, and recorded.
+    running = await gateway(store={"url": f"sqlite:///{store}"})
+    await set_mode(session, running.ops_url, "prompt_studio", "suspended")
+    seen: dict[str, Alert] = {}
+
+    async def many_runs() -> None:
+        for _ in range(_MAX_PENDING // 50 + 1):
+            assert {503} == {each.status for each in await concurrently(50, lambda: run(running, PROMPT_STUDIO_BODY))}
+
+    async with asyncio.timeout(TEST_TIMEOUT), running_prometheus(tmp_path, session, running.ops_url) as server:
+        await asyncio.to_thread(store.unlink)
+        await many_runs()
+        async with repeat_every(lambda: _await(run(running, PROMPT_STUDIO_BODY)), every=0.5):
+            await collect_alerts(server, seen, {HISTORY_ALERT})
+    assert "warning" == seen[HISTORY_ALERT]["labels"]["severity"]
+    assert [] == [text for text in seen[HISTORY_ALERT]["annotations"].values() if not is_filled_in(text)]
 
 
 async def test_a_healthy_gateway_raises_no_alert(
@@ -218,7 +246,7 @@ async def repeat_every(action: Callable[[], Awaitable[None]], *, every: float) -
             await task
 
 
-async def _await(work: Awaitable[None]) -> None:
+async def _await(work: Awaitable[object]) -> None:
     await work
 
 
