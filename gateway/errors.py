@@ -82,6 +82,33 @@ class RunNotFound(GatewayError):
     code = "not_found"
 
 
+class ReplayRefused(GatewayError):
+    """A run is not replayed. `run_id` and `run_status` are those of the run that was to be replayed."""
+
+    def __init__(self, detail: str = "", *, run_id: str, run_status: str) -> None:
+        super().__init__(detail)
+        self.run_id = run_id
+        self.run_status = run_status
+
+
+class RunUnfinished(ReplayRefused):
+    """The run has not ended."""
+
+    code = "run_unfinished"
+
+
+class OutcomeUnknown(ReplayRefused):
+    """The run may have been executed, and the request does not include such runs."""
+
+    code = "outcome_unknown"
+
+
+class InputNotKept(ReplayRefused):
+    """The store does not have the input of the run."""
+
+    code = "input_not_kept"
+
+
 class WorkflowNotFound(GatewayError):
     """No workflow has this name."""
 

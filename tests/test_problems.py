@@ -16,7 +16,10 @@ STATUSES = {
     404: {"not_found", "unknown_route", "workflow_not_found", "provider_not_found"},
     405: {"method_not_allowed"},
     408: {"request_timeout"},
-    409: {"idempotency_in_flight", "cancelled", "run_ended", "run_not_unknown"},
+    409: {
+        *("idempotency_in_flight", "cancelled", "run_ended", "run_not_unknown"),
+        *("run_unfinished", "outcome_unknown", "input_not_kept"),
+    },
     413: {"payload_too_large"},
     415: {"unsupported_media_type"},
     422: {"invalid_request", "idempotency_mismatch", "callback_url_refused", "rejected_by_provider"},

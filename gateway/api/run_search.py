@@ -25,6 +25,7 @@ MAX_METADATA = 10
 """Maximum of conditions on metadata."""
 MAX_TEXT = 512
 ID_PATTERN = "^run_[0-9a-f]{8,32}$"
+WHOLE_ID_PATTERN = "^run_[0-9a-f]{32}$"
 SECONDS_PATTERN = r"^[0-9]{1,9}(\.[0-9]{1,6})?$"
 METADATA_PREFIX = "meta."
 
@@ -165,6 +166,10 @@ def _parse_id(name: str, text: str) -> str:
     return _matching(name, text, ID_PATTERN, "must be `run_` and the first 8 to 32 hexadecimal digits of an id")
 
 
+def _parse_whole_id(name: str, text: str) -> str:
+    return _matching(name, text, WHOLE_ID_PATTERN, "must be the id of a run")
+
+
 def _parse_time(name: str, text: str) -> float:
     if not _RFC_3339.fullmatch(text):
         raise invalid_parameter(name, _TIME_DETAIL)
@@ -198,6 +203,7 @@ _PARAMETERS: Parameters = {
     "provider_run_id": ("provider_run_id", parse_text),
     "code": ("code", _parse_code),
     "id": ("id_prefix", _parse_id),
+    "replay_of": ("replay_of", _parse_whole_id),
     "created_after": ("created_from", _parse_time),
     "created_before": ("created_until", _parse_time),
     "min_duration": ("min_duration", _parse_seconds),

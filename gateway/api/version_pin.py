@@ -6,9 +6,8 @@ from pydantic.config import JsonDict
 from pydantic_core import PydanticCustomError
 
 from gateway.problems import FieldError, Problem, invalid_body, invalid_parameter
-from gateway.runs.api_name_index import NO_PIN, VersionPin
+from gateway.runs.api_name_index import VersionPin
 from gateway.runs.catalog import Workflow
-from providers.declarations import accepts_release
 
 RUN_POINTERS = ("/label", "/version")
 """JSON pointers to the label and the version in the body of `POST /run`."""
@@ -35,18 +34,9 @@ def check_pin(workflow: Workflow, pin: VersionPin, pointers: tuple[str, str] = R
 
     One that equals the label or version of the configuration is accepted. `pointers`: of the label and the version.
     """
-    if pin in {NO_PIN, (workflow.label, workflow.version)}:
-        return
-    adapter = workflow.provider.adapter
-    if not adapter.supports_versions:
-        reason = "the provider of this workflow does not support versions"
-    elif not accepts_release(adapter, *pin):
-        reason = f"the provider of this workflow has no such {'labels' if pin[0] is not None else 'versions'}"
-    elif workflow.pinned:
-        reason = "the configuration pins this workflow to another version"
-    else:
-        return
-    raise _invalid_field(pointers[0] if pin[0] is not None else pointers[1], reason)
+    reason = workflow.refuses_pin(pin)
+    if reason is not None:
+        raise _invalid_field(pointers[0] if pin[0] is not None else pointers[1], reason)
 
 
 def _invalid_field(pointer: str, reason: str) -> Problem:

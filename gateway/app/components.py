@@ -44,6 +44,7 @@ from gateway.runs.polling.schedule import PollSchedule
 from gateway.runs.resilience.override_follower import OverrideFollower
 from gateway.runs.resilience.registry import CircuitRegistry
 from gateway.runs.run_reader import RunReader
+from gateway.runs.run_replay import RunReplayer
 from gateway.runs.workflow_attempt import ExecutionContext
 from gateway.settings import Settings
 from gateway.store import factory
@@ -74,6 +75,7 @@ class Components:
     callback_dispatcher: CallbackDispatcher
     durable_runs: DurableRuns
     cancellation: RunCancellation
+    run_replayer: RunReplayer
     override_follower: OverrideFollower
     history: HistoryRecorder
     attention: AttentionMonitor
@@ -222,6 +224,7 @@ def build_components(settings: Settings, clock: Clock, log: Logger) -> Component
         callback_dispatcher=callback_dispatcher,
         durable_runs=durable_runs,
         cancellation=cancellation,
+        run_replayer=RunReplayer(durable_runs, catalog, clock),
         override_follower=override_follower,
         history=history,
         attention=_attention(snapshot, store, metrics, webhook_sender, clock=clock, log=log),

@@ -16,6 +16,7 @@ from gateway.api.promptlayer.realtime.hub import RealtimeHub
 from gateway.api.promptlayer.realtime.tokens import ChannelTokens
 from gateway.api.promptlayer.runs import PromptLayerRunHandlers
 from gateway.api.promptlayer.workflows import PromptLayerWorkflowHandlers
+from gateway.api.replay_run import ReplayRunHandler
 from gateway.api.run_lookup import RunLookupHandlers, accepts_event_stream
 from gateway.api.start_run import RunHandler
 from gateway.app.components import Components
@@ -155,6 +156,13 @@ def _run_routes(components: Components) -> list[Route]:
         result_collected=components.durable_runs.collection.result_collected,
     )
     cancel = CancelRunHandler(components.cancellation, components.run_reader)
+    replay = ReplayRunHandler(
+        components.run_replayer,
+        components.run_reader,
+        components.check_callback_url,
+        settings.max_body,
+        settings.body_timeout,
+    )
     return with_double_slash(
         [
             Route("POST", "/run", run.start, "run", requires_key=True),
@@ -162,6 +170,7 @@ def _run_routes(components: Components) -> list[Route]:
             Route("GET", "/runs/{id}", lookup.get_run, "runs", requires_key=True, streams=accepts_event_stream),
             Route("GET", "/runs/{path}/timeline", lookup.get_timeline, "runs", requires_key=True),
             Route("POST", "/runs/{path}/cancel", cancel.cancel, "runs", requires_key=True),
+            Route("POST", "/runs/{path}/replay", replay.replay, "runs", requires_key=True),
         ]
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from gateway.errors import AcceptanceUnknown, GatewayError, RunError, RunFailed
+from gateway.errors import AcceptanceUnknown, GatewayError, ReplayRefused, RunError, RunFailed
 from gateway.json import strict_json
 from gateway.problems import CONTENT_TYPE, Problem
 from gateway.runs import rendering
@@ -14,7 +14,11 @@ from gateway.store.contract import StoredResponse
 
 def problem_from_error(error: GatewayError) -> Problem:
     """Return the problem of an error; its `__cause__` is the error's own, for the log."""
-    extra = _run_members(error) if isinstance(error, RunError) else {}
+    extra: dict[str, object] = {}
+    if isinstance(error, RunError):
+        extra = _run_members(error)
+    elif isinstance(error, ReplayRefused):
+        extra = {"run_id": error.run_id, "run_status": error.run_status}
     problem = Problem(error.code, error.detail, error.retry_after, headers=error.headers, extra=extra)
     problem.__cause__ = error.__cause__
     return problem

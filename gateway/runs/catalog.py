@@ -12,7 +12,7 @@ from gateway.outbound.provider.passthrough_request import PassthroughRequest, Pa
 from gateway.runs.api_name_index import NO_PIN, ApiNameIndex, VersionPin
 from gateway.runs.model import ApiName
 from providers.contract import Adapter, Call, Reply
-from providers.declarations import StartPattern, starts_of
+from providers.declarations import StartPattern, accepts_release, starts_of
 
 
 class Upstream(Protocol):
@@ -73,6 +73,17 @@ class Workflow:
     def pinned(self) -> bool:
         """True if the configuration sets a label or version."""
         return self.label is not None or self.version is not None
+
+    def refuses_pin(self, pin: VersionPin) -> str | None:
+        """Return why a requested label or version would be ignored; None if it is applied, or the configuration's."""
+        if pin in {NO_PIN, (self.label, self.version)}:
+            return None
+        adapter = self.provider.adapter
+        if not adapter.supports_versions:
+            return "the provider of this workflow does not support versions"
+        if not accepts_release(adapter, *pin):
+            return f"the provider of this workflow has no such {'labels' if pin[0] is not None else 'versions'}"
+        return "the configuration pins this workflow to another version" if self.pinned else None
 
     @property
     def catalog_key(self) -> str:

@@ -30,8 +30,9 @@ class RunSpec:
 
     `client_connected`: False once the client has disconnected; such a run is not started. A run that is not
     `synchronous` waits for limits until its deadline, since no client waits for the response. `start_before`: seconds
-    since 1970 (UTC); a run of which no start was sent by then is not started. `client_context`: facts that the API of
-    the client keeps with the run; only that API's package reads them.
+    since 1970 (UTC); a run of which no start was sent by then is not started. `replay_of`: the id of the run that
+    this one replays. `input_kept`: False if the specification was stored without the input. `client_context`: facts
+    that the API of the client keeps with the run; only that API's package reads them.
     """
 
     client: str
@@ -47,6 +48,8 @@ class RunSpec:
     synchronous: bool = True
     api: ApiName = "run"
     start_before: float | None = None
+    replay_of: str | None = None
+    input_kept: bool = True
     client_context: Mapping[str, JsonValue] = field(default_factory=dict)
     client_connected: Callable[[], bool] = always_connected
 
@@ -149,7 +152,7 @@ class RunRecord:
         """
         return replace(
             self,
-            spec=replace(self.spec, input={}, client_connected=always_connected),
+            spec=replace(self.spec, input={}, input_kept=False, client_connected=always_connected),
             deadline=self.deadline + seconds,
             status="unknown",
             followed=True,

@@ -33,8 +33,7 @@ def run_document(run: RunRecord) -> dict[str, object]:
         "warning": run.warning,
         "attempts": run.attempts,
         "provider_run_id": run.provider_run_id,
-        "metadata": spec.metadata,
-        **({"tags": spec.tags} if spec.tags else {}),
+        **labels_of(spec.metadata, spec.tags, spec.replay_of),
         "created_at": format_rfc3339(run.created_at),
         "finished_at": run.finished_at and format_rfc3339(run.finished_at),
         "duration_ms": round(run.duration * 1000),
@@ -72,7 +71,7 @@ def _unfinished_run(run: RunOverview, labels: Mapping[str, object]) -> dict[str,
 def _queued_run(
     run_id: str, workflow: str, provider: str, labels: Mapping[str, object], created_at: str
 ) -> dict[str, object]:
-    """Return the members of a run of which nothing was sent. `labels`: its metadata, and its tags if it has any."""
+    """Return the members of a run of which nothing was sent. `labels`: as `labels_of`."""
     return {
         "id": run_id,
         "status": "queued",
@@ -109,7 +108,7 @@ def render_accepted(run: StoredRun) -> StoredResponse:
 def render_new(run: RunRecord) -> StoredResponse:
     """Return what `render_accepted` returns, for a run that has not been executed yet."""
     created_at = format_rfc3339(run.created_at)
-    labels = labels_of(run.spec.metadata, run.spec.tags)
+    labels = labels_of(run.spec.metadata, run.spec.tags, run.spec.replay_of)
     return _accepted(_queued_run(run.id, run.spec.workflow, run.provider, labels, created_at))
 
 

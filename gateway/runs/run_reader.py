@@ -63,7 +63,7 @@ class RunReader:
         if run.phase is Phase.DONE:
             document = await self.find_document(run)
             return None if document is None else rendering.finished_run_view(run, document)
-        labels = codec.decode_details(run)
+        labels = codec.public_details(codec.decode_details(run))
         if "metadata" not in labels:
             whole = await self.find_whole(run)
             if whole is None:

@@ -22,12 +22,13 @@ class RunFilter:
     `before`: position of the last run on the page before. `code` is that of the run's error. `tags`: the run has all of
     them. `metadata`: names and values that the run has. `id_prefix`: the beginning of its id, not empty.
     `created_from` is inclusive and `created_until` exclusive, in seconds since 1970. Durations are in seconds,
-    inclusive; a run that has not ended has none. `api`: the API that the client uses. `waiting_for` and `retrying` are
-    of the activity of unfinished runs. `durable`: False for the runs that are in the history only. `judged`: whether a
-    run has a judgement. `max_examined`: the number of runs after which the search stops.
+    inclusive; a run that has not ended has none. `api`: the API that the client uses. `replay_of`: the id of the run
+    that it replays. `waiting_for` and `retrying` are of the activity of unfinished runs. `durable`: False for the runs
+    that are in the history only. `judged`: whether a run has a judgement. `max_examined`: the number of runs after
+    which the search stops.
 
-    A run without `details`, or with metadata that are not in them, does not meet conditions on its code, its API and
-    its metadata.
+    A run without `details`, or with metadata that are not in them, does not meet conditions on its code, its API, the
+    run that it replays and its metadata.
     """
 
     client: str | None
@@ -46,6 +47,7 @@ class RunFilter:
     min_duration: float | None = None
     max_duration: float | None = None
     api: str | None = None
+    replay_of: str | None = None
     waiting_for: str | None = None
     retrying: bool = False
     durable: bool | None = None
@@ -65,9 +67,13 @@ class RunFilter:
         return {name: value for name, value in wanted if value is not None}
 
 
+_DETAILS = ("api", "replay_of")
+"""Members of details that are compared as they are."""
+
+
 def details_fragments(run_filter: RunFilter) -> list[bytes]:
     """Return texts that the details of every selected run contain. Details that contain them may still not match."""
-    members = [(name, value) for name in ("code", "api") if (value := getattr(run_filter, name)) is not None]
+    members = [(name, value) for name in ("code", *_DETAILS) if (value := getattr(run_filter, name)) is not None]
     return [b"%b:%b" % (orjson.dumps(name), orjson.dumps(value)) for name, value in (*members, *run_filter.metadata)]
 
 
@@ -78,8 +84,9 @@ def activity_fragments(run_filter: RunFilter) -> list[bytes]:
 
 
 def details_match(details: bytes | None, run_filter: RunFilter) -> bool:
-    """Return whether details meet the conditions on the code of the error, on the API and on the metadata."""
-    if run_filter.code is None and run_filter.api is None and not run_filter.metadata:
+    """Return whether details meet the conditions on the code of the error, on the metadata, and on single members."""
+    wanted = {name: value for name in _DETAILS if (value := getattr(run_filter, name)) is not None}
+    if run_filter.code is None and not wanted and not run_filter.metadata:
         return True
     try:
         members = orjson.loads(details or b"")
@@ -88,7 +95,7 @@ def details_match(details: bytes | None, run_filter: RunFilter) -> bool:
     return (
         isinstance(members, dict)
         and (run_filter.code is None or _members(members, "error").get("code") == run_filter.code)
-        and (run_filter.api is None or members.get("api") == run_filter.api)
+        and wanted.items() <= members.items()
         and set(run_filter.metadata) <= _members(members, "metadata").items()
     )
 

@@ -44,6 +44,7 @@ def refused(query: str) -> list[str]:
         ("meta.b=&meta.a.c=%C3%A9+%26", RunFilter("one", metadata=(("a.c", "é &"), ("b", "")))),
         ("id=run_01234567", RunFilter("one", id_prefix="run_01234567")),
         (f"id={ID}", RunFilter("one", id_prefix=ID)),
+        (f"replay_of={ID}", RunFilter("one", replay_of=ID)),
         ("created_after=2026-11-21T12:00:00Z", RunFilter("one", created_from=NOON)),
         ("created_before=2026-11-21T13:30:00.250%2B01:30", RunFilter("one", created_until=NOON + 0.25)),
         ("created_before=2026-11-21t12:00:00.123456789z", RunFilter("one", created_until=NOON + 0.123456)),

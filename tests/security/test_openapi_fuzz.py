@@ -57,6 +57,8 @@ EXPECTED = {
     ("GET", "/runs/{id}", INVALID): {"not_found"},
     ("GET", "/runs/{id}/timeline", VALID): {"not_found"},
     ("POST", "/runs/{id}/cancel", VALID): {"not_found"},
+    ("POST", "/runs/{id}/replay", VALID): {"not_found"},
+    ("POST", "/runs/{id}/replay", INVALID): {"invalid_request", "malformed_json"},
     ("POST", "/workflows/{workflow_name}/run", VALID): {"201", "callback_url_refused", "invalid_idempotency_key"},
     ("POST", "/workflows/{workflow_name}/run", INVALID): {"invalid_request", "malformed_json"},
     ("GET", "/workflow-version-execution-results", VALID): {"not_found"},

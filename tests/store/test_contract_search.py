@@ -24,10 +24,13 @@ METADATA: dict[int, dict[str, str]] = {
 """By the number of the run: run 2 has no `ticket`, but the text of its details has `"ticket":"4711"` in it."""
 
 
+REPLAYS = {4: {"replay_of": "run_1"}, 5: {"replay_of": "run_10"}}
+
+
 async def _store_six_runs(store: Store) -> None:
     """Runs 0 to 5, of which 0 to 3 ended after 1, 2, 4 and 8 seconds; 0 failed with CODE."""
     for number in range(6):
-        details = orjson.dumps({"metadata": METADATA.get(number, {})})
+        details = orjson.dumps({"metadata": METADATA.get(number, {}), **REPLAYS.get(number, {})})
         run = new_run(number, provider="layer" if number % 2 else "studio", details=details)
         await store.create_run(run, None, TAGS.get(number, ()))
         if number < 4:
@@ -56,6 +59,9 @@ def _end(number: int) -> FinalState:
         ({"code": CODE}, [0]),
         ({"code": "internal"}, [1]),
         ({"code": "none"}, []),
+        ({"replay_of": "run_1"}, [4]),
+        ({"replay_of": "run_1", "provider": "layer"}, []),
+        ({"replay_of": "run_2"}, []),
         ({"tags": ("a",)}, [2, 1, 0]),
         ({"tags": ("aa",)}, [5]),
         ({"tags": ("team:b",)}, [5]),

@@ -20,6 +20,7 @@ from gateway.api.openapi.responses import HEADERS, OpenApiNode, json_content, pr
 from gateway.api.prompt_studio import openapi as studio
 from gateway.api.promptlayer import openapi as promptlayer
 from gateway.api.promptlayer.requests import RunWorkflow
+from gateway.api.replay_run import ReplayRequest
 from gateway.api.run_lookup import MAX_WAIT
 from gateway.api.run_request import RunRequest
 from gateway.problems import PROBLEMS
@@ -70,6 +71,7 @@ def openapi_document() -> OpenApiNode:
             "/runs/{id}": {"get": _get_run_operation()},
             "/runs/{id}/timeline": {"get": _timeline_operation()},
             "/runs/{id}/cancel": {"post": _cancel_run_operation()},
+            "/runs/{id}/replay": {"post": _replay_run_operation()},
             **promptlayer.paths(),
             **promptlayer.realtime_paths(),
             **studio.paths(),
@@ -79,7 +81,7 @@ def openapi_document() -> OpenApiNode:
             "/docs": {"get": _docs_operation()},
         },
         "components": {
-            "schemas": component_schemas((RunRequest, RunWorkflow), _RESPONSE_MODELS),
+            "schemas": component_schemas((RunRequest, ReplayRequest, RunWorkflow), _RESPONSE_MODELS),
             "headers": HEADERS,
             "parameters": {"RequestId": REQUEST_ID},
             "securitySchemes": {
@@ -187,6 +189,32 @@ def _cancel_run_operation() -> OpenApiNode:
     }
 
 
+def _replay_run_operation() -> OpenApiNode:
+    accepted = response(
+        "The replay is stored and continues in the background. A repeated request gets the same response, with "
+        "`Idempotent-Replayed: true`.",
+        model_content("RunShown"),
+        "Location",
+        "Idempotent-Replayed",
+    )
+    return {
+        **operation("replayRun", "Runs", "Run again what has ended", _RUN_ID, _IDEMPOTENCY_KEY),
+        "description": "Starts a new run, in the background, with the input of a stored run that has ended. A run that "
+        "`failed` or `succeeded` is paid for once more; `not_run` had cost nothing. A run is replayed once, however "
+        "often the request is repeated; with an Idempotency-Key, once for each key.",
+        "security": _SECURITY,
+        "requestBody": {"required": False, "content": model_content("ReplayRequest")},
+        "responses": {"202": accepted, **problem_responses(_REPLAY_CODES)},
+    }
+
+
+_REPLAY_CODES = (
+    *_AUTHENTICATED_CODES,
+    *("malformed_json", "unsupported_media_type", "payload_too_large", "request_timeout", "invalid_request"),
+    *("invalid_idempotency_key", "idempotency_in_flight", "idempotency_mismatch", "callback_url_refused"),
+    *("not_found", "run_unfinished", "outcome_unknown", "input_not_kept", "workflow_not_found", "forbidden"),
+    "store_unavailable",
+)
 _RUN_ID: OpenApiNode = {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}
 _IDEMPOTENCY_KEY: OpenApiNode = {
     "name": "Idempotency-Key",

@@ -80,6 +80,21 @@ ERROR_INFO: Mapping[str, ErrorInfo] = MappingProxyType(
             "Operations port: the run has another outcome than `unknown`, or has not ended: nothing is to be judged.",
             "Look the run up: its outcome is known, or will be.",
         ),
+        "run_unfinished": ErrorInfo(
+            (_NO_RUN,),
+            "The run cannot be replayed yet: it has not ended; `run_status` says how far it is.",
+            "Wait for its end: `GET /runs/{run_id}?wait=50`.",
+        ),
+        "outcome_unknown": ErrorInfo(
+            (_NO_RUN,),
+            "The run was not replayed: it may have been executed, so that a replay may pay twice.",
+            'Look the run up at the provider; `"include_unknown": true` in the body replays it all the same.',
+        ),
+        "input_not_kept": ErrorInfo(
+            (_NO_RUN,),
+            "The run cannot be replayed: it was neither asynchronous nor had an Idempotency-Key, or was kept late.",
+            "Send the request again: `POST /run`.",
+        ),
         "payload_too_large": ErrorInfo(
             (_NO_RUN,),
             "The body exceeds `server.max_body`, or `server.max_passthrough` where it is passed through.",

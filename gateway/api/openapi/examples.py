@@ -29,6 +29,16 @@ _RUN_OUTCOMES: Mapping[str, tuple[str, int]] = MappingProxyType(
         "deadline_exceeded": ("unknown", 1),
     }
 )
+_RUN_STATUSES: Mapping[str, str] = MappingProxyType(
+    {
+        "run_ended": "succeeded",
+        "run_unfinished": "running",
+        "outcome_unknown": "unknown",
+        "input_not_kept": "failed",
+    }
+)
+"""Status of the run that a request is about, by code."""
+
 _FIELD_ERRORS = MappingProxyType({"invalid_request": (FieldError("/timeout", "Input should be greater than 0"),)})
 
 
@@ -98,7 +108,7 @@ def _problem_document(code: str) -> JsonValue:
     if code in _RUN_OUTCOMES:
         outcome, attempts = _RUN_OUTCOMES[code]
         extra = {"run_id": _RUN_ID, "provider": "promptlayer", "attempts": attempts, "outcome": outcome}
-    elif code == "run_ended":
-        extra = {"run_id": _RUN_ID, "run_status": "succeeded"}
+    elif code in _RUN_STATUSES:
+        extra = {"run_id": _RUN_ID, "run_status": _RUN_STATUSES[code]}
     problem = Problem(code, errors=_FIELD_ERRORS.get(code, ()), extra=extra)
     return strict_json.read(problem.document(_REQUEST_ID))

@@ -36,6 +36,9 @@ def list_parameters() -> tuple[OpenApiNode, ...]:
         ),
         _metadata_parameter(),
         query_parameter("id", {"type": "string", "pattern": run_search.ID_PATTERN}, "The beginning of the id."),
+        query_parameter(
+            "replay_of", {"type": "string", "pattern": run_search.WHOLE_ID_PATTERN}, "The run is a replay of this one."
+        ),
         query_parameter("created_after", _TIME, "The run was created at this time or later."),
         query_parameter("created_before", _TIME, "The run was created before this time."),
         query_parameter("min_duration", _SECONDS, "Seconds from the creation of the run to its end, or more."),

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, Field
 
-from gateway.api.openapi.component_schemas import NotRequired as _NotRequired
+from gateway.api.openapi.component_schemas import NotRequired
 from gateway.store.run_filter import MAX_EXAMINED
 
 _ATTEMPTS = "Number of start requests over all fallbacks, those that could not be sent included."
 _TAGS = "Present if the run has tags."
+_ReplayOf: TypeAlias = Annotated[
+    Annotated[str, Field(pattern="^run_[0-9a-f]{32}$")] | NotRequired,
+    Field(description="Id of the run whose input this one has; present if it is a replay."),
+]
 
 
 class NodeAnswer(BaseModel):
@@ -41,7 +45,8 @@ class RunAnswer(BaseModel):
     attempts: Annotated[int, Field(ge=1, description=_ATTEMPTS)]
     provider_run_id: Annotated[str | None, Field(description="The provider's id of the run, if it reports one.")]
     metadata: dict[str, str]
-    tags: Annotated[list[str] | _NotRequired, Field(description=_TAGS)] = None
+    tags: Annotated[list[str] | NotRequired, Field(description=_TAGS)] = None
+    replay_of: _ReplayOf = None
     created_at: datetime
     finished_at: datetime
     duration_ms: Annotated[int, Field(ge=0)]
@@ -122,7 +127,8 @@ class RunShown(BaseModel):
     attempts: Annotated[int, Field(ge=0, description=_ATTEMPTS)]
     provider_run_id: str | None
     metadata: dict[str, str]
-    tags: Annotated[list[str] | _NotRequired, Field(description=_TAGS)] = None
+    tags: Annotated[list[str] | NotRequired, Field(description=_TAGS)] = None
+    replay_of: _ReplayOf = None
     created_at: datetime
     finished_at: Annotated[
         datetime | None,
@@ -135,7 +141,7 @@ class RunShown(BaseModel):
         RunActivity | _NotRequired, Field(description="Present while the run is in progress, from a second on.")
     ] = None
     output_kept: Annotated[
-        Literal[False] | _NotRequired,
+        Literal[False] | NotRequired,
         Field(description="Present if the result was in the response to `POST /run` only, so that `output` is null."),
     ] = None
 
@@ -157,7 +163,8 @@ class RunListed(BaseModel):
     attempts: Annotated[int, Field(ge=0, description=_ATTEMPTS)]
     provider_run_id: str | None
     metadata: Annotated[dict[str, str] | None, Field(description="Null if they are larger than 8 kB.")]
-    tags: Annotated[list[str] | _NotRequired, Field(description=_TAGS)] = None
+    tags: Annotated[list[str] | NotRequired, Field(description=_TAGS)] = None
+    replay_of: _ReplayOf = None
     created_at: datetime
     finished_at: datetime | None
     duration_ms: Annotated[int | None, Field(ge=0)]
@@ -250,24 +257,27 @@ class ProblemAnswer(BaseModel):
         bool, Field(description="True if the same request may succeed later and cannot cause a second run.")
     ]
     errors: Annotated[
-        list[ProblemPointer] | _NotRequired, Field(description="Errors in the body or the query string.")
+        list[ProblemPointer] | NotRequired, Field(description="Errors in the body or the query string.")
     ] = None
     run_id: Annotated[
-        Annotated[str, Field(pattern="^run_[0-9a-f]{32}$")] | _NotRequired,
+        Annotated[str, Field(pattern="^run_[0-9a-f]{32}$")] | NotRequired,
         Field(description="Id of the run."),
     ] = None
-    provider: Annotated[str | _NotRequired, Field(description="Provider of the last attempt.")] = None
-    attempts: Annotated[Annotated[int, Field(ge=0)] | _NotRequired, Field(description=_ATTEMPTS)] = None
+    provider: Annotated[str | NotRequired, Field(description="Provider of the last attempt.")] = None
+    attempts: Annotated[Annotated[int, Field(ge=0)] | NotRequired, Field(description=_ATTEMPTS)] = None
     provider_run_id: Annotated[
-        str | _NotRequired, Field(description="The provider's id of the run, to look it up there.")
+        str | NotRequired, Field(description="The provider's id of the run, to look it up there.")
     ] = None
     outcome: Annotated[
-        Literal["failed", "not_run", "unknown"] | _NotRequired,
+        Literal["failed", "not_run", "unknown"] | NotRequired,
         Field(description="Outcome of the run: with `unknown` it may have been executed, or may still be running."),
     ] = None
     run_status: Annotated[
-        Literal["succeeded", "failed", "not_run", "unknown"] | _NotRequired,
-        Field(description="Status of a run that cannot be cancelled, with `run_ended`."),
+        Literal["queued", "running", "succeeded", "failed", "not_run", "unknown"] | NotRequired,
+        Field(
+            description="Status of a run that cannot be cancelled (`run_ended`) or replayed (`run_unfinished`, "
+            "`outcome_unknown`, `input_not_kept`)."
+        ),
     ] = None
     outputs: Annotated[
         dict[str, NodeAnswer] | None,

@@ -41,7 +41,7 @@ def encode_run(run: RunRecord, *, owner: str, leased_until_at: float, callback_u
             {
                 "timeout": spec.timeout,
                 "input": spec.input,
-                **labels_of(spec.metadata, spec.tags),
+                **labels_of(spec.metadata, spec.tags, spec.replay_of),
                 "label": spec.label,
                 "version": spec.version,
                 "return_all_outputs": spec.return_all_outputs,
@@ -50,6 +50,7 @@ def encode_run(run: RunRecord, *, owner: str, leased_until_at: float, callback_u
                 "face": spec.api,
                 **_encode_context(spec.client_context),
                 **({} if spec.start_before is None else {"start_before": spec.start_before}),
+                **({} if spec.input_kept else {"input_kept": False}),
                 "provider": run.provider,
             }
         ),
@@ -58,7 +59,9 @@ def encode_run(run: RunRecord, *, owner: str, leased_until_at: float, callback_u
         owner=owner,
         leased_until_at=leased_until_at,
         callback_url=callback_url,
-        details=strict_json.write({**_bounded_labels(labels_of(spec.metadata, spec.tags)), **_facts(spec)}),
+        details=strict_json.write(
+            {**_bounded_labels(labels_of(spec.metadata, spec.tags, spec.replay_of)), **_facts(spec)}
+        ),
     )
 
 
@@ -96,7 +99,7 @@ def encode_details(document: Mapping[str, Any], facts: Mapping[str, Any] = Mappi
         members["warning"] = warning[:_MAX_LISTED_TEXT]
     if isinstance(error, dict) and isinstance(error.get("detail"), str):
         members["error"] = {**error, "detail": error["detail"][:_MAX_LISTED_TEXT]}
-    labels = _bounded_labels(labels_of(document.get("metadata"), document.get("tags")))
+    labels = _bounded_labels(labels_of(document.get("metadata"), document.get("tags"), document.get("replay_of")))
     return strict_json.write({**labels, **members, **facts})
 
 
@@ -147,19 +150,24 @@ def _rounded(waits: Mapping[WaitCause, float]) -> dict[str, float]:
     return {cause: round(seconds, 3) for cause, seconds in waits.items()}
 
 
-def labels_of(metadata: object, tags: object) -> dict[str, Any]:
-    """Return the members of a document for the metadata and the tags of a run; without tags there is no member."""
-    return {"metadata": metadata, "tags": tags} if tags else {"metadata": metadata}
+def labels_of(metadata: object, tags: object, replay_of: object = None) -> dict[str, Any]:
+    """Return the members of a document for the metadata of a run, for its tags if any, and for the run it replays."""
+    labels = {"metadata": metadata}
+    if tags:
+        labels["tags"] = tags
+    if replay_of is not None:
+        labels["replay_of"] = replay_of
+    return labels
 
 
 def stored_labels(run: StoredRun) -> dict[str, JsonValue]:
-    """Return the metadata and the tags of a stored run, as `labels_of`."""
+    """Return the labels of a stored run, as `labels_of`."""
     spec = stored_spec(run)
-    return labels_of(spec.get("metadata", {}), spec.get("tags"))
+    return labels_of(spec.get("metadata", {}), spec.get("tags"), spec.get("replay_of"))
 
 
 def _bounded_labels(labels: dict[str, Any]) -> dict[str, Any]:
-    """Leave out metadata that are large; tags are small."""
+    """Leave out metadata that are large; the others are small."""
     if len(strict_json.write(labels["metadata"])) > _MAX_LISTED_METADATA:
         del labels["metadata"]
     return labels

@@ -33,6 +33,11 @@ def parse_key(client: str, values: Sequence[str], body: bytes, *, path_name: str
     )
 
 
+def internal_key(client: str, name: str, digest: bytes) -> IdempotencyKey:
+    """Return a key that no client can send: it begins with a space, which no value of a header field does."""
+    return IdempotencyKey(client, " " + name, digest)
+
+
 def fingerprint(body: JsonValue) -> bytes:
     """Return the SHA-256 of a JSON value; the order of keys, white space and escapes make no difference."""
     try:

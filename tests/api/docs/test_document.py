@@ -222,7 +222,15 @@ def test_no_schema_is_burdened_with_pydantics_names(spec: JsonValue) -> None:
     """Generated titles such as "Return All Outputs" and null defaults are omitted."""
     text = strict_json.write(lookup(spec, "components", "schemas")).decode()
     assert [] == re.findall(r'"default":null', text)
-    models = {"RunRequest", "RunWorkflow", "RunAnswer", "NodeAnswer", "ProblemAnswer", "ProblemPointer"}
+    models = {
+        "RunRequest",
+        "ReplayRequest",
+        "RunWorkflow",
+        "RunAnswer",
+        "NodeAnswer",
+        "ProblemAnswer",
+        "ProblemPointer",
+    }
     kept = {"RunShown", "RunListed", "RunsPage", "RunError", "CallbackState", "RunNotCancelled", "CancelState"}
     kept |= {"RunActivity", "NodeActivity", "TimelineEvent", "RunTimeline"}
     assert models | kept == set(re.findall(r'"title":"([^"]+)"', text))

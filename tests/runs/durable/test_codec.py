@@ -27,6 +27,8 @@ FULL_SPEC = RunSpec(
     synchronous=False,
     api="promptlayer",
     start_before=1_795_000_000.5,
+    replay_of="run_1",
+    input_kept=False,
     client_context={"number": 2**52, "all_outputs": True, "other": "x"},
 )
 
