@@ -23,6 +23,7 @@ from math import inf
 from typing import Protocol
 
 from gateway.store.announcements import AnnouncementStore
+from gateway.store.bulk_replay import KeepsBulkReplays
 from gateway.store.history import HistoryStore
 from gateway.store.provider_override import ProviderOverrideStore
 from gateway.store.run_filter import Position, RunFilter
@@ -73,8 +74,7 @@ class StoredRun:
 
     `status` is the public status: queued, running, succeeded, failed, unknown, not_run. `owner` is the process that
     holds the lease until `leased_until_at`; the name of an owner is never reused. `callback_state` is None if there is
-    no callback yet, PENDING, or the state that was passed to `Store.settle_callback`. Nothing changes a run in place:
-    it is not frozen because a frozen one costs four times as much to make, and every phase of a run makes one.
+    no callback yet, PENDING, or that of `Store.settle_callback`. Nothing changes a run in place; a frozen one costs more.
     """
 
     id: str
@@ -238,7 +238,7 @@ class RunPage:
     stopped_at: Position | None = None
 
 
-class Store(HistoryStore, ProviderOverrideStore, Protocol):
+class Store(HistoryStore, ProviderOverrideStore, KeepsBulkReplays, Protocol):
     """A store. Every method may raise `StoreUnavailable`, `open` also if the schema is newer than this version."""
 
     announcements: AnnouncementStore

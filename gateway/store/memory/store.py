@@ -27,6 +27,7 @@ from gateway.store.contract import (
     StoreUnavailable,
 )
 from gateway.store.history import HistoryEntry
+from gateway.store.memory.bulk_replays import MemoryBulkReplays
 from gateway.store.memory.callbacks import ScheduledCallbacks
 from gateway.store.memory.idempotency_records import IdempotencyRecords
 from gateway.store.memory.matching import matches, may_revise, position_of
@@ -54,6 +55,7 @@ class MemoryStore(Store):
         self.announcements = LocalAnnouncements()
         self._notifier = ChangeNotifier(clock)
         self._open = False
+        self.bulk_replays = MemoryBulkReplays(self._require_open)
         self._runs: dict[str, StoredRun] = {}
         self._index = RunIndex()
         self._unfinished: set[str] = set()

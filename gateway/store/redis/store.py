@@ -27,6 +27,8 @@ idempotency record; callback's body, attempts; batch; `collected` |
 | `claims` | sorted set | the names of idempotency records, by `created_at` |
 | `secret:NAME` | string | a secret shared by all replicas |
 | `overrides` | hash | by provider, a `ProviderOverride` as JSON |
+| `bulk_replay:ID` | hash | a `BulkReplay` |
+| `bulk_replays` | sorted set | the ids of bulk replays, by `delete_at` |
 | `ping` | string | the value written by the last health check |
 | `generation` | string | a random token, set when the store is opened for the first time |
 | `changed` | channel | the id of each run that changes |
@@ -68,6 +70,7 @@ from gateway.store.history import HistoryEntry
 from gateway.store.provider_override import ProviderOverride
 from gateway.store.redis import codec, scripts
 from gateway.store.redis.announcements import RedisAnnouncements
+from gateway.store.redis.bulk_replays import RedisBulkReplays
 from gateway.store.redis.durability import check_durability
 from gateway.store.redis.pubsub import ChangeSubscriber
 from gateway.store.redis.run_index import complete_index
@@ -93,6 +96,7 @@ class RedisStore(Store):
         self._prefix = prefix
         self._key_prefix = f"{prefix}{LAYOUT_VERSION}:"
         self._subscriber = ChangeSubscriber(connection, f"{self._key_prefix}changed", clock)
+        self.bulk_replays = RedisBulkReplays(self._write_generation, self._read)
         self._write_batcher: ScriptBatcher | None = None
         self._read_batcher: ScriptBatcher | None = None
         self._indexing: asyncio.Task[None] | None = None

@@ -170,6 +170,20 @@ CREATE VIEW stored_runs AS SELECT
 FROM runs JOIN orders ON orders.run = runs.number LEFT JOIN documents ON documents.run = runs.number;
 """
 
+_VERSION_11 = """
+CREATE TABLE bulk_replays (
+    id TEXT PRIMARY KEY,
+    plan BLOB NOT NULL,
+    created_at REAL NOT NULL,
+    delete_at REAL NOT NULL,
+    state TEXT NOT NULL,
+    progress BLOB NOT NULL,
+    owner TEXT NOT NULL,
+    leased_until_at REAL NOT NULL,
+    revision INTEGER NOT NULL
+) STRICT;
+"""
+
 MIGRATIONS: tuple[str, ...] = (
     _VERSION_1,
     _VERSION_2,
@@ -181,6 +195,7 @@ MIGRATIONS: tuple[str, ...] = (
     _VERSION_8,
     _VERSION_9,
     _VERSION_10,
+    _VERSION_11,
 )
 """Script n migrates a file of version n to version n + 1. A released script is never changed."""
 

@@ -32,6 +32,7 @@ from gateway.store.notifications import ChangeNotifier
 from gateway.store.provider_override import ProviderOverride
 from gateway.store.run_filter import RunFilter
 from gateway.store.sqlite import callbacks, history, maintenance, overrides, run_lists, runs
+from gateway.store.sqlite.bulk_replays import SqliteBulkReplays
 from gateway.store.sqlite.file import SqliteFile
 from gateway.store.sqlite.readers import SqliteReaderPool
 from gateway.store.sqlite.writer import SqliteWriter
@@ -62,6 +63,7 @@ class SqliteStore(Store):
         self.announcements = LocalAnnouncements()
         self._open_store: _OpenStore | None = None
         self._failing = False
+        self.bulk_replays = SqliteBulkReplays(self._write, self._read)
 
     @property
     @override
