@@ -95,18 +95,18 @@ class RunActivity(BaseModel):
         Field(description="Nothing was sent; a start is being sent; the provider has the run, which is polled."),
     ]
     waiting_for: Annotated[
-        Literal["limit", "breaker", "backoff", "store"] | _NotRequired,
+        Literal["limit", "breaker", "backoff", "store"] | NotRequired,
         Field(
             description="A limit; a provider whose circuit is open or that is suspended; the next attempt; the store."
         ),
     ] = None
     retrying: Annotated[
-        Literal[True] | _NotRequired, Field(description="Present if an attempt to start the run has failed.")
+        Literal[True] | NotRequired, Field(description="Present if an attempt to start the run has failed.")
     ] = None
-    polls: Annotated[int | _NotRequired, Field(ge=0, description="Number of polls so far.")] = None
-    next_poll_at: Annotated[datetime | _NotRequired, Field(description="Time of the next poll.")] = None
+    polls: Annotated[int | NotRequired, Field(ge=0, description="Number of polls so far.")] = None
+    next_poll_at: Annotated[datetime | NotRequired, Field(description="Time of the next poll.")] = None
     nodes: Annotated[
-        dict[str, NodeActivity] | _NotRequired,
+        dict[str, NodeActivity] | NotRequired,
         Field(description="Nodes of the workflow, as the provider reports them."),
     ] = None
 
@@ -138,7 +138,7 @@ class RunShown(BaseModel):
     error: Annotated[RunError | None, Field(description="Present if the run has ended and did not succeed.")] = None
     callback: Annotated[CallbackState | None, Field(description="Present if the run has a `callback_url`.")] = None
     activity: Annotated[
-        RunActivity | _NotRequired, Field(description="Present while the run is in progress, from a second on.")
+        RunActivity | NotRequired, Field(description="Present while the run is in progress, from a second on.")
     ] = None
     output_kept: Annotated[
         Literal[False] | NotRequired,
@@ -185,31 +185,31 @@ class TimelineEvent(BaseModel):
         ),
     ]
     wait: Annotated[
-        str | _NotRequired,
+        str | NotRequired,
         Field(
             serialization_alias="for",
             description="`waited`: for what: `limit`, `breaker`, `backoff`, `store`, as in `RunActivity`.",
         ),
     ] = None
-    seconds: Annotated[float | _NotRequired, Field(ge=0, description="How long it took.")] = None
-    cause: Annotated[str | _NotRequired, Field(description="`called`: why there was no usable response.")] = None
-    operation: Annotated[str | _NotRequired, Field(description="`called`: what was requested, such as `start`.")] = None
+    seconds: Annotated[float | NotRequired, Field(ge=0, description="How long it took.")] = None
+    cause: Annotated[str | NotRequired, Field(description="`called`: why there was no usable response.")] = None
+    operation: Annotated[str | NotRequired, Field(description="`called`: what was requested, such as `start`.")] = None
     sent: Annotated[
-        Literal["yes", "no", "maybe"] | _NotRequired, Field(description="`called`: whether the request was sent.")
+        Literal["yes", "no", "maybe"] | NotRequired, Field(description="`called`: whether the request was sent.")
     ] = None
     status: Annotated[
-        int | str | _NotRequired,
+        int | str | NotRequired,
         Field(description="`called`: HTTP status of the response. `ended`: status of the run."),
     ] = None
     count: Annotated[
-        int | _NotRequired, Field(ge=2, description="`called`: number of equal calls; `seconds` is their sum.")
+        int | NotRequired, Field(ge=2, description="`called`: number of equal calls; `seconds` is their sum.")
     ] = None
-    code: Annotated[str | _NotRequired, Field(description="`ended`: code of the error.")] = None
-    workflow: Annotated[str | _NotRequired, Field(description="`fell_back`: the workflow that follows.")] = None
-    provider: Annotated[str | _NotRequired, Field(description="`fell_back`: its provider.")] = None
-    attempt: Annotated[int | _NotRequired, Field(ge=1, description="`callback_attempted`: its number.")] = None
+    code: Annotated[str | NotRequired, Field(description="`ended`: code of the error.")] = None
+    workflow: Annotated[str | NotRequired, Field(description="`fell_back`: the workflow that follows.")] = None
+    provider: Annotated[str | NotRequired, Field(description="`fell_back`: its provider.")] = None
+    attempt: Annotated[int | NotRequired, Field(ge=1, description="`callback_attempted`: its number.")] = None
     result: Annotated[
-        str | _NotRequired, Field(description="`callback_attempted`: status of the response, or why there was none.")
+        str | NotRequired, Field(description="`callback_attempted`: status of the response, or why there was none.")
     ] = None
 
 
