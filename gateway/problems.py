@@ -30,6 +30,7 @@ PROBLEMS: Mapping[str, ProblemType] = MappingProxyType(
         "not_found": ProblemType(404, "Run not found"),
         "unknown_route": ProblemType(404, "Route not found"),
         "workflow_not_found": ProblemType(404, "Workflow not found"),
+        "replay_not_found": ProblemType(404, "Replay not found"),
         "provider_not_found": ProblemType(404, "Provider not found"),
         "method_not_allowed": ProblemType(405, "Method not allowed"),
         "request_timeout": ProblemType(408, "Request timeout", retryable=True),

@@ -13,7 +13,7 @@ STATUSES = {
     400: {"malformed_json", "malformed_request", "invalid_idempotency_key"},
     401: {"unauthorized"},
     403: {"forbidden"},
-    404: {"not_found", "unknown_route", "workflow_not_found", "provider_not_found"},
+    404: {"not_found", "unknown_route", "workflow_not_found", "provider_not_found", "replay_not_found"},
     405: {"method_not_allowed"},
     408: {"request_timeout"},
     409: {

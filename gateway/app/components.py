@@ -27,6 +27,7 @@ from gateway.outbound.webhook.sender import WebhookSender
 from gateway.problems import Problem
 from gateway.runs.attention.monitor import AttentionMonitor
 from gateway.runs.attention.webhook import AttentionWebhook
+from gateway.runs.bulk_replays.runner import BulkReplayRunner
 from gateway.runs.callbacks.dispatcher import CallbackDispatcher
 from gateway.runs.catalog import Catalog
 from gateway.runs.durable.activity import ActivityReporter
@@ -205,6 +206,8 @@ def build_components(settings: Settings, clock: Clock, log: Logger) -> Component
     recovery = Recovery(durable_runs, store, catalog, clock, log)
     cancellation = RunCancellation(durable_runs, store, catalog, clock, log)
     override_follower = OverrideFollower(store, circuits, clock, log)
+    run_replayer = RunReplayer(durable_runs, catalog, clock)
+    authenticator = _authenticator(snapshot, clock, log)
     in_flight_limiter = InFlightLimiter(settings.server.max_in_flight)
     metrics.track_in_flight(lambda: in_flight_limiter.in_flight)
     return Components(
@@ -224,7 +227,7 @@ def build_components(settings: Settings, clock: Clock, log: Logger) -> Component
         callback_dispatcher=callback_dispatcher,
         durable_runs=durable_runs,
         cancellation=cancellation,
-        run_replayer=RunReplayer(durable_runs, catalog, clock),
+        run_replayer=run_replayer,
         override_follower=override_follower,
         history=history,
         attention=_attention(snapshot, store, metrics, webhook_sender, clock=clock, log=log),
@@ -237,6 +240,7 @@ def build_components(settings: Settings, clock: Clock, log: Logger) -> Component
             override_follower,
             history,
             ActivityReporter(durable_runs, store, clock, log),
+            BulkReplayRunner(store, run_replayer, authenticator.find_client, clock, log),
             clock,
             log,
             settings.store.retention,
@@ -250,7 +254,7 @@ def build_components(settings: Settings, clock: Clock, log: Logger) -> Component
             max_body=settings.server.max_passthrough,
         ),
         in_flight_limiter=in_flight_limiter,
-        authenticator=_authenticator(snapshot, clock, log),
+        authenticator=authenticator,
         ops_authenticator=OpsAuthenticator(snapshot.ops_keys, FailedAuthLimiter(clock), clock, log),
         public_tls=tls.make_reloadable(snapshot.tls.public),
         ops_tls=tls.make_reloadable(snapshot.tls.ops),

@@ -288,6 +288,10 @@ class Authenticator:
         self.keys, self.clients = keys, clients
         self.certificates = certificates or CertificateIndex()
 
+    def find_client(self, name: str) -> Client | None:
+        """Return a client of the current configuration by its name."""
+        return self.clients.get(name)
+
     def authenticate(self, request: Request) -> None:
         """Set the client of a request to a route with a key.
 

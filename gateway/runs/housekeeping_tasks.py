@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from gateway.clock import Clock
 from gateway.observability.logger_protocol import Logger
+from gateway.runs.bulk_replays.runner import BulkReplayRunner
 from gateway.runs.callbacks.dispatcher import CallbackDispatcher
 from gateway.runs.durable.activity import ActivityReporter
 from gateway.runs.durable.cancellation import RunCancellation
@@ -34,6 +35,7 @@ class HousekeepingTasks:
     override_follower: OverrideFollower
     history: HistoryRecorder
     activity: ActivityReporter
+    bulk_replays: BulkReplayRunner
     clock: Clock
     log: Logger
     retention: float
@@ -57,6 +59,7 @@ class HousekeepingTasks:
             self.durable_runs.collection.run_forever(),
             self.history.run_forever(),
             self.activity.run_forever(),
+            self.bulk_replays.run_forever(),
         )
         self._tasks = [asyncio.create_task(loop) for loop in loops]
 
@@ -87,6 +90,7 @@ class HousekeepingTasks:
             try:
                 await self.store.purge(runs_before_at=now - self.retention, keys_before_at=now - _KEY_RETENTION)
                 await self.history.purge()
+                await self.store.bulk_replays.purge(now)
             except StoreUnavailable:
                 self.log.warning("store_unavailable")
             await self.clock.sleep(_PURGE_INTERVAL)

@@ -74,7 +74,7 @@ class StoredRun:
 
     `status` is the public status: queued, running, succeeded, failed, unknown, not_run. `owner` is the process that
     holds the lease until `leased_until_at`; the name of an owner is never reused. `callback_state` is None if there is
-    no callback yet, PENDING, or that of `Store.settle_callback`. Nothing changes a run in place; a frozen one is slower.
+    no callback yet, PENDING, or that of `Store.settle_callback`. Nothing changes a run in place: frozen, it costs more.
     """
 
     id: str

@@ -6,9 +6,11 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from gateway.store.bulk_replay import BulkReplayStore
 from gateway.store.contract import IdempotencyRecord, RunOverview, RunPage, Store
 from gateway.store.provider_override import ProviderOverride
 from gateway.store.run_filter import RunFilter
+from gateway.supervisor.lazy_bulk_replays import LazyBulkReplays
 
 
 @dataclass(slots=True)
@@ -18,6 +20,10 @@ class LazyStore:
     store: Store
     _is_open: bool = False
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    bulk_replays: BulkReplayStore = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.bulk_replays = LazyBulkReplays(self.store.bulk_replays, self._ensure_open)
 
     async def list_by_callback_state(self, state: str, *, limit: int, after: str = "") -> list[str]:
         """Open the store if necessary, and call `Store.list_by_callback_state`."""

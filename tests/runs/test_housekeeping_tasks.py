@@ -11,11 +11,14 @@ from gateway.clock import Clock
 from gateway.observability.metrics import Metrics
 from gateway.outbound.webhook.egress_policy import EgressPolicy
 from gateway.outbound.webhook.sender import WebhookSender
+from gateway.runs.bulk_replays.runner import BulkReplayRunner
 from gateway.runs.callbacks.dispatcher import CallbackDispatcher
+from gateway.runs.catalog import Catalog
 from gateway.runs.durable.activity import ActivityReporter
 from gateway.runs.history import HistoryRecorder
 from gateway.runs.housekeeping_tasks import HousekeepingTasks
 from gateway.runs.resilience.override_follower import OverrideFollower
+from gateway.runs.run_replay import RunReplayer
 from gateway.store.contract import Delivery, StoredRun, StoreUnavailable
 from tests.runs.durable.durable_harness import LEASE, BlockedUpstream, DurableRunsHarness, yield_to_loop, yield_until
 from tests.runs.executor_harness import DONE, ENDED, STARTED, ScriptedUpstream, upstream_of
@@ -30,7 +33,9 @@ def background_of(replica: DurableRunsHarness) -> HousekeepingTasks:
     log = replica.runs.log
     history = HistoryRecorder(replica.store, clock, log, lambda _: None)
     activity = ActivityReporter(replica.runs, replica.store, clock, log)
-    tasks = (replica.recovery, replica.cancellation, callbacks, follower, history, activity)
+    replayer = RunReplayer(replica.runs, Catalog(replica.workflows, {}), clock)
+    replays = BulkReplayRunner(replica.store, replayer, lambda _: None, clock, log)
+    tasks = (replica.recovery, replica.cancellation, callbacks, follower, history, activity, replays)
     return HousekeepingTasks(replica.runs, replica.store, *tasks, clock, log, retention=60.0)
 
 

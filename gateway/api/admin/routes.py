@@ -8,6 +8,7 @@ from gateway.api.admin.attention import AttentionHandlers
 from gateway.api.admin.callbacks import CallbackAdminHandlers, CallbackStore
 from gateway.api.admin.judgement import JudgementHandlers, JudgementStore
 from gateway.api.admin.providers import ProviderAdminHandlers
+from gateway.api.admin.replays import ReplayAdminHandlers, ReplayStore
 from gateway.api.admin.runs import RunAdminHandlers, RunStore
 from gateway.clock import Clock
 from gateway.http.request import Route
@@ -15,7 +16,7 @@ from gateway.observability.logger_protocol import Logger
 from gateway.runs.attention.monitor import AttentionMonitor
 
 
-class AdminStore(CallbackStore, JudgementStore, RunStore, Protocol):
+class AdminStore(CallbackStore, JudgementStore, ReplayStore, RunStore, Protocol):
     """The part of `Store` that the operations port needs."""
 
 
@@ -25,6 +26,7 @@ def admin_routes(
     """Return the routes, without those for health, metrics and documentation."""
     return [
         *RunAdminHandlers(store, clock).routes(),
+        *ReplayAdminHandlers(store, clock, log).routes(),
         *JudgementHandlers(store, clock, log).routes(),
         *AttentionHandlers(attention).routes(),
         *CallbackAdminHandlers(store, clock, log).routes(),

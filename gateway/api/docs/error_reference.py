@@ -53,6 +53,11 @@ ERROR_INFO: Mapping[str, ErrorInfo] = MappingProxyType(
             "The name is not configured, or the provider has no such workflow, version or label.",
             "Check the name and the configuration.",
         ),
+        "replay_not_found": ErrorInfo(
+            (_NO_RUN,),
+            "Operations port: there is no such plan or job of a replay; a plan is kept for an hour.",
+            "Make a new plan.",
+        ),
         "provider_not_found": ErrorInfo(
             (_NO_RUN,), "Operations port: no provider of this name is configured.", "See `runward providers list`."
         ),

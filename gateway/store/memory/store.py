@@ -12,6 +12,7 @@ from typing_extensions import override
 
 from gateway.clock import Clock
 from gateway.store.announcements import LocalAnnouncements
+from gateway.store.bulk_replay import BulkReplayStore
 from gateway.store.contract import (
     PENDING,
     CancelResult,
@@ -55,7 +56,7 @@ class MemoryStore(Store):
         self.announcements = LocalAnnouncements()
         self._notifier = ChangeNotifier(clock)
         self._open = False
-        self.bulk_replays = MemoryBulkReplays(self._require_open)
+        self.bulk_replays: BulkReplayStore = MemoryBulkReplays(self._require_open)
         self._runs: dict[str, StoredRun] = {}
         self._index = RunIndex()
         self._unfinished: set[str] = set()

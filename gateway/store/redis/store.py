@@ -52,6 +52,7 @@ from gateway.clock import Clock
 from gateway.redis.connection import RedisConnection
 from gateway.redis.errors import RedisUnavailable
 from gateway.redis.lua_script import RedisArgument, RedisReply, RedisScript
+from gateway.store.bulk_replay import BulkReplayStore
 from gateway.store.contract import (
     CancelResult,
     Delivery,
@@ -96,7 +97,7 @@ class RedisStore(Store):
         self._prefix = prefix
         self._key_prefix = f"{prefix}{LAYOUT_VERSION}:"
         self._subscriber = ChangeSubscriber(connection, f"{self._key_prefix}changed", clock)
-        self.bulk_replays = RedisBulkReplays(self._write_generation, self._read)
+        self.bulk_replays: BulkReplayStore = RedisBulkReplays(self._write_generation, self._read)
         self._write_batcher: ScriptBatcher | None = None
         self._read_batcher: ScriptBatcher | None = None
         self._indexing: asyncio.Task[None] | None = None

@@ -157,6 +157,7 @@ class SqliteFile:
             db.execute("BEGIN IMMEDIATE")
             db.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")  # unchanged, but written: creates the log
             db.execute("UPDATE runs INDEXED BY runs_unfinished SET leased_until_at = 0 WHERE phase < 3")
+            db.execute("UPDATE bulk_replays SET leased_until_at = 0 WHERE state = 'running'")
             db.execute("COMMIT")
             self._identity = self._identify()
         except BaseException:

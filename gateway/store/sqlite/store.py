@@ -15,6 +15,7 @@ from typing_extensions import override
 
 from gateway.clock import Clock
 from gateway.store.announcements import LocalAnnouncements
+from gateway.store.bulk_replay import BulkReplayStore
 from gateway.store.contract import (
     CancelResult,
     Delivery,
@@ -63,7 +64,7 @@ class SqliteStore(Store):
         self.announcements = LocalAnnouncements()
         self._open_store: _OpenStore | None = None
         self._failing = False
-        self.bulk_replays = SqliteBulkReplays(self._write, self._read)
+        self.bulk_replays: BulkReplayStore = SqliteBulkReplays(self._write, self._read)
 
     @property
     @override

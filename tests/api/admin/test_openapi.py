@@ -162,6 +162,26 @@ async def converse(talk: Conversation, run_id: str) -> None:
         await talk.send("POST", judge, run_id, headers=JSON, body=body)
     await talk.send("POST", judge, run_id, headers={"Content-Type": "text/plain"}, body=b"x")
     await talk.send("POST", judge, run_id, headers={**JSON, "Origin": "null"}, body=b"{}")
+    await converse_about_replays(talk)
+
+
+async def converse_about_replays(talk: Conversation) -> None:
+    """Send requests for replays of every kind."""
+    path, show, abort = "/api/replays", "/api/replays/{id}", "/api/replays/{id}/abort"
+    planned = node(await talk.send("POST", path, headers=JSON, body=b'{"filter":{}}'))
+    order = strict_json.write({"filter": {}, "dry_run": False, "plan": planned["id"]})
+    plan_id = str(planned["id"])
+    await talk.send("GET", show, plan_id)
+    await talk.send("POST", path, headers=JSON, body=order)
+    await talk.send("POST", abort, plan_id, headers=JSON)
+    for body in (b"{", b"{}", b" " * 200_000):
+        await talk.send("POST", path, headers=JSON, body=body)
+    await talk.send("POST", path, headers=JSON, body=order.replace(plan_id.encode(), b"rpl_" + b"0" * 32))
+    await talk.send("GET", show, "rpl_1")
+    await talk.send("POST", abort, "rpl_1", headers=JSON)
+    for headers in ({**JSON, "Origin": "null"}, {"Content-Type": "text/plain"}):
+        await talk.send("POST", path, headers=headers, body=order)
+        await talk.send("POST", abort, plan_id, headers=headers)
 
 
 SEEN = {
@@ -175,6 +195,9 @@ SEEN = {
     ("GET", "/api/attention", 200),
     *(("POST", "/api/runs/{id}/judge", status) for status in (400, 403, 404, 409, 413, 415, 422)),
     *(("POST", "/providers/override/{id}", status) for status in (200, 400, 403, 404, 413, 415, 422)),
+    *(("POST", "/api/replays", status) for status in (200, 202, 400, 403, 404, 413, 415, 422)),
+    *(("GET", "/api/replays/{id}", status) for status in (200, 404)),
+    *(("POST", "/api/replays/{id}/abort", status) for status in (200, 403, 404, 415)),
 }
 
 

@@ -7,7 +7,16 @@ from importlib.metadata import version
 
 from pydantic import BaseModel
 
-from gateway.api.admin.openapi import attention, callbacks, documentation, health, judgement, providers, runs
+from gateway.api.admin.openapi import (
+    attention,
+    callbacks,
+    documentation,
+    health,
+    judgement,
+    providers,
+    replays,
+    runs,
+)
 from gateway.api.openapi.component_schemas import component_schemas
 from gateway.api.openapi.operation import REQUEST_ID
 from gateway.api.openapi.response_schemas import ProblemAnswer
@@ -15,6 +24,7 @@ from gateway.api.openapi.responses import HEADERS, OpenApiNode
 
 GROUPS = (
     runs.GROUP,
+    replays.GROUP,
     judgement.GROUP,
     attention.GROUP,
     callbacks.GROUP,
