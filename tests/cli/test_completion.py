@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 CASES = [
     ("runward ", {"serve", "demo", "check", "run", "keys", "config", "runs", "attention", "callbacks", "providers"}),
-    ("runward runs ", {"list", "show", "tail", "judge"}),
+    ("runward runs ", {"list", "show", "tail", "judge", "replay", "show-replay", "abort-replay"}),
     ("runward runs list --waiting-for ", {"limit", "breaker", "backoff", "store"}),
     ("runward pro", {"providers"}),
     ("runward providers ", {"list", "suspend", "open", "close", "auto"}),

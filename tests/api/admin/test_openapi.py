@@ -240,7 +240,9 @@ async def test_a_key_that_is_missing_is_answered_as_documented(
     running = await gateway(server={"ops_keys": [{"hash": "sha256:" + 64 * "0"}]})
     talk = Conversation(session, running.ops_url)
     talk.spec = dict(node(strict_json.read(strict_json.write(openapi_document()))))
-    for path in sorted({path for path in node(talk.spec, "paths") if "{" not in path} - OPEN):
+    for path in sorted(
+        {path for path, each in node(talk.spec, "paths").items() if "{" not in path and "get" in node(each)} - OPEN
+    ):
         await talk.send("GET", path)
         assert ("GET", path, 401) in talk.seen
     for path in OPEN:
