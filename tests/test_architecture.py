@@ -30,6 +30,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "gateway.observability",
         "gateway.settings",
         "gateway.passthrough_rules",
+        "gateway.redaction",
         "gateway.clock",
         "gateway.byte_budget",
         "gateway.memory_limit",
