@@ -69,8 +69,8 @@ class StoredRun:
     """A run. `order` is the JSON that starts it; `document` is the body of `GET /runs/{id}` once the run is done.
 
     `details` is a short JSON object for lists of runs; None if another version wrote the run. `durable`: False if the
-    run is recorded in the history only, without order and document. `activity`: a short JSON object, what an unfinished
-    run is doing; `judgement`: a JSON object. The methods of `HistoryStore` write the last three.
+    run is recorded in the history only, with order and document if they are kept. `activity`: a short JSON object, what
+    an unfinished run is doing; `judgement`: a JSON object. The methods of `HistoryStore` write the last three.
 
     `status` is the public status: queued, running, succeeded, failed, unknown, not_run. `owner` is the process that
     holds the lease until `leased_until_at`; the name of an owner is never reused. `callback_state` is None if there is
@@ -296,8 +296,9 @@ class Store(HistoryStore, ProviderOverrideStore, KeepsBulkReplays, Protocol):
         """Store the end of a run that `owner` knows from the provider, although another process has adopted the run.
 
         Like `finish`, for a run that has not ended, whatever its owner, or that has ended as `unknown`: its response
-        and its callback are replaced, and the callback is due again with the next `revision`; without a new callback
-        the earlier one stays. Returns False, and changes nothing, if the run has another end or does not exist.
+        and its callback are replaced, and the callback is due again with the next `revision`; without a new
+        callback the earlier one stays. A run that is not durable loses its order and document. Returns False, and
+        changes nothing, if the run has another end or does not exist.
         """
 
     async def cancel_queued(self, run_id: str, final_state: FinalState) -> CancelResult:
@@ -310,7 +311,7 @@ class Store(HistoryStore, ProviderOverrideStore, KeepsBulkReplays, Protocol):
         """Delete an unfinished run of `owner` that was refused before its start, and its idempotency record."""
 
     async def get_run(self, run_id: str) -> StoredRun | None:
-        """Return a run, or None if there is no durable run with this id."""
+        """Return a run; None if it does not exist, or is not durable and its content is not kept."""
 
     async def get_overview(self, run_id: str) -> RunOverview | None:
         """Return a run without its order and document, which are not read; None if there is no such run."""

@@ -138,6 +138,15 @@ class EncryptedStore(Store):
         body = await self.inner.load_callback(delivery, until_at=until_at)
         return None if body is None else self._decrypt(body, delivery.run_id, _CALLBACK)
 
+    @override
+    async def add_history(self, entries: Sequence[HistoryEntry]) -> None:
+        if self._cipher.encrypts:
+            entries = [entry if entry.content_until_at is None else self._encrypt_entry(entry) for entry in entries]
+        await self.inner.add_history(entries)
+
+    def _encrypt_entry(self, entry: HistoryEntry) -> HistoryEntry:
+        return replace(entry, run=self._encrypt_run(entry.run))
+
     def _encrypt_run(self, run: StoredRun) -> StoredRun:
         order, document = self._cipher.encrypt(run.order, _ORDER, run.id), run.document
         if document is not None:
@@ -269,12 +278,12 @@ class EncryptedStore(Store):
         return self.inner.list_overrides()
 
     @override
-    def add_history(self, entries: Sequence[HistoryEntry]) -> _Result[None]:
-        return self.inner.add_history(entries)
-
-    @override
     def purge_history(self, *, before_at: float, most: int) -> _Result[int]:
         return self.inner.purge_history(before_at=before_at, most=most)
+
+    @override
+    def purge_content(self, *, before_at: float) -> _Result[int]:
+        return self.inner.purge_content(before_at=before_at)
 
     @override
     def get_timeline(self, run_id: str) -> _Result[bytes | None]:

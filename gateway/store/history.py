@@ -18,14 +18,16 @@ MAX_TIMELINE = 32_768
 
 @dataclass(slots=True)
 class HistoryEntry:
-    """Record of a run that was not durable. `run` has ended, and has neither order nor document.
+    """Record of a run that was not durable. `run` has ended.
 
-    `tags` are distinct and have no spaces.
+    `tags` are distinct and have no spaces. `content_until_at`: the time until which its order and its document are
+    kept; None if it has neither.
     """
 
     run: StoredRun
     tags: tuple[str, ...] = ()
     timeline: bytes = b""
+    content_until_at: float | None = None
 
 
 class HistoryStore(Protocol):
@@ -38,6 +40,12 @@ class HistoryStore(Protocol):
         """Delete recorded runs that are not durable and ended before this time, and the oldest while more than `most`.
 
         Returns the number deleted. Works in batches, so that other operations do not wait for long.
+        """
+
+    async def purge_content(self, *, before_at: float) -> int:
+        """Delete the orders and documents of recorded runs that were kept until before this time, not the records.
+
+        Returns the number of these runs. Works in batches, as `purge_history`.
         """
 
     async def get_timeline(self, run_id: str) -> bytes | None:

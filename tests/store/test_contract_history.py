@@ -154,3 +154,68 @@ async def test_entries_are_recorded_together(store: Store, count: int) -> None:
     await store.add_history([HistoryEntry(_recorded(number), ("a",), b"e\n") for number in range(count)])
     assert len(await listed(store, RunFilter(None, tags=("a",), limit=1000))) == count
     assert await store.purge_history(before_at=NOW + 10_000, most=10) == count
+
+
+def _with_content(number: int, until: float, **changes: Any) -> HistoryEntry:
+    """Return the record of a run with content, which is kept `until` so many seconds after NOW."""
+    content = {"order": b'{"input":%d}' % number, "document": b'{"output":"\xc3\xa9"}', "leased_until_at": 0.0}
+    return HistoryEntry(_recorded(number, **{**content, **changes}), ("a",), b"e\n", NOW + until)
+
+
+async def test_a_recorded_run_may_have_content(store: Store) -> None:
+    """It is read as that of a durable run; the run is still none."""
+    large = b"x" * 60_000
+    entries = [_with_content(1, 60), HistoryEntry(_recorded(2)), _with_content(3, 60, order=large, document=large)]
+    await store.add_history(entries)
+    for entry in (entries[0], entries[2]):
+        assert await store.get_run(entry.run.id) == entry.run
+        assert await store.get_document(entry.run.id) == entry.run.document
+        assert await store.get_overview(entry.run.id) == entry.run.overview
+    assert await store.get_run("run_2") is None
+    assert await store.get_document("run_2") is None
+    assert await _ids(store, RunFilter(None, durable=False)) == ["run_3", "run_2", "run_1"]
+    assert await store.adopt("two", now_at=NOW + 100, until_at=NOW + 200, limit=10) == []
+
+
+async def test_content_of_a_run_that_exists_is_ignored(store: Store) -> None:
+    await store.create_run(new_run(1), None)
+    await store.add_history([_with_content(1, 60), _with_content(2, 60)])
+    await store.add_history([_with_content(2, 60, document=b"other")])
+    assert await store.get_run("run_1") == new_run(1)
+    assert await store.get_document("run_2") == b'{"output":"\xc3\xa9"}'
+    assert await store.purge_content(before_at=NOW + 100) == 1
+    assert await store.get_run("run_1") == new_run(1)
+
+
+async def test_content_is_purged_before_its_record(store: Store) -> None:
+    await store.create_run(new_run(9), None)
+    await store.finish("run_9", SAMPLE_FINAL_STATE)
+    await store.add_history([_with_content(number, number) for number in range(230)])
+    assert await store.purge_content(before_at=NOW) == 0
+    assert await store.purge_content(before_at=NOW + 229) == 228  # run_9 exists
+    assert await store.purge_content(before_at=NOW + 229) == 0
+    assert await store.get_run("run_1") is None
+    assert await store.get_document("run_1") is None
+    assert await store.get_timeline("run_1") == b"e\n"
+    assert await store.get_document("run_229") is not None
+    assert await store.get_document("run_9") == SAMPLE_FINAL_STATE.document
+    assert len(await listed(store, RunFilter(None, tags=("a",), limit=1000))) == 229
+
+
+async def test_content_is_purged_with_its_record(store: Store) -> None:
+    await store.add_history([_with_content(1, 900)])
+    assert await store.purge_history(before_at=NOW + 100, most=10) == 1
+    assert await store.get_document("run_1") is None
+    assert await store.purge_content(before_at=NOW + 1000) == 0
+
+
+@pytest.mark.parametrize("size", [10, 5_000])
+async def test_a_revision_deletes_the_content_of_a_recorded_run(store: Store, size: int) -> None:
+    """It would be outdated, and the new document is not redacted."""
+    await store.add_history([_with_content(1, 60, status="unknown"), HistoryEntry(_recorded(2, status="unknown"))])
+    for run_id in ("run_1", "run_2"):
+        assert await store.revise(run_id, replace(SAMPLE_FINAL_STATE, document=b"x" * size))
+        assert await store.get_run(run_id) is None
+        assert await store.get_document(run_id) is None
+    assert await store.purge_content(before_at=NOW + 100) == 0
+    assert await _ids(store, RunFilter(None, status="succeeded")) == ["run_2", "run_1"]

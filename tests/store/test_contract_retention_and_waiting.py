@@ -150,6 +150,7 @@ CALLS: dict[str, Callable[[Store], Awaitable[object]]] = {
     "purge": lambda store: store.purge(runs_before_at=NOW, keys_before_at=NOW),
     "add_history": lambda store: store.add_history([HistoryEntry(replace(SAMPLE_RUN, durable=False))]),
     "purge_history": lambda store: store.purge_history(before_at=NOW, most=1),
+    "purge_content": lambda store: store.purge_content(before_at=NOW),
     "get_timeline": lambda store: store.get_timeline(SAMPLE_RUN.id),
     "set_activities": lambda store: store.set_activities("one", [(SAMPLE_RUN.id, b"{}")]),
     "judge": lambda store: store.judge(SAMPLE_RUN.id, b"{}"),

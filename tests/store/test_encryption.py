@@ -18,7 +18,8 @@ from structlog.testing import LogCapture
 
 from gateway.redis.connection import RedisAddress, RedisConnection
 from gateway.store.content_cipher import ContentCipher
-from gateway.store.contract import ContentUnreadable, FinalState, Store, StoredResponse, StoredRun
+from gateway.store.contract import ContentUnreadable, FinalState, Phase, Store, StoredResponse, StoredRun
+from gateway.store.history import HistoryEntry
 from gateway.store.memory.store import MemoryStore
 from gateway.store.redis.store import RedisStore
 from gateway.store.sqlite.store import SqliteStore
@@ -67,6 +68,15 @@ async def write_everything(store: Store) -> None:
     await store.create_run(with_order(new_run_with_callback(3)), None)
     await store.cancel_queued("run_3", END)
     await store.create_run(with_order(new_run(4)), replace(KEY, text="key-4"))
+    recorded = replace(with_order(new_run(5)), document=DOCUMENT, durable=False, phase=Phase.DONE, status="failed")
+    await store.add_history(
+        [HistoryEntry(recorded, content_until_at=NOW + 60), HistoryEntry(recorded_without_content())]
+    )
+    assert await store.get_document("run_5") == DOCUMENT
+
+
+def recorded_without_content() -> StoredRun:
+    return new_run(6, order=b"", durable=False, phase=Phase.DONE, status="failed")
 
 
 async def test_no_payload_is_in_the_files_of_sqlite(tmp_path: Path, clock: VirtualClock) -> None:

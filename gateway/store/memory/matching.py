@@ -37,3 +37,8 @@ def _has_duration(run: StoredRun, run_filter: RunFilter) -> bool:
     shortest = -inf if run_filter.min_duration is None else run_filter.min_duration
     longest = inf if run_filter.max_duration is None else run_filter.max_duration
     return run.finished_at is not None and shortest <= run.finished_at - run.created_at <= longest
+
+
+def ended_before(run: StoredRun, at: float) -> bool:
+    """Return whether a run has ended before this time."""
+    return run.finished_at is not None and run.finished_at < at

@@ -31,7 +31,8 @@ from gateway.store.history import HistoryEntry
 from gateway.store.memory.bulk_replays import MemoryBulkReplays
 from gateway.store.memory.callbacks import ScheduledCallbacks
 from gateway.store.memory.idempotency_records import IdempotencyRecords
-from gateway.store.memory.matching import matches, may_revise, position_of
+from gateway.store.memory.matching import ended_before, matches, may_revise, position_of
+from gateway.store.memory.recorded_runs import RecordedRuns
 from gateway.store.memory.run_index import RunIndex
 from gateway.store.memory.timelines import Timelines
 from gateway.store.notifications import ChangeNotifier
@@ -66,7 +67,7 @@ class MemoryStore(Store):
         self._secrets: dict[str, bytes] = {}
         self._overrides: dict[str, ProviderOverride] = {}
         self._timelines = Timelines()
-        self._history: dict[str, None] = {}  # ids of the runs that are not durable, in the order of their ends
+        self._recorded = RecordedRuns()
 
     @override
     async def open(self) -> None:
@@ -148,6 +149,8 @@ class MemoryStore(Store):
         self._batch_ids.pop(run_id, None)
         final_fields = {name: getattr(final_state, name) for name in _FINISH_FIELDS}
         run = self._put(replace(self._runs[run_id], phase=Phase.DONE, activity=None, **final_fields))
+        if not run.durable:
+            self._delete_content(run_id)
         self._timelines.add(run_id, final_state.events)
         self._idempotency_records.set_response(run_id, final_state.response)
         self._schedule_callback(run, final_state)
@@ -166,7 +169,7 @@ class MemoryStore(Store):
     async def get_run(self, run_id: str) -> StoredRun | None:
         self._require_open()
         run = self._runs.get(run_id)
-        return None if run is None or not run.durable else run
+        return None if run is None or not (run.durable or self._recorded.has_content(run_id)) else run
 
     @override
     async def get_overview(self, run_id: str) -> RunOverview | None:
@@ -216,14 +219,11 @@ class MemoryStore(Store):
         self, owner: str, *, now_at: float, until_at: float, limit: int, batch_id: int = 0
     ) -> list[StoredRun]:
         self._require_open()
+        taken = {run_id for run_id, number in self._batch_ids.items() if batch_id and number == batch_id}
         candidates = [
             run
             for run in self._unfinished_runs()
-            if (
-                batch_id and self._batch_ids.get(run.id) == batch_id
-                if run.owner == owner
-                else run.leased_until_at <= now_at
-            )
+            if (run.id in taken if run.owner == owner else run.leased_until_at <= now_at)
         ]
         adopted = nsmallest(limit, candidates, key=lambda run: (run.owner != owner, *position_of(run)))
         self._batch_ids |= {run.id: batch_id for run in adopted}
@@ -274,10 +274,7 @@ class MemoryStore(Store):
         ended = [
             run.id
             for run in self._runs.values()
-            if run.durable
-            and run.finished_at is not None
-            and run.finished_at < runs_before_at
-            and not self._callbacks.is_pending(run.id)
+            if run.durable and ended_before(run, runs_before_at) and not self._callbacks.is_pending(run.id)
         ]
         for run_id in ended:
             self._delete_run(run_id)
@@ -290,7 +287,7 @@ class MemoryStore(Store):
             if entry.run.id not in self._runs:
                 self._put(entry.run)
                 self._index.add(entry.run, entry.tags)
-                self._history[entry.run.id] = None
+                self._recorded.add(entry)
                 self._timelines.add(entry.run.id, entry.timeline)
         for run_id in list(islice(self._history, max(0, len(self._history) - _MAX_HISTORY))):
             self._delete_run(run_id)
@@ -298,14 +295,17 @@ class MemoryStore(Store):
     @override
     async def purge_history(self, *, before_at: float, most: int) -> int:
         self._require_open()
-        surplus = len(self._history) - most
-        old = [
-            run_id
-            for number, run_id in enumerate(self._history)
-            if number < surplus or (self._runs[run_id].finished_at or 0.0) < before_at
-        ]
+        old = self._recorded.surplus(self._runs, before_at, most)
         for run_id in old:
             self._delete_run(run_id)
+        return len(old)
+
+    @override
+    async def purge_content(self, *, before_at: float) -> int:
+        self._require_open()
+        old = self._recorded.expired_content(before_at)
+        for run_id in old:
+            self._delete_content(run_id)
         return len(old)
 
     @override
@@ -379,9 +379,13 @@ class MemoryStore(Store):
         self._runs[run.id] = run
         return run
 
+    def _delete_content(self, run_id: str) -> None:
+        self._recorded.remove_content(run_id)
+        self._put(replace(self._runs[run_id], order=b"", document=None))
+
     def _delete_run(self, run_id: str) -> None:
+        self._recorded.remove(run_id)
         self._timelines.remove(run_id)
-        self._history.pop(run_id, None)
         self._index.remove(self._runs.pop(run_id))
         self._unfinished.discard(run_id)
         self._batch_ids.pop(run_id, None)

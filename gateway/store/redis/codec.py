@@ -78,13 +78,16 @@ RUN_FIELDS = (
 OVERVIEW_STORED_FIELDS = tuple(field for field in RUN_FIELDS if field.attribute in OVERVIEW_FIELDS)
 """Fields of a `RunOverview`, in the order in which scripts return them."""
 
+RECORDED_FIELDS = tuple(field for field in RUN_FIELDS if field.attribute not in {"owner", "leased_until_at"})
+"""Fields of a run that is not durable and whose content is kept: it has no owner."""
+
 IDEMPOTENCY_RECORD_FIELDS = ("fingerprint", "run_id", "created_at", "status", "headers", "body")
 """Stored names of the fields of an idempotency record, in the order in which scripts return them."""
 
 DELIVERY_FIELDS = ("id", "client", "callback_url", "finished_at", "callback_attempts", "revision")
 """Stored names of the fields of a run that make a `Delivery`; scripts add the size of its body."""
 
-_DURABLE = next(place for place, field in enumerate(RUN_FIELDS) if field.attribute == "durable")
+_ORDER = next(place for place, field in enumerate(RUN_FIELDS) if field.attribute == "order")
 
 _PROGRESS_ATTRIBUTES = frozenset({"status", "attempts", "provider", "provider_run_id"})
 _FINAL_ATTRIBUTES = frozenset({"status", "document", "finished_at", "attempts", "provider_run_id", "details"})
@@ -96,9 +99,14 @@ def encode_float(value: float) -> str:
 
 
 def decode_stored_run(row: Sequence[bytes | None]) -> StoredRun | None:
-    """Decode the fields of a run, in the order of `RUN_FIELDS`; None if no durable run exists."""
-    is_durable = row[0] is not None and row[_DURABLE] is None
-    return StoredRun(**_decode_attributes(RUN_FIELDS, row)) if is_durable else None
+    """Decode the fields of a run, in the order of `RUN_FIELDS`; None if it does not exist, or has no order."""
+    has_order = row[0] is not None and row[_ORDER] is not None
+    if not has_order:
+        return None
+    attributes = _decode_attributes(RUN_FIELDS, row)
+    if attributes["owner"] is None:
+        attributes |= {"owner": "", "leased_until_at": 0.0}
+    return StoredRun(**attributes)
 
 
 def decode_overview(row: Sequence[bytes | None]) -> RunOverview | None:
@@ -126,14 +134,15 @@ def encode_entries(entries: Sequence[HistoryEntry]) -> list[RedisArgument]:
     encoded: list[RedisArgument] = []
     for entry in entries:
         run, tags = entry.run, " ".join(entry.tags)
-        fields = list(_flatten(OVERVIEW_STORED_FIELDS, run))
+        fields = list(_flatten(OVERVIEW_STORED_FIELDS if entry.content_until_at is None else RECORDED_FIELDS, run))
         if tags:
             fields += "tags", tags
         if 0 < len(entry.timeline) <= MAX_TIMELINE:
             fields += "timeline", entry.timeline
         finished_at = run.created_at if run.finished_at is None else run.finished_at
         times = encode_float(run.created_at), encode_float(finished_at)
-        encoded += (run.id, run.client, *times, run.status, tags, len(fields), *fields)
+        kept_until = "" if entry.content_until_at is None else encode_float(entry.content_until_at)
+        encoded += (run.id, run.client, *times, run.status, tags, kept_until, len(fields), *fields)
     return encoded
 
 

@@ -5,8 +5,8 @@ Every operation is one Lua script. All keys begin with `runward:1:`, where 1 is 
 | key | type | contents |
 |---|---|---|
 | `layout` | string | the newest layout version in use (its prefix is `runward:`) |
-| `run:ID` | hash | a `StoredRun`, of one that is not durable the fields of its overview; tags; timeline; name of the \
-idempotency record; callback's body, attempts; batch; `collected` |
+| `run:ID` | hash | a `StoredRun`, of one that is not durable the fields of its overview, and order and document if \
+they are kept; tags; timeline; name of the idempotency record; callback's body, attempts; batch; `collected` |
 | `runs:CLIENT` | sorted set | the ids of the runs of a client, by `created_at` |
 | `runs:` | sorted set | the ids of the runs of all clients, by `created_at` |
 | `tagged:LENGTH:CLIENT:TAG` | sorted set | the ids of the runs of a client with a tag; LENGTH is that of CLIENT |
@@ -16,6 +16,7 @@ idempotency record; callback's body, attempts; batch; `collected` |
 | `active` | sorted set | the ids of unfinished runs with an activity, by `created_at` |
 | `judged` | sorted set | the ids of runs with a judgement, by `created_at` |
 | `recorded` | sorted set | the ids of runs that are not durable, by `finished_at` |
+| `kept_content` | sorted set | the ids of recorded runs with content, by the time until which it is kept |
 | `leases` | sorted set | the ids of unfinished runs, by `leased_until_at` |
 | `owned:OWNER` | sorted set | the ids of the unfinished runs of an owner, by id |
 | `taken:OWNER:TURN` | set | the ids of the runs adopted in one batch; expires after a day |
@@ -290,6 +291,13 @@ class RedisStore(Store):
         deleted = 0
         limits = codec.encode_float(before_at), most
         while batch := await self._write_behind(scripts.PURGE_HISTORY, *limits, _PURGE_BATCH):
+            deleted += batch
+        return deleted
+
+    @override
+    async def purge_content(self, *, before_at: float) -> int:
+        deleted = 0
+        while batch := await self._write_behind(scripts.PURGE_CONTENT, codec.encode_float(before_at), _PURGE_BATCH):
             deleted += batch
         return deleted
 

@@ -10,6 +10,9 @@ from gateway.store.history import HistoryEntry
 ROWS_PER_BATCH = 250
 """Rows of one transaction; bounds the time that other changes wait."""
 
+CONTENTS_PER_BATCH = 100
+"""Runs whose content is deleted in one transaction."""
+
 _ADD_RUN = """
 INSERT INTO runs (number, id, client, workflow, provider, created_at, deadline_at, owner, leased_until_at, phase,
     status, attempts, provider_run_id, finished_at, details, durable, timeline)
@@ -30,6 +33,15 @@ DELETE FROM runs WHERE number IN (
     SELECT number FROM runs INDEXED BY runs_ended WHERE phase = 3 AND durable = 0 ORDER BY finished_at LIMIT ?
 )"""
 
+_IS_ADDED = "SELECT 1 FROM runs WHERE number = ? AND id = ?"
+
+_SELECT_EXPIRED_CONTENT = "SELECT run FROM kept_content WHERE until_at < ? LIMIT ?"
+
+_DELETE_CONTENT = tuple(
+    f"DELETE FROM {table} WHERE run = ?"  # noqa: S608 - fixed names
+    for table in ("orders", "documents", "kept_content")
+)
+
 _SET_ACTIVITY = "UPDATE runs SET activity = ? WHERE id = ? AND owner = ? AND phase < 3"
 
 _JUDGE = "UPDATE runs SET judgement = ? WHERE id = ? AND phase = 3 AND status = 'unknown'"
@@ -48,6 +60,16 @@ def add_history(db: sqlite3.Connection, entries: Sequence[HistoryEntry]) -> None
     tags = [(tag, number, entry.run.id) for number, entry in enumerate(entries, first) for tag in entry.tags]
     if tags:
         db.executemany(_ADD_TAG, tags)
+    for number, entry in enumerate(entries, first):
+        if entry.content_until_at is not None and db.execute(_IS_ADDED, (number, entry.run.id)).fetchall():
+            _add_content(db, number, entry, entry.content_until_at)
+
+
+def _add_content(db: sqlite3.Connection, number: int, entry: HistoryEntry, until_at: float) -> None:
+    db.execute("INSERT INTO orders (run, body) VALUES (?, ?)", (number, entry.run.order))
+    if entry.run.document is not None:
+        db.execute("INSERT INTO documents (run, body) VALUES (?, ?)", (number, entry.run.document))
+    db.execute("INSERT INTO kept_content (run, until_at) VALUES (?, ?)", (number, until_at))
 
 
 def count_surplus(db: sqlite3.Connection, before_at: float, most: int) -> int:
@@ -58,6 +80,22 @@ def count_surplus(db: sqlite3.Connection, before_at: float, most: int) -> int:
 def purge_oldest(db: sqlite3.Connection, count: int) -> int:
     """Delete the oldest recorded runs; returns the number deleted, at most `count`."""
     return db.execute(_PURGE_OLDEST, (count,)).rowcount
+
+
+def purge_content(db: sqlite3.Connection, before_at: float) -> int:
+    """Delete one batch for `HistoryStore.purge_content`; returns its number of runs, 0 if there are no more."""
+    old = db.execute(_SELECT_EXPIRED_CONTENT, (before_at, CONTENTS_PER_BATCH)).fetchall()
+    for statement in _DELETE_CONTENT:
+        db.executemany(statement, old)
+    return len(old)
+
+
+def drop_content(db: sqlite3.Connection, run_id: str) -> None:
+    """Delete the order and the document of a run that is not durable."""
+    found = db.execute("SELECT number FROM runs WHERE id = ? AND NOT durable", (run_id,)).fetchall()
+    db.executemany("UPDATE runs SET document = NULL WHERE number = ?", found)
+    for statement in _DELETE_CONTENT:
+        db.executemany(statement, found)
 
 
 def get_timeline(db: sqlite3.Connection, run_id: str) -> bytes | None:

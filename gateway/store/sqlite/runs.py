@@ -21,6 +21,7 @@ from gateway.store.contract import (
     StoredRun,
 )
 from gateway.store.sqlite.callbacks import schedule_callback
+from gateway.store.sqlite.history import drop_content
 from gateway.store.sqlite.timelines import ADD_EVENTS
 
 _INSERT_IDEMPOTENCY_RECORD = """
@@ -75,7 +76,7 @@ _OVERVIEWS = f"SELECT {', '.join(OVERVIEW_FIELDS)} FROM runs"  # noqa: S608 - fi
 
 _SELECT_DOCUMENT = """
 SELECT ifnull(documents.body, document) FROM runs LEFT JOIN documents ON documents.run = number
-WHERE id = ? AND durable"""
+WHERE id = ? AND (durable OR documents.run IS NOT NULL)"""
 
 _SELECT_IDEMPOTENCY_RECORD = (
     "SELECT fingerprint, run_id, created_at, status, headers, body FROM keys WHERE client = ? AND text = ?"
@@ -149,7 +150,11 @@ def finish(db: sqlite3.Connection, run_id: str, final_state: FinalState) -> bool
 def revise(db: sqlite3.Connection, run_id: str, final_state: FinalState) -> bool:
     """Implement `Store.revise`."""
     row = fetch_first(db, _SELECT_REVISABLE, run_id)
-    return row is not None and _end(db, run_id, final_state, row, replaces=True)
+    if row is None:
+        return False
+    _end(db, run_id, final_state, row, replaces=True)
+    drop_content(db, run_id)
+    return True
 
 
 def cancel_queued(db: sqlite3.Connection, run_id: str, final_state: FinalState) -> CancelResult:

@@ -5,7 +5,7 @@ have tables of their own, `orders` and `documents`, and so has the body of a cal
 read a large value to reach a column behind it, and write it again with every change of the row. A small document is in
 `runs.document`; there and in `callbacks.body` are those of runs that ended before the versions 5 and 6 too; else they
 are NULL and empty. `runs.timeline` is the last column, so that no other one is behind it. A run that was not durable is
-a row of `runs` and its tags alone.
+a row of `runs` and its tags alone; if its content is kept, it has rows in `orders`, `documents` and `kept_content` too.
 """
 
 from __future__ import annotations
@@ -184,6 +184,15 @@ CREATE TABLE bulk_replays (
 ) STRICT;
 """
 
+# Of runs that are not durable: until when their content is kept.
+_VERSION_12 = """
+CREATE TABLE kept_content (
+    run INTEGER PRIMARY KEY REFERENCES runs (number) ON DELETE CASCADE,
+    until_at REAL NOT NULL
+) STRICT;
+CREATE INDEX kept_content_by_time ON kept_content (until_at);
+"""
+
 MIGRATIONS: tuple[str, ...] = (
     _VERSION_1,
     _VERSION_2,
@@ -196,6 +205,7 @@ MIGRATIONS: tuple[str, ...] = (
     _VERSION_9,
     _VERSION_10,
     _VERSION_11,
+    _VERSION_12,
 )
 """Script n migrates a file of version n to version n + 1. A released script is never changed."""
 

@@ -214,6 +214,15 @@ class SqliteStore(Store):
         return deleted
 
     @override
+    async def purge_content(self, *, before_at: float) -> int:
+        deleted = 0
+        while batch := await self._write(partial(history.purge_content, before_at=before_at)):
+            deleted += batch
+        if deleted:
+            await self._release_free_pages()
+        return deleted
+
+    @override
     async def get_timeline(self, run_id: str) -> bytes | None:
         return await self._read(lambda db: history.get_timeline(db, run_id))
 

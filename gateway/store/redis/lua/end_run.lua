@@ -16,7 +16,8 @@ local function end_run(id, kept)
   add_events(id, events)
   changed(id)
   if not owner then -- it is recorded in the history only
-    redis.call('HDEL', run_key(id), 'document')
+    redis.call('HDEL', run_key(id), 'document', 'order')
+    redis.call('ZREM', P .. 'kept_content', id)
     redis.call('ZADD', P .. 'recorded', finished_at, id)
     return 1
   end

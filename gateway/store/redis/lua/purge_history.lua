@@ -5,6 +5,7 @@ local surplus = math.min(redis.call('ZCARD', P .. 'recorded') - kept, most)
 if surplus > #ids then ids = redis.call('ZRANGE', P .. 'recorded', 0, surplus - 1) end
 for _, id in ipairs(ids) do
   redis.call('ZREM', P .. 'recorded', id)
+  redis.call('ZREM', P .. 'kept_content', id)
   delete_run(id)
 end
 return #ids
