@@ -26,6 +26,7 @@ from gateway.runs.executor import RunExecutor
 from gateway.runs.history import HistoryRecorder
 from gateway.runs.idempotent_submission import Finished, Followed, InFlight, Replayed, Started, followed_error, submit
 from gateway.runs.model import RunRecord, RunSpec, always_connected
+from gateway.runs.recorded_content import HeldContent
 from gateway.store.contract import IdempotencyKey, StoredResponse
 
 _REPLAYED_HEADERS = (("Idempotent-Replayed", "true"),)
@@ -58,10 +59,11 @@ class RunHandler:
         spec = self._build_spec(request, body, workflow, start_before)
         run = RunRecord.create(spec, workflow.provider.name, self.clock)
         if run.spec.synchronous and key is None:
+            content = self.history.hold_content(workflow, len(raw))
             request.run = run
             request.discard_input()
             del raw, body
-            return await self._execute_unstored(run, workflow)
+            return await self._execute_unstored(run, workflow, content)
         if body.callback_url is not None:
             await self.check_callback_url(body.callback_url, request.client_name)
         match await submit(self.durable_runs, run, key, callback_url=body.callback_url):
@@ -80,20 +82,22 @@ class RunHandler:
             case InFlight():
                 raise IdempotencyInFlight(retry_after=1)
 
-    async def _execute_unstored(self, run: RunRecord, workflow: Workflow) -> Response:
+    async def _execute_unstored(self, run: RunRecord, workflow: Workflow, content: HeldContent | None) -> Response:
         """Execute a run that is not durable, and record it; if its client's deadline has passed, it becomes durable."""
         try:
             await self.executor.run(run, workflow)
         except RunError as error:
             if not await self.durable_runs.follow_unstored(run, workflow, error):
-                self.history.record(run, error)
+                self.history.record(run, error, content)
             raise
         except asyncio.CancelledError:  # the replica shuts down
             if not await self.durable_runs.leave_unstored(run):
-                self.history.record(run)
+                self.history.record(run, None, content)
             raise
         response = run_response(run)
-        self.history.record(run)
+        if content is not None:
+            content.answer = response.body
+        self.history.record(run, None, content)
         return response
 
     async def _execute(self, run: DurableRun, workflow: Workflow, request_id: str) -> Response:

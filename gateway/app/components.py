@@ -190,7 +190,14 @@ def build_components(settings: Settings, clock: Clock, log: Logger) -> Component
     executor = RunExecutor(execution_context)
     egress_policy = EgressPolicy(settings.callbacks.allow)
     webhook_sender = factories.webhook_sender(egress_policy, clock, snapshot.callback_proxy)
-    history = HistoryRecorder(store, clock, log, metrics.history_dropped, factories.history_config(settings))
+    history = HistoryRecorder(
+        store,
+        clock,
+        log,
+        metrics.history_dropped,
+        factories.history_config(settings),
+        metrics.history_content_dropped,
+    )
     callback_dispatcher = CallbackDispatcher(
         store,
         webhook_sender,

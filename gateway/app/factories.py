@@ -27,13 +27,15 @@ from gateway.outbound.provider.client import (
 from gateway.outbound.webhook.egress_policy import EgressPolicy
 from gateway.outbound.webhook.sender import WebhookSender
 from gateway.passthrough_rules import PassthroughRule
+from gateway.redaction import parse_redaction
 from gateway.runs.attention.items import AttentionConfig
 from gateway.runs.callbacks.webhook_message import signing_key
 from gateway.runs.catalog import Provider, Workflow
 from gateway.runs.history import HistoryConfig
+from gateway.runs.recorded_content import ContentConfig, ContentRule
 from gateway.runs.resilience.circuit_breaker import BreakerConfig
 from gateway.runs.resilience.retry import RetryPolicy
-from gateway.settings import KeySettings, Settings, SettingsError
+from gateway.settings import ContentSettings, KeySettings, Settings, SettingsError
 from gateway.settings.providers_workflows_clients import LimitSettings, ProviderSettings, WorkflowSettings
 from gateway.settings.types.fields import SDK_CALLS
 from gateway.settings.types.secret_reference import decode_content_key
@@ -275,9 +277,15 @@ def retry_policy(settings: Settings) -> RetryPolicy:
 
 def history_config(settings: Settings) -> HistoryConfig:
     """Return the configuration of the history. In Redis a record takes 1.2 to 1.7 kB of memory."""
-    history = settings.history
+    history, workflows = settings.history, settings.workflows
     most = history.most or (100_000 if settings.store.url.startswith("redis") else 1_000_000)
-    return HistoryConfig(history.keep, history.retention, most)
+    rules = {alias: _content_rule(workflow.content.resolve(settings.content)) for alias, workflow in workflows.items()}
+    return HistoryConfig(history.keep, history.retention, most, ContentConfig(_content_rule(settings.content), rules))
+
+
+def _content_rule(settings: ContentSettings) -> ContentRule:
+    redaction = parse_redaction(settings.redact) if settings.redact else None
+    return ContentRule(settings.keep, settings.sample, settings.retention, settings.max, redaction)
 
 
 def polling_intervals(settings: Settings) -> tuple[float, float, float, float]:

@@ -74,6 +74,10 @@ class Metrics:
             "history_dropped", "Records of runs dropped: the store was slow or unavailable."
         )
         self._history_dropped.counts[()] = 0
+        self._history_content_dropped = self._counter(
+            "history_content_dropped", "Records of runs that were written without the content that was to be kept."
+        )
+        self._history_content_dropped.counts[()] = 0
         self._run_duration = self._histogram(
             "run_duration", "Duration of a run, from the arrival of its request.", _RUN_BUCKETS, "workflow", "provider"
         )
@@ -157,6 +161,10 @@ class Metrics:
     def history_dropped(self, count: int) -> None:
         """Count records of runs that were dropped."""
         self._history_dropped.counts[()] += count
+
+    def history_content_dropped(self, count: int) -> None:
+        """Count records of runs whose content was dropped."""
+        self._history_content_dropped.counts[()] += count
 
     def run_ended(self, client: str, workflow: str, provider: str, outcome: str, *, api: str = "run") -> None:
         """Count the end of a run: succeeded, failed, unknown or not_run. `api`: the API that the client used."""

@@ -1,7 +1,8 @@
 """History: a record of each run that is not durable, written to the store behind its response, in groups.
 
 A run is never delayed: while the store is slow or unavailable, records wait in a bounded queue, and are dropped and
-counted once it is full.
+counted once it is full. Content that is kept with a record is encoded and redacted there, behind the response too; its
+bytes are bounded, and content is dropped long before records are.
 """
 
 from __future__ import annotations
@@ -16,8 +17,11 @@ from gateway.clock import Clock
 from gateway.errors import RunError
 from gateway.observability import json_logging
 from gateway.observability.logger_protocol import Logger
-from gateway.runs.durable.codec import encode_record_details
+from gateway.runs import rendering
+from gateway.runs.catalog import Workflow
+from gateway.runs.durable.codec import ContentState, encode_record_details
 from gateway.runs.model import RunRecord
+from gateway.runs.recorded_content import NO_CONTENT, ContentConfig, HeldContent
 from gateway.store.contract import Phase, Store, StoredRun, StoreUnavailable
 from gateway.store.history import HistoryEntry
 
@@ -29,44 +33,95 @@ RunErrorText: TypeAlias = tuple[str, str | None]
 
 _INTERVAL = 0.5  # seconds between two groups
 _GROUP = 500  # records in one transaction
+_GROUP_CONTENT = 1_000_000  # bytes of content in one transaction, but for its last record
 _MAX_PENDING = 10_000  # records that wait for the store
+_MAX_PENDING_CONTENT = 16_000_000  # bytes of content that waits for the store
 _CLOSE_TIMEOUT = 2.0  # seconds
+
+
+def ignore_count(_count: int) -> None:
+    """Do nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class HistoryConfig:
-    """Which runs are recorded, for how many seconds, and how many at most."""
+    """Which runs are recorded, for how many seconds, how many at most, and with which content."""
 
     keep: HistoryMode = "all"
     retention: float = 7 * 86400.0
     most: int = 1_000_000
+    content: ContentConfig = NO_CONTENT
+
+
+@dataclass(slots=True)
+class _Pending:
+    """A run that has ended. `content` is what is kept with it; `state`: what becomes of it."""
+
+    run: RunRecord
+    error: RunErrorText | None
+    content: HeldContent | None = None
+    state: ContentState | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes of content."""
+        return 0 if self.content is None else self.content.size
 
 
 @dataclass(slots=True)
 class HistoryRecorder:
-    """Recorder of the runs of this process. `count_dropped` is called with the number of records that are dropped."""
+    """Recorder of the runs of this process.
+
+    `count_dropped` is called with the number of records that are dropped, `count_content_dropped` with the number of
+    those whose content is.
+    """
 
     store: Store
     clock: Clock
     log: Logger
     count_dropped: Callable[[int], None]
     config: HistoryConfig = HistoryConfig()
-    _pending: deque[tuple[RunRecord, RunErrorText | None]] = field(default_factory=deque)
+    count_content_dropped: Callable[[int], None] = ignore_count
+    _pending: deque[_Pending] = field(default_factory=deque)
+    _group: list[HistoryEntry] = field(default_factory=list)  # encoded, and not written yet
+    _group_size: int = 0  # bytes of content of the group
+    _pending_size: int = 0  # bytes of content, that of the group included
     _failing: bool = False
 
-    def record(self, run: RunRecord, error: RunError | None = None) -> None:
+    def hold_content(self, workflow: Workflow, input_size: int) -> HeldContent | None:
+        """Decide at the start of a run whether its content may be kept; `input_size`: bytes of the request's body."""
+        config = self.config
+        rule = config.content.choose(workflow.alias, self.clock) if config.keep == "all" else None
+        return None if rule is None else HeldContent(rule, workflow.provider.name, input_size)
+
+    def record(self, run: RunRecord, error: RunError | None = None, content: HeldContent | None = None) -> None:
         """Record a run that has ended and is not durable; `error` is what it ended with.
 
-        To be called once the response is rendered: the run loses its output and its input.
+        To be called once the response is rendered: the run loses its output, and its input unless `content` is kept.
         """
         if self.config.keep != "all":
             return
-        if len(self._pending) >= _MAX_PENDING:
+        if len(self._pending) + len(self._group) >= _MAX_PENDING:
             self.count_dropped(1)
             return
         run.output = run.outputs = run.raw_errors = None
-        run.spec.input = {}
-        self._pending.append((run, None if error is None else (error.code, error.detail or None)))
+        pending = _Pending(run, None if error is None else (error.code, error.detail or None))
+        if content is not None and content.is_wanted(run.status):
+            pending.state = self._admit(content)
+        if pending.state == "kept":
+            pending.content = content
+            self._pending_size += pending.size
+        else:
+            run.spec.input = {}
+        self._pending.append(pending)
+
+    def _admit(self, content: HeldContent) -> ContentState:
+        if content.size > content.rule.most:
+            return "too_large"
+        if self._pending_size + content.size > _MAX_PENDING_CONTENT:
+            self.count_content_dropped(1)
+            return "dropped"
+        return "kept"
 
     def keeps_timelines(self) -> bool:
         """Return whether durable runs have a timeline."""
@@ -87,36 +142,78 @@ class HistoryRecorder:
 
     async def write_pending(self) -> None:
         """Write all pending records, in groups. While the store is unavailable they stay pending."""
-        while self._pending:
-            group = [self._pending[number] for number in range(min(_GROUP, len(self._pending)))]
-            entries = [_entry(run, error) for run, error in group]
+        while self._pending or self._group:
+            if not self._group:
+                await self._encode_group()
             try:
-                await self.store.add_history(entries)
+                await self.store.add_history(self._group)
             except StoreUnavailable:
                 if not self._failing:
                     self.log.warning("not_written", phase="history")
                 self._failing = True
                 return
             self._failing = False
-            for _ in group:
-                self._pending.popleft()
+            self._pending_size -= self._group_size
+            self._group, self._group_size = [], 0
+
+    async def _encode_group(self) -> None:
+        """Move pending records to the group. Other tasks run after each one with content."""
+        while self._pending and len(self._group) < _GROUP and self._group_size < _GROUP_CONTENT:
+            pending = self._pending.popleft()
+            self._group_size += pending.size
+            self._group.append(self._encode(pending))
+            if pending.content is not None:
+                await self.clock.sleep(0)
+
+    def _encode(self, pending: _Pending) -> HistoryEntry:
+        run, content = pending.run, pending.content
+        order, stored = b"", None
+        if content is not None:
+            try:
+                encoded = content.encode(run, _document(run, pending.error))
+            except Exception as error:  # noqa: BLE001 - a defect must not keep the record from being written
+                self.log.error("internal_error", **json_logging.describe_exception(error))
+                self.count_content_dropped(1)
+                pending.state = "dropped"
+            else:
+                if encoded is None:
+                    pending.state = "too_large"
+                else:
+                    order, stored = encoded
+        entry = _entry(run, pending.error, encode_record_details(run, pending.error, pending.state))
+        if content is not None and stored is not None:
+            entry.run.order, entry.run.document = order, stored
+            entry.content_until_at = (entry.run.finished_at or 0.0) + content.rule.retention
+        run.spec.input = {}
+        return entry
 
     async def close(self) -> None:
         """Write what can be written now, and drop the rest."""
         writing = asyncio.ensure_future(self.write_pending())
         await asyncio.wait((writing,), timeout=_CLOSE_TIMEOUT)
         writing.cancel()
-        if self._pending:
-            self.count_dropped(len(self._pending))
+        lost = len(self._pending) + len(self._group)
+        if lost:
+            self.count_dropped(lost)
             self._pending.clear()
+            self._group, self._group_size, self._pending_size = [], 0, 0
 
     async def purge(self) -> None:
-        """Delete records that are too old, or too many. Raises StoreUnavailable."""
-        before = self.clock.now().timestamp() - self.config.retention
-        await self.store.purge_history(before_at=before, most=self.config.most)
+        """Delete records that are too old, or too many, and content that is too old. Raises StoreUnavailable."""
+        now = self.clock.now().timestamp()
+        await self.store.purge_history(before_at=now - self.config.retention, most=self.config.most)
+        await self.store.purge_content(before_at=now)
 
 
-def _entry(run: RunRecord, error: RunErrorText | None) -> HistoryEntry:
+def _document(run: RunRecord, error: RunErrorText | None) -> dict[str, object]:
+    """Return the members of a run that has ended, without its output."""
+    document = rendering.run_document(run)
+    if error is not None:
+        document["error"] = dict(zip(("code", "detail"), error, strict=True))
+    return document
+
+
+def _entry(run: RunRecord, error: RunErrorText | None, details: bytes) -> HistoryEntry:
     """Return the record of a run that has ended."""
     created_at = run.created_at.timestamp()
     finished_at = created_at + run.duration
@@ -136,7 +233,7 @@ def _entry(run: RunRecord, error: RunErrorText | None) -> HistoryEntry:
         attempts=run.attempts,
         provider_run_id=run.provider_run_id,
         finished_at=finished_at,
-        details=encode_record_details(run, error),
+        details=details,
         durable=False,
     )
     return HistoryEntry(stored, run.spec.tags, timeline)

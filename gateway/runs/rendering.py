@@ -9,7 +9,13 @@ from typing import Any, cast
 from gateway.clock import format_rfc3339
 from gateway.errors import RunError
 from gateway.json import strict_json
-from gateway.runs.durable.codec import decode_details, labels_of, public_details, stored_labels, stored_spec
+from gateway.runs.durable.codec import (
+    decode_details,
+    labels_of,
+    public_details,
+    stored_labels,
+    stored_spec,
+)
 from gateway.runs.model import RunRecord
 from gateway.store.contract import Phase, RunOverview, StoredResponse, StoredRun
 from providers.contract import JsonValue
@@ -141,8 +147,12 @@ def run_list_item(run: RunOverview) -> bytes:
 
 
 def recorded_run_view(run: RunOverview) -> bytes:
-    """Render a run for `GET /runs/{id}` that ended without being durable: its output was not kept."""
-    return strict_json.write({**_record_members(run, decode_details(run)), "output_kept": False})
+    """Render a run for `GET /runs/{id}` that ended without being durable, and whose output was not kept."""
+    details = decode_details(run)
+    members = {**_record_members(run, details), "output_kept": False}
+    if details.get("content") == "too_large":
+        members["content"] = "too_large"
+    return strict_json.write(members)
 
 
 def list_members(run: RunOverview, details: Mapping[str, JsonValue]) -> dict[str, object]:

@@ -59,7 +59,8 @@ class RunReader:
     async def view(self, run: RunOverview) -> bytes | None:
         """Render the run for `GET /runs/{id}`; None if it was deleted meanwhile."""
         if not run.durable:
-            return rendering.recorded_run_view(run)
+            document = await self.find_document(run) if codec.content_state(run) == "kept" else None
+            return rendering.recorded_run_view(run) if document is None else rendering.finished_run_view(run, document)
         if run.phase is Phase.DONE:
             document = await self.find_document(run)
             return None if document is None else rendering.finished_run_view(run, document)

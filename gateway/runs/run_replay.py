@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from gateway.clock import Clock
 from gateway.errors import IdempotencyMismatch, InputNotKept, InvalidRequest, OutcomeUnknown, RunUnfinished
 from gateway.runs.catalog import Catalog, RunScope, Workflow
-from gateway.runs.durable.codec import decode_spec
+from gateway.runs.durable.codec import content_state, decode_spec, is_redacted
 from gateway.runs.durable.idempotency_key import fingerprint, internal_key
 from gateway.runs.durable.runs import DurableRuns
 from gateway.runs.idempotent_submission import Submission, submit
@@ -22,7 +22,10 @@ from gateway.runs.model import RunRecord, RunSpec
 from gateway.store.contract import IdempotencyKey, Phase, RunOverview, StoredRun
 from providers.contract import JsonValue
 
-_NOT_DURABLE = "Only the input of a run that is asynchronous or has an Idempotency-Key is kept."
+_NOT_DURABLE = (
+    "Only the input of a run that is asynchronous or has an Idempotency-Key is kept, and others as `content.keep` says."
+)
+_REDACTED = "Parts of the input that is kept of the run were redacted."
 _KEPT_NO_MORE = "The run was kept after its client's deadline, without its input."
 _NOT_READABLE = "This version of Runward cannot read the specification of the run."
 
@@ -61,7 +64,7 @@ def check_replayable(run: RunOverview, *, include_unknown: bool) -> None:
     """Raise RunUnfinished, OutcomeUnknown or InputNotKept if a run must not, or cannot, be replayed."""
     if run.phase is not Phase.DONE:
         raise RunUnfinished("Wait for the end of the run, or cancel it.", run_id=run.id, run_status=run.status)
-    if not run.durable:
+    if not run.durable and content_state(run) != "kept":
         raise InputNotKept(_NOT_DURABLE, run_id=run.id, run_status=run.status)
     if run.status == "unknown" and not include_unknown:
         raise OutcomeUnknown(
@@ -110,6 +113,8 @@ class RunReplayer:
     def _prepare(
         self, stored: StoredRun, scope: RunScope, edit: ReplayEdit, traceparent: str
     ) -> tuple[RunSpec, Workflow]:
+        if is_redacted(stored):
+            raise InputNotKept(_REDACTED, run_id=stored.id, run_status=stored.status)
         try:
             spec = decode_spec(stored)
         except (TypeError, ValueError, KeyError):  # another version wrote it

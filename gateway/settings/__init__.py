@@ -1,7 +1,7 @@
 """Configuration: the only package that reads the environment, secret files and the YAML file."""
 
 from gateway.settings.config_files import ConfigFiles, WatchedPaths
-from gateway.settings.content_section import ContentSettings, EncryptionSettings
+from gateway.settings.content_section import ContentSettings, EncryptionSettings, WorkflowContentSettings
 from gateway.settings.errors import SettingsError
 from gateway.settings.load import load
 from gateway.settings.model import Settings
@@ -51,6 +51,7 @@ __all__ = [
     "StoreSettings",
     "TlsSettings",
     "WatchedPaths",
+    "WorkflowContentSettings",
     "WorkflowSettings",
     "json_schema",
     "load",

@@ -37,6 +37,7 @@ from gateway.settings.types.addresses import is_plaintext_remote
 from gateway.settings.types.fields import Name
 
 _PLAIN_HTTP_WARNING = "server.public_url: is plain http, so results of providers can be read on the network"
+_KEEPS_NOTHING = (None, "none")
 
 
 class Settings(Section):
@@ -54,7 +55,7 @@ class Settings(Section):
     history: HistorySettings = HistorySettings()
     """Records of runs."""
     content: ContentSettings = ContentSettings()
-    """Payloads of stored runs."""
+    """Inputs and outputs in the store."""
     providers: dict[Name, ProviderSettings] = Field(default={})
     """Accounts at providers, by name."""
     workflows: dict[Name, WorkflowSettings] = Field(default={})
@@ -106,7 +107,20 @@ class Settings(Section):
             [_PLAIN_HTTP_WARNING] if self.server.public_url and is_plaintext_remote(self.server.public_url) else []
         )
         ineffective = [f"{format_location(location)}: {text}" for location, text in unused]
-        return empty + insecure + self._unmatched_certificates() + ineffective
+        return empty + insecure + self._unmatched_certificates() + self._unrecorded_content() + ineffective
+
+    def _unrecorded_content(self) -> list[str]:
+        if self.history.keep == "all":
+            return []
+        keeps = {
+            "content.keep": self.content.keep,
+            **{f"workflows.{alias}.content.keep": w.content.keep for alias, w in self.workflows.items()},
+        }
+        return [
+            f"{place}: has no effect without history.keep: all"
+            for place, keep in keeps.items()
+            if keep not in _KEEPS_NOTHING
+        ]
 
     def _unmatched_certificates(self) -> list[str]:
         if self.server.tls is not None and self.server.tls.client_ca is not None:

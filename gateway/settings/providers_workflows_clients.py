@@ -6,6 +6,7 @@ from typing import Any, Self
 
 from pydantic import Field, FilePath, JsonValue, model_validator
 
+from gateway.settings.content_section import WorkflowContentSettings
 from gateway.settings.errors import raise_validation_error
 from gateway.settings.sections import KeySettings, Section
 from gateway.settings.types.addresses import BaseUrl, NetworkSetting, ProxyUrl, is_plaintext_remote
@@ -136,6 +137,8 @@ class WorkflowSettings(Section):
     """Allow a run that may have been started to be started again; it is then paid for twice."""
     aliases: AliasSettings = AliasSettings()
     """Names in the providers' own APIs."""
+    content: WorkflowContentSettings = WorkflowContentSettings()
+    """Input and output of its recorded runs, where that differs from content."""
     limits: LimitSettings = LimitSettings()
     """Limits of the workflow."""
 

@@ -144,6 +144,10 @@ class RunShown(BaseModel):
         Literal[False] | NotRequired,
         Field(description="Present if the result was in the response to `POST /run` only, so that `output` is null."),
     ] = None
+    content: Annotated[
+        Literal["too_large"] | NotRequired,
+        Field(description="Present if input and output were to be kept, and were larger than `content.max`."),
+    ] = None
 
 
 class RunNotCancelled(RunShown):

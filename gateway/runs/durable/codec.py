@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import Any, cast
+from typing import Any, Literal, TypeAlias, cast
 
 import orjson
 
@@ -24,8 +24,11 @@ _FLAT_CONTEXT_KEYS = ("number", "all_outputs")
 _MAX_LISTED_METADATA = 8_192  # bytes of JSON
 _MAX_LISTED_TEXT = 1_000  # characters
 _DOCUMENT_DETAILS = ("warning", "finished_at", "duration_ms", "error")
-_FACTS = frozenset({"api", "label", "version", "waits"})
+_FACTS = frozenset({"api", "label", "version", "waits", "content"})
 """Members of `StoredRun.details` for operators: `waits` are seconds by cause."""
+
+ContentState: TypeAlias = Literal["kept", "too_large", "dropped"]
+"""What became of the content of a recorded run whose content was to be kept."""
 
 
 def encode_run(run: RunRecord, *, owner: str, leased_until_at: float, callback_url: str | None) -> StoredRun:
@@ -37,23 +40,7 @@ def encode_run(run: RunRecord, *, owner: str, leased_until_at: float, callback_u
         client=spec.client,
         workflow=spec.workflow,
         provider=run.provider,
-        order=strict_json.write(
-            {
-                "timeout": spec.timeout,
-                "input": spec.input,
-                **labels_of(spec.metadata, spec.tags, spec.replay_of),
-                "label": spec.label,
-                "version": spec.version,
-                "return_all_outputs": spec.return_all_outputs,
-                "traceparent": spec.traceparent,
-                "waits": spec.synchronous,
-                "face": spec.api,
-                **_encode_context(spec.client_context),
-                **({} if spec.start_before is None else {"start_before": spec.start_before}),
-                **({} if spec.input_kept else {"input_kept": False}),
-                "provider": run.provider,
-            }
-        ),
+        order=encode_order(spec, run.provider),
         created_at=created_at,
         deadline_at=created_at + spec.timeout,
         owner=owner,
@@ -62,6 +49,28 @@ def encode_run(run: RunRecord, *, owner: str, leased_until_at: float, callback_u
         details=strict_json.write(
             {**_bounded_labels(labels_of(spec.metadata, spec.tags, spec.replay_of)), **_facts(spec)}
         ),
+    )
+
+
+def encode_order(spec: RunSpec, provider: str, *, redacted: bool = False) -> bytes:
+    """Return `StoredRun.order`. `provider`: that of the requested workflow. `redacted`: its input has changed."""
+    return strict_json.write(
+        {
+            "timeout": spec.timeout,
+            "input": spec.input,
+            **labels_of(spec.metadata, spec.tags, spec.replay_of),
+            "label": spec.label,
+            "version": spec.version,
+            "return_all_outputs": spec.return_all_outputs,
+            "traceparent": spec.traceparent,
+            "waits": spec.synchronous,
+            "face": spec.api,
+            **_encode_context(spec.client_context),
+            **({} if spec.start_before is None else {"start_before": spec.start_before}),
+            **({} if spec.input_kept else {"input_kept": False}),
+            "provider": provider,
+            **({"redacted": True} if redacted else {}),
+        }
     )
 
 
@@ -74,7 +83,9 @@ def encode_end_details(run: RunRecord, document: Mapping[str, Any]) -> bytes:
     return encode_details(document, facts)
 
 
-def encode_record_details(run: RunRecord, error: tuple[str, str | None] | None) -> bytes:
+def encode_record_details(
+    run: RunRecord, error: tuple[str, str | None] | None, content: ContentState | None = None
+) -> bytes:
     """Return `StoredRun.details` of a run in the history; its times are in the fields of the run.
 
     `error`: the code and the detail of the error that it ended with.
@@ -86,6 +97,8 @@ def encode_record_details(run: RunRecord, error: tuple[str, str | None] | None) 
     if error is not None:
         details["error"] = {"code": error[0], "detail": error[1] and error[1][:_MAX_LISTED_TEXT]}
     details |= _facts(spec)
+    if content is not None:
+        details["content"] = content
     if waits is not None:
         details["waits"] = _rounded(waits)
     return orjson.dumps(details)
@@ -180,7 +193,10 @@ def unreadable_run(stored: StoredRun, clock: Clock) -> RunRecord:
 
 
 def decode_spec(stored: StoredRun) -> RunSpec:
-    """Decode the specification. Raises TypeError, ValueError or KeyError if another version wrote it."""
+    """Decode the specification.
+
+    Raises TypeError, ValueError or KeyError if another version wrote it, and TypeError if its input was redacted.
+    """
     fields = cast("dict[str, Any]", strict_json.read(stored.order))
     del fields["provider"]
     return RunSpec(
@@ -201,6 +217,16 @@ def stored_spec(stored: StoredRun) -> dict[str, JsonValue]:
     except strict_json.NotJson:
         return {}
     return fields if isinstance(fields, dict) else {}
+
+
+def content_state(run: RunOverview) -> ContentState | None:
+    """Return what became of the content of a recorded run; None if it was not to be kept."""
+    return cast("ContentState | None", decode_details(run).get("content"))
+
+
+def is_redacted(stored: StoredRun) -> bool:
+    """Return whether the input in the order is not the one that the run was given."""
+    return stored_spec(stored).get("redacted") is True
 
 
 def client_context(stored: StoredRun) -> dict[str, JsonValue]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import islice
 
 from gateway.store.contract import StoredRun
 from gateway.store.history import HistoryEntry
@@ -42,6 +43,10 @@ class RecordedRuns:
             for number, run_id in enumerate(self._ids)
             if number < surplus or (runs[run_id].finished_at or 0.0) < before_at
         ]
+
+    def oldest_above(self, most: int) -> list[str]:
+        """Return the oldest runs while there are more than `most`."""
+        return list(islice(self._ids, max(0, len(self._ids) - most)))
 
     def expired_content(self, before_at: float) -> list[str]:
         """Return the runs whose content was kept until before this time."""

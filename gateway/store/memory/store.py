@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from heapq import nsmallest
-from itertools import islice
 from math import inf
 
 from typing_extensions import override
@@ -289,7 +288,7 @@ class MemoryStore(Store):
                 self._index.add(entry.run, entry.tags)
                 self._recorded.add(entry)
                 self._timelines.add(entry.run.id, entry.timeline)
-        for run_id in list(islice(self._history, max(0, len(self._history) - _MAX_HISTORY))):
+        for run_id in self._recorded.oldest_above(_MAX_HISTORY):
             self._delete_run(run_id)
 
     @override
