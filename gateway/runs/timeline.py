@@ -14,7 +14,7 @@ MAX_EVENTS = 100
 """Events of one run in one process; later ones are left out, except the last."""
 _MIN_WAIT = 0.01  # seconds; a shorter wait is no event
 
-_FIELDS: Mapping[str, Sequence[str]] = {
+FIELDS: Mapping[str, Sequence[str]] = {
     "waited": ("for", "seconds"),
     "called": ("operation", "status", "cause", "sent", "seconds", "connection_reused", "count"),
     "hinted": (),
@@ -29,8 +29,8 @@ _FIELDS: Mapping[str, Sequence[str]] = {
 
 _INTERNAL_FIELDS = frozenset({"owner", "connection_reused"})
 
-CLIENT_FIELDS: Mapping[str, Sequence[str]] = {
-    kind: tuple(name for name in names if name not in _INTERNAL_FIELDS) for kind, names in _FIELDS.items()
+CLIENTFIELDS: Mapping[str, Sequence[str]] = {
+    kind: tuple(name for name in names if name not in _INTERNAL_FIELDS) for kind, names in FIELDS.items()
 }
 """Names of the values of each event that are shown to clients."""
 
@@ -122,11 +122,11 @@ def _is_event(event: object) -> bool:
         and len(event) >= 2
         and isinstance(event[0], int | float)
         and isinstance(event[1], str)
-        and event[1] in _FIELDS
+        and event[1] in FIELDS
     )
 
 
 def _decode_event(event: Event) -> dict[str, Any]:
     at, kind, *values = event
-    named = {name: value for name, value in zip(_FIELDS[kind], values, strict=False) if value is not None}
+    named = {name: value for name, value in zip(FIELDS[kind], values, strict=False) if value is not None}
     return {"at": at, "event": kind, **named}

@@ -12,7 +12,7 @@ from gateway.api.run_request import MAX_TAGS, RunRequest
 from gateway.api.run_search import MAX_LIMIT
 from gateway.http.body import parse_json_body
 from gateway.runs.record_rendering import client_timeline
-from gateway.runs.timeline import CLIENT_FIELDS
+from gateway.runs.timeline import CLIENT_FIELDS, FIELDS, encode_event
 from gateway.settings.sections import HistorySettings
 from gateway.store.run_filter import MAX_EXAMINED, RunFilter
 from tests.support.process import ROOT
@@ -36,7 +36,10 @@ def test_the_bounds_are_those_of_the_code() -> None:
 def test_the_examples_are_a_timeline_a_request_and_a_page() -> None:
     timeline, request, page = re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL)
     shown = json.loads(timeline)
-    lines = b"".join(json.dumps({**event, "at": 0}).encode() + b"\n" for event in shown["events"])
+    lines = b"".join(
+        encode_event(0.0, event["event"], *(event.get(name) for name in FIELDS[event["event"]]))
+        for event in shown["events"]
+    )
     unchanged = [{**event, "at": "1970-01-01T00:00:00.000Z"} for event in shown["events"]]
     assert {"id": shown["id"], "events": unchanged} == json.loads(client_timeline(shown["id"], lines))
     assert 2 == len(parse_json_body(RunRequest, request.encode()).tags)
@@ -53,5 +56,5 @@ def test_every_event_and_its_values_are_in_the_table() -> None:
 
 def test_the_settings_of_the_history_are_its_defaults() -> None:
     example = yaml.safe_load(re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)[0])["history"]
-    assert HistorySettings() == HistorySettings.model_validate(example)
+    assert HistorySettings(most=1_000_000) == HistorySettings.model_validate(example)
     assert example.keys() == {field.alias or name for name, field in HistorySettings.model_fields.items()}

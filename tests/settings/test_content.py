@@ -59,7 +59,7 @@ def test_a_workflow_has_the_global_values_unless_it_has_its_own() -> None:
         ({"redact": ["phone"]}, "content.redact[0]", "must be a JSON pointer such as /input/email, one of card, "),
         ({"redact": ["email", "/metadata/a"]}, "content.redact[1]", "must be a JSON pointer such as /input/customer"),
         ({"redact": [{"pattern": "(a+)+"}]}, "content.redact[0]", "may have characters, classes"),
-        ({"redact": [{"patern": "a"}]}, "content.redact[0]", "must be a JSON pointer"),
+        ({"redact": [{"patterns": "a"}]}, "content.redact[0]", "must be a JSON pointer"),
         ({"redact": [{"pattern": "a"}] * (MAX_OWN_PATTERNS + 1)}, "content.redact", "must have at most 10 patterns"),
         ({"redact": ["email"] * 51}, "content.redact", "must have at most 50"),
     ],
