@@ -29,7 +29,7 @@ FIELDS: Mapping[str, Sequence[str]] = {
 
 _INTERNAL_FIELDS = frozenset({"owner", "connection_reused"})
 
-CLIENTFIELDS: Mapping[str, Sequence[str]] = {
+CLIENT_FIELDS: Mapping[str, Sequence[str]] = {
     kind: tuple(name for name in names if name not in _INTERNAL_FIELDS) for kind, names in FIELDS.items()
 }
 """Names of the values of each event that are shown to clients."""
