@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import datetime
 
 import yaml
 
@@ -36,12 +37,10 @@ def test_the_bounds_are_those_of_the_code() -> None:
 def test_the_examples_are_a_timeline_a_request_and_a_page() -> None:
     timeline, request, page = re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL)
     shown = json.loads(timeline)
-    lines = b"".join(
-        encode_event(0.0, event["event"], *(event.get(name) for name in FIELDS[event["event"]]))
-        for event in shown["events"]
-    )
-    unchanged = [{**event, "at": "1970-01-01T00:00:00.000Z"} for event in shown["events"]]
-    assert {"id": shown["id"], "events": unchanged} == json.loads(client_timeline(shown["id"], lines))
+    for event in shown["events"]:
+        at, kind = datetime.fromisoformat(event["at"]).timestamp(), event["event"]
+        line = encode_event(at, kind, *(event.get(name) for name in FIELDS[kind]))
+        assert {"id": shown["id"], "events": [event]} == json.loads(client_timeline(shown["id"], line))
     assert 2 == len(parse_json_body(RunRequest, request.encode()).tags)
     assert {"runs", "next", "complete"} == set(json.loads(page))
 

@@ -21,8 +21,8 @@ def test_a_client_sees_no_internals_and_no_unknown_events() -> None:
     lines = (
         encode_event(NOW, "adopted", "owner-1")
         + encode_event(NOW + 1, "called", "poll", 200, None, "yes", 0.5, True, 3)
-        + b'{"at":1795000002,"event":"newer","secret":1}\n'
-        + b'{"at":1795000003,"event":"ended","secret":1,"code":"internal"}\n'
+        + b'[[1795000002,"newer","secret"]]\n'
+        + b'[[1795000003,"ended","failed","internal","added later"]]\n'
     )
     called = {"event": "called", "operation": "poll", "status": 200, "sent": "yes", "seconds": 0.5, "count": 3}
     assert {
@@ -30,7 +30,7 @@ def test_a_client_sees_no_internals_and_no_unknown_events() -> None:
         "events": [
             {"event": "adopted", "at": "2026-11-18T11:06:40.250Z"},
             {**called, "at": "2026-11-18T11:06:41.250Z"},
-            {"event": "ended", "code": "internal", "at": "2026-11-18T11:06:43.000Z"},
+            {"event": "ended", "status": "failed", "code": "internal", "at": "2026-11-18T11:06:43.000Z"},
         ],
     } == orjson.loads(client_timeline("run_1", lines))
 
