@@ -74,6 +74,9 @@ async def test_what_needs_an_operator_is_listed(
     assert 1 == items["unknown_outcomes", "prompt_studio"]["count"]
     assert all(each["since"] and each["summary"] and each["action"] for each in items.values())
     assert len({each["id"] for each in items.values()}) == len(items)
+    search = items["unknown_outcomes", "prompt_studio"]["action"].removeprefix("GET ")
+    async with session.get(running.ops_url + search) as answer:
+        assert (200, 1) == (answer.status, len((await answer.json())["runs"]))
 
 
 def settings_with(url: str, upstream_url: str, **more: Any) -> Settings:

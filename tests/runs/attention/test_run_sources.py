@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from urllib.parse import parse_qsl
+
 import orjson
 import pytest
+from multidict import MultiDict
 
+from gateway.api.admin.run_search import parse_run_query
 from gateway.runs.attention import run_sources
 from gateway.runs.attention.items import AttentionConfig, AttentionKind
 from gateway.store.contract import Phase, Store
@@ -67,6 +71,9 @@ async def test_runs_that_wait_for_long_are_folded_by_workflow_and_cause(store: S
         (item.subject, item.count, item.since_at) for item in items
     }
     assert {("runs_waiting", "warning")} == {(item.kind, item.severity) for item in items}
+    assert {
+        parse_run_query(MultiDict(parse_qsl(item.action.partition("?")[2]))).run_filter.workflow for item in items
+    } == {"w"}
     assert {"GET /api/runs?waiting_for=limit&workflow=w", "GET /api/runs?waiting_for=breaker&workflow=w"} == {
         item.action for item in items
     }
