@@ -162,7 +162,9 @@ async def test_an_abort_stops_a_job(upstream: FakeUpstream, gateways: Restartabl
 
 async def test_bad_requests_plan_nothing(upstream: FakeUpstream, port: OpsPort) -> None:
     """A filter that matches nothing is a plan of nothing, which can be carried out."""
-    empty = await port.plan(filter={"status": "failed", "tag": ["a", "b"], "meta.x": "y", "min_duration": 1})
+    empty = await port.plan(
+        filter={"status": "failed", "tag": ["a", "b"], "meta.x": "y", "min_duration": 1, "api": "run"}
+    )
     assert (0, {}, False) == counts(empty, "plan", "total", "left_out", "truncated")
     run_id = "run_" + "0" * 32
     bad: list[JsonValue] = [
@@ -174,6 +176,8 @@ async def test_bad_requests_plan_nothing(upstream: FakeUpstream, port: OpsPort) 
         {"filter": {"nothing": "x"}},
         {"filter": {"limit": 5}},
         {"filter": {"cursor": "x"}},
+        {"filter": {"idempotency_key": "x", "client": "one"}},
+        {"filter": {"api": "other"}},
         {"filter": {"status": ["failed", "unknown"]}},
         {"filter": {"client": ["one", "two"]}},
         {"filter": {}, "rate": 0.1},
