@@ -59,7 +59,7 @@ class RunHandler:
         spec = self._build_spec(request, body, workflow, start_before)
         run = RunRecord.create(spec, workflow.provider.name, self.clock)
         if run.spec.synchronous and key is None:
-            content = self.history.hold_content(workflow, len(raw))
+            content = self.history.hold_content(workflow, len(raw)) if self.history.holds_content else None
             request.run = run
             request.discard_input()
             del raw, body

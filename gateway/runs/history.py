@@ -19,17 +19,14 @@ from gateway.observability import json_logging
 from gateway.observability.logger_protocol import Logger
 from gateway.runs import rendering
 from gateway.runs.catalog import Workflow
-from gateway.runs.durable.codec import ContentState, encode_record_details
+from gateway.runs.durable.codec import ContentState
 from gateway.runs.model import RunRecord
-from gateway.runs.recorded_content import NO_CONTENT, ContentConfig, HeldContent
+from gateway.runs.recorded_content import NO_CONTENT, ContentConfig, HeldContent, RunErrorText
 from gateway.store.contract import Phase, Store, StoredRun, StoreUnavailable
 from gateway.store.history import HistoryEntry
 
 HistoryMode: TypeAlias = Literal["all", "kept", "none"]
 """Recorded runs: all; the durable ones only, with their timelines; or none: durable runs have no timeline either."""
-
-RunErrorText: TypeAlias = tuple[str, str | None]
-"""Code and detail of the error that a run ended with."""
 
 _INTERVAL = 0.5  # seconds between two groups
 _GROUP = 500  # records in one transaction
@@ -54,26 +51,11 @@ class HistoryConfig:
 
 
 @dataclass(slots=True)
-class _Pending:
-    """A run that has ended. `content` is what is kept with it; `state`: what becomes of it."""
-
-    run: RunRecord
-    error: RunErrorText | None
-    content: HeldContent | None = None
-    state: ContentState | None = None
-
-    @property
-    def size(self) -> int:
-        """Bytes of content."""
-        return 0 if self.content is None else self.content.size
-
-
-@dataclass(slots=True)
 class HistoryRecorder:
     """Recorder of the runs of this process.
 
     `count_dropped` is called with the number of records that are dropped, `count_content_dropped` with the number of
-    those whose content is.
+    those whose content is. `holds_content`: False while no content is kept, so that `hold_content` need not be called.
     """
 
     store: Store
@@ -82,16 +64,20 @@ class HistoryRecorder:
     count_dropped: Callable[[int], None]
     config: HistoryConfig = HistoryConfig()
     count_content_dropped: Callable[[int], None] = ignore_count
-    _pending: deque[_Pending] = field(default_factory=deque)
+    holds_content: bool = field(init=False)
+    _pending: deque[tuple[RunRecord, RunErrorText | None, ContentState | None]] = field(default_factory=deque)
+    _pending_content: deque[tuple[RunRecord, RunErrorText | None, HeldContent]] = field(default_factory=deque)
+    _pending_size: int = 0  # bytes of content, that of the group included
     _group: list[HistoryEntry] = field(default_factory=list)  # encoded, and not written yet
     _group_size: int = 0  # bytes of content of the group
-    _pending_size: int = 0  # bytes of content, that of the group included
     _failing: bool = False
+
+    def __post_init__(self) -> None:
+        self.reconfigure(self.config)
 
     def hold_content(self, workflow: Workflow, input_size: int) -> HeldContent | None:
         """Decide at the start of a run whether its content may be kept; `input_size`: bytes of the request's body."""
-        config = self.config
-        rule = config.content.choose(workflow.alias, self.clock) if config.keep == "all" else None
+        rule = self.config.content.choose(workflow.alias, self.clock) if self.holds_content else None
         return None if rule is None else HeldContent(rule, workflow.provider.name, input_size)
 
     def record(self, run: RunRecord, error: RunError | None = None, content: HeldContent | None = None) -> None:
@@ -101,19 +87,20 @@ class HistoryRecorder:
         """
         if self.config.keep != "all":
             return
-        if len(self._pending) + len(self._group) >= _MAX_PENDING:
+        if len(self._pending) >= _MAX_PENDING:
             self.count_dropped(1)
             return
         run.output = run.outputs = run.raw_errors = None
-        pending = _Pending(run, None if error is None else (error.code, error.detail or None))
+        text = None if error is None else (error.code, error.detail or None)
+        state: ContentState | None = None
         if content is not None and content.is_wanted(run.status):
-            pending.state = self._admit(content)
-        if pending.state == "kept":
-            pending.content = content
-            self._pending_size += pending.size
-        else:
-            run.spec.input = {}
-        self._pending.append(pending)
+            state = self._admit(content)
+            if state == "kept":
+                self._pending_size += content.size
+                self._pending_content.append((run, text, content))
+                return
+        run.spec.input = {}
+        self._pending.append((run, text, state))
 
     def _admit(self, content: HeldContent) -> ContentState:
         if content.size > content.rule.most:
@@ -130,6 +117,7 @@ class HistoryRecorder:
     def reconfigure(self, config: HistoryConfig) -> None:
         """Apply another configuration to the runs that end from now on, and to the next purge."""
         self.config = config
+        self.holds_content = config.keep == "all" and config.content.keeps_any
 
     async def run_forever(self) -> None:
         """Write what is pending, again and again."""
@@ -142,7 +130,7 @@ class HistoryRecorder:
 
     async def write_pending(self) -> None:
         """Write all pending records, in groups. While the store is unavailable they stay pending."""
-        while self._pending or self._group:
+        while self._group or self._pending or self._pending_content:
             if not self._group:
                 await self._encode_group()
             try:
@@ -157,32 +145,31 @@ class HistoryRecorder:
             self._group, self._group_size = [], 0
 
     async def _encode_group(self) -> None:
-        """Move pending records to the group. Other tasks run after each one with content."""
-        while self._pending and len(self._group) < _GROUP and self._group_size < _GROUP_CONTENT:
-            pending = self._pending.popleft()
-            self._group_size += pending.size
-            self._group.append(self._encode(pending))
-            if pending.content is not None:
-                await self.clock.sleep(0)
+        """Move pending records to the group: all without content, else some with, after each of which others run."""
+        if self._pending:
+            count = min(_GROUP, len(self._pending))
+            self._group = [_entry(*self._pending.popleft()) for _ in range(count)]
+            return
+        while self._pending_content and len(self._group) < _GROUP and self._group_size < _GROUP_CONTENT:
+            run, error, content = self._pending_content.popleft()
+            self._group_size += content.size
+            self._group.append(self._encode(run, error, content))
+            await self.clock.sleep(0)
 
-    def _encode(self, pending: _Pending) -> HistoryEntry:
-        run, content = pending.run, pending.content
-        order, stored = b"", None
-        if content is not None:
-            try:
-                encoded = content.encode(run, _document(run, pending.error))
-            except Exception as error:  # noqa: BLE001 - a defect must not keep the record from being written
-                self.log.error("internal_error", **json_logging.describe_exception(error))
-                self.count_content_dropped(1)
-                pending.state = "dropped"
-            else:
-                if encoded is None:
-                    pending.state = "too_large"
-                else:
-                    order, stored = encoded
-        entry = _entry(run, pending.error, encode_record_details(run, pending.error, pending.state))
-        if content is not None and stored is not None:
-            entry.run.order, entry.run.document = order, stored
+    def _encode(self, run: RunRecord, error: RunErrorText | None, content: HeldContent) -> HistoryEntry:
+        state: ContentState = "kept"
+        try:
+            encoded = content.encode(run, error)
+        except Exception as defect:  # noqa: BLE001 - it must not keep the record from being written
+            self.log.error("internal_error", **json_logging.describe_exception(defect))
+            self.count_content_dropped(1)
+            encoded, state = None, "dropped"
+        else:
+            if encoded is None:
+                state = "too_large"
+        entry = _entry(run, error, state)
+        if encoded is not None:
+            entry.run.order, entry.run.document = encoded
             entry.content_until_at = (entry.run.finished_at or 0.0) + content.rule.retention
         run.spec.input = {}
         return entry
@@ -192,10 +179,11 @@ class HistoryRecorder:
         writing = asyncio.ensure_future(self.write_pending())
         await asyncio.wait((writing,), timeout=_CLOSE_TIMEOUT)
         writing.cancel()
-        lost = len(self._pending) + len(self._group)
+        lost = len(self._pending) + len(self._pending_content) + len(self._group)
         if lost:
             self.count_dropped(lost)
             self._pending.clear()
+            self._pending_content.clear()
             self._group, self._group_size, self._pending_size = [], 0, 0
 
     async def purge(self) -> None:
@@ -205,19 +193,14 @@ class HistoryRecorder:
         await self.store.purge_content(before_at=now)
 
 
-def _document(run: RunRecord, error: RunErrorText | None) -> dict[str, object]:
-    """Return the members of a run that has ended, without its output."""
-    document = rendering.run_document(run)
-    if error is not None:
-        document["error"] = dict(zip(("code", "detail"), error, strict=True))
-    return document
-
-
-def _entry(run: RunRecord, error: RunErrorText | None, details: bytes) -> HistoryEntry:
-    """Return the record of a run that has ended."""
+def _entry(run: RunRecord, error: RunErrorText | None, content: ContentState | None) -> HistoryEntry:
+    """Return the record of a run that has ended, without its content."""
     created_at = run.created_at.timestamp()
     finished_at = created_at + run.duration
     timeline = run.take_events(run.started_monotonic + run.duration, "ended", run.status, error and error[0])
+    document = rendering.run_document(run)
+    if error is not None:
+        document["error"] = {"code": error[0], "detail": error[1]}
     stored = StoredRun(
         id=run.id,
         client=run.spec.client,
@@ -233,7 +216,7 @@ def _entry(run: RunRecord, error: RunErrorText | None, details: bytes) -> Histor
         attempts=run.attempts,
         provider_run_id=run.provider_run_id,
         finished_at=finished_at,
-        details=details,
+        details=encode_end_details(run, document, content),
         durable=False,
     )
     return HistoryEntry(stored, run.spec.tags, timeline)

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, TypeAlias, cast
+from typing import Literal, TypeAlias, cast
 
 from gateway.clock import Clock
 from gateway.json import strict_json
 from gateway.redaction import Redaction
+from gateway.runs import rendering
 from gateway.runs.durable.codec import encode_order
 from gateway.runs.model import RunRecord, RunStatus
 from providers.contract import JsonValue
 
 KeepMode: TypeAlias = Literal["none", "failed", "sampled", "all"]
 """Recorded runs whose content is kept: none; those that have failed or ended as unknown; a random sample; all."""
+
+RunErrorText: TypeAlias = tuple[str, str | None]
+"""Code and detail of the error that a run ended with."""
 
 _FAILED: frozenset[RunStatus] = frozenset({"failed", "unknown"})
 
@@ -36,6 +40,11 @@ class ContentConfig:
 
     default: ContentRule = ContentRule()
     workflows: Mapping[str, ContentRule] = field(default_factory=dict)
+
+    @property
+    def keeps_any(self) -> bool:
+        """Return whether the content of any run is kept."""
+        return any(rule.keep != "none" for rule in (self.default, *self.workflows.values()))
 
     def choose(self, workflow: str, clock: Clock) -> ContentRule | None:
         """Return the rule for a run that begins; None if its content is not kept, however it ends."""
@@ -70,11 +79,14 @@ class HeldContent:
         """Return whether the content of a run with this end is kept."""
         return self.rule.keep != "failed" or status in _FAILED
 
-    def encode(self, run: RunRecord, document: dict[str, Any]) -> tuple[bytes, bytes] | None:
-        """Return order and document as they are stored; None if they are too large.
+    def encode(self, run: RunRecord, error: RunErrorText | None) -> tuple[bytes, bytes] | None:
+        """Return order and document of a run that has ended as they are stored; None if they are too large.
 
-        `document`: that of the run, without its output. With redaction, outputs of nodes are left out.
+        With redaction, outputs of nodes are left out.
         """
+        document = rendering.run_document(run)
+        if error is not None:
+            document["error"] = {"code": error[0], "detail": error[1]}
         redaction = self.rule.redaction
         if redaction is None:
             order, stored = encode_order(run.spec, self.provider), self.answer or strict_json.write(document)

@@ -300,8 +300,7 @@ async def test_a_timeline_survives_an_unavailable_store() -> None:
 async def test_content_that_cannot_be_encoded_costs_no_record() -> None:
     recording = Recording(ContentRule("all", redaction=parse_redaction(["email"])))
     run = recording.end_run()
-    pending = recording.recorder._pending[-1].content
-    assert pending is not None
-    pending.answer = b"no JSON"
+    _, _, content = recording.recorder._pending_content[-1]
+    content.answer = b"no JSON"
     await recording.write()
     assert (1, False) == (recording.contents_dropped, (await recording.view(run))["output_kept"])
