@@ -17,7 +17,6 @@ from gateway.clock import Clock
 from gateway.errors import RunError
 from gateway.observability import json_logging
 from gateway.observability.logger_protocol import Logger
-from gateway.runs import rendering
 from gateway.runs.catalog import Workflow
 from gateway.runs.durable.codec import ContentState
 from gateway.runs.model import RunRecord
@@ -198,9 +197,6 @@ def _entry(run: RunRecord, error: RunErrorText | None, content: ContentState | N
     created_at = run.created_at.timestamp()
     finished_at = created_at + run.duration
     timeline = run.take_events(run.started_monotonic + run.duration, "ended", run.status, error and error[0])
-    document = rendering.run_document(run)
-    if error is not None:
-        document["error"] = {"code": error[0], "detail": error[1]}
     stored = StoredRun(
         id=run.id,
         client=run.spec.client,
@@ -216,7 +212,7 @@ def _entry(run: RunRecord, error: RunErrorText | None, content: ContentState | N
         attempts=run.attempts,
         provider_run_id=run.provider_run_id,
         finished_at=finished_at,
-        details=encode_end_details(run, document, content),
+        details=encode_record_details(run, error, content),
         durable=False,
     )
     return HistoryEntry(stored, run.spec.tags, timeline)
