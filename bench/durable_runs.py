@@ -21,7 +21,8 @@ from pathlib import Path
 from bench.processes import ServerProcess, run_load, start_gateway, start_provider, start_relay
 from gateway.clock import SystemClock
 from gateway.store import factory
-from gateway.store.contract import FinalState, IdempotencyKey, Store, StoredResponse, StoredRun
+from gateway.store.contract import Store
+from gateway.store.records import FinalState, IdempotencyKey, StoredResponse, StoredRun
 
 KINDS = ("plain", "keyed", "async")
 STORED_RUNS = (1_000, 1_000_000)

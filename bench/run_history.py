@@ -23,8 +23,9 @@ from bench.run_search import run_id
 from gateway.clock import SystemClock
 from gateway.redis.connection import RedisAddress, RedisConnection
 from gateway.store import factory
-from gateway.store.contract import Phase, Store, StoredRun
+from gateway.store.contract import Store
 from gateway.store.history import HistoryEntry
+from gateway.store.records import Phase, StoredRun
 from gateway.store.run_filter import RunFilter
 
 RUNS = 200_000

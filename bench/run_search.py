@@ -27,8 +27,9 @@ import orjson
 
 from gateway.clock import SystemClock
 from gateway.store import factory
-from gateway.store.contract import FinalState, Phase, Store, StoredRun
+from gateway.store.contract import Store
 from gateway.store.history import HistoryEntry
+from gateway.store.records import FinalState, Phase, StoredRun
 from gateway.store.run_filter import RunFilter
 
 RUNS = 100_000

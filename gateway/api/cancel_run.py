@@ -16,7 +16,7 @@ from gateway.runs.durable.cancellation import RunCancellation
 from gateway.runs.durable.codec import is_cancelled
 from gateway.runs.durable.provider_cancellation import StopState
 from gateway.runs.run_reader import RunReader
-from gateway.store.contract import Phase, RunOverview
+from gateway.store.records import Phase, RunOverview
 
 _DETAILS: Mapping[StopState, str] = {
     "too_late": "A start was sent, or is being sent, and the provider cannot stop the run: its end will be recorded.",

@@ -20,7 +20,8 @@ from gateway.http.response import make_response
 from gateway.json import strict_json
 from gateway.problems import Problem
 from gateway.runs import rendering
-from gateway.store.contract import Phase, RunOverview, StoreUnavailable
+from gateway.store.contract import StoreUnavailable
+from gateway.store.records import Phase, RunOverview
 
 EVENT_STREAM = "text/event-stream"
 _MAX_STREAM_SECONDS = 600.0

@@ -19,7 +19,8 @@ from gateway.runs import rendering
 from gateway.runs.durable.uncollected_results import ignore_result
 from gateway.runs.record_rendering import client_timeline
 from gateway.runs.run_reader import RunReader
-from gateway.store.contract import Phase, RunOverview, Store
+from gateway.store.contract import Store
+from gateway.store.records import Phase, RunOverview
 
 MAX_WAIT = 50
 """Maximum of `?wait` in seconds: below the response time-out of common proxies, which is 60 s."""

@@ -16,7 +16,7 @@ from multidict import MultiMapping
 
 from gateway.api.run_request import MAX_TAGS, TAG_PATTERN
 from gateway.problems import PROBLEMS, invalid_parameter
-from gateway.store.contract import RunPage
+from gateway.store.records import RunPage
 from gateway.store.run_filter import Position, RunFilter
 
 STATUSES = ("queued", "running", "succeeded", "failed", "unknown", "not_run")

@@ -27,7 +27,7 @@ from gateway.runs.history import HistoryRecorder
 from gateway.runs.idempotent_submission import Finished, Followed, InFlight, Replayed, Started, followed_error, submit
 from gateway.runs.model import RunRecord, RunSpec, always_connected
 from gateway.runs.recorded_content import HeldContent
-from gateway.store.contract import IdempotencyKey, StoredResponse
+from gateway.store.records import IdempotencyKey, StoredResponse
 
 _REPLAYED_HEADERS = (("Idempotent-Replayed", "true"),)
 

@@ -9,7 +9,7 @@ from gateway.json import strict_json
 from gateway.problems import CONTENT_TYPE, Problem
 from gateway.runs import rendering
 from gateway.runs.model import RunRecord
-from gateway.store.contract import StoredResponse
+from gateway.store.records import StoredResponse
 
 
 def problem_from_error(error: GatewayError) -> Problem:

@@ -18,11 +18,12 @@ from gateway.errors import RunError
 from gateway.observability import json_logging
 from gateway.observability.logger_protocol import Logger
 from gateway.runs.catalog import Workflow
-from gateway.runs.durable.codec import ContentState
+from gateway.runs.durable.codec import ContentState, encode_record_details
 from gateway.runs.model import RunRecord
 from gateway.runs.recorded_content import NO_CONTENT, ContentConfig, HeldContent, RunErrorText
-from gateway.store.contract import Phase, Store, StoredRun, StoreUnavailable
+from gateway.store.contract import Store, StoreUnavailable
 from gateway.store.history import HistoryEntry
+from gateway.store.records import Phase, StoredRun
 
 HistoryMode: TypeAlias = Literal["all", "kept", "none"]
 """Recorded runs: all; the durable ones only, with their timelines; or none: durable runs have no timeline either."""

@@ -17,7 +17,7 @@ from gateway.runs.durable.journal import DurableRun
 from gateway.runs.durable.runs import FOLLOWED_DETAIL, DurableRuns
 from gateway.runs.model import RunRecord
 from gateway.runs.workflow_attempt import STILL_RUNNING
-from gateway.store.contract import IdempotencyKey, IdempotencyRecord, Phase, StoredResponse, StoredRun
+from gateway.store.records import IdempotencyKey, IdempotencyRecord, Phase, StoredResponse, StoredRun
 
 
 @dataclass(frozen=True, slots=True)

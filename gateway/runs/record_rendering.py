@@ -9,7 +9,7 @@ from gateway.json import strict_json
 from gateway.runs import rendering
 from gateway.runs.durable.codec import decode_details
 from gateway.runs.timeline import CLIENT_FIELDS, decode_timeline
-from gateway.store.contract import RunOverview
+from gateway.store.records import RunOverview
 from providers.contract import JsonValue
 
 

@@ -17,7 +17,7 @@ from gateway.runs.durable.codec import (
     stored_spec,
 )
 from gateway.runs.model import RunRecord
-from gateway.store.contract import Phase, RunOverview, StoredResponse, StoredRun
+from gateway.store.records import Phase, RunOverview, StoredResponse, StoredRun
 from providers.contract import JsonValue
 
 JSON_CONTENT_TYPE = "application/json"

@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 from gateway.clock import Clock
 from gateway.runs import rendering
 from gateway.runs.durable import codec
-from gateway.store.contract import Phase, RunOverview, Store, StoredRun
+from gateway.store.contract import Store
+from gateway.store.records import Phase, RunOverview, StoredRun
 
 T = TypeVar("T")
 

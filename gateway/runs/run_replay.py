@@ -19,7 +19,7 @@ from gateway.runs.durable.idempotency_key import fingerprint, internal_key
 from gateway.runs.durable.runs import DurableRuns
 from gateway.runs.idempotent_submission import Submission, submit
 from gateway.runs.model import RunRecord, RunSpec
-from gateway.store.contract import IdempotencyKey, Phase, RunOverview, StoredRun
+from gateway.store.records import IdempotencyKey, Phase, RunOverview, StoredRun
 from providers.contract import JsonValue
 
 _NOT_DURABLE = (

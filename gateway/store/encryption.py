@@ -16,20 +16,19 @@ from typing_extensions import override
 
 from gateway.observability.logger_protocol import Logger
 from gateway.store.content_cipher import OVERHEAD, ContentCipher
-from gateway.store.contract import (
+from gateway.store.contract import ContentUnreadable, Store
+from gateway.store.history import HistoryEntry
+from gateway.store.provider_override import ProviderOverride
+from gateway.store.records import (
     CancelResult,
-    ContentUnreadable,
     Delivery,
     FinalState,
     IdempotencyKey,
     IdempotencyRecord,
     RunOverview,
     RunPage,
-    Store,
     StoredRun,
 )
-from gateway.store.history import HistoryEntry
-from gateway.store.provider_override import ProviderOverride
 from gateway.store.run_filter import RunFilter
 
 T = TypeVar("T")

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from gateway.store.contract import StoredRun
+from gateway.store.records import StoredRun
 
 MAX_TIMELINE = 32_768
 """Bytes of a timeline: events that would make it longer are not added."""

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from gateway.store.bulk_replay import BulkReplayStore
-from gateway.store.contract import IdempotencyRecord, RunOverview, RunPage, Store
+from gateway.store.contract import Store
 from gateway.store.provider_override import ProviderOverride
+from gateway.store.records import IdempotencyRecord, RunOverview, RunPage
 from gateway.store.run_filter import RunFilter
 from gateway.supervisor.lazy_bulk_replays import LazyBulkReplays
 

@@ -19,7 +19,7 @@ from gateway.http.response import Response
 from gateway.json import strict_json
 from gateway.runs.catalog import Catalog
 from gateway.runs.history import HistoryRecorder
-from gateway.store.contract import StoredResponse
+from gateway.store.records import StoredResponse
 from tests.runs.durable.durable_harness import DurableRunsHarness
 from tests.runs.executor_harness import DONE, upstream_of
 

@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 import pytest
 
-from gateway.store.contract import Phase, RunOverview
+from gateway.store.records import Phase, RunOverview
 from tests.api.test_run_lookup import EVENTS, SlowRunStore, lookup_server
 from tests.store.samples import SAMPLE_RUN
 from tests.support.clock import ManualClock

@@ -19,8 +19,8 @@ from gateway.http.request import AnyResponse, Handler, Request, Route
 from gateway.http.server import Server
 from gateway.observability.metrics import Metrics
 from gateway.runs.run_reader import RunReader
-from gateway.store.contract import Phase, RunOverview, StoredRun
 from gateway.store.memory.store import MemoryStore
+from gateway.store.records import Phase, RunOverview, StoredRun
 from tests.store.samples import SAMPLE_RUN
 from tests.support.clock import ManualClock
 from tests.support.process import metric_sum, parse_metrics

@@ -19,7 +19,8 @@ from gateway.runs.history import HistoryRecorder
 from gateway.runs.housekeeping_tasks import HousekeepingTasks
 from gateway.runs.resilience.override_follower import OverrideFollower
 from gateway.runs.run_replay import RunReplayer
-from gateway.store.contract import Delivery, StoredRun, StoreUnavailable
+from gateway.store.contract import StoreUnavailable
+from gateway.store.records import Delivery, StoredRun
 from tests.runs.durable.durable_harness import LEASE, BlockedUpstream, DurableRunsHarness, yield_to_loop, yield_until
 from tests.runs.executor_harness import DONE, ENDED, STARTED, ScriptedUpstream, upstream_of
 from tests.support.virtual_clock import VirtualClock

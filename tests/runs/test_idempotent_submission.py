@@ -9,7 +9,7 @@ import pytest
 from gateway.errors import IdempotencyMismatch
 from gateway.runs.idempotent_submission import Finished, InFlight, Replayed, Started, Submission, submit
 from gateway.runs.model import RunRecord
-from gateway.store.contract import IdempotencyKey, StoredRun
+from gateway.store.records import IdempotencyKey, StoredRun
 from providers.contract import Reply
 from tests.runs.durable.durable_harness import KEY, DurableRunsHarness, yield_until
 from tests.runs.executor_harness import DONE

@@ -12,7 +12,7 @@ from gateway.api.docs.document import openapi_document
 from gateway.runs.record_rendering import client_timeline, operator_view
 from gateway.runs.rendering import run_list_item, unfinished_run_view
 from gateway.runs.timeline import encode_event
-from gateway.store.contract import Phase
+from gateway.store.records import Phase
 from tests.store.samples import NOW, SAMPLE_RUN
 
 

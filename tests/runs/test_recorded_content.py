@@ -18,7 +18,7 @@ from gateway.runs.recorded_content import ContentConfig, ContentRule
 from gateway.runs.rendering import run_document
 from gateway.runs.run_reader import RunReader
 from gateway.runs.timeline import decode_timeline
-from gateway.store.contract import StoredRun
+from gateway.store.records import StoredRun
 from tests.runs.test_history import SlowStore
 from tests.support.clock import ManualClock
 

@@ -16,7 +16,7 @@ from gateway.problems import PROBLEMS
 from gateway.runs import rendering
 from gateway.runs.durable.codec import encode_details, encode_run
 from gateway.runs.model import RunRecord, RunSpec
-from gateway.store.contract import PENDING, Phase, StoredRun
+from gateway.store.records import PENDING, Phase, StoredRun
 from providers.contract import Cause, JsonValue, Reply
 from tests.runs.executor_harness import ENDED, RUNNING, STARTED, ExecutorHarness, ScriptStep, fault
 from tests.runs.views import finished_document, stored_run_view

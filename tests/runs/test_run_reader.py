@@ -15,8 +15,9 @@ from gateway.runs.durable import codec
 from gateway.runs.durable.codec import encode_run
 from gateway.runs.model import RunRecord, RunSpec
 from gateway.runs.run_reader import RunReader
-from gateway.store.contract import FinalState, Phase, RunOverview, StoredRun, StoreUnavailable
+from gateway.store.contract import StoreUnavailable
 from gateway.store.memory.store import MemoryStore
+from gateway.store.records import FinalState, Phase, RunOverview, StoredRun
 from gateway.store.run_filter import RunFilter
 from providers.contract import JsonValue
 from tests.support.virtual_clock import VirtualClock

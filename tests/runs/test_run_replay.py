@@ -13,7 +13,7 @@ from gateway.runs.durable.codec import decode_spec, encode_run
 from gateway.runs.durable.idempotency_key import internal_key, parse_key
 from gateway.runs.idempotent_submission import Replayed, Started
 from gateway.runs.run_replay import ReplayEdit, RunReplayer, replay_id
-from gateway.store.contract import StoredRun
+from gateway.store.records import StoredRun
 from tests.runs.durable.durable_harness import DurableRunsHarness
 from tests.runs.executor_harness import ENDED, STARTED, upstream_of
 

@@ -7,7 +7,7 @@ from gateway.json import strict_json
 from gateway.runs import rendering
 from gateway.runs.durable.codec import stored_labels
 from gateway.runs.model import RunRecord
-from gateway.store.contract import StoredRun
+from gateway.store.records import StoredRun
 
 
 def finished_document(run: RunRecord, error: RunError | None) -> bytes:

@@ -15,7 +15,7 @@ from itertools import count
 from pathlib import Path
 
 from gateway.clock import SystemClock
-from gateway.store.contract import FinalState, IdempotencyKey, Phase, StoredResponse, StoredRun
+from gateway.store.records import FinalState, IdempotencyKey, Phase, StoredResponse, StoredRun
 from gateway.store.sqlite.store import SqliteStore
 from tests.store.samples import NOW, SAMPLE_FINAL_STATE, new_run_with_callback
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from gateway.store.contract import (
+from gateway.store.records import (
     PENDING,
     CancelResult,
     Delivery,

@@ -14,9 +14,10 @@ from structlog.testing import LogCapture
 from gateway.clock import Clock
 from gateway.redis.connection import RedisAddress, RedisConnection
 from gateway.store.content_cipher import ContentCipher
-from gateway.store.contract import FinalState, IdempotencyKey, RunOverview, Store, StoredResponse, StoredRun
+from gateway.store.contract import Store
 from gateway.store.encryption import EncryptedStore
 from gateway.store.memory.store import MemoryStore
+from gateway.store.records import FinalState, IdempotencyKey, RunOverview, StoredResponse, StoredRun
 from gateway.store.redis.store import RedisStore
 from gateway.store.run_filter import RunFilter
 from gateway.store.sqlite.store import SqliteStore

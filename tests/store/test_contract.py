@@ -8,16 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.store.contract import (
-    CancelResult,
-    IdempotencyKey,
-    IdempotencyRecord,
-    Phase,
-    Store,
-    StoredResponse,
-    StoredRun,
-    StoreUnavailable,
-)
+from gateway.store.contract import Store, StoreUnavailable
+from gateway.store.records import CancelResult, IdempotencyKey, IdempotencyRecord, Phase, StoredResponse, StoredRun
 from gateway.store.run_filter import RunFilter
 from tests.store.samples import (
     CALLBACK_URL,

@@ -8,7 +8,8 @@ from itertools import chain
 
 import pytest
 
-from gateway.store.contract import PENDING, Delivery, Store
+from gateway.store.contract import Store
+from gateway.store.records import PENDING, Delivery
 from tests.store.samples import (
     CALLBACK_URL,
     NOW,

@@ -8,8 +8,9 @@ from typing import Any
 import orjson
 import pytest
 
-from gateway.store.contract import Phase, Store, StoredRun
+from gateway.store.contract import Store
 from gateway.store.history import MAX_TIMELINE, HistoryEntry
+from gateway.store.records import Phase, StoredRun
 from gateway.store.run_filter import RunFilter
 from tests.store.samples import NOW, SAMPLE_FINAL_STATE, listed, new_run, new_run_with_callback
 

@@ -6,7 +6,8 @@ import asyncio
 from dataclasses import replace
 from itertools import chain
 
-from gateway.store.contract import Phase, Store
+from gateway.store.contract import Store
+from gateway.store.records import Phase
 from tests.store.samples import NOW, SAMPLE_FINAL_STATE, new_run
 
 AFTER_LEASE = NOW + 31  # the leases of `a_run` are over

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway.store.contract import RunOverview, Store
+from gateway.store.contract import Store
+from gateway.store.records import RunOverview
 from gateway.store.run_filter import RunFilter
 from tests.store.samples import NOW, SAMPLE_FINAL_STATE, listed, new_run
 from tests.support.examples import examples

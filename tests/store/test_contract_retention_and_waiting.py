@@ -8,8 +8,9 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.store.contract import Delivery, IdempotencyKey, Phase, Store, StoreUnavailable
+from gateway.store.contract import Store, StoreUnavailable
 from gateway.store.history import HistoryEntry
+from gateway.store.records import Delivery, IdempotencyKey, Phase
 from gateway.store.run_filter import RunFilter
 from tests.store.samples import NOW, SAMPLE_FINAL_STATE, SAMPLE_KEY, SAMPLE_RUN, listed, new_run, new_run_with_callback
 from tests.support.virtual_clock import VirtualClock, run_ready_tasks

@@ -8,7 +8,8 @@ from typing import Any
 import orjson
 import pytest
 
-from gateway.store.contract import FinalState, Store
+from gateway.store.contract import Store
+from gateway.store.records import FinalState
 from gateway.store.run_filter import RunFilter
 from tests.store.samples import NOW, SAMPLE_FINAL_STATE, listed, new_run
 

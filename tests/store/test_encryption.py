@@ -18,9 +18,10 @@ from structlog.testing import LogCapture
 
 from gateway.redis.connection import RedisAddress, RedisConnection
 from gateway.store.content_cipher import ContentCipher
-from gateway.store.contract import ContentUnreadable, FinalState, Phase, Store, StoredResponse, StoredRun
+from gateway.store.contract import ContentUnreadable, Store
 from gateway.store.history import HistoryEntry
 from gateway.store.memory.store import MemoryStore
+from gateway.store.records import FinalState, Phase, StoredResponse, StoredRun
 from gateway.store.redis.store import RedisStore
 from gateway.store.sqlite.store import SqliteStore
 from tests.store.samples import (

@@ -15,16 +15,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-from gateway.store.contract import (
-    Delivery,
-    FinalState,
-    IdempotencyKey,
-    Phase,
-    RunPage,
-    Store,
-    StoredResponse,
-    StoredRun,
-)
+from gateway.store.contract import Store
+from gateway.store.records import Delivery, FinalState, IdempotencyKey, Phase, RunPage, StoredResponse, StoredRun
 from gateway.store.run_filter import RunFilter
 from tests.store.reference_model import ReferenceStore
 from tests.store.samples import CALLBACK_URL, STORES

@@ -21,9 +21,9 @@ from gateway.auth.keys import KeyRing
 from gateway.http.ops_authentication import OpsAuthenticator
 from gateway.observability.metrics import Metrics
 from gateway.settings import Settings
-from gateway.store.contract import FinalState, IdempotencyKey, Phase, StoredRun
 from gateway.store.history import HistoryEntry
 from gateway.store.memory.store import MemoryStore
+from gateway.store.records import FinalState, IdempotencyKey, Phase, StoredRun
 from gateway.supervisor.accepting.turns import AcceptCounts
 from gateway.supervisor.admin import SupervisorAdmin, collect_metrics
 from gateway.supervisor.attention import SupervisorAttention

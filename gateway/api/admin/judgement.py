@@ -18,7 +18,7 @@ from gateway.json import strict_json
 from gateway.observability.logger_protocol import Logger
 from gateway.problems import Problem
 from gateway.runs.rendering import JSON_CONTENT_TYPE
-from gateway.store.contract import RunOverview
+from gateway.store.records import RunOverview
 
 _MAX_BODY = 4096
 _BODY_TIMEOUT = 10.0  # seconds

@@ -16,7 +16,7 @@ from gateway.json import strict_json
 from gateway.problems import Problem
 from gateway.runs.record_rendering import operator_timeline, operator_view
 from gateway.runs.rendering import JSON_CONTENT_TYPE
-from gateway.store.contract import IdempotencyRecord, RunOverview, RunPage
+from gateway.store.records import IdempotencyRecord, RunOverview, RunPage
 from gateway.store.run_filter import RunFilter
 
 _VALID_RUN_ID = re.compile(r"[A-Za-z0-9_-]{1,64}").fullmatch

@@ -11,7 +11,7 @@ from gateway.http.response import HeaderFields, Response, make_response, problem
 from gateway.json import strict_json
 from gateway.problems import PROBLEMS, Problem
 from gateway.runs.rendering import JSON_CONTENT_TYPE
-from gateway.store.contract import StoredResponse
+from gateway.store.records import StoredResponse
 from providers.contract import JsonValue
 
 RUN_ID_HEADER, PROBLEM_HEADER, OUTCOME_HEADER = "Runward-Run-Id", "Runward-Problem", "Runward-Outcome"

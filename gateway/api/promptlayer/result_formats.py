@@ -17,7 +17,7 @@ from gateway.json import strict_json
 from gateway.problems import PROBLEMS
 from gateway.runs.durable import codec
 from gateway.runs.model import RunSpec
-from gateway.store.contract import StoredRun
+from gateway.store.records import StoredRun
 from providers.contract import JsonValue
 
 RunDocument: TypeAlias = Mapping[str, JsonValue]

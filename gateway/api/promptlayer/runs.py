@@ -43,7 +43,7 @@ from gateway.runs.durable.start_response_gate import StartGate
 from gateway.runs.idempotent_submission import Finished, Followed, InFlight, Replayed, Started, submit
 from gateway.runs.model import RunRecord, RunSpec
 from gateway.runs.run_reader import RunReader
-from gateway.store.contract import IdempotencyKey, Phase, RunOverview, StoredRun
+from gateway.store.records import IdempotencyKey, Phase, RunOverview, StoredRun
 
 _POINTERS = (f"/{LABEL_FIELD}", f"/{VERSION_FIELD}")
 _REPLAYED_HEADERS = (("Idempotent-Replayed", "true"),)

@@ -11,8 +11,8 @@ from typing import Any, Literal, Protocol, TypeAlias
 
 from gateway.clock import format_rfc3339
 from gateway.observability.metrics import Metrics
-from gateway.store.contract import RunPage
 from gateway.store.provider_override import ProviderOverride
+from gateway.store.records import RunPage
 from gateway.store.run_filter import RunFilter
 
 MAX_ITEMS = 50

@@ -10,7 +10,7 @@ import orjson
 
 from gateway.runs.attention.items import AttentionContext, AttentionItem, AttentionKind
 from gateway.runs.callbacks.dispatcher import GAVE_UP
-from gateway.store.contract import RunOverview, RunPage
+from gateway.store.records import RunOverview, RunPage
 from gateway.store.run_filter import RunFilter
 
 MAX_RUNS = 500

@@ -11,7 +11,7 @@ from typing import Any, Protocol, cast
 from gateway.errors import ReplayRefused
 from gateway.json import strict_json
 from gateway.runs.run_replay import check_replayable, replay_id
-from gateway.store.contract import RunOverview, RunPage
+from gateway.store.records import RunOverview, RunPage
 from gateway.store.run_filter import RunFilter
 
 MAX_RUNS = 10_000

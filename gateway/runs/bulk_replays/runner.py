@@ -20,7 +20,8 @@ from gateway.runs.catalog import RunScope
 from gateway.runs.idempotent_submission import Finished, InFlight, Replayed, Started
 from gateway.runs.run_replay import RunReplayer, check_replayable
 from gateway.store.bulk_replay import BulkReplay
-from gateway.store.contract import ContentUnreadable, RunOverview, Store, StoreUnavailable
+from gateway.store.contract import ContentUnreadable, Store, StoreUnavailable
+from gateway.store.records import RunOverview
 
 BULK_REPLAYS_CHANGED = "bulk_replays:changed"
 """Name of the notification that a bulk replay was started or aborted."""

@@ -11,7 +11,7 @@ from collections import Counter, OrderedDict
 from dataclasses import dataclass
 
 from gateway.outbound.webhook.callback_url import receiver_host
-from gateway.store.contract import Delivery
+from gateway.store.records import Delivery
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,8 @@ from gateway.runs.callbacks.delivery_queue import DeliveryQueue
 from gateway.runs.callbacks.retry_schedule import Abandoned, Delivered, RetryAt, next_attempt, with_jitter
 from gateway.runs.callbacks.webhook_message import message_id, sign_message
 from gateway.runs.timeline import encode_event
-from gateway.store.contract import PENDING, Delivery, Store, StoreUnavailable
+from gateway.store.contract import Store, StoreUnavailable
+from gateway.store.records import PENDING, Delivery
 
 DELIVERED, GAVE_UP = "delivered", "gave_up"
 CALLBACK_STATES = (PENDING, DELIVERED, GAVE_UP)

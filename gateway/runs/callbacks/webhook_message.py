@@ -11,7 +11,7 @@ from typing import TypeAlias
 from gateway.clock import format_rfc3339
 from gateway.outbound.webhook.sender import WebhookMessage
 from gateway.runs.model import RunSpec
-from gateway.store.contract import Delivery
+from gateway.store.records import Delivery
 
 CallbackRenderer: TypeAlias = Callable[[RunSpec, bytes, datetime], bytes]
 """Renders a body from the run's specification, its JSON, and the time of its end."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from gateway.errors import AcceptanceUnknown, StoreError
 from gateway.runs.model import RunRecord
-from gateway.store.contract import ContentUnreadable, IdempotencyKey, StoreUnavailable
+from gateway.store.contract import ContentUnreadable, StoreUnavailable
+from gateway.store.records import IdempotencyKey
 
 _ACCEPTANCE_UNKNOWN = "The store is unavailable: it is not known whether the run was stored and will be started."
 _EARLIER_RUN_UNREADABLE = (

@@ -27,7 +27,8 @@ from gateway.runs.durable.recovery import MISSING_WORKFLOW
 from gateway.runs.durable.runs import DurableRuns
 from gateway.runs.model import RunRecord
 from gateway.runs.rendering import requested_provider
-from gateway.store.contract import CancelResult, Phase, RunOverview, Store, StoredRun, StoreUnavailable
+from gateway.store.contract import Store, StoreUnavailable
+from gateway.store.records import CancelResult, Phase, RunOverview, StoredRun
 
 _CANCELLATIONS = "runs:cancelled"  # name of the notification that follows that of a single run
 _REQUEST = "cancel:"  # with the id of a run: name of the notification of a request for a run that was started

@@ -15,7 +15,7 @@ from gateway.errors import RunCancelled
 from gateway.json import strict_json
 from gateway.runs.model import RunRecord, RunSpec, always_connected
 from gateway.runs.timeline import WaitCause
-from gateway.store.contract import Phase, RunOverview, StoredRun
+from gateway.store.records import Phase, RunOverview, StoredRun
 from providers.contract import JsonValue
 
 _FLAT_CONTEXT_KEYS = ("number", "all_outputs")

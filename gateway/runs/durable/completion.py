@@ -17,7 +17,8 @@ from gateway.runs import rendering
 from gateway.runs.callbacks.webhook_message import CallbackRenderer, render_callback
 from gateway.runs.durable.codec import encode_end_details
 from gateway.runs.model import ApiName, RunRecord
-from gateway.store.contract import FinalState, Store, StoredResponse, StoredRun, StoreUnavailable
+from gateway.store.contract import Store, StoreUnavailable
+from gateway.store.records import FinalState, StoredResponse, StoredRun
 
 _STORE_RETRY = 1.0  # seconds between attempts to store an end
 

@@ -9,14 +9,8 @@ from gateway.errors import StoreError
 from gateway.runs.durable.acceptance import acceptance_unknown, earlier_run_unreadable, read_error
 from gateway.runs.durable.pending_deletes import PendingDeletes
 from gateway.runs.model import RunRecord
-from gateway.store.contract import (
-    ContentUnreadable,
-    IdempotencyKey,
-    IdempotencyRecord,
-    Store,
-    StoredRun,
-    StoreUnavailable,
-)
+from gateway.store.contract import ContentUnreadable, Store, StoreUnavailable
+from gateway.store.records import IdempotencyKey, IdempotencyRecord, StoredRun
 
 
 class RunIdTaken(Exception):

@@ -11,7 +11,7 @@ import orjson
 
 from gateway.errors import InvalidIdempotencyKey
 from gateway.json import strict_json
-from gateway.store.contract import IdempotencyKey
+from gateway.store.records import IdempotencyKey
 from providers.contract import JsonValue
 
 _match_key = re.compile(r"[!-~](?:[ -~]{0,253}[!-~])?").fullmatch

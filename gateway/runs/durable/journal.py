@@ -21,7 +21,8 @@ from gateway.runs.durable.codec import is_cancelled
 from gateway.runs.durable.start_response_gate import StartGate
 from gateway.runs.interruption import Interruption
 from gateway.runs.model import RunRecord
-from gateway.store.contract import Phase, RunOverview, Store, StoredRun, StoreUnavailable
+from gateway.store.contract import Store, StoreUnavailable
+from gateway.store.records import Phase, RunOverview, StoredRun
 
 
 @dataclass(slots=True, eq=False)

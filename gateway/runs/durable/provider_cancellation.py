@@ -19,7 +19,7 @@ from gateway.observability.logger_protocol import Logger
 from gateway.runs.catalog import Catalog, Provider
 from gateway.runs.resilience.retry import RetryLoop
 from gateway.runs.workflow_attempt import ExecutionContext
-from gateway.store.contract import Phase, RunOverview
+from gateway.store.records import Phase, RunOverview
 from providers.contract import Call, CancelSteps, ProviderFault
 from providers.declarations import can_cancel, cancel_steps
 

@@ -15,7 +15,8 @@ from gateway.runs.durable.runs import DurableRuns
 from gateway.runs.model import RunRecord
 from gateway.runs.rendering import requested_provider
 from gateway.store.content_cipher import is_encrypted
-from gateway.store.contract import ContentUnreadable, Phase, Store, StoredRun, StoreUnavailable
+from gateway.store.contract import ContentUnreadable, Store, StoreUnavailable
+from gateway.store.records import Phase, StoredRun
 
 REPLICA_LEFT = "replica:left"
 """Name of the notification that a replica sends when it leaves its runs to the others."""

@@ -30,15 +30,8 @@ from gateway.runs.durable.start_response_gate import StartGate
 from gateway.runs.durable.uncollected_results import CollectionWatch
 from gateway.runs.executor import RunExecutor
 from gateway.runs.model import ApiName, RunRecord
-from gateway.store.contract import (
-    IdempotencyKey,
-    IdempotencyRecord,
-    Phase,
-    Store,
-    StoredResponse,
-    StoredRun,
-    StoreUnavailable,
-)
+from gateway.store.contract import Store, StoreUnavailable
+from gateway.store.records import IdempotencyKey, IdempotencyRecord, Phase, StoredResponse, StoredRun
 
 Execute: TypeAlias = Callable[[], Awaitable[None]]
 FOLLOWED_DETAIL = "Runward polls it until it has ended: GET /runs/{run_id}."

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from gateway.clock import Clock
 from gateway.observability.logger_protocol import Logger
 from gateway.runs.model import RunRecord
-from gateway.store.contract import Store, StoredRun, StoreUnavailable
+from gateway.store.contract import Store, StoreUnavailable
+from gateway.store.records import StoredRun
 
 COLLECTION_TIME = 300.0
 """Seconds after the end of a run in which its client is expected to fetch the result."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from heapq import nsmallest
 
-from gateway.store.contract import Delivery
+from gateway.store.records import Delivery
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from gateway.store.contract import IdempotencyKey, IdempotencyRecord, StoredResponse, StoredRun
+from gateway.store.records import IdempotencyKey, IdempotencyRecord, StoredResponse, StoredRun
 
 
 class IdempotencyRecords:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import inf
 
-from gateway.store.contract import Phase, StoredRun
+from gateway.store.records import Phase, StoredRun
 from gateway.store.run_filter import Position, RunFilter, activity_fragments, details_match
 
 

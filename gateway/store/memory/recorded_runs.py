@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from itertools import islice
 
-from gateway.store.contract import StoredRun
 from gateway.store.history import HistoryEntry
+from gateway.store.records import StoredRun
 
 
 class RecordedRuns:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections.abc import Iterator, Sequence
 
-from gateway.store.contract import StoredRun
+from gateway.store.records import StoredRun
 from gateway.store.run_filter import Position, RunFilter
 
 

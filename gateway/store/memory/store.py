@@ -12,20 +12,7 @@ from typing_extensions import override
 from gateway.clock import Clock
 from gateway.store.announcements import LocalAnnouncements
 from gateway.store.bulk_replay import BulkReplayStore
-from gateway.store.contract import (
-    PENDING,
-    CancelResult,
-    Delivery,
-    FinalState,
-    IdempotencyKey,
-    IdempotencyRecord,
-    Phase,
-    RunOverview,
-    RunPage,
-    Store,
-    StoredRun,
-    StoreUnavailable,
-)
+from gateway.store.contract import Store, StoreUnavailable
 from gateway.store.history import HistoryEntry
 from gateway.store.memory.bulk_replays import MemoryBulkReplays
 from gateway.store.memory.callbacks import ScheduledCallbacks
@@ -36,6 +23,18 @@ from gateway.store.memory.run_index import RunIndex
 from gateway.store.memory.timelines import Timelines
 from gateway.store.notifications import ChangeNotifier
 from gateway.store.provider_override import ProviderOverride
+from gateway.store.records import (
+    PENDING,
+    CancelResult,
+    Delivery,
+    FinalState,
+    IdempotencyKey,
+    IdempotencyRecord,
+    Phase,
+    RunOverview,
+    RunPage,
+    StoredRun,
+)
 from gateway.store.run_filter import RunFilter
 
 _ADVANCE_FIELDS = ("phase", "status", "attempts", "provider", "provider_run_id")

@@ -9,7 +9,9 @@ from typing import Any
 import orjson
 
 from gateway.redis.lua_script import RedisArgument
-from gateway.store.contract import (
+from gateway.store.history import MAX_TIMELINE, HistoryEntry
+from gateway.store.provider_override import ProviderOverride
+from gateway.store.records import (
     OVERVIEW_FIELDS,
     Delivery,
     FinalState,
@@ -20,8 +22,6 @@ from gateway.store.contract import (
     StoredResponse,
     StoredRun,
 )
-from gateway.store.history import MAX_TIMELINE, HistoryEntry
-from gateway.store.provider_override import ProviderOverride
 from gateway.store.run_filter import RunFilter, activity_fragments, details_fragments
 
 

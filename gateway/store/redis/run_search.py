@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from gateway.redis.lua_script import RedisReply
-from gateway.store.contract import RunOverview, RunPage
+from gateway.store.records import RunOverview, RunPage
 from gateway.store.redis import codec, scripts
 from gateway.store.run_filter import RunFilter, details_match
 

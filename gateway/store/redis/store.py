@@ -54,7 +54,10 @@ from gateway.redis.connection import RedisConnection
 from gateway.redis.errors import RedisUnavailable
 from gateway.redis.lua_script import RedisArgument, RedisReply, RedisScript
 from gateway.store.bulk_replay import BulkReplayStore
-from gateway.store.contract import (
+from gateway.store.contract import Store, StoreReplaced, StoreUnavailable
+from gateway.store.history import HistoryEntry
+from gateway.store.provider_override import ProviderOverride
+from gateway.store.records import (
     CancelResult,
     Delivery,
     FinalState,
@@ -63,13 +66,8 @@ from gateway.store.contract import (
     Phase,
     RunOverview,
     RunPage,
-    Store,
     StoredRun,
-    StoreReplaced,
-    StoreUnavailable,
 )
-from gateway.store.history import HistoryEntry
-from gateway.store.provider_override import ProviderOverride
 from gateway.store.redis import codec, scripts
 from gateway.store.redis.announcements import RedisAnnouncements
 from gateway.store.redis.bulk_replays import RedisBulkReplays

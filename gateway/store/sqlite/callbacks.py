@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from dataclasses import replace
 
-from gateway.store.contract import PENDING, Delivery, FinalState
+from gateway.store.records import PENDING, Delivery, FinalState
 from gateway.store.sqlite.timelines import add_events
 
 _INSERT = """

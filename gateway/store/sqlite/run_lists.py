@@ -6,7 +6,7 @@ import sqlite3
 from contextlib import closing
 from dataclasses import replace
 
-from gateway.store.contract import OVERVIEW_FIELDS, RunOverview, RunPage
+from gateway.store.records import OVERVIEW_FIELDS, RunOverview, RunPage
 from gateway.store.run_filter import Position, RunFilter, activity_fragments, details_fragments, details_match
 from gateway.store.sqlite.run_sources import Condition, Source, choose_source, select_position, select_runs
 from gateway.store.sqlite.runs import decode_overview, fetch_first

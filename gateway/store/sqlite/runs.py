@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from gateway.store.contract import (
+from gateway.store.records import (
     OVERVIEW_FIELDS,
     CancelResult,
     FinalState,

@@ -16,7 +16,11 @@ from typing_extensions import override
 from gateway.clock import Clock
 from gateway.store.announcements import LocalAnnouncements
 from gateway.store.bulk_replay import BulkReplayStore
-from gateway.store.contract import (
+from gateway.store.contract import Store, StoreUnavailable
+from gateway.store.history import HistoryEntry
+from gateway.store.notifications import ChangeNotifier
+from gateway.store.provider_override import ProviderOverride
+from gateway.store.records import (
     CancelResult,
     Delivery,
     FinalState,
@@ -24,13 +28,8 @@ from gateway.store.contract import (
     IdempotencyRecord,
     RunOverview,
     RunPage,
-    Store,
     StoredRun,
-    StoreUnavailable,
 )
-from gateway.store.history import HistoryEntry
-from gateway.store.notifications import ChangeNotifier
-from gateway.store.provider_override import ProviderOverride
 from gateway.store.run_filter import RunFilter
 from gateway.store.sqlite import callbacks, history, maintenance, overrides, run_lists, runs
 from gateway.store.sqlite.bulk_replays import SqliteBulkReplays

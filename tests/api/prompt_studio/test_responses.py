@@ -10,7 +10,7 @@ from gateway.api.prompt_studio.responses import decode_stored_response, format_r
 from gateway.http.request import Request
 from gateway.json import strict_json
 from gateway.problems import PROBLEMS, Problem
-from gateway.store.contract import StoredResponse
+from gateway.store.records import StoredResponse
 from providers.contract import JsonValue
 
 

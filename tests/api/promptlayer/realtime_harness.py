@@ -29,8 +29,8 @@ from gateway.observability.metrics import Metrics
 from gateway.runs.durable.codec import encode_run
 from gateway.runs.model import RunRecord, RunSpec
 from gateway.runs.run_reader import RunReader
-from gateway.store.contract import FinalState
 from gateway.store.memory.store import MemoryStore
+from gateway.store.records import FinalState
 from providers.contract import JsonValue
 from tests.support.virtual_clock import VirtualClock
 

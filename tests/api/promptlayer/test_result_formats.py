@@ -19,7 +19,7 @@ from gateway.api.promptlayer.result_formats import (
 )
 from gateway.errors import CircuitOpen, Ending, ProviderError, RunError, RunFailed
 from gateway.runs.model import RunRecord, RunSpec
-from gateway.store.contract import Phase, StoredRun
+from gateway.store.records import Phase, StoredRun
 from providers.contract import JsonValue, NodeOutput, RawError
 from tests.runs.views import finished_document, stored_run_view
 from tests.support.clock import ManualClock

@@ -6,8 +6,9 @@ from typing import Any
 
 from gateway.observability.metrics import Metrics
 from gateway.runs.attention.items import AttentionConfig, AttentionContext
-from gateway.store.contract import Phase, Store, StoredRun
+from gateway.store.contract import Store
 from gateway.store.history import HistoryEntry
+from gateway.store.records import Phase, StoredRun
 from tests.store.samples import new_run
 
 

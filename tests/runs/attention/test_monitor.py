@@ -16,9 +16,10 @@ from gateway.runs.attention.items import MAX_ITEMS, AttentionConfig, AttentionCo
 from gateway.runs.attention.monitor import SOURCES, AttentionMonitor, Source
 from gateway.runs.attention.recent_counts import RecentCounts
 from gateway.runs.attention.webhook import AttentionWebhook
-from gateway.store.contract import RunPage, StoreUnavailable
+from gateway.store.contract import StoreUnavailable
 from gateway.store.memory.store import MemoryStore
 from gateway.store.provider_override import ProviderOverride
+from gateway.store.records import RunPage
 from gateway.store.run_filter import RunFilter
 from tests.runs.attention.samples import add_ended, ended
 from tests.support.virtual_clock import VirtualClock

@@ -11,7 +11,8 @@ from multidict import MultiDict
 from gateway.api.admin.run_search import parse_run_query
 from gateway.runs.attention import run_sources
 from gateway.runs.attention.items import AttentionConfig, AttentionKind
-from gateway.store.contract import Phase, Store
+from gateway.store.contract import Store
+from gateway.store.records import Phase
 from tests.runs.attention.samples import add_ended, context, ended
 from tests.store.samples import NOW, SAMPLE_FINAL_STATE, new_run, new_run_with_callback
 

@@ -17,8 +17,8 @@ from gateway.runs.catalog import Catalog
 from gateway.runs.durable.codec import decode_spec
 from gateway.runs.run_replay import RunReplayer, replay_id
 from gateway.store.bulk_replay import BulkReplay
-from gateway.store.contract import Phase, StoredRun
 from gateway.store.history import HistoryEntry
+from gateway.store.records import Phase, StoredRun
 from gateway.store.run_filter import RunFilter
 from tests.runs.durable.durable_harness import DurableRunsHarness
 from tests.runs.executor_harness import DONE, upstream_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from gateway.runs.callbacks.delivery_queue import DeliveryBounds, DeliveryQueue
-from gateway.store.contract import Delivery
+from gateway.store.records import Delivery
 
 MEGABYTE = 2**20
 BOUNDS = DeliveryBounds(slots=20, bytes=64 * MEGABYTE, waiting=100)

@@ -16,8 +16,9 @@ from gateway.outbound.webhook.callback_url import receiver_host
 from gateway.outbound.webhook.http1_connection import DeliveryFault
 from gateway.outbound.webhook.sender import DeliveryResult, WebhookMessage, WebhookResponse, WebhookSender
 from gateway.runs.callbacks.dispatcher import CallbackDispatcher
-from gateway.store.contract import FinalState, StoredRun, StoreUnavailable
+from gateway.store.contract import StoreUnavailable
 from gateway.store.memory.store import MemoryStore
+from gateway.store.records import FinalState, StoredRun
 from tests.support.virtual_clock import VirtualClock
 
 HANGS, ANSWERS = "https://hangs.example/hook", "https://answers.example/hook"

@@ -13,7 +13,7 @@ from gateway.clock import SystemClock
 from gateway.outbound.webhook.sender import WebhookMessage
 from gateway.runs.callbacks.webhook_message import message_id, render_callback, sign_message, signing_key
 from gateway.runs.model import RunSpec
-from gateway.store.contract import Delivery
+from gateway.store.records import Delivery
 from tests.support.clock import ManualClock
 
 NEW_SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()

@@ -18,16 +18,9 @@ from gateway.runs.durable.journal import DurableRun
 from gateway.runs.durable.recovery import Recovery
 from gateway.runs.durable.runs import DurableRuns
 from gateway.runs.model import RunRecord, RunSpec
-from gateway.store.contract import (
-    CancelResult,
-    FinalState,
-    IdempotencyKey,
-    IdempotencyRecord,
-    StoredResponse,
-    StoredRun,
-    StoreUnavailable,
-)
+from gateway.store.contract import StoreUnavailable
 from gateway.store.memory.store import MemoryStore
+from gateway.store.records import CancelResult, FinalState, IdempotencyKey, IdempotencyRecord, StoredResponse, StoredRun
 from providers.contract import Call, Reply
 from tests.runs.executor_harness import ExecutorHarness, ScriptedUpstream, ScriptStep
 from tests.support.clock import ManualClock

@@ -11,7 +11,8 @@ from gateway.errors import RunCancelled, RunError, RunNotFound
 from gateway.limits.config import LimitsConfig, ResourceLimitsConfig
 from gateway.runs.durable.codec import is_cancelled
 from gateway.runs.model import RunRecord
-from gateway.store.contract import Phase, RunOverview, StoredResponse, StoreUnavailable
+from gateway.store.contract import StoreUnavailable
+from gateway.store.records import Phase, RunOverview, StoredResponse
 from providers.contract import Reply
 from tests.runs.durable.durable_harness import KEY, LEASE, BlockedUpstream, DurableRunsHarness
 from tests.runs.executor_harness import DONE, ENDED, STARTED, ScriptedUpstream

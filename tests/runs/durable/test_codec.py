@@ -10,7 +10,7 @@ import pytest
 
 from gateway.runs.durable.codec import client_context, decode_run, decode_spec, encode_run, same_spec
 from gateway.runs.model import RunRecord, RunSpec
-from gateway.store.contract import Phase, StoredRun
+from gateway.store.records import Phase, StoredRun
 from tests.support.clock import ManualClock
 
 FULL_SPEC = RunSpec(

@@ -11,7 +11,7 @@ from gateway.errors import DeadlineExceeded
 from gateway.runs.durable.background_limit import BackgroundLimit
 from gateway.runs.idempotent_submission import Finished, Followed, followed_error, submit
 from gateway.runs.model import RunRecord
-from gateway.store.contract import IdempotencyKey, Phase, StoredResponse, StoredRun
+from gateway.store.records import IdempotencyKey, Phase, StoredResponse, StoredRun
 from providers.contract import Reply
 from tests.runs.durable.durable_harness import KEY, LEASE, DurableRunsHarness, yield_until
 from tests.runs.executor_harness import ENDED, RUNNING, STARTED, ScriptStep, upstream_of

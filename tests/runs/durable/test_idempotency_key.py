@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from gateway.errors import GatewayError
 from gateway.problems import PROBLEMS
 from gateway.runs.durable.idempotency_key import fingerprint, parse_key
-from gateway.store.contract import IdempotencyKey
+from gateway.store.records import IdempotencyKey
 from providers.contract import JsonValue
 
 BODY = b'{"workflow":"w","input":{"a":1,"b":"\xc3\xa9"}}'

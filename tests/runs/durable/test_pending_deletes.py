@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import pytest
 
 from gateway.errors import RunError
-from gateway.store.contract import IdempotencyKey, IdempotencyRecord, StoredRun, StoreUnavailable
+from gateway.store.contract import StoreUnavailable
+from gateway.store.records import IdempotencyKey, IdempotencyRecord, StoredRun
 from tests.runs.durable.durable_harness import BlockedUpstream, DurableRunsHarness, yield_to_loop, yield_until
 from tests.runs.executor_harness import DONE, upstream_of
 

@@ -11,7 +11,7 @@ import pytest
 from gateway.errors import RunError
 from gateway.runs.durable.provider_cancellation import StopState
 from gateway.runs.model import RunRecord
-from gateway.store.contract import Phase
+from gateway.store.records import Phase
 from providers.contract import (
     Call,
     CancelSteps,

@@ -10,7 +10,8 @@ from dataclasses import replace
 import pytest
 
 from gateway.runs.model import RunRecord
-from gateway.store.contract import IdempotencyRecord, Phase, StoreUnavailable
+from gateway.store.contract import StoreUnavailable
+from gateway.store.records import IdempotencyRecord, Phase
 from providers.contract import Reply
 from tests.runs.durable.durable_harness import (
     KEY,

@@ -13,7 +13,7 @@ from gateway.limits.config import ClientLimitsConfig
 from gateway.runs.catalog import Catalog
 from gateway.runs.durable.recovery import Recovery
 from gateway.runs.model import RunRecord
-from gateway.store.contract import FinalState, Phase, StoredRun
+from gateway.store.records import FinalState, Phase, StoredRun
 from tests.runs.durable.durable_harness import LEASE, BlockedUpstream, DurableRunsHarness, yield_to_loop, yield_until
 from tests.runs.durable.test_recovery import abandoned_run, successor_of
 from tests.runs.executor_harness import DONE, ENDED, RUNNING, STARTED, ExecutorHarness, ScriptStep

@@ -14,7 +14,7 @@ from gateway.http.problem_mapping import problem_from_error
 from gateway.runs import rendering
 from gateway.runs.durable.background_limit import BackgroundLimit
 from gateway.runs.model import RunRecord
-from gateway.store.contract import FinalState, IdempotencyKey, IdempotencyRecord, Phase, StoredResponse
+from gateway.store.records import FinalState, IdempotencyKey, IdempotencyRecord, Phase, StoredResponse
 from providers.contract import Cause, Reply
 from tests.runs.durable.durable_harness import (
     KEY,

@@ -13,8 +13,9 @@ from gateway.runs.durable import uncollected_results
 from gateway.runs.durable.codec import encode_run
 from gateway.runs.durable.uncollected_results import COLLECTION_TIME, CollectionWatch
 from gateway.runs.model import ApiName, RunRecord, RunSpec
-from gateway.store.contract import StoredRun, StoreUnavailable
+from gateway.store.contract import StoreUnavailable
 from gateway.store.memory.store import MemoryStore
+from gateway.store.records import StoredRun
 from tests.support.clock import ManualClock
 
 CONTEXT = client_context(787, all_outputs=False)

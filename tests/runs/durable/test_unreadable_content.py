@@ -11,8 +11,8 @@ from gateway.http.problem_mapping import problem_from_error
 from gateway.runs.idempotent_submission import Finished, submit
 from gateway.runs.model import RunRecord
 from gateway.store.content_cipher import ContentCipher
-from gateway.store.contract import Phase
 from gateway.store.encryption import EncryptedStore
+from gateway.store.records import Phase
 from tests.runs.durable.durable_harness import (
     KEY,
     LEASE,

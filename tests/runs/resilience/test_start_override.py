@@ -11,8 +11,8 @@ from gateway.limits.config import ClientLimitsConfig
 from gateway.runs.resilience.circuit_breaker import BreakerConfig, CircuitBreaker, CircuitState, StartResult
 from gateway.runs.resilience.override_follower import OVERRIDES_CHANGED, OverrideFollower
 from gateway.runs.resilience.start_override import OverrideMode, StartOverride
-from gateway.store.contract import Phase, StoredRun
 from gateway.store.provider_override import ProviderOverride
+from gateway.store.records import Phase, StoredRun
 from providers.contract import Cause, Reply
 from tests.runs.durable.durable_harness import BlockedUpstream, DurableRunsHarness
 from tests.runs.executor_harness import (

@@ -12,8 +12,8 @@ import pytest
 
 from gateway.clock import SystemClock
 from gateway.redis.connection import RedisAddress, RedisConnection
-from gateway.store.contract import Phase
 from gateway.store.history import MAX_TIMELINE, HistoryEntry
+from gateway.store.records import Phase
 from gateway.store.redis import scripts
 from gateway.store.redis.store import RedisStore
 from gateway.store.run_filter import RunFilter

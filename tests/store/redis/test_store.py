@@ -15,7 +15,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from gateway.clock import SystemClock
 from gateway.redis.connection import RedisAddress, RedisConnection
 from gateway.redis.lua_script import RedisScript
-from gateway.store.contract import IdempotencyRecord, Phase, StoreUnavailable
+from gateway.store.contract import StoreUnavailable
+from gateway.store.records import IdempotencyRecord, Phase
 from gateway.store.redis.pubsub import ChangeSubscriber
 from gateway.store.redis.store import LAYOUT_VERSION, RedisStore
 from tests.store.samples import NOW, SAMPLE_FINAL_STATE, SAMPLE_KEY, SAMPLE_RUN, new_run, new_run_with_callback

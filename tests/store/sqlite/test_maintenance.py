@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from gateway.clock import SystemClock
-from gateway.store.contract import IdempotencyKey, Phase, StoredRun
 from gateway.store.history import HistoryEntry
+from gateway.store.records import IdempotencyKey, Phase, StoredRun
 from gateway.store.run_filter import RunFilter
 from gateway.store.sqlite import history, maintenance
 from gateway.store.sqlite.store import SqliteStore

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from gateway.store.contract import PENDING, Delivery, IdempotencyRecord, Phase, StoredRun, StoreUnavailable
+from gateway.store.contract import StoreUnavailable
 from gateway.store.history import HistoryEntry
+from gateway.store.records import PENDING, Delivery, IdempotencyRecord, Phase, StoredRun
 from gateway.store.run_filter import RunFilter
 from gateway.store.sqlite import run_lists, runs
 from gateway.store.sqlite.schema import MIGRATIONS, migrate

@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from gateway.clock import SystemClock
-from gateway.store.contract import IdempotencyKey, IdempotencyRecord, Phase, StoredRun, StoreUnavailable
+from gateway.store.contract import StoreUnavailable
+from gateway.store.records import IdempotencyKey, IdempotencyRecord, Phase, StoredRun
 from gateway.store.run_filter import RunFilter
 from gateway.store.sqlite.store import SqliteStore
 from tests.store.crash_writer import acknowledged_final_state, acknowledged_key, acknowledged_run

@@ -33,7 +33,8 @@ from gateway.problems import Problem, invalid_parameter
 from gateway.runs import rendering
 from gateway.runs.durable.uncollected_results import ignore_result
 from gateway.runs.run_reader import RunReader
-from gateway.store.contract import Phase, RunOverview, StoredRun, StoreUnavailable
+from gateway.store.contract import StoreUnavailable
+from gateway.store.records import Phase, RunOverview, StoredRun
 
 _COMPLETED_MESSAGE = "SET_WORKFLOW_COMPLETE"
 MAX_PUSHED_BYTES = 262_144
