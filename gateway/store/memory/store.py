@@ -17,9 +17,10 @@ from gateway.store.history import HistoryEntry
 from gateway.store.memory.bulk_replays import MemoryBulkReplays
 from gateway.store.memory.callbacks import ScheduledCallbacks
 from gateway.store.memory.idempotency_records import IdempotencyRecords
-from gateway.store.memory.matching import ended_before, matches, may_revise, position_of
+from gateway.store.memory.matching import ended_before, may_revise, position_of
 from gateway.store.memory.recorded_runs import RecordedRuns
 from gateway.store.memory.run_index import RunIndex
+from gateway.store.memory.run_lists import find_runs
 from gateway.store.memory.timelines import Timelines
 from gateway.store.notifications import ChangeNotifier
 from gateway.store.provider_override import ProviderOverride
@@ -40,7 +41,6 @@ from gateway.store.run_filter import RunFilter
 _ADVANCE_FIELDS = ("phase", "status", "attempts", "provider", "provider_run_id")
 _FINISH_FIELDS = ("status", "document", "finished_at", "attempts", "provider_run_id", "details")
 _MAX_HISTORY = 10_000  # recorded runs that are not durable; the oldest are deleted
-_SCAN_BATCH = 500  # runs examined before other tasks run
 
 
 class MemoryStore(Store):
@@ -183,22 +183,7 @@ class MemoryStore(Store):
     @override
     async def list_runs(self, run_filter: RunFilter) -> RunPage:
         self._require_open()
-        found: list[RunOverview] = []
-        before, examined = run_filter.before, 0
-        while examined < run_filter.max_examined:
-            part = min(_SCAN_BATCH, run_filter.max_examined - examined)
-            positions = self._index.candidates(replace(run_filter, before=before, max_examined=part))
-            for before in positions:
-                run = self._runs[before[1]]
-                if self._index.has_tags(run.id, run_filter.tags) and matches(run, run_filter):
-                    found.append(run.overview)
-                    if len(found) == run_filter.limit:
-                        return RunPage(found)
-            if len(positions) < part:
-                return RunPage(found)
-            examined += part
-            await self._clock.sleep(0)  # other tasks run in between
-        return RunPage(found, before)
+        return await find_runs(self._runs, self._index, run_filter, self._clock)
 
     @override
     async def get_idempotency_record(self, client: str, text: str) -> IdempotencyRecord | None:
