@@ -148,13 +148,21 @@ class HistoryRecorder:
         """Move pending records to the group: all without content, else some with, after each of which others run."""
         if self._pending:
             count = min(_GROUP, len(self._pending))
-            self._group = [_entry(*self._pending.popleft()) for _ in range(count)]
+            for _ in range(count):
+                self._encode_record(*self._pending.popleft())
             return
         while self._pending_content and len(self._group) < _GROUP and self._group_size < _GROUP_CONTENT:
             run, error, content = self._pending_content.popleft()
             self._group_size += content.size
             self._group.append(self._encode(run, error, content))
             await self.clock.sleep(0)
+
+    def _encode_record(self, run: RunRecord, error: RunErrorText | None, content: ContentState | None) -> None:
+        try:
+            self._group.append(_entry(run, error, content))
+        except Exception as defect:  # noqa: BLE001 - it must not keep other records from being written
+            self.log.error("internal_error", **json_logging.describe_exception(defect))
+            self.count_dropped(1)
 
     def _encode(self, run: RunRecord, error: RunErrorText | None, content: HeldContent) -> HistoryEntry:
         state: ContentState = "kept"
