@@ -10,7 +10,7 @@ import sys
 from tests.support.process import ROOT
 
 MAX_PYTHON_CALLS = 212
-"""Calls of Python functions for one `POST /run` with everything on, its record in the history included (Python 3.11)."""
+"""Calls of Python functions for a `POST /run` with everything on, and for its record in the history (Python 3.11)."""
 MAX_BUILTIN_CALLS = 190
 MAX_BLOCKS = 95
 """Blocks of memory that a run in flight holds, without its sockets."""
