@@ -65,7 +65,7 @@ class HistoryRecorder:
     config: HistoryConfig = HistoryConfig()
     count_content_dropped: Callable[[int], None] = ignore_count
     holds_content: bool = field(init=False)
-    _pending: deque[tuple[RunRecord, RunErrorText | None, ContentState | None]] = field(default_factory=deque)
+    _pending: deque[HistoryEntry] = field(default_factory=deque)
     _pending_content: deque[tuple[RunRecord, RunErrorText | None, HeldContent]] = field(default_factory=deque)
     _pending_size: int = 0  # bytes of content, that of the group included
     _group: list[HistoryEntry] = field(default_factory=list)  # encoded, and not written yet
@@ -99,8 +99,11 @@ class HistoryRecorder:
                 self._pending_size += content.size
                 self._pending_content.append((run, text, content))
                 return
-        run.spec.input = {}
-        self._pending.append((run, text, state))
+        try:
+            self._pending.append(_entry(run, text, state))  # at once: the run and its request need not be held
+        except Exception as defect:  # noqa: BLE001 - it must not keep the response from being sent
+            self.log.error("internal_error", **json_logging.describe_exception(defect))
+            self.count_dropped(1)
 
     def _admit(self, content: HeldContent) -> ContentState:
         if content.size > content.rule.most:
@@ -148,21 +151,13 @@ class HistoryRecorder:
         """Move pending records to the group: all without content, else some with, after each of which others run."""
         if self._pending:
             count = min(_GROUP, len(self._pending))
-            for _ in range(count):
-                self._encode_record(*self._pending.popleft())
+            self._group = [self._pending.popleft() for _ in range(count)]
             return
         while self._pending_content and len(self._group) < _GROUP and self._group_size < _GROUP_CONTENT:
             run, error, content = self._pending_content.popleft()
             self._group_size += content.size
             self._group.append(self._encode(run, error, content))
             await self.clock.sleep(0)
-
-    def _encode_record(self, run: RunRecord, error: RunErrorText | None, content: ContentState | None) -> None:
-        try:
-            self._group.append(_entry(run, error, content))
-        except Exception as defect:  # noqa: BLE001 - it must not keep other records from being written
-            self.log.error("internal_error", **json_logging.describe_exception(defect))
-            self.count_dropped(1)
 
     def _encode(self, run: RunRecord, error: RunErrorText | None, content: HeldContent) -> HistoryEntry:
         state: ContentState = "kept"

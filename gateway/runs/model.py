@@ -100,10 +100,13 @@ class RunRecord:
 
     @classmethod
     def create(cls, spec: RunSpec, provider: str, clock: Clock, id: str | None = None) -> RunRecord:  # noqa: A002 - its id
-        """Create a run with an id that cannot be guessed; its deadline counts from now."""
+        """Create a run with an id that cannot be guessed; its deadline counts from now.
+
+        Ids begin with the time, because stores write those of neighbours in an index to the same page.
+        """
         started, created_at = clock.monotonic(), clock.now()
         return cls(
-            id=id or "run_" + clock.token(16).hex(),
+            id=id or f"run_{int(created_at.timestamp()):08x}{clock.token(12).hex()}",
             spec=spec,
             provider=provider,
             created_at=created_at,
