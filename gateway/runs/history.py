@@ -87,7 +87,7 @@ class HistoryRecorder:
         """
         if self.config.keep != "all":
             return
-        if len(self._pending) >= _MAX_PENDING:
+        if len(self._pending) + len(self._group) >= _MAX_PENDING:
             self.count_dropped(1)
             return
         run.output = run.outputs = run.raw_errors = None
@@ -99,6 +99,7 @@ class HistoryRecorder:
                 self._pending_size += content.size
                 self._pending_content.append((run, text, content))
                 return
+        run.spec.input = {}
         try:
             self._pending.append(_entry(run, text, state))  # at once: the run and its request need not be held
         except Exception as defect:  # noqa: BLE001 - it must not keep the response from being sent

@@ -58,6 +58,7 @@ CONDITIONS: Mapping[str, Any] = {
     "tag": _option(list[str] | None, "A tag of the run. Repeatable: the run has all of them."),
     "meta": _option(list[str] | None, "A value of its metadata. Repeatable.", metavar="NAME=VALUE"),
     "provider_run_id": _option(str | None, "The provider's id of the run."),
+    "replay_of": _option(str | None, "The id of the run that it is a replay of."),
     "min_duration": _option(float | None, "It took at least this long.", min=0, **_SECONDS),
     "max_duration": _option(float | None, "It took at most this long.", min=0, **_SECONDS),
     "waiting_for": _option(WaitCause | None, "What the unfinished run waits for."),

@@ -134,7 +134,7 @@ class RunTail:
             "waiting_for": activity.get("waiting_for"),
             "retrying": activity.get("retrying") is True,
             "judged": run.get("judgement") is not None,
-            **{name: run.get(name) for name in ("status", "provider", "provider_run_id", "kept")},
+            **{name: run.get(name) for name in ("status", "provider", "provider_run_id", "replay_of", "kept")},
         }
         return all(wanted.get(name) in {None, value} for name, value in found.items()) and (
             (low is None and high is None)
