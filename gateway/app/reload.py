@@ -145,15 +145,15 @@ class Reloader:
 
 
 def restart_only_settings(startup: Settings, current: Settings) -> Iterator[str]:
-    """Settings that differ from those at startup and take effect only after a restart."""
+    """Settings, as the file names them, that differ from those at startup and take effect only after a restart."""
     for section in sorted(set(Settings.model_fields) - _RELOADABLE):
         before, after = getattr(startup, section), getattr(current, section)
         if not isinstance(before, BaseModel):
             yield from (section,) if before != after else ()
             continue
-        for name in type(before).model_fields:
+        for name, setting in type(before).model_fields.items():
             if f"{section}.{name}" not in _RELOADABLE and getattr(before, name) != getattr(after, name):
-                yield f"{section}.{name}"
+                yield f"{section}.{setting.alias or name}"
     tls: dict[str, Callable[[Settings], object]] = {
         "server.tls": lambda s: s.server.tls,
         "server.ops_tls": lambda s: s.server.resolved_ops_tls,

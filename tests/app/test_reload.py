@@ -129,6 +129,7 @@ def test_every_setting_is_swapped_or_needs_a_restart() -> None:
         "server": {"host": "0.0.0.0", "drain": 1, "max_in_flight": 5},
         "store": {"retention": 60},
         "logs": {"level": "debug"},
+        "history": {"for": 60},
         "providers": {},
         "clients": {"c": {"workflows": ["*"]}},
         "callbacks": {"schedule": [1]},
@@ -138,7 +139,7 @@ def test_every_setting_is_swapped_or_needs_a_restart() -> None:
         "content": {"encrypt": {"key": SecretStr(b64encode(bytes(range(32))).decode())}},
     }
     found = list(restart_only_settings(settings(), Settings.model_validate(everything)))
-    assert ["server.host", "server.drain", "server.max_in_flight"] == found
+    assert ["history.for", "server.host", "server.drain", "server.max_in_flight"] == found
 
 
 async def test_it_reloads_on_a_change_or_on_request() -> None:
