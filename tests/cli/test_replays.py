@@ -24,6 +24,7 @@ class StubReplays:
         self.received: list[tuple[str, str, Any]] = []
         self.total = 3
         self.refusals: dict[str, int] = {}
+        self.left_out = {"outcome_unknown\x1b[2J": 4}
         self.end = "done"
         self.states = ["running", "running"]
 
@@ -32,7 +33,7 @@ class StubReplays:
         self.received.append((request.method, request.target, body))
         state = "planned" if body and "plan" not in body else self.states.pop() if self.states else self.end
         progress = {"started": 1, "already_started": 0, "refused": 0, "left": 2, "refusals": self.refusals}
-        plan = {**PLAN, "total": self.total, "left_out": {"outcome_unknown\x1b[2J": 4}}
+        plan = {**PLAN, "total": self.total, "left_out": self.left_out}
         document = {"id": "rpl_1", "state": state, "plan": plan, "progress": progress}
         return 200 if state == "planned" else 202, json.dumps(document).encode()
 
@@ -66,15 +67,27 @@ def test_a_replay_is_planned_confirmed_and_followed(runward: RunCommand, port: S
 
 def test_nothing_is_started_without_a_yes(runward: RunCommand, port: StubReplays, url: str) -> None:
     refused = runward("runs", "replay", RUN_ID, "--ops-url", url)
-    assert 0 != refused.code
+    assert (130, True) == (refused.code, "nothing was started; --yes starts without a question" in refused.err)
     assert [{"ids": [RUN_ID], "include_unknown": False, "rate": 5.0}] == [body for _, _, body in port.received]
 
 
 def test_a_plan_of_nothing_is_no_error(runward: RunCommand, port: StubReplays, url: str) -> None:
-    port.total = 0
+    port.total, port.left_out = 0, {"already_replayed": 1}
     ended = runward("runs", "replay", RUN_ID, "--ops-url", url)
     assert (0, 1) == (ended.code, len(port.received))
     assert "nothing to replay" in ended.err
+
+
+@pytest.mark.parametrize("total", [0, 3])
+def test_a_named_run_that_cannot_be_replayed_is_exit_code_1(
+    runward: RunCommand, port: StubReplays, url: str, total: int
+) -> None:
+    """The other runs are replayed. Of a filter, runs that are left out are no error."""
+    port.total, port.left_out = total, {"not_found": 1, "already_replayed": 2}
+    ended = runward("runs", "replay", RUN_ID, "--yes", "--ops-url", url)
+    assert (1, "runward: not replayed: 1 not_found") == (ended.code, ended.err.splitlines()[-1])
+    assert (total > 0) == ("done: 1 started" in ended.err)
+    assert 0 == runward("runs", "replay", "--filter", "tag=a", "--yes", "--ops-url", url).code
 
 
 @pytest.mark.parametrize(("end", "refusals"), [("aborted", {}), ("done", {"forbidden": 2})])

@@ -20,7 +20,7 @@ def add_replay_commands(app: typer.Typer) -> None:
 
 def replay_runs(
     context: typer.Context,
-    run_ids: Annotated[list[str] | None, typer.Argument(help="Ids of ended runs.")] = None,
+    run_ids: Annotated[list[str] | None, typer.Argument(help="Ids of ended runs.", metavar="[ID]...")] = None,
     *,
     conditions: Annotated[
         list[str] | None,
@@ -42,8 +42,11 @@ def replay_runs(
 ) -> None:
     """Run again what has ended: prints what that starts, asks, and shows the progress of the job.
 
-    Each run is replayed once, however often the command is repeated. The job goes on if the command is interrupted.
-    Exit code 0: all were started. 1: some were refused, or the job was aborted. 2: the gateway could not be reached.
+    Each run is replayed once, however often the command is repeated; but replays are runs too, and a filter selects
+    those that failed. The job goes on if the command is interrupted.
+
+    Exit code 0: all were started, or there was nothing to start. 1: the answer was no, runs were refused, the job was
+    aborted, or runs that were named cannot be replayed. 2: anything else.
     """
     from gateway.cli.operations import replays
 

@@ -39,8 +39,8 @@ def replay_runs(
 ) -> None:
     """Print the plan of a replay; once it is confirmed, start its job and print its progress until it has ended.
 
-    `conditions`: NAME=VALUE, by the names of the parameters of a list of runs. Raises CliError: exit code 1 if the job
-    was aborted, or runs were refused.
+    `conditions`: NAME=VALUE, by the names of the parameters of a list of runs. Raises CliError: exit code 1 if the
+    answer is no, the job was aborted, runs were refused, or named ones were left out and had not been replayed before.
     """
     if bool(run_ids) == bool(conditions):
         raise CliError("give run ids, or --filter NAME=VALUE")
@@ -51,12 +51,16 @@ def replay_runs(
     if total == 0:
         if as_json:
             print_json(planned)
+        if run_ids:
+            _check_left_out(planned)
         return
     if not confirmed:
-        typer.confirm(f"Start {total} runs?", abort=True, err=True)
+        _confirm(total)
     started = client.post(*_PATH, body={**request, "dry_run": False, "plan": planned.get("id")})
     typer.echo(f"job {_text(started.get('id'))}", err=True)
     _follow(client, started, clock or SystemClock(), as_json=as_json)
+    if run_ids:
+        _check_left_out(planned)
 
 
 def show_replay(client: OpsClient, replay_id: str, *, as_json: bool) -> None:
@@ -96,6 +100,17 @@ def _print_plan(planned: Mapping[str, JsonValue]) -> int:
     return total
 
 
+def _confirm(total: int) -> None:
+    """Ask before the start. Raises CliError if the answer is no, and Abort if there is none."""
+    try:
+        confirmed = typer.confirm(f"Start {total} {'run' if total == 1 else 'runs'}?", err=True)
+    except typer.Abort:
+        typer.echo("\nnothing was started; --yes starts without a question", err=True)
+        raise
+    if not confirmed:
+        raise CliError("nothing was started", exit_code=1)
+
+
 def _follow(client: OpsClient, replay: dict[str, JsonValue], clock: Clock, *, as_json: bool) -> None:
     last = ""
     while True:
@@ -113,8 +128,19 @@ def _follow(client: OpsClient, replay: dict[str, JsonValue], clock: Clock, *, as
         raise CliError(f"the job is {_text(replay.get('state'))}", exit_code=1)
     refusals = _members(_members(replay, "progress"), "refusals")
     if refusals:
-        texts = ", ".join(f"{_text(count)} {_text(reason)}" for reason, count in refusals.items())
-        raise CliError(f"refused: {texts}", exit_code=1)
+        raise CliError(f"refused: {_counts(refusals)}", exit_code=1)
+
+
+def _check_left_out(planned: Mapping[str, JsonValue]) -> None:
+    """Raise CliError if a plan of named runs leaves some out; one that was replayed before is none of these."""
+    left_out = _members(_members(planned, "plan"), "left_out")
+    left_out.pop("already_replayed", None)
+    if left_out:
+        raise CliError(f"not replayed: {_counts(left_out)}", exit_code=1)
+
+
+def _counts(by_reason: Mapping[str, JsonValue]) -> str:
+    return ", ".join(f"{_text(count)} {_text(reason)}" for reason, count in by_reason.items())
 
 
 def _print_replay(replay: dict[str, JsonValue], *, as_json: bool) -> None:
