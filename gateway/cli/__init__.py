@@ -181,8 +181,10 @@ def main() -> None:
     try:
         code = app(prog_name=PROGRAM, standalone_mode=False)
     except typer.TyperException as error:
-        hint = "" if isinstance(error, CliError) else " Try --help."
-        for line in (error.format_message() + hint).splitlines():
+        text = error.format_message()
+        if not isinstance(error, CliError):
+            text = f"{text.rstrip('.')}. Try --help."
+        for line in text.splitlines():
             typer.echo(f"runward: {line}", err=True)
         code = error.exit_code
     except typer.Abort:

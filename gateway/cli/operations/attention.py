@@ -25,7 +25,9 @@ def list_attention(
     ops_key: OpsKey = None,
     ops_key_file: OpsKeyFile = None,
 ) -> None:
-    """List what needs an operator now, critical items first: since when, what, and what to do.
+    """List what needs an operator now, and what to do.
+
+    Critical items are first.
 
     Exit code 0: the list was printed, empty or not. 2: the gateway could not be reached, or refused it.
     """

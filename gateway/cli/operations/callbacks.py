@@ -16,7 +16,7 @@ GAVE_UP = "gave_up"
 
 def list_callbacks(client: OpsClient, state: str, limit: int, *, as_json: bool) -> None:
     """Print the ids of at most `limit` runs whose callback has this state; as JSON lines with the state."""
-    for run_id in _iter_runs(client, state, limit):
+    for run_id in _iter_runs(client, state, limit, "raise --limit"):
         if as_json:
             print_json({"id": run_id, "callback": {"state": state}})
         else:
@@ -33,7 +33,8 @@ def replay(client: OpsClient, run_ids: Sequence[str], *, given_up: bool, limit: 
     if given_up == bool(run_ids):
         raise CliError("give run ids, or --given-up for all abandoned callbacks")
     missing, due = [], 0
-    for run_id in _iter_runs(client, GAVE_UP, limit) if given_up else run_ids:
+    more = "repeat the command, or raise --limit"
+    for run_id in _iter_runs(client, GAVE_UP, limit, more) if given_up else run_ids:
         try:
             document = client.post("callbacks", "replay", run_id)
         except OpsProblem as problem:
@@ -55,6 +56,7 @@ def replay(client: OpsClient, run_ids: Sequence[str], *, given_up: bool, limit: 
         )
 
 
-def _iter_runs(client: OpsClient, state: str, limit: int) -> Iterator[str]:
-    """Yield at most `limit` ids of runs whose callback has this state."""
-    return map(str, iter_list(client, "callbacks", member="runs", cursor="after", limit=limit, query={"state": state}))
+def _iter_runs(client: OpsClient, state: str, limit: int, more: str) -> Iterator[str]:
+    """Yield at most `limit` ids of runs whose callback has this state; `more` as of `iter_list`."""
+    query = {"state": state}
+    return map(str, iter_list(client, "callbacks", member="runs", cursor="after", limit=limit, more=more, query=query))

@@ -15,11 +15,12 @@ if TYPE_CHECKING:
 
 
 def iter_list(
-    client: OpsClient, *segments: str, member: str, cursor: str, limit: int, query: Query | None = None
+    client: OpsClient, *segments: str, member: str, cursor: str, limit: int, more: str, query: Query | None = None
 ) -> Iterator[JsonValue]:
     """Yield at most `limit` elements of a list, and say on standard error if there are more.
 
     `member`: the member of a page that has the elements. `cursor`: the parameter that gets `next` of the page before.
+    `more`: what prints the others.
     A page is requested when its first element is needed. Raises CliError, also for a page that follows itself.
     """
     after: JsonValue = ""
@@ -28,7 +29,7 @@ def iter_list(
         elements = page.get(member)
         for element in elements if isinstance(elements, list) else ():
             if limit <= 0:
-                typer.echo("there are more: repeat the command, or raise --limit", err=True)
+                typer.echo(f"there are more: {more}", err=True)
                 return
             limit -= 1
             yield element

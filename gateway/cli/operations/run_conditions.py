@@ -55,7 +55,7 @@ CONDITIONS: Mapping[str, Any] = {
     "api": _option(Api | None, "API that the client used."),
     "status": _option(Status | None, "Status; after the end, the outcome."),
     "code": _option(str | None, "Code of the error that the run ended with."),
-    "tag": _option(list[str] | None, "A tag of the run. Repeatable: the run has all of them."),
+    "tag": _option(list[str] | None, "A tag of the run. Repeatable: the run has all of them.", metavar="TAG"),
     "meta": _option(list[str] | None, "A value of its metadata. Repeatable.", metavar="NAME=VALUE"),
     "provider_run_id": _option(str | None, "The provider's id of the run."),
     "replay_of": _option(str | None, "The id of the run that it is a replay of."),
@@ -63,7 +63,7 @@ CONDITIONS: Mapping[str, Any] = {
     "max_duration": _option(float | None, "It took at most this long.", min=0, **_SECONDS),
     "waiting_for": _option(WaitCause | None, "What the unfinished run waits for."),
     "retrying": _option(bool, "An attempt to start the unfinished run has failed.", "--retrying"),
-    "kept": _option(bool | None, "Whether the store has input and output.", "--kept/--not-kept"),
+    "kept": _option(bool | None, "Kept with input and output, or only recorded.", "--kept/--not-kept"),
     "judged": _option(bool | None, "Whether an operator has judged the run.", "--judged/--not-judged"),
 }
 """Options by the names of their parameters."""
@@ -72,6 +72,7 @@ LIST_CONDITIONS: Mapping[str, Any] = {
     **CONDITIONS,
     "idempotency_key": _option(str | None, "Idempotency-Key of the run; with --client."),
     "id": _option(str | None, "The beginning of the id: run_ and at least 8 digits."),
+    "replay_of": _option(str | None, "Id of the run that it replays.", metavar="ID"),
     "created_after": _option(str | None, "Created then or later, such as 2026-11-21T12:00:00Z.", **_TIME),
     "created_before": _option(str | None, "Created before then.", **_TIME),
 }

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 RUNS = ("api", "runs")
 """Segments of the path of the list."""
 MAX_PAGE = 100
-_COLUMNS = ("CREATED", "ID", "STATUS", "CODE", "CLIENT", "WORKFLOW", "PROVIDER", "SECONDS", "ATTEMPTS", "DOES")
+_MORE = "raise --limit, or give --all"
+_COLUMNS = ("CREATED", "ID", "STATUS", "CODE", "CLIENT", "WORKFLOW", "PROVIDER", "SECONDS", "ATTEMPTS", "ACTIVITY")
 _TABLE_ROWS = 1000  # a longer list is several tables, so that it is not held in memory
 _FACTS = (
     *("id", "status", "client", "api", "workflow", "label", "version", "provider", "provider_run_id", "attempts"),
@@ -61,7 +62,8 @@ def show_run(client: OpsClient, run_id: str, *, as_json: bool) -> None:
     timeline = run.get("timeline")
     events = [event for event in timeline if isinstance(event, dict)] if isinstance(timeline, list) else []
     typer.echo("")
-    typer.echo("timeline: seconds since the creation" if events else "no timeline is recorded")
+    nothing = "no timeline is recorded" if run.get("finished_at") else "no event is recorded yet"
+    typer.echo("timeline: seconds since the creation" if events else nothing)
     for event in events:
         offset = (_time(event.get("at")) - _time(run.get("created_at"))).total_seconds()
         typer.echo(one_line(f"{offset:+11.3f}  {event.get('event')!s:<18}  {_describe(event)}").rstrip())
@@ -70,7 +72,7 @@ def show_run(client: OpsClient, run_id: str, *, as_json: bool) -> None:
 def iter_runs(client: OpsClient, query: Query, limit: int) -> Iterator[dict[str, JsonValue]]:
     """Yield at most `limit` runs of a list, newest first. Raises CliError."""
     page = {"limit": min(limit + 1, MAX_PAGE), **query}
-    elements = iter_list(client, *RUNS, member="runs", cursor="cursor", limit=limit, query=page)
+    elements = iter_list(client, *RUNS, member="runs", cursor="cursor", limit=limit, more=_MORE, query=page)
     return (run for run in elements if isinstance(run, dict))
 
 
@@ -132,7 +134,10 @@ def _facts(run: Mapping[str, JsonValue]) -> Iterator[tuple[str, str]]:
     yield "callback", str(callback.get("state")) if isinstance(callback, dict) else ""
     tags = run.get("tags")
     yield "tags", " ".join(map(str, tags)) if isinstance(tags, list) else ""
-    for name in ("metadata", "waits", "judgement"):
+    waits = run.get("waits")
+    seconds_by_cause = waits.items() if isinstance(waits, dict) else ()
+    yield "waits", ", ".join(f"{cause} {seconds} s" for cause, seconds in seconds_by_cause)
+    for name in ("metadata", "judgement"):
         yield name, _pairs(run.get(name))
 
 
@@ -151,7 +156,7 @@ def _describe(event: Mapping[str, JsonValue]) -> str:
             result = rest.get("status", rest.get("cause"))
             times = f", {rest['count']} times" if "count" in rest else ""
             sent = "" if rest.get("sent") == "yes" else f", sent: {rest.get('sent')}"
-            reused = ", on a used connection" if rest.get("connection_reused") else ""
+            reused = ", on a reused connection" if rest.get("connection_reused") else ""
             return f"{rest.get('operation')}: {result}{took}{times}{sent}{reused}"
         case "ended":
             return str(rest.get("status")) + (f", {rest['code']}" if "code" in rest else "")
