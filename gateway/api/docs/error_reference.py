@@ -97,7 +97,7 @@ ERROR_INFO: Mapping[str, ErrorInfo] = MappingProxyType(
         ),
         "input_not_kept": ErrorInfo(
             (_NO_RUN,),
-            "The run cannot be replayed: it was neither asynchronous nor had an Idempotency-Key, or was kept late.",
+            "The run cannot be replayed: its input is not in the store, or was redacted.",
             "Send the request again: `POST /run`.",
         ),
         "payload_too_large": ErrorInfo(
