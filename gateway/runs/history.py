@@ -87,7 +87,7 @@ class HistoryRecorder:
         """
         if self.config.keep != "all":
             return
-        if len(self._pending) + len(self._group) >= _MAX_PENDING:
+        if len(self._pending) + len(self._pending_content) + len(self._group) >= _MAX_PENDING:
             self.count_dropped(1)
             return
         run.output = run.outputs = run.raw_errors = None

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import orjson
+import pytest
 import structlog
 
 from gateway.errors import ProviderError
 from gateway.runs import history
 from gateway.runs.history import HistoryConfig, HistoryMode, HistoryRecorder
 from gateway.runs.model import RunRecord, RunSpec
+from gateway.runs.recorded_content import ContentRule, HeldContent
 from gateway.runs.timeline import decode_timeline
 from gateway.store.contract import StoreUnavailable
 from gateway.store.history import HistoryEntry
@@ -51,14 +53,14 @@ class Recording:
     def _drop(self, count: int) -> None:
         self.dropped += count
 
-    def end_run(self, error: ProviderError | None = None) -> RunRecord:
+    def end_run(self, error: ProviderError | None = None, content: HeldContent | None = None) -> RunRecord:
         """Record a run that took two seconds."""
         spec = RunSpec("one", "triage", 60.0, {"q": "CANARY"}, {"ticket": "4711"}, ("a", "b"), label="prod")
         run = RunRecord.create(spec, "studio", self.clock)
         run.attempts, run.output, run.provider_run_id = 1, "CANARY", "77"
         self.clock.advance(2.0)
         run.finish("succeeded" if error is None else error.ending, self.clock)
-        self.recorder.record(run, error)
+        self.recorder.record(run, error, content)
         return run
 
 
@@ -146,3 +148,13 @@ async def test_old_records_and_surplus_ones_are_purged() -> None:
     recording.clock.advance(61.0)
     await recording.recorder.purge()
     assert [] == await listed(recording.store, RunFilter(None))
+
+
+async def test_records_with_content_count_against_the_same_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However small their content is."""
+    monkeypatch.setattr(history, "_MAX_PENDING", 5)
+    recording = Recording()
+    rule = ContentRule("all")
+    for number in range(8):
+        recording.end_run(content=HeldContent(rule, "studio", 10, b"{}") if number % 2 else None)
+    assert 3 == recording.dropped
