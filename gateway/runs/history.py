@@ -100,11 +100,8 @@ class HistoryRecorder:
                 self._pending_content.append((run, text, content))
                 return
         run.spec.input = {}
-        try:
-            self._pending.append(_entry(run, text, state))  # at once: the run and its request need not be held
-        except Exception as defect:  # noqa: BLE001 - it must not keep the response from being sent
-            self.log.error("internal_error", **json_logging.describe_exception(defect))
-            self.count_dropped(1)
+        if (entry := self._encode_or_drop(run, text, state)) is not None:
+            self._pending.append(entry)  # encoded at once: the run and its request need not be held
 
     def _admit(self, content: HeldContent) -> ContentState:
         if content.size > content.rule.most:
@@ -144,6 +141,9 @@ class HistoryRecorder:
                     self.log.warning("not_written", phase="history")
                 self._failing = True
                 return
+            except Exception as defect:  # noqa: BLE001 - a defect must not keep all later records from being written
+                self.log.error("internal_error", **json_logging.describe_exception(defect))
+                self.count_dropped(len(self._group))
             self._failing = False
             self._pending_size -= self._group_size
             self._group, self._group_size = [], 0
@@ -157,8 +157,22 @@ class HistoryRecorder:
         while self._pending_content and len(self._group) < _GROUP and self._group_size < _GROUP_CONTENT:
             run, error, content = self._pending_content.popleft()
             self._group_size += content.size
-            self._group.append(self._encode(run, error, content))
+            if (entry := self._encode_or_drop(run, error, content)) is not None:
+                self._group.append(entry)
             await self.clock.sleep(0)
+
+    def _encode_or_drop(
+        self, run: RunRecord, error: RunErrorText | None, content: HeldContent | ContentState | None
+    ) -> HistoryEntry | None:
+        """Return a record; None if it is dropped because of a defect, which must not keep the response or others."""
+        try:
+            if isinstance(content, HeldContent):
+                return self._encode(run, error, content)
+            return _entry(run, error, content)
+        except Exception as defect:  # noqa: BLE001
+            self.log.error("internal_error", run_id=run.id, **json_logging.describe_exception(defect))
+            self.count_dropped(1)
+            return None
 
     def _encode(self, run: RunRecord, error: RunErrorText | None, content: HeldContent) -> HistoryEntry:
         state: ContentState = "kept"

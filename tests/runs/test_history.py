@@ -23,9 +23,10 @@ from tests.support.clock import ManualClock
 
 
 class SlowStore(MemoryStore):
-    """Store that may be unavailable. `groups` has the size of each group that was added."""
+    """Store that may be unavailable, or fail once by a defect. `groups` has the size of each group that was added."""
 
     unavailable = False
+    defect = False
 
     def __init__(self, clock: ManualClock) -> None:
         super().__init__(clock)
@@ -35,6 +36,9 @@ class SlowStore(MemoryStore):
         """See `Store.add_history`."""
         if self.unavailable:
             raise StoreUnavailable
+        if self.defect:
+            self.defect = False
+            raise ValueError
         self.groups.append(len(entries))
         await super().add_history(entries)
 
@@ -158,3 +162,27 @@ async def test_records_with_content_count_against_the_same_bound(monkeypatch: py
     for number in range(8):
         recording.end_run(content=HeldContent(rule, "studio", 10, b"{}") if number % 2 else None)
     assert 3 == recording.dropped
+
+
+async def test_a_record_with_a_defect_does_not_take_others_with_it() -> None:
+    recording = Recording()
+    await recording.store.open()
+    for number in range(3):
+        run = recording.end_run()
+        if number == 1:
+            run.warning = "\ud800"  # cannot be encoded
+    await recording.recorder.write_pending()
+    assert (2, 1) == (len(await listed(recording.store, RunFilter(None))), recording.dropped)
+
+
+async def test_a_group_that_the_store_cannot_take_does_not_keep_later_ones_from_being_written(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(history, "_GROUP", 2)
+    recording = Recording()
+    await recording.store.open()
+    recording.store.defect = True
+    for _ in range(4):
+        recording.end_run()
+    await recording.recorder.write_pending()
+    assert ([2], 2) == (recording.store.groups, recording.dropped)
