@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Sequence
 
 import orjson
@@ -61,7 +62,7 @@ class Recording:
         """Record a run that took two seconds."""
         spec = RunSpec("one", "triage", 60.0, {"q": "CANARY"}, {"ticket": "4711"}, ("a", "b"), label="prod")
         run = RunRecord.create(spec, "studio", self.clock)
-        run.attempts, run.output, run.provider_run_id = 1, "CANARY", "77"
+        run.attempts, run.output, run.provider_run_id, run.warning = 1, "CANARY", "77", warning
         self.clock.advance(2.0)
         run.finish("succeeded" if error is None else error.ending, self.clock)
         self.recorder.record(run, error, content)
@@ -168,9 +169,7 @@ async def test_a_record_with_a_defect_does_not_take_others_with_it() -> None:
     recording = Recording()
     await recording.store.open()
     for number in range(3):
-        run = recording.end_run()
-        if number == 1:
-            run.warning = "\ud800"  # cannot be encoded
+        recording.end_run(warning="\ud800" if number == 1 else None)  # a lone surrogate cannot be encoded
     await recording.recorder.write_pending()
     assert (2, 1) == (len(await listed(recording.store, RunFilter(None))), recording.dropped)
 
@@ -186,3 +185,26 @@ async def test_a_group_that_the_store_cannot_take_does_not_keep_later_ones_from_
         recording.end_run()
     await recording.recorder.write_pending()
     assert ([2], 2) == (recording.store.groups, recording.dropped)
+
+
+@pytest.mark.parametrize("large", ["metadata", "members", "warning", "error"])
+async def test_what_large_requests_and_responses_leave_in_pending_records_is_bounded(large: str) -> None:
+    """Ten thousand of them may wait for the store."""
+    recording = Recording()
+    text = "x" * 1_000_000
+    spec = RunSpec("one", "triage", 60.0)
+    if large == "metadata":
+        spec.metadata = {"text": text}
+    elif large == "members":
+        spec.metadata = {f"name {number}": "" for number in range(1000)}
+    run = RunRecord.create(spec, "studio", recording.clock)
+    run.warning = text if large == "warning" else None
+    error = ProviderError("upstream_error", text if large == "error" else "", ending="failed")
+    run.finish("failed", recording.clock)
+    recording.recorder.record(run, error)
+    assert len(pickle.dumps(list(recording.recorder._pending))) < 10_000
+    await recording.store.open()
+    await recording.recorder.write_pending()
+    [found] = await listed(recording.store, RunFilter(None))
+    metadata = orjson.loads(found.details or b"").get("metadata")
+    assert metadata == (None if large in {"metadata", "members"} else {})

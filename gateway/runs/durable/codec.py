@@ -8,8 +8,6 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias, cast
 
-import orjson
-
 from gateway.clock import Clock
 from gateway.errors import RunCancelled
 from gateway.json import strict_json
@@ -101,7 +99,7 @@ def encode_record_details(
         details["content"] = content
     if waits is not None:
         details["waits"] = _rounded(waits)
-    return orjson.dumps(details)
+    return strict_json.write(details)
 
 
 def encode_details(document: Mapping[str, Any], facts: Mapping[str, Any] = MappingProxyType({})) -> bytes:
