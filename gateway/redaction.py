@@ -1,7 +1,7 @@
 """Redaction: parts of a recorded input and output are replaced by a fixed text, by their place or by their form.
 
 The time of a search is bounded: an own pattern has no groups and no unbounded repetition, and at each position of a
-text it can be tried in at most MAX_WAYS ways.
+text it can be tried in at most MAX_WAYS ways, which compare at most MAX_STEPS characters in all.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ REDACTED = "[redacted]"
 MAX_POINTER = 500
 MAX_PATTERN = 200
 MAX_WAYS = 64
-"""Longest pointer and own pattern, in characters; ways in which an own pattern may be tried at one position."""
+MAX_STEPS = 1_000
+"""Longest pointer and own pattern, in characters; ways in which an own pattern may be tried at one position, and how
+many characters all of them may compare."""
 MAX_OWN_PATTERNS = 10
 POINTER_PATTERN = r"^/(input|output)(/([^/~]|~[01])*)*$"
 
@@ -50,7 +52,7 @@ def compile_pattern(text: str) -> re.Pattern[str]:
     """Compile an own pattern. Raises ValueError if it is invalid, matches the empty text, or could be slow."""
     if not 0 < len(text) <= MAX_PATTERN:
         raise ValueError(f"must be a pattern of 1 to {MAX_PATTERN} characters")
-    place, ways = 0, 1
+    place, ways, steps = 0, 1, 0
     while place < len(text):
         part = _PART.match(text, place)
         if part is None:
@@ -58,13 +60,15 @@ def compile_pattern(text: str) -> re.Pattern[str]:
                 r"may have characters, classes such as \d and [A-Z], and {n}, {m,n} and ? behind these; "
                 r"no groups, |, ., *, + or anchors"
             )
-        if part["optional"]:
-            ways *= 2
-        elif part["most"]:
-            ways *= max(1, int(part["most"]) - int(part["least"]) + 1)
+        least = 0 if part["optional"] else int(part["least"] or 1)
+        most = 1 if part["optional"] else int(part["most"] or least)
+        steps += ways * most
+        ways *= max(1, most - least + 1)
         place = part.end()
     if ways > MAX_WAYS:
         raise ValueError(f"could be slow: the numbers of lengths that its parts can have multiply to over {MAX_WAYS}")
+    if steps > MAX_STEPS:
+        raise ValueError(f"could be slow: at one place of a text it may compare over {MAX_STEPS} characters")
     try:
         pattern = re.compile(text)
     except re.error:
