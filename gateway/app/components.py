@@ -162,6 +162,7 @@ class Components:
             lambda new: self.webhook_sender.reconfigure(new.callback_proxy),
             lambda new: self.callback_dispatcher.reconfigure(new.signing_keys, new.settings.callbacks.schedule),
             lambda new: self.background_tasks.reconfigure(new.settings.store.retention),
+            lambda new: self.run_replayer.reconfigure(new.settings.store.retention),
             lambda new: self.history.reconfigure(factories.history_config(new.settings)),
             lambda new: self.attention.reconfigure(new.attention),
             lambda new: self.passthrough.reconfigure(new.passthrough_rules, new.providers),
@@ -213,7 +214,7 @@ def build_components(settings: Settings, clock: Clock, log: Logger) -> Component
     recovery = Recovery(durable_runs, store, catalog, clock, log)
     cancellation = RunCancellation(durable_runs, store, catalog, clock, log)
     override_follower = OverrideFollower(store, circuits, clock, log)
-    run_replayer = RunReplayer(durable_runs, catalog, clock)
+    run_replayer = RunReplayer(durable_runs, catalog, clock, settings.store.retention)
     authenticator = _authenticator(snapshot, clock, log)
     in_flight_limiter = InFlightLimiter(settings.server.max_in_flight)
     metrics.track_in_flight(lambda: in_flight_limiter.in_flight)

@@ -2,7 +2,7 @@
 
 A replay is a durable run of the same client in the background, through Runward's own API. A run is replayed once,
 whoever asks for it, unless the request has an Idempotency-Key of its own: the id of the replay is derived from that of
-the run, and a replay is kept for longer than its run.
+the run, and a replay is kept for longer than its run can be replayed without such a key.
 """
 
 from __future__ import annotations
@@ -27,6 +27,10 @@ _NOT_DURABLE = (
 )
 _REDACTED = "Parts of the input that is kept of the run were redacted."
 _KEPT_NO_MORE = "The run was kept after its client's deadline, without its input."
+_TOO_OLD = (
+    "The run ended longer ago than runs are kept (`store.retention`): whether it was replayed is known no more. Send "
+    "an Idempotency-Key to replay it all the same."
+)
 _NOT_READABLE = "This version of Runward cannot read the specification of the run."
 
 
@@ -74,13 +78,18 @@ def check_replayable(run: RunOverview, *, include_unknown: bool) -> None:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RunReplayer:
-    """Starts replays in this process."""
+    """Starts replays in this process. Replays that have ended are kept for `retention` seconds."""
 
     durable_runs: DurableRuns
     catalog: Catalog
     clock: Clock
+    retention: float
+
+    def reconfigure(self, retention: float) -> None:
+        """Apply another retention, in seconds."""
+        self.retention = retention
 
     async def submit(
         self,
@@ -96,6 +105,8 @@ class RunReplayer:
         `scope`: what the run's client may run now. `key`: the Idempotency-Key of the request. Raises InputNotKept,
         WorkflowNotFound, WorkflowForbidden, InvalidRequest, and as `submit`.
         """
+        if key is None and (stored.finished_at or stored.created_at) < self.clock.now().timestamp() - self.retention:
+            raise InputNotKept(_TOO_OLD, run_id=stored.id, run_status=stored.status)
         spec, workflow = self._prepare(stored, scope, edit, traceparent)
         new_id = replay_id(stored.id) if key is None else None
         record = RunRecord.create(spec, workflow.provider.name, self.clock, id=new_id)

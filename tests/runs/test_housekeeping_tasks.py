@@ -34,7 +34,7 @@ def background_of(replica: DurableRunsHarness) -> HousekeepingTasks:
     log = replica.runs.log
     history = HistoryRecorder(replica.store, clock, log, lambda _: None)
     activity = ActivityReporter(replica.runs, replica.store, clock, log)
-    replayer = RunReplayer(replica.runs, Catalog(replica.workflows, {}), clock)
+    replayer = RunReplayer(replica.runs, Catalog(replica.workflows, {}), clock, 7 * 86400.0)
     replays = BulkReplayRunner(replica.store, replayer, lambda _: None, clock, log)
     tasks = (replica.recovery, replica.cancellation, callbacks, follower, history, activity, replays)
     return HousekeepingTasks(replica.runs, replica.store, *tasks, clock, log, retention=60.0)

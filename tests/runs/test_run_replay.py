@@ -30,7 +30,7 @@ async def a_replayer() -> tuple[DurableRunsHarness, RunReplayer, StoredRun]:
     await harness.run_and_wait(workflow, run)
     stored = await harness.store.get_run(run.id)
     assert stored is not None
-    return harness, RunReplayer(harness.runs, Catalog(harness.workflows, {}), harness.clock), stored
+    return harness, RunReplayer(harness.runs, Catalog(harness.workflows, {}), harness.clock, 7 * 86400.0), stored
 
 
 async def test_a_replay_has_the_specification_of_the_run() -> None:
@@ -101,6 +101,18 @@ async def test_a_run_is_replayed_once_although_its_key_is_forgotten() -> None:
     assert first.run.record.id == again.stored.id == replay_id(stored.id)
     with pytest.raises(IdempotencyMismatch):
         await replayer.submit(stored, CLIENT, ReplayEdit(input={}))
+
+
+async def test_a_run_that_is_kept_for_longer_than_its_replay_is_not_replayed_again() -> None:
+    """The content of a recorded run, or a run with a pending callback, may be kept for longer than replays are."""
+    harness, replayer, stored = await a_replayer()
+    await replayer.submit(stored, CLIENT)
+    replayer.reconfigure(60.0)
+    harness.clock.advance(61.0)
+    with pytest.raises(InputNotKept, match="Idempotency-Key"):
+        await replayer.submit(stored, CLIENT)
+    again, _ = await replayer.submit(stored, CLIENT, key=parse_key("one", ["once more"], b"{}"))
+    assert isinstance(again, Started)
 
 
 async def test_no_client_can_use_the_key_of_a_replay() -> None:

@@ -35,7 +35,7 @@ class Replica:
         before = None if predecessor is None else predecessor.harness
         self.harness: DurableRunsHarness = DurableRunsHarness(owner, predecessor=before, clock=self.clock)
         self.workflow = self.harness.add_workflow(self.harness.harness.studio(*[DONE] * runs))
-        replayer = RunReplayer(self.harness.runs, Catalog(self.harness.workflows, {}), self.harness.clock)
+        replayer = RunReplayer(self.harness.runs, Catalog(self.harness.workflows, {}), self.harness.clock, 7 * 86400.0)
         self.clients: dict[str, Client] = {"one": Client("one", ("*",))}
         self.runner = BulkReplayRunner(
             self.harness.store, replayer, self.clients.get, self.harness.clock, self.harness.runs.log
