@@ -28,6 +28,7 @@ from gateway.runs.durable.journal import DurableRun, StoreJournal
 from gateway.runs.durable.pending_deletes import PendingDeletes
 from gateway.runs.durable.start_response_gate import StartGate
 from gateway.runs.durable.uncollected_results import CollectionWatch
+from gateway.runs.durable.unconfirmed_runs import UnconfirmedRuns
 from gateway.runs.executor import RunExecutor
 from gateway.runs.model import ApiName, RunRecord
 from gateway.store.contract import Store, StoreUnavailable
@@ -63,10 +64,12 @@ class DurableRuns:
     _background: set[DurableRun] = field(default_factory=set)  # runs whose task is not done
     _pending_deletes: PendingDeletes = field(init=False)
     _creator: RunCreator = field(init=False)
+    _unconfirmed: UnconfirmedRuns = field(init=False)
 
     def __post_init__(self) -> None:
         self._pending_deletes = PendingDeletes(self.store, self.clock, self.log, self.owner)
         self._creator = RunCreator(self.store, self._pending_deletes, self.owns)
+        self._unconfirmed = UnconfirmedRuns(self.store, self.clock, self.owner, self.follow_adopted)
         self.collection = CollectionWatch(
             self.store, self.clock, self.log, self.executor.context.metrics.result_not_collected
         )
@@ -170,7 +173,7 @@ class DurableRuns:
         """Store a run that was not durable and whose client's deadline has passed, and poll it on.
 
         Returns False, and does nothing, if the provider has not acknowledged its start, or the store is unavailable:
-        then its end stays unknown.
+        then its end stays unknown, unless the store turns out to have the run.
         """
         if self.closing:
             return await self.leave_unstored(record)
@@ -181,6 +184,8 @@ class DurableRuns:
             followed = record.follow_on(self._follow_for)
             stored = await self._create_followed(followed, self.lease)
             if stored is None:
+                if not self.closing:
+                    self._unconfirmed.look_up_later(followed, workflow)
                 return False
             slot.keep()
             run = self._track(followed, stored, slot)
@@ -266,6 +271,7 @@ class DurableRuns:
     async def drain(self) -> None:
         """Wait for the responses to starts in flight; the other runs are left to the replicas that adopt them."""
         self.closing = True
+        self._unconfirmed.close()
         tasks = [run.task for run in self._background if run.task is not None]
         for run in self._background:
             active = self._active.get(run.record.id) is run  # else it has ended, and its end is being stored
@@ -277,6 +283,7 @@ class DurableRuns:
     async def close(self) -> None:
         """Cancel every run, and store what can be stored now; the rest is left to the replicas that adopt it."""
         self.closing = True
+        self._unconfirmed.close()
         tasks = [run.task for run in self._background if run.task is not None]
         for run in self._background:
             _cancel(run)

@@ -112,6 +112,22 @@ async def test_a_run_without_a_key_is_stored_at_its_deadline_and_polled() -> Non
     assert ("succeeded", "because", {"a": "b"}) == (end["status"], end["output"], end["metadata"])
 
 
+async def test_a_run_whose_storing_was_not_confirmed_is_polled_if_the_store_has_it() -> None:
+    """Else it would be shown as polled by this process, which renews its lease, and never end."""
+    harness = await DurableRunsHarness().open()
+    harness.store.fail_after.add("create_run")
+    harness.store.fail_before.add("get_run")
+    run, error = await run_without_key(harness, EndsAfter(harness, 70))
+    assert "GET /runs/" not in error.detail
+    for _ in range(3):
+        harness.clock.advance(1.0)
+        await harness.clock.sleep(0)
+    harness.store.fail_after.clear()
+    harness.store.fail_before.clear()
+    end = await wait_for_end(harness, run)
+    assert ("succeeded", "because") == (end["status"], end["output"])
+
+
 async def test_a_run_that_is_polled_on_survives_the_process() -> None:
     """The next process adopts it, and polls it for the rest of the time."""
     first = await DurableRunsHarness("first").open()
