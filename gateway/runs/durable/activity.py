@@ -120,7 +120,9 @@ class ActivityReporter:
         known = {} if written is None else written.nodes
         if not record.nodes:
             return known
-        at = round(self.clock.now().timestamp(), 3)
+        # Later than the times before, also if the clock was set back: streams send what is later than they have sent.
+        newest = max((change["at"] for change in known.values()), default=0.0)
+        at = round(max(self.clock.now().timestamp(), newest + 0.001), 3)
         return {
             name: known[name] if name in known and known[name]["status"] == status else {"status": status, "at": at}
             for name, status in record.nodes.items()

@@ -104,3 +104,20 @@ async def test_a_wait_is_shown_with_its_cause() -> None:
     reporting.run.waiting_for, reporting.run.maybe_started, reporting.run.attempts = "backoff", False, 1
     assert {"state": "queued", "waiting_for": "backoff", "retrying": True} == await reporting.activity()
     await reporting.harness.runs.close()
+
+
+async def test_a_status_is_later_than_those_before_although_the_clock_was_set_back() -> None:
+    """Streams of events send what is later than the newest event that they have sent."""
+    reporting, _ = await _started()
+    clock, run = reporting.harness.clock, reporting.run
+    clock.advance(2)
+    run.provider_run_id, run.nodes = "787", {"a": "running"}
+    before = await reporting.activity()
+    clock.step_wall(-60.0)
+    clock.advance(2)
+    run.nodes = {"a": "succeeded"}
+    after = await reporting.activity()
+    assert before is not None
+    assert after is not None
+    assert after["nodes"]["a"]["at"] > before["nodes"]["a"]["at"]  # type: ignore[index]
+    await reporting.harness.runs.close()
