@@ -20,16 +20,19 @@ LONG_WAIT = 600.0
 """Seconds after its creation from which an unfinished run that waits is an item."""
 
 _MAX_CALLBACKS = 1_000
+_ANY_DURATION = 1e12  # seconds: runs that have ended; the others are polled on, and may still have another end
 _OVERDUE_AFTER = 60.0  # seconds after the longest time that a run of its workflow may have
 _DEFAULT_LONGEST = 3600.0  # seconds, of a workflow that is not configured
 
 
 async def unknown_outcomes(context: AttentionContext) -> list[AttentionItem]:
     """Return an item for each provider with runs that ended as `unknown` and were not judged."""
-    page = await context.store.list_runs(RunFilter(client=None, limit=MAX_RUNS, status="unknown", judged=False))
+    page = await context.store.list_runs(
+        RunFilter(client=None, limit=MAX_RUNS, status="unknown", judged=False, max_duration=_ANY_DURATION)
+    )
     by_provider: dict[str, list[float]] = defaultdict(list)
     for run in page.runs:
-        if run.finished_at is not None:  # else it is polled on, and may still have another end
+        if run.finished_at is not None:
             by_provider[run.provider].append(run.finished_at)
     more = _at_least(page)
     return [

@@ -41,6 +41,18 @@ async def test_many_unknown_outcomes_are_counted_up_to_a_bound(store: Store, mon
     assert (3, "At least 3 runs") == (item.count, item.summary[:15])
 
 
+async def test_runs_that_are_polled_on_do_not_hide_those_that_have_ended(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_sources, "MAX_RUNS", 3)
+    await add_ended(store, ended(1))
+    for number in range(2, 6):
+        await store.create_run(new_run(number, created_at=NOW + number), None)
+        await store.advance(new_run(number, phase=Phase.FOLLOWING, status="unknown"))
+    (item,) = await run_sources.unknown_outcomes(context(store, NOW + 100))
+    assert (1, "1 run at studio") == (item.count, item.summary[:15])
+
+
 async def test_runs_that_should_have_ended_are_items(store: Store) -> None:
     """A minute after the longest time-out of their workflow; an hour if that is not known."""
     now_at = NOW + 10_000
