@@ -60,7 +60,7 @@ class RunEventStream:
         Raises ConnectionError if the client disconnects.
         """
         self._resume()
-        if run.phase is Phase.DONE and self.sent_status == run.status:
+        if run.phase is Phase.DONE and self.sent_status == _status_of(run):
             return make_response(204, b"", EVENT_STREAM)
         stream = web.StreamResponse(headers=_HEADERS)
         stream.headers["X-Request-Id"] = self.request.request_id
@@ -102,11 +102,11 @@ class RunEventStream:
 
     async def _status_event(self, run: RunOverview) -> bytes:
         """Return the run as an event that is named after its status; empty if the client has it."""
-        if run.status == self.sent_status:
+        if _status_of(run) == self.sent_status:
             return b""
         view = await self.render(run)
         hold_stored(self.request, len(view))
-        self.sent_status = run.status
+        self.sent_status = _status_of(run)
         return self._encode(run.status, view)
 
     def _node_events(self, run: RunOverview) -> Iterator[bytes]:
@@ -121,6 +121,11 @@ class RunEventStream:
     def _encode(self, name: str, data: bytes) -> bytes:
         event_id = f"{self.sent_until}-{self.sent_status}"
         return b"id: %b\nevent: %b\ndata: %b\n\n" % (event_id.encode(), name.encode(), data)
+
+
+def _status_of(run: RunOverview) -> str:
+    """Return the status of a run as ids of events have it: that of a run that is polled on is not yet its end."""
+    return "unknown_yet" if run.status == "unknown" and run.phase is not Phase.DONE else run.status
 
 
 def _node_changes(run: RunOverview) -> list[tuple[int, str, str]]:

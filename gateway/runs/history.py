@@ -33,8 +33,6 @@ _GROUP = 500  # records in one transaction
 _GROUP_CONTENT = 1_000_000  # bytes of content in one transaction, but for its last record
 _MAX_PENDING = 10_000  # records that wait for the store
 _MAX_PENDING_CONTENT = 16_000_000  # bytes of content that waits for the store
-_MAX_HELD_TEXT = 1_000  # characters of metadata, warning and error of a record that waits before it is encoded
-_MAX_HELD_MEMBERS = 16  # of metadata, and events
 _CLOSE_TIMEOUT = 2.0  # seconds
 
 
@@ -211,15 +209,6 @@ class HistoryRecorder:
         now = self.clock.now().timestamp()
         await self.store.purge_history(before_at=now - self.config.retention, most=self.config.most)
         await self.store.purge_content(before_at=now)
-
-
-def _is_large(run: RunRecord, error: RunErrorText | None) -> bool:
-    """Return whether a record takes much less memory once it is encoded, which bounds its texts and metadata."""
-    metadata = run.spec.metadata
-    if len(metadata) > _MAX_HELD_MEMBERS or len(run.timeline) > _MAX_HELD_MEMBERS:
-        return True
-    size = len(run.warning or "") + len((error and error[1]) or "")
-    return size + sum(len(name) + len(value) for name, value in metadata.items()) > _MAX_HELD_TEXT
 
 
 def _entry(run: RunRecord, error: RunErrorText | None, content: ContentState | None) -> HistoryEntry:

@@ -123,6 +123,17 @@ async def test_a_client_that_has_the_end_is_told_not_to_connect_again() -> None:
     assert (b"HTTP/1.1 204 No Content", []) == (status, resumed)
 
 
+async def test_the_end_as_unknown_is_an_event_after_the_run_was_polled_on_as_unknown() -> None:
+    """Else a client would wait for an end that it has missed."""
+    polled_on, ended = replace(_following(), status="unknown"), replace(ENDED, status="unknown")
+    _, events = await _stream([_following(), polled_on, ended])
+    assert [("running",), ("unknown",), ("unknown",)] == [event.shown for event in events]
+    _, resumed = await _stream([ended], events[1].id)
+    assert [("unknown",)] == [event.shown for event in resumed]
+    status, _ = await _stream([ended], events[2].id)
+    assert b"HTTP/1.1 204 No Content" == status
+
+
 @pytest.mark.parametrize("value", ["x", "1", "-running", "1-", "9" * 16 + "-running", "1-RUNNING", "\u0661-running"])
 async def test_an_invalid_id_is_ignored(value: str) -> None:
     _, events = await _stream(STATES, value)

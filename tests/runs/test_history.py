@@ -58,7 +58,13 @@ class Recording:
     def _drop(self, count: int) -> None:
         self.dropped += count
 
-    def end_run(self, error: ProviderError | None = None, content: HeldContent | None = None) -> RunRecord:
+    def end_run(
+        self,
+        error: ProviderError | None = None,
+        content: HeldContent | None = None,
+        *,
+        warning: str | None = None,
+    ) -> RunRecord:
         """Record a run that took two seconds."""
         spec = RunSpec("one", "triage", 60.0, {"q": "CANARY"}, {"ticket": "4711"}, ("a", "b"), label="prod")
         run = RunRecord.create(spec, "studio", self.clock)
