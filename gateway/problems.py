@@ -73,6 +73,24 @@ PROBLEMS: Mapping[str, ProblemType] = MappingProxyType(
     }
 )
 
+_OF_GATEWAY = (
+    *("internal", "overloaded", "draining", "store_unavailable"),
+    *("upstream_credentials", "upstream_misconfigured"),  # faults of its configuration
+)
+_OF_PROVIDER = (
+    *("upstream_unreachable", "upstream_disconnected", "upstream_error", "upstream_invalid_response"),
+    *("upstream_too_large", "upstream_throttled", "upstream_unavailable", "upstream_timeout"),
+    *("circuit_open", "deadline_exceeded"),
+)
+_FAULTS: Mapping[str, str] = MappingProxyType(
+    dict.fromkeys(_OF_GATEWAY, "gateway") | dict.fromkeys(_OF_PROVIDER, "provider")
+)
+
+
+def fault_of(code: str) -> str:
+    """Return what a failed run counts against: `gateway`, `provider`, or `none` (its client, workflow or operator)."""
+    return _FAULTS.get(code, "none")
+
 
 @dataclass(frozen=True, slots=True)
 class FieldError:

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from gateway.problems import PROBLEMS, FieldError, Problem
+from gateway.problems import PROBLEMS, FieldError, Problem, fault_of
 
 # All codes, including the two of docs/adr/0004: malformed_request and client_closed_request.
 STATUSES = {
@@ -123,3 +123,15 @@ def test_the_cause_of_a_problem_is_not_in_its_document() -> None:
         raise Problem("internal") from RuntimeError("CANARY")
     assert isinstance(caught.value.__cause__, RuntimeError)
     assert b"CANARY" not in caught.value.document("")
+
+
+def test_a_failed_run_counts_against_the_gateway_the_provider_or_neither() -> None:
+    """The upstream codes that the gateway's own configuration causes are the gateway's."""
+    configuration = {"upstream_credentials", "upstream_misconfigured"}
+    gateway = {code for code in PROBLEMS if fault_of(code) == "gateway"}
+    provider = {code for code in PROBLEMS if fault_of(code) == "provider"}
+    assert {"internal", "overloaded", "draining", "store_unavailable"} | configuration == gateway
+    upstream = {code for code in PROBLEMS if code.startswith("upstream_")}
+    assert {"circuit_open", "deadline_exceeded"} | upstream - configuration == provider
+    assert {"none"} == {fault_of(code) for code in PROBLEMS.keys() - gateway - provider}
+    assert "none" == fault_of("run_failed")

@@ -165,7 +165,7 @@ def _run_routes(components: Components) -> list[Route]:
     )
     return with_double_slash(
         [
-            Route("POST", "/run", run.start, "run", requires_key=True),
+            Route("POST", "/run", run.start, "run", requires_key=True, starts_run=True),
             Route("GET", "/runs", lookup.list_runs, "runs", requires_key=True),
             Route("GET", "/runs/{id}", lookup.get_run, "runs", requires_key=True, streams=accepts_event_stream),
             Route("GET", "/runs/{path}/timeline", lookup.get_timeline, "runs", requires_key=True),

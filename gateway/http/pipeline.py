@@ -92,6 +92,8 @@ class RequestPipeline:
 
     def _handle_problem(self, problem: Problem, request: Request) -> Response:
         self.metrics.request_refused(request.client_name, problem.code)
+        if request.route.starts_run and "run_id" not in problem.extra:  # the end of a run is counted by itself
+            self.metrics.run_error("", problem.code)
         if problem.code == "internal":
             described = json_logging.describe_exception(problem.__cause__)
             self.log.error("internal_error", request_id=request.request_id, **described)

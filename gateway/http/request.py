@@ -208,7 +208,8 @@ class Route:
 
     The last segment of a path may be `{id}`, or one part of it `{path}`, which matches anything, slashes included.
     `render_problem` replaces the problem document. `key_headers`: further header fields that may carry the key.
-    `streams`: whether the handler needs an `AiohttpRequest`, by the header fields of the request.
+    `streams`: whether the handler needs an `AiohttpRequest`, by the header fields of the request. `starts_run`: its
+    requests are for runs.
     """
 
     method: str
@@ -220,3 +221,4 @@ class Route:
     render_problem: Callable[[Problem, Request], Response] | None = None
     key_headers: Sequence[str] = ()
     streams: Callable[[MultiMapping[str]], bool] = never
+    starts_run: bool = False

@@ -17,6 +17,7 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.openmetrics import exposition as openmetrics
 
 from gateway.observability.metric_types import Counter, ExportableGauge, Histogram, SeriesValues
+from gateway.problems import fault_of
 from providers.contract import Cause
 
 _VERSION = version("runward")
@@ -39,6 +40,13 @@ class Metrics:
         )
         self._runs = self._counter(
             "runs", "Runs that ended, by how they ended.", "client", "workflow", "provider", "outcome", "api"
+        )
+        self._run_errors = self._counter(
+            "run_errors",
+            "Runs that did not succeed and requests for runs that were refused, by code and fault.",
+            "provider",
+            "code",
+            "fault",
         )
         self._followed_runs = self._counter(
             "followed_runs",
@@ -169,6 +177,10 @@ class Metrics:
     def run_ended(self, client: str, workflow: str, provider: str, outcome: str, *, api: str = "run") -> None:
         """Count the end of a run: succeeded, failed, unknown or not_run. `api`: the API that the client used."""
         self._runs.counts[client, workflow, provider, outcome, api] += 1
+
+    def run_error(self, provider: str, code: str) -> None:
+        """Count a run that did not succeed, by the code of its error; `provider` is "" if there was no run."""
+        self._run_errors.counts[provider, code, fault_of(code)] += 1
 
     def result_not_collected(self, provider: str) -> None:
         """Count a run whose result no client has fetched."""

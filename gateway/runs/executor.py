@@ -57,6 +57,11 @@ class RunExecutor:
         except RunError as error:
             self._record_failure(error, record)
             raise
+        except asyncio.CancelledError:
+            if record.finished_at is None and not record.durable:  # else another process continues it
+                code = "draining" if record.spec.client_connected() else "client_closed_request"
+                self.context.metrics.run_error(record.provider, code)
+            raise
         finally:
             self._record_end(record, workflow)
 
@@ -243,6 +248,8 @@ class RunExecutor:
         if record.status != "not_run":  # the same request would start a second run
             error.retry_after = None
         error.ending, error.run = record.ending, record.summary()
+        if not record.counted:
+            self.context.metrics.run_error(record.provider, error.code)
 
     def _record_end(self, record: RunRecord, workflow: Workflow) -> None:
         if record.finished_at is None:

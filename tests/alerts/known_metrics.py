@@ -24,6 +24,7 @@ LABEL_VALUES = {
     "cause": _CAUSES,
     "code": set(PROBLEMS),
     "decision": {"admitted", "waited", "refused"},
+    "fault": {"gateway", "provider", "none"},
     "job": {"runward"},
     "mode": {mode.value for mode in OverrideMode},
     "operation": {"start", "poll"},
@@ -42,6 +43,7 @@ def exposition() -> str:
     metrics.request_ended("run", 200)
     metrics.request_refused("one", "overloaded")
     metrics.run_ended("one", "w", "p", "succeeded")
+    metrics.run_error("p", "upstream_timeout")
     metrics.observe_run_duration("w", "p", 1.5, 0.001)
     metrics.call_ended("p", "start", "ok", 1.4)
     metrics.reply_refused("p", "start", "credentials")

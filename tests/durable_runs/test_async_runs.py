@@ -27,6 +27,7 @@ from tests.support.fake_upstream.provider_responses import (
 )
 from tests.support.fake_upstream.responses import reply
 from tests.support.gateway_restarts import FINAL_STATUSES
+from tests.support.process import metric_sum
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -390,6 +391,8 @@ async def test_a_deadline_that_passes_in_the_queue_ends_a_run(
     assert ("not_run", "deadline_exceeded", 0) == (second["status"], error["code"], second["attempts"])
     assert "unknown" == (await client.wait_for_end(first))["status"]
     assert 1 == len(upstream.received)
+    samples = await client.gateway.metrics()
+    assert 2 == metric_sum(samples, "runward_run_errors_total", provider="prompt_studio", fault="provider")
 
 
 async def test_the_queue_is_bounded(upstream: FakeUpstream, start_client: StartRunsClient, run: PostRun) -> None:

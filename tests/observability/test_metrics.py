@@ -19,6 +19,7 @@ FAMILIES = {
     "runward_requests": ("counter", {"route", "status"}),
     "runward_refusals": ("counter", {"client", "code"}),
     "runward_runs": ("counter", {"client", "workflow", "provider", "outcome", "api"}),
+    "runward_run_errors": ("counter", {"provider", "code", "fault"}),
     "runward_followed_runs": ("counter", {"provider", "outcome"}),
     "runward_run_duration_seconds": ("histogram", {"workflow", "provider"}),
     "runward_overhead_seconds": ("histogram", set()),
@@ -57,6 +58,7 @@ def record_each_metric_once(metrics: Metrics) -> None:
     metrics.request_ended("run", 200)
     metrics.request_refused("one", "overloaded")
     metrics.run_ended("one", "w", "p", "succeeded", api="promptlayer")
+    metrics.run_error("p", "upstream_timeout")
     metrics.followed_run_ended("p", "failed")
     metrics.observe_run_duration("w", "p", 1.5, 0.001)
     metrics.call_ended("p", "start", "ok", 1.4)
@@ -116,6 +118,7 @@ def test_each_call_counts_one() -> None:
     assert 2 == value(metrics, "runward_requests_total", route="run", status="200")
     assert 2 == value(metrics, "runward_refusals_total", client="one", code="overloaded")
     assert 2 == value(metrics, "runward_runs_total", client="one", workflow="w", provider="p", outcome="succeeded")
+    assert 2 == value(metrics, "runward_run_errors_total", provider="p", code="upstream_timeout", fault="provider")
     assert 2 == value(metrics, "runward_upstream_calls_total", provider="p", operation="start", result="ok")
     assert 2 == value(metrics, "runward_retries_total", provider="p", operation="start", cause="unreachable")
     assert 2 == value(metrics, "runward_fallbacks_total", workflow="w", fallback="other")

@@ -92,6 +92,13 @@ async def test_the_metrics_match_the_requests_and_upstream_calls(tmp_path: Path)
         outcomes = Counter(str(run.get("outcome", run.get("status"))) for run in runs)
         assert outcomes == count_by_label(samples, "runward_runs_total", "outcome")
         assert (100, {"succeeded", "failed", "unknown", "not_run"}) == (len(runs), set(outcomes))
+        ended_badly = [s for s in samples if s.name == "runward_run_errors_total" and s.labels["provider"]]
+        assert 100 - outcomes["succeeded"] == sum(s.value for s in ended_badly)
+        without_run = {
+            s.labels["code"]: s.value for s in samples if s.labels.get("provider") == "" and "fault" in s.labels
+        }
+        assert [] == [code for code, count in without_run.items() if count > codes[code]]
+        assert {"invalid_request", "unauthorized"} <= set(without_run)
         assert 100 == metric_sum(samples, "runward_run_duration_seconds_count")
         assert len(harness.upstream.received) == metric_sum(samples, "runward_upstream_calls_total")
         starts = sum(int(str(run["attempts"])) for run in runs)

@@ -149,6 +149,7 @@ def _route(method: str, path: str, handler: Handler, name: str) -> Route:
         requires_key=True,
         render_problem=responses.render_problem,
         key_headers=("API_KEY",),
+        starts_run=method == "POST",
     )
 
 

@@ -22,7 +22,16 @@ def routes(runs: PromptLayerRunHandlers, workflows: PromptLayerWorkflowHandlers)
         ("DELETE", "/workflows/{path}/external-ids", workflows.passthrough, "promptlayer_workflow"),
     )
     return with_double_slash(
-        Route(method, path, handler, name, requires_key=True, render_problem=render_problem, streams=streams)
+        Route(
+            method,
+            path,
+            handler,
+            name,
+            requires_key=True,
+            render_problem=render_problem,
+            streams=streams,
+            starts_run=name == "promptlayer_run",
+        )
         for rows, streams in ((table, never), (passed_through, always))
         for method, path, handler, name in rows
     )

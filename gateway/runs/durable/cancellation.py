@@ -129,6 +129,7 @@ class RunCancellation:
         alias = MISSING_WORKFLOW if workflow is None else workflow.alias
         metrics = self.durable_runs.executor.context.metrics
         metrics.run_ended(record.spec.client, alias, record.provider, record.status, api=record.spec.api)
+        metrics.run_error(record.provider, RunCancelled.code)
 
     def _stop(self, run_id: str) -> None:
         active = self.durable_runs.active.get(run_id)

@@ -260,7 +260,9 @@ class DurableRuns:
 
     async def abandon(self, record: RunRecord, error: RunError, stored: StoredRun, *, workflow: str) -> None:
         """Store the end of a run that is not continued; `workflow` is its label in the metrics."""
-        self.executor.context.metrics.run_ended(record.spec.client, workflow, record.provider, record.status)
+        metrics = self.executor.context.metrics
+        metrics.run_ended(record.spec.client, workflow, record.provider, record.status)
+        metrics.run_error(record.provider, error.code)
         await self.completion.complete(record, stored, error)
 
     async def discard(self, run_id: str) -> None:
