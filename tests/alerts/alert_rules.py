@@ -21,13 +21,17 @@ _MINUTES = re.compile(r"\b(\d+)m\b")  # not within a name such as runward:runs:i
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One rule. `lasts` is its `for`, "0m" where it has none; an alert has a severity, a recorded series has none."""
+    """One rule. `duration` is its `for`, "0m" where it has none; an alert has a severity, a recorded series has none.
+
+    `labels`: those that a recording rule sets.
+    """
 
     name: str
     expr: str
     duration: str = "0m"
     severity: str = ""
     annotations: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 @cache
@@ -40,7 +44,7 @@ def document() -> dict[str, Any]:
 
 def recorded() -> list[Rule]:
     """Return the recording rules."""
-    return [Rule(raw["record"], raw["expr"]) for raw in _raw() if "record" in raw]
+    return [Rule(raw["record"], raw["expr"], labels=raw.get("labels", {})) for raw in _raw() if "record" in raw]
 
 
 def alerts() -> list[Rule]:

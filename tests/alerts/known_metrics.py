@@ -29,6 +29,7 @@ LABEL_VALUES = {
     "mode": {mode.value for mode in OverrideMode},
     "operation": {"start", "poll"},
     "outcome": set(get_args(Ending)),
+    "provider": {""},  # no run
     "result": {"ok", "given_up", *_CAUSES},
     "scope": {"client", "workflow", "provider"},
     "state": {state.value for state in CircuitState},
@@ -75,7 +76,7 @@ def families() -> list[Metric]:
 
 def series() -> dict[str, set[str]]:
     """Return the label sets of every series, by name."""
-    found = {"up": set(SCRAPE_LABELS)} | {rule.name: grouping(rule.expr) for rule in recorded()}
+    found = {"up": set(SCRAPE_LABELS)} | {rule.name: grouping(rule.expr) | set(rule.labels) for rule in recorded()}
     for sample in (sample for family in families() for sample in family.samples):
         found.setdefault(sample.name, set(SCRAPE_LABELS)).update(sample.labels)
     return found

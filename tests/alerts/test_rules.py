@@ -24,7 +24,7 @@ each_alert = pytest.mark.parametrize("alert", alerts(), ids=lambda alert: alert.
 def test_the_file_is_one_group_of_rules_with_names_of_their_own() -> None:
     """One group, because alerts read series recorded by earlier rules of the same evaluation."""
     assert [{"name", "rules"}] == [set(group) for group in document()["groups"]]
-    names = [rule.name for rule in EVERY_RULE]
+    names = [(rule.name, *sorted(rule.labels.items())) for rule in EVERY_RULE]
     assert sorted(set(names)) == sorted(names)
     assert len(EVERY_RULE) == len(document()["groups"][0]["rules"])
 

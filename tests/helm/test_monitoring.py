@@ -62,6 +62,13 @@ def test_alerts_have_the_address_of_their_page_and_rules_can_be_added() -> None:
     assert ("demo-runward-extra", "Own") == (groups[1]["name"], groups[1]["rules"][0]["alert"])
 
 
+def test_the_objectives_of_the_values_are_those_of_the_rules() -> None:
+    release = render(merged(CASES["pod monitor"], {"prometheusRule": {"objectives": {"gateway": 99.95}}}))
+    rules = release.of("PrometheusRule")["spec"]["groups"][0]["rules"]
+    budgets = {r["labels"]["fault"]: r["expr"] for r in rules if r.get("record") == "runward:slo_budget"}
+    assert {"gateway": "vector(1 - 99.95 / 100)", "provider": "vector(1 - 99 / 100)"} == budgets
+
+
 def test_every_dashboard_is_a_config_map_that_grafanas_sidecar_finds() -> None:
     release = render(CASES["production"])
     found = [o for o in release.objects if o["metadata"]["labels"].get("grafana_dashboard") == "1"]

@@ -44,6 +44,10 @@ WRONG: dict[str, tuple[Object, str]] = {
     "a peer that is none": ({"networkPolicy": {"storeTo": [{"pods": {}}]}}, "'pods' not allowed"),
     "a peer of nothing": ({"networkPolicy": {"storeTo": [{}]}}, "'/networkPolicy/storeTo/0'"),
     "a liveness probe of its own": ({"probes": {"liveness": {"httpGet": {}}}}, "'httpGet' not allowed"),
+    "an objective that leaves no budget": (
+        {"prometheusRule": {"objectives": {"gateway": 100}}},
+        "'/prometheusRule/objectives/gateway'",
+    ),
     "a replica count below 1 for a scaler": ({"autoscaling": {"minReplicas": 0}}, "'/autoscaling/minReplicas'"),
 }
 
