@@ -21,7 +21,7 @@ PYTEST = -m pytest --quiet -n $(WORKERS) --dist worksteal
 UNIT_TESTS := $(addprefix tests/,app auth bench http limits observability outbound providers runs settings store) \
 	$(wildcard tests/test_*.py)
 
-.PHONY: help demo check test coverage test-slow test-redis lint format chart errors bench bench-peers soak lock lock-check hooks upgrade clean
+.PHONY: help demo check test coverage test-slow test-redis lint format chart dashboards errors bench bench-peers soak lock lock-check hooks upgrade clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -62,6 +62,10 @@ format: $(VENV)/.dev ## Fix the style with ruff
 	@$(BIN)/ruff format --quiet .
 
 chart: $(VENV)/.dev ## Regenerate the generated parts of the Helm chart
+	@$(BIN)/python helm/generate.py
+
+dashboards: $(VENV)/.dev ## Regenerate the Grafana dashboards, and their copies in the Helm chart
+	@$(BIN)/python -m deploy.grafana.generate
 	@$(BIN)/python helm/generate.py
 
 errors: $(VENV)/.dev ## Regenerate docs/errors.md from the table of error codes

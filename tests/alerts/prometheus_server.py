@@ -58,6 +58,11 @@ class PrometheusServer:
         result = (await self._get("query", query=query))["result"]
         return float(result[0]["value"][1]) if result else 0.0
 
+    async def samples(self, query: str) -> list[tuple[dict[str, str], float]]:
+        """Return the current result of a query: labels and value of each series."""
+        result = (await self._get("query", query=query))["result"]
+        return [(each["metric"], float(each["value"][1])) for each in result]
+
     async def _get(self, what: str, **query: str) -> Any:
         async with self.session.get(f"{self.url}/api/v1/{what}", params=query) as answer:
             answer.raise_for_status()

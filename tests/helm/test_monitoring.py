@@ -82,6 +82,23 @@ def test_every_dashboard_is_a_config_map_that_grafanas_sidecar_finds() -> None:
     assert all(len(json.dumps(o)) < 1_000_000 for o in found)
 
 
+def test_the_links_of_the_dashboards_can_be_set() -> None:
+    """The values replace the defaults of the variables; what is entered in Grafana replaces both."""
+    values = {"dashboards": {"consoleUrl": "https://ops.example.net/"}}
+    release = render(merged(CASES["pod monitor"], values))
+    found = [o for o in release.objects if o["metadata"]["labels"].get("grafana_dashboard") == "1"]
+    assert len(DASHBOARDS) == len(found)
+    for board in (json.loads(text) for o in found for text in o["data"].values()):
+        variables = {variable["name"]: variable for variable in board["templating"]["list"]}
+        defaults = {name: variables[name]["query"] for name in ("console", "runbooks")}
+        assert {"console": "https://ops.example.net", "runbooks": "https://example.com/runward"} == defaults
+        assert [defaults["console"]] == [option["value"] for option in variables["console"]["options"]]
+
+
+def test_dashboards_are_off_by_default() -> None:
+    assert [] == [o for o in render(CASES["minimal"]).objects if "dashboard" in o["metadata"]["name"]]
+
+
 def test_a_monitors_label_wins_over_a_common_one() -> None:
     values = merged(CASES["production"], {"commonLabels": {"release": "common"}})
     release = render(values)
@@ -102,7 +119,9 @@ def test_every_query_of_a_dashboard_can_be_parsed_and_asks_for_metrics_that_ther
         promql_parser.parse(expression.replace("$__rate_interval", "5m"))
         named = set(re.findall(r"\b(runward_\w+)", expression))
         assert {re.sub(r"_bucket$", "", name) for name in named} <= METRICS, expression
-        assert named or expression.startswith("sum(up{"), expression
+        recorded = set(re.findall(r"\b(runward:[\w:]+)", expression))
+        assert recorded <= {rule.get("record") for rule in RULES["groups"][0]["rules"]}
+        assert named or recorded or expression.startswith("sum(up{"), expression
 
 
 @each_dashboard
