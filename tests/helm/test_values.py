@@ -44,6 +44,10 @@ WRONG: dict[str, tuple[Object, str]] = {
     "a peer that is none": ({"networkPolicy": {"storeTo": [{"pods": {}}]}}, "'pods' not allowed"),
     "a peer of nothing": ({"networkPolicy": {"storeTo": [{}]}}, "'/networkPolicy/storeTo/0'"),
     "a liveness probe of its own": ({"probes": {"liveness": {"httpGet": {}}}}, "'httpGet' not allowed"),
+    "an address that would break a dashboard": (
+        {"dashboards": {"consoleUrl": 'https://a"b'}},
+        "'/dashboards/consoleUrl'",
+    ),
     "an objective that leaves no budget": (
         {"prometheusRule": {"objectives": {"gateway": 100}}},
         "'/prometheusRule/objectives/gateway'",
