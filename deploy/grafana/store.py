@@ -55,10 +55,11 @@ def _add_store(made: Board) -> None:
     )
     made.graph(
         "Unreadable content and dropped history",
-        "Reads of content that could not be decrypted, and records of runs that were dropped, a second.",
+        "Reads of content that could not be decrypted, and records of runs, or their content, dropped; a second.",
         {
             "unreadable": or_zero(rate("unreadable_content_total")),
-            "history dropped {{instance}}": rate("history_dropped_total", by="instance"),
+            "record dropped {{instance}}": rate("history_dropped_total", by="instance"),
+            "content of record dropped {{instance}}": rate("history_content_dropped_total", by="instance"),
         },
         span=8,
         runbooks=("RunwardContentUnreadable",),
