@@ -170,7 +170,7 @@ def _run_routes(components: Components) -> list[Route]:
             Route("GET", "/runs/{id}", lookup.get_run, "runs", requires_key=True, streams=accepts_event_stream),
             Route("GET", "/runs/{path}/timeline", lookup.get_timeline, "runs", requires_key=True),
             Route("POST", "/runs/{path}/cancel", cancel.cancel, "runs", requires_key=True),
-            Route("POST", "/runs/{path}/replay", replay.replay, "runs", requires_key=True),
+            Route("POST", "/runs/{path}/replay", replay.replay, "runs", requires_key=True, starts_run=True),
         ]
     )
 

@@ -92,7 +92,8 @@ class RequestPipeline:
 
     def _handle_problem(self, problem: Problem, request: Request) -> Response:
         self.metrics.request_refused(request.client_name, problem.code)
-        if request.route.starts_run and "run_id" not in problem.extra:  # the end of a run is counted by itself
+        has_run = request.run is not None or "run_id" in problem.extra
+        if request.route.starts_run and not has_run:  # a run is counted at its end
             self.metrics.run_error("", problem.code)
         if problem.code == "internal":
             described = json_logging.describe_exception(problem.__cause__)

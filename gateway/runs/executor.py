@@ -57,10 +57,8 @@ class RunExecutor:
         except RunError as error:
             self._record_failure(error, record)
             raise
-        except asyncio.CancelledError:
-            if record.finished_at is None and not record.durable:  # else another process continues it
-                code = "draining" if record.spec.client_connected() else "client_closed_request"
-                self.context.metrics.run_error(record.provider, code)
+        except (asyncio.CancelledError, Exception) as error:
+            self._record_interruption(error, record)
             raise
         finally:
             self._record_end(record, workflow)
@@ -250,6 +248,13 @@ class RunExecutor:
         error.ending, error.run = record.ending, record.summary()
         if not record.counted:
             self.context.metrics.run_error(record.provider, error.code)
+
+    def _record_interruption(self, error: BaseException, record: RunRecord) -> None:
+        """Count a run that a cancellation or a defect ends; another process continues a durable one."""
+        if record.finished_at is None and not record.durable:
+            cancelled = "draining" if record.spec.client_connected() else "client_closed_request"
+            code = cancelled if isinstance(error, asyncio.CancelledError) else "internal"
+            self.context.metrics.run_error(record.provider, code)
 
     def _record_end(self, record: RunRecord, workflow: Workflow) -> None:
         if record.finished_at is None:

@@ -221,6 +221,16 @@ async def test_a_cancelled_run_is_counted_as_what_is_known() -> None:
         assert status == record.status
         assert record.finished_at is not None
         assert 1 == harness.metric_value("runward_runs_total", outcome=status)
+    assert 1 == harness.metric_value("runward_run_errors_total", code="draining", fault="gateway")
+
+
+async def test_a_defect_that_ends_a_run_counts_against_the_gateway() -> None:
+    harness = ExecutorHarness()
+    broken = replace(harness.studio(DONE), fallbacks=None)  # type: ignore[arg-type]  # a defect of the catalog
+    with pytest.raises(TypeError):
+        await harness.run(broken)
+    assert 1 == harness.metric_value("runward_runs_total", outcome="not_run")
+    assert 1 == harness.metric_value("runward_run_errors_total", code="internal", fault="gateway")
 
 
 def cancelling() -> bool:
