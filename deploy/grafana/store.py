@@ -62,7 +62,7 @@ def _add_store(made: Board) -> None:
             "content of record dropped {{instance}}": rate("history_content_dropped_total", by="instance"),
         },
         span=8,
-        runbooks=("RunwardContentUnreadable",),
+        runbooks=("RunwardContentUnreadable", "RunwardHistoryDropped"),
     )
 
 
