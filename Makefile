@@ -21,10 +21,10 @@ PYTEST = -m pytest --quiet -n $(WORKERS) --dist worksteal
 UNIT_TESTS := $(addprefix tests/,app auth bench http limits observability outbound providers runs settings store) \
 	$(wildcard tests/test_*.py)
 
-.PHONY: help demo check test coverage test-slow test-redis lint format chart dashboards errors bench bench-peers soak lock lock-check hooks upgrade clean
+.PHONY: help demo check test coverage test-slow test-redis lint format chart dashboards errors log-reference bench bench-peers soak lock lock-check hooks upgrade clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
 
 demo: $(VENV)/.runtime ## Run a gateway with emulated providers, and print example requests
 	@$(BIN)/runward demo $(ARGS)
@@ -70,6 +70,9 @@ dashboards: $(VENV)/.dev ## Regenerate the Grafana dashboards, and their copies 
 
 errors: $(VENV)/.dev ## Regenerate docs/errors.md from the table of error codes
 	@$(BIN)/python -m gateway.api.docs.error_reference > docs/errors.md
+
+log-reference: $(VENV)/.dev ## Regenerate docs/logs.md from the table of log events
+	@$(BIN)/python -m gateway.observability.log_reference > docs/logs.md
 
 bench: $(VENV)/.dev ## Measure the overhead of the gateway
 	@$(BIN)/python -m bench.run $(ARGS)

@@ -18,6 +18,7 @@ from tests.support.examples import register_profiles
 from tests.support.fake_upstream.responses import reply
 from tests.support.fake_upstream.upstream import FakeUpstream
 from tests.support.gateway_pool import GatewayPool
+from tests.support.log_lines import deviations, lines_in
 from tests.support.process import GatewayProcess, start_gateway
 from tests.support.valkey import ValkeyServer, running_server
 
@@ -111,7 +112,10 @@ def valkey(tmp_path: Path) -> Iterator[ValkeyServer]:
 async def gateway(
     request: pytest.FixtureRequest, tmp_path: Path, upstream: FakeUpstream
 ) -> AsyncIterator[StartGateway]:
-    """Factory of gateways, which are stopped or returned to the pool; their output is searched for secrets (R79)."""
+    """Factory of gateways, which are stopped or returned to the pool; their output is searched for secrets (R79).
+
+    Their log lines are compared with the table of log events.
+    """
     pool: GatewayPool | None = request.getfixturevalue("gateway_pool") if shares_gateway(request) else None
     started: list[GatewayProcess] = []
     leased: list[GatewayProcess] = []
@@ -146,6 +150,7 @@ async def gateway(
         name: b64encode(secret.encode()).decode() for name, secret in {**PROVIDER_SECRETS, **CLIENT_KEYS}.items()
     }
     assert [] == [name for name, secret in encoded.items() if secret.rstrip("=") in written]
+    assert [] == deviations(lines_in(written))
 
 
 @pytest.fixture

@@ -91,10 +91,12 @@ class Reloader:
         try:
             snapshot = await asyncio.to_thread(self._build_snapshot)
         except SettingsError as error:
-            self._reject(places=[f"{place}: {message}" for place, message in error.errors])
+            self.metrics.config_reload_refused()
+            self.log.error("reload_refused", places=[f"{place}: {message}" for place, message in error.errors])
             return
         except Exception as unexpected:  # noqa: BLE001 - an unexpected defect must not stop the running gateway
-            self._reject(**json_logging.describe_exception(unexpected))
+            self.metrics.config_reload_refused()
+            self.log.error("reload_refused", **json_logging.describe_exception(unexpected))
             return
         previous, self.snapshot = self.snapshot, snapshot
         for name, replacement in snapshot.replacements.items():
@@ -108,14 +110,14 @@ class Reloader:
     def _build_snapshot(self) -> ConfigSnapshot:
         return build_snapshot(self.source.load(), self.clock, self.metrics, self.snapshot)
 
-    def _reject(self, **fields: object) -> None:
-        self.metrics.config_reload_refused()
-        self.log.error("reload_refused", **fields)
-
     def _log_applied(self, snapshot: ConfigSnapshot) -> None:
         self.metrics.config_reloaded(self.clock.now())
-        counts = {kind: len(getattr(snapshot, kind)) for kind in ("providers", "workflows", "clients")}
-        self.log.info("reloaded", **counts)
+        self.log.info(
+            "reloaded",
+            providers=len(snapshot.providers),
+            workflows=len(snapshot.workflows),
+            clients=len(snapshot.clients),
+        )
         needs_restart = list(restart_only_settings(self._startup_settings, snapshot.settings))
         if needs_restart:
             self.log.warning("needs_restart", settings=needs_restart)

@@ -14,6 +14,7 @@ import yaml
 from providers.contract import JsonValue
 from tests.support.configuration import CLIENT_KEYS, PROVIDER_SECRETS, gateway_config
 from tests.support.fake_upstream.upstream import FakeUpstream
+from tests.support.log_lines import deviations, lines_in
 from tests.support.process import GatewayProcess
 from tests.support.waiting import wait_until
 
@@ -51,3 +52,4 @@ async def start_workers(tmp_path: Path, upstream: FakeUpstream) -> AsyncIterator
     written = "".join(each.stdout + each.stderr for each in started)
     sys.stdout.write(written)  # pytest shows it where a test failed
     assert [] == [name for name, secret in {**PROVIDER_SECRETS, **CLIENT_KEYS}.items() if secret in written]
+    assert [] == deviations(lines_in(written))

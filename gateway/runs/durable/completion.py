@@ -88,8 +88,15 @@ class RunCompletion:
 
     def log_end(self, record: RunRecord) -> None:
         """Log the end of a run."""
-        fields = {"run_id": record.id, "client": record.spec.client, "workflow": record.spec.workflow}
-        self.log.info("run_ended", **fields, provider=record.provider, attempts=record.attempts, outcome=record.status)
+        self.log.info(
+            "run_ended",
+            run_id=record.id,
+            client=record.spec.client,
+            workflow=record.spec.workflow,
+            provider=record.provider,
+            attempts=record.attempts,
+            outcome=record.status,
+        )
 
     async def persist_result(
         self, record: RunRecord, stored: StoredRun, error: RunError | None, response: StoredResponse | None

@@ -29,8 +29,10 @@ async def ignore_result(_run_id: str) -> None:
 @dataclass(frozen=True, slots=True)
 class _EndedRun:
     due: float
+    client: str
+    workflow: str
     provider: str
-    fields: dict[str, str]
+    outcome: str
 
 
 @dataclass(slots=True)
@@ -47,9 +49,10 @@ class CollectionWatch:
         """Watch a run whose end is about to be stored. A run with a callback, or that was not started, is not."""
         if record.spec.api != "promptlayer" or stored.callback_url is not None or record.status == "not_run":
             return
-        fields = {"run_id": record.id, "client": record.spec.client, "workflow": record.spec.workflow}
         due = self.clock.monotonic() + COLLECTION_TIME
-        self._waiting[record.id] = _EndedRun(due, record.provider, fields | {"outcome": record.status})
+        self._waiting[record.id] = _EndedRun(
+            due, record.spec.client, record.spec.workflow, record.provider, record.status
+        )
         if len(self._waiting) > _MAX_WATCHED:
             del self._waiting[next(iter(self._waiting))]
 
@@ -73,7 +76,14 @@ class CollectionWatch:
                 return
             if self._waiting.pop(run_id, None) is not None and not collected:
                 self.report(run.provider)
-                self.log.warning("result_not_collected", **run.fields, provider=run.provider)
+                self.log.warning(
+                    "result_not_collected",
+                    run_id=run_id,
+                    client=run.client,
+                    workflow=run.workflow,
+                    provider=run.provider,
+                    outcome=run.outcome,
+                )
 
     async def run_forever(self) -> None:
         """Report due runs every `_CHECK_INTERVAL` seconds."""

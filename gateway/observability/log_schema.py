@@ -1,0 +1,196 @@
+"""Schema of the log: every event and every field that a line can have. docs/logs.md is generated from it.
+
+A field has one type and one meaning in every event, so that an index of log lines needs one mapping. Names of events
+and fields are stable: dashboards and alerts depend on them. Tests hold this table equal to the calls in the code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal, TypeAlias
+
+FieldType: TypeAlias = Literal["text", "time", "integer", "number", "boolean", "list of texts"]
+Level: TypeAlias = Literal["debug", "info", "warning", "error", "critical"]
+
+
+@dataclass(frozen=True, slots=True)
+class LogField:
+    """A field. `values`: all that it can have, if they are few. `nullable`: it may be null."""
+
+    type: FieldType
+    meaning: str
+    values: tuple[str, ...] = ()
+    nullable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LogEvent:
+    """An event. Every line of it has `fields` and may have `optional`, beside those of every line."""
+
+    level: Level | Literal["any"]
+    meaning: str
+    fields: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
+
+
+COMMON_FIELDS = ("time", "level", "event")
+"""Fields of every line."""
+COMMON_OPTIONAL = ("worker",)
+"""Fields that every line of a process has, or none."""
+_EXCEPTION = ("exception", "places")
+
+FIELDS: Mapping[str, LogField] = MappingProxyType(
+    {
+        "time": LogField("time", "When the line was written: RFC 3339, in UTC, with up to six decimals."),
+        "level": LogField("text", "Level of the line.", ("debug", "info", "warning", "error", "critical")),
+        "event": LogField("text", "Name of the event."),
+        "worker": LogField("integer", "Number of the worker process, from 0 (`--workers`)."),
+        "again_in": LogField("number", "Seconds until the next attempt."),
+        "api": LogField("text", "API that the client used for the run.", ("run", "promptlayer", "prompt_studio")),
+        "attempts": LogField("integer", "Starts that were attempted, of all workflows of the fallback chain."),
+        "before": LogField("integer", "Value before the change."),
+        "client": LogField("text", "Name of the client in the configuration; empty if no key was recognised."),
+        "clients": LogField("integer", "Number of configured clients."),
+        "code": LogField("text", "Error code of the answer (errors.md)."),
+        "content": LogField(
+            "text", "Kind of the stored content.", ("order", "document", "callback", "response", "fingerprint")
+        ),
+        "exception": LogField("text", "Class of the exception; its text is never logged."),
+        "exit_code": LogField(
+            "integer", "Exit code of the process; negative: the signal. Null if it could not be started.", nullable=True
+        ),
+        "fault": LogField("text", "Cause of the fault, or error code; null without one.", nullable=True),
+        "keys": LogField("list of texts", "Ids of content keys; not the keys."),
+        "limit": LogField("integer", "Value that is in effect."),
+        "logger": LogField("text", "Name of the library's logger; its message is never logged."),
+        "mode": LogField("text", "Mode of the provider's starts.", ("suspended", "open", "closed", "auto")),
+        "ms": LogField("number", "Milliseconds from the arrival of the request's header to the end of its answer."),
+        "note": LogField("text", "Note that the operator gave."),
+        "ops_url": LogField("text", "Base URL of the operations port."),
+        "outcome": LogField(
+            "text",
+            "Status of the run: its outcome, or `queued` or `running` while it has none.",
+            ("queued", "running", "succeeded", "failed", "not_run", "unknown"),
+        ),
+        "peer": LogField("text", "Address of the client, as `server.trusted_proxies` defines it."),
+        "phase": LogField(
+            "text",
+            "What was to be stored or read; of an adopted run, how far it had come.",
+            (
+                *("queued", "sending", "following", "done"),
+                *("dropped", "callback", "history", "activity"),
+            ),
+        ),
+        "pid": LogField("integer", "Id of the process."),
+        "places": LogField("list of texts", "Places in the code, or in the configuration with what is wrong there."),
+        "provider": LogField("text", "Name of the provider in the configuration."),
+        "provider_run_id": LogField("text", "Id of the run at the provider; null while none is known.", nullable=True),
+        "providers": LogField("integer", "Number of configured providers."),
+        "reason": LogField("text", "Why the content cannot be read, with the id of its key."),
+        "replicas": LogField("integer", "Number of replicas that share the limits."),
+        "request_id": LogField("text", "Id of the request, as in the header field X-Request-Id of its answer."),
+        "result": LogField("text", "What became of the hint.", ("genuine", "forged", "surplus", "not_told")),
+        "route": LogField("text", "Name of the route, as in `runward_requests_total` (metrics.md)."),
+        "run_id": LogField("text", "Id of the run; null where none is known.", nullable=True),
+        "settings": LogField("list of texts", "Names of settings."),
+        "signal": LogField("text", "Name of the signal that was received."),
+        "state": LogField(
+            "text",
+            "State of the cancellation at the provider.",
+            ("stopping", "not_stopped", "not_yet", "too_late"),
+        ),
+        "status": LogField("integer", "HTTP status of the answer; 499 if the client disconnected before it."),
+        "stored": LogField("boolean", "Whether the store has the end of the run."),
+        "trace_id": LogField("text", "Trace id of the request's `traceparent`: 32 hexadecimal digits."),
+        "url": LogField("text", "Base URL of the public port."),
+        "waited_ms": LogField(
+            "number", "Milliseconds of the run that were spent waiting for providers, limits, the store and back-off."
+        ),
+        "why": LogField("text", "Reason, such as `missing`, `malformed`, `unknown`, `expired` of a refused key."),
+        "workers": LogField("integer", "Number of worker processes."),
+        "workflow": LogField("text", "Name of the workflow; `provider/name` where a client named it so."),
+        "workflows": LogField("integer", "Number of configured workflows."),
+    }
+)
+
+_RUN_OF_CLIENT = ("run_id", "workflow", "provider", "outcome")
+_RUN = ("client", *_RUN_OF_CLIENT)
+
+EVENTS: Mapping[str, LogEvent] = MappingProxyType(
+    {
+        "address_refused": LogEvent(
+            "info", "A client used its key from an address that it may not.", ("request_id", "client", "peer")
+        ),
+        "adopted": LogEvent("info", "The process continues a run of another one.", ("run_id", "client", "phase")),
+        "callback_given_up": LogEvent("warning", "A callback is not tried any more.", ("run_id", "client")),
+        "callback_replayed": LogEvent("info", "An operator had a callback delivered again.", ("run_id",)),
+        "callback_settled": LogEvent("info", "A callback was delivered, or its run is gone.", ("run_id",)),
+        "cancel_sent": LogEvent(
+            "info", "The provider was asked to stop a run.", ("run_id", "client", "provider", "state", "fault")
+        ),
+        "content_keys_removed": LogEvent("warning", "Content keys were removed from the configuration.", ("keys",)),
+        "content_unreadable": LogEvent(
+            "error", "Stored content cannot be decrypted (operations.md).", ("run_id", "content", "reason")
+        ),
+        "daily_usage_not_written": LogEvent(
+            "warning", "The daily usage of a client could not be stored; logged once an outage.", ("client", "why")
+        ),
+        "deadline_passed": LogEvent(
+            "info", "The client's deadline has passed; the run is polled on.", ("run_id", "client")
+        ),
+        "descriptor_limit_raised": LogEvent(
+            "info", "The process raised its limit of file descriptors.", ("before", "limit")
+        ),
+        "draining": LogEvent("info", "The graceful shutdown begins.", optional=("signal",)),
+        "hint": LogEvent("debug", "A provider announced the end of a run.", ("result", "run_id")),
+        "internal_error": LogEvent(
+            "error", "A defect: please report it.", optional=("request_id", "run_id", *_EXCEPTION)
+        ),
+        "key_refused": LogEvent("info", "A request had no valid gateway key.", ("request_id", "why", "peer")),
+        "lease_lost": LogEvent(
+            "warning", "Another process had adopted a run that ended here.", ("run_id", "outcome", "stored")
+        ),
+        "limits_local": LogEvent("warning", "The server of the limits is lost: local limits apply.", ("replicas",)),
+        "limits_shared": LogEvent("info", "All replicas share the limits.", ("replicas",)),
+        "listening": LogEvent("info", "The ports are open.", ("url", "ops_url"), ("workers",)),
+        "needs_restart": LogEvent(
+            "warning", "Changed settings take effect after a restart only (operations.md).", ("settings",)
+        ),
+        "not_followed": LogEvent(
+            "warning", "A run is not polled on after its deadline, for too many are.", ("run_id", "client")
+        ),
+        "not_read": LogEvent("warning", "A callback could not be read from the store.", ("run_id", "phase")),
+        "not_understood": LogEvent("error", "A stored run cannot be read by this version.", ("run_id", "client")),
+        "not_watched": LogEvent("debug", "Files of the configuration are looked at in intervals instead."),
+        "not_written": LogEvent("warning", "The store did not accept a change.", ("phase",), ("run_id",)),
+        "ops_key_refused": LogEvent(
+            "info", "A request to the operations port had no valid key.", ("request_id", "why", "peer")
+        ),
+        "provider_override_changed": LogEvent(
+            "warning", "An operator changed the mode of a provider.", ("provider", "mode", "note")
+        ),
+        "ready": LogEvent("info", "A worker process is ready.", ("pid",)),
+        "reload_refused": LogEvent(
+            "error", "The new configuration is invalid; the previous one stays in use.", optional=_EXCEPTION
+        ),
+        "reloaded": LogEvent("info", "The new configuration is in use.", ("providers", "workflows", "clients")),
+        "request": LogEvent(
+            "info",
+            "A request was answered (access log). Requests with a run have its fields, those with an error its code.",
+            ("request_id", "route", "client", "status", "ms"),
+            ("code", *_RUN_OF_CLIENT, "attempts", "provider_run_id", "api", "waited_ms", "trace_id"),
+        ),
+        "result_not_collected": LogEvent("warning", "No client fetched the result of a run (metrics.md).", _RUN),
+        "run_ended": LogEvent("info", "A run ended for which no request waited.", (*_RUN, "attempts")),
+        "store_not_durable": LogEvent("warning", "What the store acknowledges may be lost in a crash.", ("why",)),
+        "store_unavailable": LogEvent("warning", "A background task could not use the store; it tries again."),
+        "third_party": LogEvent("any", "A library logged something.", ("logger",), _EXCEPTION),
+        "unhandled": LogEvent("error", "An exception that no task handled: please report it.", optional=_EXCEPTION),
+        "worker_ended": LogEvent(
+            "error", "A worker process exited unexpectedly; it is replaced.", ("worker", "exit_code", "again_in")
+        ),
+    }
+)
+"""Every event by name."""

@@ -1,0 +1,102 @@
+"""The log calls of the code: level, event and names of the fields, by a scan of the syntax trees."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent.parent
+_LEVELS = {"debug", "info", "warning", "error", "critical", "exception", "log"}
+_LOGGERS = {"log", "_log", "logger", "_logger"}
+_EXCEPTION_FIELDS = {"exception", "places"}  # of `describe_exception`, which a test compares
+
+
+@dataclass(frozen=True, slots=True)
+class LogCall:
+    """A call of a logger. `fields`: those of every line; `optional`: those that a line may have."""
+
+    place: str
+    level: str
+    event: str
+    fields: frozenset[str]
+    optional: frozenset[str]
+
+
+class NotUnderstoodError(Exception):
+    """A call whose event or fields cannot be read from the source: write them out there."""
+
+
+def log_calls() -> list[LogCall]:
+    """Return every log call of the gateway and its adapters."""
+    files = sorted([*(ROOT / "gateway").rglob("*.py"), *(ROOT / "providers").rglob("*.py")])
+    return [call for path in files for call in _calls_in(path)]
+
+
+def _calls_in(path: Path) -> Iterator[LogCall]:
+    tree = ast.parse(path.read_text())
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    nested = {inner for outer in functions for inner in ast.walk(outer) if inner is not outer} & set(functions)
+    for function in functions:
+        if function not in nested:
+            for node in ast.walk(function):
+                if isinstance(node, ast.Call) and _is_log_call(node):
+                    yield _read_call(node, function, f"{path.relative_to(ROOT)}:{node.lineno}")
+
+
+def _is_log_call(call: ast.Call) -> bool:
+    method = call.func
+    if not isinstance(method, ast.Attribute) or method.attr not in _LEVELS:
+        return False
+    logger = method.value
+    name = logger.attr if isinstance(logger, ast.Attribute) else logger.id if isinstance(logger, ast.Name) else ""
+    return name in _LOGGERS
+
+
+def _read_call(call: ast.Call, function: ast.AST, place: str) -> LogCall:
+    assert isinstance(call.func, ast.Attribute)
+    level, arguments = call.func.attr, call.args
+    if level == "log":
+        level, arguments = "any", call.args[1:]
+    event = arguments[0] if len(arguments) == 1 else None
+    if not isinstance(event, ast.Constant) or not isinstance(event.value, str):
+        raise NotUnderstoodError(place)
+    fields = {keyword.arg for keyword in call.keywords if keyword.arg is not None}
+    optional: set[str] = set()
+    for keyword in call.keywords:
+        if keyword.arg is None:
+            always, sometimes = _read_mapping(keyword.value, function, place)
+            fields |= always
+            optional |= sometimes
+    return LogCall(place, level, event.value, frozenset(fields), frozenset(optional - fields))
+
+
+def _read_mapping(value: ast.expr, function: ast.AST, place: str) -> tuple[set[str], set[str]]:
+    """Names in a mapping: of every value of the expression, and of some."""
+    if isinstance(value, ast.Call) and ast.unparse(value.func).endswith("describe_exception"):
+        return set(), _EXCEPTION_FIELDS
+    if isinstance(value, ast.Dict):
+        return {_text(key, place) for key in value.keys}, set()
+    if not isinstance(value, ast.Name):
+        raise NotUnderstoodError(place)
+    always: set[str] = set()
+    sometimes: set[str] = set()
+    for node in ast.walk(function):
+        if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
+            [target, *_] = node.targets if isinstance(node, ast.Assign) else [node.target]
+            if isinstance(target, ast.Name) and target.id == value.id:
+                found, maybe = _read_mapping(node.value, function, place)
+                always |= found
+                sometimes |= maybe
+            elif isinstance(target, ast.Subscript) and ast.unparse(target.value) == value.id:
+                sometimes.add(_text(target.slice, place))
+    if not always | sometimes:
+        raise NotUnderstoodError(place)
+    return always, sometimes
+
+
+def _text(node: ast.expr | None, place: str) -> str:
+    if not isinstance(node, ast.Constant) or not isinstance(node.value, str):
+        raise NotUnderstoodError(place)
+    return node.value
