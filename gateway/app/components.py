@@ -20,6 +20,7 @@ from gateway.limits.daily_usage import DailyUsageRecorder, DailyUsageStore
 from gateway.limits.limiter import Limiter
 from gateway.memory_limit import memory_limit
 from gateway.observability import json_logging
+from gateway.observability.level_control import LevelControl
 from gateway.observability.logger_protocol import Logger
 from gateway.observability.metrics import Metrics
 from gateway.outbound.webhook.egress_policy import EgressPolicy
@@ -87,6 +88,7 @@ class Components:
     ops_authenticator: OpsAuthenticator
     public_tls: tls.ReloadableContext | None
     ops_tls: tls.ReloadableContext | None
+    log_level: LevelControl
 
     async def open(self) -> None:
         """Open the store. Raises StoreUnavailable."""
@@ -135,6 +137,7 @@ class Components:
 
     async def close(self) -> None:
         """Stop background tasks and close every outbound connection."""
+        self.log_level.close()
         await self.limiter.store_usage()  # before the store is closed
         await self.attention.close()
         await self.background_tasks.close()
@@ -167,7 +170,7 @@ class Components:
             lambda new: self.attention.reconfigure(new.attention),
             lambda new: self.passthrough.reconfigure(new.passthrough_rules, new.providers),
             lambda new: self.store.reconfigure(new.content_cipher),
-            lambda new: json_logging.set_level(new.settings.logs.level),
+            lambda new: self.log_level.reconfigure(new.settings.logs.level),
         ]
 
 
@@ -266,6 +269,7 @@ def build_components(settings: Settings, clock: Clock, log: Logger) -> Component
         ops_authenticator=OpsAuthenticator(snapshot.ops_keys, FailedAuthLimiter(clock), clock, log),
         public_tls=tls.make_reloadable(snapshot.tls.public),
         ops_tls=tls.make_reloadable(snapshot.tls.ops),
+        log_level=LevelControl(settings.logs.level, clock, log),
     )
 
 

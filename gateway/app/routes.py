@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gateway.api.admin.health import HealthHandlers
+from gateway.api.admin.logs import LogAdminHandlers
 from gateway.api.admin.providers import ProviderAdminHandlers
 from gateway.api.admin.routes import admin_routes
 from gateway.api.cancel_run import CancelRunHandler
@@ -110,6 +111,7 @@ def ops_routes(components: Components, docs: DocsHandlers) -> list[Route]:
         *admin_routes(
             components.store, components.clock, components.log, _provider_admin(components), components.attention
         ),
+        *LogAdminHandlers(components.log_level).routes(),
         *docs.ops_routes(),
     ]
 

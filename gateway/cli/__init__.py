@@ -14,7 +14,7 @@ import typer
 
 from gateway.cli.errors import CliError
 from gateway.cli.operations import attention, judge
-from gateway.cli.operations.commands import callbacks_app, providers_app
+from gateway.cli.operations.commands import callbacks_app, logs_app, providers_app
 from gateway.cli.operations.replay_commands import add_replay_commands
 from gateway.cli.operations.run_commands import runs_app
 
@@ -32,6 +32,7 @@ app.add_typer(runs_app, name="runs")
 judge.register(runs_app)
 attention.register(app)
 add_replay_commands(runs_app)
+app.add_typer(logs_app, name="logs")
 
 Config: TypeAlias = Annotated[Path | None, typer.Option(help="Configuration file.", envvar="RUNWARD_CONFIG")]
 

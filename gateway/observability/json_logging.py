@@ -24,6 +24,8 @@ from gateway.observability.logger_protocol import LineOutput, Logger
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+LOG_LEVELS: tuple[LogLevel, ...] = ("debug", "info", "warning", "error")
+"""All levels, from the lowest."""
 _LEVEL_NAMES = {number: name for name, number in _LEVELS.items()}
 
 

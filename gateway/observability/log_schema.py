@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal, TypeAlias
 
+from gateway.observability.json_logging import LOG_LEVELS
+
 FieldType: TypeAlias = Literal["text", "time", "integer", "number", "boolean", "list of texts"]
 Level: TypeAlias = Literal["debug", "info", "warning", "error", "critical"]
 
@@ -67,7 +69,9 @@ FIELDS: Mapping[str, LogField] = MappingProxyType(
         "logger": LogField("text", "Name of the library's logger; its message is never logged."),
         "mode": LogField("text", "Mode of the provider's starts.", ("suspended", "open", "closed", "auto")),
         "ms": LogField("number", "Milliseconds from the arrival of the request's header to the end of its answer."),
+        "new_level": LogField("text", "Level of the log from now on.", LOG_LEVELS),
         "note": LogField("text", "Note that the operator gave."),
+        "old_level": LogField("text", "Level of the log until now.", LOG_LEVELS),
         "ops_url": LogField("text", "Base URL of the operations port."),
         "outcome": LogField(
             "text",
@@ -108,7 +112,11 @@ FIELDS: Mapping[str, LogField] = MappingProxyType(
         "waited_ms": LogField(
             "number", "Milliseconds of the run that were spent waiting for providers, limits, the store and back-off."
         ),
-        "why": LogField("text", "Reason, such as `missing`, `malformed`, `unknown`, `expired` of a refused key."),
+        "why": LogField(
+            "text",
+            "Reason: `missing`, `malformed`, `unknown`, `expired` of a refused key; `operator`, `expired`, "
+            "`configuration` of a changed level; else a text.",
+        ),
         "workers": LogField("integer", "Number of worker processes."),
         "workflow": LogField("text", "Name of the workflow; `provider/name` where a client named it so."),
         "workflows": LogField("integer", "Number of configured workflows."),
@@ -155,6 +163,9 @@ EVENTS: Mapping[str, LogEvent] = MappingProxyType(
         "limits_local": LogEvent("warning", "The server of the limits is lost: local limits apply.", ("replicas",)),
         "limits_shared": LogEvent("info", "All replicas share the limits.", ("replicas",)),
         "listening": LogEvent("info", "The ports are open.", ("url", "ops_url"), ("workers",)),
+        "log_level_changed": LogEvent(
+            "warning", "The level of the log is another one (operations.md).", ("old_level", "new_level", "why")
+        ),
         "needs_restart": LogEvent(
             "warning", "Changed settings take effect after a restart only (operations.md).", ("settings",)
         ),

@@ -1,4 +1,4 @@
-"""Access to an operations port outside of an application: the TLS and keys of the supervisor's port, hot reloaded."""
+"""Settings of a supervisor that are hot reloaded: TLS and keys of its operations port, and the level of its log."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from gateway.app.reload import ConfigSource
 from gateway.auth.failed_attempts import FailedAuthLimiter
 from gateway.clock import Clock
 from gateway.http.ops_authentication import OpsAuthenticator
+from gateway.observability.level_control import LevelControl
 from gateway.observability.logger_protocol import Logger
 from gateway.settings import Settings, SettingsError
 from gateway.supervisor.attention import AttentionSnapshot
@@ -19,7 +20,7 @@ from gateway.supervisor.attention import AttentionSnapshot
 
 @dataclass(slots=True)
 class OpsAccess:
-    """TLS context and authenticator of the operations port, and the names of the configured providers.
+    """TLS context and authenticator of the operations port, names of the configured providers, level of the log.
 
     `on_reload` applies another configuration of the attention list.
     """
@@ -27,14 +28,16 @@ class OpsAccess:
     authenticator: OpsAuthenticator
     context: tls.ReloadableContext | None
     providers: Collection[str]
+    log_level: LevelControl
     on_reload: Callable[[AttentionSnapshot], None] = lambda _: None
 
     @classmethod
     def build(cls, settings: Settings, clock: Clock, log: Logger) -> OpsAccess:
-        """Build both from the settings. Raises SettingsError."""
+        """Build all from the settings. Raises SettingsError."""
         authenticator = OpsAuthenticator(factories.ops_keys(settings), FailedAuthLimiter(clock), clock, log)
         context = tls.server_context(settings.server.resolved_ops_tls, "server.ops_tls")
-        return cls(authenticator, tls.make_reloadable(context), frozenset(settings.providers))
+        log_level = LevelControl(settings.logs.level, clock, log)
+        return cls(authenticator, tls.make_reloadable(context), frozenset(settings.providers), log_level)
 
     async def follow(self, source: ConfigSource, clock: Clock, log: Logger) -> None:
         """Apply changes of the configuration until cancelled; invalid ones are ignored, as the workers log them."""
@@ -53,3 +56,4 @@ class OpsAccess:
         tls.replace(self.context, context)
         self.providers = frozenset(settings.providers)
         self.on_reload(attention)
+        self.log_level.reconfigure(settings.logs.level)

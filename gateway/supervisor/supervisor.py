@@ -7,6 +7,7 @@ import signal
 import socket
 from collections.abc import Sequence
 
+from gateway.api.admin.logs import LogAdminHandlers
 from gateway.api.admin.providers import ProviderAdminHandlers
 from gateway.api.admin.routes import admin_routes
 from gateway.app.listeners import Listener, base_url
@@ -57,11 +58,13 @@ async def supervise(
         launcher = WorkerLauncher(
             command, public_sockets, accept_counts, socket_address(ops_sockets[0]), settings.store.url
         )
-        pool = WorkerPool(count, launcher.launch, accept_counts, Metrics(), clock, log)
+        pool = WorkerPool(count, launcher.launch, accept_counts, Metrics(), clock, log, access.log_level)
         providers = ProviderAdminHandlers(store, lambda: access.providers, lambda: collect_metrics(pool), clock, log)
         attention = SupervisorAttention.build(settings, pool, store, clock, log)
         access.on_reload = attention.reconfigure
-        admin = SupervisorAdmin(pool, admin_routes(store, clock, log, providers, attention.monitor))
+        logs = LogAdminHandlers(access.log_level, pool.send_log_level)
+        routes = [*admin_routes(store, clock, log, providers, attention.monitor), *logs.routes()]
+        admin = SupervisorAdmin(pool, routes)
         ops_server = admin.build_server(
             access.authenticator,
             header_timeout=server.header_timeout,
@@ -90,6 +93,7 @@ async def supervise(
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await attention.monitor.close()
+            access.log_level.close()
             await ops_listener.runner.cleanup()
             await store.close()
     return pool.clean_exit

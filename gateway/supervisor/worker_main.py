@@ -71,6 +71,8 @@ class _CommandHandler:
                 command, _, argument = line.strip().partition(b" ")
                 if command == b"ask":
                     self.send_status(int(argument))
+                elif command == b"log-level":
+                    self.application.components.log_level.apply_encoded(argument.decode())
                 elif command in commands:
                     commands[command]()
         self.orphaned = True

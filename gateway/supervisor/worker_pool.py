@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from gateway.app.application import wait_for_first
 from gateway.clock import Clock
+from gateway.observability.level_control import LevelControl
 from gateway.observability.logger_protocol import Logger
 from gateway.observability.metrics import Metrics
 from gateway.supervisor.accepting.turns import AcceptCounts
@@ -55,7 +56,8 @@ class RestartBackoff:
 class WorkerPool:
     """`count` slots, each with a worker from `launch`. `metrics` are those of the supervisor itself.
 
-    `accept_counts`: what the workers have accepted; one that has ended is removed.
+    `accept_counts`: what the workers have accepted; one that has ended is removed. `log_level`: its override is that of
+    all workers.
     """
 
     count: int
@@ -64,6 +66,7 @@ class WorkerPool:
     metrics: Metrics
     clock: Clock
     log: Logger
+    log_level: LevelControl
     workers: dict[int, WorkerHandle] = field(default_factory=dict)
     merger: MetricsMerger = field(default_factory=MetricsMerger)
     draining: asyncio.Event = field(default_factory=asyncio.Event)
@@ -90,6 +93,14 @@ class WorkerPool:
         """Reload the configuration of all workers (hot reload); a starting worker reloads once it is ready."""
         for worker in self.workers.values():
             worker.send("reload")
+
+    def send_log_level(self) -> None:
+        """Pass the override of the log level on to all workers, or that there is none."""
+        for worker in self.workers.values():
+            self._send_log_level(worker)
+
+    def _send_log_level(self, worker: WorkerHandle) -> None:
+        worker.send(f"log-level {self.log_level.encode_override()}")
 
     async def serve(self) -> None:
         """Run every slot until all workers have drained. Raises WorkerPoolFailed after all workers were stopped."""
@@ -156,6 +167,8 @@ class WorkerPool:
         except OSError:
             return None
         self.workers[index] = worker
+        if self.log_level.override is not None:
+            self._send_log_level(worker)
         if self.draining.is_set():
             worker.send("drain")
         try:

@@ -28,6 +28,9 @@ def stub_port(answer: Callable[[PortRequest], tuple[int, bytes]]) -> Iterator[st
         def do_GET(self) -> None:
             self.do_POST()
 
+        def do_PUT(self) -> None:
+            self.do_POST()
+
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             fields = self.headers

@@ -16,7 +16,7 @@ from tests.support.process import ROOT
 if TYPE_CHECKING:
     from tests.cli.conftest import RunCommand
 
-COMMANDS = ("serve", "demo", "check", "run", "keys", "config", "runs", "callbacks", "providers")
+COMMANDS = ("serve", "demo", "check", "run", "keys", "config", "runs", "callbacks", "providers", "logs")
 
 
 def test_help_lists_every_command_and_so_does_no_command_at_all(runward: RunCommand) -> None:
@@ -35,6 +35,7 @@ def test_help_lists_every_command_and_so_does_no_command_at_all(runward: RunComm
         ("callbacks", "replay"),
         ("callbacks", "list"),
         ("providers", "list"),
+        ("logs", "level"),
         ("runs", "list"),
         ("runs", "tail"),
     ],

@@ -23,3 +23,5 @@ async def test_the_responses_of_a_supervisor_fit_its_document(
     await talk.send("POST", "/providers/override/{id}", "nothing", headers=JSON, body=b'{"mode":"auto"}')
     await talk.send("GET", "/api/attention")
     await talk.send("POST", "/api/runs/{id}/judge", "run_other", headers=JSON, body=b'{"verdict":"found_paid"}')
+    await talk.send("PUT", "/logs/level", headers=JSON, body=b'{"level":"warning","for":60}')
+    await talk.send("GET", "/logs/level")

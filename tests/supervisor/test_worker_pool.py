@@ -14,6 +14,7 @@ import structlog
 from structlog.testing import capture_logs
 
 from gateway.clock import SystemClock
+from gateway.observability.level_control import LevelControl
 from gateway.observability.metrics import Metrics
 from gateway.supervisor.accepting.turns import AcceptCounts
 from gateway.supervisor.worker_handle import WorkerLauncher
@@ -59,7 +60,9 @@ def pool_of() -> Iterator[PoolOf]:
         def create(command: Sequence[str], count: int = 2) -> WorkerPool:
             counts = stack.enter_context(AcceptCounts.create(count))
             launcher = WorkerLauncher(command, (), counts, ("127.0.0.1", 1), "memory://")
-            return WorkerPool(count, launcher.launch, counts, Metrics(), FastClock(), structlog.get_logger())
+            clock, log = FastClock(), structlog.get_logger()
+            level = LevelControl("info", clock, log)
+            return WorkerPool(count, launcher.launch, counts, Metrics(), clock, log, level)
 
         yield create
 

@@ -1,4 +1,4 @@
-"""Commands and options of `runward callbacks` and `runward providers`.
+"""Commands and options of `runward callbacks`, `runward providers` and `runward logs`.
 
 Exit codes: 0, the command was carried out. 1, what it names does not exist, or is in a state that does not permit it.
 2, anything else: invalid options, a gateway that cannot be reached, a key that is refused, a store that is unavailable.
@@ -15,6 +15,7 @@ from gateway.cli.operations.options import DEFAULT_OPS_URL, AsJson, OpsKey, OpsK
 
 callbacks_app = typer.Typer(help="List callbacks, and redeliver those that were abandoned (dead letters).")
 providers_app = typer.Typer(help="Suspend the starts at a provider, or open or close its circuits, at all replicas.")
+logs_app = typer.Typer(help="Show or set the level of the log of a replica.")
 
 Provider: TypeAlias = Annotated[str, typer.Argument(help="Name of the provider.")]
 Note: TypeAlias = Annotated[str, typer.Option(help="Why, for other operators; at most 200 characters.")]
@@ -26,6 +27,16 @@ class CallbackState(StrEnum):
     pending = "pending"
     delivered = "delivered"
     gave_up = "gave_up"
+
+
+class Level(StrEnum):
+    """Level of the log; `configured` undoes an earlier change."""
+
+    debug = "debug"
+    info = "info"
+    warning = "warning"
+    error = "error"
+    configured = "configured"
 
 
 @callbacks_app.command("list")
@@ -161,3 +172,31 @@ def undo_override(
 
     client = connect(context, ops_url, ops_key, ops_key_file)
     set_mode(client, provider, "auto", "", as_json=as_json)
+
+
+@logs_app.callback()
+def logs() -> None:
+    """Show or set the level of the log of a replica."""
+
+
+@logs_app.command("level")
+def log_level(
+    context: typer.Context,
+    level: Annotated[Level | None, typer.Argument(help="The new level; without it, the level is shown.")] = None,
+    *,
+    duration: Annotated[
+        str | None, typer.Option("--for", help="Time after which the configured level is back, such as 10m.")
+    ] = None,
+    as_json: AsJson = False,
+    ops_url: OpsUrl = DEFAULT_OPS_URL,
+    ops_key: OpsKey = None,
+    ops_key_file: OpsKeyFile = None,
+) -> None:
+    """Show the level of the log of a replica, with all its worker processes, or set it until `configured`.
+
+    Exit code 2: the gateway could not be reached, or refused it.
+    """
+    from gateway.cli.operations.logs import show_or_set_level
+
+    client = connect(context, ops_url, ops_key, ops_key_file)
+    show_or_set_level(client, None if level is None else level.value, duration, as_json=as_json)

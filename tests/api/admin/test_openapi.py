@@ -13,6 +13,7 @@ import structlog
 from openapi_schema_validator import OAS31Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
+from gateway.api.admin.logs import LogAdminHandlers
 from gateway.api.admin.openapi.document import GROUPS, openapi_document
 from gateway.api.admin.openapi.health import Alive
 from gateway.api.admin.openapi.operations import Answer, Operation
@@ -24,6 +25,7 @@ from gateway.app.routes import ops_routes
 from gateway.clock import SystemClock
 from gateway.http.request import Route
 from gateway.json import strict_json
+from gateway.observability.level_control import LevelControl
 from gateway.observability.metrics import Metrics
 from gateway.settings import Settings
 from gateway.store.memory.store import MemoryStore
@@ -73,10 +75,13 @@ def supervisor_routes() -> list[Route]:
     store = MemoryStore(clock)
     with AcceptCounts.create(2) as counts:
         launcher = WorkerLauncher(["true"], (), counts, ("127.0.0.1", 1), "memory://")
-        pool = WorkerPool(2, launcher.launch, counts, Metrics(), clock, log)
+        level = LevelControl("info", clock, log)
+        pool = WorkerPool(2, launcher.launch, counts, Metrics(), clock, log, level)
     providers = ProviderAdminHandlers(store, list, lambda: collect_metrics(pool), clock, log)
     attention = SupervisorAttention.build(Settings(), pool, LazyStore(store), clock, log)
-    return SupervisorAdmin(pool, admin_routes(store, clock, log, providers, attention.monitor)).routes()
+    logs = LogAdminHandlers(level, pool.send_log_level)
+    routes = [*admin_routes(store, clock, log, providers, attention.monitor), *logs.routes()]
+    return SupervisorAdmin(pool, routes).routes()
 
 
 def without_names(path: str) -> str:
@@ -182,6 +187,22 @@ async def converse_about_replays(talk: Conversation) -> None:
     for headers in ({**JSON, "Origin": "null"}, {"Content-Type": "text/plain"}):
         await talk.send("POST", path, headers=headers, body=order)
         await talk.send("POST", abort, plan_id, headers=headers)
+    await set_levels(talk)
+
+
+async def set_levels(talk: Conversation) -> None:
+    """Set the level of the log, in every way; it is debug before and after."""
+    level = "/logs/level"
+    for body in (b'{"level":"info","for":0.5}', b'{"level":"error"}', b'{"level":"configured"}'):
+        changed = await talk.send("PUT", level, headers=JSON, body=body)
+        assert changed == await talk.send("GET", level)
+    shown = await talk.send("GET", level)
+    assert {"level": "debug", "configured": "debug", "overridden": False, "until": None} == shown
+    too_long = b'{"level":"debug","for":1e9}'
+    for body in (b"{", b'{"level":"critical"}', b"[]", b" " * 5000, b'{"level":"configured","for":1}', too_long):
+        await talk.send("PUT", level, headers=JSON, body=body)
+    await talk.send("PUT", level, headers={"Content-Type": "text/plain"}, body=b"x")
+    await talk.send("PUT", level, headers={**JSON, "Origin": "null"}, body=b"{}")
 
 
 SEEN = {
@@ -194,6 +215,8 @@ SEEN = {
     ("GET", "/providers", 200),
     ("GET", "/api/attention", 200),
     *(("POST", "/api/runs/{id}/judge", status) for status in (400, 403, 404, 409, 413, 415, 422)),
+    ("GET", "/logs/level", 200),
+    *(("PUT", "/logs/level", status) for status in (200, 400, 403, 413, 415, 422)),
     *(("POST", "/providers/override/{id}", status) for status in (200, 400, 403, 404, 413, 415, 422)),
     *(("POST", "/api/replays", status) for status in (200, 202, 400, 403, 404, 413, 415, 422)),
     *(("GET", "/api/replays/{id}", status) for status in (200, 404)),
