@@ -13,6 +13,7 @@ from gateway.app.snapshot import ConfigSnapshot, build_snapshot
 from gateway.auth.failed_attempts import FailedAuthLimiter
 from gateway.byte_budget import ByteBudget
 from gateway.clock import Clock
+from gateway.http.access_log import AccessSampling
 from gateway.http.ops_authentication import OpsAuthenticator
 from gateway.http.pipeline import Authenticator, InFlightLimiter
 from gateway.http.problem_mapping import final_response
@@ -89,6 +90,7 @@ class Components:
     public_tls: tls.ReloadableContext | None
     ops_tls: tls.ReloadableContext | None
     log_level: LevelControl
+    access_sampling: AccessSampling
 
     async def open(self) -> None:
         """Open the store. Raises StoreUnavailable."""
@@ -171,6 +173,7 @@ class Components:
             lambda new: self.passthrough.reconfigure(new.passthrough_rules, new.providers),
             lambda new: self.store.reconfigure(new.content_cipher),
             lambda new: self.log_level.reconfigure(new.settings.logs.level),
+            lambda new: self.access_sampling.reconfigure(new.settings.logs.sample, new.settings.logs.slow),
         ]
 
 
@@ -270,6 +273,7 @@ def build_components(settings: Settings, clock: Clock, log: Logger) -> Component
         public_tls=tls.make_reloadable(snapshot.tls.public),
         ops_tls=tls.make_reloadable(snapshot.tls.ops),
         log_level=LevelControl(settings.logs.level, clock, log),
+        access_sampling=AccessSampling(clock, settings.logs.sample, settings.logs.slow),
     )
 
 

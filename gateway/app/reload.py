@@ -30,7 +30,7 @@ _REST_SECONDS = 1.0  # after a reload that a change caused; bounds the rate for 
 
 _RELOADABLE = {
     *("providers", "workflows", "clients", "callbacks", "attention", "retries", "breaker", "polling", "content"),
-    *("logs.level", "store.retention", "server.tls", "server.ops_tls", "server.ops_keys"),
+    *("logs.level", "logs.sample", "logs.slow", "store.retention", "server.tls", "server.ops_tls", "server.ops_keys"),
 }
 """Settings that reload hooks apply; all others need a restart."""
 

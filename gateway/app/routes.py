@@ -83,6 +83,7 @@ def _public_middlewares(components: Components) -> list[Middleware]:
             components.clock,
             components.authenticator.authenticate,
             components.in_flight_limiter,
+            components.access_sampling,
         ),
     ]
 

@@ -15,6 +15,7 @@ from gateway.auth.failed_attempts import FailedAuthLimiter
 from gateway.auth.keys import KeyRefusal, KeyRing
 from gateway.clock import Clock
 from gateway.errors import GatewayError
+from gateway.http.access_log import AccessSampling, write_access_line
 from gateway.http.forwarded import Networks, client_address, path_prefix
 from gateway.http.headers import bearer_token, single_value
 from gateway.http.problem_mapping import problem_from_error
@@ -39,7 +40,7 @@ class RequestPipeline:
 
     A problem becomes the response's document at one place. `authenticate` raises Problem, or sets the client.
     `in_flight_limiter` counts requests of routes with a key, before their body is read; while it is draining, every
-    response is the last on its connection.
+    response is the last on its connection. `sampling`: of the access log; by default every line is written.
     """
 
     metrics: Metrics
@@ -47,10 +48,12 @@ class RequestPipeline:
     clock: Clock
     authenticate: Callable[[Request], None] | None = None
     in_flight_limiter: InFlightLimiter | None = None
+    sampling: AccessSampling | None = None
 
     def __call__(self, inner: Handler) -> Handler:
         """Return the handler with everything around `inner`."""
         monotonic, limiter = self.clock.monotonic, self.in_flight_limiter
+        sampling = self.sampling or AccessSampling(self.clock)
 
         async def handle(request: Request) -> AnyResponse:
             started = monotonic()
@@ -86,7 +89,7 @@ class RequestPipeline:
             finally:
                 self.metrics.request_ended(request.route.name, status)
                 if request.route.logged:
-                    _write_log_entry(self.log, request, status, code, monotonic() - started)
+                    write_access_line(self.log, sampling, request, status, code, seconds=monotonic() - started)
 
         return handle
 
@@ -149,31 +152,6 @@ def _problem_of(error: Exception, request: Request) -> Problem:
     problem = Problem("internal")
     problem.__cause__ = error
     return problem
-
-
-def _write_log_entry(log: Logger, request: Request, status: int, code: str, seconds: float) -> None:
-    run = request.run
-    fields: dict[str, object] = {
-        "request_id": request.request_id,
-        "route": request.route.name,
-        "client": request.client_name,
-        "status": status,
-        "ms": round(seconds * 1000, 3),
-    }
-    if code:
-        fields["code"] = code
-    if run is not None:
-        fields["run_id"] = run.id
-        fields["workflow"] = run.spec.workflow
-        fields["provider"] = run.provider
-        fields["attempts"] = run.attempts
-        fields["outcome"] = run.status
-        fields["provider_run_id"] = run.provider_run_id
-        fields["api"] = run.spec.api
-        fields["waited_ms"] = round(run.external_wait * 1000, 3)
-        if run.spec.traceparent:
-            fields["trace_id"] = run.spec.traceparent[3:35]
-    log.info("request", **fields)
 
 
 @dataclass(slots=True)

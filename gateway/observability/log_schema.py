@@ -98,6 +98,10 @@ FIELDS: Mapping[str, LogField] = MappingProxyType(
         "result": LogField("text", "What became of the hint.", ("genuine", "forged", "surplus", "not_told")),
         "route": LogField("text", "Name of the route, as in `runward_requests_total` (metrics.md)."),
         "run_id": LogField("text", "Id of the run; null where none is known.", nullable=True),
+        "sample_rate": LogField(
+            "number",
+            "Share of such lines that is written (`logs.sample`); the line stands for 1/`sample_rate` requests.",
+        ),
         "settings": LogField("list of texts", "Names of settings."),
         "signal": LogField("text", "Name of the signal that was received."),
         "state": LogField(
@@ -191,7 +195,7 @@ EVENTS: Mapping[str, LogEvent] = MappingProxyType(
             "info",
             "A request was answered (access log). Requests with a run have its fields, those with an error its code.",
             ("request_id", "route", "client", "status", "ms"),
-            ("code", *_RUN_OF_CLIENT, "attempts", "provider_run_id", "api", "waited_ms", "trace_id"),
+            ("code", "sample_rate", *_RUN_OF_CLIENT, "attempts", "provider_run_id", "api", "waited_ms", "trace_id"),
         ),
         "result_not_collected": LogEvent("warning", "No client fetched the result of a run (metrics.md).", _RUN),
         "run_ended": LogEvent("info", "A run ended for which no request waited.", (*_RUN, "attempts")),

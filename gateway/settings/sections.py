@@ -166,6 +166,10 @@ class LogsSettings(Section):
     """Lowest level that is written."""
     format: Literal["auto", "json", "console"] = "auto"
     """json, console, or auto: console on a terminal."""
+    sample: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """Share of the access lines of successful requests that are written; all others always are."""
+    slow: Duration = 30.0
+    """Access lines of requests that take as long are always written."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,7 @@ GROUPS = (
 """Every operation of the port. A new module of handlers adds its group here."""
 
 _DESCRIPTION = """\
-Operations of a Runward gateway: runs, what needs an operator, callbacks, providers, the log, health, metrics. The API for
+Operations of a Runward gateway: runs, what needs an operator, callbacks, providers, the log, metrics. The API for
 clients is on the public port; [its document](docs-public) is here too.
 
 With `server.ops_keys`, a key of that list is required for everything but liveness and readiness; without it, none is.
