@@ -113,6 +113,7 @@ FIELDS: Mapping[str, LogField] = MappingProxyType(
         "stored": LogField("boolean", "Whether the store has the end of the run."),
         "trace_id": LogField("text", "Trace id of the request's `traceparent`: 32 hexadecimal digits."),
         "url": LogField("text", "Base URL of the public port."),
+        "verdict": LogField("text", "What the operator found.", ("found_paid", "found_not_run")),
         "waited_ms": LogField(
             "number", "Milliseconds of the run that were spent waiting for providers, limits, the store and back-off."
         ),
@@ -199,6 +200,9 @@ EVENTS: Mapping[str, LogEvent] = MappingProxyType(
         ),
         "result_not_collected": LogEvent("warning", "No client fetched the result of a run (metrics.md).", _RUN),
         "run_ended": LogEvent("info", "A run ended for which no request waited.", (*_RUN, "attempts")),
+        "run_judged": LogEvent(
+            "warning", "An operator recorded what became of an unknown run.", ("run_id", "verdict", "note")
+        ),
         "store_not_durable": LogEvent("warning", "What the store acknowledges may be lost in a crash.", ("why",)),
         "store_unavailable": LogEvent("warning", "A background task could not use the store; it tries again."),
         "third_party": LogEvent("any", "A library logged something.", ("logger",), _EXCEPTION),

@@ -62,7 +62,6 @@ def exposition() -> str:
     metrics.history_dropped(1)
     metrics.history_content_dropped(1)
     metrics.log_lines_dropped(1)
-    metrics.history_dropped(1)
     metrics.set_limits_shared(1)
     metrics.config_reloaded(datetime(2026, 11, 21, tzinfo=UTC))
     metrics.hint_received("genuine")

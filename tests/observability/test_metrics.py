@@ -39,7 +39,6 @@ FAMILIES = {
     "runward_hints_used": ("counter", set()),
     "runward_limiter_decisions": ("counter", {"scope", "decision"}),
     "runward_workers_lost": ("counter", set()),
-    "runward_history_dropped": ("counter", set()),
     "runward_history_content_dropped": ("counter", set()),
     "runward_log_lines_dropped": ("counter", set()),
     "runward_requests_in_flight": ("gauge", set()),

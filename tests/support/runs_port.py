@@ -19,6 +19,7 @@ from gateway.app.routes import ops_server
 from gateway.auth.failed_attempts import FailedAuthLimiter
 from gateway.auth.keys import KeyRing
 from gateway.http.ops_authentication import OpsAuthenticator
+from gateway.observability.level_control import LevelControl
 from gateway.observability.metrics import Metrics
 from gateway.settings import Settings
 from gateway.store.history import HistoryEntry
@@ -141,7 +142,8 @@ def _supervisor_server(clock: Clock, store: LazyStore) -> Server:
     log = _silent_logger()
     with AcceptCounts.create(1) as counts:
         launcher = WorkerLauncher(["true"], (), counts, ("127.0.0.1", 1), "memory://")
-        pool = WorkerPool(1, launcher.launch, counts, Metrics(), clock, log)
+        level = LevelControl("info", clock, log)
+        pool = WorkerPool(1, launcher.launch, counts, Metrics(), clock, log, level)
     providers = ProviderAdminHandlers(store, list, lambda: collect_metrics(pool), clock, log)
     attention = SupervisorAttention.build(Settings(), pool, store, clock, log)
     authenticator = OpsAuthenticator(KeyRing({}), FailedAuthLimiter(clock), clock, log)
