@@ -64,6 +64,7 @@ FIELDS: Mapping[str, LogField] = MappingProxyType(
             "integer", "Exit code of the process; negative: the signal. Null if it could not be started.", nullable=True
         ),
         "fault": LogField("text", "Cause of the fault, or error code; null without one.", nullable=True),
+        "items": LogField("integer", "Number of items of the attention list."),
         "keys": LogField("list of texts", "Ids of content keys; not the keys."),
         "limit": LogField("integer", "Value that is in effect."),
         "logger": LogField("text", "Name of the library's logger; its message is never logged."),
@@ -93,21 +94,26 @@ FIELDS: Mapping[str, LogField] = MappingProxyType(
         "provider_run_id": LogField("text", "Id of the run at the provider; null while none is known.", nullable=True),
         "providers": LogField("integer", "Number of configured providers."),
         "reason": LogField("text", "Why the content cannot be read, with the id of its key."),
+        "refused": LogField("integer", "Number of runs that a replay did not start."),
+        "replay": LogField("text", "Id of a replay of many runs."),
         "replicas": LogField("integer", "Number of replicas that share the limits."),
         "request_id": LogField("text", "Id of the request, as in the header field X-Request-Id of its answer."),
         "result": LogField("text", "What became of the hint.", ("genuine", "forged", "surplus", "not_told")),
         "route": LogField("text", "Name of the route, as in `runward_requests_total` (metrics.md)."),
         "run_id": LogField("text", "Id of the run; null where none is known.", nullable=True),
+        "runs": LogField("integer", "Number of runs."),
         "sample_rate": LogField(
             "number",
             "Share of such lines that is written (`logs.sample`); the line stands for 1/`sample_rate` requests.",
         ),
         "settings": LogField("list of texts", "Names of settings."),
         "signal": LogField("text", "Name of the signal that was received."),
+        "started": LogField("integer", "Number of runs that a replay started."),
         "state": LogField(
             "text",
-            "State of the cancellation at the provider.",
-            ("stopping", "not_stopped", "not_yet", "too_late"),
+            "State of a cancellation at the provider: `stopping`, `not_stopped`, `not_yet`, `too_late`; of a replay of "
+            "many runs: `done`, `aborted`.",
+            ("stopping", "not_stopped", "not_yet", "too_late", "done", "aborted"),
         ),
         "status": LogField("integer", "HTTP status of the answer; 499 if the client disconnected before it."),
         "stored": LogField("boolean", "Whether the store has the end of the run."),
@@ -137,6 +143,14 @@ EVENTS: Mapping[str, LogEvent] = MappingProxyType(
             "info", "A client used its key from an address that it may not.", ("request_id", "client", "peer")
         ),
         "adopted": LogEvent("info", "The process continues a run of another one.", ("run_id", "client", "phase")),
+        "attention_announced": LogEvent("info", "The webhook of the attention list was called.", ("items",)),
+        "attention_not_announced": LogEvent(
+            "warning", "The webhook of the attention list did not take its items; it is called again.", ("items", "why")
+        ),
+        "bulk_replay_ended": LogEvent(
+            "warning", "A replay of many runs has ended.", ("replay", "state"), ("started", "refused")
+        ),
+        "bulk_replay_started": LogEvent("warning", "An operator started a replay of many runs.", ("replay", "runs")),
         "callback_given_up": LogEvent("warning", "A callback is not tried any more.", ("run_id", "client")),
         "callback_replayed": LogEvent("info", "An operator had a callback delivered again.", ("run_id",)),
         "callback_settled": LogEvent("info", "A callback was delivered, or its run is gone.", ("run_id",)),

@@ -62,7 +62,7 @@ class AttentionWebhook:
             await self.announcements.mark_announced(taken, kept_until_at=now_at + AWAY_SECONDS)
             self.log.info("attention_announced", items=len(taken))
         else:
-            why = result.status if isinstance(result, WebhookResponse) else result.value
+            why = str(result.status) if isinstance(result, WebhookResponse) else result.value
             self.log.warning("attention_not_announced", items=len(taken), why=why)
 
 

@@ -128,8 +128,10 @@ class BulkReplayRunner:
         complete = progress.done == len(plan.runs)
         ended = replace(mine, state="done" if complete else "aborted")
         if await self._store(ended, progress, lease=0.0) is not None:
-            counts = {"started": progress.started, "refused": progress.refused.total()}
-            self.log.warning("bulk_replay_ended", replay=mine.id, state=ended.state, **counts)
+            refused = progress.refused.total()
+            self.log.warning(
+                "bulk_replay_ended", replay=mine.id, state=ended.state, started=progress.started, refused=refused
+            )
 
     async def _replay(self, run_id: str, status: str, plan: ReplayPlan, progress: ReplayProgress) -> None:
         """Start the replay of one run and count it. Raises _TryAgain."""
