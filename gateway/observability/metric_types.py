@@ -10,14 +10,26 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from prometheus_client import Gauge
-from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, Exemplar, HistogramMetricFamily, Metric
 
 Labels: TypeAlias = tuple[str, ...]
 SeriesValues: TypeAlias = Mapping[Labels, Sequence[float]]
 """Values of a family by labels: one value, or the bucket counts of a histogram followed by its sum."""
+
+
+class TraceExemplar(NamedTuple):
+    """The last observation of a bucket whose trace is known. `at`: its time, in seconds since 1970."""
+
+    trace_id: str
+    value: float
+    at: float
+
+
+ExemplarsByBucket: TypeAlias = Mapping[tuple[Labels, int], TraceExemplar]
+"""Exemplars of a histogram, by labels and number of the bucket: at most one for each of its series."""
 
 
 class Counter:
@@ -49,6 +61,7 @@ class Histogram:
 
     def __init__(self, name: str, text: str, labels: Sequence[str], bounds: Sequence[float]) -> None:
         self.name, self.labels = name, tuple(labels)
+        self.exemplars: dict[tuple[Labels, int], TraceExemplar] = {}
         self._text = text
         self._bounds = tuple(bounds)
         self._children: dict[Labels, list[float]] = {}
@@ -61,13 +74,19 @@ class Histogram:
         child[bisect_left(self._bounds, value)] += 1
         child[-1] += value
 
+    def set_exemplar(self, labels: Labels, value: float, trace_id: str, at: float) -> None:
+        """Keep the trace of a value that was observed, in place of the one before in its bucket."""
+        self.exemplars[labels, bisect_left(self._bounds, value)] = TraceExemplar(trace_id, value, at)
+
     def collect(self) -> Iterator[Metric]:
         """Yield the metric family for Prometheus, with cumulative buckets."""
-        family = HistogramMetricFamily(self.name, self._text, labels=self.labels)
+        family = HistogramMetricFamily(self.name, self._text, labels=self.labels, unit=_unit(self.name))
         names = [*(str(float(bound)) for bound in self._bounds), "+Inf"]
         for labels, child in list(self._children.items()):
             *counts, total = child
-            family.add_metric(labels, list(zip(names, accumulate(counts), strict=True)), total)
+            exemplars = [_exemplar(self.exemplars.get((labels, bucket))) for bucket in range(len(names))]
+            buckets = list(zip(names, accumulate(counts), exemplars, strict=True))
+            family.add_metric(labels, buckets, total)  # type: ignore[arg-type]  # None: without an exemplar
         yield family
 
     def export(self) -> SeriesValues:
@@ -80,8 +99,23 @@ class Histogram:
         self._children.update({labels: list(values) for labels, values in exported.items() if len(values) == size})
 
 
+def _exemplar(found: TraceExemplar | None) -> Exemplar | None:
+    return None if found is None else Exemplar({"trace_id": found.trace_id}, found.value, found.at)
+
+
+def _unit(name: str) -> str:
+    """Return the unit that OpenMetrics tells beside the name that ends in it; empty if it has none."""
+    return "seconds" if name.endswith("_seconds") else ""
+
+
 class ExportableGauge(Gauge):
     """A gauge whose values can be sent to another process."""
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the metric family for Prometheus, with its unit."""
+        for family in super().collect():
+            family.unit = _unit(family.name)
+            yield family
 
     def export(self) -> SeriesValues:
         """Return the current values."""

@@ -11,12 +11,13 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from importlib.metadata import version
+from types import MappingProxyType
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import generate_latest
 from prometheus_client.openmetrics import exposition as openmetrics
 
-from gateway.observability.metric_types import Counter, ExportableGauge, Histogram, SeriesValues
+from gateway.observability.metric_types import Counter, ExemplarsByBucket, ExportableGauge, Histogram, SeriesValues
 from gateway.problems import fault_of
 from providers.contract import Cause
 
@@ -199,6 +200,10 @@ class Metrics:
         self._run_duration.observe((workflow, provider), seconds)
         self._overhead.observe((), overhead)
 
+    def run_traced(self, workflow: str, provider: str, seconds: float, trace_id: str, now: datetime) -> None:
+        """Keep the trace of a run whose duration was observed, as the exemplar of its bucket."""
+        self._run_duration.set_exemplar((workflow, provider), seconds, trace_id, now.timestamp())
+
     def call_ended(self, provider: str, operation: str, result: str, seconds: float) -> None:
         """Count a call to a provider: `result` is "ok", the cause of its fault, or "given_up" if it was cancelled."""
         self._calls.counts[provider, operation, result] += 1
@@ -312,10 +317,17 @@ class Metrics:
         """Return all values by family, to be merged in another process."""
         return {name: family.export() for name, family in self._families.items()}
 
+    def export_exemplars(self) -> ExemplarsByBucket:
+        """Return the exemplars of the duration of runs, to be merged in another process."""
+        return self._run_duration.exemplars
+
     @classmethod
-    def from_export(cls, exported: Mapping[str, SeriesValues]) -> Metrics:
+    def from_export(
+        cls, exported: Mapping[str, SeriesValues], exemplars: ExemplarsByBucket = MappingProxyType({})
+    ) -> Metrics:
         """Return metrics with these values only; an unknown family is left out."""
         metrics = cls()
+        metrics._run_duration.exemplars.update(exemplars)
         for name, family in list(metrics._families.items()):
             if name in exported:
                 family.restore(exported[name])

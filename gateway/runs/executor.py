@@ -270,6 +270,10 @@ class RunExecutor:
         self.context.metrics.observe_run_duration(
             alias, record.provider, record.duration, record.duration - record.external_wait
         )
+        if spec.traceparent:
+            self.context.metrics.run_traced(
+                alias, record.provider, record.duration, spec.traceparent[3:35], self.context.clock.now()
+            )
 
 
 def _supports_requested_version(workflow: Workflow, spec: RunSpec) -> bool:

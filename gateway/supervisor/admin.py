@@ -68,7 +68,7 @@ class SupervisorAdmin:
 
 async def collect_metrics(pool: WorkerPool) -> Metrics:
     """Return the sums of the metrics of all workers."""
-    return Metrics.from_export(await pool.collect_metrics())
+    return Metrics.from_export(await pool.collect_metrics(), pool.exemplars)
 
 
 def _unavailable(status: str) -> Response:

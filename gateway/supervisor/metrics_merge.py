@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import TypeAlias
 
-from gateway.observability.metric_types import Labels, SeriesValues
+from gateway.observability.metric_types import ExemplarsByBucket, Labels, SeriesValues, TraceExemplar
 
 MetricFamilies: TypeAlias = Mapping[str, SeriesValues]
 _Sums: TypeAlias = dict[str, dict[Labels, tuple[float, ...]]]
@@ -53,6 +53,16 @@ class MetricsMerger:
             for labels, values in series.items():
                 exposed[labels] = _combine_values(max, exposed.get(labels, values), values)
         return {**{name: dict(numbers) for name, numbers in self._last_exposed.items()}, **gauges}
+
+
+def merge_exemplars(live: Iterable[ExemplarsByBucket]) -> ExemplarsByBucket:
+    """Return the latest exemplar of each bucket. Those of workers that have ended are gone."""
+    merged: dict[tuple[Labels, int], TraceExemplar] = {}
+    for exemplars in live:
+        for bucket, found in exemplars.items():
+            known = merged.get(bucket)
+            merged[bucket] = found if known is None or known.at < found.at else known
+    return merged
 
 
 def _add_counters(sums: _Sums, families: MetricFamilies) -> None:

@@ -83,7 +83,11 @@ class _CommandHandler:
         components = self.application.components
         fails = components.store.failing
         status = WorkerStatus(
-            reply_to, not components.in_flight_limiter.draining, components.metrics.export(), store_fails=fails
+            reply_to,
+            not components.in_flight_limiter.draining,
+            components.metrics.export(),
+            store_fails=fails,
+            exemplars=components.metrics.export_exemplars(),
         )
         if not self.writer.is_closing():
             self.writer.write(status.encode())

@@ -11,9 +11,10 @@ from gateway.app.application import wait_for_first
 from gateway.clock import Clock
 from gateway.observability.level_control import LevelControl
 from gateway.observability.logger_protocol import Logger
+from gateway.observability.metric_types import ExemplarsByBucket
 from gateway.observability.metrics import Metrics
 from gateway.supervisor.accepting.turns import AcceptCounts
-from gateway.supervisor.metrics_merge import GAUGE_MERGES, MetricFamilies, MetricsMerger
+from gateway.supervisor.metrics_merge import GAUGE_MERGES, MetricFamilies, MetricsMerger, merge_exemplars
 from gateway.supervisor.worker_handle import WorkerHandle
 
 _EXIT_CONFIG_REFUSED = 2  # exit code of a worker for an invalid configuration
@@ -137,6 +138,11 @@ class WorkerPool:
         await asyncio.gather(*(worker.refresh_status() for worker in self.workers.values()))
         own = {name: values for name, values in self.metrics.export().items() if name not in GAUGE_MERGES}
         return self.merger.merge([own, *(worker.last_status.metrics for worker in self.workers.values())])
+
+    @property
+    def exemplars(self) -> ExemplarsByBucket:
+        """The latest exemplars of all workers, as of their last status."""
+        return merge_exemplars(worker.last_status.exemplars for worker in self.workers.values())
 
     async def _heartbeat_loop(self) -> None:
         """Request the status of all workers periodically; a killed worker loses the counts since its last status."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from pydantic import TypeAdapter, ValidationError
 
-from gateway.observability.metric_types import Labels, SeriesValues
+from gateway.observability.metric_types import ExemplarsByBucket, Labels, SeriesValues, TraceExemplar
 
 MAX_LINE_BYTES = 64_000_000
 """Limit of a line in bytes, far above the size of all series."""
@@ -24,6 +24,7 @@ class WorkerStatus:
     ready: bool = False
     metrics: Mapping[str, SeriesValues] = field(default_factory=dict)
     store_fails: bool = False
+    exemplars: ExemplarsByBucket = field(default_factory=dict)
 
     @classmethod
     def decode(cls, line: bytes) -> WorkerStatus:
@@ -33,12 +34,15 @@ class WorkerStatus:
         except ValidationError:
             raise ValueError("is not a worker status") from None
         numbers = {name: dict(series) for name, series in wire.numbers.items()}
-        return cls(wire.question, wire.ready, numbers, wire.store_fails)
+        exemplars = {(labels, bucket): found for labels, bucket, found in wire.exemplars}
+        return cls(wire.question, wire.ready, numbers, wire.store_fails, exemplars)
 
     def encode(self) -> bytes:
         """Return the line for the socket."""
         families = {name: list(numbers.items()) for name, numbers in self.metrics.items()}
-        return _WIRE_STATUS.dump_json(_WireStatus(self.reply_to, self.ready, families, self.store_fails)) + b"\n"
+        exemplars = [(labels, bucket, found) for (labels, bucket), found in self.exemplars.items()]
+        status = _WireStatus(self.reply_to, self.ready, families, self.store_fails, exemplars)
+        return _WIRE_STATUS.dump_json(status) + b"\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +52,8 @@ class _WireStatus:
     question: int
     ready: bool
     numbers: dict[str, list[tuple[Labels, Sequence[float]]]]
-    store_fails: bool = False  # absent in the status of an older worker
+    store_fails: bool = False  # absent in the status of an older worker, as what follows
+    exemplars: list[tuple[Labels, int, TraceExemplar]] = field(default_factory=list)
 
 
 _WIRE_STATUS = TypeAdapter(_WireStatus)

@@ -100,7 +100,7 @@ async def test_what_is_not_accepted_is_sent_again(store: Store, receiver: FakeUp
     await one.announce(item("studio"), after=200)
     assert [["studio"]] * 2 == posted(receiver)
     assert 1 == len({each.header("webhook-id") for each in deliveries(receiver)})
-    assert [("attention_not_announced", status)] == [(each["event"], each["why"]) for each in one.logs.entries]
+    assert [("attention_not_announced", str(status))] == [(each["event"], each["why"]) for each in one.logs.entries]
 
 
 async def test_a_receiver_that_is_not_allowed_gets_nothing(store: Store, receiver: FakeUpstream) -> None:
