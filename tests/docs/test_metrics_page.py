@@ -17,7 +17,9 @@ DOCS = Path(__file__).parent.parent.parent / "docs"
 
 def test_every_metric_is_in_its_table() -> None:
     """docs/metrics.md and the registry have the same names, types and labels."""
-    rows = re.findall(r"^\| `(runward_\w+)` \| (\w+) \|([^|]*)\|", _page("metrics.md"), re.MULTILINE)
+    rows = re.findall(
+        r"^\| `(runward_\w+)` \| (counter|gauge|histogram) \|([^|]*)\|", _page("metrics.md"), re.MULTILINE
+    )
     documented = {
         name.removesuffix("_total"): (kind, set(re.findall(r"`(\w+)`", labels))) for name, kind, labels in rows
     }
