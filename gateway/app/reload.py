@@ -29,7 +29,18 @@ _MAX_DEBOUNCE_ROUNDS = 10
 _REST_SECONDS = 1.0  # after a reload that a change caused; bounds the rate for files that change constantly
 
 _RELOADABLE = {
-    *("providers", "workflows", "clients", "callbacks", "attention", "retries", "breaker", "polling", "content"),
+    *(
+        "providers",
+        "workflows",
+        "clients",
+        "callbacks",
+        "attention",
+        "history",
+        "content",
+        "retries",
+        "breaker",
+        "polling",
+    ),
     *("logs.level", "logs.sample", "logs.slow", "store.retention", "server.tls", "server.ops_tls", "server.ops_keys"),
 }
 """Settings that reload hooks apply; all others need a restart."""
