@@ -18,9 +18,10 @@ from gateway.http.headers import accepts_gzip, content_type
 from gateway.http.pipeline import Authenticator, InFlightLimiter, presented_key
 from gateway.http.request import AiohttpRequest, AnyResponse, Request, Route, always
 from gateway.http.response import Response, make_response, problem_headers
-from gateway.http.traceparent import read_traceparent
+from gateway.http.traceparent import request_traceparent, start_span
 from gateway.json import strict_json
 from gateway.json.string_members import find_strings
+from gateway.observability.tracing.spans import Tracer
 from gateway.passthrough_rules import normalize_path
 from gateway.problems import Problem
 from gateway.runs.passthrough import Passthrough
@@ -63,6 +64,7 @@ class PassthroughHandler:
     clock: Clock
     max_body: int
     body_timeout: float
+    tracer: Tracer | None = None
     _unauthenticated_reads: dict[asyncio.Timeout, None] = field(default_factory=dict)
     _large_unauthenticated_reads: dict[asyncio.Timeout, None] = field(default_factory=dict)
     _route: Route = field(init=False)
@@ -86,6 +88,8 @@ class PassthroughHandler:
         if client is None:
             raise _unknown_route()
         request.client, request.client_name, request.route = client, client.name, self._route
+        if self.tracer is not None:
+            start_span(self.tracer, request)
         forward = self.in_flight_limiter.limit_in_flight(partial(self._forward, parsed=parsed))
         return await forward(request)
 
@@ -166,7 +170,7 @@ class PassthroughHandler:
         return stream
 
     def _forwarded_headers(self, request: Request) -> tuple[tuple[str, str], ...]:
-        traceparent = read_traceparent(request.headers.getall("traceparent", ()), self.clock)
+        traceparent = request_traceparent(request, self.clock)
         headers = [(name, value) for name, value in request.headers.items() if name.lower() != "traceparent"]
         return (*headers, ("traceparent", traceparent))
 

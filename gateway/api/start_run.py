@@ -15,7 +15,7 @@ from gateway.http.body import hold_replay, parse_json_body, read_json_body
 from gateway.http.headers import prefers_async
 from gateway.http.request import Request
 from gateway.http.response import Response, make_response
-from gateway.http.traceparent import read_traceparent
+from gateway.http.traceparent import request_traceparent
 from gateway.problems import FieldError, invalid_body
 from gateway.runs import rendering
 from gateway.runs.catalog import Catalog, Workflow
@@ -139,8 +139,8 @@ class RunHandler:
             synchronous=synchronous,
             start_before=start_before,
             traceparent=(
-                read_traceparent(request.headers.getall("traceparent"), self.clock)
-                if "traceparent" in request.headers
+                request_traceparent(request, self.clock)
+                if request.span is not None or "traceparent" in request.headers
                 else ""
             ),
             client_connected=request.connection_check() if synchronous else always_connected,

@@ -10,6 +10,7 @@ from gateway.app import factories, tls
 from gateway.app.listeners import TlsContexts
 from gateway.app.reload import ReloadHook
 from gateway.app.snapshot import ConfigSnapshot, build_snapshot
+from gateway.app.tracing import create_tracer
 from gateway.auth.failed_attempts import FailedAuthLimiter
 from gateway.byte_budget import ByteBudget
 from gateway.clock import Clock
@@ -146,6 +147,8 @@ class Components:
         await self.limiter.close()
         for provider in self.catalog.providers:
             await provider.upstream.close()
+        if self.execution_context.tracer is not None:
+            await self.execution_context.tracer.close()
 
     @property
     def tls(self) -> TlsContexts:
@@ -192,7 +195,14 @@ def build_components(settings: Settings, clock: Clock, log: Logger) -> Component
     byte_budget = ByteBudget(settings.server.max_bytes_in_flight or memory_limit() // _MEMORY_SHARE)
     metrics.track_bytes_in_flight(lambda: byte_budget.held)
     execution_context = ExecutionContext(
-        limiter, snapshot.retry_policy, poll_schedule, circuits, clock, metrics, byte_budget=byte_budget
+        limiter,
+        snapshot.retry_policy,
+        poll_schedule,
+        circuits,
+        clock,
+        metrics,
+        byte_budget=byte_budget,
+        tracer=create_tracer(settings, clock),
     )
     executor = RunExecutor(execution_context)
     egress_policy = EgressPolicy(settings.callbacks.allow)
@@ -215,6 +225,7 @@ def build_components(settings: Settings, clock: Clock, log: Logger) -> Component
         log,
         keep_timelines=history.keeps_timelines,
         byte_budget=byte_budget,
+        tracer=execution_context.tracer,
     )
     durable_runs = _durable_runs(settings, executor, store, callback_dispatcher, history, clock=clock, log=log)
     recovery = Recovery(durable_runs, store, catalog, clock, log)

@@ -50,7 +50,11 @@ def public_server(
     settings = components.settings.server
     limits = (components.clock, settings.max_body, settings.body_timeout)
     passthrough = PassthroughHandler(
-        components.passthrough, components.in_flight_limiter, components.authenticator, *limits
+        components.passthrough,
+        components.in_flight_limiter,
+        components.authenticator,
+        *limits,
+        tracer=components.execution_context.tracer,
     )
     routes = [
         *_run_routes(components),
@@ -84,6 +88,7 @@ def _public_middlewares(components: Components) -> list[Middleware]:
             components.authenticator.authenticate,
             components.in_flight_limiter,
             components.access_sampling,
+            components.execution_context.tracer,
         ),
     ]
 

@@ -70,7 +70,7 @@ def build_snapshot(
     reused = _reusable_upstreams(previous, settings)
     upstreams = built | reused
     providers = {
-        name: Provider(name, adapters[name], upstreams[name], provider.adapter)
+        name: Provider(name, adapters[name], upstreams[name], provider.adapter, upstreams[name].address)
         for name, provider in settings.providers.items()
     }
     clients = factories.clients(settings)

@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 
 from gateway.app.snapshot import ConfigSnapshot, build_snapshot
+from gateway.app.tracing import check_tracing
 from gateway.cli import check_report
 from gateway.cli.connection_checks import CheckResult, any_failed, run_checks
 from gateway.cli.serve import startup_errors
@@ -50,6 +51,7 @@ async def _build_and_check(settings: Settings, clock: SystemClock, *, connect: b
 def _build(settings: Settings, clock: SystemClock) -> ConfigSnapshot:
     """Build what a gateway builds before it opens a port: an adapter may be missing, or may not support a label."""
     factory.create_configured_store(settings.store, clock)
+    check_tracing(settings)
     return build_snapshot(settings, clock, Metrics())
 
 

@@ -68,4 +68,6 @@ def write_access_line(
         fields["waited_ms"] = round(run.external_wait * 1000, 3)
         if run.spec.traceparent:
             fields["trace_id"] = run.spec.traceparent[3:35]
+    if request.span is not None:
+        fields |= request.span.log_fields
     log.info("request", **fields)

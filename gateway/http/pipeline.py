@@ -21,9 +21,11 @@ from gateway.http.headers import bearer_token, single_value
 from gateway.http.problem_mapping import problem_from_error
 from gateway.http.request import AnyResponse, Handler, Middleware, Request
 from gateway.http.response import Response, problem_response
+from gateway.http.traceparent import start_span
 from gateway.observability import json_logging
 from gateway.observability.logger_protocol import Logger
 from gateway.observability.metrics import Metrics
+from gateway.observability.tracing.spans import Tracer
 from gateway.problems import Problem
 from gateway.runs.model import RunRecord
 from gateway.store.contract import ContentUnreadable, StoreUnavailable
@@ -40,7 +42,8 @@ class RequestPipeline:
 
     A problem becomes the response's document at one place. `authenticate` raises Problem, or sets the client.
     `in_flight_limiter` counts requests of routes with a key, before their body is read; while it is draining, every
-    response is the last on its connection. `sampling`: of the access log; by default every line is written.
+    response is the last on its connection. `sampling`: of the access log; by default every line is written. `tracer`
+    starts the span of a request whose key was accepted.
     """
 
     metrics: Metrics
@@ -49,10 +52,11 @@ class RequestPipeline:
     authenticate: Callable[[Request], None] | None = None
     in_flight_limiter: InFlightLimiter | None = None
     sampling: AccessSampling | None = None
+    tracer: Tracer | None = None
 
-    def __call__(self, inner: Handler) -> Handler:
+    def __call__(self, inner: Handler) -> Handler:  # noqa: C901 - each function would be one more call per request
         """Return the handler with everything around `inner`."""
-        monotonic, limiter = self.clock.monotonic, self.in_flight_limiter
+        monotonic, limiter, tracer = self.clock.monotonic, self.in_flight_limiter, self.tracer
         sampling = self.sampling or AccessSampling(self.clock)
 
         async def handle(request: Request) -> AnyResponse:
@@ -64,6 +68,8 @@ class RequestPipeline:
                 try:
                     if self.authenticate is not None:
                         self.authenticate(request)
+                    if tracer is not None:
+                        start_span(tracer, request, monotonic() - started)
                     if limiter is None or not request.route.requires_key:
                         response = await inner(request)
                     else:
@@ -88,6 +94,8 @@ class RequestPipeline:
                 return response
             finally:
                 self.metrics.request_ended(request.route.name, status)
+                if request.span is not None:
+                    request.span.end(status, code)
                 if request.route.logged:
                     write_access_line(self.log, sampling, request, status, code, seconds=monotonic() - started)
 

@@ -19,6 +19,7 @@ from gateway.problems import Problem
 if TYPE_CHECKING:
     from gateway.auth.client import Client
     from gateway.byte_budget import Hold
+    from gateway.observability.tracing.spans import RequestSpan
     from gateway.runs.model import RunRecord
 
 
@@ -29,7 +30,7 @@ class Request(ABC):
     parts of the request target, still percent-encoded. `path_param`: the part of the path that `{id}` or `{path}` of
     the route matched, still percent-encoded. `path_prefix`: the path that a trusted proxy has removed from the front of
     the target, without a slash at its end. `hold`: the bytes of the request, until the response has been written.
-    `serving_task`: the task that handles the request.
+    `serving_task`: the task that handles the request. `span`: None unless the request is traced.
     """
 
     body: bytes | None = None
@@ -42,6 +43,7 @@ class Request(ABC):
     run: RunRecord | None = None
     hold: Hold | None = None
     serving_task: asyncio.Task[object] | None = None
+    span: RequestSpan | None = None
 
     @property
     @abstractmethod
@@ -115,6 +117,7 @@ class CompleteRequest(Request):
         "route",
         "run",
         "serving_task",
+        "span",
         "target_path",
         "target_query",
         "transport",
@@ -136,7 +139,7 @@ class CompleteRequest(Request):
     ) -> None:
         """`target`: path and query of the request target, still percent-encoded."""
         self.client_name = self.path_param = self.path_prefix = self.request_id = ""
-        self.hold = self.run = self.serving_task = None
+        self.hold = self.run = self.serving_task = self.span = None
         self.method = method
         self.target_path, self.target_query = target
         self.headers = headers

@@ -1,4 +1,4 @@
-"""Trace context of a request (W3C Trace Context), propagated to the provider."""
+"""Trace context of a request (W3C Trace Context): read, propagated to the provider, and the request's own span."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import re
 from collections.abc import Sequence
 
 from gateway.clock import Clock
+from gateway.http.request import Request
+from gateway.observability.tracing.spans import Tracer
 
 _TRACEPARENT = re.compile(
     r"(?!ff)([0-9a-f]{2})-((?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16})-([0-9a-f]{2})(-[!-~]*)?"
@@ -27,3 +29,19 @@ def read_traceparent(values: Sequence[str], clock: Clock) -> str:
     if match[1] == "00":
         return match[0]
     return f"00-{match[2]}-{int(match[3], 16) & _SAMPLED:02x}"
+
+
+def request_traceparent(request: Request, clock: Clock) -> str:
+    """The `traceparent` of the request's span, or without tracing that of the client, as `read_traceparent`."""
+    if request.span is not None:
+        return request.span.traceparent
+    return read_traceparent(request.headers.getall("traceparent", ()), clock)
+
+
+def start_span(tracer: Tracer, request: Request, seconds_ago: float = 0.0) -> None:
+    """Start the span of a request that arrived `seconds_ago`, unless its route needs no key."""
+    route = request.route
+    if route.requires_key:
+        headers = request.headers
+        context = headers.getall("traceparent", ()), headers.getall("tracestate", ())
+        request.span = tracer.start_request(request.method, route.path, context, seconds_ago)

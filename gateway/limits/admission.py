@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Self
 
 from gateway.errors import ClientDisconnected
+from gateway.limits.blocking_scope import blocking_scope
 from gateway.limits.client_limiter import ClientLimiter
 from gateway.limits.config import HeaderFields, LimitScope
 from gateway.limits.counters import Parts, TakeResult
@@ -177,7 +178,10 @@ class Admission:
             if result is TakeResult.BLOCKED:
                 break
         self._raise_if_client_blocked(now)
-        return await queue.wait_for_start(self._waiter(now, deadline, self._take_start_turn, self._undo_start))
+        waiter = self._waiter(now, deadline, self._take_start_turn, self._undo_start)
+        blocker = queue.limiter if queue.limiter.blocked(now) else workflow
+        blocking_scope.set(blocker.scope)
+        return await queue.wait_for_start(waiter)
 
     async def _record_usage(self, quota: DailyQuota) -> None:
         """Wait until the store counts the request, so that a crash does not renew the quota."""
@@ -202,6 +206,7 @@ class Admission:
                 return
             if result is TakeResult.BLOCKED:
                 break
+        blocking_scope.set("provider")
         blocker = await wait(self._waiter(now, deadline, self._take_call_turn, self._undo_call))
         self._report(queue.limiter, blocker)
 
@@ -268,6 +273,7 @@ class Admission:
             return
         refusal = client.refusal(now)
         if refusal is not None:
+            blocking_scope.set("client")
             if self._registry.on_decision is not None:
                 self._registry.on_decision("client", "refused")
             raise refusal

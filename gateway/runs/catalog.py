@@ -37,13 +37,15 @@ class Upstream(Protocol):
 class Provider:
     """A provider: its adapter decides on calls, its upstream makes them. `api`: the name of the adapter and its API.
 
-    `starts`: the adapter's patterns of requests that start paid runs; None if it declares none.
+    `starts`: the adapter's patterns of requests that start paid runs; None if it declares none. `address`: host and
+    port of its URL.
     """
 
     name: str
     adapter: Adapter
     upstream: Upstream
     api: str = ""
+    address: tuple[str, int] = ("", 0)
     starts: tuple[StartPattern, ...] | None = field(init=False)
 
     def __post_init__(self) -> None:

@@ -23,6 +23,7 @@ from gateway.errors import (
     StoreError,
 )
 from gateway.limits.admission import Admission
+from gateway.runs import run_tracing
 from gateway.runs.catalog import Workflow
 from gateway.runs.interruption import Interruption
 from gateway.runs.model import NULL_JOURNAL, Journal, RunRecord, RunSpec
@@ -46,6 +47,9 @@ class RunExecutor:
 
         Raises RunError if the run did not succeed.
         """
+        tracer = self.context.tracer
+        if tracer is not None and record.span is None:
+            run_tracing.start_run(tracer, record, workflow.alias)
         try:
             while True:
                 try:
@@ -84,6 +88,9 @@ class RunExecutor:
 
     async def follow(self, record: RunRecord, workflow: Workflow, journal: Journal = NULL_JOURNAL) -> None:
         """Poll a run that was started before to its end. Raises as `run`."""
+        tracer = self.context.tracer
+        if tracer is not None and record.span is None:
+            run_tracing.start_run(tracer, record, workflow.alias, linked=True)
         try:
             await self._follow(record, workflow, journal)
         except RunError as error:
@@ -243,6 +250,8 @@ class RunExecutor:
 
     def _record_failure(self, error: RunError, record: RunRecord) -> None:
         record.finish(error.ending, self.context.clock)
+        if record.span is not None:
+            record.span.error_type = error.code
         if record.status != "not_run":  # the same request would start a second run
             error.retry_after = None
         error.ending, error.run = record.ending, record.summary()
@@ -257,10 +266,12 @@ class RunExecutor:
             self.context.metrics.run_error(record.provider, code)
 
     def _record_end(self, record: RunRecord, workflow: Workflow) -> None:
-        if record.finished_at is None:
-            if record.durable:  # another process continues it
-                return
+        if record.finished_at is None and not record.durable:
             record.finish("not_run", self.context.clock)  # cancelled, or a defect of the gateway
+        if record.span is not None:
+            run_tracing.end_run(record.span, record)
+        if record.finished_at is None:  # another process continues it
+            return
         spec, alias = record.spec, workflow.alias
         if record.followed:
             self.context.metrics.followed_run_ended(record.provider, record.status)

@@ -10,6 +10,8 @@ from typing import Literal, Protocol, TypeAlias, TypeVar, cast
 
 from gateway.clock import Clock
 from gateway.errors import Ending, RunSummary
+from gateway.limits.blocking_scope import blocking_scope
+from gateway.observability.tracing.spans import RunSpan
 from gateway.runs.timeline import Timeline, WaitCause
 from providers.contract import JsonValue, NodeOutput, NodeStatus, RawError
 
@@ -67,7 +69,7 @@ class RunRecord:
     continue it. `followed`: the client's deadline has passed and the run is polled on until it ends. `counted`: the
     metrics have the run, as `unknown` or as cancelled. `nodes`: the last known statuses of its nodes while it was in
     progress. `external_wait`: seconds spent waiting for the provider, limits, the store and back-off. `waiting_for`:
-    what it waits for now; `next_poll`: the monotonic time of the next poll.
+    what it waits for now; `next_poll`: the monotonic time of the next poll. `span`: None unless the run is traced.
     """
 
     id: str
@@ -97,6 +99,7 @@ class RunRecord:
     polls: int = 0
     next_poll: float | None = None
     timeline: Timeline = field(default_factory=Timeline)
+    span: RunSpan | None = None
 
     @classmethod
     def create(cls, spec: RunSpec, provider: str, clock: Clock, id: str | None = None) -> RunRecord:  # noqa: A002 - its id
@@ -138,6 +141,9 @@ class RunRecord:
             self.external_wait += ended - wait_started
             if cause is not None:
                 self.timeline.add_wait(wait_started, ended, cause)
+                if self.span is not None:
+                    limit = blocking_scope.get() if cause == "limit" else None
+                    self.span.add_wait(ended - wait_started, limit or cause)
 
     def take_events(self, *last: object) -> bytes:
         """Return the events that are not in the store yet, as lines of JSON. `last`: as in `Timeline.encode`."""
@@ -161,6 +167,7 @@ class RunRecord:
             followed=True,
             counted=self.spec.synchronous,
             finished_at=None,
+            span=None,
         )
 
     def finish(self, ending: Ending, clock: Clock) -> None:

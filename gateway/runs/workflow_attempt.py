@@ -22,6 +22,7 @@ from gateway.errors import (
 from gateway.limits.admission import Admission
 from gateway.limits.limiter import Limiter
 from gateway.observability.metrics import Metrics
+from gateway.observability.tracing.spans import Tracer
 from gateway.problems import PROBLEMS
 from gateway.runs.catalog import Workflow
 from gateway.runs.model import Journal, RunRecord
@@ -31,6 +32,7 @@ from gateway.runs.polling.schedule import PollSchedule
 from gateway.runs.resilience.circuit_breaker import BreakerConfig, StartResult
 from gateway.runs.resilience.registry import CircuitRegistry, WorkflowGuard
 from gateway.runs.resilience.retry import RETRY_RULES, DispatchState, RetryLoop, RetryPolicy, classify_fault
+from gateway.runs.run_tracing import send_traced
 from gateway.runs.timeline import WaitCause
 from providers.contract import Call, Cause, Outcome, Pause, ProviderFault, Reply, Run, Step, Steps
 
@@ -63,7 +65,7 @@ StepResult: TypeAlias = NextStep | RepeatableFault | FinalFault
 
 @dataclass(slots=True)
 class ExecutionContext:
-    """Services that all runs share. Without `poll_hints` no provider is asked to call back."""
+    """Services that all runs share. Without `poll_hints` no provider is asked to call back. `tracer`: None if off."""
 
     limiter: Limiter
     retry_policy: RetryPolicy
@@ -74,6 +76,7 @@ class ExecutionContext:
     poll_hints: ProviderHints | None = None
     byte_budget: ByteBudget = field(default_factory=ByteBudget)
     answer_sizes: AnswerSizes = field(default_factory=AnswerSizes)
+    tracer: Tracer | None = None
 
     def reconfigure(self, retry_policy: RetryPolicy, breaker_config: BreakerConfig) -> None:
         """Apply another retry policy and other thresholds from the next call on."""
@@ -86,7 +89,7 @@ class WorkflowAttempt:
     """Attempt of a run on one workflow. `poll_timer` exists once the provider has reported that the run is in progress.
 
     `client_waits`: the run must end by its deadline; otherwise a started run is polled on after it. `repairs` name what
-    was not valid JSON in the provider's responses.
+    was not valid JSON in the provider's responses. `resends`: how often the call in progress was made before.
     """
 
     context: ExecutionContext
@@ -98,6 +101,7 @@ class WorkflowAttempt:
     client_waits: bool
     poll_timer: PollTimer | None = None
     repairs: dict[str, None] = field(default_factory=dict)
+    resends: int = 0
 
     def run(self) -> Coroutine[object, object, None]:
         """Start the run and drive it to its end; the record then has the outcome. Raises RunError."""
@@ -151,6 +155,7 @@ class WorkflowAttempt:
 
     async def _call_with_retries(self, call: Call, steps: Steps) -> NextStep:
         """Make a call, repeat it as the retry table says, and return the adapter's next step. Raises ProviderError."""
+        self.resends = 0
         result = await (self._send_and_read(call, steps) if call.safe else self._start_once(call, steps))
         if not isinstance(result, (RepeatableFault, FinalFault)):
             return result
@@ -212,7 +217,10 @@ class WorkflowAttempt:
             deadline = min(deadline, sent_at + self.context.poll_schedule.timeout)
         # Faults lose their traceback: its frames refer to the fault and to the run's input, a reference cycle each.
         try:
-            reply = await provider.upstream.send(call, deadline, record.spec.traceparent)
+            if record.span is None:
+                reply = await provider.upstream.send(call, deadline, record.spec.traceparent)
+            else:
+                reply = await send_traced(provider, call, deadline, record.span, self.resends)
         except ProviderFault as fault:
             cause, dispatched = fault.cause, RETRY_RULES[fault.cause].dispatched
             sent = "no" if dispatched is DispatchState.NO else "maybe" if dispatched is DispatchState.MAYBE else "yes"
@@ -249,6 +257,7 @@ class WorkflowAttempt:
                 await self._admit_poll()
             else:
                 await self._await_external(self.admission.admit_retry(deadline=record.deadline), "limit")
+            self.resends += 1
             result = await (self._send_and_read(call, steps) if call.safe else self._start_once(call, steps))
             if isinstance(result, RepeatableFault):
                 raise result.fault

@@ -26,6 +26,7 @@ from gateway.settings.sections import (
     StoreSettings,
     TlsSettings,
 )
+from gateway.settings.tracing_section import TracingSettings
 from gateway.settings.types.units import RateSpec
 
 __all__ = [
@@ -50,6 +51,7 @@ __all__ = [
     "SettingsError",
     "StoreSettings",
     "TlsSettings",
+    "TracingSettings",
     "WatchedPaths",
     "WorkflowContentSettings",
     "WorkflowSettings",

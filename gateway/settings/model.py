@@ -33,6 +33,7 @@ from gateway.settings.sections import (
     ServerSettings,
     StoreSettings,
 )
+from gateway.settings.tracing_section import TracingSettings
 from gateway.settings.types.addresses import is_plaintext_remote
 from gateway.settings.types.fields import Name
 
@@ -50,6 +51,8 @@ class Settings(Section):
     """Ports, and limits before authentication."""
     logs: LogsSettings = LogsSettings()
     """Logging."""
+    tracing: TracingSettings = TracingSettings()
+    """Tracing with OpenTelemetry."""
     store: StoreSettings = StoreSettings()
     """Store of durable runs."""
     history: HistorySettings = HistorySettings()

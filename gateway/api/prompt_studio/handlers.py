@@ -18,7 +18,7 @@ from gateway.errors import HeaderFields, IdempotencyInFlight, WorkflowForbidden,
 from gateway.http.body import hold_replay, parse_json_body, read_json_body
 from gateway.http.request import Handler, Request, Route
 from gateway.http.response import Response, make_response
-from gateway.http.traceparent import read_traceparent
+from gateway.http.traceparent import request_traceparent
 from gateway.json import strict_json
 from gateway.runs.catalog import Catalog, Workflow
 from gateway.runs.durable.idempotency_key import parse_key
@@ -118,7 +118,7 @@ class PromptStudioHandlers:
             workflow=workflow.catalog_key,
             timeout=workflow.timeout,
             input=body.input,
-            traceparent=read_traceparent(request.headers.getall("traceparent", ()), self.clock),
+            traceparent=request_traceparent(request, self.clock),
             client_connected=request.connection_check(),
             api=_API,
         )

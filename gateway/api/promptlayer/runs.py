@@ -32,7 +32,7 @@ from gateway.errors import IdempotencyInFlight, RunNotFound
 from gateway.http.body import hold_stored, parse_json_body, read_json_body
 from gateway.http.request import Request
 from gateway.http.response import Response, make_response
-from gateway.http.traceparent import read_traceparent
+from gateway.http.traceparent import request_traceparent
 from gateway.json import strict_json
 from gateway.runs import rendering
 from gateway.runs.catalog import Catalog, Workflow
@@ -158,7 +158,7 @@ class PromptLayerRunHandlers:
             version=body.workflow_version_number,
             return_all_outputs=True,
             synchronous=False,
-            traceparent=read_traceparent(request.headers.getall("traceparent", ()), self.clock),
+            traceparent=request_traceparent(request, self.clock),
             api="promptlayer",
             client_context=client_context(execution_id, all_outputs=body.return_all_outputs or False),
         )

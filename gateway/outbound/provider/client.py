@@ -112,6 +112,11 @@ class ProviderClient:
         self._connections: set[ProviderConnection] = set()
         self._pooling_stopped = False
 
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port of the provider."""
+        return self._host, self._port
+
     async def send(self, call: Call, deadline: float, traceparent: str = "") -> Reply:
         """Make one call. Raises `ProviderFault` with a cause of the transport if no complete response arrived.
 

@@ -30,12 +30,13 @@ _MAX_JOINED_BODY = 65_536  # bytes; a larger body is written separately, without
 
 @dataclass(frozen=True, slots=True)
 class WebhookMessage:
-    """A JSON body and the header values of Standard Webhooks. An empty signature adds no header field."""
+    """A JSON body and the header values of Standard Webhooks. What is empty adds no header field."""
 
     id: str
     timestamp: int
     signature: str
     body: bytes
+    traceparent: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +204,7 @@ class WebhookSender:
             "webhook-id": message.id,
             "webhook-timestamp": str(message.timestamp),
             "webhook-signature": message.signature,
+            "traceparent": message.traceparent,
         }
         lines = [f"POST {target.path} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items() if value)]
         return "\r\n".join([*lines, "", ""]).encode()

@@ -14,10 +14,12 @@ from gateway.clock import Clock
 from gateway.observability import json_logging
 from gateway.observability.logger_protocol import Logger
 from gateway.observability.metrics import Metrics
+from gateway.observability.tracing.spans import Tracer
 from gateway.outbound.webhook.http1_connection import DeliveryFault
 from gateway.outbound.webhook.sender import DeliveryResult, WebhookResponse, WebhookSender
 from gateway.runs.callbacks.delivery_queue import DeliveryQueue
 from gateway.runs.callbacks.retry_schedule import Abandoned, Delivered, RetryAt, next_attempt, with_jitter
+from gateway.runs.callbacks.traced_delivery import deliver_traced
 from gateway.runs.callbacks.webhook_message import message_id, sign_message
 from gateway.runs.timeline import encode_event
 from gateway.store.contract import Store, StoreUnavailable
@@ -41,7 +43,7 @@ class CallbackDispatcher:
     """Takes due callbacks from the store and delivers them. `schedule`: seconds before each attempt.
 
     A callback that is due waits in a queue, and its body is read from the store when its turn comes. `keep_timelines`
-    returns whether attempts are added to the timelines of runs.
+    returns whether attempts are added to the timelines of runs. `tracer`: None if tracing is off.
     """
 
     store: Store
@@ -54,6 +56,7 @@ class CallbackDispatcher:
     keep_timelines: Callable[[], bool] = lambda: True
     queue: DeliveryQueue = field(default_factory=DeliveryQueue)
     byte_budget: ByteBudget = field(default_factory=ByteBudget)
+    tracer: Tracer | None = None
     _loading: asyncio.Lock = field(default_factory=asyncio.Lock)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
@@ -145,7 +148,10 @@ class CallbackDispatcher:
     async def _deliver(self, delivery: Delivery, body: bytes) -> DeliveryResult:
         started = self.clock.now().timestamp()
         message = sign_message(message_id(delivery), body, self.signing_keys, self.clock.now())
-        result = await self.sender.deliver(delivery.url, message, delivery.client)
+        if self.tracer is None:
+            result = await self.sender.deliver(delivery.url, message, delivery.client)
+        else:
+            result = await deliver_traced(self.tracer, self.store, self.sender, delivery, message)
         self.metrics.callback_attempted(_result_label(result))
         seconds = round(self.clock.now().timestamp() - started, 3)
         result_text = str(result.status) if isinstance(result, WebhookResponse) else result.value

@@ -22,8 +22,8 @@ _FLAT_CONTEXT_KEYS = ("number", "all_outputs")
 _MAX_LISTED_METADATA = 8_192  # bytes of JSON
 _MAX_LISTED_TEXT = 1_000  # characters
 _DOCUMENT_DETAILS = ("warning", "finished_at", "duration_ms", "error")
-_FACTS = frozenset({"api", "label", "version", "waits", "content"})
-"""Members of `StoredRun.details` for operators: `waits` are seconds by cause."""
+_FACTS = frozenset({"api", "label", "version", "waits", "trace", "content"})
+"""Members of `StoredRun.details` for operators: `waits` are seconds by cause, `trace` is the `traceparent`."""
 
 ContentState: TypeAlias = Literal["kept", "too_large", "dropped"]
 """What became of the content of a recorded run whose content was to be kept."""
@@ -78,6 +78,8 @@ def encode_end_details(run: RunRecord, document: Mapping[str, Any]) -> bytes:
     facts = _facts(run.spec)
     if waits is not None:
         facts["waits"] = _rounded(waits)
+    if run.span is not None:
+        facts["trace"] = run.span.traceparent
     return encode_details(document, facts)
 
 

@@ -96,6 +96,7 @@ class RunCompletion:
             provider=record.provider,
             attempts=record.attempts,
             outcome=record.status,
+            **({} if record.span is None else record.span.log_fields),
         )
 
     async def persist_result(

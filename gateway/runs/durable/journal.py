@@ -71,6 +71,8 @@ class DurableRun:
 
     def note_cancelled(self) -> None:
         """Note that the store and the metrics have the end of the run."""
+        if self.record.span is not None:
+            self.record.span.error_type = RunCancelled.code
         self.cancelled = self.record.counted = True
 
 
@@ -122,6 +124,8 @@ class StoreJournal:
             return
         if owned:
             run.stored = replace(run.stored, phase=Phase.QUEUED)
+            if run.record.span is not None:
+                run.record.span.add_phase("queued")
             if run.cancel_requested:
                 raise RunCancelled
             self._cancel_if_closing()  # the replica that adopts it starts it
@@ -180,3 +184,5 @@ class StoreJournal:
             attempts=attempts,
             provider_run_id=run.record.provider_run_id,
         )
+        if run.record.span is not None:
+            run.record.span.add_phase("deadline_passed" if status == "unknown" else phase.name.lower())

@@ -17,6 +17,7 @@ from gateway.byte_budget import Hold, current_hold
 from gateway.clock import Clock
 from gateway.errors import Overloaded, RunCancelled, RunError
 from gateway.observability.logger_protocol import Logger
+from gateway.runs import run_tracing
 from gateway.runs.callbacks.webhook_message import CallbackRenderer
 from gateway.runs.catalog import Workflow
 from gateway.runs.durable.acceptance import acceptance_unknown, read_error
@@ -251,18 +252,20 @@ class DurableRuns:
 
     def start_adopted(self, record: RunRecord, workflow: Workflow, stored: StoredRun) -> None:
         """Start an adopted run of which nothing was sent, in the background."""
-        self.run_in_background(self._track_adopted(record, stored), workflow)
+        self.run_in_background(self._track_adopted(record, workflow, stored), workflow)
 
     def follow_adopted(self, record: RunRecord, workflow: Workflow, stored: StoredRun) -> None:
         """Follow an adopted run that was started, in the background."""
-        run = self._track_adopted(record, stored)
+        run = self._track_adopted(record, workflow, stored)
         self._spawn_task(run, partial(self.executor.follow, record, workflow, self._journal(run)))
 
     async def abandon(self, record: RunRecord, error: RunError, stored: StoredRun, *, workflow: str) -> None:
         """Store the end of a run that is not continued; `workflow` is its label in the metrics."""
-        metrics = self.executor.context.metrics
-        metrics.run_ended(record.spec.client, workflow, record.provider, record.status)
-        metrics.run_error(record.provider, error.code)
+        context = self.executor.context
+        context.metrics.run_ended(record.spec.client, workflow, record.provider, record.status)
+        context.metrics.run_error(record.provider, error.code)
+        if context.tracer is not None:
+            run_tracing.trace_abandoned(context.tracer, record, workflow, error)
         await self.completion.complete(record, stored, error)
 
     async def discard(self, run_id: str) -> None:
@@ -314,8 +317,11 @@ class DurableRuns:
         run = self._active[record.id] = DurableRun(record, stored, slot, maybe_keyed=maybe_keyed)
         return run
 
-    def _track_adopted(self, record: RunRecord, stored: StoredRun) -> DurableRun:
+    def _track_adopted(self, record: RunRecord, workflow: Workflow, stored: StoredRun) -> DurableRun:
         record.timeline.add(self.clock.monotonic(), "adopted", self.owner)
+        tracer = self.executor.context.tracer
+        if tracer is not None:
+            run_tracing.start_run(tracer, record, workflow.alias, linked=True, phase=stored.phase)
         return self._track(record, stored, self.background_limit.acquire_unchecked(record.spec))
 
     def _forget(self, run: DurableRun) -> None:
