@@ -46,6 +46,7 @@ RESTRICTED_NAMES = {
     "os.environ": ("gateway.settings", "gateway.app.systemd_notify", "providers.testing"),
     "os.getenv": ("gateway.settings",),
     "prometheus_client": ("gateway.observability",),
+    "opentelemetry": ("gateway.observability.tracing",),
     "structlog": ("gateway.observability.console_logger",),
     "aiohttp.ClientSession": (),
     "httptools": ("gateway.http.connection.http1_connection", "gateway.outbound"),

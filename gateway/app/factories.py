@@ -55,6 +55,7 @@ from providers.declarations import (
 )
 
 _LIMITER_TIMEOUT = 0.5  # seconds; then limits are counted in this process
+_TRACING_PACKAGES = ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http")
 ADAPTER_ENTRY_POINTS = "runward.providers"
 """Entry point group in which installed packages register adapters."""
 

@@ -114,4 +114,5 @@ def _print_summary(console: Console, settings: Settings, path: Path | None) -> N
     config_name = path or "the configuration of RUNWARD_CONFIG"
     counts = ", ".join(f"{kind}: {len(getattr(settings, kind))}" for kind in ("providers", "workflows", "clients"))
     console.print(f"stored content: {check_report.describe_encryption(settings)}", markup=False, soft_wrap=True)
+    console.print(f"tracing: {check_report.describe_tracing(settings)}", markup=False, soft_wrap=True)
     console.print(f"valid: {config_name} ({counts})", style="green", markup=False, soft_wrap=True)

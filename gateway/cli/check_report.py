@@ -95,6 +95,12 @@ def describe_encryption(settings: Settings) -> str:
     return f"encrypted (AES-256-GCM), keys: {count}" if count else "not encrypted (content.encrypt)"
 
 
+def describe_tracing(settings: Settings) -> str:
+    """Whether spans are sent, and by which convention."""
+    tracing = settings.tracing
+    return f"OpenTelemetry, convention {tracing.convention}" if tracing.enabled else "off (tracing.enabled)"
+
+
 def connections_table(results: Sequence[CheckResult]) -> Table:
     """Table of connection checks."""
     return _table(

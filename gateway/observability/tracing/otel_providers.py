@@ -23,7 +23,7 @@ from opentelemetry.trace import NoOpTracer, Tracer
 
 from gateway.observability.tracing.span_table import RUN_DURATION
 
-SHUTDOWN_SECONDS = 3.0
+SHUTDOWN_SECONDS = 2.0
 """Time for the last spans to be exported; then they are lost."""
 _SCOPE = "runward"
 

@@ -152,7 +152,8 @@ class StoreJournal:
             await self._write(self.store.advance(run.stored, self._events()))
         except StoreUnavailable:
             self.log.warning("not_written", run_id=run.record.id, phase="following")
-        self.log.info("deadline_passed", run_id=run.record.id, client=run.record.spec.client)
+        ids = run.record.span.log_fields if run.record.span is not None else {}
+        self.log.info("deadline_passed", run_id=run.record.id, client=run.record.spec.client, **ids)
 
     def _events(self) -> bytes:
         """Return the events that are not in the timeline of the run yet."""
