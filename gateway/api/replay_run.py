@@ -14,7 +14,7 @@ from gateway.errors import IdempotencyInFlight, InputNotKept, RunNotFound
 from gateway.http.body import hold_stored, parse_json_body, read_json_body
 from gateway.http.request import Request
 from gateway.http.response import Response
-from gateway.http.traceparent import read_traceparent
+from gateway.http.traceparent import request_traceparent
 from gateway.runs import rendering
 from gateway.runs.durable.idempotency_key import parse_key
 from gateway.runs.idempotent_submission import Finished, Followed, InFlight, Replayed, Started
@@ -82,7 +82,7 @@ class ReplayRunHandler:
         if stored is None:
             raise InputNotKept(run_id=run_id, run_status=run.status)
         hold_stored(request, 2 * len(stored.order))
-        traceparent = read_traceparent(request.headers.getall("traceparent", ()), self.replayer.clock)
+        traceparent = request_traceparent(request, self.replayer.clock)
         edit = ReplayEdit(body.input, body.metadata, body.tags, body.callback_url)
         submission, workflow = await self.replayer.submit(stored, request.client, edit, key, traceparent=traceparent)
         match submission:

@@ -24,7 +24,7 @@ def start_run(
     """
     spec = record.spec
     blocking_scope.set(None)
-    facts = RunFacts(record.id, alias, spec.client, spec.api, spec.label, spec.version)
+    facts = RunFacts(record.id, alias, spec.client, spec.api, spec.label, spec.version, spec.replay_of)
     record.span = tracer.start_run(facts, spec.traceparent, linked=linked)
     if phase is not None:
         record.span.add_phase(phase.name.lower())

@@ -126,12 +126,12 @@ import sys
 if {missing}:
     sys.modules["opentelemetry"] = None
 from pathlib import Path
-from gateway.app import factories
+from gateway.app.tracing import create_tracer
 from gateway.clock import SystemClock
 from gateway.settings import Settings, load
-assert factories.tracer(Settings(), SystemClock()) is None
+assert create_tracer(Settings(), SystemClock()) is None
 try:
-    factories.tracer(load(Path(sys.argv[1])), SystemClock())
+    create_tracer(load(Path(sys.argv[1])), SystemClock())
 except Exception as refused:
     print(refused)
 """

@@ -315,3 +315,17 @@ async def test_requests_without_a_valid_key_make_no_span(
     assert 0 == await running.stop()
     assert {"POST /run", "invoke_workflow studio", "POST"} == {span.name for span in collector.spans}
     assert 3 == len(collector.spans)
+
+
+async def test_a_request_that_is_passed_through_is_one_span(
+    upstream: FakeUpstream, traced_gateway: StartTraced, collector: OtlpReceiver, session: aiohttp.ClientSession
+) -> None:
+    """Its path is no route; the provider gets its context."""
+    upstream.always("GET", "/prompt-templates", reply(200, {}))
+    running = await traced_gateway(clients={"one": {"passthrough": {"promptlayer": ["GET /prompt-templates"]}}})
+    async with session.get(running.url + "/prompt-templates?canary=1", headers=auth_headers("one")) as answer:
+        assert 200 == answer.status, await answer.text()
+    [span] = await collector.wait_for("GET")
+    assert ("server", {"http.request.method": "GET", "http.response.status_code": 200}) == (span.kind, span.attributes)
+    assert span.ids == ids_in(upstream.received[0])
+    assert b"canary" not in collector.received_bytes

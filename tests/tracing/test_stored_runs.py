@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 
 from tests.support.callback_receiver import CALLBACK_PATH, deliveries
-from tests.support.client import PROMPT_STUDIO_BODY, PROMPTLAYER_BODY
+from tests.support.client import PROMPT_STUDIO_BODY, PROMPTLAYER_BODY, auth_headers
 from tests.support.fake_upstream import faults
 from tests.support.fake_upstream.provider_responses import (
     LAYER_RESULTS,
@@ -177,3 +177,20 @@ async def test_a_cancelled_run_is_not_a_failure(
         *(workflow.attributes[name] for name in ("runward.run.id", "runward.outcome", "error.type")),
         workflow.failed,
     )
+
+
+async def test_a_replay_names_the_run_that_it_repeats(
+    upstream: FakeUpstream, restartable: RestartableGateway, collector: OtlpReceiver, session: aiohttp.ClientSession
+) -> None:
+    """Its span is below the request that asked for it."""
+    upstream.always("POST", STUDIO_RUN, prompt_studio_reply("because"))
+    running = await restartable.start()
+    first = await restartable.submit_async(PROMPT_STUDIO_BODY)
+    await restartable.wait_for_end(first)
+    async with session.post(f"{running.url}/runs/{first}/replay", headers=auth_headers("one")) as answer:
+        assert 202 == answer.status, await answer.text()
+    original, replay = await collector.wait_for("invoke_workflow studio", 2)
+    await collector.wait_for_span(replay.parent_id)
+    [request] = [span for span in collector.spans if span.span_id == replay.parent_id]
+    assert f"POST {request.attributes['http.route']}" == request.name
+    assert (None, first) == tuple(span.attributes.get("runward.replay_of") for span in (original, replay))

@@ -61,10 +61,12 @@ class OtelTracer:
             span_table.CLIENT: run.client,
             span_table.API: run.api,
         }
-        if run.label is not None:
-            attributes[span_table.LABEL] = run.label
-        if run.version is not None:
-            attributes[span_table.VERSION] = run.version
+        optional = (
+            (span_table.LABEL, run.label),
+            (span_table.VERSION, run.version),
+            (span_table.REPLAY_OF, run.replay_of),
+        )
+        attributes |= {name: value for name, value in optional if value is not None}
         name = f"{span_table.INVOKE_WORKFLOW} {run.alias}"
         origin = _span_context(traceparent, self._states.get(traceparent))
         if origin is None:

@@ -37,6 +37,7 @@ VERSION = "runward.version"
 ATTEMPTS = "runward.attempts"
 WAIT_FOR = "runward.wait.for"
 CALL = "runward.call"
+REPLAY_OF = "runward.replay_of"
 PHASE = "runward.phase"
 
 NAMES_OF_WORKFLOW: Mapping[Convention, Sequence[str]] = {
@@ -90,6 +91,7 @@ RUN = SpanType(
         LABEL: "label that the request asked for",
         VERSION: "version that the request asked for",
         ATTEMPTS: "starts that were sent",
+        REPLAY_OF: "id of the run that this one repeats",
     },
     {PHASE: "a stored run has reached a phase: queued, sending, following, deadline_passed"},
 )

@@ -64,6 +64,7 @@ class RunFacts:
     api: str
     label: str | None
     version: int | None
+    replay_of: str | None
 
 
 class Tracer(Protocol):
