@@ -53,7 +53,7 @@ def type_of(span: ReceivedSpan) -> SpanType:
 async def test_a_waiting_run_is_a_tree(
     upstream: FakeUpstream, traced_gateway: StartTraced, collector: OtlpReceiver, run: PostRun
 ) -> None:
-    """Request, run and call are one trace, below the caller's span; the provider gets the span of its call."""
+    """R94: request, run and call are one trace, below the caller's span; the provider gets the span of its call."""
     upstream.always("POST", STUDIO_RUN, DONE)
     running = await traced_gateway()
     answered = await run(running, PROMPT_STUDIO_BODY, traceparent=CALLER, tracestate="vendor=1")

@@ -115,7 +115,7 @@ UPSTREAM_CALL = SpanType(
         HTTP_STATUS: "status of the response",
         ERROR_TYPE: "status from 400 on, or what prevented a complete response; cancelled: it was given up",
         HTTP_RESEND_COUNT: "how often the same call was sent before, from the second time on",
-        CALL: "operation of the adapter: start, poll, result",
+        CALL: "operation of the adapter, such as start, poll, result",
     },
     {},
 )
