@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 import time
 from typing import TYPE_CHECKING
 
 import pytest
+import yaml
+from opentelemetry import trace
 
-from tests.support.client import PROMPT_STUDIO_BODY
-from tests.support.configuration import PROVIDER_SECRETS
+from gateway.observability.tracing.otel_tracer import _caller
+from tests.support.client import PROMPT_STUDIO_BODY, auth_headers, post_run
+from tests.support.configuration import PROVIDER_SECRETS, gateway_config
 from tests.support.fake_upstream import faults
 from tests.support.fake_upstream.provider_responses import STUDIO_RUN, prompt_studio_reply
 from tests.support.otlp_receiver import TRACES, OtlpReceiver
-from tests.support.process import inherited_environment
+from tests.support.process import GatewayProcess, inherited_environment
+from tests.support.waiting import WAIT_TIMEOUT, wait_until
 from tests.tracing.test_spans import CALLER
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import aiohttp
 
     from tests.conftest import StartGateway
     from tests.support.client import PostRun
@@ -144,3 +151,34 @@ except Exception as refused:
         env={**inherited_environment(), **PROVIDER_SECRETS, **variables},
     )
     assert done.stdout.strip().startswith(text), done.stdout
+
+
+async def test_every_worker_is_an_instance_of_its_own(
+    upstream: FakeUpstream, collector: OtlpReceiver, session: aiohttp.ClientSession, tmp_path: Path
+) -> None:
+    """Each process counts for itself, so each one has another `service.instance.id`."""
+    upstream.always("POST", STUDIO_RUN, DONE)
+    path = tmp_path / "gateway.yaml"
+    path.write_text(yaml.safe_dump(gateway_config(upstream.url, upstream.url, tracing={"enabled": True})))
+    command = [sys.executable, "-m", "tests.supervisor.run_supervisor", str(path), "2"]
+    workers = GatewayProcess(command, tmp_path, collector.environment)
+    try:
+        await workers.wait_until_listening()
+        await wait_until(lambda: len(workers.logs("ready")) >= 2)
+        async with asyncio.timeout(WAIT_TIMEOUT):
+            while len({resource["service.instance.id"] for resource in collector.resources}) < 2:
+                headers = auth_headers("one") | {"Connection": "close"}
+                assert 200 == (await post_run(session, workers.url, PROMPT_STUDIO_BODY, headers)).status
+        assert {"runward"} == {resource["service.name"] for resource in collector.resources}
+    finally:
+        await workers.stop()
+
+
+def test_a_long_tracestate_is_left_out() -> None:
+    """It is text of the caller, and kept with every span of the trace."""
+    traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    for size, kept in ((512, True), (513, False)):
+        state = "a=" + "x" * 200 + ",b=" + "x" * 200 + ",c=" + "x" * (size - 408)
+        assert size == len(state)
+        context = trace.get_current_span(_caller([traceparent], [state])).get_span_context()
+        assert (traceparent[3:35], kept) == (f"{context.trace_id:032x}", bool(context.trace_state))

@@ -194,3 +194,15 @@ async def test_a_replay_names_the_run_that_it_repeats(
     [request] = [span for span in collector.spans if span.span_id == replay.parent_id]
     assert f"POST {request.attributes['http.route']}" == request.name
     assert (None, first) == tuple(span.attributes.get("runward.replay_of") for span in (original, replay))
+
+
+async def test_a_background_run_waits_for_the_limit_of_its_client(
+    upstream: FakeUpstream, restartable: RestartableGateway, collector: OtlpReceiver
+) -> None:
+    """It asks again when the rate of its client allows one more."""
+    upstream.always("POST", STUDIO_RUN, prompt_studio_reply("because"))
+    await restartable.start(clients={"one": {"limits": {"rate": "2/s", "burst": 1}}})
+    for run_id in [await restartable.submit_async(PROMPT_STUDIO_BODY) for _ in range(2)]:
+        await restartable.wait_for_end(run_id)
+    [wait] = await collector.wait_for("runward.wait")
+    assert {"runward.wait.for": "client"} == wait.attributes

@@ -21,6 +21,7 @@ _FLAGS = 0x03  # sampled, random: those that W3C Trace Context defines
 _MIN_WAIT = 0.01  # seconds; a shorter wait is no span
 _KINDS = {"server": SpanKind.SERVER, "internal": SpanKind.INTERNAL, "client": SpanKind.CLIENT}
 _PROPAGATOR = TraceContextTextMapPropagator()
+_MAX_STATE = 512  # characters of `tracestate` (W3C Trace Context, 3.3.1.5); a longer one is left out
 _KEPT_STATES = 10_000  # requests whose `tracestate` is kept for the span of their run
 
 Attributes: TypeAlias = dict[str, "str | int"]
@@ -277,7 +278,8 @@ def _caller(traceparents: Sequence[str], tracestates: Sequence[str]) -> Context:
     """Return the context of the caller's span; without a valid one, that of a new trace."""
     if len(traceparents) != 1:
         return NO_CONTEXT
-    carrier = {"traceparent": traceparents[0].strip(" \t"), "tracestate": ",".join(tracestates)}
+    state = ",".join(tracestates)
+    carrier = {"traceparent": traceparents[0].strip(" \t"), "tracestate": state if len(state) <= _MAX_STATE else ""}
     return _PROPAGATOR.extract(carrier, NO_CONTEXT)
 
 
