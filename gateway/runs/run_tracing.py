@@ -7,7 +7,7 @@ from gateway.limits.blocking_scope import blocking_scope
 from gateway.observability.tracing.spans import RunFacts, RunSpan, Tracer
 from gateway.runs.catalog import Provider
 from gateway.runs.model import RunRecord
-from gateway.store.contract import Phase
+from gateway.store.records import Phase
 from providers.contract import Call, ProviderFault, Reply
 
 CANCELLED = "cancelled"

@@ -10,7 +10,8 @@ from gateway.observability.tracing.spans import Tracer
 from gateway.outbound.webhook.sender import DeliveryResult, WebhookMessage, WebhookResponse, WebhookSender
 from gateway.runs.durable.codec import decode_details
 from gateway.runs.run_tracing import CANCELLED
-from gateway.store.contract import ContentUnreadable, Delivery, Store, StoreUnavailable
+from gateway.store.contract import ContentUnreadable, Store, StoreUnavailable
+from gateway.store.records import Delivery
 
 _PORTS = {"http": 80, "https": 443}
 

@@ -101,6 +101,8 @@ def encode_record_details(
         details["content"] = content
     if waits is not None:
         details["waits"] = _rounded(waits)
+    if run.span is not None:
+        details["trace"] = run.span.traceparent
     return strict_json.write(details)
 
 
