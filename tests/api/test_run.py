@@ -86,5 +86,6 @@ def _request(workflow: str, hold: Hold) -> Request:
             discard_input=lambda: None,
             request_id="req_1",
             run=None,
+            span=None,
         ),
     )

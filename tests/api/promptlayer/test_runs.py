@@ -58,7 +58,7 @@ def post(name: str, **body: JsonValue) -> Request:
     raw = strict_json.write(body)
     headers = CIMultiDict({"Content-Type": "application/json"})
     found = {"hold": None, "path_param": name, "headers": headers, "content_length": len(raw), "body": raw}
-    return cast("Request", SimpleNamespace(client=Client("one", ("*",)), client_name="one", **found))
+    return cast("Request", SimpleNamespace(client=Client("one", ("*",)), client_name="one", span=None, **found))
 
 
 async def results(harness: DurableRunsHarness, run: Response, hold: Hold | None = None) -> tuple[int, Any]:
