@@ -108,6 +108,7 @@ FIELDS: Mapping[str, LogField] = MappingProxyType(
         ),
         "settings": LogField("list of texts", "Names of settings."),
         "signal": LogField("text", "Name of the signal that was received."),
+        "span_id": LogField("text", "Span id of the request or run, with tracing: 16 hexadecimal digits."),
         "started": LogField("integer", "Number of runs that a replay started."),
         "state": LogField(
             "text",
@@ -165,7 +166,10 @@ EVENTS: Mapping[str, LogEvent] = MappingProxyType(
             "warning", "The daily usage of a client could not be stored; logged once an outage.", ("client", "why")
         ),
         "deadline_passed": LogEvent(
-            "info", "The client's deadline has passed; the run is polled on.", ("run_id", "client")
+            "info",
+            "The client's deadline has passed; the run is polled on.",
+            ("run_id", "client"),
+            ("trace_id", "span_id"),
         ),
         "descriptor_limit_raised": LogEvent(
             "info", "The process raised its limit of file descriptors.", ("before", "limit")
@@ -210,10 +214,22 @@ EVENTS: Mapping[str, LogEvent] = MappingProxyType(
             "info",
             "A request was answered (access log). Requests with a run have its fields, those with an error its code.",
             ("request_id", "route", "client", "status", "ms"),
-            ("code", "sample_rate", *_RUN_OF_CLIENT, "attempts", "provider_run_id", "api", "waited_ms", "trace_id"),
+            (
+                "code",
+                "sample_rate",
+                *_RUN_OF_CLIENT,
+                "attempts",
+                "provider_run_id",
+                "api",
+                "waited_ms",
+                "trace_id",
+                "span_id",
+            ),
         ),
         "result_not_collected": LogEvent("warning", "No client fetched the result of a run (metrics.md).", _RUN),
-        "run_ended": LogEvent("info", "A run ended for which no request waited.", (*_RUN, "attempts")),
+        "run_ended": LogEvent(
+            "info", "A run ended for which no request waited.", (*_RUN, "attempts"), ("trace_id", "span_id")
+        ),
         "run_judged": LogEvent(
             "warning", "An operator recorded what became of an unknown run.", ("run_id", "verdict", "note")
         ),

@@ -10,6 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent.parent
 _LEVELS = {"debug", "info", "warning", "error", "critical", "exception", "log"}
 _LOGGERS = {"log", "_log", "logger", "_logger"}
+_SPAN_FIELDS = {"trace_id", "span_id"}  # of a span's `log_fields`, which a test of tracing compares
 _EXCEPTION_FIELDS = {"exception", "places"}  # of `describe_exception`, which a test compares
 
 
@@ -76,13 +77,25 @@ def _read_mapping(value: ast.expr, function: ast.AST, place: str) -> tuple[set[s
     """Names in a mapping: of every value of the expression, and of some."""
     if isinstance(value, ast.Call) and ast.unparse(value.func).endswith("describe_exception"):
         return set(), _EXCEPTION_FIELDS
+    if isinstance(value, ast.Attribute) and value.attr == "log_fields":
+        return set(), _SPAN_FIELDS
+    if isinstance(value, ast.IfExp):
+        branches = [_read_mapping(branch, function, place) for branch in (value.body, value.orelse)]
+        return set(), set.union(*(always | sometimes for always, sometimes in branches))
     if isinstance(value, ast.Dict):
         return {_text(key, place) for key in value.keys}, set()
     if not isinstance(value, ast.Name):
         raise NotUnderstoodError(place)
+    return _read_variable(value, function, place)
+
+
+def _read_variable(value: ast.Name, function: ast.AST, place: str) -> tuple[set[str], set[str]]:
+    """Names in a mapping that a variable of the function holds, as `_read_mapping`."""
     always: set[str] = set()
     sometimes: set[str] = set()
     for node in ast.walk(function):
+        if isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Name) and node.target.id == value.id:
+            sometimes |= set.union(*_read_mapping(node.value, function, place))
         if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
             [target, *_] = node.targets if isinstance(node, ast.Assign) else [node.target]
             if isinstance(target, ast.Name) and target.id == value.id:
