@@ -20,6 +20,12 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 MAX_MEMBERS = 1000
 """Maximum number of members of an object whose members are validated one by one: each error costs 2 us."""
 _MAX_ERRORS = 20
+_MESSAGES = {
+    "extra_forbidden": "is not a member of this object",
+    "model_type": "must be a JSON object",
+    "dict_type": "must be a JSON object",
+}
+"""Messages by the type of an error, in place of those of pydantic that speak of Python."""
 _MAX_POINTER_LENGTH = 200
 _CONTINUE_RESPONSE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _CLOSE_HEADERS = (("Connection", "close"),)
@@ -176,7 +182,7 @@ def parse_json_body(model: type[ModelT], body: bytes) -> ModelT:
         parsed: ModelT = model.__pydantic_validator__.validate_python(value)  # as `model_validate`, one call less
     except ValidationError as error:
         details = error.errors(include_url=False, include_context=False, include_input=False)[:_MAX_ERRORS]
-        field_errors = (FieldError(_json_pointer(e["loc"]), e["msg"]) for e in details)
+        field_errors = (FieldError(_json_pointer(e["loc"]), _MESSAGES.get(e["type"], e["msg"])) for e in details)
         raise invalid_body(*field_errors, count=error.error_count()) from None
     return parsed
 

@@ -181,6 +181,20 @@ def test_what_is_no_list_of_tags_is_refused_in_terms_of_json(tags: object) -> No
     assert [FieldError("/tags", "Input should be a valid list")] == list(problem.errors)
 
 
+@pytest.mark.parametrize(
+    ("body", "error"),
+    [
+        (b"[]", FieldError("", "must be a JSON object")),
+        (b'{"workflow": "w", "input": 1}', FieldError("/input", "must be a JSON object")),
+        (b'{"workflow": "w", "inputs": {}}', FieldError("/inputs", "is not a member of this object")),
+    ],
+)
+def test_messages_speak_of_json(body: bytes, error: FieldError) -> None:
+    with pytest.raises(Problem) as caught:
+        parse_json_body(RunRequest, body)
+    assert [error] == list(caught.value.errors)
+
+
 def test_an_input_may_have_any_number_of_members() -> None:
     many = {f"m{i}": i for i in range(5000)}
     assert many == parse_json_body(RunRequest, json.dumps({"workflow": "w", "input": many}).encode()).input
