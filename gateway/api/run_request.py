@@ -135,7 +135,7 @@ class RunRequest(BaseModel):
         Field(
             gt=0,
             allow_inf_nan=False,
-            description="Deadline of the run in seconds, at most the workflow's `max_timeout`.",
+            description="Deadline of the run in seconds; one above the workflow's `max_timeout` counts as that.",
         ),
     ] = None
     start_before: Annotated[
