@@ -182,7 +182,7 @@ def main() -> None:
     try:
         code = app(prog_name=PROGRAM, standalone_mode=False)
     except typer.TyperException as error:
-        text = error.format_message()
+        text = error.format_message().replace(": Value error, ", ": ")
         if not isinstance(error, CliError):
             text = f"{text.rstrip('.')}. Try --help."
         for line in text.splitlines():
