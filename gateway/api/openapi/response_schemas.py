@@ -103,8 +103,11 @@ class RunActivity(BaseModel):
     retrying: Annotated[
         Literal[True] | NotRequired, Field(description="Present if an attempt to start the run has failed.")
     ] = None
-    polls: Annotated[int | NotRequired, Field(ge=0, description="Number of polls so far.")] = None
-    next_poll_at: Annotated[datetime | NotRequired, Field(description="Time of the next poll.")] = None
+    polls: Annotated[int | NotRequired, Field(ge=0, description="Number of polls, at most half a minute ago.")] = None
+    next_poll_at: Annotated[
+        datetime | NotRequired,
+        Field(description="Time of the next poll when `polls` was counted; it may have passed."),
+    ] = None
     nodes: Annotated[
         dict[str, NodeActivity] | NotRequired,
         Field(description="Nodes of the workflow, as the provider reports them."),

@@ -51,7 +51,8 @@ GROUP = OperationGroup(
             "overrideProvider",
             "Set the mode of a provider",
             {200: Answer("The provider; the mode is stored for all replicas.", ProviderShown)},
-            description="`suspended`: no start; runs in the background wait. `open`: no start, as with open circuits. "
+            description="`suspended`: no start; runs in the background without a fallback wait. `open`: no start, "
+            "as with open circuits. "
             "`closed`: no circuit refuses a start. `auto`: the override is removed. A repetition changes nothing.",
             parameters=(path_parameter("id", "Name of the provider."),),
             body=OverrideRequest,
