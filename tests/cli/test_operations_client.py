@@ -64,22 +64,22 @@ def test_numbers_and_truth_are_written_as_json_has_them() -> None:
         (Problem("run_ended"), "run_ended: The run has ended.", 1),
         (
             Problem("invalid_request", "1 error.", errors=(FieldError("?limit", "too\nlarge\x1b"),)),
-            "invalid_request: 1 error.; ?limit: too large?",
+            "invalid_request: 1 error; ?limit: too large?",
             2,
         ),
         (
             Problem("invalid_request", "1 error.", errors=(FieldError("", "should be an object"),)),
-            "invalid_request: 1 error.; the whole body: should be an object",
+            "invalid_request: 1 error; the whole body: should be an object",
             2,
         ),
         (
             Problem("unauthorized"),
-            "unauthorized: A valid gateway key is required.; set RUNWARD_OPS_KEY, or name a file with --ops-key-file",
+            "unauthorized: A valid gateway key is required; set RUNWARD_OPS_KEY, or name a file with --ops-key-file",
             2,
         ),
         (
             Problem("store_unavailable"),
-            "store_unavailable: The store is unavailable.; the command may be repeated",
+            "store_unavailable: The store is unavailable; the command may be repeated",
             2,
         ),
         (

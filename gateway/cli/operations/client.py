@@ -16,6 +16,8 @@ from providers.contract import JsonValue
 Query: TypeAlias = Mapping[str, str | float | bool | Iterable[str] | None]
 """Parameters of a query string: None is left out, each of several texts is a parameter of its own; `true`, `false`."""
 
+MAY_BE_REPEATED = "the command may be repeated"
+"""End of the error of a command that may succeed later."""
 _TIMEOUT = 30.0  # seconds
 _MAX_RESPONSE = 32 * 2**20  # bytes
 _NOT_OF_THIS_PORT = frozenset({"unknown_route", "method_not_allowed"})
@@ -36,8 +38,9 @@ class OpsProblem(CliError):
         if self.code == "unauthorized":
             parts.append("set RUNWARD_OPS_KEY, or name a file with --ops-key-file")
         if document.get("retryable") is True:
-            parts.append("the command may be repeated")
-        text = sanitize_for_terminal("; ".join(parts)).replace("\n", " ")
+            parts.append(MAY_BE_REPEATED)
+        *others, last = parts
+        text = sanitize_for_terminal("; ".join([*(part.removesuffix(".") for part in others), last])).replace("\n", " ")
         super().__init__(text, exit_code=1 if status in _CONCERNS_WHAT_WAS_NAMED else 2)
 
 
@@ -101,7 +104,7 @@ class OpsClient:
                 status, content = response.status, response.read(_MAX_RESPONSE + 1)
         except (OSError, http.client.HTTPException) as error:
             reason = getattr(error, "strerror", None) or type(error).__name__
-            raise CliError(f"{self._url} cannot be reached ({reason}); the command may be repeated") from None
+            raise CliError(f"{self._url} cannot be reached ({reason}); {MAY_BE_REPEATED}") from None
         finally:
             connection.close()
         if len(content) > _MAX_RESPONSE:

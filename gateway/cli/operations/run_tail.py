@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from gateway.cli.errors import CliError
-from gateway.cli.operations.client import OpsClient, OpsProblem
+from gateway.cli.operations.client import MAY_BE_REPEATED, OpsClient, OpsProblem
 from gateway.cli.operations.output import NOTHING, print_json
 from gateway.cli.operations.run_conditions import Conditions
 from gateway.cli.operations.runs import MAX_PAGE, RUNS, activity_of, error_code, one_line, seconds_of
@@ -188,7 +188,8 @@ def tail_runs(
             if isinstance(error, OpsProblem) and error.status < 500 and error.status != 429:
                 raise
             if not is_away:
-                typer.echo(f"runward: {error.format_message()}; it is asked again", err=True)
+                text = error.format_message().removesuffix(f"; {MAY_BE_REPEATED}")
+                typer.echo(f"runward: {text}; it is asked again every {interval:g} s", err=True)
             is_away = True
             continue
         is_away = False
