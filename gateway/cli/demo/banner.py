@@ -98,7 +98,7 @@ def _addresses_table(endpoints: DemoEndpoints) -> Table:
         table.add_column(column, overflow="fold")
     table.add_row("gateway", endpoints.url, "POST /run, for apps")
     table.add_row("documentation", f"{endpoints.url}/docs", "API reference, to try in a browser")
-    table.add_row("operations", endpoints.ops_url, "/metrics /healthz /readyz")
+    table.add_row("operations", endpoints.ops_url, "/docs /metrics /healthz /readyz")
     table.add_row("sandbox", endpoints.sandbox_url, "PromptLayer and Prompt Studio; /_sandbox/calls has counters")
     return table
 
