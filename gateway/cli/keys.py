@@ -9,7 +9,7 @@ import typer
 
 from gateway import key_format
 from gateway.auth import keys
-from gateway.cli.errors import CliError
+from gateway.cli.errors import CliError, sanitize_for_terminal
 from gateway.clock import SystemClock
 from gateway.settings.types.fields import check_name, parse_timestamp
 
@@ -20,9 +20,12 @@ def print_new_key(client: str, expires: str | None) -> None:
     """Print a new key to standard output, and the lines for the configuration to standard error."""
     try:
         check_name(client)
+    except ValueError as error:
+        raise CliError(f"--client {sanitize_for_terminal(client)}: {error}") from None
+    try:
         expires_at = parse_timestamp(expires).isoformat().replace("+00:00", "Z") if expires else None
     except ValueError as error:
-        raise CliError(str(error)) from None
+        raise CliError(f"--expires: {error}") from None
     key = keys.new_key(SystemClock())
     typer.echo(key)
     typer.echo(

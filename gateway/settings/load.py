@@ -65,7 +65,7 @@ def config_path(path: Path | None, environ: Mapping[str, str]) -> Path:
     if path is not None:
         return path
     if not environ.get("RUNWARD_CONFIG"):
-        raise SettingsError([("RUNWARD_CONFIG", "is not set, and no other configuration was named")])
+        raise SettingsError([("RUNWARD_CONFIG", "is not set; set it, or name the file with --config")])
     return Path(environ["RUNWARD_CONFIG"])
 
 

@@ -56,7 +56,7 @@ def test_a_mistyped_key_is_hashed_with_a_warning(runward: RunCommand) -> None:
     ("words", "complaint"),
     [
         (("new", "--client", "a b"), "name"),
-        (("new", "--expires", "tomorrow"), "date"),
+        (("new", "--expires", "tomorrow"), "--expires: must be a date"),
         (("hash",), "no key"),
     ],
 )

@@ -154,7 +154,7 @@ def test_no_file_named(environ: dict[str, str]) -> None:
     """Without a file, the error states how to name one."""
     with pytest.raises(SettingsError) as refused:
         load(None, environ)
-    assert (("RUNWARD_CONFIG", "is not set, and no other configuration was named"),) == refused.value.errors
+    assert (("RUNWARD_CONFIG", "is not set; set it, or name the file with --config"),) == refused.value.errors
 
 
 def test_only_the_named_sources_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
