@@ -71,6 +71,12 @@ def test_nothing_is_started_without_a_yes(runward: RunCommand, port: StubReplays
     assert [{"ids": [RUN_ID], "include_unknown": False, "rate": 5.0}] == [body for _, _, body in port.received]
 
 
+def test_a_no_is_exit_code_1(runward: RunCommand, port: StubReplays, url: str) -> None:
+    refused = runward("runs", "replay", RUN_ID, "--ops-url", url, stdin="n\n")
+    assert (1, 1) == (refused.code, len(port.received))
+    assert refused.err.endswith("runward: nothing was started\n")
+
+
 def test_a_plan_of_nothing_is_no_error(runward: RunCommand, port: StubReplays, url: str) -> None:
     port.total, port.left_out = 0, {"already_replayed": 1}
     ended = runward("runs", "replay", RUN_ID, "--ops-url", url)

@@ -20,7 +20,7 @@ def add_replay_commands(app: typer.Typer) -> None:
 
 def replay_runs(
     context: typer.Context,
-    run_ids: Annotated[list[str] | None, typer.Argument(help="Ids of ended runs.", metavar="[ID]...")] = None,
+    run_ids: Annotated[list[str] | None, typer.Argument(help="Ids of ended runs.", metavar="ID")] = None,
     *,
     conditions: Annotated[
         list[str] | None,
