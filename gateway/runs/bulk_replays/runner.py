@@ -137,6 +137,8 @@ class BulkReplayRunner:
         """Start the replay of one run and count it. Raises _TryAgain."""
         try:
             reason = await self._start(run_id, status, plan, progress)
+        except _TryAgain:
+            raise
         except IdempotencyMismatch:
             progress.already_started += 1
         except Overloaded:

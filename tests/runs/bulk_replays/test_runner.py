@@ -15,6 +15,7 @@ from gateway.runs.bulk_replays.progress import ReplayProgress, decode_progress
 from gateway.runs.bulk_replays.runner import BulkReplayRunner
 from gateway.runs.catalog import Catalog
 from gateway.runs.durable.codec import decode_spec
+from gateway.runs.idempotent_submission import Started
 from gateway.runs.run_replay import RunReplayer, replay_id
 from gateway.store.bulk_replay import BulkReplay
 from gateway.store.history import HistoryEntry
@@ -244,6 +245,25 @@ async def test_a_job_waits_for_the_store() -> None:
     state, progress = await replica.progress()
     assert ("done", 3) == (state, progress.started + progress.refused["store_unavailable"])
     assert replica.starts == progress.started
+
+
+async def test_a_replay_that_another_process_is_storing_is_waited_for() -> None:
+    """It is a refusal only if its acceptance stays uncertain: that process may be deleting it."""
+    replica = await a_replica()
+    run_id = await replica.store_run("failed", 1)
+    stored = await replica.harness.store.get_run(run_id)
+    assert stored is not None
+    await replica.job([run_id])
+    other = Replica("other", predecessor=replica)
+    submitted, workflow = await other.runner.replayer.submit(stored, other.clients["one"])
+    await replica.runner.take_running()
+    await replica.clock.run_for(2.5)
+    assert isinstance(submitted, Started)
+    other.harness.runs.run_in_background(submitted.run, workflow)
+    await replica.clock.run_for(5)
+    state, progress = await replica.progress()
+    assert ("done", 1, Counter()) == (state, progress.started + progress.already_started, progress.refused)
+    assert (0, 1) == (replica.starts, other.starts)
 
 
 async def test_a_forgotten_job_starts_nothing_days_later() -> None:
