@@ -41,10 +41,11 @@ Event: TypeAlias = list[Any]
 class Timeline:
     """Events of a run in this process that are not in the store yet. Times are of the monotonic clock, in seconds."""
 
-    __slots__ = ("_count", "_events", "waits")
+    __slots__ = ("_count", "_events", "_unwritten", "waits")
 
     def __init__(self) -> None:
         self._events: list[Event] = []
+        self._unwritten = b""  # lines that were put back
         self._count = 0
         self.waits: dict[WaitCause, float] | None = None  # seconds by cause, if there was a wait
 
@@ -80,19 +81,24 @@ class Timeline:
             self.add(at, "called", *call, round(seconds, 4), reused, None)
 
     def encode(self, origin: float, created_at: float, *last: object) -> bytes:
-        """Return the events as a line of JSON, and forget them; `origin` is the monotonic time of `created_at`.
+        """Return the events as lines of JSON, and forget them; `origin` is the monotonic time of `created_at`.
 
-        `last`: the time, kind and values of an event that is added in any case. Without events the line is empty.
+        `last`: the time, kind and values of an event that is added in any case. Without events there is no line.
         """
         events, self._events = self._events, []
+        unwritten, self._unwritten = self._unwritten, b""
         if last:
             events.append(list(last))
         elif not events:
-            return b""
+            return unwritten
         offset = created_at - origin
         for event in events:
             event[0] = round(offset + event[0], 3)
-        return orjson.dumps(events, option=orjson.OPT_APPEND_NEWLINE)
+        return unwritten + orjson.dumps(events, option=orjson.OPT_APPEND_NEWLINE)
+
+    def put_back(self, lines: bytes) -> None:
+        """Take back lines that the store has not confirmed; it may have them, so they may stand there twice."""
+        self._unwritten = lines
 
 
 def encode_event(at: float, kind: str, *values: object) -> bytes:
@@ -103,10 +109,11 @@ def encode_event(at: float, kind: str, *values: object) -> bytes:
 def decode_timeline(lines: bytes) -> list[dict[str, Any]]:
     """Return the events of a timeline, without what cannot be read: another version may have written it.
 
-    An event has its time `at` in seconds since 1970, its kind `event`, and its values by name.
+    An event has its time `at` in seconds since 1970, its kind `event`, and its values by name. A repeated line was
+    written again, because the store had not confirmed it.
     """
     events: list[dict[str, Any]] = []
-    for line in lines.splitlines():
+    for line in dict.fromkeys(lines.splitlines()):
         try:
             found = orjson.loads(line)
         except ValueError:

@@ -101,7 +101,7 @@ class StoreJournal:
         if run.stored.phase is not Phase.FOLLOWING:  # else a repeatable run falls back: a crash resumes the first start
             self._set_phase(Phase.SENDING, attempts=run.record.attempts + 1)
         try:
-            owned = await self._write(self.store.advance(run.stored, self._events()))
+            owned = await self._advance()
         except StoreUnavailable:
             run.stored = before  # nothing is sent
             raise StoreError(retry_after=1) from None
@@ -138,7 +138,7 @@ class StoreJournal:
         if self.run.on_acknowledged is not None:
             self.run.on_acknowledged(self.run.stored.overview)
         try:
-            await self._write(self.store.advance(self.run.stored, self._events()))
+            await self._advance()
         except StoreUnavailable:
             self.log.warning("not_written", run_id=self.run.record.id, phase="following")
         else:
@@ -149,15 +149,21 @@ class StoreJournal:
         run = self.run
         self._set_phase(Phase.FOLLOWING, attempts=run.record.attempts, status="unknown")
         try:
-            await self._write(self.store.advance(run.stored, self._events()))
+            await self._advance()
         except StoreUnavailable:
             self.log.warning("not_written", run_id=run.record.id, phase="following")
         ids = run.record.span.log_fields if run.record.span is not None else {}
         self.log.info("deadline_passed", run_id=run.record.id, client=run.record.spec.client, **ids)
 
-    def _events(self) -> bytes:
-        """Return the events that are not in the timeline of the run yet."""
-        return self.run.record.take_events() if self.keep_timelines() else b""
+    async def _advance(self) -> bool:
+        """Store the state of the run and its new events; after a failure, the events are stored with the next state."""
+        record = self.run.record
+        events = record.take_events() if self.keep_timelines() else b""
+        try:
+            return await self._write(self.store.advance(self.run.stored, events))
+        except StoreUnavailable:
+            record.timeline.put_back(events)
+            raise
 
     async def _refusal(self) -> RunError:
         """Return the reason why the store does not let this process start the run."""

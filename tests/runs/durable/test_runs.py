@@ -14,6 +14,7 @@ from gateway.http.problem_mapping import problem_from_error
 from gateway.runs import rendering
 from gateway.runs.durable.background_limit import BackgroundLimit
 from gateway.runs.model import RunRecord
+from gateway.runs.timeline import decode_timeline
 from gateway.store.records import FinalState, IdempotencyKey, IdempotencyRecord, Phase, StoredResponse
 from providers.contract import Cause, Reply
 from tests.runs.durable.durable_harness import (
@@ -608,4 +609,22 @@ async def test_the_first_delay_of_the_schedule_counts() -> None:
     assert [] == await replica.store.take_due_callbacks(now_at=now + 59, until_at=now + 100, limit=9)
     assert [run.id] == [
         d.run_id for d in await replica.store.take_due_callbacks(now_at=now + 61, until_at=now + 100, limit=9)
+    ]
+
+
+@pytest.mark.parametrize("moment", ["fail_before", "fail_after"])
+async def test_events_that_the_store_has_not_confirmed_are_in_the_timeline_once(moment: str) -> None:
+    """Without the call that has started the run, a timeline would hide what may have been paid for."""
+    harness = await DurableRunsHarness().open()
+    upstream = BlockedUpstream(harness.clock, STARTED, ENDED)
+    run = await harness.run_in_background(harness.add_workflow(harness.harness.layer(), upstream))
+    await yield_to_loop()
+    getattr(harness.store, moment).add("advance")  # that of the provider's id of the run
+    upstream.unblocked.set()
+    await yield_until(lambda: not harness.runs.owns(run.id))
+    await yield_to_loop()
+    lines = await harness.store.get_timeline(run.id)
+    events = [(event["event"], event.get("operation")) for event in decode_timeline(lines or b"")]
+    assert [("called", "start"), ("called", "poll"), ("ended", None)] == [
+        event for event in events if event[0] != "waited"
     ]
