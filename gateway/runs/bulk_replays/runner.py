@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from gateway.clock import Clock
-from gateway.errors import GatewayError, IdempotencyMismatch, Overloaded, StoreError
+from gateway.errors import GatewayError, IdempotencyInFlight, IdempotencyMismatch, Overloaded, StoreError
 from gateway.observability import json_logging
 from gateway.observability.logger_protocol import Logger
 from gateway.runs.bulk_replays.plan import ReplayPlan, decode_plan
@@ -30,16 +30,16 @@ _LEASE = 30.0  # seconds
 _CHECK_INTERVAL = 2.0  # seconds between two searches for bulk replays to take
 _STORE_INTERVAL = 0.5  # seconds between two writes of the progress: an abort takes effect within that time
 _RETRY = 1.0  # seconds
-_MAX_STORE_ERRORS = 30  # attempts of one start that the store refuses
+_MAX_FAILURES = 30  # attempts of one start that the store refuses, or that another process may be storing
 _MAX_AGE = 86_400.0  # seconds after its start: a forgotten bulk replay must not start runs days later
 
 
 class _TryAgain(Exception):
-    """The run cannot be started now. `store_failed`: because of the store."""
+    """The run cannot be started now. `code`: why it is refused if that lasts; None: it is waited for."""
 
-    def __init__(self, *, store_failed: bool) -> None:
+    def __init__(self, code: str | None) -> None:
         super().__init__()
-        self.store_failed = store_failed
+        self.code = code
 
 
 @dataclass(slots=True)
@@ -97,7 +97,7 @@ class BulkReplayRunner:
         """Start the runs that are left. Raises StoreUnavailable."""
         progress, mine = decode_progress(replay.progress), replay
         stored_at = next_start = self.clock.monotonic()
-        store_errors = 0
+        failures = 0
         while progress.done < len(plan.runs) and not self._is_too_old(progress):
             now = self.clock.monotonic()
             if self.replayer.durable_runs.closing:
@@ -114,12 +114,12 @@ class BulkReplayRunner:
             try:
                 await self._replay(*plan.runs[progress.done], plan, progress)
             except _TryAgain as error:
-                store_errors += error.store_failed
-                if store_errors < _MAX_STORE_ERRORS:
+                failures += error.code is not None
+                if error.code is None or failures < _MAX_FAILURES:
                     next_start = now + _RETRY
                     continue
-                progress.refused[StoreError.code] += 1
-            progress.done, store_errors = progress.done + 1, 0
+                progress.refused[error.code] += 1
+            progress.done, failures = progress.done + 1, 0
             next_start = max(next_start + 1 / plan.rate, now)
         await self._end(mine, plan, progress)
 
@@ -142,11 +142,11 @@ class BulkReplayRunner:
         except IdempotencyMismatch:
             progress.already_started += 1
         except Overloaded:
-            raise _TryAgain(store_failed=False) from None
+            raise _TryAgain(None) from None
         except ContentUnreadable:
             progress.refused["content_unreadable"] += 1
         except (StoreError, StoreUnavailable):
-            raise _TryAgain(store_failed=True) from None
+            raise _TryAgain(StoreError.code) from None
         except GatewayError as refusal:
             progress.refused[refusal.code] += 1
         except Exception as error:  # noqa: BLE001 - a run with a defect must not stop the others
@@ -173,7 +173,7 @@ class BulkReplayRunner:
                 self.replayer.durable_runs.run_in_background(run, workflow)
                 progress.started += 1
             case InFlight():
-                raise _TryAgain(store_failed=True)
+                raise _TryAgain(IdempotencyInFlight.code)
             case Replayed(earlier):
                 self._count_earlier(earlier.overview, progress)
             case Finished(earlier_id):

@@ -266,6 +266,20 @@ async def test_a_replay_that_another_process_is_storing_is_waited_for() -> None:
     assert (0, 1) == (replica.starts, other.starts)
 
 
+async def test_a_replay_whose_acceptance_stays_uncertain_is_refused_for_that_reason() -> None:
+    """Not because of the store, which is available."""
+    replica = await a_replica()
+    run_id = await replica.store_run("failed", 1)
+    stored = await replica.harness.store.get_run(run_id)
+    assert stored is not None
+    await replica.job([run_id])
+    other = Replica("other", predecessor=replica)
+    await other.runner.replayer.submit(stored, other.clients["one"])
+    await replica.work()
+    _, progress = await replica.progress()
+    assert ({"idempotency_in_flight": 1}, 1, 0) == (progress.refused, progress.done, replica.starts)
+
+
 async def test_a_forgotten_job_starts_nothing_days_later() -> None:
     replica = await a_replica()
     await replica.job([await replica.store_run("failed", 1)])
