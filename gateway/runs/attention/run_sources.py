@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
+from itertools import product
 from urllib.parse import quote
 
 import orjson
@@ -57,21 +58,24 @@ async def unfinished_runs(context: AttentionContext) -> list[AttentionItem]:
     All of them began ten minutes ago at least. A run should have ended a minute after the largest time-out of its
     workflow.
     """
-    created_until = context.now_at - LONG_WAIT
+    longest_runs = context.config.longest_runs
+    surely_overdue = max((_DEFAULT_LONGEST, *longest_runs.values())) + _OVERDUE_AFTER
     overdue: dict[str, list[float]] = defaultdict(list)
     waiting: dict[tuple[str, str], list[float]] = defaultdict(list)
     more = ""
-    for status in ("queued", "running"):
+    found: dict[str, RunOverview] = {}
+    # Apart, so that many runs that may still be in progress do not hide those that may not.
+    for status, age in product(("queued", "running"), (LONG_WAIT, surely_overdue)):
         page = await context.store.list_runs(
-            RunFilter(client=None, limit=MAX_RUNS, status=status, created_until=created_until)
+            RunFilter(client=None, limit=MAX_RUNS, status=status, created_until=context.now_at - age)
         )
         more = more or _at_least(page)
-        for run in page.runs:
-            longest = context.config.longest_runs.get(run.workflow, _DEFAULT_LONGEST)
-            if run.created_at + longest + _OVERDUE_AFTER < context.now_at:
-                overdue[run.workflow].append(run.created_at)
-            elif cause := _waiting_for(run):
-                waiting[run.workflow, cause].append(run.created_at)
+        found |= {run.id: run for run in page.runs}
+    for run in found.values():
+        if run.created_at + longest_runs.get(run.workflow, _DEFAULT_LONGEST) + _OVERDUE_AFTER < context.now_at:
+            overdue[run.workflow].append(run.created_at)
+        elif cause := _waiting_for(run):
+            waiting[run.workflow, cause].append(run.created_at)
     return [*_overdue_items(overdue, more), *_waiting_items(waiting, more)]
 
 

@@ -68,6 +68,19 @@ async def test_runs_that_should_have_ended_are_items(store: Store) -> None:
     assert {("runs_overdue", "critical")} == {(item.kind, item.severity) for item in items}
 
 
+async def test_runs_in_progress_do_not_hide_those_that_should_have_ended(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_sources, "MAX_RUNS", 3)
+    now_at = NOW + 100_000
+    await store.create_run(new_run(1, workflow="other", created_at=now_at - 90_000), None)
+    for number in range(2, 6):
+        await store.create_run(new_run(number, workflow="long", created_at=now_at - 700 - number), None)
+    config = AttentionConfig(longest_runs={"long": 7200.0})
+    (item,) = await run_sources.unfinished_runs(context(store, now_at, config=config))
+    assert ("other", 1, now_at - 90_000) == (item.subject, item.count, item.since_at)
+
+
 async def test_runs_that_wait_for_long_are_folded_by_workflow_and_cause(store: Store) -> None:
     """From ten minutes on; one that does not wait is usual, and an activity that cannot be read is none."""
     now_at = NOW + 10_000
