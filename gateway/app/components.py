@@ -280,7 +280,7 @@ def build_components(settings: Settings, clock: Clock, log: Logger) -> Component
         ),
         in_flight_limiter=in_flight_limiter,
         authenticator=authenticator,
-        ops_authenticator=OpsAuthenticator(snapshot.ops_keys, FailedAuthLimiter(clock), clock, log),
+        ops_authenticator=factories.ops_authenticator(settings, snapshot.ops_keys, store, clock, log),
         public_tls=tls.make_reloadable(snapshot.tls.public),
         ops_tls=tls.make_reloadable(snapshot.tls.ops),
         log_level=LevelControl(settings.logs.level, clock, log),

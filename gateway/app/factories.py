@@ -10,9 +10,13 @@ from typing import cast
 
 from gateway.auth.certificates import CertificateIndex
 from gateway.auth.client import Client
+from gateway.auth.failed_attempts import FailedAuthLimiter
 from gateway.auth.keys import KeyRing
+from gateway.auth.ops_keys import OpsKey, OpsKeys, Role
+from gateway.auth.sessions import SecretStore, Sessions
 from gateway.clock import Clock
 from gateway.errors import CallbackUrlRefused
+from gateway.http.ops_authentication import OpsAuthenticator
 from gateway.limits import config
 from gateway.limits.limiter import Limiter
 from gateway.observability.logger_protocol import Logger
@@ -229,9 +233,17 @@ def certificate_index(settings: Settings) -> CertificateIndex:
     return CertificateIndex({name: s.certificates for name, s in settings.clients.items()})
 
 
-def ops_keys(settings: Settings) -> KeyRing:
+def ops_keys(settings: Settings) -> OpsKeys:
     """Keys of the operations port."""
-    return KeyRing({"operations": [(key.hash, key.expires) for key in settings.server.ops_keys]})
+    return OpsKeys([OpsKey(k.hash, Role(k.role), k.name, k.expires) for k in settings.server.ops_keys])
+
+
+def ops_authenticator(
+    settings: Settings, keys: OpsKeys, store: SecretStore, clock: Clock, log: Logger
+) -> OpsAuthenticator:
+    """Authentication of the operations port; the secret of its sessions is in the store."""
+    trusted_proxies = settings.server.trusted_proxies
+    return OpsAuthenticator(keys, Sessions(store, clock), FailedAuthLimiter(clock), trusted_proxies, clock, log)
 
 
 def limiter(settings: Settings, config: config.LimitsConfig, *, clock: Clock, metrics: Metrics, log: Logger) -> Limiter:

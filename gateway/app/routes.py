@@ -21,6 +21,7 @@ from gateway.api.replay_run import ReplayRunHandler
 from gateway.api.run_lookup import RunLookupHandlers, accepts_event_stream
 from gateway.api.start_run import RunHandler
 from gateway.app.components import Components
+from gateway.http.ops_authentication import keep_private
 from gateway.http.pipeline import RequestPipeline, prefix_locations
 from gateway.http.request import Middleware, Route
 from gateway.http.router import with_double_slash
@@ -95,13 +96,11 @@ def _public_middlewares(components: Components) -> list[Middleware]:
 
 def ops_server(components: Components, docs: DocsHandlers) -> Server:
     """Server of the operations port."""
-    pipeline = RequestPipeline(
-        components.metrics, components.log, components.clock, components.ops_authenticator.authenticate
-    )
+    pipeline = RequestPipeline(components.metrics, components.log, components.clock)
     settings = components.settings.server
     return Server(
         ops_routes(components, docs),
-        [pipeline],
+        [keep_private, pipeline, components.ops_authenticator],
         header_timeout=settings.header_timeout,
         idle_timeout=settings.idle_timeout,
         max_header=settings.max_header,
@@ -115,7 +114,12 @@ def ops_routes(components: Components, docs: DocsHandlers) -> list[Route]:
         Route("GET", "/metrics", handlers.render_metrics, "metrics", logged=False),
         *_health_routes(handlers),
         *admin_routes(
-            components.store, components.clock, components.log, _provider_admin(components), components.attention
+            components.store,
+            components.clock,
+            components.log,
+            _provider_admin(components),
+            components.attention,
+            authenticator=components.ops_authenticator,
         ),
         *LogAdminHandlers(components.log_level).routes(),
         *docs.ops_routes(),

@@ -11,6 +11,7 @@ from gateway.app.tls import server_context
 from gateway.auth.certificates import CertificateIndex
 from gateway.auth.client import Client
 from gateway.auth.keys import KeyRing
+from gateway.auth.ops_keys import OpsKeys
 from gateway.clock import Clock
 from gateway.limits.config import LimitsConfig
 from gateway.observability.metrics import Metrics
@@ -45,7 +46,7 @@ class ConfigSnapshot:
     clients: Mapping[str, Client]
     keys: KeyRing
     certificates: CertificateIndex
-    ops_keys: KeyRing
+    ops_keys: OpsKeys
     tls: TlsContexts
     limits: LimitsConfig
     retry_policy: RetryPolicy

@@ -57,6 +57,8 @@ def write_access_line(
         fields["sample_rate"] = sampling.share
     if code:
         fields["code"] = code
+    if request.ops_caller is not None and request.ops_caller.name is not None:
+        fields["actor"] = request.ops_caller.name
     if run is not None:
         fields["run_id"] = run.id
         fields["workflow"] = run.spec.workflow

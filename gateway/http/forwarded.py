@@ -46,11 +46,16 @@ def path_prefix(request: Request, trusted_proxies: Networks) -> str:
     that is not a plain path.
     """
     fields = request.headers.getall("X-Forwarded-Prefix", ())
-    address = _parse_address(request.remote or "") if fields else None
-    if address is None or not any(address in network for network in trusted_proxies):
+    if not fields or not is_trusted_peer(request, trusted_proxies):
         return ""
     prefix = "".join(element.strip(" \t").rstrip("/") for element in ",".join(fields).split(","))
     return prefix if len(prefix) <= _MAX_PREFIX and _PREFIX(prefix) else ""
+
+
+def is_trusted_peer(request: Request, trusted_proxies: Networks) -> bool:
+    """Return whether a trusted proxy has sent the request."""
+    address = _parse_address(request.remote or "") if trusted_proxies else None
+    return address is not None and any(address in network for network in trusted_proxies)
 
 
 def _parse_node(text: str) -> IPv4Address | IPv6Address | None:

@@ -18,6 +18,7 @@ from gateway.problems import Problem
 
 if TYPE_CHECKING:
     from gateway.auth.client import Client
+    from gateway.auth.ops_keys import OpsCaller
     from gateway.byte_budget import Hold
     from gateway.observability.tracing.spans import RequestSpan
     from gateway.runs.model import RunRecord
@@ -30,7 +31,8 @@ class Request(ABC):
     parts of the request target, still percent-encoded. `path_param`: the part of the path that `{id}` or `{path}` of
     the route matched, still percent-encoded. `path_prefix`: the path that a trusted proxy has removed from the front of
     the target, without a slash at its end. `hold`: the bytes of the request, until the response has been written.
-    `serving_task`: the task that handles the request. `span`: None unless the request is traced.
+    `serving_task`: the task that handles the request. `span`: None unless the request is traced. `ops_caller`: on the
+    operations port, what its key permits.
     """
 
     body: bytes | None = None
@@ -44,6 +46,7 @@ class Request(ABC):
     hold: Hold | None = None
     serving_task: asyncio.Task[object] | None = None
     span: RequestSpan | None = None
+    ops_caller: OpsCaller | None = None
 
     @property
     @abstractmethod
@@ -111,6 +114,7 @@ class CompleteRequest(Request):
         "headers",
         "hold",
         "method",
+        "ops_caller",
         "path_param",
         "path_prefix",
         "request_id",
@@ -139,7 +143,7 @@ class CompleteRequest(Request):
     ) -> None:
         """`target`: path and query of the request target, still percent-encoded."""
         self.client_name = self.path_param = self.path_prefix = self.request_id = ""
-        self.hold = self.run = self.serving_task = self.span = None
+        self.hold = self.run = self.serving_task = self.span = self.ops_caller = None
         self.method = method
         self.target_path, self.target_query = target
         self.headers = headers

@@ -18,7 +18,7 @@ from gateway.settings.types.addresses import (
     StoreUrl,
     WebhookUrl,
 )
-from gateway.settings.types.fields import PLAIN_TEXT, Attempts, Count, KeyHash, Port, Timestamp
+from gateway.settings.types.fields import PLAIN_TEXT, Attempts, Count, KeyHash, Name, Port, Timestamp
 from gateway.settings.types.secret_reference import ProxyCredentials, Secret, WebhookSecret
 from gateway.settings.types.units import DURATION_PATTERN, Duration, DurationOrZero, HeaderSize, Lease, Size
 
@@ -39,6 +39,15 @@ class KeySettings(Section):
     """sha256: and the key's SHA-256 in hexadecimal, as `runward keys` prints it."""
     expires: Timestamp | None = None
     """Expiry: a date (00:00 UTC) or a date and time; never by default."""
+
+
+class OpsKeySettings(KeySettings):
+    """A key of the operations port, by its hash."""
+
+    role: Literal["viewer", "operator"] = "operator"
+    """viewer: may read everything; operator: may change something too, such as the mode of a provider."""
+    name: Name | None = None
+    """Name of the person or program that has the key, for records of changes; none by default."""
 
 
 class TlsSettings(Section):
@@ -129,7 +138,7 @@ class ServerSettings(Section):
     """TLS (1.2 or newer) of both ports; none by default: plain HTTP."""
     ops_tls: OpsTlsSettings = OpsTlsSettings()
     """TLS of the operations port where it differs from server.tls."""
-    ops_keys: tuple[KeySettings, ...] = ()
+    ops_keys: tuple[OpsKeySettings, ...] = ()
     """Keys of the operations port; without any it needs none. Liveness and readiness never need one."""
 
     @property

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from gateway.api.admin.health import metrics_response
 from gateway.api.docs.page import DocsHandlers
-from gateway.http.ops_authentication import OpsAuthenticator
+from gateway.http.ops_authentication import OpsAuthenticator, keep_private
 from gateway.http.pipeline import RequestPipeline
-from gateway.http.request import Request, Route
+from gateway.http.request import Middleware, Request, Route
 from gateway.http.response import Response, make_response
 from gateway.http.server import Server
 from gateway.observability.metrics import Metrics
@@ -60,9 +60,10 @@ class SupervisorAdmin:
         self, authenticator: OpsAuthenticator, *, header_timeout: float, idle_timeout: float, max_header: int
     ) -> Server:
         """Return the server of the port."""
-        pipeline = RequestPipeline(self.pool.metrics, self.pool.log, self.pool.clock, authenticator.authenticate)
+        pipeline = RequestPipeline(self.pool.metrics, self.pool.log, self.pool.clock)
+        middlewares: list[Middleware] = [keep_private, pipeline, authenticator]
         return Server(
-            self.routes(), [pipeline], header_timeout=header_timeout, idle_timeout=idle_timeout, max_header=max_header
+            self.routes(), middlewares, header_timeout=header_timeout, idle_timeout=idle_timeout, max_header=max_header
         )
 
 

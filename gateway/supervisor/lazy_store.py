@@ -90,6 +90,11 @@ class LazyStore:
         await self._ensure_open()
         return await self.store.list_overrides()
 
+    async def get_or_create_secret(self, name: str, default: bytes) -> bytes:
+        """Open the store if necessary, and call `Store.get_or_create_secret`."""
+        await self._ensure_open()
+        return await self.store.get_or_create_secret(name, default)
+
     async def notify(self, name: str) -> None:
         """Open the store if necessary, and call `Store.notify`."""
         await self._ensure_open()

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from gateway.app import factories, tls
 from gateway.app.file_watcher import watch_config_files
 from gateway.app.reload import ConfigSource
-from gateway.auth.failed_attempts import FailedAuthLimiter
 from gateway.clock import Clock
 from gateway.http.ops_authentication import OpsAuthenticator
 from gateway.observability.level_control import LevelControl
 from gateway.observability.logger_protocol import Logger
 from gateway.settings import Settings, SettingsError
 from gateway.supervisor.attention import AttentionSnapshot
+from gateway.supervisor.lazy_store import LazyStore
 
 
 @dataclass(slots=True)
@@ -32,9 +32,9 @@ class OpsAccess:
     on_reload: Callable[[AttentionSnapshot], None] = lambda _: None
 
     @classmethod
-    def build(cls, settings: Settings, clock: Clock, log: Logger) -> OpsAccess:
+    def build(cls, settings: Settings, store: LazyStore, clock: Clock, log: Logger) -> OpsAccess:
         """Build all from the settings. Raises SettingsError."""
-        authenticator = OpsAuthenticator(factories.ops_keys(settings), FailedAuthLimiter(clock), clock, log)
+        authenticator = factories.ops_authenticator(settings, factories.ops_keys(settings), store, clock, log)
         context = tls.server_context(settings.server.resolved_ops_tls, "server.ops_tls")
         log_level = LevelControl(settings.logs.level, clock, log)
         return cls(authenticator, tls.make_reloadable(context), frozenset(settings.providers), log_level)

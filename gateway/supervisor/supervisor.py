@@ -48,13 +48,13 @@ async def supervise(
     server = settings.server
     signals = _subscribe_signals()
     json_logging.log_unhandled_exceptions(asyncio.get_running_loop(), log)
-    access = OpsAccess.build(settings, clock, log)
+    store = LazyStore(factory.create_configured_store(settings.store, clock))
+    access = OpsAccess.build(settings, store, clock, log)
     with (
         open_listening_sockets(server.host, server.port) as public_sockets,
         open_listening_sockets(server.ops_host, server.ops_port) as ops_sockets,
         AcceptCounts.create(count) as accept_counts,
     ):
-        store = LazyStore(factory.create_configured_store(settings.store, clock))
         launcher = WorkerLauncher(
             command, public_sockets, accept_counts, socket_address(ops_sockets[0]), settings.store.url
         )
@@ -62,8 +62,10 @@ async def supervise(
         providers = ProviderAdminHandlers(store, lambda: access.providers, lambda: collect_metrics(pool), clock, log)
         attention = SupervisorAttention.build(settings, pool, store, clock, log)
         access.on_reload = attention.reconfigure
-        logs = LogAdminHandlers(access.log_level, pool.send_log_level)
-        routes = [*admin_routes(store, clock, log, providers, attention.monitor), *logs.routes()]
+        routes = [
+            *admin_routes(store, clock, log, providers, attention.monitor, authenticator=access.authenticator),
+            *LogAdminHandlers(access.log_level, pool.send_log_level).routes(),
+        ]
         admin = SupervisorAdmin(pool, routes)
         ops_server = admin.build_server(
             access.authenticator,

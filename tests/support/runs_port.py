@@ -13,12 +13,10 @@ from structlog.testing import LogCapture
 from gateway.api.admin.providers import ProviderAdminHandlers
 from gateway.api.admin.routes import admin_routes
 from gateway.api.docs.page import DocsHandlers
+from gateway.app import factories
 from gateway.app.components import build_components
 from gateway.app.listeners import Listener
 from gateway.app.routes import ops_server
-from gateway.auth.failed_attempts import FailedAuthLimiter
-from gateway.auth.keys import KeyRing
-from gateway.http.ops_authentication import OpsAuthenticator
 from gateway.observability.level_control import LevelControl
 from gateway.observability.metrics import Metrics
 from gateway.settings import Settings
@@ -114,13 +112,15 @@ class RunsPort:
 
 
 @asynccontextmanager
-async def runs_port(clock: Clock, *, supervised: bool = False) -> AsyncIterator[RunsPort]:
+async def runs_port(
+    clock: Clock, *, supervised: bool = False, config: dict[str, Any] | None = None
+) -> AsyncIterator[RunsPort]:
     """Serve the operations port of a gateway of one process, or that of a supervisor without workers."""
+    settings = Settings.model_validate({"store": {"url": "memory://"}, **(config or {})})
     if supervised:
         store = MemoryStore(clock)
-        server = _supervisor_server(clock, LazyStore(store))
+        server = _supervisor_server(settings, clock, LazyStore(store))
     else:
-        settings = Settings.model_validate({"store": {"url": "memory://"}})
         components = build_components(settings, clock, _silent_logger())
         assert isinstance(components.store.inner, MemoryStore)
         store, server = components.store.inner, ops_server(components, DocsHandlers.load())
@@ -138,14 +138,16 @@ def _silent_logger() -> Logger:
     return logger
 
 
-def _supervisor_server(clock: Clock, store: LazyStore) -> Server:
+def _supervisor_server(settings: Settings, clock: Clock, store: LazyStore) -> Server:
     log = _silent_logger()
     with AcceptCounts.create(1) as counts:
         launcher = WorkerLauncher(["true"], (), counts, ("127.0.0.1", 1), "memory://")
         level = LevelControl("info", clock, log)
         pool = WorkerPool(1, launcher.launch, counts, Metrics(), clock, log, level)
     providers = ProviderAdminHandlers(store, list, lambda: collect_metrics(pool), clock, log)
-    attention = SupervisorAttention.build(Settings(), pool, store, clock, log)
-    authenticator = OpsAuthenticator(KeyRing({}), FailedAuthLimiter(clock), clock, log)
-    admin = SupervisorAdmin(pool, admin_routes(store, clock, log, providers, attention.monitor))
+    attention = SupervisorAttention.build(settings, pool, store, clock, log)
+    authenticator = factories.ops_authenticator(settings, factories.ops_keys(settings), store, clock, log)
+    admin = SupervisorAdmin(
+        pool, admin_routes(store, clock, log, providers, attention.monitor, authenticator=authenticator)
+    )
     return admin.build_server(authenticator, header_timeout=5.0, idle_timeout=5.0, max_header=16_384)

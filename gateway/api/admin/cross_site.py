@@ -8,12 +8,10 @@ from gateway.problems import Problem
 
 
 def refuse_cross_site(request: Request, *, body: str) -> None:
-    """Raise Problem (forbidden, unsupported_media_type) for a request that a page of another site may have caused.
+    """Raise Problem (unsupported_media_type) for a request that a page of another site may have caused.
 
-    A browser sends this content type to another site only after a preflight request, which fails; and it sends `Origin`
-    even if the page's host name resolves to this address (DNS rebinding). `body`: what the body has to be.
+    A browser sends this content type to another site only after a preflight request, which fails. `OpsAuthenticator`
+    has checked `Origin` before. `body`: what the body has to be.
     """
-    if "Origin" in request.headers:
-        raise Problem("forbidden", "Cross-origin requests are not allowed.")
     if not is_json(request.headers):
         raise Problem("unsupported_media_type", f"Send Content-Type: application/json; {body}.")

@@ -12,6 +12,7 @@ from gateway.api.admin.callbacks import RUN_ID_PATTERN
 from gateway.api.admin.cross_site import refuse_cross_site
 from gateway.clock import Clock, format_rfc3339
 from gateway.http.body import parse_json_body, read_json_body
+from gateway.http.ops_authentication import actor_fields
 from gateway.http.request import Request, Route
 from gateway.http.response import Response, make_response
 from gateway.json import strict_json
@@ -68,10 +69,11 @@ class JudgementHandlers:
         run_id = request.path_param
         if not run_id or not _VALID_RUN_ID(run_id):
             raise Problem("not_found", "No run has this id.")
-        judgement = {"verdict": wanted.verdict, "note": wanted.note, "at": format_rfc3339(self.clock.now())}
+        actor = actor_fields(request)
+        judgement = {"verdict": wanted.verdict, "note": wanted.note, "at": format_rfc3339(self.clock.now()), **actor}
         if not await self.store.judge(run_id, strict_json.write(judgement)):
             if await self.store.get_overview(run_id) is None:
                 raise Problem("not_found", "No run has this id.")
             raise Problem("run_not_unknown", "Only a run that has ended as `unknown` can be judged.")
-        self.log.warning("run_judged", run_id=run_id, verdict=wanted.verdict, note=wanted.note)
+        self.log.warning("run_judged", run_id=run_id, verdict=wanted.verdict, note=wanted.note, **actor)
         return make_response(200, strict_json.write({"id": run_id, "judgement": judgement}), JSON_CONTENT_TYPE)

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from gateway.api.admin.cross_site import refuse_cross_site
 from gateway.clock import Clock, format_rfc3339
 from gateway.http.body import parse_json_body, read_json_body
+from gateway.http.ops_authentication import actor_fields
 from gateway.http.request import Request, Route
 from gateway.http.response import Response, make_response
 from gateway.json import strict_json
@@ -86,7 +87,8 @@ class ProviderAdminHandlers:
         override = self._merge(provider, wanted, before)
         if override != before:
             await self._store(provider, override)
-            self.log.warning("provider_override_changed", provider=provider, mode=wanted.mode, note=wanted.note)
+            fields = {"provider": provider, "mode": wanted.mode, "note": wanted.note, **actor_fields(request)}
+            self.log.warning("provider_override_changed", **fields)
         if self.apply is not None:
             with suppress(StoreUnavailable):  # it is stored
                 await self.apply()

@@ -10,7 +10,10 @@ from gateway.api.admin.judgement import JudgementHandlers, JudgementStore
 from gateway.api.admin.providers import ProviderAdminHandlers
 from gateway.api.admin.replays import ReplayAdminHandlers, ReplayStore
 from gateway.api.admin.runs import RunAdminHandlers, RunStore
+from gateway.api.admin.session import SessionHandlers
+from gateway.api.console.files import ConsoleFiles
 from gateway.clock import Clock
+from gateway.http.ops_authentication import OpsAuthenticator
 from gateway.http.request import Route
 from gateway.observability.logger_protocol import Logger
 from gateway.runs.attention.monitor import AttentionMonitor
@@ -21,7 +24,13 @@ class AdminStore(CallbackStore, JudgementStore, ReplayStore, RunStore, Protocol)
 
 
 def admin_routes(
-    store: AdminStore, clock: Clock, log: Logger, providers: ProviderAdminHandlers, attention: AttentionMonitor
+    store: AdminStore,
+    clock: Clock,
+    log: Logger,
+    providers: ProviderAdminHandlers,
+    attention: AttentionMonitor,
+    *,
+    authenticator: OpsAuthenticator,
 ) -> list[Route]:
     """Return the routes, without those for health, metrics and documentation."""
     return [
@@ -31,4 +40,6 @@ def admin_routes(
         *AttentionHandlers(attention).routes(),
         *CallbackAdminHandlers(store, clock, log).routes(),
         *providers.routes(),
+        *SessionHandlers(authenticator, log).routes(),
+        *ConsoleFiles.load().routes(),
     ]

@@ -20,8 +20,10 @@ from gateway.api.admin.openapi.operations import Answer, Operation
 from gateway.api.admin.providers import ProviderAdminHandlers
 from gateway.api.admin.routes import admin_routes
 from gateway.api.docs.page import DocsHandlers
+from gateway.app import factories
 from gateway.app.components import build_components
 from gateway.app.routes import ops_routes
+from gateway.auth.ops_keys import OpsKeys
 from gateway.clock import SystemClock
 from gateway.http.request import Route
 from gateway.json import strict_json
@@ -52,7 +54,16 @@ if TYPE_CHECKING:
     from tests.conftest import StartGateway
     from tests.support.fake_upstream.upstream import FakeUpstream
 
-OPEN = {"/healthz", "/readyz"}
+OPEN = {
+    ("get", "/healthz"),
+    ("get", "/readyz"),
+    ("get", "/console"),
+    ("post", "/api/session"),
+    ("delete", "/api/session"),
+}
+
+
+CONSOLE_FILES = {"/console/", "/console/{path}", "/console/assets/{id}"}
 
 
 @pytest.fixture(scope="module")
@@ -79,8 +90,11 @@ def supervisor_routes() -> list[Route]:
         pool = WorkerPool(2, launcher.launch, counts, Metrics(), clock, log, level)
     providers = ProviderAdminHandlers(store, list, lambda: collect_metrics(pool), clock, log)
     attention = SupervisorAttention.build(Settings(), pool, LazyStore(store), clock, log)
-    logs = LogAdminHandlers(level, pool.send_log_level)
-    routes = [*admin_routes(store, clock, log, providers, attention.monitor), *logs.routes()]
+    authenticator = factories.ops_authenticator(Settings(), OpsKeys(), LazyStore(store), clock, log)
+    routes = [
+        *admin_routes(store, clock, log, providers, attention.monitor, authenticator=authenticator),
+        *LogAdminHandlers(level, pool.send_log_level).routes(),
+    ]
     return SupervisorAdmin(pool, routes).routes()
 
 
@@ -99,7 +113,7 @@ async def test_every_route_is_an_operation_and_every_operation_a_route(
 ) -> None:
     """But for the files of the pages."""
     docs = DocsHandlers.load()
-    files = {docs.style.path, docs.viewer.path, docs.script.path}
+    files = {docs.style.path, docs.viewer.path, docs.script.path, *CONSOLE_FILES}
     routes = [(each.method, without_names(each.path)) for each in routes_of() if each.path not in files]
     documented = [
         (method.upper(), without_names(path))
@@ -125,10 +139,10 @@ def test_an_operation_with_two_meanings_of_a_status_is_refused() -> None:
 
 def test_all_but_the_probes_need_a_key(spec: dict[str, JsonValue]) -> None:
     for path, methods in node(spec, "paths").items():
-        for operation in node(methods).values():
-            documented = node(operation)
-            assert documented["security"] == ([] if path in OPEN else [{"bearer": []}, {"key": []}])
-            assert (path in OPEN) == ("401" not in node(documented, "responses"))
+        for method, operation in node(methods).items():
+            documented, is_open = node(operation), (method, path) in OPEN
+            assert documented["security"] == ([] if is_open else [{"bearer": []}, {"key": []}, {"session": []}])
+            assert is_open <= ("401" not in node(documented, "responses") or path == "/api/session")
 
 
 async def converse(talk: Conversation, run_id: str) -> None:
@@ -160,6 +174,14 @@ async def converse(talk: Conversation, run_id: str) -> None:
     await talk.send("POST", override, "prompt_studio", headers={"Content-Type": "text/plain"}, body=b"x")
     await talk.send("POST", override, "prompt_studio", headers={**JSON, "Origin": "null"}, body=b"{}")
     await talk.send("GET", "/api/attention")
+    await talk.send("GET", "/console")
+    for body in (b'{"key":"x"}', b"{", b'{"key":1}', b" " * 5000):
+        await talk.send("POST", "/api/session", headers=JSON, body=body)
+    await talk.send("POST", "/api/session", headers={"Content-Type": "text/plain"}, body=b"x")
+    await talk.send("POST", "/api/session", headers={**JSON, "Origin": "null"}, body=b'{"key":"x"}')
+    await talk.send("GET", "/api/session")
+    await talk.send("DELETE", "/api/session", headers={"Origin": "null"})
+    await talk.send("DELETE", "/api/session")
     judge = "/api/runs/{id}/judge"
     await talk.send("POST", judge, run_id, headers=JSON, body=b'{"verdict":"found_paid"}')
     await talk.send("POST", judge, "run_other", headers=JSON, body=b'{"verdict":"found_paid"}')
@@ -213,7 +235,9 @@ SEEN = {
     *(("GET", "/callbacks", status) for status in (200, 422)),
     *(("POST", "/callbacks/replay/{id}", status) for status in (202, 403, 404, 415)),
     ("GET", "/providers", 200),
-    ("GET", "/api/attention", 200),
+    *(("GET", path, 200) for path in ("/api/attention", "/console", "/api/session")),
+    *(("POST", "/api/session", status) for status in (400, 401, 403, 413, 415, 422)),
+    *(("DELETE", "/api/session", status) for status in (204, 403)),
     *(("POST", "/api/runs/{id}/judge", status) for status in (400, 403, 404, 409, 413, 415, 422)),
     ("GET", "/logs/level", 200),
     *(("PUT", "/logs/level", status) for status in (200, 400, 403, 413, 415, 422)),
@@ -264,9 +288,12 @@ async def test_a_key_that_is_missing_is_answered_as_documented(
     talk = Conversation(session, running.ops_url)
     talk.spec = dict(node(strict_json.read(strict_json.write(openapi_document()))))
     for path in sorted(
-        {path for path, each in node(talk.spec, "paths").items() if "{" not in path and "get" in node(each)} - OPEN
+        path
+        for path, each in node(talk.spec, "paths").items()
+        if "{" not in path and "get" in node(each) and ("get", path) not in OPEN
     ):
         await talk.send("GET", path)
         assert ("GET", path, 401) in talk.seen
-    for path in OPEN:
-        await talk.send("GET", path)
+    for method, path in OPEN:
+        if method == "get":
+            await talk.send("GET", path)

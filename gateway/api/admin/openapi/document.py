@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from gateway.api.admin.openapi import (
     attention,
     callbacks,
+    console,
     documentation,
     health,
     judgement,
@@ -17,11 +18,13 @@ from gateway.api.admin.openapi import (
     providers,
     replays,
     runs,
+    session,
 )
 from gateway.api.openapi.component_schemas import component_schemas
 from gateway.api.openapi.operation import REQUEST_ID
 from gateway.api.openapi.response_schemas import ProblemAnswer
 from gateway.api.openapi.responses import HEADERS, OpenApiNode
+from gateway.http.ops_authentication import SESSION_COOKIE
 
 GROUPS = (
     runs.GROUP,
@@ -31,6 +34,8 @@ GROUPS = (
     callbacks.GROUP,
     providers.GROUP,
     logs.GROUP,
+    console.GROUP,
+    session.GROUP,
     health.GROUP,
     documentation.GROUP,
 )
@@ -41,7 +46,9 @@ Operations of a Runward gateway: runs, what needs an operator, callbacks, provid
 clients is on the public port; [its document](docs-public) is here too.
 
 With `server.ops_keys`, a key of that list is required for everything but liveness and readiness; without it, none is.
-A request with `Origin` that changes something is refused, and so is one without `Content-Type: application/json`."""
+A key with the role `viewer` may change nothing. A request that changes something needs
+`Content-Type: application/json`. One with `Origin`, or with the cookie of a session, needs
+the origin of this port and `X-Runward-Console: 1` as well."""
 _KEY = "A key of `server.ops_keys`; without that setting none is required."
 
 
@@ -68,6 +75,12 @@ def openapi_document() -> OpenApiNode:
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer", "description": _KEY},
                 "key": {"type": "apiKey", "in": "header", "name": "X-API-KEY", "description": _KEY},
+                "session": {
+                    "type": "apiKey",
+                    "in": "cookie",
+                    "name": SESSION_COOKIE,
+                    "description": "A session of the console, from `POST /api/session`; it ends after 12 hours.",
+                },
             },
         },
     }

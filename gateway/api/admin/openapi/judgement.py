@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 
 from gateway.api.admin.judgement import JudgementRequest
 from gateway.api.admin.openapi.operations import Answer, Operation, OperationGroup, path_parameter
+from gateway.api.openapi.component_schemas import NotRequired
 
 
 class Judgement(BaseModel):
@@ -20,6 +21,7 @@ class Judgement(BaseModel):
     ]
     note: str
     at: Annotated[datetime, Field(description="Time of the judgement.")]
+    actor: Annotated[str | NotRequired, Field(description="Name of the operator's key, if it has one.")] = None
 
 
 class JudgedRun(BaseModel):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from pydantic import BaseModel
@@ -14,7 +14,7 @@ from gateway.api.openapi.responses import OpenApiNode, json_content, problem_res
 
 _COMMON_CODES = ("malformed_request", "header_too_large", "internal")
 _KEY_CODES = ("unauthorized", "too_many_failures")
-_SECURITY: tuple[dict[str, list[str]], ...] = ({"bearer": []}, {"key": []})
+_SECURITY: tuple[dict[str, list[str]], ...] = ({"bearer": []}, {"key": []}, {"session": []})
 
 IGNORED_BODY: OpenApiNode = {
     "required": False,
@@ -28,11 +28,12 @@ IGNORED_BODY: OpenApiNode = {
 class Answer:
     """A response that is no problem document.
 
-    `body`: the model of a JSON body, or the Content by media type. `headers`: names beside X-Request-Id.
+    `body`: the model of a JSON body, or the Content by media type; empty without a body. `headers`: names beside
+    X-Request-Id.
     """
 
     description: str
-    body: type[BaseModel] | OpenApiNode
+    body: type[BaseModel] | OpenApiNode = field(default_factory=dict)
     headers: tuple[str, ...] = ()
 
 

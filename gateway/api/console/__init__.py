@@ -1,0 +1,1 @@
+"""Pages of the console on the operations port."""
