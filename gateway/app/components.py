@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from gateway.api.admin.overview import GatewayState
 from gateway.api.promptlayer import result_formats
 from gateway.app import factories, tls
 from gateway.app.listeners import TlsContexts
@@ -25,6 +26,7 @@ from gateway.observability import json_logging
 from gateway.observability.level_control import LevelControl
 from gateway.observability.logger_protocol import Logger
 from gateway.observability.metrics import Metrics
+from gateway.observability.metrics_history import MetricsHistory
 from gateway.outbound.webhook.egress_policy import EgressPolicy
 from gateway.outbound.webhook.sender import WebhookSender
 from gateway.problems import Problem
@@ -83,6 +85,7 @@ class Components:
     override_follower: OverrideFollower
     history: HistoryRecorder
     attention: AttentionMonitor
+    gateway_state: GatewayState
     background_tasks: HousekeepingTasks
     passthrough: Passthrough
     in_flight_limiter: InFlightLimiter
@@ -130,19 +133,22 @@ class Components:
     async def start(self, own_addresses: Collection[tuple[str, int]], *, attends: bool = True) -> None:
         """Start limits and background tasks, once the ports are open at `own_addresses` (host, port).
 
-        `attends`: this process announces what needs attention; of several workers the supervisor does.
+        `attends`: this process announces what needs attention, and keeps the history of the metrics; of several workers
+        the supervisor does both.
         """
         self.egress_policy.set_own_addresses(own_addresses)
         await self.limiter.open()
         await self.background_tasks.start()
         if attends:
             self.attention.start()
+            self.gateway_state.history.start()
 
     async def close(self) -> None:
         """Stop background tasks and close every outbound connection."""
         self.log_level.close()
         await self.limiter.store_usage()  # before the store is closed
         await self.attention.close()
+        await self.gateway_state.history.close()
         await self.background_tasks.close()
         await self.limiter.close()
         for provider in self.catalog.providers:
@@ -173,6 +179,7 @@ class Components:
             lambda new: self.run_replayer.reconfigure(new.settings.store.retention),
             lambda new: self.history.reconfigure(factories.history_config(new.settings)),
             lambda new: self.attention.reconfigure(new.attention),
+            lambda new: self.gateway_state.reconfigure(new.settings),
             lambda new: self.passthrough.reconfigure(new.passthrough_rules, new.providers),
             lambda new: self.store.reconfigure(new.content_cipher),
             lambda new: self.log_level.reconfigure(new.settings.logs.level),
@@ -256,6 +263,12 @@ def build_components(settings: Settings, clock: Clock, log: Logger) -> Component
         override_follower=override_follower,
         history=history,
         attention=_attention(snapshot, store, metrics, webhook_sender, clock=clock, log=log),
+        gateway_state=GatewayState(
+            settings,
+            MetricsHistory(metrics.read, clock, log),
+            lambda: in_flight_limiter.draining,
+            clock.now().timestamp(),
+        ),
         background_tasks=HousekeepingTasks(
             durable_runs,
             store,

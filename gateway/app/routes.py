@@ -120,6 +120,7 @@ def ops_routes(components: Components, docs: DocsHandlers) -> list[Route]:
             _provider_admin(components),
             components.attention,
             authenticator=components.ops_authenticator,
+            state=components.gateway_state,
         ),
         *LogAdminHandlers(components.log_level).routes(),
         *docs.ops_routes(),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import platform
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
 from importlib.metadata import version
 from types import MappingProxyType
@@ -25,8 +25,8 @@ _VERSION = version("runward")
 TEXT_CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS_CONTENT_TYPE = openmetrics.CONTENT_TYPE_LATEST
 # Seconds. A run takes milliseconds to many minutes; the overhead of the gateway starts at microseconds.
-_RUN_BUCKETS = (0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800)
-_OVERHEAD_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5)
+RUN_BUCKETS = (0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800)
+OVERHEAD_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5)
 
 
 class Metrics:
@@ -88,15 +88,15 @@ class Metrics:
         )
         self._history_content_dropped.counts[()] = 0
         self._run_duration = self._histogram(
-            "run_duration", "Duration of a run, from the arrival of its request.", _RUN_BUCKETS, "workflow", "provider"
+            "run_duration", "Duration of a run, from the arrival of its request.", RUN_BUCKETS, "workflow", "provider"
         )
         self._call_duration = self._histogram(
-            "upstream_call_duration", "Duration of calls to providers.", _RUN_BUCKETS, "provider", "operation"
+            "upstream_call_duration", "Duration of calls to providers.", RUN_BUCKETS, "provider", "operation"
         )
         self._overhead = self._histogram(
             "overhead",
             "Gateway overhead: run duration without the wait for providers, limits and backoff.",
-            _OVERHEAD_BUCKETS,
+            OVERHEAD_BUCKETS,
         )
         self._in_flight = self._gauge("requests_in_flight", "Requests in flight.")
         self._bytes_in_flight = self._gauge(
@@ -320,6 +320,10 @@ class Metrics:
     def export_exemplars(self) -> ExemplarsByBucket:
         """Return the exemplars of the duration of runs, to be merged in another process."""
         return self._run_duration.exemplars
+
+    def read(self, names: Collection[str]) -> dict[str, SeriesValues]:
+        """Return the values of some families by name; those that are not known are left out."""
+        return {name: self._families[name].export() for name in names if name in self._families}
 
     @classmethod
     def from_export(

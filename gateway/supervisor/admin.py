@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gateway.api.admin.health import metrics_response
+from gateway.api.admin.overview import GatewayState
 from gateway.api.docs.page import DocsHandlers
 from gateway.http.ops_authentication import OpsAuthenticator, keep_private
 from gateway.http.pipeline import RequestPipeline
@@ -13,6 +14,8 @@ from gateway.http.request import Middleware, Request, Route
 from gateway.http.response import Response, make_response
 from gateway.http.server import Server
 from gateway.observability.metrics import Metrics
+from gateway.observability.metrics_history import MetricsHistory
+from gateway.settings import Settings
 from gateway.supervisor.worker_pool import WorkerPool
 
 
@@ -70,6 +73,13 @@ class SupervisorAdmin:
 async def collect_metrics(pool: WorkerPool) -> Metrics:
     """Return the sums of the metrics of all workers."""
     return Metrics.from_export(await pool.collect_metrics(), pool.exemplars)
+
+
+def gateway_state(settings: Settings, pool: WorkerPool) -> GatewayState:
+    """Return what the console shows of all workers together. Its history is to be started."""
+    history = MetricsHistory(pool.latest_metrics, pool.clock, pool.log)
+    started_at = pool.clock.now().timestamp()
+    return GatewayState(settings, history, pool.draining.is_set, started_at, pool.count)
 
 
 def _unavailable(status: str) -> Response:

@@ -24,8 +24,9 @@ from gateway.supervisor.worker_pool import WorkerPool
 
 @dataclass(frozen=True, slots=True)
 class AttentionSnapshot:
-    """The part of a configuration that the list and its webhook use."""
+    """A configuration, and the part of it that the list and its webhook use."""
 
+    settings: Settings
     config: AttentionConfig
     allowlist: CallbackAllowlist
     proxy: Proxy | None
@@ -34,7 +35,7 @@ class AttentionSnapshot:
     def build(cls, settings: Settings) -> Self:
         """Build it from the settings. Raises SettingsError."""
         allowlist = CallbackAllowlist(settings.callbacks.allow)
-        return cls(factories.attention_config(settings), allowlist, factories.callback_proxy(settings))
+        return cls(settings, factories.attention_config(settings), allowlist, factories.callback_proxy(settings))
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from gateway.app import factories, tls
@@ -20,16 +20,15 @@ from gateway.supervisor.lazy_store import LazyStore
 
 @dataclass(slots=True)
 class OpsAccess:
-    """TLS context and authenticator of the operations port, names of the configured providers, level of the log.
+    """TLS context and authenticator of the operations port, and the level of the log.
 
-    `on_reload` applies another configuration of the attention list.
+    `reload_hooks` apply another configuration of the attention list and of the console.
     """
 
     authenticator: OpsAuthenticator
     context: tls.ReloadableContext | None
-    providers: Collection[str]
     log_level: LevelControl
-    on_reload: Callable[[AttentionSnapshot], None] = lambda _: None
+    reload_hooks: Sequence[Callable[[AttentionSnapshot], None]] = ()
 
     @classmethod
     def build(cls, settings: Settings, store: LazyStore, clock: Clock, log: Logger) -> OpsAccess:
@@ -37,7 +36,7 @@ class OpsAccess:
         authenticator = factories.ops_authenticator(settings, factories.ops_keys(settings), store, clock, log)
         context = tls.server_context(settings.server.resolved_ops_tls, "server.ops_tls")
         log_level = LevelControl(settings.logs.level, clock, log)
-        return cls(authenticator, tls.make_reloadable(context), frozenset(settings.providers), log_level)
+        return cls(authenticator, tls.make_reloadable(context), log_level)
 
     async def follow(self, source: ConfigSource, clock: Clock, log: Logger) -> None:
         """Apply changes of the configuration until cancelled; invalid ones are ignored, as the workers log them."""
@@ -54,6 +53,6 @@ class OpsAccess:
             return
         self.authenticator.reconfigure(factories.ops_keys(settings))
         tls.replace(self.context, context)
-        self.providers = frozenset(settings.providers)
-        self.on_reload(attention)
         self.log_level.reconfigure(settings.logs.level)
+        for hook in self.reload_hooks:
+            hook(attention)

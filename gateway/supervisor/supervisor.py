@@ -20,7 +20,7 @@ from gateway.observability.metrics import Metrics
 from gateway.settings import Settings
 from gateway.store import factory
 from gateway.supervisor.accepting.turns import AcceptCounts
-from gateway.supervisor.admin import SupervisorAdmin, collect_metrics
+from gateway.supervisor.admin import SupervisorAdmin, collect_metrics, gateway_state
 from gateway.supervisor.attention import SupervisorAttention
 from gateway.supervisor.lazy_store import LazyStore
 from gateway.supervisor.ops_access import OpsAccess
@@ -59,11 +59,16 @@ async def supervise(
             command, public_sockets, accept_counts, socket_address(ops_sockets[0]), settings.store.url
         )
         pool = WorkerPool(count, launcher.launch, accept_counts, Metrics(), clock, log, access.log_level)
-        providers = ProviderAdminHandlers(store, lambda: access.providers, lambda: collect_metrics(pool), clock, log)
+        state = gateway_state(settings, pool)
+        providers = ProviderAdminHandlers(
+            store, lambda: state.settings.providers, lambda: collect_metrics(pool), clock, log
+        )
         attention = SupervisorAttention.build(settings, pool, store, clock, log)
-        access.on_reload = attention.reconfigure
+        access.reload_hooks = [attention.reconfigure, lambda new: state.reconfigure(new.settings)]
         routes = [
-            *admin_routes(store, clock, log, providers, attention.monitor, authenticator=access.authenticator),
+            *admin_routes(
+                store, clock, log, providers, attention.monitor, authenticator=access.authenticator, state=state
+            ),
             *LogAdminHandlers(access.log_level, pool.send_log_level).routes(),
         ]
         admin = SupervisorAdmin(pool, routes)
@@ -74,6 +79,7 @@ async def supervise(
             max_header=server.max_header,
         )
         ops_listener = await Listener.from_sockets(ops_server, ops_sockets, access.context)
+        state.history.start()
         attention.start([*map(socket_address, public_sockets), *ops_listener.addresses])
         tasks = [
             asyncio.create_task(_handle_signals(signals, pool, public_sockets, manager)),
@@ -95,6 +101,7 @@ async def supervise(
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await attention.monitor.close()
+            await state.history.close()
             access.log_level.close()
             await ops_listener.runner.cleanup()
             await store.close()

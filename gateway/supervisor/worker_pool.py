@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 
 from gateway.app.application import wait_for_first
@@ -143,6 +143,11 @@ class WorkerPool:
     def exemplars(self) -> ExemplarsByBucket:
         """The latest exemplars of all workers, as of their last status."""
         return merge_exemplars(worker.last_status.exemplars for worker in self.workers.values())
+
+    def latest_metrics(self, names: Collection[str]) -> MetricFamilies:
+        """Return the merged values of some families, as of the last heartbeat: at most a second old."""
+        own = {name: values for name, values in self.metrics.read(names).items() if name not in GAUGE_MERGES}
+        return self.merger.latest([own, *(worker.last_status.metrics for worker in self.workers.values())], names)
 
     async def _heartbeat_loop(self) -> None:
         """Request the status of all workers periodically; a killed worker loses the counts since its last status."""

@@ -24,7 +24,7 @@ from gateway.store.history import HistoryEntry
 from gateway.store.memory.store import MemoryStore
 from gateway.store.records import FinalState, IdempotencyKey, Phase, StoredRun
 from gateway.supervisor.accepting.turns import AcceptCounts
-from gateway.supervisor.admin import SupervisorAdmin, collect_metrics
+from gateway.supervisor.admin import SupervisorAdmin, collect_metrics, gateway_state
 from gateway.supervisor.attention import SupervisorAttention
 from gateway.supervisor.lazy_store import LazyStore
 from gateway.supervisor.worker_handle import WorkerLauncher
@@ -144,10 +144,11 @@ def _supervisor_server(settings: Settings, clock: Clock, store: LazyStore) -> Se
         launcher = WorkerLauncher(["true"], (), counts, ("127.0.0.1", 1), "memory://")
         level = LevelControl("info", clock, log)
         pool = WorkerPool(1, launcher.launch, counts, Metrics(), clock, log, level)
-    providers = ProviderAdminHandlers(store, list, lambda: collect_metrics(pool), clock, log)
+    providers = ProviderAdminHandlers(store, lambda: settings.providers, lambda: collect_metrics(pool), clock, log)
     attention = SupervisorAttention.build(settings, pool, store, clock, log)
+    state = gateway_state(settings, pool)
     authenticator = factories.ops_authenticator(settings, factories.ops_keys(settings), store, clock, log)
     admin = SupervisorAdmin(
-        pool, admin_routes(store, clock, log, providers, attention.monitor, authenticator=authenticator)
+        pool, admin_routes(store, clock, log, providers, attention.monitor, authenticator=authenticator, state=state)
     )
     return admin.build_server(authenticator, header_timeout=5.0, idle_timeout=5.0, max_header=16_384)

@@ -68,11 +68,14 @@ class ProviderAdminHandlers:
 
     async def list_providers(self, _request: Request) -> Response:
         """Handle `GET /providers`: the configured providers, and others that have an override, by name."""
+        return make_response(200, strict_json.write({"providers": await self.documents()}), JSON_CONTENT_TYPE)
+
+    async def documents(self) -> list[dict[str, object]]:
+        """Return the configured providers, and others that have an override, by name. Raises StoreUnavailable."""
         overrides = await self._overrides()
         circuits = (await self.collect_metrics()).circuit_states()
         names = sorted({*self.configured(), *overrides})
-        documents = [_document(name, overrides.get(name), circuits) for name in names]
-        return make_response(200, strict_json.write({"providers": documents}), JSON_CONTENT_TYPE)
+        return [_document(name, overrides.get(name), circuits) for name in names]
 
     async def set_override(self, request: Request) -> Response:
         """Handle `POST /providers/override/{id}`: set the mode of a provider; `auto` undoes it. Is idempotent."""

@@ -6,7 +6,9 @@ from typing import Protocol
 
 from gateway.api.admin.attention import AttentionHandlers
 from gateway.api.admin.callbacks import CallbackAdminHandlers, CallbackStore
+from gateway.api.admin.configured import ConfiguredHandlers
 from gateway.api.admin.judgement import JudgementHandlers, JudgementStore
+from gateway.api.admin.overview import GatewayState, OverviewHandlers
 from gateway.api.admin.providers import ProviderAdminHandlers
 from gateway.api.admin.replays import ReplayAdminHandlers, ReplayStore
 from gateway.api.admin.runs import RunAdminHandlers, RunStore
@@ -31,6 +33,7 @@ def admin_routes(
     attention: AttentionMonitor,
     *,
     authenticator: OpsAuthenticator,
+    state: GatewayState,
 ) -> list[Route]:
     """Return the routes, without those for health, metrics and documentation."""
     return [
@@ -40,6 +43,8 @@ def admin_routes(
         *AttentionHandlers(attention).routes(),
         *CallbackAdminHandlers(store, clock, log).routes(),
         *providers.routes(),
+        *OverviewHandlers(state, clock).routes(),
+        *ConfiguredHandlers(state, providers).routes(),
         *SessionHandlers(authenticator, log).routes(),
         *ConsoleFiles.load().routes(),
     ]

@@ -32,7 +32,7 @@ from gateway.observability.metrics import Metrics
 from gateway.settings import Settings
 from gateway.store.memory.store import MemoryStore
 from gateway.supervisor.accepting.turns import AcceptCounts
-from gateway.supervisor.admin import SupervisorAdmin, collect_metrics
+from gateway.supervisor.admin import SupervisorAdmin, collect_metrics, gateway_state
 from gateway.supervisor.attention import SupervisorAttention
 from gateway.supervisor.lazy_store import LazyStore
 from gateway.supervisor.worker_handle import WorkerLauncher
@@ -90,9 +90,10 @@ def supervisor_routes() -> list[Route]:
         pool = WorkerPool(2, launcher.launch, counts, Metrics(), clock, log, level)
     providers = ProviderAdminHandlers(store, list, lambda: collect_metrics(pool), clock, log)
     attention = SupervisorAttention.build(Settings(), pool, LazyStore(store), clock, log)
+    state = gateway_state(Settings(), pool)
     authenticator = factories.ops_authenticator(Settings(), OpsKeys(), LazyStore(store), clock, log)
     routes = [
-        *admin_routes(store, clock, log, providers, attention.monitor, authenticator=authenticator),
+        *admin_routes(store, clock, log, providers, attention.monitor, authenticator=authenticator, state=state),
         *LogAdminHandlers(level, pool.send_log_level).routes(),
     ]
     return SupervisorAdmin(pool, routes).routes()
@@ -175,6 +176,8 @@ async def converse(talk: Conversation, run_id: str) -> None:
     await talk.send("POST", override, "prompt_studio", headers={**JSON, "Origin": "null"}, body=b"{}")
     await talk.send("GET", "/api/attention")
     await talk.send("GET", "/console")
+    for path in ("overview", "overview?window=6h", "overview?window=7h", "providers", "clients", "workflows"):
+        await talk.send("GET", f"/api/{path}")
     for body in (b'{"key":"x"}', b"{", b'{"key":1}', b" " * 5000):
         await talk.send("POST", "/api/session", headers=JSON, body=body)
     await talk.send("POST", "/api/session", headers={"Content-Type": "text/plain"}, body=b"x")
@@ -236,6 +239,8 @@ SEEN = {
     *(("POST", "/callbacks/replay/{id}", status) for status in (202, 403, 404, 415)),
     ("GET", "/providers", 200),
     *(("GET", path, 200) for path in ("/api/attention", "/console", "/api/session")),
+    *(("GET", f"/api/{name}", 200) for name in ("overview", "providers", "clients", "workflows")),
+    ("GET", "/api/overview", 422),
     *(("POST", "/api/session", status) for status in (400, 401, 403, 413, 415, 422)),
     *(("DELETE", "/api/session", status) for status in (204, 403)),
     *(("POST", "/api/runs/{id}/judge", status) for status in (400, 403, 404, 409, 413, 415, 422)),
