@@ -68,8 +68,9 @@ dashboards: $(VENV)/.dev ## Regenerate the Grafana dashboards, and their copies 
 	@$(BIN)/python -m deploy.grafana.generate
 	@$(BIN)/python helm/generate.py
 
-errors: $(VENV)/.dev ## Regenerate docs/errors.md from the table of error codes
+errors: $(VENV)/.dev ## Regenerate docs/errors.md, and its copy in the console, from the table of error codes
 	@$(BIN)/python -m gateway.api.docs.error_reference > docs/errors.md
+	@$(BIN)/python -m gateway.api.docs.error_reference json > gateway/api/console/assets/problem_codes.json
 
 log-reference: $(VENV)/.dev ## Regenerate docs/logs.md from the table of log events
 	@$(BIN)/python -m gateway.observability.log_reference > docs/logs.md

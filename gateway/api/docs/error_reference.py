@@ -1,7 +1,11 @@
-"""Reference page of all error codes, docs/errors.md: `python -m gateway.api.docs.error_reference > docs/errors.md`."""
+"""Reference of all error codes: docs/errors.md, and with the argument `json` the document that the console shows.
+
+`python -m gateway.api.docs.error_reference [json]` writes it to standard output; `make errors` writes both files.
+"""
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -251,5 +255,22 @@ def _row(code: str, info: ErrorInfo) -> str:
     return f"| {' | '.join(cells)} |\n"
 
 
+def error_document() -> str:
+    """The reference as JSON: an object with a member for each error code, in the order of PROBLEMS."""
+    return json.dumps({code: _members(code, info) for code, info in _in_order()}, indent=1) + "\n"
+
+
+def _members(code: str, info: ErrorInfo) -> dict[str, object]:
+    problem_type = PROBLEMS[code]
+    return {
+        "status": problem_type.status,
+        "title": problem_type.title,
+        "retryable": problem_type.retryable,
+        "outcomes": list(info.outcomes),
+        "meaning": info.meaning,
+        "action": info.action,
+    }
+
+
 if __name__ == "__main__":
-    sys.stdout.write(error_page())
+    sys.stdout.write(error_document() if sys.argv[1:] == ["json"] else error_page())

@@ -1,0 +1,189 @@
+// The console: session, navigation, keys, and the page of the URL.
+import { html, render, useEffect, useRef, useState } from "./vendor/htm-preact.js";
+import { get, onUnauthorized, request, useData } from "./api.js";
+import { number } from "./format.js";
+import { Attention } from "./page_attention.js";
+import { Callbacks, Clients, NotFound, Problems, Workflows } from "./page_lists.js";
+import { Live } from "./page_live.js";
+import { Login } from "./page_login.js";
+import { Overview } from "./page_overview.js";
+import { Providers } from "./page_providers.js";
+import { Run } from "./page_run.js";
+import { Runs } from "./page_runs.js";
+import { Dialog, ErrorBox, Loading, useKeys } from "./parts.js";
+import { Link, navigate, useLocation } from "./router.js";
+import { stream, useTick } from "./stream.js";
+
+const PAGES = [
+  ["/", "Overview", "o"],
+  ["/attention", "Needs attention", "a"],
+  ["/runs", "Runs", "r"],
+  ["/live", "Live", "l"],
+  ["/providers", "Providers", "p"],
+  ["/clients", "Clients and limits", "c"],
+  ["/workflows", "Workflows", "w"],
+  ["/callbacks", "Callbacks", "b"],
+];
+const KEYS = [
+  ["/", "search for a run"],
+  ["j, k", "next, previous row"],
+  ["Enter", "open the row"],
+  ["x", "select the row"],
+  ...PAGES.map(([, title, key]) => [`g ${key}`, title]),
+  ["p", "pause or resume the live list"],
+  ["t", "change the colours: system, light, dark"],
+  ["?", "this help"],
+];
+const GO_TIMEOUT = 1500; // milliseconds between g and the second key
+const THEMES = ["system", "light", "dark"];
+
+function Page({ path, search, session }) {
+  const [, first, rest] = path.split("/");
+  switch (first) {
+    case "":
+      return html`<${Overview} search=${search} />`;
+    case "attention":
+      return html`<${Attention} />`;
+    case "runs":
+      return rest ? html`<${Run} key=${rest} id=${decode(rest)} session=${session} />` : html`<${Runs} search=${search} session=${session} />`;
+    case "live":
+      return html`<${Live} />`;
+    case "providers":
+      return html`<${Providers} session=${session} />`;
+    case "clients":
+      return html`<${Clients} />`;
+    case "workflows":
+      return html`<${Workflows} />`;
+    case "callbacks":
+      return html`<${Callbacks} search=${search} session=${session} />`;
+    case "problems":
+      return html`<${Problems} code=${rest && decode(rest)} />`;
+    default:
+      return html`<${NotFound} />`;
+  }
+}
+
+function decode(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
+}
+
+function useTheme() {
+  const read = () => document.documentElement.dataset.theme ?? "system";
+  const [theme, setTheme] = useState(read);
+  const change = () => {
+    const next = THEMES[(THEMES.indexOf(read()) + 1) % THEMES.length];
+    if (next === "system") delete document.documentElement.dataset.theme;
+    else document.documentElement.dataset.theme = next;
+    try {
+      localStorage.setItem("runward.theme", next);
+    } catch {
+      // it applies to this tab
+    }
+    setTheme(next);
+    window.dispatchEvent(new Event("runward-theme"));
+  };
+  return [theme, change];
+}
+
+function Help({ onClose }) {
+  return html`<${Dialog} title="Keys" onClose=${onClose}>
+    <dl class="facts keys">${KEYS.map(([key, text]) => html`<div key=${key}><dt><kbd>${key}</kbd></dt><dd>${text}</dd></div>`)}</dl>
+  <//>`;
+}
+
+function Shell({ session, onLogout }) {
+  const { path, search } = useLocation();
+  const [help, setHelp] = useState(false);
+  const [menu, setMenu] = useState(false);
+  const [theme, changeTheme] = useTheme();
+  const { tick, connected } = useTick();
+  const attention = useData("/api/attention", { every: 15_000 });
+  const main = useRef(null);
+  const goUntil = useRef(0);
+  const go = (key) => () => {
+    const page = PAGES.find(([, , each]) => each === key);
+    if (Date.now() < goUntil.current && page) {
+      goUntil.current = 0;
+      navigate(page[0]);
+      return true;
+    }
+    return false;
+  };
+  useKeys({
+    g: () => {
+      goUntil.current = Date.now() + GO_TIMEOUT;
+    },
+    ...Object.fromEntries(PAGES.map(([, , key]) => [key, go(key)])),
+    t: () => changeTheme(),
+    "?": () => setHelp(true),
+    "/": () => {
+      if (path !== "/runs") navigate("/runs");
+      setTimeout(() => document.querySelector("[data-search]")?.focus(), 50);
+    },
+  });
+  useEffect(() => {
+    stream.want(true);
+    return () => stream.want(false);
+  }, []);
+  const seen = useRef(path);
+  useEffect(() => {
+    setMenu(false);
+    if (seen.current !== path) {
+      seen.current = path;
+      window.scrollTo(0, 0);
+      main.current?.focus({ preventScroll: true });
+    }
+  }, [path]);
+  const count = tick?.attention ?? (attention.error ? null : attention.data?.items.length) ?? null;
+  const isCurrent = (to) => (to === "/" ? path === "/" : path === to || path.startsWith(`${to}/`));
+  const logout = async () => {
+    await request("DELETE", "/api/session").catch(() => null);
+    onLogout();
+  };
+  return html`
+    <a class="skip" href="#main">Skip to the content</a>
+    <header class="bar">
+      <strong class="brand">Runward</strong>
+      <button type="button" class="menu-button" aria-expanded=${menu ? "true" : "false"} aria-controls="nav" onClick=${() => setMenu(!menu)}>Menu</button>
+      <nav id="nav" class=${menu ? "nav nav-open" : "nav"} aria-label="Pages">
+        ${PAGES.map(([to, title]) => html`<${Link} key=${to} to=${to} aria-current=${isCurrent(to) ? "page" : null}>${title}
+          ${to === "/attention" && count ? html` <span class="count">${number(count)}<span class="visually-hidden"> items</span></span>` : ""}<//>`)}
+      </nav>
+      <div class="bar-end">
+        <span class="muted connection"><span class=${`dot ${connected ? "dot-on" : "dot-off"}`} aria-hidden="true"></span>${connected ? "live" : "not connected"}</span>
+        <span class="muted session-name">${session.name ? `${session.name}, ` : ""}${session.role}</span>
+        <button type="button" class="small" onClick=${changeTheme}>Colours: ${theme}</button>
+        <button type="button" class="small" onClick=${() => setHelp(true)} aria-label="Keys">?</button>
+        ${session.keys_required && html`<button type="button" class="small" onClick=${logout}>Log out</button>`}
+        <span class="muted version">${session.version} · ${session.replica}</span>
+      </div>
+    </header>
+    <main id="main" ref=${main} tabindex="-1"><${Page} path=${path} search=${search} session=${session} /></main>
+    ${help && html`<${Help} onClose=${() => setHelp(false)} />`}
+  `;
+}
+
+function App() {
+  const [state, setState] = useState({ session: null, error: null, login: false });
+  const load = async () => {
+    try {
+      setState({ session: await get("/api/session"), error: null, login: false });
+    } catch (error) {
+      setState({ session: null, error: error.status === 401 ? null : error, login: error.status === 401 });
+    }
+  };
+  useEffect(() => {
+    load();
+    return onUnauthorized(() => setState({ session: null, error: null, login: true }));
+  }, []);
+  if (state.login) return html`<${Login} onLogin=${load} />`;
+  if (state.error) return html`<main class="login" id="main"><${ErrorBox} error=${state.error} retry=${load} what="The console could not be opened" /></main>`;
+  if (!state.session) return html`<main id="main"><${Loading} /></main>`;
+  return html`<${Shell} session=${state.session} onLogout=${load} />`;
+}
+
+render(html`<${App} />`, document.getElementById("app"));
