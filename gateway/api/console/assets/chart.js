@@ -39,7 +39,7 @@ function options(element, { series, stacked, unit, onRange, format }) {
     select: { show: true },
     scales: { x: { time: true }, y: { range: (_, low, high) => [0, Math.max(high * 1.1 || 0, unit === "%" ? 0.01 : 1)] } },
     axes: [
-      { ...axis, values: (_, splits) => splits.map((at) => utcTime(at * 1000).slice(0, 5)) },
+      { ...axis, size: 26, values: (_, splits) => splits.map((at) => utcTime(at * 1000).slice(0, 5)) },
       { ...axis, size: 56, values: (_, splits) => splits.map((value) => format(value)) },
     ],
     series: [{}, ...(stacked ? lines.reverse() : lines)],

@@ -156,8 +156,8 @@ function Shell({ session, onLogout }) {
       <div class="bar-end">
         <span class="muted connection"><span class=${`dot ${connected ? "dot-on" : "dot-off"}`} aria-hidden="true"></span>${connected ? "live" : "not connected"}</span>
         <span class="muted session-name">${session.name ? `${session.name}, ` : ""}${session.role}</span>
-        <button type="button" class="small" onClick=${changeTheme}>Colours: ${theme}</button>
-        <button type="button" class="small" onClick=${() => setHelp(true)} aria-label="Keys">?</button>
+        <div class="row"><button type="button" class="small" onClick=${changeTheme}>Colours: ${theme}</button>
+          <button type="button" class="small" onClick=${() => setHelp(true)} aria-label="Keys">?</button></div>
         ${session.keys_required && html`<button type="button" class="small" onClick=${logout}>Log out</button>`}
         <span class="muted version">${session.version} · ${session.replica}</span>
       </div>

@@ -98,7 +98,7 @@ function Timeline({ run }) {
       </svg>
     </div>
     ${clipped && html`<p class="muted">Callbacks after the right edge are drawn at it; the table has their times.</p>`}
-    <${Table} label="Events" rowKey=${(mark, index) => index} rows=${marks} columns=${[
+    <${Table} label="Events" kind="events" rowKey=${(mark, index) => index} rows=${marks} columns=${[
       { name: "at", title: "Time (UTC)", cell: (mark) => html`<${Time} at=${mark.event.at} short milliseconds />` },
       { name: "offset", title: "After", right: true, cell: (mark) => duration(Math.max(0, mark.offset)) },
       { name: "text", title: "Event", cell: (mark) => html`<span class=${`mark-dot bg-${mark.kind}`} aria-hidden="true"></span>${mark.text}` },

@@ -75,7 +75,7 @@ function Page({ page, search, names, selected, toggle, selectAll }) {
       ? html`<${Empty}>${!page.complete ? "None of the runs examined so far matches; continue with the next page." : filtered ? "No run matches these conditions." : "No run is recorded yet."}<//>`
       : html`<${Table} label="Runs" columns=${columns} rows=${page.runs} rowKey=${(run) => run.id}
           rowProps=${(run) => ({ "data-row": run.id, tabindex: "-1", class: selected.has(run.id) ? "selected" : "" })} />`}
-    <nav class="row paging" aria-label="Pages">
+    <nav class="row paging" aria-label="Pages of the list">
       ${query.has("cursor") && html`<${Link} to="/runs" search=${paging(null)}>First page<//>`}
       ${page.next && html`<${Link} to="/runs" search=${paging(page.next)} rel="next">Next page<//>`}
       ${!page.complete && html`<span class="muted">The search stopped at its bound; the next page continues it.</span>`}

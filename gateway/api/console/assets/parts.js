@@ -62,9 +62,9 @@ export function Loaded({ state, children, what }) {
   `;
 }
 
-/** A table in a region that scrolls by itself on narrow screens. `columns`: { name, title, right, cell(row) }. */
-export function Table({ label, columns, rows, rowKey, rowProps }) {
-  return html`<div class="table-region" role="region" aria-label=${label} tabindex="0">
+/** A table in a region that scrolls by itself on narrow screens. `columns`: { name, title, right, cell(row) }; `kind`: a class. */
+export function Table({ label, columns, rows, rowKey, rowProps, kind = "" }) {
+  return html`<div class=${`table-region ${kind}`} role="region" aria-label=${label} tabindex="0">
     <table>
       <thead>
         <tr>
