@@ -24,6 +24,7 @@ _CONTENT_TYPES = {
     "txt": "text/plain; charset=utf-8",
     "woff2": "font/woff2",
 }
+_VENDOR = "vendor/"
 _CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "font-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -62,7 +63,7 @@ class ConsoleFile:
 
 @dataclass(frozen=True, slots=True)
 class ConsoleFiles:
-    """The page, and the files that it loads, by name."""
+    """The page, and the files that it loads, by their name below `assets/`."""
 
     page: ConsoleFile
     assets: Mapping[str, ConsoleFile]
@@ -71,9 +72,11 @@ class ConsoleFiles:
     def load(cls) -> ConsoleFiles:
         """Read the files of the package."""
         root = files("gateway.api.console")
-        found = [asset for asset in (root / "assets").iterdir() if asset.name.rpartition(".")[2] in _CONTENT_TYPES]
+        folders = (("", root / "assets"), (_VENDOR, root / "assets" / "vendor"))
+        found = {prefix + file.name: file for prefix, folder in folders for file in folder.iterdir()}
+        served = {name: file for name, file in found.items() if name.rpartition(".")[2] in _CONTENT_TYPES}
         page = ConsoleFile.of("index.html", (root / "index.html").read_bytes())
-        return cls(page, {asset.name: ConsoleFile.of(asset.name, asset.read_bytes()) for asset in found})
+        return cls(page, {name: ConsoleFile.of(name, file.read_bytes()) for name, file in served.items()})
 
     def routes(self) -> list[Route]:
         """Routes of the handlers. Every path without an extension is a view of the page."""
@@ -82,6 +85,7 @@ class ConsoleFiles:
             Route("GET", "/console/", self.serve_page, CONSOLE_FILES, logged=False),
             Route("GET", "/console/{path}", self.serve_page, CONSOLE_FILES, logged=False),
             Route("GET", "/console/assets/{id}", self.serve_asset, CONSOLE_FILES, logged=False),
+            Route("GET", "/console/assets/vendor/{id}", self.serve_vendor_asset, CONSOLE_FILES, logged=False),
         ]
 
     async def serve_page(self, request: Request) -> Response:
@@ -92,7 +96,14 @@ class ConsoleFiles:
 
     async def serve_asset(self, request: Request) -> Response:
         """Handle `GET /console/assets/{name}`."""
-        asset = self.assets.get(request.path_param)
+        return self._serve(request.path_param, request)
+
+    async def serve_vendor_asset(self, request: Request) -> Response:
+        """Handle `GET /console/assets/vendor/{name}`: files of other projects."""
+        return self._serve(_VENDOR + request.path_param, request)
+
+    def _serve(self, name: str, request: Request) -> Response:
+        asset = self.assets.get(name)
         if asset is None:
             raise Problem("unknown_route", "No file has this name.")
         return asset.serve(request)
