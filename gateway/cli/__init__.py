@@ -78,11 +78,15 @@ def worker(spec: Annotated[str, typer.Argument()], config: Config = None) -> Non
 def demo(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Public port; 0: any free port.")] = 8080,
     ops_port: Annotated[int, typer.Option(min=0, max=65535, help="Operations port; 0: any free port.")] = 9090,
+    *,
+    traffic: Annotated[
+        bool, typer.Option("--traffic", help="Request runs all the time, to watch in the console.")
+    ] = False,
 ) -> None:
     """Run a gateway with emulated providers on this machine; no account is needed and nothing is paid for."""
     from gateway.cli.demo.command import demo
 
-    demo(port, ops_port)
+    demo(port, ops_port, traffic=traffic)
 
 
 @app.command()

@@ -34,8 +34,14 @@ def check_gateway_url(url: str) -> str:
         raise CliError(f"--url {error}") from None
 
 
-def post_run(url: str, key: str, request_body: Mapping[str, JsonValue], read_timeout: float) -> GatewayResponse:
-    """Request a run at a checked URL; `read_timeout` is in seconds.
+def post_run(
+    url: str,
+    key: str,
+    request_body: Mapping[str, JsonValue],
+    read_timeout: float,
+    idempotency_key: str | None = None,
+) -> GatewayResponse:
+    """Request a run at a checked URL; `read_timeout` is in seconds. With an idempotency key the run is durable.
 
     Raises CliError: exit code 2 if the request was not sent, 1 if it was sent and the outcome of the run is unknown.
     """
@@ -48,7 +54,7 @@ def post_run(url: str, key: str, request_body: Mapping[str, JsonValue], read_tim
         raise CliError(f"{url} cannot be reached ({error.strerror or error}); nothing was run") from None
     try:
         connection.sock.settimeout(read_timeout)
-        connection.request("POST", f"{parts.path}/run", json.dumps(request_body), _headers(key))
+        connection.request("POST", f"{parts.path}/run", json.dumps(request_body), _headers(key, idempotency_key))
         response = connection.getresponse()
         body = response.read()
     except (OSError, http.client.HTTPException) as error:
@@ -59,12 +65,13 @@ def post_run(url: str, key: str, request_body: Mapping[str, JsonValue], read_tim
     return GatewayResponse(response.status, body, _parse_object(body))
 
 
-def _headers(key: str) -> dict[str, str]:
-    return {
+def _headers(key: str, idempotency_key: str | None) -> dict[str, str]:
+    headers = {
         "Authorization": f"Bearer {key}",
         "Content-Type": "application/json",
         "User-Agent": f"runward-cli/{version('runward')}",
     }
+    return headers if idempotency_key is None else {**headers, "Idempotency-Key": idempotency_key}
 
 
 def _parse_object(body: bytes) -> Mapping[str, JsonValue] | None:

@@ -22,6 +22,7 @@ import pytest
 from gateway.app import factories
 from gateway.cli.demo.banner import OUTCOME_EXAMPLES, PROVIDER_EXAMPLES
 from gateway.cli.demo.settings import WORKFLOWS, DemoKeys, demo_settings
+from gateway.cli.demo.traffic import CHOICES, CYCLE, EPISODES, choose, episode_at
 from gateway.clock import SystemClock
 from tests.support.process import GatewayProcess, metric_sum
 from tests.support.waiting import wait_until
@@ -154,6 +155,29 @@ def test_the_configuration_of_the_demo_is_valid() -> None:
 def test_the_demo_shows_a_label_and_a_fallback() -> None:
     assert any(workflow.label for workflow in WORKFLOWS.values())
     assert any(workflow.fallback for workflow in WORKFLOWS.values())
+
+
+async def test_the_traffic_has_runs_of_several_workflows(session: aiohttp.ClientSession) -> None:
+    """Runs that the console shows begin without a request; they are durable. SIGINT ends the traffic too."""
+    async with demo("--port", "0", "--ops-port", "0", "--traffic") as running:
+        assert f"{running.ops_url}/console" in running.stdout
+
+        async def workflows() -> set[str]:
+            async with session.get(f"{running.ops_url}/api/runs?kept=true&tag=traffic") as answer:
+                return {run["workflow"] for run in (await answer.json())["runs"]}
+
+        while len(await workflows()) < 2:
+            await asyncio.sleep(0.1)
+        os.kill(running.pid, signal.SIGINT)
+        await wait_until(lambda: running.exit_code is not None)
+        assert (0, "") == (running.exit_code, running.stderr)
+
+
+def test_the_episodes_of_the_traffic_name_configured_workflows() -> None:
+    assert {name for _, name in EPISODES} == set(CHOICES)
+    assert set() == {alias for choices in CHOICES.values() for _, alias in choices} - set(WORKFLOWS)
+    assert ["usual", "failing", "slow", "usual"] == [episode_at(at) for at in (0, 70, CYCLE - 1, CYCLE)]
+    assert ["support-triage", "never-answers"] == [choose(CHOICES["usual"], share) for share in (0.0, 0.9999)]
 
 
 @pytest.mark.parametrize("name", ["RUNWARD_PROVIDERS__PROMPTLAYER__BASE_URL", "RUNWARD_SERVER__HOST"])

@@ -38,13 +38,14 @@ OUTCOME_EXAMPLES = (
 
 @dataclass(frozen=True, slots=True)
 class DemoEndpoints:
-    """Base URLs of a demo, the client's key, and the requested ports that were in use."""
+    """Base URLs of a demo, the client's key, the requested ports that were in use, and whether it has traffic."""
 
     url: str
     ops_url: str
     sandbox_url: str
     key: str
     taken_ports: tuple[int, ...] = ()
+    traffic: bool = False
 
     def run_command(self, body: Mapping[str, JsonValue]) -> str:
         """Shell command that posts `body` to `/run`."""
@@ -95,9 +96,11 @@ def _addresses_table(endpoints: DemoEndpoints) -> Table:
         box=box.SIMPLE_HEAD,
     )
     for column in ("service", "URL", "endpoints"):
-        table.add_column(column, overflow="fold")
+        table.add_column(column, overflow="fold", no_wrap=column == "URL")
     table.add_row("gateway", endpoints.url, "POST /run, for apps")
     table.add_row("documentation", f"{endpoints.url}/docs", "API reference, to try in a browser")
+    watch = "runs as they happen" if endpoints.traffic else "runs as they happen; --traffic makes some"
+    table.add_row("console", f"{endpoints.ops_url}/console", watch)
     table.add_row("operations", endpoints.ops_url, "/docs /metrics /healthz /readyz")
     table.add_row("sandbox", endpoints.sandbox_url, "PromptLayer and Prompt Studio; /_sandbox/calls has counters")
     return table

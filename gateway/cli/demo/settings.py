@@ -31,6 +31,7 @@ WORKFLOWS = {
     "support-triage": WorkflowSettings(provider="promptlayer", label="production", fallback=("triage-studio",)),
     "triage-studio": WorkflowSettings(provider="prompt_studio", name="dep_triage"),
     "answer": WorkflowSettings(provider="prompt_studio", name="dep_answer"),
+    "report": WorkflowSettings(provider="promptlayer", name="slow"),
     "falls-back": WorkflowSettings(provider="promptlayer", name="throttled", fallback=("triage-studio",), timeout=10),
     "always-fails": WorkflowSettings(provider="promptlayer", name="fail"),
     "always-busy": WorkflowSettings(provider="prompt_studio", name="dep_throttled", timeout=2),
