@@ -10,9 +10,6 @@ import shlex
 import signal
 import socket
 import sys
-import tempfile
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -24,6 +21,7 @@ from gateway.cli.demo.banner import OUTCOME_EXAMPLES, PROVIDER_EXAMPLES
 from gateway.cli.demo.settings import WORKFLOWS, DemoKeys, demo_settings
 from gateway.cli.demo.traffic import CHOICES, CYCLE, EPISODES, choose, episode_at
 from gateway.clock import SystemClock
+from tests.support.demo import demo
 from tests.support.process import GatewayProcess, metric_sum
 from tests.support.waiting import wait_until
 
@@ -31,20 +29,6 @@ if TYPE_CHECKING:
     import aiohttp
 
     from providers.contract import JsonValue
-
-
-@asynccontextmanager
-async def demo(*words: str) -> AsyncIterator[GatewayProcess]:
-    """Start a demo on free or given ports, and wait for its banner."""
-    command = [sys.executable, "-m", "gateway", "demo", *(words or ("--port", "0", "--ops-port", "0"))]
-    with tempfile.TemporaryDirectory() as directory:
-        running = GatewayProcess(command, Path(directory), {})
-        try:
-            await running.wait_until_listening()
-            await wait_until(lambda: "Ctrl-C" in running.stdout)
-            yield running
-        finally:
-            await running.kill()
 
 
 def printed_commands(running: GatewayProcess) -> list[list[str]]:

@@ -41,7 +41,7 @@ export function Runs({ search, session }) {
     <div class="row toolbar">
       <${Action} session=${session} reason=${selected.size ? "" : "Select runs first."}
         onClick=${() => setReplay({ ids: [...selected] })}>Replay ${selected.size ? plural(selected.size, "selected run") : "selected"}…<//>
-      <${Action} session=${session} reason=${query.has("idempotency_key") ? "A search by idempotency key has one run." : runs.length ? "" : "No run matches."}
+      <${Action} session=${session} reason=${query.has("idempotency_key") ? "A search by idempotency key has one run." : state.data ? (runs.length ? "" : "The list is empty.") : "The list is not loaded."}
         onClick=${() => setReplay({ filter: replayFilter(search) })}>Replay all that match…<//>
       ${state.data && html`<span class="muted">Read <${Time} at=${state.data.read_at} short /> UTC</span>`}
     </div>
