@@ -53,7 +53,7 @@ sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
 ssl.SSLContext.set_default_verify_paths = lambda _self: None  # type: ignore[method-assign, assignment]
 """Reads the system's authorities for 80 ms in each new context; tests in this process connect to no public server."""
 
-PROCESS_FIXTURES = {"gateway", "gateway_pool", "start_workers", "valkey"}
+PROCESS_FIXTURES = {"console", "gateway", "gateway_pool", "start_workers", "valkey"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
