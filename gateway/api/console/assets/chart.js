@@ -18,7 +18,7 @@ export function stack(columns) {
   return columns.map((column) => column.map((value, index) => (sums[index] += value ?? 0)));
 }
 
-function options(element, { series, stacked, unit, onRange, format }) {
+function options(element, { series, stacked, onRange, format, span }) {
   const axis = { stroke: colour("muted"), grid: { stroke: colour("grid"), width: 1 }, ticks: { show: false }, font: "11px system-ui, sans-serif" };
   const lines = series.map((each) => ({
     label: each.title,
@@ -37,9 +37,9 @@ function options(element, { series, stacked, unit, onRange, format }) {
     padding: [8, 8, 0, 0],
     cursor: { y: false, drag: { x: Boolean(onRange), y: false, setScale: false }, points: { size: 5 } },
     select: { show: true },
-    scales: { x: { time: true }, y: { range: (_, low, high) => [0, Math.max(high * 1.1 || 0, unit === "%" ? 0.01 : 1)] } },
+    scales: { x: { time: true, range: (_, low, high) => span.current ?? [low, high] }, y: { range: (_, low, high) => [0, high * 1.1 || 1] } },
     axes: [
-      { ...axis, size: 26, values: (_, splits) => splits.map((at) => utcTime(at * 1000).slice(0, 5)) },
+      { ...axis, size: 26, space: 72, values: (_, splits, index, space, step) => splits.map((at) => utcTime(at * 1000).slice(0, step < 60 ? 8 : 5)) },
       { ...axis, size: 56, values: (_, splits) => splits.map((value) => format(value)) },
     ],
     series: [{}, ...(stacked ? lines.reverse() : lines)],
@@ -57,9 +57,10 @@ function options(element, { series, stacked, unit, onRange, format }) {
 
 /**
  * A chart of `series` ({ title, colour, values, dash }) over `at` (seconds since 1970). `stacked`: areas on each other;
- * `format(value)`: text of a value; `onRange(from, until)`: called with a range that was marked with the pointer.
+ * `format(value)`: text of a value; `onRange(from, until)`: called with a range that was marked with the pointer;
+ * `span`: begin and end of the axis.
  */
-export function Chart({ title, at, series, stacked = false, format, onRange, unit }) {
+export function Chart({ title, at, series, stacked = false, format, onRange, span }) {
   const [asTable, setAsTable] = useState(false);
   const place = useRef(null);
   const plot = useRef(null);
@@ -67,6 +68,8 @@ export function Chart({ title, at, series, stacked = false, format, onRange, uni
   const [scheme, setScheme] = useState(0);
   const range = useRef(onRange);
   range.current = onRange;
+  const axisSpan = useRef(span);
+  axisSpan.current = span;
   useEffect(() => {
     const repaint = () => setScheme((count) => count + 1);
     const media = matchMedia("(prefers-color-scheme: dark)");
@@ -81,7 +84,7 @@ export function Chart({ title, at, series, stacked = false, format, onRange, uni
     if (asTable || !place.current) return undefined;
     const element = place.current;
     const forward = onRange && ((from, until) => range.current?.(from, until));
-    const made = options(element, { series, stacked, unit, onRange: forward, format });
+    const made = options(element, { series, stacked, onRange: forward, format, span: axisSpan });
     made.hooks.setCursor = [(chart) => setCursor(chart.cursor.idx ?? null)];
     plot.current = new uPlot(made, [[], ...series.map(() => [])], element);
     const observer = new ResizeObserver(() => plot.current?.setSize({ width: element.clientWidth, height: 160 }));
@@ -100,7 +103,7 @@ export function Chart({ title, at, series, stacked = false, format, onRange, uni
   const value = (each) => (at.length ? format(each.values[shown]) : "–");
   return html`<section class="panel chart" aria-label=${title}>
     <header class="panel-header">
-      <h2>${title}</h2>
+      <h2>${title} <span class="muted">${at.length ? `${utcTime(at[shown] * 1000)}Z` : "no samples yet"}</span></h2>
       <button type="button" class="small" aria-pressed=${asTable ? "true" : "false"} onClick=${() => setAsTable(!asTable)}>
         Table<span class="visually-hidden"> of ${title}</span>
       </button>
@@ -109,7 +112,6 @@ export function Chart({ title, at, series, stacked = false, format, onRange, uni
       ${series.map((each) => html`<li key=${each.title}>
         <span class=${`swatch bg-${each.colour}`} aria-hidden="true"></span>${each.title} <b>${value(each)}</b>
       </li>`)}
-      <li class="muted">${at.length ? `${utcTime(at[shown] * 1000)}Z` : "no samples yet"}</li>
     </ul>
     ${asTable ? html`<${ChartTable} title=${title} at=${at} series=${series} format=${format} />`
       : html`<div class="plot" ref=${place} role="img" aria-label=${`${title}; the button Table shows its values`}></div>`}

@@ -69,7 +69,8 @@ const lastOf = (values) => (values && values.length ? values[values.length - 1] 
 
 function Charts({ data, onRange }) {
   const { series } = data;
-  const common = { at: series.at, onRange };
+  const end = Date.parse(data.at) / 1000;
+  const common = { at: series.at, onRange, span: [end - data.window_seconds, end] };
   const milliseconds = (value) => duration(value);
   const rate = (values) => values.map((value) => (value === null ? null : value / data.step_seconds));
   const outcomes = [["succeeded", "Succeeded"], ["failed", "Failed"], ["unknown", "Unknown"], ["not_run", "Not run"]];

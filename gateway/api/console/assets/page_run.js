@@ -110,6 +110,6 @@ function Timeline({ run }) {
 function Mark({ mark, y }) {
   const isPoint = mark.width < 0.004;
   const left = isPoint && mark.left > 0.99 ? "99.4%" : share(mark.left);
-  return html`<rect class=${`mark mark-${mark.kind}`} x=${left} width=${isPoint ? "3" : share(mark.width)} y=${y} height=${HEIGHT - 8} rx="1.5">
+  return html`<rect class=${`mark mark-${mark.kind} ${mark.folded ? "mark-folded" : ""}`} x=${left} width=${isPoint ? "3" : share(mark.width)} y=${y} height=${HEIGHT - 8} rx="1.5">
     <title>${`${duration(Math.max(0, mark.offset))}: ${mark.text}`}</title></rect>`;
 }

@@ -4,7 +4,7 @@ export const LANES = ["Waits", "Calls", "Polls", "Events", "Callbacks"];
 
 /**
  * Lay the events of a run out. Returns { total, marks, ticks, clipped }: `total` is in milliseconds; each mark has its
- * lane, kind, `left` and `width` as shares of the axis, and its text; `clipped`: callbacks after the end of the axis.
+ * lane, kind, `left` and `width` as shares of the axis, and its text (`folded`: several polls); `clipped`: callbacks after the end of the axis.
  */
 export function layOut(run, now = Date.now()) {
   const events = run.timeline ?? [];
@@ -21,7 +21,7 @@ export function layOut(run, now = Date.now()) {
     const at = Date.parse(event.at);
     const until = spanEnd(event, events[index + 1], last);
     const left = share(at);
-    return { ...describe(event), event, left, width: Math.max(0, share(until) - left), offset: at - begin };
+    return { ...describe(event), event, folded: event.count > 1, left, width: Math.max(0, share(until) - left), offset: at - begin };
   });
   return { total, marks, ticks: ticks(total), clipped };
 }
