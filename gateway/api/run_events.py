@@ -26,7 +26,7 @@ from gateway.store.records import Phase, RunOverview
 EVENT_STREAM = "text/event-stream"
 _MAX_STREAM_SECONDS = 600.0
 _COMMENT_INTERVAL = 15.0  # seconds without an event: proxies close streams that are silent for 60 s or less
-_HEADERS = {
+STREAM_HEADERS = {
     "Content-Type": EVENT_STREAM,
     "Server": "runward",
     "Cache-Control": "no-store",
@@ -62,7 +62,7 @@ class RunEventStream:
         self._resume()
         if run.phase is Phase.DONE and self.sent_status == _status_of(run):
             return make_response(204, b"", EVENT_STREAM)
-        stream = web.StreamResponse(headers=_HEADERS)
+        stream = web.StreamResponse(headers=STREAM_HEADERS)
         stream.headers["X-Request-Id"] = self.request.request_id
         await stream.prepare(cast("AiohttpRequest", self.request))
         is_connected = self.request.connection_check()

@@ -68,6 +68,7 @@ class Application:
         if self.reloader is not None:
             await self.reloader.close()
         await self.public.close()
+        self.components.live_feed.end_all()
         await self.ops.close()
         await self.components.close()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from gateway.api.admin.live_feed import LiveFeed
 from gateway.api.admin.overview import GatewayState
 from gateway.api.promptlayer import result_formats
 from gateway.app import factories, tls
@@ -86,6 +87,7 @@ class Components:
     history: HistoryRecorder
     attention: AttentionMonitor
     gateway_state: GatewayState
+    live_feed: LiveFeed
     background_tasks: HousekeepingTasks
     passthrough: Passthrough
     in_flight_limiter: InFlightLimiter
@@ -180,6 +182,7 @@ class Components:
             lambda new: self.history.reconfigure(factories.history_config(new.settings)),
             lambda new: self.attention.reconfigure(new.attention),
             lambda new: self.gateway_state.reconfigure(new.settings),
+            lambda _: self.live_feed.end_all(),  # a key may have been removed
             lambda new: self.passthrough.reconfigure(new.passthrough_rules, new.providers),
             lambda new: self.store.reconfigure(new.content_cipher),
             lambda new: self.log_level.reconfigure(new.settings.logs.level),
@@ -242,6 +245,7 @@ def build_components(settings: Settings, clock: Clock, log: Logger) -> Component
     authenticator = _authenticator(snapshot, clock, log)
     in_flight_limiter = InFlightLimiter(settings.server.max_in_flight)
     metrics.track_in_flight(lambda: in_flight_limiter.in_flight)
+    attention = _attention(snapshot, store, metrics, webhook_sender, clock=clock, log=log)
     return Components(
         settings=settings,
         snapshot=snapshot,
@@ -262,13 +266,14 @@ def build_components(settings: Settings, clock: Clock, log: Logger) -> Component
         run_replayer=run_replayer,
         override_follower=override_follower,
         history=history,
-        attention=_attention(snapshot, store, metrics, webhook_sender, clock=clock, log=log),
+        attention=attention,
         gateway_state=GatewayState(
             settings,
             MetricsHistory(metrics.read, clock, log),
             lambda: in_flight_limiter.draining,
             clock.now().timestamp(),
         ),
+        live_feed=LiveFeed(store, metrics.read, attention, clock, log),
         background_tasks=HousekeepingTasks(
             durable_runs,
             store,

@@ -121,6 +121,7 @@ def ops_routes(components: Components, docs: DocsHandlers) -> list[Route]:
             components.attention,
             authenticator=components.ops_authenticator,
             state=components.gateway_state,
+            feed=components.live_feed,
         ),
         *LogAdminHandlers(components.log_level).routes(),
         *docs.ops_routes(),

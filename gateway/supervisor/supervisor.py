@@ -7,6 +7,7 @@ import signal
 import socket
 from collections.abc import Sequence
 
+from gateway.api.admin.live_feed import LiveFeed
 from gateway.api.admin.logs import LogAdminHandlers
 from gateway.api.admin.providers import ProviderAdminHandlers
 from gateway.api.admin.routes import admin_routes
@@ -64,10 +65,22 @@ async def supervise(
             store, lambda: state.settings.providers, lambda: collect_metrics(pool), clock, log
         )
         attention = SupervisorAttention.build(settings, pool, store, clock, log)
-        access.reload_hooks = [attention.reconfigure, lambda new: state.reconfigure(new.settings)]
+        feed = LiveFeed(store, pool.latest_metrics, attention.monitor, clock, log)
+        access.reload_hooks = [
+            attention.reconfigure,
+            lambda new: state.reconfigure(new.settings),
+            lambda _: feed.end_all(),  # a key may have been removed
+        ]
         routes = [
             *admin_routes(
-                store, clock, log, providers, attention.monitor, authenticator=access.authenticator, state=state
+                store,
+                clock,
+                log,
+                providers,
+                attention.monitor,
+                authenticator=access.authenticator,
+                state=state,
+                feed=feed,
             ),
             *LogAdminHandlers(access.log_level, pool.send_log_level).routes(),
         ]
@@ -102,6 +115,7 @@ async def supervise(
             await asyncio.gather(*tasks, return_exceptions=True)
             await attention.monitor.close()
             await state.history.close()
+            feed.end_all()
             access.log_level.close()
             await ops_listener.runner.cleanup()
             await store.close()

@@ -10,6 +10,7 @@ import orjson
 import structlog
 from structlog.testing import LogCapture
 
+from gateway.api.admin.live_feed import LiveFeed
 from gateway.api.admin.providers import ProviderAdminHandlers
 from gateway.api.admin.routes import admin_routes
 from gateway.api.docs.page import DocsHandlers
@@ -147,8 +148,12 @@ def _supervisor_server(settings: Settings, clock: Clock, store: LazyStore) -> Se
     providers = ProviderAdminHandlers(store, lambda: settings.providers, lambda: collect_metrics(pool), clock, log)
     attention = SupervisorAttention.build(settings, pool, store, clock, log)
     state = gateway_state(settings, pool)
+    feed = LiveFeed(store, pool.latest_metrics, attention.monitor, clock, log)
     authenticator = factories.ops_authenticator(settings, factories.ops_keys(settings), store, clock, log)
     admin = SupervisorAdmin(
-        pool, admin_routes(store, clock, log, providers, attention.monitor, authenticator=authenticator, state=state)
+        pool,
+        admin_routes(
+            store, clock, log, providers, attention.monitor, authenticator=authenticator, state=state, feed=feed
+        ),
     )
     return admin.build_server(authenticator, header_timeout=5.0, idle_timeout=5.0, max_header=16_384)

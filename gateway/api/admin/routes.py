@@ -8,6 +8,8 @@ from gateway.api.admin.attention import AttentionHandlers
 from gateway.api.admin.callbacks import CallbackAdminHandlers, CallbackStore
 from gateway.api.admin.configured import ConfiguredHandlers
 from gateway.api.admin.judgement import JudgementHandlers, JudgementStore
+from gateway.api.admin.live_feed import LiveFeed
+from gateway.api.admin.live_stream import LiveStreamHandlers
 from gateway.api.admin.overview import GatewayState, OverviewHandlers
 from gateway.api.admin.providers import ProviderAdminHandlers
 from gateway.api.admin.replays import ReplayAdminHandlers, ReplayStore
@@ -34,6 +36,7 @@ def admin_routes(
     *,
     authenticator: OpsAuthenticator,
     state: GatewayState,
+    feed: LiveFeed,
 ) -> list[Route]:
     """Return the routes, without those for health, metrics and documentation."""
     return [
@@ -45,6 +48,7 @@ def admin_routes(
         *providers.routes(),
         *OverviewHandlers(state, clock).routes(),
         *ConfiguredHandlers(state, providers).routes(),
+        *LiveStreamHandlers(feed, clock).routes(),
         *SessionHandlers(authenticator, log).routes(),
         *ConsoleFiles.load().routes(),
     ]

@@ -13,6 +13,7 @@ import structlog
 from openapi_schema_validator import OAS31Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
+from gateway.api.admin.live_feed import LiveFeed
 from gateway.api.admin.logs import LogAdminHandlers
 from gateway.api.admin.openapi.document import GROUPS, openapi_document
 from gateway.api.admin.openapi.health import Alive
@@ -91,9 +92,12 @@ def supervisor_routes() -> list[Route]:
     providers = ProviderAdminHandlers(store, list, lambda: collect_metrics(pool), clock, log)
     attention = SupervisorAttention.build(Settings(), pool, LazyStore(store), clock, log)
     state = gateway_state(Settings(), pool)
+    feed = LiveFeed(store, pool.latest_metrics, attention.monitor, clock, log)
     authenticator = factories.ops_authenticator(Settings(), OpsKeys(), LazyStore(store), clock, log)
     routes = [
-        *admin_routes(store, clock, log, providers, attention.monitor, authenticator=authenticator, state=state),
+        *admin_routes(
+            store, clock, log, providers, attention.monitor, authenticator=authenticator, state=state, feed=feed
+        ),
         *LogAdminHandlers(level, pool.send_log_level).routes(),
     ]
     return SupervisorAdmin(pool, routes).routes()

@@ -14,6 +14,12 @@ from gateway.api.openapi.list_parameters import query_parameter
 from gateway.api.openapi.responses import OpenApiNode
 
 _PAGE: OpenApiNode = {"text/html": {"schema": {"type": "string"}}}
+_EVENTS: OpenApiNode = {"text/event-stream": {"schema": {"type": "string"}}}
+_STREAM = """\
+An event `tick` each second: `{"at", "runs_per_second", "in_flight", "outcomes", "attention"}`, with the runs that ended
+in the last second by outcome, the rate of the last five seconds, and the number of items that need attention (null if
+it is not known yet). An event `runs` when runs were created or have ended: `{"runs", "more"}`, with at most 50 as in
+`GET /api/runs`. At most 100 streams are open at once; one whose client does not read for ten seconds is ended."""
 _WINDOW = query_parameter(
     "window", {"type": "string", "enum": [*WINDOWS], "default": DEFAULT_WINDOW}, "Length of the time that is shown."
 )
@@ -191,6 +197,15 @@ GROUP = OperationGroup(
             "listWorkflows",
             "List the workflows with figures",
             {200: Answer("The workflows.", WorkflowsList)},
+        ),
+        Operation(
+            "GET",
+            "/api/stream",
+            "stream",
+            "Follow the gateway",
+            {200: Answer("Server-sent events, for ten minutes; then the client connects again.", _EVENTS)},
+            description=_STREAM,
+            codes=("overloaded",),
         ),
     ),
 )
