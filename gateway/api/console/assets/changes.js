@@ -63,6 +63,8 @@ export function ReplayDialog({ selection, title = "Replay runs", onClose, onStar
   const planned = job?.state === "planned";
   return html`<${Dialog} title=${title} onClose=${onClose}>
     <p class="muted">Each run is started anew, with the input that was kept. Runs that were replayed before are left out.</p>
+    ${selection.filter && html`<p class="muted">The plan has all runs that meet the conditions, not only this page: those of the last 7 days,
+      unless a condition names a time; runs that succeeded only if a condition asks for them.</p>`}
     <${ErrorBox} error=${planError} retry=${plan} what="The plan could not be made" />
     <${ErrorBox} error=${startError} what="The replay was not started" />
     <${ErrorBox} error=${abortError} what="The replay could not be stopped" />
