@@ -49,6 +49,7 @@ FIELDS: Mapping[str, LogField] = MappingProxyType(
         "level": LogField("text", "Level of the line.", ("debug", "info", "warning", "error", "critical")),
         "event": LogField("text", "Name of the event."),
         "worker": LogField("integer", "Number of the worker process, from 0 (`--workers`)."),
+        "actor": LogField("text", "Name of the operations key, if it has one."),
         "again_in": LogField("number", "Seconds until the next attempt."),
         "api": LogField("text", "API that the client used for the run.", ("run", "promptlayer", "prompt_studio")),
         "attempts": LogField("integer", "Starts that were attempted, of all workflows of the fallback chain."),
@@ -203,7 +204,7 @@ EVENTS: Mapping[str, LogEvent] = MappingProxyType(
             "info", "A request to the operations port had no valid key.", ("request_id", "why", "peer")
         ),
         "provider_override_changed": LogEvent(
-            "warning", "An operator changed the mode of a provider.", ("provider", "mode", "note")
+            "warning", "An operator changed the mode of a provider.", ("provider", "mode", "note"), ("actor",)
         ),
         "ready": LogEvent("info", "A worker process is ready.", ("pid",)),
         "reload_refused": LogEvent(
@@ -231,7 +232,7 @@ EVENTS: Mapping[str, LogEvent] = MappingProxyType(
             "info", "A run ended for which no request waited.", (*_RUN, "attempts"), ("trace_id", "span_id")
         ),
         "run_judged": LogEvent(
-            "warning", "An operator recorded what became of an unknown run.", ("run_id", "verdict", "note")
+            "warning", "An operator recorded what became of an unknown run.", ("run_id", "verdict", "note"), ("actor",)
         ),
         "store_not_durable": LogEvent("warning", "What the store acknowledges may be lost in a crash.", ("why",)),
         "store_unavailable": LogEvent("warning", "A background task could not use the store; it tries again."),

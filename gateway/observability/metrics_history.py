@@ -125,14 +125,15 @@ class MetricsHistory:
     def steps(self, window: int, step: int) -> list[Step]:
         """Return the steps of the last `window` seconds, oldest first: each of `step` seconds, a multiple of 5.
 
-        They end with the newest sample. There are fewer after a start. Between two samples the list is the same.
+        They end with the newest sample. After a start there are fewer, and the first may be shorter. The list stays the
+        same until the next sample.
         """
         if (window, step) not in self._cached:
             size = int(step / INTERVAL)
             samples = list(self._samples)[-int(window / INTERVAL) :]
-            first = len(samples) % size  # all steps are of the same length
-            groups = [samples[index : index + size] for index in range(first, len(samples), size)]
-            self._cached[window, step] = [_step(group) for group in groups]
+            first = -(-len(samples) // size) * size - len(samples)  # samples that the first step lacks
+            groups = [samples[max(0, end - size) : end] for end in range(size - first, len(samples) + 1, size)]
+            self._cached[window, step] = [_step(group) for group in groups if group]
         return self._cached[window, step]
 
     def growth(self) -> Growth:

@@ -139,7 +139,7 @@ def test_every_setting_is_swapped_or_needs_a_restart() -> None:
         "content": {"encrypt": {"key": SecretStr(b64encode(bytes(range(32))).decode())}},
     }
     found = list(restart_only_settings(settings(), Settings.model_validate(everything)))
-    assert ["history.for", "server.host", "server.drain", "server.max_in_flight"] == found
+    assert ["server.host", "server.drain", "server.max_in_flight"] == found
 
 
 async def test_it_reloads_on_a_change_or_on_request() -> None:

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from tests.cli.conftest import CommandResult, RunCommand
 
 CASES = [
-    ("runward ", {"serve", "demo", "check", "run", "keys", "config", "runs", "attention", "callbacks", "providers"}),
+    (
+        "runward ",
+        {"serve", "demo", "check", "run", "keys", "config", "runs", "attention", "callbacks", "providers", "logs"},
+    ),
     ("runward runs ", {"list", "show", "tail", "judge", "replay", "show-replay", "abort-replay"}),
     ("runward runs list --waiting-for ", {"limit", "breaker", "backoff", "store"}),
     ("runward pro", {"providers"}),

@@ -269,7 +269,7 @@ async def test_search(upstream: FakeUpstream, start_client: StartRunsClient) -> 
         "meta.ticket=4711&tag=a": [first],
         f"code={error['code']}": [third],
         "provider=promptlayer": [third],
-        f"id={str(second.json['id'])[:12]}": [second],
+        f"id={str(second.json['id'])[:20]}": [second],
         f"created_after={before:%Y-%m-%dT%H:%M:%SZ}": [third, second, first],
         f"created_before={before:%Y-%m-%dT%H:%M:%SZ}": [],
         "min_duration=3600": [],

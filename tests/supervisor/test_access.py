@@ -45,6 +45,9 @@ async def test_ports_of_workers_and_supervisor_use_tls_and_operations_keys(
         assert 200 == await ops_status("/healthz")
         assert 401 == await ops_status("/metrics")
         assert 200 == await ops_status("/metrics", first)
+        async with session.post(gateway.ops_url + "/api/session", json={"key": first}) as answer:
+            assert answer.headers["Set-Cookie"].endswith("; HttpOnly; SameSite=Strict; Secure")
+        session.cookie_jar.clear()
         write_gateway_config(gateway, upstream.url, server={"tls": tls, "ops_keys": [{"hash": hash_key(second)}]})
         await wait_until(lambda: 2 <= len(gateway.logs("reloaded")))
         statuses: list[int] = []

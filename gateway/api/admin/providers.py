@@ -90,8 +90,10 @@ class ProviderAdminHandlers:
         override = self._merge(provider, wanted, before)
         if override != before:
             await self._store(provider, override)
-            fields = {"provider": provider, "mode": wanted.mode, "note": wanted.note, **actor_fields(request)}
-            self.log.warning("provider_override_changed", **fields)
+            actor = actor_fields(request)
+            self.log.warning(
+                "provider_override_changed", provider=provider, mode=wanted.mode, note=wanted.note, **actor
+            )
         if self.apply is not None:
             with suppress(StoreUnavailable):  # it is stored
                 await self.apply()

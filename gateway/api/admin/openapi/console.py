@@ -27,7 +27,7 @@ _WINDOW_SECONDS = Field(description="Seconds that the figures cover: 900 to 960,
 
 
 class OverviewSeries(BaseModel):
-    """Lists of the same length, with a value for each step; fewer steps after a start."""
+    """Lists of the same length, with a value for each step. After a start there are fewer, and the first is shorter."""
 
     at: Annotated[list[float], Field(description="End of each step, in seconds since 1970.")]
     succeeded: list[int]
