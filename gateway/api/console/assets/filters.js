@@ -38,11 +38,11 @@ export const VIEWS = [
 const PAGING = new Set(["cursor", "limit"]);
 
 /** Conditions of a query as [name, value] pairs, without those on pages. */
-export const conditionsOf = (search) => [...new URLSearchParams(search)].filter(([name]) => !PAGING.has(name));
+export const conditionPairs = (search) => [...new URLSearchParams(search)].filter(([name]) => !PAGING.has(name));
 
 /** Chips of a query: index, label and value of each condition. */
 export function chips(search) {
-  return conditionsOf(search).map(([name, value], index) => {
+  return conditionPairs(search).map(([name, value], index) => {
     const label = name.startsWith("meta.") ? `Metadata ${name.slice(5)}` : (LABELS[name] ?? name);
     return { index, name, label, value };
   });
@@ -50,7 +50,7 @@ export function chips(search) {
 
 /** The query without the condition at `index`; the page begins anew. */
 export function withoutCondition(search, index) {
-  return toSearch(conditionsOf(search).filter((_, each) => each !== index));
+  return toSearch(conditionPairs(search).filter((_, each) => each !== index));
 }
 
 /** The query with one more condition, which replaces one of the same name; the page begins anew. */
@@ -62,13 +62,13 @@ export function withCondition(search, name, value) {
     key = `meta.${member.trim()}`;
     text = rest.join("=").trim();
   }
-  const others = conditionsOf(search).filter(([each, old]) => each !== key || (key === "tag" && old !== text));
+  const others = conditionPairs(search).filter(([each, old]) => each !== key || (key === "tag" && old !== text));
   return toSearch([...others, [key, text]]);
 }
 
 /** The name of the built-in view that has exactly the conditions of a query, or null. */
 export function viewOf(search) {
-  const given = toSearch(conditionsOf(search).sort());
+  const given = toSearch(conditionPairs(search).sort());
   const found = VIEWS.find((view) => toSearch(Object.entries(view.conditions).sort()) === given);
   return found ? found.name : null;
 }
@@ -82,7 +82,7 @@ export function toSearch(pairs) {
 /** The filter of POST /api/replays for a query. */
 export function replayFilter(search) {
   const filter = {};
-  for (const [name, value] of conditionsOf(search)) {
+  for (const [name, value] of conditionPairs(search)) {
     if (name in filter) filter[name] = [].concat(filter[name], value);
     else filter[name] = value;
   }
