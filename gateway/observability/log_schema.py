@@ -100,6 +100,7 @@ FIELDS: Mapping[str, LogField] = MappingProxyType(
         "replicas": LogField("integer", "Number of replicas that share the limits."),
         "request_id": LogField("text", "Id of the request, as in the header field X-Request-Id of its answer."),
         "result": LogField("text", "What became of the hint.", ("genuine", "forged", "surplus", "not_told")),
+        "role": LogField("text", "What an operations key permits.", ("viewer", "operator")),
         "route": LogField("text", "Name of the route, as in `runward_requests_total` (metrics.md)."),
         "run_id": LogField("text", "Id of the run; null where none is known.", nullable=True),
         "runs": LogField("integer", "Number of runs."),
@@ -159,6 +160,9 @@ EVENTS: Mapping[str, LogEvent] = MappingProxyType(
         "cancel_sent": LogEvent(
             "info", "The provider was asked to stop a run.", ("run_id", "client", "provider", "state", "fault")
         ),
+        "console_logged_in": LogEvent(
+            "info", "An operator has logged in to the console.", ("request_id", "role", "actor")
+        ),
         "content_keys_removed": LogEvent("warning", "Content keys were removed from the configuration.", ("keys",)),
         "content_unreadable": LogEvent(
             "error", "Stored content cannot be decrypted (operations.md).", ("run_id", "content", "reason")
@@ -216,6 +220,7 @@ EVENTS: Mapping[str, LogEvent] = MappingProxyType(
             "A request was answered (access log). Requests with a run have its fields, those with an error its code.",
             ("request_id", "route", "client", "status", "ms"),
             (
+                "actor",
                 "code",
                 "sample_rate",
                 *_RUN_OF_CLIENT,

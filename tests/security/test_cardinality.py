@@ -30,7 +30,7 @@ ALLOWED = {
     "client": {"", "one", "two"},
     "workflow": WORKFLOWS,
     "fallback": WORKFLOWS,
-    "provider": PROVIDERS,
+    "provider": {"", *PROVIDERS},  # "": of a request that was refused before it had a run
     "code": set(PROBLEMS),
     "cause": {cause.value for cause in Cause},
     "outcome": {"succeeded", "failed", "unknown", "not_run"},
