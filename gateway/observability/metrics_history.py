@@ -39,6 +39,7 @@ _SAMPLED = (RUNS, DURATIONS, OVERHEAD, IN_FLIGHT)
 _GROWING = (RUNS, DURATIONS, CALLS, REFUSALS, HINTS_USED)
 _COPY_INTERVAL = 60.0  # seconds
 _COPIES = 16
+_FRESH = 2.0  # seconds
 _DURATIONS_AT = len(OUTCOMES)
 _OVERHEAD_AT = _DURATIONS_AT + len(RUN_BUCKETS) + 1
 _IN_FLIGHT_AT = _OVERHEAD_AT + len(OVERHEAD_BUCKETS) + 1
@@ -96,6 +97,7 @@ class MetricsHistory:
     _before: array[float] = field(default_factory=lambda: array("d", bytes(8 * (_IN_FLIGHT_AT + 1))))
     _copies: deque[tuple[float, Families]] = field(default_factory=lambda: deque(maxlen=_COPIES))
     _cached: dict[tuple[int, int], list[Step]] = field(default_factory=dict)
+    _growth: tuple[float, Growth] | None = None
     _task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -137,13 +139,21 @@ class MetricsHistory:
         return self._cached[window, step]
 
     def growth(self) -> Growth:
-        """Return the growth of the counters in the last 15 to 16 minutes, or since the start."""
-        now = self.read(_GROWING)
+        """Return the growth of the counters in the last 15 to 16 minutes, or since the start.
+
+        Calls within two seconds get the same, so that many tabs cost as much as one.
+        """
+        now = self.clock.monotonic()
+        if self._growth is None or now - self._growth[0] >= _FRESH:
+            self._growth = now, self._measure_growth(now)
+        return self._growth[1]
+
+    def _measure_growth(self, now: float) -> Growth:
         if not self._copies:
             return Growth(0.0, {})
         taken, before = self._copies[0]
-        families = {name: dict(_grown(series, before.get(name, {}))) for name, series in now.items()}
-        return Growth(self.clock.monotonic() - taken, families)
+        families = {name: dict(_grown(series, before.get(name, {}))) for name, series in self.read(_GROWING).items()}
+        return Growth(now - taken, families)
 
     async def _run_forever(self) -> None:
         while True:

@@ -120,6 +120,16 @@ def test_the_growth_is_of_a_quarter_of_an_hour() -> None:
     assert (0.0, 0) == ((empty := Recorder().history.growth()).seconds, empty.count(RUNS))
 
 
+def test_many_tabs_read_the_metrics_once() -> None:
+    recorder = Recorder()
+    recorder.sample()
+    before = recorder.history.growth()
+    recorder.end_runs(1)
+    assert before is recorder.history.growth()
+    recorder.clock.advance(2)
+    assert 1 == recorder.history.growth().count(RUNS)
+
+
 def test_a_counter_that_falls_is_no_negative_number() -> None:
     """A worker that was killed may take some of its counts with it."""
     recorder = Recorder()

@@ -10,6 +10,7 @@ import pytest
 
 from gateway.auth.keys import hash_key, new_key
 from gateway.clock import SystemClock
+from gateway.store.contract import StoreUnavailable
 from tests.support.clock import ManualClock
 from tests.support.runs_port import RunsPort, runs_port
 
@@ -203,3 +204,29 @@ async def test_a_judgement_has_the_name_of_its_key(port: RunsPort, browser: aioh
         assert 200 == answer.status
         assert "omar" == (await answer.json())["judgement"]["actor"]
     assert "omar" == (await get(browser, url, cookie))[1]["judgement"]["actor"]
+
+
+async def test_without_its_store_a_session_is_not_refused_but_unavailable(
+    port: RunsPort, browser: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A key needs no store."""
+
+    async def fail(name: str, default: bytes) -> bytes:
+        del name, default
+        raise StoreUnavailable
+
+    with monkeypatch.context() as patch:
+        patch.setattr(port.store, "get_or_create_secret", fail)
+        cookie = {"Cookie": f"runward_session=1.{'0' * 32}.{'0' * 64}"}
+        status, document = await get(browser, port.url + "/api/session", cookie)
+        assert (503, "store_unavailable") == (status, document["code"])
+        assert 503 == (await log_in(browser, port, OPERATOR))[0]
+        assert 200 == (await get(browser, port.url + "/api/session", {"X-API-KEY": VIEWER}))[0]
+    assert 204 == (await log_in(browser, port, OPERATOR))[0]
+
+
+@pytest.mark.parametrize(
+    "cookie", ["runward_session", "runward_session=", "runward_session=\xff", "a;;=;runward_session=x"]
+)
+async def test_a_malformed_cookie_is_none(port: RunsPort, browser: aiohttp.ClientSession, cookie: str) -> None:
+    assert 401 == (await get(browser, port.url + "/api/runs", {"Cookie": cookie}))[0]
