@@ -8,6 +8,7 @@ from typing import Protocol
 
 from gateway.api.admin.cross_site import refuse_cross_site
 from gateway.clock import Clock
+from gateway.http.ops_authentication import actor_fields
 from gateway.http.request import Request, Route
 from gateway.http.response import Response, make_response
 from gateway.json import strict_json
@@ -67,7 +68,7 @@ class CallbackAdminHandlers:
         now_at = self.clock.now().timestamp()
         if not _VALID_RUN_ID(run_id) or not await self.store.redeliver_callback(run_id, now_at=now_at):
             raise Problem("not_found", "No finished run with this id has a callback.")
-        self.log.info("callback_replayed", run_id=run_id)
+        self.log.info("callback_replayed", run_id=run_id, **actor_fields(request))
         return make_response(
             202, strict_json.write({"id": run_id, "callback": {"state": CALLBACK_STATES[0]}}), JSON_CONTENT_TYPE
         )

@@ -37,9 +37,9 @@ class ConfiguredHandlers:
     def routes(self) -> list[Route]:
         """Routes of the handlers."""
         return [
-            Route("GET", "/api/providers", self.list_providers, "api_providers"),
-            Route("GET", "/api/clients", self.list_clients, "api_clients"),
-            Route("GET", "/api/workflows", self.list_workflows, "api_workflows"),
+            Route("GET", "/api/providers", self.list_providers, "api_providers", logged=False),
+            Route("GET", "/api/clients", self.list_clients, "api_clients", logged=False),
+            Route("GET", "/api/workflows", self.list_workflows, "api_workflows", logged=False),
         ]
 
     async def list_providers(self, _request: Request) -> Response:

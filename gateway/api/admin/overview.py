@@ -56,7 +56,7 @@ class OverviewHandlers:
 
     def routes(self) -> list[Route]:
         """Routes of the handlers."""
-        return [Route("GET", "/api/overview", self.show, "overview")]
+        return [Route("GET", "/api/overview", self.show, "overview", logged=False)]
 
     async def show(self, request: Request) -> Response:
         """Handle `GET /api/overview?window=…`: runs, durations and requests in flight, in steps of the same length."""

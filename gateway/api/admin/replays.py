@@ -19,6 +19,7 @@ from gateway.api.admin.replay_filter import parse_filter
 from gateway.api.run_search import WHOLE_ID_PATTERN
 from gateway.clock import Clock, format_rfc3339
 from gateway.http.body import parse_json_body, read_json_body
+from gateway.http.ops_authentication import actor_fields
 from gateway.http.request import Request, Route
 from gateway.http.response import Response, make_response
 from gateway.json import strict_json
@@ -122,7 +123,7 @@ class ReplayAdminHandlers:
         raw = await read_json_body(request, max_bytes=_MAX_BODY, timeout=_BODY_TIMEOUT)
         wanted = parse_json_body(BulkReplayRequest, raw)
         if wanted.plan is not None:
-            started = await self._start(wanted.plan, wanted)
+            started = await self._start(wanted.plan, wanted, actor_fields(request))
             return _response(202, started, (("Location", f"/api/replays/{started.id}"),))
         return _response(200, await self._plan(wanted))
 
@@ -137,7 +138,7 @@ class ReplayAdminHandlers:
             progress = decode_progress(replay.progress)
             progress.ended_at = self._now
             if await self._change(replace(replay, state="aborted", progress=progress.encode())):
-                self.log.warning("bulk_replay_ended", replay=replay.id, state="aborted")
+                self.log.warning("bulk_replay_ended", replay=replay.id, state="aborted", **actor_fields(request))
         return _response(200, replay)
 
     async def _plan(self, wanted: BulkReplayRequest) -> BulkReplay:
@@ -151,7 +152,7 @@ class ReplayAdminHandlers:
         await self.store.bulk_replays.add(replay)
         return replay
 
-    async def _start(self, plan_id: str, wanted: BulkReplayRequest) -> BulkReplay:
+    async def _start(self, plan_id: str, wanted: BulkReplayRequest, actor: Mapping[str, str]) -> BulkReplay:
         while True:
             replay = await self._find(plan_id)
             if decode_plan(replay.plan).selection != wanted.selection:
@@ -163,7 +164,8 @@ class ReplayAdminHandlers:
             progress = ReplayProgress(started_at=self._now).encode()
             delete_at = self._now + _JOB_LIFE
             if await self._change(replace(replay, state="running", progress=progress, delete_at=delete_at)):
-                self.log.warning("bulk_replay_started", replay=replay.id, runs=len(decode_plan(replay.plan).runs))
+                runs = len(decode_plan(replay.plan).runs)
+                self.log.warning("bulk_replay_started", replay=replay.id, runs=runs, **actor)
 
     async def _change(self, replay: BulkReplay) -> bool:
         """Write a change; False if the bulk replay has changed meanwhile."""
