@@ -1,10 +1,12 @@
 // Live: runs as they are created and end.
 import { html, useEffect, useRef, useState } from "./vendor/htm-preact.js";
+import { get } from "./api.js";
 import { duration, number, plural } from "./format.js";
-import { DEFAULT_COLUMNS, Empty, Heading, RUN_COLUMNS, Table, useKeys, useRowKeys } from "./parts.js";
+import { DEFAULT_COLUMNS, Empty, ErrorBox, Heading, RUN_COLUMNS, Table, useKeys, useRowKeys } from "./parts.js";
 import { stream, useTick } from "./stream.js";
 
 const MAX_ROWS = 200;
+const FIRST_ROWS = 30; // runs that are there when the page is opened
 
 /** Rows with the runs of an event in front; a row of a run that has changed is replaced where it stands. */
 export function mergeRuns(rows, event, limit = MAX_ROWS) {
@@ -20,6 +22,12 @@ export function mergeRuns(rows, event, limit = MAX_ROWS) {
   return [...gap, ...added, ...kept].slice(0, limit);
 }
 
+/** Rows with the runs of a list behind those that are there already. */
+export function appendRuns(rows, runs, limit = MAX_ROWS) {
+  const known = new Set(rows.map((row) => row.run?.id));
+  return [...rows, ...runs.filter((run) => !known.has(run.id)).map((run) => ({ run }))].slice(0, limit);
+}
+
 const gapRow = (gap) => ({ gap: `The stream was interrupted for ${duration(gap)}; runs of that time may be missing.`, key: `gap-${Date.now()}` });
 
 export function Live() {
@@ -28,6 +36,7 @@ export function Live() {
   const [waiting, setWaiting] = useState(0);
   const held = useRef([]);
   const isPaused = useRef(false);
+  const [error, setError] = useState(null);
   const { tick, connected } = useTick();
   const apply = (change, count) => {
     if (isPaused.current) {
@@ -45,6 +54,9 @@ export function Live() {
       setWaiting(0);
     }
   };
+  useEffect(() => {
+    get(`/api/runs?limit=${FIRST_ROWS}`).then((page) => apply((old) => appendRuns(old, page.runs), 0), setError);
+  }, []);
   useEffect(() => {
     const onRuns = (event) => apply((old) => mergeRuns(old, event.detail), event.detail.runs.length);
     const onState = (event) => event.detail.gap && apply((old) => [gapRow(event.detail.gap), ...old].slice(0, MAX_ROWS), 0);
@@ -77,6 +89,7 @@ export function Live() {
     <//>
     ${paused && html`<p class="notice" role="status">Paused. ${waiting ? `${plural(waiting, "change")} since then.` : "Nothing new since then."}</p>`}
     ${!connected && html`<p class="warning-box" role="alert">The stream is not connected; the console connects again by itself.</p>`}
+    <${ErrorBox} error=${error} what="The latest runs could not be loaded; new ones appear nevertheless" />
     ${rows.length === 0 ? html`<${Empty}>${connected ? "Waiting for runs: new ones appear here." : "No run was received."}<//>`
       : html`<${Table} label="Live runs" columns=${cells} rows=${rows} rowKey=${(row) => row.run?.id ?? row.key}
           rowProps=${(row) => (row.run ? { "data-row": row.run.id, tabindex: "-1" } : { class: "gap-row" })} />`}

@@ -86,7 +86,7 @@ function Charts({ data, onRange }) {
       <${Chart} ...${common} title="Overhead of the gateway" format=${milliseconds} series=${[
         { title: "95 %", colour: "line-1", values: series.overhead_p95_ms },
       ]} />
-      <${Chart} ...${common} title="Requests in flight" format=${(value) => number(value)} series=${[
+      <${Chart} ...${common} title="Requests in flight" format=${(value) => number(value, 1)} series=${[
         { title: "In flight", colour: "line-1", values: series.in_flight },
       ]} />
     </div>
