@@ -151,11 +151,13 @@ EVENTS: Mapping[str, LogEvent] = MappingProxyType(
             "warning", "The webhook of the attention list did not take its items; it is called again.", ("items", "why")
         ),
         "bulk_replay_ended": LogEvent(
-            "warning", "A replay of many runs has ended.", ("replay", "state"), ("started", "refused")
+            "warning", "A replay of many runs has ended.", ("replay", "state"), ("actor", "started", "refused")
         ),
-        "bulk_replay_started": LogEvent("warning", "An operator started a replay of many runs.", ("replay", "runs")),
+        "bulk_replay_started": LogEvent(
+            "warning", "An operator started a replay of many runs.", ("replay", "runs"), ("actor",)
+        ),
         "callback_given_up": LogEvent("warning", "A callback is not tried any more.", ("run_id", "client")),
-        "callback_replayed": LogEvent("info", "An operator had a callback delivered again.", ("run_id",)),
+        "callback_replayed": LogEvent("info", "An operator had a callback delivered again.", ("run_id",), ("actor",)),
         "callback_settled": LogEvent("info", "A callback was delivered, or its run is gone.", ("run_id",)),
         "cancel_sent": LogEvent(
             "info", "The provider was asked to stop a run.", ("run_id", "client", "provider", "state", "fault")

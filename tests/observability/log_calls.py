@@ -79,7 +79,7 @@ def _read_mapping(value: ast.expr, function: ast.AST, place: str) -> tuple[set[s
         return set(), _EXCEPTION_FIELDS
     if isinstance(value, ast.Attribute) and value.attr == "log_fields":
         return set(), _SPAN_FIELDS
-    if isinstance(value, ast.Call) and ast.unparse(value.func) == "actor_fields":
+    if ast.unparse(value) in {"actor", "actor_fields(request)"}:  # a mapping that `actor_fields` returned
         return set(), {"actor"}
     if isinstance(value, ast.IfExp):
         branches = [_read_mapping(branch, function, place) for branch in (value.body, value.orelse)]
