@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from gateway.clock import Clock
 from gateway.runs import rendering
 from gateway.runs.durable import codec
-from gateway.store.contract import Store
+from gateway.store.contract import ContentUnreadable, Store
 from gateway.store.records import Phase, RunOverview, StoredRun
 
 T = TypeVar("T")
@@ -60,7 +61,10 @@ class RunReader:
     async def view(self, run: RunOverview) -> bytes | None:
         """Render the run for `GET /runs/{id}`; None if it was deleted meanwhile."""
         if not run.durable:
-            document = await self.find_document(run) if codec.content_state(run) == "kept" else None
+            document = None
+            if codec.content_state(run) == "kept":
+                with suppress(ContentUnreadable):  # the record itself is in clear
+                    document = await self.find_document(run)
             return rendering.recorded_run_view(run) if document is None else rendering.finished_run_view(run, document)
         if run.phase is Phase.DONE:
             document = await self.find_document(run)
