@@ -102,7 +102,7 @@ export function runDuration(run, now = Date.now()) {
 }
 
 /** "run_7dfa4142…" */
-export const shortId = (id) => (id.length > 13 ? `${id.slice(0, 12)}…` : id);
+export const shortId = (id) => (id.length > 13 ? `run_…${id.slice(-8)}` : id); // an id begins with its time
 
 /** Quote a word for a POSIX shell. */
 export const shellQuote = (word) =>

@@ -2,7 +2,7 @@
 import { html, useState } from "./vendor/htm-preact.js";
 import { API, useData } from "./api.js";
 import { JudgeDialog, RedeliverDialog, ReplayDialog } from "./changes.js";
-import { ago, curlCommand, duration, isEnded, runDuration, words } from "./format.js";
+import { ago, curlCommand, duration, isEnded, runDuration, shortId, words } from "./format.js";
 import { Action, Code, Copy, Empty, Heading, Loaded, Status, Table, Time } from "./parts.js";
 import { Link } from "./router.js";
 import { LANES, layOut } from "./run_timeline.js";
@@ -16,7 +16,7 @@ export function Run({ id, session }) {
   const run = state.data;
   if (run && isEnded(run) && ended !== id && run.callback?.state !== "pending") setEnded(id);
   return html`
-    <${Heading} title=${`Run ${id.slice(0, 12)}`}>
+    <${Heading} title=${`Run ${shortId(id)}`}>
       <${Copy} text=${id} label="Copy id" />
       <${Copy} text=${curlCommand(window.location.origin, API.slice(0, -1) + path, { keyRequired: session.keys_required })} label="Copy as curl" />
     <//>
