@@ -110,7 +110,7 @@ class DemoTraffic:
     def _request_run(self, alias: str, executor: ThreadPoolExecutor) -> None:
         self._count += 1
         number, message = self._count, _MESSAGES[self._count % len(_MESSAGES)]
-        seconds = round(2 + 10 * self.clock.random(), 1)
+        seconds = round(2 + 7 * self.clock.random(), 1)
         body: dict[str, JsonValue] = {
             "workflow": alias,
             "input": {"seconds": seconds} if alias == "report" else {"message": message, "prompt": message},
