@@ -76,9 +76,12 @@ async def test_other_changes_run_between_the_batches_of_a_purge(store: SqliteSto
     assert count == await purging
 
 
-async def test_other_changes_run_between_the_batches_of_the_history(store: SqliteStore) -> None:
-    """Runs are recorded and deleted some hundred at a time."""
-    count = 2 * history.ROWS_PER_BATCH + 1
+async def test_other_changes_run_between_the_batches_of_the_history(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Runs are recorded and deleted some hundred at a time; here three, so that there are many batches."""
+    monkeypatch.setattr(history, "ROWS_PER_BATCH", 3)
+    count = 200 * history.ROWS_PER_BATCH + 1
     entries = [HistoryEntry(_recorded(number), ("a",)) for number in range(count)]
     recording = asyncio.create_task(store.add_history(entries))
     await asyncio.sleep(0)
