@@ -163,7 +163,7 @@ EVENTS: Mapping[str, LogEvent] = MappingProxyType(
             "info", "The provider was asked to stop a run.", ("run_id", "client", "provider", "state", "fault")
         ),
         "console_logged_in": LogEvent(
-            "info", "An operator has logged in to the console.", ("request_id", "role", "actor")
+            "info", "An operator has logged in to the console.", ("request_id", "role"), ("actor",)
         ),
         "content_keys_removed": LogEvent("warning", "Content keys were removed from the configuration.", ("keys",)),
         "content_unreadable": LogEvent(

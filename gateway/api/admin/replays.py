@@ -42,7 +42,7 @@ _PLAN_LIFE = 3600.0  # seconds
 _JOB_LIFE = 7 * 86_400.0  # seconds after its start in which its end can be looked up
 _MAX_RUNNING = 10
 
-Condition: TypeAlias = str | bool | int | float | list[str]
+Condition: TypeAlias = str | bool | int | float | Annotated[list[str], Field(min_length=1)]
 
 
 class ReplayStore(PlanStore, KeepsBulkReplays, Protocol):
@@ -85,7 +85,8 @@ class BulkReplayRequest(BaseModel):
 
     @model_validator(mode="after")
     def _check_members(self) -> BulkReplayRequest:
-        if (self.filter is None) == (self.ids is None):
+        given = {"filter", "ids"} & self.model_fields_set
+        if len(given) != 1 or getattr(self, given.pop()) is None:
             raise PydanticCustomError("exclusive", "either filter or ids is required")
         if self.dry_run != (self.plan is None):
             raise PydanticCustomError("plan", "plan is required with dry_run: false, and only then")

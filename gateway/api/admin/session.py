@@ -52,7 +52,8 @@ class SessionHandlers:
         body = await read_json_body(request, max_bytes=_MAX_BODY, timeout=_BODY_TIMEOUT)
         key = self.authenticator.find_key(parse_json_body(LogInRequest, body).key, request)
         token = await self.authenticator.sessions.issue(key)
-        self.log.info("console_logged_in", request_id=request.request_id, role=key.role.value, actor=key.name)
+        actor = {} if key.name is None else {"actor": key.name}
+        self.log.info("console_logged_in", request_id=request.request_id, role=key.role.value, **actor)
         return self._with_cookie(request, token, SESSION_SECONDS)
 
     async def show(self, request: Request) -> Response:

@@ -64,7 +64,7 @@ OPEN = {
 }
 
 
-CONSOLE_FILES = {"/console/", "/console/{path}", "/console/assets/{id}"}
+CONSOLE_FILES = {"/console/", "/console/{path}", "/console/assets/{id}", "/console/assets/vendor/{id}"}
 
 
 @pytest.fixture(scope="module")

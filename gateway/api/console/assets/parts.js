@@ -1,5 +1,5 @@
 // Parts that several pages use.
-import { html, useEffect, useRef, useState } from "./vendor/htm-preact.js";
+import { html, useEffect, useLayoutEffect, useRef, useState } from "./vendor/htm-preact.js";
 import { Link } from "./router.js";
 import { duration, isEnded, localTime, runDuration, shortId, stateWords, utc, utcTime } from "./format.js";
 
@@ -155,7 +155,7 @@ export function takesText(element) {
 export function useKeys(handlers) {
   const current = useRef(handlers);
   current.current = handlers;
-  useEffect(() => {
+  useLayoutEffect(() => { // before the page is painted, so that no key is lost
     const listen = (event) => {
       if (event.ctrlKey || event.metaKey || event.altKey || takesText(event.target)) return;
       const handler = current.current[event.key];
