@@ -29,7 +29,7 @@ HistoryMode: TypeAlias = Literal["all", "kept", "none"]
 """Recorded runs: all; the durable ones only, with their timelines; or none: durable runs have no timeline either."""
 
 _INTERVAL = 0.5  # seconds between two groups
-_GROUP = 500  # records in one transaction
+_GROUP = 100  # records in one transaction, and that are added before other tasks run
 _GROUP_CONTENT = 1_000_000  # bytes of content in one transaction, but for its last record
 _MAX_PENDING = 10_000  # records that wait for the store
 _MAX_PENDING_CONTENT = 16_000_000  # bytes of content that waits for the store
@@ -147,6 +147,7 @@ class HistoryRecorder:
             self._failing = False
             self._pending_size -= self._group_size
             self._group, self._group_size = [], 0
+            await self.clock.sleep(0)
 
     async def _encode_group(self) -> None:
         """Move pending records to the group: all without content, else some with, after each of which others run."""

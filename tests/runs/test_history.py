@@ -110,14 +110,14 @@ async def test_records_wait_for_an_unavailable_store() -> None:
     """They are written in groups, once, when it is available again."""
     recording = Recording()
     await recording.store.open()
-    for _ in range(1200):
+    for _ in range(240):
         recording.end_run()
     recording.store.unavailable = True
     await recording.recorder.write_pending()
     recording.store.unavailable = False
     await recording.recorder.write_pending()
     await recording.recorder.write_pending()
-    assert ([500, 500, 200], 0) == (recording.store.groups, recording.dropped)
+    assert ([100, 100, 40], 0) == (recording.store.groups, recording.dropped)
 
 
 async def test_records_beyond_the_bound_are_dropped_and_counted() -> None:
