@@ -1,8 +1,8 @@
 """Replay of a run: a new run with the input of one that has ended.
 
 A replay is a durable run of the same client in the background, through Runward's own API. A run is replayed once,
-whoever asks for it, unless the request has an Idempotency-Key of its own: the id of the replay is derived from that of
-the run, and a replay is kept for longer than its run can be replayed without such a key.
+however often it is requested, unless the request has an Idempotency-Key of its own: the id of the replay is derived
+from that of the run, and a replay is kept for longer than its run can be replayed without such a key.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`/api/replays` on the operations port: a plan starts nothing; its job starts each run once, whoever clicks."""
+"""`/api/replays` on the operations port: a plan starts nothing; its job starts each run once, also if repeated."""
 
 from __future__ import annotations
 

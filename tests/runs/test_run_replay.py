@@ -34,7 +34,7 @@ async def a_replayer() -> tuple[DurableRunsHarness, RunReplayer, StoredRun]:
 
 
 async def test_a_replay_has_the_specification_of_the_run() -> None:
-    """But for its client's deadline for the start; and nobody waits for it."""
+    """Except for the client's deadline of the start, and it runs in the background."""
     _, replayer, stored = await a_replayer()
     submission, _ = await replayer.submit(stored, CLIENT, traceparent="00-a-b-01")
     assert isinstance(submission, Started)

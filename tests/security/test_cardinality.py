@@ -56,7 +56,7 @@ def test_the_bound_of_every_family_with_labels_is_documented() -> None:
 async def test_names_from_outside_become_no_label_values(
     gateway: StartGateway, upstream: FakeUpstream, session: aiohttp.ClientSession, run: PostRun
 ) -> None:
-    """Clients, workflows, routes, methods, codes and statuses that nobody has configured."""
+    """Clients, workflows, routes, methods, codes and statuses that are not configured."""
     answers = [prompt_studio_reply(HOSTILE), reply(418, {"code": HOSTILE, "error": HOSTILE}), reply(299, {})]
     upstream.script("POST", STUDIO_RUN, answers * 10)
     upstream.default = prompt_studio_reply("x")

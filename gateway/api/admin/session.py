@@ -1,4 +1,4 @@
-"""Sessions of the console: log in with a key of the operations port, log out, and who is logged in."""
+"""Sessions of the console: log-in with a key of the operations port, log-out, and the role of the session."""
 
 from __future__ import annotations
 
