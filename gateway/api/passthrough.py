@@ -154,6 +154,7 @@ class PassthroughHandler:
                 client_key=parsed.key,
                 coding=coding,
                 accepts_gzip=accepts_gzip(request.headers),
+                key_limits=request.client.key_limits,
             ) as response:
                 headers = {**dict(response.headers), "X-Content-Type-Options": "nosniff"}
                 media_type = headers.pop("content-type", "application/octet-stream")

@@ -128,6 +128,9 @@ class RunHandler:
         synchronous = body.callback_url is None and not prefers_async(request.headers)
         return RunSpec(
             client=request.client.name,
+            team=request.client.team,
+            key_id=request.client.key_id,
+            key_limits=request.client.key_limits,
             workflow=body.workflow,
             timeout=min(body.timeout or workflow.timeout, workflow.max_timeout),
             input=body.input,

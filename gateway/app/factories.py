@@ -40,7 +40,12 @@ from gateway.runs.recorded_content import ContentConfig, ContentRule
 from gateway.runs.resilience.circuit_breaker import BreakerConfig
 from gateway.runs.resilience.retry import RetryPolicy
 from gateway.settings import ContentSettings, KeySettings, Settings, SettingsError
-from gateway.settings.providers_workflows_clients import LimitSettings, ProviderSettings, WorkflowSettings
+from gateway.settings.providers_workflows_clients import (
+    ClientLimitSettings,
+    LimitSettings,
+    ProviderSettings,
+    WorkflowSettings,
+)
 from gateway.settings.types.fields import SDK_CALLS
 from gateway.settings.types.secret_reference import decode_content_key
 from gateway.settings.types.units import RateSpec
@@ -178,8 +183,9 @@ def clients(settings: Settings) -> dict[str, Client]:
         name: Client(
             name,
             s.workflows,
-            config.ClientLimitsConfig(_rate(s.limits.rate), s.limits.burst, s.limits.concurrency, s.limits.daily),
+            _caller_limits(s.limits),
             s.addresses,
+            s.team,
         )
         for name, s in settings.clients.items()
     }
@@ -266,13 +272,19 @@ def limiter(settings: Settings, config: config.LimitsConfig, *, clock: Clock, me
 
 
 def limits_config(settings: Settings, clients: Mapping[str, Client]) -> config.LimitsConfig:
-    """Read the limits of clients, workflows and providers, by name."""
+    """Read the limits of clients, teams, workflows and providers, by name."""
     waits = {name: s.limits.max_wait for name, s in settings.providers.items()}
     return config.LimitsConfig(
         {name: client.limits for name, client in clients.items()},
         {alias: _shared_limit(s.limits, waits[s.provider]) for alias, s in settings.workflows.items()},
         {name: _shared_limit(s.limits, waits[name]) for name, s in settings.providers.items()},
+        {name: _caller_limits(team.limits) for name, team in settings.teams.items()},
+        {name: client.team for name, client in clients.items() if client.team is not None},
     )
+
+
+def _caller_limits(settings: ClientLimitSettings) -> config.ClientLimitsConfig:
+    return config.ClientLimitsConfig(_rate(settings.rate), settings.burst, settings.concurrency, settings.daily)
 
 
 def _shared_limit(settings: LimitSettings, max_wait: float) -> config.ResourceLimitsConfig:

@@ -33,6 +33,7 @@ _RELOADABLE = {
         "providers",
         "workflows",
         "clients",
+        "teams",
         "callbacks",
         "attention",
         "history",

@@ -1,4 +1,4 @@
-"""A client: its name, the workflows that it may run, and its limits."""
+"""A client: its name, the workflows that it may run, its limits and its team."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase, translate
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
 
-from gateway.limits.config import ClientLimitsConfig
+from gateway.limits.config import ClientLimitsConfig, KeyLimits
 
 _MATCHES_NOTHING = "(?!)"  # a regular expression that never matches
 
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """One client of the configuration.
+    """One client of the configuration, or what one of its keys of the store permits.
+
+    `key_id`: the id of that key, None for the whole client; `key_limits`: its limits, besides those of the client.
 
     `workflows`: case-sensitive shell patterns. A pattern without "/" matches aliases; `provider/pattern` matches the
     provider's own names, which may contain "/". `*` alone allows no provider's own name.
@@ -24,6 +26,9 @@ class Client:
     workflows: tuple[str, ...] = ()
     limits: ClientLimitsConfig = field(default_factory=ClientLimitsConfig)
     addresses: tuple[IPv4Network | IPv6Network, ...] = ()
+    team: str | None = None
+    key_id: str | None = None
+    key_limits: KeyLimits | None = None
     _alias_pattern: re.Pattern[str] = field(init=False, repr=False, compare=False)
     _direct_patterns: tuple[tuple[str, str], ...] = field(init=False, repr=False, compare=False)
 

@@ -1,15 +1,15 @@
-"""Admission of one run: the slots that it holds of its client, workflow and provider, until it ends."""
+"""Admission of one run: the slots that it holds of its client, team, key, workflow and provider, until it ends."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import Self
 
 from gateway.errors import ClientDisconnected
 from gateway.limits.blocking_scope import blocking_scope
 from gateway.limits.client_limiter import ClientLimiter
-from gateway.limits.config import HeaderFields, LimitScope
+from gateway.limits.config import HeaderFields, KeyLimits, LimitScope
 from gateway.limits.counters import Parts, TakeResult
 from gateway.limits.daily_quota import DailyQuota
 from gateway.limits.queue.fair_queue import Waiter
@@ -17,16 +17,25 @@ from gateway.limits.registry import LimiterRegistry
 from gateway.limits.resource_limiter import ResourceLimiter
 
 
+def _header_fields(callers: Sequence[ClientLimiter], now: float) -> HeaderFields:
+    """Return the RateLimit fields of all callers, as one list for each name."""
+    fields: dict[str, str] = {}
+    for caller in callers:
+        for name, value in caller.header_fields(now):
+            fields[name] = f"{fields[name]}, {value}" if name in fields else value
+    return tuple(fields.items())
+
+
 class Admission:
     """Admission of one run: the slots and rates that it holds, and the operations to take more.
 
     At most one wait is in progress; `release` may be called during it. `deadline` is in monotonic seconds in every
-    method. `headers`: the RateLimit header fields of the client, empty without limits.
+    method. `headers`: the RateLimit header fields of the client, its team and its key, empty without limits.
     """
 
     __slots__ = (
+        "_callers",
         "_client",
-        "_client_limiter",
         "_counters",
         "_held",
         "_max_wait",
@@ -46,12 +55,13 @@ class Admission:
         client: str,
         still_wanted: Callable[[], bool] | None = None,
         max_wait: float | None = None,
+        key_limits: KeyLimits | None = None,
     ) -> None:
         """Hold nothing yet."""
         self._registry = registry
         self._counters = registry.counters
         self._client = client
-        self._client_limiter = registry.client(client)
+        self._callers = registry.callers(client, key_limits)
         self._still_wanted = still_wanted
         self._max_wait = max_wait
         self._slot_id = registry.counters.new_slot_id()
@@ -67,49 +77,51 @@ class Admission:
 
     async def acquire(self, workflow: str, provider: str, *, deadline: float) -> None:
         """Take all that a start needs, at once or after a wait. Raises as `Limiter.admit`."""
-        registry, client = self._registry, self._client_limiter
+        registry, callers = self._registry, self._callers
         self._workflow_limiter, self._queue = registry.workflow(workflow), registry.queue(provider)
-        shared = (self._workflow_limiter, self._queue.limiter)
-        blocker = await self._take_start(shared if client is None else (client, *shared), deadline)
-        if client is not None and client.daily_quota is not None and client.daily_quota.record_due:
-            await self._record_usage(client.daily_quota)
-        if registry.on_decision is not None and client is not None:
-            registry.on_decision("client", "admitted")
+        blocker = await self._take_start((*callers, self._workflow_limiter, self._queue.limiter), deadline)
+        for caller in callers:
+            if caller.daily_quota is not None and caller.daily_quota.record_due:
+                await self._record_usage(caller.daily_quota)
+        if registry.on_decision is not None:
+            for caller in callers:
+                registry.on_decision(caller.scope, "admitted")
         self._report_start(blocker)
 
     def try_acquire(self, workflow: str, provider: str, *, deadline: float) -> bool:
         """Take all that a start needs if that needs no wait and no round trip; returns whether it was taken."""
-        registry, client = self._registry, self._client_limiter
+        registry, callers = self._registry, self._callers
         now = registry.monotonic()
         self._workflow_limiter, self._queue = registry.workflow(workflow), registry.queue(provider)
-        shared = (self._workflow_limiter, self._queue.limiter)
-        parts = self._wanted = shared if client is None else (client, *shared)
+        parts = self._wanted = (*callers, self._workflow_limiter, self._queue.limiter)
         if deadline <= now or not self._queue.may_start(self._workflow_limiter, now):
             return False
-        quota = None if client is None else client.daily_quota
-        if quota is not None and (quota.remaining(now) <= 0 or not quota.next_is_recorded):
-            return False
+        for caller in callers:
+            quota = caller.daily_quota
+            if quota is not None and (quota.remaining(now) <= 0 or not quota.next_is_recorded):
+                return False
         if self._counters.try_take(self._slot_id, parts, "take", now) is not TakeResult.TAKEN:
             return False
         self._held = parts
-        if client is not None:
-            self.headers = client.header_fields(now)
+        if callers:
+            first = callers[0]
+            self.headers = first.header_fields(now) if first is callers[-1] else _header_fields(callers, now)
         self._report_admitted()
         return True
 
     def bind_adopted(self, workflow: str, provider: str) -> None:
         """Hold nothing, for `Limiter.admit_adopted`."""
-        self._client_limiter = None
+        self._callers = ()
         self._workflow_limiter, self._queue = self._registry.workflow(workflow), self._registry.queue(provider)
 
     async def move_to_fallback(self, workflow: str, provider: str, *, deadline: float) -> None:
         """Exchange workflow and provider for those of a fallback, maybe after a wait; the client is not charged again.
 
-        Raises as `Limiter.admit`; then the run holds the slot of its client only.
+        Raises as `Limiter.admit`; then the run holds the slots of its client, team and key only.
         """
-        registry, client = self._registry, self._client_limiter
-        shared = tuple(part for part in self._held if part is not client)
-        self._held = tuple(part for part in self._held if part is client)
+        registry, callers = self._registry, self._callers
+        shared = tuple(part for part in self._held if part not in callers)
+        self._held = tuple(part for part in self._held if part in callers)
         if shared:
             self._give_back(shared)
         self._workflow_limiter, self._queue = registry.workflow(workflow), registry.queue(provider)
@@ -177,7 +189,7 @@ class Admission:
                 return None
             if result is TakeResult.BLOCKED:
                 break
-        self._raise_if_client_blocked(now)
+        self._raise_if_caller_blocked(now)
         waiter = self._waiter(now, deadline, self._take_start_turn, self._undo_start)
         blocker = queue.limiter if queue.limiter.blocked(now) else workflow
         blocking_scope.set(blocker.scope)
@@ -231,13 +243,13 @@ class Admission:
         return self._finish_start_turn(await attempt, self._registry.monotonic())
 
     def _finish_start_turn(self, result: TakeResult, now: float) -> TakeResult:
-        """Hold what was taken. Raises RateLimited if only the limits of the client block."""
+        """Hold what was taken. Raises RateLimited if only the limits of the client, its team or its key block."""
         if result is TakeResult.TAKEN:
             self._hold_wanted(now)
         elif result is TakeResult.BLOCKED and not (
             self._queue.limiter.blocked(now) or self._workflow_limiter.blocked(now)
         ):
-            self._raise_if_client_blocked(now)
+            self._raise_if_caller_blocked(now)
         return result
 
     def _take_call_turn(self, now: float) -> TakeResult | Awaitable[TakeResult]:
@@ -249,8 +261,8 @@ class Admission:
             self._give_back(self._wanted, refund=True)
             raise ClientDisconnected
         self._held += self._wanted
-        if self._wanted[0] is self._client_limiter and self._client_limiter is not None:
-            self.headers = self._client_limiter.header_fields(now)
+        if self._callers and self._wanted[0] is self._callers[0]:
+            self.headers = _header_fields(self._callers, now)
 
     def _undo_start(self) -> None:
         """Give back what a start took whose task was cancelled at the same time."""
@@ -267,16 +279,16 @@ class Admission:
     def _is_wanted(self) -> bool:
         return not self._released and (self._still_wanted is None or self._still_wanted())
 
-    def _raise_if_client_blocked(self, now: float) -> None:
-        client = self._client_limiter
-        if client is None or client not in self._wanted:
-            return
-        refusal = client.refusal(now)
-        if refusal is not None:
-            blocking_scope.set("client")
-            if self._registry.on_decision is not None:
-                self._registry.on_decision("client", "refused")
-            raise refusal
+    def _raise_if_caller_blocked(self, now: float) -> None:
+        for caller in self._callers:
+            if caller not in self._wanted:  # of a fallback, which takes from the workflow and the provider alone
+                return
+            refusal = caller.refusal(now)
+            if refusal is not None:
+                blocking_scope.set(caller.scope)
+                if self._registry.on_decision is not None:
+                    self._registry.on_decision(caller.scope, "refused")
+                raise refusal
 
     def _report_start(self, blocker: ResourceLimiter | None) -> None:
         self._report(self._workflow_limiter, blocker)
@@ -286,8 +298,8 @@ class Admission:
         report = self._registry.on_decision
         if report is None:
             return
-        if self._client_limiter is not None:
-            report("client", "admitted")
+        for caller in self._callers:
+            report(caller.scope, "admitted")
         if self._workflow_limiter.limited:
             report("workflow", "admitted")
         if self._queue.limiter.limited:

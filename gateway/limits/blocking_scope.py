@@ -7,4 +7,4 @@ from contextvars import ContextVar
 from gateway.limits.config import LimitScope
 
 blocking_scope: ContextVar[LimitScope | None] = ContextVar("blocking_scope", default=None)
-"""client, workflow or provider; None before the first wait."""
+"""client, team, key, workflow or provider; None before the first wait."""

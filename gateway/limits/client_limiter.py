@@ -1,31 +1,62 @@
-"""Limits of one client: rate limit, daily quota and concurrency limit, taken together or not at all."""
+"""Limits of one client, team or key: rate limit, daily quota and concurrency limit, taken together or not at all."""
 
 from __future__ import annotations
 
 import math
-from typing import ClassVar
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 from gateway.clock import Clock
 from gateway.errors import RateLimited
-from gateway.limits.config import SLOT_RETRY_AFTER, ClientLimitsConfig, HeaderFields, LimitScope
+from gateway.limits.config import SLOT_RETRY_AFTER, ClientLimitsConfig, HeaderFields
 from gateway.limits.daily_quota import DailyQuota
 from gateway.limits.gcra import TIME_EPSILON, RateLimiter
+
+CallerScope: TypeAlias = Literal["client", "team", "key"]
+"""What the limits of a caller belong to."""
 
 _ROUNDING_ERROR = 1e-9  # seconds: rounding error of a sum of floats that stands for a whole number
 
 
+@dataclass(frozen=True, slots=True)
+class _PolicyNames:
+    """Names of the policies in the header fields."""
+
+    rate: str
+    daily: str
+    concurrency: str
+
+
+_POLICY_NAMES: dict[CallerScope, _PolicyNames] = {
+    "client": _PolicyNames("rate", "daily", "concurrency"),
+    "team": _PolicyNames("team-rate", "team-daily", "team-concurrency"),
+    "key": _PolicyNames("key-rate", "key-daily", "key-concurrency"),
+}
+
+
 class ClientLimiter:
-    """Usage of one client, and its header fields (draft-ietf-httpapi-ratelimit-headers-11).
+    """Usage of one client, team or key, and its header fields (draft-ietf-httpapi-ratelimit-headers-11).
 
     The fields are two Lists of Items: `RateLimit-Policy: "rate";q=40;w=2, "daily";q=10000;w=86400` (quota per window of
-    seconds) and `RateLimit: "rate";r=39;t=1, "daily";r=9999;t=43200` (remaining, and the seconds until it grows).
+    seconds) and `RateLimit: "rate";r=39;t=1, "daily";r=9999;t=43200` (remaining, and the seconds until it grows). The
+    policies of a team and of a key have names such as `team-rate` and `key-daily`.
     """
 
-    scope: ClassVar[LimitScope] = "client"
+    __slots__ = (
+        "_clock",
+        "_has_rate",
+        "_names",
+        "_policy",
+        "capacity",
+        "daily_quota",
+        "in_flight",
+        "rate_limiter",
+        "scope",
+    )
 
-    __slots__ = ("_clock", "_has_rate", "_policy", "capacity", "daily_quota", "in_flight", "rate_limiter")
-
-    def __init__(self, limits: ClientLimitsConfig, clock: Clock) -> None:
+    def __init__(self, limits: ClientLimitsConfig, clock: Clock, scope: CallerScope = "client") -> None:
+        self.scope = scope
+        self._names = _POLICY_NAMES[scope]
         self.in_flight = 0
         self._clock = clock
         self.rate_limiter = RateLimiter(limits.rate, limits.burst)
@@ -52,11 +83,11 @@ class ClientLimiter:
         items = []
         if self._has_rate:
             window = math.ceil(self.rate_limiter.burst * self.rate_limiter.interval - TIME_EPSILON)
-            items.append(f'"rate";q={self.rate_limiter.burst};w={max(1, window)}')
+            items.append(f'"{self._names.rate}";q={self.rate_limiter.burst};w={max(1, window)}')
         if limits.daily is not None:
-            items.append(f'"daily";q={limits.daily};w=86400')
+            items.append(f'"{self._names.daily}";q={limits.daily};w=86400')
         if limits.concurrency is not None:
-            items.append(f'"concurrency";q={limits.concurrency};qu="concurrent-requests"')
+            items.append(f'"{self._names.concurrency}";q={limits.concurrency};qu="concurrent-requests"')
         return (("RateLimit-Policy", ", ".join(items)),) if items else ()
 
     def blocked(self, now: float) -> bool:
@@ -86,11 +117,11 @@ class ClientLimiter:
         """Return the seconds until each exceeded limit allows a request, by the name of the limit."""
         wait_times = {}
         if self.rate_limiter.blocked(now):
-            wait_times["rate"] = self.rate_limiter.wait_time(now)
+            wait_times[self._names.rate] = self.rate_limiter.wait_time(now)
         if self.daily_quota is not None and self.daily_quota.remaining(now) <= 0:
-            wait_times["daily"] = self.daily_quota.resets_in(now)
+            wait_times[self._names.daily] = self.daily_quota.resets_in(now)
         if self.in_flight >= self.capacity:
-            wait_times["concurrency"] = SLOT_RETRY_AFTER
+            wait_times[self._names.concurrency] = SLOT_RETRY_AFTER
         return wait_times
 
     def take(self, now: float) -> None:
@@ -120,10 +151,11 @@ class ClientLimiter:
         daily, usage = self.daily_quota, ""
         if self._has_rate:
             remaining, more_in = self.rate_limiter.remaining(now)
-            usage = f'"rate";r={remaining};t={more_in}'
+            usage = f'"{self._names.rate}";r={remaining};t={more_in}'
         if daily is not None:
             separator = ", " if usage else ""
             usage += (
-                f'{separator}"daily";r={daily.remaining(now)};t={math.ceil(daily.resets_in(now) - _ROUNDING_ERROR)}'
+                f'{separator}"{self._names.daily}";r={daily.remaining(now)}'
+                f";t={math.ceil(daily.resets_in(now) - _ROUNDING_ERROR)}"
             )
         return (*self._policy, ("RateLimit", usage)) if usage else self._policy

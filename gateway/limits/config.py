@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias
 HeaderFields: TypeAlias = tuple[tuple[str, str], ...]
 """Header fields of a response: names and values."""
 
-LimitScope: TypeAlias = Literal["client", "workflow", "provider"]
+LimitScope: TypeAlias = Literal["client", "team", "key", "workflow", "provider"]
 Decision: TypeAlias = Literal["admitted", "waited", "refused"]
 OnDecision: TypeAlias = Callable[[LimitScope, Decision], None]
 """Called once per request or call with the decision of each limited scope."""
@@ -37,12 +37,20 @@ class RateLimit:
 
 @dataclass(frozen=True, slots=True)
 class ClientLimitsConfig:
-    """Limits of one client. None: no such limit. `daily`: requests per UTC day."""
+    """Limits of one client, team or key. None: no such limit. `daily`: requests per UTC day."""
 
     rate: RateLimit | None = None
     burst: int | None = None
     concurrency: int | None = None
     daily: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KeyLimits:
+    """Limits of one key, in addition to those of its client. `key_id`: not the key itself."""
+
+    key_id: str
+    limits: ClientLimitsConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,20 +65,27 @@ class ResourceLimitsConfig:
 
 @dataclass(frozen=True, slots=True)
 class LimitsConfig:
-    """All limits, by the names of the configuration. A name without an entry has no limits."""
+    """All limits, by the names of the configuration. A name without an entry has no limits.
+
+    `team_of`: the team of each client that has one.
+    """
 
     clients: Mapping[str, ClientLimitsConfig] = field(default_factory=dict)
     workflows: Mapping[str, ResourceLimitsConfig] = field(default_factory=dict)
     providers: Mapping[str, ResourceLimitsConfig] = field(default_factory=dict)
+    teams: Mapping[str, ClientLimitsConfig] = field(default_factory=dict)
+    team_of: Mapping[str, str] = field(default_factory=dict)
 
     def per_replica(self, replicas: int) -> LimitsConfig:
         """Return the share of one of `replicas` replicas: of each rate, burst, daily quota and number of slots."""
         if replicas == 1:
             return self
         return LimitsConfig(
-            {name: _client_share(limits, replicas) for name, limits in self.clients.items()},
+            {name: client_share(limits, replicas) for name, limits in self.clients.items()},
             {name: _shared_share(limits, replicas) for name, limits in self.workflows.items()},
             {name: _shared_share(limits, replicas) for name, limits in self.providers.items()},
+            {name: client_share(limits, replicas) for name, limits in self.teams.items()},
+            self.team_of,
         )
 
 
@@ -82,6 +97,7 @@ class LimiterSnapshot:
     """
 
     clients: Mapping[str, int]
+    teams: Mapping[str, int]
     workflows: Mapping[str, int]
     providers: Mapping[str, int]
     waiting: Mapping[str, int]
@@ -90,7 +106,8 @@ class LimiterSnapshot:
     replicas: int
 
 
-def _client_share(limits: ClientLimitsConfig, replicas: int) -> ClientLimitsConfig:
+def client_share(limits: ClientLimitsConfig, replicas: int) -> ClientLimitsConfig:
+    """Return the share of one of `replicas` replicas of the limits of a client, team or key."""
     rate, burst = _rate_share(limits.rate, limits.burst, replicas)
     slots, daily = _count_share(limits.concurrency, replicas), _count_share(limits.daily, replicas)
     return ClientLimitsConfig(rate, burst, slots, daily)

@@ -86,6 +86,12 @@ class Counters(Protocol):
     def register(self, limiters: Mapping[str, ClientLimiter | ResourceLimiter]) -> None:
         """Count these limiters from now on, by unique names, instead of those registered before."""
 
+    def register_one(self, name: str, limiter: ClientLimiter | ResourceLimiter) -> None:
+        """Count one more limiter from now on, or one with other limits than before."""
+
+    def unregister(self, limiter: ClientLimiter | ResourceLimiter) -> None:
+        """Count a limiter no longer; it holds no slot."""
+
     def try_take(self, slot_id: str, parts: Parts, mode: TakeMode, now: float) -> TakeResult | Awaitable[TakeResult]:
         """Take every part or none. The result is an awaitable only if it needs a round trip to a server.
 
@@ -120,6 +126,12 @@ class LocalCounters:
         return config
 
     def register(self, limiters: Mapping[str, ClientLimiter | ResourceLimiter]) -> None:
+        """Do nothing: the parts themselves count."""
+
+    def register_one(self, name: str, limiter: ClientLimiter | ResourceLimiter) -> None:
+        """Do nothing: the parts themselves count."""
+
+    def unregister(self, limiter: ClientLimiter | ResourceLimiter) -> None:
         """Do nothing: the parts themselves count."""
 
     def try_take(self, slot_id: str, parts: Parts, mode: TakeMode, now: float) -> TakeResult:  # noqa: ARG002

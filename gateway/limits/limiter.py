@@ -1,9 +1,9 @@
 """Rate limiter of the gateway: admits requests by the limits of their client, workflow and provider.
 
-The limits of a client refuse at once (`RateLimited`). The limits of a workflow and of a provider protect the account
-behind them and shape the traffic: a request waits in a fair queue, as long as its deadline and `max_wait` allow. A
-request takes every part (rates, daily quota, slots) at once or none, holds nothing while it waits, and a refusal costs
-nothing.
+The limits of a client, of its team and of its key refuse at once (`RateLimited`). The limits of a workflow and of a
+provider protect the account behind them and shape the traffic: a request waits in a fair queue, as long as its deadline
+and `max_wait` allow. A request takes every part (rates, daily quotas, slots) at once or none, holds nothing while it
+waits, and a refusal costs nothing.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from gateway.clock import Clock
 from gateway.limits.admission import Admission
-from gateway.limits.config import LimiterSnapshot, LimitsConfig, OnDecision
+from gateway.limits.config import KeyLimits, LimiterSnapshot, LimitsConfig, OnDecision
 from gateway.limits.counters import Counters, LocalCounters
 from gateway.limits.daily_usage import DailyUsageRecorder
 from gateway.limits.registry import LimiterRegistry
@@ -59,19 +59,20 @@ class Limiter:
         deadline: float,
         still_wanted: Callable[[], bool] | None = None,
         max_wait: float | None = None,
+        key_limits: KeyLimits | None = None,
     ) -> Admission:
         """Admit a request at once, or after a wait in the provider's queue.
 
         `deadline`: monotonic seconds. `still_wanted` is called when the request would be admitted after a wait; False
         (the client has disconnected) drops it. `max_wait`: seconds that a start (this one, a fallback's or a retried
         one) may wait; None: as the limits configure. Background requests (`max_wait` given) and interactive requests of
-        one client are served alternately.
+        one client are served alternately. `key_limits`: of the key, in addition to those of the client and its team.
 
-        Raises RateLimited if the limits of the client refuse, with its header fields; Overloaded if the wait would be
-        too long or the queue is full; DeadlineExceeded; ClientDisconnected. `retry_after` is exact if a rate or the
-        daily quota decides, and 1 second if a slot does.
+        Raises RateLimited if the limits of the client, its team or its key refuse, with their header fields; Overloaded
+        if the wait would be too long or the queue is full; DeadlineExceeded; ClientDisconnected. `retry_after` is exact
+        if a rate or a daily quota decides, and 1 second if a slot does.
         """
-        admission = Admission(self._registry, client, still_wanted, max_wait)
+        admission = Admission(self._registry, client, still_wanted, max_wait, key_limits)
         await admission.acquire(workflow, provider, deadline=deadline)
         return admission
 
@@ -84,6 +85,7 @@ class Limiter:
         deadline: float,
         still_wanted: Callable[[], bool] | None = None,
         max_wait: float | None = None,
+        key_limits: KeyLimits | None = None,
     ) -> Admission | None:
         """Admit a request as `admit` does if that needs no wait and no round trip; None otherwise, with no effect.
 
@@ -91,7 +93,7 @@ class Limiter:
         """
         if self._counters.shared:
             return None
-        admission = Admission(self._registry, client, still_wanted, max_wait)
+        admission = Admission(self._registry, client, still_wanted, max_wait, key_limits)
         return admission if admission.try_acquire(workflow, provider, deadline=deadline) else None
 
     def admit_adopted(self, client: str, workflow: str, provider: str) -> Admission:
@@ -120,6 +122,7 @@ class Limiter:
         registry, counters = self._registry, self._counters
         return LimiterSnapshot(
             clients={name: client.in_flight for name, client in registry.clients.items()},
+            teams={name: team.in_flight for name, team in registry.teams.items()},
             workflows={name: workflow.in_flight for name, workflow in registry.workflows.items()},
             providers={name: queue.limiter.in_flight for name, queue in registry.queues.items()},
             waiting={name: queue.waiting for name, queue in registry.queues.items()},

@@ -1,18 +1,33 @@
-"""Registry of the limiters of all clients and workflows, and of the wait queues of all providers, by name."""
+"""Registry of the limiters of clients, teams, keys and workflows, and of the wait queues of all providers, by name."""
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from collections.abc import Mapping
+
 from gateway.clock import Clock
-from gateway.limits.client_limiter import ClientLimiter
-from gateway.limits.config import ClientLimitsConfig, LimitsConfig, OnDecision, ResourceLimitsConfig
+from gateway.limits.client_limiter import CallerScope, ClientLimiter
+from gateway.limits.config import (
+    ClientLimitsConfig,
+    KeyLimits,
+    LimitsConfig,
+    OnDecision,
+    ResourceLimitsConfig,
+    client_share,
+)
 from gateway.limits.counters import Counters
 from gateway.limits.daily_usage import DailyUsageRecorder
 from gateway.limits.queue.provider_queue import ProviderQueue
 from gateway.limits.resource_limiter import ResourceLimiter
 
+_MAX_KEYS = 10_000  # key limiters; the least recently used one without a request in flight is dropped
+
 
 class LimiterRegistry:
-    """Limiters by name, as many as the configuration has. Names without limits share one unlimited limiter."""
+    """Limiters by name, as many as the configuration has. Names without limits share one unlimited limiter.
+
+    Limits of keys come with the requests; at most 10 000 of their limiters are kept, but for those in use.
+    """
 
     def __init__(self, clock: Clock, config: LimitsConfig, counters: Counters, on_decision: OnDecision | None) -> None:
         self.monotonic = clock.monotonic
@@ -21,6 +36,10 @@ class LimiterRegistry:
         self._clock = clock
         self._config = config
         self.clients: dict[str, ClientLimiter] = {}
+        self.teams: dict[str, ClientLimiter] = {}
+        self._callers: dict[str, tuple[ClientLimiter, ...]] = {}
+        self._keys: OrderedDict[str, ClientLimiter] = OrderedDict()
+        self._key_limits: dict[str, ClientLimitsConfig] = {}
         self.workflows: dict[str, ResourceLimiter] = {}
         self.queues: dict[str, ProviderQueue] = {}
         self.usage_recorder: DailyUsageRecorder | None = None
@@ -39,9 +58,12 @@ class LimiterRegistry:
         self.usage_recorder = recorder
         self._bind_quotas(recorder)
 
-    def client(self, name: str) -> ClientLimiter | None:
-        """Return the limiter of a client; None if it has no limits."""
-        return self.clients.get(name)
+    def callers(self, client: str, key_limits: KeyLimits | None = None) -> tuple[ClientLimiter, ...]:
+        """Return the limiters of a client, of its team and of its key; those without limits are left out."""
+        callers = self._callers.get(client, ())
+        if key_limits is None or key_limits.limits == ClientLimitsConfig():
+            return callers
+        return (*callers, self._key(key_limits))
 
     def workflow(self, name: str) -> ResourceLimiter:
         """Return the limiter of a workflow."""
@@ -53,17 +75,18 @@ class LimiterRegistry:
 
     def _apply(self) -> None:
         """Apply the part of the configuration that holds for this process now."""
-        config, clock, now = self.counters.effective_config(self._config), self._clock, self.monotonic()
-        clients, workflows, queues = self.clients, self.workflows, self.queues
-        limited = {name: limits for name, limits in config.clients.items() if limits != ClientLimitsConfig()}
-        self.clients = {name: clients.get(name) or ClientLimiter(limits, clock) for name, limits in limited.items()}
+        config, now = self.counters.effective_config(self._config), self.monotonic()
+        workflows, queues = self.workflows, self.queues
+        self.clients = self._apply_callers("client", self.clients, config.clients)
+        self.teams = self._apply_callers("team", self.teams, config.teams)
+        self._callers = self._group_callers(config)
+        for key_id, key in self._keys.items():
+            key.reconfigure(self._effective_key_limits(self._key_limits[key_id]), now)
         self.workflows = {
             name: workflows.get(name) or ResourceLimiter("workflow", limits)
             for name, limits in config.workflows.items()
         }
         self.queues = {name: queues.get(name) or self._new_queue(limits) for name, limits in config.providers.items()}
-        for name, client in clients.items():
-            client.reconfigure(limited.get(name, ClientLimitsConfig()), now)
         for name, workflow in workflows.items():
             workflow.reconfigure(config.workflows.get(name, ResourceLimitsConfig()), now)
         for name, queue in queues.items():
@@ -74,9 +97,61 @@ class LimiterRegistry:
         for queue in queues.values():  # the new limits may admit waiting requests
             queue.dispatch_if_waiting()
 
+    def _apply_callers(
+        self, scope: CallerScope, before: Mapping[str, ClientLimiter], config: Mapping[str, ClientLimitsConfig]
+    ) -> dict[str, ClientLimiter]:
+        """Return the limiters of the names with limits; those of `before` keep their usage."""
+        limited = {name: limits for name, limits in config.items() if limits != ClientLimitsConfig()}
+        for name, limiter in before.items():
+            limiter.reconfigure(limited.get(name, ClientLimitsConfig()), self.monotonic())
+        return {name: before.get(name) or ClientLimiter(limits, self._clock, scope) for name, limits in limited.items()}
+
+    def _group_callers(self, config: LimitsConfig) -> dict[str, tuple[ClientLimiter, ...]]:
+        """Return the limiters of each client with its own limits or a team with limits."""
+        callers: dict[str, tuple[ClientLimiter, ...]] = {name: (client,) for name, client in self.clients.items()}
+        for client, team in config.team_of.items():
+            if team in self.teams:
+                callers[client] = (*callers.get(client, ()), self.teams[team])
+        return callers
+
+    def _key(self, key_limits: KeyLimits) -> ClientLimiter:
+        key_id, limits = key_limits.key_id, key_limits.limits
+        limiter = self._keys.get(key_id)
+        if limiter is not None and self._key_limits[key_id] == limits:
+            self._keys.move_to_end(key_id)
+            return limiter
+        self._key_limits[key_id] = limits
+        effective = self._effective_key_limits(limits)
+        if limiter is None:
+            self._drop_unused_keys()
+            limiter = self._keys[key_id] = ClientLimiter(effective, self._clock, "key")
+        else:
+            limiter.reconfigure(effective, self.monotonic())
+        self.counters.register_one(f"key:{key_id}", limiter)
+        if self.usage_recorder is not None:
+            self._bind_quotas(self.usage_recorder)
+        return limiter
+
+    def _effective_key_limits(self, limits: ClientLimitsConfig) -> ClientLimitsConfig:
+        return limits if self.counters.shared else client_share(limits, self.counters.replica_count)
+
+    def _drop_unused_keys(self) -> None:
+        while len(self._keys) >= _MAX_KEYS:
+            unused = next((key_id for key_id, key in self._keys.items() if not key.in_flight), None)
+            if unused is None:
+                return
+            self.counters.unregister(self._keys.pop(unused))
+            del self._key_limits[unused]
+
     def _bind_quotas(self, recorder: DailyUsageRecorder) -> None:
-        quotas = {name: client.daily_quota for name, client in self.clients.items()}
-        recorder.bind({name: quota for name, quota in quotas.items() if quota is not None})
+        limiters = self._named_callers()
+        recorder.bind({name: each.daily_quota for name, each in limiters.items() if each.daily_quota is not None})
+
+    def _named_callers(self) -> dict[str, ClientLimiter]:
+        """Return the limiters of clients, teams and keys by names that are unique, because names have no colon."""
+        named = dict(self.clients)
+        named |= {f"team:{name}": team for name, team in self.teams.items()}
+        return named | {f"key:{key_id}": key for key_id, key in self._keys.items()}
 
     def _register_limiters(self) -> None:
         limiters: dict[str, ClientLimiter | ResourceLimiter] = {
@@ -84,6 +159,8 @@ class LimiterRegistry:
             "provider:": self._unlimited_queue.limiter,
         }
         limiters |= {f"client:{name}": client for name, client in self.clients.items()}
+        limiters |= {f"team:{name}": team for name, team in self.teams.items()}
+        limiters |= {f"key:{key_id}": key for key_id, key in self._keys.items()}
         limiters |= {f"workflow:{name}": workflow for name, workflow in self.workflows.items()}
         limiters |= {f"provider:{name}": queue.limiter for name, queue in self.queues.items()}
         self.counters.register(limiters)

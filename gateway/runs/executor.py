@@ -192,6 +192,7 @@ class RunExecutor:
                 record.provider,
                 deadline=record.deadline,
                 still_wanted=spec.client_connected,
+                key_limits=spec.key_limits,
             )
             if admission is not None:
                 large = self.context.answer_sizes.expected(workflow.alias)
@@ -224,7 +225,12 @@ class RunExecutor:
             return admission
         max_wait = None if spec.synchronous else math.inf  # the deadline bounds it
         admit = limits.admit(
-            spec.client, *names, deadline=deadline, still_wanted=spec.client_connected, max_wait=max_wait
+            spec.client,
+            *names,
+            deadline=deadline,
+            still_wanted=spec.client_connected,
+            max_wait=max_wait,
+            key_limits=spec.key_limits,
         )
         return self._with_room(await record.await_external(admit, clock, "limit"), workflow)
 

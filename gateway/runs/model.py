@@ -11,6 +11,7 @@ from typing import Literal, Protocol, TypeAlias, TypeVar, cast
 from gateway.clock import Clock
 from gateway.errors import Ending, RunSummary
 from gateway.limits.blocking_scope import blocking_scope
+from gateway.limits.config import KeyLimits
 from gateway.observability.tracing.spans import RunSpan
 from gateway.runs.timeline import Timeline, WaitCause
 from providers.contract import JsonValue, NodeOutput, NodeStatus, RawError
@@ -33,8 +34,10 @@ class RunSpec:
     `client_connected`: False once the client has disconnected; such a run is not started. A run that is not
     `synchronous` waits for limits until its deadline, since no client waits for the response. `start_before`: seconds
     since 1970 (UTC); a run of which no start was sent by then is not started. `replay_of`: the id of the run that
-    this one replays. `input_kept`: False if the specification was stored without the input. `client_context`: facts
-    that the API of the client keeps with the run; only that API's package reads them.
+    this one replays. `input_kept`: False if the specification was stored without the input. `team`: of the client, when
+    it asked for the run. `key_id`: of the client's key, if the store has it; `key_limits`: of that key, known to the
+    process that was asked alone. `client_context`: facts that the API of the client keeps with the run; only that API's
+    package reads them.
     """
 
     client: str
@@ -52,6 +55,9 @@ class RunSpec:
     start_before: float | None = None
     replay_of: str | None = None
     input_kept: bool = True
+    team: str | None = None
+    key_id: str | None = None
+    key_limits: KeyLimits | None = None
     client_context: Mapping[str, JsonValue] = field(default_factory=dict)
     client_connected: Callable[[], bool] = always_connected
 

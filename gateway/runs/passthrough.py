@@ -12,6 +12,7 @@ from typing import TypeAlias
 
 from gateway.clock import Clock
 from gateway.errors import PassthroughForbidden, ProviderError
+from gateway.limits.config import KeyLimits
 from gateway.limits.limiter import Limiter
 from gateway.observability.metrics import Metrics
 from gateway.outbound.provider.passthrough_request import PassthroughRequest, PassthroughResponse
@@ -91,13 +92,14 @@ class Passthrough:
         client_key: str,
         coding: str = "",
         accepts_gzip: bool = False,
+        key_limits: KeyLimits | None = None,
     ) -> AsyncIterator[PassthroughResponse]:
         """Forward a request; the response is valid within the context, in which the request counts in the limits.
 
-        `client_connected`: False once the client has disconnected; see `PassthroughRequest` for the others. Raises
-        GatewayError as `Limiter.admit`; ProviderError without a complete response; PassthroughForbidden if the provider
-        was removed; InvalidRequest if the client's key stands where it cannot be replaced. In the context, reading a
-        stream may raise ProviderFault.
+        `client_connected`: False once the client has disconnected; `key_limits`: of the client's key, if it has limits
+        of its own; see `PassthroughRequest` for the others. Raises GatewayError as `Limiter.admit`; ProviderError
+        without a complete response; PassthroughForbidden if the provider was removed; InvalidRequest if the client's
+        key stands where it cannot be replaced. In the context, reading a stream may raise ProviderFault.
         """
         target = self._providers.get(provider)
         if target is None:  # removed by a reload
@@ -105,7 +107,12 @@ class Passthrough:
         request = PassthroughRequest(method, path, query, headers, body, client_key, coding, accepts_gzip)
         deadline = self._clock.monotonic() + _TIMEOUT
         admission = self._limits.admit(
-            client, f"{provider}/*", provider, deadline=deadline, still_wanted=client_connected
+            client,
+            f"{provider}/*",
+            provider,
+            deadline=deadline,
+            still_wanted=client_connected,
+            key_limits=key_limits,
         )
         async with await admission, AsyncExitStack() as opened:
             yield await self._open(opened, target, request, deadline)

@@ -11,6 +11,7 @@ from gateway.settings.providers_workflows_clients import (
     LimitSettings,
     ProviderLimitSettings,
     ProviderSettings,
+    TeamSettings,
     WorkflowSettings,
 )
 from gateway.settings.schema import json_schema
@@ -50,6 +51,7 @@ __all__ = [
     "Settings",
     "SettingsError",
     "StoreSettings",
+    "TeamSettings",
     "TlsSettings",
     "TracingSettings",
     "WatchedPaths",

@@ -8,7 +8,12 @@ from graphlib import CycleError, TopologicalSorter
 
 from gateway.certificate_names import normalize_certificate_name
 from gateway.settings.errors import Location, did_you_mean, format_location
-from gateway.settings.providers_workflows_clients import ClientSettings, ProviderSettings, WorkflowSettings
+from gateway.settings.providers_workflows_clients import (
+    ClientSettings,
+    ProviderSettings,
+    TeamSettings,
+    WorkflowSettings,
+)
 from gateway.settings.sections import AttentionSettings, CallbackSettings, KeySettings
 
 SettingErrors = Iterator[tuple[Location, str]]
@@ -31,6 +36,13 @@ def unknown_passthrough_providers(
         for provider in client.passthrough:
             if provider not in providers:
                 yield ("clients", name, "passthrough", provider), "no such provider" + did_you_mean(provider, providers)
+
+
+def unknown_teams(clients: Mapping[str, ClientSettings], teams: Mapping[str, TeamSettings]) -> SettingErrors:
+    """Find clients whose team is not configured."""
+    for name, client in clients.items():
+        if client.team is not None and client.team not in teams:
+            yield ("clients", name, "team"), "no such team" + did_you_mean(client.team, teams)
 
 
 def unknown_fallbacks(workflows: Mapping[str, WorkflowSettings]) -> SettingErrors:
@@ -107,8 +119,11 @@ def unused_settings(
     clients: Mapping[str, ClientSettings],
     workflows: Mapping[str, WorkflowSettings],
     providers: Mapping[str, ProviderSettings],
+    teams: Mapping[str, TeamSettings],
 ) -> SettingErrors:
-    """Find settings without an effect: patterns without a match, clients without keys."""
+    """Find settings without an effect: patterns without a match, clients without keys, teams without clients."""
+    for name in teams.keys() - {client.team for client in clients.values()}:
+        yield ("teams", name), "has no clients"
     for name, client in clients.items():
         if not client.keys and not client.certificates:
             yield ("clients", name), "has no keys"

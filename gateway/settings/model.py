@@ -15,12 +15,18 @@ from gateway.settings.consistency import (
     unknown_fallbacks,
     unknown_passthrough_providers,
     unknown_providers,
+    unknown_teams,
     unsigned_webhook,
     unused_settings,
 )
 from gateway.settings.content_section import ContentSettings
 from gateway.settings.errors import format_location, raise_validation_error
-from gateway.settings.providers_workflows_clients import ClientSettings, ProviderSettings, WorkflowSettings
+from gateway.settings.providers_workflows_clients import (
+    ClientSettings,
+    ProviderSettings,
+    TeamSettings,
+    WorkflowSettings,
+)
 from gateway.settings.sections import (
     AttentionSettings,
     BreakerSettings,
@@ -65,6 +71,8 @@ class Settings(Section):
     """Workflows, by alias."""
     clients: dict[Name, ClientSettings] = Field(default={})
     """Client applications, by name."""
+    teams: dict[Name, TeamSettings] = Field(default={})
+    """Groups of clients, by name."""
     callbacks: CallbackSettings = CallbackSettings()
     """Delivery of results to a `callback_url`."""
     attention: AttentionSettings = AttentionSettings()
@@ -93,6 +101,7 @@ class Settings(Section):
                 unknown_providers(self.workflows, self.providers),
                 unknown_fallbacks(self.workflows),
                 unknown_passthrough_providers(self.clients, self.providers),
+                unknown_teams(self.clients, self.teams),
                 cyclic_fallbacks(self.workflows),
                 duplicate_aliases(self.workflows),
                 duplicate_keys(self.clients, self.server.ops_keys),
@@ -105,7 +114,7 @@ class Settings(Section):
     def warnings(self) -> list[str]:
         """Warnings: valid settings without an effect or with a risk, one line each."""
         empty = [f"{name}: none configured" for name in ("providers", "clients") if not getattr(self, name)]
-        unused = unused_settings(self.clients, self.workflows, self.providers)
+        unused = unused_settings(self.clients, self.workflows, self.providers, self.teams)
         insecure = (
             [_PLAIN_HTTP_WARNING] if self.server.public_url and is_plaintext_remote(self.server.public_url) else []
         )

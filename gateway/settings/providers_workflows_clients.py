@@ -1,4 +1,4 @@
-"""Sections of named resources: providers, workflows, clients, and their limits."""
+"""Sections of named resources: providers, workflows, clients and teams, and their limits."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class ProviderLimitSettings(LimitSettings):
 
 
 class ClientLimitSettings(LimitSettings):
-    """Limits of a client; requests above them are answered with 429."""
+    """Limits of a client or a team; requests above them are answered with 429."""
 
     daily: Count | None = None
     """Daily quota of runs."""
@@ -164,5 +164,14 @@ class ClientSettings(Section):
     """Scope: patterns over aliases, or provider/pattern over names at a provider."""
     limits: ClientLimitSettings = ClientLimitSettings()
     """Limits of the client."""
+    team: Name | None = None
+    """Team whose limits hold too; none by default."""
     passthrough: dict[Name, PassthroughRules] = Field(default={})
     """Other endpoints by provider that are called with the provider's key; `sdk`: those of its official SDKs."""
+
+
+class TeamSettings(Section):
+    """Group of clients."""
+
+    limits: ClientLimitSettings = ClientLimitSettings()
+    """Limits of all its clients together, in addition to those of each."""

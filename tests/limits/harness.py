@@ -10,7 +10,14 @@ from typing import TypeVar
 
 from gateway.errors import RunError
 from gateway.limits.admission import Admission
-from gateway.limits.config import ClientLimitsConfig, Decision, LimitsConfig, LimitScope, ResourceLimitsConfig
+from gateway.limits.config import (
+    ClientLimitsConfig,
+    Decision,
+    KeyLimits,
+    LimitsConfig,
+    LimitScope,
+    ResourceLimitsConfig,
+)
 from gateway.limits.limiter import Limiter
 from tests.support.virtual_clock import VirtualClock
 
@@ -24,13 +31,15 @@ class LimiterHarness:
     clients: Mapping[str, ClientLimitsConfig] = field(default_factory=dict)
     workflows: Mapping[str, ResourceLimitsConfig] = field(default_factory=dict)
     providers: Mapping[str, ResourceLimitsConfig] = field(default_factory=dict)
+    teams: Mapping[str, ClientLimitsConfig] = field(default_factory=dict)
+    team_of: Mapping[str, str] = field(default_factory=dict)
     clock: VirtualClock = field(default_factory=VirtualClock)
     decisions: list[tuple[LimitScope, Decision]] = field(default_factory=list)
 
     @property
     def config(self) -> LimitsConfig:
         """All limits."""
-        return LimitsConfig(self.clients, self.workflows, self.providers)
+        return LimitsConfig(self.clients, self.workflows, self.providers, self.teams, self.team_of)
 
     def __post_init__(self) -> None:
         self.limiter = Limiter(
@@ -45,10 +54,18 @@ class LimiterHarness:
         return self.clock.monotonic()
 
     async def admit(
-        self, client: str = "a", workflow: str = "w", *, deadline_in: float = math.inf, max_wait: float | None = None
+        self,
+        client: str = "a",
+        workflow: str = "w",
+        *,
+        deadline_in: float = math.inf,
+        max_wait: float | None = None,
+        key_limits: KeyLimits | None = None,
     ) -> Admission:
         """Request admission for provider "p", with a deadline in `deadline_in` seconds."""
-        return await self.limiter.admit(client, workflow, "p", deadline=self.now + deadline_in, max_wait=max_wait)
+        return await self.limiter.admit(
+            client, workflow, "p", deadline=self.now + deadline_in, max_wait=max_wait, key_limits=key_limits
+        )
 
     async def run_and_time(self, work: Coroutine[object, object, T]) -> tuple[T | RunError, float]:
         """Let time pass until `work` is done; return its result or RunError, and the seconds that it took."""

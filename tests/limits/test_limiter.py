@@ -187,12 +187,21 @@ async def test_a_snapshot_has_the_slots_in_use_and_the_waiting_requests() -> Non
         {"a": ClientLimitsConfig(concurrency=5)},
         {"w": ResourceLimitsConfig(concurrency=5)},
         {"p": ResourceLimitsConfig(concurrency=1)},
+        teams={"t": ClientLimitsConfig(concurrency=5)},
+        team_of={"a": "t"},
     )
     await harness.admit()
     waiting = harness.start_task(harness.admit())
     await run_ready_tasks()
     expected = LimiterSnapshot(
-        clients={"a": 1}, workflows={"w": 1}, providers={"p": 1}, waiting={"p": 1}, timers=1, shared=False, replicas=1
+        clients={"a": 1},
+        teams={"t": 1},
+        workflows={"w": 1},
+        providers={"p": 1},
+        waiting={"p": 1},
+        timers=1,
+        shared=False,
+        replicas=1,
     )
     assert expected == harness.limiter.snapshot()
     waiting.cancel()

@@ -140,7 +140,9 @@ ERROR_INFO: Mapping[str, ErrorInfo] = MappingProxyType(
             "Send smaller header fields.",
         ),
         "rate_limited": ErrorInfo(
-            (_NOT_RUN,), "A limit of the client is exceeded: rate, daily quota or concurrency.", _REPEAT
+            (_NOT_RUN,),
+            "A limit of the client, its team or its key is exceeded: rate, daily quota or concurrency.",
+            _REPEAT,
         ),
         "too_many_failures": ErrorInfo(
             (_NO_RUN,), "Too many requests with invalid keys came from this address.", _REPEAT

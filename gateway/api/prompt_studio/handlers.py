@@ -115,6 +115,9 @@ class PromptStudioHandlers:
     def _build_spec(self, request: Request, body: PromptStudioRunRequest, workflow: Workflow) -> RunSpec:
         return RunSpec(
             client=request.client_name,
+            team=request.client.team,
+            key_id=request.client.key_id,
+            key_limits=request.client.key_limits,
             workflow=workflow.catalog_key,
             timeout=workflow.timeout,
             input=body.input,

@@ -150,6 +150,9 @@ class PromptLayerRunHandlers:
         )
         spec = RunSpec(
             client=client,
+            team=request.client.team,
+            key_id=request.client.key_id,
+            key_limits=request.client.key_limits,
             workflow=self._stored_workflow_name(workflow),
             timeout=workflow.max_timeout,
             input=body.input_variables or {},

@@ -126,9 +126,18 @@ class RedisCounters:
         self._plans = {}
         self._counters = {}
         for name, limiter in limiters.items():
-            counters = counters_of(name, limiter)
-            self._counters[limiter] = counters
-            self._counters[limiter.rate_limiter] = tuple(counter for counter in counters if counter.kind == "rate")
+            self._add(name, limiter)
+
+    def register_one(self, name: str, limiter: ClientLimiter | ResourceLimiter) -> None:
+        """Count one more limiter from now on, or one with other limits than before."""
+        self._plans = {}
+        self._add(name, limiter)
+
+    def unregister(self, limiter: ClientLimiter | ResourceLimiter) -> None:
+        """Count a limiter no longer; it holds no slot."""
+        self._plans = {}
+        self._counters.pop(limiter, None)
+        self._counters.pop(limiter.rate_limiter, None)
 
     def try_take(self, slot_id: str, parts: Parts, mode: TakeMode, now: float) -> TakeResult | Awaitable[TakeResult]:
         """Take every part or none: in the server, or by the fallback while it is lost or nothing is limited."""
@@ -173,6 +182,11 @@ class RedisCounters:
             self._set_shared(shared=False)
         else:
             self._set_shared(shared=True)
+
+    def _add(self, name: str, limiter: ClientLimiter | ResourceLimiter) -> None:
+        counters = counters_of(name, limiter)
+        self._counters[limiter] = counters
+        self._counters[limiter.rate_limiter] = tuple(counter for counter in counters if counter.kind == "rate")
 
     def _plan(self, parts: Parts) -> _Plan:
         plan = self._plans.get(parts)

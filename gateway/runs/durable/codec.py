@@ -22,8 +22,11 @@ _FLAT_CONTEXT_KEYS = ("number", "all_outputs")
 _MAX_LISTED_METADATA = 8_192  # bytes of JSON
 _MAX_LISTED_TEXT = 1_000  # characters
 _DOCUMENT_DETAILS = ("warning", "finished_at", "duration_ms", "error")
-_FACTS = frozenset({"api", "label", "version", "waits", "trace", "content"})
-"""Members of `StoredRun.details` for operators: `waits` are seconds by cause, `trace` is the `traceparent`."""
+_FACTS = frozenset({"api", "label", "version", "waits", "trace", "content", "team", "key"})
+"""Members of `StoredRun.details` for operators.
+
+`waits` are seconds by cause, `trace` is the `traceparent`, `key` the id of a key of the store.
+"""
 
 ContentState: TypeAlias = Literal["kept", "too_large", "dropped"]
 """What became of the content of a recorded run whose content was to be kept."""
@@ -65,6 +68,8 @@ def encode_order(spec: RunSpec, provider: str, *, redacted: bool = False) -> byt
             "face": spec.api,
             **_encode_context(spec.client_context),
             **({} if spec.start_before is None else {"start_before": spec.start_before}),
+            **({} if spec.team is None else {"team": spec.team}),
+            **({} if spec.key_id is None else {"key_id": spec.key_id}),
             **({} if spec.input_kept else {"input_kept": False}),
             "provider": provider,
             **({"redacted": True} if redacted else {}),
@@ -158,6 +163,10 @@ def _facts(spec: RunSpec) -> dict[str, Any]:
         facts["label"] = spec.label
     if spec.version is not None:
         facts["version"] = spec.version
+    if spec.team is not None:
+        facts["team"] = spec.team
+    if spec.key_id is not None:
+        facts["key"] = spec.key_id
     return facts
 
 
@@ -237,9 +246,19 @@ def client_context(stored: StoredRun) -> dict[str, JsonValue]:
 
 
 def same_spec(one: RunSpec, other: RunSpec) -> bool:
-    """Return whether two requests ask for the same run; trace, deadline and connection of the client may differ."""
-    return replace(one, timeout=0, traceparent="", client_connected=always_connected) == replace(
-        other, timeout=0, traceparent="", client_connected=always_connected
+    """Return whether two requests ask for the same run; trace, deadline, key and connection may differ."""
+    return _comparable(one) == _comparable(other)
+
+
+def _comparable(spec: RunSpec) -> RunSpec:
+    return replace(
+        spec,
+        timeout=0,
+        traceparent="",
+        team=None,
+        key_id=None,
+        key_limits=None,
+        client_connected=always_connected,
     )
 
 

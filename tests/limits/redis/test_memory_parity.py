@@ -15,13 +15,16 @@ from hypothesis import strategies as st
 
 from gateway.errors import RunError
 from gateway.limits.admission import Admission
-from gateway.limits.config import ClientLimitsConfig, RateLimit, ResourceLimitsConfig
+from gateway.limits.config import ClientLimitsConfig, KeyLimits, RateLimit, ResourceLimitsConfig
 from tests.limits.harness import LimiterHarness
 from tests.limits.redis.harness import RedisLimiterHarness, flush_server
 from tests.support.examples import examples
 from tests.support.valkey import running_server
 
 CLIENTS = {"a": ClientLimitsConfig(RateLimit(20), 5, 3, daily=12), "b": ClientLimitsConfig(concurrency=2)}
+TEAMS = {"t": ClientLimitsConfig(RateLimit(15), 4, 4)}
+TEAM_OF = {"b": "t", "c": "t"}
+KEYS = {"c": KeyLimits("key_1", ClientLimitsConfig(RateLimit(5), 2, 2, daily=9))}
 WORKFLOWS = {"slow": ResourceLimitsConfig(RateLimit(4), 2, concurrency=1, max_wait=0.4)}
 PROVIDERS = {
     "p": ResourceLimitsConfig(RateLimit(10), 3, concurrency=3, max_wait=0.6),
@@ -96,7 +99,10 @@ class RecordedScenario:
         harness, now = self.harness, self.harness.now
         if what == "admit":
             client, names, within, max_wait = rest
-            self.start_task(harness.limiter.admit(client, *names, deadline=now + within, max_wait=max_wait))
+            admit = harness.limiter.admit(
+                client, *names, deadline=now + within, max_wait=max_wait, key_limits=KEYS.get(client)
+            )
+            self.start_task(admit)
         elif what == "pass":
             await harness.clock.run_for(rest[0])
         elif what == "cancel" and self.tasks:
@@ -126,7 +132,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 async def _run_on_redis(url: str, steps: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-    harness = await RedisLimiterHarness(CLIENTS, WORKFLOWS, PROVIDERS).open(url)
+    harness = await RedisLimiterHarness(CLIENTS, WORKFLOWS, PROVIDERS, TEAMS, TEAM_OF).open(url)
     try:
         scenario = await RecordedScenario(harness).run(steps)
         assert [1] == harness.shared_changes
@@ -146,7 +152,7 @@ def _is_close(one: tuple[Any, ...], other: tuple[Any, ...]) -> bool:
 def test_a_server_decides_as_memory_does(url: str, steps: list[tuple[Any, ...]]) -> None:
     """R85, R86, R89: equal times of admission, errors and header fields."""
     flush_server(url)
-    expected = asyncio.run(RecordedScenario(LimiterHarness(CLIENTS, WORKFLOWS, PROVIDERS)).run(steps))
+    expected = asyncio.run(RecordedScenario(LimiterHarness(CLIENTS, WORKFLOWS, PROVIDERS, TEAMS, TEAM_OF)).run(steps))
     actual = asyncio.run(_run_on_redis(url, steps))
     assert len(expected) == len(actual)
     different = [pair for pair in zip(expected, actual, strict=True) if not _is_close(*pair)]

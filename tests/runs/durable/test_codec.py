@@ -28,6 +28,8 @@ FULL_SPEC = RunSpec(
     api="promptlayer",
     start_before=1_795_000_000.5,
     replay_of="run_1",
+    team="t",
+    key_id="key_1",
     input_kept=False,
     client_context={"number": 2**52, "all_outputs": True, "other": "x"},
 )
@@ -53,10 +55,10 @@ def test_every_field_of_a_run_spec_is_decoded(spec: RunSpec) -> None:
 
 
 def test_the_full_spec_sets_every_field() -> None:
-    """Otherwise the previous test would not cover the other fields; the client's connection cannot be stored."""
+    """Otherwise the previous test would not cover the other fields; connection and key limits are not stored."""
     bare = RunSpec(client="two", workflow="w", timeout=1.0)
     same = {f.name for f in fields(RunSpec) if getattr(FULL_SPEC, f.name) == getattr(bare, f.name)}
-    assert {"client_connected"} == same
+    assert {"client_connected", "key_limits"} == same
     assert FULL_SPEC.client_connected()
 
 
