@@ -241,7 +241,7 @@ def certificate_index(settings: Settings) -> CertificateIndex:
 
 def ops_keys(settings: Settings) -> OpsKeys:
     """Keys of the operations port."""
-    return OpsKeys([OpsKey(k.hash, Role(k.role), k.name, k.expires) for k in settings.server.ops_keys])
+    return OpsKeys([OpsKey(k.hash, Role(k.role), k.name, k.expires, k.team) for k in settings.server.ops_keys])
 
 
 def ops_authenticator(

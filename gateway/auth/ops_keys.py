@@ -19,12 +19,16 @@ class Role(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class OpsKey:
-    """A key by its hash. `name`: of the person or program that has it, None if it has none."""
+    """A key by its hash. `name`: of the person or program that has it, None if it has none.
+
+    `team`: what this team owns is all that the key may read.
+    """
 
     hash: str
     role: Role = Role.OPERATOR
     name: str | None = None
     expires: datetime | None = None
+    team: str | None = None
 
     def is_expired(self, now: datetime) -> bool:
         """Return True from the time of its expiry on."""
@@ -33,11 +37,15 @@ class OpsKey:
 
 @dataclass(frozen=True, slots=True)
 class OpsCaller:
-    """What is known of the sender of a request. `by_session`: a cookie has authenticated it, not a key."""
+    """What is known of the sender of a request. `by_session`: a cookie has authenticated it, not a key.
+
+    `team`: all that it may read belongs to this team; None: it may read everything.
+    """
 
     role: Role
     name: str | None = None
     by_session: bool = False
+    team: str | None = None
 
 
 class OpsKeys:

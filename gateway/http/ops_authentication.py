@@ -36,6 +36,8 @@ _NO_KEYS = "Without server.ops_keys, a page may change something only if its add
 _OTHER_PAGE = "Cross-origin requests are not allowed. Pages of the console send X-Runward-Console: 1."
 _VIEWER = "This key has the role viewer: it may read everything, and change nothing."
 
+_TEAM = "This key may read what belongs to its team only: its runs and its clients."
+
 
 def keep_private(inner: Handler) -> Handler:
     """Middleware: no cache keeps a response, and no other site embeds it, unless the response says otherwise."""
@@ -52,6 +54,8 @@ def keep_private(inner: Handler) -> Handler:
 @dataclass(slots=True)
 class OpsAuthenticator:
     """Middleware within the pipeline: sets the caller of a request, and refuses what the caller may not do.
+
+    A viewer of a team may use the routes that show what belongs to a team, and no others.
 
     Every route but the open ones needs a key or the cookie of a session; none does if no key is configured. A key that
     is presented decides alone. Requests that change something need the role operator, and must not come from a page of
@@ -87,6 +91,8 @@ class OpsAuthenticator:
         is_open = request.route.name in _OPEN_ROUTES
         caller = None if is_open else await self._find_caller(request)
         request.ops_caller = caller
+        if caller is not None and caller.team is not None and not request.route.shows_team:
+            raise Problem("forbidden", _TEAM)
         if request.method in _READING_METHODS:
             return
         self._refuse_other_pages(request, is_open=is_open)
@@ -106,11 +112,11 @@ class OpsAuthenticator:
         presented, token = presented_key(request), session_token(request)
         if presented or not token:
             key = self.find_key(presented, request)
-            return OpsCaller(key.role, key.name)
+            return OpsCaller(key.role, key.name, team=key.team)
         session = await self.sessions.find(token, self.keys)
         if session is None:  # a signature cannot be guessed, and an old cookie is no attempt to
             raise Problem("unauthorized", "The session has ended.", headers=_CHALLENGE)
-        return OpsCaller(session.role, session.name, by_session=True)
+        return OpsCaller(session.role, session.name, by_session=True, team=session.team)
 
     def _refuse_other_pages(self, request: Request, *, is_open: bool) -> None:
         """Raise Problem (forbidden) for a request that changes something and comes from a page of another origin.
@@ -142,6 +148,11 @@ def actor_fields(request: Request) -> dict[str, str]:
     """Return the name of the caller as a field of a record or a log entry; nothing if it has none."""
     name = None if request.ops_caller is None else request.ops_caller.name
     return {} if name is None else {"actor": name}
+
+
+def team_of(request: Request) -> str | None:
+    """Return the team to which all belongs that the caller may read; None if it may read everything."""
+    return None if request.ops_caller is None else request.ops_caller.team
 
 
 def session_token(request: Request) -> str:

@@ -216,7 +216,8 @@ class Route:
     The last segment of a path may be `{id}`, or one part of it `{path}`, which matches anything, slashes included.
     `render_problem` replaces the problem document. `key_headers`: further header fields that may carry the key.
     `streams`: whether the handler needs an `AiohttpRequest`, by the header fields of the request. `starts_run`: its
-    requests are for runs.
+    requests are for runs. `shows_team`: its handler shows a viewer of a team what belongs to that team only; other
+    routes of the operations port refuse such a viewer.
     """
 
     method: str
@@ -229,3 +230,4 @@ class Route:
     key_headers: Sequence[str] = ()
     streams: Callable[[MultiMapping[str]], bool] = never
     starts_run: bool = False
+    shows_team: bool = False

@@ -23,7 +23,7 @@ def operator_view(run: RunOverview) -> dict[str, object]:
     return {
         **members,
         "client": run.client,
-        **{name: details.get(name) for name in ("api", "label", "version")},
+        **{name: details.get(name) for name in ("api", "label", "version", "team", "key")},
         "waits": details.get("waits") or {},
         "activity": rendering.activity_view(run),
         "kept": run.durable,

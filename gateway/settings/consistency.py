@@ -14,7 +14,7 @@ from gateway.settings.providers_workflows_clients import (
     TeamSettings,
     WorkflowSettings,
 )
-from gateway.settings.sections import AttentionSettings, CallbackSettings, KeySettings
+from gateway.settings.sections import AttentionSettings, CallbackSettings, KeySettings, OpsKeySettings
 
 SettingErrors = Iterator[tuple[Location, str]]
 
@@ -38,11 +38,17 @@ def unknown_passthrough_providers(
                 yield ("clients", name, "passthrough", provider), "no such provider" + did_you_mean(provider, providers)
 
 
-def unknown_teams(clients: Mapping[str, ClientSettings], teams: Mapping[str, TeamSettings]) -> SettingErrors:
-    """Find clients whose team is not configured."""
-    for name, client in clients.items():
-        if client.team is not None and client.team not in teams:
-            yield ("clients", name, "team"), "no such team" + did_you_mean(client.team, teams)
+def unknown_teams(
+    clients: Mapping[str, ClientSettings], ops_keys: Sequence[OpsKeySettings], teams: Mapping[str, TeamSettings]
+) -> SettingErrors:
+    """Find clients and keys of the operations port whose team is not configured."""
+    named: list[tuple[Location, str | None]] = [
+        *((("clients", name, "team"), client.team) for name, client in clients.items()),
+        *((("server", "ops_keys", index, "team"), key.team) for index, key in enumerate(ops_keys)),
+    ]
+    for location, team in named:
+        if team is not None and team not in teams:
+            yield location, "no such team" + did_you_mean(team, teams)
 
 
 def unknown_fallbacks(workflows: Mapping[str, WorkflowSettings]) -> SettingErrors:

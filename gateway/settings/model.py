@@ -101,7 +101,7 @@ class Settings(Section):
                 unknown_providers(self.workflows, self.providers),
                 unknown_fallbacks(self.workflows),
                 unknown_passthrough_providers(self.clients, self.providers),
-                unknown_teams(self.clients, self.teams),
+                unknown_teams(self.clients, self.server.ops_keys, self.teams),
                 cyclic_fallbacks(self.workflows),
                 duplicate_aliases(self.workflows),
                 duplicate_keys(self.clients, self.server.ops_keys),

@@ -48,6 +48,14 @@ class OpsKeySettings(KeySettings):
     """viewer: may read everything; operator: may change something too, such as the mode of a provider."""
     name: Name | None = None
     """Name of the person or program that has the key, for records of changes; none by default."""
+    team: Name | None = None
+    """viewer: may read what belongs to this team only, its runs and its clients; everything by default."""
+
+    @model_validator(mode="after")
+    def _require_viewer_for_team(self) -> Self:
+        if self.team is not None and self.role != "viewer":
+            raise_validation_error([(("team",), "needs role: viewer")])
+        return self
 
 
 class TlsSettings(Section):

@@ -23,12 +23,13 @@ class RunFilter:
     them. `metadata`: names and values that the run has. `id_prefix`: the beginning of its id, not empty.
     `created_from` is inclusive and `created_until` exclusive, in seconds since 1970. Durations are in seconds,
     inclusive; a run that has not ended has none. `api`: the API that the client uses. `replay_of`: the id of the run
-    that it replays. `waiting_for` and `retrying` are of the activity of unfinished runs. `durable`: False for the runs
-    that are in the history only. `judged`: whether a run has a judgement. `max_examined`: the number of runs after
-    which the search stops.
+    that it replays. `team`: of the client when it asked for the run. `key`: the id of the client's key.
+    `waiting_for` and `retrying` are of the activity of unfinished runs. `durable`: False for the runs that are in the
+    history only. `judged`: whether a run has a judgement. `max_examined`: the number of runs after which the search
+    stops.
 
     A run without `details`, or with metadata that are not in them, does not meet conditions on its code, its API, the
-    run that it replays and its metadata.
+    run that it replays, its team, its key and its metadata.
     """
 
     client: str | None
@@ -48,6 +49,8 @@ class RunFilter:
     max_duration: float | None = None
     api: str | None = None
     replay_of: str | None = None
+    team: str | None = None
+    key: str | None = None
     waiting_for: str | None = None
     retrying: bool = False
     durable: bool | None = None
@@ -67,7 +70,7 @@ class RunFilter:
         return {name: value for name, value in wanted if value is not None}
 
 
-_DETAILS = ("api", "replay_of")
+_DETAILS = ("api", "replay_of", "team", "key")
 """Members of details that are compared as they are."""
 
 

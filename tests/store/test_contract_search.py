@@ -25,7 +25,7 @@ METADATA: dict[int, dict[str, str]] = {
 """By the number of the run: run 2 has no `ticket`, but the text of its details has `"ticket":"4711"` in it."""
 
 
-REPLAYS = {4: {"replay_of": "run_1"}, 5: {"replay_of": "run_10"}}
+REPLAYS = {4: {"replay_of": "run_1", "team": "shop"}, 5: {"replay_of": "run_10", "team": "lab", "key": "key_1"}}
 
 
 async def _store_six_runs(store: Store) -> None:
@@ -63,6 +63,9 @@ def _end(number: int) -> FinalState:
         ({"replay_of": "run_1"}, [4]),
         ({"replay_of": "run_1", "provider": "layer"}, []),
         ({"replay_of": "run_2"}, []),
+        ({"team": "shop"}, [4]),
+        ({"team": "shop", "key": "key_1"}, []),
+        ({"key": "key_1"}, [5]),
         ({"tags": ("a",)}, [2, 1, 0]),
         ({"tags": ("aa",)}, [5]),
         ({"tags": ("team:b",)}, [5]),

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from gateway.api.admin.overview import GatewayState, milliseconds
 from gateway.api.admin.providers import ProviderAdminHandlers
 from gateway.clock import format_rfc3339
+from gateway.http.ops_authentication import team_of
 from gateway.http.request import Request, Route
 from gateway.http.response import Response, make_response
 from gateway.json import strict_json
@@ -38,7 +39,7 @@ class ConfiguredHandlers:
         """Routes of the handlers."""
         return [
             Route("GET", "/api/providers", self.list_providers, "api_providers", logged=False),
-            Route("GET", "/api/clients", self.list_clients, "api_clients", logged=False),
+            Route("GET", "/api/clients", self.list_clients, "api_clients", logged=False, shows_team=True),
             Route("GET", "/api/workflows", self.list_workflows, "api_workflows", logged=False),
         ]
 
@@ -50,8 +51,9 @@ class ConfiguredHandlers:
         ]
         return _response({"providers": documents, "window_seconds": round(growth.seconds)})
 
-    async def list_clients(self, _request: Request) -> Response:
-        """Handle `GET /api/clients`: the configured clients, by name."""
+    async def list_clients(self, request: Request) -> Response:
+        """Handle `GET /api/clients`: the configured clients, by name; for a viewer of a team, those of the team."""
+        team = team_of(request)
         growth = self.state.history.growth()
         runs, refused = Counter[str](), Counter[str]()
         for labels, values in growth.families.get(RUNS, {}).items():
@@ -59,7 +61,8 @@ class ConfiguredHandlers:
         for (client, code), values in growth.families.get(REFUSALS, {}).items():
             if code in PROBLEMS and PROBLEMS[code].status in _REFUSING_STATUSES:
                 refused[client] += int(values[0])
-        clients = sorted(self.state.settings.clients.items())
+        configured = sorted(self.state.settings.clients.items())
+        clients = [(name, client) for name, client in configured if team is None or client.team == team]
         documents = [
             {**_client(name, client), "runs": runs[name], "refused": refused[name]} for name, client in clients
         ]
@@ -107,6 +110,7 @@ def _provider_figures(provider: str, growth: Growth) -> dict[str, object]:
 def _client(name: str, client: ClientSettings) -> dict[str, object]:
     return {
         "client": name,
+        "team": client.team,
         "workflows": list(client.workflows),
         "limits": _limits(client.limits),
         "keys": [_key(key) for key in client.keys],

@@ -8,7 +8,7 @@ from typing import get_args
 from multidict import MultiDict, MultiMapping
 
 from gateway.api.run_search import Parameters, one_of, parse_run_filter, parse_text
-from gateway.problems import invalid_parameter
+from gateway.problems import Problem, invalid_parameter
 from gateway.runs.model import ApiName
 from gateway.runs.timeline import WaitCause
 from gateway.store.run_filter import RunFilter
@@ -29,10 +29,15 @@ class RunQuery:
     idempotency_key: str | None
 
 
-def parse_run_query(query: MultiMapping[str]) -> RunQuery:
-    """Return the runs that a query selects. Raises Problem for unknown parameters, and for values without a meaning."""
+def parse_run_query(query: MultiMapping[str], team: str | None = None) -> RunQuery:
+    """Return the runs that a query selects, with a `team` only those of it.
+
+    Raises Problem for unknown parameters, for values without a meaning, and for another team.
+    """
     conditions = MultiDict(query)
     keys = [parse_text(_KEY, text) for text in conditions.popall(_KEY, ())]
+    if team is not None and conditions.setdefault("team", team) != team:
+        raise Problem("forbidden", "This key may read the runs of its own team only.")
     run_filter = parse_run_filter(conditions, None, _PARAMETERS)
     if len(keys) > 1:
         raise invalid_parameter(_KEY, "must be given once")
@@ -65,6 +70,8 @@ def _parse_true(name: str, text: str) -> bool:
 
 _PARAMETERS: Parameters = {
     "client": ("client", parse_text),
+    "team": ("team", parse_text),
+    "key": ("key", parse_text),
     "outcome": ("status", _parse_outcome),
     "api": ("api", _parse_api),
     "waiting_for": ("waiting_for", _parse_cause),

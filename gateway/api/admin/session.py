@@ -43,7 +43,7 @@ class SessionHandlers:
         """Routes of the handlers."""
         return [
             Route("POST", "/api/session", self.log_in, LOG_IN),
-            Route("GET", "/api/session", self.show, SESSION),
+            Route("GET", "/api/session", self.show, SESSION, shows_team=True),
             Route("DELETE", "/api/session", self.log_out, LOG_OUT),
         ]
 
@@ -57,11 +57,12 @@ class SessionHandlers:
         return self._with_cookie(request, token, SESSION_SECONDS)
 
     async def show(self, request: Request) -> Response:
-        """Handle `GET /api/session`: role and name of the caller, and the replica that answers."""
+        """Handle `GET /api/session`: role, name and team of the caller, and the replica that answers."""
         caller = request.ops_caller or OpsCaller(Role.VIEWER)
         document = {
             "role": caller.role.value,
             "name": caller.name,
+            "team": caller.team,
             "keys_required": bool(self.authenticator.keys),
             "version": version("runward"),
             "replica": platform.node(),

@@ -50,6 +50,8 @@ _SECONDS: Final = {"metavar": "SECONDS"}
 
 CONDITIONS: Mapping[str, Any] = {
     "client": _option(str | None, "Name of the client."),
+    "team": _option(str | None, "Team of the client when it asked for the run."),
+    "key": _option(str | None, "Id of the client's key, if it is in the store.", "--key-id"),
     "workflow": _option(str | None, "Workflow as it was requested."),
     "provider": _option(str | None, "Provider that executes the run."),
     "api": _option(Api | None, "API that the client used."),

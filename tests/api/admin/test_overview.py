@@ -82,6 +82,7 @@ async def test_the_configuration_is_shown_without_secrets(port: RunsPort, sessio
     assert [
         {
             "client": "checkout",
+            "team": None,
             "workflows": ["tri*"],
             "limits": {"rate": "100/m", "daily": 5000},
             "keys": [{"name": None, "expires": "2027-12-31T00:00:00.000Z"}],

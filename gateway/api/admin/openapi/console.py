@@ -117,6 +117,7 @@ class ClientShown(BaseModel):
     """A configured client."""
 
     client: str
+    team: str | None
     workflows: Annotated[list[str], Field(description="Its scope.")]
     limits: Annotated[
         dict[Literal["rate", "burst", "concurrency", "daily"], str | int], Field(description="Those that are set.")

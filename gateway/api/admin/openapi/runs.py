@@ -25,6 +25,8 @@ class OperatorRun(RunListed):
     ]
     label: Annotated[str | None, Field(description="Release label that was requested.")]
     version: Annotated[int | None, Field(description="Version that was requested.")]
+    team: Annotated[str | None, Field(description="Team of the client when it asked for the run.")]
+    key: Annotated[str | None, Field(description="Id of the client's key, if it is in the store.")]
     waits: Annotated[dict[str, float], Field(description="After the end: seconds that the run waited, by cause.")]
     activity: Annotated[RunActivity | None, Field(description="Null once the run has ended, and in its first second.")]
     kept: Annotated[bool, Field(description="Whether the store has the run's input and, after its end, its output.")]
@@ -61,6 +63,8 @@ def _choice(values: tuple[str, ...]) -> OpenApiNode:
 
 _PARAMETERS = (
     query_parameter("client", TEXT, "Name of the client."),
+    query_parameter("team", TEXT, "Team of the client when it asked for the run."),
+    query_parameter("key", TEXT, "Id of the client's key, if it is in the store."),
     query_parameter("outcome", _choice(OUTCOMES), "Another name of `status`."),
     query_parameter("api", _choice(APIS), "API that the client used."),
     query_parameter("waiting_for", _choice(CAUSES), "What the unfinished run waits for."),
@@ -72,7 +76,7 @@ _PARAMETERS = (
 
 GROUP = OperationGroup(
     "Runs",
-    "Runs of all clients, without input and output.",
+    "Runs of all clients, without input and output; for a viewer of a team, its runs.",
     (
         Operation(
             "GET",

@@ -17,6 +17,9 @@ class SessionShown(BaseModel):
         Literal["viewer", "operator"], Field(description="Of the key; `operator` for everyone if no key is required.")
     ]
     name: Annotated[str | None, Field(description="Name of the key in `server.ops_keys`; null if it has none.")]
+    team: Annotated[
+        str | None, Field(description="All that the caller may read belongs to this team; null: everything.")
+    ]
     keys_required: Annotated[bool, Field(description="Whether `server.ops_keys` lists any key.")]
     version: Annotated[str, Field(description="Version of the gateway.")]
     replica: Annotated[str, Field(description="Host name of the replica.")]
@@ -51,7 +54,7 @@ GROUP = OperationGroup(
             "GET",
             "/api/session",
             "showSession",
-            "Show role and name of the caller",
+            "Show role, name and team of the caller",
             {200: Answer("The caller.", SessionShown)},
         ),
         Operation(
