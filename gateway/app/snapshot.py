@@ -26,7 +26,7 @@ from gateway.runs.resilience.retry import RetryPolicy
 from gateway.settings import ProviderSettings, Settings
 from gateway.store.content_cipher import ContentCipher
 
-_CHANGEABLE_IN_PLACE = {"api_key", "connect_timeout", "limits"}
+_CHANGEABLE_IN_PLACE = {"api_key", "connect_timeout", "limits", "price"}
 """Provider settings that can change while its connections stay open. CA bundles are read again in any case."""
 
 
@@ -71,7 +71,14 @@ def build_snapshot(
     reused = _reusable_upstreams(previous, settings)
     upstreams = built | reused
     providers = {
-        name: Provider(name, adapters[name], upstreams[name], provider.adapter, upstreams[name].address)
+        name: Provider(
+            name,
+            adapters[name],
+            upstreams[name],
+            provider.adapter,
+            upstreams[name].address,
+            factories.prices(provider.price),
+        )
         for name, provider in settings.providers.items()
     }
     clients = factories.clients(settings)

@@ -11,6 +11,7 @@ from gateway.errors import WorkflowForbidden, WorkflowNotFound
 from gateway.outbound.provider.passthrough_request import PassthroughRequest, PassthroughResponse
 from gateway.runs.api_name_index import NO_PIN, ApiNameIndex, VersionPin
 from gateway.runs.model import ApiName
+from gateway.runs.prices import PriceTable
 from providers.contract import Adapter, Call, Reply
 from providers.declarations import StartPattern, accepts_release, starts_of
 
@@ -38,7 +39,7 @@ class Provider:
     """A provider: its adapter decides on calls, its upstream makes them. `api`: the name of the adapter and its API.
 
     `starts`: the adapter's patterns of requests that start paid runs; None if it declares none. `address`: host and
-    port of its URL.
+    port of its URL. `prices`: those of workflows without prices of their own.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Provider:
     upstream: Upstream
     api: str = ""
     address: tuple[str, int] = ("", 0)
+    prices: PriceTable | None = None
     starts: tuple[StartPattern, ...] | None = field(init=False)
 
     def __post_init__(self) -> None:
@@ -57,7 +59,7 @@ class Workflow:
     """A workflow of the configuration. Times in seconds.
 
     `alias`: its name for clients, limits and metrics; `name`: its name at the provider. `fallbacks` are tried in order.
-    `api_names`: its configured names in the providers' APIs.
+    `api_names`: its configured names in the providers' APIs. `prices`: None: those of its provider.
     """
 
     alias: str
@@ -70,6 +72,12 @@ class Workflow:
     repeatable: bool = False
     fallbacks: tuple[Workflow, ...] = ()
     api_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    prices: PriceTable | None = None
+
+    def price_of(self, label: str | None, version: int | str | None) -> int | None:
+        """Return the price of a start in micros; None if none is declared. The arguments: what the request asks for."""
+        prices = self.prices or self.provider.prices
+        return None if prices is None else prices.price_of(self.label or label, self.version or version)
 
     @property
     def pinned(self) -> bool:

@@ -146,6 +146,7 @@ class RunExecutor:
             while True:
                 try:
                     record.provider = workflow.provider.name
+                    record.price = workflow.price_of(record.spec.label, record.spec.version)
                     guard = self.context.circuits.get(record.provider, workflow.catalog_key)
                     guard.breaker.raise_if_open()  # before any limit is charged
                     admission = await self._admit(record, workflow, admission)

@@ -13,6 +13,7 @@ from gateway.errors import Ending, RunSummary
 from gateway.limits.blocking_scope import blocking_scope
 from gateway.limits.config import KeyLimits
 from gateway.observability.tracing.spans import RunSpan
+from gateway.runs.prices import Cost, cost_of
 from gateway.runs.timeline import Timeline, WaitCause
 from providers.contract import JsonValue, NodeOutput, NodeStatus, RawError
 
@@ -76,6 +77,8 @@ class RunRecord:
     metrics have the run, as `unknown` or as cancelled. `nodes`: the last known statuses of its nodes while it was in
     progress. `external_wait`: seconds spent waiting for the provider, limits, the store and back-off. `waiting_for`:
     what it waits for now; `next_poll`: the monotonic time of the next poll. `span`: None unless the run is traced.
+    `price`: micros of one start on the workflow in use; None if no price is declared, or nothing was attempted yet.
+    `maybe_paid`: sum of the prices of the starts that may have been executed.
     """
 
     id: str
@@ -106,6 +109,8 @@ class RunRecord:
     next_poll: float | None = None
     timeline: Timeline = field(default_factory=Timeline)
     span: RunSpan | None = None
+    price: int | None = None
+    maybe_paid: int = 0
 
     @classmethod
     def create(cls, spec: RunSpec, provider: str, clock: Clock, id: str | None = None) -> RunRecord:  # noqa: A002 - its id
@@ -123,6 +128,10 @@ class RunRecord:
             deadline=started + spec.timeout,
             start_by=math.inf if spec.start_before is None else spec.start_by(started, created_at.timestamp()),
         )
+
+    def cost(self) -> Cost:
+        """Return what the run cost, once it has ended."""
+        return cost_of(self.status, self.price, self.maybe_paid)
 
     def must_not_start(self, clock: Clock) -> bool:
         """Return whether the client's time for the start has passed, and no start may have begun a run."""

@@ -184,12 +184,16 @@ class WorkflowAttempt:
         try:
             record.attempts += 1
             maybe_started_before, record.maybe_started = record.maybe_started, True  # until the result says otherwise
+            price = record.price or 0
+            record.maybe_paid += price
             result = await self._send_and_read(call, steps)
             if not isinstance(result, (RepeatableFault, FinalFault)):
                 start_result = StartResult.SUCCESS
                 return result
             dispatched = RETRY_RULES[result.fault.cause].dispatched
-            record.maybe_started = maybe_started_before or dispatched not in {DispatchState.NO, DispatchState.REJECTED}
+            if dispatched in {DispatchState.NO, DispatchState.REJECTED}:
+                record.maybe_started = maybe_started_before
+                record.maybe_paid -= price
             start_result = self._start_result(result.fault)
         finally:
             breaker.record(start_result, generation)

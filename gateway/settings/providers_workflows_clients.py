@@ -8,6 +8,7 @@ from pydantic import Field, FilePath, JsonValue, model_validator
 
 from gateway.settings.content_section import WorkflowContentSettings
 from gateway.settings.errors import raise_validation_error
+from gateway.settings.price_section import Price
 from gateway.settings.sections import KeySettings, Section
 from gateway.settings.types.addresses import BaseUrl, NetworkSetting, ProxyUrl, is_plaintext_remote
 from gateway.settings.types.fields import (
@@ -80,6 +81,8 @@ class ProviderSettings(Section):
     """Time to connect, TLS handshake included."""
     max_response: Size = 10_000_000
     """Largest response that is read; larger ones are answered with 502."""
+    price: Price | None = None
+    """Price of a start of its workflows that have no price of their own: an amount, or {default, labels, versions}."""
     limits: ProviderLimitSettings = ProviderLimitSettings()
     """Limits of the account."""
 
@@ -137,6 +140,9 @@ class WorkflowSettings(Section):
     """Allow a run that may have been started to be started again; it is then paid for twice."""
     aliases: AliasSettings = AliasSettings()
     """Names in the providers' own APIs."""
+    price: Price | None = None
+    """Price of a start in the unit of the budgets: an amount, or {default, labels, versions}; 0: it is free. That of
+    its provider by default."""
     content: WorkflowContentSettings = WorkflowContentSettings()
     """Input and output of its recorded runs, where that differs from content."""
     limits: LimitSettings = LimitSettings()

@@ -17,6 +17,7 @@ ENVIRON = {
     "TWO_LINES": "first-half\nsecond-half",
 }
 
+AMOUNT = "must be an amount such as 0.04, of at most 1000000000 and with at most 6 decimals"
 ANCHOR = "anchors and aliases are not accepted: write it out"
 CHARACTERS = "the secret has characters that cannot be sent in a header, or spaces around it"
 CREDENTIALS = "the secret must be user:password"
@@ -172,6 +173,11 @@ INVALID_FILES = {
     "shared_key": (":6 clients.other.keys[0].hash", "clients.app has this key already"),
     "key_twice": (":3 clients.app.keys[1].hash", "clients.app has this key already"),
     "bad_scope": (":3 clients.app.workflows[1]", SCOPE),
+    "price_no_number": (":5 workflows.triage.price", AMOUNT),
+    "price_negative": (":5 workflows.triage.price", AMOUNT),
+    "price_too_exact": (":5 workflows.triage.price", AMOUNT),
+    "price_of_label": (":5 workflows.triage.price.labels.prod", AMOUNT),
+    "price_without_default": (":5 workflows.triage.price.default", REQUIRED),
     "empty_scope": (":3 clients.app.workflows", "must have at least 1"),
 }
 

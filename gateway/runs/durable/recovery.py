@@ -163,6 +163,7 @@ class Recovery:
         elif stored.phase is Phase.QUEUED:
             self.durable_runs.start_adopted(run, workflow, stored)
         else:
+            _set_price(run, workflow)
             if stored.status == "unknown":  # its client has been told that the deadline passed
                 run = run.follow_on(self.durable_runs.executor.context.poll_schedule.follow_for)
             run.deadline = max(run.deadline, self.clock.monotonic() + _FOLLOW_GRACE)
@@ -172,6 +173,8 @@ class Recovery:
         run.finish("not_run", self.clock)  # `finish` turns this into `unknown` if a start may have been sent
         error.ending, error.run = run.ending, replace(run.summary(), provider_run_id=None)
         workflow = self._find_workflow(stored)
+        if workflow is not None:
+            _set_price(run, workflow)
         await self.durable_runs.abandon(run, error, stored, workflow=workflow.alias if workflow else MISSING_WORKFLOW)
 
     def _find_workflow(self, stored: StoredRun) -> Workflow | None:
@@ -186,3 +189,10 @@ class Recovery:
 
     def _lease_end(self) -> float:
         return self.clock.now().timestamp() + self.durable_runs.lease
+
+
+def _set_price(run: RunRecord, workflow: Workflow) -> None:
+    """Set what an adopted run cost, or may have cost, by the prices of this configuration."""
+    run.price = workflow.price_of(run.spec.label, run.spec.version)
+    if run.maybe_started and not run.maybe_paid:
+        run.maybe_paid = run.price or 0
