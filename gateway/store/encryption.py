@@ -54,6 +54,7 @@ class EncryptedStore(Store):
         self.inner = inner
         self.announcements = inner.announcements
         self.bulk_replays = inner.bulk_replays
+        self.budgets = inner.budgets
         self._cipher = cipher
         self._log = log
         self._on_unreadable = on_unreadable

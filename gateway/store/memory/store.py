@@ -11,9 +11,11 @@ from typing_extensions import override
 
 from gateway.clock import Clock
 from gateway.store.announcements import LocalAnnouncements
+from gateway.store.budgets import BudgetStore
 from gateway.store.bulk_replay import BulkReplayStore
 from gateway.store.contract import Store, StoreUnavailable
 from gateway.store.history import HistoryEntry
+from gateway.store.memory.budgets import MemoryBudgets
 from gateway.store.memory.bulk_replays import MemoryBulkReplays
 from gateway.store.memory.callbacks import ScheduledCallbacks
 from gateway.store.memory.idempotency_records import IdempotencyRecords
@@ -56,6 +58,7 @@ class MemoryStore(Store):
         self._notifier = ChangeNotifier(clock)
         self._open = False
         self.bulk_replays: BulkReplayStore = MemoryBulkReplays(self._require_open)
+        self.budgets: BudgetStore = MemoryBudgets(self._require_open)
         self._runs: dict[str, StoredRun] = {}
         self._index = RunIndex()
         self._unfinished: set[str] = set()

@@ -30,6 +30,10 @@ they are kept; tags; timeline; name of the idempotency record; callback's body, 
 | `overrides` | hash | by provider, a `ProviderOverride` as JSON |
 | `bulk_replay:ID` | hash | a `BulkReplay` |
 | `bulk_replays` | sorted set | the ids of bulk replays, by `delete_at` |
+| `budget:LENGTH:BUDGET:WINDOW` | hash | an account of a budget; `budgets` has them by the end of their window |
+| `reservation:RUN` | hash | what a run has in the ledger of budgets |
+| `reservations`, `uncertain` | sorted sets | the ids of runs with an open reservation, by the time of its next check; \
+and with one settled as unknown, by the end of its window |
 | `ping` | string | the value written by the last health check |
 | `generation` | string | a random token, set when the store is opened for the first time |
 | `changed` | channel | the id of each run that changes |
@@ -53,6 +57,7 @@ from gateway.clock import Clock
 from gateway.redis.connection import RedisConnection
 from gateway.redis.errors import RedisUnavailable
 from gateway.redis.lua_script import RedisArgument, RedisReply, RedisScript
+from gateway.store.budgets import BudgetStore
 from gateway.store.bulk_replay import BulkReplayStore
 from gateway.store.contract import Store, StoreReplaced, StoreUnavailable
 from gateway.store.history import HistoryEntry
@@ -70,6 +75,7 @@ from gateway.store.records import (
 )
 from gateway.store.redis import codec, scripts
 from gateway.store.redis.announcements import RedisAnnouncements
+from gateway.store.redis.budgets import RedisBudgets
 from gateway.store.redis.bulk_replays import RedisBulkReplays
 from gateway.store.redis.durability import check_durability
 from gateway.store.redis.pubsub import ChangeSubscriber
@@ -97,6 +103,7 @@ class RedisStore(Store):
         self._key_prefix = f"{prefix}{LAYOUT_VERSION}:"
         self._subscriber = ChangeSubscriber(connection, f"{self._key_prefix}changed", clock)
         self.bulk_replays: BulkReplayStore = RedisBulkReplays(self._write_generation, self._read)
+        self.budgets: BudgetStore = RedisBudgets(self._write_generation, self._write_behind)
         self._write_batcher: ScriptBatcher | None = None
         self._read_batcher: ScriptBatcher | None = None
         self._indexing: asyncio.Task[None] | None = None

@@ -193,6 +193,31 @@ CREATE TABLE kept_content (
 CREATE INDEX kept_content_by_time ON kept_content (until_at);
 """
 
+# `uncertain`: the reservation was settled as unknown. `ends_at`: the end of the last window that it counts in.
+_VERSION_13 = """
+CREATE TABLE budget_accounts (
+    budget TEXT NOT NULL,
+    window TEXT NOT NULL,
+    ends_at REAL NOT NULL,
+    reserved INTEGER NOT NULL,
+    spent INTEGER NOT NULL,
+    unknown INTEGER NOT NULL,
+    peak INTEGER NOT NULL,
+    PRIMARY KEY (budget, window)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE budget_reservations (
+    run_id TEXT PRIMARY KEY,
+    uncertain INTEGER NOT NULL,
+    charges BLOB NOT NULL,
+    expires_at REAL NOT NULL,
+    check_at REAL NOT NULL,
+    ends_at REAL NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX budget_reservations_open ON budget_reservations (check_at, run_id) WHERE uncertain = 0;
+CREATE INDEX budget_reservations_uncertain ON budget_reservations (ends_at) WHERE uncertain = 1;
+"""
+
 MIGRATIONS: tuple[str, ...] = (
     _VERSION_1,
     _VERSION_2,
@@ -206,6 +231,7 @@ MIGRATIONS: tuple[str, ...] = (
     _VERSION_10,
     _VERSION_11,
     _VERSION_12,
+    _VERSION_13,
 )
 """Script n migrates a file of version n to version n + 1. A released script is never changed."""
 

@@ -15,6 +15,7 @@ from typing_extensions import override
 
 from gateway.clock import Clock
 from gateway.store.announcements import LocalAnnouncements
+from gateway.store.budgets import BudgetStore
 from gateway.store.bulk_replay import BulkReplayStore
 from gateway.store.contract import Store, StoreUnavailable
 from gateway.store.history import HistoryEntry
@@ -32,6 +33,7 @@ from gateway.store.records import (
 )
 from gateway.store.run_filter import RunFilter
 from gateway.store.sqlite import callbacks, history, maintenance, overrides, run_lists, runs
+from gateway.store.sqlite.budgets import SqliteBudgets
 from gateway.store.sqlite.bulk_replays import SqliteBulkReplays
 from gateway.store.sqlite.file import SqliteFile
 from gateway.store.sqlite.readers import SqliteReaderPool
@@ -64,6 +66,7 @@ class SqliteStore(Store):
         self._open_store: _OpenStore | None = None
         self._failing = False
         self.bulk_replays: BulkReplayStore = SqliteBulkReplays(self._write, self._read)
+        self.budgets: BudgetStore = SqliteBudgets(self._write, self._read)
 
     @property
     @override
