@@ -34,6 +34,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "gateway.clock",
         "gateway.byte_budget",
         "gateway.memory_limit",
+        "gateway.money",
         "gateway.json",
         "gateway",
     ),
