@@ -36,6 +36,7 @@ from gateway.store.records import (
     StoredRun,
 )
 from gateway.store.run_filter import RunFilter
+from gateway.store.usage import KeepsUsage
 
 
 class StoreUnavailable(Exception):
@@ -53,7 +54,7 @@ class ContentUnreadable(StoreUnavailable):
     """A payload cannot be decrypted: its key is not configured, or it was changed. The run itself is in the store."""
 
 
-class Store(HistoryStore, ProviderOverrideStore, KeepsBulkReplays, KeepsBudgets, Protocol):
+class Store(HistoryStore, ProviderOverrideStore, KeepsBulkReplays, KeepsBudgets, KeepsUsage, Protocol):
     """A store. Every method may raise `StoreUnavailable`, `open` also if the schema is newer than this version."""
 
     announcements: AnnouncementStore

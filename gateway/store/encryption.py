@@ -55,6 +55,7 @@ class EncryptedStore(Store):
         self.announcements = inner.announcements
         self.bulk_replays = inner.bulk_replays
         self.budgets = inner.budgets
+        self.usage = inner.usage
         self._cipher = cipher
         self._log = log
         self._on_unreadable = on_unreadable

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from gateway.store.records import StoredRun
+from gateway.store.usage import RunUsage
 
 MAX_TIMELINE = 32_768
 """Bytes of a timeline: events that would make it longer are not added."""
@@ -20,13 +21,14 @@ class HistoryEntry:
     """Record of a run that was not durable. `run` has ended.
 
     `tags` are distinct and have no spaces. `content_until_at`: the time until which its order and its document are
-    kept; None if it has neither.
+    kept; None if it has neither. `usage` is counted with the record; None: nothing is.
     """
 
     run: StoredRun
     tags: tuple[str, ...] = ()
     timeline: bytes = b""
     content_until_at: float | None = None
+    usage: RunUsage | None = None
 
 
 class HistoryStore(Protocol):

@@ -6,6 +6,7 @@ import enum
 from dataclasses import dataclass, fields
 
 from gateway.store.run_filter import Position
+from gateway.store.usage import RunUsage
 
 PENDING = "pending"
 """The `callback_state` of a run whose callback is not delivered yet."""
@@ -152,7 +153,8 @@ class IdempotencyRecord:
 class FinalState:
     """The end of a run, as reported by `owner`. `callback` is the body for the run's `callback_url`, if any.
 
-    The callback is due at `callback_due_at`, or at once. `events` are added to the run's timeline.
+    The callback is due at `callback_due_at`, or at once. `events` are added to the run's timeline. `usage` is counted
+    with the end, in place of that of an earlier end; None: nothing is.
     """
 
     owner: str
@@ -166,6 +168,7 @@ class FinalState:
     callback_due_at: float | None = None
     details: bytes | None = None
     events: bytes = b""
+    usage: RunUsage | None = None
 
     @property
     def due_at(self) -> float:

@@ -24,6 +24,7 @@ from gateway.store.memory.recorded_runs import RecordedRuns
 from gateway.store.memory.run_index import RunIndex
 from gateway.store.memory.run_lists import find_runs
 from gateway.store.memory.timelines import Timelines
+from gateway.store.memory.usage import MemoryUsage
 from gateway.store.notifications import ChangeNotifier
 from gateway.store.provider_override import ProviderOverride
 from gateway.store.records import (
@@ -59,6 +60,7 @@ class MemoryStore(Store):
         self._open = False
         self.bulk_replays: BulkReplayStore = MemoryBulkReplays(self._require_open)
         self.budgets: BudgetStore = MemoryBudgets(self._require_open)
+        self.usage = MemoryUsage(self._require_open)
         self._runs: dict[str, StoredRun] = {}
         self._index = RunIndex()
         self._unfinished: set[str] = set()
@@ -155,6 +157,7 @@ class MemoryStore(Store):
         self._timelines.add(run_id, final_state.events)
         self._idempotency_records.set_response(run_id, final_state.response)
         self._schedule_callback(run, final_state)
+        self.usage.count(run_id, final_state.usage)
         self._notifier.notify(run_id)
         return True
 
@@ -275,6 +278,7 @@ class MemoryStore(Store):
                 self._index.add(entry.run, entry.tags)
                 self._recorded.add(entry)
                 self._timelines.add(entry.run.id, entry.timeline)
+                self.usage.count(entry.run.id, entry.usage)
         for run_id in self._recorded.oldest_above(_MAX_HISTORY):
             self._delete_run(run_id)
 
@@ -370,6 +374,7 @@ class MemoryStore(Store):
         self._put(replace(self._runs[run_id], order=b"", document=None))
 
     def _delete_run(self, run_id: str) -> None:
+        self.usage.forget(run_id)
         self._recorded.remove(run_id)
         self._timelines.remove(run_id)
         self._index.remove(self._runs.pop(run_id))

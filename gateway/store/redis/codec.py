@@ -23,6 +23,7 @@ from gateway.store.records import (
     StoredRun,
 )
 from gateway.store.run_filter import RunFilter, activity_fragments, details_fragments
+from gateway.store.usage import RunUsage, add_up, encode_counted
 
 
 def _decode_text(value: bytes) -> str:
@@ -130,8 +131,18 @@ def encode_run(run: StoredRun) -> list[RedisArgument]:
 
 
 def encode_entries(entries: Sequence[HistoryEntry]) -> list[RedisArgument]:
-    """Encode runs for the history, each as `add_history.lua` describes."""
-    encoded: list[RedisArgument] = []
+    """Encode runs for the history, as `add_history.lua` describes."""
+    usages = [entry.usage for entry in entries if entry.usage is not None]
+    places: dict[RunUsage | None, int] = {None: 0}
+    for usage in usages:
+        places.setdefault(usage, len(places))
+    sums = add_up(usages)
+    encoded: list[RedisArgument] = [
+        len(places) - 1,
+        *(encode_counted(usage) for usage in places if usage is not None),
+        len(sums),
+    ]
+    encoded += (word for key, row in sums.items() for word in (*key, *row))
     for entry in entries:
         run, tags = entry.run, " ".join(entry.tags)
         fields = list(_flatten(OVERVIEW_STORED_FIELDS if entry.content_until_at is None else RECORDED_FIELDS, run))
@@ -142,7 +153,8 @@ def encode_entries(entries: Sequence[HistoryEntry]) -> list[RedisArgument]:
         finished_at = run.created_at if run.finished_at is None else run.finished_at
         times = encode_float(run.created_at), encode_float(finished_at)
         kept_until = "" if entry.content_until_at is None else encode_float(entry.content_until_at)
-        encoded += (run.id, run.client, *times, run.status, tags, kept_until, len(fields), *fields)
+        encoded += (run.id, run.client, *times, run.status, tags, kept_until, places[entry.usage])
+        encoded += (len(fields), *fields)
     return encoded
 
 
@@ -171,6 +183,11 @@ def encode_conditions(run_filter: RunFilter) -> list[RedisArgument]:
     for values in (equalities.keys(), equalities.values(), run_filter.tags, *fragments):
         encoded += [len(values), *values]
     return encoded
+
+
+def encode_usage(usage: RunUsage | None) -> bytes:
+    """Encode what a run adds to the usage; empty for None."""
+    return b"" if usage is None else encode_counted(usage)
 
 
 def encode_response(response: StoredResponse | None) -> list[RedisArgument]:

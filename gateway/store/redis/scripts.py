@@ -12,6 +12,7 @@ from gateway.store.redis.codec import (
     OVERVIEW_STORED_FIELDS,
     RUN_FIELDS,
 )
+from gateway.store.usage import MAX_ROWS
 
 _LUA_FOLDER = Path(__file__).parent / "lua"
 
@@ -27,7 +28,7 @@ def _load(name: str, *helpers: str) -> RedisScript:
         _lua_table("OVERVIEW", tuple(field.name for field in OVERVIEW_STORED_FIELDS)),
         _lua_table("CLAIM", IDEMPOTENCY_RECORD_FIELDS),
         _lua_table("DELIVERY", DELIVERY_FIELDS),
-        f"local MAX_TIMELINE = {MAX_TIMELINE}\n",
+        f"local MAX_TIMELINE = {MAX_TIMELINE}\nlocal MAX_USAGE_ROWS = {MAX_ROWS}\n",
     )
     texts = ((_LUA_FOLDER / f"{part}.lua").read_text() for part in ("prelude", *helpers, name))
     return RedisScript.from_text("".join((*tables, *texts)))
@@ -39,9 +40,9 @@ GET_DOCUMENT = _load("get_document")
 GET_IDEMPOTENCY_RECORD = _load("get_idempotency_record")
 CREATE_RUN = _load("create_run")
 ADVANCE = _load("advance")
-FINISH = _load("finish", "end_run")
-REVISE = _load("revise", "end_run")
-CANCEL_QUEUED = _load("cancel_queued", "end_run")
+FINISH = _load("finish", "usage", "end_run")
+REVISE = _load("revise", "usage", "end_run")
+CANCEL_QUEUED = _load("cancel_queued", "usage", "end_run")
 DISCARD_RUN = _load("discard_run")
 LIST_RUNS = _load("list_runs")
 RENEW_LEASES = _load("renew_leases")
@@ -52,7 +53,7 @@ SETTLE_CALLBACK = _load("settle_callback")
 POSTPONE_CALLBACK = _load("postpone_callback")
 REDELIVER_CALLBACK = _load("redeliver_callback")
 PURGE = _load("purge")
-ADD_HISTORY = _load("add_history")
+ADD_HISTORY = _load("add_history", "usage")
 PURGE_HISTORY = _load("purge_history")
 PURGE_CONTENT = _load("purge_content")
 GET_TIMELINE = _load("get_timeline")
@@ -80,6 +81,9 @@ SETTLE = _load("settle", "budget_accounts")
 GET_BALANCES = _load("get_balances", "budget_accounts")
 TAKE_UNSETTLED = _load("take_unsettled")
 PURGE_BUDGETS = _load("purge_budgets")
+ADD_USAGE = _load("add_usage", "usage")
+GET_USAGE = _load("get_usage")
+PURGE_USAGE = _load("purge_usage")
 PING = _load("ping")
 GET_OR_SET_GENERATION = _load("get_or_set_generation")
 GET_OR_SET_LAYOUT = _load("get_or_set_layout")

@@ -34,6 +34,9 @@ they are kept; tags; timeline; name of the idempotency record; callback's body, 
 | `reservation:RUN` | hash | what a run has in the ledger of budgets |
 | `reservations`, `uncertain` | sorted sets | the ids of runs with an open reservation, by the time of its next check; \
 and with one settled as unknown, by the end of its window |
+| `usage:KIND:DAY` | hash | `rows`: their number; of each row `n`, `s` and `u` before its values: runs, amounts |
+| `usage` | sorted set | KIND:DAY of all days with usage, by day |
+| `usage_writer:WRITER` | string | the number of the writer's last batch; expires after a day |
 | `ping` | string | the value written by the last health check |
 | `generation` | string | a random token, set when the store is opened for the first time |
 | `changed` | channel | the id of each run that changes |
@@ -82,7 +85,9 @@ from gateway.store.redis.pubsub import ChangeSubscriber
 from gateway.store.redis.run_index import complete_index
 from gateway.store.redis.run_search import search_runs
 from gateway.store.redis.script_executor import ScriptBatcher, translate_store_error
+from gateway.store.redis.usage import RedisUsage
 from gateway.store.run_filter import RunFilter
+from gateway.store.usage import UsageStore
 
 LAYOUT_VERSION = 1
 _PURGE_BATCH = 100  # runs, and idempotency records, deleted by one script
@@ -104,6 +109,7 @@ class RedisStore(Store):
         self._subscriber = ChangeSubscriber(connection, f"{self._key_prefix}changed", clock)
         self.bulk_replays: BulkReplayStore = RedisBulkReplays(self._write_generation, self._read)
         self.budgets: BudgetStore = RedisBudgets(self._write_generation, self._write_behind)
+        self.usage: UsageStore = RedisUsage(self._write, self._read)
         self._write_batcher: ScriptBatcher | None = None
         self._read_batcher: ScriptBatcher | None = None
         self._indexing: asyncio.Task[None] | None = None
@@ -198,8 +204,8 @@ class RedisStore(Store):
         fields, response = codec.encode_final_state(final_state), codec.encode_response(final_state.response)
         callback = [] if final_state.callback is None else [final_state.callback]
         times = codec.encode_float(final_state.finished_at), codec.encode_float(final_state.due_at)
-        counts = len(fields), len(response)
-        arguments = (*times, final_state.status, final_state.events, *counts, *fields, *response, *callback)
+        ended = final_state.status, final_state.events, codec.encode_usage(final_state.usage)
+        arguments = (*times, *ended, len(fields), len(response), *fields, *response, *callback)
         return int(await self._change(script, run_id, final_state.owner, *arguments))
 
     @override

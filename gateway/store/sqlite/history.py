@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Sequence
 
 from gateway.store.history import HistoryEntry
+from gateway.store.sqlite.usage import count_recorded
 
 ROWS_PER_BATCH = 250
 """Rows of one transaction; bounds the time that other changes wait."""
@@ -51,18 +52,27 @@ def add_history(db: sqlite3.Connection, entries: Sequence[HistoryEntry]) -> None
     """Implement `HistoryStore.add_history`."""
     (first,) = db.execute("SELECT ifnull(max(number), 0) + 1 FROM runs").fetchone()
     # fmt: off
-    db.executemany(_ADD_RUN, [(
+    added = db.executemany(_ADD_RUN, [(
         number, run.id, run.client, run.workflow, run.provider, run.created_at, run.deadline_at, run.owner,
         run.leased_until_at, run.phase.value, run.status, run.attempts, run.provider_run_id, run.finished_at,
         run.details, entry.timeline or None,
-    ) for number, entry in enumerate(entries, first) for run in (entry.run,)])
+    ) for number, entry in enumerate(entries, first) for run in (entry.run,)]).rowcount
     # fmt: on
+    counted = [(number, entry) for number, entry in enumerate(entries, first) if entry.usage is not None]
+    if added < len(entries):
+        counted = [(number, entry) for number, entry in counted if _is_added(db, number, entry)]
+    count_recorded(db, [(number, entry.usage) for number, entry in counted if entry.usage is not None])
     tags = [(tag, number, entry.run.id) for number, entry in enumerate(entries, first) for tag in entry.tags]
     if tags:
         db.executemany(_ADD_TAG, tags)
     for number, entry in enumerate(entries, first):
-        if entry.content_until_at is not None and db.execute(_IS_ADDED, (number, entry.run.id)).fetchall():
+        if entry.content_until_at is not None and _is_added(db, number, entry):
             _add_content(db, number, entry, entry.content_until_at)
+
+
+def _is_added(db: sqlite3.Connection, number: int, entry: HistoryEntry) -> bool:
+    """Return whether an entry was added under this number: else its id existed."""
+    return bool(db.execute(_IS_ADDED, (number, entry.run.id)).fetchall())
 
 
 def _add_content(db: sqlite3.Connection, number: int, entry: HistoryEntry, until_at: float) -> None:

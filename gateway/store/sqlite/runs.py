@@ -23,6 +23,7 @@ from gateway.store.records import (
 from gateway.store.sqlite.callbacks import schedule_callback
 from gateway.store.sqlite.history import drop_content
 from gateway.store.sqlite.timelines import ADD_EVENTS
+from gateway.store.sqlite.usage import count_end
 
 _INSERT_IDEMPOTENCY_RECORD = """
 INSERT INTO keys (client, text, fingerprint, run_id, created_at) VALUES (?, ?, ?, ?, ?)
@@ -196,6 +197,8 @@ def _end(db: sqlite3.Connection, run_id: str, final_state: FinalState, row: tupl
         _store_response(db, final_state.response, (client, text, run_id))
     if callback_url is not None and final_state.callback is not None:
         schedule_callback(db, number, final_state)
+    if final_state.usage is not None:
+        count_end(db, number, final_state.usage, replaces=replaces)
     return True
 
 

@@ -218,6 +218,30 @@ CREATE INDEX budget_reservations_open ON budget_reservations (check_at, run_id) 
 CREATE INDEX budget_reservations_uncertain ON budget_reservations (ends_at) WHERE uncertain = 1;
 """
 
+# `counted_usage`: what a run that ended as `unknown` has added to `usage`, in case its end is revised.
+_VERSION_14 = """
+CREATE TABLE usage (
+    day INTEGER NOT NULL,
+    kind INTEGER NOT NULL,
+    key TEXT NOT NULL,
+    runs INTEGER NOT NULL,
+    spent INTEGER NOT NULL,
+    unknown INTEGER NOT NULL,
+    PRIMARY KEY (day, kind, key)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE counted_usage (
+    run INTEGER PRIMARY KEY REFERENCES runs (number) ON DELETE CASCADE,
+    usage BLOB NOT NULL
+) STRICT;
+
+CREATE TABLE usage_writers (
+    writer TEXT PRIMARY KEY,
+    number INTEGER NOT NULL,
+    written_at REAL NOT NULL
+) STRICT;
+"""
+
 MIGRATIONS: tuple[str, ...] = (
     _VERSION_1,
     _VERSION_2,
@@ -232,6 +256,7 @@ MIGRATIONS: tuple[str, ...] = (
     _VERSION_11,
     _VERSION_12,
     _VERSION_13,
+    _VERSION_14,
 )
 """Script n migrates a file of version n to version n + 1. A released script is never changed."""
 

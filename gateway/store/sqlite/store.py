@@ -37,7 +37,9 @@ from gateway.store.sqlite.budgets import SqliteBudgets
 from gateway.store.sqlite.bulk_replays import SqliteBulkReplays
 from gateway.store.sqlite.file import SqliteFile
 from gateway.store.sqlite.readers import SqliteReaderPool
+from gateway.store.sqlite.usage import SqliteUsage
 from gateway.store.sqlite.writer import SqliteWriter
+from gateway.store.usage import UsageStore
 
 T = TypeVar("T")
 
@@ -67,6 +69,7 @@ class SqliteStore(Store):
         self._failing = False
         self.bulk_replays: BulkReplayStore = SqliteBulkReplays(self._write, self._read)
         self.budgets: BudgetStore = SqliteBudgets(self._write, self._read)
+        self.usage: UsageStore = SqliteUsage(self._write, self._read_list)
 
     @property
     @override
@@ -310,6 +313,9 @@ class SqliteStore(Store):
 
     async def _read(self, query: Callable[[sqlite3.Connection], T]) -> T:
         return await self._require_open().readers.execute(query)
+
+    async def _read_list(self, query: Callable[[sqlite3.Connection], T]) -> T:
+        return await self._require_open().list_readers.execute(query)
 
     def _require_open(self) -> _OpenStore:
         if self._open_store is None:
