@@ -313,7 +313,8 @@ def history_config(settings: Settings) -> HistoryConfig:
     history, workflows = settings.history, settings.workflows
     most = history.most or (100_000 if settings.store.url.startswith("redis") else 1_000_000)
     rules = {alias: _content_rule(workflow.content.resolve(settings.content)) for alias, workflow in workflows.items()}
-    return HistoryConfig(history.keep, history.retention, most, ContentConfig(_content_rule(settings.content), rules))
+    content = ContentConfig(_content_rule(settings.content), rules)
+    return HistoryConfig(history.keep, history.retention, most, content, settings.usage.retention)
 
 
 def _content_rule(settings: ContentSettings) -> ContentRule:

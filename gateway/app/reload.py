@@ -41,6 +41,7 @@ _RELOADABLE = {
         "retries",
         "breaker",
         "polling",
+        "usage",
     ),
     *("logs.level", "logs.sample", "logs.slow", "store.retention", "server.tls", "server.ops_tls", "server.ops_keys"),
 }

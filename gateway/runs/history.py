@@ -2,7 +2,8 @@
 
 A run is never delayed: while the store is slow or unavailable, records wait in a bounded queue, and are dropped and
 counted once it is full. Content that is kept with a record is encoded and redacted there, behind the response too; its
-bytes are bounded, and content is dropped long before records are.
+bytes are bounded, and content is dropped long before records are. Runs without a record are counted as usage all the
+same.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from gateway.runs.catalog import Workflow
 from gateway.runs.durable.codec import ContentState, encode_record_details
 from gateway.runs.model import RunRecord
 from gateway.runs.recorded_content import NO_CONTENT, ContentConfig, HeldContent, RunErrorText
+from gateway.runs.usage import DAY, UnrecordedUsage, usage_of
 from gateway.store.contract import Store, StoreUnavailable
 from gateway.store.history import HistoryEntry
 from gateway.store.records import Phase, StoredRun
@@ -42,12 +44,16 @@ def ignore_count(_count: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class HistoryConfig:
-    """Which runs are recorded, for how many seconds, how many at most, and with which content."""
+    """Which runs are recorded, for how many seconds, how many at most, and with which content.
+
+    `usage_retention`: seconds for which the usage is kept.
+    """
 
     keep: HistoryMode = "all"
     retention: float = 7 * 86400.0
     most: int = 1_000_000
     content: ContentConfig = NO_CONTENT
+    usage_retention: float = 400.0 * DAY
 
 
 @dataclass(slots=True)
@@ -65,6 +71,7 @@ class HistoryRecorder:
     config: HistoryConfig = HistoryConfig()
     count_content_dropped: Callable[[int], None] = ignore_count
     holds_content: bool = field(init=False)
+    unrecorded: UnrecordedUsage = field(init=False)
     _pending: deque[HistoryEntry] = field(default_factory=deque)
     _pending_content: deque[tuple[RunRecord, RunErrorText | None, HeldContent]] = field(default_factory=deque)
     _pending_size: int = 0  # bytes of content, that of the group included
@@ -73,6 +80,7 @@ class HistoryRecorder:
     _failing: bool = False
 
     def __post_init__(self) -> None:
+        self.unrecorded = UnrecordedUsage(self.store, self.clock)
         self.reconfigure(self.config)
 
     def hold_content(self, workflow: Workflow, input_size: int) -> HeldContent | None:
@@ -86,9 +94,11 @@ class HistoryRecorder:
         To be called once the response is rendered: the run loses its output, and its input unless `content` is kept.
         """
         if self.config.keep != "all":
+            self.unrecorded.count(usage_of(run))
             return
         if len(self._pending) + len(self._pending_content) + len(self._group) >= _MAX_PENDING:
             self.count_dropped(1)
+            self.unrecorded.count(usage_of(run))
             return
         run.output = run.outputs = run.raw_errors = None
         text = None if error is None else (error.code, error.detail or None)
@@ -130,21 +140,29 @@ class HistoryRecorder:
                 self.log.error("internal_error", **json_logging.describe_exception(error))
 
     async def write_pending(self) -> None:
-        """Write all pending records, in groups. While the store is unavailable they stay pending."""
+        """Write all pending records, in groups, and usage. While the store is unavailable they stay pending."""
+        try:
+            await self._write_records()
+            await self.unrecorded.write()
+        except StoreUnavailable:
+            if not self._failing:
+                self.log.warning("not_written", phase="history")
+            self._failing = True
+        else:
+            self._failing = False
+
+    async def _write_records(self) -> None:
         while self._group or self._pending or self._pending_content:
             if not self._group:
                 await self._encode_group()
             try:
                 await self.store.add_history(self._group)
             except StoreUnavailable:
-                if not self._failing:
-                    self.log.warning("not_written", phase="history")
-                self._failing = True
-                return
+                raise
             except Exception as defect:  # noqa: BLE001 - a defect must not keep all later records from being written
                 self.log.error("internal_error", **json_logging.describe_exception(defect))
                 self.count_dropped(len(self._group))
-            self._failing = False
+                self.unrecorded.count_all(entry.usage for entry in self._group)
             self._pending_size -= self._group_size
             self._group, self._group_size = [], 0
             await self.clock.sleep(0)
@@ -173,6 +191,7 @@ class HistoryRecorder:
         except Exception as defect:  # noqa: BLE001
             self.log.error("internal_error", run_id=run.id, **json_logging.describe_exception(defect))
             self.count_dropped(1)
+            self.unrecorded.count(usage_of(run))
             return None
 
     def _encode(self, run: RunRecord, error: RunErrorText | None, content: HeldContent) -> HistoryEntry:
@@ -206,10 +225,12 @@ class HistoryRecorder:
             self._group, self._group_size, self._pending_size = [], 0, 0
 
     async def purge(self) -> None:
-        """Delete records that are too old, or too many, and content that is too old. Raises StoreUnavailable."""
+        """Delete records that are too old or too many, and old content and usage. Raises StoreUnavailable."""
         now = self.clock.now().timestamp()
         await self.store.purge_history(before_at=now - self.config.retention, most=self.config.most)
         await self.store.purge_content(before_at=now)
+        while await self.store.usage.purge(int((now - self.config.usage_retention) // DAY)):
+            pass
 
 
 def _entry(run: RunRecord, error: RunErrorText | None, content: ContentState | None) -> HistoryEntry:
@@ -235,4 +256,4 @@ def _entry(run: RunRecord, error: RunErrorText | None, content: ContentState | N
         details=encode_record_details(run, error, content),
         durable=False,
     )
-    return HistoryEntry(stored, run.spec.tags, timeline)
+    return HistoryEntry(stored, run.spec.tags, timeline, usage=usage_of(run))

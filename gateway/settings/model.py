@@ -42,6 +42,7 @@ from gateway.settings.sections import (
 from gateway.settings.tracing_section import TracingSettings
 from gateway.settings.types.addresses import is_plaintext_remote
 from gateway.settings.types.fields import Name
+from gateway.settings.usage_section import UsageSettings
 
 _PLAIN_HTTP_WARNING = "server.public_url: is plain http, so results of providers can be read on the network"
 _KEEPS_NOTHING = (None, "none")
@@ -65,6 +66,8 @@ class Settings(Section):
     """Records of runs."""
     content: ContentSettings = ContentSettings()
     """Inputs and outputs in the store."""
+    usage: UsageSettings = UsageSettings()
+    """Sums of runs and of what they cost."""
     providers: dict[Name, ProviderSettings] = Field(default={})
     """Accounts at providers, by name."""
     workflows: dict[Name, WorkflowSettings] = Field(default={})

@@ -11,7 +11,7 @@ others share one.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple, Protocol, TypeAlias
@@ -105,8 +105,13 @@ class KeepsUsage(Protocol):
 
 def add_up(usages: Iterable[RunUsage]) -> dict[UsageKey, Sums]:
     """Return the sums of the rows that these runs belong to."""
+    return add_up_counts(Counter(usages))
+
+
+def add_up_counts(counts: Mapping[RunUsage, int]) -> dict[UsageKey, Sums]:
+    """Return the sums of rows, of how many runs have each usage."""
     found: dict[UsageKey, Sums] = {}
-    for usage, count in Counter(usages).items():
+    for usage, count in counts.items():
         sums = count, count * usage.spent, count * usage.unknown
         for key in _keys(usage):
             before = found.get(key)

@@ -17,6 +17,7 @@ from gateway.runs import rendering
 from gateway.runs.callbacks.webhook_message import CallbackRenderer, render_callback
 from gateway.runs.durable.codec import encode_end_details
 from gateway.runs.model import ApiName, RunRecord
+from gateway.runs.usage import usage_of
 from gateway.store.contract import Store, StoreUnavailable
 from gateway.store.records import FinalState, StoredResponse, StoredRun
 
@@ -173,6 +174,7 @@ class RunCompletion:
             callback_due_at=finished_at + self.first_delay(),
             details=encode_end_details(record, members),
             events=self._events(record, error),
+            usage=usage_of(record),
         )
 
     def _events(self, record: RunRecord, error: RunError | None) -> bytes:
