@@ -23,6 +23,7 @@ from typing import Protocol
 from gateway.store.announcements import AnnouncementStore
 from gateway.store.budgets import KeepsBudgets
 from gateway.store.bulk_replay import KeepsBulkReplays
+from gateway.store.client_key import KeepsClientKeys
 from gateway.store.history import HistoryStore
 from gateway.store.provider_override import ProviderOverrideStore
 from gateway.store.records import (
@@ -54,7 +55,7 @@ class ContentUnreadable(StoreUnavailable):
     """A payload cannot be decrypted: its key is not configured, or it was changed. The run itself is in the store."""
 
 
-class Store(HistoryStore, ProviderOverrideStore, KeepsBulkReplays, KeepsBudgets, KeepsUsage, Protocol):
+class Store(HistoryStore, ProviderOverrideStore, KeepsBulkReplays, KeepsBudgets, KeepsUsage, KeepsClientKeys, Protocol):
     """A store. Every method may raise `StoreUnavailable`, `open` also if the schema is newer than this version."""
 
     announcements: AnnouncementStore

@@ -56,6 +56,7 @@ class EncryptedStore(Store):
         self.bulk_replays = inner.bulk_replays
         self.budgets = inner.budgets
         self.usage = inner.usage
+        self.client_keys = inner.client_keys
         self._cipher = cipher
         self._log = log
         self._on_unreadable = on_unreadable

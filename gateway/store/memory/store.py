@@ -13,11 +13,13 @@ from gateway.clock import Clock
 from gateway.store.announcements import LocalAnnouncements
 from gateway.store.budgets import BudgetStore
 from gateway.store.bulk_replay import BulkReplayStore
+from gateway.store.client_key import ClientKeyStore
 from gateway.store.contract import Store, StoreUnavailable
 from gateway.store.history import HistoryEntry
 from gateway.store.memory.budgets import MemoryBudgets
 from gateway.store.memory.bulk_replays import MemoryBulkReplays
 from gateway.store.memory.callbacks import ScheduledCallbacks
+from gateway.store.memory.client_keys import MemoryClientKeys
 from gateway.store.memory.idempotency_records import IdempotencyRecords
 from gateway.store.memory.matching import ended_before, may_revise, position_of
 from gateway.store.memory.recorded_runs import RecordedRuns
@@ -61,6 +63,7 @@ class MemoryStore(Store):
         self.bulk_replays: BulkReplayStore = MemoryBulkReplays(self._require_open)
         self.budgets: BudgetStore = MemoryBudgets(self._require_open)
         self.usage = MemoryUsage(self._require_open)
+        self.client_keys: ClientKeyStore = MemoryClientKeys(self._require_open)
         self._runs: dict[str, StoredRun] = {}
         self._index = RunIndex()
         self._unfinished: set[str] = set()

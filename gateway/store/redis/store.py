@@ -37,6 +37,10 @@ and with one settled as unknown, by the end of its window |
 | `usage:KIND:DAY` | hash | `rows`: their number; of each row `n`, `s` and `u` before its values: runs, amounts |
 | `usage` | sorted set | KIND:DAY of all days with usage, by day |
 | `usage_writer:WRITER` | string | the number of the writer's last batch; expires after a day |
+| `client_key:ID` | hash | a `StoredKey` |
+| `client_keys`, `client_keys_of:CLIENT` | sorted set | the ids of keys of all clients, or of one, by `number` |
+| `client_keys_changed`, `client_keys_ended` | sorted set | the ids of keys, by `revision`; by the time of their end |
+| `client_key_digests`, `client_key_revision` | hash, string | ids of keys by digest; the newest revision |
 | `ping` | string | the value written by the last health check |
 | `generation` | string | a random token, set when the store is opened for the first time |
 | `changed` | channel | the id of each run that changes |
@@ -62,6 +66,7 @@ from gateway.redis.errors import RedisUnavailable
 from gateway.redis.lua_script import RedisArgument, RedisReply, RedisScript
 from gateway.store.budgets import BudgetStore
 from gateway.store.bulk_replay import BulkReplayStore
+from gateway.store.client_key import ClientKeyStore
 from gateway.store.contract import Store, StoreReplaced, StoreUnavailable
 from gateway.store.history import HistoryEntry
 from gateway.store.provider_override import ProviderOverride
@@ -80,6 +85,7 @@ from gateway.store.redis import codec, scripts
 from gateway.store.redis.announcements import RedisAnnouncements
 from gateway.store.redis.budgets import RedisBudgets
 from gateway.store.redis.bulk_replays import RedisBulkReplays
+from gateway.store.redis.client_keys import RedisClientKeys
 from gateway.store.redis.durability import check_durability
 from gateway.store.redis.pubsub import ChangeSubscriber
 from gateway.store.redis.run_index import complete_index
@@ -110,6 +116,7 @@ class RedisStore(Store):
         self.bulk_replays: BulkReplayStore = RedisBulkReplays(self._write_generation, self._read)
         self.budgets: BudgetStore = RedisBudgets(self._write_generation, self._write_behind)
         self.usage: UsageStore = RedisUsage(self._write, self._read)
+        self.client_keys: ClientKeyStore = RedisClientKeys(self._write_generation, self._read)
         self._write_batcher: ScriptBatcher | None = None
         self._read_batcher: ScriptBatcher | None = None
         self._indexing: asyncio.Task[None] | None = None

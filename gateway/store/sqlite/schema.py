@@ -242,6 +242,30 @@ CREATE TABLE usage_writers (
 ) STRICT;
 """
 
+_VERSION_CLIENT_KEYS = """
+CREATE TABLE client_keys (
+    number INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    client TEXT NOT NULL,
+    digest BLOB NOT NULL UNIQUE,
+    terms BLOB NOT NULL,
+    created_at REAL NOT NULL,
+    expires_at REAL,
+    previous_digest BLOB,
+    previous_until_at REAL,
+    rotated_at REAL,
+    revoked_at REAL,
+    last_used_at REAL,
+    ended_at REAL,
+    revision INTEGER NOT NULL UNIQUE
+) STRICT;
+CREATE INDEX client_keys_of_client ON client_keys (client, number);
+CREATE INDEX client_keys_before_rotation ON client_keys (previous_digest) WHERE previous_digest IS NOT NULL;
+CREATE INDEX client_keys_ended ON client_keys (ended_at) WHERE ended_at IS NOT NULL;
+CREATE TABLE client_key_revision (value INTEGER NOT NULL) STRICT;
+INSERT INTO client_key_revision VALUES (0);
+"""
+
 MIGRATIONS: tuple[str, ...] = (
     _VERSION_1,
     _VERSION_2,

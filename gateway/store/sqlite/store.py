@@ -17,6 +17,7 @@ from gateway.clock import Clock
 from gateway.store.announcements import LocalAnnouncements
 from gateway.store.budgets import BudgetStore
 from gateway.store.bulk_replay import BulkReplayStore
+from gateway.store.client_key import ClientKeyStore
 from gateway.store.contract import Store, StoreUnavailable
 from gateway.store.history import HistoryEntry
 from gateway.store.notifications import ChangeNotifier
@@ -35,6 +36,7 @@ from gateway.store.run_filter import RunFilter
 from gateway.store.sqlite import callbacks, history, maintenance, overrides, run_lists, runs
 from gateway.store.sqlite.budgets import SqliteBudgets
 from gateway.store.sqlite.bulk_replays import SqliteBulkReplays
+from gateway.store.sqlite.client_keys import SqliteClientKeys
 from gateway.store.sqlite.file import SqliteFile
 from gateway.store.sqlite.readers import SqliteReaderPool
 from gateway.store.sqlite.usage import SqliteUsage
@@ -70,6 +72,7 @@ class SqliteStore(Store):
         self.bulk_replays: BulkReplayStore = SqliteBulkReplays(self._write, self._read)
         self.budgets: BudgetStore = SqliteBudgets(self._write, self._read)
         self.usage: UsageStore = SqliteUsage(self._write, self._read_list)
+        self.client_keys: ClientKeyStore = SqliteClientKeys(self._write, self._read)
 
     @property
     @override
