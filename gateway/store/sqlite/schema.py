@@ -242,7 +242,7 @@ CREATE TABLE usage_writers (
 ) STRICT;
 """
 
-_VERSION_CLIENT_KEYS = """
+_VERSION_15 = """
 CREATE TABLE client_keys (
     number INTEGER PRIMARY KEY,
     id TEXT NOT NULL UNIQUE,
@@ -281,6 +281,7 @@ MIGRATIONS: tuple[str, ...] = (
     _VERSION_12,
     _VERSION_13,
     _VERSION_14,
+    _VERSION_15,
 )
 """Script n migrates a file of version n to version n + 1. A released script is never changed."""
 
