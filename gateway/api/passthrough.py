@@ -133,6 +133,8 @@ class PassthroughHandler:
         return await read_coded_body(request, codings=CODINGS, max_bytes=max_body, timeout=timeout)
 
     async def _forward(self, request: Request, *, parsed: _ParsedRequest) -> AnyResponse:
+        if not request.client.may_pass_through:
+            raise Problem("forbidden", "A key with a scope of its own may not use passthrough.")
         provider = self.passthrough.find_provider(request.client_name, request.method, parsed.path)
         if provider is None:
             raise Problem("forbidden", self._forbidden_detail(request.method, parsed.path))

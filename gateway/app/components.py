@@ -14,6 +14,8 @@ from gateway.app.reload import ReloadHook
 from gateway.app.snapshot import ConfigSnapshot, build_snapshot
 from gateway.app.tracing import create_tracer
 from gateway.auth.failed_attempts import FailedAuthLimiter
+from gateway.auth.stored_keys.directory import KeyDirectory
+from gateway.auth.stored_keys.follower import KeyFollower
 from gateway.byte_budget import ByteBudget
 from gateway.clock import Clock
 from gateway.http.access_log import AccessSampling
@@ -102,6 +104,7 @@ class Components:
         """Open the store. Raises StoreUnavailable."""
         await self.store.open()
         await self.override_follower.refresh()  # before any start
+        await self.background_tasks.key_follower.refresh()  # before any request
         self.metrics.track_store_durability(lambda: self.store.durability_warning)
         self.metrics.track_store_availability(lambda: self.store.failing)
         if isinstance(self.store.inner, DailyUsageStore):
@@ -242,7 +245,8 @@ def build_components(settings: Settings, clock: Clock, log: Logger) -> Component
     cancellation = RunCancellation(durable_runs, store, catalog, clock, log)
     override_follower = OverrideFollower(store, circuits, clock, log)
     run_replayer = RunReplayer(durable_runs, catalog, clock, settings.store.retention)
-    authenticator = _authenticator(snapshot, clock, log)
+    key_directory = KeyDirectory(clock)
+    authenticator = _authenticator(snapshot, key_directory, clock, log)
     in_flight_limiter = InFlightLimiter(settings.server.max_in_flight)
     metrics.track_in_flight(lambda: in_flight_limiter.in_flight)
     attention = _attention(snapshot, store, metrics, webhook_sender, clock=clock, log=log)
@@ -281,6 +285,7 @@ def build_components(settings: Settings, clock: Clock, log: Logger) -> Component
             cancellation,
             callback_dispatcher,
             override_follower,
+            KeyFollower(store, key_directory, lambda: authenticator.clients, clock, metrics, log),
             history,
             ActivityReporter(durable_runs, store, clock, log),
             BulkReplayRunner(store, run_replayer, authenticator.find_client, clock, log),
@@ -341,7 +346,7 @@ def _durable_runs(
     )
 
 
-def _authenticator(snapshot: ConfigSnapshot, clock: Clock, log: Logger) -> Authenticator:
+def _authenticator(snapshot: ConfigSnapshot, stored_keys: KeyDirectory, clock: Clock, log: Logger) -> Authenticator:
     return Authenticator(
         snapshot.keys,
         snapshot.clients,
@@ -350,4 +355,5 @@ def _authenticator(snapshot: ConfigSnapshot, clock: Clock, log: Logger) -> Authe
         clock,
         log,
         snapshot.certificates,
+        stored_keys,
     )

@@ -26,6 +26,10 @@ class KeyRefusal(enum.Enum):
     MALFORMED = "malformed"
     UNKNOWN = "unknown"
     EXPIRED = "expired"
+    REVOKED = "revoked"
+    ROTATED = "rotated"
+    CLIENT_REMOVED = "client_removed"
+    NOT_SUPPORTED = "not_supported"
 
 
 def new_key(clock: Clock) -> str:

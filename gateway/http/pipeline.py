@@ -13,6 +13,7 @@ from gateway.auth.certificates import CertificateIndex
 from gateway.auth.client import Client
 from gateway.auth.failed_attempts import FailedAuthLimiter
 from gateway.auth.keys import KeyRefusal, KeyRing
+from gateway.auth.stored_keys.directory import DirectoryUnavailable, KeyDirectory
 from gateway.clock import Clock
 from gateway.errors import GatewayError
 from gateway.http.access_log import AccessSampling, write_access_line
@@ -33,6 +34,7 @@ from gateway.store.contract import ContentUnreadable, StoreUnavailable
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}").fullmatch
 _CONTENT_UNREADABLE = "The content of this run cannot be decrypted with the keys that are configured."
 _CONTENT_RETRY = 60.0  # seconds: an operator has to add the key
+_KEYS_UNAVAILABLE = "Whether this key is valid is not known: the store of keys cannot be read."
 _CHALLENGE = (("WWW-Authenticate", 'Bearer realm="runward"'),)
 
 
@@ -260,7 +262,10 @@ def _draining_problem(run: RunRecord) -> Problem:
 
 @dataclass(slots=True)
 class Authenticator:
-    """Authenticates clients by gateway key; limits failed attempts by client address."""
+    """Authenticates clients by gateway key; limits failed attempts by client address.
+
+    A key of the configuration goes before those of `stored_keys`. Of both, clients are those of the configuration.
+    """
 
     keys: KeyRing
     clients: Mapping[str, Client]
@@ -269,6 +274,7 @@ class Authenticator:
     clock: Clock
     log: Logger
     certificates: CertificateIndex = field(default_factory=CertificateIndex)
+    stored_keys: KeyDirectory | None = None
 
     def reconfigure(
         self, keys: KeyRing, clients: Mapping[str, Client], certificates: CertificateIndex | None = None
@@ -284,43 +290,61 @@ class Authenticator:
     def authenticate(self, request: Request) -> None:
         """Set the client of a request to a route with a key.
 
-        Raises Problem: unauthorized, the same for every reason to refuse a key, too_many_failures, forbidden.
+        Raises Problem: unauthorized, the same for every reason to refuse a key, too_many_failures, forbidden, and
+        store_unavailable if it cannot be known whether a stored key is valid.
         """
         if not request.route.requires_key:
             return
         found = self._find_client(request, presented_key(request))
         if isinstance(found, KeyRefusal):
             raise self._reject_key(found, request)
-        request.client = client = self.clients[found]
-        if client.addresses:
+        request.client = found
+        if found.addresses:
             self._check_address(request, found)
-        request.client_name = found
+        request.client_name = found.name
 
     def client_of(self, request: Request, key: str) -> Client | None:
         """Return the client of a key, or of the connection's certificate if there is no key; None if unknown.
 
-        Raises Problem: forbidden, if the client may not connect from the request's address.
+        Raises Problem: forbidden, if the client may not connect from the request's address, and store_unavailable as
+        `authenticate`.
         """
         found = self._find_client(request, key)
         if isinstance(found, KeyRefusal):
             return None
         self._check_address(request, found)
-        return self.clients[found]
+        return found
 
-    def _find_client(self, request: Request, key: str) -> str | KeyRefusal:
-        """Name of the client. A presented key decides alone, so that a wrong one is never overlooked."""
+    def _find_client(self, request: Request, key: str) -> Client | KeyRefusal:
+        """Find the client. A presented key decides alone, so that a wrong one is never overlooked."""
         if not key and self.certificates and request.transport is not None:
             name = self.certificates.find(request.transport.get_extra_info("peercert"))
             if name is not None:
-                return name
-        return self.keys.find(key, self.clock.now())
+                return self.clients[name]
+        now = self.clock.now()
+        found = self.keys.find(key, now)
+        if not isinstance(found, KeyRefusal):
+            return self.clients[found]
+        if found is not KeyRefusal.UNKNOWN or self.stored_keys is None:
+            return found
+        try:
+            return self.stored_keys.find(key, now, self.clients)
+        except DirectoryUnavailable as error:
+            raise self._reject_undecided(request, known=error.known) from None
 
-    def _check_address(self, request: Request, name: str) -> None:
-        client = self.clients[name]
+    def _reject_undecided(self, request: Request, *, known: bool) -> Problem:
+        """Return the problem for a key that may be a valid stored one. Another one counts as a failed attempt."""
+        address = client_address(request, self.trusted_proxies)
+        retry_after = 0.0 if known else self.failed_auth_limiter.record(address)
+        if retry_after:
+            return _too_many_failures(retry_after)
+        return Problem("store_unavailable", _KEYS_UNAVAILABLE, retry_after=1, extra={"outcome": "not_run"})
+
+    def _check_address(self, request: Request, client: Client) -> None:
         if client.addresses:
             address = client_address(request, self.trusted_proxies)
             if not client.may_connect_from(address):
-                self.log.info("address_refused", request_id=request.request_id, client=name, peer=address)
+                self.log.info("address_refused", request_id=request.request_id, client=client.name, peer=address)
                 raise Problem("forbidden", "This client may not connect from this address.")
 
     def _reject_key(self, reason: KeyRefusal, request: Request) -> Problem:
@@ -328,12 +352,13 @@ class Authenticator:
         self.log.info("key_refused", request_id=request.request_id, why=reason.value, peer=address)
         retry_after = self.failed_auth_limiter.record(address)
         if retry_after:
-            return Problem(
-                "too_many_failures",
-                "Too many requests with invalid keys from this address.",
-                retry_after=retry_after,
-            )
+            return _too_many_failures(retry_after)
         return Problem("unauthorized", headers=_CHALLENGE)
+
+
+def _too_many_failures(retry_after: float) -> Problem:
+    detail = "Too many requests with invalid keys from this address."
+    return Problem("too_many_failures", detail, retry_after=retry_after)
 
 
 def presented_key(request: Request) -> str:

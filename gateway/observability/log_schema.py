@@ -128,7 +128,9 @@ FIELDS: Mapping[str, LogField] = MappingProxyType(
         ),
         "why": LogField(
             "text",
-            "Reason: `missing`, `malformed`, `unknown`, `expired` of a refused key; `operator`, `expired`, "
+            "Reason: `missing`, `malformed`, `unknown`, `expired` of a refused key, of a stored one also `revoked`, "
+            "`rotated` (the one before its rotation), `client_removed` (its client is not configured), "
+            "`not_supported` (it was created by a later version); `operator`, `expired`, "
             "`configuration` of a changed level; else a text.",
         ),
         "workers": LogField("integer", "Number of worker processes."),

@@ -112,6 +112,8 @@ class Metrics:
         self._overrides = self._gauge(
             "provider_override", "1 for what an operator has set for the starts of a provider.", "provider", "mode"
         )
+        self._stored_keys = self._gauge("keys", "Stored keys of clients, by state.", "state")
+        self._keys_expiring = self._gauge("keys_expiring", "Stored keys of clients that expire within 14 days.")
         self._limits_shared = self._gauge(
             "limits_shared", "1 if limits are shared by all replicas; 0 while local limits apply."
         )
@@ -269,6 +271,12 @@ class Metrics:
         """Set the override of a provider: suspended, open or closed; None: it has none."""
         for each in ("suspended", "open", "closed"):
             self._overrides.labels(provider, each).set(each == mode)
+
+    def set_stored_keys(self, counts: Mapping[str, int], expiring: int) -> None:
+        """Set the numbers of stored keys: by state (active, expired, revoked, no_client), and that expire soon."""
+        self._keys_expiring.set(expiring)
+        for state in ("active", "expired", "revoked", "no_client"):
+            self._stored_keys.labels(state).set(counts.get(state, 0))
 
     def callback_attempted(self, result: str) -> None:
         """Count a delivery attempt: `result` is 2xx to 5xx, or a `DeliveryFault`."""

@@ -1,4 +1,4 @@
-"""Background tasks of the process: recovery of runs, callback delivery, overrides of providers, purge of the store."""
+"""Background tasks of the process: recovery of runs, callback delivery, overrides, stored keys, purge of the store."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from gateway.auth.stored_keys.directory import KEPT_AFTER_END
+from gateway.auth.stored_keys.follower import KeyFollower
 from gateway.clock import Clock
 from gateway.observability.logger_protocol import Logger
 from gateway.runs.bulk_replays.runner import BulkReplayRunner
@@ -33,6 +35,7 @@ class HousekeepingTasks:
     cancellation: RunCancellation
     dispatcher: CallbackDispatcher
     override_follower: OverrideFollower
+    key_follower: KeyFollower
     history: HistoryRecorder
     activity: ActivityReporter
     bulk_replays: BulkReplayRunner
@@ -55,6 +58,7 @@ class HousekeepingTasks:
             self.cancellation.run_forever(),
             self.dispatcher.run_forever(),
             self.override_follower.run_forever(),
+            self.key_follower.run_forever(),
             self._purge_periodically(),
             self.durable_runs.collection.run_forever(),
             self.history.run_forever(),
@@ -79,6 +83,7 @@ class HousekeepingTasks:
         await self.durable_runs.close()
         await self.dispatcher.close()
         await self.history.close()
+        await self.key_follower.close()
         with suppress(StoreUnavailable):  # other replicas need not wait until the leases expire
             await self.store.renew_leases(self.durable_runs.owner, 0.0)
             await self.store.notify(REPLICA_LEFT)
@@ -91,6 +96,7 @@ class HousekeepingTasks:
                 await self.store.purge(runs_before_at=now - self.retention, keys_before_at=now - _KEY_RETENTION)
                 await self.history.purge()
                 await self.store.bulk_replays.purge(now)
+                await self.store.client_keys.purge(now - KEPT_AFTER_END)
             except StoreUnavailable:
                 self.log.warning("store_unavailable")
             await self.clock.sleep(_PURGE_INTERVAL)

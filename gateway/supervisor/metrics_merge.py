@@ -17,6 +17,8 @@ GAUGE_MERGES: Mapping[str, Callable[[float, float], float]] = MappingProxyType(
         "runward_bytes_in_flight": float.__add__,
         "runward_circuit_state": max,  # 1 for each state that the circuit has in any worker
         "runward_provider_override": max,  # it takes a moment until every worker has it
+        "runward_keys": max,  # every worker has a copy of all keys
+        "runward_keys_expiring": max,
         "runward_store_available": min,
         "runward_store_durable": min,
         "runward_limits_shared": min,

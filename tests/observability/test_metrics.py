@@ -29,6 +29,8 @@ FAMILIES = {
     "runward_retries": ("counter", {"provider", "operation", "cause"}),
     "runward_fallbacks": ("counter", {"workflow", "fallback"}),
     "runward_circuit_state": ("gauge", {"provider", "workflow", "state"}),
+    "runward_keys": ("gauge", {"state"}),
+    "runward_keys_expiring": ("gauge", set()),
     "runward_provider_override": ("gauge", {"provider", "mode"}),
     "runward_callbacks": ("counter", {"result"}),
     "runward_callbacks_given_up": ("counter", set()),
@@ -66,6 +68,7 @@ def record_each_metric_once(metrics: Metrics) -> None:
     metrics.call_retried("p", "start", "unreachable")
     metrics.run_fell_back("w", "other")
     metrics.track_circuit("p", "w")
+    metrics.set_stored_keys({"active": 2}, 1)
     metrics.provider_overridden("p", "suspended")
     metrics.callback_attempted("2xx")
     metrics.callback_given_up()

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from gateway.auth.stored_keys.directory import KeyDirectory
+from gateway.auth.stored_keys.follower import KeyFollower
 from gateway.clock import Clock
 from gateway.observability.metrics import Metrics
 from gateway.outbound.webhook.egress_policy import EgressPolicy
@@ -36,7 +38,8 @@ def background_of(replica: DurableRunsHarness) -> HousekeepingTasks:
     activity = ActivityReporter(replica.runs, replica.store, clock, log)
     replayer = RunReplayer(replica.runs, Catalog(replica.workflows, {}), clock, 7 * 86400.0)
     replays = BulkReplayRunner(replica.store, replayer, lambda _: None, clock, log)
-    tasks = (replica.recovery, replica.cancellation, callbacks, follower, history, activity, replays)
+    keys = KeyFollower(replica.store, KeyDirectory(clock), dict, clock, Metrics(), log)
+    tasks = (replica.recovery, replica.cancellation, callbacks, follower, keys, history, activity, replays)
     return HousekeepingTasks(replica.runs, replica.store, *tasks, clock, log, retention=60.0)
 
 
