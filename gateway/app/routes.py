@@ -122,6 +122,7 @@ def ops_routes(components: Components, docs: DocsHandlers) -> list[Route]:
             authenticator=components.ops_authenticator,
             state=components.gateway_state,
             feed=components.live_feed,
+            apply_keys=components.background_tasks.key_follower.refresh,
         ),
         *LogAdminHandlers(components.log_level).routes(),
         *docs.ops_routes(),

@@ -66,6 +66,8 @@ FIELDS: Mapping[str, LogField] = MappingProxyType(
         ),
         "fault": LogField("text", "Cause of the fault, or error code; null without one.", nullable=True),
         "items": LogField("integer", "Number of items of the attention list."),
+        "key_change": LogField("text", "What was done with the key.", ("created", "rotated", "revoked", "expiry_set")),
+        "key_id": LogField("text", "Id of the stored key; not the key."),
         "keys": LogField("list of texts", "Ids of content keys; not the keys."),
         "limit": LogField("integer", "Value that is in effect."),
         "logger": LogField("text", "Name of the library's logger; its message is never logged."),
@@ -187,6 +189,12 @@ EVENTS: Mapping[str, LogEvent] = MappingProxyType(
         "hint": LogEvent("debug", "A provider announced the end of a run.", ("result", "run_id")),
         "internal_error": LogEvent(
             "error", "A defect: please report it.", optional=("request_id", "run_id", *_EXCEPTION)
+        ),
+        "key_changed": LogEvent(
+            "warning",
+            "An operator created or changed a stored key of a client.",
+            ("key_id", "client", "key_change"),
+            ("actor",),
         ),
         "key_refused": LogEvent("info", "A request had no valid gateway key.", ("request_id", "why", "peer")),
         "lease_lost": LogEvent(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from gateway.api.admin.attention import AttentionHandlers
 from gateway.api.admin.callbacks import CallbackAdminHandlers, CallbackStore
 from gateway.api.admin.configured import ConfiguredHandlers
 from gateway.api.admin.judgement import JudgementHandlers, JudgementStore
+from gateway.api.admin.keys import KeyAdminHandlers, KeyStore
 from gateway.api.admin.live_feed import LiveFeed
 from gateway.api.admin.live_stream import LiveStreamHandlers
 from gateway.api.admin.overview import GatewayState, OverviewHandlers
@@ -23,7 +25,7 @@ from gateway.observability.logger_protocol import Logger
 from gateway.runs.attention.monitor import AttentionMonitor
 
 
-class AdminStore(CallbackStore, JudgementStore, ReplayStore, RunStore, Protocol):
+class AdminStore(CallbackStore, JudgementStore, KeyStore, ReplayStore, RunStore, Protocol):
     """The part of `Store` that the operations port needs."""
 
 
@@ -37,8 +39,12 @@ def admin_routes(
     authenticator: OpsAuthenticator,
     state: GatewayState,
     feed: LiveFeed,
+    apply_keys: Callable[[], Awaitable[None]] | None = None,
 ) -> list[Route]:
-    """Return the routes, without those for health, metrics and documentation."""
+    """Return the routes, without those for health, metrics and documentation.
+
+    `apply_keys`: reads changed keys where this process uses them.
+    """
     return [
         *RunAdminHandlers(store, clock).routes(),
         *ReplayAdminHandlers(store, clock, log).routes(),
@@ -46,6 +52,7 @@ def admin_routes(
         *AttentionHandlers(attention).routes(),
         *CallbackAdminHandlers(store, clock, log).routes(),
         *providers.routes(),
+        *KeyAdminHandlers(store, lambda: state.settings, clock, log, apply_keys).routes(),
         *OverviewHandlers(state, clock).routes(),
         *ConfiguredHandlers(state, providers).routes(),
         *LiveStreamHandlers(feed, clock).routes(),

@@ -41,7 +41,9 @@ ERROR_INFO: Mapping[str, ErrorInfo] = MappingProxyType(
             "Send a valid key, such as a UUID.",
         ),
         "unauthorized": ErrorInfo(
-            (_NO_RUN,), "No key, or one that is unknown or expired.", "Send `Authorization: Bearer KEY` or `X-API-KEY`."
+            (_NO_RUN,),
+            "No key, or one that is unknown, expired or revoked.",
+            "Send `Authorization: Bearer KEY` or `X-API-KEY`.",
         ),
         "forbidden": ErrorInfo(
             (_NO_RUN,), "The client's configuration does not permit the workflow or path.", "Ask the operator for it."
@@ -64,6 +66,9 @@ ERROR_INFO: Mapping[str, ErrorInfo] = MappingProxyType(
         ),
         "provider_not_found": ErrorInfo(
             (_NO_RUN,), "Operations port: no provider of this name is configured.", "See `runward providers list`."
+        ),
+        "key_not_found": ErrorInfo(
+            (_NO_RUN,), "Operations port: there is no stored key with this id.", "See `runward keys list`."
         ),
         "method_not_allowed": ErrorInfo((_NO_RUN,), "The route has other methods.", "Use one of those in `Allow`."),
         "request_timeout": ErrorInfo(
@@ -103,6 +108,21 @@ ERROR_INFO: Mapping[str, ErrorInfo] = MappingProxyType(
             (_NO_RUN,),
             "The run cannot be replayed: its input is not in the store, or was redacted.",
             "Send the request again: `POST /run`.",
+        ),
+        "key_ended": ErrorInfo(
+            (_NO_RUN,),
+            "Operations port: a key that is revoked cannot be changed, and one that has expired not rotated.",
+            "Create a new key; give one that has expired another expiry first.",
+        ),
+        "rotation_in_progress": ErrorInfo(
+            (_NO_RUN,),
+            "Operations port: the grace of an earlier rotation has not ended, and a third key would end one of two.",
+            "Wait for the end of the grace, or say with `keep` which of the two keys stays valid.",
+        ),
+        "too_many_keys": ErrorInfo(
+            (_NO_RUN,),
+            "Operations port: there are 100 000 stored keys; ended ones count for 30 days.",
+            "Revoke keys that are not used, and give one key to each app, not to each user.",
         ),
         "payload_too_large": ErrorInfo(
             (_NO_RUN,),

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import sha256
 from math import inf
+from typing import Literal, TypeAlias
 
 from gateway.auth.client import Client
 from gateway.auth.keys import KeyRefusal
@@ -27,6 +28,10 @@ EXPIRY_WARNING = 14 * 86_400.0
 _UP_TO_DATE = 10.0  # seconds after the last look at the store for which a key that is not in the copy is unknown
 _MAX_CLIENTS = 10_000  # clients that are kept as one of their keys stands for them
 _MINUTE = 60
+
+
+KeyState: TypeAlias = Literal["active", "expired", "revoked", "no_client"]
+"""`no_client`: the client of the key is not configured."""
 
 
 class DirectoryUnavailable(Exception):
@@ -166,15 +171,12 @@ class KeyDirectory:
         """Return the ids of all keys."""
         return list(self._by_id)
 
-    def state(self, key_id: str, now: float, clients: Mapping[str, Client]) -> str | None:
-        """Return the state of a key: active, expired, revoked, no_client. None if there is no such key."""
+    def state(self, key_id: str, now: float, clients: Mapping[str, Client]) -> KeyState | None:
+        """Return the state of a key; None if there is no such key."""
         entry = self._by_id.get(key_id)
         if entry is None:
             return None
-        refusal = entry.refusal(entry.digest, now)
-        if refusal is not None:
-            return "revoked" if refusal is KeyRefusal.REVOKED else "expired"
-        return "active" if entry.client in clients else "no_client"
+        return key_state(entry.revoked, entry.expires_at, now, configured=entry.client in clients)
 
     def expires_soon(self, key_id: str, now: float) -> bool:
         """Return True if a key that was made for long expires within `EXPIRY_WARNING`."""
@@ -201,3 +203,12 @@ class KeyDirectory:
 def is_expiring(created_at: float, expires_at: float, now: float) -> bool:
     """Return True within `EXPIRY_WARNING` before the expiry, if it was twice that time after the creation."""
     return 0 < expires_at - now <= EXPIRY_WARNING and expires_at - created_at >= 2 * EXPIRY_WARNING
+
+
+def key_state(revoked_at: float | None, expires_at: float | None, now: float, *, configured: bool) -> KeyState:
+    """Return the state of a key. `configured`: its client is."""
+    if revoked_at is not None:
+        return "revoked"
+    if expires_at is not None and now >= expires_at:
+        return "expired"
+    return "active" if configured else "no_client"

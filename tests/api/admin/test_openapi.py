@@ -197,6 +197,7 @@ async def converse(talk: Conversation, run_id: str) -> None:
     await talk.send("POST", judge, run_id, headers={"Content-Type": "text/plain"}, body=b"x")
     await talk.send("POST", judge, run_id, headers={**JSON, "Origin": "null"}, body=b"{}")
     await converse_about_replays(talk)
+    await converse_about_keys(talk)
 
 
 async def converse_about_replays(talk: Conversation) -> None:
@@ -217,6 +218,34 @@ async def converse_about_replays(talk: Conversation) -> None:
         await talk.send("POST", path, headers=headers, body=order)
         await talk.send("POST", abort, plan_id, headers=headers)
     await set_levels(talk)
+
+
+async def converse_about_keys(talk: Conversation) -> None:
+    """Send requests for keys of every kind."""
+    path, show, check = "/api/keys", "/api/keys/{id}", "/api/keys/check"
+    rotate, revoke, expire = (f"/api/keys/{{id}}/{act}" for act in ("rotate", "revoke", "expire"))
+    order = b'{"client":"one","name":"app","limits":{"rate":"5/s"},"expires":"2999-01-01"}'
+    created = node(await talk.send("POST", path, headers=JSON, body=order))
+    key_id, text = str(created["id"]), str(created["key"])
+    await talk.send("GET", path)
+    await talk.send("GET", path + "?limit=1000")
+    await talk.send("GET", show, key_id)
+    await talk.send("POST", rotate, key_id, headers=JSON, body=b"{}")
+    await talk.send("POST", rotate, key_id, headers=JSON, body=b"{}")
+    for tried in (text, "x"):
+        await talk.send("POST", check, headers=JSON, body=strict_json.write({"key": tried}))
+    await talk.send("POST", expire, key_id, headers=JSON, body=b'{"at":null}')
+    await talk.send("POST", revoke, key_id, headers=JSON)
+    await talk.send("POST", expire, key_id, headers=JSON, body=b'{"at":"2999-01-02"}')
+    for operation, param in ((path, ""), (check, ""), (rotate, key_id), (expire, key_id)):
+        for body in (b"{", b'{"x":1}', b" " * 40_000):
+            await talk.send("POST", operation, param, headers=JSON, body=body)
+    for operation, param, body in ((rotate, "key_1", b"{}"), (revoke, "key_1", b""), (expire, "key_1", b'{"at":null}')):
+        await talk.send("POST", operation, param, headers=JSON, body=body)
+    await talk.send("GET", show, "key_1")
+    for headers in ({**JSON, "Origin": "null"}, {"Content-Type": "text/plain"}):
+        for operation in (path, check, rotate, revoke, expire):
+            await talk.send("POST", operation, key_id, headers=headers, body=b"{}")
 
 
 async def set_levels(talk: Conversation) -> None:
@@ -254,6 +283,13 @@ SEEN = {
     *(("POST", "/api/replays", status) for status in (200, 202, 400, 403, 404, 413, 415, 422)),
     *(("GET", "/api/replays/{id}", status) for status in (200, 404)),
     *(("POST", "/api/replays/{id}/abort", status) for status in (200, 403, 404, 415)),
+    *(("GET", "/api/keys", status) for status in (200, 422)),
+    *(("POST", "/api/keys", status) for status in (201, 400, 403, 413, 415, 422)),
+    *(("POST", "/api/keys/check", status) for status in (200, 400, 403, 413, 415, 422)),
+    *(("GET", "/api/keys/{id}", status) for status in (200, 404)),
+    *(("POST", "/api/keys/{id}/rotate", status) for status in (200, 400, 403, 404, 409, 413, 415, 422)),
+    *(("POST", "/api/keys/{id}/revoke", status) for status in (200, 403, 404, 415)),
+    *(("POST", "/api/keys/{id}/expire", status) for status in (200, 400, 403, 404, 409, 413, 415, 422)),
 }
 
 
