@@ -15,6 +15,7 @@ import typer
 from gateway.cli.errors import CliError
 from gateway.cli.operations import attention, judge
 from gateway.cli.operations.commands import callbacks_app, logs_app, providers_app
+from gateway.cli.operations.key_commands import add_key_commands
 from gateway.cli.operations.replay_commands import add_replay_commands
 from gateway.cli.operations.run_commands import runs_app
 
@@ -22,7 +23,7 @@ PROGRAM = "runward"
 """Name of the command, also if it is started as `python -m gateway`."""
 
 app = typer.Typer(pretty_exceptions_enable=False, rich_markup_mode=None)
-keys_app = typer.Typer(help="Create gateway keys, and hash them for the configuration.")
+keys_app = typer.Typer(help="Create, rotate and revoke gateway keys, and hash them for the configuration.")
 config_app = typer.Typer(help="Describe the configuration.")
 app.add_typer(keys_app, name="keys")
 app.add_typer(config_app, name="config")
@@ -32,6 +33,7 @@ app.add_typer(runs_app, name="runs")
 judge.register(runs_app)
 attention.register(app)
 add_replay_commands(runs_app)
+add_key_commands(keys_app)
 app.add_typer(logs_app, name="logs")
 
 Config: TypeAlias = Annotated[Path | None, typer.Option(help="Configuration file.", envvar="RUNWARD_CONFIG")]
@@ -152,17 +154,6 @@ def run(
         "return_all_outputs": return_all_outputs,
     }
     run_and_print(url, read_key(key, key_file), request_body, as_json=as_json)
-
-
-@keys_app.command("new")
-def new_key(
-    client: Annotated[str, typer.Option(help="Name of the client.")] = "my-app",
-    expires: Annotated[str | None, typer.Option(help="Expiry: a date, or a date and time.", metavar="DATE")] = None,
-) -> None:
-    """Create a key. The key is printed to standard output, the lines for the configuration to standard error."""
-    from gateway.cli.keys import print_new_key
-
-    print_new_key(client, expires)
 
 
 @keys_app.command("hash")

@@ -41,13 +41,18 @@ def _config_snippet(client: str, key_hash: str, expires_at: str | None) -> str:
 
 
 def print_hash_of_stdin() -> None:
-    """Print the hash of the key on standard input; on a terminal, prompt for it without echo."""
+    """Print the hash of the key on standard input."""
+    typer.echo(keys.hash_key(read_key_of_stdin()))
+
+
+def read_key_of_stdin() -> str:
+    """Return the key on standard input; on a terminal, prompt for it without echo. Raises CliError without one."""
     key = getpass.getpass("Key: ") if sys.stdin.isatty() else sys.stdin.readline(_MAX_KEY_LENGTH)
     key = key.strip()
     if not key:
         raise CliError("no key on standard input")
     warn_if_malformed(key)
-    typer.echo(keys.hash_key(key))
+    return key
 
 
 def warn_if_malformed(key: str) -> None:

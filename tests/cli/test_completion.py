@@ -26,6 +26,8 @@ CASES = [
     ("runward pro", {"providers"}),
     ("runward providers ", {"list", "suspend", "open", "close", "auto"}),
     ("runward providers s", {"suspend"}),
+    ("runward keys ", {"new", "hash", "list", "rotate", "revoke", "expire", "check"}),
+    ("runward keys rotate key_1 --keep ", {"current", "previous"}),
     ("runward callbacks list --state ", {"pending", "delivered", "gave_up"}),
     ("runward serve --w", {"--workers"}),
     ("runward serve --config gate", set[str]()),  # the shell completes file names
