@@ -170,7 +170,8 @@ def _parse_whole_id(name: str, text: str) -> str:
     return _matching(name, text, WHOLE_ID_PATTERN, "must be the id of a run")
 
 
-def _parse_time(name: str, text: str) -> float:
+def parse_time(name: str, text: str) -> float:
+    """Return the time of a parameter in seconds since 1970. Raises Problem if it is not as in RFC 3339."""
     if not _RFC_3339.fullmatch(text):
         raise invalid_parameter(name, _TIME_DETAIL)
     try:
@@ -204,8 +205,8 @@ _PARAMETERS: Parameters = {
     "code": ("code", _parse_code),
     "id": ("id_prefix", _parse_id),
     "replay_of": ("replay_of", _parse_whole_id),
-    "created_after": ("created_from", _parse_time),
-    "created_before": ("created_until", _parse_time),
+    "created_after": ("created_from", parse_time),
+    "created_before": ("created_until", parse_time),
     "min_duration": ("min_duration", _parse_seconds),
     "max_duration": ("max_duration", _parse_seconds),
 }

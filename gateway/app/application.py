@@ -13,6 +13,7 @@ from gateway.api.promptlayer.realtime.hub import RealtimeHub
 from gateway.app.components import Components
 from gateway.app.listeners import RESPONSE_GRACE, Listener
 from gateway.app.reload import Reloader
+from gateway.app.system_audit import SystemAudit
 from gateway.app.systemd_notify import NO_SERVICE_MANAGER, Notifier
 from gateway.observability.logger_protocol import Logger
 
@@ -42,6 +43,10 @@ class Application:
         (`server.drain` by default), so that load balancers and keep-alive clients move to other replicas. Then the port
         and the WebSocket connections are closed, and runs in flight have `server.grace` seconds to end.
         """
+        async with SystemAudit(self.components.audit).drain():
+            await self._drain(period)
+
+    async def _drain(self, period: float | None) -> None:
         server, clock = self.components.settings.server, self.components.clock
         self.components.in_flight_limiter.draining = True
         await clock.sleep(server.drain if period is None else period)

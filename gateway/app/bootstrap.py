@@ -14,6 +14,7 @@ from gateway.app.application import Application
 from gateway.app.components import Components, build_components
 from gateway.app.listeners import Listener, OpenListeners, listeners_from_settings, raise_descriptor_limit
 from gateway.app.reload import ConfigSource, Reloader
+from gateway.app.system_audit import SystemAudit
 from gateway.clock import Clock
 from gateway.http.server import Server
 from gateway.observability import json_logging
@@ -58,6 +59,7 @@ async def start_gateway(
     if components.store.durability_warning is not None:
         log.warning("store_not_durable", why=components.store.durability_warning)
     await components.start([*public.addresses, *ops.addresses], attends=open_listeners is None)
+    SystemAudit(components.audit).started(settings)
     _tune_garbage_collector()
     return_large_blocks()
     return Application(components, public, ops, realtime, _start_reloader(components, source))
@@ -84,6 +86,7 @@ def _start_reloader(components: Components, source: ConfigSource | None) -> Relo
         components.clock,
         components.metrics,
         components.log,
+        SystemAudit(components.audit),
     )
     reloader.start()
     return reloader

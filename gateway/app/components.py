@@ -13,6 +13,7 @@ from gateway.app.listeners import TlsContexts
 from gateway.app.reload import ReloadHook
 from gateway.app.snapshot import ConfigSnapshot, build_snapshot
 from gateway.app.tracing import create_tracer
+from gateway.audit.recorder import AuditRecorder
 from gateway.auth.failed_attempts import FailedAuthLimiter
 from gateway.auth.stored_keys.directory import KeyDirectory
 from gateway.auth.stored_keys.follower import KeyFollower
@@ -95,6 +96,7 @@ class Components:
     in_flight_limiter: InFlightLimiter
     authenticator: Authenticator
     ops_authenticator: OpsAuthenticator
+    audit: AuditRecorder
     public_tls: tls.ReloadableContext | None
     ops_tls: tls.ReloadableContext | None
     log_level: LevelControl
@@ -152,6 +154,7 @@ class Components:
         """Stop background tasks and close every outbound connection."""
         self.log_level.close()
         await self.limiter.store_usage()  # before the store is closed
+        await self.audit.close()
         await self.attention.close()
         await self.gateway_state.history.close()
         await self.background_tasks.close()
@@ -180,7 +183,7 @@ class Components:
             lambda new: self.egress_policy.reconfigure(new.callback_allowlist),
             lambda new: self.webhook_sender.reconfigure(new.callback_proxy),
             lambda new: self.callback_dispatcher.reconfigure(new.signing_keys, new.settings.callbacks.schedule),
-            lambda new: self.background_tasks.reconfigure(new.settings.store.retention),
+            lambda new: self.background_tasks.reconfigure(new.settings.store.retention, new.settings.audit.retention),
             lambda new: self.run_replayer.reconfigure(new.settings.store.retention),
             lambda new: self.history.reconfigure(factories.history_config(new.settings)),
             lambda new: self.attention.reconfigure(new.attention),
@@ -292,6 +295,7 @@ def build_components(settings: Settings, clock: Clock, log: Logger) -> Component
             clock,
             log,
             settings.store.retention,
+            settings.audit.retention,
         ),
         passthrough=Passthrough(
             snapshot.passthrough_rules,
@@ -304,6 +308,7 @@ def build_components(settings: Settings, clock: Clock, log: Logger) -> Component
         in_flight_limiter=in_flight_limiter,
         authenticator=authenticator,
         ops_authenticator=factories.ops_authenticator(settings, snapshot.ops_keys, store, clock, log),
+        audit=factories.audit_recorder(store, clock, log, metrics),
         public_tls=tls.make_reloadable(snapshot.tls.public),
         ops_tls=tls.make_reloadable(snapshot.tls.ops),
         log_level=LevelControl(settings.logs.level, clock, log),

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import platform
 import ssl
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.metadata import entry_points, version
 from typing import cast
 
+from gateway.audit.recorder import AuditRecorder
 from gateway.auth.certificates import CertificateIndex
 from gateway.auth.client import Client
 from gateway.auth.failed_attempts import FailedAuthLimiter
@@ -52,6 +55,7 @@ from gateway.settings.types.fields import SDK_CALLS
 from gateway.settings.types.secret_reference import decode_content_key
 from gateway.settings.types.units import RateSpec
 from gateway.store import factory
+from gateway.store.audit import KeepsAudit
 from gateway.store.content_cipher import ContentCipher
 from providers.contract import Adapter
 from providers.declarations import (
@@ -258,6 +262,11 @@ def ops_authenticator(
     """Authentication of the operations port; the secret of its sessions is in the store."""
     trusted_proxies = settings.server.trusted_proxies
     return OpsAuthenticator(keys, Sessions(store, clock), FailedAuthLimiter(clock), trusted_proxies, clock, log)
+
+
+def audit_recorder(store: KeepsAudit, clock: Clock, log: Logger, metrics: Metrics) -> AuditRecorder:
+    """Recording of audit records, each with the name of this machine and the id of this process."""
+    return AuditRecorder(store.audit, clock, log, metrics.audit_record_dropped, f"{platform.node()}/{os.getpid()}")
 
 
 def limiter(settings: Settings, config: config.LimitsConfig, *, clock: Clock, metrics: Metrics, log: Logger) -> Limiter:

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from gateway.app.file_watcher import watch_config_files
 from gateway.app.snapshot import ConfigSnapshot, build_snapshot
+from gateway.app.system_audit import SystemAudit
 from gateway.clock import Clock
 from gateway.observability import json_logging
 from gateway.observability.logger_protocol import Logger
@@ -36,6 +37,7 @@ _RELOADABLE = {
         "teams",
         "callbacks",
         "attention",
+        "audit",
         "history",
         "content",
         "retries",
@@ -71,6 +73,7 @@ class Reloader:
     clock: Clock
     metrics: Metrics
     log: Logger
+    audit: SystemAudit | None = None
     on_done: Callable[[], object] = lambda: None
     _startup_settings: Settings = field(init=False)
     _wakeup: asyncio.Event = field(default_factory=asyncio.Event)
@@ -101,16 +104,30 @@ class Reloader:
 
     async def reload_once(self) -> None:
         """Load and apply the configuration, or log the reasons for rejecting it."""
+        settings: Settings | None = None
         try:
-            snapshot = await asyncio.to_thread(self._build_snapshot)
+            settings = await asyncio.to_thread(self.source.load)
+            snapshot = await asyncio.to_thread(build_snapshot, settings, self.clock, self.metrics, self.snapshot)
         except SettingsError as error:
-            self.metrics.config_reload_refused()
+            self._refuse(settings, errors=len(error.errors))
             self.log.error("reload_refused", places=[f"{place}: {message}" for place, message in error.errors])
             return
         except Exception as unexpected:  # noqa: BLE001 - an unexpected defect must not stop the running gateway
-            self.metrics.config_reload_refused()
+            self._refuse(settings, errors=1)
             self.log.error("reload_refused", **json_logging.describe_exception(unexpected))
             return
+        if self.audit is None:
+            self._apply(snapshot)
+        else:
+            async with self.audit.reload(self.snapshot.settings, snapshot.settings):
+                self._apply(snapshot)
+
+    def _refuse(self, settings: Settings | None, *, errors: int) -> None:
+        self.metrics.config_reload_refused()
+        if self.audit is not None:
+            self.audit.reload_refused(self.snapshot.settings, settings, errors)
+
+    def _apply(self, snapshot: ConfigSnapshot) -> None:
         previous, self.snapshot = self.snapshot, snapshot
         for name, replacement in snapshot.replacements.items():
             snapshot.upstreams[name].reconfigure(replacement)
@@ -119,9 +136,6 @@ class Reloader:
         for upstream in set(previous.upstreams.values()) - set(snapshot.upstreams.values()):
             upstream.stop_pooling()
         self._log_applied(snapshot)
-
-    def _build_snapshot(self) -> ConfigSnapshot:
-        return build_snapshot(self.source.load(), self.clock, self.metrics, self.snapshot)
 
     def _log_applied(self, snapshot: ConfigSnapshot) -> None:
         self.metrics.config_reloaded(self.clock.now())

@@ -21,6 +21,7 @@ from gateway.api.replay_run import ReplayRunHandler
 from gateway.api.run_lookup import RunLookupHandlers, accepts_event_stream
 from gateway.api.start_run import RunHandler
 from gateway.app.components import Components
+from gateway.http.audit_trail import AuditTrail, require_actions
 from gateway.http.ops_authentication import keep_private
 from gateway.http.pipeline import RequestPipeline, prefix_locations
 from gateway.http.request import Middleware, Route
@@ -95,12 +96,13 @@ def _public_middlewares(components: Components) -> list[Middleware]:
 
 
 def ops_server(components: Components, docs: DocsHandlers) -> Server:
-    """Server of the operations port."""
+    """Server of the operations port. Raises ValueError if a route that changes something would not be recorded."""
     pipeline = RequestPipeline(components.metrics, components.log, components.clock)
-    settings = components.settings.server
+    settings, routes = components.settings.server, ops_routes(components, docs)
+    require_actions(routes)
     return Server(
-        ops_routes(components, docs),
-        [keep_private, pipeline, components.ops_authenticator],
+        routes,
+        [keep_private, pipeline, AuditTrail(components.ops_authenticator, components.audit)],
         header_timeout=settings.header_timeout,
         idle_timeout=settings.idle_timeout,
         max_header=settings.max_header,

@@ -21,7 +21,7 @@ SESSION_COOKIE = "runward_session"
 CONSOLE_FILES, LOG_IN, LOG_OUT, SESSION = "console", "login", "logout", "session"
 """Names of the routes of the console that are treated differently from others."""
 
-_OPEN_ROUTES = frozenset({"healthz", "readyz", CONSOLE_FILES, LOG_IN, LOG_OUT})
+OPEN_ROUTES = frozenset({"healthz", "readyz", CONSOLE_FILES, LOG_IN, LOG_OUT})
 """Routes that need no key: probes have none; the pages contain nothing secret, and ask for a key."""
 _UNCOUNTED_ROUTES = frozenset({SESSION})
 """Routes to which a request without a key is no failed attempt: the console asks whether it has a session."""
@@ -88,7 +88,7 @@ class OpsAuthenticator:
         Raises Problem: unauthorized, too_many_failures, forbidden. Raises StoreUnavailable if a session cannot be
         checked.
         """
-        is_open = request.route.name in _OPEN_ROUTES
+        is_open = request.route.name in OPEN_ROUTES
         caller = None if is_open else await self._find_caller(request)
         request.ops_caller = caller
         if caller is not None and caller.team is not None and not request.route.shows_team:
@@ -113,10 +113,15 @@ class OpsAuthenticator:
         if presented or not token:
             key = self.find_key(presented, request)
             return OpsCaller(key.role, key.name, team=key.team)
-        session = await self.sessions.find(token, self.keys)
+        session = await self.find_session(request)
         if session is None:  # a signature cannot be guessed, and an old cookie is no attempt to
             raise Problem("unauthorized", "The session has ended.", headers=_CHALLENGE)
-        return OpsCaller(session.role, session.name, by_session=True, team=session.team)
+        return session
+
+    async def find_session(self, request: Request) -> OpsCaller | None:
+        """Return the caller to whom the cookie of a request belongs; None without one. Raises StoreUnavailable."""
+        session = await self.sessions.find(session_token(request), self.keys)
+        return None if session is None else OpsCaller(session.role, session.name, by_session=True, team=session.team)
 
     def _refuse_other_pages(self, request: Request, *, is_open: bool) -> None:
         """Raise Problem (forbidden) for a request that changes something and comes from a page of another origin.

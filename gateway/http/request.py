@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeAlias
 
 from aiohttp import web
@@ -32,7 +33,8 @@ class Request(ABC):
     the route matched, still percent-encoded. `path_prefix`: the path that a trusted proxy has removed from the front of
     the target, without a slash at its end. `hold`: the bytes of the request, until the response has been written.
     `serving_task`: the task that handles the request. `span`: None unless the request is traced. `ops_caller`: on the
-    operations port, what its key permits.
+    operations port, what its key permits. `audit_target`, `audit_details`: what the handler says for the audit
+    record of a route with an `action`: the id or name of what it changes, and short texts; never anything secret.
     """
 
     body: bytes | None = None
@@ -47,6 +49,8 @@ class Request(ABC):
     serving_task: asyncio.Task[object] | None = None
     span: RequestSpan | None = None
     ops_caller: OpsCaller | None = None
+    audit_target: str = ""
+    audit_details: Mapping[str, str] = MappingProxyType({})
 
     @property
     @abstractmethod
@@ -217,7 +221,8 @@ class Route:
     `render_problem` replaces the problem document. `key_headers`: further header fields that may carry the key.
     `streams`: whether the handler needs an `AiohttpRequest`, by the header fields of the request. `starts_run`: its
     requests are for runs. `shows_team`: its handler shows a viewer of a team what belongs to that team only; other
-    routes of the operations port refuse such a viewer.
+    routes of the operations port refuse such a viewer. `action`: name in audit records of what the route changes, on
+    the operations port.
     """
 
     method: str
@@ -231,3 +236,4 @@ class Route:
     streams: Callable[[MultiMapping[str]], bool] = never
     starts_run: bool = False
     shows_team: bool = False
+    action: str = ""

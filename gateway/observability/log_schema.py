@@ -49,7 +49,9 @@ FIELDS: Mapping[str, LogField] = MappingProxyType(
         "level": LogField("text", "Level of the line.", ("debug", "info", "warning", "error", "critical")),
         "event": LogField("text", "Name of the event."),
         "worker": LogField("integer", "Number of the worker process, from 0 (`--workers`)."),
-        "actor": LogField("text", "Name of the operations key, if it has one."),
+        "act": LogField("text", "Id of what was done; the same in its audit records."),
+        "action": LogField("text", "What was done (audit.md)."),
+        "actor": LogField("text", "Name of the operations key, if it has one; of an audit record as there."),
         "again_in": LogField("number", "Seconds until the next attempt."),
         "api": LogField("text", "API that the client used for the run.", ("run", "promptlayer", "prompt_studio")),
         "attempts": LogField("integer", "Starts that were attempted, of all workflows of the fallback chain."),
@@ -65,6 +67,7 @@ FIELDS: Mapping[str, LogField] = MappingProxyType(
             "integer", "Exit code of the process; negative: the signal. Null if it could not be started.", nullable=True
         ),
         "fault": LogField("text", "Cause of the fault, or error code; null without one.", nullable=True),
+        "hash": LogField("text", "Hash of the audit record: 64 hexadecimal digits."),
         "items": LogField("integer", "Number of items of the attention list."),
         "key_change": LogField("text", "What was done with the key.", ("created", "rotated", "revoked", "expiry_set")),
         "key_id": LogField("text", "Id of the stored key; not the key."),
@@ -101,7 +104,11 @@ FIELDS: Mapping[str, LogField] = MappingProxyType(
         "replay": LogField("text", "Id of a replay of many runs."),
         "replicas": LogField("integer", "Number of replicas that share the limits."),
         "request_id": LogField("text", "Id of the request, as in the header field X-Request-Id of its answer."),
-        "result": LogField("text", "What became of the hint.", ("genuine", "forged", "surplus", "not_told")),
+        "result": LogField(
+            "text",
+            "What became of the hint; of an audit record, how it ended.",
+            ("genuine", "forged", "surplus", "not_told", "begun", "succeeded", "refused", "failed"),
+        ),
         "role": LogField("text", "What an operations key permits.", ("viewer", "operator")),
         "route": LogField("text", "Name of the route, as in `runward_requests_total` (metrics.md)."),
         "run_id": LogField("text", "Id of the run; null where none is known.", nullable=True),
@@ -110,6 +117,7 @@ FIELDS: Mapping[str, LogField] = MappingProxyType(
             "number",
             "Share of such lines that is written (`logs.sample`); the line stands for 1/`sample_rate` requests.",
         ),
+        "sequence": LogField("integer", "Sequence number of the audit record."),
         "settings": LogField("list of texts", "Names of settings."),
         "signal": LogField("text", "Name of the signal that was received."),
         "span_id": LogField("text", "Span id of the request or run, with tracing: 16 hexadecimal digits."),
@@ -122,6 +130,7 @@ FIELDS: Mapping[str, LogField] = MappingProxyType(
         ),
         "status": LogField("integer", "HTTP status of the answer; 499 if the client disconnected before it."),
         "stored": LogField("boolean", "Whether the store has the end of the run."),
+        "target": LogField("text", "Id or name of what was changed; may be empty."),
         "trace_id": LogField("text", "Trace id of the request's `traceparent`: 32 hexadecimal digits."),
         "url": LogField("text", "Base URL of the public port."),
         "verdict": LogField("text", "What the operator found.", ("found_paid", "found_not_run")),
@@ -141,6 +150,7 @@ FIELDS: Mapping[str, LogField] = MappingProxyType(
     }
 )
 
+_AUDIT = ("act", "action", "actor", "target", "result", "code", "request_id", "peer")
 _RUN_OF_CLIENT = ("run_id", "workflow", "provider", "outcome")
 _RUN = ("client", *_RUN_OF_CLIENT)
 
@@ -153,6 +163,13 @@ EVENTS: Mapping[str, LogEvent] = MappingProxyType(
         "attention_announced": LogEvent("info", "The webhook of the attention list was called.", ("items",)),
         "attention_not_announced": LogEvent(
             "warning", "The webhook of the attention list did not take its items; it is called again.", ("items", "why")
+        ),
+        "audit_record": LogEvent("info", "An audit record was stored.", ("sequence", "hash", *_AUDIT)),
+        "audit_record_dropped": LogEvent(
+            "error", "An audit record is not stored; this line is all there is of it.", ("why", *_AUDIT)
+        ),
+        "audit_records_wait": LogEvent(
+            "error", "Audit records cannot be stored, and wait for the store; logged once an outage.", ("why",)
         ),
         "bulk_replay_ended": LogEvent(
             "warning", "A replay of many runs has ended.", ("replay", "state"), ("actor", "started", "refused")

@@ -87,6 +87,11 @@ class Metrics:
             "history_content_dropped", "Records of runs that were written without the content that was to be kept."
         )
         self._history_content_dropped.counts[()] = 0
+        self._audit_records_dropped = self._counter(
+            "audit_records_dropped", "Audit records that were not stored, by reason.", "reason"
+        )
+        for reason in ("queue_full", "shutdown", "defect", "refusals"):
+            self._audit_records_dropped.counts[(reason,)] = 0
         self._run_duration = self._histogram(
             "run_duration", "Duration of a run, from the arrival of its request.", RUN_BUCKETS, "workflow", "provider"
         )
@@ -172,6 +177,10 @@ class Metrics:
     def history_dropped(self, count: int) -> None:
         """Count records of runs that were dropped."""
         self._history_dropped.counts[()] += count
+
+    def audit_record_dropped(self, reason: str) -> None:
+        """Count an audit record that is not stored: queue_full, shutdown, defect or refusals."""
+        self._audit_records_dropped.counts[(reason,)] += 1
 
     def history_content_dropped(self, count: int) -> None:
         """Count records of runs whose content was dropped."""

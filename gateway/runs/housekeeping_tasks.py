@@ -6,10 +6,11 @@ import asyncio
 from collections.abc import Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 from gateway.auth.stored_keys.directory import KEPT_AFTER_END
 from gateway.auth.stored_keys.follower import KeyFollower
-from gateway.clock import Clock
+from gateway.clock import Clock, format_rfc3339
 from gateway.observability.logger_protocol import Logger
 from gateway.runs.bulk_replays.runner import BulkReplayRunner
 from gateway.runs.callbacks.dispatcher import CallbackDispatcher
@@ -27,7 +28,7 @@ _KEY_RETENTION = 86_400.0  # seconds
 
 @dataclass(slots=True)
 class HousekeepingTasks:
-    """Background tasks around an open store. Finished runs are kept for `retention` seconds."""
+    """Background tasks around an open store. Times in seconds: finished runs are kept for `retention`."""
 
     durable_runs: DurableRuns
     store: Store
@@ -42,6 +43,7 @@ class HousekeepingTasks:
     clock: Clock
     log: Logger
     retention: float
+    audit_retention: float
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
     async def start(self) -> None:
@@ -67,9 +69,9 @@ class HousekeepingTasks:
         )
         self._tasks = [asyncio.create_task(loop) for loop in loops]
 
-    def reconfigure(self, retention: float) -> None:
-        """Apply another retention, in seconds, from the next purge on."""
-        self.retention = retention
+    def reconfigure(self, retention: float, audit_retention: float) -> None:
+        """Apply other retentions, in seconds, from the next purge on."""
+        self.retention, self.audit_retention = retention, audit_retention
 
     async def drain(self) -> None:
         """Wait for starts in flight (graceful shutdown). Leases are renewed and callbacks delivered until `close`."""
@@ -97,6 +99,8 @@ class HousekeepingTasks:
                 await self.history.purge()
                 await self.store.bulk_replays.purge(now)
                 await self.store.client_keys.purge(now - KEPT_AFTER_END)
+                audited_since = self.clock.now() - timedelta(seconds=self.audit_retention)
+                await self.store.audit.purge(format_rfc3339(audited_since))
             except StoreUnavailable:
                 self.log.warning("store_unavailable")
             await self.clock.sleep(_PURGE_INTERVAL)

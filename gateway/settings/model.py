@@ -29,6 +29,7 @@ from gateway.settings.providers_workflows_clients import (
 )
 from gateway.settings.sections import (
     AttentionSettings,
+    AuditSettings,
     BreakerSettings,
     CallbackSettings,
     HistorySettings,
@@ -64,6 +65,8 @@ class Settings(Section):
     """Store of durable runs."""
     history: HistorySettings = HistorySettings()
     """Records of runs."""
+    audit: AuditSettings = AuditSettings()
+    """Audit records."""
     content: ContentSettings = ContentSettings()
     """Inputs and outputs in the store."""
     usage: UsageSettings = UsageSettings()

@@ -254,6 +254,13 @@ class HistorySettings(Section):
     """Most records of other runs; the oldest are deleted. Default: a million in SQLite, 100 000 in Redis or Valkey."""
 
 
+class AuditSettings(Section):
+    """Audit records: what was changed, by which operator."""
+
+    retention: Annotated[Duration, Field(alias="for")] = 400 * 86400.0
+    """Time for which they are kept."""
+
+
 def _parse_schedule(value: object) -> object:
     if isinstance(value, str):
         return STANDARD_SCHEDULE if value == "standard" else value.split(",")

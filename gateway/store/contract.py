@@ -21,6 +21,7 @@ from math import inf
 from typing import Protocol
 
 from gateway.store.announcements import AnnouncementStore
+from gateway.store.audit import KeepsAudit
 from gateway.store.budgets import KeepsBudgets
 from gateway.store.bulk_replay import KeepsBulkReplays
 from gateway.store.client_key import KeepsClientKeys
@@ -55,7 +56,16 @@ class ContentUnreadable(StoreUnavailable):
     """A payload cannot be decrypted: its key is not configured, or it was changed. The run itself is in the store."""
 
 
-class Store(HistoryStore, ProviderOverrideStore, KeepsBulkReplays, KeepsBudgets, KeepsUsage, KeepsClientKeys, Protocol):
+class Store(
+    HistoryStore,
+    ProviderOverrideStore,
+    KeepsBulkReplays,
+    KeepsBudgets,
+    KeepsUsage,
+    KeepsClientKeys,
+    KeepsAudit,
+    Protocol,
+):
     """A store. Every method may raise `StoreUnavailable`, `open` also if the schema is newer than this version."""
 
     announcements: AnnouncementStore

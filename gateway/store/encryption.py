@@ -57,6 +57,7 @@ class EncryptedStore(Store):
         self.budgets = inner.budgets
         self.usage = inner.usage
         self.client_keys = inner.client_keys
+        self.audit = inner.audit
         self._cipher = cipher
         self._log = log
         self._on_unreadable = on_unreadable

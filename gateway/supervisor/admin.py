@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from gateway.api.admin.health import metrics_response
 from gateway.api.admin.overview import GatewayState
 from gateway.api.docs.page import DocsHandlers
+from gateway.audit.recorder import AuditRecorder
+from gateway.http.audit_trail import AuditTrail, require_actions
 from gateway.http.ops_authentication import OpsAuthenticator, keep_private
 from gateway.http.pipeline import RequestPipeline
 from gateway.http.request import Middleware, Request, Route
@@ -60,13 +62,21 @@ class SupervisorAdmin:
         ]
 
     def build_server(
-        self, authenticator: OpsAuthenticator, *, header_timeout: float, idle_timeout: float, max_header: int
+        self,
+        authenticator: OpsAuthenticator,
+        audit: AuditRecorder,
+        *,
+        header_timeout: float,
+        idle_timeout: float,
+        max_header: int,
     ) -> Server:
-        """Return the server of the port."""
+        """Return the server of the port. Raises ValueError if a route that changes something would not be recorded."""
+        routes = self.routes()
+        require_actions(routes)
         pipeline = RequestPipeline(self.pool.metrics, self.pool.log, self.pool.clock)
-        middlewares: list[Middleware] = [keep_private, pipeline, authenticator]
+        middlewares: list[Middleware] = [keep_private, pipeline, AuditTrail(authenticator, audit)]
         return Server(
-            self.routes(), middlewares, header_timeout=header_timeout, idle_timeout=idle_timeout, max_header=max_header
+            routes, middlewares, header_timeout=header_timeout, idle_timeout=idle_timeout, max_header=max_header
         )
 
 

@@ -6,12 +6,14 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from gateway.store.audit import AuditStore
 from gateway.store.bulk_replay import BulkReplayStore
 from gateway.store.client_key import ClientKeyStore
 from gateway.store.contract import Store
 from gateway.store.provider_override import ProviderOverride
 from gateway.store.records import IdempotencyRecord, RunOverview, RunPage
 from gateway.store.run_filter import RunFilter
+from gateway.supervisor.lazy_audit import LazyAudit
 from gateway.supervisor.lazy_bulk_replays import LazyBulkReplays
 from gateway.supervisor.lazy_client_keys import LazyClientKeys
 
@@ -24,9 +26,11 @@ class LazyStore:
     _is_open: bool = False
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     bulk_replays: BulkReplayStore = field(init=False)
+    audit: AuditStore = field(init=False)
     client_keys: ClientKeyStore = field(init=False)
 
     def __post_init__(self) -> None:
+        self.audit = LazyAudit(self.store.audit, self._ensure_open)
         self.bulk_replays = LazyBulkReplays(self.store.bulk_replays, self._ensure_open)
         self.client_keys = LazyClientKeys(self.store.client_keys, self._ensure_open)
 

@@ -60,6 +60,7 @@ def exposition() -> str:
     metrics.callback_given_up()
     metrics.worker_lost()
     metrics.history_dropped(1)
+    metrics.audit_record_dropped("queue_full")
     metrics.history_content_dropped(1)
     metrics.log_lines_dropped(1)
     metrics.set_limits_shared(1)

@@ -15,7 +15,7 @@ from gateway.auth.keys import KeyRefusal, new_key
 from gateway.auth.stored_keys.directory import KEPT_AFTER_END, MAX_AGE, DirectoryUnavailable, KeyDirectory
 from gateway.auth.stored_keys.follower import KEYS_CHANGED, KeyFollower
 from gateway.auth.stored_keys.terms import KeyTerms, decode_terms
-from gateway.limits.config import ClientLimitsConfig, RateLimit
+from gateway.limits.config import ClientLimitsConfig, KeyLimits, RateLimit
 from gateway.observability.metrics import Metrics
 from gateway.store.client_key import StoredKey
 from gateway.store.contract import StoreUnavailable
@@ -94,7 +94,8 @@ async def test_a_key_stands_for_its_client_with_its_own_terms(process: Process) 
     await process.follower.refresh()
     found = process.find(text)
     assert isinstance(found, Client)
-    assert ("shop", "key_1", TERMS.limits) == (found.name, found.key_id, found.key_limits)
+    assert TERMS.limits is not None
+    assert ("shop", "key_1", KeyLimits("key_1", TERMS.limits)) == (found.name, found.key_id, found.key_limits)
     assert found.may_run("support-eu")
     assert not found.may_run("support-us")
     assert found is process.find(text)

@@ -36,6 +36,7 @@ FAMILIES = {
     "runward_callbacks_given_up": ("counter", set()),
     "runward_uncollected_results": ("counter", {"provider"}),
     "runward_history_dropped": ("counter", set()),
+    "runward_audit_records_dropped": ("counter", {"reason"}),
     "runward_unreadable_content": ("counter", {"content"}),
     "runward_hints": ("counter", {"result"}),
     "runward_hints_used": ("counter", set()),
@@ -78,6 +79,7 @@ def record_each_metric_once(metrics: Metrics) -> None:
     metrics.hint_used()
     metrics.limit_decided("client", "admitted")
     metrics.history_dropped(1)
+    metrics.audit_record_dropped("refusals")
     metrics.worker_lost()
     metrics.set_limits_shared(1)
     metrics.config_reloaded(datetime(2026, 11, 21, tzinfo=UTC))

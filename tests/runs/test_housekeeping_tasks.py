@@ -40,7 +40,7 @@ def background_of(replica: DurableRunsHarness) -> HousekeepingTasks:
     replays = BulkReplayRunner(replica.store, replayer, lambda _: None, clock, log)
     keys = KeyFollower(replica.store, KeyDirectory(clock), dict, clock, Metrics(), log)
     tasks = (replica.recovery, replica.cancellation, callbacks, follower, keys, history, activity, replays)
-    return HousekeepingTasks(replica.runs, replica.store, *tasks, clock, log, retention=60.0)
+    return HousekeepingTasks(replica.runs, replica.store, *tasks, clock, log, retention=60.0, audit_retention=3600.0)
 
 
 async def test_a_stopping_replica_releases_its_runs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,7 +102,7 @@ async def test_a_new_retention_applies_from_the_next_purge_on() -> None:
     replica.clock.advance(61)
     background = background_of(replica)
     for retention, kept in ((3600.0, True), (60.0, False)):
-        background.reconfigure(retention)
+        background.reconfigure(retention, 3600.0)
         forgetting = asyncio.create_task(background._purge_periodically())
         await yield_to_loop(5)
         forgetting.cancel()

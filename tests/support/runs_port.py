@@ -156,4 +156,5 @@ def _supervisor_server(settings: Settings, clock: Clock, store: LazyStore) -> Se
             store, clock, log, providers, attention.monitor, authenticator=authenticator, state=state, feed=feed
         ),
     )
-    return admin.build_server(authenticator, header_timeout=5.0, idle_timeout=5.0, max_header=16_384)
+    audit = factories.audit_recorder(store, clock, log, pool.metrics)
+    return admin.build_server(authenticator, audit, header_timeout=5.0, idle_timeout=5.0, max_header=16_384)

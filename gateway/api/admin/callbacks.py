@@ -47,7 +47,7 @@ class CallbackAdminHandlers:
         """Routes of the handlers."""
         return [
             Route("GET", "/callbacks", self.list_callbacks, "callbacks"),
-            Route("POST", "/callbacks/replay/{id}", self.replay, "callbacks"),
+            Route("POST", "/callbacks/replay/{id}", self.replay, "callbacks", action="callbacks.redeliver"),
         ]
 
     async def list_callbacks(self, request: Request) -> Response:

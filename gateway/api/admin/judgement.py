@@ -58,7 +58,7 @@ class JudgementHandlers:
 
     def routes(self) -> list[Route]:
         """Routes of the handlers."""
-        return [Route("POST", "/api/runs/{path}/judge", self.judge, "api_runs")]
+        return [Route("POST", "/api/runs/{path}/judge", self.judge, "api_runs", action="runs.judge")]
 
     async def judge(self, request: Request) -> Response:
         """Handle `POST /api/runs/{id}/judge`: set the judgement of a run, in place of an earlier one."""
@@ -69,6 +69,7 @@ class JudgementHandlers:
         run_id = request.path_param
         if not run_id or not _VALID_RUN_ID(run_id):
             raise Problem("not_found", "No run has this id.")
+        request.audit_details = {"verdict": wanted.verdict}
         actor = actor_fields(request)
         judgement = {"verdict": wanted.verdict, "note": wanted.note, "at": format_rfc3339(self.clock.now()), **actor}
         if not await self.store.judge(run_id, strict_json.write(judgement)):

@@ -70,12 +70,12 @@ class KeyAdminHandlers:
         """Routes of the handlers."""
         return [
             Route("GET", "/api/keys", self.list_keys, "api_keys"),
-            Route("POST", "/api/keys", self.create, "api_keys"),
-            Route("POST", "/api/keys/check", self.check, "api_keys"),
+            Route("POST", "/api/keys", self.create, "api_keys", action="keys.create"),
+            Route("POST", "/api/keys/check", self.check, "api_keys", action="keys.check"),
             Route("GET", "/api/keys/{id}", self.show, "api_keys"),
-            Route("POST", "/api/keys/{path}/rotate", self.rotate, "api_keys"),
-            Route("POST", "/api/keys/{path}/revoke", self.revoke, "api_keys"),
-            Route("POST", "/api/keys/{path}/expire", self.expire, "api_keys"),
+            Route("POST", "/api/keys/{path}/rotate", self.rotate, "api_keys", action="keys.rotate"),
+            Route("POST", "/api/keys/{path}/revoke", self.revoke, "api_keys", action="keys.revoke"),
+            Route("POST", "/api/keys/{path}/expire", self.expire, "api_keys", action="keys.expire"),
         ]
 
     async def list_keys(self, request: Request) -> Response:

@@ -52,7 +52,7 @@ class LogAdminHandlers:
         """Routes of the handlers."""
         return [
             Route("GET", "/logs/level", self.get_level, "logs"),
-            Route("PUT", "/logs/level", self.set_level, "logs"),
+            Route("PUT", "/logs/level", self.set_level, "logs", action="logs.set_level"),
         ]
 
     async def get_level(self, _request: Request) -> Response:
@@ -65,6 +65,8 @@ class LogAdminHandlers:
         wanted = parse_json_body(
             LevelRequest, await read_json_body(request, max_bytes=_MAX_BODY, timeout=_BODY_TIMEOUT)
         )
+        duration = {} if wanted.duration is None else {"seconds": f"{wanted.duration:g}"}
+        request.audit_details = {"level": wanted.level, **duration}
         if wanted.level != "configured":
             self.control.set_override(wanted.level, wanted.duration)
         elif wanted.duration is not None:

@@ -63,7 +63,7 @@ class ProviderAdminHandlers:
         """Routes of the handlers."""
         return [
             Route("GET", "/providers", self.list_providers, "providers"),
-            Route("POST", "/providers/override/{id}", self.set_override, "providers"),
+            Route("POST", "/providers/override/{id}", self.set_override, "providers", action="providers.override"),
         ]
 
     async def list_providers(self, _request: Request) -> Response:
@@ -87,6 +87,7 @@ class ProviderAdminHandlers:
         if provider not in overrides and provider not in self.configured():
             raise Problem("provider_not_found", "No provider of this name is configured.")
         before = overrides.get(provider)
+        request.audit_details = {"mode": wanted.mode, "mode_before": AUTO if before is None else before.mode}
         override = self._merge(provider, wanted, before)
         if override != before:
             await self._store(provider, override)

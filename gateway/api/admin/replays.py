@@ -113,9 +113,9 @@ class ReplayAdminHandlers:
     def routes(self) -> list[Route]:
         """Routes of the handlers."""
         return [
-            Route("POST", "/api/replays", self.plan_or_start, "api_replays"),
+            Route("POST", "/api/replays", self.plan_or_start, "api_replays", action="replays.create"),
             Route("GET", "/api/replays/{id}", self.show, "api_replays"),
-            Route("POST", "/api/replays/{path}/abort", self.abort, "api_replays"),
+            Route("POST", "/api/replays/{path}/abort", self.abort, "api_replays", action="replays.abort"),
         ]
 
     async def plan_or_start(self, request: Request) -> Response:
@@ -124,9 +124,12 @@ class ReplayAdminHandlers:
         raw = await read_json_body(request, max_bytes=_MAX_BODY, timeout=_BODY_TIMEOUT)
         wanted = parse_json_body(BulkReplayRequest, raw)
         if wanted.plan is not None:
+            request.audit_target, request.audit_details = wanted.plan, {"step": "start"}
             started = await self._start(wanted.plan, wanted, actor_fields(request))
             return _response(202, started, (("Location", f"/api/replays/{started.id}"),))
-        return _response(200, await self._plan(wanted))
+        plan = await self._plan(wanted)
+        request.audit_target, request.audit_details = plan.id, {"step": "plan"}
+        return _response(200, plan)
 
     async def show(self, request: Request) -> Response:
         """Handle `GET /api/replays/{id}`: the plan and its progress."""

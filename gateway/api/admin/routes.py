@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from gateway.api.admin.attention import AttentionHandlers
+from gateway.api.admin.audit import AuditHandlers
 from gateway.api.admin.callbacks import CallbackAdminHandlers, CallbackStore
 from gateway.api.admin.configured import ConfiguredHandlers
 from gateway.api.admin.judgement import JudgementHandlers, JudgementStore
@@ -23,9 +24,10 @@ from gateway.http.ops_authentication import OpsAuthenticator
 from gateway.http.request import Route
 from gateway.observability.logger_protocol import Logger
 from gateway.runs.attention.monitor import AttentionMonitor
+from gateway.store.audit import KeepsAudit
 
 
-class AdminStore(CallbackStore, JudgementStore, KeyStore, ReplayStore, RunStore, Protocol):
+class AdminStore(CallbackStore, JudgementStore, KeepsAudit, KeyStore, ReplayStore, RunStore, Protocol):
     """The part of `Store` that the operations port needs."""
 
 
@@ -43,13 +45,15 @@ def admin_routes(
 ) -> list[Route]:
     """Return the routes, without those for health, metrics and documentation.
 
-    `apply_keys`: reads changed keys where this process uses them.
+    One that changes something has an `action`, by which `AuditTrail` records it. `apply_keys`: reads changed keys where
+    this process uses them.
     """
     return [
         *RunAdminHandlers(store, clock).routes(),
         *ReplayAdminHandlers(store, clock, log).routes(),
         *JudgementHandlers(store, clock, log).routes(),
         *AttentionHandlers(attention).routes(),
+        *AuditHandlers(store).routes(),
         *CallbackAdminHandlers(store, clock, log).routes(),
         *providers.routes(),
         *KeyAdminHandlers(store, lambda: state.settings, clock, log, apply_keys).routes(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Annotated
@@ -19,6 +20,7 @@ from gateway.http.same_origin import is_secure
 from gateway.json import strict_json
 from gateway.observability.logger_protocol import Logger
 from gateway.runs.rendering import JSON_CONTENT_TYPE
+from gateway.store.contract import StoreUnavailable
 
 _MAX_BODY = 4096
 _BODY_TIMEOUT = 10.0  # seconds
@@ -42,9 +44,9 @@ class SessionHandlers:
     def routes(self) -> list[Route]:
         """Routes of the handlers."""
         return [
-            Route("POST", "/api/session", self.log_in, LOG_IN),
+            Route("POST", "/api/session", self.log_in, LOG_IN, action="console.log_in"),
             Route("GET", "/api/session", self.show, SESSION, shows_team=True),
-            Route("DELETE", "/api/session", self.log_out, LOG_OUT),
+            Route("DELETE", "/api/session", self.log_out, LOG_OUT, action="console.log_out"),
         ]
 
     async def log_in(self, request: Request) -> Response:
@@ -52,6 +54,7 @@ class SessionHandlers:
         body = await read_json_body(request, max_bytes=_MAX_BODY, timeout=_BODY_TIMEOUT)
         key = self.authenticator.find_key(parse_json_body(LogInRequest, body).key, request)
         token = await self.authenticator.sessions.issue(key)
+        request.ops_caller = OpsCaller(key.role, key.name)
         actor = {} if key.name is None else {"actor": key.name}
         self.log.info("console_logged_in", request_id=request.request_id, role=key.role.value, **actor)
         return self._with_cookie(request, token, SESSION_SECONDS)
@@ -71,6 +74,8 @@ class SessionHandlers:
 
     async def log_out(self, request: Request) -> Response:
         """Handle `DELETE /api/session`: 204, and the browser drops the cookie."""
+        with suppress(StoreUnavailable):  # without the secret of sessions, whose it was is not known
+            request.ops_caller = await self.authenticator.find_session(request)
         return self._with_cookie(request, "", 0)
 
     def _with_cookie(self, request: Request, token: str, seconds: int) -> Response:

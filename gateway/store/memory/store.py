@@ -11,11 +11,13 @@ from typing_extensions import override
 
 from gateway.clock import Clock
 from gateway.store.announcements import LocalAnnouncements
+from gateway.store.audit import AuditStore
 from gateway.store.budgets import BudgetStore
 from gateway.store.bulk_replay import BulkReplayStore
 from gateway.store.client_key import ClientKeyStore
 from gateway.store.contract import Store, StoreUnavailable
 from gateway.store.history import HistoryEntry
+from gateway.store.memory.audit import MemoryAudit
 from gateway.store.memory.budgets import MemoryBudgets
 from gateway.store.memory.bulk_replays import MemoryBulkReplays
 from gateway.store.memory.callbacks import ScheduledCallbacks
@@ -64,6 +66,7 @@ class MemoryStore(Store):
         self.budgets: BudgetStore = MemoryBudgets(self._require_open)
         self.usage = MemoryUsage(self._require_open)
         self.client_keys: ClientKeyStore = MemoryClientKeys(self._require_open)
+        self.audit: AuditStore = MemoryAudit(self._require_open)
         self._runs: dict[str, StoredRun] = {}
         self._index = RunIndex()
         self._unfinished: set[str] = set()

@@ -41,6 +41,8 @@ and with one settled as unknown, by the end of its window |
 | `client_keys`, `client_keys_of:CLIENT` | sorted set | the ids of keys of all clients, or of one, by `number` |
 | `client_keys_changed`, `client_keys_ended` | sorted set | the ids of keys, by `revision`; by the time of their end |
 | `client_key_digests`, `client_key_revision` | hash, string | ids of keys by digest; the newest revision |
+| `audit` | hash | the head and the anchor of the chain of audit records |
+| `audit_records` | sorted set | the hash of each `AuditRecord` and its content, by sequence number |
 | `ping` | string | the value written by the last health check |
 | `generation` | string | a random token, set when the store is opened for the first time |
 | `changed` | channel | the id of each run that changes |
@@ -64,6 +66,7 @@ from gateway.clock import Clock
 from gateway.redis.connection import RedisConnection
 from gateway.redis.errors import RedisUnavailable
 from gateway.redis.lua_script import RedisArgument, RedisReply, RedisScript
+from gateway.store.audit import AuditStore
 from gateway.store.budgets import BudgetStore
 from gateway.store.bulk_replay import BulkReplayStore
 from gateway.store.client_key import ClientKeyStore
@@ -83,6 +86,7 @@ from gateway.store.records import (
 )
 from gateway.store.redis import codec, scripts
 from gateway.store.redis.announcements import RedisAnnouncements
+from gateway.store.redis.audit import RedisAudit
 from gateway.store.redis.budgets import RedisBudgets
 from gateway.store.redis.bulk_replays import RedisBulkReplays
 from gateway.store.redis.client_keys import RedisClientKeys
@@ -117,6 +121,7 @@ class RedisStore(Store):
         self.budgets: BudgetStore = RedisBudgets(self._write_generation, self._write_behind)
         self.usage: UsageStore = RedisUsage(self._write, self._read)
         self.client_keys: ClientKeyStore = RedisClientKeys(self._write_generation, self._read)
+        self.audit: AuditStore = RedisAudit(self._write_generation, self._read)
         self._write_batcher: ScriptBatcher | None = None
         self._read_batcher: ScriptBatcher | None = None
         self._indexing: asyncio.Task[None] | None = None

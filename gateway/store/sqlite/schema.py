@@ -266,6 +266,26 @@ CREATE TABLE client_key_revision (value INTEGER NOT NULL) STRICT;
 INSERT INTO client_key_revision VALUES (0);
 """
 
+# Sequence numbers and hashes are not unique: a record that was inserted by hand is to be found. `audit_chain` has one
+# row.
+_VERSION_16 = """
+CREATE TABLE audit_records (
+    number INTEGER PRIMARY KEY,
+    sequence INTEGER NOT NULL,
+    hash TEXT NOT NULL,
+    content BLOB NOT NULL
+) STRICT;
+CREATE INDEX audit_records_in_order ON audit_records (sequence, number);
+
+CREATE TABLE audit_chain (
+    id INTEGER PRIMARY KEY,
+    anchor_sequence INTEGER NOT NULL,
+    anchor_hash TEXT NOT NULL,
+    head_sequence INTEGER NOT NULL,
+    head_hash TEXT NOT NULL
+) STRICT;
+"""
+
 MIGRATIONS: tuple[str, ...] = (
     _VERSION_1,
     _VERSION_2,
@@ -282,6 +302,7 @@ MIGRATIONS: tuple[str, ...] = (
     _VERSION_13,
     _VERSION_14,
     _VERSION_15,
+    _VERSION_16,
 )
 """Script n migrates a file of version n to version n + 1. A released script is never changed."""
 

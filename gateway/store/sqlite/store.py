@@ -15,6 +15,7 @@ from typing_extensions import override
 
 from gateway.clock import Clock
 from gateway.store.announcements import LocalAnnouncements
+from gateway.store.audit import AuditStore
 from gateway.store.budgets import BudgetStore
 from gateway.store.bulk_replay import BulkReplayStore
 from gateway.store.client_key import ClientKeyStore
@@ -34,6 +35,7 @@ from gateway.store.records import (
 )
 from gateway.store.run_filter import RunFilter
 from gateway.store.sqlite import callbacks, history, maintenance, overrides, run_lists, runs
+from gateway.store.sqlite.audit import SqliteAudit
 from gateway.store.sqlite.budgets import SqliteBudgets
 from gateway.store.sqlite.bulk_replays import SqliteBulkReplays
 from gateway.store.sqlite.client_keys import SqliteClientKeys
@@ -73,6 +75,7 @@ class SqliteStore(Store):
         self.budgets: BudgetStore = SqliteBudgets(self._write, self._read)
         self.usage: UsageStore = SqliteUsage(self._write, self._read_list)
         self.client_keys: ClientKeyStore = SqliteClientKeys(self._write, self._read)
+        self.audit: AuditStore = SqliteAudit(self._write, self._read_list)
 
     @property
     @override

@@ -1,0 +1,1 @@
+"""Audit records: what they contain, their chain, its verification, and their recording."""
