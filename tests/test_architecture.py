@@ -20,7 +20,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("gateway.api",),
     ("gateway.http",),
     ("gateway.runs",),
-    ("gateway.auth",),
+    ("gateway.audit", "gateway.auth"),
     ("gateway.limits", "gateway.outbound", "gateway.store"),
     ("gateway.redis",),
     ("gateway.sandbox",),

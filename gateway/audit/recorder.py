@@ -115,7 +115,7 @@ class AuditRecorder:
 
     def _drop(self, reason: DropReason, members: dict[str, object]) -> None:
         self._on_dropped(reason)
-        self._log.error("audit_record_dropped", why=reason, **_logged(members))
+        self._log.error("audit_record_dropped", why=reason, **logged_fields(members))
 
     async def _append_all(self) -> None:
         while self._waiting:
@@ -130,7 +130,7 @@ class AuditRecorder:
                 self._log.error("internal_error", **json_logging.describe_exception(unexpected))
                 self._drop("defect", members)
             else:
-                self._log.info("audit_record", sequence=record.sequence, hash=record.hash, **_logged(members))
+                self._log.info("audit_record", sequence=record.sequence, hash=record.hash, **logged_fields(members))
             self._waiting.popleft()
             self._attempted, self._failing = None, False
             if not future.done():
@@ -166,7 +166,8 @@ class AuditRecorder:
         return any(each.head == record.head for each in page.records)
 
 
-def _logged(members: dict[str, object]) -> dict[str, object]:
+def logged_fields(members: dict[str, object]) -> dict[str, object]:
+    """Return what the log says about a record."""
     names = ("act", "action", "actor", "target", "result", "code", "request_id")
     fields = {name: members[name] for name in names}
     return {**fields, "peer": members["address"]}

@@ -150,7 +150,7 @@ FIELDS: Mapping[str, LogField] = MappingProxyType(
     }
 )
 
-_AUDIT = ("act", "action", "actor", "target", "result", "code", "request_id", "peer")
+AUDIT_FIELDS = ("act", "action", "actor", "target", "result", "code", "request_id", "peer")
 _RUN_OF_CLIENT = ("run_id", "workflow", "provider", "outcome")
 _RUN = ("client", *_RUN_OF_CLIENT)
 
@@ -164,9 +164,9 @@ EVENTS: Mapping[str, LogEvent] = MappingProxyType(
         "attention_not_announced": LogEvent(
             "warning", "The webhook of the attention list did not take its items; it is called again.", ("items", "why")
         ),
-        "audit_record": LogEvent("info", "An audit record was stored.", ("sequence", "hash", *_AUDIT)),
+        "audit_record": LogEvent("info", "An audit record was stored.", ("sequence", "hash", *AUDIT_FIELDS)),
         "audit_record_dropped": LogEvent(
-            "error", "An audit record is not stored; this line is all there is of it.", ("why", *_AUDIT)
+            "error", "An audit record is not stored; this line is all there is of it.", ("why", *AUDIT_FIELDS)
         ),
         "audit_records_wait": LogEvent(
             "error", "Audit records cannot be stored, and wait for the store; logged once an outage.", ("why",)

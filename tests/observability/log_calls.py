@@ -7,10 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from gateway.observability import log_schema
+
 ROOT = Path(__file__).parent.parent.parent
 _LEVELS = {"debug", "info", "warning", "error", "critical", "exception", "log"}
 _LOGGERS = {"log", "_log", "logger", "_logger"}
 _SPAN_FIELDS = {"trace_id", "span_id"}  # of a span's `log_fields`, which a test of tracing compares
+_AUDIT_FIELDS = set(log_schema.AUDIT_FIELDS)  # of `logged_fields`, which a test compares
 _EXCEPTION_FIELDS = {"exception", "places"}  # of `describe_exception`, which a test compares
 
 
@@ -77,6 +80,8 @@ def _read_mapping(value: ast.expr, function: ast.AST, place: str) -> tuple[set[s
     """Names in a mapping: of every value of the expression, and of some."""
     if isinstance(value, ast.Call) and ast.unparse(value.func).endswith("describe_exception"):
         return set(), _EXCEPTION_FIELDS
+    if isinstance(value, ast.Call) and ast.unparse(value.func) == "logged_fields":
+        return _AUDIT_FIELDS, set()
     if isinstance(value, ast.Attribute) and value.attr == "log_fields":
         return set(), _SPAN_FIELDS
     if ast.unparse(value) in {"actor", "actor_fields(request)"}:  # a mapping that `actor_fields` returned

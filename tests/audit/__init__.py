@@ -1,0 +1,1 @@
+"""Tests of audit records: their chain, its verification, and their recording."""
