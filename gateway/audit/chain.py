@@ -8,7 +8,7 @@ member `previous` is the hash of the record before.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import orjson
@@ -31,6 +31,14 @@ def seal(members: Mapping[str, object], after: AuditHead) -> AuditRecord:
     sequence = after.sequence + 1
     content = canonical({**members, "sequence": sequence, "previous": after.hash})
     return AuditRecord(sequence, hash_of(content), content)
+
+
+def seal_all(batch: Iterable[Mapping[str, object]], after: AuditHead) -> list[AuditRecord]:
+    """Return the records with these members, of which the first follows `after`."""
+    records: list[AuditRecord] = []
+    for members in batch:
+        records.append(seal(members, records[-1].head if records else after))
+    return records
 
 
 def hash_of(content: bytes) -> str:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import Literal, TypeAlias
 
-from gateway.audit.chain import seal
+from gateway.audit.chain import seal_all
 from gateway.audit.entry import AuditEntry
 from gateway.clock import Clock, format_rfc3339
 from gateway.observability import json_logging
@@ -33,7 +34,8 @@ REFUSALS_AT_ONCE = 60
 _RETRY_SECONDS = 1.0
 _RECORD_TIMEOUT = 2.0  # seconds for which an act waits for its record
 _CLOSE_TIMEOUT = 2.0  # seconds
-_MAX_ATTEMPTS = 100  # of one record, each lost to a record of another process
+_MAX_ATTEMPTS = 100  # of some records, each lost to those of another process
+_BATCH = 50  # records appended at once
 
 
 class AuditRecorder:
@@ -58,7 +60,7 @@ class AuditRecorder:
         self._waiting: deque[tuple[dict[str, object], asyncio.Future[None]]] = deque()
         self._task: asyncio.Task[None] | None = None
         self._head: AuditHead | None = None
-        self._attempted: AuditRecord | None = None  # of the first that waits; it may be in the chain
+        self._attempted: list[AuditRecord] = []  # of the first that wait, without an answer; they may be in the chain
         self._failing = False
         self._refusals = float(REFUSALS_AT_ONCE)
         self._refilled_at = clock.monotonic()
@@ -113,28 +115,32 @@ class AuditRecorder:
             self._task = asyncio.create_task(self._append_all())
         return future
 
-    def _drop(self, reason: DropReason, members: dict[str, object]) -> None:
+    def _drop(self, reason: DropReason, members: Mapping[str, object]) -> None:
         self._on_dropped(reason)
         self._log.error("audit_record_dropped", why=reason, **logged_fields(members))
 
     async def _append_all(self) -> None:
         while self._waiting:
-            members, future = self._waiting[0]
+            size = len(self._attempted) or min(_BATCH, len(self._waiting))  # the same, so that it is found
+            batch = list(islice(self._waiting, size))
             try:
-                record = await self._append(members)
+                records = await self._append([members for members, _ in batch])
             except StoreUnavailable as error:
                 self._wait_for_store(error)
                 await self._clock.sleep(_RETRY_SECONDS)
                 continue
             except Exception as unexpected:  # noqa: BLE001 - a defect must not keep the others waiting
                 self._log.error("internal_error", **json_logging.describe_exception(unexpected))
-                self._drop("defect", members)
+                for members, _ in batch:
+                    self._drop("defect", members)
             else:
-                self._log.info("audit_record", sequence=record.sequence, hash=record.hash, **logged_fields(members))
-            self._waiting.popleft()
-            self._attempted, self._failing = None, False
-            if not future.done():
-                future.set_result(None)
+                for record, (members, _) in zip(records, batch, strict=True):
+                    self._log.info("audit_record", sequence=record.sequence, hash=record.hash, **logged_fields(members))
+            self._attempted, self._failing = [], False
+            for _, future in batch:
+                self._waiting.popleft()
+                if not future.done():
+                    future.set_result(None)
 
     def _wait_for_store(self, error: StoreUnavailable) -> None:
         """Let the acts go on whose records wait."""
@@ -146,17 +152,21 @@ class AuditRecorder:
             if not future.done():
                 future.set_result(None)
 
-    async def _append(self, members: dict[str, object]) -> AuditRecord:
-        """Append a record once, although an earlier attempt may have done so without an answer."""
+    async def _append(self, batch: Sequence[Mapping[str, object]]) -> list[AuditRecord]:
+        """Append records once, although an earlier attempt may have done so without an answer."""
         if self._head is None:
             self._head = (await self._store.state()).head
         for _ in range(_MAX_ATTEMPTS):
-            if self._attempted is not None and await self._is_in_chain(self._attempted, self._head):
+            if self._attempted and await self._is_in_chain(self._attempted[-1], self._head):
                 return self._attempted
-            self._attempted = record = seal(members, self._head)
-            self._head = await self._store.append(record, self._head)
-            if self._head == record.head:
-                return record
+            records = seal_all(batch, self._head)
+            try:
+                self._head = await self._store.append(records, self._head)
+            except StoreUnavailable:
+                self._attempted = records
+                raise
+            if self._head == records[-1].head:
+                return records
         raise StoreUnavailable("other replicas append audit records all the time")
 
     async def _is_in_chain(self, record: AuditRecord, head: AuditHead) -> bool:
@@ -166,7 +176,7 @@ class AuditRecorder:
         return any(each.head == record.head for each in page.records)
 
 
-def logged_fields(members: dict[str, object]) -> dict[str, object]:
+def logged_fields(members: Mapping[str, object]) -> dict[str, object]:
     """Return what the log says about a record."""
     names = ("act", "action", "actor", "target", "result", "code", "request_id")
     fields = {name: members[name] for name in names}

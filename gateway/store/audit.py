@@ -7,7 +7,7 @@ the oldest are purged, and the last purged one stays known as the anchor of the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -107,8 +107,11 @@ class AuditStore(Protocol):
     async def state(self) -> AuditState:
         """Return the ends of the chain."""
 
-    async def append(self, record: AuditRecord, after: AuditHead) -> AuditHead:
-        """Append a record if `after` is the head of the chain. Returns the head after the call, whichever it is."""
+    async def append(self, records: Sequence[AuditRecord], after: AuditHead) -> AuditHead:
+        """Append all of these records, at least one, if `after` is the head of the chain; else none.
+
+        Returns the head after the call, whichever it is.
+        """
 
     async def list(self, audit_filter: AuditFilter) -> AuditPage:
         """List records by their sequence numbers."""

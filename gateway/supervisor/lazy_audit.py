@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from typing_extensions import override
@@ -23,9 +23,9 @@ class LazyAudit(AuditStore):
         return await self.inner.state()
 
     @override
-    async def append(self, record: AuditRecord, after: AuditHead) -> AuditHead:
+    async def append(self, records: Sequence[AuditRecord], after: AuditHead) -> AuditHead:
         await self.ensure_open()
-        return await self.inner.append(record, after)
+        return await self.inner.append(records, after)
 
     @override
     async def list(self, audit_filter: AuditFilter) -> AuditPage:

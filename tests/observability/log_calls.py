@@ -78,10 +78,8 @@ def _read_call(call: ast.Call, function: ast.AST, place: str) -> LogCall:
 
 def _read_mapping(value: ast.expr, function: ast.AST, place: str) -> tuple[set[str], set[str]]:
     """Names in a mapping: of every value of the expression, and of some."""
-    if isinstance(value, ast.Call) and ast.unparse(value.func).endswith("describe_exception"):
-        return set(), _EXCEPTION_FIELDS
-    if isinstance(value, ast.Call) and ast.unparse(value.func) == "logged_fields":
-        return _AUDIT_FIELDS, set()
+    if isinstance(value, ast.Call) and ast.unparse(value.func).endswith(("describe_exception", "logged_fields")):
+        return (set(), _EXCEPTION_FIELDS) if "describe" in ast.unparse(value.func) else (_AUDIT_FIELDS, set())
     if isinstance(value, ast.Attribute) and value.attr == "log_fields":
         return set(), _SPAN_FIELDS
     if ast.unparse(value) in {"actor", "actor_fields(request)"}:  # a mapping that `actor_fields` returned

@@ -21,7 +21,7 @@ async def filled(store: Store, count: int) -> list[AuditRecord]:
     """Append so many records."""
     records = chain(count)
     for record, after in zip(records, [GENESIS, *(each.head for each in records)], strict=False):
-        assert record.head == await store.audit.append(record, after)
+        assert record.head == await store.audit.append([record], after)
     return records
 
 
@@ -38,12 +38,20 @@ async def test_a_record_is_appended_to_the_head_only(store: Store) -> None:
     """Of several writers one appends; the others learn the head."""
     records = await filled(store, 2)
     others = [seal(entry(number).members(at(9), "x"), records[-1].head) for number in (10, 11, 12)]
-    heads = await asyncio.gather(*(store.audit.append(each, records[-1].head) for each in others))
+    heads = await asyncio.gather(*(store.audit.append([each], records[-1].head) for each in others))
     assert 1 == len(set(heads))
     assert heads[0] in [each.head for each in others]
     for wrong in (GENESIS, records[0].head, AuditHead(3, "0" * 64), AuditHead(2, heads[0].hash)):
-        assert heads[0] == await store.audit.append(seal(entry(13).members(at(9), "x"), wrong), wrong)
+        assert heads[0] == await store.audit.append([seal(entry(13).members(at(9), "x"), wrong)], wrong)
     assert [1, 2, 3] == [each.sequence for each in (await store.audit.list(EVERYTHING)).records]
+
+
+async def test_several_records_are_appended_together_or_not_at_all(store: Store) -> None:
+    records = chain(4)
+    assert records[2].head == await store.audit.append(records[:3], GENESIS)
+    assert records[2].head == await store.audit.append(records[2:], records[1].head)
+    assert records[3].head == await store.audit.append(records[3:], records[2].head)
+    assert records == (await store.audit.list(EVERYTHING)).records
 
 
 async def test_two_writers_build_one_chain(store: Store) -> None:
@@ -52,7 +60,7 @@ async def test_two_writers_build_one_chain(store: Store) -> None:
         for number in range(200):
             while True:
                 record = seal(entry(number, actor=name).members(at(1), name), head)
-                head = await store.audit.append(record, head)
+                head = await store.audit.append([record], head)
                 if head == record.head:
                     break
 
@@ -82,11 +90,11 @@ async def test_conditions_are_met_together(store: Store) -> None:
     head = GENESIS
     for number, (actor, action) in enumerate([("a", "x"), ("b", "x"), ("a", "y"), ("a", "x"), ("a", "x")], 1):
         record = seal(entry(number, actor=actor, action=action).members(at(number), "r"), head)
-        head = await store.audit.append(record, head)
+        head = await store.audit.append([record], head)
 
     async def sequences(**conditions: str) -> list[int]:
-        times = {name: conditions.pop(name) for name in ("from_time", "until_time") if name in conditions}
-        page = await store.audit.list(AuditFilter(conditions, **times))
+        times = conditions.pop("from_time", None), conditions.pop("until_time", None)
+        page = await store.audit.list(AuditFilter(conditions, *times))
         return [each.sequence for each in page.records]
 
     assert [5, 4, 1] == await sequences(actor="a", action="x")
@@ -126,7 +134,7 @@ async def test_the_oldest_are_purged_and_the_rest_verifies(store: Store) -> None
     assert 3 == await store.audit.purge(at(59))
     assert AuditState(records[-1].head, records[-1].head) == await store.audit.state()
     following = seal(entry(7).members(at(7), "x"), records[-1].head)
-    assert following.head == await store.audit.append(following, records[-1].head)
+    assert following.head == await store.audit.append([following], records[-1].head)
     assert [following] == (await store.audit.list(EVERYTHING)).records
 
 
@@ -134,7 +142,7 @@ async def test_a_later_record_with_an_earlier_time_does_not_leave_a_gap(store: S
     """Clocks of replicas differ: records are purged from the oldest on, and none from the middle."""
     head = GENESIS
     for number, second in enumerate((5, 1, 9, 2), 1):
-        head = await store.audit.append(seal(entry(number).members(at(second), "x"), head), head)
+        head = await store.audit.append([seal(entry(number).members(at(second), "x"), head)], head)
     assert 0 == await store.audit.purge(at(3))
     assert 2 == await store.audit.purge(at(6))
     assert [3, 4] == [each.sequence for each in (await store.audit.list(EVERYTHING)).records]

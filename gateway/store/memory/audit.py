@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import islice
 
 from typing_extensions import override
@@ -34,11 +34,11 @@ class MemoryAudit(AuditStore):
         return self._state
 
     @override
-    async def append(self, record: AuditRecord, after: AuditHead) -> AuditHead:
+    async def append(self, records: Sequence[AuditRecord], after: AuditHead) -> AuditHead:
         self._require_open()
         if self._state.head == after:
-            self._records.append(record)
-            self._state = AuditState(self._state.anchor, record.head)
+            self._records.extend(records)
+            self._state = AuditState(self._state.anchor, records[-1].head)
         return self._state.head
 
     @override

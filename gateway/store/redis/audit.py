@@ -6,6 +6,7 @@ was inserted by hand both are to be found. The ends of the chain are in a hash o
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from typing_extensions import override
@@ -43,10 +44,11 @@ class RedisAudit(AuditStore):
         return AuditState(_head(words[:2]), _head(words[2:]))
 
     @override
-    async def append(self, record: AuditRecord, after: AuditHead) -> AuditHead:
-        member = record.hash.encode() + record.content
-        places = after.sequence, after.hash, record.sequence, record.hash
-        return _head(await self._write(scripts.APPEND_AUDIT, *places, GENESIS.hash, member))
+    async def append(self, records: Sequence[AuditRecord], after: AuditHead) -> AuditHead:
+        head = records[-1].head
+        places = after.sequence, after.hash, head.sequence, head.hash
+        members = (word for each in records for word in (each.sequence, each.hash.encode() + each.content))
+        return _head(await self._write(scripts.APPEND_AUDIT, *places, GENESIS.hash, *members))
 
     @override
     async def list(self, audit_filter: AuditFilter) -> AuditPage:

@@ -7,6 +7,7 @@ the sequence number nor the hash is unique in the table: a record that was inser
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from typing import Any
 
 from typing_extensions import override
@@ -51,8 +52,8 @@ class SqliteAudit(AuditStore):
         return await self._read(_state)
 
     @override
-    async def append(self, record: AuditRecord, after: AuditHead) -> AuditHead:
-        return await self._write(lambda db: _append(db, record, after))
+    async def append(self, records: Sequence[AuditRecord], after: AuditHead) -> AuditHead:
+        return await self._write(lambda db: _append(db, records, after))
 
     @override
     async def list(self, audit_filter: AuditFilter) -> AuditPage:
@@ -71,13 +72,14 @@ def _state(db: sqlite3.Connection) -> AuditState:
     return AuditState() if row is None else AuditState(AuditHead(*row[:2]), AuditHead(*row[2:]))
 
 
-def _append(db: sqlite3.Connection, record: AuditRecord, after: AuditHead) -> AuditHead:
+def _append(db: sqlite3.Connection, records: Sequence[AuditRecord], after: AuditHead) -> AuditHead:
     state = _state(db)
     if state.head != after:
         return state.head
-    db.execute(_ADD, (record.sequence, record.hash, record.content))
-    db.execute(_SET_HEAD, (state.anchor.sequence, state.anchor.hash, record.sequence, record.hash))
-    return record.head
+    db.executemany(_ADD, ((each.sequence, each.hash, each.content) for each in records))
+    head = records[-1].head
+    db.execute(_SET_HEAD, (state.anchor.sequence, state.anchor.hash, head.sequence, head.hash))
+    return head
 
 
 def _list(db: sqlite3.Connection, audit_filter: AuditFilter) -> AuditPage:
