@@ -65,13 +65,15 @@ class ChainCheck:
     """Check of records in the order in which they are kept or were exported; `findings` are one line each.
 
     A chain shows what was changed, removed, swapped or inserted before its head. It cannot show that its newest records
-    were removed, or that it was written anew from some record on, unless a head was noted elsewhere: `noted`.
+    were removed, or that it was written anew from some record on, unless a head was noted elsewhere: `noted`. `first`:
+    sequence number of the first record.
     """
 
     anchor: AuditHead | None = None
     noted: AuditHead | None = None
     findings: list[str] = field(default_factory=list)
     count: int = 0
+    first: int = 0
     _last: AuditHead | None = None
     _began: dict[str, int] = field(default_factory=dict)
     _passed_noted: bool = False
@@ -104,8 +106,11 @@ class ChainCheck:
             genuine = False
         if not genuine:
             self._report(f"record {sequence}: was changed, its content does not have its hash")
+        self.first = self.first or sequence
         if self._last is None and sequence == 1:
             self._last = GENESIS
+        elif self._last is None and self.noted is not None and sequence == self.noted.sequence + 1:
+            self._last, self._passed_noted = self.noted, True
         if self._last is not None:
             self._compare(sequence, own.get("previous"))
         if self._last is None or sequence > self._last.sequence:
@@ -145,17 +150,17 @@ class ChainCheck:
         if self.noted is None or self._passed_noted:
             return
         noted = self.noted.sequence
-        if self.anchor is not None and noted < self.anchor.sequence:
-            self._report(f"record {noted}: the noted head was purged and cannot be compared; note a newer one")
+        if noted < (self.first - 1 if self.anchor is None else self.anchor.sequence):
+            self._report(f"record {noted}: the noted head is older than these records, note a newer one")
         elif noted > self.head.sequence:
             self._report(f"records {self.head.sequence + 1} to {noted}: removed, the noted head is not in the chain")
         else:
             self._report(f"record {noted}: is not the noted one, the chain was written anew")
 
     def continue_after_purge(self, anchor: AuditHead) -> None:
-        """Go on after a purge that happened meanwhile, up to this record."""
+        """Go on after a record up to which the older ones were purged, before the check or meanwhile."""
         if anchor.sequence > self.head.sequence:
-            self._last = anchor
+            self.anchor = self._last = anchor
             self._look_for_noted(anchor)
 
     def _look_for_noted(self, place: AuditHead | None) -> None:

@@ -14,6 +14,7 @@ import typer
 
 from gateway.cli.errors import CliError
 from gateway.cli.operations import attention, judge
+from gateway.cli.operations.audit_commands import audit_app
 from gateway.cli.operations.commands import callbacks_app, logs_app, providers_app
 from gateway.cli.operations.key_commands import add_key_commands
 from gateway.cli.operations.replay_commands import add_replay_commands
@@ -35,6 +36,7 @@ attention.register(app)
 add_replay_commands(runs_app)
 add_key_commands(keys_app)
 app.add_typer(logs_app, name="logs")
+app.add_typer(audit_app, name="audit")
 
 Config: TypeAlias = Annotated[Path | None, typer.Option(help="Configuration file.", envvar="RUNWARD_CONFIG")]
 

@@ -144,7 +144,7 @@ def test_a_purged_chain_verifies_from_its_anchor() -> None:
         == check(documents(whole[7:]), anchor=anchor).findings[0]
     )
     old = check(documents(whole[6:]), anchor=anchor, noted=whole[2].head).findings
-    assert ["record 3: the noted head was purged and cannot be compared; note a newer one"] == old
+    assert ["record 3: the noted head is older than these records, note a newer one"] == old
 
 
 def test_acts_without_an_end_are_told() -> None:

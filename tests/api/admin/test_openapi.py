@@ -179,6 +179,14 @@ async def converse(talk: Conversation, run_id: str) -> None:
     await talk.send("POST", override, "prompt_studio", headers={"Content-Type": "text/plain"}, body=b"x")
     await talk.send("POST", override, "prompt_studio", headers={**JSON, "Origin": "null"}, body=b"{}")
     await talk.send("GET", "/api/attention")
+    for query in (
+        "",
+        "?limit=1&order=oldest&actor=omar",
+        "?result=begun&from=2026-11-21T12:00:00Z",
+        "?limit=0",
+        "?x=y",
+    ):
+        await talk.send("GET", "/api/audit" + query)
     await talk.send("GET", "/console")
     for path in ("overview", "overview?window=6h", "overview?window=7h", "providers", "clients", "workflows"):
         await talk.send("GET", f"/api/{path}")
@@ -280,6 +288,7 @@ SEEN = {
     ("GET", "/logs/level", 200),
     *(("PUT", "/logs/level", status) for status in (200, 400, 403, 413, 415, 422)),
     *(("POST", "/providers/override/{id}", status) for status in (200, 400, 403, 404, 413, 415, 422)),
+    *(("GET", "/api/audit", status) for status in (200, 422)),
     *(("POST", "/api/replays", status) for status in (200, 202, 400, 403, 404, 413, 415, 422)),
     *(("GET", "/api/replays/{id}", status) for status in (200, 404)),
     *(("POST", "/api/replays/{id}/abort", status) for status in (200, 403, 404, 415)),

@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from gateway.api.admin.openapi import (
     attention,
+    audit,
     callbacks,
     console,
     documentation,
@@ -32,6 +33,7 @@ GROUPS = (
     replays.GROUP,
     judgement.GROUP,
     attention.GROUP,
+    audit.GROUP,
     callbacks.GROUP,
     providers.GROUP,
     keys.GROUP,
