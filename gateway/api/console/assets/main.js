@@ -3,6 +3,7 @@ import { html, render, useEffect, useRef, useState } from "./vendor/htm-preact.j
 import { get, onUnauthorized, request, useData } from "./api.js";
 import { number } from "./format.js";
 import { Attention } from "./page_attention.js";
+import { Audit } from "./page_audit.js";
 import { Callbacks, Clients, NotFound, Problems, Workflows } from "./page_lists.js";
 import { Live } from "./page_live.js";
 import { Login } from "./page_login.js";
@@ -23,6 +24,7 @@ const PAGES = [
   ["/clients", "Clients and limits", "c"],
   ["/workflows", "Workflows", "w"],
   ["/callbacks", "Callbacks", "b"],
+  ["/audit", "Audit", "u"],
 ];
 const KEYS = [
   ["/", "search for a run"],
@@ -56,6 +58,8 @@ function Page({ path, search, session }) {
       return html`<${Workflows} />`;
     case "callbacks":
       return html`<${Callbacks} search=${search} session=${session} />`;
+    case "audit":
+      return html`<${Audit} search=${search} />`;
     case "problems":
       return html`<${Problems} code=${rest && decode(rest)} />`;
     default:
