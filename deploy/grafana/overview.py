@@ -51,6 +51,8 @@ def _add_numbers(made: Board) -> None:
     )
     durable = gauge("min", "store_durable")
     made.stat("Store durable", "Whether what was acknowledged survives a crash of the store.", durable, good="one")
+    attention = f"sum({gauge('max', 'attention_items', by='kind')})"
+    made.stat("Needs attention", "Items that need an operator; the console lists them.", attention, good="zero")
     in_use = gauge("min", "config_last_reload_success")
     made.stat("Configuration in use", "Whether every replica uses the configuration on disk.", in_use, good="one")
     given_up = or_zero(growth("callbacks_given_up_total", over="1h"))

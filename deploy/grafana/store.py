@@ -10,6 +10,7 @@ def board() -> Board:
     made = Board("store", "Store and replicas", "The store, callbacks, reloads and resources of each replica.")
     _add_numbers(made)
     _add_store(made)
+    _add_attention(made)
     _add_callbacks(made)
     _add_replicas(made)
     return made
@@ -63,6 +64,18 @@ def _add_store(made: Board) -> None:
         },
         span=8,
         runbooks=("RunwardContentUnreadable", "RunwardHistoryDropped"),
+    )
+
+
+def _add_attention(made: Board) -> None:
+    made.row("Attention")
+    made.graph(
+        "Items that need attention",
+        "Items of the attention list, by kind.",
+        {"{{kind}}": gauge("max", "attention_items", by="kind")},
+        unit="short",
+        span=8,
+        runbooks=("RunwardAttentionGrowing",),
     )
 
 

@@ -323,7 +323,9 @@ def _attention(
         return metrics
 
     webhook = AttentionWebhook(store.announcements, sender, clock, log)
-    return AttentionMonitor(store, collect_metrics, snapshot.attention, webhook, clock, log)
+    return AttentionMonitor(
+        store, collect_metrics, snapshot.attention, webhook, clock, log, record_counts=metrics.attention_found
+    )
 
 
 def _durable_runs(

@@ -119,6 +119,7 @@ class Metrics:
         )
         self._stored_keys = self._gauge("keys", "Stored keys of clients, by state.", "state")
         self._keys_expiring = self._gauge("keys_expiring", "Stored keys of clients that expire within 14 days.")
+        self._attention = self._gauge("attention_items", "Items that need an operator, by kind.", "kind")
         self._limits_shared = self._gauge(
             "limits_shared", "1 if limits are shared by all replicas; 0 while local limits apply."
         )
@@ -275,6 +276,11 @@ class Metrics:
     def unreadable_reads(self) -> int:
         """Return the number of reads of stored content that could not be decrypted."""
         return int(sum(count for (count,) in self._unreadable_content.export().values()))
+
+    def attention_found(self, counts: Mapping[str, int]) -> None:
+        """Set the number of items that need an operator, by kind; a kind that is left out keeps its number."""
+        for kind, count in counts.items():
+            self._attention.labels(kind).set(count)
 
     def provider_overridden(self, provider: str, mode: str | None) -> None:
         """Set the override of a provider: suspended, open or closed; None: it has none."""

@@ -53,7 +53,15 @@ class SupervisorAttention:
         egress_policy = EgressPolicy(settings.callbacks.allow)
         sender = factories.webhook_sender(egress_policy, clock, snapshot.proxy)
         webhook = AttentionWebhook(store, sender, clock, log)
-        monitor = AttentionMonitor(store, lambda: collect_metrics(pool), snapshot.config, webhook, clock, log)
+        monitor = AttentionMonitor(
+            store,
+            lambda: collect_metrics(pool),
+            snapshot.config,
+            webhook,
+            clock,
+            log,
+            record_counts=pool.metrics.attention_found,
+        )
         return cls(monitor, egress_policy, sender)
 
     def start(self, own_addresses: Collection[tuple[str, int]]) -> None:

@@ -19,6 +19,7 @@ GAUGE_MERGES: Mapping[str, Callable[[float, float], float]] = MappingProxyType(
         "runward_provider_override": max,  # it takes a moment until every worker has it
         "runward_keys": max,  # every worker has a copy of all keys
         "runward_keys_expiring": max,
+        "runward_attention_items": max,
         "runward_store_available": min,
         "runward_store_durable": min,
         "runward_limits_shared": min,
@@ -28,6 +29,10 @@ GAUGE_MERGES: Mapping[str, Callable[[float, float], float]] = MappingProxyType(
     }
 )
 """Merge functions of the gauges of running workers. Counters and histograms are sums, ended workers included."""
+
+
+SUPERVISOR_GAUGES = frozenset({"runward_attention_items"})
+"""Gauges that the supervisor sets itself."""
 
 
 class MetricsMerger:

@@ -14,9 +14,16 @@ from gateway.observability.logger_protocol import Logger
 from gateway.observability.metric_types import ExemplarsByBucket
 from gateway.observability.metrics import Metrics
 from gateway.supervisor.accepting.turns import AcceptCounts
-from gateway.supervisor.metrics_merge import GAUGE_MERGES, MetricFamilies, MetricsMerger, merge_exemplars
+from gateway.supervisor.metrics_merge import (
+    GAUGE_MERGES,
+    SUPERVISOR_GAUGES,
+    MetricFamilies,
+    MetricsMerger,
+    merge_exemplars,
+)
 from gateway.supervisor.worker_handle import WorkerHandle
 
+_WORKER_GAUGES = GAUGE_MERGES.keys() - SUPERVISOR_GAUGES
 _EXIT_CONFIG_REFUSED = 2  # exit code of a worker for an invalid configuration
 _TERMINATION_GRACE = 3.0  # seconds between `terminate_all` and SIGKILL
 _HEARTBEAT_INTERVAL = 1.0  # seconds
@@ -136,7 +143,7 @@ class WorkerPool:
     async def collect_metrics(self) -> MetricFamilies:
         """Return the merged metrics of running and ended workers; an unresponsive worker counts with its last one."""
         await asyncio.gather(*(worker.refresh_status() for worker in self.workers.values()))
-        own = {name: values for name, values in self.metrics.export().items() if name not in GAUGE_MERGES}
+        own = {name: values for name, values in self.metrics.export().items() if name not in _WORKER_GAUGES}
         return self.merger.merge([own, *(worker.last_status.metrics for worker in self.workers.values())])
 
     @property
@@ -146,7 +153,7 @@ class WorkerPool:
 
     def latest_metrics(self, names: Collection[str]) -> MetricFamilies:
         """Return the merged values of some families, as of the last heartbeat: at most a second old."""
-        own = {name: values for name, values in self.metrics.read(names).items() if name not in GAUGE_MERGES}
+        own = {name: values for name, values in self.metrics.read(names).items() if name not in _WORKER_GAUGES}
         return self.merger.latest([own, *(worker.last_status.metrics for worker in self.workers.values())], names)
 
     async def _heartbeat_loop(self) -> None:

@@ -55,6 +55,7 @@ def exposition() -> str:
     metrics.content_unreadable("document")
     metrics.track_circuit("p", "w")
     metrics.provider_overridden("p", "suspended")
+    metrics.attention_found({"circuit_open": 1})
     metrics.limit_decided("client", "admitted")
     metrics.callback_attempted("2xx")
     metrics.callback_given_up()

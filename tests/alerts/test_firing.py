@@ -55,7 +55,8 @@ WORKER_ALERT = "RunwardWorkersDying"  # needs a gateway with several workers
 STORE_ALERT = "RunwardStoreUnavailable"  # needs a store that can be lost
 CONTENT_ALERT = "RunwardContentUnreadable"  # needs a gateway without its key
 HISTORY_ALERT = "RunwardHistoryDropped"  # needs more records than wait for a store that was lost
-SEPARATE = {WORKER_ALERT, STORE_ALERT, CONTENT_ALERT, HISTORY_ALERT}  # alerts with a test of their own
+ATTENTION_ALERT = "RunwardAttentionGrowing"  # needs a list that is read before and after it grows
+SEPARATE = {WORKER_ALERT, STORE_ALERT, CONTENT_ALERT, HISTORY_ALERT, ATTENTION_ALERT}  # alerts with a test of their own
 HEALTHY_SECONDS = 17.0  # the windows' ten seconds, the five of the longest `for`, and two to start
 
 
@@ -157,6 +158,33 @@ async def test_dropped_records_of_runs_raise_the_alert(
             await collect_alerts(server, seen, {HISTORY_ALERT})
     assert "warning" == seen[HISTORY_ALERT]["labels"]["severity"]
     assert [] == [text for text in seen[HISTORY_ALERT]["annotations"].values() if not is_filled_in(text)]
+
+
+async def test_a_growing_attention_list_raises_the_alert(
+    tmp_path: Path, upstream: FakeUpstream, gateway: StartGateway, session: aiohttp.ClientSession
+) -> None:
+    """R96: an operator suspends three providers one after the other."""
+    find_program("prometheus")
+    more: JsonValue = {
+        "third": {"adapter": "prompt_studio", "base_url": upstream.url, "api_key": {"env": "PROMPT_STUDIO_API_KEY"}}
+    }
+    running = await gateway(providers=more)
+    seen: dict[str, Alert] = {}
+
+    async def read_list() -> None:
+        async with session.get(running.ops_url + "/api/attention") as answer:
+            assert 200 == answer.status
+
+    async with asyncio.timeout(TEST_TIMEOUT), running_prometheus(tmp_path, session, running.ops_url) as server:
+        await read_list()
+        while not await server.samples("runward_attention_items offset 8s"):
+            await asyncio.sleep(0.2)
+        for provider in ("promptlayer", "prompt_studio", "third"):
+            await set_mode(session, running.ops_url, provider, "suspended")
+        async with repeat_every(read_list, every=1.0):
+            await collect_alerts(server, seen, {ATTENTION_ALERT})
+    assert "warning" == seen[ATTENTION_ALERT]["labels"]["severity"]
+    assert [] == [text for text in seen[ATTENTION_ALERT]["annotations"].values() if not is_filled_in(text)]
 
 
 async def test_a_healthy_gateway_raises_no_alert(

@@ -59,6 +59,8 @@ async def test_no_query_is_empty_and_the_sums_are_those_of_the_upstream(
         await load.send(session)
         await mixed_load.reload_twice(running)
         await set_mode(session, running.ops_url, "idle", "suspended")
+        async with session.get(running.ops_url + "/api/attention") as items:
+            assert 200 == items.status
         await load.send(session)
         await wait_for_counts(server, load)
         assert metric_sum(await running.metrics(), "runward_runs_total") == load.answered.runs

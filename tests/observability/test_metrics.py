@@ -28,6 +28,7 @@ FAMILIES = {
     "runward_refused_replies": ("counter", {"provider", "operation", "cause"}),
     "runward_retries": ("counter", {"provider", "operation", "cause"}),
     "runward_fallbacks": ("counter", {"workflow", "fallback"}),
+    "runward_attention_items": ("gauge", {"kind"}),
     "runward_circuit_state": ("gauge", {"provider", "workflow", "state"}),
     "runward_keys": ("gauge", {"state"}),
     "runward_keys_expiring": ("gauge", set()),
@@ -70,6 +71,7 @@ def record_each_metric_once(metrics: Metrics) -> None:
     metrics.run_fell_back("w", "other")
     metrics.track_circuit("p", "w")
     metrics.set_stored_keys({"active": 2}, 1)
+    metrics.attention_found({"circuit_open": 1})
     metrics.provider_overridden("p", "suspended")
     metrics.callback_attempted("2xx")
     metrics.callback_given_up()

@@ -10,6 +10,7 @@ from tests.supervisor.test_workers_on_redis import WORKERS
 from tests.support.client import PROMPT_STUDIO_BODY
 from tests.support.fake_upstream.faults import rst_after_request
 from tests.support.fake_upstream.provider_responses import STUDIO_RUN
+from tests.support.process import metric_sum
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ async def test_a_supervisor_lists_what_its_workers_know(
     await wait_until(lambda: len(running.logs("reload_refused")) >= 2)
     items = await get_items(session, running.ops_url)
     assert {("unknown_outcomes", "prompt_studio"), ("config_refused", "configuration")} <= items.keys()
+    counted = await running.metrics()
+    assert metric_sum(counted, "runward_attention_items", kind="config_refused") == 1
     assert 200 == await judge_recorded(session, running.ops_url, run_id)
     status, document = await judge(session, running.ops_url, "run_other", {"verdict": "found_paid"})
     assert (404, "not_found") == (status, document["code"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -46,7 +47,7 @@ SOURCES: Mapping[str, Source] = MappingProxyType(
 """All sources of items, by name."""
 
 INTERVAL = 30.0
-"""Seconds between two collections for the webhook, and between two readings of the counters."""
+"""Seconds between two collections for the metrics and the webhook, and between two readings of the counters."""
 
 _FRESH = 2.0  # seconds for which a list answers further requests
 _SOURCE_TIMEOUT = 10.0  # seconds
@@ -65,7 +66,10 @@ class AttentionList:
 
 @dataclass(slots=True)
 class AttentionMonitor:
-    """Collects items. `collect_metrics`: the metrics of this replica, those of all its workers together."""
+    """Collects items. `collect_metrics`: the metrics of this replica, those of all its workers together.
+
+    `record_counts` is given the number of items of every kind after each collection.
+    """
 
     store: AttentionStore
     collect_metrics: Callable[[], Awaitable[Metrics]]
@@ -74,6 +78,7 @@ class AttentionMonitor:
     clock: Clock
     log: Logger
     sources: Mapping[str, Source] = field(default_factory=lambda: SOURCES)
+    record_counts: Callable[[Mapping[str, int]], None] = lambda _: None
     _refusals: RecentCounts = field(default_factory=lambda: RecentCounts(_REFUSALS_WINDOW))
     _losses: RecentCounts = field(default_factory=lambda: RecentCounts(_LOSSES_WINDOW))
     _last: tuple[float, AttentionList] | None = None
@@ -86,7 +91,7 @@ class AttentionMonitor:
         self.config = config
 
     def start(self) -> None:
-        """Start reading the counters, and announcing new items if there is a webhook."""
+        """Start reading the counters and collecting items, and announcing new ones if there is a webhook."""
         self._task = asyncio.create_task(self._run_forever())
 
     async def close(self) -> None:
@@ -107,12 +112,12 @@ class AttentionMonitor:
             return self._last[1]
 
     async def check(self) -> None:
-        """Read the counters; with a webhook, collect the items and announce the new ones."""
+        """Read the counters and collect the items; with a webhook, announce the new ones."""
         metrics, now = await self.collect_metrics(), self.clock.monotonic()
         self._refusals.add(now, metrics.refused_credentials())
         self._losses.add(now, _losses(metrics))
+        found = await self.collect()
         if self.config.webhook is not None:
-            found = await self.collect()
             await self.webhook.announce(found.items, self.config.webhook, self.config.signing_keys)
 
     async def _run_forever(self) -> None:
@@ -142,6 +147,8 @@ class AttentionMonitor:
             (item for items in found for item in items),
             key=lambda item: (item.severity != "critical", item.since_at or now_at, item.kind, item.subject),
         )
+        counts = Counter(item.kind for item in items)
+        self.record_counts({kind.value: counts[kind] for kind in AttentionKind})
         return AttentionList(items, now_at)
 
     async def _read(self, name: str, source: Source, context: AttentionContext) -> list[AttentionItem]:

@@ -49,7 +49,14 @@ class Harness:
         webhook = AttentionWebhook(self.store.announcements, sender, self.clock, log)
         more: dict[str, Any] = {} if sources is None else {"sources": sources}
         self.monitor = AttentionMonitor(
-            self.store, self.collect_metrics, AttentionConfig(), webhook, self.clock, log, **more
+            self.store,
+            self.collect_metrics,
+            AttentionConfig(),
+            webhook,
+            self.clock,
+            log,
+            record_counts=self.metrics.attention_found,
+            **more,
         )
 
     async def collect_metrics(self) -> Metrics:
@@ -167,10 +174,18 @@ async def test_refusals_and_drops_are_items_for_their_windows(harness: Harness) 
     assert [] == harness.logs.entries
 
 
-async def test_without_a_webhook_the_store_is_read_on_request_only(harness: Harness) -> None:
+async def test_the_items_are_counted_by_kind_every_30_seconds_without_a_request(harness: Harness) -> None:
+    harness.metrics.track_circuit("p", "w")("open")
+    await harness.store.set_override(ProviderOverride("q", "suspended", "", 1.0))
     harness.monitor.start()
-    await harness.clock.run_for(600)
-    assert 0 == harness.store.lists
+    assert {} == harness.metrics.read(["runward_attention_items"])["runward_attention_items"]
+    await harness.clock.run_for(31)
+    counts = harness.metrics.read(["runward_attention_items"])["runward_attention_items"]
+    assert {(kind.value,) for kind in AttentionKind} == set(counts)
+    assert {("circuit_open",): (1,), ("provider_overridden",): (1,)} == {k: v for k, v in counts.items() if any(v)}
+    await harness.store.remove_override("q")
+    await harness.clock.run_for(30)
+    assert (0,) == harness.metrics.read(["runward_attention_items"])["runward_attention_items"]["provider_overridden",]
     await harness.monitor.close()
 
 
