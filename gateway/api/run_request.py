@@ -27,8 +27,8 @@ from gateway.runs.model import RunRecord
 
 MAX_START_BEFORE = 604_800
 """Maximum of `start_before` in seconds from now: 7 days."""
-_RFC3339_PATTERN = r"^\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)$"
-_RFC3339 = re.compile(_RFC3339_PATTERN, re.ASCII).fullmatch
+RFC3339_PATTERN = r"^\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)$"
+_RFC3339 = re.compile(RFC3339_PATTERN, re.ASCII).fullmatch
 
 
 def _limit_members(value: object) -> object:
@@ -92,7 +92,7 @@ StartBefore: TypeAlias = Annotated[
         {
             "anyOf": [
                 {"type": "number", "exclusiveMinimum": 0, "maximum": MAX_START_BEFORE},
-                {"type": "string", "format": "date-time", "pattern": _RFC3339_PATTERN},
+                {"type": "string", "format": "date-time", "pattern": RFC3339_PATTERN},
             ]
         }
     ),

@@ -9,6 +9,7 @@ from datetime import datetime
 
 from gateway.api.run_request import MAX_START_BEFORE, RunRequest, run_response
 from gateway.api.version_pin import check_pin
+from gateway.auth.client import Client
 from gateway.clock import Clock
 from gateway.errors import IdempotencyInFlight, RunError
 from gateway.http.body import hold_replay, parse_json_body, read_json_body
@@ -53,11 +54,16 @@ class RunHandler:
         raw = await read_json_body(request, max_bytes=self.max_body, timeout=self.body_timeout)
         body = parse_json_body(RunRequest, raw)
         key = parse_key(request.client_name, request.headers.getall("Idempotency-Key", ()), raw)
-        workflow = self.catalog.find(body.workflow, request.client)
-        check_pin(workflow, (body.label, body.version))
-        start_before = None if body.start_before is None else await self._start_before(body.start_before, key)
-        spec = self._build_spec(request, body, workflow, start_before)
-        run = RunRecord.create(spec, workflow.provider.name, self.clock)
+        synchronous = body.callback_url is None and not prefers_async(request.headers)
+        is_traced = request.span is not None or "traceparent" in request.headers
+        traceparent = request_traceparent(request, self.clock) if is_traced else ""
+        run, workflow = await self._prepare(
+            request.client,
+            body,
+            key,
+            traceparent=traceparent,
+            client_connected=request.connection_check() if synchronous else None,
+        )
         if run.spec.synchronous and key is None:
             content = self.history.hold_content(workflow, len(raw)) if self.history.holds_content else None
             request.run = run
@@ -81,6 +87,59 @@ class RunHandler:
                 raise followed_error(stored)
             case InFlight():
                 raise IdempotencyInFlight(retry_after=1)
+
+    async def start_in_background(
+        self, client: Client, body: RunRequest, key: IdempotencyKey | None
+    ) -> tuple[str, bool]:
+        """Start a run for which no client waits; returns its id, and whether an earlier request with the key had it.
+
+        Raises as `start`: GatewayError for refusals, and Problem for an invalid body.
+        """
+        run, workflow = await self._prepare(client, body, key)
+        if body.callback_url is not None:
+            await self.check_callback_url(body.callback_url, client.name)
+        match await submit(self.durable_runs, run, key, callback_url=body.callback_url):
+            case Started(durable_run):
+                self.durable_runs.run_in_background(durable_run, workflow)
+                return run.id, False
+            case Finished(run_id, _):
+                return run_id, True
+            case Replayed(stored) | Followed(stored):
+                return stored.id, True
+            case InFlight():
+                raise IdempotencyInFlight(retry_after=1)
+
+    async def _prepare(
+        self,
+        client: Client,
+        body: RunRequest,
+        key: IdempotencyKey | None,
+        *,
+        traceparent: str = "",
+        client_connected: Callable[[], bool] | None = None,
+    ) -> tuple[RunRecord, Workflow]:
+        """Return a new run of a client, and its workflow. `client_connected`: None if no client waits for the run."""
+        workflow = self.catalog.find(body.workflow, client)
+        check_pin(workflow, (body.label, body.version))
+        spec = RunSpec(
+            client=client.name,
+            team=client.team,
+            key_id=client.key_id,
+            key_limits=client.key_limits,
+            workflow=body.workflow,
+            timeout=min(body.timeout or workflow.timeout, workflow.max_timeout),
+            input=body.input,
+            metadata=body.metadata,
+            tags=body.tags,
+            label=body.label,
+            version=body.version,
+            return_all_outputs=body.return_all_outputs,
+            synchronous=client_connected is not None,
+            start_before=None if body.start_before is None else await self._start_before(body.start_before, key),
+            traceparent=traceparent,
+            client_connected=client_connected or always_connected,
+        )
+        return RunRecord.create(spec, workflow.provider.name, self.clock), workflow
 
     async def _execute_unstored(self, run: RunRecord, workflow: Workflow, content: HeldContent | None) -> Response:
         """Execute a run that is not durable, and record it; if its client's deadline has passed, it becomes durable."""
@@ -121,33 +180,6 @@ class RunHandler:
             if key is None or await store.get_idempotency_record(key.client, key.text) is None:
                 raise invalid_body(FieldError("/start_before", "has passed"))
         return start_at
-
-    def _build_spec(
-        self, request: Request, body: RunRequest, workflow: Workflow, start_before: float | None
-    ) -> RunSpec:
-        synchronous = body.callback_url is None and not prefers_async(request.headers)
-        return RunSpec(
-            client=request.client.name,
-            team=request.client.team,
-            key_id=request.client.key_id,
-            key_limits=request.client.key_limits,
-            workflow=body.workflow,
-            timeout=min(body.timeout or workflow.timeout, workflow.max_timeout),
-            input=body.input,
-            metadata=body.metadata,
-            tags=body.tags,
-            label=body.label,
-            version=body.version,
-            return_all_outputs=body.return_all_outputs,
-            synchronous=synchronous,
-            start_before=start_before,
-            traceparent=(
-                request_traceparent(request, self.clock)
-                if request.span is not None or "traceparent" in request.headers
-                else ""
-            ),
-            client_connected=request.connection_check() if synchronous else always_connected,
-        )
 
 
 def stored_response(stored: StoredResponse, headers: tuple[tuple[str, str], ...] = ()) -> Response:

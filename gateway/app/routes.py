@@ -9,6 +9,7 @@ from gateway.api.admin.routes import admin_routes
 from gateway.api.cancel_run import CancelRunHandler
 from gateway.api.completion_webhook import PollHintHandler
 from gateway.api.docs.page import DocsHandlers
+from gateway.api.operator_runs import OperatorRuns
 from gateway.api.passthrough import PassthroughHandler
 from gateway.api.prompt_studio.handlers import PromptStudioHandlers
 from gateway.api.promptlayer import routes as promptlayer
@@ -28,6 +29,7 @@ from gateway.http.request import Middleware, Route
 from gateway.http.router import with_double_slash
 from gateway.http.server import Server
 from gateway.observability.metrics import Metrics
+from gateway.runs.callbacks.trial_delivery import CallbackTester
 
 
 def realtime_hub(components: Components, token_secret: bytes) -> RealtimeHub:
@@ -125,10 +127,40 @@ def ops_routes(components: Components, docs: DocsHandlers) -> list[Route]:
             state=components.gateway_state,
             feed=components.live_feed,
             apply_keys=components.background_tasks.key_follower.refresh,
+            run_starter=operator_runs(components),
+            callback_tester=CallbackTester(
+                components.egress_policy,
+                components.webhook_sender,
+                lambda: components.callback_dispatcher.signing_keys,
+                components.clock,
+            ),
         ),
         *LogAdminHandlers(components.log_level).routes(),
         *docs.ops_routes(),
     ]
+
+
+def operator_runs(components: Components) -> OperatorRuns:
+    """Return what starts runs on behalf of clients in this process."""
+    return OperatorRuns(
+        _run_handler(components),
+        components.authenticator.find_client,
+        lambda: components.in_flight_limiter.draining,
+    )
+
+
+def _run_handler(components: Components) -> RunHandler:
+    settings = components.settings.server
+    return RunHandler(
+        components.executor,
+        components.history,
+        components.durable_runs,
+        components.catalog,
+        components.check_callback_url,
+        components.clock,
+        settings.max_body,
+        settings.body_timeout,
+    )
 
 
 def _provider_admin(components: Components) -> ProviderAdminHandlers:
@@ -155,16 +187,7 @@ def _ops_handlers(components: Components) -> HealthHandlers:
 
 def _run_routes(components: Components) -> list[Route]:
     settings, clock = components.settings.server, components.clock
-    run = RunHandler(
-        components.executor,
-        components.history,
-        components.durable_runs,
-        components.catalog,
-        components.check_callback_url,
-        clock,
-        settings.max_body,
-        settings.body_timeout,
-    )
+    run = _run_handler(components)
     lookup = RunLookupHandlers(
         components.store,
         components.run_reader,

@@ -100,6 +100,7 @@ FIELDS: Mapping[str, LogField] = MappingProxyType(
         "provider_run_id": LogField("text", "Id of the run at the provider; null while none is known.", nullable=True),
         "providers": LogField("integer", "Number of configured providers."),
         "reason": LogField("text", "Why the content cannot be read, with the id of its key."),
+        "receiver": LogField("text", "Host of a callback URL."),
         "refused": LogField("integer", "Number of runs that a replay did not start."),
         "replay": LogField("text", "Id of a replay of many runs."),
         "replicas": LogField("integer", "Number of replicas that share the limits."),
@@ -120,6 +121,7 @@ FIELDS: Mapping[str, LogField] = MappingProxyType(
         "sequence": LogField("integer", "Sequence number of the audit record."),
         "settings": LogField("list of texts", "Names of settings."),
         "signal": LogField("text", "Name of the signal that was received."),
+        "since": LogField("time", "Beginning of what an operation covers."),
         "span_id": LogField("text", "Span id of the request or run, with tracing: 16 hexadecimal digits."),
         "started": LogField("integer", "Number of runs that a replay started."),
         "state": LogField(
@@ -180,6 +182,15 @@ EVENTS: Mapping[str, LogEvent] = MappingProxyType(
         "callback_given_up": LogEvent("warning", "A callback is not tried any more.", ("run_id", "client")),
         "callback_replayed": LogEvent("info", "An operator had a callback delivered again.", ("run_id",), ("actor",)),
         "callback_settled": LogEvent("info", "A callback was delivered, or its run is gone.", ("run_id",)),
+        "callback_tested": LogEvent(
+            "info", "An operator had a test message sent to a callback URL.", ("receiver", "why"), ("actor",)
+        ),
+        "callbacks_recovered": LogEvent(
+            "warning",
+            "An operator had all callbacks delivered again that were given up since a time.",
+            ("since", "runs"),
+            ("actor",),
+        ),
         "cancel_sent": LogEvent(
             "info", "The provider was asked to stop a run.", ("run_id", "client", "provider", "state", "fault")
         ),
@@ -233,6 +244,12 @@ EVENTS: Mapping[str, LogEvent] = MappingProxyType(
         "not_understood": LogEvent("error", "A stored run cannot be read by this version.", ("run_id", "client")),
         "not_watched": LogEvent("debug", "Files of the configuration are looked at in intervals instead."),
         "not_written": LogEvent("warning", "The store did not accept a change.", ("phase",), ("run_id",)),
+        "operator_run_started": LogEvent(
+            "warning",
+            "An operator started a run on behalf of a client.",
+            ("run_id", "client", "workflow"),
+            ("actor",),
+        ),
         "ops_key_refused": LogEvent(
             "info", "A request to the operations port had no valid key.", ("request_id", "why", "peer")
         ),

@@ -16,6 +16,7 @@ from gateway.outbound.webhook.sender import WebhookSender
 from gateway.runs.attention.items import AttentionConfig
 from gateway.runs.attention.monitor import AttentionMonitor
 from gateway.runs.attention.webhook import AttentionWebhook
+from gateway.runs.callbacks.trial_delivery import CallbackTester
 from gateway.settings import Settings
 from gateway.supervisor.admin import collect_metrics
 from gateway.supervisor.lazy_store import LazyStore
@@ -68,6 +69,10 @@ class SupervisorAttention:
         """Start; `own_addresses` (host, port) are refused as receivers."""
         self.egress_policy.set_own_addresses(own_addresses)
         self.monitor.start()
+
+    def callback_tester(self, clock: Clock) -> CallbackTester:
+        """Return what sends test messages to callback URLs."""
+        return CallbackTester(self.egress_policy, self.sender, lambda: self.monitor.config.signing_keys, clock)
 
     def reconfigure(self, snapshot: AttentionSnapshot) -> None:
         """Apply another configuration."""

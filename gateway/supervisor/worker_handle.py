@@ -14,6 +14,13 @@ from gateway.supervisor.worker_spec import WorkerSpec
 from gateway.supervisor.worker_status import MAX_LINE_BYTES, WorkerStatus
 
 _REPLY_TIMEOUT = 1.0  # seconds; after that the last status is used
+_RUN_TIMEOUT = 25.0  # seconds to store and start a run
+RUN_REPLY = b"run "
+"""Start of a line of a worker that is the answer to a `run` command."""
+
+
+class WorkerGone(Exception):
+    """The worker has ended before it answered."""
 
 
 @dataclass(slots=True)
@@ -30,6 +37,8 @@ class WorkerHandle:
     _last_reply: int = 0
     _status_received: asyncio.Event = field(default_factory=asyncio.Event)
     _request_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _runs: dict[int, asyncio.Future[bytes]] = field(default_factory=dict)
+    _last_run: int = 0
 
     @property
     def ready(self) -> bool:
@@ -41,6 +50,9 @@ class WorkerHandle:
         try:
             await self._read_loop(on_status)
             self.unresponsive = True
+            for answer in self._runs.values():
+                if not answer.done():
+                    answer.set_exception(WorkerGone())
             return await self.process.wait()
         finally:
             self.writer.close()
@@ -48,11 +60,38 @@ class WorkerHandle:
     async def _read_loop(self, on_status: Callable[[], object]) -> None:
         with suppress(OSError, ValueError):  # after an invalid message the channel is ignored; the worker may continue
             while line := await self.reader.readline():
+                if line.startswith(RUN_REPLY):
+                    self._receive_run(line)
+                    continue
                 self.last_status = WorkerStatus.decode(line)
                 self._has_reported, self.unresponsive = True, False
                 self._last_reply = max(self._last_reply, self.last_status.reply_to)
                 self._status_received.set()
                 on_status()
+
+    async def ask_run(self, body: bytes) -> bytes:
+        """Let the worker start the run of a request, a line without its end; returns the worker's answer.
+
+        Raises WorkerGone, and TimeoutError if it does not answer.
+        """
+        self._last_run += 1
+        number = self._last_run
+        answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._runs[number] = answer
+        try:
+            if self.writer.is_closing():
+                raise WorkerGone
+            self.writer.write(b"%b%d %b\n" % (RUN_REPLY, number, body))
+            async with asyncio.timeout(_RUN_TIMEOUT):
+                return await answer
+        finally:
+            del self._runs[number]
+
+    def _receive_run(self, line: bytes) -> None:
+        number, _, content = line.removeprefix(RUN_REPLY).partition(b" ")
+        answer = self._runs.get(int(number))
+        if answer is not None and not answer.done():
+            answer.set_result(content.strip())
 
     async def refresh_status(self) -> None:
         """Request a new `last_status` (heartbeat); marks the worker as `unresponsive` if it does not answer in time."""

@@ -9,15 +9,20 @@ import socket
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from gateway.api.admin.operator_run import MAX_BODY
 from gateway.app.application import Application, drain_and_close
 from gateway.app.bootstrap import start_gateway
 from gateway.app.reload import ConfigSource
+from gateway.app.routes import operator_runs
 from gateway.clock import Clock
 from gateway.observability.logger_protocol import Logger
 from gateway.settings import Settings
+from gateway.supervisor.worker_handle import RUN_REPLY
+from gateway.supervisor.worker_runs import answer_run
 from gateway.supervisor.worker_spec import WorkerSpec
 from gateway.supervisor.worker_status import WorkerStatus
 
+_MAX_COMMAND = 4 * MAX_BODY  # bytes
 _FINAL_STATUS_TIMEOUT = 1.0  # seconds to send the last status; then the worker exits anyway
 
 
@@ -29,7 +34,7 @@ async def run_worker(
     If the supervisor has exited, its successor needs the port: the worker closes it, and exits after its last run.
     """
     channel = socket.socket(fileno=spec.channel)
-    reader, writer = await asyncio.open_unix_connection(sock=channel)
+    reader, writer = await asyncio.open_unix_connection(sock=channel, limit=_MAX_COMMAND)
     drain = asyncio.Event()
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the supervisor handles SIGHUP, and sends a command
     for number in (
@@ -60,6 +65,7 @@ class _CommandHandler:
     drain: asyncio.Event = field(default_factory=asyncio.Event)
     terminate: asyncio.Event = field(default_factory=asyncio.Event)
     orphaned: bool = False
+    _runs: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def handle_commands(self, reader: asyncio.StreamReader) -> None:
         """Execute commands of the supervisor. The end of the channel is a command to drain."""
@@ -73,10 +79,21 @@ class _CommandHandler:
                     self.send_status(int(argument))
                 elif command == b"log-level":
                     self.application.components.log_level.apply_encoded(argument.decode())
+                elif command == RUN_REPLY.strip():
+                    task = asyncio.create_task(self._start_run(argument))
+                    self._runs.add(task)
+                    task.add_done_callback(self._runs.discard)
                 elif command in commands:
                     commands[command]()
         self.orphaned = True
         self.drain.set()
+
+    async def _start_run(self, argument: bytes) -> None:
+        """Start the run of a command, the number of the request and its body, and send the answer."""
+        number, _, body = argument.partition(b" ")
+        answer = await answer_run(operator_runs(self.application.components), body)
+        if not self.writer.is_closing():
+            self.writer.write(b"%b%b %b\n" % (RUN_REPLY, number, answer))
 
     def send_status(self, reply_to: int = 0) -> None:
         """Send the status. The supervisor has one request in flight at a time, so no messages accumulate."""

@@ -219,3 +219,59 @@ def test_a_key_of_the_operations_port_is_refused_as_an_argument(runward: RunComm
     assert 2 == result.code
     assert "RUNWARD_OPS_KEY" in result.err
     assert "rw_secret-key" not in result.err
+
+
+TESTED = {
+    "accepted": True,
+    "status": 204,
+    "fault": None,
+    "duration_ms": 3.2,
+    "sent_bytes": 9,
+    "webhook_id": "msg_test_1",
+}
+REFUSED = {**TESTED, "accepted": False}
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        (TESTED, 0, "status 204, 3.2 ms, msg_test_1"),
+        ({**REFUSED, "status": 500}, 1, "status 500, 3.2 ms, msg_test_1"),
+        (
+            {**REFUSED, "status": None, "fault": "timeout"},
+            1,
+            "no status: timeout, 3.2 ms, msg_test_1",
+        ),
+    ],
+)
+def test_a_test_message_is_sent(
+    runward: RunCommand, port: StubOpsPort, url: str, result: tuple[dict[str, object], int, str]
+) -> None:
+    document, code, line = result
+    port.override = 200, json.dumps(document).encode()
+    sent = runward("callbacks", "test", "https://example.com/hook", RUNWARD_OPS_URL=url)
+    assert (code, line) == (sent.code, sent.out.strip())
+    assert ["POST /api/callbacks/test"] == port.requests
+    as_json = runward("callbacks", "test", "https://example.com/hook", "--json", RUNWARD_OPS_URL=url)
+    assert (code, document) == (as_json.code, json.loads(as_json.out))
+
+
+def test_a_url_that_is_not_allowed_is_refused(runward: RunCommand, port: StubOpsPort, url: str) -> None:
+    port.override = 422, b'{"code": "callback_url_refused", "detail": "It must be https."}'
+    refused = runward("callbacks", "test", "http://10.0.0.1/", RUNWARD_OPS_URL=url)
+    assert (1, "") == (refused.code, refused.out)
+    assert "It must be https" in refused.err
+
+
+def test_abandoned_callbacks_are_counted_before_they_are_delivered(
+    runward: RunCommand, port: StubOpsPort, url: str
+) -> None:
+    counted = {"count": 3, "hosts": [{"host": "a", "count": 2}, {"host": "b", "count": 1}], "more": True, "due": None}
+    port.override = 200, json.dumps(counted).encode()
+    words = ("callbacks", "recover", "--since", "2026-11-21T12:00:00Z")
+    planned = runward(*words, RUNWARD_OPS_URL=url)
+    assert (0, "2\ta\n1\tb\n") == (planned.code, planned.out)
+    assert "given up: 3; add --go to deliver them; there are more: repeat the command" in planned.err
+    port.override = 200, json.dumps({**counted, "due": 3, "more": False}).encode()
+    assert "due now: 3" in runward(*words, "--host", "a", "--go", RUNWARD_OPS_URL=url).err
+    assert ["POST /api/callbacks/recover"] * 2 == port.requests

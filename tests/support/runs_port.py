@@ -30,6 +30,7 @@ from gateway.supervisor.attention import SupervisorAttention
 from gateway.supervisor.lazy_store import LazyStore
 from gateway.supervisor.worker_handle import WorkerLauncher
 from gateway.supervisor.worker_pool import WorkerPool
+from gateway.supervisor.worker_runs import WorkerRunStarter
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -153,7 +154,16 @@ def _supervisor_server(settings: Settings, clock: Clock, store: LazyStore) -> Se
     admin = SupervisorAdmin(
         pool,
         admin_routes(
-            store, clock, log, providers, attention.monitor, authenticator=authenticator, state=state, feed=feed
+            store,
+            clock,
+            log,
+            providers,
+            attention.monitor,
+            authenticator=authenticator,
+            state=state,
+            feed=feed,
+            run_starter=WorkerRunStarter(pool),
+            callback_tester=attention.callback_tester(clock),
         ),
     )
     audit = factories.audit_recorder(store, clock, log, pool.metrics)

@@ -7,23 +7,27 @@ from typing import Protocol
 
 from gateway.api.admin.attention import AttentionHandlers
 from gateway.api.admin.audit import AuditHandlers
+from gateway.api.admin.callback_delivery import CallbackDeliveryHandlers
 from gateway.api.admin.callbacks import CallbackAdminHandlers, CallbackStore
 from gateway.api.admin.configured import ConfiguredHandlers
 from gateway.api.admin.judgement import JudgementHandlers, JudgementStore
 from gateway.api.admin.keys import KeyAdminHandlers, KeyStore
 from gateway.api.admin.live_feed import LiveFeed
 from gateway.api.admin.live_stream import LiveStreamHandlers
+from gateway.api.admin.operator_run import OperatorRunHandlers
 from gateway.api.admin.overview import GatewayState, OverviewHandlers
 from gateway.api.admin.providers import ProviderAdminHandlers
 from gateway.api.admin.replays import ReplayAdminHandlers, ReplayStore
 from gateway.api.admin.runs import RunAdminHandlers, RunStore
 from gateway.api.admin.session import SessionHandlers
 from gateway.api.console.files import ConsoleFiles
+from gateway.api.operator_runs import OperatorRunStarter
 from gateway.clock import Clock
 from gateway.http.ops_authentication import OpsAuthenticator
 from gateway.http.request import Route
 from gateway.observability.logger_protocol import Logger
 from gateway.runs.attention.monitor import AttentionMonitor
+from gateway.runs.callbacks.trial_delivery import CallbackTester
 from gateway.store.audit import KeepsAudit
 
 
@@ -42,6 +46,8 @@ def admin_routes(
     state: GatewayState,
     feed: LiveFeed,
     apply_keys: Callable[[], Awaitable[None]] | None = None,
+    run_starter: OperatorRunStarter,
+    callback_tester: CallbackTester,
 ) -> list[Route]:
     """Return the routes, without those for health, metrics and documentation.
 
@@ -55,6 +61,8 @@ def admin_routes(
         *AttentionHandlers(attention).routes(),
         *AuditHandlers(store).routes(),
         *CallbackAdminHandlers(store, clock, log).routes(),
+        *CallbackDeliveryHandlers(store, callback_tester, clock, log).routes(),
+        *OperatorRunHandlers(run_starter, log).routes(),
         *providers.routes(),
         *KeyAdminHandlers(store, lambda: state.settings, clock, log, apply_keys).routes(),
         *OverviewHandlers(state, clock).routes(),

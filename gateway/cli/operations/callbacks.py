@@ -10,6 +10,7 @@ from gateway.cli.errors import CliError, sanitize_for_terminal
 from gateway.cli.operations.client import OpsClient, OpsProblem
 from gateway.cli.operations.output import print_json
 from gateway.cli.operations.paging import iter_list
+from providers.contract import JsonValue
 
 GAVE_UP = "gave_up"
 
@@ -54,6 +55,46 @@ def replay(client: OpsClient, run_ids: Sequence[str], *, given_up: bool, limit: 
             f"no callback to deliver: {', '.join(missing)} (the run has no callback_url, has not ended, or was purged)",
             exit_code=1,
         )
+
+
+def send_test(client: OpsClient, url: str, *, as_json: bool) -> None:
+    """Have a test message sent to a callback URL; prints what became of it, as JSON the gateway's document.
+
+    Raises CliError: exit code 1 if the receiver did not accept it, or if the URL is not allowed.
+    """
+    try:
+        document = client.post("api", "callbacks", "test", body={"url": url})
+    except OpsProblem as problem:
+        if problem.code != "callback_url_refused":
+            raise
+        raise CliError(str(problem), exit_code=1) from None
+    status, fault = document.get("status"), document.get("fault")
+    answer = f"status {status}" if fault is None else f"no status: {fault}"
+    if as_json:
+        print_json(document)
+    else:
+        typer.echo(sanitize_for_terminal(f"{answer}, {document.get('duration_ms')} ms, {document.get('webhook_id')}"))
+    if document.get("accepted") is not True:
+        raise CliError(f"the receiver did not accept the message ({sanitize_for_terminal(answer)})", exit_code=1)
+
+
+def recover(client: OpsClient, since: str, host: str | None, *, go: bool, as_json: bool) -> None:
+    """Count the callbacks that were given up, of runs that ended since a time; with `go`, deliver them again.
+
+    Prints their number, and that of each receiver; as JSON the gateway's document.
+    """
+    body: dict[str, JsonValue] = {"since": since, "dry_run": not go}
+    document = client.post("api", "callbacks", "recover", body=body if host is None else {**body, "host": host})
+    if as_json:
+        print_json(document)
+        return
+    hosts = document.get("hosts")
+    for each in hosts if isinstance(hosts, list) else ():
+        if isinstance(each, dict):
+            typer.echo(sanitize_for_terminal(f"{each.get('count')}\t{each.get('host')}"))
+    more = "; there are more: repeat the command" if document.get("more") else ""
+    due = f"due now: {document.get('due')}" if go else f"given up: {document.get('count')}; add --go to deliver them"
+    typer.echo(sanitize_for_terminal(due + more), err=True)
 
 
 def _iter_runs(client: OpsClient, state: str, limit: int, more: str) -> Iterator[str]:

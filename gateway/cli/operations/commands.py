@@ -84,6 +84,47 @@ def replay_callbacks(
     replay(client, run_ids or [], given_up=given_up, limit=limit, as_json=as_json)
 
 
+@callbacks_app.command("test")
+def send_test_callback(
+    url: Annotated[str, typer.Argument(help="The callback URL.")],
+    context: typer.Context,
+    *,
+    as_json: AsJson = False,
+    ops_url: OpsUrl = DEFAULT_OPS_URL,
+    ops_key: OpsKey = None,
+    ops_key_file: OpsKeyFile = None,
+) -> None:
+    """Send a test message to a callback URL, checked, signed and sent as a callback is, once.
+
+    Exit code 0: the receiver accepted it. 1: it did not, or the URL is not allowed. 2: the gateway could not be
+    reached, or refused it.
+    """
+    from gateway.cli.operations.callbacks import send_test
+
+    send_test(connect(context, ops_url, ops_key, ops_key_file), url, as_json=as_json)
+
+
+@callbacks_app.command("recover")
+def recover_callbacks(
+    context: typer.Context,
+    *,
+    since: Annotated[str, typer.Option(help="Of runs that ended then or later, such as 2026-11-21T12:00:00Z.")],
+    host: Annotated[str | None, typer.Option(help="Callbacks of this receiver only.")] = None,
+    go: Annotated[bool, typer.Option("--go", help="Deliver them; without it they are only counted.")] = False,
+    as_json: AsJson = False,
+    ops_url: OpsUrl = DEFAULT_OPS_URL,
+    ops_key: OpsKey = None,
+    ops_key_file: OpsKeyFile = None,
+) -> None:
+    """Count the callbacks that were abandoned since a time, by receiver, or deliver them again.
+
+    Exit code 2: the gateway could not be reached, or refused it.
+    """
+    from gateway.cli.operations.callbacks import recover
+
+    recover(connect(context, ops_url, ops_key, ops_key_file), since, host, go=go, as_json=as_json)
+
+
 @providers_app.command("list")
 def list_providers(
     context: typer.Context,

@@ -38,6 +38,7 @@ from gateway.supervisor.attention import SupervisorAttention
 from gateway.supervisor.lazy_store import LazyStore
 from gateway.supervisor.worker_handle import WorkerLauncher
 from gateway.supervisor.worker_pool import WorkerPool
+from gateway.supervisor.worker_runs import WorkerRunStarter
 from tests.support.callback_receiver import CALLBACK_PATH
 from tests.support.client import PROMPT_STUDIO_BODY
 from tests.support.fake_upstream.provider_responses import STUDIO_RUN, prompt_studio_reply
@@ -96,7 +97,16 @@ def supervisor_routes() -> list[Route]:
     authenticator = factories.ops_authenticator(Settings(), OpsKeys(), LazyStore(store), clock, log)
     routes = [
         *admin_routes(
-            store, clock, log, providers, attention.monitor, authenticator=authenticator, state=state, feed=feed
+            store,
+            clock,
+            log,
+            providers,
+            attention.monitor,
+            authenticator=authenticator,
+            state=state,
+            feed=feed,
+            run_starter=WorkerRunStarter(pool),
+            callback_tester=attention.callback_tester(clock),
         ),
         *LogAdminHandlers(level, pool.send_log_level).routes(),
     ]
@@ -206,6 +216,32 @@ async def converse(talk: Conversation, run_id: str) -> None:
     await talk.send("POST", judge, run_id, headers={**JSON, "Origin": "null"}, body=b"{}")
     await converse_about_replays(talk)
     await converse_about_keys(talk)
+    await converse_about_runs_and_deliveries(talk)
+
+
+async def converse_about_runs_and_deliveries(talk: Conversation) -> None:
+    """Start a run for a client, test deliveries and recover callbacks, in every way."""
+    run, test, recover = "/api/run", "/api/callbacks/test", "/api/callbacks/recover"
+    order = {"client": "one", "idempotency_key": "ops-1", "run": {**PROMPT_STUDIO_BODY}}
+    first = node(await talk.send("POST", run, headers=JSON, body=strict_json.write(order)))
+    again = node(await talk.send("POST", run, headers=JSON, body=strict_json.write(order)))
+    assert (first["id"], False, True) == (again["id"], first["replayed"], again["replayed"])
+    for changed in (
+        {**order, "idempotency_key": " "},
+        {**order, "run": {"workflow": "studio", "input": {"other": 1}}},
+        {**order, "client": "nothing"},
+        {**order, "idempotency_key": "ops-2", "run": {"workflow": "nothing"}},
+    ):
+        await talk.send("POST", run, headers=JSON, body=strict_json.write(changed))
+    await talk.send("POST", test, headers=JSON, body=b'{"url":"http://127.0.0.1:1/hook"}')
+    await talk.send("POST", test, headers=JSON, body=b'{"url":"http://10.0.0.1/hook"}')
+    for body in (b'{"since":"2026-11-21T12:00:00Z"}', b'{"since":"2026-11-21T12:00:00Z","dry_run":false}'):
+        await talk.send("POST", recover, headers=JSON, body=body)
+    for path in (run, test, recover):
+        for body in (b"{", b"{}", b" " * 1_000_001):
+            await talk.send("POST", path, headers=JSON, body=body)
+        for headers in ({**JSON, "Origin": "null"}, {"Content-Type": "text/plain"}):
+            await talk.send("POST", path, headers=headers, body=b"{}")
 
 
 async def converse_about_replays(talk: Conversation) -> None:
@@ -289,6 +325,9 @@ SEEN = {
     *(("PUT", "/logs/level", status) for status in (200, 400, 403, 413, 415, 422)),
     *(("POST", "/providers/override/{id}", status) for status in (200, 400, 403, 404, 413, 415, 422)),
     *(("GET", "/api/audit", status) for status in (200, 422)),
+    *(("POST", "/api/run", status) for status in (202, 400, 403, 404, 413, 415, 422)),
+    *(("POST", "/api/callbacks/test", status) for status in (200, 400, 403, 413, 415, 422)),
+    *(("POST", "/api/callbacks/recover", status) for status in (200, 400, 403, 413, 415, 422)),
     *(("POST", "/api/replays", status) for status in (200, 202, 400, 403, 404, 413, 415, 422)),
     *(("GET", "/api/replays/{id}", status) for status in (200, 404)),
     *(("POST", "/api/replays/{id}/abort", status) for status in (200, 403, 404, 415)),

@@ -6,10 +6,21 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
+from gateway.api.admin.callback_delivery import CallbackRecoveryRequest, CallbackTestRequest
 from gateway.api.admin.callbacks import PAGE_SIZE, RUN_ID_PATTERN
 from gateway.api.admin.openapi.operations import IGNORED_BODY, Answer, Operation, OperationGroup, path_parameter
 from gateway.api.openapi.list_parameters import query_parameter
 from gateway.runs.callbacks.dispatcher import CALLBACK_STATES, GAVE_UP
+from gateway.runs.callbacks.recovery import MAX_CALLBACKS
+
+_BODY_CODES = (
+    "malformed_json",
+    "forbidden",
+    "request_timeout",
+    "payload_too_large",
+    "unsupported_media_type",
+    "invalid_request",
+)
 
 
 class CallbacksPage(BaseModel):
@@ -30,6 +41,36 @@ class CallbackReplayed(BaseModel):
 
     id: Annotated[str, Field(description="Id of the run.")]
     callback: PendingCallback
+
+
+class CallbackTested(BaseModel):
+    """What became of a test delivery."""
+
+    accepted: Annotated[bool, Field(description="The receiver answered with a 2xx.")]
+    status: Annotated[int | None, Field(description="Status of the receiver; null without an answer.")]
+    fault: Annotated[
+        Literal["refused", "unreachable", "untrusted", "timeout", "disconnected", "invalid_reply"] | None,
+        Field(description="Why there is no status."),
+    ]
+    duration_ms: float
+    sent_bytes: Annotated[int, Field(description="Size of the body that was sent.")]
+    webhook_id: Annotated[str, Field(description="The `webhook-id` of the message.")]
+
+
+class HostCount(BaseModel):
+    """Number of callbacks of a receiver."""
+
+    host: str
+    count: int
+
+
+class CallbacksRecovered(BaseModel):
+    """Callbacks that were given up, and how many are delivered again."""
+
+    count: Annotated[int, Field(description=f"At most {MAX_CALLBACKS}.")]
+    hosts: Annotated[list[HostCount], Field(description="Those of each receiver, the most first; at most 50.")]
+    more: Annotated[bool, Field(description="There may be others: repeat the request.")]
+    due: Annotated[int | None, Field(description="Callbacks that are due now; null for a dry run.")]
 
 
 GROUP = OperationGroup(
@@ -58,6 +99,26 @@ GROUP = OperationGroup(
             parameters=(path_parameter("id", "Id of a run that has ended and has a callback."),),
             body=IGNORED_BODY,
             codes=("forbidden", "not_found", "unsupported_media_type", "store_unavailable"),
+        ),
+        Operation(
+            "POST",
+            "/api/callbacks/test",
+            "testCallback",
+            "Send a test message to a callback URL",
+            {200: Answer("What became of it, whatever the receiver answered.", CallbackTested)},
+            description="It is checked, signed and sent as a callback is, with the type `callback.test`, once.",
+            body=CallbackTestRequest,
+            codes=(*_BODY_CODES, "callback_url_refused", "overloaded"),
+        ),
+        Operation(
+            "POST",
+            "/api/callbacks/recover",
+            "recoverCallbacks",
+            "Deliver given-up callbacks since a time again",
+            {200: Answer("Their number, and how many are due now.", CallbacksRecovered)},
+            description="Their schedule starts again. Receivers recognize a repeated delivery by its `webhook-id`.",
+            body=CallbackRecoveryRequest,
+            codes=(*_BODY_CODES, "store_unavailable"),
         ),
     ),
 )

@@ -17,6 +17,7 @@ from gateway.api.admin.openapi import (
     judgement,
     keys,
     logs,
+    operator_run,
     providers,
     replays,
     runs,
@@ -30,6 +31,7 @@ from gateway.http.ops_authentication import SESSION_COOKIE
 
 GROUPS = (
     runs.GROUP,
+    operator_run.GROUP,
     replays.GROUP,
     judgement.GROUP,
     attention.GROUP,
