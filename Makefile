@@ -112,7 +112,7 @@ clean: ## Remove generated files
 
 UPGRADE ?=
 LOCKED := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
-COMPILE = $(BIN)/uv pip compile pyproject.toml $(LOCKED) --extra uvloop --extra redis --extra encryption --extra otel $(UPGRADE)
+COMPILE = $(BIN)/uv pip compile pyproject.toml $(LOCKED) --extra uvloop --extra redis --extra encryption --extra oidc --extra otel $(UPGRADE)
 
 # Stamp files record installed lock files, so that a second `make demo` starts at once. requirements-dev.lock contains
 # requirements.lock.

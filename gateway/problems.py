@@ -70,6 +70,7 @@ PROBLEMS: Mapping[str, ProblemType] = MappingProxyType(
         "provider_suspended": ProblemType(503, "The provider is suspended by an operator", retryable=True),
         "upstream_throttled": ProblemType(503, "The provider's rate limit is exceeded", retryable=True),
         "upstream_unavailable": ProblemType(503, "The provider is unavailable", retryable=True),
+        "issuer_unavailable": ProblemType(503, "The issuer of the token is unavailable", retryable=True),
         "store_unavailable": ProblemType(503, "The store is unavailable", retryable=True),
         "upstream_timeout": ProblemType(504, "The provider did not respond in time"),
         "deadline_exceeded": ProblemType(504, "The deadline was exceeded"),
@@ -78,7 +79,7 @@ PROBLEMS: Mapping[str, ProblemType] = MappingProxyType(
 )
 
 _OF_GATEWAY = (
-    *("internal", "overloaded", "draining", "store_unavailable"),
+    *("internal", "overloaded", "draining", "issuer_unavailable", "store_unavailable"),
     *("upstream_credentials", "upstream_misconfigured"),  # faults of its configuration
 )
 _OF_PROVIDER = (

@@ -50,6 +50,7 @@ RESTRICTED_NAMES = {
     "opentelemetry": ("gateway.observability.tracing",),
     "structlog": ("gateway.observability.console_logger",),
     "aiohttp.ClientSession": (),
+    "jwt": ("gateway.auth.oidc.key_set",),
     "httptools": ("gateway.http.connection.http1_connection", "gateway.outbound"),
     "asyncio.sleep": ("gateway.clock",),
     "time.time": ("gateway.clock",),

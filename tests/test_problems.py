@@ -52,6 +52,7 @@ STATUSES = {
         "provider_suspended",
         "upstream_throttled",
         "upstream_unavailable",
+        "issuer_unavailable",
         "store_unavailable",
     },
     504: {"upstream_timeout", "deadline_exceeded", "expired"},
@@ -138,7 +139,7 @@ def test_a_failed_run_counts_against_the_gateway_the_provider_or_neither() -> No
     configuration = {"upstream_credentials", "upstream_misconfigured"}
     gateway = {code for code in PROBLEMS if fault_of(code) == "gateway"}
     provider = {code for code in PROBLEMS if fault_of(code) == "provider"}
-    assert {"internal", "overloaded", "draining", "store_unavailable"} | configuration == gateway
+    assert {"internal", "overloaded", "draining", "issuer_unavailable", "store_unavailable"} | configuration == gateway
     upstream = {code for code in PROBLEMS if code.startswith("upstream_")}
     assert {"circuit_open", "deadline_exceeded"} | upstream - configuration == provider
     assert {"none"} == {fault_of(code) for code in PROBLEMS.keys() - gateway - provider}

@@ -84,6 +84,7 @@ class PassthroughHandler:
         if path is None or not (_SDK_PATHS(path) or self.passthrough.allows(request.method, path)):
             raise _unknown_route()
         parsed = await self._parse(request, path)
+        await self.authenticator.wait_for_keys(parsed.key)
         client = self.authenticator.client_of(request, parsed.key)
         if client is None:
             raise _unknown_route()

@@ -15,6 +15,7 @@ from gateway.app.snapshot import ConfigSnapshot, build_snapshot
 from gateway.app.tracing import create_tracer
 from gateway.audit.recorder import AuditRecorder
 from gateway.auth.failed_attempts import FailedAuthLimiter
+from gateway.auth.oidc.verifier import TokenVerifier
 from gateway.auth.stored_keys.directory import KeyDirectory
 from gateway.auth.stored_keys.follower import KeyFollower
 from gateway.byte_budget import ByteBudget
@@ -95,6 +96,7 @@ class Components:
     passthrough: Passthrough
     in_flight_limiter: InFlightLimiter
     authenticator: Authenticator
+    token_verifier: TokenVerifier
     ops_authenticator: OpsAuthenticator
     audit: AuditRecorder
     public_tls: tls.ReloadableContext | None
@@ -144,6 +146,7 @@ class Components:
         the supervisor does both.
         """
         self.egress_policy.set_own_addresses(own_addresses)
+        self.token_verifier.start()
         await self.limiter.open()
         await self.background_tasks.start()
         if attends:
@@ -158,6 +161,7 @@ class Components:
         await self.attention.close()
         await self.gateway_state.history.close()
         await self.background_tasks.close()
+        await self.token_verifier.close()
         await self.limiter.close()
         for provider in self.catalog.providers:
             await provider.upstream.close()
@@ -173,6 +177,7 @@ class Components:
         """All hooks that apply a new snapshot; the reloader calls them in one step."""
         return [
             lambda new: self.authenticator.reconfigure(new.keys, new.clients, new.certificates),
+            lambda new: self.token_verifier.reconfigure(new.tokens),
             lambda new: self.ops_authenticator.reconfigure(new.ops_keys),
             lambda new: tls.replace(self.public_tls, new.tls.public),
             lambda new: tls.replace(self.ops_tls, new.tls.ops),
@@ -249,7 +254,8 @@ def build_components(settings: Settings, clock: Clock, log: Logger) -> Component
     override_follower = OverrideFollower(store, circuits, clock, log)
     run_replayer = RunReplayer(durable_runs, catalog, clock, settings.store.retention)
     key_directory = KeyDirectory(clock)
-    authenticator = _authenticator(snapshot, key_directory, clock, log)
+    token_verifier = TokenVerifier(snapshot.tokens, clock, metrics, log)
+    authenticator = _authenticator(snapshot, key_directory, token_verifier, clock, log)
     in_flight_limiter = InFlightLimiter(settings.server.max_in_flight)
     metrics.track_in_flight(lambda: in_flight_limiter.in_flight)
     attention = _attention(snapshot, store, metrics, webhook_sender, clock=clock, log=log)
@@ -307,6 +313,7 @@ def build_components(settings: Settings, clock: Clock, log: Logger) -> Component
         ),
         in_flight_limiter=in_flight_limiter,
         authenticator=authenticator,
+        token_verifier=token_verifier,
         ops_authenticator=factories.ops_authenticator(settings, snapshot.ops_keys, store, clock, log),
         audit=factories.audit_recorder(store, clock, log, metrics),
         public_tls=tls.make_reloadable(snapshot.tls.public),
@@ -353,7 +360,9 @@ def _durable_runs(
     )
 
 
-def _authenticator(snapshot: ConfigSnapshot, stored_keys: KeyDirectory, clock: Clock, log: Logger) -> Authenticator:
+def _authenticator(
+    snapshot: ConfigSnapshot, stored_keys: KeyDirectory, tokens: TokenVerifier, clock: Clock, log: Logger
+) -> Authenticator:
     return Authenticator(
         snapshot.keys,
         snapshot.clients,
@@ -363,4 +372,5 @@ def _authenticator(snapshot: ConfigSnapshot, stored_keys: KeyDirectory, clock: C
         log,
         snapshot.certificates,
         stored_keys,
+        tokens,
     )

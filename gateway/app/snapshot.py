@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from gateway.app import factories
 from gateway.app.listeners import TlsContexts
 from gateway.app.tls import server_context
+from gateway.app.tokens import token_config
 from gateway.auth.certificates import CertificateIndex
 from gateway.auth.client import Client
 from gateway.auth.keys import KeyRing
+from gateway.auth.oidc.verifier import TokenConfig
 from gateway.auth.ops_keys import OpsKeys
 from gateway.clock import Clock
 from gateway.limits.config import LimitsConfig
@@ -46,6 +48,7 @@ class ConfigSnapshot:
     clients: Mapping[str, Client]
     keys: KeyRing
     certificates: CertificateIndex
+    tokens: TokenConfig
     ops_keys: OpsKeys
     tls: TlsContexts
     limits: LimitsConfig
@@ -91,6 +94,7 @@ def build_snapshot(
         clients=clients,
         keys=factories.key_ring(settings),
         certificates=factories.certificate_index(settings),
+        tokens=token_config(settings),
         ops_keys=factories.ops_keys(settings),
         tls=TlsContexts(
             server_context(settings.server.tls, "server.tls"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
 from typing import cast
@@ -13,6 +13,8 @@ from gateway.auth.certificates import CertificateIndex
 from gateway.auth.client import Client
 from gateway.auth.failed_attempts import FailedAuthLimiter
 from gateway.auth.keys import KeyRefusal, KeyRing
+from gateway.auth.oidc.refusals import TokenRefusal
+from gateway.auth.oidc.verifier import TokenVerifier, is_token
 from gateway.auth.stored_keys.directory import DirectoryUnavailable, KeyDirectory
 from gateway.clock import Clock
 from gateway.errors import GatewayError
@@ -35,6 +37,8 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}").fullmatch
 _CONTENT_UNREADABLE = "The content of this run cannot be decrypted with the keys that are configured."
 _CONTENT_RETRY = 60.0  # seconds: an operator has to add the key
 _KEYS_UNAVAILABLE = "Whether this key is valid is not known: the store of keys cannot be read."
+_NO_KEYS = "The keys of the token's issuer could not be fetched for too long, so tokens cannot be verified."
+_KEYS_RETRY = 15.0  # seconds
 _CHALLENGE = (("WWW-Authenticate", 'Bearer realm="runward"'),)
 
 
@@ -42,7 +46,8 @@ _CHALLENGE = (("WWW-Authenticate", 'Bearer realm="runward"'),)
 class RequestPipeline:
     """Middleware of every route, in one pass: request id, authentication, load shedding, handler, log entry, metrics.
 
-    A problem becomes the response's document at one place. `authenticate` raises Problem, or sets the client.
+    A problem becomes the response's document at one place. `authenticate` raises Problem, or sets the client; what it
+    returns is awaited.
     `in_flight_limiter` counts requests of routes with a key, before their body is read; while it is draining, every
     response is the last on its connection. `sampling`: of the access log; by default every line is written. `tracer`
     starts the span of a request whose key was accepted.
@@ -51,7 +56,7 @@ class RequestPipeline:
     metrics: Metrics
     log: Logger
     clock: Clock
-    authenticate: Callable[[Request], None] | None = None
+    authenticate: Callable[[Request], Awaitable[None] | None] | None = None
     in_flight_limiter: InFlightLimiter | None = None
     sampling: AccessSampling | None = None
     tracer: Tracer | None = None
@@ -68,8 +73,8 @@ class RequestPipeline:
             status, code = 499, "client_closed_request"
             try:
                 try:
-                    if self.authenticate is not None:
-                        self.authenticate(request)
+                    if self.authenticate is not None and (pending := self.authenticate(request)) is not None:
+                        await pending
                     if tracer is not None:
                         start_span(tracer, request, monotonic() - started)
                     if limiter is None or not request.route.requires_key:
@@ -262,7 +267,7 @@ def _draining_problem(run: RunRecord) -> Problem:
 
 @dataclass(slots=True)
 class Authenticator:
-    """Authenticates clients by gateway key; limits failed attempts by client address.
+    """Authenticates clients by gateway key or token; limits failed attempts by client address.
 
     A key of the configuration goes before those of `stored_keys`. Of both, clients are those of the configuration.
     """
@@ -275,6 +280,7 @@ class Authenticator:
     log: Logger
     certificates: CertificateIndex = field(default_factory=CertificateIndex)
     stored_keys: KeyDirectory | None = None
+    tokens: TokenVerifier | None = None
 
     def reconfigure(
         self, keys: KeyRing, clients: Mapping[str, Client], certificates: CertificateIndex | None = None
@@ -287,40 +293,65 @@ class Authenticator:
         """Return a client of the current configuration by its name."""
         return self.clients.get(name)
 
-    def authenticate(self, request: Request) -> None:
+    def authenticate(self, request: Request) -> Awaitable[None] | None:
         """Set the client of a request to a route with a key.
 
-        Raises Problem: unauthorized, the same for every reason to refuse a key, too_many_failures, forbidden, and
-        store_unavailable if it cannot be known whether a stored key is valid.
+        Returns None; or, if the keys of a token's issuer are being fetched, what has to be awaited for it. Raises
+        Problem: unauthorized, the same for every reason to refuse a key or a token; too_many_failures, forbidden,
+        issuer_unavailable, and store_unavailable if it cannot be known whether a stored key is valid.
         """
         if not request.route.requires_key:
-            return
-        found = self._find_client(request, presented_key(request))
-        if isinstance(found, KeyRefusal):
+            return None
+        key = presented_key(request)
+        found = self._find_client(request, key)
+        if self.tokens is not None and isinstance(found, TokenRefusal) and self.tokens.awaits_keys(key, found):
+            return self._authenticate_later(request, key, found)
+        self._accept(request, found)
+        return None
+
+    async def _authenticate_later(self, request: Request, key: str, refusal: TokenRefusal) -> None:
+        await self.wait_for_keys(key, refusal)
+        self._accept(request, self._find_client(request, key))
+
+    def _accept(self, request: Request, found: Client | KeyRefusal | TokenRefusal) -> None:
+        if not isinstance(found, Client):
             raise self._reject_key(found, request)
         request.client = found
         if found.addresses:
             self._check_address(request, found)
         request.client_name = found.name
 
+    async def wait_for_keys(self, key: str, refusal: TokenRefusal | None = None) -> None:
+        """Wait, for some seconds at most, if `key` is a token whose issuer's keys are being fetched."""
+        if self.tokens is None or not is_token(key):
+            return
+        found = refusal or self.tokens.find(key)
+        if isinstance(found, TokenRefusal) and self.tokens.awaits_keys(key, found):
+            await self.tokens.wait_for_keys(key)
+
     def client_of(self, request: Request, key: str) -> Client | None:
         """Return the client of a key, or of the connection's certificate if there is no key; None if unknown.
 
-        Raises Problem: forbidden, if the client may not connect from the request's address, and store_unavailable as
-        `authenticate`.
+        Raises Problem: forbidden, if the client may not connect from the request's address; issuer_unavailable, and
+        store_unavailable as `authenticate`.
         """
         found = self._find_client(request, key)
-        if isinstance(found, KeyRefusal):
+        if found is TokenRefusal.KEYS_UNAVAILABLE:
+            raise self._reject_key(found, request)
+        if not isinstance(found, Client):
             return None
         self._check_address(request, found)
         return found
 
-    def _find_client(self, request: Request, key: str) -> Client | KeyRefusal:
+    def _find_client(self, request: Request, key: str) -> Client | KeyRefusal | TokenRefusal:
         """Find the client. A presented key decides alone, so that a wrong one is never overlooked."""
         if not key and self.certificates and request.transport is not None:
             name = self.certificates.find(request.transport.get_extra_info("peercert"))
             if name is not None:
                 return self.clients[name]
+        if self.tokens and is_token(key):
+            named = self.tokens.find(key)
+            return self.clients[named] if isinstance(named, str) else named
         now = self.clock.now()
         found = self.keys.find(key, now)
         if not isinstance(found, KeyRefusal):
@@ -347,9 +378,13 @@ class Authenticator:
                 self.log.info("address_refused", request_id=request.request_id, client=client.name, peer=address)
                 raise Problem("forbidden", "This client may not connect from this address.")
 
-    def _reject_key(self, reason: KeyRefusal, request: Request) -> Problem:
+    def _reject_key(self, reason: KeyRefusal | TokenRefusal, request: Request) -> Problem:
         address = client_address(request, self.trusted_proxies)
         self.log.info("key_refused", request_id=request.request_id, why=reason.value, peer=address)
+        if self.tokens is not None and isinstance(reason, TokenRefusal):
+            self.tokens.count_refusal(reason)
+        if reason is TokenRefusal.KEYS_UNAVAILABLE:
+            return Problem("issuer_unavailable", _NO_KEYS, retry_after=_KEYS_RETRY, extra={"outcome": "not_run"})
         retry_after = self.failed_auth_limiter.record(address)
         if retry_after:
             return _too_many_failures(retry_after)

@@ -68,10 +68,12 @@ FIELDS: Mapping[str, LogField] = MappingProxyType(
         ),
         "fault": LogField("text", "Cause of the fault, or error code; null without one.", nullable=True),
         "hash": LogField("text", "Hash of the audit record: 64 hexadecimal digits."),
+        "ignored": LogField("integer", "Number of an issuer's keys that cannot be used."),
+        "issuer": LogField("text", "Name of the issuer in the configuration."),
         "items": LogField("integer", "Number of items of the attention list."),
         "key_change": LogField("text", "What was done with the key.", ("created", "rotated", "revoked", "expiry_set")),
         "key_id": LogField("text", "Id of the stored key; not the key."),
-        "keys": LogField("list of texts", "Ids of content keys; not the keys."),
+        "keys": LogField("list of texts", "Ids of content keys, or of an issuer's public keys; not the keys."),
         "limit": LogField("integer", "Value that is in effect."),
         "logger": LogField("text", "Name of the library's logger; its message is never logged."),
         "mode": LogField("text", "Mode of the provider's starts.", ("suspended", "open", "closed", "auto")),
@@ -143,8 +145,8 @@ FIELDS: Mapping[str, LogField] = MappingProxyType(
             "text",
             "Reason: `missing`, `malformed`, `unknown`, `expired` of a refused key, of a stored one also `revoked`, "
             "`rotated` (the one before its rotation), `client_removed` (its client is not configured), "
-            "`not_supported` (it was created by a later version); `operator`, `expired`, "
-            "`configuration` of a changed level; else a text.",
+            "`not_supported` (it was created by a later version); `token_` and a reason of a refused token "
+            "(tokens.md); `operator`, `expired`, `configuration` of a changed level; else a text.",
         ),
         "workers": LogField("integer", "Number of worker processes."),
         "workflow": LogField("text", "Name of the workflow; `provider/name` where a client named it so."),
@@ -218,13 +220,17 @@ EVENTS: Mapping[str, LogEvent] = MappingProxyType(
         "internal_error": LogEvent(
             "error", "A defect: please report it.", optional=("request_id", "run_id", *_EXCEPTION)
         ),
+        "issuer_keys_changed": LogEvent("info", "The keys of an issuer are other ones.", ("issuer", "keys", "ignored")),
+        "issuer_keys_not_fetched": LogEvent(
+            "warning", "The keys of an issuer could not be fetched; logged once an outage.", ("issuer", "why")
+        ),
         "key_changed": LogEvent(
             "warning",
             "An operator created or changed a stored key of a client.",
             ("key_id", "client", "key_change"),
             ("actor",),
         ),
-        "key_refused": LogEvent("info", "A request had no valid gateway key.", ("request_id", "why", "peer")),
+        "key_refused": LogEvent("info", "A request had no valid gateway key or token.", ("request_id", "why", "peer")),
         "lease_lost": LogEvent(
             "warning", "Another process had adopted a run that ended here.", ("run_id", "outcome", "stored")
         ),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import platform
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from datetime import datetime
 from importlib.metadata import version
 from types import MappingProxyType
@@ -73,6 +74,13 @@ class Metrics:
         self._callbacks_given_up = self._counter("callbacks_given_up", "Callbacks that were abandoned.")
         self._hints = self._counter("hints", "End-of-run notifications (hints) received from providers.", "result")
         self._hints_used = self._counter("hints_used", "Hints that triggered a poll at once.")
+        self._issuer_fetches = self._counter(
+            "issuer_fetches", "Fetches of the keys of issuers, by result.", "issuer", "result"
+        )
+        self._issuer_keys = self._gauge(
+            "issuer_keys_timestamp_seconds", "Unix time of the last fetch of an issuer's keys; 0 before it.", "issuer"
+        )
+        self._tokens_refused = self._counter("tokens_refused", "Tokens that were refused, by reason.", "reason")
         self._decisions = self._counter("limiter_decisions", "Decisions of the limits, by scope.", "scope", "decision")
         self._workers_lost = self._counter("workers_lost", "Worker processes that exited unexpectedly.")
         self._log_lines_dropped = self._counter(
@@ -323,6 +331,23 @@ class Metrics:
     def hint_used(self) -> None:
         """Count a notification that triggered a poll."""
         self._hints_used.counts[()] += 1
+
+    def issuer_fetch_ended(self, issuer: str, result: str) -> None:
+        """Count a fetch of an issuer's keys: `result` is ok or failed."""
+        self._issuer_fetches.counts[issuer, result] += 1
+
+    def issuer_keys_fetched(self, issuer: str, timestamp: float) -> None:
+        """Record when an issuer's keys were fetched, in seconds since 1970; 0 if they never were."""
+        self._issuer_keys.labels(issuer).set(timestamp)
+
+    def issuer_removed(self, issuer: str) -> None:
+        """Forget an issuer that is no longer configured."""
+        with suppress(KeyError):
+            self._issuer_keys.remove(issuer)
+
+    def token_refused(self, reason: str) -> None:
+        """Count a token that was refused."""
+        self._tokens_refused.counts[(reason,)] += 1
 
     def limit_decided(self, scope: str, decision: str) -> None:
         """Count a decision of a rate or concurrency limit: admitted, queued or refused."""

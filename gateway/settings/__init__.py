@@ -3,6 +3,7 @@
 from gateway.settings.config_files import ConfigFiles, WatchedPaths
 from gateway.settings.content_section import ContentSettings, EncryptionSettings, WorkflowContentSettings
 from gateway.settings.errors import SettingsError
+from gateway.settings.issuers_section import IssuerSettings, TokenSettings
 from gateway.settings.load import load
 from gateway.settings.model import Settings
 from gateway.settings.providers_workflows_clients import (
@@ -38,6 +39,7 @@ __all__ = [
     "ConfigFiles",
     "ContentSettings",
     "EncryptionSettings",
+    "IssuerSettings",
     "KeySettings",
     "LimitSettings",
     "LogsSettings",
@@ -53,6 +55,7 @@ __all__ = [
     "StoreSettings",
     "TeamSettings",
     "TlsSettings",
+    "TokenSettings",
     "TracingSettings",
     "WatchedPaths",
     "WorkflowContentSettings",

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from graphlib import CycleError, TopologicalSorter
+from typing import NamedTuple
+from urllib.parse import urlsplit
 
 from gateway.certificate_names import normalize_certificate_name
+from gateway.claim_patterns import ClaimPattern, covers_all
 from gateway.settings.errors import Location, did_you_mean, format_location
+from gateway.settings.issuers_section import IssuerSettings, TokenSettings
 from gateway.settings.providers_workflows_clients import (
     ClientSettings,
     ProviderSettings,
@@ -17,6 +21,11 @@ from gateway.settings.providers_workflows_clients import (
 from gateway.settings.sections import AttentionSettings, CallbackSettings, KeySettings, OpsKeySettings
 
 SettingErrors = Iterator[tuple[Location, str]]
+_GITHUB = "token.actions.githubusercontent.com"
+_OPEN_TO_GITHUB = (
+    "would let in workflows of every repository of GitHub: name an owner, as in repository: acme/shop "
+    "or sub: repo:acme/shop:*"
+)
 
 
 def unknown_providers(
@@ -115,6 +124,76 @@ def duplicate_certificates(clients: Mapping[str, ClientSettings]) -> SettingErro
             owners.setdefault(certificate, name)
 
 
+def inconsistent_tokens(clients: Mapping[str, ClientSettings], issuers: Mapping[str, IssuerSettings]) -> SettingErrors:
+    """Find issuers that are listed twice, tokens of unknown issuers, and tokens that would stand for two clients.
+
+    Two lists of claims whose values merely overlap are not found: such a token is refused when it is presented.
+    """
+    urls: dict[str, str] = {}
+    for name, issuer in issuers.items():
+        if issuer.url in urls:
+            yield ("issuers", name, "url"), f"issuers.{urls[issuer.url]} has this url already"
+        urls.setdefault(issuer.url, name)
+    entries = [
+        _TokenEntry(("clients", name, "tokens", index), name, token, _claim_patterns(token))
+        for name, client in clients.items()
+        for index, token in enumerate(client.tokens)
+    ]
+    covering = _entries_by_first_claim(entries)
+    for entry in entries:
+        issuer_name = entry.token.issuer
+        if issuer_name not in issuers:
+            yield (*entry.location, "issuer"), "no such issuer" + did_you_mean(issuer_name, issuers)
+        elif is_open_to_github(issuers[issuer_name].url, entry.patterns):
+            yield (*entry.location, "match"), _OPEN_TO_GITHUB
+        others = (other for key in entry.possible_keys() for other in covering.get(key, ()))
+        covered_by = next((o for o in others if o.name != entry.name and covers_all(o.patterns, entry.patterns)), None)
+        if covered_by is not None:
+            yield (*entry.location, "match"), f"each of these tokens would stand for clients.{covered_by.name} too"
+
+
+class _TokenEntry(NamedTuple):
+    location: Location
+    name: str
+    token: TokenSettings
+    patterns: Sequence[ClaimPattern]
+
+    def key(self, pattern: ClaimPattern | None) -> tuple[str, str, ClaimPattern | None]:
+        return self.token.issuer, self.token.audience, pattern
+
+    def possible_keys(self) -> list[tuple[str, str, ClaimPattern | None]]:
+        return [self.key(None), *map(self.key, self.patterns)]
+
+
+def _entries_by_first_claim(entries: Sequence[_TokenEntry]) -> dict[object, list[_TokenEntry]]:
+    """Index the entries so that few have to be compared: by the first claim, if it has no wildcard."""
+    found: dict[object, list[_TokenEntry]] = {}
+    for entry in entries:
+        first = entry.patterns[0]
+        found.setdefault(entry.key(None if "*" in str(first.value) else first), []).append(entry)
+    return found
+
+
+def _claim_patterns(token: TokenSettings) -> list[ClaimPattern]:
+    return [ClaimPattern.parse(name, value) for name, value in token.match.items()]
+
+
+def is_open_to_github(url: str, patterns: Sequence[ClaimPattern]) -> bool:
+    """Return True if workflows of any repository of GitHub get such tokens: none of the claims names an owner."""
+    if urlsplit(url).hostname != _GITHUB:
+        return False
+    return not any(len(pattern.path) == 1 and _names_owner(pattern.path[0], str(pattern.value)) for pattern in patterns)
+
+
+def _names_owner(claim: str, value: str) -> bool:
+    start, wildcard, _ = value.partition("*")
+    if claim in {"repository_owner", "repository_owner_id", "repository_id"}:
+        return not wildcard
+    if claim == "sub":
+        return start.startswith("repo:") and "/" in start
+    return claim in {"repository", "workflow_ref"} and "/" in start
+
+
 def unsigned_webhook(attention: AttentionSettings, callbacks: CallbackSettings) -> SettingErrors:
     """Find a webhook without a secret to sign its messages with."""
     if attention.webhook is not None and not callbacks.secrets:
@@ -126,12 +205,17 @@ def unused_settings(
     workflows: Mapping[str, WorkflowSettings],
     providers: Mapping[str, ProviderSettings],
     teams: Mapping[str, TeamSettings],
+    issuers: Mapping[str, IssuerSettings],
 ) -> SettingErrors:
     """Find settings without an effect: patterns without a match, clients without keys, teams without clients."""
     for name in teams.keys() - {client.team for client in clients.values()}:
         yield ("teams", name), "has no clients"
+    used = {token.issuer for client in clients.values() for token in client.tokens}
+    for issuer in issuers:
+        if issuer not in used:
+            yield ("issuers", issuer), "signs no tokens of a client"
     for name, client in clients.items():
-        if not client.keys and not client.certificates:
+        if not client.keys and not client.certificates and not client.tokens:
             yield ("clients", name), "has no keys"
         for index, pattern in enumerate(client.workflows):
             provider, slash, _ = pattern.partition("/")

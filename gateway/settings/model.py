@@ -12,6 +12,7 @@ from gateway.settings.consistency import (
     duplicate_aliases,
     duplicate_certificates,
     duplicate_keys,
+    inconsistent_tokens,
     unknown_fallbacks,
     unknown_passthrough_providers,
     unknown_providers,
@@ -21,6 +22,7 @@ from gateway.settings.consistency import (
 )
 from gateway.settings.content_section import ContentSettings
 from gateway.settings.errors import format_location, raise_validation_error
+from gateway.settings.issuers_section import IssuerSettings
 from gateway.settings.providers_workflows_clients import (
     ClientSettings,
     ProviderSettings,
@@ -79,6 +81,8 @@ class Settings(Section):
     """Client applications, by name."""
     teams: dict[Name, TeamSettings] = Field(default={})
     """Groups of clients, by name."""
+    issuers: dict[Name, IssuerSettings] = Field(default={}, max_length=20)
+    """Issuers of signed tokens, by name. Needs runward[oidc]."""
     callbacks: CallbackSettings = CallbackSettings()
     """Delivery of results to a `callback_url`."""
     attention: AttentionSettings = AttentionSettings()
@@ -112,6 +116,7 @@ class Settings(Section):
                 duplicate_aliases(self.workflows),
                 duplicate_keys(self.clients, self.server.ops_keys),
                 duplicate_certificates(self.clients),
+                inconsistent_tokens(self.clients, self.issuers),
                 unsigned_webhook(self.attention, self.callbacks),
             )
         )
@@ -120,7 +125,7 @@ class Settings(Section):
     def warnings(self) -> list[str]:
         """Warnings: valid settings without an effect or with a risk, one line each."""
         empty = [f"{name}: none configured" for name in ("providers", "clients") if not getattr(self, name)]
-        unused = unused_settings(self.clients, self.workflows, self.providers, self.teams)
+        unused = unused_settings(self.clients, self.workflows, self.providers, self.teams, self.issuers)
         insecure = (
             [_PLAIN_HTTP_WARNING] if self.server.public_url and is_plaintext_remote(self.server.public_url) else []
         )

@@ -8,6 +8,7 @@ from pydantic import Field, FilePath, JsonValue, model_validator
 
 from gateway.settings.content_section import WorkflowContentSettings
 from gateway.settings.errors import raise_validation_error
+from gateway.settings.issuers_section import TokensField
 from gateway.settings.price_section import Price
 from gateway.settings.sections import KeySettings, Section
 from gateway.settings.types.addresses import BaseUrl, NetworkSetting, ProxyUrl, is_plaintext_remote
@@ -164,6 +165,8 @@ class ClientSettings(Section):
     """Gateway keys; two during a rotation."""
     certificates: tuple[CertificateName, ...] = ()
     """Subjects or SANs of client certificates that stand for a key; require server.tls.client_ca."""
+    tokens: TokensField = ()
+    """Signed tokens that stand for a key, such as those of a Kubernetes service account or a GitHub workflow."""
     addresses: tuple[NetworkSetting, ...] = ()
     """IP allow-list: networks that it may connect from (behind server.trusted_proxies); every address by default."""
     workflows: tuple[Scope, ...] = Field(min_length=1)

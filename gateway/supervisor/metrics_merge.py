@@ -20,6 +20,7 @@ GAUGE_MERGES: Mapping[str, Callable[[float, float], float]] = MappingProxyType(
         "runward_keys": max,  # every worker has a copy of all keys
         "runward_keys_expiring": max,
         "runward_attention_items": max,
+        "runward_issuer_keys_timestamp_seconds": min,
         "runward_store_available": min,
         "runward_store_durable": min,
         "runward_limits_shared": min,

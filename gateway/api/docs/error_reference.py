@@ -215,6 +215,12 @@ ERROR_INFO: Mapping[str, ErrorInfo] = MappingProxyType(
         "upstream_unavailable": ErrorInfo(
             (_NOT_RUN, _UNKNOWN), "The provider responded with 503 and Retry-After.", _REPEAT
         ),
+        "issuer_unavailable": ErrorInfo(
+            (_NOT_RUN,),
+            "The keys that verify the token could not be fetched from its issuer for too long "
+            "(see [tokens](tokens.md)).",
+            _REPEAT,
+        ),
         "store_unavailable": ErrorInfo(
             (_NO_RUN, _NOT_RUN, _UNKNOWN),
             "The store does not respond. With `unknown`, the run may have been stored.",

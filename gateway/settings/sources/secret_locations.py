@@ -17,6 +17,7 @@ SECRET_PATHS = (
     ("callbacks", "proxy_auth"),
     ("content", "encrypt", "key"),
     ("content", "encrypt", "keys", "*"),
+    ("issuers", "*", "proxy_auth"),
     ("store", "password"),
     ("store", "sentinel_password"),
 )

@@ -21,6 +21,7 @@ _STORE_SCHEMES = ("sqlite", "memory", *REDIS_SCHEMES)
 _SENTINEL_PATH = re.compile(r"/([A-Za-z0-9_.-]{1,100})(?:/([0-9]{1,4}))?")
 _MAX_SENTINELS = 20
 _MAX_WEBHOOK_URL = 2000  # characters
+_MAX_ENDPOINT_URL = 2000  # characters
 DEFAULT_SENTINEL_PORT = 26379
 
 
@@ -45,6 +46,25 @@ def check_webhook_url(text: str) -> str:
         raise ValueError("must not contain a user or password: messages are signed")
     if "#" in text or len(text) > _MAX_WEBHOOK_URL:
         raise ValueError(f"must not have a fragment, and {_MAX_WEBHOOK_URL} characters at most")
+    return text
+
+
+def check_endpoint_url(text: str) -> str:
+    """Check the URL of an issuer's endpoint, which may have a query. Raises ValueError."""
+    parts = _split_url(text)
+    if parts.scheme not in {"http", "https"} or not _is_host(parts.hostname or ""):
+        raise ValueError("must be a URL such as https://login.example.com/keys")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("must not contain a user or password")
+    if "#" in text or len(text) > _MAX_ENDPOINT_URL:
+        raise ValueError(f"must not have a fragment, and {_MAX_ENDPOINT_URL} characters at most")
+    return text
+
+
+def check_issuer_url(text: str) -> str:
+    """Check the URL of an issuer; it is compared character by character, so it stays as it is. Raises ValueError."""
+    if "?" in check_endpoint_url(text):
+        raise ValueError("must not have a query")
     return text
 
 
@@ -189,6 +209,10 @@ def _string_schema(**more: str) -> WithJsonSchema:
 
 BaseUrl: TypeAlias = Annotated[str, AfterValidator(check_base_url), _string_schema(pattern=r"^https?://[^?#\s]+$")]
 WebhookUrl: TypeAlias = Annotated[str, AfterValidator(check_webhook_url), _string_schema(pattern=r"^https?://[^#\s]+$")]
+EndpointUrl: TypeAlias = Annotated[
+    str, AfterValidator(check_endpoint_url), _string_schema(pattern=r"^https?://[^#\s]+$")
+]
+IssuerUrl: TypeAlias = Annotated[str, AfterValidator(check_issuer_url), _string_schema(pattern=r"^https?://[^?#\s]+$")]
 ProxyUrl: TypeAlias = Annotated[str, AfterValidator(check_proxy_url), _string_schema(pattern=r"^http://[^?#@\s]+$")]
 StoreUrl: TypeAlias = Annotated[
     str, AfterValidator(check_store_url), _string_schema(pattern=f"^({'|'.join(map(re.escape, _STORE_SCHEMES))})://")

@@ -1,0 +1,1 @@
+"""Signed tokens (JWT) of configured issuers: verification, and the clients that they stand for."""
