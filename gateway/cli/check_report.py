@@ -137,7 +137,8 @@ def _valid_key_expiries(client: ClientSettings, now: datetime) -> list[datetime 
 
 def _format_credentials(client: ClientSettings, now: datetime) -> str:
     keys = str(len(_valid_key_expiries(client, now)))
-    return f"{keys} + {len(client.certificates)} certificates" if client.certificates else keys
+    others = {"certificates": len(client.certificates), "tokens": len(client.tokens)}
+    return " + ".join([keys, *(f"{count} {kind}" for kind, count in others.items() if count)])
 
 
 def _next_expiry(client: ClientSettings, now: datetime) -> str:

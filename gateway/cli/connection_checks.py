@@ -18,10 +18,12 @@ from urllib.parse import unquote, urlsplit
 
 from gateway.app import factories
 from gateway.app.snapshot import ConfigSnapshot
+from gateway.auth.oidc.issuer_keys import IssuerConfig, fetch_key_set
 from gateway.clock import Clock
+from gateway.outbound.issuer_client import IssuerClient, IssuerFault
 from gateway.outbound.provider.client import ProviderClient
 from gateway.redis.errors import RedisUnavailable
-from gateway.settings import ProviderSettings, Settings
+from gateway.settings import IssuerSettings, ProviderSettings, Settings
 from gateway.store import factory
 from gateway.store.contract import StoreUnavailable
 from providers.contract import Adapter, Call, ProviderFault
@@ -53,6 +55,10 @@ async def run_checks(settings: Settings, snapshot: ConfigSnapshot, clock: Clock)
         *(
             _check_provider(name, settings.providers[name], provider.adapter, snapshot.upstreams[name], clock)
             for name, provider in snapshot.providers.items()
+        ),
+        *(
+            _check_issuer(f"issuers.{name}", settings.issuers[name], issuer, clock)
+            for name, issuer in snapshot.tokens.issuers.items()
         ),
         _check_store(settings),
         _check_public_url(settings.server.public_url, clock),
@@ -91,6 +97,25 @@ async def _check_key(subject: str, client: ProviderClient, call: Call, clock: Cl
     if reply.status != 200:
         return CheckResult(subject, "key", "warning", f"the key could not be tested (status {reply.status})")
     return CheckResult(subject, "key", "ok", "the provider accepts the key")
+
+
+async def _check_issuer(
+    subject: str, settings: IssuerSettings, issuer: IssuerConfig, clock: Clock
+) -> list[CheckResult]:
+    """Connect to an issuer, and fetch its keys as a gateway does."""
+    address = "url" if settings.jwks_uri is None else "jwks_uri"
+    if settings.proxy is not None:
+        results = [CheckResult(f"{subject}.{address}", "connect", "skipped", f"is reached through {subject}.proxy")]
+    else:
+        results = await _check_url(f"{subject}.{address}", settings.jwks_uri or settings.url, settings.ca_file, clock)
+    if results[-1].status == "failed":
+        return [*results, CheckResult(subject, "keys", "skipped", "the issuer is not reachable")]
+    try:
+        found = await fetch_key_set(IssuerClient(issuer.endpoint), issuer.endpoint)
+    except IssuerFault as fault:
+        return [*results, CheckResult(subject, "keys", "failed", str(fault))]
+    detail = f"keys that verify tokens: {len(found.keys)}, others: {found.ignored}"
+    return [*results, CheckResult(subject, "keys", "ok" if found.keys else "warning", detail)]
 
 
 async def _check_public_url(url: str | None, clock: Clock) -> list[CheckResult]:

@@ -269,6 +269,11 @@ class Metrics:
         family = self._families.get(name)
         return None if family is None else family.export()[()][0]
 
+    def issuer_keys(self) -> dict[str, tuple[float, int]]:
+        """Return by issuer when its keys were fetched last (0: never), and the number of failed fetches."""
+        failed = {issuer: int(n) for (issuer, how), (n,) in self._issuer_fetches.export().items() if how == "failed"}
+        return {issuer: (at, failed.get(issuer, 0)) for (issuer,), (at,) in self._issuer_keys.export().items()}
+
     def refused_credentials(self) -> dict[str, int]:
         """Return the number of replies that refused the key of a provider, by provider."""
         counts: defaultdict[str, int] = defaultdict(int)

@@ -26,6 +26,7 @@ from gateway.settings.validation_errors import describe_errors
 
 RELATIVE_PATHS: tuple[tuple[str, ...], ...] = (
     ("providers", "*", "ca_file"),
+    *(("issuers", "*", name) for name in ("ca_file", "bearer_token_file")),
     *(("store", name) for name in ("ca_file", "client_cert_file", "client_key_file")),
     *(("server", section, name) for section in ("tls", "ops_tls") for name in ("cert", "key", "client_ca")),
 )

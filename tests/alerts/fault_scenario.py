@@ -96,6 +96,7 @@ def configuration(url: str, plain_url: str) -> dict[str, JsonValue]:
     }
     workflows["handed_on"] = {"provider": "locked", "name": "handed_on", "fallback": ["studio"]}
     return {
+        "issuers": {"away": {"url": plain_url.replace("http:", "https:")}},
         "providers": accounts,
         "workflows": workflows,
         "clients": {"two": {"limits": {"rate": "1/s"}}},

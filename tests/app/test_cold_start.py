@@ -47,6 +47,7 @@ UNNEEDED = {
     "gateway.limits.redis": "store.url: redis://",
     "gateway.store.memory": "store.url: memory://",
     "cryptography": "content.encrypt",
+    "jwt": "issuers",
     "opentelemetry": "tracing.enabled",
     "gateway.observability.tracing.otel_tracer": "tracing.enabled",
     "structlog": "logs.format: console",

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 import yaml
+from cryptography.hazmat.primitives.asymmetric import ec
+from jwt.algorithms import ECAlgorithm
 
 from tests.app.tls_harness import HOST, TestAuthority
 from tests.support.configuration import PROVIDER_SECRETS, gateway_config, merged
@@ -139,6 +141,28 @@ def test_a_certificate_of_an_unknown_authority_fails(check: Callable[..., Comman
     assert (1, "failed") == (untrusted.code, results(untrusted)["providers.promptlayer.base_url", "tls"])
     assert (0, "ok") == (trusted.code, results(trusted)["providers.promptlayer.base_url", "tls"])
     assert "certificate valid for" in trusted.out
+
+
+def test_an_issuer_is_asked_for_its_keys(check: Callable[..., CommandResult], upstream: FakeUpstream) -> None:
+    """Through its discovery document, which must be its own."""
+    issuer: JsonValue = {"test": {"url": upstream.url}}
+    key = {"kid": "a", **ECAlgorithm.to_jwk(ec.generate_private_key(ec.SECP256R1()).public_key(), as_dict=True)}
+    upstream.always("GET", "/keys", reply(200, {"keys": [key, {"kty": "oct"}]}))
+    upstream.always(
+        "GET",
+        "/.well-known/openid-configuration",
+        reply(200, {"issuer": upstream.url, "jwks_uri": f"{upstream.url}/keys"}),
+    )
+    found = check(upstream.url, "--json", issuers=issuer)
+    assert (0, "ok") == (found.code, results(found)["issuers.test", "keys"])
+    assert "keys that verify tokens: 1, others: 1" in found.out
+    upstream.always("GET", "/.well-known/openid-configuration", reply(200, {"issuer": "https://other.example"}))
+    found = check(upstream.url, "--json", issuers=issuer)
+    assert (1, "failed") == (found.code, results(found)["issuers.test", "keys"])
+    with closed_port() as url:
+        found = check(upstream.url, "--json", issuers={"test": {"url": url}})
+    assert "failed" == results(found)["issuers.test.url", "connect"]
+    assert "skipped" == results(found)["issuers.test", "keys"]
 
 
 def test_a_store_that_does_not_answer_fails(check: Callable[..., CommandResult], upstream: FakeUpstream) -> None:

@@ -50,6 +50,9 @@ FAMILIES = {
     "runward_store_available": ("gauge", set()),
     "runward_store_durable": ("gauge", set()),
     "runward_limits_shared": ("gauge", set()),
+    "runward_issuer_fetches": ("counter", {"issuer", "result"}),
+    "runward_issuer_keys_timestamp_seconds": ("gauge", {"issuer"}),
+    "runward_tokens_refused": ("counter", {"reason"}),
     "runward_config_reloads": ("counter", {"result"}),
     "runward_config_last_reload_success": ("gauge", set()),
     "runward_config_last_reload_success_timestamp_seconds": ("gauge", set()),
@@ -84,6 +87,9 @@ def record_each_metric_once(metrics: Metrics) -> None:
     metrics.audit_record_dropped("refusals")
     metrics.worker_lost()
     metrics.set_limits_shared(1)
+    metrics.issuer_fetch_ended("kubernetes", "ok")
+    metrics.issuer_keys_fetched("kubernetes", 1.0)
+    metrics.token_refused("token_expired")
     metrics.config_reloaded(datetime(2026, 11, 21, tzinfo=UTC))
 
 

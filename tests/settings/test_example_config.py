@@ -66,7 +66,16 @@ def test_commented_settings_are_valid(tmp_path: Path) -> None:
     """Every disabled setting can be enabled, and shows the default unless its comment says otherwise."""
     (tmp_path / "gateway.yaml").write_text(uncommented_example())
     (tmp_path / "tls").mkdir()
-    for name in ("server.pem", "server.key", "ops.pem", "ops.key", "clients.pem", "provider-ca.pem"):
+    for name in (
+        "server.pem",
+        "server.key",
+        "ops.pem",
+        "ops.key",
+        "clients.pem",
+        "provider-ca.pem",
+        "issuer-ca.pem",
+        "issuer-token",
+    ):
         (tmp_path / "tls" / name).touch()
     settings = load(tmp_path / "gateway.yaml", ENVIRON)
     plain = load(EXAMPLE, ENVIRON)

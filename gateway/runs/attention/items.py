@@ -33,6 +33,7 @@ class AttentionKind(enum.StrEnum):
     CIRCUIT_OPEN = "circuit_open"
     PROVIDER_OVERRIDDEN = "provider_overridden"
     CREDENTIALS_REFUSED = "credentials_refused"
+    ISSUER_KEYS_STALE = "issuer_keys_stale"
     CALLBACKS_GIVEN_UP = "callbacks_given_up"
     KEYS_EXPIRING = "keys_expiring"
     STORE_UNAVAILABLE = "store_unavailable"

@@ -37,6 +37,7 @@ SOURCES: Mapping[str, Source] = MappingProxyType(
         "overrides": replica_sources.overridden_providers,
         "circuits": replica_sources.open_circuits,
         "credentials": replica_sources.refused_credentials,
+        "issuers": replica_sources.stale_issuers,
         "keys": replica_sources.expiring_keys,
         "store": replica_sources.store_state,
         "configuration": replica_sources.refused_configuration,

@@ -9,6 +9,9 @@ from gateway.runs.attention.items import AttentionContext, AttentionItem, Attent
 KEY_WARNING = 14 * 86400.0
 """Seconds before its last key expires from which an owner is an item, until as long after that."""
 
+ISSUER_WARNING = 3600.0
+"""Seconds after which the keys of an issuer are an item if they were not fetched again."""
+
 _MAX_NAMED = 3  # workflows in a sentence
 
 
@@ -64,6 +67,26 @@ async def refused_credentials(context: AttentionContext) -> list[AttentionItem]:
         )
         for provider, count in context.recent_refusals.items()
     ]
+
+
+async def stale_issuers(context: AttentionContext) -> list[AttentionItem]:
+    """Return an item for each issuer whose keys were not fetched for an hour, or never."""
+    items = []
+    for issuer, (fetched_at, failed) in context.metrics.issuer_keys().items():
+        if context.now_at - fetched_at > ISSUER_WARNING and (fetched_at or failed):
+            state = "are old" if fetched_at else "were never fetched, so its tokens are refused"
+            items.append(
+                AttentionItem(
+                    AttentionKind.ISSUER_KEYS_STALE,
+                    "warning" if fetched_at else "critical",
+                    f"issuers.{issuer}",
+                    f"The keys of the issuer {issuer} cannot be fetched: they {state}.",
+                    "docs/alerts.md#runwardissuerkeysstale",
+                    "runward check --connect",
+                    fetched_at or None,
+                )
+            )
+    return items
 
 
 async def expiring_keys(context: AttentionContext) -> list[AttentionItem]:

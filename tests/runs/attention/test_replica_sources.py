@@ -65,6 +65,22 @@ async def test_the_last_key_of_an_owner_is_an_item_two_weeks_before_and_after_it
     assert since >= {item.since_at for item in items}
 
 
+@pytest.mark.parametrize(
+    ("ago", "failures", "severity"),
+    [(3599, 1, None), (3601, 0, "warning"), (3601, 9, "warning"), (None, 1, "critical"), (None, 0, None)],
+)
+async def test_an_issuer_without_fresh_keys_is_an_item(
+    memory: MemoryStore, ago: float | None, failures: int, severity: str | None
+) -> None:
+    """Not before the first fetch has ended."""
+    metrics = Metrics()
+    metrics.issuer_keys_fetched("kubernetes", 0.0 if ago is None else NOW - ago)
+    for _ in range(failures):
+        metrics.issuer_fetch_ended("kubernetes", "failed")
+    items = await replica_sources.stale_issuers(context(memory, NOW, metrics=metrics))
+    assert [(severity, "issuers.kubernetes")] * bool(severity) == [(item.severity, item.subject) for item in items]
+
+
 async def test_the_store_is_an_item_while_it_fails_or_is_not_durable(memory: MemoryStore) -> None:
     metrics = Metrics()
     metrics.track_store_availability(lambda: True)
@@ -101,6 +117,7 @@ async def test_what_no_worker_reports_is_not_known(memory: MemoryStore) -> None:
         replica_sources.refused_configuration,
         replica_sources.open_circuits,
         replica_sources.refused_credentials,
+        replica_sources.stale_issuers,
     ):
         assert [] == await source(context(memory, NOW, metrics=metrics))
     assert ({}, 0) == (metrics.refused_credentials(), metrics.dropped_records())
