@@ -68,6 +68,9 @@ class ClientKeyStore(Protocol):
     async def list(self, *, client: str | None = None, before: int | None = None, limit: int) -> Sequence[StoredKey]:
         """List keys of a client, or of all, by descending `number`, starting below `before`."""
 
+    async def list_ending(self, *, from_at: float, until_at: float, limit: int) -> Sequence[StoredKey]:
+        """List keys whose `ended_at` is in this time, both ends included, by `ended_at`."""
+
     async def read_changes(self, after: int, *, limit: int) -> KeyChanges:
         """Return keys with a revision above `after`, `limit` at most.
 

@@ -43,6 +43,11 @@ class LazyClientKeys(ClientKeyStore):
         return await self.inner.list(client=client, before=before, limit=limit)
 
     @override
+    async def list_ending(self, *, from_at: float, until_at: float, limit: int) -> Sequence[StoredKey]:
+        await self.ensure_open()
+        return await self.inner.list_ending(from_at=from_at, until_at=until_at, limit=limit)
+
+    @override
     async def read_changes(self, after: int, *, limit: int) -> KeyChanges:
         await self.ensure_open()
         return await self.inner.read_changes(after, limit=limit)

@@ -9,6 +9,7 @@ from typing import get_args
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
+from gateway.auth.stored_keys.directory import KeyState
 from gateway.errors import Ending
 from gateway.observability.metrics import Metrics
 from gateway.problems import PROBLEMS
@@ -32,7 +33,7 @@ LABEL_VALUES = {
     "provider": {""},  # no run
     "result": {"ok", "given_up", *_CAUSES},
     "scope": {"client", "workflow", "provider"},
-    "state": {state.value for state in CircuitState},
+    "state": {*(state.value for state in CircuitState), *get_args(KeyState)},
 }
 """The values that a label may have, as far as they do not come from the configuration."""
 
@@ -56,6 +57,7 @@ def exposition() -> str:
     metrics.track_circuit("p", "w")
     metrics.provider_overridden("p", "suspended")
     metrics.attention_found({"circuit_open": 1})
+    metrics.set_stored_keys({"active": 1}, 0)
     metrics.limit_decided("client", "admitted")
     metrics.callback_attempted("2xx")
     metrics.callback_given_up()

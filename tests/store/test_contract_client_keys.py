@@ -118,6 +118,19 @@ async def test_changes_are_read_once_in_their_order(store: Store) -> None:
     assert ([], second.newest) == await store.client_keys.read_changes(second.newest, limit=9)
 
 
+async def test_keys_are_listed_by_their_end(store: Store) -> None:
+    for number, ends in (
+        (1, {}),
+        (2, {"expires_at": NOW + 5.0}),
+        (3, {"revoked_at": NOW + 1.0}),
+        (4, {"expires_at": NOW}),
+    ):
+        await store.client_keys.add(replace(key(number), **ends), most=9)  # type: ignore[arg-type]
+    found = await store.client_keys.list_ending(from_at=NOW, until_at=NOW + 5.0, limit=9)
+    assert ["key_4", "key_3", "key_2"] == ids(found)
+    assert ["key_3"] == ids(await store.client_keys.list_ending(from_at=NOW + 0.5, until_at=NOW + 9.0, limit=1))
+
+
 async def test_a_use_is_no_change_and_the_latest_counts(store: Store) -> None:
     await store.client_keys.add(KEY, most=9)
     newest = (await store.client_keys.read_changes(0, limit=9)).newest

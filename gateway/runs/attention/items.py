@@ -11,6 +11,7 @@ from typing import Any, Literal, Protocol, TypeAlias
 
 from gateway.clock import format_rfc3339
 from gateway.observability.metrics import Metrics
+from gateway.store.client_key import KeepsClientKeys
 from gateway.store.provider_override import ProviderOverride
 from gateway.store.records import RunPage
 from gateway.store.run_filter import RunFilter
@@ -36,6 +37,7 @@ class AttentionKind(enum.StrEnum):
     ISSUER_KEYS_STALE = "issuer_keys_stale"
     CALLBACKS_GIVEN_UP = "callbacks_given_up"
     KEYS_EXPIRING = "keys_expiring"
+    STORED_KEYS_EXPIRING = "stored_keys_expiring"
     STORE_UNAVAILABLE = "store_unavailable"
     STORE_NOT_DURABLE = "store_not_durable"
     CONTENT_UNREADABLE = "content_unreadable"
@@ -82,7 +84,7 @@ class AttentionItem:
         }
 
 
-class AttentionStore(Protocol):
+class AttentionStore(KeepsClientKeys, Protocol):
     """The part of `Store` that the sources read. Every method may raise StoreUnavailable."""
 
     async def list_runs(self, run_filter: RunFilter) -> RunPage:

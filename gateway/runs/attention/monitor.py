@@ -13,7 +13,7 @@ from gateway.clock import Clock
 from gateway.observability import json_logging
 from gateway.observability.logger_protocol import Logger
 from gateway.observability.metrics import Metrics
-from gateway.runs.attention import replica_sources, run_sources
+from gateway.runs.attention import key_sources, replica_sources, run_sources
 from gateway.runs.attention.items import (
     MAX_ITEMS,
     AttentionConfig,
@@ -39,6 +39,7 @@ SOURCES: Mapping[str, Source] = MappingProxyType(
         "credentials": replica_sources.refused_credentials,
         "issuers": replica_sources.stale_issuers,
         "keys": replica_sources.expiring_keys,
+        "stored_keys": key_sources.expiring_stored_keys,
         "store": replica_sources.store_state,
         "configuration": replica_sources.refused_configuration,
         "history": replica_sources.dropped_history,

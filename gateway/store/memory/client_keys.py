@@ -60,6 +60,13 @@ class MemoryClientKeys(ClientKeyStore):
         return sorted(found, key=lambda key: -key.number)[:limit]
 
     @override
+    async def list_ending(self, *, from_at: float, until_at: float, limit: int) -> Sequence[StoredKey]:
+        self._require_open()
+        ends = [(key.ended_at, key) for key in self._keys.values() if key.ended_at is not None]
+        found = [(at, key) for at, key in ends if from_at <= at <= until_at]
+        return [key for _, key in sorted(found, key=lambda each: each[0])[:limit]]
+
+    @override
     async def read_changes(self, after: int, *, limit: int) -> KeyChanges:
         self._require_open()
         if after >= self._revision:

@@ -49,6 +49,11 @@ class RedisClientKeys(ClientKeyStore):
         return _decode_all(await self._read(scripts.LIST_CLIENT_KEYS, client or "", most, limit, *_NAMES))
 
     @override
+    async def list_ending(self, *, from_at: float, until_at: float, limit: int) -> Sequence[StoredKey]:
+        times = repr(from_at), repr(until_at)
+        return _decode_all(await self._read(scripts.LIST_ENDING_CLIENT_KEYS, *times, limit, *_NAMES))
+
+    @override
     async def read_changes(self, after: int, *, limit: int) -> KeyChanges:
         newest, rows = await self._write(scripts.READ_CLIENT_KEY_CHANGES, after, limit, *_NAMES)
         return KeyChanges(_decode_all(rows), int(newest))

@@ -32,6 +32,9 @@ SELECT {_COLUMNS} FROM client_keys WHERE client = ? AND number < ? ORDER BY numb
 
 _CHANGES = f"SELECT {_COLUMNS} FROM client_keys WHERE revision > ? ORDER BY revision LIMIT ?"  # noqa: S608
 
+_ENDING = f"""
+SELECT {_COLUMNS} FROM client_keys WHERE ended_at BETWEEN ? AND ? ORDER BY ended_at LIMIT ?"""  # noqa: S608
+
 _NOTE_USE = "UPDATE client_keys SET last_used_at = ?1 WHERE id = ?2 AND (last_used_at IS NULL OR last_used_at < ?1)"
 
 _PURGE = "DELETE FROM client_keys WHERE ended_at < ?"
@@ -85,6 +88,11 @@ class SqliteClientKeys(ClientKeyStore):
         place = _MAX_NUMBER if before is None else before, limit
         query, values = (_LIST, place) if client is None else (_LIST_OF_CLIENT, (client, *place))
         return [StoredKey(*row) for row in await self._read(lambda db: db.execute(query, values).fetchall())]
+
+    @override
+    async def list_ending(self, *, from_at: float, until_at: float, limit: int) -> Sequence[StoredKey]:
+        values = from_at, until_at, limit
+        return [StoredKey(*row) for row in await self._read(lambda db: db.execute(_ENDING, values).fetchall())]
 
     @override
     async def read_changes(self, after: int, *, limit: int) -> KeyChanges:
