@@ -19,6 +19,7 @@ from urllib.parse import unquote, urlsplit
 from gateway.app import factories
 from gateway.app.snapshot import ConfigSnapshot
 from gateway.auth.oidc.issuer_keys import IssuerConfig, fetch_key_set
+from gateway.cli.stored_key_checks import describe_ineffective_keys
 from gateway.clock import Clock
 from gateway.outbound.issuer_client import IssuerClient, IssuerFault
 from gateway.outbound.provider.client import ProviderClient
@@ -195,13 +196,17 @@ async def _check_store(settings: Settings) -> list[CheckResult]:
 
 
 async def _check_redis(settings: Settings) -> list[CheckResult]:
+    from gateway.store.redis.client_keys import reading_client_keys
     from gateway.store.redis.durability import check_durability
+    from gateway.store.redis.store import LAYOUT_VERSION
 
     connection = factory.create_redis_connection(
         settings.store.url, factory.RedisAccess.from_settings(settings.store), timeout=TIMEOUT, connections=1
     )
     try:
         durability = await check_durability(connection)
+        async with reading_client_keys(connection, f"runward:{LAYOUT_VERSION}:") as keys:
+            ineffective = await describe_ineffective_keys(keys, settings)
     except (RedisUnavailable, StoreUnavailable) as error:
         return [CheckResult("store", "connect", "failed", str(error))]
     finally:
@@ -210,6 +215,9 @@ async def _check_redis(settings: Settings) -> list[CheckResult]:
     return [
         CheckResult("store", "connect", "ok", "the server answers and accepts the credentials"),
         CheckResult("store", "durability", kept, durability.warning or "acknowledged writes are on the server's disk"),
+        CheckResult(
+            "store", "keys", "ok" if ineffective is None else "warning", ineffective or "stored keys have effect"
+        ),
     ]
 
 

@@ -21,6 +21,7 @@ from tests.support.fake_upstream.provider_responses import prompt_studio_reply
 from tests.support.fake_upstream.responses import reply
 from tests.support.fake_upstream.upstream import FakeUpstream
 from tests.support.gateway_restarts import CALLBACK_SECRETS, CALLBACK_SETTINGS
+from tests.support.key_administration import KeyAdministration
 from tests.support.operations_port import get_providers, set_mode
 from tests.support.process import ROOT, GatewayProcess, metric_sum
 from tests.support.valkey import ValkeyServer, start_server
@@ -229,3 +230,30 @@ async def test_a_provider_is_suspended_in_every_worker(
             await asyncio.sleep(0.05)
     async with session.post(f"{running.ops_url}/providers/override/other", json={"mode": "open"}) as answer:
         assert 404 == answer.status
+
+
+async def test_a_stored_key_holds_at_every_worker(
+    valkey: ValkeyServer, upstream: FakeUpstream, gateway: StartGateway, session: aiohttp.ClientSession
+) -> None:
+    """Created and revoked at the supervisor's port, within two seconds; the last use is known a moment later."""
+    upstream.default = ANSWER
+    running = await gateway(env=WORKERS, store={"url": valkey.url})
+    keys = KeyAdministration(session, running)
+    created = await keys.create(workflows=["studio"])
+    assert (True, None, "store") == await keys.check(created["key"])
+    for status, act in ((200, None), (401, "revoke")):
+        if act is not None:
+            await keys.change(created["id"], act)
+        await asyncio.sleep(2)
+        before = len(running.logs("request"))
+        async with asyncio.timeout(WAIT_TIMEOUT):
+            while len({line["worker"] for line in running.logs("request")[before:]}) < 2:
+                headers = {"Authorization": f"Bearer {created['key']}"}
+                async with aiohttp.ClientSession() as own:
+                    answered = await post_run(own, running.url, PROMPT_STUDIO_BODY, headers)
+                assert status == answered.status
+    async with asyncio.timeout(2 * WAIT_TIMEOUT):  # written every ten seconds
+        while (await keys.send("GET", f"/{created['id']}"))[1]["last_used"] is None:
+            await asyncio.sleep(0.5)
+        while metric_sum(await running.metrics(), "runward_keys", state="revoked") != 1:  # not that of each worker
+            await asyncio.sleep(0.5)

@@ -102,8 +102,6 @@ class KeyFollower:
 
     async def _repeat(self, step: Callable[[], Awaitable[None]], interval: float, after_failure: float) -> None:
         while True:
-            if interval:
-                await self.clock.sleep(interval)
             try:
                 await step()
             except StoreUnavailable:  # others log it
@@ -111,3 +109,5 @@ class KeyFollower:
             except Exception as error:  # noqa: BLE001 - a defect must not end the loop: keys would be refused in time
                 self.log.error("internal_error", **json_logging.describe_exception(error))
                 await self.clock.sleep(after_failure)
+            if interval:
+                await self.clock.sleep(interval)

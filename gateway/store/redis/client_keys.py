@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 from typing_extensions import override
 
+from gateway.redis.pipeline import ScriptConnection
 from gateway.store.client_key import ClientKeyStore, KeyChanges, StoredKey
 from gateway.store.redis import scripts
 from gateway.store.redis.bulk_replays import Execute
+from gateway.store.redis.script_executor import ScriptBatcher
 
 _TIMES = ("expires_at", "previous_until_at", "rotated_at", "revoked_at", "last_used_at")
 _CHANGING = ("digest", "terms", "expires_at", "previous_digest", "previous_until_at", "rotated_at", "revoked_at")
@@ -72,6 +75,16 @@ class RedisClientKeys(ClientKeyStore):
         while batch := int(await self._read(scripts.PURGE_CLIENT_KEYS, repr(before_at))):
             deleted += batch
         return deleted
+
+
+@asynccontextmanager
+async def reading_client_keys(connection: ScriptConnection, prefix: str) -> AsyncIterator[ClientKeyStore]:
+    """Give the keys of a store that is not opened; they can be listed and found only."""
+    batcher = ScriptBatcher(connection, prefix)
+    try:
+        yield RedisClientKeys(batcher.execute, batcher.execute)
+    finally:
+        await batcher.close()
 
 
 def _ended(key: StoredKey) -> str:
