@@ -380,7 +380,9 @@ class Authenticator:
 
     def _reject_key(self, reason: KeyRefusal | TokenRefusal, request: Request) -> Problem:
         address = client_address(request, self.trusted_proxies)
-        self.log.info("key_refused", request_id=request.request_id, why=reason.value, peer=address)
+        key_id = None if self.stored_keys is None else self.stored_keys.id_of(presented_key(request))
+        stored = {} if key_id is None else {"key_id": key_id}
+        self.log.info("key_refused", request_id=request.request_id, why=reason.value, peer=address, **stored)
         if self.tokens is not None and isinstance(reason, TokenRefusal):
             self.tokens.count_refusal(reason)
         if reason is TokenRefusal.KEYS_UNAVAILABLE:

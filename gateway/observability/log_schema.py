@@ -230,7 +230,9 @@ EVENTS: Mapping[str, LogEvent] = MappingProxyType(
             ("key_id", "client", "key_change"),
             ("actor",),
         ),
-        "key_refused": LogEvent("info", "A request had no valid gateway key or token.", ("request_id", "why", "peer")),
+        "key_refused": LogEvent(
+            "info", "A request had no valid gateway key or token.", ("request_id", "why", "peer"), ("key_id",)
+        ),
         "lease_lost": LogEvent(
             "warning", "Another process had adopted a run that ended here.", ("run_id", "outcome", "stored")
         ),

@@ -51,6 +51,8 @@ class KeyAdministration:
         assert 200 == status, document
         return document["accepted"], document["why"], document["source"]
 
-    async def run(self, text: str, body: Mapping[str, Any] = PROMPT_STUDIO_BODY) -> ReceivedResponse:
+    async def run(
+        self, text: str, body: Mapping[str, Any] = PROMPT_STUDIO_BODY, headers: Mapping[str, str] = {}
+    ) -> ReceivedResponse:
         """POST /run with this key."""
-        return await post_run(self.session, self.gateway.url, body, {"Authorization": f"Bearer {text}"})
+        return await post_run(self.session, self.gateway.url, body, {"Authorization": f"Bearer {text}", **headers})

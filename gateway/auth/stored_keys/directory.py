@@ -102,7 +102,7 @@ class KeyDirectory:
 
         `clients`: those of the configuration. Raises DirectoryUnavailable if that is not known.
         """
-        digest = sha256(presented.encode("utf-8", "surrogatepass")).digest()
+        digest = _digest(presented)
         entry = self._by_digest.get(digest)
         age = self.age
         if entry is None:
@@ -126,6 +126,11 @@ class KeyDirectory:
         if known is not None and known[0] is configured:
             return known[1]
         return self._narrow(entry, configured)
+
+    def id_of(self, presented: str) -> str | None:
+        """Return the id of the key with this text, or this text before its rotation; None if there is none."""
+        entry = self._by_digest.get(_digest(presented))
+        return None if entry is None else entry.id
 
     def _narrow(self, entry: _Entry, configured: Client) -> Client | KeyRefusal:
         try:
@@ -212,3 +217,7 @@ def key_state(revoked_at: float | None, expires_at: float | None, now: float, *,
     if expires_at is not None and now >= expires_at:
         return "expired"
     return "active" if configured else "no_client"
+
+
+def _digest(text: str) -> bytes:
+    return sha256(text.encode("utf-8", "surrogatepass")).digest()  # bytes above 0x7f of a header are lone surrogates

@@ -155,6 +155,21 @@ async def test_a_revoked_key_in_flight_its_run_ends_and_no_other_starts(
     assert (False, "revoked", "store") == await keys.check(created["key"])
 
 
+async def test_an_asynchronous_run_outlives_its_key(
+    gateway: StartGateway, session: aiohttp.ClientSession, upstream: FakeUpstream, tmp_path: Path
+) -> None:
+    """Another key of the client looks it up."""
+    upstream.always("POST", STUDIO_RUN, delayed(1.0, DONE))
+    gateways = RestartableGateway(gateway, session, tmp_path / "runward.db")
+    keys = KeyAdministration(session, await gateways.start())
+    created = await keys.create()
+    accepted = await keys.run(created["key"], headers={"Prefer": "respond-async"})
+    await keys.change(created["id"], "revoke")
+    refused = await keys.run(created["key"], headers={"Prefer": "respond-async"})
+    assert (202, 401) == (accepted.status, refused.status)
+    assert "succeeded" == (await gateways.wait_for_end(str(accepted.json["id"])))["status"]
+
+
 async def test_an_expiry_is_set_and_removed(keys: KeyAdministration) -> None:
     created = await keys.create(expires=days_from_now(1 / 86400))
     async with asyncio.timeout(WAIT_TIMEOUT):
