@@ -55,15 +55,16 @@ def _add_store(made: Board) -> None:
         runbooks=("RunwardStoreNotDurable",),
     )
     made.graph(
-        "Unreadable content and dropped history",
-        "Reads of content that could not be decrypted, and records of runs, or their content, dropped; a second.",
+        "Unreadable content and dropped records",
+        "Reads of content that could not be decrypted; records of runs, their content, and audit records dropped; a second.",
         {
             "unreadable": or_zero(rate("unreadable_content_total")),
             "record dropped {{instance}}": rate("history_dropped_total", by="instance"),
             "content of record dropped {{instance}}": rate("history_content_dropped_total", by="instance"),
+            "audit {{reason}} {{instance}}": rate("audit_records_dropped_total", by="reason, instance"),
         },
         span=8,
-        runbooks=("RunwardContentUnreadable", "RunwardHistoryDropped"),
+        runbooks=("RunwardContentUnreadable", "RunwardHistoryDropped", "RunwardAuditRecordsDropped"),
     )
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from gateway.audit.recorder import MAX_WAITING
 from gateway.runs.history import _MAX_PENDING
 from tests.alerts import fault_scenario, faulty_adapter
 from tests.alerts.alert_rules import alerts
@@ -56,7 +57,9 @@ STORE_ALERT = "RunwardStoreUnavailable"  # needs a store that can be lost
 CONTENT_ALERT = "RunwardContentUnreadable"  # needs a gateway without its key
 HISTORY_ALERT = "RunwardHistoryDropped"  # needs more records than wait for a store that was lost
 ATTENTION_ALERT = "RunwardAttentionGrowing"  # needs a list that is read before and after it grows
-SEPARATE = {WORKER_ALERT, STORE_ALERT, CONTENT_ALERT, HISTORY_ALERT, ATTENTION_ALERT}  # alerts with a test of their own
+AUDIT_ALERT = "RunwardAuditRecordsDropped"  # needs more audit records than wait for a store that was lost
+SEPARATE = {WORKER_ALERT, STORE_ALERT, CONTENT_ALERT, HISTORY_ALERT, ATTENTION_ALERT, AUDIT_ALERT}
+"""Alerts with a test of their own."""
 HEALTHY_SECONDS = 17.0  # the windows' ten seconds, the five of the longest `for`, and two to start
 
 
@@ -185,6 +188,29 @@ async def test_a_growing_attention_list_raises_the_alert(
             await collect_alerts(server, seen, {ATTENTION_ALERT})
     assert "warning" == seen[ATTENTION_ALERT]["labels"]["severity"]
     assert [] == [text for text in seen[ATTENTION_ALERT]["annotations"].values() if not is_filled_in(text)]
+
+
+async def test_dropped_audit_records_raise_the_alert(
+    tmp_path: Path, gateway: StartGateway, session: aiohttp.ClientSession
+) -> None:
+    """R96: the file of the store is deleted, and the level of the log, which needs no store, is set many times."""
+    find_program("prometheus")
+    store = tmp_path / "runward.db"
+    running = await gateway(store={"url": f"sqlite:///{store}"})
+    seen: dict[str, Alert] = {}
+
+    async def set_level() -> None:
+        async with session.put(f"{running.ops_url}/logs/level", json={"level": "info"}) as answer:
+            assert 200 == answer.status
+
+    async with asyncio.timeout(TEST_TIMEOUT), running_prometheus(tmp_path, session, running.ops_url) as server:
+        await asyncio.to_thread(store.unlink)
+        for _ in range(MAX_WAITING // 2 + 1):
+            await set_level()
+        async with repeat_every(set_level, every=0.5):
+            await collect_alerts(server, seen, {AUDIT_ALERT})
+    assert "warning" == seen[AUDIT_ALERT]["labels"]["severity"]
+    assert [] == [text for text in seen[AUDIT_ALERT]["annotations"].values() if not is_filled_in(text)]
 
 
 async def test_a_healthy_gateway_raises_no_alert(
