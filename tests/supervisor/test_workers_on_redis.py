@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections import Counter
 
 import aiohttp
 
@@ -257,3 +258,32 @@ async def test_a_stored_key_holds_at_every_worker(
             await asyncio.sleep(0.5)
         while metric_sum(await running.metrics(), "runward_keys", state="revoked") != 1:  # not that of each worker
             await asyncio.sleep(0.5)
+
+
+async def test_the_supervisor_and_its_workers_build_one_chain_of_audit_records(
+    valkey: ValkeyServer, gateway: StartGateway, session: aiohttp.ClientSession
+) -> None:
+    """Starts of the workers, acts of operators at the supervisor, reloads and drains; verified by the command."""
+    running = await gateway(env=WORKERS, store={"url": valkey.url})
+    await asyncio.gather(*(set_mode(session, running.ops_url, "promptlayer", mode) for mode in ("open", "closed") * 5))
+    running.send_sighup()
+
+    async def listed() -> list[tuple[str, str]]:
+        async with session.get(f"{running.ops_url}/api/audit?limit=500&order=oldest") as answer:
+            records = (await answer.json())["records"]
+        assert [*range(1, len(records) + 1)] == [each["sequence"] for each in records]
+        return [(each["action"], each["result"]) for each in records]
+
+    expected = {
+        ("gateway.start", "succeeded"): 2,
+        ("providers.override", "begun"): 10,
+        ("providers.override", "succeeded"): 10,
+        ("configuration.reload", "begun"): 2,
+        ("configuration.reload", "succeeded"): 2,
+    }
+    async with asyncio.timeout(WAIT_TIMEOUT):
+        while Counter(await listed()) != expected:
+            await asyncio.sleep(0.05)
+    command = [sys.executable, "-m", "gateway", "audit", "verify", "--ops-url", running.ops_url]
+    verified = await asyncio.to_thread(subprocess.run, command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (0, "verified: 26 records, from 1 to 26") == (verified.returncode, verified.stdout.splitlines()[0])

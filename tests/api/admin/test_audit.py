@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -210,7 +211,6 @@ async def test_acts_of_each_kind_name_their_target(port: RunsPort, client: aioht
 async def test_an_act_that_ends_with_an_error_may_have_changed_something(
     port: RunsPort, client: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While the store is away nothing can be recorded; its records are there when it is back."""
 
     async def fail(*_: object) -> None:
         raise StoreUnavailable("away")
@@ -220,6 +220,23 @@ async def test_an_act_that_ends_with_an_error_may_have_changed_something(
     assert [("begun", ""), ("failed", "store_unavailable")] == [
         said(each, "result", "code") for each in await records(client, port)
     ]
+
+
+async def test_an_act_goes_on_without_the_store_of_its_records(
+    port: RunsPort, client: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are there when it is back."""
+
+    async def fail(*_: object) -> None:
+        raise StoreUnavailable("away")
+
+    with monkeypatch.context() as outage:
+        outage.setattr(port.store.audit, "append", fail)
+        assert 200 == await send(client, port, "POST", "/providers/override/studio", {"mode": "open"}, key(OPERATOR))
+        assert [] == await records(client, port)
+    while len(found := await records(client, port)) < 2:
+        await asyncio.sleep(0.01)
+    assert ["begun", "succeeded"] == [each["result"] for each in found]
 
 
 async def test_the_list_has_pages_conditions_and_the_ends_of_the_chain(
