@@ -174,6 +174,20 @@ def schema() -> None:
     typer.echo(render_schema(), nl=False)
 
 
+@config_app.command("hash")
+def hash_configuration(config: Config = None) -> None:
+    """Print the hash of a configuration, as audit records have it; the values of secrets are not part of it.
+
+    Exit code 2: a gateway would refuse the configuration.
+    """
+    from gateway.cli.serve import startup_errors
+    from gateway.settings import load
+    from gateway.settings.configuration_hash import configuration_hash
+
+    with startup_errors():
+        typer.echo(configuration_hash(load(config)))
+
+
 def main() -> None:
     """Run the command line. Errors are printed as one line each, without a traceback."""
     try:

@@ -9,6 +9,7 @@ from typing import get_args
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
+from gateway.audit.recorder import DropReason
 from gateway.auth.stored_keys.directory import KeyState
 from gateway.errors import Ending
 from gateway.observability.metrics import Metrics
@@ -31,6 +32,7 @@ LABEL_VALUES = {
     "operation": {"start", "poll"},
     "outcome": set(get_args(Ending)),
     "provider": {""},  # no run
+    "reason": set(get_args(DropReason)),
     "result": {"ok", "given_up", *_CAUSES},
     "scope": {"client", "workflow", "provider"},
     "state": {*(state.value for state in CircuitState), *get_args(KeyState)},

@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from gateway.settings import load
+from gateway.settings.configuration_hash import configuration_hash
 from gateway.settings.schema import render_schema
+from tests.support.configuration import PROVIDER_SECRETS
 from tests.support.process import ROOT
 
 if TYPE_CHECKING:
     from tests.cli.conftest import RunCommand
 
-COMMANDS = ("serve", "demo", "check", "run", "keys", "config", "runs", "callbacks", "providers", "logs")
+COMMANDS = ("serve", "demo", "check", "run", "keys", "config", "runs", "callbacks", "providers", "logs", "audit")
 
 
 def test_help_lists_every_command_and_so_does_no_command_at_all(runward: RunCommand) -> None:
@@ -32,6 +35,7 @@ def test_help_lists_every_command_and_so_does_no_command_at_all(runward: RunComm
     + [
         ("keys", "new"),
         ("config", "schema"),
+        ("config", "hash"),
         ("callbacks", "replay"),
         ("callbacks", "list"),
         ("providers", "list"),
@@ -82,3 +86,11 @@ def test_a_mistake_is_one_line_and_exit_code_2(runward: RunCommand, words: tuple
 
 def test_the_schema_is_the_settings_own(runward: RunCommand) -> None:
     assert render_schema() == runward("config", "schema").out
+
+
+def test_the_hash_of_a_configuration_is_that_of_its_records(runward: RunCommand) -> None:
+    path = ROOT / "config" / "gateway.yaml"
+    result = runward("config", "hash", "--config", str(path), **PROVIDER_SECRETS)
+    assert (0, configuration_hash(load(path)) + "\n") == (result.code, result.out)
+    result = runward("config", "hash", "--config", "no-such-file.yaml")
+    assert (2, True) == (result.code, "cannot be read" in result.err)

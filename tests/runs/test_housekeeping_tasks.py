@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from gateway.audit.chain import seal
 from gateway.auth.stored_keys.directory import KeyDirectory
 from gateway.auth.stored_keys.follower import KeyFollower
-from gateway.clock import Clock
+from gateway.clock import Clock, format_rfc3339
 from gateway.observability.metrics import Metrics
 from gateway.outbound.webhook.egress_policy import EgressPolicy
 from gateway.outbound.webhook.sender import WebhookSender
@@ -21,8 +22,10 @@ from gateway.runs.history import HistoryRecorder
 from gateway.runs.housekeeping_tasks import HousekeepingTasks
 from gateway.runs.resilience.override_follower import OverrideFollower
 from gateway.runs.run_replay import RunReplayer
+from gateway.store.audit import GENESIS, AuditFilter
 from gateway.store.contract import StoreUnavailable
 from gateway.store.records import Delivery, StoredRun
+from tests.audit.samples import entry
 from tests.runs.durable.durable_harness import LEASE, BlockedUpstream, DurableRunsHarness, yield_to_loop, yield_until
 from tests.runs.executor_harness import DONE, ENDED, STARTED, ScriptedUpstream, upstream_of
 from tests.support.virtual_clock import VirtualClock
@@ -107,6 +110,21 @@ async def test_a_new_retention_applies_from_the_next_purge_on() -> None:
         await yield_to_loop(5)
         forgetting.cancel()
         assert kept == (await replica.store.get_run(run.id) is not None)
+
+
+async def test_audit_records_have_a_retention_of_their_own() -> None:
+    """R100: that of runs does not matter, and a new one applies from the next purge on."""
+    replica = await DurableRunsHarness().open()
+    record = seal(entry(1).members(format_rfc3339(replica.clock.now()), "x"), GENESIS)
+    await replica.store.audit.append([record], GENESIS)
+    replica.clock.advance(1800)
+    background = background_of(replica)
+    for retention, kept in ((3600.0, True), (600.0, False)):
+        background.reconfigure(60.0, retention)
+        forgetting = asyncio.create_task(background._purge_periodically())
+        await yield_to_loop(5)
+        forgetting.cancel()
+        assert kept == bool((await replica.store.audit.list(AuditFilter({}))).records)
 
 
 async def test_a_store_failure_during_adoption_stops_no_start() -> None:
