@@ -56,7 +56,7 @@ def _add_store(made: Board) -> None:
     )
     made.graph(
         "Unreadable content and dropped records",
-        "Reads of content that could not be decrypted; records of runs, their content, and audit records dropped; a second.",
+        "Reads of content that could not be decrypted; dropped records of runs, contents and audit records; a second.",
         {
             "unreadable": or_zero(rate("unreadable_content_total")),
             "record dropped {{instance}}": rate("history_dropped_total", by="instance"),
