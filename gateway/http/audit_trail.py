@@ -58,7 +58,12 @@ class AuditTrail:
                 raise
             if request.route.name in OPEN_ROUTES:
                 return await self._record_end(act, request, inner)
-            await self.recorder.record(self._entry(act, request))
+            begun = self._entry(act, request)
+            try:
+                await self.recorder.record(begun)
+            except asyncio.CancelledError:  # the handler does not run
+                self.recorder.record_later(replace(begun, result="refused", code="client_closed_request"))
+                raise
             return await self._record_end(act, request, inner)
 
         return handle
