@@ -188,7 +188,9 @@ class Components:
             lambda new: self.egress_policy.reconfigure(new.callback_allowlist),
             lambda new: self.webhook_sender.reconfigure(new.callback_proxy),
             lambda new: self.callback_dispatcher.reconfigure(new.signing_keys, new.settings.callbacks.schedule),
-            lambda new: self.background_tasks.reconfigure(new.settings.store.retention, new.settings.audit.retention),
+            lambda new: self.background_tasks.reconfigure(
+                new.settings.store.retention, factories.audit_limits(new.settings)
+            ),
             lambda new: self.run_replayer.reconfigure(new.settings.store.retention),
             lambda new: self.history.reconfigure(factories.history_config(new.settings)),
             lambda new: self.attention.reconfigure(new.attention),
@@ -301,7 +303,7 @@ def build_components(settings: Settings, clock: Clock, log: Logger) -> Component
             clock,
             log,
             settings.store.retention,
-            settings.audit.retention,
+            factories.audit_limits(settings),
         ),
         passthrough=Passthrough(
             snapshot.passthrough_rules,

@@ -39,6 +39,7 @@ from gateway.runs.attention.items import AttentionConfig
 from gateway.runs.callbacks.webhook_message import signing_key
 from gateway.runs.catalog import Provider, Workflow
 from gateway.runs.history import HistoryConfig
+from gateway.runs.housekeeping_tasks import AuditLimits
 from gateway.runs.prices import PriceTable
 from gateway.runs.recorded_content import ContentConfig, ContentRule
 from gateway.runs.resilience.circuit_breaker import BreakerConfig
@@ -262,6 +263,12 @@ def ops_authenticator(
     """Authentication of the operations port; the secret of its sessions is in the store."""
     trusted_proxies = settings.server.trusted_proxies
     return OpsAuthenticator(keys, Sessions(store, clock), FailedAuthLimiter(clock), trusted_proxies, clock, log)
+
+
+def audit_limits(settings: Settings) -> AuditLimits:
+    """Return how long audit records are kept, and how many at most."""
+    audit, in_redis = settings.audit, settings.store.url.startswith("redis")
+    return AuditLimits(audit.retention, audit.most or (200_000 if in_redis else 1_000_000))
 
 
 def audit_recorder(store: KeepsAudit, clock: Clock, log: Logger, metrics: Metrics) -> AuditRecorder:

@@ -26,6 +26,14 @@ _PURGE_INTERVAL = 60.0  # seconds
 _KEY_RETENTION = 86_400.0  # seconds
 
 
+@dataclass(frozen=True, slots=True)
+class AuditLimits:
+    """Seconds for which audit records are kept, and their largest number."""
+
+    retention: float
+    most: int
+
+
 @dataclass(slots=True)
 class HousekeepingTasks:
     """Background tasks around an open store. Times in seconds: finished runs are kept for `retention`."""
@@ -43,7 +51,7 @@ class HousekeepingTasks:
     clock: Clock
     log: Logger
     retention: float
-    audit_retention: float
+    audit_limits: AuditLimits
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
     async def start(self) -> None:
@@ -69,9 +77,9 @@ class HousekeepingTasks:
         )
         self._tasks = [asyncio.create_task(loop) for loop in loops]
 
-    def reconfigure(self, retention: float, audit_retention: float) -> None:
-        """Apply other retentions, in seconds, from the next purge on."""
-        self.retention, self.audit_retention = retention, audit_retention
+    def reconfigure(self, retention: float, audit_limits: AuditLimits) -> None:
+        """Apply another retention of runs, in seconds, and of audit records, from the next purge on."""
+        self.retention, self.audit_limits = retention, audit_limits
 
     async def drain(self) -> None:
         """Wait for starts in flight (graceful shutdown). Leases are renewed and callbacks delivered until `close`."""
@@ -99,8 +107,8 @@ class HousekeepingTasks:
                 await self.history.purge()
                 await self.store.bulk_replays.purge(now)
                 await self.store.client_keys.purge(now - KEPT_AFTER_END)
-                audited_since = self.clock.now() - timedelta(seconds=self.audit_retention)
-                await self.store.audit.purge(format_rfc3339(audited_since))
+                audited_since = self.clock.now() - timedelta(seconds=self.audit_limits.retention)
+                await self.store.audit.purge(format_rfc3339(audited_since), most=self.audit_limits.most)
             except StoreUnavailable:
                 self.log.warning("store_unavailable")
             await self.clock.sleep(_PURGE_INTERVAL)

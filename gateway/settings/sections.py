@@ -259,6 +259,8 @@ class AuditSettings(Section):
 
     retention: Annotated[Duration, Field(alias="for")] = 400 * 86400.0
     """Time for which they are kept."""
+    most: Count | None = None
+    """Most records; the oldest are deleted. Default: a million in SQLite, 200 000 in Redis or Valkey."""
 
 
 def _parse_schedule(value: object) -> object:

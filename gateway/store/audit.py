@@ -116,8 +116,11 @@ class AuditStore(Protocol):
     async def list(self, audit_filter: AuditFilter) -> AuditPage:
         """List records by their sequence numbers."""
 
-    async def purge(self, before_time: str) -> int:
-        """Delete the oldest records up to the first one that is not before this time; returns their number."""
+    async def purge(self, before_time: str, *, most: int) -> int:
+        """Delete the oldest records, up to the first that is neither before this time nor one of more than `most`.
+
+        Returns their number.
+        """
 
 
 class KeepsAudit(Protocol):
@@ -144,11 +147,14 @@ def select_page(candidates: Iterable[AuditRecord], audit_filter: AuditFilter) ->
     return AuditPage(found, last, complete=False)
 
 
-def last_before(records: Iterable[AuditRecord], before_time: str) -> AuditRecord | None:
-    """Return the last of the oldest records that are all before a time; None if the first is not."""
+def last_surplus(oldest: Iterable[AuditRecord], before_time: str, through: int) -> AuditRecord | None:
+    """Return the last of the oldest records that are all before a time, or have a sequence number up to `through`.
+
+    None if the first is not.
+    """
     last = None
-    for record in records:
-        if str(record.members().get("time", "")) >= before_time:
+    for record in oldest:
+        if record.sequence > through and str(record.members().get("time", "")) >= before_time:
             break
         last = record
     return last

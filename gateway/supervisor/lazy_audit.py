@@ -33,6 +33,6 @@ class LazyAudit(AuditStore):
         return await self.inner.list(audit_filter)
 
     @override
-    async def purge(self, before_time: str) -> int:
+    async def purge(self, before_time: str, *, most: int) -> int:
         await self.ensure_open()
-        return await self.inner.purge(before_time)
+        return await self.inner.purge(before_time, most=most)

@@ -61,8 +61,8 @@ class FaultyStore(AuditStore):
         return await self.inner.list(audit_filter)
 
     @override
-    async def purge(self, before_time: str) -> int:
-        return await self.inner.purge(before_time)
+    async def purge(self, before_time: str, *, most: int) -> int:
+        return await self.inner.purge(before_time, most=most)
 
 
 class Harness:

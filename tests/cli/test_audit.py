@@ -104,7 +104,7 @@ async def test_an_export_verifies_and_can_be_continued(runward: RunCommand, port
 
 async def test_a_gateway_verifies_also_after_a_purge(runward: RunCommand, port: RunsPort) -> None:
     await fill(port.store.audit, 5)
-    await port.store.audit.purge(at(3))
+    await port.store.audit.purge(at(3), most=100)
     head = await fill(port.store.audit, 1, "begun")
     result = await run(runward, port, "verify", "--head", noted(head))
     assert (0, f"verified: 4 records, from 3 to 6\nhead: {noted(head)}\n") == (result.code, result.out)

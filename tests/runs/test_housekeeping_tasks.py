@@ -19,7 +19,7 @@ from gateway.runs.callbacks.dispatcher import CallbackDispatcher
 from gateway.runs.catalog import Catalog
 from gateway.runs.durable.activity import ActivityReporter
 from gateway.runs.history import HistoryRecorder
-from gateway.runs.housekeeping_tasks import HousekeepingTasks
+from gateway.runs.housekeeping_tasks import AuditLimits, HousekeepingTasks
 from gateway.runs.resilience.override_follower import OverrideFollower
 from gateway.runs.run_replay import RunReplayer
 from gateway.store.audit import GENESIS, AuditFilter
@@ -43,7 +43,9 @@ def background_of(replica: DurableRunsHarness) -> HousekeepingTasks:
     replays = BulkReplayRunner(replica.store, replayer, lambda _: None, clock, log)
     keys = KeyFollower(replica.store, KeyDirectory(clock), dict, clock, Metrics(), log)
     tasks = (replica.recovery, replica.cancellation, callbacks, follower, keys, history, activity, replays)
-    return HousekeepingTasks(replica.runs, replica.store, *tasks, clock, log, retention=60.0, audit_retention=3600.0)
+    return HousekeepingTasks(
+        replica.runs, replica.store, *tasks, clock, log, retention=60.0, audit_limits=AuditLimits(3600.0, 100)
+    )
 
 
 async def test_a_stopping_replica_releases_its_runs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,7 +107,7 @@ async def test_a_new_retention_applies_from_the_next_purge_on() -> None:
     replica.clock.advance(61)
     background = background_of(replica)
     for retention, kept in ((3600.0, True), (60.0, False)):
-        background.reconfigure(retention, 3600.0)
+        background.reconfigure(retention, AuditLimits(3600.0, 100))
         forgetting = asyncio.create_task(background._purge_periodically())
         await yield_to_loop(5)
         forgetting.cancel()
@@ -120,7 +122,7 @@ async def test_audit_records_have_a_retention_of_their_own() -> None:
     replica.clock.advance(1800)
     background = background_of(replica)
     for retention, kept in ((3600.0, True), (600.0, False)):
-        background.reconfigure(60.0, retention)
+        background.reconfigure(60.0, AuditLimits(retention, 100))
         forgetting = asyncio.create_task(background._purge_periodically())
         await yield_to_loop(5)
         forgetting.cancel()

@@ -122,8 +122,8 @@ async def test_a_page_examines_a_bounded_number_of_records(store: Store, monkeyp
 async def test_the_oldest_are_purged_and_the_rest_verifies(store: Store) -> None:
     """R100."""
     records = await filled(store, 6)
-    assert 0 == await store.audit.purge(at(1))
-    assert 3 == await store.audit.purge(at(4))
+    assert 0 == await store.audit.purge(at(1), most=100)
+    assert 3 == await store.audit.purge(at(4), most=100)
     state = await store.audit.state()
     assert AuditState(records[2].head, records[-1].head) == state
     check = ChainCheck(state.anchor)
@@ -131,11 +131,20 @@ async def test_the_oldest_are_purged_and_the_rest_verifies(store: Store) -> None
         check.add(shown(record))
     check.end(state)
     assert ([], 3) == (check.findings, check.count)
-    assert 3 == await store.audit.purge(at(59))
+    assert 3 == await store.audit.purge(at(59), most=100)
     assert AuditState(records[-1].head, records[-1].head) == await store.audit.state()
     following = seal(entry(7).members(at(7), "x"), records[-1].head)
     assert following.head == await store.audit.append([following], records[-1].head)
     assert [following] == (await store.audit.list(EVERYTHING)).records
+
+
+async def test_the_oldest_are_purged_above_the_largest_number(store: Store) -> None:
+    records = await filled(store, 6)
+    assert 0 == await store.audit.purge(at(0), most=6)
+    assert 2 == await store.audit.purge(at(0), most=4)
+    assert AuditState(records[1].head, records[-1].head) == await store.audit.state()
+    assert 2 == await store.audit.purge(at(5), most=4)
+    assert records[4:] == (await store.audit.list(EVERYTHING)).records
 
 
 async def test_a_later_record_with_an_earlier_time_does_not_leave_a_gap(store: Store) -> None:
@@ -143,8 +152,8 @@ async def test_a_later_record_with_an_earlier_time_does_not_leave_a_gap(store: S
     head = GENESIS
     for number, second in enumerate((5, 1, 9, 2), 1):
         head = await store.audit.append([seal(entry(number).members(at(second), "x"), head)], head)
-    assert 0 == await store.audit.purge(at(3))
-    assert 2 == await store.audit.purge(at(6))
+    assert 0 == await store.audit.purge(at(3), most=100)
+    assert 2 == await store.audit.purge(at(6), most=100)
     assert [3, 4] == [each.sequence for each in (await store.audit.list(EVERYTHING)).records]
 
 

@@ -15,7 +15,7 @@ from gateway.store.audit import (
     AuditRecord,
     AuditState,
     AuditStore,
-    last_before,
+    last_surplus,
     select_page,
 )
 
@@ -52,9 +52,9 @@ class MemoryAudit(AuditStore):
         return select_page(islice(candidates, MAX_EXAMINED), audit_filter)
 
     @override
-    async def purge(self, before_time: str) -> int:
+    async def purge(self, before_time: str, *, most: int) -> int:
         self._require_open()
-        last = last_before(self._records, before_time)
+        last = last_surplus(self._records, before_time, self._state.head.sequence - most)
         if last is None:
             return 0
         count = self._records.index(last) + 1

@@ -21,7 +21,7 @@ from gateway.store.audit import (
     AuditRecord,
     AuditState,
     AuditStore,
-    last_before,
+    last_surplus,
     select_page,
 )
 from gateway.store.redis import scripts
@@ -69,15 +69,16 @@ class RedisAudit(AuditStore):
         return select_page(found, audit_filter)
 
     @override
-    async def purge(self, before_time: str) -> int:
-        deleted, most = 0, 1  # mostly not even the oldest one is to be deleted
+    async def purge(self, before_time: str, *, most: int) -> int:
+        through = (await self.state()).head.sequence - most
+        deleted, batch = 0, 1  # mostly not even the oldest one is to be deleted
         while True:
-            oldest = _records(await self._read(scripts.LIST_AUDIT, "1", "", 0, most))
-            last = last_before(oldest, before_time)
+            oldest = _records(await self._read(scripts.LIST_AUDIT, "1", "", 0, batch))
+            last = last_surplus(oldest, before_time, through)
             if last is None:
                 return deleted
             deleted += int(await self._write(scripts.PURGE_AUDIT, last.sequence, last.hash))
-            most = PURGE_BATCH
+            batch = PURGE_BATCH
 
 
 def _head(words: Any) -> AuditHead:

@@ -21,7 +21,7 @@ from gateway.store.audit import (
     AuditRecord,
     AuditState,
     AuditStore,
-    last_before,
+    last_surplus,
     select_page,
 )
 from gateway.store.sqlite.bulk_replays import Transaction
@@ -60,9 +60,9 @@ class SqliteAudit(AuditStore):
         return await self._read(lambda db: _list(db, audit_filter))
 
     @override
-    async def purge(self, before_time: str) -> int:
+    async def purge(self, before_time: str, *, most: int) -> int:
         deleted = 0
-        while batch := await self._write(lambda db: _purge(db, before_time)):
+        while batch := await self._write(lambda db: _purge(db, before_time, most)):
             deleted += batch
         return deleted
 
@@ -89,9 +89,9 @@ def _list(db: sqlite3.Connection, audit_filter: AuditFilter) -> AuditPage:
     return select_page((AuditRecord(*row) for row in db.execute(query, (cursor, MAX_EXAMINED))), audit_filter)
 
 
-def _purge(db: sqlite3.Connection, before_time: str) -> int:
+def _purge(db: sqlite3.Connection, before_time: str, most: int) -> int:
     oldest = (AuditRecord(*row) for row in db.execute(_ASCENDING, (_LOWEST, PURGE_BATCH)))
-    last = last_before(oldest, before_time)
+    last = last_surplus(oldest, before_time, _state(db).head.sequence - most)
     if last is None:
         return 0
     db.execute(_SET_ANCHOR, (last.sequence, last.hash))
