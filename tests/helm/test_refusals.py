@@ -260,9 +260,11 @@ def test_every_secret_of_the_configuration_is_refused_as_text(way: tuple[str, ..
     """The gateway's own list of secret fields, so that new ones are covered."""
     values: object = CANARY
     for key in reversed(way):
-        in_list = key == "*" and way[0] != "providers"
+        in_list = key == "*" and way[0] not in {"providers", "issuers"}
         values = [values] if in_list else {"promptlayer" if key == "*" else key: values}
-    said = sentences(merged(MINIMAL, {"config": values}))
+    required = {"config": {"issuers": {"promptlayer": {"url": "https://login.example.com"}}}}
+    base = merged(MINIMAL, required) if way[0] == "issuers" else MINIMAL
+    said = sentences(merged(base, {"config": values}))
     place = ".".join(("config", *("promptlayer" if key == "*" else key for key in way)))
     place = place.replace("secrets.promptlayer", "secrets[0]").replace("keys.promptlayer", "keys[0]")
     hint = "name it as {file: /run/secrets/runward/KEY} and put it into existingSecret."
@@ -271,8 +273,10 @@ def test_every_secret_of_the_configuration_is_refused_as_text(way: tuple[str, ..
 
 def test_a_name_that_is_also_a_field_of_secrets_is_a_name() -> None:
     workflows = {"secret": {"provider": "promptlayer"}, "token": {"provider": "promptlayer"}}
-    clients = {"password": {"workflows": ["secret"]}}
-    assert "" == refusal(merged(MINIMAL, {"config": {"workflows": workflows, "clients": clients}}))
+    tokens = [{"issuer": "secret", "audience": "runward", "match": {"token": "app"}}]
+    clients = {"password": {"workflows": ["secret"], "tokens": tokens}}
+    issuers = {"secret": {"url": "https://login.example.com"}}
+    assert "" == refusal(merged(MINIMAL, {"config": {"workflows": workflows, "clients": clients, "issuers": issuers}}))
 
 
 def test_each_secret_of_a_list_is_named_by_its_place() -> None:
