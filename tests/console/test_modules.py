@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 ASSETS = Path(__file__).parents[2] / "gateway" / "api" / "console" / "assets"
-PURE = ("format", "filters", "run_timeline")
+PURE = ("format", "filters", "palette_search", "run_timeline", "start_request")
 REQUIRED = "RUNWARD_REQUIRE_NODE"
 NONE = "\N{EN DASH}"
 
@@ -159,6 +160,87 @@ def test_a_timeline_is_to_scale(modules: Path) -> None:
     ]
     assert [0, 1, 2, 3, 4] == [mark["lane"] for mark in laid_out["marks"]]
     assert "poll 6 times: 200, 1 s" == laid_out["marks"][2]["text"]
+
+
+def test_saved_views_are_checked_bounded_and_replaced_by_name(modules: Path) -> None:
+    views, replaced, full = evaluate(
+        modules,
+        "filters.validViews([{name: 'a', search: '?tag=y'}, {name: 1}, null, {name: 'b', search: '', columns: 1}])",
+        "filters.addView([{name: 'a', search: ''}, {name: 'b', search: ''}], {name: 'a', search: '?tag=x'})",
+        "filters.addView(Array.from({length: 30}, (_, n) => ({name: `${n}`, search: ''})), {name: 'one more'}).length",
+    )
+    assert [{"name": "a", "search": "?tag=y"}] == views
+    assert ["?tag=x", ""] == [view["search"] for view in replaced]
+    assert 30 == full
+    assert [[]] == evaluate(modules, "filters.validViews('nonsense')")
+
+
+def test_the_palette_finds_commands_by_words_and_offers_look_ups(modules: Path) -> None:
+    commands = (
+        "[{group: 'Go to', title: 'Runs'}, {group: 'View', title: 'Runs: Failed'}, {group: 'Go to', title: 'Live'}]"
+    )
+    run_id = "run_" + "0" * 32
+    by_words, first, by_id, others = evaluate(
+        modules,
+        f"palette_search.matching({commands}, 'failed runs').map((each) => each.title)",
+        f"palette_search.matching({commands}, 'li').map((each) => each.title)",
+        f"palette_search.lookUps(' {run_id} ', ['app']).map((each) => each.kind)",
+        "palette_search.lookUps('98766', ['app', 'web']).map((each) => [each.kind, each.client])",
+    )
+    assert (["Runs: Failed"], ["Live"], ["id"]) == (by_words, first, by_id)
+    assert [["provider_run_id", ""], ["idempotency_key", "app"], ["idempotency_key", "web"]] == others
+    assert [[], -1, 0, 2] == evaluate(
+        modules,
+        "palette_search.lookUps('ab')",
+        "palette_search.stepped(0, 1, 0)",
+        "palette_search.stepped(2, 1, 3)",
+        "palette_search.stepped(0, -1, 3)",
+    )
+
+
+def test_a_run_on_behalf_of_a_client_is_made_of_its_form(modules: Path) -> None:
+    form = {
+        "client": "app",
+        "workflow": " triage ",
+        "key": "k-1",
+        "input": '{"a": "it\'s"}',
+        "tags": "x, y,",
+        "timeout": "5",
+    }
+    [made, permitted] = evaluate(
+        modules,
+        f"start_request.startBody({json.dumps(form)})",
+        "start_request.permitted(['support-a', 'report', 'x.y'], ['support-*', 'x.?', 'prompt_studio/*'])",
+    )
+    run = {"workflow": "triage", "input": {"a": "it's"}, "tags": ["x", "y"], "timeout": 5}
+    assert {"body": {"client": "app", "idempotency_key": "k-1", "run": run}} == made
+    assert ["support-a", "x.y"] == permitted
+    operator, client = evaluate(
+        modules,
+        f"start_request.operatorCommand('http://127.0.0.1:9090', {json.dumps(made['body'])}, {{keyRequired: true}})",
+        f"start_request.clientCommand({json.dumps(made['body'])})",
+    )
+    words = shlex.split(operator.replace("$RUNWARD_OPS_KEY", "secret"))
+    assert ["http://127.0.0.1:9090/api/run", made["body"]] == [words[2], json.loads(words[-1])]
+    assert run == json.loads(shlex.split(client)[-1])
+    assert "Idempotency-Key: k-1" in shlex.split(client)
+
+
+@pytest.mark.parametrize(
+    ("changed", "sentence"),
+    [
+        ({"input": "[1]"}, "The input has to be an object"),
+        ({"input": "{"}, "The input is not valid JSON"),
+        ({"metadata": "1"}, "The metadata has to be an object"),
+        ({"workflow": " "}, "Name a workflow"),
+        ({"key": ""}, "An idempotency key is needed"),
+        ({"timeout": "soon"}, "The timeout has to be a number"),
+    ],
+)
+def test_a_form_that_makes_no_request_says_why(modules: Path, changed: dict[str, str], sentence: str) -> None:
+    form = {"client": "app", "workflow": "triage", "key": "k", "input": "", **changed}
+    [made] = evaluate(modules, f"start_request.startBody({json.dumps(form)})")
+    assert made["error"].startswith(sentence)
 
 
 def test_every_event_has_words(modules: Path) -> None:

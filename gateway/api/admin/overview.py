@@ -25,7 +25,7 @@ _RELOAD_OK, _RELOADED_AT = (
     "runward_config_last_reload_success",
     "runward_config_last_reload_success_timestamp_seconds",
 )
-_GAUGES = (_AVAILABLE, _DURABLE, _RELOAD_OK, _RELOADED_AT)
+_GAUGES = (_AVAILABLE, _DURABLE)
 _PERCENTILES = {"p50_ms": 0.5, "p95_ms": 0.95, "p99_ms": 0.99}
 
 
@@ -88,12 +88,20 @@ class OverviewHandlers:
             "gateway": {
                 "version": version("runward"),
                 "started_at": _format_time(state.started_at),
-                "last_reload_at": _format_time(gauge(gauges, _RELOADED_AT)),
-                "last_reload_ok": bool(gauge(gauges, _RELOAD_OK)),
+                **reload_facts(state),
                 "draining": state.is_draining(),
                 "workers": state.workers,
             },
         }
+
+
+def reload_facts(state: GatewayState) -> dict[str, object]:
+    """Return when the configuration in use was loaded, and whether it is the one on disk."""
+    gauges = state.history.read((_RELOAD_OK, _RELOADED_AT))
+    return {
+        "last_reload_at": _format_time(gauge(gauges, _RELOADED_AT)),
+        "last_reload_ok": bool(gauge(gauges, _RELOAD_OK)),
+    }
 
 
 def milliseconds(seconds: float | None) -> float | None:

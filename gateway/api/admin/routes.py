@@ -9,6 +9,7 @@ from gateway.api.admin.attention import AttentionHandlers
 from gateway.api.admin.audit import AuditHandlers
 from gateway.api.admin.callback_delivery import CallbackDeliveryHandlers
 from gateway.api.admin.callbacks import CallbackAdminHandlers, CallbackStore
+from gateway.api.admin.configuration import ConfigurationHandlers
 from gateway.api.admin.configured import ConfiguredHandlers
 from gateway.api.admin.judgement import JudgementHandlers, JudgementStore
 from gateway.api.admin.keys import KeyAdminHandlers, KeyStore
@@ -66,6 +67,7 @@ def admin_routes(
         *providers.routes(),
         *KeyAdminHandlers(store, lambda: state.settings, clock, log, apply_keys).routes(),
         *OverviewHandlers(state, clock).routes(),
+        *ConfigurationHandlers(state).routes(),
         *ConfiguredHandlers(state, providers).routes(),
         *LiveStreamHandlers(feed, clock).routes(),
         *SessionHandlers(authenticator, log).routes(),

@@ -198,8 +198,17 @@ async def converse(talk: Conversation, run_id: str) -> None:
     ):
         await talk.send("GET", "/api/audit" + query)
     await talk.send("GET", "/console")
-    for path in ("overview", "overview?window=6h", "overview?window=7h", "providers", "clients", "workflows"):
+    for path in (
+        "overview",
+        "overview?window=6h",
+        "overview?window=7h",
+        "providers",
+        "clients",
+        "workflows",
+        "configuration",
+    ):
         await talk.send("GET", f"/api/{path}")
+    await talk.send("GET", "/api/configuration")
     for body in (b'{"key":"x"}', b"{", b'{"key":1}', b" " * 5000):
         await talk.send("POST", "/api/session", headers=JSON, body=body)
     await talk.send("POST", "/api/session", headers={"Content-Type": "text/plain"}, body=b"x")
@@ -316,7 +325,7 @@ SEEN = {
     *(("POST", "/callbacks/replay/{id}", status) for status in (202, 403, 404, 415)),
     ("GET", "/providers", 200),
     *(("GET", path, 200) for path in ("/api/attention", "/console", "/api/session")),
-    *(("GET", f"/api/{name}", 200) for name in ("overview", "providers", "clients", "workflows")),
+    *(("GET", f"/api/{name}", 200) for name in ("overview", "providers", "clients", "workflows", "configuration")),
     ("GET", "/api/overview", 422),
     *(("POST", "/api/session", status) for status in (400, 401, 403, 413, 415, 422)),
     *(("DELETE", "/api/session", status) for status in (204, 403)),

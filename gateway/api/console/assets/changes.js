@@ -14,7 +14,7 @@ const LEFT_OUT = {
 };
 
 /** Submit once at a time; `[busy, error, submit]`. */
-function useSubmit(action) {
+export function useSubmit(action) {
   const [state, setState] = useState({ busy: false, error: null });
   const submit = async (event) => {
     event?.preventDefault();

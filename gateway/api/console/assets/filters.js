@@ -35,6 +35,20 @@ export const VIEWS = [
   { name: "retrying", title: "Retrying", conditions: { retrying: "true" } },
 ];
 
+export const MAX_VIEWS = 30;
+
+/** Saved views of the browser's storage that can be used: { name, search, columns }. */
+export function validViews(stored) {
+  const isView = (each) => typeof each?.name === "string" && typeof each.search === "string" && (each.columns === undefined || Array.isArray(each.columns));
+  return Array.isArray(stored) ? stored.filter(isView).slice(0, MAX_VIEWS) : [];
+}
+
+/** The views with one more, which replaces one of the same name where it stands. */
+export function addView(views, view) {
+  const isKnown = views.some((each) => each.name === view.name);
+  return isKnown ? views.map((each) => (each.name === view.name ? view : each)) : [...views, view].slice(0, MAX_VIEWS);
+}
+
 const PAGING = new Set(["cursor", "limit"]);
 
 /** Conditions of a query as [name, value] pairs, without those on pages. */

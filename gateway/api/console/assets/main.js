@@ -1,17 +1,23 @@
 // The console: session, navigation, keys, and the page of the URL.
-import { html, render, useEffect, useRef, useState } from "./vendor/htm-preact.js";
+import { html, render, useEffect, useLayoutEffect, useRef, useState } from "./vendor/htm-preact.js";
 import { get, onUnauthorized, request, useData } from "./api.js";
+import { go } from "./commands.js";
 import { number } from "./format.js";
 import { Attention } from "./page_attention.js";
 import { Audit } from "./page_audit.js";
-import { Callbacks, Clients, NotFound, Problems, Workflows } from "./page_lists.js";
+import { Palette } from "./palette.js";
+import { Callbacks } from "./page_callbacks.js";
+import { Configuration } from "./page_configuration.js";
+import { Keys } from "./page_keys.js";
+import { Clients, NotFound, Problems, Workflows } from "./page_lists.js";
 import { Live } from "./page_live.js";
 import { Login } from "./page_login.js";
 import { Overview } from "./page_overview.js";
 import { Providers } from "./page_providers.js";
 import { Run } from "./page_run.js";
 import { Runs } from "./page_runs.js";
-import { Dialog, ErrorBox, Loading, useKeys } from "./parts.js";
+import { Start } from "./page_start.js";
+import { Dialog, ErrorBox, Loading, takesText } from "./parts.js";
 import { Link, navigate, useLocation } from "./router.js";
 import { stream, useTick } from "./stream.js";
 
@@ -20,23 +26,27 @@ const PAGES = [
   ["/attention", "Needs attention", "a"],
   ["/runs", "Runs", "r"],
   ["/live", "Live", "l"],
+  ["/start", "Run something", "s"],
   ["/providers", "Providers", "p"],
   ["/clients", "Clients and limits", "c"],
+  ["/keys", "Keys", "e"],
   ["/workflows", "Workflows", "w"],
   ["/callbacks", "Callbacks", "b"],
   ["/audit", "Audit", "u"],
+  ["/configuration", "Configuration", "f"],
 ];
 const KEYS = [
+  ["Ctrl K, ⌘ K", "commands: pages, look-ups of runs, actions"],
   ["/", "search for a run"],
   ["j, k", "next, previous row"],
   ["Enter", "open the row"],
   ["x", "select the row"],
   ...PAGES.map(([, title, key]) => [`g ${key}`, title]),
+  ["r", "replay the run that is shown"],
   ["p", "pause or resume the live list"],
   ["t", "change the colours: system, light, dark"],
   ["?", "this help"],
 ];
-const GO_TIMEOUT = 1500; // milliseconds between g and the second key
 const THEMES = ["system", "light", "dark"];
 
 function Page({ path, search, session }) {
@@ -50,10 +60,16 @@ function Page({ path, search, session }) {
       return rest ? html`<${Run} key=${rest} id=${decode(rest)} session=${session} />` : html`<${Runs} search=${search} session=${session} />`;
     case "live":
       return html`<${Live} />`;
+    case "start":
+      return html`<${Start} key=${search} search=${search} session=${session} />`;
     case "providers":
       return html`<${Providers} session=${session} />`;
     case "clients":
       return html`<${Clients} />`;
+    case "keys":
+      return html`<${Keys} search=${search} session=${session} />`;
+    case "configuration":
+      return html`<${Configuration} />`;
     case "workflows":
       return html`<${Workflows} />`;
     case "callbacks":
@@ -93,6 +109,38 @@ function useTheme() {
   return [theme, change];
 }
 
+/** Keys of every page: Ctrl-K or ⌘-K, also in fields; the second key of a sequence with g; and `handlers`. */
+function useFrameKeys(handlers, openPalette) {
+  const current = useRef(null);
+  current.current = { handlers, openPalette };
+  useLayoutEffect(() => {
+    const listen = (event) => {
+      if (document.querySelector("dialog[open]")) return;
+      if ((event.ctrlKey || event.metaKey) && !event.altKey && !event.shiftKey && event.key.toLowerCase() === "k") {
+        event.preventDefault();
+        current.current.openPalette();
+        return;
+      }
+      if (event.ctrlKey || event.metaKey || event.altKey || takesText(event.target)) return;
+      const page = go.pending() && PAGES.find(([, , key]) => key === event.key);
+      if (page) {
+        event.preventDefault();
+        navigate(page[0]);
+        setTimeout(go.end, 0); // the new page does not take this key for one of its own
+        return;
+      }
+      go.end();
+      const handler = current.current.handlers[event.key];
+      if (handler) {
+        event.preventDefault();
+        handler();
+      }
+    };
+    window.addEventListener("keydown", listen);
+    return () => window.removeEventListener("keydown", listen);
+  }, []);
+}
+
 function Help({ onClose }) {
   return html`<${Dialog} title="Keys" onClose=${onClose}>
     <dl class="facts keys">${KEYS.map(([key, text]) => html`<div key=${key}><dt><kbd>${key}</kbd></dt><dd>${text}</dd></div>`)}</dl>
@@ -102,33 +150,17 @@ function Help({ onClose }) {
 function Shell({ session, onLogout }) {
   const { path, search } = useLocation();
   const [help, setHelp] = useState(false);
+  const [palette, setPalette] = useState(false);
   const [menu, setMenu] = useState(false);
   const [theme, changeTheme] = useTheme();
   const { tick, connected } = useTick();
   const attention = useData("/api/attention", { every: 15_000 });
   const main = useRef(null);
-  const goUntil = useRef(0);
-  const go = (key) => () => {
-    const page = PAGES.find(([, , each]) => each === key);
-    if (Date.now() < goUntil.current && page) {
-      goUntil.current = 0;
-      navigate(page[0]);
-      return true;
-    }
-    return false;
+  const focusSearch = () => {
+    if (path !== "/runs") navigate("/runs");
+    setTimeout(() => document.querySelector("[data-search]")?.focus(), 50);
   };
-  useKeys({
-    g: () => {
-      goUntil.current = Date.now() + GO_TIMEOUT;
-    },
-    ...Object.fromEntries(PAGES.map(([, , key]) => [key, go(key)])),
-    t: () => changeTheme(),
-    "?": () => setHelp(true),
-    "/": () => {
-      if (path !== "/runs") navigate("/runs");
-      setTimeout(() => document.querySelector("[data-search]")?.focus(), 50);
-    },
-  });
+  useFrameKeys({ g: go.start, t: changeTheme, "?": () => setHelp(true), "/": focusSearch }, () => setPalette(true));
   useEffect(() => {
     stream.want(true);
     return () => stream.want(false);
@@ -161,12 +193,19 @@ function Shell({ session, onLogout }) {
         <span class="muted connection"><span class=${`dot ${connected ? "dot-on" : "dot-off"}`} aria-hidden="true"></span>${connected ? "live" : "not connected"}</span>
         <span class="muted session-name">${session.name ? `${session.name}, ` : ""}${session.role}</span>
         <div class="row"><button type="button" class="small" onClick=${changeTheme}>Colours: ${theme}</button>
-          <button type="button" class="small" onClick=${() => setHelp(true)} aria-label="Keys">?</button></div>
+          <button type="button" class="small" onClick=${() => setHelp(true)} aria-label="Keys">?</button>
+          <button type="button" class="small palette-button" onClick=${() => setPalette(true)} title="Ctrl K, or ⌘ K">Commands</button></div>
         ${session.keys_required && html`<button type="button" class="small" onClick=${logout}>Log out</button>`}
         <span class="muted version">${session.version} · ${session.replica}</span>
       </div>
     </header>
     <main id="main" ref=${main} tabindex="-1"><${Page} path=${path} search=${search} session=${session} /></main>
+    ${palette && html`<${Palette} pages=${PAGES} onClose=${() => setPalette(false)} commands=${[
+      { title: "Search for a run", key: "/", run: focusSearch },
+      { title: "Change the colours: system, light, dark", key: "t", run: changeTheme },
+      { title: "Show the keys", key: "?", run: () => setHelp(true) },
+      ...(session.keys_required ? [{ title: "Log out", run: logout }] : []),
+    ]} />`}
     ${help && html`<${Help} onClose=${() => setHelp(false)} />`}
   `;
 }

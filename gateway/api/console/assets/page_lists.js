@@ -1,9 +1,8 @@
-// Clients and limits, workflows, callbacks, and the documentation of problem codes.
+// Clients and limits, workflows, and the documentation of problem codes.
 import { html, useEffect, useState } from "./vendor/htm-preact.js";
 import { CONSOLE, useData } from "./api.js";
-import { RedeliverDialog } from "./changes.js";
 import { ago, duration, number, words } from "./format.js";
-import { Action, Empty, Heading, Loaded, RunLink, Table, Time, useRowKeys } from "./parts.js";
+import { Empty, Heading, Loaded, Table, Time, useRowKeys } from "./parts.js";
 import { Link, navigate } from "./router.js";
 
 const EVERY = 10_000; // milliseconds
@@ -20,7 +19,7 @@ export function Clients() {
     { name: "refused", title: "Refused", right: true, cell: (each) => html`<span class=${each.refused ? "text-unknown" : ""}>${number(each.refused)}</span>` },
     { name: "keys", title: "Keys", cell: (each) => html`<ul class="plain">${each.keys.map((key, index) => html`<li key=${index}>${key.name ?? `key ${index + 1}`}, ${keyExpiry(key)}</li>`)}</ul>` },
   ];
-  return html`<${Heading} title="Clients and limits" />
+  return html`<${Heading} title="Clients and limits"><${Link} to="/keys">Keys, and try a key<//><//>
     <${Loaded} state=${state} what="The clients could not be loaded">
       ${({ clients }) => (clients.length === 0 ? html`<${Empty}>No client is configured.<//>`
         : html`<${Table} label="Clients" columns=${columns} rows=${clients} rowKey=${(each) => each.client} rowProps=${(each) => ({ "data-row": each.client })} />`)}
@@ -47,36 +46,13 @@ export function Workflows() {
     { name: "timeout", title: "Time-out", right: true, cell: (each) => (typeof each.timeout === "number" ? duration(each.timeout * 1000) : (each.timeout ?? "–")) },
     { name: "runs", title: "Runs", right: true, cell: (each) => number(each.runs) },
     { name: "p95", title: "95 %", right: true, cell: (each) => duration(each.p95_ms) },
+    { name: "start", title: "Start", cell: (each) => html`<${Link} to="/start" search=${runsOf({ workflow: each.workflow })}>Run it…<span class="visually-hidden"> ${each.workflow}</span><//>` },
   ];
   return html`<${Heading} title="Workflows" />
     <${Loaded} state=${state} what="The workflows could not be loaded">
       ${({ workflows }) => (workflows.length === 0 ? html`<${Empty}>No workflow is configured.<//>`
         : html`<${Table} label="Workflows" columns=${columns} rows=${workflows} rowKey=${(each) => each.workflow} rowProps=${(each) => ({ "data-row": each.workflow })} />`)}
     <//>`;
-}
-
-const CALLBACK_STATES = [["gave_up", "Given up"], ["pending", "Pending"], ["delivered", "Delivered"]];
-
-export function Callbacks({ search, session }) {
-  const query = new URLSearchParams(search);
-  const chosen = query.get("state") ?? "gave_up";
-  const after = query.get("after");
-  const state = useData(`/callbacks?${new URLSearchParams(after ? { state: chosen, after } : { state: chosen })}`);
-  const [redelivered, setRedelivered] = useState(null);
-  useRowKeys();
-  const columns = [
-    { name: "id", title: "Run", cell: (id) => html`<${RunLink} id=${id} />` },
-    { name: "action", title: "Action", cell: (id) => html`<${Action} kind="small" session=${session} onClick=${() => setRedelivered(id)}>Deliver again…<span class="visually-hidden"> ${id}</span><//>` },
-  ];
-  return html`<${Heading} title="Callbacks"><button type="button" onClick=${state.reload}>Refresh</button><//>
-    <nav class="tabs" aria-label="States">${CALLBACK_STATES.map(([name, title]) => html`<${Link} key=${name} to="/callbacks" search=${`?state=${name}`}
-      aria-current=${name === chosen ? "page" : null}>${title}<//>`)}</nav>
-    <${Loaded} state=${state} what="The callbacks could not be loaded">
-      ${(page) => html`${page.runs.length === 0 ? html`<${Empty}>No callback is ${words(chosen).replace("gave up", "given up")}.<//>`
-        : html`<${Table} label="Runs with this callback state" columns=${columns} rows=${page.runs} rowKey=${(id) => id} rowProps=${(id) => ({ "data-row": id })} />`}
-        ${page.next && html`<p><${Link} to="/callbacks" search=${`?${new URLSearchParams({ state: chosen, after: page.next })}`}>Next page<//></p>`}`}
-    <//>
-    ${redelivered && html`<${RedeliverDialog} id=${redelivered} onClose=${() => setRedelivered(null)} onDone=${state.reload} />`}`;
 }
 
 /** Documentation of the problem codes, generated from the gateway's own table. */

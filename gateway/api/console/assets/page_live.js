@@ -1,6 +1,7 @@
 // Live: runs as they are created and end.
 import { html, useEffect, useRef, useState } from "./vendor/htm-preact.js";
 import { get } from "./api.js";
+import { useCommands } from "./commands.js";
 import { duration, number, plural } from "./format.js";
 import { DEFAULT_COLUMNS, Empty, ErrorBox, Heading, RUN_COLUMNS, Table, useKeys, useRowKeys } from "./parts.js";
 import { stream, useTick } from "./stream.js";
@@ -73,6 +74,7 @@ export function Live() {
     };
   }, []);
   useKeys({ p: () => pause(!isPaused.current) });
+  useCommands([{ title: paused ? "Resume the list" : "Pause the list", key: "p", run: () => pause(!isPaused.current) }]);
   useRowKeys();
   const columns = RUN_COLUMNS.filter((column) => DEFAULT_COLUMNS.includes(column.name));
   const cells = columns.map((column, index) => ({

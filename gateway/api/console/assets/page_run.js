@@ -3,8 +3,9 @@ import { html, useState } from "./vendor/htm-preact.js";
 import { API, useData } from "./api.js";
 import { JudgeDialog, RedeliverDialog, ReplayDialog } from "./changes.js";
 import { ago, curlCommand, duration, isEnded, runDuration, shortId, words } from "./format.js";
-import { Action, Code, Copy, Empty, Heading, Loaded, Status, Table, Time } from "./parts.js";
-import { Link } from "./router.js";
+import { useCommands } from "./commands.js";
+import { Action, Code, Copy, Empty, Heading, Loaded, Status, Table, Time, VIEWER_REASON, useKeys } from "./parts.js";
+import { Link, navigate } from "./router.js";
 import { LANES, layOut } from "./run_timeline.js";
 
 const EVERY = 2000; // milliseconds, until the run has ended
@@ -33,12 +34,24 @@ function Actions({ run, session, reload }) {
   const [dialog, setDialog] = useState(null);
   const close = () => setDialog(null);
   const notEnded = isEnded(run) ? "" : "The run has not ended.";
+  const isUnknown = run.status === "unknown" ? notEnded : "Only a run with an unknown outcome is judged.";
+  const hasCallback = run.callback ? notEnded : "The run has no callback.";
+  const viewer = session.role === "viewer" ? VIEWER_REASON : "";
+  const open = (name, reason) => () => !viewer && !reason && setDialog(name);
+  useKeys({ r: open("replay", notEnded) });
+  useCommands([
+    { title: "Replay this run…", key: "r", run: open("replay", notEnded), reason: viewer || notEnded },
+    { title: "Judge this run…", run: open("judge", isUnknown), reason: viewer || isUnknown },
+    { title: "Redeliver the callback of this run…", run: open("redeliver", hasCallback), reason: viewer || hasCallback },
+    { title: "Show the replays of this run", run: () => navigate("/runs", `?replay_of=${run.id}`) },
+    { title: "Copy the id of this run", run: () => navigator.clipboard?.writeText(run.id) },
+  ]);
   return html`<div class="row toolbar" role="group" aria-label="Actions">
-    <${Action} session=${session} reason=${notEnded} onClick=${() => setDialog("replay")}>Replay…<//>
-    <${Action} session=${session} reason=${run.status === "unknown" ? notEnded : "Only a run with an unknown outcome is judged."}
-      onClick=${() => setDialog("judge")}>Judge…<//>
-    <${Action} session=${session} reason=${run.callback ? notEnded : "The run has no callback."} onClick=${() => setDialog("redeliver")}>Redeliver callback…<//>
+    <${Action} session=${session} reason=${notEnded} onClick=${open("replay", notEnded)}>Replay…<//>
+    <${Action} session=${session} reason=${isUnknown} onClick=${open("judge", isUnknown)}>Judge…<//>
+    <${Action} session=${session} reason=${hasCallback} onClick=${open("redeliver", hasCallback)}>Redeliver callback…<//>
     <${Link} to="/runs" search=${`?replay_of=${run.id}`}>Its replays<//>
+    <${Link} to="/start" search=${`?${new URLSearchParams({ client: run.client, workflow: run.workflow })}`}>Run the workflow…<//>
     ${dialog === "replay" && html`<${ReplayDialog} title="Replay this run" selection=${{ ids: [run.id] }} onClose=${close} onStarted=${reload} />`}
     ${dialog === "judge" && html`<${JudgeDialog} run=${run} onClose=${close} onDone=${reload} />`}
     ${dialog === "redeliver" && html`<${RedeliverDialog} id=${run.id} onClose=${close} onDone=${reload} />`}

@@ -2,10 +2,11 @@
 import { html, useEffect, useState } from "./vendor/htm-preact.js";
 import { useData, useStored } from "./api.js";
 import { ReplayDialog } from "./changes.js";
-import { CONDITIONS, VIEWS, chips, lookUp, replayFilter, toSearch, viewOf, withCondition, withoutCondition } from "./filters.js";
+import { CONDITIONS, chips, lookUp, replayFilter, toSearch, withCondition, withoutCondition } from "./filters.js";
 import { plural } from "./format.js";
 import { Action, DEFAULT_COLUMNS, Empty, Heading, Loaded, RUN_COLUMNS, Table, Time, useRowKeys } from "./parts.js";
 import { Link, navigate } from "./router.js";
+import { Views } from "./saved_views.js";
 
 const PAGE = 50; // runs
 const LOOK_UPS = [["id", "Run id"], ["provider_run_id", "Provider's run id"], ["idempotency_key", "Idempotency key"]];
@@ -36,7 +37,7 @@ export function Runs({ search, session }) {
       <${Columns} names=${names} onChange=${setNames} />
     <//>
     <${LookUp} />
-    <${Views} search=${search} />
+    <${Views} search=${search} names=${names} onColumns=${setNames} />
     <${Conditions} search=${search} />
     <div class="row toolbar">
       <${Action} session=${session} reason=${selected.size ? "" : "Select runs first."}
@@ -101,14 +102,6 @@ function LookUp() {
     ${kind === "idempotency_key" && html`<input name="client" required aria-label="Client that used the key" placeholder="client" autocomplete="off" />`}
     <button>Look up</button>
   </form>`;
-}
-
-function Views({ search }) {
-  const current = viewOf(search);
-  return html`<nav class="tabs" aria-label="Views">
-    ${VIEWS.map((view) => html`<${Link} key=${view.name} to="/runs" search=${toSearch(Object.entries(view.conditions))}
-      aria-current=${view.name === current ? "page" : null}>${view.title}<//>`)}
-  </nav>`;
 }
 
 function Conditions({ search }) {

@@ -1,5 +1,6 @@
 // Parts that several pages use.
 import { html, useEffect, useLayoutEffect, useRef, useState } from "./vendor/htm-preact.js";
+import { go } from "./commands.js";
 import { Link } from "./router.js";
 import { duration, isEnded, localTime, runDuration, shortId, stateWords, utc, utcTime } from "./format.js";
 
@@ -151,13 +152,13 @@ export function takesText(element) {
   return Boolean(element?.closest?.("input:not([type=checkbox]):not([type=radio]), select, textarea, dialog[open], [contenteditable]"));
 }
 
-/** Call `handlers[key]` for keys without modifiers outside of fields. */
+/** Call `handlers[key]` for keys without modifiers outside of fields, but for the second key of a sequence with g. */
 export function useKeys(handlers) {
   const current = useRef(handlers);
   current.current = handlers;
   useLayoutEffect(() => { // before the page is painted, so that no key is lost
     const listen = (event) => {
-      if (event.ctrlKey || event.metaKey || event.altKey || takesText(event.target)) return;
+      if (event.ctrlKey || event.metaKey || event.altKey || go.pending() || takesText(event.target)) return;
       const handler = current.current[event.key];
       if (handler && handler(event) !== false) event.preventDefault();
     };
