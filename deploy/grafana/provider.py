@@ -28,6 +28,8 @@ def _add_numbers(made: Board) -> None:
     refused = or_zero(rate("refused_replies_total", _CHOSEN))
     share = f"({refused}) / {rate('upstream_calls_total', _CHOSEN)}"
     made.stat("Refused replies", "Share of the calls whose answer was an error.", share, unit="percentunit")
+    in_progress = gauge("sum", "runs_in_progress", _CHOSEN)
+    made.stat("In progress", "Runs at the providers that have not ended.", in_progress)
     unknown = or_zero(growth("runs_total", f'{_CHOSEN},outcome="unknown"', over="1h"))
     made.stat("Unknown outcomes", "Runs of the last hour that may have been paid for without a result.", unknown)
     circuits = f"count({gauge('max', 'circuit_state', _NOT_CLOSED, 'provider, workflow')} == 1)"

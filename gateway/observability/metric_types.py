@@ -13,7 +13,7 @@ from itertools import accumulate
 from typing import NamedTuple, TypeAlias
 
 from prometheus_client import Gauge
-from prometheus_client.core import CounterMetricFamily, Exemplar, HistogramMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, Exemplar, GaugeMetricFamily, HistogramMetricFamily, Metric
 
 Labels: TypeAlias = tuple[str, ...]
 SeriesValues: TypeAlias = Mapping[Labels, Sequence[float]]
@@ -43,6 +43,30 @@ class Counter:
     def collect(self) -> Iterator[Metric]:
         """Yield the metric family for Prometheus."""
         family = CounterMetricFamily(self.name, self._text, labels=self.labels)
+        for labels, count in list(self.counts.items()):
+            family.add_metric(labels, count)
+        yield family
+
+    def export(self) -> SeriesValues:
+        """Return all counts."""
+        return {labels: (count,) for labels, count in self.counts.items()}
+
+    def restore(self, exported: SeriesValues) -> None:
+        """Set the counts from an export."""
+        self.counts.update({labels: int(values[0]) for labels, values in exported.items()})
+
+
+class CountGauge:
+    """A gauge of what is in progress, as cheap as a counter: `gauge.counts[labels] += 1`, and -= 1 at its end."""
+
+    def __init__(self, name: str, text: str, labels: Sequence[str]) -> None:
+        self.name, self.labels = name, tuple(labels)
+        self.counts: defaultdict[Labels, int] = defaultdict(int)
+        self._text = text
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the metric family for Prometheus."""
+        family = GaugeMetricFamily(self.name, self._text, labels=self.labels)
         for labels, count in list(self.counts.items()):
             family.add_metric(labels, count)
         yield family

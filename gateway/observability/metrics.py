@@ -18,7 +18,14 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import generate_latest
 from prometheus_client.openmetrics import exposition as openmetrics
 
-from gateway.observability.metric_types import Counter, ExemplarsByBucket, ExportableGauge, Histogram, SeriesValues
+from gateway.observability.metric_types import (
+    Counter,
+    CountGauge,
+    ExemplarsByBucket,
+    ExportableGauge,
+    Histogram,
+    SeriesValues,
+)
 from gateway.problems import fault_of
 from providers.contract import Cause
 
@@ -35,7 +42,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self._families: dict[str, Counter | Histogram | ExportableGauge] = {}
+        self._families: dict[str, Counter | CountGauge | Histogram | ExportableGauge] = {}
         self._requests = self._counter("requests", "Requests answered, by route and status.", "route", "status")
         self._refusals = self._counter(
             "refusals", "Requests answered with an error, by client and code.", "client", "code"
@@ -111,6 +118,11 @@ class Metrics:
             "Gateway overhead: run duration without the wait for providers, limits and backoff.",
             OVERHEAD_BUCKETS,
         )
+        self._in_progress = CountGauge(
+            "runward_runs_in_progress", "Runs in progress at a provider: being started, or started.", ("provider",)
+        )
+        self.registry.register(self._in_progress)
+        self._families[self._in_progress.name] = self._in_progress
         self._in_flight = self._gauge("requests_in_flight", "Requests in flight.")
         self._bytes_in_flight = self._gauge(
             "bytes_in_flight", "Bytes held for requests and answers; server.max_bytes_in_flight bounds them."
@@ -236,6 +248,14 @@ class Metrics:
     def call_retried(self, provider: str, operation: str, cause: str) -> None:
         """Count a retry of a call."""
         self._retries.counts[provider, operation, cause] += 1
+
+    def run_entered(self, provider: str) -> None:
+        """Count a run that is in progress at a provider from now on, until `run_left`."""
+        self._in_progress.counts[provider,] += 1
+
+    def run_left(self, provider: str) -> None:
+        """Count a run that is in progress at the provider no more."""
+        self._in_progress.counts[provider,] -= 1
 
     def run_fell_back(self, workflow: str, fallback: str) -> None:
         """Count a fallback to another workflow."""

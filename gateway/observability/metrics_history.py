@@ -29,7 +29,7 @@ OUTCOMES = ("succeeded", "failed", "unknown", "not_run")
 
 RUNS, DURATIONS, OVERHEAD = "runward_runs", "runward_run_duration_seconds", "runward_overhead_seconds"
 CALLS, REFUSALS, HINTS_USED = "runward_upstream_calls", "runward_refusals", "runward_hints_used"
-IN_FLIGHT = "runward_requests_in_flight"
+IN_FLIGHT, IN_PROGRESS = "runward_requests_in_flight", "runward_runs_in_progress"
 
 Families: TypeAlias = Mapping[str, SeriesValues]
 ReadFamilies: TypeAlias = Callable[[Collection[str]], Families]

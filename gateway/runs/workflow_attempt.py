@@ -118,6 +118,8 @@ class WorkflowAttempt:
         if not self.record.followed:
             self.record.status = "running"
         steps: Steps | None = None
+        provider, metrics = self.workflow.provider.name, self.context.metrics
+        metrics.run_entered(provider)
         try:
             adapter = self.workflow.provider.adapter
             if provider_run_id is None:
@@ -138,6 +140,7 @@ class WorkflowAttempt:
         except Exception as error:  # a defect of the adapter or of the gateway: the run may go on at the provider
             raise InternalError from error
         finally:
+            metrics.run_left(provider)
             if steps is not None:
                 steps.close()
 

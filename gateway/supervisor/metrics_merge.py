@@ -13,6 +13,7 @@ _Sums: TypeAlias = dict[str, dict[Labels, tuple[float, ...]]]
 
 GAUGE_MERGES: Mapping[str, Callable[[float, float], float]] = MappingProxyType(
     {
+        "runward_runs_in_progress": float.__add__,
         "runward_requests_in_flight": float.__add__,
         "runward_bytes_in_flight": float.__add__,
         "runward_circuit_state": max,  # 1 for each state that the circuit has in any worker

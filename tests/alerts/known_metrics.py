@@ -60,6 +60,7 @@ def exposition() -> str:
     metrics.provider_overridden("p", "suspended")
     metrics.attention_found({"circuit_open": 1})
     metrics.set_stored_keys({"active": 1}, 0)
+    metrics.run_entered("p")
     metrics.limit_decided("client", "admitted")
     metrics.callback_attempted("2xx")
     metrics.callback_given_up()

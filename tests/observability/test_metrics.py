@@ -45,6 +45,7 @@ FAMILIES = {
     "runward_workers_lost": ("counter", set()),
     "runward_history_content_dropped": ("counter", set()),
     "runward_log_lines_dropped": ("counter", set()),
+    "runward_runs_in_progress": ("gauge", {"provider"}),
     "runward_requests_in_flight": ("gauge", set()),
     "runward_bytes_in_flight": ("gauge", set()),
     "runward_store_available": ("gauge", set()),
@@ -75,6 +76,7 @@ def record_each_metric_once(metrics: Metrics) -> None:
     metrics.track_circuit("p", "w")
     metrics.set_stored_keys({"active": 2}, 1)
     metrics.attention_found({"circuit_open": 1})
+    metrics.run_entered("p")
     metrics.provider_overridden("p", "suspended")
     metrics.callback_attempted("2xx")
     metrics.callback_given_up()

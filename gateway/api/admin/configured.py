@@ -16,7 +16,7 @@ from gateway.http.ops_authentication import team_of
 from gateway.http.request import Request, Route
 from gateway.http.response import Response, make_response
 from gateway.json import strict_json
-from gateway.observability.metrics_history import CALLS, DURATIONS, HINTS_USED, REFUSALS, RUNS, Growth
+from gateway.observability.metrics_history import CALLS, DURATIONS, HINTS_USED, IN_PROGRESS, REFUSALS, RUNS, Growth
 from gateway.problems import PROBLEMS
 from gateway.runs.rendering import JSON_CONTENT_TYPE
 from gateway.settings import KeySettings
@@ -46,8 +46,14 @@ class ConfiguredHandlers:
     async def list_providers(self, _request: Request) -> Response:
         """Handle `GET /api/providers`: as `GET /providers`, with figures."""
         growth = self.state.history.growth()
+        in_progress = self.state.history.read((IN_PROGRESS,)).get(IN_PROGRESS, {})
         documents = [
-            {**each, **_provider_figures(str(each["provider"]), growth)} for each in await self.providers.documents()
+            {
+                **each,
+                **_provider_figures(str(each["provider"]), growth),
+                "in_flight": int(in_progress.get((str(each["provider"]),), (0,))[0]),
+            }
+            for each in await self.providers.documents()
         ]
         return _response({"providers": documents, "window_seconds": round(growth.seconds)})
 
@@ -101,7 +107,6 @@ def _provider_figures(provider: str, growth: Growth) -> dict[str, object]:
         "errors": starts - accepted,
         "error_share": round((starts - accepted) / starts, 4) if starts else 0.0,
         "p95_ms": milliseconds(growth.duration(0.95, lambda labels: labels[1] == provider)),
-        "in_flight": None,
         "polls_per_run": round(polls / runs, 2) if polls and runs else None,
         "hint_share": round(min(1.0, growth.count(HINTS_USED) / polls), 4) if polls and polls == all_polls else None,
     }

@@ -92,7 +92,7 @@ class ProviderFigures(ProviderShown):
     errors: Annotated[int, Field(description="Start requests that were not answered as they should be.")]
     error_share: float
     p95_ms: Annotated[float | None, Field(description="Duration of runs.")]
-    in_flight: Annotated[int | None, Field(description="Not known yet: null.")]
+    in_flight: Annotated[int, Field(description="Runs in progress there now: being started, or started.")]
     polls_per_run: float | None
     hint_share: Annotated[
         float | None, Field(description="Share of polls that a hint has triggered; null with several polled providers.")

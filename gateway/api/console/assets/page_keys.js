@@ -33,11 +33,11 @@ export function Keys({ search, session }) {
     { name: "state", title: "State", cell: (key) => html`<${State} entry=${key} />` },
     { name: "last_used", title: "Last used", cell: (key) => (key.last_used ? html`<${Time} at=${key.last_used} /> <span class="muted">${ago(key.last_used)}</span>` : html`<span class="muted">never, or not known</span>`) },
     { name: "expires", title: "Expires", cell: (key) => (key.expires ? html`<${Time} at=${key.expires} /> <span class="muted">${ago(key.expires)}</span>` : "does not expire") },
+    { name: "action", title: "Action", cell: (key) => html`<div class="row actions">${actionsOf(key).map(([kind, title, reason]) => html`<${Action} key=${kind}
+      kind="small" session=${session} reason=${reason} onClick=${act(kind, key)}>${title}<span class="visually-hidden"> ${key.name}</span><//>`)}</div>` },
     { name: "workflows", title: "Workflows", cell: (key) => key.workflows?.join(", ") ?? "all of its client" },
     { name: "limits", title: "Limits", cell: (key) => limitsText(key.limits) },
     { name: "created", title: "Created", cell: (key) => html`<${Time} at=${key.created} />${key.created_by ? ` by ${key.created_by}` : ""}` },
-    { name: "action", title: "Action", cell: (key) => html`<div class="row actions">${actionsOf(key).map(([kind, title, reason]) => html`<${Action} key=${kind}
-      kind="small" session=${session} reason=${reason} onClick=${act(kind, key)}>${title}<span class="visually-hidden"> ${key.name}</span><//>`)}</div>` },
   ];
   const names = clients.data?.clients.map((each) => each.client) ?? [];
   const common = { onClose: close, onDone: state.reload };
