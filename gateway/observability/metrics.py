@@ -9,21 +9,17 @@ from __future__ import annotations
 import platform
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping
-from contextlib import suppress
 from datetime import datetime
 from importlib.metadata import version
 from types import MappingProxyType
 
-from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import generate_latest
 from prometheus_client.openmetrics import exposition as openmetrics
 
+from gateway.observability.access_metrics import AccessMetrics
 from gateway.observability.metric_types import (
-    Counter,
     CountGauge,
     ExemplarsByBucket,
-    ExportableGauge,
-    Histogram,
     SeriesValues,
 )
 from gateway.problems import fault_of
@@ -37,12 +33,11 @@ RUN_BUCKETS = (0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600
 OVERHEAD_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5)
 
 
-class Metrics:
+class Metrics(AccessMetrics):
     """All metrics, on a registry of their own. One method for each event."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        self._families: dict[str, Counter | CountGauge | Histogram | ExportableGauge] = {}
+        super().__init__()
         self._requests = self._counter("requests", "Requests answered, by route and status.", "route", "status")
         self._refusals = self._counter(
             "refusals", "Requests answered with an error, by client and code.", "client", "code"
@@ -81,13 +76,6 @@ class Metrics:
         self._callbacks_given_up = self._counter("callbacks_given_up", "Callbacks that were abandoned.")
         self._hints = self._counter("hints", "End-of-run notifications (hints) received from providers.", "result")
         self._hints_used = self._counter("hints_used", "Hints that triggered a poll at once.")
-        self._issuer_fetches = self._counter(
-            "issuer_fetches", "Fetches of the keys of issuers, by result.", "issuer", "result"
-        )
-        self._issuer_keys = self._gauge(
-            "issuer_keys_timestamp_seconds", "Unix time of the last fetch of an issuer's keys; 0 before it.", "issuer"
-        )
-        self._tokens_refused = self._counter("tokens_refused", "Tokens that were refused, by reason.", "reason")
         self._decisions = self._counter("limiter_decisions", "Decisions of the limits, by scope.", "scope", "decision")
         self._workers_lost = self._counter("workers_lost", "Worker processes that exited unexpectedly.")
         self._log_lines_dropped = self._counter(
@@ -102,11 +90,6 @@ class Metrics:
             "history_content_dropped", "Records of runs that were written without the content that was to be kept."
         )
         self._history_content_dropped.counts[()] = 0
-        self._audit_records_dropped = self._counter(
-            "audit_records_dropped", "Audit records that were not stored, by reason.", "reason"
-        )
-        for reason in ("queue_full", "shutdown", "defect", "refusals"):
-            self._audit_records_dropped.counts[(reason,)] = 0
         self._run_duration = self._histogram(
             "run_duration", "Duration of a run, from the arrival of its request.", RUN_BUCKETS, "workflow", "provider"
         )
@@ -137,8 +120,6 @@ class Metrics:
         self._overrides = self._gauge(
             "provider_override", "1 for what an operator has set for the starts of a provider.", "provider", "mode"
         )
-        self._stored_keys = self._gauge("keys", "Stored keys of clients, by state.", "state")
-        self._keys_expiring = self._gauge("keys_expiring", "Stored keys of clients that expire within 14 days.")
         self._attention = self._gauge("attention_items", "Items that need an operator, by kind.", "kind")
         self._limits_shared = self._gauge(
             "limits_shared", "1 if limits are shared by all replicas; 0 while local limits apply."
@@ -153,23 +134,6 @@ class Metrics:
         self._reload_success.set(1)
         build = self._gauge("build_info", "Always 1.", "version", "python")
         build.labels(_VERSION, platform.python_version()).set(1)
-
-    def _counter(self, name: str, text: str, *labels: str) -> Counter:
-        counter = Counter(f"runward_{name}", text, labels)
-        self.registry.register(counter)
-        self._families[counter.name] = counter
-        return counter
-
-    def _histogram(self, name: str, text: str, bounds: tuple[float, ...], *labels: str) -> Histogram:
-        histogram = Histogram(f"runward_{name}_seconds", text, labels, bounds)
-        self.registry.register(histogram)
-        self._families[histogram.name] = histogram
-        return histogram
-
-    def _gauge(self, name: str, text: str, *labels: str) -> ExportableGauge:
-        gauge = ExportableGauge(f"runward_{name}", text, labels, registry=self.registry)
-        self._families[f"runward_{name}"] = gauge
-        return gauge
 
     def track_store_durability(self, get_warning: Callable[[], str | None]) -> None:
         """Set the callback that returns the durability warning of the store; called when metrics are rendered."""
@@ -198,10 +162,6 @@ class Metrics:
     def history_dropped(self, count: int) -> None:
         """Count records of runs that were dropped."""
         self._history_dropped.counts[()] += count
-
-    def audit_record_dropped(self, reason: str) -> None:
-        """Count an audit record that is not stored: queue_full, shutdown, defect or refusals."""
-        self._audit_records_dropped.counts[(reason,)] += 1
 
     def history_content_dropped(self, count: int) -> None:
         """Count records of runs whose content was dropped."""
@@ -320,12 +280,6 @@ class Metrics:
         for each in ("suspended", "open", "closed"):
             self._overrides.labels(provider, each).set(each == mode)
 
-    def set_stored_keys(self, counts: Mapping[str, int], expiring: int) -> None:
-        """Set the numbers of stored keys: by state (active, expired, revoked, no_client), and that expire soon."""
-        self._keys_expiring.set(expiring)
-        for state in ("active", "expired", "revoked", "no_client"):
-            self._stored_keys.labels(state).set(counts.get(state, 0))
-
     def callback_attempted(self, result: str) -> None:
         """Count a delivery attempt: `result` is 2xx to 5xx, or a `DeliveryFault`."""
         self._callbacks.counts[(result,)] += 1
@@ -356,23 +310,6 @@ class Metrics:
     def hint_used(self) -> None:
         """Count a notification that triggered a poll."""
         self._hints_used.counts[()] += 1
-
-    def issuer_fetch_ended(self, issuer: str, result: str) -> None:
-        """Count a fetch of an issuer's keys: `result` is ok or failed."""
-        self._issuer_fetches.counts[issuer, result] += 1
-
-    def issuer_keys_fetched(self, issuer: str, timestamp: float) -> None:
-        """Record when an issuer's keys were fetched, in seconds since 1970; 0 if they never were."""
-        self._issuer_keys.labels(issuer).set(timestamp)
-
-    def issuer_removed(self, issuer: str) -> None:
-        """Forget an issuer that is no longer configured."""
-        with suppress(KeyError):
-            self._issuer_keys.remove(issuer)
-
-    def token_refused(self, reason: str) -> None:
-        """Count a token that was refused."""
-        self._tokens_refused.counts[(reason,)] += 1
 
     def limit_decided(self, scope: str, decision: str) -> None:
         """Count a decision of a rate or concurrency limit: admitted, queued or refused."""
