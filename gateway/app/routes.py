@@ -21,6 +21,7 @@ from gateway.api.promptlayer.workflows import PromptLayerWorkflowHandlers
 from gateway.api.replay_run import ReplayRunHandler
 from gateway.api.run_lookup import RunLookupHandlers, accepts_event_stream
 from gateway.api.start_run import RunHandler
+from gateway.api.usage import UsageHandler
 from gateway.app.components import Components
 from gateway.http.audit_trail import AuditTrail, require_actions
 from gateway.http.ops_authentication import keep_private
@@ -203,6 +204,8 @@ def _run_routes(components: Components) -> list[Route]:
         settings.max_body,
         settings.body_timeout,
     )
+    state = components.gateway_state
+    usage = UsageHandler(components.store.usage, clock, lambda: state.settings.usage.currency)
     return with_double_slash(
         [
             Route("POST", "/run", run.start, "run", requires_key=True, starts_run=True),
@@ -211,6 +214,7 @@ def _run_routes(components: Components) -> list[Route]:
             Route("GET", "/runs/{path}/timeline", lookup.get_timeline, "runs", requires_key=True),
             Route("POST", "/runs/{path}/cancel", cancel.cancel, "runs", requires_key=True),
             Route("POST", "/runs/{path}/replay", replay.replay, "runs", requires_key=True, starts_run=True),
+            Route("GET", "/usage", usage.show, "usage", requires_key=True),
         ]
     )
 

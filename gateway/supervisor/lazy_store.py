@@ -13,9 +13,11 @@ from gateway.store.contract import Store
 from gateway.store.provider_override import ProviderOverride
 from gateway.store.records import IdempotencyRecord, RunOverview, RunPage
 from gateway.store.run_filter import RunFilter
+from gateway.store.usage import UsageStore
 from gateway.supervisor.lazy_audit import LazyAudit
 from gateway.supervisor.lazy_bulk_replays import LazyBulkReplays
 from gateway.supervisor.lazy_client_keys import LazyClientKeys
+from gateway.supervisor.lazy_usage import LazyUsage
 
 
 @dataclass(slots=True)
@@ -28,11 +30,13 @@ class LazyStore:
     bulk_replays: BulkReplayStore = field(init=False)
     audit: AuditStore = field(init=False)
     client_keys: ClientKeyStore = field(init=False)
+    usage: UsageStore = field(init=False)
 
     def __post_init__(self) -> None:
         self.audit = LazyAudit(self.store.audit, self._ensure_open)
         self.bulk_replays = LazyBulkReplays(self.store.bulk_replays, self._ensure_open)
         self.client_keys = LazyClientKeys(self.store.client_keys, self._ensure_open)
+        self.usage = LazyUsage(self.store.usage, self._ensure_open)
 
     async def list_by_callback_state(self, state: str, *, limit: int, after: str = "") -> list[str]:
         """Open the store if necessary, and call `Store.list_by_callback_state`."""

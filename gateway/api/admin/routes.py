@@ -21,6 +21,7 @@ from gateway.api.admin.providers import ProviderAdminHandlers
 from gateway.api.admin.replays import ReplayAdminHandlers, ReplayStore
 from gateway.api.admin.runs import RunAdminHandlers, RunStore
 from gateway.api.admin.session import SessionHandlers
+from gateway.api.admin.usage import UsageAdminHandlers
 from gateway.api.console.files import ConsoleFiles
 from gateway.api.operator_runs import OperatorRunStarter
 from gateway.clock import Clock
@@ -30,9 +31,10 @@ from gateway.observability.logger_protocol import Logger
 from gateway.runs.attention.monitor import AttentionMonitor
 from gateway.runs.callbacks.trial_delivery import CallbackTester
 from gateway.store.audit import KeepsAudit
+from gateway.store.usage import KeepsUsage
 
 
-class AdminStore(CallbackStore, JudgementStore, KeepsAudit, KeyStore, ReplayStore, RunStore, Protocol):
+class AdminStore(CallbackStore, JudgementStore, KeepsAudit, KeepsUsage, KeyStore, ReplayStore, RunStore, Protocol):
     """The part of `Store` that the operations port needs."""
 
 
@@ -64,6 +66,7 @@ def admin_routes(
         *CallbackAdminHandlers(store, clock, log).routes(),
         *CallbackDeliveryHandlers(store, callback_tester, clock, log).routes(),
         *OperatorRunHandlers(run_starter, log).routes(),
+        *UsageAdminHandlers(store.usage, clock, lambda: state.settings.usage.currency).routes(),
         *providers.routes(),
         *KeyAdminHandlers(store, lambda: state.settings, clock, log, apply_keys).routes(),
         *OverviewHandlers(state, clock).routes(),

@@ -17,12 +17,14 @@ from gateway.api.openapi.response_schemas import (
     RunTimeline,
 )
 from gateway.api.openapi.responses import HEADERS, OpenApiNode, json_content, problem_responses, response
+from gateway.api.openapi.usage_schemas import CSV_CONTENT, UsageReport, usage_description, usage_parameters
 from gateway.api.prompt_studio import openapi as studio
 from gateway.api.promptlayer import openapi as promptlayer
 from gateway.api.promptlayer.requests import RunWorkflow
 from gateway.api.replay_run import ReplayRequest
 from gateway.api.run_lookup import MAX_WAIT
 from gateway.api.run_request import RunRequest
+from gateway.api.usage_query import MAX_CLIENT_DAYS
 from gateway.problems import PROBLEMS
 
 _DESCRIPTION = """\
@@ -41,6 +43,7 @@ response states the outcome of the run:
 `retryable: true`: the same request may succeed later and cannot cause a second run."""
 _TAGS = (
     ("Runs", "Run workflows."),
+    ("Usage", "Your runs by day, and what they cost."),
     ("PromptLayer", "Run workflows through PromptLayer's API."),
     ("Prompt Studio", "Run workflows through Prompt Studio's API."),
     ("Health", "Liveness and readiness, for load balancers."),
@@ -72,6 +75,7 @@ def openapi_document() -> OpenApiNode:
             "/runs/{id}/timeline": {"get": _timeline_operation()},
             "/runs/{id}/cancel": {"post": _cancel_run_operation()},
             "/runs/{id}/replay": {"post": _replay_run_operation()},
+            "/usage": {"get": _usage_operation()},
             **promptlayer.paths(),
             **promptlayer.realtime_paths(),
             **studio.paths(),
@@ -232,6 +236,18 @@ _PREFER: OpenApiNode = {
 }
 
 
+def _usage_operation() -> OpenApiNode:
+    return {
+        **operation("showUsage", "Usage", "Sum up your runs", *usage_parameters(days=MAX_CLIENT_DAYS, clients=False)),
+        "description": usage_description("Your runs that were created on the days from `from` to `to`, in UTC."),
+        "security": _SECURITY,
+        "responses": {
+            "200": response("The report.", {**model_content("UsageReport"), **CSV_CONTENT}),
+            **problem_responses((*_AUTHENTICATED_CODES, "invalid_request", "store_unavailable")),
+        },
+    }
+
+
 def _healthz_operation() -> OpenApiNode:
     alive = response("The process is alive.", _status_content("alive"))
     return {
@@ -282,4 +298,4 @@ def _ready_content() -> OpenApiNode:
     return json_content({"type": "object", "properties": properties, "required": ["status"]})
 
 
-_RESPONSE_MODELS = (RunAnswer, RunShown, RunNotCancelled, RunTimeline, RunsPage, ProblemAnswer)
+_RESPONSE_MODELS = (RunAnswer, RunShown, RunNotCancelled, RunTimeline, RunsPage, UsageReport, ProblemAnswer)

@@ -223,6 +223,8 @@ async def converse(talk: Conversation, run_id: str) -> None:
         await talk.send("POST", judge, run_id, headers=JSON, body=body)
     await talk.send("POST", judge, run_id, headers={"Content-Type": "text/plain"}, body=b"x")
     await talk.send("POST", judge, run_id, headers={**JSON, "Origin": "null"}, body=b"{}")
+    for query in ("", "?group_by=client,month&outcome=failed", "?format=csv", "?group_by=", "?to=soon", "?tag=a&key=b"):
+        await talk.send("GET", "/api/usage" + query)
     await converse_about_replays(talk)
     await converse_about_keys(talk)
     await converse_about_runs_and_deliveries(talk)
@@ -327,6 +329,7 @@ SEEN = {
     *(("GET", path, 200) for path in ("/api/attention", "/console", "/api/session")),
     *(("GET", f"/api/{name}", 200) for name in ("overview", "providers", "clients", "workflows", "configuration")),
     ("GET", "/api/overview", 422),
+    *(("GET", "/api/usage", status) for status in (200, 422)),
     *(("POST", "/api/session", status) for status in (400, 401, 403, 413, 415, 422)),
     *(("DELETE", "/api/session", status) for status in (204, 403)),
     *(("POST", "/api/runs/{id}/judge", status) for status in (400, 403, 404, 409, 413, 415, 422)),

@@ -23,6 +23,7 @@ from gateway.api.admin.openapi import (
     replays,
     runs,
     session,
+    usage,
 )
 from gateway.api.openapi.component_schemas import component_schemas
 from gateway.api.openapi.operation import REQUEST_ID
@@ -38,6 +39,7 @@ GROUPS = (
     attention.GROUP,
     audit.GROUP,
     callbacks.GROUP,
+    usage.GROUP,
     providers.GROUP,
     keys.GROUP,
     logs.GROUP,

@@ -28,13 +28,14 @@ IGNORED_BODY: OpenApiNode = {
 class Answer:
     """A response that is no problem document.
 
-    `body`: the model of a JSON body, or the Content by media type; empty without a body. `headers`: names beside
-    X-Request-Id.
+    `body`: the model of a JSON body, or the Content by media type; empty without a body. `also`: further Content of
+    other media types. `headers`: names beside X-Request-Id.
     """
 
     description: str
     body: type[BaseModel] | OpenApiNode = field(default_factory=dict)
     headers: tuple[str, ...] = ()
+    also: OpenApiNode = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,4 +109,4 @@ def path_parameter(name: str, description: str, schema: OpenApiNode | None = Non
 
 def _response(answer: Answer) -> OpenApiNode:
     content = model_content(answer.body.__name__) if isinstance(answer.body, type) else answer.body
-    return response(answer.description, content, *answer.headers)
+    return response(answer.description, {**content, **answer.also}, *answer.headers)
