@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from gateway.json import strict_json
+from gateway.money import format_amount
 from gateway.runs import rendering
 from gateway.runs.durable.codec import decode_details
 from gateway.runs.timeline import CLIENT_FIELDS, decode_timeline
@@ -24,11 +25,21 @@ def operator_view(run: RunOverview) -> dict[str, object]:
         **members,
         "client": run.client,
         **{name: details.get(name) for name in ("api", "label", "version", "team", "key")},
+        "cost": _cost_view(details.get("cost")),
         "waits": details.get("waits") or {},
         "activity": rendering.activity_view(run),
         "kept": run.durable,
         "judgement": rendering.read_object(run.judgement),
     }
+
+
+def _cost_view(cost: JsonValue) -> dict[str, str] | None:
+    """Return what a run cost; None if no price was declared, or it has not ended."""
+    match cost:
+        case [int(spent), int(unknown)]:
+            return {"spent": format_amount(spent), "unknown": format_amount(unknown)}
+        case _:
+            return None
 
 
 def operator_timeline(lines: bytes) -> list[dict[str, object]]:

@@ -14,7 +14,8 @@ from gateway.api.usage_query import DAY_PATTERN, FORMATS
 from gateway.runs.usage_report import CERTAINTIES, OUTCOMES, PERIODS, VALUES
 from gateway.store.usage import MAX_ROWS, OTHERS
 
-_AMOUNT = r"^-?[0-9]+(\.[0-9]{1,6})?$"
+AMOUNT_PATTERN = r"^-?[0-9]+(\.[0-9]{1,6})?$"
+"""Of an amount that may be any sum."""
 _GROUP_BY = "Names of " + ", ".join((*PERIODS, *VALUES)) + ", with commas; `day` by default, all in one if empty."
 _NOTE = (
     f"\n\nOf a day, the first {MAX_ROWS} combinations are counted apart; `{OTHERS}` stands for the workflows, keys and "
@@ -26,8 +27,8 @@ class UsageSums(BaseModel):
     """Runs and amounts, as decimal numbers in the unit of the prices."""
 
     runs: Annotated[int, Field(ge=0, description="Runs that have ended.")]
-    spent: Annotated[str, Field(pattern=_AMOUNT, description="What was paid.")]
-    unknown: Annotated[str, Field(pattern=_AMOUNT, description="What may have been paid.")]
+    spent: Annotated[str, Field(pattern=AMOUNT_PATTERN, description="What was paid.")]
+    unknown: Annotated[str, Field(pattern=AMOUNT_PATTERN, description="What may have been paid.")]
 
 
 class UsageGroup(UsageSums):
