@@ -53,6 +53,11 @@ class ClientLoad:
         """Start no more runs."""
         self._stopped = True
 
+    @property
+    def paid_starts(self) -> int:
+        """Number of starts that arrived at the providers."""
+        return self._providers.starts.total()
+
     async def send_until_stopped(self) -> None:
         """Until `stopped`, and every retried request has a response."""
         kinds = (self._send_asynchronous, self._send_with_key) * 2
