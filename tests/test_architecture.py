@@ -35,6 +35,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "gateway.byte_budget",
         "gateway.memory_limit",
         "gateway.money",
+        "gateway.safe_csv",
         "gateway.json",
         "gateway",
     ),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections.abc import Collection, Sequence
 from datetime import date, timedelta
@@ -32,6 +30,7 @@ from gateway.runs.usage_report import (
     today,
     total,
 )
+from gateway.safe_csv import csv_lines
 from gateway.store.usage import UsageStore
 
 CSV_CONTENT_TYPE = "text/csv; charset=utf-8"
@@ -47,8 +46,6 @@ FORMATS = ("json", "csv")
 _VARY = (("Vary", "Accept"),)
 _DAY_DETAIL = "must be a day such as 2026-11-21, in UTC"
 _CHOICES = {"outcome": OUTCOMES, "certainty": CERTAINTIES}
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "|", "%")
-"""What a spreadsheet may take a cell that begins with it for."""
 
 
 def parse_usage_query(
@@ -114,19 +111,9 @@ def wants_csv(request: Request) -> bool:
 
 
 def usage_csv(columns: Sequence[str], groups: Sequence[Group]) -> str:
-    """Return a report as CSV (RFC 4180), with a line of names in front."""
-    text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow((*columns, "runs", "spent", "unknown"))
-    for group in groups:
-        amounts = format_amount(group.spent), format_amount(group.unknown)
-        writer.writerow((*map(safe_cell, group.values), group.runs, *amounts))
-    return text.getvalue()
-
-
-def safe_cell(text: str) -> str:
-    """Return a text that no spreadsheet takes for a formula: an apostrophe in front says that it is a text."""
-    return f"'{text}" if text.lstrip(" ").startswith(_FORMULA) else text
+    """Return a report as CSV, with a line of names in front."""
+    rows = ((*g.values, g.runs, format_amount(g.spent), format_amount(g.unknown)) for g in groups)
+    return csv_lines([(*columns, "runs", "spent", "unknown"), *rows])
 
 
 def _sums(group: Group) -> dict[str, object]:

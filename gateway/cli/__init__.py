@@ -19,6 +19,7 @@ from gateway.cli.operations.commands import callbacks_app, logs_app, providers_a
 from gateway.cli.operations.key_commands import add_key_commands
 from gateway.cli.operations.replay_commands import add_replay_commands
 from gateway.cli.operations.run_commands import runs_app
+from gateway.cli.operations.usage_commands import usage_app
 
 PROGRAM = "runward"
 """Name of the command, also if it is started as `python -m gateway`."""
@@ -37,6 +38,7 @@ add_replay_commands(runs_app)
 add_key_commands(keys_app)
 app.add_typer(logs_app, name="logs")
 app.add_typer(audit_app, name="audit")
+app.add_typer(usage_app, name="usage")
 
 Config: TypeAlias = Annotated[Path | None, typer.Option(help="Configuration file.", envvar="RUNWARD_CONFIG")]
 

@@ -32,6 +32,7 @@ CASES = [
             "providers",
             "logs",
             "audit",
+            "usage",
         },
     ),
     ("runward runs ", {"list", "show", "tail", "judge", "replay", "show-replay", "abort-replay"}),
@@ -44,6 +45,8 @@ CASES = [
     ("runward keys ", {"new", "hash", "list", "rotate", "revoke", "expire", "check"}),
     ("runward keys rotate key_1 --keep ", {"current", "previous"}),
     ("runward callbacks list --state ", {"pending", "delivered", "gave_up"}),
+    ("runward usage ", {"export"}),
+    ("runward usage --certainty ", {"none", "spent", "unknown"}),
     ("runward serve --w", {"--workers"}),
     ("runward serve --config gate", set[str]()),  # the shell completes file names
 ]

@@ -10,10 +10,10 @@ from typing import Any
 import aiohttp
 import pytest
 
-from gateway.api.usage_query import safe_cell
 from gateway.auth.keys import hash_key, new_key
 from gateway.clock import SystemClock
 from gateway.runs import usage_report
+from gateway.safe_csv import safe_cell
 from gateway.store.usage import RunUsage, UsageBatch, add_up
 from tests.support.clock import ManualClock
 from tests.support.openapi_conversation import Conversation
