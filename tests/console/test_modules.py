@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 ASSETS = Path(__file__).parents[2] / "gateway" / "api" / "console" / "assets"
-PURE = ("format", "filters", "palette_search", "run_timeline", "start_request")
+PURE = ("format", "filters", "palette_search", "run_timeline", "spend", "start_request")
 REQUIRED = "RUNWARD_REQUIRE_NODE"
 NONE = "\N{EN DASH}"
 
@@ -276,3 +276,69 @@ def test_no_file_has_inline_scripts_or_styles_or_loads_from_elsewhere() -> None:
         assert "innerHTML" not in text, path.name
         assert "dangerouslySetInnerHTML" not in text, path.name
         assert len(text.splitlines()) <= 1000 if path.suffix == ".json" else len(text.splitlines()) <= 400
+
+
+def test_the_query_of_the_page_spend(modules: Path) -> None:
+    default, chosen, written, plain = evaluate(
+        modules,
+        "spend.readQuery('?days=5&by=colour&limit=3')",
+        "spend.readQuery('?days=7&by=tag&client=a&client=b&team=')",
+        "spend.writeQuery({days: '7', by: 'tag', conditions: [['client', 'a&b']]})",
+        "spend.writeQuery(spend.readQuery(''))",
+    )
+    assert default == {"days": "30", "by": "client", "conditions": []}
+    assert chosen == {"days": "7", "by": "tag", "conditions": [["client", "a"], ["client", "b"], ["team", ""]]}
+    assert (written, plain) == ("?days=7&by=tag&client=a%26b", "")
+
+
+def test_days_end_today_in_utc(modules: Path) -> None:
+    assert [["2026-02-27", "2026-02-28", "2026-03-01"]] == evaluate(
+        modules, "spend.daysUntil(Date.parse('2026-03-01T23:59:00Z'), 3)"
+    )
+
+
+def test_the_dearest_groups_have_a_series_of_their_own(modules: Path) -> None:
+    """Then all others, then what may have been paid; groups that cost nothing have none."""
+    rows = [
+        *({"day": "d2", "client": f"c{number}", "spent": f"{number}.5", "unknown": "0"} for number in range(8)),
+        {"day": "d1", "client": "", "spent": "100", "unknown": "0.25"},
+        {"day": "d1", "client": "free", "spent": "0", "unknown": "0"},
+        {"day": "d9", "client": "other days", "spent": "1000", "unknown": "0"},
+    ]
+    [series] = evaluate(modules, f"spend.seriesOf({json.dumps(rows)}, 'client', ['d1', 'd2'])")
+    assert [(each["title"], each["values"]) for each in series] == [
+        ("none", [100, 0]),
+        *((f"c{number}", [0, number + 0.5]) for number in (7, 6, 5, 4)),
+        ("all others", [0, 3.5 + 2.5 + 1.5 + 0.5]),
+        ("may have been paid", [0.25, 0]),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("'0'", "0"),
+        ("'1234567.5'", "1,234,567.50"),
+        ("'0.000001'", "0.000001"),
+        ("'12345678901234567890.123456'", "12,345,678,901,234,567,890.123456"),
+        ("0.1 + 0.2", "0.30"),
+        ("1e-7", "0"),
+    ],
+)
+def test_amounts(modules: Path, value: str, text: str) -> None:
+    assert [text] == evaluate(modules, f"spend.amount({value})")
+
+
+@pytest.mark.parametrize(("sum_", "top"), [(0, 1), (0.03, 0.05), (1, 1), (7.2, 10), (120, 200), (499.9, 500)])
+def test_the_axis_ends_at_a_round_number(modules: Path, sum_: float, top: float) -> None:
+    assert [pytest.approx(top)] == evaluate(modules, f"spend.axisTop([{{values: [0, {sum_}]}}])")
+
+
+def test_tags_are_combined_with_few_conditions(modules: Path) -> None:
+    assert [True, False, True, False] == evaluate(
+        modules,
+        "spend.conflict('tag', [['workflow', 'x']]) !== ''",
+        "spend.conflict('tag', [['client', 'x']]) !== ''",
+        "spend.conflict('workflow', [['tag', 'x']]) !== ''",
+        "spend.conflict('workflow', [['key', 'x']]) !== ''",
+    )

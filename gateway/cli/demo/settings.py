@@ -24,6 +24,7 @@ from gateway.settings import (
     StoreSettings,
     WorkflowSettings,
 )
+from gateway.settings.price_section import PriceSettings
 
 HOST = "127.0.0.1"
 
@@ -60,8 +61,8 @@ def demo_settings(sandbox_url: str, keys: DemoKeys, store: Path, *, port: int, o
         retries=RetrySettings(attempts=2),
         polling=PollingSettings(first=0.05, max=1),
         providers={
-            "promptlayer": _provider(sandbox_url, keys.sandbox.promptlayer),
-            "prompt_studio": _provider(sandbox_url, keys.sandbox.prompt_studio),
+            "promptlayer": _provider(sandbox_url, keys.sandbox.promptlayer, price="0.04"),
+            "prompt_studio": _provider(sandbox_url, keys.sandbox.prompt_studio, price="0.02"),
         },
         workflows=WORKFLOWS,
         clients={
@@ -74,6 +75,7 @@ def demo_settings(sandbox_url: str, keys: DemoKeys, store: Path, *, port: int, o
     )
 
 
-def _provider(sandbox_url: str, key: str) -> ProviderSettings:
+def _provider(sandbox_url: str, key: str, *, price: str) -> ProviderSettings:
     limits = ProviderLimitSettings(rate=RateSpec(50, 1), concurrency=50)
-    return ProviderSettings(base_url=sandbox_url, api_key=SecretStr(key), limits=limits)
+    prices = PriceSettings.model_validate({"default": price})
+    return ProviderSettings(base_url=sandbox_url, api_key=SecretStr(key), limits=limits, price=prices)

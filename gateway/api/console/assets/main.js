@@ -16,6 +16,7 @@ import { Overview } from "./page_overview.js";
 import { Providers } from "./page_providers.js";
 import { Run } from "./page_run.js";
 import { Runs } from "./page_runs.js";
+import { Spend } from "./page_spend.js";
 import { Start } from "./page_start.js";
 import { Dialog, ErrorBox, Loading, takesText } from "./parts.js";
 import { Link, navigate, useLocation } from "./router.js";
@@ -31,6 +32,7 @@ const PAGES = [
   ["/clients", "Clients and limits", "c"],
   ["/keys", "Keys", "e"],
   ["/workflows", "Workflows", "w"],
+  ["/spend", "Spend", "m"],
   ["/callbacks", "Callbacks", "b"],
   ["/audit", "Audit", "u"],
   ["/configuration", "Configuration", "f"],
@@ -72,6 +74,8 @@ function Page({ path, search, session }) {
       return html`<${Configuration} />`;
     case "workflows":
       return html`<${Workflows} />`;
+    case "spend":
+      return html`<${Spend} search=${search} />`;
     case "callbacks":
       return html`<${Callbacks} search=${search} session=${session} />`;
     case "audit":
