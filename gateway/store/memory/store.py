@@ -44,6 +44,7 @@ from gateway.store.records import (
     StoredRun,
 )
 from gateway.store.run_filter import RunFilter
+from gateway.store.usage import UsageStore
 
 _ADVANCE_FIELDS = ("phase", "status", "attempts", "provider", "provider_run_id")
 _FINISH_FIELDS = ("status", "document", "finished_at", "attempts", "provider_run_id", "details")
@@ -64,7 +65,8 @@ class MemoryStore(Store):
         self._open = False
         self.bulk_replays: BulkReplayStore = MemoryBulkReplays(self._require_open)
         self.budgets: BudgetStore = MemoryBudgets(self._require_open)
-        self.usage = MemoryUsage(self._require_open)
+        self._usage = MemoryUsage(self._require_open)
+        self.usage: UsageStore = self._usage
         self.client_keys: ClientKeyStore = MemoryClientKeys(self._require_open)
         self.audit: AuditStore = MemoryAudit(self._require_open)
         self._runs: dict[str, StoredRun] = {}
@@ -163,7 +165,7 @@ class MemoryStore(Store):
         self._timelines.add(run_id, final_state.events)
         self._idempotency_records.set_response(run_id, final_state.response)
         self._schedule_callback(run, final_state)
-        self.usage.count(run_id, final_state.usage)
+        self._usage.count(run_id, final_state.usage)
         self._notifier.notify(run_id)
         return True
 
@@ -284,7 +286,7 @@ class MemoryStore(Store):
                 self._index.add(entry.run, entry.tags)
                 self._recorded.add(entry)
                 self._timelines.add(entry.run.id, entry.timeline)
-                self.usage.count(entry.run.id, entry.usage)
+                self._usage.count(entry.run.id, entry.usage)
         for run_id in self._recorded.oldest_above(_MAX_HISTORY):
             self._delete_run(run_id)
 
@@ -380,7 +382,7 @@ class MemoryStore(Store):
         self._put(replace(self._runs[run_id], order=b"", document=None))
 
     def _delete_run(self, run_id: str) -> None:
-        self.usage.forget(run_id)
+        self._usage.forget(run_id)
         self._recorded.remove(run_id)
         self._timelines.remove(run_id)
         self._index.remove(self._runs.pop(run_id))
