@@ -18,7 +18,7 @@ import { Run } from "./page_run.js";
 import { Runs } from "./page_runs.js";
 import { Spend } from "./page_spend.js";
 import { Start } from "./page_start.js";
-import { Dialog, ErrorBox, Loading, takesText } from "./parts.js";
+import { Dialog, ErrorBox, Heading, Loading, takesText } from "./parts.js";
 import { Link, navigate, useLocation } from "./router.js";
 import { stream, useTick } from "./stream.js";
 
@@ -37,13 +37,15 @@ const PAGES = [
   ["/audit", "Audit", "u"],
   ["/configuration", "Configuration", "f"],
 ];
-const KEYS = [
+const TEAM_PAGES = new Set(["/runs", "/clients", "/spend"]); // those that a viewer of a team may see
+const pagesOf = (session) => (session.team ? PAGES.filter(([to]) => TEAM_PAGES.has(to)) : PAGES);
+const keysOf = (pages) => [
   ["Ctrl K, ⌘ K", "commands: pages, look-ups of runs, actions"],
   ["/", "search for a run"],
   ["j, k", "next, previous row"],
   ["Enter", "open the row"],
   ["x", "select the row"],
-  ...PAGES.map(([, title, key]) => [`g ${key}`, title]),
+  ...pages.map(([, title, key]) => [`g ${key}`, title]),
   ["r", "replay the run that is shown"],
   ["p", "pause or resume the live list"],
   ["t", "change the colours: system, light, dark"],
@@ -53,6 +55,8 @@ const THEMES = ["system", "light", "dark"];
 
 function Page({ path, search, session }) {
   const [, first, rest] = path.split("/");
+  if (session.team && first === "") return html`<${Runs} search=${search} session=${session} />`;
+  if (session.team && first !== "problems" && !TEAM_PAGES.has(`/${first}`)) return html`<${NotYours} team=${session.team} />`;
   switch (first) {
     case "":
       return html`<${Overview} search=${search} />`;
@@ -87,6 +91,10 @@ function Page({ path, search, session }) {
   }
 }
 
+function NotYours({ team }) {
+  return html`<${Heading} title="Not for this key" /><p>Your key may read what belongs to the team ${team} only: <${Link} to="/runs">its runs<//>, <${Link} to="/clients">its clients<//> and <${Link} to="/spend">what it spent<//>.</p>`;
+}
+
 function decode(text) {
   try {
     return decodeURIComponent(text);
@@ -114,9 +122,9 @@ function useTheme() {
 }
 
 /** Keys of every page: Ctrl-K or ⌘-K, also in fields; the second key of a sequence with g; and `handlers`. */
-function useFrameKeys(handlers, openPalette) {
+function useFrameKeys(pages, handlers, openPalette) {
   const current = useRef(null);
-  current.current = { handlers, openPalette };
+  current.current = { pages, handlers, openPalette };
   useLayoutEffect(() => {
     const listen = (event) => {
       if (document.querySelector("dialog[open]")) return;
@@ -126,7 +134,7 @@ function useFrameKeys(handlers, openPalette) {
         return;
       }
       if (event.ctrlKey || event.metaKey || event.altKey || takesText(event.target)) return;
-      const page = go.pending() && PAGES.find(([, , key]) => key === event.key);
+      const page = go.pending() && current.current.pages.find(([, , key]) => key === event.key);
       if (page) {
         event.preventDefault();
         navigate(page[0]);
@@ -145,9 +153,9 @@ function useFrameKeys(handlers, openPalette) {
   }, []);
 }
 
-function Help({ onClose }) {
+function Help({ pages, onClose }) {
   return html`<${Dialog} title="Keys" onClose=${onClose}>
-    <dl class="facts keys">${KEYS.map(([key, text]) => html`<div key=${key}><dt><kbd>${key}</kbd></dt><dd>${text}</dd></div>`)}</dl>
+    <dl class="facts keys">${keysOf(pages).map(([key, text]) => html`<div key=${key}><dt><kbd>${key}</kbd></dt><dd>${text}</dd></div>`)}</dl>
   <//>`;
 }
 
@@ -158,15 +166,16 @@ function Shell({ session, onLogout }) {
   const [menu, setMenu] = useState(false);
   const [theme, changeTheme] = useTheme();
   const { tick, connected } = useTick();
-  const attention = useData("/api/attention", { every: 15_000 });
+  const pages = pagesOf(session);
+  const attention = useData(session.team ? null : "/api/attention", { every: 15_000 });
   const main = useRef(null);
   const focusSearch = () => {
     if (path !== "/runs") navigate("/runs");
     setTimeout(() => document.querySelector("[data-search]")?.focus(), 50);
   };
-  useFrameKeys({ g: go.start, t: changeTheme, "?": () => setHelp(true), "/": focusSearch }, () => setPalette(true));
+  useFrameKeys(pages, { g: go.start, t: changeTheme, "?": () => setHelp(true), "/": focusSearch }, () => setPalette(true));
   useEffect(() => {
-    stream.want(true);
+    stream.want(!session.team); // events are of all runs
     return () => stream.want(false);
   }, []);
   const seen = useRef(path);
@@ -190,12 +199,12 @@ function Shell({ session, onLogout }) {
       <strong class="brand">Runward</strong>
       <button type="button" class="menu-button" aria-expanded=${menu ? "true" : "false"} aria-controls="nav" onClick=${() => setMenu(!menu)}>Menu</button>
       <nav id="nav" class=${menu ? "nav nav-open" : "nav"} aria-label="Pages">
-        ${PAGES.map(([to, title]) => html`<${Link} key=${to} to=${to} aria-current=${isCurrent(to) ? "page" : null}>${title}
+        ${pages.map(([to, title]) => html`<${Link} key=${to} to=${to} aria-current=${isCurrent(to) ? "page" : null}>${title}
           ${to === "/attention" && count ? html` <span class="count">${number(count)}<span class="visually-hidden"> items</span></span>` : ""}<//>`)}
       </nav>
       <div class="bar-end">
-        <span class="muted connection"><span class=${`dot ${connected ? "dot-on" : "dot-off"}`} aria-hidden="true"></span>${connected ? "live" : "not connected"}</span>
-        <span class="muted session-name">${session.name ? `${session.name}, ` : ""}${session.role}</span>
+        ${!session.team && html`<span class="muted connection"><span class=${`dot ${connected ? "dot-on" : "dot-off"}`} aria-hidden="true"></span>${connected ? "live" : "not connected"}</span>`}
+        <span class="muted session-name">${session.name ? `${session.name}, ` : ""}${session.role}${session.team ? ` of team ${session.team}` : ""}</span>
         <div class="row"><button type="button" class="small" onClick=${changeTheme}>Colours: ${theme}</button>
           <button type="button" class="small" onClick=${() => setHelp(true)} aria-label="Keys">?</button>
           <button type="button" class="small palette-button" onClick=${() => setPalette(true)} title="Ctrl K, or ⌘ K">Commands</button></div>
@@ -204,13 +213,13 @@ function Shell({ session, onLogout }) {
       </div>
     </header>
     <main id="main" ref=${main} tabindex="-1"><${Page} path=${path} search=${search} session=${session} /></main>
-    ${palette && html`<${Palette} pages=${PAGES} onClose=${() => setPalette(false)} commands=${[
+    ${palette && html`<${Palette} pages=${pages} onClose=${() => setPalette(false)} commands=${[
       { title: "Search for a run", key: "/", run: focusSearch },
       { title: "Change the colours: system, light, dark", key: "t", run: changeTheme },
       { title: "Show the keys", key: "?", run: () => setHelp(true) },
       ...(session.keys_required ? [{ title: "Log out", run: logout }] : []),
     ]} />`}
-    ${help && html`<${Help} onClose=${() => setHelp(false)} />`}
+    ${help && html`<${Help} pages=${pages} onClose=${() => setHelp(false)} />`}
   `;
 }
 
