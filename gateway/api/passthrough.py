@@ -13,9 +13,10 @@ from aiohttp import web
 
 from gateway.clock import Clock
 from gateway.content_decoding import CODINGS, UndecodableError, decode
+from gateway.http.authentication import Authenticator, presented_key
 from gateway.http.body import read_coded_body
 from gateway.http.headers import accepts_gzip, content_type
-from gateway.http.pipeline import Authenticator, InFlightLimiter, presented_key
+from gateway.http.pipeline import InFlightLimiter
 from gateway.http.request import AiohttpRequest, AnyResponse, Request, Route, always
 from gateway.http.response import Response, make_response, problem_headers
 from gateway.http.traceparent import request_traceparent, start_span

@@ -21,8 +21,9 @@ from gateway.auth.stored_keys.follower import KeyFollower
 from gateway.byte_budget import ByteBudget
 from gateway.clock import Clock
 from gateway.http.access_log import AccessSampling
+from gateway.http.authentication import Authenticator
 from gateway.http.ops_authentication import OpsAuthenticator
-from gateway.http.pipeline import Authenticator, InFlightLimiter
+from gateway.http.pipeline import InFlightLimiter
 from gateway.http.problem_mapping import final_response
 from gateway.limits.daily_usage import DailyUsageRecorder, DailyUsageStore
 from gateway.limits.limiter import Limiter

@@ -9,9 +9,9 @@ from gateway.auth.keys import KeyRefusal
 from gateway.auth.ops_keys import OpsCaller, OpsKey, OpsKeys, Role
 from gateway.auth.sessions import Sessions
 from gateway.clock import Clock
+from gateway.http.authentication import presented_key
 from gateway.http.forwarded import Networks, client_address
 from gateway.http.headers import single_value
-from gateway.http.pipeline import presented_key
 from gateway.http.request import AnyResponse, Handler, Request
 from gateway.http.same_origin import has_literal_host, is_same_origin
 from gateway.observability.logger_protocol import Logger

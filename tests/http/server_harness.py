@@ -23,8 +23,9 @@ from gateway.auth.failed_attempts import FailedAuthLimiter
 from gateway.auth.keys import KeyRing, hash_key, new_key
 from gateway.byte_budget import ByteBudget
 from gateway.clock import SystemClock
+from gateway.http.authentication import Authenticator
 from gateway.http.body import parse_json_body, read_json_body
-from gateway.http.pipeline import Authenticator, InFlightLimiter, RequestPipeline
+from gateway.http.pipeline import InFlightLimiter, RequestPipeline
 from gateway.http.request import Middleware, Request, Route
 from gateway.http.response import Response, make_response
 from gateway.http.server import Server

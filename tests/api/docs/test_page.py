@@ -19,7 +19,7 @@ from gateway.api.admin.openapi.document import openapi_document as operations_do
 from gateway.api.docs.document import openapi_document
 from gateway.api.docs.page import DocsHandlers
 from gateway.app.listeners import Listener
-from gateway.http.pipeline import presented_key
+from gateway.http.authentication import presented_key
 from gateway.http.request import AnyResponse, Handler, Request, Route
 from gateway.http.response import problem_response
 from gateway.http.server import Server

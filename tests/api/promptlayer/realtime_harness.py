@@ -23,7 +23,8 @@ from gateway.auth.client import Client
 from gateway.auth.failed_attempts import FailedAuthLimiter
 from gateway.auth.keys import KeyRing, hash_key, new_key
 from gateway.clock import SystemClock
-from gateway.http.pipeline import Authenticator, RequestPipeline
+from gateway.http.authentication import Authenticator
+from gateway.http.pipeline import RequestPipeline
 from gateway.http.server import Server
 from gateway.observability.metrics import Metrics
 from gateway.runs.durable.codec import encode_run
