@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -263,6 +264,14 @@ def test_files_of_other_projects_are_unchanged(folder: Path) -> None:
     for name, digest in hashes.items():
         assert digest == hashlib.sha256((folder / name).read_bytes()).hexdigest(), name
     assert list(folder.glob("*.LICENSE.txt"))
+
+
+def test_the_page_names_every_module_so_that_they_are_loaded_at_once() -> None:
+    """Else a browser would find them one after the other, level by level."""
+    page = (ASSETS.parent / "index.html").read_text()
+    named = re.findall(r'<link rel="modulepreload" href="/console/assets/([^"]+)">', page)
+    modules = {path.name for path in ASSETS.glob("*.js")} - {"main.js", "theme.js"}
+    assert sorted([*modules, "vendor/htm-preact.js", "vendor/uPlot.js"]) == sorted(named)
 
 
 def test_no_file_has_inline_scripts_or_styles_or_loads_from_elsewhere() -> None:
