@@ -65,7 +65,7 @@ def admin_routes(
         *AuditHandlers(store).routes(),
         *CallbackAdminHandlers(store, clock, log).routes(),
         *CallbackDeliveryHandlers(store, callback_tester, clock, log).routes(),
-        *OperatorRunHandlers(run_starter, log).routes(),
+        *OperatorRunHandlers(run_starter, lambda: state.settings, log).routes(),
         *UsageAdminHandlers(store.usage, clock, lambda: state.settings.usage.currency).routes(),
         *providers.routes(),
         *KeyAdminHandlers(store, lambda: state.settings, clock, log, apply_keys).routes(),

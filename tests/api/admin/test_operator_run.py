@@ -105,3 +105,15 @@ async def test_the_operator_is_named_in_the_log_and_a_viewer_starts_nothing(
     await wait_until(lambda: bool(running.logs("operator_run_started")))
     [line] = running.logs("operator_run_started")
     assert (document["id"], "one", "omar") == (line["run_id"], line["client"], line["actor"])
+
+
+async def test_a_port_without_keys_starts_no_paid_run_over_the_network(
+    gateway: StartGateway, session: aiohttp.ClientSession, upstream: FakeUpstream
+) -> None:
+    """Unless it listens on a loopback address."""
+    running = await gateway(server={"ops_host": "0.0.0.0"})
+    port = running.ops_url.rpartition(":")[2]
+    async with session.post(f"http://127.0.0.1:{port}/api/run", json=ORDER) as answer:
+        document = await answer.json()
+    assert (403, "forbidden") == (answer.status, document["code"])
+    assert [] == upstream.received
