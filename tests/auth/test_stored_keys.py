@@ -168,7 +168,7 @@ async def test_changes_hold_within_a_second_and_at_once_if_notified(process: Pro
 
 
 async def test_many_keys_are_read_in_pages(process: Process) -> None:
-    texts = [await process.add(f"key_{number}") for number in range(625)]
+    texts = [await process.add(f"key_{number}") for number in range(1250)]
     pages = []
     read = process.store.client_keys.read_changes
 
@@ -179,7 +179,7 @@ async def test_many_keys_are_read_in_pages(process: Process) -> None:
 
     process.store.client_keys.read_changes = counted  # type: ignore[assignment,method-assign]
     await process.follower.refresh()
-    assert [250, 250, 125] == pages
+    assert [500, 500, 250] == pages
     assert all(isinstance(process.find(text), Client) for text in texts)
 
 

@@ -20,7 +20,7 @@ KEYS_CHANGED = "client_keys:changed"
 """Name of the notification that a stored key was created or changed."""
 
 _POLL_INTERVAL = 1.0  # seconds, also if the notification is lost
-_PAGE = 250  # keys: 10 ms of the event loop
+_PAGE = 500  # keys: some milliseconds of the event loop
 _USES_INTERVAL = 10.0  # seconds
 _COUNT_INTERVAL = 15.0  # seconds
 _USES_PER_WRITE = 500

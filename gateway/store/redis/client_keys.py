@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
 
 from typing_extensions import override
 
@@ -100,15 +99,24 @@ def _words(key: StoredKey, names: Sequence[str]) -> list[str | bytes]:
     return words
 
 
-def _first(rows: list[list[Any]]) -> StoredKey | None:
+def _first(rows: list[bytes]) -> StoredKey | None:
     return _decode_all(rows)[0] if rows else None
 
 
-def _decode_all(rows: list[list[Any]]) -> list[StoredKey]:
-    return [_decode(dict(zip(_NAMES, row, strict=True))) for row in rows]
+def _decode_all(rows: list[bytes]) -> list[StoredKey]:
+    return [_decode(dict(zip(_NAMES, _unpack(row), strict=True))) for row in rows]
 
 
-def _decode(fields: dict[str, Any]) -> StoredKey:
+def _unpack(row: bytes) -> Iterator[bytes]:
+    """Yield the values of a row: their lengths, a semicolon, and the values."""
+    lengths, _, values = row.partition(b";")
+    start = 0
+    for length in map(int, lengths.split(b",")):
+        yield values[start : start + length]
+        start += length
+
+
+def _decode(fields: dict[str, bytes]) -> StoredKey:
     times = {name: float(fields[name]) if fields[name] else None for name in _TIMES}
     return StoredKey(
         id=fields["id"].decode(),
