@@ -15,7 +15,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gateway.audit.recorder import MAX_WAITING
+from gateway.auth.stored_keys.terms import KeyTerms
+from gateway.clock import SystemClock
 from gateway.runs.history import _MAX_PENDING
+from gateway.store import factory
+from gateway.store.client_key import StoredKey
 from tests.alerts import fault_scenario, faulty_adapter
 from tests.alerts.alert_rules import alerts
 from tests.alerts.prometheus_server import Alert, PrometheusServer, running_prometheus
@@ -58,7 +62,8 @@ CONTENT_ALERT = "RunwardContentUnreadable"  # needs a gateway without its key
 HISTORY_ALERT = "RunwardHistoryDropped"  # needs more records than wait for a store that was lost
 ATTENTION_ALERT = "RunwardAttentionGrowing"  # needs a list that is read before and after it grows
 AUDIT_ALERT = "RunwardAuditRecordsDropped"  # needs more audit records than wait for a store that was lost
-SEPARATE = {WORKER_ALERT, STORE_ALERT, CONTENT_ALERT, HISTORY_ALERT, ATTENTION_ALERT, AUDIT_ALERT}
+KEYS_ALERT = "RunwardKeysExpiring"  # needs a key that was made long ago
+SEPARATE = {WORKER_ALERT, STORE_ALERT, CONTENT_ALERT, HISTORY_ALERT, ATTENTION_ALERT, AUDIT_ALERT, KEYS_ALERT}
 """Alerts with a test of their own."""
 HEALTHY_SECONDS = 17.0  # the windows' ten seconds, the five of the longest `for`, and two to start
 
@@ -211,6 +216,28 @@ async def test_dropped_audit_records_raise_the_alert(
             await collect_alerts(server, seen, {AUDIT_ALERT})
     assert "warning" == seen[AUDIT_ALERT]["labels"]["severity"]
     assert [] == [text for text in seen[AUDIT_ALERT]["annotations"].values() if not is_filled_in(text)]
+
+
+async def test_a_stored_key_that_expires_soon_raises_the_alert(
+    tmp_path: Path, gateway: StartGateway, session: aiohttp.ClientSession
+) -> None:
+    """R96: one that was made two months ago; not one of last week."""
+    find_program("prometheus")
+    clock = SystemClock()
+    url, now = f"sqlite:///{tmp_path}/runward.db", clock.now().timestamp()
+    store = factory.create_store(url, clock)
+    await store.open()
+    for number, days in enumerate((60, 7)):
+        terms, made_at = KeyTerms("app").encode(), now - days * 86_400.0
+        key = StoredKey(f"key_{number}", "one", bytes([number]) * 32, terms, made_at, now + 3 * 86_400.0)
+        assert await store.client_keys.add(key, most=9)
+    await store.close()
+    running = await gateway(store={"url": url})
+    seen: dict[str, Alert] = {}
+    async with asyncio.timeout(TEST_TIMEOUT), running_prometheus(tmp_path, session, running.ops_url) as server:
+        await collect_alerts(server, seen, {KEYS_ALERT})
+    assert ("warning", {KEYS_ALERT}) == (seen[KEYS_ALERT]["labels"]["severity"], set(seen))
+    assert "within 14 days: 1." in seen[KEYS_ALERT]["annotations"]["summary"]
 
 
 async def test_a_healthy_gateway_raises_no_alert(
