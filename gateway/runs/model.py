@@ -133,6 +133,11 @@ class RunRecord:
         """Return what the run cost, once it has ended."""
         return cost_of(self.status, self.price, self.maybe_paid)
 
+    @property
+    def priced(self) -> bool:
+        """True if a price is declared for a start of the run."""
+        return self.price is not None or self.maybe_paid > 0
+
     def must_not_start(self, clock: Clock) -> bool:
         """Return whether the client's time for the start has passed, and no start may have begun a run."""
         return not self.maybe_started and self.start_by <= clock.monotonic()

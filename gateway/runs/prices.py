@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
+from gateway.money import format_amount
+
 Certainty: TypeAlias = Literal["none", "spent", "unknown"]
 """none: nothing was paid; spent: the provider executed the run; unknown: a part of the amount may have been paid."""
 
@@ -42,6 +44,11 @@ class Cost:
     def spent(self) -> int:
         """The part that was paid for certain."""
         return self.amount - self.unknown
+
+    def document(self) -> dict[str, str]:
+        """Return the members of a document; amounts are decimal texts, exact."""
+        members = {"amount": format_amount(self.amount), "certainty": self.certainty}
+        return members if self.certainty != "unknown" else {**members, "unknown": format_amount(self.unknown)}
 
 
 NO_COST = Cost()

@@ -25,7 +25,7 @@ def operator_view(run: RunOverview) -> dict[str, object]:
         **members,
         "client": run.client,
         **{name: details.get(name) for name in ("api", "label", "version", "team", "key")},
-        "cost": _cost_view(details.get("cost")),
+        "price": _price(details.get("price")),
         "waits": details.get("waits") or {},
         "activity": rendering.activity_view(run),
         "kept": run.durable,
@@ -33,13 +33,8 @@ def operator_view(run: RunOverview) -> dict[str, object]:
     }
 
 
-def _cost_view(cost: JsonValue) -> dict[str, str] | None:
-    """Return what a run cost; None if no price was declared, or it has not ended."""
-    match cost:
-        case [int(spent), int(unknown)]:
-            return {"spent": format_amount(spent), "unknown": format_amount(unknown)}
-        case _:
-            return None
+def _price(micros: JsonValue) -> str | None:
+    return format_amount(micros) if isinstance(micros, int) else None
 
 
 def operator_timeline(lines: bytes) -> list[dict[str, object]]:

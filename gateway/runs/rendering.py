@@ -40,6 +40,7 @@ def run_document(run: RunRecord) -> dict[str, object]:
         "attempts": run.attempts,
         "provider_run_id": run.provider_run_id,
         **labels_of(spec.metadata, spec.tags, spec.replay_of),
+        **({"cost": run.cost().document()} if run.priced else {}),
         "created_at": format_rfc3339(run.created_at),
         "finished_at": run.finished_at and format_rfc3339(run.finished_at),
         "duration_ms": round(run.duration * 1000),

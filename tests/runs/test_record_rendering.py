@@ -89,4 +89,3 @@ def test_a_run_that_an_earlier_version_wrote_is_shown_without_reading_it() -> No
     shown = operator_view(run)
     assert (2000, None, None, {}) == (shown["duration_ms"], shown["api"], shown["metadata"], shown["waits"])
     assert ("2026-11-18T11:06:42.250Z", True) == (shown["finished_at"], shown["kept"])
-    assert shown["cost"] is None

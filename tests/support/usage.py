@@ -49,8 +49,9 @@ async def recorded(session: aiohttp.ClientSession, gateway: GatewayProcess, quer
             page = await answer.json()
         for run in page["runs"]:
             if run["finished_at"] is not None:
-                cost = run["cost"] or {"spent": "0", "unknown": "0"}
-                sums.add(run["status"], 1, cost["spent"], cost["unknown"])
+                cost = run.get("cost", {"amount": "0"})
+                unknown = Decimal(cost.get("unknown", "0"))
+                sums.add(run["status"], 1, str(Decimal(cost["amount"]) - unknown), str(unknown))
         if page["next"] is None:
             return sums
         cursor = f"&cursor={page['next']}"

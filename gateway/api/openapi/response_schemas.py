@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import BaseModel, Field
 
 from gateway.api.openapi.component_schemas import NotRequired
+from gateway.money import AMOUNT_PATTERN
 from gateway.store.run_filter import MAX_EXAMINED
 
 _ATTEMPTS = "Number of start requests over all fallbacks, those that could not be sent included."
@@ -16,6 +17,22 @@ _ReplayOf: TypeAlias = Annotated[
     Annotated[str, Field(pattern="^run_[0-9a-f]{32}$")] | NotRequired,
     Field(description="Id of the run whose input this one has; present if it is a replay."),
 ]
+
+
+class RunCost(BaseModel):
+    """What a run cost, by the declared price of its workflow. Amounts are decimal numbers as texts."""
+
+    amount: Annotated[str, Field(pattern=AMOUNT_PATTERN, description="The amount, with `unknown`.")]
+    certainty: Annotated[
+        Literal["none", "spent", "unknown"],
+        Field(description="`none`: nothing was run. `spent`: it was paid. `unknown`: a part may not have been paid."),
+    ]
+    unknown: Annotated[
+        str | NotRequired, Field(pattern=AMOUNT_PATTERN, description="The part that may not have been paid.")
+    ] = None
+
+
+_Cost: TypeAlias = Annotated[RunCost | NotRequired, Field(description="Present if the workflow has a price.")]
 
 
 class NodeAnswer(BaseModel):
@@ -47,6 +64,7 @@ class RunAnswer(BaseModel):
     metadata: dict[str, str]
     tags: Annotated[list[str] | NotRequired, Field(description=_TAGS)] = None
     replay_of: _ReplayOf = None
+    cost: _Cost = None
     created_at: datetime
     finished_at: datetime
     duration_ms: Annotated[int, Field(ge=0)]
@@ -132,6 +150,7 @@ class RunShown(BaseModel):
     metadata: dict[str, str]
     tags: Annotated[list[str] | NotRequired, Field(description=_TAGS)] = None
     replay_of: _ReplayOf = None
+    cost: _Cost = None
     created_at: datetime
     finished_at: Annotated[
         datetime | None,
@@ -172,6 +191,7 @@ class RunListed(BaseModel):
     metadata: Annotated[dict[str, str] | None, Field(description="Null if they are larger than 8 kB.")]
     tags: Annotated[list[str] | NotRequired, Field(description=_TAGS)] = None
     replay_of: _ReplayOf = None
+    cost: _Cost = None
     created_at: datetime
     finished_at: datetime | None
     duration_ms: Annotated[int | None, Field(ge=0)]

@@ -21,12 +21,12 @@ _FLAT_CONTEXT_KEYS = ("number", "all_outputs")
 
 _MAX_LISTED_METADATA = 8_192  # bytes of JSON
 _MAX_LISTED_TEXT = 1_000  # characters
-_DOCUMENT_DETAILS = ("warning", "finished_at", "duration_ms", "error")
-_FACTS = frozenset({"api", "label", "version", "waits", "trace", "content", "team", "key", "cost"})
+_DOCUMENT_DETAILS = ("warning", "cost", "finished_at", "duration_ms", "error")
+_FACTS = frozenset({"api", "label", "version", "waits", "trace", "content", "team", "key", "price"})
 """Members of `StoredRun.details` for operators.
 
-`waits` are seconds by cause, `trace` is the `traceparent`, `key` the id of a key of the store, `cost` the
-micros that were paid and those that may have been.
+`waits` are seconds by cause, `trace` is the `traceparent`, `key` the id of a key of the store, `price` the
+price of a start on the last workflow, in micros.
 """
 
 ContentState: TypeAlias = Literal["kept", "too_large", "dropped"]
@@ -85,7 +85,7 @@ def encode_end_details(run: RunRecord, document: Mapping[str, Any]) -> bytes:
     if waits is not None:
         facts["waits"] = _rounded(waits)
     if run.price is not None:
-        facts["cost"] = _cost_of(run)
+        facts["price"] = run.price
     if run.span is not None:
         facts["trace"] = run.span.traceparent
     return encode_details(document, facts)
@@ -104,9 +104,11 @@ def encode_record_details(
         details["warning"] = run.warning[:_MAX_LISTED_TEXT]
     if error is not None:
         details["error"] = {"code": error[0], "detail": error[1] and error[1][:_MAX_LISTED_TEXT]}
+    if run.priced:
+        details["cost"] = run.cost().document()
     details |= _facts(spec)
     if run.price is not None:
-        details["cost"] = _cost_of(run)
+        details["price"] = run.price
     if content is not None:
         details["content"] = content
     if waits is not None:
@@ -173,11 +175,6 @@ def _facts(spec: RunSpec) -> dict[str, Any]:
     if spec.key_id is not None:
         facts["key"] = spec.key_id
     return facts
-
-
-def _cost_of(run: RunRecord) -> tuple[int, int]:
-    cost = run.cost()
-    return cost.spent, cost.unknown
 
 
 def _rounded(waits: Mapping[WaitCause, float]) -> dict[str, float]:

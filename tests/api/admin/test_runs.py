@@ -29,10 +29,7 @@ async def port(request: pytest.FixtureRequest) -> AsyncIterator[RunsPort]:
         await running.start(4, ago=30, provider="layer")
         await running.act(4, state="following", polls=3, next_poll_at=1_795_000_000.5)
         await running.record(
-            5,
-            ago=20,
-            status="unknown",
-            details=labels | {"duration_ms": 20_000, "waits": {"limit": 2}, "cost": [40_000, 1]},
+            5, ago=20, status="unknown", details=labels | {"duration_ms": 20_000, "waits": {"limit": 2}}
         )
         await running.store.judge(run_id(5), b'{"outcome":"not_run"}')
         await running.record(6, ago=2, provider_run_id="4242", tags=("b",))
@@ -167,7 +164,6 @@ async def test_a_record_has_facts_for_operators(session: aiohttp.ClientSession, 
         "label": "prod",
         "version": 3,
         "waits": {"limit": 2},
-        "cost": {"spent": "0.04", "unknown": "0.000001"},
         "activity": None,
         "kept": False,
         "judgement": {"outcome": "not_run"},

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from gateway.api.admin.openapi.operations import Answer, Operation, OperationGroup, path_parameter
 from gateway.api.admin.run_search import APIS, BOOLEANS, CAUSES, OUTCOMES
@@ -13,14 +13,6 @@ from gateway.api.openapi.component_schemas import NotRequired
 from gateway.api.openapi.list_parameters import TEXT, list_parameters, query_parameter
 from gateway.api.openapi.response_schemas import RunActivity, RunListed, RunsPage, TimelineEvent
 from gateway.api.openapi.responses import OpenApiNode
-from gateway.api.openapi.usage_schemas import AMOUNT_PATTERN
-
-
-class RunCost(BaseModel):
-    """What a run cost, as decimal numbers."""
-
-    spent: Annotated[str, Field(pattern=AMOUNT_PATTERN, description="What was paid.")]
-    unknown: Annotated[str, Field(pattern=AMOUNT_PATTERN, description="What may have been paid.")]
 
 
 class OperatorRun(RunListed):
@@ -35,9 +27,7 @@ class OperatorRun(RunListed):
     version: Annotated[int | None, Field(description="Version that was requested.")]
     team: Annotated[str | None, Field(description="Team of the client when it asked for the run.")]
     key: Annotated[str | None, Field(description="Id of the client's key, if it is in the store.")]
-    cost: Annotated[
-        RunCost | None, Field(description="What an ended run cost by the declared price; null if none is declared.")
-    ]
+    price: Annotated[str | None, Field(description="Declared price of a start on the last workflow; null without one.")]
     waits: Annotated[dict[str, float], Field(description="After the end: seconds that the run waited, by cause.")]
     activity: Annotated[RunActivity | None, Field(description="Null once the run has ended, and in its first second.")]
     kept: Annotated[bool, Field(description="Whether the store has the run's input and, after its end, its output.")]
