@@ -179,7 +179,7 @@ class Components:
         return [
             lambda new: self.authenticator.reconfigure(new.keys, new.clients, new.certificates),
             lambda new: self.token_verifier.reconfigure(new.tokens),
-            lambda new: self.ops_authenticator.reconfigure(new.ops_keys),
+            lambda new: self.ops_authenticator.reconfigure(new.ops_keys, new.login),
             lambda new: tls.replace(self.public_tls, new.tls.public),
             lambda new: tls.replace(self.ops_tls, new.tls.ops),
             lambda new: self.catalog.reconfigure(new.workflows, new.providers),

@@ -10,11 +10,13 @@ from functools import cache
 from importlib.metadata import entry_points, version
 from typing import cast
 
+from gateway.app.tokens import login_config
 from gateway.audit.recorder import AuditRecorder
 from gateway.auth.certificates import CertificateIndex
 from gateway.auth.client import Client
 from gateway.auth.failed_attempts import FailedAuthLimiter
 from gateway.auth.keys import KeyRing
+from gateway.auth.oidc.login import OidcLogin
 from gateway.auth.ops_keys import OpsKey, OpsKeys, Role
 from gateway.auth.sessions import SecretStore, Sessions
 from gateway.clock import Clock
@@ -260,9 +262,10 @@ def ops_keys(settings: Settings) -> OpsKeys:
 def ops_authenticator(
     settings: Settings, keys: OpsKeys, store: SecretStore, clock: Clock, log: Logger
 ) -> OpsAuthenticator:
-    """Authentication of the operations port; the secret of its sessions is in the store."""
-    trusted_proxies = settings.server.trusted_proxies
-    return OpsAuthenticator(keys, Sessions(store, clock), FailedAuthLimiter(clock), trusted_proxies, clock, log)
+    """Authentication of the operations port; the secret of its sessions is in the store. Raises SettingsError."""
+    trusted_proxies, login = settings.server.trusted_proxies, OidcLogin(login_config(settings), store, clock)
+    limiter = FailedAuthLimiter(clock)
+    return OpsAuthenticator(keys, Sessions(store, clock), login, limiter, trusted_proxies, clock, log)
 
 
 def audit_limits(settings: Settings) -> AuditLimits:

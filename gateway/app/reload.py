@@ -36,6 +36,7 @@ _RELOADABLE = {
         "clients",
         "teams",
         "issuers",
+        "console",
         "callbacks",
         "attention",
         "audit",

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from gateway.app import factories
 from gateway.app.listeners import TlsContexts
 from gateway.app.tls import server_context
-from gateway.app.tokens import token_config
+from gateway.app.tokens import login_config, token_config
 from gateway.auth.certificates import CertificateIndex
 from gateway.auth.client import Client
 from gateway.auth.keys import KeyRing
+from gateway.auth.oidc.login import LoginConfig
 from gateway.auth.oidc.verifier import TokenConfig
 from gateway.auth.ops_keys import OpsKeys
 from gateway.clock import Clock
@@ -50,6 +51,7 @@ class ConfigSnapshot:
     certificates: CertificateIndex
     tokens: TokenConfig
     ops_keys: OpsKeys
+    login: LoginConfig | None
     tls: TlsContexts
     limits: LimitsConfig
     retry_policy: RetryPolicy
@@ -96,6 +98,7 @@ def build_snapshot(
         certificates=factories.certificate_index(settings),
         tokens=token_config(settings),
         ops_keys=factories.ops_keys(settings),
+        login=login_config(settings),
         tls=TlsContexts(
             server_context(settings.server.tls, "server.tls"),
             server_context(settings.server.resolved_ops_tls, "server.ops_tls"),

@@ -6,6 +6,7 @@ import ssl
 from importlib.metadata import version
 
 from gateway.auth.oidc.issuer_keys import IssuerConfig
+from gateway.auth.oidc.login import LoginConfig
 from gateway.auth.oidc.verifier import TokenConfig, TokenRule
 from gateway.claim_patterns import ClaimPattern
 from gateway.outbound.connect_tunnel import Proxy
@@ -27,6 +28,25 @@ def token_config(settings: Settings) -> TokenConfig:
             patterns = [ClaimPattern.parse(name, value) for name, value in token.match.items()]
             rules[token.issuer].append(TokenRule(client, token.audience, patterns))
     return TokenConfig(issuers, rules)
+
+
+def login_config(settings: Settings) -> LoginConfig | None:
+    """Read the log-in to the console; None if there is none. Raises SettingsError as `token_config` does."""
+    login = settings.console.login
+    if login is None:
+        return None
+    _check_library()
+    return LoginConfig(
+        issuer=_issuer(login.issuer, settings.issuers[login.issuer]),
+        client_id=login.client_id,
+        client_secret=login.client_secret,
+        url=login.url,
+        scopes=login.scopes,
+        operator=[ClaimPattern.parse(login.roles.claim, value) for value in login.roles.operator],
+        viewer=[ClaimPattern.parse(login.roles.claim, value) for value in login.roles.viewer],
+        name=ClaimPattern.parse(login.name, "x").path,
+        session_seconds=login.session,
+    )
 
 
 def _issuer(name: str, settings: IssuerSettings) -> IssuerConfig:

@@ -62,8 +62,13 @@ class Sessions:
 
     async def _load(self) -> bytes:
         if self._secret is None:
-            self._secret = await self.store.get_or_create_secret(_SECRET_NAME, self.clock.token(_SECRET_BYTES))
+            self._secret = await load_secret(self.store, self.clock)
         return self._secret
+
+
+async def load_secret(store: SecretStore, clock: Clock) -> bytes:
+    """Return the secret of sessions, which all replicas share. Raises StoreUnavailable."""
+    return await store.get_or_create_secret(_SECRET_NAME, clock.token(_SECRET_BYTES))
 
 
 def _key_id(secret: bytes, key: OpsKey) -> str:

@@ -124,6 +124,6 @@ class AuditTrail:
     def _describe(self, caller: OpsCaller | None) -> tuple[str, Means]:
         if caller is None:
             return "", "unknown"
-        if not self.authenticator.keys:
+        if not self.authenticator.requires_credentials:
             return "", "open"
         return caller.name or NO_NAME, "session" if caller.by_session else "key"

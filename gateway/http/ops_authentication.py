@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from gateway.auth.failed_attempts import FailedAuthLimiter
 from gateway.auth.keys import KeyRefusal
+from gateway.auth.oidc.login import LoginConfig, OidcLogin
+from gateway.auth.oidc.login_sessions import is_session
 from gateway.auth.ops_keys import OpsCaller, OpsKey, OpsKeys, Role
 from gateway.auth.sessions import Sessions
 from gateway.clock import Clock
@@ -18,10 +20,10 @@ from gateway.observability.logger_protocol import Logger
 from gateway.problems import Problem
 
 SESSION_COOKIE = "runward_session"
-CONSOLE_FILES, LOG_IN, LOG_OUT, SESSION = "console", "login", "logout", "session"
+CONSOLE_FILES, LOG_IN, LOG_OUT, SESSION, OIDC_LOGIN = "console", "login", "logout", "session", "oidc_login"
 """Names of the routes of the console that are treated differently from others."""
 
-OPEN_ROUTES = frozenset({"healthz", "readyz", CONSOLE_FILES, LOG_IN, LOG_OUT})
+OPEN_ROUTES = frozenset({"healthz", "readyz", CONSOLE_FILES, LOG_IN, LOG_OUT, OIDC_LOGIN})
 """Routes that need no key: probes have none; the pages contain nothing secret, and ask for a key."""
 _UNCOUNTED_ROUTES = frozenset({SESSION})
 """Routes to which a request without a key is no failed attempt: the console asks whether it has a session."""
@@ -34,7 +36,7 @@ _PRIVATE = {
 }
 _NO_KEYS = "Without server.ops_keys, a page may change something only if its address is an IP address or localhost."
 _OTHER_PAGE = "Cross-origin requests are not allowed. Pages of the console send X-Runward-Console: 1."
-_VIEWER = "This key has the role viewer: it may read everything, and change nothing."
+_VIEWER = "This caller has the role viewer: it may read everything, and change nothing."
 
 _TEAM = "This key may read what belongs to its team only: its runs and its clients."
 
@@ -64,14 +66,21 @@ class OpsAuthenticator:
 
     keys: OpsKeys
     sessions: Sessions
+    login: OidcLogin
     failed_auth_limiter: FailedAuthLimiter
     trusted_proxies: Networks
     clock: Clock
     log: Logger
 
-    def reconfigure(self, keys: OpsKeys) -> None:
-        """Use these keys from the next request on. Sessions of a key that is not among them have ended."""
+    @property
+    def requires_credentials(self) -> bool:
+        """True unless neither a key nor a log-in is configured: then every caller is an operator."""
+        return bool(self.keys) or bool(self.login)
+
+    def reconfigure(self, keys: OpsKeys, login: LoginConfig | None) -> None:
+        """Use these from the next request on. Sessions of a key that is not among them have ended."""
         self.keys = keys
+        self.login.reconfigure(login)
 
     def __call__(self, inner: Handler) -> Handler:
         """Return the handler with the authentication before `inner`."""
@@ -107,7 +116,7 @@ class OpsAuthenticator:
         return found
 
     async def _find_caller(self, request: Request) -> OpsCaller:
-        if not self.keys:
+        if not self.requires_credentials:
             return OpsCaller(Role.OPERATOR)
         presented, token = presented_key(request), session_token(request)
         if presented or not token:
@@ -120,8 +129,12 @@ class OpsAuthenticator:
 
     async def find_session(self, request: Request) -> OpsCaller | None:
         """Return the caller to whom the cookie of a request belongs; None without one. Raises StoreUnavailable."""
-        session = await self.sessions.find(session_token(request), self.keys)
-        return None if session is None else OpsCaller(session.role, session.name, by_session=True, team=session.team)
+        token = session_token(request)
+        if is_session(token):
+            subject = await self.login.find_session(token)
+            return None if subject is None else OpsCaller(subject.role, subject.name, by_session=True)
+        key = await self.sessions.find(token, self.keys)
+        return None if key is None else OpsCaller(key.role, key.name, by_session=True, team=key.team)
 
     def _refuse_other_pages(self, request: Request, *, is_open: bool) -> None:
         """Raise Problem (forbidden) for a request that changes something and comes from a page of another origin.
@@ -135,8 +148,14 @@ class OpsAuthenticator:
         marked = is_open or single_value(request.headers, "X-Runward-Console") == "1"
         if not marked or not is_same_origin(request, self.trusted_proxies):
             raise Problem("forbidden", _OTHER_PAGE)
-        if not self.keys and not has_literal_host(request, self.trusted_proxies):
+        if not self.requires_credentials and not has_literal_host(request, self.trusted_proxies):
             raise Problem("forbidden", _NO_KEYS)
+
+    def count_failed_login(self, request: Request) -> None:
+        """Count a log-in that failed as a refused key. Raises Problem (too_many_failures) beyond the limit."""
+        retry_after = self.failed_auth_limiter.record(client_address(request, self.trusted_proxies))
+        if retry_after:
+            raise Problem("too_many_failures", "Too many log-ins from this address failed.", retry_after=retry_after)
 
     def _reject(self, reason: KeyRefusal, request: Request) -> Problem:
         if reason is KeyRefusal.MISSING and request.route.name in _UNCOUNTED_ROUTES:
@@ -161,8 +180,13 @@ def team_of(request: Request) -> str | None:
 
 
 def session_token(request: Request) -> str:
-    """Return the token of the cookie; "" without one, and with several: another host of the domain may have set one."""
+    """Return the token of the session's cookie; "" without one, and with several."""
+    return single_cookie(request, SESSION_COOKIE)
+
+
+def single_cookie(request: Request, name: str) -> str:
+    """Return a cookie; "" without one, and with several: another host of the domain may have set one."""
     fields = request.headers.getall("Cookie", ())
     pairs = [pair.strip(" \t").partition("=") for field in fields for pair in field.split(";")]
-    tokens = [value for name, _, value in pairs if name == SESSION_COOKIE]
-    return tokens[0] if len(tokens) == 1 else ""
+    values = [value for found, _, value in pairs if found == name]
+    return values[0] if len(values) == 1 else ""

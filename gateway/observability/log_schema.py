@@ -51,7 +51,11 @@ FIELDS: Mapping[str, LogField] = MappingProxyType(
         "worker": LogField("integer", "Number of the worker process, from 0 (`--workers`)."),
         "act": LogField("text", "Id of what was done; the same in its audit records."),
         "action": LogField("text", "What was done (audit.md)."),
-        "actor": LogField("text", "Name of the operations key, if it has one; of an audit record as there."),
+        "actor": LogField(
+            "text",
+            "Name of the operations key, if it has one; or the issuer and the name of the person that has logged in; "
+            "of an audit record as there.",
+        ),
         "again_in": LogField("number", "Seconds until the next attempt."),
         "api": LogField("text", "API that the client used for the run.", ("run", "promptlayer", "prompt_studio")),
         "attempts": LogField("integer", "Starts that were attempted, of all workflows of the fallback chain."),
@@ -198,6 +202,9 @@ EVENTS: Mapping[str, LogEvent] = MappingProxyType(
         ),
         "console_logged_in": LogEvent(
             "info", "An operator has logged in to the console.", ("request_id", "role"), ("actor",)
+        ),
+        "console_login_refused": LogEvent(
+            "info", "A log-in to the console by OpenID Connect was refused (tokens.md).", ("request_id", "why", "peer")
         ),
         "content_keys_removed": LogEvent("warning", "Content keys were removed from the configuration.", ("keys",)),
         "content_unreadable": LogEvent(

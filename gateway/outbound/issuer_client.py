@@ -53,7 +53,7 @@ class IssuerClient:
 
     async def get(self, url: str, *, max_bytes: int) -> bytes:
         """Fetch a document. Raises IssuerFault."""
-        parts = self._check(url)
+        parts = self.check(url)
         bearer = await self._bearer_for(parts)
         response = await self._exchange(parts, _encode("GET", parts, self._endpoint.user_agent, bearer), max_bytes)
         if response.status != 200:
@@ -64,13 +64,13 @@ class IssuerClient:
         self, url: str, form: dict[str, str], *, authorization: str = "", max_bytes: int
     ) -> tuple[int, bytes]:
         """Send a form; returns status and body of the response. Raises IssuerFault."""
-        parts = self._check(url)
+        parts = self.check(url)
         body = urlencode(form).encode()
         request = _encode("POST", parts, self._endpoint.user_agent, authorization, body)
         response = await self._exchange(parts, request, max_bytes)
         return response.status, bytes(response.body)
 
-    def _check(self, url: str) -> SplitResult:
+    def check(self, url: str) -> SplitResult:
         """Return the parts of an address that the issuer may name. Raises IssuerFault."""
         try:
             parts = urlsplit(check_endpoint_url(url))

@@ -1,6 +1,7 @@
 """Configuration: the only package that reads the environment, secret files and the YAML file."""
 
 from gateway.settings.config_files import ConfigFiles, WatchedPaths
+from gateway.settings.console_section import ConsoleLoginSettings
 from gateway.settings.content_section import ContentSettings, EncryptionSettings, WorkflowContentSettings
 from gateway.settings.errors import SettingsError
 from gateway.settings.issuers_section import IssuerSettings, TokenSettings
@@ -37,6 +38,7 @@ __all__ = [
     "ClientLimitSettings",
     "ClientSettings",
     "ConfigFiles",
+    "ConsoleLoginSettings",
     "ContentSettings",
     "EncryptionSettings",
     "IssuerSettings",

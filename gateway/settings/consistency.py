@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from gateway.certificate_names import normalize_certificate_name
 from gateway.claim_patterns import ClaimPattern, covers_all
+from gateway.settings.console_section import ConsoleLoginSettings
 from gateway.settings.errors import Location, did_you_mean, format_location
 from gateway.settings.issuers_section import IssuerSettings, TokenSettings
 from gateway.settings.providers_workflows_clients import (
@@ -152,6 +153,20 @@ def inconsistent_tokens(clients: Mapping[str, ClientSettings], issuers: Mapping[
             yield (*entry.location, "match"), f"each of these tokens would stand for clients.{covered_by.name} too"
 
 
+def inconsistent_login(
+    login: ConsoleLoginSettings | None, clients: Mapping[str, ClientSettings], issuers: Mapping[str, IssuerSettings]
+) -> SettingErrors:
+    """Find a log-in through an unknown issuer, and clients that would take the id tokens of operators."""
+    if login is None:
+        return
+    if login.issuer not in issuers:
+        yield ("console", "login", "issuer"), "no such issuer" + did_you_mean(login.issuer, issuers)
+    for name, client in clients.items():
+        for index, token in enumerate(client.tokens):
+            if (token.issuer, token.audience) == (login.issuer, login.client_id):
+                yield ("clients", name, "tokens", index, "audience"), "is that of the console's id tokens"
+
+
 class _TokenEntry(NamedTuple):
     location: Location
     name: str
@@ -205,15 +220,13 @@ def unused_settings(
     workflows: Mapping[str, WorkflowSettings],
     providers: Mapping[str, ProviderSettings],
     teams: Mapping[str, TeamSettings],
-    issuers: Mapping[str, IssuerSettings],
+    unused_issuers: Sequence[str],
 ) -> SettingErrors:
-    """Find settings without an effect: patterns without a match, clients without keys, teams without clients."""
+    """Find settings without an effect: patterns without a match, clients without keys, issuers without tokens."""
     for name in teams.keys() - {client.team for client in clients.values()}:
         yield ("teams", name), "has no clients"
-    used = {token.issuer for client in clients.values() for token in client.tokens}
-    for issuer in issuers:
-        if issuer not in used:
-            yield ("issuers", issuer), "signs no tokens of a client"
+    for issuer in unused_issuers:
+        yield ("issuers", issuer), "signs no tokens of a client"
     for name, client in clients.items():
         if not client.keys and not client.certificates and not client.tokens:
             yield ("clients", name), "has no keys"

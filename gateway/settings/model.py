@@ -12,6 +12,7 @@ from gateway.settings.consistency import (
     duplicate_aliases,
     duplicate_certificates,
     duplicate_keys,
+    inconsistent_login,
     inconsistent_tokens,
     unknown_fallbacks,
     unknown_passthrough_providers,
@@ -20,6 +21,7 @@ from gateway.settings.consistency import (
     unsigned_webhook,
     unused_settings,
 )
+from gateway.settings.console_section import ConsoleSettings
 from gateway.settings.content_section import ContentSettings
 from gateway.settings.errors import format_location, raise_validation_error
 from gateway.settings.issuers_section import IssuerSettings
@@ -83,6 +85,8 @@ class Settings(Section):
     """Groups of clients, by name."""
     issuers: dict[Name, IssuerSettings] = Field(default={}, max_length=20)
     """Issuers of signed tokens, by name. Needs runward[oidc]."""
+    console: ConsoleSettings = ConsoleSettings()
+    """Console of the operations port."""
     callbacks: CallbackSettings = CallbackSettings()
     """Delivery of results to a `callback_url`."""
     attention: AttentionSettings = AttentionSettings()
@@ -117,6 +121,7 @@ class Settings(Section):
                 duplicate_keys(self.clients, self.server.ops_keys),
                 duplicate_certificates(self.clients),
                 inconsistent_tokens(self.clients, self.issuers),
+                inconsistent_login(self.console.login, self.clients, self.issuers),
                 unsigned_webhook(self.attention, self.callbacks),
             )
         )
@@ -125,12 +130,17 @@ class Settings(Section):
     def warnings(self) -> list[str]:
         """Warnings: valid settings without an effect or with a risk, one line each."""
         empty = [f"{name}: none configured" for name in ("providers", "clients") if not getattr(self, name)]
-        unused = unused_settings(self.clients, self.workflows, self.providers, self.teams, self.issuers)
+        unused = unused_settings(self.clients, self.workflows, self.providers, self.teams, self._unused_issuers())
         insecure = (
             [_PLAIN_HTTP_WARNING] if self.server.public_url and is_plaintext_remote(self.server.public_url) else []
         )
         ineffective = [f"{format_location(location)}: {text}" for location, text in unused]
         return empty + insecure + self._unmatched_certificates() + self._unrecorded_content() + ineffective
+
+    def _unused_issuers(self) -> list[str]:
+        used = {token.issuer for client in self.clients.values() for token in client.tokens}
+        used |= {self.console.login.issuer} if self.console.login else set()
+        return [name for name in self.issuers if name not in used]
 
     def _unrecorded_content(self) -> list[str]:
         if self.history.keep == "all":

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from gateway.app import factories, tls
 from gateway.app.file_watcher import watch_config_files
 from gateway.app.reload import ConfigSource
+from gateway.app.tokens import login_config
 from gateway.clock import Clock
 from gateway.http.ops_authentication import OpsAuthenticator
 from gateway.observability.level_control import LevelControl
@@ -48,10 +49,10 @@ class OpsAccess:
         try:
             settings = await asyncio.to_thread(source.load)
             context = await asyncio.to_thread(tls.server_context, settings.server.resolved_ops_tls, "server.ops_tls")
-            attention = AttentionSnapshot.build(settings)
+            attention, login = AttentionSnapshot.build(settings), login_config(settings)
         except SettingsError:
             return
-        self.authenticator.reconfigure(factories.ops_keys(settings))
+        self.authenticator.reconfigure(factories.ops_keys(settings), login)
         tls.replace(self.context, context)
         self.log_level.reconfigure(settings.logs.level)
         for hook in self.reload_hooks:

@@ -17,6 +17,7 @@ from structlog.testing import LogCapture
 
 from gateway.audit.recorder import AuditRecorder
 from gateway.auth.failed_attempts import FailedAuthLimiter
+from gateway.auth.oidc.login import OidcLogin
 from gateway.auth.ops_keys import OpsKeys
 from gateway.auth.sessions import Sessions
 from gateway.clock import SystemClock
@@ -41,7 +42,9 @@ async def main(path: Path, *, after: bool) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
         raise AssertionError
 
-    authenticator = OpsAuthenticator(OpsKeys(), Sessions(store, clock), FailedAuthLimiter(clock), (), clock, log)
+    authenticator = OpsAuthenticator(
+        OpsKeys(), Sessions(store, clock), OidcLogin(None, store, clock), FailedAuthLimiter(clock), (), clock, log
+    )
     trail = AuditTrail(authenticator, AuditRecorder(store.audit, clock, log, lambda _: None, "here/1"))
     request = CompleteRequest("POST", ("/providers/override/studio", ""), CIMultiDict(), b"", asyncio.Transport())
     request.route = Route("POST", "/providers/override/{id}", handle, "providers", action="providers.override")

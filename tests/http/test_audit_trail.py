@@ -12,6 +12,7 @@ from structlog.testing import LogCapture
 
 from gateway.audit.recorder import AuditRecorder
 from gateway.auth.failed_attempts import FailedAuthLimiter
+from gateway.auth.oidc.login import OidcLogin
 from gateway.auth.ops_keys import OpsKeys
 from gateway.auth.sessions import Sessions
 from gateway.http.audit_trail import AuditTrail
@@ -36,7 +37,9 @@ class Harness:
         log = structlog.wrap_logger(None, processors=[LogCapture()])
         limiter = FailedAuthLimiter(self.clock)
         sessions = Sessions(self.store, self.clock)
-        authenticator = OpsAuthenticator(OpsKeys(), sessions, limiter, (), self.clock, log)
+        authenticator = OpsAuthenticator(
+            OpsKeys(), sessions, OidcLogin(None, self.store, self.clock), limiter, (), self.clock, log
+        )
         recorder = AuditRecorder(self.store.audit, self.clock, log, lambda _: None, "here/1")
         self.trail = AuditTrail(authenticator, recorder)
 

@@ -24,6 +24,7 @@ ENVIRON = {
     "PROMPT_STUDIO_API_KEY": "ps_4f9a8b7c6d5e",
     "RUNWARD_CALLBACK_SECRET": "whsec_4f9a8b7c6d5e",
     "PROXY_AUTH": "user:4f9a8b7c6d5e",
+    "RUNWARD_LOGIN_SECRET": "ls_4f9a8b7c6d5e",
     "RUNWARD_STORE_PASSWORD": "vk_4f9a8b7c6d5e",
     "RUNWARD_CONTENT_KEY": "TTrL0Zy3p5kUMpiPS0JmtgLQBRFZVhnpfDiRoQOQKVQ=",
 }

@@ -15,6 +15,7 @@ from gateway.api.admin.judgement import JudgementHandlers, JudgementStore
 from gateway.api.admin.keys import KeyAdminHandlers, KeyStore
 from gateway.api.admin.live_feed import LiveFeed
 from gateway.api.admin.live_stream import LiveStreamHandlers
+from gateway.api.admin.oidc_login import OidcLoginHandlers
 from gateway.api.admin.operator_run import OperatorRunHandlers
 from gateway.api.admin.overview import GatewayState, OverviewHandlers
 from gateway.api.admin.providers import ProviderAdminHandlers
@@ -74,5 +75,6 @@ def admin_routes(
         *ConfiguredHandlers(state, providers).routes(),
         *LiveStreamHandlers(feed, clock).routes(),
         *SessionHandlers(authenticator, log).routes(),
+        *OidcLoginHandlers(authenticator, log).routes(),
         *ConsoleFiles.load().routes(),
     ]

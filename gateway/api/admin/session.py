@@ -66,7 +66,7 @@ class SessionHandlers:
             "role": caller.role.value,
             "name": caller.name,
             "team": caller.team,
-            "keys_required": bool(self.authenticator.keys),
+            "keys_required": self.authenticator.requires_credentials,
             "version": version("runward"),
             "replica": platform.node(),
         }
@@ -79,6 +79,11 @@ class SessionHandlers:
         return self._with_cookie(request, "", 0)
 
     def _with_cookie(self, request: Request, token: str, seconds: int) -> Response:
-        secure = "; Secure" if is_secure(request, self.authenticator.trusted_proxies) else ""
-        cookie = f"{SESSION_COOKIE}={token}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Strict{secure}"
-        return make_response(204, b"", "", (("Set-Cookie", cookie),))
+        secure = is_secure(request, self.authenticator.trusted_proxies)
+        return make_response(204, b"", "", (("Set-Cookie", session_cookie(token, seconds, secure=secure)),))
+
+
+def session_cookie(token: str, seconds: float, *, secure: bool) -> str:
+    """Return the value of `Set-Cookie` for a session."""
+    flags = "HttpOnly; SameSite=Strict" + "; Secure" * secure
+    return f"{SESSION_COOKIE}={token}; Path=/; Max-Age={int(seconds)}; {flags}"

@@ -15,6 +15,7 @@ SECRET_PATHS = (
     ("providers", "*", "proxy_auth"),
     ("callbacks", "secrets", "*"),
     ("callbacks", "proxy_auth"),
+    ("console", "login", "client_secret"),
     ("content", "encrypt", "key"),
     ("content", "encrypt", "keys", "*"),
     ("issuers", "*", "proxy_auth"),

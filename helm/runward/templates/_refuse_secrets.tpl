@@ -20,7 +20,7 @@ config.providers.{{ $name }}.base_url holds a user or password: the key belongs 
 
 {{/* Checks every field for secrets, at any depth. Keys of some sections are names chosen by the operator, not fields. */}}
 {{- define "runward.refuse.secretFields" -}}
-{{- $fields := list "api_key" "password" "proxy_auth" "secret" "secrets" "sentinel_password" "token" -}}
+{{- $fields := list "api_key" "client_secret" "password" "proxy_auth" "secret" "secrets" "sentinel_password" "token" -}}
 {{- $named := regexMatch "^config\\.(providers|workflows|clients|issuers)$|\\.(passthrough|match)$" .place -}}
 {{- range $name, $child := .node }}
 {{- $place := kindIs "string" $name | ternary (printf "%s.%v" $.place $name) (printf "%s[%v]" $.place $name) }}
