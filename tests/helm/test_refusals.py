@@ -262,8 +262,11 @@ def test_every_secret_of_the_configuration_is_refused_as_text(way: tuple[str, ..
     for key in reversed(way):
         in_list = key == "*" and way[0] not in {"providers", "issuers"}
         values = [values] if in_list else {"promptlayer" if key == "*" else key: values}
-    required = {"config": {"issuers": {"promptlayer": {"url": "https://login.example.com"}}}}
-    base = merged(MINIMAL, required) if way[0] == "issuers" else MINIMAL
+    issuers = {"promptlayer": {"url": "https://login.example.com"}}
+    roles = {"claim": "groups", "operator": ["platform"]}
+    login = {"issuer": "promptlayer", "client_id": "console", "url": "https://ops.example.com", "roles": roles}
+    required = {"issuers": {"issuers": issuers}, "console": {"console": {"login": login}}}
+    base = merged(MINIMAL, {"config": required.get(way[0], {})})
     said = sentences(merged(base, {"config": values}))
     place = ".".join(("config", *("promptlayer" if key == "*" else key for key in way)))
     place = place.replace("secrets.promptlayer", "secrets[0]").replace("keys.promptlayer", "keys[0]")

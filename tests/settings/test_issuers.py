@@ -224,3 +224,47 @@ except Exception as refused:
         env=inherited_environment(),
     )
     assert "issuers: needs the PyJWT library: install runward[oidc]" == done.stdout.strip()
+
+
+def login(**changes: Any) -> dict[str, Any]:
+    own = {
+        "issuer": "one",
+        "client_id": "console",
+        "url": "https://ops.example.com",
+        "roles": {"claim": "groups", "operator": ["platform"]},
+    }
+    return {"issuers": {"one": {"url": "https://one.example"}}, "console": {"login": own | changes}}
+
+
+def test_a_log_in_is_valid(tmp_path: Path) -> None:
+    assert [] == errors(tmp_path, login())
+    path = tmp_path / "gateway.yaml"
+    assert [] == [text for text in load(path, {}).warnings() if text.startswith("issuers")]
+
+
+@pytest.mark.parametrize(
+    ("changes", "place", "complaint"),
+    [
+        ({"issuer": "onee"}, "issuer", "no such issuer (did you mean one?)"),
+        ({"url": "http://ops.example.com"}, "url", "must be https: the session could be read on the network"),
+        ({"url": "https://ops.example.com?x"}, "url", "must not have a query or fragment"),
+        ({"scopes": ["profile"]}, "scopes", "must have openid"),
+        ({"session": "13h"}, "session", "must be at most 12h"),
+        ({"roles": {"claim": "groups"}}, "roles.operator", "or viewer must have a value"),
+        ({"roles": {"claim": "groups", "viewer": ["*"]}}, "roles.viewer[0]", BEGINNING),
+        ({"roles": {"claim": "iss", "viewer": ["a"]}}, "roles.claim", "is checked for every token"),
+        ({"client_secret": "canary"}, "client_secret", "secrets are not accepted in the YAML"),
+    ],
+)
+def test_a_log_in_that_is_invalid_is_refused(
+    tmp_path: Path, changes: dict[str, Any], place: str, complaint: str
+) -> None:
+    [(found, text)] = errors(tmp_path, login(**changes))
+    assert (f"console.login.{place}", True) == (found, text.startswith(complaint)), text
+    assert "canary" not in text
+
+
+def test_id_tokens_of_operators_are_no_tokens_of_clients(tmp_path: Path) -> None:
+    document = login() | {"clients": {"c0": client(sub="a")}}
+    document["clients"]["c0"]["tokens"][0]["audience"] = "console"
+    assert [("clients.c0.tokens[0].audience", "is that of the console's id tokens")] == errors(tmp_path, document)

@@ -62,6 +62,9 @@ OPEN = {
     ("get", "/console"),
     ("post", "/api/session"),
     ("delete", "/api/session"),
+    ("get", "/api/login"),
+    ("get", "/api/login/start"),
+    ("get", "/api/login/callback"),
 }
 
 
