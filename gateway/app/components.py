@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from gateway.api.admin.live_feed import LiveFeed
 from gateway.api.admin.overview import GatewayState
 from gateway.api.promptlayer import result_formats
-from gateway.app import factories, tls
+from gateway.app import access_factories, factories, tls
 from gateway.app.listeners import TlsContexts
 from gateway.app.reload import ReloadHook
 from gateway.app.snapshot import ConfigSnapshot, build_snapshot
@@ -190,7 +190,7 @@ class Components:
             lambda new: self.webhook_sender.reconfigure(new.callback_proxy),
             lambda new: self.callback_dispatcher.reconfigure(new.signing_keys, new.settings.callbacks.schedule),
             lambda new: self.background_tasks.reconfigure(
-                new.settings.store.retention, factories.audit_limits(new.settings)
+                new.settings.store.retention, access_factories.audit_limits(new.settings)
             ),
             lambda new: self.run_replayer.reconfigure(new.settings.store.retention),
             lambda new: self.history.reconfigure(factories.history_config(new.settings)),
@@ -304,7 +304,7 @@ def build_components(settings: Settings, clock: Clock, log: Logger) -> Component
             clock,
             log,
             settings.store.retention,
-            factories.audit_limits(settings),
+            access_factories.audit_limits(settings),
         ),
         passthrough=Passthrough(
             snapshot.passthrough_rules,
@@ -317,8 +317,8 @@ def build_components(settings: Settings, clock: Clock, log: Logger) -> Component
         in_flight_limiter=in_flight_limiter,
         authenticator=authenticator,
         token_verifier=token_verifier,
-        ops_authenticator=factories.ops_authenticator(settings, snapshot.ops_keys, store, clock, log),
-        audit=factories.audit_recorder(store, clock, log, metrics),
+        ops_authenticator=access_factories.ops_authenticator(settings, snapshot.ops_keys, store, clock, log),
+        audit=access_factories.audit_recorder(store, clock, log, metrics),
         public_tls=tls.make_reloadable(snapshot.tls.public),
         ops_tls=tls.make_reloadable(snapshot.tls.ops),
         log_level=LevelControl(settings.logs.level, clock, log),

@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import platform
 import ssl
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.metadata import entry_points, version
 from typing import cast
 
-from gateway.app.tokens import login_config
-from gateway.audit.recorder import AuditRecorder
-from gateway.auth.certificates import CertificateIndex
 from gateway.auth.client import Client
-from gateway.auth.failed_attempts import FailedAuthLimiter
-from gateway.auth.keys import KeyRing
-from gateway.auth.oidc.login import OidcLogin
-from gateway.auth.ops_keys import OpsKey, OpsKeys, Role
-from gateway.auth.sessions import SecretStore, Sessions
 from gateway.clock import Clock
 from gateway.errors import CallbackUrlRefused
-from gateway.http.ops_authentication import OpsAuthenticator
 from gateway.limits import config
 from gateway.limits.limiter import Limiter
 from gateway.observability.logger_protocol import Logger
@@ -41,7 +30,6 @@ from gateway.runs.attention.items import AttentionConfig
 from gateway.runs.callbacks.webhook_message import signing_key
 from gateway.runs.catalog import Provider, Workflow
 from gateway.runs.history import HistoryConfig
-from gateway.runs.housekeeping_tasks import AuditLimits
 from gateway.runs.prices import PriceTable
 from gateway.runs.recorded_content import ContentConfig, ContentRule
 from gateway.runs.resilience.circuit_breaker import BreakerConfig
@@ -58,7 +46,6 @@ from gateway.settings.types.fields import SDK_CALLS
 from gateway.settings.types.secret_reference import decode_content_key
 from gateway.settings.types.units import RateSpec
 from gateway.store import factory
-from gateway.store.audit import KeepsAudit
 from gateway.store.content_cipher import ContentCipher
 from providers.contract import Adapter
 from providers.declarations import (
@@ -242,41 +229,6 @@ def _passthrough_error(rule: PassthroughRule, adapter: Adapter) -> str | None:
     return (
         "would start runs that are not counted: runs have routes of their own" if rule.can_start_run(starts) else None
     )
-
-
-def key_ring(settings: Settings) -> KeyRing:
-    """Look-up from a gateway key to its client."""
-    return KeyRing({name: [(key.hash, key.expires) for key in s.keys] for name, s in settings.clients.items()})
-
-
-def certificate_index(settings: Settings) -> CertificateIndex:
-    """Look-up from a client certificate to its client."""
-    return CertificateIndex({name: s.certificates for name, s in settings.clients.items()})
-
-
-def ops_keys(settings: Settings) -> OpsKeys:
-    """Keys of the operations port."""
-    return OpsKeys([OpsKey(k.hash, Role(k.role), k.name, k.expires, k.team) for k in settings.server.ops_keys])
-
-
-def ops_authenticator(
-    settings: Settings, keys: OpsKeys, store: SecretStore, clock: Clock, log: Logger
-) -> OpsAuthenticator:
-    """Authentication of the operations port; the secret of its sessions is in the store. Raises SettingsError."""
-    trusted_proxies, login = settings.server.trusted_proxies, OidcLogin(login_config(settings), store, clock)
-    limiter = FailedAuthLimiter(clock)
-    return OpsAuthenticator(keys, Sessions(store, clock), login, limiter, trusted_proxies, clock, log)
-
-
-def audit_limits(settings: Settings) -> AuditLimits:
-    """Return how long audit records are kept, and how many at most."""
-    audit, in_redis = settings.audit, settings.store.url.startswith("redis")
-    return AuditLimits(audit.retention, audit.most or (200_000 if in_redis else 1_000_000))
-
-
-def audit_recorder(store: KeepsAudit, clock: Clock, log: Logger, metrics: Metrics) -> AuditRecorder:
-    """Recording of audit records, each with the name of this machine and the id of this process."""
-    return AuditRecorder(store.audit, clock, log, metrics.audit_record_dropped, f"{platform.node()}/{os.getpid()}")
 
 
 def limiter(settings: Settings, config: config.LimitsConfig, *, clock: Clock, metrics: Metrics, log: Logger) -> Limiter:

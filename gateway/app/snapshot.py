@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from gateway.app import factories
+from gateway.app import access_factories, factories
 from gateway.app.listeners import TlsContexts
 from gateway.app.tls import server_context
 from gateway.app.tokens import login_config, token_config
@@ -94,10 +94,10 @@ def build_snapshot(
         providers=providers,
         workflows=factories.workflows(settings, providers),
         clients=clients,
-        keys=factories.key_ring(settings),
-        certificates=factories.certificate_index(settings),
+        keys=access_factories.key_ring(settings),
+        certificates=access_factories.certificate_index(settings),
         tokens=token_config(settings),
-        ops_keys=factories.ops_keys(settings),
+        ops_keys=access_factories.ops_keys(settings),
         login=login_config(settings),
         tls=TlsContexts(
             server_context(settings.server.tls, "server.tls"),

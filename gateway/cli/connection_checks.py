@@ -198,7 +198,7 @@ async def _check_store(settings: Settings) -> list[CheckResult]:
 async def _check_redis(settings: Settings) -> list[CheckResult]:
     from gateway.store.redis.client_keys import reading_client_keys
     from gateway.store.redis.durability import check_durability
-    from gateway.store.redis.store import LAYOUT_VERSION
+    from gateway.store.redis.layout import LAYOUT_VERSION
 
     connection = factory.create_redis_connection(
         settings.store.url, factory.RedisAccess.from_settings(settings.store), timeout=TIMEOUT, connections=1

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from gateway.app import factories, tls
+from gateway.app import access_factories, tls
 from gateway.app.file_watcher import watch_config_files
 from gateway.app.reload import ConfigSource
 from gateway.app.tokens import login_config
@@ -34,7 +34,9 @@ class OpsAccess:
     @classmethod
     def build(cls, settings: Settings, store: LazyStore, clock: Clock, log: Logger) -> OpsAccess:
         """Build all from the settings. Raises SettingsError."""
-        authenticator = factories.ops_authenticator(settings, factories.ops_keys(settings), store, clock, log)
+        authenticator = access_factories.ops_authenticator(
+            settings, access_factories.ops_keys(settings), store, clock, log
+        )
         context = tls.server_context(settings.server.resolved_ops_tls, "server.ops_tls")
         log_level = LevelControl(settings.logs.level, clock, log)
         return cls(authenticator, tls.make_reloadable(context), log_level)
@@ -52,7 +54,7 @@ class OpsAccess:
             attention, login = AttentionSnapshot.build(settings), login_config(settings)
         except SettingsError:
             return
-        self.authenticator.reconfigure(factories.ops_keys(settings), login)
+        self.authenticator.reconfigure(access_factories.ops_keys(settings), login)
         tls.replace(self.context, context)
         self.log_level.reconfigure(settings.logs.level)
         for hook in self.reload_hooks:

@@ -11,7 +11,7 @@ from gateway.api.admin.live_feed import LiveFeed
 from gateway.api.admin.logs import LogAdminHandlers
 from gateway.api.admin.providers import ProviderAdminHandlers
 from gateway.api.admin.routes import admin_routes
-from gateway.app import factories
+from gateway.app import access_factories
 from gateway.app.listeners import Listener, base_url
 from gateway.app.reload import ConfigSource
 from gateway.app.systemd_notify import NO_SERVICE_MANAGER, Notifier
@@ -89,7 +89,7 @@ async def supervise(
             *LogAdminHandlers(access.log_level, pool.send_log_level).routes(),
         ]
         admin = SupervisorAdmin(pool, routes)
-        audit = factories.audit_recorder(store, clock, log, pool.metrics)
+        audit = access_factories.audit_recorder(store, clock, log, pool.metrics)
         ops_server = admin.build_server(
             access.authenticator,
             audit,

@@ -14,7 +14,7 @@ from gateway.api.admin.live_feed import LiveFeed
 from gateway.api.admin.providers import ProviderAdminHandlers
 from gateway.api.admin.routes import admin_routes
 from gateway.api.docs.page import DocsHandlers
-from gateway.app import factories
+from gateway.app import access_factories
 from gateway.app.components import build_components
 from gateway.app.listeners import Listener
 from gateway.app.routes import ops_server
@@ -150,7 +150,7 @@ def _supervisor_server(settings: Settings, clock: Clock, store: LazyStore) -> Se
     attention = SupervisorAttention.build(settings, pool, store, clock, log)
     state = gateway_state(settings, pool)
     feed = LiveFeed(store, pool.latest_metrics, attention.monitor, clock, log)
-    authenticator = factories.ops_authenticator(settings, factories.ops_keys(settings), store, clock, log)
+    authenticator = access_factories.ops_authenticator(settings, access_factories.ops_keys(settings), store, clock, log)
     admin = SupervisorAdmin(
         pool,
         admin_routes(
@@ -166,5 +166,5 @@ def _supervisor_server(settings: Settings, clock: Clock, store: LazyStore) -> Se
             callback_tester=attention.callback_tester(clock),
         ),
     )
-    audit = factories.audit_recorder(store, clock, log, pool.metrics)
+    audit = access_factories.audit_recorder(store, clock, log, pool.metrics)
     return admin.build_server(authenticator, audit, header_timeout=5.0, idle_timeout=5.0, max_header=16_384)

@@ -24,13 +24,13 @@ from gateway.store.memory.callbacks import ScheduledCallbacks
 from gateway.store.memory.client_keys import MemoryClientKeys
 from gateway.store.memory.idempotency_records import IdempotencyRecords
 from gateway.store.memory.matching import ended_before, may_revise, position_of
+from gateway.store.memory.overrides import MemoryOverrides
 from gateway.store.memory.recorded_runs import RecordedRuns
 from gateway.store.memory.run_index import RunIndex
 from gateway.store.memory.run_lists import find_runs
 from gateway.store.memory.timelines import Timelines
 from gateway.store.memory.usage import MemoryUsage
 from gateway.store.notifications import ChangeNotifier
-from gateway.store.provider_override import ProviderOverride
 from gateway.store.records import (
     PENDING,
     CancelResult,
@@ -51,7 +51,7 @@ _FINISH_FIELDS = ("status", "document", "finished_at", "attempts", "provider_run
 _MAX_HISTORY = 10_000  # recorded runs that are not durable; the oldest are deleted
 
 
-class MemoryStore(Store):
+class MemoryStore(MemoryOverrides, Store):
     """A `Store` in dictionaries. Its contents survive `close` and `open`."""
 
     shared = False
@@ -61,6 +61,7 @@ class MemoryStore(Store):
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self.announcements = LocalAnnouncements()
+        super().__init__()
         self._notifier = ChangeNotifier(clock)
         self._open = False
         self.bulk_replays: BulkReplayStore = MemoryBulkReplays(self._require_open)
@@ -76,7 +77,6 @@ class MemoryStore(Store):
         self._callbacks = ScheduledCallbacks()
         self._batch_ids: dict[str, int] = {}  # the batch in which its owner adopted an unfinished run
         self._secrets: dict[str, bytes] = {}
-        self._overrides: dict[str, ProviderOverride] = {}
         self._timelines = Timelines()
         self._recorded = RecordedRuns()
 
@@ -342,21 +342,6 @@ class MemoryStore(Store):
     async def get_or_create_secret(self, name: str, default: bytes) -> bytes:
         self._require_open()
         return self._secrets.setdefault(name, default)
-
-    @override
-    async def set_override(self, override: ProviderOverride) -> None:
-        self._require_open()
-        self._overrides[override.provider] = override
-
-    @override
-    async def remove_override(self, provider: str) -> None:
-        self._require_open()
-        self._overrides.pop(provider, None)
-
-    @override
-    async def list_overrides(self) -> list[ProviderOverride]:
-        self._require_open()
-        return [self._overrides[provider] for provider in sorted(self._overrides)]
 
     @override
     def recently_notified(self, name: str) -> bool:

@@ -21,7 +21,7 @@ from gateway.api.admin.openapi.operations import Answer, Operation
 from gateway.api.admin.providers import ProviderAdminHandlers
 from gateway.api.admin.routes import admin_routes
 from gateway.api.docs.page import DocsHandlers
-from gateway.app import factories
+from gateway.app import access_factories
 from gateway.app.components import build_components
 from gateway.app.routes import ops_routes
 from gateway.auth.ops_keys import OpsKeys
@@ -97,7 +97,7 @@ def supervisor_routes() -> list[Route]:
     attention = SupervisorAttention.build(Settings(), pool, LazyStore(store), clock, log)
     state = gateway_state(Settings(), pool)
     feed = LiveFeed(store, pool.latest_metrics, attention.monitor, clock, log)
-    authenticator = factories.ops_authenticator(Settings(), OpsKeys(), LazyStore(store), clock, log)
+    authenticator = access_factories.ops_authenticator(Settings(), OpsKeys(), LazyStore(store), clock, log)
     routes = [
         *admin_routes(
             store,

@@ -17,8 +17,9 @@ from gateway.redis.connection import RedisAddress, RedisConnection
 from gateway.redis.lua_script import RedisScript
 from gateway.store.contract import StoreUnavailable
 from gateway.store.records import IdempotencyRecord, Phase
+from gateway.store.redis.layout import LAYOUT_VERSION
 from gateway.store.redis.pubsub import ChangeSubscriber
-from gateway.store.redis.store import LAYOUT_VERSION, RedisStore
+from gateway.store.redis.store import RedisStore
 from tests.store.samples import NOW, SAMPLE_FINAL_STATE, SAMPLE_KEY, SAMPLE_RUN, new_run, new_run_with_callback
 from tests.store.test_contract_retention_and_waiting import CALLS
 from tests.support.valkey import ValkeyServer, running_server, shared_server, start_server
