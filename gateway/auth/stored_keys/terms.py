@@ -1,4 +1,4 @@
-"""Terms of a stored key: its name, its scope, its limits, and who created it, as the store keeps them."""
+"""Terms of a stored key: its name, its scope, its limits and its creator, as the store keeps them."""
 
 from __future__ import annotations
 
