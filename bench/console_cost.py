@@ -41,17 +41,24 @@ def gateway(provider: ServerProcess, folder: str, name: str) -> Iterator[tuple[S
         yield server, f"http://127.0.0.1:{port}/console"
 
 
-def first_paint(browser: Browser, url: str, awaited: str) -> tuple[float, float]:
-    """Open a page in a new profile; returns milliseconds to the first paint, and until `awaited` is there."""
+def first_paint(browser: Browser, url: str, awaited: str) -> tuple[float, float, float]:
+    """Open a page in a new profile; returns milliseconds to the first paint, and until `awaited` is there.
+
+    The last number: milliseconds of processor time of the page's thread until then, which the machine's load
+    changes little.
+    """
     context = browser.new_context()
     page = context.new_page()
+    devtools = context.new_cdp_session(page)
+    devtools.send("Performance.enable", {"timeDomain": "threadTicks"})
     try:
         started = time.monotonic()
         page.goto(url)
         page.locator(awaited).first.wait_for()
         shown = (time.monotonic() - started) * 1000
+        metrics = {each["name"]: each["value"] for each in devtools.send("Performance.getMetrics")["metrics"]}
         page.wait_for_function(_PAINTED)
-        return float(page.evaluate(_PAINTED)), shown
+        return float(page.evaluate(_PAINTED)), shown, float(metrics["TaskDuration"]) * 1000
     finally:
         context.close()
 
@@ -86,20 +93,24 @@ def processor_share(server: ServerProcess, page: Page) -> float:
 
 def measure_paints(browser: Browser, provider: ServerProcess, folder: str, paints: int) -> None:
     """Print the times of first paints, and their differences to those of a page of one line."""
-    console, plain = [], []
+    console, plain, gateways = [], [], []
     with one_line(folder) as line_url:
         for number in range(paints):
-            with gateway(provider, folder, f"paint-{number}.db") as (_, url):
+            with gateway(provider, folder, f"paint-{number}.db") as (server, url):
+                before = server.cpu_seconds()
                 console.append(first_paint(browser, url, ".figures"))
+                gateways.append((server.cpu_seconds() - before) * 1000)
             plain.append(first_paint(browser, line_url, "p"))
     rows = (
-        ("first paint", [one for one, _ in console]),
-        ("figures shown", [shown for _, shown in console]),
-        ("one-line page", [one for one, _ in plain]),
-        ("difference", [one - other for (one, _), (other, _) in zip(console, plain, strict=True)]),
+        ("first paint", [each[0] for each in console]),
+        ("figures shown", [each[1] for each in console]),
+        ("one-line page", [each[0] for each in plain]),
+        ("difference", [one[0] - other[0] for one, other in zip(console, plain, strict=True)]),
+        ("CPU of the page", [each[2] for each in console]),
+        ("CPU of a gateway", gateways),
     )
     for name, values in rows:
-        print(f"{name:16}{statistics.median(values):8.0f} ms median {max(values):8.0f} ms worst of {paints}")
+        print(f"{name:18}{statistics.median(values):8.0f} ms median {max(values):8.0f} ms worst of {paints}")
 
 
 def measure(paints: int, rounds: int) -> None:

@@ -52,7 +52,7 @@ def _value(value: object, path: str, name: str, *, configured: bool) -> Iterator
             yield EffectiveValue(path, None, configured, hidden=True)
     elif isinstance(value, Mapping):
         for key, each in value.items():
-            yield from _value(each, f"{path}.{key}", "", configured=True)
+            yield from _value(each, f"{path}.{key}", str(key), configured=True)
     elif isinstance(value, (list, tuple, set, frozenset)) and not hasattr(value, "_fields"):
         yield from _list(list(value), path, configured=configured)
     else:
