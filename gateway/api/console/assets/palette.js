@@ -1,5 +1,5 @@
 // The command palette: pages, look-ups of runs, views and actions, by keyboard.
-import { html, useEffect, useRef, useState } from "./vendor/htm-preact.js";
+import { html, useEffect, useLayoutEffect, useRef, useState } from "./vendor/htm-preact.js";
 import { get, useStored } from "./api.js";
 import { offered } from "./commands.js";
 import { VIEWS, lookUp, toSearch, validViews } from "./filters.js";
@@ -15,14 +15,16 @@ export function Palette({ pages, commands, onClose }) {
   const [chosen, setChosen] = useState(0);
   const [clients, setClients] = useState([]);
   const [saved] = useStored("runward.views", []);
-  useEffect(() => {
-    const before = document.activeElement;
-    dialog.current.showModal();
-    get("/api/clients").then((found) => setClients(found.clients.map((each) => each.client)), () => null);
+  useLayoutEffect(() => { // at once, so that the next key is typed into the field
+    const [element, before] = [dialog.current, document.activeElement];
+    element.showModal();
     return () => {
-      dialog.current?.close();
+      element.close();
       before?.focus?.();
     };
+  }, []);
+  useEffect(() => {
+    get("/api/clients").then((found) => setClients(found.clients.map((each) => each.client)), () => null);
   }, []);
   const all = [
     ...offered().map((each) => ({ ...each, group: "This page" })),

@@ -86,7 +86,7 @@ export function Table({ label, columns, rows, rowKey, rowProps, kind = "" }) {
 /** A modal dialog; Escape and the button close it. */
 export function Dialog({ title, onClose, children }) {
   const element = useRef(null);
-  useEffect(() => {
+  useLayoutEffect(() => { // at once, so that no key reaches the page behind it
     const dialog = element.current;
     const before = document.activeElement;
     dialog.showModal();
