@@ -84,6 +84,12 @@ async def test_dialogs_are_accessible(console: Console, width: int) -> None:
         await expect(page.get_by_role("dialog")).to_be_visible()
         found += await violations(page)
         await page.keyboard.press("Escape")
+    await page.goto(f"{console.gateway.ops_url}/console/start")
+    await page.get_by_text("Label, version").click()
+    await page.get_by_role("button", name="Start the run…").click()
+    await expect(page.get_by_role("dialog")).to_be_visible()
+    found += await violations(page)
+    await page.keyboard.press("Escape")
     if width == 360:
         await page.get_by_role("button", name="Menu").click()
         await expect(page.get_by_role("link", name="Providers")).to_be_visible()

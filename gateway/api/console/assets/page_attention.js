@@ -7,8 +7,12 @@ import { Link } from "./router.js";
 
 const EVERY = 10_000; // milliseconds
 
-/** The page of the console for an action that is a request, as { path, search }; null for other actions. */
+const COMMAND_PAGES = { callbacks: "/callbacks", providers: "/providers", keys: "/keys", check: "/configuration" };
+
+/** The page of the console for an action that is a request or a command, as { path, search }; null for other actions. */
 export function actionPage(action) {
+  const command = /^runward ([a-z]+)/.exec(action);
+  if (command) return COMMAND_PAGES[command[1]] ? { path: COMMAND_PAGES[command[1]], search: "" } : null;
   const found = /^GET (\/[^ ?]*)(\?\S*)?$/.exec(action);
   if (!found) return null;
   const [, path, search = ""] = found;
