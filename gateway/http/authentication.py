@@ -12,7 +12,7 @@ from gateway.auth.client import Client
 from gateway.auth.failed_attempts import FailedAuthLimiter
 from gateway.auth.keys import KeyRefusal, KeyRing
 from gateway.auth.oidc.refusals import TokenRefusal
-from gateway.auth.oidc.verifier import TokenVerifier, is_token
+from gateway.auth.oidc.verifier import JWS_START, TokenVerifier
 from gateway.auth.stored_keys.directory import DirectoryUnavailable, KeyDirectory
 from gateway.clock import Clock
 from gateway.http.forwarded import client_address
@@ -55,7 +55,7 @@ class Authenticator:
         """Return a client of the current configuration by its name."""
         return self.clients.get(name)
 
-    def authenticate(self, request: Request) -> Awaitable[None] | None:
+    def authenticate(self, request: Request, *, may_wait: bool = True) -> Awaitable[None] | None:
         """Set the client of a request to a route with a key.
 
         Returns None; or, if the keys of a token's issuer are being fetched, what has to be awaited for it. Raises
@@ -66,28 +66,26 @@ class Authenticator:
             return None
         key = presented_key(request)
         found = self._find_client(request, key)
-        if self.tokens is not None and isinstance(found, TokenRefusal) and self.tokens.awaits_keys(key, found):
-            return self._authenticate_later(request, key, found)
-        self._accept(request, found)
-        return None
-
-    async def _authenticate_later(self, request: Request, key: str, refusal: TokenRefusal) -> None:
-        await self.wait_for_keys(key, refusal)
-        self._accept(request, self._find_client(request, key))
-
-    def _accept(self, request: Request, found: Client | KeyRefusal | TokenRefusal) -> None:
         if not isinstance(found, Client):
+            if may_wait and isinstance(found, TokenRefusal) and self.tokens and self.tokens.awaits_keys(key, found):
+                return self._authenticate_later(request, key)
             raise self._reject_key(found, request)
         request.client = found
         if found.addresses:
             self._check_address(request, found)
         request.client_name = found.name
+        return None
 
-    async def wait_for_keys(self, key: str, refusal: TokenRefusal | None = None) -> None:
+    async def _authenticate_later(self, request: Request, key: str) -> None:
+        if self.tokens is not None:
+            await self.tokens.wait_for_keys(key)
+        self.authenticate(request, may_wait=False)
+
+    async def wait_for_keys(self, key: str) -> None:
         """Wait, for some seconds at most, if `key` is a token whose issuer's keys are being fetched."""
-        if self.tokens is None or not is_token(key):
+        if not self.tokens or key[:3] != JWS_START:
             return
-        found = refusal or self.tokens.find(key)
+        found = self.tokens.find(key)
         if isinstance(found, TokenRefusal) and self.tokens.awaits_keys(key, found):
             await self.tokens.wait_for_keys(key)
 
@@ -111,7 +109,7 @@ class Authenticator:
             name = self.certificates.find(request.transport.get_extra_info("peercert"))
             if name is not None:
                 return self.clients[name]
-        if self.tokens and is_token(key):
+        if key[:3] == JWS_START and self.tokens:
             named = self.tokens.find(key)
             return self.clients[named] if isinstance(named, str) else named
         now = self.clock.now()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Annotated, Self
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
@@ -84,6 +85,8 @@ class ConsoleLoginSettings(Section):
         errors: list[tuple[tuple[str, ...], str]] = []
         if is_plaintext_remote(self.url):
             errors.append((("url",), "must be https: the session could be read on the network"))
+        if urlsplit(self.url).path:
+            errors.append((("url",), "must not have a path: the console has none before its own"))
         if "openid" not in self.scopes:
             errors.append((("scopes",), "must have openid"))
         if self.session > MAX_SESSION:

@@ -93,7 +93,7 @@ def test_the_example_of_a_secret_is_accepted() -> None:
 def test_the_example_of_a_body_has_the_fields_of_a_run() -> None:
     event = json.loads(example("json"))
     assert {"type", "timestamp", "data"} == set(event)
-    assert set(RunAnswer.model_fields) - {"outputs", "replay_of"} == set(event["data"])
+    assert set(RunAnswer.model_fields) - {"outputs", "replay_of", "cost"} == set(event["data"])
     RunAnswer.model_validate(event["data"])
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from gateway.app.tokens import token_config
+from gateway.app.tokens import login_config, token_config
 from gateway.auth.oidc.refusals import TokenRefusal
 from gateway.claim_patterns import match_all
 from gateway.settings import load
@@ -94,3 +94,17 @@ def test_the_pod_asks_for_the_audience() -> None:
 
 def test_every_reason_is_in_the_table() -> None:
     assert [reason.value for reason in TokenRefusal] == re.findall(r"^\| `(token_\w+)` \|", PAGE, re.MULTILINE)
+
+
+def test_the_log_in_of_the_operations_page_is_valid(tmp_path: Path) -> None:
+    page = (Path(__file__).parent.parent.parent / "docs" / "operations.md").read_text()
+    [config] = [
+        block
+        for text in re.findall(r"^```yaml\n(.*?)```", page, re.DOTALL | re.MULTILINE)
+        if "login" in (block := yaml.safe_load(text) or {}).get("console", {})
+    ]
+    path = tmp_path / "gateway.yaml"
+    path.write_text(yaml.safe_dump(config))
+    login = login_config(load(path, {"RUNWARD_LOGIN_SECRET": "ls_4f9a8b7c6d5e"}))
+    assert login is not None
+    assert login.redirect_uri in page

@@ -247,6 +247,7 @@ def test_a_log_in_is_valid(tmp_path: Path) -> None:
     [
         ({"issuer": "onee"}, "issuer", "no such issuer (did you mean one?)"),
         ({"url": "http://ops.example.com"}, "url", "must be https: the session could be read on the network"),
+        ({"url": "https://ops.example.com/base"}, "url", "must not have a path"),
         ({"url": "https://ops.example.com?x"}, "url", "must not have a query or fragment"),
         ({"scopes": ["profile"]}, "scopes", "must have openid"),
         ({"session": "13h"}, "session", "must be at most 12h"),

@@ -21,7 +21,8 @@ from gateway.observability.metrics import Metrics
 KEPT_SECONDS = 300.0
 """Longest time for which a verified token is not verified again."""
 _MAX_KEPT = 10_000
-_PREFIX = "eyJ"  # of `{"` in base64url, with which the header of a token begins
+JWS_START = "eyJ"
+"""`{"` in base64url, with which the header of a token begins. Gateway keys begin with `rw_`."""
 _AWAITED = frozenset({TokenRefusal.UNKNOWN_KEY, TokenRefusal.KEYS_UNAVAILABLE})
 
 
@@ -50,11 +51,6 @@ class _Verified:
     until: float
     issuer: IssuerKeys
     generation: int
-
-
-def is_token(presented: str) -> bool:
-    """Return True for a text that has the form of a token, whatever is in it; no gateway key has it."""
-    return presented.startswith(_PREFIX) and "." in presented
 
 
 class TokenVerifier:

@@ -88,7 +88,7 @@ async def test_every_route_that_may_change_something_has_an_action(routes_of: An
     assert len(changing) >= 8
     for route in changing:
         assert route.action.count(".") == 1, route
-    assert not [each for each in routes if each.method == "GET" and each.action]
+    assert ["/api/login/callback"] == [each.path for each in routes if each.method == "GET" and each.action]
 
 
 def test_a_server_with_another_route_is_not_built() -> None:

@@ -154,15 +154,15 @@ async def test_what_is_sent_to_the_issuer() -> None:
 
 
 async def test_cookies_of_a_console_with_tls_are_for_this_host_only() -> None:
-    async with LoginIssuer() as issuer, opened(issuer, url="https://ops.example.com/base") as (tab, _):
+    async with LoginIssuer() as issuer, opened(issuer, url="https://ops.example.com") as (tab, _):
         issuer.person["groups"] = "platform"
         _, location, [cookie], _ = await tab.get("/api/login/start")
         assert cookie.startswith("__Host-runward_login=")
         assert cookie.endswith("; Path=/; Max-Age=600; HttpOnly; SameSite=Lax; Secure")
         back = urlsplit(issuer.answer(location))
-        assert "https://ops.example.com/base/api/login/callback" == f"{back.scheme}://{back.netloc}{back.path}"
+        assert "https://ops.example.com/api/login/callback" == f"{back.scheme}://{back.netloc}{back.path}"
         _, target, cookies, _ = await tab.get(f"/api/login/callback?{back.query}", cookie.partition(";")[0])
-        assert "https://ops.example.com/base/console/" == target
+        assert "https://ops.example.com/console/" == target
         assert cookies[0].startswith("__Host-runward_login=; Path=/; Max-Age=0")
         assert cookies[1].endswith("; Path=/; Max-Age=28800; HttpOnly; SameSite=Strict; Secure")
 

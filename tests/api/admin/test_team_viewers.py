@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 VIEWER, OPERATOR = (new_key(SystemClock()) for _ in range(2))
-OPEN = {"healthz", "readyz", "console", "login", "logout"}
+OPEN = {"healthz", "readyz", "console", "login", "logout", "oidc_login"}
 CONFIG: dict[str, Any] = {
     "server": {
         "ops_keys": [
