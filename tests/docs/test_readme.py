@@ -48,7 +48,7 @@ def test_the_configuration_in_the_readme_is_accepted(tmp_path: Path) -> None:
 def test_the_answers_in_the_readme_are_as_the_gateway_gives_them() -> None:
     """Exactly the documented fields; the problem is in the table."""
     run, problem = (json.loads(text) for text in blocks("README.md", "json"))
-    assert set(run) == set(RunAnswer.model_fields) - {"outputs", "tags", "replay_of"}
+    assert set(run) == set(RunAnswer.model_fields) - {"outputs", "tags", "replay_of", "cost"}
     RunAnswer.model_validate(run)
     problem_answer = ProblemAnswer.model_validate(problem, extra="forbid")
     kind = PROBLEMS[problem_answer.code]

@@ -96,8 +96,8 @@ def test_every_reason_is_in_the_table() -> None:
     assert [reason.value for reason in TokenRefusal] == re.findall(r"^\| `(token_\w+)` \|", PAGE, re.MULTILINE)
 
 
-def test_the_log_in_of_the_operations_page_is_valid(tmp_path: Path) -> None:
-    page = (Path(__file__).parent.parent.parent / "docs" / "operations.md").read_text()
+def test_the_log_in_of_the_console_page_is_valid(tmp_path: Path) -> None:
+    page = (Path(__file__).parent.parent.parent / "docs" / "console.md").read_text()
     [config] = [
         block
         for text in re.findall(r"^```yaml\n(.*?)```", page, re.DOTALL | re.MULTILINE)
