@@ -12,7 +12,7 @@ from gateway.auth.client import Client
 from gateway.auth.failed_attempts import FailedAuthLimiter
 from gateway.auth.keys import KeyRefusal, KeyRing
 from gateway.auth.oidc.refusals import TokenRefusal
-from gateway.auth.oidc.verifier import JWS_START, TokenVerifier
+from gateway.auth.oidc.verifier import JWS_STARTS, TokenVerifier
 from gateway.auth.stored_keys.directory import DirectoryUnavailable, KeyDirectory
 from gateway.clock import Clock
 from gateway.http.forwarded import client_address
@@ -83,7 +83,7 @@ class Authenticator:
 
     async def wait_for_keys(self, key: str) -> None:
         """Wait, for some seconds at most, if `key` is a token whose issuer's keys are being fetched."""
-        if not self.tokens or key[:3] != JWS_START:
+        if not self.tokens or key[:2] not in JWS_STARTS:
             return
         found = self.tokens.find(key)
         if isinstance(found, TokenRefusal) and self.tokens.awaits_keys(key, found):
@@ -109,7 +109,7 @@ class Authenticator:
             name = self.certificates.find(request.transport.get_extra_info("peercert"))
             if name is not None:
                 return self.clients[name]
-        if key[:3] == JWS_START and self.tokens:
+        if key[:2] in JWS_STARTS and "." in key and self.tokens:
             named = self.tokens.find(key)
             return self.clients[named] if isinstance(named, str) else named
         now = self.clock.now()

@@ -34,10 +34,9 @@ class RequestPipeline:
     """Middleware of every route, in one pass: request id, authentication, load shedding, handler, log entry, metrics.
 
     A problem becomes the response's document at one place. `authenticate` raises Problem, or sets the client; what it
-    returns is awaited.
-    `in_flight_limiter` counts requests of routes with a key, before their body is read; while it is draining, every
-    response is the last on its connection. `sampling`: of the access log; by default every line is written. `tracer`
-    starts the span of a request whose key was accepted.
+    returns is awaited. `in_flight_limiter` counts requests of routes with a key, before their body is read; while it is
+    draining, every response is the last on its connection. `sampling`: of the access log; by default every line is
+    written. `tracer` starts the span of a request whose key was accepted.
     """
 
     metrics: Metrics

@@ -16,7 +16,7 @@ from gateway.claim_patterns import ClaimPattern
 from gateway.outbound.issuer_client import IssuerEndpoint
 from tests.auth.oidc.forged_tokens import forged_tokens, issuer_keys
 from tests.http.server_harness import KEY, ServerHarness, running_server
-from tests.support.token_issuer import TokenIssuer, public_jwk, rsa_key
+from tests.support.token_issuer import TokenIssuer, encode, public_jwk, rsa_key, sign, signature_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -132,9 +132,17 @@ async def test_types_of_access_tokens(kind: str | None) -> None:
     async with TokenIssuer() as issuer, token_server(issuer) as server:
         await refresh(server)
         header = {"alg": "RS256", "kid": "key-1"} if kind is None else {"alg": "RS256", "kid": "key-1", "typ": kind}
-        from tests.support.token_issuer import sign  # noqa: PLC0415
-
         assert 200 == (await server.post_run(key=sign(rsa_key(), header, issuer.claims()))).status
+
+
+@pytest.mark.parametrize("space", ["", " ", "\n", "\t"])
+async def test_the_header_may_have_white_space(space: str) -> None:
+    async with TokenIssuer() as issuer, token_server(issuer) as server:
+        await refresh(server)
+        header = encode("{" + space + '"alg": "RS256", "kid": "key-1"}')
+        content = f"{header}.{encode(issuer.claims())}"
+        token = f"{content}.{encode(signature_of(rsa_key(), 'RS256', content))}"
+        assert 200 == (await server.post_run(key=token)).status
 
 
 async def test_a_token_ends() -> None:
