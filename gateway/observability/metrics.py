@@ -34,7 +34,10 @@ OVERHEAD_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 
 
 
 class Metrics(AccessMetrics):
-    """All metrics, on a registry of their own. One method for each event."""
+    """All metrics, on a registry of their own. One method for each event.
+
+    `in_progress`: number of runs in progress by provider, as labels; counted without a call, for each run twice.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -106,6 +109,7 @@ class Metrics(AccessMetrics):
         )
         self.registry.register(self._in_progress)
         self._families[self._in_progress.name] = self._in_progress
+        self.in_progress = self._in_progress.counts
         self._in_flight = self._gauge("requests_in_flight", "Requests in flight.")
         self._bytes_in_flight = self._gauge(
             "bytes_in_flight", "Bytes held for requests and answers; server.max_bytes_in_flight bounds them."
@@ -208,14 +212,6 @@ class Metrics(AccessMetrics):
     def call_retried(self, provider: str, operation: str, cause: str) -> None:
         """Count a retry of a call."""
         self._retries.counts[provider, operation, cause] += 1
-
-    def run_entered(self, provider: str) -> None:
-        """Count a run that is in progress at a provider from now on, until `run_left`."""
-        self._in_progress.counts[provider,] += 1
-
-    def run_left(self, provider: str) -> None:
-        """Count a run that is in progress at the provider no more."""
-        self._in_progress.counts[provider,] -= 1
 
     def run_fell_back(self, workflow: str, fallback: str) -> None:
         """Count a fallback to another workflow."""

@@ -118,8 +118,8 @@ class WorkflowAttempt:
         if not self.record.followed:
             self.record.status = "running"
         steps: Steps | None = None
-        provider, metrics = self.workflow.provider.name, self.context.metrics
-        metrics.run_entered(provider)
+        labels, in_progress = (self.workflow.provider.name,), self.context.metrics.in_progress
+        in_progress[labels] += 1
         try:
             adapter = self.workflow.provider.adapter
             if provider_run_id is None:
@@ -140,7 +140,7 @@ class WorkflowAttempt:
         except Exception as error:  # a defect of the adapter or of the gateway: the run may go on at the provider
             raise InternalError from error
         finally:
-            metrics.run_left(provider)
+            in_progress[labels] -= 1
             if steps is not None:
                 steps.close()
 

@@ -76,7 +76,7 @@ def record_each_metric_once(metrics: Metrics) -> None:
     metrics.track_circuit("p", "w")
     metrics.set_stored_keys({"active": 2}, 1)
     metrics.attention_found({"circuit_open": 1})
-    metrics.run_entered("p")
+    metrics.in_progress["p",] += 1
     metrics.provider_overridden("p", "suspended")
     metrics.callback_attempted("2xx")
     metrics.callback_given_up()
