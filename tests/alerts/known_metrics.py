@@ -60,7 +60,6 @@ def exposition() -> str:
     metrics.provider_overridden("p", "suspended")
     metrics.attention_found({"circuit_open": 1})
     metrics.set_stored_keys({"active": 1}, 0)
-    metrics.run_entered("p")
     metrics.in_progress["p",] += 1
     metrics.limit_decided("client", "admitted")
     metrics.callback_attempted("2xx")

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import aiohttp
 
     from tests.conftest import StartGateway
-    from tests.support.fake_upstream import FakeUpstream
+    from tests.support.fake_upstream.upstream import FakeUpstream
 
 
 async def test_a_stored_key_has_limits_of_its_own_within_those_of_its_client(
