@@ -97,8 +97,7 @@ class IssuerKeys:
             self._loop = asyncio.create_task(self._refresh_forever())
 
     async def close(self) -> None:
-        """Stop fetching; the issuer may be no longer configured."""
-        self.metrics.issuer_removed(self.config.name)
+        """Stop fetching."""
         tasks = [task for task in (self._loop, self._fetch) if task is not None]
         for task in tasks:
             task.cancel()

@@ -94,6 +94,7 @@ class TokenVerifier:
         self._config = config
         self._kept.clear()
         for removed in before.values():
+            self._metrics.issuer_removed(removed.config.name)  # at once: another one may have its name
             closing = asyncio.get_running_loop().create_task(removed.close())
             self._closing.add(closing)
             closing.add_done_callback(self._closing.discard)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import structlog
 from structlog.testing import LogCapture
 
 from gateway.auth.oidc.issuer_keys import IssuerConfig, IssuerKeys
+from gateway.auth.oidc.verifier import TokenConfig, TokenVerifier
 from gateway.observability.metrics import Metrics
 from gateway.outbound.issuer_client import IssuerEndpoint
 from tests.support.process import metric_sum, parse_metrics
@@ -91,3 +93,21 @@ async def test_a_fetch_ends_with_its_issuer() -> None:
         await harness.keys.close()
         assert not harness.keys.may_wait_for_fetch()
         issuer.hold.set()
+
+
+async def test_an_issuer_with_changed_settings_is_fetched_anew() -> None:
+    """Its metric is there until then, so that an alert can be raised if it fails."""
+    async with TokenIssuer() as issuer:
+        harness = Harness(issuer)
+        before = TokenConfig({"test": harness.keys.config}, {"test": []})
+        after = TokenConfig({"test": replace(harness.keys.config, keys_for=60)}, {"test": []})
+        tokens = TokenVerifier(before, harness.clock, harness.metrics, harness.keys.log)
+        tokens.start()
+        await harness.until(lambda: harness.fetches("ok") == 1)
+        await issuer.stop_listening()
+        tokens.reconfigure(after)
+        await harness.until(lambda: harness.fetches("failed") == 1)
+        assert {"test": (0.0, 1)} == harness.metrics.issuer_keys()
+        tokens.reconfigure(TokenConfig())
+        assert {} == harness.metrics.issuer_keys()
+        await tokens.close()
