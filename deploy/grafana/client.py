@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from deploy.grafana.panels import Board, growth, or_zero, rate
+from deploy.grafana.panels import Board, gauge, growth, or_zero, rate
 
 _CHOSEN = 'client=~"$client"'
 
@@ -61,5 +61,19 @@ def board() -> Board:
         {"{{scope}} {{decision}}": rate("limiter_decisions_total", by="scope, decision")},
         span=8,
         runbooks=("RunwardRunsWaiting", "RunwardOverloaded"),
+    )
+    made.row("Stored keys")
+    made.graph(
+        "Stored keys by state",
+        "Keys of all clients that are in the store; no_client: the client is not configured.",
+        {"{{state}}": gauge("max", "keys", by="state")},
+        unit="short",
+    )
+    made.graph(
+        "Stored keys that expire soon",
+        "Keys that expire within 14 days, of those made for at least 28 days.",
+        {"expiring": gauge("max", "keys_expiring")},
+        unit="short",
+        runbooks=("RunwardKeysExpiring",),
     )
     return made
