@@ -43,7 +43,7 @@ async def test_a_viewer_reads_everything_and_sees_why_nothing_can_be_changed(
         await page.keyboard.press("Enter")
         suspend = page.get_by_role("button", name="Suspend…").first
         await expect(suspend).to_have_attribute("aria-disabled", "true")
-        await expect(suspend).to_have_attribute("title", "Your key is a viewer's: it cannot change anything.")
+        await expect(suspend).to_have_attribute("title", "You have the role viewer: you cannot change anything.")
         await suspend.click(force=True)
         await expect(page.get_by_role("dialog")).to_have_count(0)
         await expect(page.get_by_text("dashboard, viewer")).to_be_visible()

@@ -107,7 +107,7 @@ export function Dialog({ title, onClose, children }) {
   </dialog>`;
 }
 
-export const VIEWER_REASON = "Your key is a viewer's: it cannot change anything.";
+export const VIEWER_REASON = "You have the role viewer: you cannot change anything.";
 
 /** A button for a change: disabled for viewers, with the reason. */
 export function Action({ session, reason = "", onClick, children, kind = "", ...attributes }) {
