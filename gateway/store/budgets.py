@@ -16,6 +16,7 @@ from typing import Literal, NamedTuple, Protocol, TypeAlias
 
 SettledAs: TypeAlias = Literal["none", "spent", "unknown"]
 """none: the amount is given back; spent: it was paid; unknown: it may have been paid, and is kept."""
+ReservationState: TypeAlias = SettledAs | Literal["reserved"]
 
 CHECK_AFTER = 300.0
 """Seconds after which a reservation that is not settled is taken by `take_unsettled`."""
@@ -82,6 +83,15 @@ class Settlement:
     last_started: bool = True
 
 
+def sums_of(state: ReservationState, amount: int, earlier: int) -> tuple[int, int, int]:
+    """Return what a charge adds to the reserved, spent and unknown amounts of its account."""
+    if state == "reserved":
+        return amount, 0, 0
+    if state == "spent":
+        return 0, amount - earlier, earlier
+    return 0, 0, amount if state == "unknown" else 0
+
+
 @dataclass(frozen=True, slots=True)
 class OpenReservation:
     """A reservation that is not settled. `expires_at`: a run that is not durable has ended by then."""
@@ -105,8 +115,8 @@ class BudgetStore(Protocol):
     async def settle(self, settlements: Sequence[Settlement]) -> None:
         """Settle reservations; one that does not exist, or was settled in the same way, is left as it is.
 
-        A reservation that was settled as unknown may be settled as spent or none later; others are forgotten once they
-        are settled. At most MAX_SETTLED of distinct runs.
+        A reservation that was settled as unknown may be settled as spent or none later, and then as the other one;
+        others are forgotten once they are settled. At most MAX_SETTLED of distinct runs.
         """
 
     async def get_balances(self, accounts: Sequence[Account]) -> list[Balance]:
@@ -119,7 +129,7 @@ class BudgetStore(Protocol):
         """
 
     async def purge(self, *, ended_before_at: float) -> int:
-        """Delete the accounts of windows that ended before this time, and the reservations settled as unknown there.
+        """Delete the accounts of windows that ended before this time, and the settled reservations there.
 
         Returns the number of accounts deleted.
         """

@@ -146,9 +146,21 @@ async def test_an_unknown_amount_is_settled_later(
     """The provider reports the end after the deadline, or an operator finds out."""
     assert await reserve(store, "run_1", charge(60)) is None
     await settle(store, "run_1", "unknown")
-    for last in (settled_as, "unknown", "none", "spent"):
+    for last in (settled_as, "unknown", settled_as):
         await settle(store, "run_1", last)
         assert expected == await sums(store)
+
+
+async def test_an_operator_may_correct_a_judgement(store: Store) -> None:
+    assert await reserve(store, "run_1", charge(35)) is None
+    assert await reserve(store, "run_1", charge(60, earlier=35)) is None
+    await settle(store, "run_1", "unknown")
+    await settle(store, "run_1", "spent")
+    assert (0, 25, 35) == await sums(store)
+    await settle(store, "run_1", "none")
+    assert (0, 0, 0) == await sums(store)
+    await settle(store, "run_1", "spent")
+    assert (0, 25, 35) == await sums(store)
 
 
 async def test_a_run_that_was_given_up_too_early_reserves_again(store: Store) -> None:

@@ -14,8 +14,10 @@ from gateway.store.budgets import (
     BudgetStore,
     Charge,
     OpenReservation,
+    ReservationState,
     ReserveResult,
     Settlement,
+    sums_of,
 )
 
 _EMPTY = Balance()
@@ -25,7 +27,7 @@ _EMPTY = Balance()
 class _Reservation:
     """What a run has in the ledger: by account, the whole amount and the part of earlier starts."""
 
-    unknown: bool
+    state: ReservationState
     lines: Mapping[Account, tuple[int, int]]
     expires_at: float
     check_at: float
@@ -55,14 +57,14 @@ class MemoryBudgets(BudgetStore):
             if growth > 0 and charge.limit is not None and balance.used + growth > charge.limit:
                 return ReserveResult(index, tuple(before), peaks)
         if earlier is not None:
-            for account, (amount, _) in lines.items():
-                self._add(account, **{"unknown" if earlier.unknown else "reserved": -amount})
+            for account, line in lines.items():
+                self._take(account, sums_of(earlier.state, *line))
         for charge in charges:
             self._balances.setdefault(charge.account, _EMPTY)
             self._ends[charge.account] = charge.ends_at
-            self._add(charge.account, reserved=charge.amount)
+            self._add(charge.account, (charge.amount, 0, 0))
         self._reservations[run_id] = _Reservation(
-            unknown=False,
+            state="reserved",
             lines={charge.account: (charge.amount, charge.earlier) for charge in charges},
             expires_at=expires_at,
             check_at=now_at + CHECK_AFTER,
@@ -77,23 +79,19 @@ class MemoryBudgets(BudgetStore):
             self._settle(settlement)
 
     def _settle(self, settlement: Settlement) -> None:
-        reservation = self._reservations.get(settlement.run_id)
-        if reservation is None or (reservation.unknown and settlement.settled_as == "unknown"):
+        reservation, how = self._reservations.get(settlement.run_id), settlement.settled_as
+        if reservation is None or reservation.state == how or (how == "unknown" and reservation.state != "reserved"):
             return
-        held = "unknown" if reservation.unknown else "reserved"
-        kept = {}
+        lines = {}
         for account, (amount, earlier) in reservation.lines.items():
-            self._add(account, **{held: -amount})
-            if settlement.settled_as == "spent":
-                self._add(account, spent=amount - earlier, unknown=earlier)
-            elif settlement.settled_as == "unknown":
-                uncertain = amount if settlement.last_started else earlier
-                self._add(account, unknown=uncertain)
-                kept[account] = uncertain, min(earlier, uncertain)
-        if kept:
-            self._reservations[settlement.run_id] = replace(reservation, unknown=True, lines=kept)
-        else:
+            self._take(account, sums_of(reservation.state, amount, earlier))
+            kept = earlier if how == "unknown" and not settlement.last_started else amount
+            lines[account] = kept, earlier
+            self._add(account, sums_of(how, kept, earlier))
+        if reservation.state == "reserved" and how != "unknown":
             del self._reservations[settlement.run_id]
+        else:
+            self._reservations[settlement.run_id] = replace(reservation, state=how, lines=lines)
 
     @override
     async def get_balances(self, accounts: Sequence[Account]) -> list[Balance]:
@@ -107,7 +105,7 @@ class MemoryBudgets(BudgetStore):
         due = sorted(
             (each.check_at, run_id)
             for run_id, each in self._reservations.items()
-            if not each.unknown and not now_at < each.check_at <= latest
+            if each.state == "reserved" and not now_at < each.check_at <= latest
         )[:limit]
         for _, run_id in due:
             self._reservations[run_id].check_at = now_at + CHECK_AFTER
@@ -120,13 +118,16 @@ class MemoryBudgets(BudgetStore):
         for account in old:
             del self._balances[account], self._ends[account]
         for run_id, each in list(self._reservations.items()):
-            if each.unknown and each.ends_at < ended_before_at:
+            if each.state != "reserved" and each.ends_at < ended_before_at:
                 del self._reservations[run_id]
         return len(old)
 
-    def _add(self, account: Account, *, reserved: int = 0, spent: int = 0, unknown: int = 0) -> None:
-        """Change a balance; that of a deleted account is not created again."""
+    def _add(self, account: Account, sums: tuple[int, int, int]) -> None:
+        """Add to a balance; that of a deleted account is not created again."""
         balance = self._balances.get(account)
         if balance is not None:
-            sums = balance.reserved + reserved, balance.spent + spent, balance.unknown + unknown
-            self._balances[account] = Balance(*sums, max(balance.peak, sum(sums)))
+            changed = balance.reserved + sums[0], balance.spent + sums[1], balance.unknown + sums[2]
+            self._balances[account] = Balance(*changed, max(balance.peak, sum(changed)))
+
+    def _take(self, account: Account, sums: tuple[int, int, int]) -> None:
+        self._add(account, (-sums[0], -sums[1], -sums[2]))

@@ -32,8 +32,8 @@ they are kept; tags; timeline; name of the idempotency record; callback's body, 
 | `bulk_replays` | sorted set | the ids of bulk replays, by `delete_at` |
 | `budget:LENGTH:BUDGET:WINDOW` | hash | an account of a budget; `budgets` has them by the end of their window |
 | `reservation:RUN` | hash | what a run has in the ledger of budgets |
-| `reservations`, `uncertain` | sorted sets | the ids of runs with an open reservation, by the time of its next check; \
-and with one settled as unknown, by the end of its window |
+| `reservations`, `settled` | sorted sets | the ids of runs with an open reservation, by the time of its next check; \
+and with a settled one that may change, by the end of its window |
 | `usage:KIND:DAY` | hash | `rows`: their number; of each row `n`, `s` and `u` before its values: runs, amounts |
 | `usage` | sorted set | KIND:DAY of all days with usage, by day |
 | `usage_writer:WRITER` | string | the number of the writer's last batch; expires after a day |

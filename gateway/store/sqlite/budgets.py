@@ -8,6 +8,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Mapping, Sequence
 from functools import partial
+from operator import neg
 from typing import cast
 
 from typing_extensions import override
@@ -20,8 +21,10 @@ from gateway.store.budgets import (
     BudgetStore,
     Charge,
     OpenReservation,
+    ReservationState,
     ReserveResult,
     Settlement,
+    sums_of,
 )
 from gateway.store.sqlite.bulk_replays import Transaction
 
@@ -35,24 +38,25 @@ _ADD = """
 UPDATE budget_accounts SET reserved = reserved + ?1, spent = spent + ?2, unknown = unknown + ?3,
 peak = max(peak, reserved + spent + unknown + ?1 + ?2 + ?3) WHERE budget = ?4 AND window = ?5"""
 
-_GET_RESERVATION = "SELECT uncertain, charges FROM budget_reservations WHERE run_id = ?"
+_GET_RESERVATION = "SELECT state, charges FROM budget_reservations WHERE run_id = ?"
 
 _PUT_RESERVATION = """
-INSERT INTO budget_reservations (run_id, uncertain, charges, expires_at, check_at, ends_at) VALUES (?, 0, ?, ?, ?, ?)
-ON CONFLICT (run_id) DO UPDATE SET uncertain = 0, charges = excluded.charges, expires_at = excluded.expires_at,
+INSERT INTO budget_reservations (run_id, state, charges, expires_at, check_at, ends_at)
+VALUES (?, 'reserved', ?, ?, ?, ?)
+ON CONFLICT (run_id) DO UPDATE SET state = 'reserved', charges = excluded.charges, expires_at = excluded.expires_at,
 check_at = excluded.check_at, ends_at = excluded.ends_at"""
 
-_KEEP_UNCERTAIN = "UPDATE budget_reservations SET uncertain = 1, charges = ? WHERE run_id = ?"
+_KEEP_SETTLED = "UPDATE budget_reservations SET state = ?, charges = ? WHERE run_id = ?"
 
 _DELETE_RESERVATION = "DELETE FROM budget_reservations WHERE run_id = ?"
 
 _FIND_UNSETTLED = """
-SELECT run_id, expires_at FROM budget_reservations WHERE uncertain = 0 AND (check_at <= ? OR check_at > ?)
+SELECT run_id, expires_at FROM budget_reservations WHERE state = 'reserved' AND (check_at <= ? OR check_at > ?)
 ORDER BY check_at, run_id LIMIT ?"""
 
 _POSTPONE = "UPDATE budget_reservations SET check_at = ? WHERE run_id = ?"
 
-_PURGE_RESERVATIONS = "DELETE FROM budget_reservations WHERE uncertain = 1 AND ends_at < ?"
+_PURGE_RESERVATIONS = "DELETE FROM budget_reservations WHERE state != 'reserved' AND ends_at < ?"
 
 _PURGE_ACCOUNTS = "DELETE FROM budget_accounts WHERE ends_at < ?"
 
@@ -92,15 +96,15 @@ class SqliteBudgets(BudgetStore):
 def _reserve(
     db: sqlite3.Connection, *, run_id: str, charges: Sequence[Charge], expires_at: float, check_at: float
 ) -> ReserveResult:
-    uncertain, held = _reservation(db, run_id) or (False, {})
+    state, held = _reservation(db, run_id) or ("reserved", {})
     before = tuple(_balance(db, charge.account) for charge in charges)
     peaks = tuple(balance.peak for balance in before)
     for index, (charge, balance) in enumerate(zip(charges, before, strict=True)):
         growth = charge.amount - held.get(charge.account, (0, 0))[0]
         if growth > 0 and charge.limit is not None and balance.used + growth > charge.limit:
             return ReserveResult(index, before, peaks)
-    for account, (amount, _) in held.items():
-        _add(db, account, *((0, 0, -amount) if uncertain else (-amount, 0, 0)))
+    for account, amounts in held.items():
+        _add(db, account, *map(neg, sums_of(state, *amounts)))
     for charge in charges:
         db.execute(_OPEN_ACCOUNT, (*charge.account, charge.ends_at))
         _add(db, charge.account, charge.amount, 0, 0)
@@ -116,24 +120,22 @@ def _settle_all(db: sqlite3.Connection, settlements: Sequence[Settlement]) -> No
 
 
 def _settle(db: sqlite3.Connection, settlement: Settlement) -> None:
-    found = _reservation(db, settlement.run_id)
-    if found is None or (found[0] and settlement.settled_as == "unknown"):
+    found, how = _reservation(db, settlement.run_id), settlement.settled_as
+    if found is None:
         return
-    uncertain, held = found
-    kept = {}
+    state, held = found
+    if state == how or (how == "unknown" and state != "reserved"):
+        return
+    charges = {}
     for account, (amount, earlier) in held.items():
-        reserved, spent, unknown = (0, 0, -amount) if uncertain else (-amount, 0, 0)
-        if settlement.settled_as == "spent":
-            spent, unknown = amount - earlier, unknown + earlier
-        elif settlement.settled_as == "unknown":
-            doubtful = amount if settlement.last_started else earlier
-            unknown += doubtful
-            kept[account] = doubtful, min(earlier, doubtful)
-        _add(db, account, reserved, spent, unknown)
-    if kept:
-        db.execute(_KEEP_UNCERTAIN, (_encode(kept), settlement.run_id))
-    else:
+        _add(db, account, *map(neg, sums_of(state, amount, earlier)))
+        kept = earlier if how == "unknown" and not settlement.last_started else amount
+        charges[account] = kept, earlier
+        _add(db, account, *sums_of(how, kept, earlier))
+    if state == "reserved" and how != "unknown":
         db.execute(_DELETE_RESERVATION, (settlement.run_id,))
+    else:
+        db.execute(_KEEP_SETTLED, (how, _encode(charges), settlement.run_id))
 
 
 def _take_unsettled(db: sqlite3.Connection, *, now_at: float, limit: int) -> list[OpenReservation]:
@@ -158,13 +160,13 @@ def _add(db: sqlite3.Connection, account: Account, reserved: int, spent: int, un
     db.execute(_ADD, (reserved, spent, unknown, *account))
 
 
-def _reservation(db: sqlite3.Connection, run_id: str) -> tuple[bool, dict[Account, tuple[int, int]]] | None:
-    """Return whether a reservation was settled as unknown, and by account its amount and that of earlier starts."""
+def _reservation(db: sqlite3.Connection, run_id: str) -> tuple[ReservationState, dict[Account, tuple[int, int]]] | None:
+    """Return the state of a reservation, and by account its amount and that of earlier starts."""
     row = db.execute(_GET_RESERVATION, (run_id,)).fetchone()
     if row is None:
         return None
     charges = cast("list[tuple[str, str, int, int]]", strict_json.read_stored(row[1]))
-    return bool(row[0]), {Account(budget, window): (amount, earlier) for budget, window, amount, earlier in charges}
+    return row[0], {Account(budget, window): (amount, earlier) for budget, window, amount, earlier in charges}
 
 
 def _encode(charges: Mapping[Account, tuple[int, int]]) -> bytes:

@@ -193,7 +193,7 @@ CREATE TABLE kept_content (
 CREATE INDEX kept_content_by_time ON kept_content (until_at);
 """
 
-# `uncertain`: the reservation was settled as unknown. `ends_at`: the end of the last window that it counts in.
+# `state`: a `ReservationState`. `ends_at`: the end of the last window that the reservation counts in.
 _VERSION_13 = """
 CREATE TABLE budget_accounts (
     budget TEXT NOT NULL,
@@ -208,14 +208,14 @@ CREATE TABLE budget_accounts (
 
 CREATE TABLE budget_reservations (
     run_id TEXT PRIMARY KEY,
-    uncertain INTEGER NOT NULL,
+    state TEXT NOT NULL,
     charges BLOB NOT NULL,
     expires_at REAL NOT NULL,
     check_at REAL NOT NULL,
     ends_at REAL NOT NULL
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX budget_reservations_open ON budget_reservations (check_at, run_id) WHERE uncertain = 0;
-CREATE INDEX budget_reservations_uncertain ON budget_reservations (ends_at) WHERE uncertain = 1;
+CREATE INDEX budget_reservations_open ON budget_reservations (check_at, run_id) WHERE state = 'reserved';
+CREATE INDEX budget_reservations_settled ON budget_reservations (ends_at) WHERE state != 'reserved';
 """
 
 # `counted_usage`: what a run that ended as `unknown` has added to `usage`, in case its end is revised.

@@ -23,16 +23,24 @@ local function add(account, reserved, spent, unknown)
   write_balance(account, had_reserved + reserved, had_spent + spent, had_unknown + unknown, peak)
 end
 
--- Returns the charges of a reservation, each {account, amount, earlier}, and whether it was settled as unknown; nil
--- without one.
+-- Returns what a charge adds to the reserved, spent and unknown amounts of its account.
+local function sums_of(state, amount, earlier)
+  if state == 'reserved' then return amount, 0, 0 end
+  if state == 'spent' then return 0, amount - earlier, earlier end
+  return 0, 0, state == 'unknown' and amount or 0
+end
+
+local function take(account, reserved, spent, unknown) add(account, -reserved, -spent, -unknown) end
+
+-- Returns the charges of a reservation, each {account, amount, earlier}, and its state; nil without one.
 local function reservation_of(run)
-  local kept = redis.call('HMGET', P .. 'reservation:' .. run, 'charges', 'uncertain')
+  local kept = redis.call('HMGET', P .. 'reservation:' .. run, 'charges', 'state')
   if not kept[1] then return nil end
   local charges = cjson.decode(kept[1])
   for _, charge in ipairs(charges) do
     charge[2], charge[3] = tonumber(charge[2]), tonumber(charge[3])
   end
-  return charges, kept[2] == '1'
+  return charges, kept[2]
 end
 
 -- Returns charges as they are kept: amounts are texts, because cjson rounds numbers above 10^14.

@@ -4,7 +4,7 @@
 local generation, run, expires_at, check_at, ends_at = slice(1, 5)
 local replaced = generation_error(generation)
 if replaced then return replaced end
-local held, uncertain = reservation_of(run)
+local held, state = reservation_of(run)
 local held_by_account = {}
 for _, charge in ipairs(held or {}) do held_by_account[charge[1]] = charge[2] end
 local charges, peaks, refused = {}, {}, 0
@@ -21,17 +21,17 @@ for place = 6, #ARGV, 6 do
 end
 if refused == 0 then
   for _, charge in ipairs(held or {}) do
-    if uncertain then add(charge[1], 0, 0, -charge[2]) else add(charge[1], -charge[2], 0, 0) end
+    take(charge[1], sums_of(state, charge[2], charge[3]))
   end
   for _, charge in ipairs(charges) do
     local reserved, spent, unknown, peak = balance_of(charge[1])
     write_balance(charge[1], reserved + charge[2], spent, unknown, peak)
     redis.call('ZADD', P .. 'budgets', charge[4], charge[1])
   end
-  redis.call('HSET', P .. 'reservation:' .. run, 'charges', encode_charges(charges), 'uncertain', '0',
+  redis.call('HSET', P .. 'reservation:' .. run, 'charges', encode_charges(charges), 'state', 'reserved',
     'expires_at', expires_at, 'ends_at', ends_at)
   redis.call('ZADD', P .. 'reservations', check_at, run)
-  redis.call('ZREM', P .. 'uncertain', run)
+  redis.call('ZREM', P .. 'settled', run)
 end
 local reply = {refused}
 for place, charge in ipairs(charges) do
