@@ -166,6 +166,13 @@ class RateLimited(RunError):
     falls_back = False
 
 
+class BudgetExhausted(RunError):
+    """A budget has no room for the price of the run."""
+
+    code = "budget_exhausted"
+    falls_back = False
+
+
 class Overloaded(RunError):
     """Load shedding: a wait queue, the background or this process is at its limit."""
 

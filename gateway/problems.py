@@ -26,6 +26,7 @@ PROBLEMS: Mapping[str, ProblemType] = MappingProxyType(
         "malformed_request": ProblemType(400, "Malformed HTTP request"),
         "invalid_idempotency_key": ProblemType(400, "Invalid Idempotency-Key"),
         "unauthorized": ProblemType(401, "A valid gateway key is required"),
+        "budget_exhausted": ProblemType(402, "A budget is exhausted", retryable=True),
         "forbidden": ProblemType(403, "Forbidden"),
         "not_found": ProblemType(404, "Run not found"),
         "unknown_route": ProblemType(404, "Route not found"),

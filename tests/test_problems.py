@@ -12,6 +12,7 @@ from gateway.problems import PROBLEMS, FieldError, Problem, fault_of
 STATUSES = {
     400: {"malformed_json", "malformed_request", "invalid_idempotency_key"},
     401: {"unauthorized"},
+    402: {"budget_exhausted"},
     403: {"forbidden"},
     404: {
         "not_found",

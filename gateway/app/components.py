@@ -38,6 +38,9 @@ from gateway.outbound.webhook.sender import WebhookSender
 from gateway.problems import Problem
 from gateway.runs.attention.monitor import AttentionMonitor
 from gateway.runs.attention.webhook import AttentionWebhook
+from gateway.runs.budgets.keeper import BudgetKeeper
+from gateway.runs.budgets.settlement import Settler
+from gateway.runs.budgets.sweep import BudgetSweep
 from gateway.runs.bulk_replays.runner import BulkReplayRunner
 from gateway.runs.callbacks.dispatcher import CallbackDispatcher
 from gateway.runs.catalog import Catalog
@@ -186,6 +189,7 @@ class Components:
             lambda new: self.limiter.reconfigure(new.limits),
             lambda new: self.execution_context.reconfigure(new.retry_policy, new.breaker_config),
             lambda new: self.execution_context.poll_schedule.reconfigure(*factories.polling_intervals(new.settings)),
+            lambda new: self.background_tasks.budgets.keeper.reconfigure(new.budgets),
             lambda new: self.egress_policy.reconfigure(new.callback_allowlist),
             lambda new: self.webhook_sender.reconfigure(new.callback_proxy),
             lambda new: self.callback_dispatcher.reconfigure(new.signing_keys, new.settings.callbacks.schedule),
@@ -228,6 +232,10 @@ def build_components(settings: Settings, clock: Clock, log: Logger) -> Component
         byte_budget=byte_budget,
         tracer=create_tracer(settings, clock),
     )
+    budgets = execution_context.budgets = BudgetKeeper(
+        store.budgets, Settler(store.budgets, clock, log, metrics.settlement_dropped), clock, metrics, log
+    )
+    budgets.reconfigure(snapshot.budgets)
     executor = RunExecutor(execution_context)
     egress_policy = EgressPolicy(settings.callbacks.allow)
     webhook_sender = factories.webhook_sender(egress_policy, clock, snapshot.callback_proxy)
@@ -301,6 +309,7 @@ def build_components(settings: Settings, clock: Clock, log: Logger) -> Component
             history,
             ActivityReporter(durable_runs, store, clock, log),
             BulkReplayRunner(store, run_replayer, authenticator.find_client, clock, log),
+            BudgetSweep(budgets, store, clock, metrics, log),
             clock,
             log,
             settings.store.retention,

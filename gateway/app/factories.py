@@ -27,15 +27,15 @@ from gateway.outbound.webhook.sender import WebhookSender
 from gateway.passthrough_rules import PassthroughRule
 from gateway.redaction import parse_redaction
 from gateway.runs.attention.items import AttentionConfig
+from gateway.runs.budgets.configured import configured_budgets
 from gateway.runs.callbacks.webhook_message import signing_key
 from gateway.runs.catalog import Provider, Workflow
+from gateway.runs.configured_prices import price_table
 from gateway.runs.history import HistoryConfig
-from gateway.runs.prices import PriceTable
 from gateway.runs.recorded_content import ContentConfig, ContentRule
 from gateway.runs.resilience.circuit_breaker import BreakerConfig
 from gateway.runs.resilience.retry import RetryPolicy
 from gateway.settings import ContentSettings, KeySettings, Settings, SettingsError
-from gateway.settings.price_section import PriceSettings
 from gateway.settings.providers_workflows_clients import (
     ClientLimitSettings,
     LimitSettings,
@@ -161,7 +161,7 @@ def _workflow(alias: str, settings: WorkflowSettings, provider: Provider, fallba
         repeatable=settings.repeatable,
         fallbacks=fallbacks,
         api_names={api: names for api, names in settings.aliases if names is not None},
-        prices=prices(settings.price),
+        prices=price_table(settings.price) or provider.prices,
     )
     if workflow.pinned and not provider.adapter.supports_versions:
         raise SettingsError([(f"workflows.{alias}", f"provider {provider.name} has no labels or versions")])
@@ -172,11 +172,6 @@ def _workflow(alias: str, settings: WorkflowSettings, provider: Provider, fallba
             [(f"workflows.{alias}.{field}", f"provider {provider.name} has no versions that are {kind}")]
         )
     return workflow
-
-
-def prices(settings: PriceSettings | None) -> PriceTable | None:
-    """Build the prices of a workflow or provider; None if it declares none."""
-    return None if settings is None else PriceTable(settings.default, settings.labels, settings.versions)
 
 
 def clients(settings: Settings) -> dict[str, Client]:
@@ -341,6 +336,7 @@ def attention_config(settings: Settings) -> AttentionConfig:
         {owner: last for owner, each in keys.items() if (last := _last_expiry(each)) is not None},
         webhook,
         signing_keys(settings),
+        configured_budgets(settings),
     )
 
 

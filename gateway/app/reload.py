@@ -35,6 +35,7 @@ _RELOADABLE = {
         "workflows",
         "clients",
         "teams",
+        "budgets",
         "issuers",
         "console",
         "callbacks",

@@ -22,14 +22,17 @@ from gateway.outbound.connect_tunnel import Proxy
 from gateway.outbound.provider.client import ProviderClient
 from gateway.outbound.webhook.allowlist import CallbackAllowlist
 from gateway.runs.attention.items import AttentionConfig
+from gateway.runs.budgets.budget import Budget
+from gateway.runs.budgets.configured import configured_budgets
 from gateway.runs.catalog import Provider, Workflow
+from gateway.runs.configured_prices import price_table
 from gateway.runs.passthrough import AllowedPassthrough
 from gateway.runs.resilience.circuit_breaker import BreakerConfig
 from gateway.runs.resilience.retry import RetryPolicy
 from gateway.settings import ProviderSettings, Settings
 from gateway.store.content_cipher import ContentCipher
 
-_CHANGEABLE_IN_PLACE = {"api_key", "connect_timeout", "limits", "price"}
+_CHANGEABLE_IN_PLACE = {"api_key", "connect_timeout", "limits", "price", "budget"}
 """Provider settings that can change while its connections stay open. CA bundles are read again in any case."""
 
 
@@ -62,6 +65,7 @@ class ConfigSnapshot:
     callback_proxy: Proxy | None
     content_cipher: ContentCipher
     attention: AttentionConfig
+    budgets: Sequence[Budget]
 
 
 def build_snapshot(
@@ -82,7 +86,7 @@ def build_snapshot(
             upstreams[name],
             provider.adapter,
             upstreams[name].address,
-            factories.prices(provider.price),
+            price_table(provider.price),
         )
         for name, provider in settings.providers.items()
     }
@@ -112,6 +116,7 @@ def build_snapshot(
         callback_proxy=factories.callback_proxy(settings),
         content_cipher=factories.content_cipher(settings, clock),
         attention=factories.attention_config(settings),
+        budgets=configured_budgets(settings),
     )
 
 

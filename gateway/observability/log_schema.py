@@ -60,6 +60,7 @@ FIELDS: Mapping[str, LogField] = MappingProxyType(
         "api": LogField("text", "API that the client used for the run.", ("run", "promptlayer", "prompt_studio")),
         "attempts": LogField("integer", "Starts that were attempted, of all workflows of the fallback chain."),
         "before": LogField("integer", "Value before the change."),
+        "budget": LogField("text", "Name of the budget; that of a client of its own is `client:NAME`, and so on."),
         "client": LogField("text", "Name of the client in the configuration; empty if no key was recognised."),
         "clients": LogField("integer", "Number of configured clients."),
         "code": LogField("text", "Error code of the answer (errors.md)."),
@@ -97,7 +98,7 @@ FIELDS: Mapping[str, LogField] = MappingProxyType(
             "What was to be stored or read; of an adopted run, how far it had come.",
             (
                 *("queued", "sending", "following", "done"),
-                *("dropped", "callback", "history", "activity"),
+                *("dropped", "callback", "history", "activity", "budgets"),
             ),
         ),
         "pid": LogField("integer", "Id of the process."),
@@ -126,6 +127,10 @@ FIELDS: Mapping[str, LogField] = MappingProxyType(
         ),
         "sequence": LogField("integer", "Sequence number of the audit record."),
         "settings": LogField("list of texts", "Names of settings."),
+        "settled_as": LogField(
+            "text", "What became of a reserved amount: given back, spent, or it may be.", ("none", "spent", "unknown")
+        ),
+        "share": LogField("integer", "Per cent of the budget that is used (`warn_at`)."),
         "signal": LogField("text", "Name of the signal that was received."),
         "since": LogField("time", "Beginning of what an operation covers."),
         "span_id": LogField("text", "Span id of the request or run, with tracing: 16 hexadecimal digits."),
@@ -178,6 +183,12 @@ EVENTS: Mapping[str, LogEvent] = MappingProxyType(
         ),
         "audit_records_wait": LogEvent(
             "error", "Audit records cannot be stored, and wait for the store; logged once an outage.", ("why",)
+        ),
+        "budget_repaired": LogEvent(
+            "warning", "A reservation that a process had left open was settled.", ("run_id", "settled_as")
+        ),
+        "budget_warning": LogEvent(
+            "warning", "More of a budget is used than `warn_at` says; once in each window.", ("budget", "share")
         ),
         "bulk_replay_ended": LogEvent(
             "warning", "A replay of many runs has ended.", ("replay", "state"), ("actor", "started", "refused")

@@ -15,6 +15,8 @@ from typing import NamedTuple, TypeAlias
 from prometheus_client import Gauge
 from prometheus_client.core import CounterMetricFamily, Exemplar, GaugeMetricFamily, HistogramMetricFamily, Metric
 
+from gateway.money import MICROS
+
 Labels: TypeAlias = tuple[str, ...]
 SeriesValues: TypeAlias = Mapping[Labels, Sequence[float]]
 """Values of a family by labels: one value, or the bucket counts of a histogram followed by its sum."""
@@ -78,6 +80,17 @@ class CountGauge:
     def restore(self, exported: SeriesValues) -> None:
         """Set the counts from an export."""
         self.counts.update({labels: int(values[0]) for labels, values in exported.items()})
+
+
+class MoneyCounter(Counter):
+    """A counter of micros, shown in whole units; sums of micros are exact."""
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the metric family for Prometheus."""
+        family = CounterMetricFamily(self.name, self._text, labels=self.labels)
+        for labels, count in list(self.counts.items()):
+            family.add_metric(labels, count / MICROS)
+        yield family
 
 
 class Histogram:

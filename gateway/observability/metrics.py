@@ -22,6 +22,7 @@ from gateway.observability.metric_types import (
     ExemplarsByBucket,
     SeriesValues,
 )
+from gateway.observability.money_metrics import MoneyMetrics
 from gateway.problems import fault_of
 from providers.contract import Cause
 
@@ -33,7 +34,7 @@ RUN_BUCKETS = (0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600
 OVERHEAD_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5)
 
 
-class Metrics(AccessMetrics):
+class Metrics(AccessMetrics, MoneyMetrics):
     """All metrics, on a registry of their own. One method for each event.
 
     `in_progress`: number of runs in progress by provider, as labels; counted without a call, for each run twice.

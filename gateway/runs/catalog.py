@@ -59,7 +59,7 @@ class Workflow:
     """A workflow of the configuration. Times in seconds.
 
     `alias`: its name for clients, limits and metrics; `name`: its name at the provider. `fallbacks` are tried in order.
-    `api_names`: its configured names in the providers' APIs. `prices`: None: those of its provider.
+    `api_names`: its configured names in the providers' APIs. `prices`: None if it has none, and its provider neither.
     """
 
     alias: str
@@ -76,8 +76,7 @@ class Workflow:
 
     def price_of(self, label: str | None, version: int | str | None) -> int | None:
         """Return the price of a start in micros; None if none is declared. The arguments: what the request asks for."""
-        prices = self.prices or self.provider.prices
-        return None if prices is None else prices.price_of(self.label or label, self.version or version)
+        return None if self.prices is None else self.prices.price_of(self.label or label, self.version or version)
 
     @property
     def pinned(self) -> bool:
@@ -194,7 +193,8 @@ class Catalog:
 
     def _unconfigured_workflow(self, provider: str, native_name: str) -> Workflow:
         # Metrics and limits know these by the provider alone: clients choose the names, so their number is not bounded.
-        return Workflow(alias=f"{provider}/*", provider=self._providers[provider], name=native_name)
+        found = self._providers[provider]
+        return Workflow(alias=f"{provider}/*", provider=found, name=native_name, prices=found.prices)
 
 
 def _select(found: Sequence[Workflow], scope: RunScope, pin: VersionPin) -> Workflow:

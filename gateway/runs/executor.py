@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from gateway.byte_budget import BUDGET_EXHAUSTED, current_hold
 from gateway.errors import (
+    BudgetExhausted,
     CircuitOpen,
     DeadlineExceeded,
     Overloaded,
@@ -31,7 +32,7 @@ from gateway.runs.workflow_attempt import ExecutionContext, WorkflowAttempt
 from providers.declarations import accepts_release
 
 _RETRY_DELAY = 1.0  # seconds until a background run asks an unavailable store or a suspended provider again
-_REFUNDED = (CircuitOpen, ProviderSuspended, StoreError, RunCancelled, StartExpired)
+_REFUNDED = (CircuitOpen, ProviderSuspended, BudgetExhausted, StoreError, RunCancelled, StartExpired)
 """What may happen between the admission and the start."""
 _OVERLOAD_RETRY_DELAY = 5.0  # seconds, at most, until a background run asks a full queue again
 
@@ -98,6 +99,8 @@ class RunExecutor:
             raise
         finally:
             self._record_end(record, workflow)
+            if self.context.budgets is not None and record.reservation is None and record.finished_at is not None:
+                self.context.budgets.settle_of_other(record.id, record.status)
 
     async def _follow(self, record: RunRecord, workflow: Workflow, journal: Journal) -> None:
         names = (workflow.alias, workflow.provider.name)
@@ -146,11 +149,14 @@ class RunExecutor:
             while True:
                 try:
                     record.provider = workflow.provider.name
-                    record.price = workflow.price_of(record.spec.label, record.spec.version)
+                    spec, unpriced = record.spec, workflow.prices is None
+                    record.price = None if unpriced else workflow.price_of(spec.label, spec.version)
                     guard = self.context.circuits.get(record.provider, workflow.catalog_key)
                     guard.breaker.raise_if_open()  # before any limit is charged
                     admission = await self._admit(record, workflow, admission)
                     record.limit_headers = admission.headers
+                    if record.price or record.reservation is not None:
+                        await self._reserve_price(record, workflow)
                     guard.retry_budget.record_run()
                     attempt = WorkflowAttempt(
                         self.context, record, workflow, admission, guard, journal, client_waits=record.spec.synchronous
@@ -181,6 +187,11 @@ class RunExecutor:
         finally:
             if admission is not None:
                 admission.release()
+
+    async def _reserve_price(self, record: RunRecord, workflow: Workflow) -> None:
+        """Reserve the price of a start on its budgets. Raises BudgetExhausted, StoreError."""
+        if self.context.budgets is not None:
+            await self.context.budgets.reserve(record, workflow)
 
     async def _admit(self, record: RunRecord, workflow: Workflow, admission: Admission | None) -> Admission:
         spec = record.spec
@@ -262,8 +273,21 @@ class RunExecutor:
         if record.status != "not_run":  # the same request would start a second run
             error.retry_after = None
         error.ending, error.run = record.ending, record.summary()
+        if record.priced:
+            error.headers = (*error.headers, *record.cost_headers())
         if not record.counted:
             self.context.metrics.run_error(record.provider, error.code)
+
+    def _record_cost(self, record: RunRecord, alias: str) -> None:
+        """Settle the budgets of a run that has ended, and count what it cost, unless it was counted before."""
+        record.limit_headers = (*record.limit_headers, *record.cost_headers())
+        if self.context.budgets is not None and record.reservation is not None:
+            self.context.budgets.settle(record)
+        if not record.counted:
+            cost = record.cost()
+            self.context.metrics.run_cost(
+                record.spec.client, alias, record.provider, spent=cost.spent, unknown=cost.unknown
+            )
 
     def _record_interruption(self, error: BaseException, record: RunRecord) -> None:
         """Count a run that a cancellation or a defect ends; another process continues a durable one."""
@@ -279,6 +303,8 @@ class RunExecutor:
             run_tracing.end_run(record.span, record)
         if record.finished_at is None:  # another process continues it
             return
+        if record.price is not None or record.reservation is not None:
+            self._record_cost(record, workflow.alias)
         spec, alias = record.spec, workflow.alias
         if record.followed:
             self.context.metrics.followed_run_ended(record.provider, record.status)

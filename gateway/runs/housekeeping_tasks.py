@@ -1,4 +1,4 @@
-"""Background tasks of the process: recovery of runs, callback delivery, overrides, stored keys, purge of the store."""
+"""Background tasks of the process: recovery, callbacks, overrides of providers, stored keys, budgets, purge."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from gateway.auth.stored_keys.directory import KEPT_AFTER_END
 from gateway.auth.stored_keys.follower import KeyFollower
 from gateway.clock import Clock, format_rfc3339
 from gateway.observability.logger_protocol import Logger
+from gateway.runs.budgets.sweep import BudgetSweep
 from gateway.runs.bulk_replays.runner import BulkReplayRunner
 from gateway.runs.callbacks.dispatcher import CallbackDispatcher
 from gateway.runs.durable.activity import ActivityReporter
@@ -48,6 +49,7 @@ class HousekeepingTasks:
     history: HistoryRecorder
     activity: ActivityReporter
     bulk_replays: BulkReplayRunner
+    budgets: BudgetSweep
     clock: Clock
     log: Logger
     retention: float
@@ -74,6 +76,8 @@ class HousekeepingTasks:
             self.history.run_forever(),
             self.activity.run_forever(),
             self.bulk_replays.run_forever(),
+            self.budgets.run_forever(),
+            self.budgets.keeper.settler.run_forever(),
         )
         self._tasks = [asyncio.create_task(loop) for loop in loops]
 
@@ -94,6 +98,7 @@ class HousekeepingTasks:
         await self.dispatcher.close()
         await self.history.close()
         await self.key_follower.close()
+        await self.budgets.keeper.settler.close()
         with suppress(StoreUnavailable):  # other replicas need not wait until the leases expire
             await self.store.renew_leases(self.durable_runs.owner, 0.0)
             await self.store.notify(REPLICA_LEFT)

@@ -12,7 +12,9 @@ from gateway.clock import Clock
 from gateway.errors import Ending, RunSummary
 from gateway.limits.blocking_scope import blocking_scope
 from gateway.limits.config import KeyLimits
+from gateway.money import format_amount
 from gateway.observability.tracing.spans import RunSpan
+from gateway.runs.budgets.reservation import RunReservation
 from gateway.runs.prices import Cost, cost_of
 from gateway.runs.timeline import Timeline, WaitCause
 from providers.contract import JsonValue, NodeOutput, NodeStatus, RawError
@@ -78,7 +80,8 @@ class RunRecord:
     progress. `external_wait`: seconds spent waiting for the provider, limits, the store and back-off. `waiting_for`:
     what it waits for now; `next_poll`: the monotonic time of the next poll. `span`: None unless the run is traced.
     `price`: micros of one start on the workflow in use; None if no price is declared, or nothing was attempted yet.
-    `maybe_paid`: sum of the prices of the starts that may have been executed.
+    `maybe_paid`: sum of the prices of the starts that may have been executed. `reservation`: what it has reserved on
+    its budgets; None if none covers it, or another process made it.
     """
 
     id: str
@@ -111,6 +114,7 @@ class RunRecord:
     span: RunSpan | None = None
     price: int | None = None
     maybe_paid: int = 0
+    reservation: RunReservation | None = None
 
     @classmethod
     def create(cls, spec: RunSpec, provider: str, clock: Clock, id: str | None = None) -> RunRecord:  # noqa: A002 - its id
@@ -137,6 +141,13 @@ class RunRecord:
     def priced(self) -> bool:
         """True if a price is declared for a start of the run."""
         return self.price is not None or self.maybe_paid > 0
+
+    def cost_headers(self) -> tuple[tuple[str, str], ...]:
+        """Return header fields that tell what the run cost, and what remains of its client's budgets."""
+        cost = self.cost()
+        text = format_amount(cost.amount)
+        cost_field = ("Runward-Cost", f"{text}; certainty=unknown" if cost.certainty == "unknown" else text)
+        return (cost_field, *(() if self.reservation is None else self.reservation.header))
 
     def must_not_start(self, clock: Clock) -> bool:
         """Return whether the client's time for the start has passed, and no start may have begun a run."""

@@ -24,6 +24,7 @@ from gateway.limits.limiter import Limiter
 from gateway.observability.metrics import Metrics
 from gateway.observability.tracing.spans import Tracer
 from gateway.problems import PROBLEMS
+from gateway.runs.budgets.keeper import BudgetKeeper
 from gateway.runs.catalog import Workflow
 from gateway.runs.model import Journal, RunRecord
 from gateway.runs.polling.poll_timer import PollTimer
@@ -65,7 +66,10 @@ StepResult: TypeAlias = NextStep | RepeatableFault | FinalFault
 
 @dataclass(slots=True)
 class ExecutionContext:
-    """Services that all runs share. Without `poll_hints` no provider is asked to call back. `tracer`: None if off."""
+    """Services that all runs share. Without `poll_hints` no provider is asked to call back. `tracer`: None if off.
+
+    `budgets`: None if nothing is reserved, in tests.
+    """
 
     limiter: Limiter
     retry_policy: RetryPolicy
@@ -77,6 +81,7 @@ class ExecutionContext:
     byte_budget: ByteBudget = field(default_factory=ByteBudget)
     answer_sizes: AnswerSizes = field(default_factory=AnswerSizes)
     tracer: Tracer | None = None
+    budgets: BudgetKeeper | None = None
 
     def reconfigure(self, retry_policy: RetryPolicy, breaker_config: BreakerConfig) -> None:
         """Apply another retry policy and other thresholds from the next call on."""
@@ -180,6 +185,8 @@ class WorkflowAttempt:
             raise ClientDisconnected
         if record.start_by < inf:
             self._require_in_time()
+        if (budgets := self.context.budgets) is not None and budgets.must_extend(record):
+            await budgets.reserve(record, self.workflow)  # of a repeatable run
         await self.journal.record_dispatch()
         if record.start_by < inf:  # the store may have taken long
             self._require_in_time()

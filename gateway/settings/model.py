@@ -7,6 +7,8 @@ from typing import Self
 
 from pydantic import Field, field_validator, model_validator
 
+from gateway.settings.budget_coverage import all_budgets, unknown_conditions, unpriced_coverage
+from gateway.settings.budget_section import BudgetSettings
 from gateway.settings.consistency import (
     cyclic_fallbacks,
     duplicate_aliases,
@@ -83,6 +85,8 @@ class Settings(Section):
     """Client applications, by name."""
     teams: dict[Name, TeamSettings] = Field(default={})
     """Groups of clients, by name."""
+    budgets: dict[Name, BudgetSettings] = Field(default={}, max_length=200)
+    """Budgets, by name."""
     issuers: dict[Name, IssuerSettings] = Field(default={}, max_length=20)
     """Issuers of signed tokens, by name. Needs runward[oidc]."""
     console: ConsoleSettings = ConsoleSettings()
@@ -108,6 +112,18 @@ class Settings(Section):
     def _default_workflow_names(cls, workflows: dict[str, WorkflowSettings]) -> dict[str, WorkflowSettings]:
         return {alias: w if w.name else w.model_copy(update={"name": alias}) for alias, w in workflows.items()}
 
+    def resolved_budgets(self) -> dict[str, BudgetSettings]:
+        """Return every budget by its name; the own one of a client `shop` is named `client:shop`, and so on."""
+        return {name: budget for name, _, budget in all_budgets(self.budgets, *self._named)}
+
+    @property
+    def _named(
+        self,
+    ) -> tuple[
+        dict[str, ClientSettings], dict[str, TeamSettings], dict[str, WorkflowSettings], dict[str, ProviderSettings]
+    ]:
+        return self.clients, self.teams, self.workflows, self.providers
+
     @model_validator(mode="after")
     def _check_consistency(self) -> Self:
         raise_validation_error(
@@ -123,6 +139,10 @@ class Settings(Section):
                 inconsistent_tokens(self.clients, self.issuers),
                 inconsistent_login(self.console.login, self.clients, self.issuers),
                 unsigned_webhook(self.attention, self.callbacks),
+                unknown_conditions(self.budgets, *self._named),
+                unpriced_coverage(
+                    all_budgets(self.budgets, *self._named), self.clients, self.workflows, self.providers
+                ),
             )
         )
         return self

@@ -6,6 +6,7 @@ from typing import Any, Self
 
 from pydantic import Field, FilePath, JsonValue, model_validator
 
+from gateway.settings.budget_section import OwnBudgetSettings
 from gateway.settings.content_section import WorkflowContentSettings
 from gateway.settings.errors import raise_validation_error
 from gateway.settings.issuers_section import TokensField
@@ -84,6 +85,8 @@ class ProviderSettings(Section):
     """Largest response that is read; larger ones are answered with 502."""
     price: Price | None = None
     """Price of a start of its workflows that have no price of their own: an amount, or {default, labels, versions}."""
+    budget: OwnBudgetSettings | None = None
+    """Budget of all starts at this provider: {amount, per, warn_at, hard}; none by default."""
     limits: ProviderLimitSettings = ProviderLimitSettings()
     """Limits of the account."""
 
@@ -144,6 +147,8 @@ class WorkflowSettings(Section):
     price: Price | None = None
     """Price of a start in the unit of the budgets: an amount, or {default, labels, versions}; 0: it is free. That of
     its provider by default."""
+    budget: OwnBudgetSettings | None = None
+    """Budget of all starts on this workflow: {amount, per, warn_at, hard}; none by default."""
     content: WorkflowContentSettings = WorkflowContentSettings()
     """Input and output of its recorded runs, where that differs from content."""
     limits: LimitSettings = LimitSettings()
@@ -174,7 +179,9 @@ class ClientSettings(Section):
     limits: ClientLimitSettings = ClientLimitSettings()
     """Limits of the client."""
     team: Name | None = None
-    """Team whose limits hold too; none by default."""
+    """Team whose limits and budget hold too; none by default."""
+    budget: OwnBudgetSettings | None = None
+    """Budget of the client's runs: {amount, per, warn_at, hard}; none by default."""
     passthrough: dict[Name, PassthroughRules] = Field(default={})
     """Other endpoints by provider that are called with the provider's key; `sdk`: those of its official SDKs."""
 
@@ -184,3 +191,5 @@ class TeamSettings(Section):
 
     limits: ClientLimitSettings = ClientLimitSettings()
     """Limits of all its clients together, in addition to those of each."""
+    budget: OwnBudgetSettings | None = None
+    """Budget of the runs of all its clients: {amount, per, warn_at, hard}; none by default."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from gateway.store.audit import AuditStore
+from gateway.store.budgets import BudgetStore
 from gateway.store.bulk_replay import BulkReplayStore
 from gateway.store.client_key import ClientKeyStore
 from gateway.store.contract import Store
@@ -15,6 +16,7 @@ from gateway.store.records import IdempotencyRecord, RunOverview, RunPage
 from gateway.store.run_filter import RunFilter
 from gateway.store.usage import UsageStore
 from gateway.supervisor.lazy_audit import LazyAudit
+from gateway.supervisor.lazy_budgets import LazyBudgets
 from gateway.supervisor.lazy_bulk_replays import LazyBulkReplays
 from gateway.supervisor.lazy_client_keys import LazyClientKeys
 from gateway.supervisor.lazy_usage import LazyUsage
@@ -31,12 +33,14 @@ class LazyStore:
     audit: AuditStore = field(init=False)
     client_keys: ClientKeyStore = field(init=False)
     usage: UsageStore = field(init=False)
+    budgets: BudgetStore = field(init=False)
 
     def __post_init__(self) -> None:
         self.audit = LazyAudit(self.store.audit, self._ensure_open)
         self.bulk_replays = LazyBulkReplays(self.store.bulk_replays, self._ensure_open)
         self.client_keys = LazyClientKeys(self.store.client_keys, self._ensure_open)
         self.usage = LazyUsage(self.store.usage, self._ensure_open)
+        self.budgets = LazyBudgets(self.store.budgets, self._ensure_open)
 
     async def list_by_callback_state(self, state: str, *, limit: int, after: str = "") -> list[str]:
         """Open the store if necessary, and call `Store.list_by_callback_state`."""

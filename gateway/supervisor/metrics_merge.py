@@ -28,6 +28,7 @@ GAUGE_MERGES: Mapping[str, Callable[[float, float], float]] = MappingProxyType(
         "runward_config_last_reload_success": min,
         "runward_config_last_reload_success_timestamp_seconds": min,
         "runward_build_info": max,
+        "runward_budget_remaining_ratio": min,
     }
 )
 """Merge functions of the gauges of running workers. Counters and histograms are sums, ended workers included."""

@@ -23,6 +23,7 @@ from tests.alerts.promql_expressions import grouping
 SCRAPE_LABELS = {"job", "instance"}  # the labels that Prometheus adds to everything it scrapes
 _CAUSES = {cause.value for cause in Cause}
 LABEL_VALUES = {
+    "certainty": {"spent", "unknown"},
     "cause": _CAUSES,
     "code": set(PROBLEMS),
     "decision": {"admitted", "waited", "refused"},
@@ -67,6 +68,10 @@ def exposition() -> str:
     metrics.worker_lost()
     metrics.history_dropped(1)
     metrics.audit_record_dropped("queue_full")
+    metrics.run_cost("one", "w", "p", spent=40_000, unknown=40_000)
+    metrics.budget_refused("all")
+    metrics.budget_used("all", 90, 100)
+    metrics.settlement_dropped()
     metrics.history_content_dropped(1)
     metrics.log_lines_dropped(1)
     metrics.set_limits_shared(1)

@@ -28,6 +28,7 @@ CASES = [
             "config",
             "runs",
             "attention",
+            "budgets",
             "callbacks",
             "providers",
             "logs",

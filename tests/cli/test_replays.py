@@ -26,6 +26,7 @@ class StubReplays:
         self.refusals: dict[str, int] = {}
         self.left_out = {"outcome_unknown\x1b[2J": 4}
         self.end = "done"
+        self.price: dict[str, object] = {"total": "0.08", "unpriced": 1}
         self.states = ["running", "running"]
 
     def answer(self, request: PortRequest) -> tuple[int, bytes]:
@@ -33,7 +34,7 @@ class StubReplays:
         self.received.append((request.method, request.target, body))
         state = "planned" if body and "plan" not in body else self.states.pop() if self.states else self.end
         progress = {"started": 1, "already_started": 0, "refused": 0, "left": 2, "refusals": self.refusals}
-        plan = {**PLAN, "total": self.total, "left_out": self.left_out}
+        plan = {**PLAN, "total": self.total, "left_out": self.left_out, "price": self.price}
         document = {"id": "rpl_1", "state": state, "plan": plan, "progress": progress}
         return 200 if state == "planned" else 202, json.dumps(document).encode()
 
@@ -55,6 +56,7 @@ def test_a_replay_is_planned_confirmed_and_followed(runward: RunCommand, port: S
     conditions = ["--filter", "tag=a", "--filter", "tag=b", "--filter", "status=failed"]
     ended = runward("runs", "replay", *conditions, "--yes", "--json", "--ops-url", url)
     assert (0, "done") == (ended.code, json.loads(ended.out)["state"])
+    assert "declared price of all: 0.08, and 1 without a price" in ended.err
     for line in ("1 not_run: had cost nothing", "2 failed: each is a new paid run", "4 left out: outcome_unknown"):
         assert line in ended.err
     assert "\x1b" not in ended.err

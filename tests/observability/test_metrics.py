@@ -57,6 +57,10 @@ FAMILIES = {
     "runward_config_reloads": ("counter", {"result"}),
     "runward_config_last_reload_success": ("gauge", set()),
     "runward_config_last_reload_success_timestamp_seconds": ("gauge", set()),
+    "runward_spend": ("counter", {"client", "workflow", "provider", "certainty"}),
+    "runward_budget_refusals": ("counter", {"budget"}),
+    "runward_budget_settlements_dropped": ("counter", set()),
+    "runward_budget_remaining_ratio": ("gauge", {"budget"}),
     "runward_build_info": ("gauge", {"version", "python"}),
 }
 
@@ -87,6 +91,9 @@ def record_each_metric_once(metrics: Metrics) -> None:
     metrics.limit_decided("client", "admitted")
     metrics.history_dropped(1)
     metrics.audit_record_dropped("refusals")
+    metrics.run_cost("one", "w", "p", spent=40_000, unknown=40_000)
+    metrics.budget_refused("all")
+    metrics.budget_used("all", 90, 100)
     metrics.worker_lost()
     metrics.set_limits_shared(1)
     metrics.issuer_fetch_ended("kubernetes", "ok")

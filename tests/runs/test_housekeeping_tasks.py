@@ -14,6 +14,9 @@ from gateway.clock import Clock, format_rfc3339
 from gateway.observability.metrics import Metrics
 from gateway.outbound.webhook.egress_policy import EgressPolicy
 from gateway.outbound.webhook.sender import WebhookSender
+from gateway.runs.budgets.keeper import BudgetKeeper
+from gateway.runs.budgets.settlement import Settler
+from gateway.runs.budgets.sweep import BudgetSweep
 from gateway.runs.bulk_replays.runner import BulkReplayRunner
 from gateway.runs.callbacks.dispatcher import CallbackDispatcher
 from gateway.runs.catalog import Catalog
@@ -42,7 +45,10 @@ def background_of(replica: DurableRunsHarness) -> HousekeepingTasks:
     replayer = RunReplayer(replica.runs, Catalog(replica.workflows, {}), clock, 7 * 86400.0)
     replays = BulkReplayRunner(replica.store, replayer, lambda _: None, clock, log)
     keys = KeyFollower(replica.store, KeyDirectory(clock), dict, clock, Metrics(), log)
-    tasks = (replica.recovery, replica.cancellation, callbacks, follower, keys, history, activity, replays)
+    settler = Settler(replica.store.budgets, clock, log, lambda: None)
+    keeper = BudgetKeeper(replica.store.budgets, settler, clock, Metrics(), log)
+    budgets = BudgetSweep(keeper, replica.store, clock, Metrics(), log)
+    tasks = (replica.recovery, replica.cancellation, callbacks, follower, keys, history, activity, replays, budgets)
     return HousekeepingTasks(
         replica.runs, replica.store, *tasks, clock, log, retention=60.0, audit_limits=AuditLimits(3600.0, 100)
     )

@@ -35,6 +35,7 @@ QUERY = "must not have a query or fragment"
 RATE = "must be a rate such as 50/s, 100/m or 10/h"
 REQUIRED = "is required"
 SCOPE = "must be a pattern over aliases such as support-*, or provider/pattern"
+UNPRICED = "covers workflows without a price (price: 0 says that one is free)"
 UNKNOWN = "unknown key"
 PROXY = "must be a URL such as http://proxy.example.com:3128"
 WEBHOOK = "must be a URL such as https://alerts.example.com/runward"
@@ -178,6 +179,12 @@ INVALID_FILES = {
     "price_too_exact": (":5 workflows.triage.price", AMOUNT),
     "price_of_label": (":5 workflows.triage.price.labels.prod", AMOUNT),
     "price_without_default": (":5 workflows.triage.price.default", REQUIRED),
+    "budget_without_price": (":8 budgets.all", f"{UNPRICED}: triage"),
+    "budget_of_client_without_price": (":8 clients.app.budget", f"{UNPRICED}: other, studio/*"),
+    "budget_amount_no_number": (":5 budgets.all.amount", AMOUNT),
+    "budget_period": (":5 budgets.all.per", "must be 'day', 'week' or 'month'"),
+    "budget_of_unknown_client": (":5 budgets.all.client", "no such client (did you mean shops?)"),
+    "budget_share": (":5 budgets.all.warn_at[1]", "must be a share such as 80%, from 1% to 100%"),
     "empty_scope": (":3 clients.app.workflows", "must have at least 1"),
 }
 

@@ -92,7 +92,7 @@ def test_commented_settings_are_valid(tmp_path: Path) -> None:
     assert plain.server == settings.server.model_copy(update=own_choice)
     assert plain.callbacks.schedule == settings.callbacks.schedule
     unlimited = {"limits": plain.providers["promptlayer"].limits, "ca_file": None, "proxy": None, "proxy_auth": None}
-    unlimited["price"] = None
+    unlimited |= {"price": None, "budget": None}
     assert plain.providers["promptlayer"] == settings.providers["promptlayer"].model_copy(update=unlimited)
 
 

@@ -19,6 +19,7 @@ from gateway.json import strict_json
 from gateway.observability.logger_protocol import Logger
 from gateway.problems import Problem
 from gateway.runs.rendering import JSON_CONTENT_TYPE
+from gateway.store.budgets import KeepsBudgets, Settlement
 from gateway.store.records import RunOverview
 
 _MAX_BODY = 4096
@@ -35,7 +36,7 @@ class JudgementRequest(BaseModel):
     note: Annotated[str, Field(max_length=500, pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*$")] = ""
 
 
-class JudgementStore(Protocol):
+class JudgementStore(KeepsBudgets, Protocol):
     """The part of `Store` that these handlers use."""
 
     async def judge(self, run_id: str, judgement: bytes) -> bool:
@@ -61,7 +62,10 @@ class JudgementHandlers:
         return [Route("POST", "/api/runs/{path}/judge", self.judge, "api_runs", action="runs.judge")]
 
     async def judge(self, request: Request) -> Response:
-        """Handle `POST /api/runs/{id}/judge`: set the judgement of a run, in place of an earlier one."""
+        """Handle `POST /api/runs/{id}/judge`: set the judgement of a run, in place of an earlier one.
+
+        What the run may have cost is then spent, or given back to its budgets.
+        """
         refuse_cross_site(request, body='the body is an object with "verdict"')
         wanted = parse_json_body(
             JudgementRequest, await read_json_body(request, max_bytes=_MAX_BODY, timeout=_BODY_TIMEOUT)
@@ -76,5 +80,7 @@ class JudgementHandlers:
             if await self.store.get_overview(run_id) is None:
                 raise Problem("not_found", "No run has this id.")
             raise Problem("run_not_unknown", "Only a run that has ended as `unknown` can be judged.")
+        paid = wanted.verdict == "found_paid"
+        await self.store.budgets.settle([Settlement(run_id, "spent" if paid else "none")])
         self.log.warning("run_judged", run_id=run_id, verdict=wanted.verdict, note=wanted.note, **actor)
         return make_response(200, strict_json.write({"id": run_id, "judgement": judgement}), JSON_CONTENT_TYPE)

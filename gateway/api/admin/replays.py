@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Annotated, Protocol, TypeAlias, cast
 
 import orjson
@@ -15,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from gateway.api.admin.cross_site import refuse_cross_site
+from gateway.api.admin.overview import GatewayState
 from gateway.api.admin.replay_filter import parse_filter
 from gateway.api.run_search import WHOLE_ID_PATTERN
 from gateway.clock import Clock, format_rfc3339
@@ -23,11 +25,13 @@ from gateway.http.ops_authentication import actor_fields
 from gateway.http.request import Request, Route
 from gateway.http.response import Response, make_response
 from gateway.json import strict_json
+from gateway.money import format_amount
 from gateway.observability.logger_protocol import Logger
 from gateway.problems import FieldError, Problem, invalid_body
 from gateway.runs.bulk_replays.plan import PlanStore, ReplayPlan, add_found, add_ids, decode_plan
 from gateway.runs.bulk_replays.progress import ReplayProgress, decode_progress
 from gateway.runs.bulk_replays.runner import BULK_REPLAYS_CHANGED
+from gateway.runs.configured_prices import price_of_start
 from gateway.runs.rendering import JSON_CONTENT_TYPE
 from gateway.store.bulk_replay import BulkReplay, KeepsBulkReplays
 from gateway.store.contract import StoreUnavailable
@@ -107,6 +111,7 @@ class ReplayAdminHandlers:
     """
 
     store: ReplayStore
+    state: GatewayState
     clock: Clock
     log: Logger
 
@@ -146,7 +151,8 @@ class ReplayAdminHandlers:
         return _response(200, replay)
 
     async def _plan(self, wanted: BulkReplayRequest) -> BulkReplay:
-        plan = ReplayPlan(wanted.include_unknown, wanted.rate, wanted.selection)
+        price_of = partial(price_of_start, self.state.settings)
+        plan = ReplayPlan(wanted.include_unknown, wanted.rate, wanted.selection, price_of=price_of)
         if wanted.filter is None:
             await add_ids(plan, self.store, wanted.ids or [])
         else:
@@ -214,7 +220,13 @@ def _document(replay: BulkReplay) -> dict[str, object]:
         "ended_at": _format_time(progress.ended_at),
         "include_unknown": plan.include_unknown,
         "rate": plan.rate,
-        "plan": {"total": total, **plan.counts, "left_out": plan.left_out, "truncated": plan.truncated},
+        "plan": {
+            "total": total,
+            **plan.counts,
+            "left_out": plan.left_out,
+            "truncated": plan.truncated,
+            "price": _price(plan),
+        },
         "progress": {
             "total": total,
             "started": progress.started,
@@ -224,6 +236,12 @@ def _document(replay: BulkReplay) -> dict[str, object]:
             "refusals": cast("dict[str, int]", progress.refused),
         },
     }
+
+
+def _price(plan: ReplayPlan) -> dict[str, object]:
+    sums = plan.price_sums
+    by_outcome = {outcome: format_amount(amount) for outcome, amount in sums.items()}
+    return {"total": format_amount(sum(sums.values())), **by_outcome, "unpriced": plan.unpriced}
 
 
 def _format_time(at: float | None) -> str | None:

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from gateway.api.admin.attention import AttentionHandlers
 from gateway.api.admin.audit import AuditHandlers
+from gateway.api.admin.budgets import BudgetHandlers
 from gateway.api.admin.callback_delivery import CallbackDeliveryHandlers
 from gateway.api.admin.callbacks import CallbackAdminHandlers, CallbackStore
 from gateway.api.admin.configuration import ConfigurationHandlers
@@ -60,7 +61,7 @@ def admin_routes(
     """
     return [
         *RunAdminHandlers(store, clock).routes(),
-        *ReplayAdminHandlers(store, clock, log).routes(),
+        *ReplayAdminHandlers(store, state, clock, log).routes(),
         *JudgementHandlers(store, clock, log).routes(),
         *AttentionHandlers(attention).routes(),
         *AuditHandlers(store).routes(),
@@ -73,6 +74,7 @@ def admin_routes(
         *OverviewHandlers(state, clock).routes(),
         *ConfigurationHandlers(state).routes(),
         *ConfiguredHandlers(state, providers).routes(),
+        *BudgetHandlers(store, state, clock).routes(),
         *LiveStreamHandlers(feed, clock).routes(),
         *SessionHandlers(authenticator, log).routes(),
         *OidcLoginHandlers(authenticator, log).routes(),

@@ -16,7 +16,7 @@ from gateway.api.openapi.response_schemas import (
     RunsPage,
     RunTimeline,
 )
-from gateway.api.openapi.responses import HEADERS, OpenApiNode, json_content, problem_responses, response
+from gateway.api.openapi.responses import HEADERS, RUN_HEADERS, OpenApiNode, json_content, problem_responses, response
 from gateway.api.openapi.usage_schemas import CSV_CONTENT, UsageReport, usage_description, usage_parameters
 from gateway.api.prompt_studio import openapi as studio
 from gateway.api.promptlayer import openapi as promptlayer
@@ -100,7 +100,7 @@ def openapi_document() -> OpenApiNode:
 def _run_operation() -> OpenApiNode:
     request = {"schema": {"$ref": "#/components/schemas/RunRequest"}, "examples": examples.request_examples()}
     run = {"schema": {"$ref": "#/components/schemas/RunAnswer"}, "examples": examples.run_examples()}
-    succeeded = response("The run succeeded.", {"application/json": run}, "RateLimit", "RateLimit-Policy")
+    succeeded = response("The run succeeded.", {"application/json": run}, *RUN_HEADERS)
     accepted = response("The run is stored and continues in the background.", model_content("RunShown"), "Location")
     return {
         **operation("run", "Runs", "Run a workflow", _IDEMPOTENCY_KEY, _PREFER),

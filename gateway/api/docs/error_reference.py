@@ -45,6 +45,11 @@ ERROR_INFO: Mapping[str, ErrorInfo] = MappingProxyType(
             "No key, or one that is unknown, expired or revoked.",
             "Send `Authorization: Bearer KEY` or `X-API-KEY`.",
         ),
+        "budget_exhausted": ErrorInfo(
+            (_NOT_RUN,),
+            "A budget has no room for the price of the run (see [budgets](budgets.md)).",
+            "Wait until its window ends, after `Retry-After` seconds, or ask the operator for more.",
+        ),
         "forbidden": ErrorInfo(
             (_NO_RUN,), "The client's configuration does not permit the workflow or path.", "Ask the operator for it."
         ),

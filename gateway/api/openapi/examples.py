@@ -20,6 +20,7 @@ _RUN_ID = "run_3d2c6b1f0e9a48b7a5c4d3e2f1a0b9c8"
 _RUN_OUTCOMES: Mapping[str, tuple[str, int]] = MappingProxyType(
     {rule.code: (rule.ending, 1) for rule in RETRY_RULES.values()}
     | {
+        "budget_exhausted": ("not_run", 0),
         "rate_limited": ("not_run", 0),
         "overloaded": ("not_run", 0),
         "circuit_open": ("not_run", 0),

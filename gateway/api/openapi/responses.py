@@ -29,6 +29,16 @@ HEADERS: OpenApiNode = {
     "Runward-Run-Id": {"description": "Id of the run, for `/runs/{id}`.", "schema": _STRING},
     "Runward-Problem": {"description": "Error code: a `code` of `ProblemAnswer`.", "schema": _STRING},
     "Runward-Outcome": {"description": "Outcome of the run.", "schema": _STRING},
+    "Runward-Cost": {
+        "description": "What the run cost, in the unit of its price, if it has one; with `; certainty=unknown` if it "
+        "may have been paid.",
+        "schema": _STRING,
+    },
+    "Runward-Budget-Remaining": {
+        "description": "What remains of the client's tightest budget after the run was reserved, and its window in "
+        "UTC: `3.96; window=2026-11`.",
+        "schema": _STRING,
+    },
     "RateLimit": {
         "description": "Remaining quota of the client's limits: `r` requests left, more in `t` seconds.",
         "schema": _STRING,
@@ -40,7 +50,11 @@ HEADERS: OpenApiNode = {
 }
 """Response headers, for `components` of the document."""
 
+RUN_HEADERS = ("Runward-Cost", "Runward-Budget-Remaining", "RateLimit", "RateLimit-Policy")
+"""Header fields of the response to a run that succeeded."""
+
 _HEADERS_BY_STATUS = {
+    402: ("Retry-After", "Runward-Cost"),
     401: ("WWW-Authenticate",),
     405: ("Allow",),
     409: ("Retry-After",),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.api.openapi.responses import OpenApiNode, json_content, response
+from gateway.api.openapi.responses import RUN_HEADERS, OpenApiNode, json_content, response
 
 _SECURITY: tuple[dict[str, list[str]], ...] = ({"studio": []}, {"bearer": []}, {"key": []})
 SECURITY_SCHEMES: OpenApiNode = {
@@ -18,6 +18,7 @@ SECURITY_SCHEMES: OpenApiNode = {
 _STATUS_DESCRIPTIONS = {
     400: "Malformed JSON or HTTP, or an invalid Idempotency-Key.",
     401: "A valid gateway key is required.",
+    402: "A budget is exhausted; nothing was run.",
     403: "The client's scope does not include this workflow.",
     404: "Workflow not found.",
     408: "The request body was not received in time.",
@@ -52,9 +53,7 @@ def _run_operation(name: str, member: str, summary: str) -> OpenApiNode:
         "description": "Responds when the run has ended. Every run is stored: `GET /runs/{id}` returns it.",
         "requestBody": {"required": True, "content": json_content(input_schema)},
         "responses": {
-            "200": response(
-                "The run succeeded.", json_content(result), "Runward-Run-Id", "RateLimit", "RateLimit-Policy"
-            ),
+            "200": response("The run succeeded.", json_content(result), "Runward-Run-Id", *RUN_HEADERS),
             **_error_responses(*_STATUS_DESCRIPTIONS),
         },
     }

@@ -8,6 +8,7 @@ _SECURITY: tuple[dict[str, list[str]], ...] = ({"key": []}, {"bearer": []})
 _STATUS_DESCRIPTIONS = {
     400: "Malformed JSON or HTTP, or an invalid Idempotency-Key.",
     401: "A valid gateway key is required.",
+    402: "A budget is exhausted; nothing was run.",
     403: "The client's scope does not include this workflow.",
     404: "Workflow, execution or route not found.",
     405: "Method not allowed.",

@@ -97,6 +97,10 @@ def _print_plan(planned: Mapping[str, JsonValue]) -> int:
     if not isinstance(total, int) or total == 0:
         typer.echo("nothing to replay", err=True)
         return 0
+    price = _members(plan, "price")
+    if price and price.get("unpriced") != total:
+        unpriced = f", and {_text(price.get('unpriced'))} without a price" if price.get("unpriced") else ""
+        typer.echo(f"declared price of all: {_text(price.get('total'))}{unpriced}", err=True)
     return total
 
 

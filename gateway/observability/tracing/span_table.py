@@ -157,7 +157,7 @@ RUN_DURATION = Metric(
 
 REFUSALS = frozenset(
     {
-        *("rate_limited", "overloaded", "circuit_open", "provider_suspended", "deadline_exceeded"),
+        *("budget_exhausted", "rate_limited", "overloaded", "circuit_open", "provider_suspended", "deadline_exceeded"),
         *("cancelled", "expired", "client_closed_request", "draining"),
     }
 )

@@ -11,6 +11,8 @@ from typing import Any, Literal, Protocol, TypeAlias
 
 from gateway.clock import format_rfc3339
 from gateway.observability.metrics import Metrics
+from gateway.runs.budgets.budget import Budget
+from gateway.store.budgets import KeepsBudgets
 from gateway.store.client_key import KeepsClientKeys
 from gateway.store.provider_override import ProviderOverride
 from gateway.store.records import RunPage
@@ -36,6 +38,8 @@ class AttentionKind(enum.StrEnum):
     CREDENTIALS_REFUSED = "credentials_refused"
     ISSUER_KEYS_STALE = "issuer_keys_stale"
     CALLBACKS_GIVEN_UP = "callbacks_given_up"
+    BUDGET_EXHAUSTED = "budget_exhausted"
+    BUDGET_LOW = "budget_low"
     KEYS_EXPIRING = "keys_expiring"
     STORED_KEYS_EXPIRING = "stored_keys_expiring"
     STORE_UNAVAILABLE = "store_unavailable"
@@ -84,7 +88,7 @@ class AttentionItem:
         }
 
 
-class AttentionStore(KeepsClientKeys, Protocol):
+class AttentionStore(KeepsBudgets, KeepsClientKeys, Protocol):
     """The part of `Store` that the sources read. Every method may raise StoreUnavailable."""
 
     async def list_runs(self, run_filter: RunFilter) -> RunPage:
@@ -110,6 +114,7 @@ class AttentionConfig:
     key_expiries: Mapping[str, float] = field(default_factory=dict)
     webhook: str | None = None
     signing_keys: Sequence[bytes] = ()
+    budgets: Sequence[Budget] = ()
 
 
 @dataclass(frozen=True, slots=True)

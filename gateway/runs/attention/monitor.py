@@ -13,7 +13,7 @@ from gateway.clock import Clock
 from gateway.observability import json_logging
 from gateway.observability.logger_protocol import Logger
 from gateway.observability.metrics import Metrics
-from gateway.runs.attention import key_sources, replica_sources, run_sources
+from gateway.runs.attention import budget_sources, key_sources, replica_sources, run_sources
 from gateway.runs.attention.items import (
     MAX_ITEMS,
     AttentionConfig,
@@ -38,6 +38,7 @@ SOURCES: Mapping[str, Source] = MappingProxyType(
         "circuits": replica_sources.open_circuits,
         "credentials": replica_sources.refused_credentials,
         "issuers": replica_sources.stale_issuers,
+        "budgets": budget_sources.spent_budgets,
         "keys": replica_sources.expiring_keys,
         "stored_keys": key_sources.expiring_stored_keys,
         "store": replica_sources.store_state,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, TypeAlias, cast
 
 from gateway.errors import ReplayRefused
 from gateway.json import strict_json
+from gateway.runs.durable.codec import decode_details
 from gateway.runs.run_replay import check_replayable, replay_id
 from gateway.store.records import RunOverview, RunPage
 from gateway.store.run_filter import RunFilter
@@ -22,6 +23,15 @@ WINDOW = 7 * 86_400.0
 _PAGE = 500  # runs
 _MAX_PAGES = 200  # of a search; each examines at most `RunFilter.max_examined` runs
 _LOOK_UPS = 50  # at once
+
+
+PriceOf: TypeAlias = Callable[[str, str | None, int | None], int | None]
+"""Returns the declared price of a start in micros, by workflow, label and version; None without one."""
+
+
+def no_price(_workflow: str, _label: str | None, _version: int | None) -> int | None:
+    """Return None."""
+    return None
 
 
 class PlanStore(Protocol):
@@ -40,7 +50,7 @@ class ReplayPlan:
 
     `left_out`: numbers of other selected runs by reason, which is an error code, `already_replayed` or `succeeded`.
     `truncated`: there may be more runs than were examined. `selection`: hash of the request that the plan was made for.
-    `rate`: starts a second.
+    `rate`: starts a second. `prices`: the declared price of each run, in the order of `runs`, as `price_of` tells.
     """
 
     include_unknown: bool
@@ -49,6 +59,8 @@ class ReplayPlan:
     runs: list[tuple[str, str]] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
     truncated: bool = False
+    prices: list[int | None] = field(default_factory=list)
+    price_of: PriceOf = no_price
 
     @property
     def counts(self) -> dict[str, int]:
@@ -56,9 +68,22 @@ class ReplayPlan:
         counted = Counter(status for _, status in self.runs)
         return {outcome: counted[outcome] for outcome in ("not_run", "failed", "succeeded", "unknown")}
 
+    @property
+    def price_sums(self) -> dict[str, int]:
+        """Sum of the declared prices, in micros, by outcome."""
+        sums = dict.fromkeys(self.counts, 0)
+        for (_, status), price in zip(self.runs, self.prices, strict=False):
+            sums[status] += price or 0
+        return sums
+
+    @property
+    def unpriced(self) -> int:
+        """Number of runs without a declared price."""
+        return len(self.runs) - sum(price is not None for price in self.prices)
+
     def encode(self) -> bytes:
         """Return the plan as the store keeps it."""
-        names = ("include_unknown", "rate", "selection", "runs", "left_out", "truncated")
+        names = ("include_unknown", "rate", "selection", "runs", "left_out", "truncated", "prices")
         return strict_json.write({name: getattr(self, name) for name in names})
 
 
@@ -99,7 +124,7 @@ async def add_found(plan: ReplayPlan, store: PlanStore, run_filter: RunFilter, n
         if position is None or len(plan.runs) > MAX_RUNS:
             break
         search = replace(search, before=position)
-    plan.runs = plan.runs[:MAX_RUNS][::-1]
+    plan.runs, plan.prices = plan.runs[:MAX_RUNS][::-1], plan.prices[:MAX_RUNS][::-1]
     plan.left_out = +plan.left_out
 
 
@@ -114,7 +139,18 @@ async def _add(plan: ReplayPlan, store: PlanStore, runs: Sequence[RunOverview]) 
             candidates.append(run)
     replayed = await _look_up(store, [replay_id(run.id) for run in candidates])
     plan.left_out["already_replayed"] += len(replayed)
-    plan.runs += [(run.id, run.status) for run in candidates if replay_id(run.id) not in replayed]
+    for run in candidates:
+        if replay_id(run.id) not in replayed:
+            plan.runs.append((run.id, run.status))
+            plan.prices.append(_price_of(run, plan.price_of))
+
+
+def _price_of(run: RunOverview, price_of: PriceOf) -> int | None:
+    details = decode_details(run)
+    label, version = details.get("label"), details.get("version")
+    return price_of(
+        run.workflow, label if isinstance(label, str) else None, version if isinstance(version, int) else None
+    )
 
 
 async def _look_up(store: PlanStore, run_ids: Sequence[str]) -> Mapping[str, RunOverview]:

@@ -111,6 +111,7 @@ class RunCancellation:
         if await self.store.cancel_queued(run_id, final_state) is not CancelResult.ENDED:
             return
         self._count(record, stored)
+        self.durable_runs.settle_budgets(run_id, "not_run")
         self._stop(run_id)
         completion.log_end(record)
         await self._notify(_CANCELLATIONS)

@@ -116,6 +116,7 @@ class Recovery:
             return
         self.log.info("adopted", run_id=run.id, client=stored.client, phase=stored.phase.name.lower())
         if stored.phase is Phase.QUEUED and run.spec.synchronous:
+            self.durable_runs.settle_budgets(run.id, "not_run")
             await self.durable_runs.discard(run.id)  # its client got no response, and may use its key again
         elif stored.phase is Phase.SENDING:
             await self._abandon(

@@ -31,7 +31,7 @@ from gateway.runs.durable.start_response_gate import StartGate
 from gateway.runs.durable.uncollected_results import CollectionWatch
 from gateway.runs.durable.unconfirmed_runs import UnconfirmedRuns
 from gateway.runs.executor import RunExecutor
-from gateway.runs.model import ApiName, RunRecord
+from gateway.runs.model import ApiName, RunRecord, RunStatus
 from gateway.store.contract import Store, StoreUnavailable
 from gateway.store.records import IdempotencyKey, IdempotencyRecord, Phase, StoredResponse, StoredRun
 
@@ -264,9 +264,17 @@ class DurableRuns:
         context = self.executor.context
         context.metrics.run_ended(record.spec.client, workflow, record.provider, record.status)
         context.metrics.run_error(record.provider, error.code)
+        cost = record.cost()
+        context.metrics.run_cost(record.spec.client, workflow, record.provider, spent=cost.spent, unknown=cost.unknown)
+        self.settle_budgets(record.id, record.status)
         if context.tracer is not None:
             run_tracing.trace_abandoned(context.tracer, record, workflow, error)
         await self.completion.complete(record, stored, error)
+
+    def settle_budgets(self, run_id: str, status: RunStatus) -> None:
+        """Settle what another process may have reserved for a run that has ended."""
+        if self.executor.context.budgets is not None:
+            self.executor.context.budgets.settle_of_other(run_id, status)
 
     async def discard(self, run_id: str) -> None:
         """Delete a run of which nothing was sent; its key is free again."""

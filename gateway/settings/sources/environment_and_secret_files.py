@@ -16,7 +16,7 @@ from gateway.settings.types.secret_reference import read_secret_file
 PREFIX = "runward_"
 DELIMITER = "__"
 SECRETS_FOLDER = Path("/run/secrets")
-NAMED_SECTIONS = frozenset({"providers", "workflows", "clients"})
+NAMED_SECTIONS = frozenset({"providers", "workflows", "clients", "teams", "budgets"})
 """Sections whose keys are names of the operator's choice."""
 
 NamesBySection = Mapping[str, Iterable[str]]

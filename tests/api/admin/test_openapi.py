@@ -211,6 +211,9 @@ async def converse(talk: Conversation, run_id: str) -> None:
         "configuration",
     ):
         await talk.send("GET", f"/api/{path}")
+    listed = node(await talk.send("GET", "/api/budgets"))["budgets"]
+    assert isinstance(listed, list)
+    assert ["all", "client:one"] == [node(each)["budget"] for each in listed]
     await talk.send("GET", "/api/configuration")
     for body in (b'{"key":"x"}', b"{", b'{"key":1}', b" " * 5000):
         await talk.send("POST", "/api/session", headers=JSON, body=body)
@@ -331,6 +334,7 @@ SEEN = {
     ("GET", "/providers", 200),
     *(("GET", path, 200) for path in ("/api/attention", "/console", "/api/session")),
     *(("GET", f"/api/{name}", 200) for name in ("overview", "providers", "clients", "workflows", "configuration")),
+    ("GET", "/api/budgets", 200),
     ("GET", "/api/overview", 422),
     *(("GET", "/api/usage", status) for status in (200, 422)),
     *(("POST", "/api/session", status) for status in (400, 401, 403, 413, 415, 422)),
@@ -367,7 +371,9 @@ async def test_the_responses_of_a_gateway_fit_its_document(
     upstream.always("POST", STUDIO_RUN, prompt_studio_reply("because"))
     receiver.script("POST", CALLBACK_PATH, [reply(410)])
     restartable = RestartableGateway(gateway, session, tmp_path / "runward.db")
-    await restartable.start()
+    budget: dict[str, JsonValue] = {"amount": 100, "per": "month"}
+    priced: JsonValue = {name: {"price": 0.04} for name in ("promptlayer", "prompt_studio")}
+    await restartable.start(providers=priced, budgets={"all": budget}, clients={"one": {"budget": dict(budget)}})
     run_id = await restartable.submit_async({**PROMPT_STUDIO_BODY, "callback_url": receiver.url + CALLBACK_PATH})
     await restartable.wait_for_callback(run_id)
     talk = await Conversation(session, restartable.current.ops_url).open()

@@ -188,7 +188,8 @@ def test_a_rendered_run_matches_the_schema(
 @pytest.mark.parametrize(
     ("status", "headers"),
     [
-        (200, {"X-Request-Id", "RateLimit", "RateLimit-Policy"}),
+        (200, {"X-Request-Id", "RateLimit", "RateLimit-Policy", "Runward-Cost", "Runward-Budget-Remaining"}),
+        (402, {"X-Request-Id", "Retry-After", "Runward-Cost"}),
         (401, {"X-Request-Id", "WWW-Authenticate"}),
         (405, {"X-Request-Id", "Allow"}),
         (409, {"X-Request-Id", "Retry-After"}),

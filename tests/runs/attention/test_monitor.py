@@ -206,7 +206,7 @@ async def test_a_defect_does_not_end_the_loop(harness: Harness, monkeypatch: pyt
 
 def test_every_kind_has_a_source() -> None:
     """But for that of a source that cannot be read. The names are unique."""
-    assert len(SOURCES) == len(set(SOURCES.values())) == 13
+    assert len(SOURCES) == len(set(SOURCES.values())) == 14
 
 
 def test_counts_grow_within_their_window() -> None:

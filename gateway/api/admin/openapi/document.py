@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from gateway.api.admin.openapi import (
     attention,
     audit,
+    budgets,
     callbacks,
     configuration,
     console,
@@ -42,6 +43,7 @@ GROUPS = (
     usage.GROUP,
     providers.GROUP,
     keys.GROUP,
+    budgets.GROUP,
     logs.GROUP,
     console.GROUP,
     configuration.GROUP,

@@ -13,6 +13,17 @@ from gateway.api.admin.replays import ID_PATTERN, BulkReplayRequest
 _Count = Annotated[int, Field(ge=0)]
 
 
+class ReplayPriceShown(BaseModel):
+    """Sums of declared prices, as decimal numbers in texts: what the replays cost if all of them are executed."""
+
+    total: str
+    not_run: str
+    failed: str
+    succeeded: str
+    unknown: str
+    unpriced: Annotated[int, Field(ge=0, description="Runs whose workflow declares no price; they are in no sum.")]
+
+
 class ReplayPlanShown(BaseModel):
     """Numbers of runs that a bulk replay starts, by the outcome that they had, and of those that it leaves out."""
 
@@ -29,6 +40,7 @@ class ReplayPlanShown(BaseModel):
         ),
     ]
     truncated: Annotated[bool, Field(description="True if there may be more runs than were examined.")]
+    price: ReplayPriceShown
 
 
 class ReplayProgressShown(BaseModel):
