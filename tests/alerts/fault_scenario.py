@@ -61,6 +61,8 @@ LOAD: Sequence[tuple[str, str, int]] = (
     ("one", "narrow", 6),
     ("one", "slow", 2),
     ("one", "clumsy", 1),
+    ("one", "costly", 1),
+    ("one", "thrifty", 1),
     ("two", "studio", 8),
 )
 """Client, workflow and number of runs, twice a second."""
@@ -94,11 +96,18 @@ def configuration(url: str, plain_url: str) -> dict[str, JsonValue]:
     workflows: dict[str, JsonValue] = {
         name: {"provider": name, "name": name, "timeout": "20s", "max_timeout": "20s"} for name in accounts
     }
+    for name, price in (("costly", 1), ("thrifty", 45)):
+        workflows[name] = {"provider": "prompt_studio", "name": name, "price": price}
+    budgets: JsonValue = {
+        "spent": {"amount": 2, "per": "month", "workflow": "costly"},
+        "low": {"amount": 100, "per": "month", "workflow": "thrifty", "hard": False},
+    }
     workflows["handed_on"] = {"provider": "locked", "name": "handed_on", "fallback": ["studio"]}
     return {
         "issuers": {"away": {"url": plain_url.replace("http:", "https:")}},
         "providers": accounts,
         "workflows": workflows,
+        "budgets": budgets,
         "clients": {"two": {"limits": {"rate": "1/s"}}},
         "callbacks": {"secrets": [{"env": "RUNWARD_CALLBACK_SECRET"}], "allow": ["127.0.0.1/32"]},
         "polling": {"timeout": "10s"},  # longer than a response of `slow`
@@ -108,7 +117,13 @@ def configuration(url: str, plain_url: str) -> dict[str, JsonValue]:
 def expected_codes() -> set[str]:
     """Problem codes that this load must cause, as proof that the faults occurred."""
     codes = {"circuit_open", "internal", "overloaded", "rate_limited", "run_failed", "upstream_credentials"}
-    codes |= {"upstream_disconnected", "upstream_misconfigured", "too_many_failures", "unauthorized"}
+    codes |= {
+        "budget_exhausted",
+        "upstream_disconnected",
+        "upstream_misconfigured",
+        "too_many_failures",
+        "unauthorized",
+    }
     assert codes <= set(PROBLEMS)
     return codes
 
