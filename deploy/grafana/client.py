@@ -40,6 +40,7 @@ def board() -> Board:
         {"{{workflow}} {{outcome}}": rate("runs_total", f'{_CHOSEN},outcome!="succeeded"', "workflow, outcome")},
         runbooks=("RunwardRunsFailing", "RunwardUnknownOutcomes"),
     )
+    _add_spend(made)
     made.row("Refusals")
     made.graph(
         "Refusals by code",
@@ -77,3 +78,34 @@ def board() -> Board:
         runbooks=("RunwardKeysExpiring",),
     )
     return made
+
+
+def _add_spend(made: Board) -> None:
+    made.row("Spend")
+    made.graph(
+        "Spend by client",
+        "Declared prices of the runs that ended in the hour before; what is unknown may have been paid.",
+        {"{{client}}, {{certainty}}": growth("spend_total", _CHOSEN, "client, certainty", over="1h")},
+        unit="short",
+        span=6,
+    )
+    made.graph(
+        "Spend by workflow",
+        "Declared prices of the runs that ended in the hour before, of the chosen clients.",
+        {"{{workflow}} ({{provider}})": growth("spend_total", _CHOSEN, "workflow, provider", over="1h")},
+        unit="short",
+        span=6,
+    )
+    made.graph(
+        "What remains of budgets",
+        "Share of each budget that remains in its window, of all clients.",
+        {"{{budget}}": gauge("min", "budget_remaining_ratio", by="budget")},
+        unit="percentunit",
+        span=6,
+    )
+    made.graph(
+        "Refusals by budgets",
+        "Runs a second that had no room in a budget.",
+        {"{{budget}}": or_zero(rate("budget_refusals_total", by="budget"))},
+        span=6,
+    )

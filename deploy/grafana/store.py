@@ -56,12 +56,13 @@ def _add_store(made: Board) -> None:
     )
     made.graph(
         "Unreadable content and dropped records",
-        "Reads of content that could not be decrypted; dropped records of runs, contents and audit records; a second.",
+        "Content that could not be decrypted; dropped records of runs, contents, audit records and settlements; a second.",
         {
             "unreadable": or_zero(rate("unreadable_content_total")),
             "record dropped {{instance}}": rate("history_dropped_total", by="instance"),
             "content of record dropped {{instance}}": rate("history_content_dropped_total", by="instance"),
             "audit {{reason}} {{instance}}": rate("audit_records_dropped_total", by="reason, instance"),
+            "settlement dropped": or_zero(rate("budget_settlements_dropped_total")),
         },
         span=8,
         runbooks=("RunwardContentUnreadable", "RunwardHistoryDropped", "RunwardAuditRecordsDropped"),

@@ -79,6 +79,8 @@ def overrides(url: str, down_url: str, store_url: str) -> dict[str, JsonValue]:
     accounts["late"] = _account(f"{url}/late", "promptlayer")
     workflows: dict[str, JsonValue] = {name: {"provider": name, "name": name, "timeout": "3s"} for name in accounts}
     workflows["late"] = {"provider": "late", "name": "late", "timeout": "1s"}
+    workflows["studio"] = {"price": "0.04", "budget": {"amount": 1000, "per": "month"}}
+    workflows["broken"] = {"provider": "broken", "name": "broken", "timeout": "3s", "price": "0.25"}
     workflows["handed_on"] = {"provider": "locked", "name": "handed_on", "fallback": ["studio"]}
     return {
         "server": {"public_url": "https://gateway.example"},

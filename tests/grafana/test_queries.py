@@ -75,6 +75,7 @@ async def wait_for_counts(server: PrometheusServer, load: MixedLoad) -> None:
         "sum(runward_runs_total)": load.answered.runs,
         'sum(runward_callbacks_total{result="2xx"})': 6,
         "sum(runward_followed_runs_total)": 1,
+        "count(runward_budget_remaining_ratio)": 1,
     }
     while [each for each, count in wanted.items() if await server.value(each) < count]:
         await asyncio.sleep(0.2)
@@ -100,6 +101,11 @@ async def check_sums(server: PrometheusServer, load: MixedLoad, upstream: FakeUp
         assert Counter({"POST": "start", "GET": "poll"}[r.method] for r in received) == calls, provider
     down = await totals(server, "provider", "Calls by result", "result", provider="down")
     assert {"unreachable"} == set(down)
+    studio = sum(r.path == "/v1/workflows/dep_test/run" for r in upstream.received)
+    broken = sum(account_of(r.path) == "broken" for r in upstream.received)
+    for certainty, amount in (("spent", 0.04 * studio), ("unknown", 0.25 * broken)):
+        shown = await server.value(f'sum(runward_spend_total{{certainty="{certainty}"}})')
+        assert math.isclose(shown, amount), certainty
     assert Counter({"2xx": len(receiver.received)}) == await totals(server, "store", "Callbacks by result", "result")
 
 
