@@ -187,7 +187,7 @@ class DeadlineExceeded(RunError):
 
 
 class RunCancelled(RunError):
-    """The client cancelled the run before a start was sent."""
+    """The client or an operator cancelled the run before a start was sent."""
 
     code = "cancelled"
     falls_back = False

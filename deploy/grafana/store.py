@@ -56,7 +56,7 @@ def _add_store(made: Board) -> None:
     )
     made.graph(
         "Unreadable content and dropped records",
-        "Content that could not be decrypted; dropped records of runs, contents, audit records and settlements; a second.",
+        "Content that cannot be decrypted; dropped records of runs, contents, audit records and settlements; a second.",
         {
             "unreadable": or_zero(rate("unreadable_content_total")),
             "record dropped {{instance}}": rate("history_dropped_total", by="instance"),

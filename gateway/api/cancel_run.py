@@ -18,7 +18,7 @@ from gateway.runs.durable.provider_cancellation import StopState
 from gateway.runs.run_reader import RunReader
 from gateway.store.records import Phase, RunOverview
 
-_DETAILS: Mapping[StopState, str] = {
+STOP_DETAILS: Mapping[StopState, str] = {
     "too_late": "A start was sent, or is being sent, and the provider cannot stop the run: its end will be recorded.",
     "not_yet": "The provider has not acknowledged the start yet, and is asked to stop the run once it has: repeat this "
     "request to be sure.",
@@ -26,6 +26,7 @@ _DETAILS: Mapping[StopState, str] = {
     "not_stopped": "The provider was asked to stop the run and has not accepted the request, which may be repeated. "
     "The run may go on: its end will be recorded.",
 }
+"""Explanations of what a request to stop a started run could do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ class CancelRunHandler:
         run = await self.cancellation.cancel(request.client_name, request.path_param)
         cancelled = is_cancelled(run)
         if run.phase is Phase.DONE and not cancelled:
-            raise _run_ended(run)
+            raise run_ended(run)
         stop = None if cancelled else await self.cancellation.at_provider.stop(run)
         view = await self.reader.view(run)
         if view is None:
@@ -53,10 +54,11 @@ class CancelRunHandler:
         hold_stored(request, len(view))
         if stop is None:
             return make_response(200, view, rendering.JSON_CONTENT_TYPE)
-        body = view[:-1] + b',"cancel":%b}' % strict_json.write({"state": stop, "detail": _DETAILS[stop]})
+        body = view[:-1] + b',"cancel":%b}' % strict_json.write({"state": stop, "detail": STOP_DETAILS[stop]})
         return make_response(202, body, rendering.JSON_CONTENT_TYPE, (("Location", f"/runs/{run.id}"),))
 
 
-def _run_ended(run: RunOverview) -> Problem:
+def run_ended(run: RunOverview) -> Problem:
+    """Return the problem of a run that cannot be cancelled any more."""
     detail = f"The run cannot be cancelled: it has ended with the status {run.status}."
     return Problem("run_ended", detail, extra={"run_id": run.id, "run_status": run.status})

@@ -9,6 +9,7 @@ from gateway.api.admin.routes import admin_routes
 from gateway.api.cancel_run import CancelRunHandler
 from gateway.api.completion_webhook import PollHintHandler
 from gateway.api.docs.page import DocsHandlers
+from gateway.api.operator_cancellations import OperatorCancellations
 from gateway.api.operator_runs import OperatorRuns
 from gateway.api.passthrough import PassthroughHandler
 from gateway.api.prompt_studio.handlers import PromptStudioHandlers
@@ -129,6 +130,7 @@ def ops_routes(components: Components, docs: DocsHandlers) -> list[Route]:
             feed=components.live_feed,
             apply_keys=components.background_tasks.key_follower.refresh,
             run_starter=operator_runs(components),
+            run_canceller=OperatorCancellations(components.cancellation),
             callback_tester=CallbackTester(
                 components.egress_policy,
                 components.webhook_sender,

@@ -14,8 +14,10 @@ from urllib.parse import unquote
 from gateway.audit.entry import NO_NAME, AuditEntry, Means
 from gateway.audit.recorder import AuditRecorder
 from gateway.auth.ops_keys import OpsCaller
+from gateway.errors import GatewayError
 from gateway.http.forwarded import client_address
 from gateway.http.ops_authentication import OPEN_ROUTES, OpsAuthenticator
+from gateway.http.problem_mapping import problem_from_error
 from gateway.http.request import AnyResponse, Handler, Request, Route
 from gateway.problems import Problem
 from gateway.store.contract import StoreUnavailable
@@ -76,6 +78,9 @@ class AuditTrail:
             raise
         except Problem as problem:
             await self._record_problem(act, request, problem)
+            raise
+        except GatewayError as error:
+            await self._record_problem(act, request, problem_from_error(error))
             raise
         except StoreUnavailable:
             self._record_failure(act, request, "store_unavailable")

@@ -137,9 +137,9 @@ FIELDS: Mapping[str, LogField] = MappingProxyType(
         "started": LogField("integer", "Number of runs that a replay started."),
         "state": LogField(
             "text",
-            "State of a cancellation at the provider: `stopping`, `not_stopped`, `not_yet`, `too_late`; of a replay of "
-            "many runs: `done`, `aborted`.",
-            ("stopping", "not_stopped", "not_yet", "too_late", "done", "aborted"),
+            "State of a cancellation: `cancelled` before a start was sent; at the provider `stopping`, `not_stopped`, "
+            "`not_yet`, `too_late`; of a replay of many runs: `done`, `aborted`.",
+            ("cancelled", "stopping", "not_stopped", "not_yet", "too_late", "done", "aborted"),
         ),
         "status": LogField("integer", "HTTP status of the answer; 499 if the client disconnected before it."),
         "stored": LogField("boolean", "Whether the store has the end of the run."),
@@ -270,6 +270,12 @@ EVENTS: Mapping[str, LogEvent] = MappingProxyType(
         "not_understood": LogEvent("error", "A stored run cannot be read by this version.", ("run_id", "client")),
         "not_watched": LogEvent("debug", "Files of the configuration are looked at in intervals instead."),
         "not_written": LogEvent("warning", "The store did not accept a change.", ("phase",), ("run_id",)),
+        "operator_cancel_requested": LogEvent(
+            "warning",
+            "An operator cancelled a run, or asked for it.",
+            ("run_id", "client", "workflow", "state"),
+            ("actor",),
+        ),
         "operator_run_started": LogEvent(
             "warning",
             "An operator started a run on behalf of a client.",

@@ -21,13 +21,13 @@ FIELDS: Mapping[str, Sequence[str]] = {
     "fell_back": ("workflow", "provider"),
     "adopted": ("owner",),
     "deadline_passed": (),
-    "cancel_requested": (),
+    "cancel_requested": ("by", "actor"),
     "ended": ("status", "code"),
     "callback_attempted": ("attempt", "result", "seconds"),
 }
 """Names of the values of each event, in their order; a later version adds names at the end."""
 
-_INTERNAL_FIELDS = frozenset({"owner", "connection_reused"})
+_INTERNAL_FIELDS = frozenset({"owner", "connection_reused", "actor"})
 
 CLIENT_FIELDS: Mapping[str, Sequence[str]] = {
     kind: tuple(name for name in names if name not in _INTERNAL_FIELDS) for kind, names in FIELDS.items()

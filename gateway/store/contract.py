@@ -221,6 +221,9 @@ class Store(
     def recently_notified(self, name: str) -> bool:
         """Return True if this process was notified of `name` in the last second: a run id, or a notification's name."""
 
+    def recent_suffix(self, prefix: str) -> str | None:
+        """Return the rest of the latest name with this prefix of which this process was notified in the last second."""
+
     async def wait_for_change(self, run_ids: Sequence[str], seconds: float) -> None:
         """Return when one of these runs may have changed, or after `seconds`; spurious wake-ups are allowed.
 

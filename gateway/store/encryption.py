@@ -309,5 +309,9 @@ class EncryptedStore(Store):
         return self.inner.recently_notified(name)
 
     @override
+    def recent_suffix(self, prefix: str) -> str | None:
+        return self.inner.recent_suffix(prefix)
+
+    @override
     def wait_for_change(self, run_ids: Sequence[str], seconds: float) -> _Result[None]:
         return self.inner.wait_for_change(run_ids, seconds)

@@ -42,6 +42,12 @@ class ChangeNotifier:
         self._drop_expired(self._clock.monotonic())
         return name in self._recent_changes
 
+    def recent_suffix(self, prefix: str) -> str | None:
+        """Return the rest of the latest name with this prefix in the last second; None if there was none."""
+        self._drop_expired(self._clock.monotonic())
+        names = (name for name in reversed(self._recent_changes) if name.startswith(prefix))
+        return next((name.removeprefix(prefix) for name in names), None)
+
     async def wait_for_change(self, run_ids: Sequence[str], seconds: float) -> None:
         """Return when one of these runs changes, or after `seconds`."""
         self._drop_expired(self._clock.monotonic())

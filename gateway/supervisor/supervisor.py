@@ -29,7 +29,7 @@ from gateway.supervisor.ops_access import OpsAccess
 from gateway.supervisor.sockets import open_listening_sockets, socket_address
 from gateway.supervisor.worker_handle import WorkerLauncher
 from gateway.supervisor.worker_pool import WorkerPool
-from gateway.supervisor.worker_runs import WorkerRunStarter
+from gateway.supervisor.worker_runs import WorkerRunCanceller, WorkerRunStarter
 
 
 async def supervise(
@@ -84,6 +84,7 @@ async def supervise(
                 state=state,
                 feed=feed,
                 run_starter=WorkerRunStarter(pool),
+                run_canceller=WorkerRunCanceller(pool),
                 callback_tester=attention.callback_tester(clock),
             ),
             *LogAdminHandlers(access.log_level, pool.send_log_level).routes(),

@@ -14,9 +14,11 @@ from gateway.supervisor.worker_spec import WorkerSpec
 from gateway.supervisor.worker_status import MAX_LINE_BYTES, WorkerStatus
 
 _REPLY_TIMEOUT = 1.0  # seconds; after that the last status is used
-_RUN_TIMEOUT = 25.0  # seconds to store and start a run
-RUN_REPLY = b"run "
-"""Start of a line of a worker that is the answer to a `run` command."""
+_ANSWER_TIMEOUT = 25.0  # seconds to store and start a run, or to cancel one
+START_RUN, CANCEL_RUN = b"run", b"cancel"
+"""Commands that a worker answers. Their line has the number of the request and a JSON value."""
+ANSWER = b"answer "
+"""Start of a line of a worker that is the answer to such a command: the number, and a JSON value."""
 
 
 class WorkerGone(Exception):
@@ -37,8 +39,8 @@ class WorkerHandle:
     _last_reply: int = 0
     _status_received: asyncio.Event = field(default_factory=asyncio.Event)
     _request_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    _runs: dict[int, asyncio.Future[bytes]] = field(default_factory=dict)
-    _last_run: int = 0
+    _answers: dict[int, asyncio.Future[bytes]] = field(default_factory=dict)
+    _last_command: int = 0
 
     @property
     def ready(self) -> bool:
@@ -50,7 +52,7 @@ class WorkerHandle:
         try:
             await self._read_loop(on_status)
             self.unresponsive = True
-            for answer in self._runs.values():
+            for answer in self._answers.values():
                 if not answer.done():
                     answer.set_exception(WorkerGone())
             return await self.process.wait()
@@ -60,8 +62,8 @@ class WorkerHandle:
     async def _read_loop(self, on_status: Callable[[], object]) -> None:
         with suppress(OSError, ValueError):  # after an invalid message the channel is ignored; the worker may continue
             while line := await self.reader.readline():
-                if line.startswith(RUN_REPLY):
-                    self._receive_run(line)
+                if line.startswith(ANSWER):
+                    self._receive_answer(line)
                     continue
                 self.last_status = WorkerStatus.decode(line)
                 self._has_reported, self.unresponsive = True, False
@@ -69,27 +71,27 @@ class WorkerHandle:
                 self._status_received.set()
                 on_status()
 
-    async def ask_run(self, body: bytes) -> bytes:
-        """Let the worker start the run of a request, a line without its end; returns the worker's answer.
+    async def ask(self, command: bytes, value: bytes) -> bytes:
+        """Send a command with a JSON value on one line; returns the worker's answer.
 
         Raises WorkerGone, and TimeoutError if it does not answer.
         """
-        self._last_run += 1
-        number = self._last_run
+        self._last_command += 1
+        number = self._last_command
         answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        self._runs[number] = answer
+        self._answers[number] = answer
         try:
             if self.writer.is_closing():
                 raise WorkerGone
-            self.writer.write(b"%b%d %b\n" % (RUN_REPLY, number, body))
-            async with asyncio.timeout(_RUN_TIMEOUT):
+            self.writer.write(b"%b %d %b\n" % (command, number, value))
+            async with asyncio.timeout(_ANSWER_TIMEOUT):
                 return await answer
         finally:
-            del self._runs[number]
+            del self._answers[number]
 
-    def _receive_run(self, line: bytes) -> None:
-        number, _, content = line.removeprefix(RUN_REPLY).partition(b" ")
-        answer = self._runs.get(int(number))
+    def _receive_answer(self, line: bytes) -> None:
+        number, _, content = line.removeprefix(ANSWER).partition(b" ")
+        answer = self._answers.get(int(number))
         if answer is not None and not answer.done():
             answer.set_result(content.strip())
 

@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from gateway.api.admin.operator_run import MAX_BODY
+from gateway.api.operator_cancellations import OperatorCancellations
 from gateway.app.application import Application, drain_and_close
 from gateway.app.bootstrap import start_gateway
 from gateway.app.reload import ConfigSource
@@ -17,8 +18,8 @@ from gateway.app.routes import operator_runs
 from gateway.clock import Clock
 from gateway.observability.logger_protocol import Logger
 from gateway.settings import Settings
-from gateway.supervisor.worker_handle import RUN_REPLY
-from gateway.supervisor.worker_runs import answer_run
+from gateway.supervisor.worker_handle import ANSWER
+from gateway.supervisor.worker_runs import RunCommands
 from gateway.supervisor.worker_spec import WorkerSpec
 from gateway.supervisor.worker_status import WorkerStatus
 
@@ -65,7 +66,7 @@ class _CommandHandler:
     drain: asyncio.Event = field(default_factory=asyncio.Event)
     terminate: asyncio.Event = field(default_factory=asyncio.Event)
     orphaned: bool = False
-    _runs: set[asyncio.Task[None]] = field(default_factory=set)
+    _answering: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def handle_commands(self, reader: asyncio.StreamReader) -> None:
         """Execute commands of the supervisor. The end of the channel is a command to drain."""
@@ -79,21 +80,23 @@ class _CommandHandler:
                     self.send_status(int(argument))
                 elif command == b"log-level":
                     self.application.components.log_level.apply_encoded(argument.decode())
-                elif command == RUN_REPLY.strip():
-                    task = asyncio.create_task(self._start_run(argument))
-                    self._runs.add(task)
-                    task.add_done_callback(self._runs.discard)
+                elif command in RunCommands.names:
+                    task = asyncio.create_task(self._answer(command, argument))
+                    self._answering.add(task)
+                    task.add_done_callback(self._answering.discard)
                 elif command in commands:
                     commands[command]()
         self.orphaned = True
         self.drain.set()
 
-    async def _start_run(self, argument: bytes) -> None:
-        """Start the run of a command, the number of the request and its body, and send the answer."""
-        number, _, body = argument.partition(b" ")
-        answer = await answer_run(operator_runs(self.application.components), body)
+    async def _answer(self, command: bytes, argument: bytes) -> None:
+        """Carry out a command about a run, with the number of the request and a JSON value, and send the answer."""
+        number, _, value = argument.partition(b" ")
+        components = self.application.components
+        commands = RunCommands(operator_runs(components), OperatorCancellations(components.cancellation))
+        answer = await commands.answer(command, value)
         if not self.writer.is_closing():
-            self.writer.write(b"%b%b %b\n" % (RUN_REPLY, number, answer))
+            self.writer.write(b"%b%b %b\n" % (ANSWER, number, answer))
 
     def send_status(self, reply_to: int = 0) -> None:
         """Send the status. The supervisor has one request in flight at a time, so no messages accumulate."""

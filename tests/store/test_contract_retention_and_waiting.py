@@ -185,6 +185,19 @@ async def test_a_notification_wakes_the_waiters_for_its_name(store: Store, clock
     assert not store.recently_notified("hint:run_1")
 
 
+async def test_the_rest_of_the_latest_name_with_a_prefix_is_known_for_a_second(
+    store: Store, clock: VirtualClock
+) -> None:
+    for name in ("by:run_1:omar", "by:run_1:ölga: x", "by:run_2:", "other"):
+        await store.notify(name)
+        async with asyncio.timeout(TIMEOUT):
+            while not store.recently_notified(name):
+                await asyncio.sleep(0.005)
+    assert ["ölga: x", "", None] == [store.recent_suffix(f"by:run_{number}:") for number in (1, 2, 3)]
+    clock.advance(1.0)
+    assert None is store.recent_suffix("by:run_1:")
+
+
 async def test_a_secret_is_the_same_for_all_callers(store: Store) -> None:
     """The first value of each name is kept, also after the store was closed and opened."""
     assert [b"one", b"one", b"two"] == [

@@ -30,7 +30,7 @@ from gateway.supervisor.attention import SupervisorAttention
 from gateway.supervisor.lazy_store import LazyStore
 from gateway.supervisor.worker_handle import WorkerLauncher
 from gateway.supervisor.worker_pool import WorkerPool
-from gateway.supervisor.worker_runs import WorkerRunStarter
+from gateway.supervisor.worker_runs import WorkerRunCanceller, WorkerRunStarter
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -163,6 +163,7 @@ def _supervisor_server(settings: Settings, clock: Clock, store: LazyStore) -> Se
             state=state,
             feed=feed,
             run_starter=WorkerRunStarter(pool),
+            run_canceller=WorkerRunCanceller(pool),
             callback_tester=attention.callback_tester(clock),
         ),
     )

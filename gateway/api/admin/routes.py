@@ -10,6 +10,7 @@ from gateway.api.admin.audit import AuditHandlers
 from gateway.api.admin.budgets import BudgetHandlers
 from gateway.api.admin.callback_delivery import CallbackDeliveryHandlers
 from gateway.api.admin.callbacks import CallbackAdminHandlers, CallbackStore
+from gateway.api.admin.cancellation import CancellationHandlers
 from gateway.api.admin.configuration import ConfigurationHandlers
 from gateway.api.admin.configured import ConfiguredHandlers
 from gateway.api.admin.judgement import JudgementHandlers, JudgementStore
@@ -25,6 +26,7 @@ from gateway.api.admin.runs import RunAdminHandlers, RunStore
 from gateway.api.admin.session import SessionHandlers
 from gateway.api.admin.usage import UsageAdminHandlers
 from gateway.api.console.files import ConsoleFiles
+from gateway.api.operator_cancellations import RunCanceller
 from gateway.api.operator_runs import OperatorRunStarter
 from gateway.clock import Clock
 from gateway.http.ops_authentication import OpsAuthenticator
@@ -52,6 +54,7 @@ def admin_routes(
     feed: LiveFeed,
     apply_keys: Callable[[], Awaitable[None]] | None = None,
     run_starter: OperatorRunStarter,
+    run_canceller: RunCanceller,
     callback_tester: CallbackTester,
 ) -> list[Route]:
     """Return the routes, without those for health, metrics and documentation.
@@ -63,6 +66,7 @@ def admin_routes(
         *RunAdminHandlers(store, clock).routes(),
         *ReplayAdminHandlers(store, state, clock, log).routes(),
         *JudgementHandlers(store, clock, log).routes(),
+        *CancellationHandlers(run_canceller, log).routes(),
         *AttentionHandlers(attention).routes(),
         *AuditHandlers(store).routes(),
         *CallbackAdminHandlers(store, clock, log).routes(),

@@ -233,6 +233,10 @@ class TimelineEvent(BaseModel):
     ] = None
     code: Annotated[str | NotRequired, Field(description="`ended`: code of the error.")] = None
     workflow: Annotated[str | NotRequired, Field(description="`fell_back`: the workflow that follows.")] = None
+    by: Annotated[
+        Literal["operator"] | NotRequired,
+        Field(description="`cancel_requested`: an operator asked for it; absent if the client did."),
+    ] = None
     provider: Annotated[str | NotRequired, Field(description="`fell_back`: its provider.")] = None
     attempt: Annotated[int | NotRequired, Field(ge=1, description="`callback_attempted`: its number.")] = None
     result: Annotated[

@@ -144,11 +144,18 @@ def has_details(run: RunOverview) -> bool:
 
 
 def is_cancelled(run: RunOverview) -> bool:
-    """Return whether the run has ended as cancelled by its client."""
+    """Return whether the run has ended as cancelled, by its client or an operator."""
     if run.phase is not Phase.DONE or run.status != "not_run":
         return False
     error = decode_details(run).get("error")
     return isinstance(error, dict) and error.get("code") == RunCancelled.code
+
+
+def cancelled_error(run: RunOverview) -> RunCancelled:
+    """Return the error of a run that has ended as cancelled, as it was stored."""
+    error = decode_details(run).get("error")
+    detail = error.get("detail") if isinstance(error, dict) else None
+    return RunCancelled(detail if isinstance(detail, str) else "")
 
 
 def details_of_old_run(run: StoredRun) -> bytes:

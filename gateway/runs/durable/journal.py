@@ -17,7 +17,8 @@ from gateway.clock import Clock
 from gateway.errors import RunCancelled, RunError, StoreError
 from gateway.observability.logger_protocol import Logger
 from gateway.runs.durable.background_limit import BackgroundSlot
-from gateway.runs.durable.codec import is_cancelled
+from gateway.runs.durable.cancel_request import CancelRequest
+from gateway.runs.durable.codec import cancelled_error, is_cancelled
 from gateway.runs.durable.start_response_gate import StartGate
 from gateway.runs.interruption import Interruption
 from gateway.runs.model import RunRecord
@@ -31,9 +32,9 @@ class DurableRun:
 
     `task` is None while the client waits for the response: then the run is part of the request. `gate`: delays the
     response to the start of a background run, if its API does. `maybe_keyed`: False if the run is known to have no
-    idempotency key. `cancelled`: the store has ended the run as cancelled. `cancel_requested`: its client asked for
-    that after a start was sent; it ends as cancelled if the provider refuses that start. `on_acknowledged`: called with
-    the run once the provider's id of the run is known.
+    idempotency key. `cancelled`: the store has ended the run as cancelled. `cancel_request`: its client or an
+    operator asked for that after a start was sent; it ends as cancelled if the provider refuses that start.
+    `on_acknowledged`: called with the run once the provider's id of the run is known.
     """
 
     record: RunRecord
@@ -43,7 +44,7 @@ class DurableRun:
     gate: StartGate | None = None
     maybe_keyed: bool = True
     cancelled: bool = False
-    cancel_requested: bool = False
+    cancel_request: CancelRequest | None = None
     on_acknowledged: Callable[[RunOverview], None] | None = None
     interruption: Interruption = field(default_factory=Interruption)
 
@@ -58,16 +59,17 @@ class DurableRun:
                 error.run = self.record.summary()
             raise
 
-    def request_cancel(self, clock: Clock) -> None:
-        """Note that the client asked for the cancellation after a start was sent."""
-        if not self.cancel_requested:
-            self.cancel_requested = True
-            self.record.timeline.add(clock.monotonic(), "cancel_requested")
+    def note_request(self, request: CancelRequest, clock: Clock) -> None:
+        """Note that the cancellation was asked for after a start was sent; that an operator did is noted once more."""
+        noted = self.cancel_request
+        if noted is None or (request.by_operator and not noted.by_operator):
+            self.cancel_request = request
+            self.record.timeline.add(clock.monotonic(), "cancel_requested", *request.event_values)
 
-    def stop_cancelled(self) -> None:
-        """Stop the work on a run that the store has ended as cancelled."""
+    def stop_cancelled(self, error: RunCancelled) -> None:
+        """Stop the work on a run that the store has ended as cancelled, with this error."""
         self.note_cancelled()
-        self.interruption.interrupt(RunCancelled())
+        self.interruption.interrupt(error)
 
     def note_cancelled(self) -> None:
         """Note that the store and the metrics have the end of the run."""
@@ -90,13 +92,13 @@ class StoreJournal:
     async def record_dispatch(self) -> None:
         """Store SENDING.
 
-        Raises RunCancelled if the client has cancelled the run, StoreError: `unknown` if another replica works on the
+        Raises RunCancelled if the run was cancelled, StoreError: `unknown` if another replica works on the
         run, else `not_run`.
         """
         run = self.run
         before = run.stored
-        if run.cancel_requested and not run.record.maybe_started:
-            raise RunCancelled  # the refusal of the start before was not stored
+        if run.cancel_request is not None and not run.record.maybe_started:
+            raise run.cancel_request.error()  # the refusal of the start before was not stored
         self._cancel_if_closing()  # the store has it as queued: the replica that adopts it starts it
         if run.stored.phase is not Phase.FOLLOWING:  # else a repeatable run falls back: a crash resumes the first start
             self._set_phase(Phase.SENDING, attempts=run.record.attempts + 1)
@@ -112,7 +114,7 @@ class StoreJournal:
     async def record_rejection(self) -> None:
         """Store QUEUED. A failed write is logged; a crash would then end the run as `unknown`.
 
-        Raises RunCancelled if the client has asked for that meanwhile.
+        Raises RunCancelled if that was asked for meanwhile.
         """
         run = self.run
         if run.stored.phase is not Phase.SENDING:
@@ -126,8 +128,8 @@ class StoreJournal:
             run.stored = replace(run.stored, phase=Phase.QUEUED)
             if run.record.span is not None:
                 run.record.span.add_phase("queued")
-            if run.cancel_requested:
-                raise RunCancelled
+            if run.cancel_request is not None:
+                raise run.cancel_request.error()
             self._cancel_if_closing()  # the replica that adopts it starts it
 
     async def record_provider_run_id(self) -> None:
@@ -171,7 +173,7 @@ class StoreJournal:
             found = await self.run.record.await_external(self.store.get_overview(self.run.record.id), self.clock)
             if found is not None and is_cancelled(found):
                 self.run.note_cancelled()
-                return RunCancelled()
+                return cancelled_error(found)
         return StoreError("Another replica works on this run.", ending="unknown")
 
     async def _write(self, write: Awaitable[bool]) -> bool:

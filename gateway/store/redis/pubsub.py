@@ -60,6 +60,10 @@ class ChangeSubscriber:
         """Implement `Store.recently_notified`."""
         return self._notifier.recently_notified(name)
 
+    def recent_suffix(self, prefix: str) -> str | None:
+        """Implement `Store.recent_suffix`."""
+        return self._notifier.recent_suffix(prefix)
+
     async def wait_for_change(self, run_ids: Sequence[str], seconds: float) -> None:
         """Implement `Store.wait_for_change`."""
         if self._disconnected or self._clock.monotonic() < self._reliable_from:

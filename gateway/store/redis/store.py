@@ -325,6 +325,10 @@ class RedisStore(Store):
         return self._subscriber.recently_notified(name)
 
     @override
+    def recent_suffix(self, prefix: str) -> str | None:
+        return self._subscriber.recent_suffix(prefix)
+
+    @override
     async def wait_for_change(self, run_ids: Sequence[str], seconds: float) -> None:
         self._require_open(self._read_batcher)
         await self._subscriber.wait_for_change(run_ids, seconds)

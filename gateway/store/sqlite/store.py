@@ -287,6 +287,10 @@ class SqliteStore(Store):
         return self._notifier.recently_notified(name)
 
     @override
+    def recent_suffix(self, prefix: str) -> str | None:
+        return self._notifier.recent_suffix(prefix)
+
+    @override
     async def wait_for_change(self, run_ids: Sequence[str], seconds: float) -> None:
         self._require_open()
         await self._notifier.wait_for_change(run_ids, seconds)

@@ -38,7 +38,7 @@ from gateway.supervisor.attention import SupervisorAttention
 from gateway.supervisor.lazy_store import LazyStore
 from gateway.supervisor.worker_handle import WorkerLauncher
 from gateway.supervisor.worker_pool import WorkerPool
-from gateway.supervisor.worker_runs import WorkerRunStarter
+from gateway.supervisor.worker_runs import WorkerRunCanceller, WorkerRunStarter
 from tests.support.callback_receiver import CALLBACK_PATH
 from tests.support.client import PROMPT_STUDIO_BODY
 from tests.support.fake_upstream.provider_responses import STUDIO_RUN, prompt_studio_reply
@@ -109,6 +109,7 @@ def supervisor_routes() -> list[Route]:
             state=state,
             feed=feed,
             run_starter=WorkerRunStarter(pool),
+            run_canceller=WorkerRunCanceller(pool),
             callback_tester=attention.callback_tester(clock),
         ),
         *LogAdminHandlers(level, pool.send_log_level).routes(),

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from gateway.api.admin.openapi.cancellation import OPERATION as CANCEL_RUN
 from gateway.api.admin.openapi.operations import Answer, Operation, OperationGroup, path_parameter
 from gateway.api.admin.run_search import APIS, BOOLEANS, CAUSES, OUTCOMES
 from gateway.api.openapi.component_schemas import NotRequired
@@ -40,6 +41,9 @@ class OperatorTimelineEvent(TimelineEvent):
     """An event of a run, with values that clients do not see."""
 
     owner: Annotated[str | NotRequired, Field(description="`adopted`: the process that has adopted the run.")] = None
+    actor: Annotated[
+        str | NotRequired, Field(description="`cancel_requested`: name of the operator, if it is known.")
+    ] = None
     connection_reused: Annotated[
         bool | NotRequired, Field(description="`called`: whether the connection had served a call before.")
     ] = None
@@ -98,5 +102,6 @@ GROUP = OperationGroup(
             parameters=(path_parameter("id", "Id of the run."),),
             codes=("not_found", "store_unavailable"),
         ),
+        CANCEL_RUN,
     ),
 )
