@@ -32,6 +32,7 @@ from gateway.http.router import with_double_slash
 from gateway.http.server import Server
 from gateway.observability.metrics import Metrics
 from gateway.runs.callbacks.trial_delivery import CallbackTester
+from providers.declarations import can_cancel
 
 
 def realtime_hub(components: Components, token_secret: bytes) -> RealtimeHub:
@@ -172,7 +173,7 @@ def _provider_admin(components: Components) -> ProviderAdminHandlers:
 
     return ProviderAdminHandlers(
         components.store,
-        lambda: [provider.name for provider in components.catalog.providers],
+        lambda: {provider.name: can_cancel(provider.adapter) for provider in components.catalog.providers},
         collect_metrics,
         components.clock,
         components.log,

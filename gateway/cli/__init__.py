@@ -13,7 +13,7 @@ from typing import Annotated, TypeAlias
 import typer
 
 from gateway.cli.errors import CliError
-from gateway.cli.operations import attention, budgets, judge
+from gateway.cli.operations import attention, budgets, cancel, judge
 from gateway.cli.operations.audit_commands import audit_app
 from gateway.cli.operations.commands import callbacks_app, logs_app, providers_app
 from gateway.cli.operations.key_commands import add_key_commands
@@ -33,6 +33,7 @@ app.add_typer(callbacks_app, name="callbacks")
 app.add_typer(providers_app, name="providers")
 app.add_typer(runs_app, name="runs")
 judge.register(runs_app)
+cancel.register(runs_app)
 attention.register(app)
 budgets.register(app)
 add_replay_commands(runs_app)

@@ -27,6 +27,7 @@ from gateway.supervisor.attention import SupervisorAttention
 from gateway.supervisor.lazy_store import LazyStore
 from gateway.supervisor.ops_access import OpsAccess
 from gateway.supervisor.sockets import open_listening_sockets, socket_address
+from gateway.supervisor.stop_abilities import StopAbilities
 from gateway.supervisor.worker_handle import WorkerLauncher
 from gateway.supervisor.worker_pool import WorkerPool
 from gateway.supervisor.worker_runs import WorkerRunCanceller, WorkerRunStarter
@@ -63,14 +64,16 @@ async def supervise(
         )
         pool = WorkerPool(count, launcher.launch, accept_counts, Metrics(), clock, log, access.log_level)
         state = gateway_state(settings, pool)
+        abilities = StopAbilities(settings)
         providers = ProviderAdminHandlers(
-            store, lambda: state.settings.providers, lambda: collect_metrics(pool), clock, log
+            store, lambda: abilities.by_provider, lambda: collect_metrics(pool), clock, log
         )
         attention = SupervisorAttention.build(settings, pool, store, clock, log)
         feed = LiveFeed(store, pool.latest_metrics, attention.monitor, clock, log)
         access.reload_hooks = [
             attention.reconfigure,
             lambda new: state.reconfigure(new.settings),
+            lambda new: abilities.reconfigure(new.settings),
             lambda _: feed.end_all(),  # a key may have been removed
         ]
         routes = [

@@ -36,7 +36,7 @@ CASES = [
             "usage",
         },
     ),
-    ("runward runs ", {"list", "show", "tail", "judge", "replay", "show-replay", "abort-replay"}),
+    ("runward runs ", {"list", "show", "tail", "judge", "cancel", "replay", "show-replay", "abort-replay"}),
     ("runward runs list --waiting-for ", {"limit", "breaker", "backoff", "store"}),
     ("runward pro", {"providers"}),
     ("runward audit ", {"list", "export", "verify"}),

@@ -28,6 +28,7 @@ from gateway.supervisor.accepting.turns import AcceptCounts
 from gateway.supervisor.admin import SupervisorAdmin, collect_metrics, gateway_state
 from gateway.supervisor.attention import SupervisorAttention
 from gateway.supervisor.lazy_store import LazyStore
+from gateway.supervisor.stop_abilities import StopAbilities
 from gateway.supervisor.worker_handle import WorkerLauncher
 from gateway.supervisor.worker_pool import WorkerPool
 from gateway.supervisor.worker_runs import WorkerRunCanceller, WorkerRunStarter
@@ -146,7 +147,9 @@ def _supervisor_server(settings: Settings, clock: Clock, store: LazyStore) -> Se
         launcher = WorkerLauncher(["true"], (), counts, ("127.0.0.1", 1), "memory://")
         level = LevelControl("info", clock, log)
         pool = WorkerPool(1, launcher.launch, counts, Metrics(), clock, log, level)
-    providers = ProviderAdminHandlers(store, lambda: settings.providers, lambda: collect_metrics(pool), clock, log)
+    providers = ProviderAdminHandlers(
+        store, lambda: StopAbilities(settings).by_provider, lambda: collect_metrics(pool), clock, log
+    )
     attention = SupervisorAttention.build(settings, pool, store, clock, log)
     state = gateway_state(settings, pool)
     feed = LiveFeed(store, pool.latest_metrics, attention.monitor, clock, log)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -47,13 +47,14 @@ class OverrideRequest(BaseModel):
 class ProviderAdminHandlers:
     """Handlers for the operations port. An override is for all replicas on the store.
 
-    `configured`: the names of the configured providers. `collect_metrics`: the metrics of this replica, whose circuits
-    are shown. `apply`: reads the overrides again where they are applied in this process; else that takes a second.
+    `configured`: the configured providers, and whether each can stop runs; None if that is not known.
+    `collect_metrics`: the metrics of this replica, whose circuits are shown. `apply`: reads the overrides again where
+    they are applied in this process; else that takes a second.
     StoreUnavailable becomes the problem `store_unavailable` in the `access_log` middleware.
     """
 
     store: OverrideStore
-    configured: Callable[[], Collection[str]]
+    configured: Callable[[], Mapping[str, bool | None]]
     collect_metrics: Callable[[], Awaitable[Metrics]]
     clock: Clock
     log: Logger
@@ -74,8 +75,9 @@ class ProviderAdminHandlers:
         """Return the configured providers, and others that have an override, by name. Raises StoreUnavailable."""
         overrides = await self._overrides()
         circuits = (await self.collect_metrics()).circuit_states()
-        names = sorted({*self.configured(), *overrides})
-        return [_document(name, overrides.get(name), circuits) for name in names]
+        configured = self.configured()
+        names = sorted({*configured, *overrides})
+        return [_document(name, overrides.get(name), circuits, can_stop=configured.get(name)) for name in names]
 
     async def set_override(self, request: Request) -> Response:
         """Handle `POST /providers/override/{id}`: set the mode of a provider; `auto` undoes it. Is idempotent."""
@@ -99,7 +101,8 @@ class ProviderAdminHandlers:
             with suppress(StoreUnavailable):  # it is stored
                 await self.apply()
         circuits = (await self.collect_metrics()).circuit_states()
-        return make_response(200, strict_json.write(_document(provider, override, circuits)), JSON_CONTENT_TYPE)
+        document = _document(provider, override, circuits, can_stop=self.configured().get(provider))
+        return make_response(200, strict_json.write(document), JSON_CONTENT_TYPE)
 
     def _merge(
         self, provider: str, wanted: OverrideRequest, before: ProviderOverride | None
@@ -122,11 +125,14 @@ class ProviderAdminHandlers:
         return {override.provider: override for override in await self.store.list_overrides()}
 
 
-def _document(provider: str, override: ProviderOverride | None, circuits: CircuitStates) -> dict[str, object]:
+def _document(
+    provider: str, override: ProviderOverride | None, circuits: CircuitStates, *, can_stop: bool | None
+) -> dict[str, object]:
     return {
         "provider": provider,
         "mode": AUTO if override is None else override.mode,
         "note": "" if override is None else override.note,
         "since": None if override is None else format_rfc3339(datetime.fromtimestamp(override.since_at, UTC)),
         "circuits": circuits.get(provider, {}),
+        "can_stop_runs": can_stop,
     }

@@ -10,7 +10,7 @@ import typer
 from gateway.cli.operations.options import DEFAULT_OPS_URL, AsJson, OpsKey, OpsKeyFile, OpsUrl, connect
 from gateway.cli.operations.run_conditions import CONDITIONS, LIST_CONDITIONS, Conditions, with_conditions
 
-runs_app = typer.Typer(help="Search the runs of all clients, show what happened to one, and watch them.")
+runs_app = typer.Typer(help="Search the runs of all clients, show what happened to one, watch, judge and cancel them.")
 
 
 @runs_app.command("list")

@@ -40,8 +40,8 @@ from gateway.supervisor.worker_handle import WorkerLauncher
 from gateway.supervisor.worker_pool import WorkerPool
 from gateway.supervisor.worker_runs import WorkerRunCanceller, WorkerRunStarter
 from tests.support.callback_receiver import CALLBACK_PATH
+from tests.support.cancellation_conversation import converse_about_cancellations, hold_runs
 from tests.support.client import PROMPT_STUDIO_BODY
-from tests.support.fake_upstream.provider_responses import STUDIO_RUN, prompt_studio_reply
 from tests.support.fake_upstream.responses import reply
 from tests.support.gateway_restarts import RestartableGateway
 from tests.support.openapi_conversation import JSON, Conversation, node
@@ -93,7 +93,7 @@ def supervisor_routes() -> list[Route]:
         launcher = WorkerLauncher(["true"], (), counts, ("127.0.0.1", 1), "memory://")
         level = LevelControl("info", clock, log)
         pool = WorkerPool(2, launcher.launch, counts, Metrics(), clock, log, level)
-    providers = ProviderAdminHandlers(store, list, lambda: collect_metrics(pool), clock, log)
+    providers = ProviderAdminHandlers(store, dict, lambda: collect_metrics(pool), clock, log)
     attention = SupervisorAttention.build(Settings(), pool, LazyStore(store), clock, log)
     state = gateway_state(Settings(), pool)
     feed = LiveFeed(store, pool.latest_metrics, attention.monitor, clock, log)
@@ -235,6 +235,7 @@ async def converse(talk: Conversation, run_id: str) -> None:
     await converse_about_replays(talk)
     await converse_about_keys(talk)
     await converse_about_runs_and_deliveries(talk)
+    await converse_about_cancellations(talk, run_id)
 
 
 async def converse_about_runs_and_deliveries(talk: Conversation) -> None:
@@ -340,6 +341,7 @@ SEEN = {
     *(("GET", "/api/usage", status) for status in (200, 422)),
     *(("POST", "/api/session", status) for status in (400, 401, 403, 413, 415, 422)),
     *(("DELETE", "/api/session", status) for status in (204, 403)),
+    *(("POST", "/api/runs/{id}/cancel", status) for status in (200, 202, 403, 404, 409, 415)),
     *(("POST", "/api/runs/{id}/judge", status) for status in (400, 403, 404, 409, 413, 415, 422)),
     ("GET", "/logs/level", 200),
     *(("PUT", "/logs/level", status) for status in (200, 400, 403, 413, 415, 422)),
@@ -369,7 +371,7 @@ async def test_the_responses_of_a_gateway_fit_its_document(
     tmp_path: Path,
 ) -> None:
     """Status, media type, headers and schema."""
-    upstream.always("POST", STUDIO_RUN, prompt_studio_reply("because"))
+    released = hold_runs(upstream)
     receiver.script("POST", CALLBACK_PATH, [reply(410)])
     restartable = RestartableGateway(gateway, session, tmp_path / "runward.db")
     budget: dict[str, JsonValue] = {"amount": 100, "per": "month"}
@@ -379,6 +381,7 @@ async def test_the_responses_of_a_gateway_fit_its_document(
     await restartable.wait_for_callback(run_id)
     talk = await Conversation(session, restartable.current.ops_url).open()
     await converse(talk, run_id)
+    released.set()
     assert SEEN == talk.seen
 
 

@@ -25,6 +25,10 @@ class ProviderShown(BaseModel):
         dict[str, Literal["closed", "half_open", "open"]],
         Field(description="Circuits by workflow, of the replica that answers."),
     ]
+    can_stop_runs: Annotated[
+        bool | None,
+        Field(description="Whether the provider can stop a started run; null for one that is not configured."),
+    ]
 
 
 class ProvidersList(BaseModel):
