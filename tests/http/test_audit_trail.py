@@ -15,6 +15,7 @@ from gateway.auth.failed_attempts import FailedAuthLimiter
 from gateway.auth.oidc.login import OidcLogin
 from gateway.auth.ops_keys import OpsKeys
 from gateway.auth.sessions import Sessions
+from gateway.errors import RunNotFound, StoreError
 from gateway.http.audit_trail import AuditTrail
 from gateway.http.ops_authentication import OpsAuthenticator
 from gateway.http.request import AnyResponse, CompleteRequest, Handler, Request, Route
@@ -83,6 +84,23 @@ async def test_the_handler_runs_once_the_beginning_is_recorded(harness: Harness)
     await harness.handle(look)
     assert [("begun", "")] == seen
     assert [("begun", ""), ("succeeded", "")] == await harness.results()
+
+
+async def test_an_error_of_the_domain_is_recorded_as_the_problem_that_it_becomes(harness: Harness) -> None:
+    """It refuses the request, unless its status is that of a failure."""
+
+    async def refuse(_request: Request) -> Response:
+        raise RunNotFound("No run.")
+
+    async def fail(_request: Request) -> Response:
+        raise StoreError
+
+    for handler, error in ((refuse, RunNotFound), (fail, StoreError)):
+        with pytest.raises(error):
+            await harness.handle(handler)
+    assert [("refused", "not_found"), ("failed", "store_unavailable")] == [
+        each for each in await harness.results() if each[0] != "begun"
+    ]
 
 
 async def test_a_request_that_is_cancelled_before_its_handler_has_changed_nothing(

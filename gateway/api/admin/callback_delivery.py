@@ -86,6 +86,7 @@ class CallbackDeliveryHandlers:
         raw = await read_json_body(request, max_bytes=_MAX_BODY, timeout=_BODY_TIMEOUT)
         delivered = await self.tester.deliver(parse_json_body(CallbackTestRequest, raw).url)
         result = delivered.fault or str(delivered.status)
+        request.audit_target, request.audit_details = delivered.host, {"result": result}
         self.log.info("callback_tested", receiver=delivered.host, why=result, **actor_fields(request))
         document = {
             "accepted": delivered.accepted,
@@ -102,6 +103,8 @@ class CallbackDeliveryHandlers:
         refuse_cross_site(request, body='the body is an object with "since"')
         raw = await read_json_body(request, max_bytes=_MAX_BODY, timeout=_BODY_TIMEOUT)
         wanted = parse_json_body(CallbackRecoveryRequest, raw)
+        request.audit_target = wanted.host or ""
+        request.audit_details = {"since": format_rfc3339(wanted.since), "step": "plan" if wanted.dry_run else "start"}
         planned = await plan_recovery(self.store, wanted.since.timestamp(), wanted.host)
         due = None
         if not wanted.dry_run:

@@ -41,6 +41,8 @@ class OperatorRunHandlers:
         refuse_cross_site(request, body='the body is an object with "client", "idempotency_key" and "run"')
         self._require_safe_port()
         run = await self.starter.start(await read_json_body(request, max_bytes=MAX_BODY, timeout=_BODY_TIMEOUT))
+        request.audit_target = run.id
+        request.audit_details = {"client": run.client, "workflow": run.workflow}
         if not run.replayed:
             fields = actor_fields(request)
             self.log.warning("operator_run_started", run_id=run.id, client=run.client, workflow=run.workflow, **fields)

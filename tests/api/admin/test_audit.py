@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import pytest
 
+from gateway.app.system_audit import ACTIONS
 from gateway.auth.keys import hash_key, new_key
 from gateway.clock import SystemClock
 from gateway.http.audit_trail import require_actions
@@ -17,6 +19,7 @@ from gateway.json import strict_json
 from gateway.store.contract import StoreUnavailable
 from tests.api.admin.test_openapi import one_process_routes, supervisor_routes
 from tests.support.clock import ManualClock
+from tests.support.process import ROOT
 from tests.support.runs_port import RunsPort, run_id, runs_port
 
 if TYPE_CHECKING:
@@ -81,14 +84,22 @@ def said(record: dict[str, Any], *names: str) -> tuple[Any, ...]:
 
 @pytest.mark.parametrize("routes_of", [one_process_routes, supervisor_routes])
 async def test_every_route_that_may_change_something_has_an_action(routes_of: Any) -> None:
-    """With another method than GET: HEAD has no route of its own."""
+    """With another method than GET; HEAD has no route of its own. The end of a log-in is a GET with one."""
     routes = routes_of()
     require_actions(routes)
     changing = [each for each in routes if each.method != "GET"]
     assert len(changing) >= 8
     for route in changing:
         assert route.action.count(".") == 1, route
-    assert ["/api/login/callback"] == [each.path for each in routes if each.method == "GET" and each.action]
+    assert {"console.log_in"} == {each.action for each in routes if each.method == "GET" and each.action}
+
+
+@pytest.mark.parametrize("routes_of", [one_process_routes, supervisor_routes])
+async def test_the_documentation_has_a_row_for_every_action(routes_of: Any) -> None:
+    """And no others; several may share a row."""
+    table = (ROOT / "docs" / "audit.md").read_text().partition("| action | target | details |")[2].partition("\n\n")[0]
+    documented = [name for line in table.splitlines()[2:] for name in re.findall("`([^`]+)`", line.split("|")[1])]
+    assert sorted({*ACTIONS, *(each.action for each in routes_of() if each.action)}) == sorted(documented)
 
 
 def test_a_server_with_another_route_is_not_built() -> None:
@@ -197,6 +208,8 @@ async def test_acts_of_each_kind_name_their_target(port: RunsPort, client: aioht
     assert 200 == await send(client, port, "POST", f"/api/replays/{plan}/abort", None, key(OPERATOR))
     assert 404 == await send(client, port, "POST", f"/callbacks/replay/{run}", None, key(OPERATOR))
     assert 404 == await send(client, port, "POST", "/callbacks/replay/a%0Ab", None, key(OPERATOR))
+    recovery = {"since": "2026-11-21T12:00:00Z", "host": "hooks.example.com"}
+    assert 200 == await send(client, port, "POST", "/api/callbacks/recover", recovery, key(OPERATOR))
     ends = [each for each in await records(client, port) if each["result"] != "begun"]
     assert [
         ("runs.judge", run, "succeeded", {"verdict": "found_paid"}),
@@ -205,6 +218,7 @@ async def test_acts_of_each_kind_name_their_target(port: RunsPort, client: aioht
         ("replays.abort", plan, "succeeded", {}),
         ("callbacks.redeliver", run, "refused", {}),
         ("callbacks.redeliver", "(invalid)", "refused", {}),
+        ("callbacks.recover", "hooks.example.com", "succeeded", {"since": "2026-11-21T12:00:00.000Z", "step": "plan"}),
     ] == [said(each, "action", "target", "result", "details") for each in ends]
 
 

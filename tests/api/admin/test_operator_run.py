@@ -105,6 +105,19 @@ async def test_the_operator_is_named_in_the_log_and_a_viewer_starts_nothing(
     await wait_until(lambda: bool(running.logs("operator_run_started")))
     [line] = running.logs("operator_run_started")
     assert (document["id"], "one", "omar") == (line["run_id"], line["client"], line["actor"])
+    assert 404 == (await start(session, running, operator, idempotency_key="2", run={"workflow": "nothing"}))[0]
+    headers = {"Authorization": f"Bearer {viewer}"}
+    async with session.get(f"{running.ops_url}/api/audit?action=runs.start", headers=headers) as answer:
+        records = (await answer.json())["records"]
+    assert [
+        ("refused", "workflow_not_found", "", {}),
+        ("succeeded", "", document["id"], {"client": "one", "workflow": "studio"}),
+        ("refused", "forbidden", "", {}),
+    ] == [
+        tuple(each[name] for name in ("result", "code", "target", "details"))
+        for each in records
+        if each["result"] != "begun"
+    ]
 
 
 async def test_a_port_without_keys_starts_no_paid_run_over_the_network(

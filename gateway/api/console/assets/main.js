@@ -47,6 +47,7 @@ const keysOf = (pages) => [
   ["x", "select the row"],
   ...pages.map(([, title, key]) => [`g ${key}`, title]),
   ["r", "replay the run that is shown"],
+  ["c", "cancel the run that is shown"],
   ["p", "pause or resume the live list"],
   ["t", "change the colours: system, light, dark"],
   ["?", "this help"],

@@ -1,6 +1,7 @@
 // One run: its facts, its timeline to scale, and what can be done with it.
 import { html, useState } from "./vendor/htm-preact.js";
 import { API, useData } from "./api.js";
+import { CancelDialog } from "./cancel_dialog.js";
 import { JudgeDialog, RedeliverDialog, ReplayDialog } from "./changes.js";
 import { ago, curlCommand, duration, isEnded, runDuration, shortId, words } from "./format.js";
 import { useCommands } from "./commands.js";
@@ -34,13 +35,15 @@ function Actions({ run, session, reload }) {
   const [dialog, setDialog] = useState(null);
   const close = () => setDialog(null);
   const notEnded = isEnded(run) ? "" : "The run has not ended.";
+  const unfinished = run.finished_at ? "The run has ended." : "";
   const isUnknown = run.status === "unknown" ? notEnded : "Only a run with an unknown outcome is judged.";
   const hasCallback = run.callback ? notEnded : "The run has no callback.";
   const viewer = session.role === "viewer" ? VIEWER_REASON : "";
   const open = (name, reason) => () => !viewer && !reason && setDialog(name);
-  useKeys({ r: open("replay", notEnded) });
+  useKeys({ r: open("replay", notEnded), c: open("cancel", unfinished) });
   useCommands([
     { title: "Replay this run…", key: "r", run: open("replay", notEnded), reason: viewer || notEnded },
+    { title: "Cancel this run…", key: "c", run: open("cancel", unfinished), reason: viewer || unfinished },
     { title: "Judge this run…", run: open("judge", isUnknown), reason: viewer || isUnknown },
     { title: "Redeliver the callback of this run…", run: open("redeliver", hasCallback), reason: viewer || hasCallback },
     { title: "Show the replays of this run", run: () => navigate("/runs", `?replay_of=${run.id}`) },
@@ -48,11 +51,13 @@ function Actions({ run, session, reload }) {
   ]);
   return html`<div class="row toolbar" role="group" aria-label="Actions">
     <${Action} session=${session} reason=${notEnded} onClick=${open("replay", notEnded)}>Replay…<//>
+    <${Action} session=${session} reason=${unfinished} onClick=${open("cancel", unfinished)}>Cancel…<//>
     <${Action} session=${session} reason=${isUnknown} onClick=${open("judge", isUnknown)}>Judge…<//>
     <${Action} session=${session} reason=${hasCallback} onClick=${open("redeliver", hasCallback)}>Redeliver callback…<//>
     <${Link} to="/runs" search=${`?replay_of=${run.id}`}>Its replays<//>
     <${Link} to="/start" search=${`?${new URLSearchParams({ client: run.client, workflow: run.workflow })}`}>Run the workflow…<//>
     ${dialog === "replay" && html`<${ReplayDialog} title="Replay this run" selection=${{ ids: [run.id] }} onClose=${close} onStarted=${reload} />`}
+    ${dialog === "cancel" && html`<${CancelDialog} run=${run} onClose=${close} onDone=${reload} />`}
     ${dialog === "judge" && html`<${JudgeDialog} run=${run} onClose=${close} onDone=${reload} />`}
     ${dialog === "redeliver" && html`<${RedeliverDialog} id=${run.id} onClose=${close} onDone=${reload} />`}
   </div>`;

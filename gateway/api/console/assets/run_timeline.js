@@ -58,7 +58,7 @@ export function describe(event) {
     case "deadline_passed":
       return { lane: 3, kind: "bad", text: "the client's deadline passed; the run is polled on" };
     case "cancel_requested":
-      return { lane: 3, kind: "event", text: "the client asked to cancel" };
+      return { lane: 3, kind: "event", text: `${event.by === "operator" ? ["an operator", event.actor].filter(Boolean).join(", ") : "the client"} asked to cancel` };
     case "ended":
       return { lane: 3, kind: event.status, text: `ended: ${event.status}${event.code ? ` (${event.code})` : ""}` };
     case "callback_attempted":
