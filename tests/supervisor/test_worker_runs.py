@@ -12,7 +12,7 @@ from gateway.json import strict_json
 from gateway.problems import FieldError, Problem
 from gateway.store.contract import StoreUnavailable
 from gateway.supervisor.worker_handle import WorkerGone
-from gateway.supervisor.worker_runs import WorkerRunStarter, answer_run
+from gateway.supervisor.worker_runs import RunCommands, WorkerRunStarter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,9 +31,10 @@ class Worker:
     async def start(self, _body: bytes) -> OperatorRun:
         return self.outcome()
 
-    async def ask_run(self, body: bytes) -> bytes:
-        assert b"\n" not in body
-        return await answer_run(self, body) if self.line is None else self.line
+    async def ask(self, command: bytes, value: bytes) -> bytes:
+        assert b"\n" not in value
+        canceller: Any = None
+        return await RunCommands(self, canceller).answer(command, value) if self.line is None else self.line
 
 
 class Pool:
@@ -93,7 +94,7 @@ async def test_without_a_worker_or_an_answer_nothing_is_claimed() -> None:
     assert "overloaded" == refused.value.code
 
     class Gone(Worker):
-        async def ask_run(self, _body: bytes) -> bytes:
+        async def ask(self, _command: bytes, _value: bytes) -> bytes:
             raise WorkerGone
 
     for worker in (Gone(fails_with(AssertionError())), Worker(fails_with(AssertionError()), b"{")):
