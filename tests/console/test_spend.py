@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING
 
 from playwright.async_api import expect
 
+from tests.console.conftest import Console, browser, chromium_path
 from tests.support.waiting import WAIT_TIMEOUT
 
 if TYPE_CHECKING:
-    from tests.console.conftest import Console
+    import aiohttp
+
+    from tests.conftest import StartGateway
 
 
 async def counted(console: Console, runs: int) -> None:
@@ -78,3 +81,19 @@ async def test_without_runs_the_page_says_so(console: Console) -> None:
     await page.keyboard.press("g")
     await page.keyboard.press("m")
     await expect(page.get_by_role("heading", name="Spend")).to_be_visible()
+
+
+async def test_budgets_show_what_is_used_of_them(gateway: StartGateway, session: aiohttp.ClientSession) -> None:
+    chromium_path()
+    running = await gateway(
+        budgets={"lab": {"amount": 0.04, "per": "month", "workflow": "studio"}},
+        workflows={"studio": {"provider": "prompt_studio", "name": "d1", "price": 0.03}},
+    )
+    async with browser() as started:
+        console = Console(started, running, session)
+        page = await console.open("/spend")
+        row = page.get_by_role("region", name="Budgets").locator("tbody tr")
+        await expect(row).to_contain_text(["lab"])
+        await expect(row).to_contain_text(["workflow studio"])
+        await expect(row).to_contain_text(["0 %"])
+        assert [] == console.errors

@@ -19,6 +19,7 @@ export function Spend({ search }) {
   const path = (groups, extra) => `/api/usage?${usageQuery(query, from, to, groups, extra)}`;
   const totals = useData(reason ? null : path([query.by]), { every: EVERY });
   const byDay = useData(reason ? null : path(["day", query.by]), { every: EVERY });
+  const budgets = useData("/api/budgets", { every: EVERY });
   const show = (changes) => navigate("/spend", writeQuery({ ...query, ...changes }));
   return html`
     <${Heading} title="Spend">
@@ -27,6 +28,7 @@ export function Spend({ search }) {
           onClick=${() => show({ days: value })}>${title}</button>`)}
       </div>
     <//>
+    <${Loaded} state=${budgets} what="The budgets could not be loaded">${(report) => report.budgets.length > 0 && html`<${Budgets} budgets=${report.budgets} />`}<//>
     <div class="row spend-controls">
       <label class="row">By <select aria-label="Group by" value=${query.by} onChange=${(event) => show({ by: event.target.value })}>
         ${GROUPS.map((each) => html`<option key=${each} value=${each} selected=${each === query.by}>${words(each)}</option>`)}
@@ -45,6 +47,23 @@ export function Spend({ search }) {
       <//>
       ${totals.data && html`<${Loaded} state=${byDay} what="The usage by day could not be loaded">${() => null}<//>`}`}
   `;
+}
+
+function Budgets({ budgets }) {
+  const conditions = (budget) => Object.entries(budget.conditions).map(([name, value]) => `${words(name)} ${value}`).join(", ") || "every run";
+  const used = (budget) => (Number(budget.amount) ? Math.min(1, 1 - Number(budget.remaining) / Number(budget.amount)) : 1);
+  const share = (budget) => `${Math.round(100 * used(budget))} %`;
+  const columns = [
+    { name: "budget", title: "Budget", cell: (row) => html`${row.budget}<div class="muted">${conditions(row)}</div>` },
+    { name: "window", title: "Window (UTC)", cell: (row) => row.window },
+    { name: "amount", title: "Amount", right: true, cell: (row) => amount(row.amount) },
+    { name: "spent", title: "Spent", right: true, cell: (row) => amount(row.spent) },
+    { name: "unknown", title: "May have been paid", right: true, cell: (row) => html`<span class=${row.unknown === "0" ? "" : "text-unknown"}>${amount(row.unknown)}</span>` },
+    { name: "reserved", title: "Reserved", right: true, cell: (row) => amount(row.reserved) },
+    { name: "remaining", title: "Remaining", right: true, cell: (row) => (row.exhausted ? html`<span class="text-failed">${amount(row.remaining)}, exhausted</span>` : amount(row.remaining)) },
+    { name: "used", title: "Used", cell: (row) => html`<progress max="1" value=${used(row)} aria-label=${`Used of ${row.budget}`}></progress> ${share(row)}${row.hard ? "" : ", only counted"}` },
+  ];
+  return html`<h2>Budgets</h2><${Table} label="Budgets" columns=${columns} rows=${budgets} rowKey=${(row) => row.budget} />`;
 }
 
 function AddCondition({ query, onAdd }) {
