@@ -136,6 +136,7 @@ async def test_selected_runs_are_replayed_and_those_with_an_unknown_outcome_left
     await dialog.get_by_label("Include runs whose outcome is unknown").check()
     await expect(dialog).to_contain_text("Each of these runs may be paid for twice.")
     await expect(dialog).to_contain_text("The plan starts 2 runs.")
+    await expect(dialog).to_contain_text("Declared price if all are executed")
     await page.keyboard.press("Escape")
     await expect(dialog).to_have_count(0)
     assert 2 == len(await console.list_runs())

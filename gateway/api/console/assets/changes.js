@@ -3,6 +3,7 @@ import { html, useEffect, useState } from "./vendor/htm-preact.js";
 import { get, post } from "./api.js";
 import { number, plural, statusWord, words } from "./format.js";
 import { Dialog, ErrorBox } from "./parts.js";
+import { amount } from "./spend.js";
 
 const LEFT_OUT = {
   already_replayed: "were replayed before",
@@ -90,6 +91,12 @@ export function ReplayDialog({ selection, title = "Replay runs", onClose, onStar
   <//>`;
 }
 
+function priceOf({ total, price }) {
+  if (price.unpriced === total) return "No price is declared for these runs.";
+  const unpriced = price.unpriced ? `, and ${plural(price.unpriced, "run")} without a declared price` : "";
+  return `Declared price if all are executed: ${amount(price.total)}${unpriced}.`;
+}
+
 function Plan({ job }) {
   const { plan } = job;
   const outcomes = ["not_run", "failed", "succeeded", "unknown"].filter((name) => plan[name]);
@@ -97,6 +104,7 @@ function Plan({ job }) {
   return html`<div class="panel" data-plan>
     <p><strong>${plan.total ? `The plan starts ${plural(plan.total, "run")}.` : "The plan starts nothing."}</strong></p>
     ${outcomes.length > 0 && html`<p>Of these: ${outcomes.map((name) => `${number(plan[name])} ${statusWord(name)}`).join(", ")}.</p>`}
+    ${plan.total > 0 && plan.price && html`<p>${priceOf(plan)}</p>`}
     ${reasons.length > 0 && html`<p>Left out:</p><ul class="plain">
       ${reasons.map(([name, count]) => html`<li key=${name}>${number(count)} ${LEFT_OUT[name] ?? words(name)}</li>`)}</ul>`}
     ${plan.truncated && html`<p class="warning-box">There may be more runs than were examined.</p>`}
