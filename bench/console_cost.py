@@ -23,7 +23,7 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from bench.processes import ServerProcess, free_port, pinned, run_load, start_gateway, start_provider
+from bench.processes import ServerProcess, free_port, run_load, start_gateway, start_provider
 
 PAINTS, ROUNDS = 7, 3
 PERIOD = 20.0  # seconds
@@ -122,7 +122,6 @@ def measure(paints: int, rounds: int) -> None:
     with (
         tempfile.TemporaryDirectory() as folder,
         start_provider() as provider,
-        pinned(1),
         sync_playwright() as playwright,
     ):
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
