@@ -48,7 +48,8 @@ class Client:
 
     def may_run(self, alias: str) -> bool:
         """Return True if the client may run the workflow with this alias."""
-        return self._scope.includes(alias) and (self._key_scope is None or self._key_scope.includes(alias))
+        key_scope = self._key_scope
+        return self._scope.alias_pattern.match(alias) is not None and (key_scope is None or key_scope.includes(alias))
 
     def may_run_direct(self, provider: str, name: str) -> bool:
         """Return True if the client may run a workflow by the provider's own name, without an alias."""

@@ -12,20 +12,23 @@ _WILDCARDS = re.compile(r"[*?\[\]]")
 
 
 class Scope:
-    """Compiled patterns, as `Client` describes them. Equal patterns give the same object (`compile_scope`)."""
+    """Compiled patterns, as `Client` describes them. Equal patterns give the same object (`compile_scope`).
 
-    __slots__ = ("_alias_pattern", "_direct_patterns")
+    `alias_pattern` matches the aliases in the scope.
+    """
+
+    __slots__ = ("alias_pattern", "_direct_patterns")
 
     def __init__(self, patterns: tuple[str, ...]) -> None:
         aliases = [translate(pattern) for pattern in patterns if "/" not in pattern]
         direct = [pattern.partition("/") for pattern in patterns if "/" in pattern]
-        self._alias_pattern = re.compile("|".join(aliases) or _MATCHES_NOTHING)
+        self.alias_pattern = re.compile("|".join(aliases) or _MATCHES_NOTHING)
         self._direct_patterns = tuple((provider, name) for provider, _, name in direct)
 
     def includes(self, alias: str) -> bool:
         """Return True if a pattern matches the alias."""
         # One compiled expression for all patterns takes 0.2 us, so no cache is needed that unknown names could fill.
-        return self._alias_pattern.match(alias) is not None
+        return self.alias_pattern.match(alias) is not None
 
     def includes_direct(self, provider: str, name: str) -> bool:
         """Return True if a pattern matches a workflow by the provider's own name."""
