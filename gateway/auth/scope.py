@@ -17,7 +17,7 @@ class Scope:
     `alias_pattern` matches the aliases in the scope.
     """
 
-    __slots__ = ("alias_pattern", "_direct_patterns")
+    __slots__ = ("_direct_patterns", "alias_pattern")
 
     def __init__(self, patterns: tuple[str, ...]) -> None:
         aliases = [translate(pattern) for pattern in patterns if "/" not in pattern]

@@ -185,8 +185,8 @@ class WorkflowAttempt:
             raise ClientDisconnected
         if record.start_by < inf:
             self._require_in_time()
-        if (budgets := self.context.budgets) is not None and budgets.must_extend(record):
-            await budgets.reserve(record, self.workflow)  # of a repeatable run
+        if record.reservation is not None:
+            await self._extend_reservation()
         await self.journal.record_dispatch()
         if record.start_by < inf:  # the store may have taken long
             self._require_in_time()
@@ -210,6 +210,12 @@ class WorkflowAttempt:
         if not record.maybe_started:
             await self.journal.record_rejection()
         return result
+
+    async def _extend_reservation(self) -> None:
+        """Reserve the price of another start, if an earlier one may have been executed (of a repeatable run)."""
+        budgets = self.context.budgets
+        if budgets is not None and budgets.must_extend(self.record):
+            await budgets.reserve(self.record, self.workflow)
 
     def _require_in_time(self) -> None:
         if self.record.must_not_start(self.context.clock):
