@@ -26,7 +26,14 @@ CONFIG: dict[str, Any] = {
             {"hash": hash_key(OPERATOR), "name": "omar"},
         ]
     },
-    "teams": {"shop": {}, "lab": {}},
+    "teams": {"shop": {"budget": {"amount": 1, "per": "day"}}, "lab": {}},
+    "budgets": {
+        "all": {"amount": 1, "per": "day"},
+        "checkout": {"amount": 1, "per": "week", "client": "checkout", "tag": "nightly"},
+        "lab": {"amount": 1, "per": "week", "team": "lab"},
+        "key": {"amount": 1, "per": "month", "key": "key_1"},
+        "trial": {"amount": 1, "per": "month", "client": "trial"},
+    },
     "clients": {
         "checkout": {"workflows": ["*"], "team": "shop"},
         "trial": {"workflows": ["*"], "team": "lab"},
@@ -86,6 +93,13 @@ async def test_the_clients_of_the_team_are_listed(port: RunsPort) -> None:
     assert ["checkout", "free", "trial"] == [each["client"] for each in everything]
     session = (await get(port, "/api/session"))[1]
     assert ("viewer", "shop") == (session["role"], session["team"])
+
+
+async def test_the_budgets_of_the_team_are_listed(port: RunsPort) -> None:
+    """Those in which only runs of the team count."""
+    assert ["checkout", "team:shop"] == [each["budget"] for each in (await get(port, "/api/budgets"))[1]["budgets"]]
+    everything = (await get(port, "/api/budgets", OPERATOR))[1]["budgets"]
+    assert ["all", "checkout", "key", "lab", "team:shop", "trial"] == [each["budget"] for each in everything]
 
 
 async def test_every_other_route_refuses_the_viewer(port: RunsPort) -> None:
