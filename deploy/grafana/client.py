@@ -102,6 +102,7 @@ def _add_spend(made: Board) -> None:
         {"{{budget}}": gauge("min", "budget_remaining_ratio", by="budget")},
         unit="percentunit",
         span=6,
+        runbooks=("RunwardBudgetExhausted", "RunwardBudgetNearlySpent"),
     )
     made.graph(
         "Refusals by budgets",
