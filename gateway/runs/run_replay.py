@@ -10,9 +10,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from gateway.clock import Clock
 from gateway.errors import IdempotencyMismatch, InputNotKept, InvalidRequest, OutcomeUnknown, RunUnfinished
+from gateway.limits.config import KeyLimits
 from gateway.runs.catalog import Catalog, RunScope, Workflow
 from gateway.runs.durable.codec import content_state, decode_spec, is_redacted
 from gateway.runs.durable.idempotency_key import fingerprint, internal_key
@@ -59,6 +61,22 @@ class ReplayEdit:
 UNCHANGED = ReplayEdit()
 
 
+class Requester(RunScope, Protocol):
+    """What asks for a replay: the client of the run, as itself or as one of its keys stands for it."""
+
+    @property
+    def team(self) -> str | None:
+        """Team of the client."""
+
+    @property
+    def key_id(self) -> str | None:
+        """Id of the key, if the store has it."""
+
+    @property
+    def key_limits(self) -> KeyLimits | None:
+        """Limits of the key."""
+
+
 def replay_id(run_id: str) -> str:
     """Return the id of the replay of a run; for others it is as hard to guess as that of the run."""
     return "run_" + hashlib.sha256(f"replay:{run_id}".encode()).hexdigest()[:32]
@@ -94,7 +112,7 @@ class RunReplayer:
     async def submit(
         self,
         stored: StoredRun,
-        scope: RunScope,
+        requester: Requester,
         edit: ReplayEdit = UNCHANGED,
         key: IdempotencyKey | None = None,
         *,
@@ -102,12 +120,13 @@ class RunReplayer:
     ) -> tuple[Submission, Workflow]:
         """Store a replay of a run that `check_replayable` permits, or find the earlier one; returns its workflow too.
 
-        `scope`: what the run's client may run now. `key`: the Idempotency-Key of the request. Raises InputNotKept,
-        WorkflowNotFound, WorkflowForbidden, InvalidRequest, and as `submit`.
+        `requester`: the run's client as it is now; team, key and limits of the replay are its own, not those of the
+        run. `key`: the Idempotency-Key of the request. Raises InputNotKept, WorkflowNotFound, WorkflowForbidden,
+        InvalidRequest, and as `submit`.
         """
         if key is None and (stored.finished_at or stored.created_at) < self.clock.now().timestamp() - self.retention:
             raise InputNotKept(_TOO_OLD, run_id=stored.id, run_status=stored.status)
-        spec, workflow = self._prepare(stored, scope, edit, traceparent)
+        spec, workflow = self._prepare(stored, requester, edit, traceparent)
         new_id = replay_id(stored.id) if key is None else None
         record = RunRecord.create(spec, workflow.provider.name, self.clock, id=new_id)
         own_key = key or internal_key(stored.client, f"replay:{stored.id}", edit.fingerprint)
@@ -122,7 +141,7 @@ class RunReplayer:
         return found, workflow
 
     def _prepare(
-        self, stored: StoredRun, scope: RunScope, edit: ReplayEdit, traceparent: str
+        self, stored: StoredRun, requester: Requester, edit: ReplayEdit, traceparent: str
     ) -> tuple[RunSpec, Workflow]:
         if is_redacted(stored):
             raise InputNotKept(_REDACTED, run_id=stored.id, run_status=stored.status)
@@ -132,7 +151,7 @@ class RunReplayer:
             raise InputNotKept(_NOT_READABLE, run_id=stored.id, run_status=stored.status) from None
         if not spec.input_kept and edit.input is None:
             raise InputNotKept(_KEPT_NO_MORE, run_id=stored.id, run_status=stored.status)
-        workflow = self.catalog.find(spec.workflow, scope)
+        workflow = self.catalog.find(spec.workflow, requester)
         reason = workflow.refuses_pin((spec.label, spec.version))
         if reason is not None:
             raise InvalidRequest(f"The release that the run asked for cannot be started: {reason}.")
@@ -148,6 +167,9 @@ class RunReplayer:
             start_before=None,
             replay_of=stored.id,
             input_kept=True,
+            team=requester.team,
+            key_id=requester.key_id,
+            key_limits=requester.key_limits,
             client_context={},
         )
         return replayed, workflow

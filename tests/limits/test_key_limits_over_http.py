@@ -32,3 +32,24 @@ async def test_a_stored_key_has_limits_of_its_own_within_those_of_its_client(
     rotated = await keys.send("POST", f"/{other['id']}/rotate", {})
     assert 200 == rotated[0]
     assert 200 == (await keys.run(rotated[1]["key"])).status
+
+
+async def test_a_replay_counts_for_the_key_that_asks_for_it(
+    gateway: StartGateway, session: aiohttp.ClientSession, upstream: FakeUpstream
+) -> None:
+    """Else a key with a quota would have none for what it replays."""
+    upstream.default = prompt_studio_reply({"completion": "because"})
+    running = await gateway()
+    keys = KeyAdministration(session, running)
+    limited, other = await keys.create(limits={"daily": 1}), await keys.create(name="other")
+    run_id = (await keys.run(other["key"], headers={"Idempotency-Key": "first"})).json["id"]
+    by_limited = {"Authorization": f"Bearer {limited['key']}"}
+    outcomes = []
+    for number in range(2):
+        headers = by_limited | {"Idempotency-Key": f"again-{number}"}
+        async with session.post(f"{running.url}/runs/{run_id}/replay", headers=headers) as answer:
+            location = (await answer.json())["id"]
+        async with session.get(f"{running.url}/runs/{location}?wait=20", headers=by_limited) as answer:
+            document = await answer.json()
+        outcomes.append((document["status"], document.get("error", {}).get("code")))
+    assert [("succeeded", None), ("not_run", "rate_limited")] == outcomes

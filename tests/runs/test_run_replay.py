@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import orjson
 import pytest
 
 from gateway.auth.client import Client
 from gateway.errors import IdempotencyMismatch, InputNotKept, InvalidIdempotencyKey, StoreError, WorkflowForbidden
+from gateway.limits.config import ClientLimitsConfig, KeyLimits
 from gateway.runs.catalog import Catalog
 from gateway.runs.durable.codec import decode_spec, encode_run
 from gateway.runs.durable.idempotency_key import internal_key, parse_key
@@ -50,6 +52,24 @@ async def test_a_replay_has_the_specification_of_the_run() -> None:
     assert expected == replace(
         decode_spec(submission.run.stored), client_connected=submission.run.record.spec.client_connected
     )
+
+
+async def test_a_replay_belongs_to_the_key_and_the_team_that_ask_for_it() -> None:
+    """Its limits hold, not those of the key of the run; a replay by an operator has no key."""
+    _, replayer, stored = await a_replayer()
+    own_limits = ClientLimitsConfig(daily=1)
+    other = replace(CLIENT, team="shop").narrowed("key_b", (), own_limits)
+    order = {**orjson.loads(stored.order), "team": "old", "key_id": "key_a"}
+    of_key_a = replace(stored, order=orjson.dumps(order))
+    assert ("old", "key_a") == (decode_spec(of_key_a).team, decode_spec(of_key_a).key_id)
+    submission, _ = await replayer.submit(of_key_a, other, key=parse_key("one", ["b"], b"{}"))
+    assert isinstance(submission, Started)
+    spec = submission.run.record.spec
+    assert ("shop", "key_b", KeyLimits("key_b", own_limits)) == (spec.team, spec.key_id, spec.key_limits)
+    by_operator, _ = await replayer.submit(of_key_a, CLIENT)
+    assert isinstance(by_operator, Started)
+    spec = by_operator.run.record.spec
+    assert (None, None, None) == (spec.team, spec.key_id, spec.key_limits)
 
 
 async def test_the_input_of_a_run_that_was_kept_after_its_deadline_is_not_known() -> None:

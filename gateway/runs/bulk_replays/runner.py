@@ -16,9 +16,8 @@ from gateway.observability import json_logging
 from gateway.observability.logger_protocol import Logger
 from gateway.runs.bulk_replays.plan import ReplayPlan, decode_plan
 from gateway.runs.bulk_replays.progress import ReplayProgress, decode_progress
-from gateway.runs.catalog import RunScope
 from gateway.runs.idempotent_submission import Finished, InFlight, Replayed, Started
-from gateway.runs.run_replay import RunReplayer, check_replayable
+from gateway.runs.run_replay import Requester, RunReplayer, check_replayable
 from gateway.store.bulk_replay import BulkReplay
 from gateway.store.contract import ContentUnreadable, Store, StoreUnavailable
 from gateway.store.records import RunOverview
@@ -44,11 +43,11 @@ class _TryAgain(Exception):
 
 @dataclass(slots=True)
 class BulkReplayRunner:
-    """Runner of this process. `find_scope` returns what a client may run; None if it is no longer configured."""
+    """Runner of this process. `find_client` returns a client as it is now; None if it is no longer configured."""
 
     store: Store
     replayer: RunReplayer
-    find_scope: Callable[[str], RunScope | None]
+    find_client: Callable[[str], Requester | None]
     clock: Clock
     log: Logger
     _tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict)  # by the id of the bulk replay
@@ -164,10 +163,10 @@ class BulkReplayRunner:
         if stored.status != status:
             return "changed"
         check_replayable(stored.overview, include_unknown=plan.include_unknown)
-        scope = self.find_scope(stored.client)
-        if scope is None:
+        client = self.find_client(stored.client)
+        if client is None:
             return "unknown_client"
-        submission, workflow = await self.replayer.submit(stored, scope)
+        submission, workflow = await self.replayer.submit(stored, client)
         match submission:
             case Started(run):
                 self.replayer.durable_runs.run_in_background(run, workflow)
