@@ -86,7 +86,10 @@ def _parse_order(name: str, text: str) -> str:
 
 
 def _parse_time(name: str, text: str) -> str:
-    return format_rfc3339(datetime.fromtimestamp(parse_time(name, text), UTC))
+    try:
+        return format_rfc3339(datetime.fromtimestamp(parse_time(name, text), UTC))
+    except (ValueError, OverflowError):  # of the years before 1 and after 9999 in UTC
+        raise invalid_parameter(name, "is not a time that a record can have") from None
 
 
 def _parse_cursor(name: str, text: str) -> int:

@@ -291,6 +291,8 @@ async def test_the_list_has_pages_conditions_and_the_ends_of_the_chain(
         "?order=random",
         "?result=maybe",
         "?from=yesterday",
+        "?from=9999-12-31T23:59:59-23:59",
+        "?until=0001-01-01T00:00:00%2B23:59",
         "?from=2026-11-21T12:00:00Z&until=2026-11-21T12:00:00Z",
         "?actor=",
         "?actor=a&actor=b",
