@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema
@@ -17,6 +17,7 @@ from gateway.http.request import Request, Route
 from gateway.http.response import Response, make_response
 from gateway.json import strict_json
 from gateway.observability.logger_protocol import Logger
+from gateway.outbound.webhook.callback_url import receiver_host
 from gateway.runs.callbacks.recovery import RecoveryStore, plan_recovery, recover
 from gateway.runs.callbacks.trial_delivery import CallbackTester
 from gateway.runs.rendering import JSON_CONTENT_TYPE
@@ -26,12 +27,13 @@ _BODY_TIMEOUT = 10.0  # seconds
 
 
 def _parse_time(value: object) -> datetime:
-    """Return a time with its offset. Raises PydanticCustomError."""
+    """Return a time in UTC. Raises PydanticCustomError."""
     try:
         parsed = datetime.fromisoformat(value.upper()) if isinstance(value, str) and len(value) <= 40 else None
-    except ValueError:
+        parsed = None if parsed is None or parsed.tzinfo is None else parsed.astimezone(UTC)
+    except (ValueError, OverflowError):
         parsed = None
-    if parsed is None or parsed.tzinfo is None:
+    if parsed is None:
         raise PydanticCustomError("time", "must be a time such as 2026-11-21T12:00:00Z")
     return parsed
 
@@ -84,9 +86,12 @@ class CallbackDeliveryHandlers:
         """Handle `POST /api/callbacks/test`: 200 with what became of the delivery, whatever the receiver answered."""
         refuse_cross_site(request, body='the body is an object with "url"')
         raw = await read_json_body(request, max_bytes=_MAX_BODY, timeout=_BODY_TIMEOUT)
-        delivered = await self.tester.deliver(parse_json_body(CallbackTestRequest, raw).url)
+        url = parse_json_body(CallbackTestRequest, raw).url
+        host = receiver_host(url)
+        request.audit_target = "" if host == url else host  # a URL that cannot be parsed may contain a password
+        delivered = await self.tester.deliver(url)
         result = delivered.fault or str(delivered.status)
-        request.audit_target, request.audit_details = delivered.host, {"result": result}
+        request.audit_details = {"result": result}
         self.log.info("callback_tested", receiver=delivered.host, why=result, **actor_fields(request))
         document = {
             "accepted": delivered.accepted,
@@ -103,15 +108,14 @@ class CallbackDeliveryHandlers:
         refuse_cross_site(request, body='the body is an object with "since"')
         raw = await read_json_body(request, max_bytes=_MAX_BODY, timeout=_BODY_TIMEOUT)
         wanted = parse_json_body(CallbackRecoveryRequest, raw)
-        request.audit_target = wanted.host or ""
-        request.audit_details = {"since": format_rfc3339(wanted.since), "step": "plan" if wanted.dry_run else "start"}
         planned = await plan_recovery(self.store, wanted.since.timestamp(), wanted.host)
-        due = None
+        due, since = None, format_rfc3339(wanted.since)
+        request.audit_target = wanted.host or ""
+        request.audit_details = {"since": since, "step": "plan" if wanted.dry_run else "start"}
         if not wanted.dry_run:
             due = await recover(self.store, planned, self.clock.now().timestamp())
-            self.log.warning(
-                "callbacks_recovered", since=format_rfc3339(wanted.since), runs=due, **actor_fields(request)
-            )
+            request.audit_details = {**request.audit_details, "runs": str(due)}
+            self.log.warning("callbacks_recovered", since=since, runs=due, **actor_fields(request))
         document = {
             "count": len(planned.run_ids),
             "hosts": [{"host": host, "count": count} for host, count in planned.top_hosts()],

@@ -13,7 +13,7 @@ from hashlib import sha256
 from typing import Protocol
 
 from gateway.api.admin.cross_site import refuse_cross_site
-from gateway.api.admin.key_documents import key_document
+from gateway.api.admin.key_documents import format_time, key_document
 from gateway.api.admin.key_requests import CheckKeyRequest, CreateKeyRequest, ExpireKeyRequest, RotateKeyRequest
 from gateway.auth.keys import KeyRefusal, KeyRing, new_key
 from gateway.auth.scope import is_within
@@ -99,6 +99,7 @@ class KeyAdminHandlers:
         expires_at = None if wanted.expires is None else wanted.expires.timestamp()
         key_id = "key_" + self.clock.token(16).hex()
         key = StoredKey(key_id, wanted.client, _digest(text), terms.encode(), self._now, expires_at)
+        _describe(request, key, name=wanted.name)
         if not await self.store.client_keys.add(key, most=MAX_KEYS):
             raise Problem("too_many_keys", f"There are {MAX_KEYS} stored keys, ended ones included.")
         request.audit_target, request.audit_details = key_id, {"client": wanted.client}
@@ -113,6 +114,7 @@ class KeyAdminHandlers:
         text, now = new_key(self.clock), self._now
         while True:
             key = await self._find(request.path_param)
+            _describe(request, key, grace=f"{wanted.grace:g}", keep=wanted.keep or "")
             if self._state(key) in {"revoked", "expired"}:
                 raise Problem("key_ended", "A key that is revoked or has expired cannot be rotated.")
             grace_runs = key.previous_digest is not None and (key.previous_until_at or 0.0) > now
@@ -135,6 +137,7 @@ class KeyAdminHandlers:
         """Handle `POST /api/keys/{id}/revoke`: no request is accepted any more; runs in progress end. Is idempotent."""
         refuse_cross_site(request, body="the body may be empty")
         while (key := await self._find(request.path_param)).revoked_at is None:
+            _describe(request, key)
             if await self.store.client_keys.change(replace(key, revoked_at=self._now)):
                 await self._publish(key, "revoked", request)
         return _response(200, self._document(key))
@@ -146,6 +149,7 @@ class KeyAdminHandlers:
         if at is not None and at <= self._now:
             raise invalid_body(FieldError("/at", "is in the past: revoke the key to end it now"))
         while (key := await self._find(request.path_param)).expires_at != at:
+            _describe(request, key, at=format_time(at) or "never")
             if key.revoked_at is not None:
                 raise Problem("key_ended", "A key that is revoked has no expiry.")
             if await self.store.client_keys.change(replace(key, expires_at=at)):
@@ -159,6 +163,7 @@ class KeyAdminHandlers:
         configured = KeyRing({name: [(key.hash, key.expires) for key in each.keys] for name, each in clients.items()})
         found = configured.find(wanted.key, self.clock.now())
         stored = await self.store.client_keys.find(_digest(wanted.key))
+        request.audit_target = "" if stored is None else stored.id
         key = None if stored is None else self._document(stored)
         if found is not KeyRefusal.UNKNOWN:
             refusal = found.value if isinstance(found, KeyRefusal) else None
@@ -230,6 +235,11 @@ class KeyAdminHandlers:
 async def _read(model: type[ModelT], request: Request, body: str) -> ModelT:
     refuse_cross_site(request, body=body)
     return parse_json_body(model, await read_json_body(request, max_bytes=_MAX_BODY, timeout=_BODY_TIMEOUT))
+
+
+def _describe(request: Request, key: StoredKey, **details: str) -> None:
+    """Say in the audit record which key an act is about."""
+    request.audit_target, request.audit_details = key.id, {"client": key.client, **details}
 
 
 def _parse_query(query: Mapping[str, str]) -> tuple[str | None, int, int | None]:

@@ -42,7 +42,7 @@ class OperatorRunHandlers:
         self._require_safe_port()
         run = await self.starter.start(await read_json_body(request, max_bytes=MAX_BODY, timeout=_BODY_TIMEOUT))
         request.audit_target = run.id
-        request.audit_details = {"client": run.client, "workflow": run.workflow}
+        request.audit_details = {"client": run.client, "workflow": run.workflow, "replayed": "yes" * run.replayed}
         if not run.replayed:
             fields = actor_fields(request)
             self.log.warning("operator_run_started", run_id=run.id, client=run.client, workflow=run.workflow, **fields)

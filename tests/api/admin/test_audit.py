@@ -34,6 +34,8 @@ KEYS = [
 CONFIG = {
     "server": {"ops_keys": KEYS, "trusted_proxies": ["127.0.0.1"]},
     "providers": {"studio": {"adapter": "prompt_studio", "base_url": "http://127.0.0.1:1", "api_key": "provider-key"}},
+    "workflows": {"support": {"provider": "studio"}},
+    "clients": {"shop": {"keys": [{"hash": hash_key(new_key(SystemClock()))}], "workflows": ["*"]}},
 }
 NOTE = "SECRET-NOTE"
 
@@ -220,6 +222,35 @@ async def test_acts_of_each_kind_name_their_target(port: RunsPort, client: aioht
         ("callbacks.redeliver", "(invalid)", "refused", {}),
         ("callbacks.recover", "hooks.example.com", "succeeded", {"since": "2026-11-21T12:00:00.000Z", "step": "plan"}),
     ] == [said(each, "action", "target", "result", "details") for each in ends]
+
+
+async def test_records_of_keys_name_the_key_and_what_was_done_to_it(
+    port: RunsPort, client: aiohttp.ClientSession
+) -> None:
+    """Never its text."""
+    headers = key(OPERATOR, **{"Content-Type": "application/json"})
+    body = strict_json.write({"client": "shop", "name": "app"})
+    async with client.post(port.url + "/api/keys", data=body, headers=headers) as answer:
+        created = await answer.json()
+    for path, members in (
+        (f"/{created['id']}/rotate", {"grace": "1h"}),
+        (f"/{created['id']}/expire", {"at": "2099-01-01"}),
+        (f"/{created['id']}/expire", {"at": None}),
+        ("/check", {"key": created["key"]}),
+        (f"/{created['id']}/revoke", {}),
+    ):
+        assert 200 == await send(client, port, "POST", f"/api/keys{path}", members, key(OPERATOR))
+    found = [each for each in await records(client, port) if each["result"] == "succeeded"]
+    assert [
+        ("keys.create", {"client": "shop", "name": "app"}),
+        ("keys.rotate", {"client": "shop", "grace": "3600"}),
+        ("keys.expire", {"client": "shop", "at": "2099-01-01T00:00:00.000Z"}),
+        ("keys.expire", {"client": "shop", "at": "never"}),
+        ("keys.check", {}),
+        ("keys.revoke", {"client": "shop"}),
+    ] == [said(each, "action", "details") for each in found]
+    assert {created["id"]} == {each["target"] for each in found}
+    assert created["key"] not in repr(await records(client, port))
 
 
 async def test_an_act_that_ends_with_an_error_may_have_changed_something(

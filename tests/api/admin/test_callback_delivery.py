@@ -35,6 +35,13 @@ async def post(
         return answer.status, await answer.json()
 
 
+async def ended_acts(session: aiohttp.ClientSession, running: GatewayProcess, name: str) -> list[dict[str, Any]]:
+    """Return the audit records of the ends of requests of this name, oldest first."""
+    url = f"{running.ops_url}/api/audit?action=callbacks.{name}&order=oldest"
+    async with session.get(url) as answer:
+        return [each for each in (await answer.json())["records"] if each["result"] != "begun"]
+
+
 @pytest.mark.parametrize("workers", [False, True], ids=["one process", "two workers"])
 async def test_a_test_message_is_judged_signed_and_sent_as_a_callback(
     gateway: StartGateway,
@@ -64,10 +71,20 @@ async def test_a_test_message_is_judged_signed_and_sent_as_a_callback(
     assert "callback.test" == json.loads(received[0].body)["type"]
     with closed_port() as closed:
         assert "unreachable" == (await post(session, running, "test", url=closed))[1]["fault"]
-    for refused in ("http://10.0.0.1/hook", "ftp://x", running.ops_url):
+    for refused in ("http://10.0.0.1/hook", "https://user:secret@10.0.0.1", running.ops_url):
         status, document = await post(session, running, "test", url=refused)
         assert (422, "callback_url_refused") == (status, document["code"])
     assert 3 == len(receiver.received)
+    acts = await ended_acts(session, running, "test")
+    assert [
+        ("127.0.0.1", "204", "succeeded", ""),
+        ("127.0.0.1", "500", "succeeded", ""),
+        ("127.0.0.1", "disconnected", "succeeded", ""),
+        ("127.0.0.1", "unreachable", "succeeded", ""),
+        ("10.0.0.1", None, "refused", "callback_url_refused"),
+        ("", None, "refused", "callback_url_refused"),
+        ("127.0.0.1", None, "refused", "callback_url_refused"),
+    ] == [(each["target"], each["details"].get("result"), each["result"], each["code"]) for each in acts]
 
 
 async def test_without_a_secret_no_test_message_is_sent(gateway: StartGateway, session: aiohttp.ClientSession) -> None:
@@ -103,5 +120,18 @@ async def test_callbacks_given_up_since_a_time_are_delivered_again_after_a_plan(
     await restartable.wait_for_callback(ids[1])
     assert [ids[0], ids[1], ids[1]] == [json.loads(each.body)["data"]["id"] for each in deliveries(receiver)]
     assert (200, 0) == ((r := await post(session, running, "recover", since=since))[0], r[1]["count"])
-    status, document = await post(session, running, "recover", since="yesterday")
-    assert (422, "/since") == (status, document["errors"][0]["pointer"])
+    for wrong in ("yesterday", "2026-11-21T12:00:00", "9999-12-31T23:59:59-23:59"):
+        status, document = await post(session, running, "recover", since=wrong)
+        assert (422, "/since") == (status, document["errors"][0]["pointer"])
+
+
+async def test_the_records_of_a_recovery_say_what_was_recovered(
+    gateway: StartGateway, session: aiohttp.ClientSession
+) -> None:
+    running = await gateway()
+    assert 200 == (await post(session, running, "recover", since="2026-11-21T12:00:00+02:00", host="a"))[0]
+    assert 200 == (await post(session, running, "recover", since="2026-11-21T12:00:00Z", dry_run=False))[0]
+    assert [
+        ("a", {"since": "2026-11-21T10:00:00.000Z", "step": "plan"}),
+        ("", {"since": "2026-11-21T12:00:00.000Z", "step": "start", "runs": "0"}),
+    ] == [(each["target"], each["details"]) for each in await ended_acts(session, running, "recover")]
