@@ -21,17 +21,20 @@ from gateway.observability.logger_protocol import Logger
 from gateway.runs.catalog import Workflow
 from gateway.runs.durable.codec import ContentState, encode_record_details
 from gateway.runs.model import RunRecord
+from gateway.runs.pending_successes import PendingSuccesses
 from gateway.runs.recorded_content import NO_CONTENT, ContentConfig, HeldContent, RunErrorText
 from gateway.runs.usage import DAY, UnrecordedUsage, usage_of
 from gateway.store.contract import Store, StoreUnavailable
-from gateway.store.history import HistoryEntry
+from gateway.store.history import HistoryEntry, SuccessRecord
 from gateway.store.records import Phase, StoredRun
+from gateway.store.usage import RunUsage
 
 HistoryMode: TypeAlias = Literal["all", "kept", "none"]
 """Recorded runs: all; the durable ones only, with their timelines; or none: durable runs have no timeline either."""
 
 _INTERVAL = 0.5  # seconds between two groups
 _GROUP = 100  # records in one transaction, and that are added before other tasks run
+_SUCCESSES = 500  # the same for successes, which cost less
 _GROUP_CONTENT = 1_000_000  # bytes of content in one transaction, but for its last record
 _MAX_PENDING = 10_000  # records that wait for the store
 _MAX_PENDING_CONTENT = 16_000_000  # bytes of content that waits for the store
@@ -76,11 +79,15 @@ class HistoryRecorder:
     _pending_content: deque[tuple[RunRecord, RunErrorText | None, HeldContent]] = field(default_factory=deque)
     _pending_size: int = 0  # bytes of content, that of the group included
     _group: list[HistoryEntry] = field(default_factory=list)  # encoded, and not written yet
+    _pending_successes: PendingSuccesses = field(init=False)
+    _successes: list[SuccessRecord] = field(default_factory=list)  # a group too; only one of the two is not empty
     _group_size: int = 0  # bytes of content of the group
+    _count: int = 0  # records that are not written yet, those of the group included
     _failing: bool = False
 
     def __post_init__(self) -> None:
         self.unrecorded = UnrecordedUsage(self.store, self.clock)
+        self._pending_successes = PendingSuccesses(self._drop)
         self.reconfigure(self.config)
 
     def hold_content(self, workflow: Workflow, input_size: int) -> HeldContent | None:
@@ -96,10 +103,11 @@ class HistoryRecorder:
         if self.config.keep != "all":
             self.unrecorded.count(usage_of(run))
             return
-        if len(self._pending) + len(self._pending_content) + len(self._group) >= _MAX_PENDING:
+        if self._count >= _MAX_PENDING:
             self.count_dropped(1)
             self.unrecorded.count(usage_of(run))
             return
+        self._count += 1
         run.output = run.outputs = run.raw_errors = None
         text = None if error is None else (error.code, error.detail or None)
         state: ContentState | None = None
@@ -110,7 +118,9 @@ class HistoryRecorder:
                 self._pending_content.append((run, text, content))
                 return
         run.spec.input = {}
-        if (entry := self._encode_or_drop(run, text, state)) is not None:
+        if run.status == "succeeded" and state is None and error is None and not run.spec.tags:
+            self._pending_successes.add(run)
+        elif (entry := self._encode_or_drop(run, text, state)) is not None:
             self._pending.append(entry)  # encoded at once: the run and its request need not be held
 
     def _admit(self, content: HeldContent) -> ContentState:
@@ -152,23 +162,31 @@ class HistoryRecorder:
             self._failing = False
 
     async def _write_records(self) -> None:
-        while self._group or self._pending or self._pending_content:
-            if not self._group:
+        while self._count:
+            if not self._group and not self._successes:
                 await self._encode_group()
             try:
-                await self.store.add_history(self._group)
+                if self._successes:
+                    await self.store.add_successes(self._successes)
+                else:
+                    await self.store.add_history(self._group)
             except StoreUnavailable:
                 raise
             except Exception as defect:  # noqa: BLE001 - a defect must not keep all later records from being written
                 self.log.error("internal_error", **json_logging.describe_exception(defect))
-                self.count_dropped(len(self._group))
+                self.count_dropped(len(self._group) + len(self._successes))
                 self.unrecorded.count_all(entry.usage for entry in self._group)
+                self.unrecorded.count_all(record.usage for record in self._successes)
+            self._count -= len(self._group) + len(self._successes)
             self._pending_size -= self._group_size
-            self._group, self._group_size = [], 0
+            self._group, self._group_size, self._successes = [], 0, []
             await self.clock.sleep(0)
 
     async def _encode_group(self) -> None:
-        """Move pending records to the group: all without content, else some with, after each of which others run."""
+        """Move pending records to the group: those without content, else some with, after each of which others run."""
+        self._successes = self._pending_successes.take(_SUCCESSES)
+        if self._successes:
+            return
         if self._pending:
             count = min(_GROUP, len(self._pending))
             self._group = [self._pending.popleft() for _ in range(count)]
@@ -189,10 +207,14 @@ class HistoryRecorder:
                 return self._encode(run, error, content)
             return _entry(run, error, content)
         except Exception as defect:  # noqa: BLE001
-            self.log.error("internal_error", run_id=run.id, **json_logging.describe_exception(defect))
-            self.count_dropped(1)
-            self.unrecorded.count(usage_of(run))
+            self._drop(run.id, usage_of(run), defect)
             return None
+
+    def _drop(self, run_id: str, usage: RunUsage, defect: Exception) -> None:
+        self.log.error("internal_error", run_id=run_id, **json_logging.describe_exception(defect))
+        self._count -= 1
+        self.count_dropped(1)
+        self.unrecorded.count(usage)
 
     def _encode(self, run: RunRecord, error: RunErrorText | None, content: HeldContent) -> HistoryEntry:
         state: ContentState = "kept"
@@ -217,12 +239,13 @@ class HistoryRecorder:
         writing = asyncio.ensure_future(self.write_pending())
         await asyncio.wait((writing,), timeout=_CLOSE_TIMEOUT)
         writing.cancel()
-        lost = len(self._pending) + len(self._pending_content) + len(self._group)
-        if lost:
-            self.count_dropped(lost)
+        if self._count:
+            self.count_dropped(self._count)
+            self._count = 0
+            self._pending_successes.clear()
             self._pending.clear()
             self._pending_content.clear()
-            self._group, self._group_size, self._pending_size = [], 0, 0
+            self._group, self._group_size, self._pending_size, self._successes = [], 0, 0, []
 
     async def purge(self) -> None:
         """Delete records that are too old or too many, and old content and usage. Raises StoreUnavailable."""

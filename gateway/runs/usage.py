@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import islice
+from typing import TypeAlias
 
 from gateway.clock import Clock
-from gateway.runs.model import RunRecord
+from gateway.runs.model import ApiName, RunRecord
+from gateway.runs.prices import cost_of
 from gateway.store.contract import Store
 from gateway.store.usage import OTHERS, RunUsage, UsageBatch, add_up_counts
 
@@ -34,6 +37,22 @@ def usage_of(run: RunRecord) -> RunUsage:
         cost.spent,
         cost.unknown,
     )
+
+
+SuccessFacts: TypeAlias = tuple[str, str, str, ApiName, str | None, str | None, int | None, int]
+"""Of a run that succeeded: its client, workflow, provider, API, team, key, price and `maybe_paid`."""
+
+
+@lru_cache(maxsize=1024)
+def usage_of_success(day: int, facts: SuccessFacts) -> RunUsage:
+    """Return `usage_of` a run without tags that succeeded; most have that of another run, so this is one look-up.
+
+    `day`: days since 1970.
+    """
+    client, workflow, provider, api, team, key, price, maybe_paid = facts
+    cost = cost_of("succeeded", price, maybe_paid)
+    values = client, workflow, provider, api, "succeeded", team or "", key or ""
+    return RunUsage(day, *values, spent=cost.spent, unknown=cost.unknown)
 
 
 @dataclass(slots=True)

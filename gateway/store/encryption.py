@@ -17,7 +17,7 @@ from typing_extensions import override
 from gateway.observability.logger_protocol import Logger
 from gateway.store.content_cipher import OVERHEAD, ContentCipher
 from gateway.store.contract import ContentUnreadable, Store
-from gateway.store.history import HistoryEntry
+from gateway.store.history import HistoryEntry, SuccessRecord
 from gateway.store.provider_override import ProviderOverride
 from gateway.store.records import (
     CancelResult,
@@ -279,6 +279,10 @@ class EncryptedStore(Store):
     @override
     def list_overrides(self) -> _Result[list[ProviderOverride]]:
         return self.inner.list_overrides()
+
+    @override
+    def add_successes(self, records: Sequence[SuccessRecord]) -> _Result[None]:
+        return self.inner.add_successes(records)
 
     @override
     def purge_history(self, *, before_at: float, most: int) -> _Result[int]:

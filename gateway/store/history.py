@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-from gateway.store.records import StoredRun
+from gateway.store.records import Phase, StoredRun
 from gateway.store.usage import RunUsage
 
 MAX_TIMELINE = 32_768
@@ -31,11 +31,64 @@ class HistoryEntry:
     usage: RunUsage | None = None
 
 
+class SuccessRecord(NamedTuple):
+    """Record of a run that was not durable and succeeded, without tags and content: most runs, so it has to be cheap.
+
+    Its order is that of `Position`. `usage` is counted with the record, and not kept in it; None: nothing is.
+    """
+
+    created_at: float
+    id: str
+    client: str
+    workflow: str
+    provider: str
+    deadline_at: float
+    attempts: int
+    provider_run_id: str | None
+    finished_at: float
+    details: bytes
+    timeline: bytes
+    usage: RunUsage | None = None
+
+    @property
+    def run(self) -> StoredRun:
+        """The run that was recorded."""
+        return StoredRun(
+            id=self.id,
+            client=self.client,
+            workflow=self.workflow,
+            provider=self.provider,
+            order=b"",
+            created_at=self.created_at,
+            deadline_at=self.deadline_at,
+            owner="",
+            leased_until_at=0.0,
+            phase=Phase.DONE,
+            status="succeeded",
+            attempts=self.attempts,
+            provider_run_id=self.provider_run_id,
+            finished_at=self.finished_at,
+            details=self.details,
+            durable=False,
+        )
+
+    @property
+    def entry(self) -> HistoryEntry:
+        """The same record in the form of all others."""
+        return HistoryEntry(self.run, (), self.timeline, usage=self.usage)
+
+
 class HistoryStore(Protocol):
     """The part of a store that records what happened to runs. Every method may raise `StoreUnavailable`."""
 
     async def add_history(self, entries: Sequence[HistoryEntry]) -> None:
         """Record runs, in one transaction. An entry whose id the store has already is ignored."""
+
+    async def add_successes(self, records: Sequence[SuccessRecord]) -> None:
+        """Record runs with new ids, as `add_history`. If they were added already, the same records may be given again.
+
+        They may be stored in segments (`SuccessSegment`), which searches and purges treat as they treat single runs.
+        """
 
     async def purge_history(self, *, before_at: float, most: int) -> int:
         """Delete recorded runs that are not durable and ended before this time, and the oldest while more than `most`.

@@ -70,6 +70,11 @@ class RunFilter:
         return {name: value for name, value in wanted if value is not None}
 
 
+def bounds_of_prefix(prefix: str) -> tuple[str, str]:
+    """Return the first text with this beginning, and the first text after all with it."""
+    return prefix, prefix[:-1] + chr(ord(prefix[-1]) + 1)
+
+
 _DETAILS = ("api", "replay_of", "team", "key")
 """Members of details that are compared as they are."""
 

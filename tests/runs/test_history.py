@@ -11,12 +11,13 @@ import structlog
 
 from gateway.errors import ProviderError
 from gateway.runs import history
+from gateway.runs.durable.codec import encode_record_details
 from gateway.runs.history import HistoryConfig, HistoryMode, HistoryRecorder
 from gateway.runs.model import RunRecord, RunSpec
 from gateway.runs.recorded_content import ContentRule, HeldContent
 from gateway.runs.timeline import decode_timeline
 from gateway.store.contract import StoreUnavailable
-from gateway.store.history import HistoryEntry
+from gateway.store.history import HistoryEntry, SuccessRecord
 from gateway.store.memory.store import MemoryStore
 from gateway.store.run_filter import RunFilter
 from tests.store.samples import listed
@@ -24,7 +25,10 @@ from tests.support.clock import ManualClock
 
 
 class SlowStore(MemoryStore):
-    """Store that may be unavailable, or fail once by a defect. `groups` has the size of each group that was added."""
+    """Store that may be unavailable, or fail once by a defect.
+
+    `groups` has the size of each group that was added, `successes` those of groups of successes.
+    """
 
     unavailable = False
     defect = False
@@ -32,6 +36,7 @@ class SlowStore(MemoryStore):
     def __init__(self, clock: ManualClock) -> None:
         super().__init__(clock)
         self.groups: list[int] = []
+        self.successes: list[int] = []
 
     async def add_history(self, entries: Sequence[HistoryEntry]) -> None:
         """See `Store.add_history`."""
@@ -40,8 +45,21 @@ class SlowStore(MemoryStore):
         if self.defect:
             self.defect = False
             raise ValueError
-        self.groups.append(len(entries))
+        if entries:
+            self.groups.append(len(entries))
         await super().add_history(entries)
+
+    async def add_successes(self, records: Sequence[SuccessRecord]) -> None:
+        """See `Store.add_successes`."""
+        if self.unavailable:
+            raise StoreUnavailable
+        if self.defect:
+            self.defect = False
+            raise ValueError
+        self.successes.append(len(records))
+        groups, self.groups = self.groups, []
+        await super().add_successes(records)
+        self.groups = groups
 
 
 class Recording:
@@ -64,9 +82,10 @@ class Recording:
         content: HeldContent | None = None,
         *,
         warning: str | None = None,
+        tags: tuple[str, ...] = ("a", "b"),
     ) -> RunRecord:
         """Record a run that took two seconds."""
-        spec = RunSpec("one", "triage", 60.0, {"q": "CANARY"}, {"ticket": "4711"}, ("a", "b"), label="prod")
+        spec = RunSpec("one", "triage", 60.0, {"q": "CANARY"}, {"ticket": "4711"}, tags, label="prod")
         run = RunRecord.create(spec, "studio", self.clock)
         run.price = run.maybe_paid = 10
         run.attempts, run.output, run.provider_run_id, run.warning = 1, "CANARY", "77", warning
@@ -215,3 +234,136 @@ async def test_what_large_requests_and_responses_leave_in_pending_records_is_bou
     [found] = await listed(recording.store, RunFilter(None))
     metadata = orjson.loads(found.details or b"").get("metadata")
     assert metadata == (None if large in {"metadata", "members"} else {})
+
+
+async def test_successes_without_tags_are_recorded_as_all_others() -> None:
+    """They are the most, and are stored together."""
+    recording = Recording()
+    await recording.store.open()
+    runs = [recording.end_run(tags=()) for _ in range(100)]
+    assert [] == await listed(recording.store, RunFilter(None))  # never before the response
+    await recording.recorder.write_pending()
+    found = await listed(recording.store, RunFilter("one", metadata=(("ticket", "4711"),), limit=200))
+    assert [run.id for run in reversed(runs)] == [each.id for each in found]
+    [last, *_] = found
+    assert (runs[-1].created_at.timestamp(), 2.0) == (last.created_at, (last.finished_at or 0.0) - last.created_at)
+    assert ("succeeded", False, 1, "77", "studio") == (
+        last.status,
+        last.durable,
+        last.attempts,
+        last.provider_run_id,
+        last.provider,
+    )
+    cost = {"amount": "0.00001", "certainty": "spent"}
+    details = {"metadata": {"ticket": "4711"}, "cost": cost, "api": "run", "label": "prod", "price": 10}
+    assert details == orjson.loads(last.details or b"")
+    timeline = await recording.store.get_timeline(last.id)
+    assert timeline is not None
+    [event] = decode_timeline(timeline)
+    assert {"at": last.finished_at, "event": "ended", "status": "succeeded"} == event
+    assert b"CANARY" not in (last.details or b"") + timeline
+    assert ([100], []) == (recording.store.successes, recording.store.groups)
+
+
+async def test_what_happened_to_a_success_is_in_its_details() -> None:
+    recording = Recording()
+    await recording.store.open()
+    spec = RunSpec("one", "triage", 60.0, version=3, api="promptlayer")
+    run = RunRecord.create(spec, "studio", recording.clock)
+    run.timeline.add_wait(run.started_monotonic, run.started_monotonic + 0.5, "limit")
+    run.warning = "careful"
+    run.finish("succeeded", recording.clock)
+    recording.recorder.record(run)
+    await recording.recorder.write_pending()
+    [found] = await listed(recording.store, RunFilter(None))
+    assert {
+        "metadata": {},
+        "warning": "careful",
+        "api": "promptlayer",
+        "version": 3,
+        "waits": {"limit": 0.5},
+    } == orjson.loads(found.details or b"")
+    timeline = await recording.store.get_timeline(run.id)
+    assert ["waited", "ended"] == [event["event"] for event in decode_timeline(timeline or b"")]
+
+
+async def test_what_others_have_is_in_no_details() -> None:
+    """The details of successes are encoded once for all that have the same facts."""
+    recording = Recording()
+    await recording.store.open()
+    wanted: dict[str, dict[str, object]] = {}
+    for number in range(200):
+        team, key = ("shop", "ops", None)[number % 3], (None, "key_1")[number % 2]
+        price, paid = ((None, 0), (0, 0), (10, 10), (20, 20), (10, 30), (None, 10))[number // 6 % 6]
+        spec = RunSpec("one", "triage", 60.0, team=team, key_id=key)
+        run = RunRecord.create(spec, "studio", recording.clock)
+        run.price, run.maybe_paid = price, paid
+        run.finish("succeeded", recording.clock)
+        wanted[run.id] = orjson.loads(encode_record_details(run, None))
+        recording.recorder.record(run)
+    await recording.recorder.write_pending()
+    assert [200] == recording.store.successes
+    found = await listed(recording.store, RunFilter(None, limit=300))
+    assert wanted == {run.id: orjson.loads(run.details or b"") for run in found}
+    of_key = await listed(recording.store, RunFilter(None, team="ops", key="key_1", limit=300))
+    members = {run.id for run in found if {"team": "ops", "key": "key_1"}.items() <= wanted[run.id].items()}
+    assert (34, members) == (len(of_key), {run.id for run in of_key})
+
+
+async def test_successes_wait_for_an_unavailable_store() -> None:
+    recording = Recording()
+    await recording.store.open()
+    recording.store.unavailable = True
+    for number in range(1_200):
+        recording.end_run(tags=())
+        if number % 400 == 0:
+            recording.end_run()
+            await recording.recorder.write_pending()
+    recording.store.unavailable = False
+    await recording.recorder.write_pending()
+    await recording.recorder.write_pending()
+    assert (1_200, [3], 0) == (sum(recording.store.successes), recording.store.groups, recording.dropped)
+    assert max(recording.store.successes) <= 500
+
+
+async def test_successes_beyond_the_bound_are_dropped_and_counted() -> None:
+    recording = Recording()
+    await recording.store.open()
+    recording.store.unavailable = True
+    for _ in range(history._MAX_PENDING + 3):
+        recording.end_run(tags=())
+    assert 3 == recording.dropped
+    await recording.recorder.close()
+    assert history._MAX_PENDING + 3 == recording.dropped
+    recording.store.unavailable = False
+    recording.end_run(tags=())
+    await recording.recorder.close()
+    assert ([1], history._MAX_PENDING + 3) == (recording.store.successes, recording.dropped)
+
+
+@pytest.mark.parametrize("waited", [False, True])
+async def test_a_success_with_a_defect_does_not_take_others_with_it(*, waited: bool) -> None:
+    recording = Recording()
+    await recording.store.open()
+    for number in range(3):
+        spec = RunSpec("one", "triage", 60.0)
+        run = RunRecord.create(spec, "studio", recording.clock)
+        if number == 1 and waited:
+            run.timeline.add(0.0, "\ud800")  # a lone surrogate cannot be encoded
+        elif number == 1:
+            run.warning = "\ud800"
+        run.finish("succeeded", recording.clock)
+        recording.recorder.record(run)
+    await recording.recorder.write_pending()
+    await recording.recorder.write_pending()
+    assert (2, 1) == (len(await listed(recording.store, RunFilter(None))), recording.dropped)
+
+
+async def test_successes_that_the_store_cannot_take_do_not_keep_later_ones_from_being_written() -> None:
+    recording = Recording()
+    await recording.store.open()
+    recording.store.defect = True
+    for _ in range(501):
+        recording.end_run(tags=())
+    await recording.recorder.write_pending()
+    assert ([1], 500) == (recording.store.successes, recording.dropped)

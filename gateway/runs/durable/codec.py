@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias, cast
 
 from gateway.clock import Clock
 from gateway.errors import RunCancelled
 from gateway.json import strict_json
-from gateway.runs.model import RunRecord, RunSpec, always_connected
+from gateway.runs.model import ApiName, RunRecord, RunSpec, always_connected
+from gateway.runs.prices import cost_of
 from gateway.runs.timeline import WaitCause
 from gateway.store.records import Phase, RunOverview, StoredRun
 from providers.contract import JsonValue
@@ -116,6 +118,32 @@ def encode_record_details(
     if run.span is not None:
         details["trace"] = run.span.traceparent
     return strict_json.write(details)
+
+
+def encode_success_details(run: RunRecord) -> bytes:
+    """Return `encode_record_details` of a run that succeeded without content.
+
+    Of most runs only the metadata are encoded, once: a third of the cost.
+    """
+    spec = run.spec
+    if run.warning is None and run.timeline.waits is None and run.span is None and not spec.tags:
+        metadata = strict_json.write(spec.metadata) if spec.metadata else b"{}"
+        if len(metadata) <= _MAX_LISTED_METADATA:
+            facts = spec.api, spec.label, spec.version, spec.team, spec.key_id, run.price, run.maybe_paid
+            return b'{"metadata":%b,%b' % (metadata, _encoded_facts(facts))
+    return encode_record_details(run, None)
+
+
+@lru_cache(maxsize=1024)
+def _encoded_facts(facts: tuple[ApiName, str | None, int | None, str | None, str | None, int | None, int]) -> bytes:
+    """Return the JSON of the cost, the facts and the price of a run that succeeded, without its first character.
+
+    `facts`: its API, label, version, team, key, price and `maybe_paid`: all that the JSON depends on.
+    """
+    api, label, version, team, key, price, maybe_paid = facts
+    spec = RunSpec("", "", 0.0, label=label, version=version, api=api, team=team, key_id=key)
+    cost = {} if price is None and not maybe_paid else {"cost": cost_of("succeeded", price, maybe_paid).document()}
+    return strict_json.write({**cost, **_facts(spec), **({} if price is None else {"price": price})})[1:]
 
 
 def encode_details(document: Mapping[str, Any], facts: Mapping[str, Any] = MappingProxyType({})) -> bytes:

@@ -16,7 +16,7 @@ from gateway.store.budgets import BudgetStore
 from gateway.store.bulk_replay import BulkReplayStore
 from gateway.store.client_key import ClientKeyStore
 from gateway.store.contract import Store, StoreUnavailable
-from gateway.store.history import HistoryEntry
+from gateway.store.history import HistoryEntry, SuccessRecord
 from gateway.store.memory.audit import MemoryAudit
 from gateway.store.memory.budgets import MemoryBudgets
 from gateway.store.memory.bulk_replays import MemoryBulkReplays
@@ -44,6 +44,7 @@ from gateway.store.records import (
     StoredRun,
 )
 from gateway.store.run_filter import RunFilter
+from gateway.store.success_segments import merge
 from gateway.store.usage import UsageStore
 
 _ADVANCE_FIELDS = ("phase", "status", "attempts", "provider", "provider_run_id")
@@ -187,7 +188,7 @@ class MemoryStore(MemoryOverrides, Store):
     async def get_overview(self, run_id: str) -> RunOverview | None:
         self._require_open()
         run = self._runs.get(run_id)
-        return None if run is None else run.overview
+        return self._recorded.segments.get_overview(run_id) if run is None else run.overview
 
     @override
     async def get_document(self, run_id: str) -> bytes | None:
@@ -197,7 +198,8 @@ class MemoryStore(MemoryOverrides, Store):
     @override
     async def list_runs(self, run_filter: RunFilter) -> RunPage:
         self._require_open()
-        return await find_runs(self._runs, self._index, run_filter, self._clock)
+        found = await find_runs(self._runs, self._index, run_filter, self._clock)
+        return merge(found, self._recorded.segments.list_runs(run_filter), run_filter.limit)
 
     @override
     async def get_idempotency_record(self, client: str, text: str) -> IdempotencyRecord | None:
@@ -287,16 +289,21 @@ class MemoryStore(MemoryOverrides, Store):
                 self._recorded.add(entry)
                 self._timelines.add(entry.run.id, entry.timeline)
                 self._usage.count(entry.run.id, entry.usage)
-        for run_id in self._recorded.oldest_above(_MAX_HISTORY):
+        for run_id in self._recorded.remove_surplus(self._runs, _MAX_HISTORY, whole=True):
             self._delete_run(run_id)
+
+    @override
+    async def add_successes(self, records: Sequence[SuccessRecord]) -> None:
+        self._require_open()
+        await self.add_history(self._recorded.segments.add(records, self._usage.count_many))
 
     @override
     async def purge_history(self, *, before_at: float, most: int) -> int:
         self._require_open()
-        old = self._recorded.surplus(self._runs, before_at, most)
-        for run_id in old:
+        before = len(self._recorded)
+        for run_id in self._recorded.remove_surplus(self._runs, most, before_at):
             self._delete_run(run_id)
-        return len(old)
+        return before - len(self._recorded)
 
     @override
     async def purge_content(self, *, before_at: float) -> int:
@@ -309,7 +316,7 @@ class MemoryStore(MemoryOverrides, Store):
     @override
     async def get_timeline(self, run_id: str) -> bytes | None:
         self._require_open()
-        return self._timelines.get(run_id) if run_id in self._runs else None
+        return self._timelines.get(run_id) if run_id in self._runs else self._recorded.segments.get_timeline(run_id)
 
     @override
     async def set_activities(self, owner: str, activities: Sequence[tuple[str, bytes]]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from typing_extensions import override
 
@@ -16,6 +16,7 @@ from gateway.store.usage import (
     UsageRow,
     UsageStore,
     add_up,
+    add_up_counts,
     decode_row,
 )
 
@@ -38,6 +39,10 @@ class MemoryUsage(UsageStore):
         self._add(add_up((usage,)).items())
         if usage.outcome == "unknown":
             self._counted[run_id] = usage
+
+    def count_many(self, counts: Mapping[RunUsage, int]) -> None:
+        """Count runs that succeeded, by their usage."""
+        self._add(add_up_counts(counts).items())
 
     def forget(self, run_id: str) -> None:
         """Forget that a run may be revised: it is deleted."""

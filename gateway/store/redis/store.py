@@ -26,7 +26,7 @@ from gateway.store.budgets import BudgetStore
 from gateway.store.bulk_replay import BulkReplayStore
 from gateway.store.client_key import ClientKeyStore
 from gateway.store.contract import Store, StoreReplaced, StoreUnavailable
-from gateway.store.history import HistoryEntry
+from gateway.store.history import HistoryEntry, SuccessRecord
 from gateway.store.provider_override import ProviderOverride
 from gateway.store.records import (
     CancelResult,
@@ -263,6 +263,10 @@ class RedisStore(Store):
         for first in range(0, len(entries), _HISTORY_BATCH):
             words = codec.encode_entries(entries[first : first + _HISTORY_BATCH])
             await self._write_behind(scripts.ADD_HISTORY, *words)
+
+    @override
+    async def add_successes(self, records: Sequence[SuccessRecord]) -> None:
+        await self.add_history([record.entry for record in records])
 
     @override
     async def purge_history(self, *, before_at: float, most: int) -> int:

@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Sequence
 
 from gateway.store.history import HistoryEntry
+from gateway.store.sqlite import segments
 from gateway.store.sqlite.usage import count_recorded
 
 ROWS_PER_BATCH = 250
@@ -24,14 +25,14 @@ _ADD_TAG = """
 INSERT INTO run_tags (client, tag, created_at, id, run)
 SELECT client, ?, created_at, id, number FROM runs WHERE number = ? AND id = ?"""
 
-_COUNT_SURPLUS = """
-SELECT max(count(*) - ?, (
-    SELECT count(*) FROM runs INDEXED BY runs_ended WHERE phase = 3 AND durable = 0 AND finished_at < ?
-)) FROM runs INDEXED BY runs_ended WHERE phase = 3 AND durable = 0"""
+_COUNT = "SELECT count(*) FROM runs INDEXED BY runs_ended WHERE phase = 3 AND durable = 0"
+
+_COUNT_ENDED = f"{_COUNT} AND finished_at < ?"
 
 _PURGE_OLDEST = """
 DELETE FROM runs WHERE number IN (
-    SELECT number FROM runs INDEXED BY runs_ended WHERE phase = 3 AND durable = 0 ORDER BY finished_at LIMIT ?
+    SELECT number FROM runs INDEXED BY runs_ended
+    WHERE phase = 3 AND durable = 0 AND finished_at <= ? ORDER BY finished_at LIMIT ?
 )"""
 
 _IS_ADDED = "SELECT 1 FROM runs WHERE number = ? AND id = ?"
@@ -84,12 +85,18 @@ def _add_content(db: sqlite3.Connection, number: int, entry: HistoryEntry, until
 
 def count_surplus(db: sqlite3.Connection, before_at: float, most: int) -> int:
     """Return how many of the oldest recorded runs `HistoryStore.purge_history` deletes; 0 or less for none."""
-    return int(db.execute(_COUNT_SURPLUS, (most, before_at)).fetchone()[0])
+    number = db.execute(_COUNT).fetchone()[0] + segments.count(db)
+    ended = db.execute(_COUNT_ENDED, (before_at,)).fetchone()[0] + segments.count_ended(db, before_at)
+    return int(max(number - most, ended))
 
 
-def purge_oldest(db: sqlite3.Connection, count: int) -> int:
-    """Delete the oldest recorded runs; returns the number deleted, at most `count`."""
-    return db.execute(_PURGE_OLDEST, (count,)).rowcount
+def purge_oldest(db: sqlite3.Connection, most: int) -> int:
+    """Delete a batch of the oldest recorded runs, at most `most`; returns the number deleted.
+
+    Those in a segment are as old as the last one of them.
+    """
+    deleted = db.execute(_PURGE_OLDEST, (segments.oldest_end(db), min(most, ROWS_PER_BATCH))).rowcount
+    return deleted or segments.purge_oldest(db, most)
 
 
 def purge_content(db: sqlite3.Connection, before_at: float) -> int:
@@ -111,7 +118,7 @@ def drop_content(db: sqlite3.Connection, run_id: str) -> None:
 def get_timeline(db: sqlite3.Connection, run_id: str) -> bytes | None:
     """Implement `HistoryStore.get_timeline`."""
     rows = db.execute("SELECT ifnull(timeline, X'') FROM runs WHERE id = ?", (run_id,)).fetchall()
-    return bytes(rows[0][0]) if rows else None
+    return bytes(rows[0][0]) if rows else segments.get_timeline(db, run_id)
 
 
 def set_activities(db: sqlite3.Connection, owner: str, activities: Sequence[tuple[str, bytes]]) -> None:

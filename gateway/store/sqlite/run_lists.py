@@ -6,10 +6,13 @@ import sqlite3
 from contextlib import closing
 from dataclasses import replace
 
+from gateway.store import success_segments
 from gateway.store.records import OVERVIEW_FIELDS, RunOverview, RunPage
 from gateway.store.run_filter import Position, RunFilter, activity_fragments, details_fragments, details_match
+from gateway.store.sqlite import segments
 from gateway.store.sqlite.run_sources import Condition, Source, choose_source, select_position, select_runs
-from gateway.store.sqlite.runs import decode_overview, fetch_first
+from gateway.store.sqlite.runs import decode_overview
+from gateway.store.sqlite.statements import fetch_first
 
 _COLUMNS = ", ".join(f"runs.{name}" for name in OVERVIEW_FIELDS)
 
@@ -22,6 +25,12 @@ _FIRST_PART = 500
 
 def list_runs(db: sqlite3.Connection, run_filter: RunFilter) -> RunPage:
     """Implement `Store.list_runs`."""
+    rows = _list_rows(db, run_filter)
+    return success_segments.merge(rows, segments.list_runs(db, run_filter), run_filter.limit)
+
+
+def _list_rows(db: sqlite3.Connection, run_filter: RunFilter) -> RunPage:
+    """Implement `Store.list_runs` for the runs that are in no segment."""
     places = _range_of_positions(run_filter)
     source = choose_source(db, run_filter)
     conditions = _conditions(run_filter, source)

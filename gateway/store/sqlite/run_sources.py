@@ -10,8 +10,8 @@ import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gateway.store.run_filter import RunFilter
-from gateway.store.sqlite.runs import fetch_first
+from gateway.store.run_filter import RunFilter, bounds_of_prefix
+from gateway.store.sqlite.statements import fetch_first
 
 _UNFINISHED = frozenset({"queued", "running"})
 _COMMON = _UNFINISHED | {"succeeded"}
@@ -83,8 +83,7 @@ def _count(db: sqlite3.Connection, source: Source) -> int:
 def _possible_sources(run_filter: RunFilter) -> list[Source]:
     client, status, prefix = run_filter.client, run_filter.status, run_filter.id_prefix
     if prefix is not None:
-        above = prefix[:-1] + chr(ord(prefix[-1]) + 1)
-        first = Condition("runs.id >= ? AND runs.id < ?", (prefix, above))
+        first = Condition("runs.id >= ? AND runs.id < ?", bounds_of_prefix(prefix))
         return [Source("runs INDEXED BY sqlite_autoindex_runs_1", (first,))]
     sources = []
     if status in _UNFINISHED or run_filter.waiting_for is not None or run_filter.retrying:

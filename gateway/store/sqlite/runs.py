@@ -20,8 +20,10 @@ from gateway.store.records import (
     StoredResponse,
     StoredRun,
 )
+from gateway.store.sqlite import segments
 from gateway.store.sqlite.callbacks import schedule_callback
 from gateway.store.sqlite.history import drop_content
+from gateway.store.sqlite.statements import fetch_first
 from gateway.store.sqlite.timelines import ADD_EVENTS
 from gateway.store.sqlite.usage import count_end
 
@@ -223,7 +225,7 @@ def get_run(db: sqlite3.Connection, run_id: str) -> StoredRun | None:
 def get_overview(db: sqlite3.Connection, run_id: str) -> RunOverview | None:
     """Implement `Store.get_overview`."""
     row = fetch_first(db, f"{_OVERVIEWS} WHERE id = ?", run_id)
-    return None if row is None else decode_overview(row)
+    return segments.get_overview(db, run_id) if row is None else decode_overview(row)
 
 
 def get_document(db: sqlite3.Connection, run_id: str) -> bytes | None:
@@ -264,12 +266,6 @@ def get_or_create_secret(db: sqlite3.Connection, name: str, default: bytes) -> b
     db.execute("INSERT INTO secrets (name, value) VALUES (?, ?) ON CONFLICT (name) DO NOTHING", (name, default))
     (value,) = db.execute("SELECT value FROM secrets WHERE name = ?", (name,)).fetchone()
     return bytes(value)
-
-
-def fetch_first(db: sqlite3.Connection, statement: str, *values: object) -> tuple[Any, ...] | None:
-    """Run a statement to its end, and return its first row or None."""
-    rows = db.execute(statement, values).fetchall()
-    return rows[0] if rows else None
 
 
 def _decode_run(row: tuple[Any, ...]) -> StoredRun:

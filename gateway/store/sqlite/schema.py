@@ -6,6 +6,7 @@ read a large value to reach a column behind it, and write it again with every ch
 `runs.document`; there and in `callbacks.body` are those of runs that ended before the versions 5 and 6 too; else they
 are NULL and empty. `runs.timeline` is the last column, so that no other one is behind it. A run that was not durable is
 a row of `runs` and its tags alone; if its content is kept, it has rows in `orders`, `documents` and `kept_content` too.
+Successes without tags and content are in `segments`, if there are many.
 """
 
 from __future__ import annotations
@@ -286,6 +287,35 @@ CREATE TABLE audit_chain (
 ) STRICT;
 """
 
+# Of runs that are not durable: many of one client in a row. What is scanned is apart from what is read of one segment.
+_VERSION_17 = """
+CREATE TABLE segments (
+    number INTEGER PRIMARY KEY,
+    client TEXT NOT NULL,
+    count INTEGER NOT NULL,
+    oldest_at REAL NOT NULL,
+    newest_at REAL NOT NULL,
+    ended_at REAL NOT NULL,
+    first_id TEXT NOT NULL,
+    last_id TEXT NOT NULL,
+    UNIQUE (last_id, first_id)
+) STRICT;
+CREATE INDEX segments_by_time ON segments (newest_at, oldest_at);
+CREATE INDEX segments_of_client ON segments (client, newest_at, oldest_at);
+CREATE INDEX segments_ended ON segments (ended_at, count);
+
+CREATE TABLE segment_hashes (
+    segment INTEGER PRIMARY KEY REFERENCES segments (number) ON DELETE CASCADE,
+    hashes BLOB NOT NULL
+) STRICT;
+
+CREATE TABLE segment_records (
+    segment INTEGER PRIMARY KEY REFERENCES segments (number) ON DELETE CASCADE,
+    records BLOB NOT NULL,
+    timelines BLOB NOT NULL
+) STRICT;
+"""
+
 MIGRATIONS: tuple[str, ...] = (
     _VERSION_1,
     _VERSION_2,
@@ -303,6 +333,7 @@ MIGRATIONS: tuple[str, ...] = (
     _VERSION_14,
     _VERSION_15,
     _VERSION_16,
+    _VERSION_17,
 )
 """Script n migrates a file of version n to version n + 1. A released script is never changed."""
 

@@ -14,13 +14,14 @@ from typing import TypeVar
 from typing_extensions import override
 
 from gateway.clock import Clock
+from gateway.store import success_segments
 from gateway.store.announcements import LocalAnnouncements
 from gateway.store.audit import AuditStore
 from gateway.store.budgets import BudgetStore
 from gateway.store.bulk_replay import BulkReplayStore
 from gateway.store.client_key import ClientKeyStore
 from gateway.store.contract import Store, StoreUnavailable
-from gateway.store.history import HistoryEntry
+from gateway.store.history import HistoryEntry, SuccessRecord
 from gateway.store.notifications import ChangeNotifier
 from gateway.store.provider_override import ProviderOverride
 from gateway.store.records import (
@@ -34,7 +35,7 @@ from gateway.store.records import (
     StoredRun,
 )
 from gateway.store.run_filter import RunFilter
-from gateway.store.sqlite import callbacks, history, maintenance, overrides, run_lists, runs
+from gateway.store.sqlite import callbacks, history, maintenance, overrides, run_lists, runs, segments
 from gateway.store.sqlite.audit import SqliteAudit
 from gateway.store.sqlite.budgets import SqliteBudgets
 from gateway.store.sqlite.bulk_replays import SqliteBulkReplays
@@ -210,14 +211,19 @@ class SqliteStore(Store):
             await self._write(partial(history.add_history, entries=batch))
 
     @override
+    async def add_successes(self, records: Sequence[SuccessRecord]) -> None:
+        found, rest = success_segments.split(records)
+        if found:
+            await self._write(partial(segments.add_segments, segments=found))
+        await self.add_history([record.entry for record in rest])
+
+    @override
     async def purge_history(self, *, before_at: float, most: int) -> int:
         count = partial(history.count_surplus, before_at=before_at, most=most)
         surplus = await self._require_open().list_readers.execute(count)
         deleted = 0
         while deleted < surplus:
-            batch = await self._write(
-                partial(history.purge_oldest, count=min(surplus - deleted, history.ROWS_PER_BATCH))
-            )
+            batch = await self._write(partial(history.purge_oldest, most=surplus - deleted))
             if not batch:
                 break
             deleted += batch

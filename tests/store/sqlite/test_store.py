@@ -17,9 +17,11 @@ import pytest
 
 from gateway.clock import SystemClock
 from gateway.store.contract import StoreUnavailable
+from gateway.store.history import SuccessRecord
 from gateway.store.records import IdempotencyKey, IdempotencyRecord, Phase, StoredRun
 from gateway.store.run_filter import RunFilter
 from gateway.store.sqlite.store import SqliteStore
+from gateway.store.usage import RunUsage, UsageKind
 from tests.store.crash_writer import acknowledged_final_state, acknowledged_key, acknowledged_run
 from tests.store.samples import NOW, SAMPLE_FINAL_STATE, SAMPLE_KEY, SAMPLE_RUN, listed, new_run, new_run_with_callback
 from tests.support.process import GatewayProcess
@@ -219,3 +221,17 @@ async def test_a_document_of_any_size_replaces_one_of_any_size(store: SqliteStor
     whole = await store.get_run(SAMPLE_RUN.id)
     assert whole is not None
     assert (second, "succeeded") == (whole.document, whole.status)
+
+
+async def test_successes_that_cannot_be_counted_are_not_recorded(store: SqliteStore) -> None:
+    """Their segments and their usage are written in one transaction."""
+    usage = RunUsage(int(NOW // 86_400), "checkout", "triage", "studio", "run", "succeeded", spent=2**70)
+    record = SuccessRecord(NOW, "run_0", "checkout", "triage", "studio", NOW + 60, 1, None, NOW + 5, b"{}", b"", usage)
+    records = [record._replace(id=f"run_{number}") for number in range(40)]
+    with pytest.raises(OverflowError):
+        await store.add_successes(records)
+    assert await listed(store, RunFilter(None)) == []
+    assert await store.usage.read(UsageKind.RUNS, usage.day, usage.day) == []
+    usage = usage._replace(spent=1)
+    await store.add_successes([record._replace(usage=usage) for record in records])
+    assert [row.runs for row in await store.usage.read(UsageKind.RUNS, usage.day, usage.day)] == [40]
