@@ -28,7 +28,7 @@ import orjson
 from gateway.clock import SystemClock
 from gateway.store import factory
 from gateway.store.contract import Store
-from gateway.store.history import HistoryEntry
+from gateway.store.history import HistoryEntry, SuccessRecord
 from gateway.store.records import FinalState, Phase, StoredRun
 from gateway.store.run_filter import RunFilter
 
@@ -40,6 +40,7 @@ _RARE = 1_000  # one of so many runs
 _FAILED = 100
 _UNKNOWN = 10_000
 _FIRST_AT = 1_795_000_000.0
+_RATE = 100  # runs a second
 _ORDER = b'{"input":{"prompt":"what is the fastest car in the world?"}}'
 _TIMELINE = b'{"at":1795000000.123,"event":"sent","attempt":1}\n{"at":1795000001.123,"event":"ended"}\n'
 _TEMPLATE = StoredRun("", "bench", "studio", "prompt_studio", _ORDER, 0.0, 0.0, "filler", 0.0)
@@ -48,7 +49,7 @@ _RARE_WORKFLOW = "rare"
 
 def searches(runs: int) -> Mapping[str, dict[str, Any]]:
     """Return the conditions by their title."""
-    middle = _FIRST_AT + runs / 2
+    middle = _created_at(runs // 2)
     return {
         "no condition": {},
         "tag of every second run": {"tags": ("team:checkout",)},
@@ -67,14 +68,22 @@ def searches(runs: int) -> Mapping[str, dict[str, Any]]:
         "workflow of one in 1 000": {"workflow": _RARE_WORKFLOW},
         "not durable": {"durable": False},
         "duration of one in 1 000": {"min_duration": 60.0},
-        "times of 1 000 runs, code": {"created_from": middle, "created_until": middle + 1_000, "code": "run_failed"},
+        "times of 1 000 runs, code": {
+            "created_from": middle,
+            "created_until": middle + 1_000 / _RATE,
+            "code": "run_failed",
+        },
         "first 12 digits of an id": {"id_prefix": run_id(runs // 2)[:16]},
     }
 
 
+def _created_at(number: int) -> float:
+    return _FIRST_AT + number / _RATE
+
+
 def run_id(number: int) -> str:
-    """Return an id whose digits are scattered, as those of real ones."""
-    return f"run_{number * 0x9E3779B97F4A7C15F39CC0605CEDC835 % 2**128:032x}"
+    """Return an id that begins with the time, and whose other digits are scattered, as those of real ones."""
+    return f"run_{int(_created_at(number)):08x}{number * 0x9E3779B97F4A7C15F39CC0605CEDC835 % 2**96:024x}"
 
 
 async def fill_store(store: Store, numbers: Iterable[int]) -> None:
@@ -82,7 +91,23 @@ async def fill_store(store: Store, numbers: Iterable[int]) -> None:
     left = iter(numbers)
     while batch := list(itertools.islice(left, _BATCH_SIZE)):
         await asyncio.gather(*(_store_run(store, number) for number in batch if number % 2 == 0))
-        await store.add_history([_record(number) for number in batch if number % 2])
+        records = [_record(number) for number in batch if number % 2]
+        await store.add_successes([_as_success(record) for record in records if _is_success(record)])
+        await store.add_history([record for record in records if not _is_success(record)])
+
+
+def _is_success(record: HistoryEntry) -> bool:
+    return record.run.status == "succeeded" and not record.tags
+
+
+def _as_success(record: HistoryEntry) -> SuccessRecord:
+    run = record.run
+    # fmt: off
+    return SuccessRecord(
+        run.created_at, run.id, run.client, run.workflow, run.provider, run.deadline_at, run.attempts,
+        run.provider_run_id, run.finished_at or 0.0, run.details or b"", record.timeline,
+    )
+    # fmt: on
 
 
 async def _store_run(store: Store, number: int) -> None:
@@ -103,7 +128,7 @@ def _record(number: int) -> HistoryEntry:
 def _ended_run(number: int) -> tuple[StoredRun, tuple[str, ...]]:
     """Return a run and its tags. The rare ones are durable and recorded in turn."""
     rare, kind = number % (2 * _RARE) in {0, _RARE + 1}, number // 2
-    created_at = _FIRST_AT + number
+    created_at = _created_at(number)
     metadata = {"ticket": "4711" if rare else f"{number}", "origin": "web"}
     tags = (*(("team:checkout",) if kind % 2 == 0 else ()), *(("rare",) if rare else ()))
     error = {"error": {"code": "run_failed", "detail": None}} if rare else {}
@@ -137,12 +162,12 @@ def _status(number: int) -> str:
 
 
 async def measure_records(store: Store, first: int) -> None:
-    """Print the time to add a record of a run without tags to the history."""
+    """Print the time to add a record of a success without tags to the history."""
     times = []
     for start in range(first, first + 20 * _GROUP, _GROUP):
-        entries = [replace(_record(number), tags=()) for number in range(start, start + _GROUP)]
+        records = [_as_success(_record(number)) for number in range(start, start + _GROUP)]
         started = time.perf_counter()
-        await store.add_history(entries)
+        await store.add_successes(records)
         times.append((time.perf_counter() - started) * 1e6 / _GROUP)
     print(f"record in the history: {statistics.median(times):.1f} us, in groups of {_GROUP}", flush=True)
 

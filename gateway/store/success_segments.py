@@ -159,7 +159,7 @@ def search(places: Iterable[PlaceT], load: Callable[[PlaceT], bytes], run_filter
     `places`: the segments that may have such runs, by `newest_at`, descending. `load` returns the records of one.
     """
     upper_bound, created_from = run_filter.upper_bound, run_filter.created_from or 0.0
-    fragments = _fragments(run_filter)
+    sources, fragments = _source_fragments(run_filter), _fragments(run_filter)
     segments: list[tuple[str, list[bytes]]] = []  # client, and lines that are not examined yet
     opened: list[tuple[float, str, int]] = []  # position of the last line of each, ascending, and its number
     found: list[RunOverview] = []
@@ -169,6 +169,8 @@ def search(places: Iterable[PlaceT], load: Callable[[PlaceT], bytes], run_filter
     for _ in range(run_filter.max_examined):
         while place is not None and (not opened or place.newest_at >= opened[-1][0]):
             lines = load(place).split(b"\n")
+            for fragment in sources:
+                lines = [line for line in lines if fragment in line]
             del lines[bisect_left(lines, upper_bound, key=_position_of) :]
             segments.append((place.client, lines))
             _open(opened, lines, len(segments) - 1)
@@ -217,11 +219,17 @@ def _decode(line: bytes, client: str, timeline: bytes = b"") -> SuccessRecord:
     # fmt: on
 
 
+def _source_fragments(run_filter: RunFilter) -> list[bytes]:
+    """Return texts that the line of every selected run contains; runs whose lines do not are not even examined."""
+    prefix, provider_run_id = run_filter.id_prefix, run_filter.provider_run_id
+    fragments = [] if prefix is None else [b',"' + prefix.encode()]
+    return fragments if provider_run_id is None else [*fragments, orjson.dumps(provider_run_id)]
+
+
 def _fragments(run_filter: RunFilter) -> list[bytes]:
-    """Return texts that the line of every selected run contains."""
-    values = [value for name, value in run_filter.equalities.items() if name != "status"]
-    prefix = [] if run_filter.id_prefix is None else [b',"' + run_filter.id_prefix.encode()]
-    return [*prefix, *(orjson.dumps(value) for value in values), *details_fragments(run_filter)]
+    """Return further texts that the line of every selected run contains."""
+    values = [value for value in (run_filter.workflow, run_filter.provider) if value is not None]
+    return [*map(orjson.dumps, values), *details_fragments(run_filter)]
 
 
 def _matches(record: SuccessRecord, run_filter: RunFilter) -> bool:
