@@ -8,7 +8,8 @@ from gateway.store.sqlite.schema import MIGRATIONS
 
 _ROWS_PER_BATCH = 200  # rows of each table; bounds the time that other changes wait
 _PAGES_PER_VACUUM = 200  # pages released to the file system at once
-_FREE_PAGES_KEPT = 1_000  # free pages that stay in the file for the next runs
+_FREE_PAGES_KEPT = 1_000  # free pages that stay in the file for the next runs, at least
+_FREE_PART_KEPT = 5  # and one of so many pages of the file: to release a page costs more than to write a run
 
 # Runs with an undelivered callback are kept, whatever their age.
 _PURGE_RUNS = """
@@ -31,13 +32,13 @@ def purge(db: sqlite3.Connection, runs_before_at: float, keys_before_at: float) 
 
 def release_free_pages(db: sqlite3.Connection) -> bool:
     """Release some free pages to the file system; returns True if there are more."""
-    before = _count_free_pages(db)
-    if before <= _FREE_PAGES_KEPT:
+    before = _count_surplus_pages(db)
+    if before <= 0:
         return False
     db.execute(
-        f"PRAGMA incremental_vacuum({min(_PAGES_PER_VACUUM, before - _FREE_PAGES_KEPT)})"
+        f"PRAGMA incremental_vacuum({min(_PAGES_PER_VACUUM, before)})"
     ).fetchall()  # SQLite releases one page for each row that is fetched
-    return _FREE_PAGES_KEPT < _count_free_pages(db) < before
+    return 0 < _count_surplus_pages(db) < before
 
 
 def get_daily_usage(db: sqlite3.Connection) -> dict[str, tuple[int, float]]:
@@ -61,5 +62,6 @@ def check_readable(db: sqlite3.Connection) -> None:
     db.execute("SELECT 1 FROM runs LIMIT 1").fetchall()
 
 
-def _count_free_pages(db: sqlite3.Connection) -> int:
-    return int(db.execute("PRAGMA freelist_count").fetchone()[0])
+def _count_surplus_pages(db: sqlite3.Connection) -> int:
+    free, pages = (int(db.execute(f"PRAGMA {name}").fetchone()[0]) for name in ("freelist_count", "page_count"))
+    return free - max(_FREE_PAGES_KEPT, pages // _FREE_PART_KEPT)
