@@ -9,10 +9,10 @@ import sys
 
 from tests.support.process import ROOT
 
-MAX_PYTHON_CALLS = 214
+MAX_PYTHON_CALLS = 199
 """Calls of Python functions for a `POST /run` with everything on, and for its record in the history (Python 3.11)."""
-MAX_BUILTIN_CALLS = 194
-MAX_BLOCKS = 95
+MAX_BUILTIN_CALLS = 191
+MAX_BLOCKS = 93
 """Blocks of memory that a run in flight holds, without its sockets."""
 MAX_BYTES = 11_600
 
