@@ -92,7 +92,7 @@ async def test_each_is_as_it_was_recorded(store: Store) -> None:
         ({"client": "other"}, [101, 7]),
         ({"limit": 3, "client": "checkout", "before": (NOW + 50 / 8, "run_000032")}, [49, 48, 47]),
         ({"workflow": "summary", "created_until": NOW + 1}, [7, 5, 3, 1]),
-        ({"workflow": "summar"}, []),
+        ({"workflow": "triag"}, []),
         ({"provider": "studio", "created_from": NOW + 118 / 8}, [119, 118]),
         ({"provider": "p17"}, []),
         ({"provider_run_id": "p17"}, [17]),
