@@ -31,6 +31,7 @@ from gateway.store.contract import Store
 from gateway.store.history import HistoryEntry, SuccessRecord
 from gateway.store.records import FinalState, Phase, StoredRun
 from gateway.store.run_filter import RunFilter
+from gateway.store.usage import RunUsage
 
 RUNS = 100_000
 REPETITIONS = 200
@@ -102,10 +103,12 @@ def _is_success(record: HistoryEntry) -> bool:
 
 def _as_success(record: HistoryEntry) -> SuccessRecord:
     run = record.run
+    usage = RunUsage(int(run.created_at // 86_400), run.client, run.workflow, run.provider, "run", run.status)
     # fmt: off
     return SuccessRecord(
         run.created_at, run.id, run.client, run.workflow, run.provider, run.deadline_at, run.attempts,
         run.provider_run_id, run.finished_at or 0.0, run.details or b"", record.timeline,
+        usage,
     )
     # fmt: on
 
