@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from gateway.store.history import HistoryEntry
 from gateway.store.sqlite import segments
 from gateway.store.sqlite.usage import count_recorded
+from gateway.store.success_segments import SuccessSegment
 
 ROWS_PER_BATCH = 250
 """Rows of one transaction; bounds the time that other changes wait."""
@@ -69,6 +70,13 @@ def add_history(db: sqlite3.Connection, entries: Sequence[HistoryEntry]) -> None
     for number, entry in enumerate(entries, first):
         if entry.content_until_at is not None and _is_added(db, number, entry):
             _add_content(db, number, entry, entry.content_until_at)
+
+
+def add_successes(db: sqlite3.Connection, added: Sequence[SuccessSegment], entries: Sequence[HistoryEntry]) -> None:
+    """Add segments that are not there yet, and the records that are in none."""
+    segments.add_segments(db, added)
+    if entries:
+        add_history(db, entries)
 
 
 def _is_added(db: sqlite3.Connection, number: int, entry: HistoryEntry) -> bool:

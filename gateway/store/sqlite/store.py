@@ -35,7 +35,7 @@ from gateway.store.records import (
     StoredRun,
 )
 from gateway.store.run_filter import RunFilter
-from gateway.store.sqlite import callbacks, history, maintenance, overrides, run_lists, runs, segments
+from gateway.store.sqlite import callbacks, history, maintenance, overrides, run_lists, runs
 from gateway.store.sqlite.audit import SqliteAudit
 from gateway.store.sqlite.budgets import SqliteBudgets
 from gateway.store.sqlite.bulk_replays import SqliteBulkReplays
@@ -213,9 +213,8 @@ class SqliteStore(Store):
     @override
     async def add_successes(self, records: Sequence[SuccessRecord]) -> None:
         found, rest = success_segments.split(records)
-        if found:
-            await self._write(partial(segments.add_segments, segments=found))
-        await self.add_history([record.entry for record in rest])
+        entries = [record.entry for record in rest]
+        await self._write(partial(history.add_successes, added=found, entries=entries))
 
     @override
     async def purge_history(self, *, before_at: float, most: int) -> int:

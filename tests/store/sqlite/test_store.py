@@ -223,15 +223,16 @@ async def test_a_document_of_any_size_replaces_one_of_any_size(store: SqliteStor
     assert (second, "succeeded") == (whole.document, whole.status)
 
 
-async def test_successes_that_cannot_be_counted_are_not_recorded(store: SqliteStore) -> None:
-    """Their segments and their usage are written in one transaction."""
-    usage = RunUsage(int(NOW // 86_400), "checkout", "triage", "studio", "run", "succeeded", spent=2**70)
-    record = SuccessRecord(NOW, "run_0", "checkout", "triage", "studio", NOW + 60, 1, None, NOW + 5, b"{}", b"", usage)
+@pytest.mark.parametrize("alone", [False, True])
+async def test_successes_of_which_one_cannot_be_counted_are_not_recorded(store: SqliteStore, *, alone: bool) -> None:
+    """They are written with their usage in one transaction: those of a segment, and those of a client with few."""
+    usage = RunUsage(int(NOW // 86_400), "checkout", "triage", "studio", "run", "succeeded", spent=1)
+    record = SuccessRecord(NOW, "", "checkout", "triage", "studio", NOW + 60, 1, None, NOW + 5, b"{}", b"", usage)
     records = [record._replace(id=f"run_{number}") for number in range(40)]
+    last = record._replace(id="run_40", client="other" if alone else "checkout")
     with pytest.raises(OverflowError):
-        await store.add_successes(records)
+        await store.add_successes([*records, last._replace(usage=usage._replace(spent=2**70))])
     assert await listed(store, RunFilter(None)) == []
     assert await store.usage.read(UsageKind.RUNS, usage.day, usage.day) == []
-    usage = usage._replace(spent=1)
-    await store.add_successes([record._replace(usage=usage) for record in records])
-    assert [row.runs for row in await store.usage.read(UsageKind.RUNS, usage.day, usage.day)] == [40]
+    await store.add_successes([*records, last])
+    assert [row.runs for row in await store.usage.read(UsageKind.RUNS, usage.day, usage.day)] == [41]
