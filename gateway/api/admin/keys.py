@@ -102,7 +102,6 @@ class KeyAdminHandlers:
         _describe(request, key, name=wanted.name)
         if not await self.store.client_keys.add(key, most=MAX_KEYS):
             raise Problem("too_many_keys", f"There are {MAX_KEYS} stored keys, ended ones included.")
-        request.audit_target, request.audit_details = key_id, {"client": wanted.client}
         await self._publish(key, "created", request)
         location = (("Location", f"/api/keys/{key_id}"),)
         return _response(201, {**self._document(key), "key": text}, location)
