@@ -24,7 +24,7 @@ from gateway.store.memory.callbacks import ScheduledCallbacks
 from gateway.store.memory.client_keys import MemoryClientKeys
 from gateway.store.memory.idempotency_records import IdempotencyRecords
 from gateway.store.memory.matching import ended_before, may_revise, position_of
-from gateway.store.memory.overrides import MemoryOverrides
+from gateway.store.memory.named_values import MemoryNamedValues
 from gateway.store.memory.recorded_runs import RecordedRuns
 from gateway.store.memory.run_index import RunIndex
 from gateway.store.memory.run_lists import find_runs
@@ -52,7 +52,7 @@ _FINISH_FIELDS = ("status", "document", "finished_at", "attempts", "provider_run
 _MAX_HISTORY = 10_000  # recorded runs that are not durable; the oldest are deleted
 
 
-class MemoryStore(MemoryOverrides, Store):
+class MemoryStore(MemoryNamedValues, Store):
     """A `Store` in dictionaries. Its contents survive `close` and `open`."""
 
     shared = False
@@ -77,7 +77,6 @@ class MemoryStore(MemoryOverrides, Store):
         self._idempotency_records = IdempotencyRecords()
         self._callbacks = ScheduledCallbacks()
         self._batch_ids: dict[str, int] = {}  # the batch in which its owner adopted an unfinished run
-        self._secrets: dict[str, bytes] = {}
         self._timelines = Timelines()
         self._recorded = RecordedRuns()
 
@@ -344,11 +343,6 @@ class MemoryStore(MemoryOverrides, Store):
     async def mark_collected(self, run_id: str) -> bool:
         del run_id
         return True
-
-    @override
-    async def get_or_create_secret(self, name: str, default: bytes) -> bytes:
-        self._require_open()
-        return self._secrets.setdefault(name, default)
 
     @override
     def recently_notified(self, name: str) -> bool:
