@@ -31,6 +31,7 @@ async def test_pages_runs_and_actions_are_reached_by_keyboard_alone(console: Con
     await expect(page.get_by_role("dialog")).to_have_count(0)
 
     await page.keyboard.press("Control+k")
+    await expect(field).to_be_focused()
     await page.keyboard.type("order-4711")
     await page.keyboard.press("ArrowUp")
     chosen = page.locator("[role=option][aria-selected=true]")
