@@ -86,7 +86,7 @@ ERROR_INFO: Mapping[str, ErrorInfo] = MappingProxyType(
         ),
         "cancelled": ErrorInfo(
             (_NOT_RUN,),
-            "`POST /runs/{id}/cancel` ended the run before a start was sent.",
+            "`POST /runs/{id}/cancel`, or an operator (`detail` says so), ended the run before a start was sent.",
             "Send the request again, with a new Idempotency-Key, if you want the run after all.",
         ),
         "run_ended": ErrorInfo(

@@ -25,7 +25,7 @@ function prospects(run, canStop) {
       "It ends as the provider reports, usually as failed."];
   }
   if (canStop === false) {
-    return [`The run was started, and ${provider} cannot stop it: it is paid for anyway.`,
+    return [`The run was started, and ${provider} cannot stop it: it is paid for anyway, unless the start is refused.`,
       "Its end will be recorded. The request only makes sure that no other start follows if this one is refused."];
   }
   return [`The run was started and may be paid for. If ${provider} can stop it, it is asked to.`, "It ends as the provider reports."];
