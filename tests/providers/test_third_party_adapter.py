@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.supervisor.test_workers_on_redis import WORKERS
 from tests.support.configuration import PROVIDER_SECRETS, gateway_config
 from tests.support.fake_upstream.responses import reply
 from tests.support.gateway_restarts import RestartableGateway
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from tests.conftest import StartGateway
     from tests.support.client import PostRun
     from tests.support.fake_upstream.upstream import FakeUpstream
+    from tests.support.valkey import ValkeyServer
 
 PACKAGE = ROOT / "tests" / "example_provider"
 SECRET = "queue_key_1c0b6e5f9a"  # of a provider that does not exist
@@ -132,6 +134,31 @@ async def test_its_runs_are_stopped(
     assert (409, "run_ended") == (refused.status, refused.json["code"])
     assert (1, 2) == (len(upstream.requests("POST")), len(upstream.requests("DELETE")))
     assert {SECRET} == {dict(request.headers)["X-Queue-Key"] for request in upstream.requests()}
+
+
+async def test_an_operator_has_its_runs_stopped_through_any_worker(  # noqa: PLR0917 - fixtures
+    installed: Path,
+    upstream: FakeUpstream,
+    gateway: StartGateway,
+    run: PostRun,
+    session: aiohttp.ClientSession,
+    valkey: ValkeyServer,
+) -> None:
+    """The operations port of the supervisor knows which providers can stop runs."""
+    upstream.always("POST", "/queues/orders%2Fnew/jobs", reply(202, {"job": "7f3a"}))
+    upstream.always("GET", "/jobs/7f3a", reply(200, {"state": "waiting"}))
+    upstream.always("DELETE", "/jobs/7f3a", reply(202, {}))
+    env = {**WORKERS, "ECHO_QUEUE_KEY": SECRET, "PYTHONPATH": str(installed)}
+    running = await gateway({**config(upstream), "store": {"url": valkey.url}}, env)
+    async with session.get(f"{running.ops_url}/providers") as answer:
+        abilities = {each["provider"]: each["can_stop_runs"] for each in (await answer.json())["providers"]}
+    assert {"echo_queue": True, "promptlayer": False, "prompt_studio": False} == abilities
+    run_id = (await run(running, WORKFLOW, Prefer="respond-async")).json["id"]
+    await wait_until(lambda: upstream.requests("GET"))
+    url = f"{running.ops_url}/api/runs/{run_id}/cancel"
+    async with session.post(url, headers={"Content-Type": "application/json"}) as answer:
+        assert (202, "stopping") == (answer.status, (await answer.json())["cancel"]["state"])
+    assert 1 == len(upstream.requests("DELETE"))
 
 
 @pytest.mark.process

@@ -5,21 +5,23 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+import aiohttp
 import pytest
 
 from gateway.auth.keys import hash_key, new_key
 from gateway.clock import SystemClock
 from tests.supervisor.test_workers_on_redis import WORKERS
 from tests.support.client import PROMPT_STUDIO_BODY, auth_headers, post_run
+from tests.support.clock import ManualClock
 from tests.support.fake_upstream.provider_responses import STUDIO_RUN, prompt_studio_reply
 from tests.support.process import metric_sum, parse_metrics
+from tests.support.runs_port import runs_port
 from tests.support.waiting import WAIT_TIMEOUT, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    import aiohttp
     from prometheus_client.samples import Sample
 
     from tests.conftest import StartGateway
@@ -161,10 +163,10 @@ async def test_a_client_that_waits_is_told(port: Port) -> None:
 
 
 async def test_a_run_that_the_provider_cannot_stop_keeps_its_end(port: Port) -> None:
-    """202, each time, then 409; its timeline has the operator who asked first."""
+    """202, each time, then 409; its timeline has the operator once, who has no name here."""
     run_id = await port.occupy()
-    for key in (NAMELESS, OPERATOR):
-        status, document = await port.cancel(run_id, key)
+    for _ in range(2):
+        status, document = await port.cancel(run_id, NAMELESS)
         assert (202, "running", "too_late") == (status, document["status"], document["cancel"]["state"])
     await asyncio.sleep(0.2)  # until the worker that the run belongs to was notified
     port.released.set()
@@ -175,6 +177,19 @@ async def test_a_run_that_the_provider_cannot_stop_keeps_its_end(port: Port) -> 
     ]
     status, document = await port.cancel(run_id)
     assert (409, "run_ended", "succeeded") == (status, document["code"], document["run_status"])
+
+
+async def test_a_supervisor_without_a_worker_cancels_nothing() -> None:
+    """503, which may be repeated, and is recorded as a failure."""
+    async with runs_port(ManualClock(), supervised=True) as port, aiohttp.ClientSession() as session:
+        run_id = await port.start(1)
+        headers = {"Content-Type": "application/json"}
+        async with session.post(f"{port.url}/api/runs/{run_id}/cancel", headers=headers) as answer:
+            assert (503, "overloaded") == (answer.status, (await answer.json())["code"])
+        async with session.get(f"{port.url}/api/audit") as answer:
+            ended, begun = (await answer.json())["records"]
+        assert [("begun", ""), ("failed", "overloaded")] == [(each["result"], each["code"]) for each in (begun, ended)]
+        assert "queued" == (await port.store.get_overview(run_id)).status  # type: ignore[union-attr]
 
 
 async def test_it_is_recorded_and_logged_with_the_operator(port: Port) -> None:

@@ -8,9 +8,12 @@ from collections.abc import Callable, Generator, Sequence
 
 import pytest
 
+from gateway.api.operator_cancellations import OperatorCancellations
 from gateway.errors import RunError
 from gateway.runs.durable.provider_cancellation import StopState
 from gateway.runs.model import RunRecord
+from gateway.runs.record_rendering import client_timeline
+from gateway.runs.timeline import decode_timeline
 from gateway.store.records import Phase
 from providers.contract import (
     Call,
@@ -251,6 +254,48 @@ async def test_a_run_is_stopped_once_its_start_is_acknowledged(*, told_by_anothe
     assert "stopping" == await replica.cancel(run)
     assert (("failed", "run_failed"), 1) == (await replica.end_of(run), replica.upstream.starts)
     assert 1 == len(replica.upstream.stop_times)
+
+
+@pytest.mark.parametrize("told_by_another", [True, False])
+async def test_the_timeline_has_the_operator_who_asked_after_the_client(*, told_by_another: bool) -> None:
+    """Once each, whichever replica they ask; the client is not told the name."""
+    replica = Replica()
+    replica.upstream.gate.clear()
+    run = await replica.start()
+    replica.store.shared = True  # notifications are sent
+    canceller = Replica(predecessor=replica, owner="other") if told_by_another else replica
+    for _ in range(2):
+        await canceller.cancel(run)
+        await replica.cancellation.stop_cancelled()
+    operators = OperatorCancellations(canceller.cancellation)
+    assert "not_yet" == (await operators.cancel(run.id, "omar")).state
+    await replica.cancellation.stop_cancelled()
+    assert "not_yet" == (await operators.cancel(run.id, "olga")).state
+    await replica.cancellation.stop_cancelled()
+    replica.upstream.gate.set()
+    await run_ready_tasks()
+    stopping = await operators.cancel(run.id, None)
+    assert ("running", "stopping", True) == (stopping.status, stopping.state, "accepted" in stopping.detail)
+    await replica.end_of(run)
+    lines = await replica.store.get_timeline(run.id)
+    assert lines is not None
+    events = [each for each in decode_timeline(lines) if each["event"] == "cancel_requested"]
+    assert [(None, None), ("operator", "omar")] == [(each.get("by"), each.get("actor")) for each in events]
+    assert b"omar" not in client_timeline(run.id, lines)
+
+
+async def test_a_start_that_is_refused_after_an_operator_asked_is_the_last_one() -> None:
+    """The client reads that an operator cancelled the run."""
+    replica = Replica()
+    replica.upstream.gate.clear()
+    run = await replica.start()
+    assert "not_yet" == (await OperatorCancellations(replica.cancellation).cancel(run.id, "omar")).state
+    replica.upstream.started = Reply(429)
+    replica.upstream.gate.set()
+    assert ("not_run", "cancelled") == await replica.end_of(run)
+    document = await replica.store.get_document(run.id)
+    assert document is not None
+    assert ("An operator cancelled the run.", 1) == (json.loads(document)["error"]["detail"], replica.upstream.starts)
 
 
 async def test_a_request_during_a_start_that_is_refused_stops_nothing() -> None:
