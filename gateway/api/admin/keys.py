@@ -42,7 +42,9 @@ PAGE_SIZE, MAX_PAGE_SIZE = 50, 100
 _MAX_BODY = 32_768
 _BODY_TIMEOUT = 10.0  # seconds
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
-_NO_OPS_KEYS = "Without server.ops_keys, keys can be created only if server.ops_host is a loopback address."
+_NO_OPS_KEYS = (
+    "Without server.ops_keys, keys can be created, rotated and prolonged only if server.ops_host is a loopback address."
+)
 
 
 class KeyStore(KeepsClientKeys, Protocol):
@@ -151,6 +153,8 @@ class KeyAdminHandlers:
             _describe(request, key, at=format_time(at) or "never")
             if key.revoked_at is not None:
                 raise Problem("key_ended", "A key that is revoked has no expiry.")
+            if key.expires_at is not None and (at is None or at > key.expires_at):
+                self._require_safe_port()
             if await self.store.client_keys.change(replace(key, expires_at=at)):
                 await self._publish(key, "expiry_set", request)
         return _response(200, self._document(key))
@@ -184,7 +188,7 @@ class KeyAdminHandlers:
         return None if self._document(key)["supported"] else KeyRefusal.NOT_SUPPORTED.value
 
     def _require_safe_port(self) -> None:
-        """Raise Problem (forbidden) if anything that reaches the port over the network could get a key."""
+        """Raise Problem (forbidden) if anything that reaches the port over the network could get or prolong a key."""
         server = self.settings().server
         if not server.ops_keys and server.ops_host not in _LOOPBACK:
             raise Problem("forbidden", _NO_OPS_KEYS)

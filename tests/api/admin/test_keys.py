@@ -306,3 +306,19 @@ async def test_a_port_that_others_reach_without_a_key_gives_none(
     status, document = await KeyAdministration(session, running).send("POST", "", {"client": "one", "name": "app"})
     assert (403, "forbidden") == (status, document["code"])
     assert "server.ops_keys" in document["detail"]
+
+
+async def test_a_port_that_others_reach_without_a_key_prolongs_none(
+    gateway: StartGateway, session: aiohttp.ClientSession, tmp_path: Path
+) -> None:
+    """An expired key would start runs again. To end a key earlier is always possible."""
+    store: dict[str, JsonValue] = {"url": f"sqlite:///{tmp_path}/runward.db"}
+    first = await gateway(store=store)
+    created = await KeyAdministration(session, first).create(expires=days_from_now(2))
+    await first.stop()
+    keys = KeyAdministration(session, await gateway(store=store, server={"ops_host": "0.0.0.0"}))
+    for at in (days_from_now(3), None):
+        status, document = await keys.send("POST", f"/{created['id']}/expire", {"at": at})
+        assert (403, "forbidden") == (status, document["code"])
+    await keys.change(created["id"], "expire", {"at": days_from_now(1)})
+    await keys.change(created["id"], "revoke")
