@@ -17,9 +17,8 @@ from gateway.http.request import Request, Route
 from gateway.http.response import Response, make_response
 from gateway.json import strict_json
 from gateway.observability.logger_protocol import Logger
-from gateway.outbound.webhook.callback_url import receiver_host
 from gateway.runs.callbacks.recovery import RecoveryStore, plan_recovery, recover
-from gateway.runs.callbacks.trial_delivery import CallbackTester
+from gateway.runs.callbacks.trial_delivery import CallbackTester, host_of
 from gateway.runs.rendering import JSON_CONTENT_TYPE
 
 _MAX_BODY = 8192
@@ -87,8 +86,7 @@ class CallbackDeliveryHandlers:
         refuse_cross_site(request, body='the body is an object with "url"')
         raw = await read_json_body(request, max_bytes=_MAX_BODY, timeout=_BODY_TIMEOUT)
         url = parse_json_body(CallbackTestRequest, raw).url
-        host = receiver_host(url)
-        request.audit_target = "" if host == url else host  # a URL that cannot be parsed may contain a password
+        request.audit_target = host_of(url)
         delivered = await self.tester.deliver(url)
         result = delivered.fault or str(delivered.status)
         request.audit_details = {"result": result}

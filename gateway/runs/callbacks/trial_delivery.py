@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from gateway.clock import Clock, format_rfc3339
 from gateway.errors import CallbackUrlRefused, Overloaded
 from gateway.json import strict_json
+from gateway.outbound.webhook.callback_url import receiver_host
 from gateway.outbound.webhook.egress_policy import EgressPolicy
 from gateway.outbound.webhook.sender import WebhookResponse, WebhookSender
 from gateway.runs.callbacks.webhook_message import sign_message
@@ -38,6 +39,12 @@ class TrialDelivery:
     def accepted(self) -> bool:
         """True if the receiver answered with a 2xx."""
         return self.status is not None and 200 <= self.status < 300
+
+
+def host_of(url: str) -> str:
+    """Return the host of a URL; "" if it cannot be parsed, as it may contain a password then."""
+    host = receiver_host(url)
+    return "" if host == url else host
 
 
 @dataclass(frozen=True, slots=True)
