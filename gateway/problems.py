@@ -44,7 +44,7 @@ PROBLEMS: Mapping[str, ProblemType] = MappingProxyType(
         "outcome_unknown": ProblemType(409, "It is unknown whether the run was executed"),
         "input_not_kept": ProblemType(409, "The input of the run was not kept"),
         "key_ended": ProblemType(409, "The key is revoked or has expired"),
-        "rotation_in_progress": ProblemType(409, "The key before the last rotation is still valid"),
+        "rotation_in_progress": ProblemType(409, "The previous text of the key is still valid"),
         "too_many_keys": ProblemType(409, "There are too many stored keys"),
         "payload_too_large": ProblemType(413, "The request body is too large"),
         "unsupported_media_type": ProblemType(415, "Unsupported media type"),

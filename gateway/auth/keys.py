@@ -28,7 +28,7 @@ class KeyRefusal(enum.Enum):
     EXPIRED = "expired"
     REVOKED = "revoked"
     ROTATED = "rotated"
-    CLIENT_REMOVED = "client_removed"
+    NO_CLIENT = "no_client"
     NOT_SUPPORTED = "not_supported"
 
 

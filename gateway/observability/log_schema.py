@@ -153,7 +153,7 @@ FIELDS: Mapping[str, LogField] = MappingProxyType(
         "why": LogField(
             "text",
             "Reason: `missing`, `malformed`, `unknown`, `expired` of a refused key, of a stored one also `revoked`, "
-            "`rotated` (the one before its rotation), `client_removed` (its client is not configured), "
+            "`rotated` (a previous text, whose grace has ended), `no_client` (its client is not configured), "
             "`not_supported` (it was created by a later version); `token_` and a reason of a refused token "
             "(tokens.md); `operator`, `expired`, `configuration` of a changed level; else a text.",
         ),

@@ -61,7 +61,7 @@ Audience: TypeAlias = Annotated[
 
 
 class IssuerSettings(Section):
-    """Issuer of signed tokens: an OpenID Connect provider such as Kubernetes, GitHub Actions or a login service."""
+    """Issuer of signed tokens: an OpenID Connect provider, such as Kubernetes or GitHub Actions."""
 
     url: IssuerUrl
     """Issuer, exactly as its tokens have it in `iss`; its discovery document is below this address."""

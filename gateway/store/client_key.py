@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol
 class StoredKey:
     """A key of a client. The key itself is not stored: `digest` is its SHA-256.
 
-    `terms`: a JSON object that the store does not read. `previous_digest`: of the key before the last rotation, which
+    `terms`: a JSON object that the store does not read. `previous_digest`: of the text before the last rotation, which
     is valid until `previous_until_at`. `last_used_at`: to the minute. `number`: the revision of its creation, which
     orders keys; `revision`: that of its last change. Both are set by the store.
     """

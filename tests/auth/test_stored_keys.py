@@ -111,7 +111,7 @@ async def test_a_reload_changes_the_client_behind_a_key(process: Process) -> Non
     assert isinstance(found, Client)
     assert not found.may_run("support-eu")
     del process.clients["shop"]
-    assert process.find(text) is KeyRefusal.CLIENT_REMOVED
+    assert process.find(text) is KeyRefusal.NO_CLIENT
 
 
 async def test_a_key_ends_by_its_expiry_and_by_revocation(process: Process) -> None:

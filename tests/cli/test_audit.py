@@ -108,7 +108,7 @@ async def test_a_gateway_verifies_also_after_a_purge(runward: RunCommand, port: 
     head = await fill(port.store.audit, 1, "begun")
     result = await run(runward, port, "verify", "--head", noted(head))
     assert (0, f"verified: 4 records, from 3 to 6\nhead: {noted(head)}\n") == (result.code, result.out)
-    assert "acts whose end is not recorded: 1 (records 6)\n" == result.err
+    assert "acts whose end is not recorded: 1 (record 6)\n" == result.err
     result = await run(runward, port, "verify", "--json")
     document = json.loads(result.out)
     assert {"records": 4, "first": 3, "head": noted(head), "findings": [], "without_end": [6]} == document

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from tests.console.conftest import Console
 
-pytest.importorskip("gateway.api.admin.keys", reason="this gateway has no keys that are created at run time")
+pytest.importorskip("gateway.api.admin.keys", reason="this gateway has no stored keys")
 
 
 async def text_of_new_key(dialog: Locator) -> str:
@@ -61,15 +61,15 @@ async def test_a_key_is_created_tried_rotated_and_revoked(console: Console) -> N
     await expect(tried.get_by_label("Try a key")).to_have_value("")
 
     await row.get_by_role("button", name="Rotate… checkout").click()
-    await dialog.get_by_label("The present key stays valid for").select_option("1h")
+    await dialog.get_by_label("The present text stays valid for").select_option("1h")
     await dialog.get_by_role("button", name="Rotate", exact=True).click()
-    await expect(dialog).to_contain_text("The key before it is valid until")
+    await expect(dialog).to_contain_text("The previous text is valid until")
     second = await text_of_new_key(dialog)
-    await expect(row).to_contain_text("the one before until")
+    await expect(row).to_contain_text("previous text until")
     assert (200, 200) == (await status_with(console, first), await status_with(console, second))
 
     await row.get_by_role("button", name="Rotate… checkout").click()
-    await dialog.get_by_label("the one before it; the present key was never given to an app").check()
+    await dialog.get_by_label("the previous text; the present one was never given to an app").check()
     assert [] == await violations(page)
     await dialog.get_by_role("button", name="Rotate", exact=True).click()
     third = await text_of_new_key(dialog)

@@ -1,4 +1,4 @@
-"""Login with operations keys: what a viewer sees, and that a wrong key and the end of a session are shown."""
+"""Log-in with operations keys: what a viewer sees, and that a wrong key and the end of a session are shown."""
 
 from __future__ import annotations
 

@@ -42,10 +42,10 @@ async def test_the_configuration_goes_before_a_stored_key(server: ServerHarness)
 async def test_every_refused_stored_key_gets_the_answer_of_an_unknown_one(server: ServerHarness) -> None:
     stored = new_key(server.clock)
     seen = set()
-    for why in ("unknown", "revoked", "expired", "client_removed"):
+    for why in ("unknown", "revoked", "expired", "no_client"):
         at = server.clock.now().timestamp()
         await store_key(server, stored, **{"revoked": {"revoked_at": at}, "expired": {"expires_at": at}}.get(why, {}))
-        if why == "client_removed":
+        if why == "no_client":
             server.authenticator.reconfigure(server.authenticator.keys, {})
         key = UNKNOWN_KEY if why == "unknown" else stored
         [found] = parse_responses(await server.send_raw(build_run_request(RUN, key=key)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
@@ -17,6 +18,12 @@ DEFAULT_GRACE = 86_400.0
 
 _NAME = r"^[^\x00-\x20\x7f]([^\x00-\x1f\x7f]{0,98}[^\x00-\x20\x7f])?$"
 _MAX_KEY = 1000  # characters
+
+
+def _check_key_name(text: str) -> str:
+    if not re.fullmatch(_NAME, text):
+        raise ValueError("must have 1 to 100 characters, no control characters, and no space at either end")
+    return text
 
 
 def _check_grace(seconds: float) -> float:
@@ -74,7 +81,12 @@ class CreateKeyRequest(_Body):
         WithJsonSchema({"type": "string", "pattern": NAME_PATTERN}),
         Field(description="Name of a client of the configuration."),
     ]
-    name: Annotated[str, Field(pattern=_NAME, description="What the key is for, for operators.")]
+    name: Annotated[
+        str,
+        AfterValidator(_check_key_name),
+        WithJsonSchema({"type": "string", "pattern": _NAME}),
+        Field(description="What the key is for, for operators."),
+    ]
     workflows: Annotated[
         list[Scope] | None,
         Field(
@@ -94,13 +106,13 @@ class CreateKeyRequest(_Body):
 class RotateKeyRequest(_Body):
     """The body of `POST /api/keys/{id}/rotate`."""
 
-    grace: Annotated[_Grace, Field(description="Time for which the key before it stays valid, at most 7d.")] = (
+    grace: Annotated[_Grace, Field(description="Time for which the previous text stays valid, at most 7d.")] = (
         DEFAULT_GRACE
     )
     keep: Annotated[
         Literal["current", "previous"] | None,
         Field(
-            description="Which key stays valid for the grace while that of an earlier rotation runs; the other one "
+            description="Which text stays valid for the grace while that of an earlier rotation runs; the other one "
             "ends at once. `previous`: the current one was never given to an app."
         ),
     ] = None

@@ -109,7 +109,7 @@ class KeyAdminHandlers:
         return _response(201, {**self._document(key), "key": text}, location)
 
     async def rotate(self, request: Request) -> Response:
-        """Handle `POST /api/keys/{id}/rotate`: another key with the same id; the one before is valid for the grace."""
+        """Handle `POST /api/keys/{id}/rotate`: another text; the previous one is valid for the grace."""
         wanted = await _read(RotateKeyRequest, request, 'the body is an object, with "grace"')
         self._require_safe_port()
         text, now = new_key(self.clock), self._now
@@ -120,7 +120,7 @@ class KeyAdminHandlers:
                 raise Problem("key_ended", "A key that is revoked or has expired cannot be rotated.")
             grace_runs = key.previous_digest is not None and (key.previous_until_at or 0.0) > now
             if grace_runs and wanted.keep is None and wanted.grace:
-                detail = 'Two keys are valid. Send "keep" to say which of them stays so, or wait for the end of one.'
+                detail = 'Two texts of the key are valid. Send "keep" ("current" or "previous"), or wait for the grace.'
                 raise Problem("rotation_in_progress", detail)
             kept = key.previous_digest if wanted.keep == "previous" and grace_runs else key.digest
             rotated = replace(
@@ -179,8 +179,6 @@ class KeyAdminHandlers:
 
     def _refusal(self, key: StoredKey, text: str) -> str | None:
         state = self._state(key)
-        if state == "no_client":
-            return KeyRefusal.CLIENT_REMOVED.value
         if state != "active":
             return state
         if _digest(text) != key.digest and self._now >= (key.previous_until_at or 0.0):
@@ -197,7 +195,7 @@ class KeyAdminHandlers:
         errors = []
         client = self.settings().clients.get(wanted.client)
         if client is None:
-            errors.append(FieldError("/client", "is not a client of the configuration, which has scope and limits"))
+            errors.append(FieldError("/client", "is not a client of the configuration"))
         else:
             errors += [
                 FieldError(f"/workflows/{index}", "is not within the scope of the client: see its workflows")

@@ -121,8 +121,8 @@ ERROR_INFO: Mapping[str, ErrorInfo] = MappingProxyType(
         ),
         "rotation_in_progress": ErrorInfo(
             (_NO_RUN,),
-            "Operations port: the grace of an earlier rotation has not ended, and a third key would end one of two.",
-            "Wait for the end of the grace, or say with `keep` which of the two keys stays valid.",
+            "Operations port: the grace of an earlier rotation has not ended, and a third text would end one of two.",
+            "Wait for the end of the grace, or say with `keep` which of the two texts stays valid.",
         ),
         "too_many_keys": ErrorInfo(
             (_NO_RUN,),

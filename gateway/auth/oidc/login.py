@@ -79,7 +79,7 @@ class LoginConfig:
 
     @property
     def policy(self) -> str:
-        """What a session depends on, as a hash: after a change of it nobody is logged in any more."""
+        """What a session depends on, as a hash: after a change of it all sessions have ended."""
         roles = [[list(pattern.path), pattern.value] for pattern in (*self.operator, None, *self.viewer) if pattern]
         content = [self.issuer.url, self.client_id, len(self.operator), roles]
         return sha256(strict_json.write(content)).hexdigest()[:32]

@@ -117,7 +117,7 @@ class KeyDirectory:
             raise DirectoryUnavailable(known=True)
         configured = clients.get(entry.client)
         if configured is None:
-            return KeyRefusal.CLIENT_REMOVED
+            return KeyRefusal.NO_CLIENT
         minute = int(at) // _MINUTE
         if entry.used_minute != minute:
             entry.used_minute = minute

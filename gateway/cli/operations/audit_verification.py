@@ -101,9 +101,11 @@ def _report(check: ChainCheck, *, as_json: bool) -> None:
             typer.echo(sanitize_for_terminal(finding))
         if check.without_end:
             listed = ", ".join(str(each) for each in check.without_end[:20])
-            typer.echo(f"acts whose end is not recorded: {len(check.without_end)} (records {listed})", err=True)
+            noun = "record" if len(check.without_end) == 1 else "records"
+            typer.echo(f"acts whose end is not recorded: {len(check.without_end)} ({noun} {listed})", err=True)
     if check.findings:
-        raise CliError(f"the chain is broken: {len(check.findings)} findings", exit_code=1)
+        found = "1 finding" if len(check.findings) == 1 else f"{len(check.findings)} findings"
+        raise CliError(f"the chain is broken: {found}", exit_code=1)
     if not as_json:
         typer.echo(f"verified: {check.count} records, from {check.first} to {check.head.sequence}")
         typer.echo(f"head: {sanitize_for_terminal(head)}")

@@ -96,7 +96,7 @@ def rotate_key(
     context: typer.Context,
     *,
     grace: Annotated[
-        str, typer.Option(help="Time for which the key before it stays valid: 0 to 7d.", metavar="DURATION")
+        str, typer.Option(help="Time for which the previous text stays valid: 0 to 7d.", metavar="DURATION")
     ] = "24h",
     keep: Annotated[
         Kept | None, typer.Option(help="Which of two valid keys stays so, while an earlier grace runs.")

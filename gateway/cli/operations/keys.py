@@ -47,7 +47,7 @@ def rotate(client: OpsClient, key_id: str, grace: str, keep: str | None, *, as_j
     _print_new(document, as_json=as_json)
     until = document.get("previous_until")
     if not as_json and isinstance(until, str):
-        typer.echo(f"The key before it is valid until {sanitize_for_terminal(until)}.", err=True)
+        typer.echo(f"The previous text is valid until {sanitize_for_terminal(until)}.", err=True)
 
 
 def revoke(client: OpsClient, key_id: str, *, as_json: bool) -> None:

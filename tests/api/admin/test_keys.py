@@ -278,7 +278,7 @@ async def test_keys_survive_a_crash_and_follow_the_clients_of_the_configuration(
             while (await keys.run(created["key"])).status != status:
                 await asyncio.sleep(0.1)
         assert state == (await keys.send("GET", f"/{created['id']}"))[1]["state"]
-        expected = (status == 200, None if status == 200 else "client_removed", "store")
+        expected = (status == 200, None if status == 200 else "no_client", "store")
         assert expected == await keys.check(created["key"])
 
 

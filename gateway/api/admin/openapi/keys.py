@@ -45,7 +45,7 @@ class KeyShown(BaseModel):
     created_by: Annotated[str | None, Field(description="Name of the operations key that created it, if it had one.")]
     rotated: Annotated[datetime | None, Field(description="Time of its last rotation.")]
     previous_until: Annotated[
-        datetime | None, Field(description="While the grace of a rotation runs: when the key before it ends.")
+        datetime | None, Field(description="While the grace of a rotation runs: when the previous text ends.")
     ]
     revoked: datetime | None
     last_used: Annotated[
@@ -71,7 +71,7 @@ class KeyCheckShown(BaseModel):
 
     accepted: bool
     why: Annotated[
-        Literal["malformed", "unknown", "expired", "revoked", "rotated", "client_removed", "not_supported"] | None,
+        Literal["malformed", "unknown", "expired", "revoked", "rotated", "no_client", "not_supported"] | None,
         Field(description="Reason of the refusal."),
     ]
     source: Annotated[

@@ -14,7 +14,7 @@ function Shown({ entry, onClose }) {
     <p class="warning-box">Copy it now: the gateway keeps its hash only, and cannot show it again.</p>
     <label class="field">Key of ${entry.client}<input readonly class="mono" value=${entry.key} onFocus=${(event) => event.target.select()} /></label>
     <p class="row"><${Copy} text=${entry.key} label="Copy the key" title="Copy the key" />
-      ${entry.previous_until && html`<span>The key before it is valid until <${Time} at=${entry.previous_until} />.</span>`}</p>
+      ${entry.previous_until && html`<span>The previous text is valid until <${Time} at=${entry.previous_until} />.</span>`}</p>
     <footer class="dialog-footer"><button type="button" class="primary" onClick=${onClose}>I have copied it</button></footer></div>`;
 }
 
@@ -51,13 +51,13 @@ export function RotateDialog({ entry, onClose, onDone }) {
     onDone();
   });
   return html`<${Dialog} title=${`Rotate ${entry.name}`} onClose=${onClose}>${made ? html`<${Shown} entry=${made} onClose=${onClose} />` : html`<form onSubmit=${submit}>
-    <p>A new key takes the place of this one. Its client, its limits and its id stay.</p>
-    <label class="field">The present key stays valid for<select value=${grace} onChange=${(event) => setGrace(event.target.value)}>
+    <p>The key gets a new text. Its id, its client, its scope, its limits and its expiry stay.</p>
+    <label class="field">The present text stays valid for<select value=${grace} onChange=${(event) => setGrace(event.target.value)}>
       ${GRACES.map(([value, title]) => html`<option key=${value} value=${value}>${title}</option>`)}</select></label>
-    ${entry.previous_until && html`<fieldset><legend>An earlier rotation is in its grace. Valid beside the new key stays</legend>
-      ${[["current", "the present key; the one before it ends now"], ["previous", "the one before it; the present key was never given to an app"]].map(([value, title]) => html`<label class="check" key=${value}>
+    ${entry.previous_until && html`<fieldset><legend>An earlier rotation is in its grace. Beside the new text stays valid</legend>
+      ${[["current", "the present text; the previous one ends now"], ["previous", "the previous text; the present one was never given to an app"]].map(([value, title]) => html`<label class="check" key=${value}>
         <input type="radio" name="keep" value=${value} checked=${keep === value} onChange=${() => setKeep(value)} />${title}</label>`)}</fieldset>`}
-    ${grace === "0s" && html`<p class="warning-box" role="note">Apps that have the present key are refused from now on.</p>`}
+    ${grace === "0s" && html`<p class="warning-box" role="note">Apps that use the present text are refused from now on.</p>`}
     <${ErrorBox} error=${error} what="The key was not rotated" />
     <footer class="dialog-footer"><button class="primary" disabled=${busy}>Rotate</button>
       <button type="button" onClick=${onClose}>Cancel</button></footer></form>`}<//>`;

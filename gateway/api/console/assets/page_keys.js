@@ -15,7 +15,7 @@ const REFUSALS = {
   expired: "It has expired.",
   revoked: "It was revoked.",
   rotated: "It was rotated, and the grace has ended.",
-  client_removed: "Its client is not configured any more.",
+  no_client: "Its client is not configured any more.",
   not_supported: "A later version of the gateway created it.",
 };
 
@@ -71,7 +71,7 @@ function actionsOf(key) {
 function State({ entry }) {
   const kind = { active: "succeeded", expired: "not_run", revoked: "not_run", no_client: "failed" }[entry.state] ?? "unknown";
   return html`<span class=${`status status-${kind}`}><span class="dot" aria-hidden="true"></span>${words(entry.state).replace("no client", "without a client")}</span>
-    ${entry.previous_until ? html`<br /><span class="muted">the one before until <${Time} at=${entry.previous_until} /></span>` : ""}`;
+    ${entry.previous_until ? html`<br /><span class="muted">previous text until <${Time} at=${entry.previous_until} /></span>` : ""}`;
 }
 
 /** Say which client a key is of, or why it is refused. The key is kept by this form only, and forgotten once it was sent. */

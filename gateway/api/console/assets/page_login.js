@@ -1,4 +1,4 @@
-// Login with an operations key, or through an OpenID Connect provider.
+// Log-in with an operations key, or through an OpenID Connect provider.
 import { html, useEffect, useState } from "./vendor/htm-preact.js";
 import { get, request } from "./api.js";
 import { ErrorBox, Heading } from "./parts.js";
@@ -6,7 +6,7 @@ import { ErrorBox, Heading } from "./parts.js";
 const REFUSALS = {
   failed: "The log-in was not completed: it was cancelled, took more than 10 minutes, or its answer was not valid. Try again.",
   no_role: "Your account has no role in this console. An operator can give it one where accounts are managed.",
-  unavailable: "The login service could not be used. Try again, or log in with an operations key.",
+  unavailable: "The provider could not be used. Try again, or log in with an operations key.",
 };
 
 export function Login({ onLogin }) {
