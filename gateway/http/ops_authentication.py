@@ -38,7 +38,7 @@ _NO_KEYS = "Without server.ops_keys, a page may change something only if its add
 _OTHER_PAGE = "Cross-origin requests are not allowed. Pages of the console send X-Runward-Console: 1."
 _VIEWER = "This caller has the role viewer: it may read everything, and change nothing."
 
-_TEAM = "This key may read what belongs to its team only: its runs and its clients."
+_TEAM = "This key may read what belongs to its team only: its runs, its clients and its usage."
 
 
 def keep_private(inner: Handler) -> Handler:

@@ -229,7 +229,7 @@ def unused_settings(
         yield ("issuers", issuer), "signs no tokens of a client"
     for name, client in clients.items():
         if not client.keys and not client.certificates and not client.tokens:
-            yield ("clients", name), "has no keys"
+            yield ("clients", name), "has no keys here: only stored keys can be used"
         for index, pattern in enumerate(client.workflows):
             provider, slash, _ = pattern.partition("/")
             if provider not in providers if slash else not any(fnmatchcase(alias, pattern) for alias in workflows):

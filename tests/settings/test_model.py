@@ -67,7 +67,7 @@ def test_empty_providers_and_clients_are_warnings(tmp_path: Path) -> None:
     """The gateway starts with a warning; the same for a client without keys."""
     assert ["providers: none configured", "clients: none configured"] == load_settings(tmp_path, "logs:\n").warnings()
     settings = load_settings(tmp_path, VALID + "clients: {app: {workflows: ['*']}}\n")
-    assert ["clients.app: has no keys"] == settings.warnings()
+    assert ["clients.app: has no keys here: only stored keys can be used"] == settings.warnings()
 
 
 @pytest.mark.parametrize(("scheme", "count"), [("http", 1), ("https", 0)])
