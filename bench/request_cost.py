@@ -45,7 +45,7 @@ _REQUEST = (
 _WARM_UP = 200
 _COUNTED = 300
 _IN_FLIGHT = 200
-_MEMORY_ROUNDS = 5
+_MEMORY_ROUNDS = 9
 
 
 @dataclass(frozen=True)
