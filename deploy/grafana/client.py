@@ -77,6 +77,28 @@ def board() -> Board:
         unit="short",
         runbooks=("RunwardKeysExpiring",),
     )
+    made.row("Tokens")
+    made.graph(
+        "Refused tokens",
+        "Signed tokens that were refused, by reason, a second.",
+        {"{{reason}}": or_zero(rate("tokens_refused_total", by="reason"))},
+        span=8,
+    )
+    made.graph(
+        "Fetches of issuers' keys",
+        "Fetches of the keys of each issuer, by result, a second.",
+        {"{{issuer}} {{result}}": or_zero(rate("issuer_fetches_total", by="issuer, result"))},
+        span=8,
+        runbooks=("RunwardIssuerKeysStale",),
+    )
+    made.graph(
+        "Age of issuers' keys",
+        "Time since the keys of each issuer were fetched last, of the replica with the oldest.",
+        {"{{issuer}}": or_zero("time() - " + gauge("min", "issuer_keys_timestamp_seconds", by="issuer"))},
+        unit="s",
+        span=8,
+        runbooks=("RunwardIssuerKeysStale",),
+    )
     return made
 
 

@@ -72,7 +72,7 @@ def add(tree: dict[str, Any], path: tuple[str, ...]) -> None:
 
 def build(name: str, section: dict[str, Any]) -> Any:
     """Return a section whose values are as they are: without validation."""
-    if name in {"providers", "clients"}:
+    if name in {"providers", "clients", "issuers"}:
         return section
     annotation = Settings.model_fields[name].annotation
     assert annotation is not None
