@@ -193,7 +193,13 @@ class Admission:
         waiter = self._waiter(now, deadline, self._take_start_turn, self._undo_start)
         blocker = queue.limiter if queue.limiter.blocked(now) else workflow
         blocking_scope.set(blocker.scope)
-        return await queue.wait_for_start(waiter)
+        for caller in self._callers:
+            caller.waiting += 1
+        try:
+            return await queue.wait_for_start(waiter)
+        finally:
+            for caller in self._callers:
+                caller.waiting -= 1
 
     async def _record_usage(self, quota: DailyQuota) -> None:
         """Wait until the store counts the request, so that a crash does not renew the quota."""

@@ -52,12 +52,15 @@ class ClientLimiter:
         "in_flight",
         "rate_limiter",
         "scope",
+        "waiting",
     )
 
     def __init__(self, limits: ClientLimitsConfig, clock: Clock, scope: CallerScope = "client") -> None:
         self.scope = scope
         self._names = _POLICY_NAMES[scope]
         self.in_flight = 0
+        self.waiting = 0
+        """Requests that wait in a queue; they hold nothing, and need this limiter later."""
         self._clock = clock
         self.rate_limiter = RateLimiter(limits.rate, limits.burst)
         self.daily_quota: DailyQuota | None = None

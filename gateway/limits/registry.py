@@ -20,7 +20,7 @@ from gateway.limits.daily_usage import DailyUsageRecorder
 from gateway.limits.queue.provider_queue import ProviderQueue
 from gateway.limits.resource_limiter import ResourceLimiter
 
-_MAX_KEYS = 10_000  # key limiters; the least recently used one without a request in flight is dropped
+_MAX_KEYS = 10_000  # key limiters; the least recently used one without a request is dropped
 
 
 class LimiterRegistry:
@@ -137,7 +137,7 @@ class LimiterRegistry:
 
     def _drop_unused_keys(self) -> None:
         while len(self._keys) >= _MAX_KEYS:
-            unused = next((key_id for key_id, key in self._keys.items() if not key.in_flight), None)
+            unused = next((key_id for key_id, key in self._keys.items() if not (key.in_flight or key.waiting)), None)
             if unused is None:
                 return
             self.counters.unregister(self._keys.pop(unused))

@@ -7,7 +7,7 @@ import structlog
 
 from gateway.errors import RateLimited
 from gateway.limits.admission import Admission
-from gateway.limits.config import ClientLimitsConfig, KeyLimits, RateLimit
+from gateway.limits.config import ClientLimitsConfig, KeyLimits, RateLimit, ResourceLimitsConfig
 from gateway.limits.daily_usage import DailyUsageRecorder, Usage
 from gateway.limits.registry import _MAX_KEYS
 from tests.limits.harness import LimiterHarness
@@ -147,3 +147,27 @@ async def test_a_client_that_joins_a_team_by_a_reload_is_limited_by_it() -> None
     harness.teams, harness.team_of = {}, {}
     harness.limiter.reconfigure(harness.config)
     await harness.admit("a")
+
+
+async def test_the_limiter_of_a_key_stays_while_a_request_waits_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the next request with the key would have a new one, and both would be admitted."""
+    monkeypatch.setattr("gateway.limits.registry._MAX_KEYS", 2)
+    harness = LimiterHarness(providers={"p": ResourceLimitsConfig(concurrency=2, max_wait=60.0)})
+    keys = [KeyLimits(f"key_{number}", ClientLimitsConfig(concurrency=1)) for number in range(4)]
+    running = [await harness.admit("a") for _ in range(2)]
+    waiting = harness.start_task(harness.admit("a", key_limits=keys[0]))
+    await harness.clock.run_ready_tasks()
+    others = [harness.start_task(harness.admit("b", key_limits=key)) for key in keys[1:]]
+    await harness.clock.run_ready_tasks()
+    for task in others:
+        task.cancel()
+    await harness.clock.run_ready_tasks()
+    for each in running:
+        each.release()
+    admission = await waiting
+    with pytest.raises(RateLimited, match="key-concurrency"):
+        await harness.admit("a", key_limits=keys[0])
+    admission.release()
+    (await harness.admit("a", key_limits=keys[0])).release()
+    await harness.admit("a", key_limits=KeyLimits("another", ClientLimitsConfig(concurrency=1)))
+    assert 2 == len(admission._registry._keys)  # those that wait no more are dropped
