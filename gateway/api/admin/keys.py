@@ -15,6 +15,7 @@ from typing import Protocol
 from gateway.api.admin.cross_site import refuse_cross_site
 from gateway.api.admin.key_documents import format_time, key_document
 from gateway.api.admin.key_requests import CheckKeyRequest, CreateKeyRequest, ExpireKeyRequest, RotateKeyRequest
+from gateway.api.admin.protected_port import require_protected_port
 from gateway.auth.keys import KeyRefusal, KeyRing, new_key
 from gateway.auth.scope import is_within
 from gateway.auth.stored_keys.directory import key_state
@@ -35,16 +36,13 @@ from gateway.store.contract import StoreUnavailable
 
 ID_PATTERN = "^key_[0-9a-f]{32}$"
 CURSOR_PATTERN = "^[1-9][0-9]{0,17}$"
+_CHANGES = "keys can be created, rotated and prolonged"
 MAX_KEYS = 100_000
 """Most stored keys, ended ones included."""
 PAGE_SIZE, MAX_PAGE_SIZE = 50, 100
 
 _MAX_BODY = 32_768
 _BODY_TIMEOUT = 10.0  # seconds
-_LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
-_NO_OPS_KEYS = (
-    "Without server.ops_keys, keys can be created, rotated and prolonged only if server.ops_host is a loopback address."
-)
 
 
 class KeyStore(KeepsClientKeys, Protocol):
@@ -94,7 +92,7 @@ class KeyAdminHandlers:
     async def create(self, request: Request) -> Response:
         """Handle `POST /api/keys`: 201 with the key; its text is shown this once."""
         wanted = await _read(CreateKeyRequest, request, 'the body is an object with "client" and "name"')
-        self._require_safe_port()
+        require_protected_port(self.settings(), _CHANGES)
         self._check(wanted)
         text = new_key(self.clock)
         terms = wanted.terms(actor_fields(request).get("actor"))
@@ -111,7 +109,7 @@ class KeyAdminHandlers:
     async def rotate(self, request: Request) -> Response:
         """Handle `POST /api/keys/{id}/rotate`: another text; the previous one is valid for the grace."""
         wanted = await _read(RotateKeyRequest, request, 'the body is an object, with "grace"')
-        self._require_safe_port()
+        require_protected_port(self.settings(), _CHANGES)
         text, now = new_key(self.clock), self._now
         while True:
             key = await self._find(request.path_param)
@@ -154,7 +152,7 @@ class KeyAdminHandlers:
             if key.revoked_at is not None:
                 raise Problem("key_ended", "A key that is revoked has no expiry.")
             if key.expires_at is not None and (at is None or at > key.expires_at):
-                self._require_safe_port()
+                require_protected_port(self.settings(), _CHANGES)
             if await self.store.client_keys.change(replace(key, expires_at=at)):
                 await self._publish(key, "expiry_set", request)
         return _response(200, self._document(key))
@@ -184,12 +182,6 @@ class KeyAdminHandlers:
         if _digest(text) != key.digest and self._now >= (key.previous_until_at or 0.0):
             return KeyRefusal.ROTATED.value
         return None if self._document(key)["supported"] else KeyRefusal.NOT_SUPPORTED.value
-
-    def _require_safe_port(self) -> None:
-        """Raise Problem (forbidden) if anything that reaches the port over the network could get or prolong a key."""
-        server = self.settings().server
-        if not server.ops_keys and server.ops_host not in _LOOPBACK:
-            raise Problem("forbidden", _NO_OPS_KEYS)
 
     def _check(self, wanted: CreateKeyRequest) -> None:
         errors = []

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from gateway.api.admin.cross_site import refuse_cross_site
+from gateway.api.admin.protected_port import require_protected_port
 from gateway.api.operator_runs import OperatorRunStarter
 from gateway.http.body import read_json_body
 from gateway.http.ops_authentication import actor_fields
@@ -13,15 +14,12 @@ from gateway.http.request import Request, Route
 from gateway.http.response import Response, make_response
 from gateway.json import strict_json
 from gateway.observability.logger_protocol import Logger
-from gateway.problems import Problem
 from gateway.runs.rendering import JSON_CONTENT_TYPE
 from gateway.settings import Settings
 
 MAX_BODY = 1_000_000
 """Bytes of a request."""
 _BODY_TIMEOUT = 10.0  # seconds
-_LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
-_NO_OPS_KEYS = "Without server.ops_keys, runs can be started here only if server.ops_host is a loopback address."
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +37,7 @@ class OperatorRunHandlers:
     async def start(self, request: Request) -> Response:
         """Handle `POST /api/run`: 202 with the id of the run, also for a repeated request."""
         refuse_cross_site(request, body='the body is an object with "client", "idempotency_key" and "run"')
-        self._require_safe_port()
+        require_protected_port(self.settings(), "runs can be started here")
         run = await self.starter.start(await read_json_body(request, max_bytes=MAX_BODY, timeout=_BODY_TIMEOUT))
         request.audit_target = run.id
         request.audit_details = {"client": run.client, "workflow": run.workflow, "replayed": "yes" * run.replayed}
@@ -49,9 +47,3 @@ class OperatorRunHandlers:
         document = {"id": run.id, "client": run.client, "workflow": run.workflow, "replayed": run.replayed}
         location = (("Location", f"/api/runs/{run.id}"),)
         return make_response(202, strict_json.write(document), JSON_CONTENT_TYPE, location)
-
-    def _require_safe_port(self) -> None:
-        """Raise Problem (forbidden) if anything that reaches the port over the network could start paid runs."""
-        server = self.settings().server
-        if not server.ops_keys and server.ops_host not in _LOOPBACK:
-            raise Problem("forbidden", _NO_OPS_KEYS)

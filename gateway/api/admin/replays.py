@@ -17,6 +17,7 @@ from pydantic_core import PydanticCustomError
 
 from gateway.api.admin.cross_site import refuse_cross_site
 from gateway.api.admin.overview import GatewayState
+from gateway.api.admin.protected_port import require_protected_port
 from gateway.api.admin.replay_filter import parse_filter
 from gateway.api.run_search import WHOLE_ID_PATTERN
 from gateway.clock import Clock, format_rfc3339
@@ -130,6 +131,7 @@ class ReplayAdminHandlers:
         wanted = parse_json_body(BulkReplayRequest, raw)
         if wanted.plan is not None:
             request.audit_target, request.audit_details = wanted.plan, {"step": "start"}
+            require_protected_port(self.state.settings, "replays can be started")
             started = await self._start(wanted.plan, wanted, actor_fields(request))
             return _response(202, started, (("Location", f"/api/replays/{started.id}"),))
         plan = await self._plan(wanted)
