@@ -93,7 +93,8 @@ class _CommandHandler:
         """Carry out a command about a run, with the number of the request and a JSON value, and send the answer."""
         number, _, value = argument.partition(b" ")
         components = self.application.components
-        commands = RunCommands(operator_runs(components), OperatorCancellations(components.cancellation))
+        cancellations = OperatorCancellations(components.cancellation)
+        commands = RunCommands(operator_runs(components), cancellations, components.log)
         answer = await commands.answer(command, value)
         if not self.writer.is_closing():
             self.writer.write(b"%b%b %b\n" % (ANSWER, number, answer))

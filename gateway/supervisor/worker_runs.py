@@ -16,6 +16,8 @@ from gateway.errors import GatewayError
 from gateway.http.body import parse_json_body
 from gateway.http.problem_mapping import problem_from_error
 from gateway.json import strict_json
+from gateway.observability import json_logging
+from gateway.observability.logger_protocol import Logger
 from gateway.problems import FieldError, Problem
 from gateway.store.contract import StoreUnavailable
 from gateway.supervisor.worker_handle import CANCEL_RUN, START_RUN, WorkerGone, WorkerHandle
@@ -75,6 +77,7 @@ class RunCommands:
 
     starter: OperatorRunStarter
     canceller: RunCanceller
+    log: Logger
     names: ClassVar = frozenset({START_RUN, CANCEL_RUN})
 
     async def answer(self, command: bytes, value: bytes) -> bytes:
@@ -90,6 +93,9 @@ class RunCommands:
             return _encode_problem(problem_from_error(error))
         except StoreUnavailable:
             return _encode_problem(Problem("store_unavailable", retry_after=1))
+        except Exception as defect:  # noqa: BLE001 - the supervisor waits for an answer
+            self.log.error("internal_error", **json_logging.describe_exception(defect))
+            return _encode_problem(Problem("internal"))
 
 
 def _encode_problem(problem: Problem) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import structlog
 
 from gateway.api.operator_runs import OperatorRun
 from gateway.errors import IdempotencyMismatch, Overloaded
@@ -34,7 +35,9 @@ class Worker:
     async def ask(self, command: bytes, value: bytes) -> bytes:
         assert b"\n" not in value
         canceller: Any = None
-        return await RunCommands(self, canceller).answer(command, value) if self.line is None else self.line
+        if self.line is not None:
+            return self.line
+        return await RunCommands(self, canceller, structlog.get_logger()).answer(command, value)
 
 
 class Pool:
@@ -76,6 +79,7 @@ async def test_the_run_of_a_ready_worker_is_returned() -> None:
         (IdempotencyMismatch("Another body."), "idempotency_mismatch", "Another body."),
         (Overloaded("Full.", retry_after=3), "overloaded", "Full."),
         (StoreUnavailable("secret"), "store_unavailable", ""),
+        (ValueError("secret"), "internal", ""),
     ],
 )
 async def test_a_refusal_arrives_as_it_was(error: Exception, code: str, detail: str) -> None:
