@@ -116,7 +116,7 @@ async def test_a_viewer_sees_why_a_run_is_not_cancelled(gateway: StartGateway, s
         await page.keyboard.press("Enter")
         cancel = page.get_by_role("button", name="Cancel…")
         await expect(cancel).to_have_attribute("aria-disabled", "true")
-        await expect(cancel).to_have_attribute("title", "Your key is a viewer's: it cannot change anything.")
+        await expect(cancel).to_have_attribute("title", "You have the role viewer: you cannot change anything.")
         await page.keyboard.press("c")
         await expect(page.get_by_role("dialog")).to_have_count(0)
         assert [] == console.errors

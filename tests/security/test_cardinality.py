@@ -48,7 +48,7 @@ def test_the_bound_of_every_family_with_labels_is_documented() -> None:
         if getattr(family, "labels", ()) and not callable(family.labels)
     }
     gauges = {"runward_circuit_state", "runward_keys", "runward_provider_override", "runward_build_info"}
-    gauges |= {"runward_issuer_keys_timestamp_seconds", "runward_budget_remaining_ratio"}
+    gauges |= {"runward_issuer_keys_timestamp_seconds", "runward_budget_remaining_ratio", "runward_attention_items"}
     assert labelled | gauges | {"runward_overhead_seconds"} == documented
     assert len(PROBLEMS) <= 60
     assert len(Cause) <= 15
