@@ -98,6 +98,7 @@ async def test_a_live_run_is_followed_until_its_end(console: Console) -> None:
     await expect(facts).to_contain_text("following (poll")
     await task
     await expect(facts).to_contain_text("succeeded")
+    await expect(facts).to_contain_text("Cost")
 
     await page.keyboard.press("g")
     await page.keyboard.press("l")

@@ -8,6 +8,7 @@ import { useCommands } from "./commands.js";
 import { Action, Code, Copy, Empty, Heading, Loaded, Status, Table, Time, VIEWER_REASON, useKeys } from "./parts.js";
 import { Link, navigate } from "./router.js";
 import { LANES, layOut } from "./run_timeline.js";
+import { amount } from "./spend.js";
 
 const EVERY = 2000; // milliseconds, until the run has ended
 
@@ -82,6 +83,9 @@ function Facts({ run }) {
     ["Ended", run.finished_at && html`<${Time} at=${run.finished_at} milliseconds />`],
     ["Duration", duration(runDuration(run))],
     ["Attempts", run.attempts],
+    ["Cost", run.cost ? (run.cost.certainty === "unknown" ? `${amount(run.cost.amount)}, of which ${amount(run.cost.unknown)} may have been paid` : amount(run.cost.amount)) : null],
+    ["Team", run.team],
+    ["Key", run.key],
     ["Waits", waits.join(", ") || null],
     ["Next poll", run.activity?.next_poll_at && html`<${Time} at=${run.activity.next_poll_at} />`],
     ["Nodes", run.activity?.nodes && Object.entries(run.activity.nodes).map(([name, node]) => `${name}: ${node.status}`).join(", ")],
