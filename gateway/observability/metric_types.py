@@ -34,13 +34,25 @@ ExemplarsByBucket: TypeAlias = Mapping[tuple[Labels, int], TraceExemplar]
 """Exemplars of a histogram, by labels and number of the bucket: at most one for each of its series."""
 
 
-class Counter:
-    """A counter with labels: `counter.counts[labels] += 1`."""
+class CountedFamily:
+    """Whole numbers by labels, that are counted without a call: `family.counts[labels] += 1`."""
 
     def __init__(self, name: str, text: str, labels: Sequence[str]) -> None:
         self.name, self.labels = name, tuple(labels)
         self.counts: defaultdict[Labels, int] = defaultdict(int)
         self._text = text
+
+    def export(self) -> SeriesValues:
+        """Return all counts."""
+        return {labels: (count,) for labels, count in self.counts.items()}
+
+    def restore(self, exported: SeriesValues) -> None:
+        """Set the counts from an export."""
+        self.counts.update({labels: int(values[0]) for labels, values in exported.items()})
+
+
+class Counter(CountedFamily):
+    """A counter with labels."""
 
     def collect(self) -> Iterator[Metric]:
         """Yield the metric family for Prometheus."""
@@ -49,22 +61,9 @@ class Counter:
             family.add_metric(labels, count)
         yield family
 
-    def export(self) -> SeriesValues:
-        """Return all counts."""
-        return {labels: (count,) for labels, count in self.counts.items()}
 
-    def restore(self, exported: SeriesValues) -> None:
-        """Set the counts from an export."""
-        self.counts.update({labels: int(values[0]) for labels, values in exported.items()})
-
-
-class CountGauge:
-    """A gauge of what is in progress, as cheap as a counter: `gauge.counts[labels] += 1`, and -= 1 at its end."""
-
-    def __init__(self, name: str, text: str, labels: Sequence[str]) -> None:
-        self.name, self.labels = name, tuple(labels)
-        self.counts: defaultdict[Labels, int] = defaultdict(int)
-        self._text = text
+class CountGauge(CountedFamily):
+    """A gauge of what is in progress, as cheap as a counter: `gauge.counts[labels] -= 1` at its end."""
 
     def collect(self) -> Iterator[Metric]:
         """Yield the metric family for Prometheus."""
@@ -72,14 +71,6 @@ class CountGauge:
         for labels, count in list(self.counts.items()):
             family.add_metric(labels, count)
         yield family
-
-    def export(self) -> SeriesValues:
-        """Return all counts."""
-        return {labels: (count,) for labels, count in self.counts.items()}
-
-    def restore(self, exported: SeriesValues) -> None:
-        """Set the counts from an export."""
-        self.counts.update({labels: int(values[0]) for labels, values in exported.items()})
 
 
 class MoneyCounter(Counter):

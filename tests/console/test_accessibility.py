@@ -35,7 +35,7 @@ PATHS = (
     "/spend?by=tag&workflow=answer",
     "/callbacks",
     "/audit",
-    "/audit?result=refused&actor=nobody",
+    "/audit?result=refused&actor=unknown-name",
     "/audit?from=yesterday",
     "/problems",
     "/problems/run_failed",

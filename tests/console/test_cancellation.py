@@ -38,7 +38,7 @@ async def start(console: Console, workflow: str, **run_input: JsonValue) -> str:
     return str((await post(console, "/api/run", order))["id"])
 
 
-async def test_a_queued_run_is_cancelled_and_its_page_says_by_whom(console: Console) -> None:
+async def test_a_queued_run_is_cancelled_and_its_page_names_the_operator(console: Console) -> None:
     await post(console, "/providers/override/promptlayer", {"mode": "suspended"})
     run_id = await start(console, "report", seconds=1)
     page = await console.open(f"/runs/{run_id}")

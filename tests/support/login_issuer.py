@@ -1,4 +1,4 @@
-"""OpenID Connect provider on loopback: people who log in, codes that are used once, and id tokens."""
+"""OpenID Connect provider on loopback: log-ins of persons, codes that are used once, and id tokens."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ class OidcLoginHandlers:
     """Handlers for the operations port. Redirects go to the issuer and to the console only, never where a request says.
 
     The cookie of an attempt is bound to this host (`__Host-`) where the console is reached by https: no other host of
-    its domain can make a browser complete the log-in of somebody else.
+    its domain can make a browser complete a log-in that another person began.
     """
 
     authenticator: OpsAuthenticator

@@ -147,7 +147,7 @@ async def test_what_the_handler_refuses_is_recorded_with_its_code(
 async def test_attempts_without_the_role_or_without_a_key_are_recorded(
     port: RunsPort, client: aiohttp.ClientSession
 ) -> None:
-    """One record each. Reading is not recorded, whoever does it."""
+    """One record each. Reading is not recorded, whatever the role."""
     path, body = f"/callbacks/replay/{run_id(1)}", dict[str, str]()
     assert 403 == await send(client, port, "POST", path, body, key(VIEWER))
     assert 401 == await send(client, port, "POST", path, body, key("rw_wrong"))

@@ -163,7 +163,7 @@ async def test_a_client_that_waits_is_told(port: Port) -> None:
 
 
 async def test_a_run_that_the_provider_cannot_stop_keeps_its_end(port: Port) -> None:
-    """202, each time, then 409; its timeline has the operator once, who has no name here."""
+    """202, each time, then 409; its timeline has the cancellation once, without a name, since the key has none."""
     run_id = await port.occupy()
     for _ in range(2):
         status, document = await port.cancel(run_id, NAMELESS)

@@ -168,7 +168,7 @@ async def test_cookies_of_a_console_with_tls_are_for_this_host_only() -> None:
 
 
 async def test_an_answer_that_is_not_of_this_log_in_is_refused() -> None:
-    """Log-in CSRF: with the attacker's answer in the victim's browser nobody is logged in; no code is exchanged."""
+    """Log-in CSRF: an attacker's answer in a victim's browser makes no session, and no code is exchanged."""
     async with LoginIssuer() as issuer, opened(issuer) as (tab, _):
         issuer.person["groups"] = "platform"
         location, cookie = await tab.start()
