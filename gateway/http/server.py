@@ -21,6 +21,7 @@ from gateway.http.connection.http1_connection import Http1Connection
 from gateway.http.connection.idle_sweep import IdleSweep
 from gateway.http.request import AiohttpRequest, AnyResponse, Handler, Middleware, Request, Route, is_valid_host
 from gateway.http.router import UNKNOWN_ROUTE, Router
+from gateway.write_batch import WriteBatch
 
 MAX_HEADER = 8190
 """Default size in bytes of the request line and of each header field."""
@@ -57,6 +58,7 @@ class Server(web.Server):
         self.max_header = max_header
         self.max_usual_head = min(max_header, MAX_HEADER)
         self.http1_connections = IdleSweep[Http1Connection](min(header_timeout, idle_timeout))
+        self.write_batch = WriteBatch()
         self._header_too_large_route = header_too_large_route(max_header)
         handler: Handler = _dispatch
         for middleware in reversed(middlewares):

@@ -25,10 +25,12 @@ from gateway.http.request import CompleteRequest, Handler, is_valid_host, never
 from gateway.http.response import BODILESS, MAX_SINGLE_WRITE, Response
 from gateway.http.router import Router
 from gateway.problems import CONTENT_TYPE, Problem
+from gateway.write_batch import WriteBatch
 
 _MAX_REQUEST = 65_536  # bytes of a request that is collected here
 _MAX_FIELDS = 64
 _BODY_SECONDS = 0.05  # wait for the rest of a body, which follows at once in most cases, before it is handed over
+_MAX_BATCHED = 16_384  # bytes of the body of a response that is written with those of other connections
 _UNUSUAL_FIELDS = frozenset({b"transfer-encoding", b"expect", b"upgrade", b"sec-websocket-key1"})
 _METHODS = {b"GET": "GET", b"POST": "POST"}
 
@@ -43,6 +45,7 @@ class ConnectionServer(Protocol):
     idle_timeout: float
     max_usual_head: int
     router: Router
+    write_batch: WriteBatch
 
     def aiohttp_connection(self) -> web.RequestHandler:
         """Protocol of a connection with a request that is not of the usual form."""
@@ -74,6 +77,7 @@ class Http1Connection(asyncio.Protocol):
         "_raw_size",
         "_server",
         "_transport",
+        "_unsent",
         "_unusual",
         "_url",
         "_write_timeout",
@@ -90,6 +94,7 @@ class Http1Connection(asyncio.Protocol):
         self.closes_at = math.inf
         self._closing = False
         self._pipelined = b""
+        self._unsent = b""
         self._drained: asyncio.Future[None] | None = None
         self._write_timeout: WriteTimeout | None = None
         self._lost: asyncio.Future[None] | None = None
@@ -121,6 +126,7 @@ class Http1Connection(asyncio.Protocol):
         transport = self._transport
         if transport is None:
             return
+        self.write_pending()
         if self._write_timeout is None and transport.get_write_buffer_size() > 0:
             self._write_timeout = WriteTimeout(transport, self._server.header_timeout)
         transport.close()
@@ -257,6 +263,7 @@ class Http1Connection(asyncio.Protocol):
     def _hand_over(self) -> web.RequestHandler:
         """Continue as a connection of aiohttp, which begins with the request in progress."""
         transport, parts = cast("asyncio.Transport", self._transport), self._raw
+        self.write_pending()
         self._stop_body_timer()
         self._server.http1_connections.discard(self)
         if self._lost is not None and not self._lost.done():
@@ -302,12 +309,18 @@ class Http1Connection(asyncio.Protocol):
     async def _send(self, head: bytes, response: Response) -> None:
         """Write the response, a large body in pieces, each once the client has read most of the one before.
 
-        `on_sent` is called once it was written; then the response waits while too much is unread.
+        A small response is written with those of other connections. `on_sent` is called once it was written; then the
+        response waits while too much is unread.
         """
         transport = self._transport
-        if transport is None or transport.is_closing():
+        if transport is None or transport.is_closing() or (self._drained is not None and not await self._drain()):
             return
         body = b"" if response.status in BODILESS else response.body
+        if len(body) <= _MAX_BATCHED and response.on_sent is None:
+            self._unsent += head + body
+            self._server.write_batch.add(self)
+            return
+        self.write_pending()
         if len(body) <= MAX_SINGLE_WRITE:
             transport.write(head + body)
         else:
@@ -321,6 +334,12 @@ class Http1Connection(asyncio.Protocol):
             response.on_sent()
         if self._drained is not None:
             await self._drain()
+
+    def write_pending(self) -> None:
+        """Write the response that waits to be written with others, if there is one."""
+        response, self._unsent = self._unsent, b""
+        if response and self._transport is not None and not self._transport.is_closing():
+            self._transport.write(response)
 
     async def _drain(self) -> bool:
         """Wait while too much is unread. Returns whether the client is connected."""

@@ -35,6 +35,7 @@ from gateway.outbound.provider.passthrough_request import PassthroughRequest, Pa
 from gateway.outbound.provider.redaction import ExposedKeyError, Redaction
 from gateway.outbound.provider.stream import RedactedStream
 from gateway.outbound.retry_after import parse_retry_after
+from gateway.write_batch import WriteBatch
 from providers.contract import UNREADABLE, Call, Cause, KeyHeader, ProviderFault, Reply, invalid
 
 _JSON_FIELD = b"Content-Type: application/json\r\n"
@@ -111,6 +112,7 @@ class ProviderClient:
         self._idle: list[ProviderConnection] = []
         self._connections: set[ProviderConnection] = set()
         self._pooling_stopped = False
+        self._write_batch = WriteBatch()
 
     @property
     def address(self) -> tuple[str, int]:
@@ -229,7 +231,7 @@ class ProviderClient:
         try:
             async with asyncio.timeout(min(seconds, self._endpoint.connect_timeout)):
                 _, connection = await asyncio.get_running_loop().create_connection(
-                    lambda: ProviderConnection(self._endpoint.max_response, self._remove),
+                    lambda: ProviderConnection(self._endpoint.max_response, self._remove, self._write_batch),
                     sock=await self._open_socket(),
                     ssl=self._tls,
                     server_hostname=self._host if self._secure else None,

@@ -16,6 +16,7 @@ import httptools
 
 from gateway.byte_budget import LARGE, Claim, Hold, current_hold
 from gateway.outbound.provider.stream import ResponseStream
+from gateway.write_batch import WriteBatch
 from providers.contract import Cause, ProviderFault, invalid
 
 _MAX_HEAD_BYTES = 65_536
@@ -41,8 +42,13 @@ class ProviderConnection(asyncio.Protocol):
     `idle_since` belongs to the connection pool. After anything but one complete response the connection is closed.
     """
 
-    def __init__(self, max_body: int, on_lost: Callable[[ProviderConnection], None]) -> None:
+    def __init__(
+        self, max_body: int, on_lost: Callable[[ProviderConnection], None], write_batch: WriteBatch | None = None
+    ) -> None:
+        """`max_body`: bytes. `write_batch`: its own by default."""
         self.idle_since = 0.0
+        self._write_batch = write_batch or WriteBatch()
+        self._unsent = b""
         self._max_body = max_body
         self._on_lost = on_lost
         self._loop = asyncio.get_running_loop()
@@ -108,7 +114,8 @@ class ProviderConnection(asyncio.Protocol):
         self._hold, self._claim, self._deadline = current_hold.get(), None, self._loop.time() + seconds
         if self._timer is None or self._timer_at > self._deadline:
             self._start_timer()
-        transport.write(request)
+        self._unsent = request
+        self._write_batch.add(self)
         try:
             response: HttpResponse = await waiter
         except BaseException:
@@ -124,6 +131,13 @@ class ProviderConnection(asyncio.Protocol):
         if not self._keep_alive and response.stream is None:
             transport.close()
         return response
+
+    def write_pending(self) -> None:
+        """Send the request of the exchange in progress, if it is to be sent."""
+        request, transport = self._unsent, self._transport
+        if transport is not None and not transport.is_closing():
+            self._unsent = b""
+            transport.write(request)
 
     def abort(self) -> None:
         """Close the connection at once, without flushing; a response in progress is incomplete."""
@@ -229,8 +243,8 @@ class ProviderConnection(asyncio.Protocol):
             connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
     def data_received(self, data: bytes) -> None:
-        """Parse the response. Bytes outside of an exchange close the connection."""
-        if self._stream is None and (self._waiter is None or self._waiter.done()):
+        """Parse the response. Bytes outside of an exchange, or before its request, close the connection."""
+        if self._unsent or (self._stream is None and (self._waiter is None or self._waiter.done())):
             self.abort()
             return
         self._received += len(data)
@@ -256,6 +270,8 @@ class ProviderConnection(asyncio.Protocol):
             self._resolve(None)
         elif self._has_head:
             self._resolve(invalid("the response is not complete"))
+        elif self._unsent:
+            self._resolve(ProviderFault(Cause.UNREACHABLE, "the connection was closed before the request was sent"))
         else:
             self._resolve(ProviderFault(Cause.DISCONNECTED, "the connection was closed before the response arrived"))
         del self._parser  # breaks the reference cycle

@@ -100,6 +100,47 @@ async def test_a_client_that_does_not_read_does_not_keep_an_idle_connection() ->
         await wait_until(lambda: not client.server.http1_connections)
 
 
+@pytest.mark.parametrize("ends", ["shutdown", "close"])
+async def test_a_small_response_is_sent_when_the_connection_ends_at_once(ends: str) -> None:
+    """It waits to be written with the responses of other connections when the end comes."""
+
+    async def answer(_request: Request) -> Response:
+        response = make_response(200, b"paid for", "text/plain")
+        response.closes = ends == "close"
+        if ends == "shutdown":
+            asyncio.get_running_loop().call_soon(server.pre_shutdown)
+        return response
+
+    server = Server([Route("GET", "/b", answer, "b")], [], header_timeout=30.0, idle_timeout=30.0)
+    listener = await asyncio.get_running_loop().create_server(server, "127.0.0.1", 0)
+    reader, writer = await asyncio.open_connection(*listener.sockets[0].getsockname())
+    writer.write(b"GET /b HTTP/1.1\r\nHost: h\r\n\r\n")
+    assert b"paid for" in await asyncio.wait_for(reader.read(), 10)
+    writer.close()
+    listener.close()
+    await server.shutdown(1.0)
+
+
+async def test_pipelined_responses_keep_their_order() -> None:
+    """Small ones wait for the write batch, and large ones do not."""
+    sizes = [10, 100_000, 20, 30, 17_000, 40]
+
+    async def answer(request: Request) -> Response:
+        return make_response(200, b"x" * int(request.path_param), "text/plain")
+
+    server = Server([Route("GET", "/{id}", answer, "b")], [], header_timeout=30.0, idle_timeout=30.0)
+    listener = await asyncio.get_running_loop().create_server(server, "127.0.0.1", 0)
+    reader, writer = await asyncio.open_connection(*listener.sockets[0].getsockname())
+    writer.write(b"".join(b"GET /%d HTTP/1.1\r\nHost: h\r\n\r\n" % size for size in sizes))
+    for size in sizes:
+        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+        assert b"Content-Length: %d\r\n" % size in head
+        await reader.readexactly(size)
+    writer.close()
+    listener.close()
+    await server.shutdown(1.0)
+
+
 async def test_the_header_timeout_begins_after_the_tls_handshake() -> None:
     """The event loop creates the protocol before the handshake, which may take longer than the timeout."""
     server = Server([], [], header_timeout=30.0)

@@ -63,6 +63,12 @@ class FakeTransport(asyncio.Transport):
             asyncio.get_running_loop().call_soon(self._protocol.connection_lost, None)
 
 
+async def let_requests_be_written() -> None:
+    """Let tasks that were created send their requests, and the write batch write them."""
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+
+
 class ConnectionHarness:
     """A new connection; `lost` counts the calls of `on_lost`."""
 
@@ -77,7 +83,7 @@ class ConnectionHarness:
     ) -> HttpResponse | ProviderFault:
         """Send a request; then apply the events in order."""
         task = asyncio.create_task(self._exchange(seconds))
-        await asyncio.sleep(0)
+        await let_requests_be_written()
         for event in events:
             if not isinstance(event, bytes):
                 event(self)
@@ -113,6 +119,26 @@ def status_and_body(result: HttpResponse | ProviderFault) -> tuple[int, bytes]:
     """Return status and body of the response."""
     assert isinstance(result, HttpResponse), result.detail
     return result.status, result.body
+
+
+def receive_response(harness: ConnectionHarness) -> None:
+    """Receive a response that no request has asked for."""
+    harness.connection.data_received(RESPONSE.encode())
+
+
+@pytest.mark.parametrize("event", [close_by_peer, reset_by_peer, receive_response])
+async def test_a_connection_that_ends_before_its_request_is_written_has_sent_nothing(
+    event: Callable[[ConnectionHarness], None],
+) -> None:
+    """The run may be started again: the request waited to be written with others."""
+    harness = ConnectionHarness()
+    task = asyncio.create_task(harness.connection.exchange(b"request", 60))
+    await asyncio.sleep(0)
+    event(harness)
+    with pytest.raises(ProviderFault) as raised:
+        await task
+    await asyncio.sleep(0)
+    assert (Cause.UNREACHABLE, b"") == (raised.value.cause, harness.transport.written)
 
 
 async def test_a_request_goes_out_and_its_answer_comes_in() -> None:
@@ -278,7 +304,7 @@ async def test_bytes_between_the_response_and_its_reader_end_the_connection() ->
     """R19: the response is complete, but its task has not been resumed yet."""
     harness = ConnectionHarness()
     task = asyncio.create_task(harness.connection.exchange(b"request", 60))
-    await asyncio.sleep(0)
+    await let_requests_be_written()
     harness.connection.data_received(RESPONSE.encode())
     harness.connection.data_received(RESPONSE.encode())
     assert (200, RESPONSE.body) == status_and_body(await task)
@@ -333,6 +359,7 @@ async def test_bytes_do_not_extend_the_time() -> None:
     harness = ConnectionHarness()
     harness.connection._max_body = 10**9  # or its size would end it
     task = asyncio.create_task(harness.exchange(b"HTTP/1.1 200 OK\r\n\r\n", seconds=0.01))
+    await let_requests_be_written()
     for _ in range(3):
         await asyncio.sleep(0)
     while not harness.transport.is_closing():
@@ -344,7 +371,7 @@ async def test_bytes_do_not_extend_the_time() -> None:
 async def test_a_cancelled_exchange_leaves_no_open_connection() -> None:
     harness = ConnectionHarness()
     task = asyncio.create_task(harness.connection.exchange(b"request", 60))
-    await asyncio.sleep(0)
+    await let_requests_be_written()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

@@ -39,6 +39,7 @@ async def read_in_pieces(hold: Hold | None, response: FakeResponse, seconds: flo
     current_hold.set(hold)
     task = asyncio.create_task(connection.exchange(b"request", seconds))
     await asyncio.sleep(0)
+    await asyncio.sleep(0)  # the request is written
     data, paused = response.encode(), False
     for start in range(0, len(data), LARGE):
         paused |= transport.paused
