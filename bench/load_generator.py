@@ -2,7 +2,8 @@
 
     python bench/load_generator.py PORT CONNECTIONS REQUESTS KEY [KIND]     -> one line of JSON
 
-KIND is plain, keyed (each request has an Idempotency-Key of its own) or async (the result is not waited for).
+KIND is plain, keyed (each request has an Idempotency-Key of its own), async (the result is not waited for) or held (a
+plain request for the workflow `held`).
 
 It parses only the status of responses, so that it costs far less than the measured server.
 """
@@ -31,6 +32,7 @@ FIELDS = {
     "plain": b"",
     "keyed": b"Idempotency-Key: %s-%%d\r\n" % os.urandom(8).hex().encode(),
     "async": b"Prefer: respond-async\r\n",
+    "held": b"",
 }
 
 
@@ -46,7 +48,8 @@ class LoadRound:
         self._numbers = itertools.count()
         self._field = FIELDS[kind]
         self._head = b"POST /run HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer %s\r\n" % key.encode()
-        self._rest = b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (len(BODY), BODY)
+        body = BODY.replace(b'"studio"', b'"held"') if kind == "held" else BODY
+        self._rest = b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
 
     def request(self) -> bytes:
         """Next request."""

@@ -55,6 +55,10 @@ class ServerProcess(AbstractContextManager["ServerProcess"]):
         children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text()
         return [len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in children.split()]
 
+    def descriptors(self) -> int:
+        """Number of open descriptors."""
+        return len(list(Path(f"/proc/{self._process.pid}/fd").iterdir()))
+
     def resident(self) -> int:
         """Resident memory in bytes."""
         return resident_of(self._process.pid)
