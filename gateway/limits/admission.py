@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Self
 
 from gateway.errors import ClientDisconnected
 from gateway.limits.blocking_scope import blocking_scope
 from gateway.limits.client_limiter import ClientLimiter
-from gateway.limits.config import HeaderFields, KeyLimits, LimitScope
+from gateway.limits.config import HeaderFields, LimitScope
 from gateway.limits.counters import Parts, TakeResult
 from gateway.limits.daily_quota import DailyQuota
 from gateway.limits.queue.fair_queue import Waiter
-from gateway.limits.registry import LimiterRegistry
+from gateway.limits.registry import Callers, LimiterRegistry, Route
 from gateway.limits.resource_limiter import ResourceLimiter
 
 
-def _header_fields(callers: Sequence[ClientLimiter], now: float) -> HeaderFields:
+def _header_fields(callers: Callers, now: float) -> HeaderFields:
     """Return the RateLimit fields of all callers, as one list for each name."""
+    if len(callers) == 1:
+        return callers[0].header_fields(now)
     fields: dict[str, str] = {}
     for caller in callers:
         for name, value in caller.header_fields(now):
@@ -34,18 +36,16 @@ class Admission:
     """
 
     __slots__ = (
-        "_callers",
         "_client",
         "_counters",
         "_held",
         "_max_wait",
-        "_queue",
         "_registry",
         "_released",
+        "_route",
         "_slot_id",
         "_still_wanted",
         "_wanted",
-        "_workflow_limiter",
         "headers",
     )
 
@@ -53,15 +53,15 @@ class Admission:
         self,
         registry: LimiterRegistry,
         client: str,
+        route: Route,
         still_wanted: Callable[[], bool] | None = None,
         max_wait: float | None = None,
-        key_limits: KeyLimits | None = None,
     ) -> None:
         """Hold nothing yet."""
         self._registry = registry
         self._counters = registry.counters
         self._client = client
-        self._callers = registry.callers(client, key_limits)
+        self._route = route
         self._still_wanted = still_wanted
         self._max_wait = max_wait
         self._slot_id = registry.counters.new_slot_id()
@@ -75,11 +75,10 @@ class Admission:
         """Scopes in which a slot is held, for inspection."""
         return tuple(part.scope for part in self._held)
 
-    async def acquire(self, workflow: str, provider: str, *, deadline: float) -> None:
+    async def acquire(self, *, deadline: float) -> None:
         """Take all that a start needs, at once or after a wait. Raises as `Limiter.admit`."""
-        registry, callers = self._registry, self._callers
-        self._workflow_limiter, self._queue = registry.workflow(workflow), registry.queue(provider)
-        blocker = await self._take_start((*callers, self._workflow_limiter, self._queue.limiter), deadline)
+        registry, callers = self._registry, self._route.callers
+        blocker = await self._take_start(self._route.parts, deadline)
         for caller in callers:
             if caller.daily_quota is not None and caller.daily_quota.record_due:
                 await self._record_usage(caller.daily_quota)
@@ -88,44 +87,38 @@ class Admission:
                 registry.on_decision(caller.scope, "admitted")
         self._report_start(blocker)
 
-    def try_acquire(self, workflow: str, provider: str, *, deadline: float) -> bool:
+    def try_acquire(self, *, deadline: float) -> bool:
         """Take all that a start needs if that needs no wait and no round trip; returns whether it was taken."""
-        registry, callers = self._registry, self._callers
-        now = registry.monotonic()
-        self._workflow_limiter, self._queue = registry.workflow(workflow), registry.queue(provider)
-        parts = self._wanted = (*callers, self._workflow_limiter, self._queue.limiter)
-        if deadline <= now or not self._queue.may_start(self._workflow_limiter, now):
+        callers, workflow, queue, parts, limited_scopes = self._route
+        now = self._registry.monotonic()
+        if deadline <= now or not queue.may_start(workflow, now):
             return False
         for caller in callers:
-            quota = caller.daily_quota
-            if quota is not None and (quota.remaining(now) <= 0 or not quota.next_is_recorded):
+            if caller.daily_quota is not None and not caller.daily_quota.next_is_recorded(now):
                 return False
         if self._counters.try_take(self._slot_id, parts, "take", now) is not TakeResult.TAKEN:
             return False
-        self._held = parts
+        self._held = self._wanted = parts
         if callers:
-            first = callers[0]
-            self.headers = first.header_fields(now) if first is callers[-1] else _header_fields(callers, now)
-        self._report_admitted()
+            self.headers = _header_fields(callers, now)
+        report = self._registry.on_decision
+        if report is not None:
+            for scope in limited_scopes:
+                report(scope, "admitted")
         return True
-
-    def bind_adopted(self, workflow: str, provider: str) -> None:
-        """Hold nothing, for `Limiter.admit_adopted`."""
-        self._callers = ()
-        self._workflow_limiter, self._queue = self._registry.workflow(workflow), self._registry.queue(provider)
 
     async def move_to_fallback(self, workflow: str, provider: str, *, deadline: float) -> None:
         """Exchange workflow and provider for those of a fallback, maybe after a wait; the client is not charged again.
 
         Raises as `Limiter.admit`; then the run holds the slots of its client, team and key only.
         """
-        registry, callers = self._registry, self._callers
+        callers = self._route.callers
         shared = tuple(part for part in self._held if part not in callers)
         self._held = tuple(part for part in self._held if part in callers)
         if shared:
             self._give_back(shared)
-        self._workflow_limiter, self._queue = registry.workflow(workflow), registry.queue(provider)
-        blocker = await self._take_start((self._workflow_limiter, self._queue.limiter), deadline)
+        self._route = self._registry.route_from(callers, workflow, provider)
+        blocker = await self._take_start((self._route.workflow, self._route.queue.limiter), deadline)
         self._report_start(blocker)
 
     async def admit_retry(self, *, deadline: float) -> None:
@@ -133,7 +126,7 @@ class Admission:
 
         Raises Overloaded, DeadlineExceeded or ClientDisconnected, with the ending `not_run` (of this attempt).
         """
-        await self._take_call(self._queue.wait_for_retry, deadline)
+        await self._take_call(self._route.queue.wait_for_retry, deadline)
 
     async def admit_poll(self, *, deadline: float) -> None:
         """Take one more call of the provider's rate for a poll; it goes after starts.
@@ -141,7 +134,7 @@ class Admission:
         A poll is never refused, and goes before starts once it has waited for the provider's `max_wait`, so that the
         end of a run is always seen. Raises DeadlineExceeded, with the ending `unknown`.
         """
-        await self._take_call(self._queue.wait_for_poll, deadline)
+        await self._take_call(self._route.queue.wait_for_poll, deadline)
 
     def release(self) -> None:
         """Free every slot. Idempotent."""
@@ -150,7 +143,7 @@ class Admission:
         self._released = True
         held, self._held = self._held, ()
         if held:
-            self._counters.give_back(self._slot_id, held, self._queue.dispatch_if_waiting)
+            self._counters.give_back(self._slot_id, held, self._route.queue.dispatch_if_waiting)
 
     def refund(self) -> None:
         """Free every slot and give the charges back, because nothing was sent (a circuit breaker is open).
@@ -176,7 +169,8 @@ class Admission:
         self, parts: tuple[ClientLimiter | ResourceLimiter, ...], deadline: float
     ) -> ResourceLimiter | None:
         """Take `parts`; returns the limiter that the request waited for, or None if it did not wait."""
-        registry, counters, queue, workflow = self._registry, self._counters, self._queue, self._workflow_limiter
+        registry, counters = self._registry, self._counters
+        callers, workflow, queue, *_ = self._route
         self._wanted = parts
         while True:
             now = registry.monotonic()
@@ -193,12 +187,12 @@ class Admission:
         waiter = self._waiter(now, deadline, self._take_start_turn, self._undo_start)
         blocker = queue.limiter if queue.limiter.blocked(now) else workflow
         blocking_scope.set(blocker.scope)
-        for caller in self._callers:
+        for caller in callers:
             caller.waiting += 1
         try:
             return await queue.wait_for_start(waiter)
         finally:
-            for caller in self._callers:
+            for caller in callers:
                 caller.waiting -= 1
 
     async def _record_usage(self, quota: DailyQuota) -> None:
@@ -213,7 +207,7 @@ class Admission:
             raise
 
     async def _take_call(self, wait: Callable[[Waiter], Awaitable[ResourceLimiter]], deadline: float) -> None:
-        registry, queue = self._registry, self._queue
+        registry, queue = self._registry, self._route.queue
         now = registry.monotonic()
         while deadline > now and queue.may_call(now):
             result = self._counters.try_take(self._slot_id, queue.call_parts, "take", now)
@@ -236,7 +230,7 @@ class Admission:
         undo: Callable[[], None],
     ) -> Waiter:
         return Waiter(
-            self._client, self._workflow_limiter, now, deadline, try_take, undo, self._is_wanted, self._max_wait
+            self._client, self._route.workflow, now, deadline, try_take, undo, self._is_wanted, self._max_wait
         )
 
     def _take_start_turn(self, now: float) -> TakeResult | Awaitable[TakeResult]:
@@ -253,13 +247,13 @@ class Admission:
         if result is TakeResult.TAKEN:
             self._hold_wanted(now)
         elif result is TakeResult.BLOCKED and not (
-            self._queue.limiter.blocked(now) or self._workflow_limiter.blocked(now)
+            self._route.queue.limiter.blocked(now) or self._route.workflow.blocked(now)
         ):
             self._raise_if_caller_blocked(now)
         return result
 
     def _take_call_turn(self, now: float) -> TakeResult | Awaitable[TakeResult]:
-        return self._counters.try_take(self._slot_id, self._queue.call_parts, "reserve", now)
+        return self._counters.try_take(self._slot_id, self._route.queue.call_parts, "reserve", now)
 
     def _hold_wanted(self, now: float) -> None:
         """Hold the parts that were taken. Raises ClientDisconnected if the run was released during the round trip."""
@@ -267,8 +261,8 @@ class Admission:
             self._give_back(self._wanted, refund=True)
             raise ClientDisconnected
         self._held += self._wanted
-        if self._callers and self._wanted[0] is self._callers[0]:
-            self.headers = _header_fields(self._callers, now)
+        if self._route.callers and self._wanted[0] is self._route.callers[0]:
+            self.headers = _header_fields(self._route.callers, now)
 
     def _undo_start(self) -> None:
         """Give back what a start took whose task was cancelled at the same time."""
@@ -277,16 +271,16 @@ class Admission:
             self._give_back(self._wanted, refund=True)
 
     def _undo_call(self) -> None:
-        self._give_back(self._queue.call_parts, refund=True)
+        self._give_back(self._route.queue.call_parts, refund=True)
 
     def _give_back(self, parts: Parts, *, refund: bool = False) -> None:
-        self._counters.give_back(self._slot_id, parts, self._queue.dispatch_if_waiting, refund=refund)
+        self._counters.give_back(self._slot_id, parts, self._route.queue.dispatch_if_waiting, refund=refund)
 
     def _is_wanted(self) -> bool:
         return not self._released and (self._still_wanted is None or self._still_wanted())
 
     def _raise_if_caller_blocked(self, now: float) -> None:
-        for caller in self._callers:
+        for caller in self._route.callers:
             if caller not in self._wanted:  # of a fallback, which takes from the workflow and the provider alone
                 return
             refusal = caller.refusal(now)
@@ -297,19 +291,8 @@ class Admission:
                 raise refusal
 
     def _report_start(self, blocker: ResourceLimiter | None) -> None:
-        self._report(self._workflow_limiter, blocker)
-        self._report(self._queue.limiter, blocker)
-
-    def _report_admitted(self) -> None:
-        report = self._registry.on_decision
-        if report is None:
-            return
-        for caller in self._callers:
-            report(caller.scope, "admitted")
-        if self._workflow_limiter.limited:
-            report("workflow", "admitted")
-        if self._queue.limiter.limited:
-            report("provider", "admitted")
+        self._report(self._route.workflow, blocker)
+        self._report(self._route.queue.limiter, blocker)
 
     def _report(self, limiter: ResourceLimiter, blocker: ResourceLimiter | None) -> None:
         if self._registry.on_decision is not None and limiter.limited:

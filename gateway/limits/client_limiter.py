@@ -44,9 +44,10 @@ class ClientLimiter:
 
     __slots__ = (
         "_clock",
-        "_has_rate",
+        "_daily_item",
         "_names",
         "_policy",
+        "_rate_item",
         "capacity",
         "daily_quota",
         "in_flight",
@@ -73,7 +74,8 @@ class ClientLimiter:
 
     def _apply(self, limits: ClientLimitsConfig) -> None:
         self.capacity = math.inf if limits.concurrency is None else limits.concurrency
-        self._has_rate = limits.rate is not None
+        self._rate_item = "" if limits.rate is None else f'"{self._names.rate}";r='
+        self._daily_item = f'{", " if self._rate_item else ""}"{self._names.daily}";r='
         if limits.daily is None:
             self.daily_quota = None
         elif self.daily_quota is None:
@@ -84,7 +86,7 @@ class ClientLimiter:
 
     def _render_policy(self, limits: ClientLimitsConfig) -> HeaderFields:
         items = []
-        if self._has_rate:
+        if limits.rate is not None:
             window = math.ceil(self.rate_limiter.burst * self.rate_limiter.interval - TIME_EPSILON)
             items.append(f'"{self._names.rate}";q={self.rate_limiter.burst};w={max(1, window)}')
         if limits.daily is not None:
@@ -99,7 +101,7 @@ class ClientLimiter:
         return (
             self.in_flight >= self.capacity
             or now < rate.full_at - rate.tolerance
-            or (daily is not None and daily.remaining(now) <= 0)
+            or (daily is not None and daily.used >= daily.limit and daily.remaining(now) <= 0)
         )
 
     def refusal(self, now: float) -> RateLimited | None:
@@ -131,9 +133,9 @@ class ClientLimiter:
         """Charge one request and take a slot; `blocked` was False at the same `now`."""
         self.in_flight += 1
         rate = self.rate_limiter
-        rate.full_at = max(rate.full_at, now) + rate.interval
+        rate.full_at = (max(now, rate.full_at)) + rate.interval
         if self.daily_quota is not None:
-            self.daily_quota.take()
+            self.daily_quota.take(now)
 
     def take_slot(self) -> None:
         """Take one slot, without a charge."""
@@ -152,13 +154,10 @@ class ClientLimiter:
     def header_fields(self, now: float) -> HeaderFields:
         """Return the header fields of a response, with the remaining quota."""
         daily, usage = self.daily_quota, ""
-        if self._has_rate:
+        if self._rate_item:
             remaining, more_in = self.rate_limiter.remaining(now)
-            usage = f'"{self._names.rate}";r={remaining};t={more_in}'
+            usage = f"{self._rate_item}{remaining};t={more_in}"
         if daily is not None:
-            separator = ", " if usage else ""
-            usage += (
-                f'{separator}"{self._names.daily}";r={daily.remaining(now)}'
-                f";t={math.ceil(daily.resets_in(now) - _ROUNDING_ERROR)}"
-            )
+            left = daily.remaining(now)
+            usage += f"{self._daily_item}{left};t={math.ceil(daily.day - now - _ROUNDING_ERROR)}"
         return (*self._policy, ("RateLimit", usage)) if usage else self._policy

@@ -75,7 +75,8 @@ class RateLimiter:
 
     def remaining(self, now: float) -> tuple[int, int]:
         """Return the number of requests allowed at `now`, and the seconds (whole, at least 1) until it grows."""
-        available = (now + self._burst_tolerance - max(self.full_at, now)) / self.interval + 1.000001
+        full_in = self.full_at - now if self.full_at > now else 0.0
+        available = (self._burst_tolerance - full_in) / self.interval + 1.000001
         remaining = int(available) if available > 0 else 0
         if self.interval <= 1:
             return remaining, 1

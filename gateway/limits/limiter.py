@@ -72,8 +72,9 @@ class Limiter:
         if the wait would be too long or the queue is full; DeadlineExceeded; ClientDisconnected. `retry_after` is exact
         if a rate or a daily quota decides, and 1 second if a slot does.
         """
-        admission = Admission(self._registry, client, still_wanted, max_wait, key_limits)
-        await admission.acquire(workflow, provider, deadline=deadline)
+        route = self._registry.route(client, workflow, provider, key_limits)
+        admission = Admission(self._registry, client, route, still_wanted, max_wait)
+        await admission.acquire(deadline=deadline)
         return admission
 
     def try_admit(
@@ -93,17 +94,16 @@ class Limiter:
         """
         if self._counters.shared:
             return None
-        admission = Admission(self._registry, client, still_wanted, max_wait, key_limits)
-        return admission if admission.try_acquire(workflow, provider, deadline=deadline) else None
+        route = self._registry.route(client, workflow, provider, key_limits)
+        admission = Admission(self._registry, client, route, still_wanted, max_wait)
+        return admission if admission.try_acquire(deadline=deadline) else None
 
     def admit_adopted(self, client: str, workflow: str, provider: str) -> Admission:
         """Return the admission of a run that an earlier process started.
 
         It is never refused and takes no slot, because the run continues at its provider anyway. Only polls count.
         """
-        admission = Admission(self._registry, client)
-        admission.bind_adopted(workflow, provider)
-        return admission
+        return Admission(self._registry, client, self._registry.route_from((), workflow, provider))
 
     def reconfigure(self, config: LimitsConfig) -> None:
         """Apply other limits. Names that remain keep usage and waiting requests; removed names stop limiting."""

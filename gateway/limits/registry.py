@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping
+from typing import NamedTuple, TypeAlias
 
 from gateway.clock import Clock
 from gateway.limits.client_limiter import CallerScope, ClientLimiter
@@ -11,6 +12,7 @@ from gateway.limits.config import (
     ClientLimitsConfig,
     KeyLimits,
     LimitsConfig,
+    LimitScope,
     OnDecision,
     ResourceLimitsConfig,
     client_share,
@@ -21,6 +23,20 @@ from gateway.limits.queue.provider_queue import ProviderQueue
 from gateway.limits.resource_limiter import ResourceLimiter
 
 _MAX_KEYS = 10_000  # key limiters; the least recently used one without a request is dropped
+_MAX_ROUTES = 10_000  # routes of clients to workflows that are kept
+
+Callers: TypeAlias = tuple[ClientLimiter, ...]
+"""Limiters of a client, of its team and of its key, as far as these have limits."""
+
+
+class Route(NamedTuple):
+    """Limiters that a start takes from, `parts` all of them. `limited_scopes`: those with limits."""
+
+    callers: Callers
+    workflow: ResourceLimiter
+    queue: ProviderQueue
+    parts: tuple[ClientLimiter | ResourceLimiter, ...]
+    limited_scopes: tuple[LimitScope, ...]
 
 
 class LimiterRegistry:
@@ -37,7 +53,8 @@ class LimiterRegistry:
         self._config = config
         self.clients: dict[str, ClientLimiter] = {}
         self.teams: dict[str, ClientLimiter] = {}
-        self._callers: dict[str, tuple[ClientLimiter, ...]] = {}
+        self._callers: dict[str, Callers] = {}
+        self._routes: dict[tuple[str, str, str], Route] = {}
         self._keys: OrderedDict[str, ClientLimiter] = OrderedDict()
         self._key_limits: dict[str, ClientLimitsConfig] = {}
         self.workflows: dict[str, ResourceLimiter] = {}
@@ -58,16 +75,24 @@ class LimiterRegistry:
         self.usage_recorder = recorder
         self._bind_quotas(recorder)
 
-    def callers(self, client: str, key_limits: KeyLimits | None = None) -> tuple[ClientLimiter, ...]:
-        """Return the limiters of a client, of its team and of its key; those without limits are left out."""
-        callers = self._callers.get(client, ())
-        if key_limits is None or key_limits.limits == ClientLimitsConfig():
-            return callers
-        return (*callers, self._key(key_limits))
+    def route(self, client: str, workflow: str, provider: str, key_limits: KeyLimits | None = None) -> Route:
+        """Return what a start of a client on a workflow takes from."""
+        if key_limits is not None and key_limits.limits != ClientLimitsConfig():
+            return self.route_from((*self._callers.get(client, ()), self._key(key_limits)), workflow, provider)
+        names = (client, workflow, provider)
+        route = self._routes.get(names)
+        if route is None:
+            if len(self._routes) >= _MAX_ROUTES:
+                self._routes.clear()
+            route = self._routes[names] = self.route_from(self._callers.get(client, ()), workflow, provider)
+        return route
 
-    def workflow(self, name: str) -> ResourceLimiter:
-        """Return the limiter of a workflow."""
-        return self.workflows.get(name, self._unlimited_workflow)
+    def route_from(self, callers: Callers, workflow: str, provider: str) -> Route:
+        """Return what a start of these callers on a workflow takes from."""
+        limiter, queue = self.workflows.get(workflow, self._unlimited_workflow), self.queue(provider)
+        limited = (each.scope for each in (limiter, queue.limiter) if each.limited)
+        scopes = (*(caller.scope for caller in callers), *limited)
+        return Route(callers, limiter, queue, (*callers, limiter, queue.limiter), scopes)
 
     def queue(self, provider: str) -> ProviderQueue:
         """Return the wait queue of a provider."""
@@ -91,6 +116,7 @@ class LimiterRegistry:
             workflow.reconfigure(config.workflows.get(name, ResourceLimitsConfig()), now)
         for name, queue in queues.items():
             queue.limiter.reconfigure(config.providers.get(name, ResourceLimitsConfig()), now)
+        self._routes.clear()
         if self.usage_recorder is not None:
             self._bind_quotas(self.usage_recorder)
         self._register_limiters()
@@ -106,9 +132,9 @@ class LimiterRegistry:
             limiter.reconfigure(limited.get(name, ClientLimitsConfig()), self.monotonic())
         return {name: before.get(name) or ClientLimiter(limits, self._clock, scope) for name, limits in limited.items()}
 
-    def _group_callers(self, config: LimitsConfig) -> dict[str, tuple[ClientLimiter, ...]]:
+    def _group_callers(self, config: LimitsConfig) -> dict[str, Callers]:
         """Return the limiters of each client with its own limits or a team with limits."""
-        callers: dict[str, tuple[ClientLimiter, ...]] = {name: (client,) for name, client in self.clients.items()}
+        callers: dict[str, Callers] = {name: (client,) for name, client in self.clients.items()}
         for client, team in config.team_of.items():
             if team in self.teams:
                 callers[client] = (*callers.get(client, ()), self.teams[team])

@@ -22,7 +22,7 @@ def _quota(hour: int = 12, *, limit: int = 3) -> tuple[DailyQuota, ManualClock]:
 def _exhaust(quota: DailyQuota, clock: ManualClock) -> int:
     used = 0
     while quota.remaining(clock.monotonic()) > 0:
-        quota.take()
+        quota.take(clock.monotonic())
         used += 1
     return used
 
@@ -43,7 +43,7 @@ def test_steps_of_the_wall_clock_neither_give_nor_take(steps: list[float]) -> No
     """R87: after steps of the wall clock by up to an hour, the quota and the end of the day are unchanged."""
     quota, clock = _quota()
     quota.remaining(clock.monotonic())
-    quota.take()
+    quota.take(clock.monotonic())
     for step in steps:
         clock.step_wall(step)
         assert 2 == quota.remaining(clock.monotonic())
