@@ -12,6 +12,8 @@ from pydantic_core import PydanticSerializationError, from_json, to_json
 from gateway.json import nonrecursive_json
 from providers.contract import JsonValue
 
+_WHITESPACE = b" \t\r\n"
+
 
 class NotJson(ValueError):
     """The bytes are not acceptable JSON. The message never quotes them."""
@@ -35,6 +37,18 @@ def read(data: bytes) -> JsonValue:
 
 def read_unique(data: bytes) -> JsonValue:
     """Parse as `read`, and refuse duplicate keys: two parsers may read different requests from such a text."""
+    try:
+        value: JsonValue = from_json(data, allow_inf_nan=False)
+    except ValueError:
+        raise NotJson("not valid JSON") from None
+    try:
+        written = b"" if b"\\u" in data else orjson.dumps(value)
+    except TypeError:  # an integer beyond 64 bits
+        written = b""
+    # The usual text is what orjson writes for its value, white space aside. Then it has no duplicate key, because the
+    # value has none, and no number that overflows or that orjson reads as another.
+    if written == data or written.translate(None, _WHITESPACE) == data.translate(None, _WHITESPACE):
+        return value
     value = read(data)
     # A parsed value lacks a duplicate key, and its quotes. Without unicode escapes, which can encode a quote, equal
     # counts of quotes prove that there is none; otherwise the slow parser decides.

@@ -81,6 +81,40 @@ def test_what_is_written_is_what_was_read(value: JsonValue) -> None:
     assert value == strict_json.read(strict_json.write(value))
 
 
+@given(JSON, st.sampled_from([None, (",", ":"), (", ", ": "), ("\t, ", " :\r")]), st.sampled_from([None, 1]))
+def test_white_space_and_length_change_nothing(
+    value: JsonValue, separators: tuple[str, str] | None, indent: int | None
+) -> None:
+    """A request is read as an answer is: the same types, and the same digits."""
+    text = json.dumps(value, ensure_ascii=False, separators=separators, indent=indent).encode()
+    for data in (text, text + b" " * 400, b"[%b]" % text):
+        assert repr(strict_json.read(data)) == repr(strict_json.read_unique(data))
+
+
+@pytest.mark.parametrize(
+    "text", ["1.10", "1e5", "-0", "-0.0", "0.1", "1E400", "18446744073709551616", "1e16", '"a\\/b"']
+)
+def test_a_number_or_text_of_another_form_is_read_the_same(text: str) -> None:
+    """Also where the written form differs from the one that was read."""
+    for data in (text.encode(), f'{{"a": [{text}]}}'.encode()):
+        try:
+            expected = repr(strict_json.read(data))
+        except strict_json.NotJson:
+            with pytest.raises(strict_json.NotJson):
+                strict_json.read_unique(data)
+        else:
+            assert expected == repr(strict_json.read_unique(data))
+
+
+@pytest.mark.parametrize("opening", ["[", '{"a":'])
+def test_a_request_is_nested_200_levels_at_most(opening: str) -> None:
+    closing = "]" if opening == "[" else "}"
+    assert strict_json.read_unique((opening * 200 + "1" + closing * 200).encode())
+    for levels in (201, 254, 1000):
+        with pytest.raises(strict_json.NotJson):
+            strict_json.read_unique((opening * levels + "1" + closing * levels).encode())
+
+
 @given(JSON)
 def test_escapes_change_nothing(value: JsonValue) -> None:
     assert value == strict_json.read_unique(json.dumps(value, ensure_ascii=True).encode())
@@ -128,7 +162,11 @@ def test_equal_keys_of_different_objects_are_in_order(data: bytes) -> None:
     assert json.loads(data) == strict_json.read_unique(data)
 
 
-@given(st.lists(st.tuples(st.sampled_from(['"a"', r'"\u0061"', '"b"', r'"\""']), st.sampled_from(['"x"', "1", "{}"]))))
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(['"a"', r'"\u0061"', '"a "', '"b"', r'"\""']), st.sampled_from(['"x"', "1", "{}"]))
+    )
+)
 def test_doubled_keys_are_found_in_any_object(pairs: list[tuple[str, str]]) -> None:
     """`read_unique` refuses exactly the objects with duplicate keys after parsing."""
     text = "{" + ", ".join(f"{key}: {value}" for key, value in pairs) + "}"
