@@ -152,7 +152,8 @@ class RunRequest(BaseModel):
 
     @model_validator(mode="after")
     def _one_of_label_and_version(self) -> RunRequest:
-        reject_label_with_version(self.label, self.version, "label", "version")
+        if self.label is not None:
+            reject_label_with_version(self.label, self.version, "label", "version")
         return self
 
 

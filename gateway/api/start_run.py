@@ -57,14 +57,18 @@ class RunHandler:
         synchronous = body.callback_url is None and not prefers_async(request.headers)
         is_traced = request.span is not None or "traceparent" in request.headers
         traceparent = request_traceparent(request, self.clock) if is_traced else ""
-        run, workflow = await self._prepare(
+        workflow = self._find_workflow(body, request.client)
+        start_before = None if body.start_before is None else await self._start_before(body.start_before, key)
+        client_connected = request.connection_check() if synchronous else None
+        run = self._create_run(
             request.client,
             body,
-            key,
+            workflow,
+            start_before=start_before,
             traceparent=traceparent,
-            client_connected=request.connection_check() if synchronous else None,
+            client_connected=client_connected,
         )
-        if run.spec.synchronous and key is None:
+        if synchronous and key is None:
             content = self.history.hold_content(workflow, len(raw)) if self.history.holds_content else None
             request.run = run
             request.discard_input()
@@ -95,7 +99,9 @@ class RunHandler:
 
         Raises as `start`: GatewayError for refusals, and Problem for an invalid body.
         """
-        run, workflow = await self._prepare(client, body, key)
+        workflow = self._find_workflow(body, client)
+        start_before = None if body.start_before is None else await self._start_before(body.start_before, key)
+        run = self._create_run(client, body, workflow, start_before=start_before)
         if body.callback_url is not None:
             await self.check_callback_url(body.callback_url, client.name)
         match await submit(self.durable_runs, run, key, callback_url=body.callback_url):
@@ -109,37 +115,43 @@ class RunHandler:
             case InFlight():
                 raise IdempotencyInFlight(retry_after=1)
 
-    async def _prepare(
+    def _find_workflow(self, body: RunRequest, client: Client) -> Workflow:
+        """Return the workflow that a request names. Raises as `Catalog.find`, and Problem if it refuses the release."""
+        workflow = self.catalog.find(body.workflow, client)
+        if body.label is not None or body.version is not None:
+            check_pin(workflow, (body.label, body.version))
+        return workflow
+
+    def _create_run(
         self,
         client: Client,
         body: RunRequest,
-        key: IdempotencyKey | None,
+        workflow: Workflow,
         *,
+        start_before: float | None,
         traceparent: str = "",
         client_connected: Callable[[], bool] | None = None,
-    ) -> tuple[RunRecord, Workflow]:
-        """Return a new run of a client, and its workflow. `client_connected`: None if no client waits for the run."""
-        workflow = self.catalog.find(body.workflow, client)
-        check_pin(workflow, (body.label, body.version))
-        spec = RunSpec(
-            client=client.name,
-            team=client.team,
-            key_id=client.key_id,
-            key_limits=client.key_limits,
-            workflow=body.workflow,
-            timeout=min(body.timeout or workflow.timeout, workflow.max_timeout),
-            input=body.input,
-            metadata=body.metadata,
-            tags=body.tags,
-            label=body.label,
-            version=body.version,
-            return_all_outputs=body.return_all_outputs,
-            synchronous=client_connected is not None,
-            start_before=None if body.start_before is None else await self._start_before(body.start_before, key),
-            traceparent=traceparent,
-            client_connected=client_connected or always_connected,
+    ) -> RunRecord:
+        """Return a new run of a client. `client_connected`: None if no client waits for the run."""
+        spec = RunSpec(  # by position: so many arguments by name take twice as long
+            client.name,
+            body.workflow,
+            min(body.timeout or workflow.timeout, workflow.max_timeout),
+            body.input,
+            body.metadata,
+            body.tags,
+            body.label,
+            body.version,
+            body.return_all_outputs,
+            traceparent,
+            client_connected is not None,
+            start_before,
+            client.team,
+            client.key_id,
+            client.key_limits,
+            client_connected or always_connected,
         )
-        return RunRecord.create(spec, workflow.provider.name, self.clock), workflow
+        return RunRecord.create(spec, workflow.provider.name, self.clock)
 
     async def _execute_unstored(self, run: RunRecord, workflow: Workflow, content: HeldContent | None) -> Response:
         """Execute a run that is not durable, and record it; if its client's deadline has passed, it becomes durable."""

@@ -73,6 +73,12 @@ class Workflow:
     fallbacks: tuple[Workflow, ...] = ()
     api_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     prices: PriceTable | None = None
+    catalog_key: str = field(init=False)
+    """Name for `Catalog.find_stored`: the alias, or `provider/name` of a workflow that is not configured."""
+
+    def __post_init__(self) -> None:
+        catalog_key = f"{self.provider.name}/{self.name}" if "/" in self.alias else self.alias
+        object.__setattr__(self, "catalog_key", catalog_key)
 
     def price_of(self, label: str | None, version: int | str | None) -> int | None:
         """Return the price of a start in micros; None if none is declared. The arguments: what the request asks for."""
@@ -93,11 +99,6 @@ class Workflow:
         if not accepts_release(adapter, *pin):
             return f"the provider of this workflow has no such {'labels' if pin[0] is not None else 'versions'}"
         return "the configuration pins this workflow to another version" if self.pinned else None
-
-    @property
-    def catalog_key(self) -> str:
-        """Name for `Catalog.find_stored`: the alias, or `provider/name` of a workflow that is not configured."""
-        return f"{self.provider.name}/{self.name}" if "/" in self.alias else self.alias
 
 
 class RunScope(Protocol):

@@ -54,15 +54,15 @@ class RunSpec:
     return_all_outputs: bool = False
     traceparent: str = ""
     synchronous: bool = True
-    api: ApiName = "run"
     start_before: float | None = None
-    replay_of: str | None = None
-    input_kept: bool = True
     team: str | None = None
     key_id: str | None = None
     key_limits: KeyLimits | None = None
-    client_context: Mapping[str, JsonValue] = field(default_factory=dict)
     client_connected: Callable[[], bool] = always_connected
+    api: ApiName = "run"
+    replay_of: str | None = None
+    input_kept: bool = True
+    client_context: Mapping[str, JsonValue] = field(default_factory=dict)
 
     def start_by(self, monotonic: float, wall: float) -> float:
         """Return `start_before` on the monotonic clock, infinite without one; both arguments are the current time."""
@@ -123,15 +123,11 @@ class RunRecord:
         Ids begin with the time, because stores write those of neighbours in an index to the same page.
         """
         started, created_at = clock.monotonic(), clock.now()
-        return cls(
-            id=id or f"run_{int(created_at.timestamp()):08x}{clock.token(12).hex()}",
-            spec=spec,
-            provider=provider,
-            created_at=created_at,
-            started_monotonic=started,
-            deadline=started + spec.timeout,
-            start_by=math.inf if spec.start_before is None else spec.start_by(started, created_at.timestamp()),
-        )
+        id = id or f"run_{int(created_at.timestamp()):08x}{clock.token(12).hex()}"  # noqa: A001 - its id
+        run = cls(id, spec, provider, created_at, started, started + spec.timeout)
+        if spec.start_before is not None:
+            run.start_by = spec.start_by(started, created_at.timestamp())
+        return run
 
     def cost(self) -> Cost:
         """Return what the run cost, once it has ended."""
