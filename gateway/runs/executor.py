@@ -153,7 +153,9 @@ class RunExecutor:
                     record.price = None if unpriced else workflow.price_of(spec.label, spec.version)
                     guard = self.context.circuits.get(record.provider, workflow.catalog_key)
                     guard.breaker.raise_if_open()  # before any limit is charged
-                    admission = await self._admit(record, workflow, admission)
+                    admission = self._admit_at_once(record, workflow, admission) or await self._admit(
+                        record, workflow, admission
+                    )
                     record.limit_headers = admission.headers
                     if record.price or record.reservation is not None:
                         await self._reserve_price(record, workflow)
@@ -193,23 +195,30 @@ class RunExecutor:
         if self.context.budgets is not None:
             await self.context.budgets.reserve(record, workflow)
 
-    async def _admit(self, record: RunRecord, workflow: Workflow, admission: Admission | None) -> Admission:
+    def _admit_at_once(self, record: RunRecord, workflow: Workflow, held: Admission | None) -> Admission | None:
+        """Admit a run for which a client waits and which holds nothing yet, without a wait; None if it must wait.
+
+        Raises Overloaded. Most runs are admitted so, without a coroutine.
+        """
         spec = record.spec
-        if not spec.synchronous:
-            return await self._admit_until_deadline(record, workflow, admission)
-        if admission is None:
-            admission = self.context.limiter.try_admit(
-                spec.client,
-                workflow.alias,
-                record.provider,
-                deadline=record.deadline,
-                still_wanted=spec.client_connected,
-                key_limits=spec.key_limits,
-            )
-            if admission is not None:
-                large = self.context.answer_sizes.expected(workflow.alias)
-                return self._with_room(admission, workflow) if large else admission
-        return await self._acquire_admission(record, workflow, admission)
+        if held is not None or not spec.synchronous:
+            return None
+        admission = self.context.limiter.try_admit(
+            spec.client,
+            workflow.alias,
+            record.provider,
+            deadline=record.deadline,
+            still_wanted=spec.client_connected,
+            key_limits=spec.key_limits,
+        )
+        if admission is not None and self.context.answer_sizes.expected(workflow.alias):
+            return self._with_room(admission, workflow)
+        return admission
+
+    async def _admit(self, record: RunRecord, workflow: Workflow, admission: Admission | None) -> Admission:
+        if record.spec.synchronous:
+            return await self._acquire_admission(record, workflow, admission)
+        return await self._admit_until_deadline(record, workflow, admission)
 
     async def _admit_until_deadline(
         self, record: RunRecord, workflow: Workflow, admission: Admission | None
