@@ -42,7 +42,7 @@ def read_unique(data: bytes) -> JsonValue:
     except ValueError:
         raise NotJson("not valid JSON") from None
     try:
-        written = b"" if b"\\u" in data else orjson.dumps(value)
+        written = orjson.dumps(value)
     except TypeError:  # an integer beyond 64 bits
         written = b""
     # The usual text is what orjson writes for its value, white space aside. Then it has no duplicate key, because the
