@@ -161,7 +161,7 @@ class RunExecutor:
                         await self._reserve_price(record, workflow)
                     guard.retry_budget.record_run()
                     attempt = WorkflowAttempt(
-                        self.context, record, workflow, admission, guard, journal, client_waits=record.spec.synchronous
+                        self.context, record, workflow, admission, guard, journal, spec.synchronous
                     )
                     try:
                         return await attempt.run()

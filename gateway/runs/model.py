@@ -123,7 +123,8 @@ class RunRecord:
         Ids begin with the time, because stores write those of neighbours in an index to the same page.
         """
         started, created_at = clock.monotonic(), clock.now()
-        id = id or f"run_{int(created_at.timestamp()):08x}{clock.token(12).hex()}"  # noqa: A001 - its id
+        if id is None:
+            id = "run_" + (int(created_at.timestamp()).to_bytes(4) + clock.token(12)).hex()  # noqa: A001 - its id
         run = cls(id, spec, provider, created_at, started, started + spec.timeout)
         if spec.start_before is not None:
             run.start_by = spec.start_by(started, created_at.timestamp())
