@@ -6,9 +6,13 @@ import asyncio
 import os
 import random
 import time
-from datetime import UTC, datetime
-from functools import partial
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache, partial
 from typing import Protocol
+
+_ID_BYTES = 12
+_IDS = 340  # ids that are made at once: of 4 kB
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Clock(Protocol):
@@ -27,7 +31,29 @@ class Clock(Protocol):
         """Return a number in [0, 1) that is not secret, for jitter."""
 
     def token(self, size: int) -> bytes:
-        """Return `size` cryptographically random bytes, for ids and keys."""
+        """Return `size` cryptographically random bytes, for keys and secrets."""
+
+    def new_id(self) -> str:
+        """Return 24 hexadecimal digits that cannot be guessed, for ids of requests and runs."""
+
+
+_ids: list[str] = []
+os.register_at_fork(after_in_child=_ids.clear)  # the parent uses them
+
+
+def _new_id() -> str:
+    """Return an id of a block of random bytes, because the operating system takes a microsecond for each call.
+
+    Each is returned once: `pop` and `extend` are atomic, so threads never get the same one, and a process that is
+    forked has none of its parent's. Keys, secrets and nonces are not kept in memory so: `token` does not use the block.
+    """
+    try:
+        return _ids.pop()
+    except IndexError:
+        digits = os.urandom(_IDS * _ID_BYTES).hex()
+        first, *others = [digits[at : at + 2 * _ID_BYTES] for at in range(0, len(digits), 2 * _ID_BYTES)]
+        _ids.extend(others)
+        return first
 
 
 class SystemClock:
@@ -37,9 +63,17 @@ class SystemClock:
     sleep = staticmethod(asyncio.sleep)
     random = staticmethod(random.random)
     token = staticmethod(os.urandom)
+    new_id = staticmethod(_new_id)
     now = staticmethod(partial(datetime.now, UTC))
 
 
 def format_rfc3339(timestamp: datetime) -> str:
     """Format a UTC time by RFC 3339, with milliseconds: 2026-11-21T12:00:00.000Z."""
-    return timestamp.isoformat(timespec="milliseconds")[:-6] + "Z"
+    since = timestamp - _EPOCH
+    return f"{_format_second(since.days, since.seconds)}.{since.microseconds // 1000:03}Z"
+
+
+@lru_cache(maxsize=1024)  # most times are of the same few seconds, and `isoformat` takes microseconds
+def _format_second(days: int, seconds: int) -> str:
+    """Format a time after 1970 without its fraction."""
+    return (_EPOCH + timedelta(days, seconds)).isoformat()[:-6]

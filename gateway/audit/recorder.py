@@ -68,7 +68,7 @@ class AuditRecorder:
 
     def new_act(self) -> str:
         """Return the id of an act."""
-        return "act_" + self._clock.token(12).hex()
+        return "act_" + self._clock.new_id()
 
     async def record(self, entry: AuditEntry) -> None:
         """Append a record. Returns once it is in the store, or has to wait because the store is unavailable."""

@@ -55,7 +55,7 @@ class RequestPipeline:
         async def handle(request: Request) -> AnyResponse:
             started = monotonic()
             client_id = request.headers.get("X-Request-Id", "")
-            request.request_id = client_id if _REQUEST_ID(client_id) else "req_" + self.clock.token(12).hex()
+            request.request_id = client_id if _REQUEST_ID(client_id) else "req_" + self.clock.new_id()
             status, code = 499, "client_closed_request"
             try:
                 try:

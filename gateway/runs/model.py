@@ -124,7 +124,7 @@ class RunRecord:
         """
         started, created_at = clock.monotonic(), clock.now()
         if id is None:
-            id = "run_" + (int(created_at.timestamp()).to_bytes(4) + clock.token(12)).hex()  # noqa: A001 - its id
+            id = f"run_{int(created_at.timestamp()):08x}{clock.new_id()}"  # noqa: A001 - its id
         run = cls(id, spec, provider, created_at, started, started + spec.timeout)
         if spec.start_before is not None:
             run.start_by = spec.start_by(started, created_at.timestamp())

@@ -36,6 +36,9 @@ class ManualClock:
     def token(self, size: int) -> bytes:
         return self._random.randbytes(size)
 
+    def new_id(self) -> str:
+        return self.token(12).hex()
+
     def advance(self, seconds: float) -> None:
         """Advance both clocks."""
         self._monotonic += seconds
