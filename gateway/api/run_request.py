@@ -20,7 +20,7 @@ from pydantic_core import PydanticCustomError
 
 from gateway.api.version_pin import exclusive_schema, reject_label_with_version
 from gateway.http.body import MAX_MEMBERS
-from gateway.http.response import Response, make_response
+from gateway.http.response import Response
 from gateway.json import strict_json
 from gateway.runs import rendering
 from gateway.runs.model import RunRecord
@@ -161,4 +161,4 @@ def run_response(run: RunRecord) -> Response:
     """Response to a run that succeeded. The record loses its output, which the client may take long to read."""
     body = strict_json.write(rendering.run_document(run))
     run.output = run.outputs = None
-    return make_response(200, body, rendering.JSON_CONTENT_TYPE, run.limit_headers)
+    return Response(200, body, rendering.JSON_CONTENT_TYPE, run.limit_headers)

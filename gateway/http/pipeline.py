@@ -81,7 +81,10 @@ class RequestPipeline:
                     translated = _problem_of(error, request)
                     response, code = self._handle_problem(translated, request), translated.code
                 status = response.status
-                response.headers["X-Request-Id"] = request.request_id
+                if isinstance(response, Response):
+                    response.identify(request.request_id)
+                else:
+                    response.headers["X-Request-Id"] = request.request_id
                 if limiter is not None and limiter.draining:
                     _close_connection(response)
                 return response

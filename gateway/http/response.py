@@ -26,27 +26,44 @@ _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n" fo
 class Response:
     """A complete response. `on_sent` is called once it was written. `closes`: the connection is closed after it."""
 
-    __slots__ = ("body", "closes", "content_type", "headers", "on_sent", "status")
+    __slots__ = ("_changed", "_fields", "body", "closes", "content_type", "on_sent", "status")
 
     def __init__(self, status: int, body: bytes, content_type: str, headers: HeaderFields = ()) -> None:
-        """`content_type`: "" for a response without a body. `headers`: further fields."""
+        """`content_type`: "" for a response without a body. `headers`: further fields; `Server` is left out."""
         self.status = status
         self.body = body
         self.content_type = content_type
-        self.headers = CIMultiDict(headers)
-        if "Server" in self.headers:
-            del self.headers["Server"]
+        self._fields = headers
+        self._changed: CIMultiDict[str] | None = None  # takes the place of `_fields`
         self.on_sent: Callable[[], None] | None = None
         self.closes = False
 
+    @property
+    def headers(self) -> CIMultiDict[str]:
+        """The header fields, to be looked up and changed; most responses are sent without, so it is made on demand."""
+        if self._changed is None:
+            self._changed = CIMultiDict(self._fields)
+            if "Server" in self._changed:
+                del self._changed["Server"]
+        return self._changed
+
+    def identify(self, request_id: str) -> None:
+        """Set the field X-Request-Id. To be called once, before the response is sent."""
+        if self._changed is None:
+            self._fields = (*self._fields, ("X-Request-Id", request_id))
+        else:
+            self._changed["X-Request-Id"] = request_id
+
     def head(self) -> bytes:
         """Return the status line and header fields. Raises ValueError if a field contains a line break."""
-        fields = "".join([f"{name}: {value}\r\n" for name, value in self.headers.items()])
-        if fields.count("\n") != len(self.headers):
+        fields = self._fields if self._changed is None else self._changed.items()
+        lines = [f"{name}: {value}\r\n" for name, value in fields if name.lower() != "server"]
+        text = "".join(lines)
+        if text.count("\n") != len(lines):
             raise ValueError("a header field contains a line break")
         length = "" if self.status in BODILESS else f"Content-Length: {len(self.body)}\r\n"
-        lines = _first_lines(self.status, self.content_type)
-        return f"{lines}{fields}{length}Date: {rfc822_formatted_time()}\r\n\r\n".encode()
+        first = _first_lines(self.status, self.content_type)
+        return f"{first}{text}{length}Date: {rfc822_formatted_time()}\r\n\r\n".encode()
 
 
 @lru_cache(maxsize=256)  # few different ones
