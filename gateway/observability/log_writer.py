@@ -1,6 +1,7 @@
 """Log writer: a thread that writes lines to a descriptor, so that an output that is not read blocks no request.
 
-Lines wait in a bounded queue. Under load the thread gathers the lines of some milliseconds and writes them at once.
+Lines wait in a bounded list. Under load the thread writes the lines of some milliseconds together, because each time
+that it runs it competes with the event loop for the interpreter.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ import errno
 import os
 import select
 import threading
-from collections.abc import Callable, Iterator
-from queue import Empty, SimpleQueue
+from collections.abc import Callable
+from queue import SimpleQueue
 
 _BATCH_SECONDS = 0.01
 _MAX_QUEUED_BYTES = 4 * 1024 * 1024
@@ -29,11 +30,14 @@ class LogWriter:
         """Start the thread. The lines that are left at the end of the process are written then."""
         self._descriptor = descriptor
         self._max_queued_bytes = max_queued_bytes
-        self._lines: SimpleQueue[bytes | None] = SimpleQueue()
-        self._queued_bytes = 0
-        self._lock = threading.RLock()  # the garbage collector may run finalizers, which log, while it is held
+        self._lines: list[bytes] = []
+        self._queued_bytes = 0  # those that are being written included
+        # The garbage collector may run finalizers, which log, at any place: the lock and the queue are reentrant.
+        self._lock = threading.RLock()
+        self._wake_ups: SimpleQueue[None] = SimpleQueue()
+        self._idle = False  # the thread waits to be woken up
         self._closing = threading.Event()
-        self._closed = False  # as `_closing`, without a call for each line
+        self._closed = False
         self._dropped = 0
         self._report_dropped: Callable[[int], object] | None = None
         self._thread = threading.Thread(target=self._write_lines, name="log-writer", daemon=True)
@@ -48,7 +52,10 @@ class LogWriter:
                 self._drop(1)
                 return
             self._queued_bytes += size
-            self._lines.put(line)
+            self._lines.append(line)
+            if self._idle:
+                self._idle = False
+                self._wake_ups.put(None)
 
     def report_dropped(self, report: Callable[[int], object]) -> None:
         """Call `report` with the number of lines dropped so far, and at each further drop; from any thread."""
@@ -61,9 +68,10 @@ class LogWriter:
     def close(self, seconds: float = _FLUSH_SECONDS) -> None:
         """Write what is queued, for at most `seconds`. Lines that are logged later are dropped."""
         atexit.unregister(self.close)
-        self._closed = True
+        with self._lock:
+            self._closed = True
         self._closing.set()
-        self._lines.put(None)
+        self._wake_ups.put(None)
         self._thread.join(seconds)
 
     def _drop(self, count: int) -> None:
@@ -73,28 +81,22 @@ class LogWriter:
             self._report_dropped(count)
 
     def _write_lines(self) -> None:
-        for batch in self._batches():
-            written = self._write_all(b"\n".join([*batch, b""]))
-            with self._lock:
-                self._queued_bytes -= sum(len(line) + 1 for line in batch)
-                if not written:
-                    self._drop(len(batch))
-
-    def _batches(self) -> Iterator[list[bytes]]:
-        """Yield the queued lines, at once after a pause, then every `_BATCH_SECONDS`; ends with the end marker."""
+        """Write the queued lines, at once after a pause, then every `_BATCH_SECONDS`; ends once it is closed."""
         while True:
-            batch: list[bytes] = []
-            line = self._lines.get()
-            try:
-                while line is not None:
-                    batch.append(line)
-                    line = self._lines.get_nowait()
-            except Empty:
-                pass
-            if batch:
-                yield batch
-            if line is None:
-                return
+            with self._lock:
+                self._idle = not self._lines  # set first: a line that a finalizer logs from here on wakes the thread up
+                lines, self._lines = self._lines, []
+                if self._closed and not lines:
+                    return
+            if not lines:
+                self._wake_ups.get()
+                continue
+            data = b"\n".join([*lines, b""])
+            written = self._write_all(data)
+            with self._lock:
+                self._queued_bytes -= len(data)
+                if not written:
+                    self._drop(len(lines))
             self._closing.wait(_BATCH_SECONDS)
 
     def _write_all(self, data: bytes) -> bool:

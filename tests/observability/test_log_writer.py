@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -50,6 +51,16 @@ def test_lines_are_written_in_order(pipe: tuple[int, int]) -> None:
     lines = read_lines(pipe[0], 1000)
     for name in (b"a", b"b"):
         assert [b"%s %d" % (name, n) for n in range(500)] == [line for line in lines if line.startswith(name)]
+    writer.close()
+
+
+def test_a_line_after_a_pause_is_written_at_once(pipe: tuple[int, int]) -> None:
+    """No other line has to follow it, however long the writer has waited."""
+    writer = LogWriter(pipe[1])
+    for pause in (0.0, 0.001, 0.03, 0.1, 0.0):
+        time.sleep(pause)
+        writer.write(b"line")
+        assert [b"line"] == read_lines(pipe[0], 1)
     writer.close()
 
 
