@@ -96,8 +96,9 @@ class Histogram:
 
     def observe(self, labels: Labels, value: float) -> None:
         """Count one value."""
-        child = self._children.get(labels)
-        if child is None:  # a count for each bucket, the overflow included, then the sum
+        try:
+            child = self._children[labels]
+        except KeyError:  # a count for each bucket, the overflow included, then the sum
             child = self._children[labels] = [0.0] * (len(self._bounds) + 2)
         child[bisect_left(self._bounds, value)] += 1
         child[-1] += value

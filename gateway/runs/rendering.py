@@ -29,22 +29,25 @@ _FOLLOWED_WARNING = "The deadline passed; the run continues at the provider, whi
 def run_document(run: RunRecord) -> dict[str, object]:
     """Return the members of a finished run, as in the response to `POST /run` and in a callback."""
     spec = run.spec
-    return {
+    members = {
         "id": run.id,
         "status": run.status,
         "workflow": spec.workflow,
         "provider": run.provider,
         "output": run.output,
-        **({"outputs": run.outputs} if spec.return_all_outputs else {}),
-        "warning": run.warning,
-        "attempts": run.attempts,
-        "provider_run_id": run.provider_run_id,
-        **labels_of(spec.metadata, spec.tags, spec.replay_of),
-        **({"cost": run.cost().document()} if run.priced else {}),
-        "created_at": format_rfc3339(run.created_at),
-        "finished_at": run.finished_at and format_rfc3339(run.finished_at),
-        "duration_ms": round(run.duration * 1000),
     }
+    if spec.return_all_outputs:
+        members["outputs"] = run.outputs
+    members["warning"] = run.warning
+    members["attempts"] = run.attempts
+    members["provider_run_id"] = run.provider_run_id
+    members |= labels_of(spec.metadata, spec.tags, spec.replay_of)
+    if run.priced:
+        members["cost"] = run.cost().document()
+    members["created_at"] = format_rfc3339(run.created_at)
+    members["finished_at"] = run.finished_at and format_rfc3339(run.finished_at)
+    members["duration_ms"] = round(run.duration * 1000)
+    return members
 
 
 def finished_run_document(run: RunRecord, error: RunError | None) -> dict[str, object]:
