@@ -51,7 +51,7 @@ def write_access_line(
         "route": request.route.name,
         "client": request.client_name,
         "status": status,
-        "ms": round(seconds * 1000, 3),
+        "ms": round(seconds * 1e6) / 1e3,  # a third of the time of `round` with digits
     }
     if sampled:
         fields["sample_rate"] = sampling.share
@@ -67,7 +67,7 @@ def write_access_line(
         fields["outcome"] = run.status
         fields["provider_run_id"] = run.provider_run_id
         fields["api"] = run.spec.api
-        fields["waited_ms"] = round(run.external_wait * 1000, 3)
+        fields["waited_ms"] = round(run.external_wait * 1e6) / 1e3
         if run.spec.traceparent:
             fields["trace_id"] = run.spec.traceparent[3:35]
     if request.span is not None:
