@@ -29,7 +29,7 @@ class Response:
     __slots__ = ("_changed", "_fields", "body", "closes", "content_type", "on_sent", "status")
 
     def __init__(self, status: int, body: bytes, content_type: str, headers: HeaderFields = ()) -> None:
-        """`content_type`: "" for a response without a body. `headers`: further fields; `Server` is left out."""
+        """`content_type`: "" for a response without a body. `headers`: further fields, without `Server`."""
         self.status = status
         self.body = body
         self.content_type = content_type
@@ -43,8 +43,6 @@ class Response:
         """The header fields, to be looked up and changed; most responses are sent without, so it is made on demand."""
         if self._changed is None:
             self._changed = CIMultiDict(self._fields)
-            if "Server" in self._changed:
-                del self._changed["Server"]
         return self._changed
 
     def identify(self, request_id: str) -> None:
@@ -56,14 +54,14 @@ class Response:
 
     def head(self) -> bytes:
         """Return the status line and header fields. Raises ValueError if a field contains a line break."""
-        fields = self._fields if self._changed is None else self._changed.items()
-        lines = [f"{name}: {value}\r\n" for name, value in fields if name.lower() != "server"]
-        text = "".join(lines)
-        if text.count("\n") != len(lines):
-            raise ValueError("a header field contains a line break")
+        fields = ""
+        for name, value in self._fields if self._changed is None else self._changed.items():
+            if "\n" in name or "\n" in value:
+                raise ValueError("a header field contains a line break")
+            fields += f"{name}: {value}\r\n"
         length = "" if self.status in BODILESS else f"Content-Length: {len(self.body)}\r\n"
         first = _first_lines(self.status, self.content_type)
-        return f"{first}{text}{length}Date: {rfc822_formatted_time()}\r\n\r\n".encode()
+        return f"{first}{fields}{length}Date: {rfc822_formatted_time()}\r\n\r\n".encode()
 
 
 @lru_cache(maxsize=256)  # few different ones
@@ -77,8 +75,9 @@ def _first_lines(status: int, content_type: str) -> str:
 
 
 def make_response(status: int, body: bytes, content_type: str, headers: HeaderFields = ()) -> Response:
-    """Response with a body."""
-    return Response(status, body, content_type, headers)
+    """Response with a body and with fields that may come from another server, whose name is left out."""
+    fields = tuple([field for field in headers if field[0].lower() != "server"])
+    return Response(status, body, content_type, fields)
 
 
 def problem_response(problem: Problem, request_id: str) -> Response:
