@@ -29,7 +29,7 @@ _FOLLOWED_WARNING = "The deadline passed; the run continues at the provider, whi
 def run_document(run: RunRecord) -> dict[str, object]:
     """Return the members of a finished run, as in the response to `POST /run` and in a callback."""
     spec = run.spec
-    members = {
+    members: dict[str, object] = {
         "id": run.id,
         "status": run.status,
         "workflow": spec.workflow,
