@@ -11,7 +11,7 @@ from functools import lru_cache, partial
 from typing import Protocol
 
 _ID_BYTES = 12
-_IDS = 340  # ids that are made at once: of 4 kB
+_IDS = 64  # ids that are made at once
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
