@@ -14,7 +14,7 @@ from gateway.http.access_log import AccessSampling, write_access_line
 from gateway.http.forwarded import Networks, path_prefix
 from gateway.http.problem_mapping import problem_from_error
 from gateway.http.request import AnyResponse, Handler, Middleware, Request
-from gateway.http.response import Response, problem_response
+from gateway.http.response import Response, problem_response, set_request_id
 from gateway.http.traceparent import start_span
 from gateway.observability import json_logging
 from gateway.observability.logger_protocol import Logger
@@ -81,10 +81,7 @@ class RequestPipeline:
                     translated = _problem_of(error, request)
                     response, code = self._handle_problem(translated, request), translated.code
                 status = response.status
-                if isinstance(response, Response):
-                    response.identify(request.request_id)
-                else:
-                    response.headers["X-Request-Id"] = request.request_id
+                set_request_id(response, request.request_id)
                 if limiter is not None and limiter.draining:
                     _close_connection(response)
                 return response

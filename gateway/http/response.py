@@ -8,6 +8,7 @@ from functools import lru_cache
 from http import HTTPStatus
 from typing import TypeAlias
 
+from aiohttp import web
 from aiohttp.helpers import rfc822_formatted_time
 from multidict import CIMultiDict
 
@@ -24,38 +25,34 @@ _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n" fo
 
 
 class Response:
-    """A complete response. `on_sent` is called once it was written. `closes`: the connection is closed after it."""
+    """A complete response. `on_sent` is called once it was written. `closes`: the connection is closed after it.
 
-    __slots__ = ("_changed", "_fields", "body", "closes", "content_type", "on_sent", "status")
+    `fields`: the header fields besides `Content-Type`, `Server`, `Content-Length` and `Date`, as they were given; a
+    multidict once `headers` was used, which most responses are sent without.
+    """
+
+    __slots__ = ("body", "closes", "content_type", "fields", "on_sent", "status")
 
     def __init__(self, status: int, body: bytes, content_type: str, headers: HeaderFields = ()) -> None:
-        """`content_type`: "" for a response without a body. `headers`: further fields, without `Server`."""
+        """`content_type`: "" for a response without a body. `headers`: further fields."""
         self.status = status
         self.body = body
         self.content_type = content_type
-        self._fields = headers
-        self._changed: CIMultiDict[str] | None = None  # takes the place of `_fields`
+        self.fields: HeaderFields | CIMultiDict[str] = headers
         self.on_sent: Callable[[], None] | None = None
         self.closes = False
 
     @property
     def headers(self) -> CIMultiDict[str]:
-        """The header fields, to be looked up and changed; most responses are sent without, so it is made on demand."""
-        if self._changed is None:
-            self._changed = CIMultiDict(self._fields)
-        return self._changed
-
-    def identify(self, request_id: str) -> None:
-        """Set the field X-Request-Id. To be called once, before the response is sent."""
-        if self._changed is None:
-            self._fields = (*self._fields, ("X-Request-Id", request_id))
-        else:
-            self._changed["X-Request-Id"] = request_id
+        """The header fields, to be looked up and changed."""
+        if isinstance(self.fields, tuple):
+            self.fields = CIMultiDict(self.fields)
+        return self.fields
 
     def head(self) -> bytes:
         """Return the status line and header fields. Raises ValueError if a field contains a line break."""
         fields = ""
-        for name, value in self._fields if self._changed is None else self._changed.items():
+        for name, value in self.fields if isinstance(self.fields, tuple) else self.fields.items():
             if "\n" in name or "\n" in value:
                 raise ValueError("a header field contains a line break")
             fields += f"{name}: {value}\r\n"
@@ -75,9 +72,17 @@ def _first_lines(status: int, content_type: str) -> str:
 
 
 def make_response(status: int, body: bytes, content_type: str, headers: HeaderFields = ()) -> Response:
-    """Response with a body and with fields that may come from another server, whose name is left out."""
+    """Response with a body and with fields that may come from another server, whose `Server` is left out."""
     fields = tuple([field for field in headers if field[0].lower() != "server"])
     return Response(status, body, content_type, fields)
+
+
+def set_request_id(response: Response | web.StreamResponse, request_id: str) -> None:
+    """Set the field X-Request-Id. To be called once, before the response is sent."""
+    if isinstance(response, Response) and isinstance(response.fields, tuple):
+        response.fields = (*response.fields, ("X-Request-Id", request_id))
+    else:
+        response.headers["X-Request-Id"] = request_id
 
 
 def problem_response(problem: Problem, request_id: str) -> Response:
