@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from gateway.clock import Clock
 from gateway.http.request import Request
+from gateway.observability.json_logging import log_fields
 from gateway.observability.logger_protocol import Logger
 
 _SAFE_METHODS = frozenset({"GET", "HEAD"})
@@ -72,4 +73,4 @@ def write_access_line(
             fields["trace_id"] = run.spec.traceparent[3:35]
     if request.span is not None:
         fields |= request.span.log_fields
-    log.info("request", **fields)
+    log_fields(log, "request", fields)

@@ -112,9 +112,7 @@ class _JsonLogger:
 
     def info(self, event: str, **fields: object) -> None:
         """Write a line about normal operation."""
-        if _LEVEL_FILTER.threshold <= 20:
-            entry = {"time": self.clock.now(), "level": "info", "event": event, **self.bound_fields, **fields}
-            self.output.write(_encode_line(entry))
+        log_fields(self, event, fields)
 
     def warning(self, event: str, **fields: object) -> None:
         """Write a line that needs attention at some time."""
@@ -130,6 +128,15 @@ class _JsonLogger:
             name = _LEVEL_NAMES.get(level, "critical")
             entry = {"time": self.clock.now(), "level": name, "event": event, **self.bound_fields, **fields}
             self.output.write(_encode_line(entry))
+
+
+def log_fields(to: Logger, event: str, fields: Mapping[str, object]) -> None:
+    """Write a line as `to.info(event, **fields)`, which would copy the mapping twice: for lines of requests."""
+    if not isinstance(to, _JsonLogger):
+        to.info(event, **fields)
+    elif _LEVEL_FILTER.threshold <= 20:
+        entry = {"time": to.clock.now(), "level": "info", "event": event, **to.bound_fields, **fields}
+        to.output.write(_encode_line(entry))
 
 
 def _encode_line(entry: Mapping[str, object]) -> bytes:

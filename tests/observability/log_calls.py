@@ -45,8 +45,16 @@ def _calls_in(path: Path) -> Iterator[LogCall]:
     for function in functions:
         if function not in nested:
             for node in ast.walk(function):
-                if isinstance(node, ast.Call) and _is_log_call(node):
-                    yield _read_call(node, function, f"{path.relative_to(ROOT)}:{node.lineno}")
+                if isinstance(node, ast.Call) and _is_log_call(call := _as_method(node)):
+                    yield _read_call(call, function, f"{path.relative_to(ROOT)}:{node.lineno}")
+
+
+def _as_method(call: ast.Call) -> ast.Call:
+    """Return `log_fields(log, event, fields)` as `log.info(event, **fields)`, which it is short for."""
+    if ast.unparse(call.func) != "log_fields":
+        return call
+    log, event, fields = call.args
+    return ast.Call(ast.Attribute(log, "info", ast.Load()), [event], [ast.keyword(None, fields)])
 
 
 def _is_log_call(call: ast.Call) -> bool:
