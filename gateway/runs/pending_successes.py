@@ -10,14 +10,14 @@ from typing import TypeAlias
 
 from gateway.runs.durable.codec import encode_success_details
 from gateway.runs.model import RunRecord
-from gateway.runs.timeline import Event, encode_success
+from gateway.runs.timeline import Timeline
 from gateway.runs.usage import DAY, SuccessFacts, usage_of, usage_of_success
 from gateway.store.history import SuccessRecord
 from gateway.store.usage import RunUsage
 
 _TOGETHER = 64  # records that are made together; few, so that other tasks do not wait
 
-_Facts: TypeAlias = tuple[str, SuccessFacts, float, float, float, float, int, str | None, bytes, list[Event]]
+_Facts: TypeAlias = tuple[str, SuccessFacts, float, float, float, float, int, str | None, bytes, Timeline]
 """What a record is made of, without the run, which would hold its request."""
 
 
@@ -50,7 +50,7 @@ class PendingSuccesses:
             run.id, (spec.client, spec.workflow, run.provider, spec.api, spec.team, spec.key_id, run.price,
                      run.maybe_paid),
             run.created_at.timestamp(), run.started_monotonic, run.duration, spec.timeout, run.attempts,
-            run.provider_run_id, details, run.timeline.take(),
+            run.provider_run_id, details, run.timeline,
         ))
         # fmt: on
         if len(facts) >= _TOGETHER:
@@ -70,17 +70,17 @@ class PendingSuccesses:
         facts, self._facts = self._facts, []
         # fmt: off
         for (id_, counted, created_at, origin, seconds, timeout, attempts, provider_run_id, details,
-             events) in facts:
+             timeline) in facts:
             # fmt: on
             usage = usage_of_success(int(created_at // DAY), counted)
             try:
-                timeline = encode_success(events, created_at - origin, origin + seconds)
+                line = timeline.encode_success(created_at - origin, origin + seconds)
             except Exception as defect:  # noqa: BLE001 - it must not keep the others from being recorded
                 self._on_defect(id_, usage, defect)
                 continue
             # fmt: off
             self._records.append(SuccessRecord(
                 created_at, id_, usage.client, usage.workflow, usage.provider, created_at + timeout, attempts,
-                provider_run_id, created_at + seconds, details, timeline, usage,
+                provider_run_id, created_at + seconds, details, line, usage,
             ))
             # fmt: on

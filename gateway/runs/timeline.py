@@ -96,22 +96,20 @@ class Timeline:
             event[0] = round(offset + event[0], 3)
         return unwritten + orjson.dumps(events, option=orjson.OPT_APPEND_NEWLINE)
 
-    def take(self) -> list[Event]:
-        """Return the events as they are, and forget them, for `encode_success` after the end of a run."""
-        events, self._events = self._events, []
-        return events
+    def encode_success(self, offset: float, ended: float) -> bytes:
+        """Return the events of a run that has succeeded and is not durable as a line.
+
+        Adding `offset` to a time makes it one since 1970. To be called once.
+        """
+        events = self._events
+        events.append([ended, "ended", "succeeded", None])
+        for event in events:
+            event[0] = round((offset + event[0]) * 1e3) / 1e3  # a third of the time of `round` with digits
+        return orjson.dumps(events, option=orjson.OPT_APPEND_NEWLINE)
 
     def put_back(self, lines: bytes) -> None:
         """Take back lines that the store has not confirmed; it may have them, so they may stand there twice."""
         self._unwritten = lines
-
-
-def encode_success(events: list[Event], offset: float, ended: float) -> bytes:
-    """Return the events of a run that succeeded as a line; adding `offset` to a time makes it one since 1970."""
-    events.append([ended, "ended", "succeeded", None])
-    for event in events:
-        event[0] = round((offset + event[0]) * 1e3) / 1e3  # a third of the time of `round` with digits
-    return orjson.dumps(events, option=orjson.OPT_APPEND_NEWLINE)
 
 
 def encode_event(at: float, kind: str, *values: object) -> bytes:
