@@ -33,15 +33,15 @@ class Redaction:
     def parse_response(self, content: bytes) -> lenient_json.Repaired:
         """Parse a response leniently, with redacted keys. Raises NotJson."""
         for spelling in self._spellings:  # `redact_spellings`, one call less for each response
-            if spelling in content:
-                content = content.replace(spelling, b"[redacted]")
+            content = content.replace(spelling, b"[redacted]")
         parsed = lenient_json.read(content)
-        if b"\\u" not in content and b"\\/" not in content:
+        # `find`, because `in` reads the searched bytes as a number first, which costs an exception each time.
+        if content.find(b"\\u") < 0 and content.find(b"\\/") < 0:
             return parsed
         # Escapes may hide any character. Serialized again, there are none.
         written = strict_json.write(parsed.value)
         stripped = self.redact_spellings(written)
-        return parsed if stripped is written else parsed._replace(value=strict_json.read_stored(stripped))
+        return parsed if stripped == written else parsed._replace(value=strict_json.read_stored(stripped))
 
     def contains_key(self, text: bytes) -> bool:
         """Return True if a text contains a key."""
@@ -68,8 +68,7 @@ class Redaction:
     def redact_spellings(self, text: bytes) -> bytes:
         """Return a text with redacted keys, unless they are written with escapes of JSON."""
         for spelling in self._spellings:
-            if spelling in text:
-                text = text.replace(spelling, b"[redacted]")
+            text = text.replace(spelling, b"[redacted]")
         return text
 
 
