@@ -16,7 +16,7 @@ Times named `…_at` are seconds since 1970 (UTC), so that replicas and restarts
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from math import inf
 from typing import Protocol
 
@@ -91,15 +91,15 @@ class Store(
     async def ping(self) -> None:
         """Check that the store can be read and written."""
 
-    async def create_run(
+    def create_run(
         self, run: StoredRun, key: IdempotencyKey | None, tags: Sequence[str] = ()
-    ) -> IdempotencyRecord | None:
+    ) -> Awaitable[IdempotencyRecord | None]:
         """Store a new run and its idempotency record, or return the existing record of the key.
 
         `list_runs` finds the run by its `tags`, which are distinct and have no spaces. ValueError if a run has this id.
         """
 
-    async def advance(self, run: StoredRun, events: bytes = b"") -> bool:
+    def advance(self, run: StoredRun, events: bytes = b"") -> Awaitable[bool]:
         """Write a run's phase, status, attempts, provider and provider_run_id, and add `events` to its timeline.
 
         Returns False, and writes nothing, if the stored phase is later, the run belongs to another owner, or it does
@@ -113,7 +113,7 @@ class Store(
         another number of `attempts` than `run`: a delayed call must not revert a later start.
         """
 
-    async def finish(self, run_id: str, final_state: FinalState) -> bool:
+    def finish(self, run_id: str, final_state: FinalState) -> Awaitable[bool]:
         """End a run, store the response of its idempotency record, and add its callback to the outbox.
 
         Returns False, and changes nothing, if the run has ended, belongs to another owner, or does not exist.

@@ -7,7 +7,7 @@ Values that were stored in clear stay readable.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import replace
 from math import inf
 from typing import Any, TypeAlias, TypeVar
@@ -94,8 +94,8 @@ class EncryptedStore(Store):
         return None if existing is None else self._decrypt_record(existing)
 
     @override
-    async def finish(self, run_id: str, final_state: FinalState) -> bool:
-        return await self.inner.finish(run_id, self._encrypt_end(run_id, final_state))
+    def finish(self, run_id: str, final_state: FinalState) -> Awaitable[bool]:
+        return self.inner.finish(run_id, self._encrypt_end(run_id, final_state))
 
     @override
     async def revise(self, run_id: str, final_state: FinalState) -> bool:
@@ -217,7 +217,7 @@ class EncryptedStore(Store):
         return self.inner.ping()
 
     @override
-    def advance(self, run: StoredRun, events: bytes = b"") -> _Result[bool]:
+    def advance(self, run: StoredRun, events: bytes = b"") -> Awaitable[bool]:
         return self.inner.advance(run, events)
 
     @override

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from gateway.clock import Clock
 
@@ -26,11 +26,17 @@ class ChangeNotifier:
 
     def notify(self, run_id: str) -> None:
         """Report a change of a run."""
+        self.notify_each((run_id,))
+
+    def notify_each(self, run_ids: Iterable[str]) -> None:
+        """Report changes of these runs."""
         now = self._clock.monotonic()
-        self._recent_changes[run_id] = now
-        self._recent_changes.move_to_end(run_id)
+        for run_id in run_ids:
+            self._recent_changes[run_id] = now
+            self._recent_changes.move_to_end(run_id)
+            if run_id in self._waiters:
+                self._wake(run_id)
         self._drop_expired(now)
-        self._wake(run_id)
 
     def notify_all(self) -> None:
         """Wake every waiting task: any run may have changed."""
@@ -76,5 +82,10 @@ class ChangeNotifier:
                 self._waiters.pop(run_id, None)
 
     def _drop_expired(self, now: float) -> None:
-        while self._recent_changes and now - next(iter(self._recent_changes.values())) >= _RECENT_SECONDS:
+        expired = 0
+        for changed_at in self._recent_changes.values():
+            if now - changed_at < _RECENT_SECONDS:
+                break
+            expired += 1
+        for _ in range(expired):
             self._recent_changes.popitem(last=False)

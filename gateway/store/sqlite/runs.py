@@ -25,7 +25,7 @@ from gateway.store.sqlite.callbacks import schedule_callback
 from gateway.store.sqlite.history import drop_content
 from gateway.store.sqlite.statements import fetch_first
 from gateway.store.sqlite.timelines import ADD_EVENTS
-from gateway.store.sqlite.usage import count_end
+from gateway.store.sqlite.usage import EndCounter
 
 _INSERT_IDEMPOTENCY_RECORD = """
 INSERT INTO keys (client, text, fingerprint, run_id, created_at) VALUES (?, ?, ?, ?, ?)
@@ -115,7 +115,7 @@ def create_run(
     # fmt: off
     inserted = db.execute(_INSERT_RUN, (
         run.id, run.client, run.workflow, run.provider, run.created_at, run.deadline_at, run.owner, run.leased_until_at,
-        run.phase.value, run.status, run.attempts, run.provider_run_id, run.finished_at,
+        int(run.phase), run.status, run.attempts, run.provider_run_id, run.finished_at,
         run.callback_url, run.callback_state, key and key.text, run.details, run.document,
     ))
     # fmt: on
@@ -132,7 +132,7 @@ def advance(db: sqlite3.Connection, run: StoredRun, events: bytes = b"") -> bool
     """Implement `Store.advance`."""
     if run.phase is Phase.DONE:
         return False
-    phase = run.phase.value
+    phase = int(run.phase)  # `value` is a property, and costs more
     state = (phase, run.status, run.attempts, run.provider, run.provider_run_id, run.id, run.owner, phase)
     if events:
         return db.execute(_ADVANCE_WITH_EVENTS, (events, *state)).rowcount == 1
@@ -144,35 +144,43 @@ def revert_to_queued(db: sqlite3.Connection, run: StoredRun) -> bool:
     return db.execute(_REVERT_TO_QUEUED, (run.id, run.owner, run.attempts)).rowcount == 1
 
 
-def finish(db: sqlite3.Connection, run_id: str, final_state: FinalState) -> bool:
+def finish(db: sqlite3.Connection, run_id: str, final_state: FinalState, counter: EndCounter) -> bool:
     """Implement `Store.finish`."""
     row = fetch_first(db, _SELECT_UNFINISHED, run_id, final_state.owner)
-    return row is not None and _end(db, run_id, final_state, row, replaces=False)
+    return row is not None and _end(db, run_id, final_state, row, counter)
 
 
-def revise(db: sqlite3.Connection, run_id: str, final_state: FinalState) -> bool:
+def revise(db: sqlite3.Connection, run_id: str, final_state: FinalState, counter: EndCounter) -> bool:
     """Implement `Store.revise`."""
     row = fetch_first(db, _SELECT_REVISABLE, run_id)
     if row is None:
         return False
-    _end(db, run_id, final_state, row, replaces=True)
+    _end(db, run_id, final_state, row, counter, replaces=True)
     drop_content(db, run_id)
     return True
 
 
-def cancel_queued(db: sqlite3.Connection, run_id: str, final_state: FinalState) -> CancelResult:
+def cancel_queued(db: sqlite3.Connection, run_id: str, final_state: FinalState, counter: EndCounter) -> CancelResult:
     """Implement `Store.cancel_queued`."""
     found = fetch_first(db, _SELECT_CANCELLABLE, run_id)
     if found is None:
         return CancelResult.NOT_FOUND
     phase, *row = found
-    if phase != Phase.QUEUED.value:
+    if phase != Phase.QUEUED:
         return CancelResult.TOO_LATE
-    _end(db, run_id, final_state, tuple(row), replaces=False)
+    _end(db, run_id, final_state, tuple(row), counter)
     return CancelResult.ENDED
 
 
-def _end(db: sqlite3.Connection, run_id: str, final_state: FinalState, row: tuple[Any, ...], *, replaces: bool) -> bool:
+def _end(
+    db: sqlite3.Connection,
+    run_id: str,
+    final_state: FinalState,
+    row: tuple[Any, ...],
+    counter: EndCounter,
+    *,
+    replaces: bool = False,
+) -> bool:
     """Store the end, the response and the callback of the run with this row; returns True.
 
     `replaces`: the run may have ended before. A document in `documents` hides one in the row, so it stays there.
@@ -200,7 +208,7 @@ def _end(db: sqlite3.Connection, run_id: str, final_state: FinalState, row: tupl
     if callback_url is not None and final_state.callback is not None:
         schedule_callback(db, number, final_state)
     if final_state.usage is not None:
-        count_end(db, number, final_state.usage, replaces=replaces)
+        counter.count(db, number, final_state.usage, replaces=replaces)
     return True
 
 

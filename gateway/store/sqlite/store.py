@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import inf
@@ -42,7 +42,7 @@ from gateway.store.sqlite.bulk_replays import SqliteBulkReplays
 from gateway.store.sqlite.client_keys import SqliteClientKeys
 from gateway.store.sqlite.file import SqliteFile
 from gateway.store.sqlite.readers import SqliteReaderPool
-from gateway.store.sqlite.usage import SqliteUsage
+from gateway.store.sqlite.usage import EndCounter, SqliteUsage
 from gateway.store.sqlite.writer import SqliteWriter
 from gateway.store.usage import UsageStore
 
@@ -71,7 +71,7 @@ class SqliteStore(Store):
         self._notifier = ChangeNotifier(clock)
         self.announcements = LocalAnnouncements()
         self._open_store: _OpenStore | None = None
-        self._failing = False
+        self._end_counter = EndCounter()
         self.bulk_replays: BulkReplayStore = SqliteBulkReplays(self._write, self._read)
         self.budgets: BudgetStore = SqliteBudgets(self._write, self._read)
         self.usage: UsageStore = SqliteUsage(self._write, self._read_list)
@@ -81,12 +81,14 @@ class SqliteStore(Store):
     @property
     @override
     def failing(self) -> bool:
-        return self._failing
+        return self._open_store is not None and self._open_store.writer.failing
 
     @override
     async def open(self) -> None:
         db, readers, list_readers = await asyncio.to_thread(self._connect)
-        writer = SqliteWriter(db, self._notifier.notify, check_file=self._file.require_same_file)
+        writer = SqliteWriter(
+            db, self._notifier.notify_each, summary=self._end_counter, check_file=self._file.require_same_file
+        )
         self._open_store = _OpenStore(db, writer, readers, list_readers)
 
     @override
@@ -105,30 +107,34 @@ class SqliteStore(Store):
         await self._write(maintenance.check_writable)
 
     @override
-    async def create_run(
+    def create_run(
         self, run: StoredRun, key: IdempotencyKey | None, tags: Sequence[str] = ()
-    ) -> IdempotencyRecord | None:
-        return await self._write(lambda db: runs.create_run(db, run, key, tags))
+    ) -> Awaitable[IdempotencyRecord | None]:
+        return self._write(partial(runs.create_run, run=run, key=key, tags=tags))
 
     @override
-    async def advance(self, run: StoredRun, events: bytes = b"") -> bool:
-        return await self._write(lambda db: runs.advance(db, run, events), run.id)
+    def advance(self, run: StoredRun, events: bytes = b"") -> Awaitable[bool]:
+        return self._write(partial(runs.advance, run=run, events=events), run.id)
 
     @override
     async def revert_to_queued(self, run: StoredRun) -> bool:
-        return await self._write(lambda db: runs.revert_to_queued(db, run), run.id)
+        return await self._write(partial(runs.revert_to_queued, run=run), run.id)
 
     @override
-    async def finish(self, run_id: str, final_state: FinalState) -> bool:
-        return await self._write(lambda db: runs.finish(db, run_id, final_state), run_id)
+    def finish(self, run_id: str, final_state: FinalState) -> Awaitable[bool]:
+        return self._write(
+            partial(runs.finish, run_id=run_id, final_state=final_state, counter=self._end_counter), run_id
+        )
 
     @override
     async def revise(self, run_id: str, final_state: FinalState) -> bool:
-        return await self._write(lambda db: runs.revise(db, run_id, final_state), run_id)
+        change = partial(runs.revise, run_id=run_id, final_state=final_state, counter=self._end_counter)
+        return await self._write(change, run_id)
 
     @override
     async def cancel_queued(self, run_id: str, final_state: FinalState) -> CancelResult:
-        return await self._write(lambda db: runs.cancel_queued(db, run_id, final_state), run_id)
+        change = partial(runs.cancel_queued, run_id=run_id, final_state=final_state, counter=self._end_counter)
+        return await self._write(change, run_id)
 
     @override
     async def discard_run(self, run_id: str, *, owner: str) -> None:
@@ -313,14 +319,8 @@ class SqliteStore(Store):
             self._file.release()
             raise
 
-    async def _write(self, change: Callable[[sqlite3.Connection], T], run_id: str | None = None) -> T:
-        try:
-            result = await self._require_open().writer.execute(change, run_id)
-        except StoreUnavailable:
-            self._failing = True
-            raise
-        self._failing = False
-        return result
+    def _write(self, change: Callable[[sqlite3.Connection], T], run_id: str | None = None) -> Awaitable[T]:
+        return self._require_open().writer.execute(change, run_id)
 
     async def _release_free_pages(self) -> None:
         while await self._write(maintenance.release_free_pages):

@@ -18,6 +18,7 @@ from gateway.store.usage import (
     UsageRow,
     UsageStore,
     add_up,
+    add_up_counts,
     decode_counted,
     decode_row,
     encode_counted,
@@ -104,12 +105,31 @@ def count_recorded(db: sqlite3.Connection, runs: Iterable[tuple[int, RunUsage]])
             db.execute(_KEEP_COUNTED, (number, encode_counted(usage)))
 
 
-def count_end(db: sqlite3.Connection, number: int, usage: RunUsage, *, replaces: bool) -> None:
-    """Count the end of the run with this number. `replaces`: it may have ended before."""
-    if replaces:
-        for (counted,) in db.execute(_TAKE_COUNTED, (number,)).fetchall():
-            _subtract(db, counted)
-    count_recorded(db, ((number, usage),))
+class EndCounter:
+    """Counts the ends of runs at the end of their transaction, because most of them are counted in the same row."""
+
+    def __init__(self) -> None:
+        self._uncounted: dict[RunUsage, int] = {}
+
+    def begin(self) -> None:
+        """Forget what an earlier transaction, which was rolled back, has not written."""
+        self._uncounted = {}
+
+    def count(self, db: sqlite3.Connection, number: int, usage: RunUsage, *, replaces: bool) -> None:
+        """Count the end of the run with this number. `replaces`: it may have ended before."""
+        if replaces:
+            self.write(db)  # the end before may be one of these
+            for (counted,) in db.execute(_TAKE_COUNTED, (number,)).fetchall():
+                _subtract(db, counted)
+        self._uncounted[usage] = self._uncounted.get(usage, 0) + 1
+        if usage.outcome == "unknown":
+            db.execute(_KEEP_COUNTED, (number, encode_counted(usage)))
+
+    def write(self, db: sqlite3.Connection) -> None:
+        """Write the sums of what was counted since `begin`."""
+        if self._uncounted:
+            add_usage(db, add_up_counts(self._uncounted).items())
+            self._uncounted = {}
 
 
 def _subtract(db: sqlite3.Connection, counted: bytes) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from gateway.store.contract import StoreUnavailable
 from gateway.store.sqlite.file import SQLITE_ERRORS, translate_error
@@ -36,37 +36,49 @@ class _Job:
 
 
 @dataclass(slots=True)
-class _JobResult:
-    """Outcome of a job: committed, or rolled back with an error."""
+class _JobFailed:
+    """Outcome of a job that was rolled back."""
 
-    job: _Job
-    result: Any = None
-    error: Exception | None = None
+    error: Exception
 
 
-class _JobFailed(Exception):
+class _ChangeRaised(Exception):
     """One of the changes raised an exception, which is the cause."""
+
+
+class BatchSummary(Protocol):
+    """What the changes of a commit write together, at its end."""
+
+    def begin(self) -> None:
+        """Begin another transaction."""
+
+    def write(self, db: sqlite3.Connection) -> None:
+        """Write what is due at the end of the transaction."""
 
 
 class SqliteWriter:
     """Executes changes from the event loop and resolves each once its commit is on the disk.
 
-    `on_change` is called on the event loop with the run of each change, even if its caller was cancelled.
-    `check_file` is called in the thread after each commit; it raises StoreUnavailable if the commit may be lost.
+    `on_changes` is called on the event loop with the runs of the changes of a commit, also if a caller was cancelled.
+    `summary` is what those of a commit write together. `check_file` is called in the thread after each commit; it
+    raises StoreUnavailable if the commit may be lost. `failing`: whether the last change failed because of the disk.
     """
 
     def __init__(
         self,
         db: sqlite3.Connection,
-        on_change: Callable[[str], None],
+        on_changes: Callable[[Sequence[str]], None],
         *,
         max_queued: int = MAX_QUEUED,
+        summary: BatchSummary | None = None,
         check_file: Callable[[], None] = lambda: None,
     ) -> None:
         self._db = db
-        self._on_change = on_change
+        self._on_changes = on_changes
+        self._summary = summary
         self._check_file = check_file
         self._max_queued = max_queued
+        self.failing = False
         self._loop = asyncio.get_running_loop()
         self._incoming: list[_Job] = []  # of this iteration of the event loop; they are queued together
         self._pending_count = 0
@@ -74,19 +86,21 @@ class SqliteWriter:
         self._thread = threading.Thread(target=self._run_thread, name="store-writer", daemon=True)
         self._thread.start()
 
-    async def execute(self, change: Callable[[sqlite3.Connection], T], run_id: str | None = None) -> T:
-        """Execute a change; it is durable when this method returns.
+    def execute(self, change: Callable[[sqlite3.Connection], T], run_id: str | None = None) -> asyncio.Future[T]:
+        """Execute a change; it is durable when the future has its result.
 
-        `change` runs inside a transaction, in the writer thread. Raises StoreUnavailable, or the exception of `change`.
+        `change` runs inside a transaction, in the writer thread. The future's exception is StoreUnavailable, or that of
+        `change`. Raises StoreUnavailable if too many changes wait. (Not a coroutine, which would cost as much again.)
         """
         if self._pending_count >= self._max_queued:
+            self.failing = True
             raise StoreUnavailable("too many changes wait for the disk")
         future: asyncio.Future[T] = self._loop.create_future()
         if not self._incoming:
             self._loop.call_soon(self._enqueue_incoming)
         self._incoming.append(_Job(change, future, run_id))
         self._pending_count += 1
-        return await future
+        return future
 
     async def close(self) -> None:
         """Commit the queued changes, and end the thread. No call of `execute` may follow."""
@@ -99,29 +113,31 @@ class SqliteWriter:
             self._queue.put(self._incoming)
             self._incoming = []
 
-    def _resolve_jobs(self, results: Sequence[_JobResult]) -> None:
-        self._pending_count -= len(results)
-        for result in results:
-            if result.job.run_id is not None:
-                self._on_change(result.job.run_id)
-            future = result.job.future
+    def _resolve_jobs(self, jobs: Sequence[_Job], outcomes: Sequence[Any]) -> None:
+        """Pass the outcome of each job, a result or `_JobFailed`, to its caller."""
+        self._pending_count -= len(jobs)
+        self._on_changes([job.run_id for job in jobs if job.run_id is not None])
+        self.failing = isinstance(outcomes[-1], _JobFailed) and isinstance(outcomes[-1].error, StoreUnavailable)
+        for job, outcome in zip(jobs, outcomes, strict=True):
+            future = job.future
             if future.done():  # its caller was cancelled
                 continue
-            if result.error is None:
-                future.set_result(result.result)
+            if isinstance(outcome, _JobFailed):
+                future.set_exception(outcome.error)
             else:
-                future.set_exception(result.error)
+                future.set_result(outcome)
 
     # The methods below run in the writer thread.
 
     def _run_thread(self) -> None:
         closing = False
         while not closing:
-            jobs, closing = self._next_jobs()
-            for first in range(0, len(jobs), _MAX_BATCH):
-                results = self._commit_batch(jobs[first : first + _MAX_BATCH])
+            queued, closing = self._next_jobs()
+            for first in range(0, len(queued), _MAX_BATCH):
+                jobs = queued[first : first + _MAX_BATCH]
+                outcomes = self._commit_batch(jobs)
                 with suppress(RuntimeError):  # the event loop is closed: no caller waits
-                    self._loop.call_soon_threadsafe(self._resolve_jobs, results)
+                    self._loop.call_soon_threadsafe(self._resolve_jobs, jobs, outcomes)
 
     def _next_jobs(self) -> tuple[list[_Job], bool]:
         """Wait for jobs; returns all that are queued, and whether they are the last ones."""
@@ -135,29 +151,37 @@ class SqliteWriter:
             return jobs, False
         return jobs, True
 
-    def _commit_batch(self, jobs: Sequence[_Job]) -> list[_JobResult]:
-        """Commit the jobs together, or one by one if one of them raises, so that the others succeed."""
+    def _commit_batch(self, jobs: Sequence[_Job]) -> list[Any]:
+        """Commit the jobs together, or one by one if one of them raises, so that the others succeed.
+
+        Returns the outcome of each: its result, or `_JobFailed`.
+        """
         try:
             with self._transaction():
-                results = [self._apply(job) for job in jobs]
+                results = self._apply(jobs)
             self._check_file()
-        except _JobFailed as failed:
+        except _ChangeRaised as raised:
             if len(jobs) > 1:
                 return [outcome for job in jobs for outcome in self._commit_batch([job])]
-            return [_JobResult(jobs[0], error=_translate_cause(failed.__cause__))]
+            return [_JobFailed(_translate_cause(raised.__cause__))]
         except SQLITE_ERRORS as error:  # a failure of the disk, not of one job: no retry
-            return [_JobResult(job, error=translate_error(error)) for job in jobs]
+            return [_JobFailed(translate_error(error)) for _ in jobs]
         except StoreUnavailable as error:
-            return [_JobResult(job, error=type(error)(*error.args)) for job in jobs]
+            return [_JobFailed(type(error)(*error.args)) for _ in jobs]
         return results
 
-    def _apply(self, job: _Job) -> _JobResult:
-        if job.future.cancelled():
-            return _JobResult(job)
+    def _apply(self, jobs: Sequence[_Job]) -> list[Any]:
+        """Return the result of each job; None for one whose caller was cancelled, which is not executed."""
+        db, summary = self._db, self._summary
         try:
-            return _JobResult(job, job.change(self._db))
+            if summary is not None:
+                summary.begin()
+            results = [None if job.future.cancelled() else job.change(db) for job in jobs]
+            if summary is not None:
+                summary.write(db)
         except Exception as error:
-            raise _JobFailed from error
+            raise _ChangeRaised from error
+        return results
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:

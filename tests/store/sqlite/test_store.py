@@ -18,7 +18,7 @@ import pytest
 from gateway.clock import SystemClock
 from gateway.store.contract import StoreUnavailable
 from gateway.store.history import SuccessRecord
-from gateway.store.records import IdempotencyKey, IdempotencyRecord, Phase, StoredRun
+from gateway.store.records import FinalState, IdempotencyKey, IdempotencyRecord, Phase, StoredRun
 from gateway.store.run_filter import RunFilter
 from gateway.store.sqlite.store import SqliteStore
 from gateway.store.usage import RunUsage, UsageKind
@@ -188,8 +188,37 @@ async def test_closed_it_is_one_file(store: SqliteStore, tmp_path: Path) -> None
     assert ["store.db", "store.db.lock"] == sorted(await asyncio.to_thread(os.listdir, tmp_path))
 
 
+async def _usage_of_day(store: SqliteStore) -> dict[str, tuple[int, int, int]]:
+    rows = await store.usage.read(UsageKind.RUNS, 0, 0)
+    return {row.values[-1]: (row.runs, row.spent, row.unknown) for row in rows if row.runs}
+
+
+async def test_the_ends_of_one_commit_are_counted_together(store: SqliteStore) -> None:
+    """A revision replaces an end of the same commit; a change that raises is counted as little as it is stored."""
+
+    def end(outcome: str, spent: int = 0, unknown: int = 0) -> FinalState:
+        usage = RunUsage(0, "checkout", "triage", "studio", "run", outcome, spent=spent, unknown=unknown)
+        return replace(SAMPLE_FINAL_STATE, status=outcome, usage=usage)
+
+    await asyncio.gather(*(store.create_run(new_run(number), None) for number in range(1, 6)))
+    ends = [store.finish(f"run_{number}", end("succeeded", spent=number)) for number in (1, 2, 3)]
+    ends += [store.finish("run_4", end("unknown", unknown=7)), store.revise("run_4", end("succeeded", spent=4))]
+    assert [True] * 5 == await asyncio.gather(*ends)
+    assert {"succeeded": (4, 10, 0)} == await _usage_of_day(store)
+
+    broken = replace(end("succeeded", spent=100), document="\ud800")  # type: ignore[arg-type]  # not to be bound
+    ends = [
+        store.finish("run_5", broken),
+        store.revise("run_9", end("succeeded")),
+        store.finish("run_5", end("failed")),
+    ]
+    results = await asyncio.gather(*ends, return_exceptions=True)
+    assert [UnicodeEncodeError, bool, bool] == [type(result) for result in results]
+    assert {"succeeded": (4, 10, 0), "failed": (1, 0, 0)} == await _usage_of_day(store)
+
+
 async def test_queued_changes_are_committed_before_closing(store: SqliteStore) -> None:
-    waiting = [asyncio.create_task(store.create_run(new_run(number), None)) for number in range(50)]
+    waiting = [asyncio.ensure_future(store.create_run(new_run(number), None)) for number in range(50)]
     await asyncio.sleep(0)
     await store.close()
     assert [None] * 50 == await asyncio.gather(*waiting)

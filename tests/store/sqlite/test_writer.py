@@ -27,7 +27,7 @@ class WriterHarness:
         self.db.execute("CREATE TABLE numbers (number INTEGER UNIQUE)")
         self.other_connection = sqlite3.connect(path, isolation_level=None)
         self.changed: list[str] = []
-        self.writer = SqliteWriter(self.db, self.changed.append, max_queued=max_queued)
+        self.writer = SqliteWriter(self.db, self.changed.extend, max_queued=max_queued)
 
     def committed(self) -> list[int]:
         """Return the committed numbers."""
@@ -94,9 +94,9 @@ async def test_a_failing_change_fails_alone(harness: WriterHarness, wrong: Chang
 async def test_more_than_it_can_take_is_refused_at_once(harness: WriterHarness) -> None:
     """R54: until the disk is fast again."""
     released = threading.Event()
-    held = asyncio.create_task(harness.writer.execute(block_until(released)))
+    held = asyncio.ensure_future(harness.writer.execute(block_until(released)))
     await asyncio.sleep(0)
-    waiting = [asyncio.create_task(harness.writer.execute(add(number))) for number in range(4)]
+    waiting = [asyncio.ensure_future(harness.writer.execute(add(number))) for number in range(4)]
     await asyncio.sleep(0)
     with pytest.raises(StoreUnavailable, match="too many"):
         await harness.writer.execute(add(9))
@@ -109,9 +109,9 @@ async def test_more_than_it_can_take_is_refused_at_once(harness: WriterHarness) 
 async def test_a_cancelled_change_frees_its_place(harness: WriterHarness) -> None:
     """A change that is cancelled before its batch is not executed, and not counted."""
     released = threading.Event()
-    held = asyncio.create_task(harness.writer.execute(block_until(released)))
+    held = asyncio.ensure_future(harness.writer.execute(block_until(released)))
     await asyncio.sleep(0)
-    left = [asyncio.create_task(harness.writer.execute(add(number))) for number in range(4)]
+    left = [asyncio.ensure_future(harness.writer.execute(add(number))) for number in range(4)]
     await asyncio.sleep(0)
     for task in left:
         task.cancel()
@@ -131,7 +131,7 @@ async def test_the_change_callback_runs_after_the_commit(harness: WriterHarness)
         assert released.wait(10)
         return add(1)(db)
 
-    leaving = asyncio.create_task(harness.writer.execute(slow, "run_1"))
+    leaving = asyncio.ensure_future(harness.writer.execute(slow, "run_1"))
     await asyncio.to_thread(started.wait, 10)
     leaving.cancel()
     assert [] == harness.changed
@@ -157,7 +157,7 @@ async def test_a_failing_disk_fails_the_whole_batch(harness: WriterHarness) -> N
 async def test_queued_changes_are_committed_when_the_writer_closes(tmp_path: Path) -> None:
     desk = WriterHarness(tmp_path / "numbers.db", max_queued=5000)
     with closing(desk.db), closing(desk.other_connection):
-        waiting = [asyncio.create_task(desk.writer.execute(add(number))) for number in range(3000)]
+        waiting = [asyncio.ensure_future(desk.writer.execute(add(number))) for number in range(3000)]
         await asyncio.sleep(0)
         await desk.writer.close()
         assert [1] * 3000 == await asyncio.gather(*waiting)
