@@ -117,10 +117,12 @@ def expects_continue(headers: Headers) -> bool:
 
 def prefers_async(headers: Headers) -> bool:
     """True if the client sent `Prefer: respond-async` (RFC 7240, 4.1). An empty value equals no value (section 2)."""
-    if "Prefer" not in headers:
-        return False
-    lines = headers.getall("Prefer")
-    preferences = (element.value.partition("=") for element in parse_list(lines))
+    return "Prefer" in headers and any(map(_prefers_async, headers.getall("Prefer")))
+
+
+@lru_cache(maxsize=256)  # clients send few different values
+def _prefers_async(line: str) -> bool:
+    preferences = (element.value.partition("=") for element in parse_list([line]))
     return any(name.rstrip() == "respond-async" and value.strip() in {"", '""'} for name, _, value in preferences)
 
 

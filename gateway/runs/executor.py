@@ -196,12 +196,12 @@ class RunExecutor:
             await self.context.budgets.reserve(record, workflow)
 
     def _admit_at_once(self, record: RunRecord, workflow: Workflow, held: Admission | None) -> Admission | None:
-        """Admit a run for which a client waits and which holds nothing yet, without a wait; None if it must wait.
+        """Admit a run that holds nothing yet without a wait; None if it must wait, for limits or for room.
 
         Raises Overloaded. Most runs are admitted so, without a coroutine.
         """
-        spec = record.spec
-        if held is not None or not spec.synchronous:
+        spec, large = record.spec, self.context.answer_sizes.expected(workflow.alias)
+        if held is not None or (large and not spec.synchronous):  # a background run waits for room
             return None
         admission = self.context.limiter.try_admit(
             spec.client,
@@ -209,11 +209,10 @@ class RunExecutor:
             record.provider,
             deadline=record.deadline,
             still_wanted=spec.client_connected,
+            max_wait=None if spec.synchronous else math.inf,  # the deadline bounds it
             key_limits=spec.key_limits,
         )
-        if admission is not None and self.context.answer_sizes.expected(workflow.alias):
-            return self._with_room(admission, workflow)
-        return admission
+        return self._with_room(admission, workflow) if large and admission is not None else admission
 
     async def _admit(self, record: RunRecord, workflow: Workflow, admission: Admission | None) -> Admission:
         if record.spec.synchronous:
@@ -244,13 +243,12 @@ class RunExecutor:
             await record.await_external(admission.move_to_fallback(*names, deadline=deadline), clock, "limit")
             self._reserve_answer(workflow)
             return admission
-        max_wait = None if spec.synchronous else math.inf  # the deadline bounds it
         admit = limits.admit(
             spec.client,
             *names,
             deadline=deadline,
             still_wanted=spec.client_connected,
-            max_wait=max_wait,
+            max_wait=None if spec.synchronous else math.inf,  # the deadline bounds it
             key_limits=spec.key_limits,
         )
         return self._with_room(await record.await_external(admit, clock, "limit"), workflow)
