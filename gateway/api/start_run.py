@@ -21,7 +21,6 @@ from gateway.problems import FieldError, invalid_body
 from gateway.runs import rendering
 from gateway.runs.catalog import Catalog, Workflow
 from gateway.runs.durable.idempotency_key import parse_key
-from gateway.runs.durable.journal import DurableRun
 from gateway.runs.durable.runs import DurableRuns
 from gateway.runs.executor import RunExecutor
 from gateway.runs.history import HistoryRecorder
@@ -81,7 +80,12 @@ class RunHandler:
                 request.run = run
                 request.discard_input()
                 del raw, body
-                return await self._execute(durable_run, workflow, request.request_id)
+                if run.spec.synchronous:
+                    response = await self.durable_runs.run_and_wait(durable_run, workflow, request.request_id)
+                    return stored_response(response)
+                accepted = rendering.render_new(run)
+                self.durable_runs.run_in_background(durable_run, workflow)
+                return stored_response(accepted)
             case Finished(_, response):
                 hold_replay(request, len(response.body))
                 return stored_response(response, _REPLAYED_HEADERS)
@@ -171,14 +175,6 @@ class RunHandler:
         self.history.record(run, None, content)
         return response
 
-    async def _execute(self, run: DurableRun, workflow: Workflow, request_id: str) -> Response:
-        """Execute a stored run; the response is the final one, or 202 if the client does not wait."""
-        if run.record.spec.synchronous:
-            return stored_response(await self.durable_runs.run_and_wait(run, workflow, request_id))
-        accepted = rendering.render_new(run.record)
-        self.durable_runs.run_in_background(run, workflow)
-        return stored_response(accepted)
-
     async def _start_before(self, start_before: float | datetime, key: IdempotencyKey | None) -> float:
         """Return the time, in seconds since 1970. Raises Problem if it has passed, unless the key was used before."""
         now = self.clock.now().timestamp()
@@ -196,6 +192,6 @@ class RunHandler:
 
 def stored_response(stored: StoredResponse, headers: tuple[tuple[str, str], ...] = ()) -> Response:
     """Return a stored response with its header fields in their order, followed by `headers`."""
-    content_type = next(value for name, value in stored.headers if name == "Content-Type")
-    other_headers = tuple(field for field in stored.headers if field[0] != "Content-Type")
+    content_type = dict(stored.headers)["Content-Type"]
+    other_headers = [field for field in stored.headers if field[0] != "Content-Type"]
     return make_response(stored.status, stored.body, content_type, (*other_headers, *headers))

@@ -39,20 +39,23 @@ Event: TypeAlias = list[Any]
 
 
 class Timeline:
-    """Events of a run in this process that are not in the store yet. Times are of the monotonic clock, in seconds."""
+    """Events of a run in this process that are not in the store yet. Times are of the monotonic clock, in seconds.
 
-    __slots__ = ("_count", "_events", "_unwritten", "waits")
+    `count`: events that were added so far, also those that the store has.
+    """
+
+    __slots__ = ("_events", "_unwritten", "count", "waits")
 
     def __init__(self) -> None:
         self._events: list[Event] = []
         self._unwritten = b""  # lines that were put back
-        self._count = 0
+        self.count = 0
         self.waits: dict[WaitCause, float] | None = None  # seconds by cause, if there was a wait
 
     def add(self, at: float, kind: str, *values: object) -> None:
         """Add an event."""
-        if self._count < MAX_EVENTS:
-            self._count += 1
+        if self.count < MAX_EVENTS:
+            self.count += 1
             self._events.append([at, kind, *values])
 
     def add_wait(self, started: float, ended: float, cause: WaitCause) -> None:

@@ -23,9 +23,13 @@ _ROWS = 500  # rows of one batch
 
 def usage_of(run: RunRecord) -> RunUsage:
     """Return the usage of a run that has ended."""
-    spec, cost = run.spec, run.cost()
+    spec, day = run.spec, int(run.created_at.timestamp() // DAY)
+    if run.status == "succeeded" and not spec.tags:
+        facts = spec.client, spec.workflow, run.provider, spec.api, spec.team, spec.key_id, run.price, run.maybe_paid
+        return usage_of_success(day, facts)
+    cost = run.cost()
     return RunUsage(
-        int(run.created_at.timestamp() // DAY),
+        day,
         spec.client,
         spec.workflow,
         run.provider,

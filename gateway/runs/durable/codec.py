@@ -6,15 +6,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import lru_cache
-from types import MappingProxyType
 from typing import Any, Literal, TypeAlias, cast
 
-from gateway.clock import Clock
+from gateway.clock import Clock, format_rfc3339
 from gateway.errors import RunCancelled
 from gateway.json import strict_json
 from gateway.runs.model import ApiName, RunRecord, RunSpec, always_connected
 from gateway.runs.prices import cost_of
-from gateway.runs.timeline import WaitCause
 from gateway.store.records import Phase, RunOverview, StoredRun
 from providers.contract import JsonValue
 
@@ -80,17 +78,12 @@ def encode_order(spec: RunSpec, provider: str, *, redacted: bool = False) -> byt
     )
 
 
-def encode_end_details(run: RunRecord, document: Mapping[str, Any]) -> bytes:
-    """Return `StoredRun.details` of a run that has ended: some members of its document, and facts for operators."""
-    waits = run.timeline.waits
-    facts = _facts(run.spec)
-    if waits is not None:
-        facts["waits"] = _rounded(waits)
-    if run.price is not None:
-        facts["price"] = run.price
-    if run.span is not None:
-        facts["trace"] = run.span.traceparent
-    return encode_details(document, facts)
+def encode_end_details(run: RunRecord, error: tuple[str, str | None] | None) -> bytes:
+    """Return `StoredRun.details` of a durable run that has ended. `error`: as in `encode_record_details`."""
+    details = _end_details(run, error)
+    details["finished_at"] = run.finished_at and format_rfc3339(run.finished_at)
+    details["duration_ms"] = round(run.duration * 1000)
+    return strict_json.write(details)
 
 
 def encode_record_details(
@@ -100,8 +93,16 @@ def encode_record_details(
 
     `error`: the code and the detail of the error that it ended with.
     """
+    details = _end_details(run, error)
+    if content is not None:
+        details["content"] = content
+    return strict_json.write(details)
+
+
+def _end_details(run: RunRecord, error: tuple[str, str | None] | None) -> dict[str, Any]:
+    """Return what the document of a run that has ended has too, but its times, and facts for operators."""
     spec, waits = run.spec, run.timeline.waits
-    details = _bounded_labels(labels_of(spec.metadata, spec.tags)) if spec.metadata or spec.tags else {"metadata": {}}
+    details = _bounded_labels(labels_of(spec.metadata, spec.tags, spec.replay_of))
     if run.warning is not None:
         details["warning"] = run.warning[:_MAX_LISTED_TEXT]
     if error is not None:
@@ -111,13 +112,11 @@ def encode_record_details(
     details |= _facts(spec)
     if run.price is not None:
         details["price"] = run.price
-    if content is not None:
-        details["content"] = content
     if waits is not None:
-        details["waits"] = _rounded(waits)
+        details["waits"] = {cause: round(seconds, 3) for cause, seconds in waits.items()}
     if run.span is not None:
         details["trace"] = run.span.traceparent
-    return strict_json.write(details)
+    return details
 
 
 def encode_success_details(run: RunRecord) -> bytes:
@@ -146,8 +145,8 @@ def _encoded_facts(facts: tuple[ApiName, str | None, int | None, str | None, str
     return strict_json.write({**cost, **_facts(spec), **({} if price is None else {"price": price})})[1:]
 
 
-def encode_details(document: Mapping[str, Any], facts: Mapping[str, Any] = MappingProxyType({})) -> bytes:
-    """Return some members of the document of a run that has ended, bounded in size, and `facts`."""
+def encode_details(document: Mapping[str, Any]) -> bytes:
+    """Return some members of the document of a run that has ended, bounded in size."""
     members = {name: document[name] for name in _DOCUMENT_DETAILS if name in document}
     warning, error = members.get("warning"), members.get("error")
     if isinstance(warning, str):
@@ -155,7 +154,7 @@ def encode_details(document: Mapping[str, Any], facts: Mapping[str, Any] = Mappi
     if isinstance(error, dict) and isinstance(error.get("detail"), str):
         members["error"] = {**error, "detail": error["detail"][:_MAX_LISTED_TEXT]}
     labels = _bounded_labels(labels_of(document.get("metadata"), document.get("tags"), document.get("replay_of")))
-    return strict_json.write({**labels, **members, **facts})
+    return strict_json.write({**labels, **members})
 
 
 def decode_details(run: RunOverview) -> dict[str, JsonValue]:
@@ -212,10 +211,6 @@ def _facts(spec: RunSpec) -> dict[str, Any]:
     return facts
 
 
-def _rounded(waits: Mapping[WaitCause, float]) -> dict[str, float]:
-    return {cause: round(seconds, 3) for cause, seconds in waits.items()}
-
-
 def labels_of(metadata: object, tags: object, replay_of: object = None) -> dict[str, Any]:
     """Return the members of a document for the metadata of a run, for its tags if any, and for the run it replays."""
     labels = {"metadata": metadata}
@@ -234,7 +229,7 @@ def stored_labels(run: StoredRun) -> dict[str, JsonValue]:
 
 def _bounded_labels(labels: dict[str, Any]) -> dict[str, Any]:
     """Leave out metadata that are large; the others are small."""
-    if len(strict_json.write(labels["metadata"])) > _MAX_LISTED_METADATA:
+    if labels["metadata"] and len(strict_json.write(labels["metadata"])) > _MAX_LISTED_METADATA:
         del labels["metadata"]
     return labels
 
@@ -311,6 +306,8 @@ def decode_run(stored: StoredRun, clock: Clock) -> RunRecord:
 
 def _encode_context(context: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
     """Return the members of the JSON that hold the client context."""
+    if not context:
+        return {}
     members = {name: value for name, value in context.items() if name in _FLAT_CONTEXT_KEYS}
     nested = {name: value for name, value in context.items() if name not in _FLAT_CONTEXT_KEYS}
     return {**members, "client_context": nested} if nested else members

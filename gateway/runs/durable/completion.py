@@ -9,13 +9,14 @@ from typing import TypeAlias
 
 from gateway.byte_budget import current_hold
 from gateway.clock import Clock
-from gateway.errors import InternalError, RunError, RunSummary
+from gateway.errors import InternalError, RunCancelled, RunError, RunSummary
 from gateway.json import strict_json
 from gateway.observability import json_logging
 from gateway.observability.logger_protocol import Logger
 from gateway.runs import rendering
 from gateway.runs.callbacks.webhook_message import CallbackRenderer, render_callback
 from gateway.runs.durable.codec import encode_end_details
+from gateway.runs.durable.journal import DurableRun
 from gateway.runs.model import ApiName, RunRecord
 from gateway.runs.usage import usage_of
 from gateway.store.contract import Store, StoreUnavailable
@@ -24,7 +25,10 @@ from gateway.store.records import FinalState, StoredResponse, StoredRun
 _STORE_RETRY = 1.0  # seconds between attempts to store an end
 
 ResponseRenderer: TypeAlias = Callable[[RunRecord, RunError | None, str], StoredResponse]
-"""Renders the final response to the `POST /run` of a run, from its record, its error and the request id."""
+"""Renders the final response to the `POST /run` of a run, from its record, its error and the request id.
+
+Without an error its body is the document of the run.
+"""
 
 
 def no_delay() -> float:
@@ -61,11 +65,19 @@ class RunCompletion:
     _unstored: dict[str, FinalState] = field(default_factory=dict)
     _store_retries: set[asyncio.Task[None]] = field(default_factory=set)
 
-    async def run_to_end(self, record: RunRecord, execute: Callable[[], Awaitable[None]]) -> RunError | None:
-        """Execute a run to its end; returns the error that it ended with, if any."""
+    async def run_to_end(self, run: DurableRun, execute: Callable[[], Awaitable[None]]) -> RunError | None:
+        """Execute a run to its end; returns the error that it ended with, if any.
+
+        It ends with RunCancelled once its `stop_cancelled` is called.
+        """
+        record = run.record
         try:
-            await execute()
+            with run.interruption:
+                await execute()
         except RunError as error:
+            if isinstance(error, RunCancelled) and record.finished_at is None:
+                record.finish(error.ending, self.clock)
+                error.run = record.summary()
             return error
         except Exception as defect:  # noqa: BLE001 - a defect of the gateway must not leave the run without an end
             self.log.error("internal_error", run_id=record.id, **json_logging.describe_exception(defect))
@@ -115,7 +127,8 @@ class RunCompletion:
         self.run_ended(record, stored)
         self._unstored[record.id] = final_state  # before the first await, so that `close` writes it
         try:
-            owned, known = await self._store_end(record.id, final_state)
+            owned = await self.store.finish(record.id, final_state)
+            known = owned or await self._revise(record.id, final_state)
         except StoreUnavailable:
             self.log.warning("not_written", run_id=record.id, phase="done")
             task = asyncio.create_task(self._retry_until_stored(record.id, final_state))
@@ -126,15 +139,17 @@ class RunCompletion:
         if not owned:
             self.log.warning("lease_lost", run_id=record.id, outcome=record.status, stored=known)
 
-    async def _store_end(self, run_id: str, final_state: FinalState) -> tuple[bool, bool]:
-        """Store the end; returns whether the run was still this process's, and whether the end is stored.
+    async def _revise(self, run_id: str, final_state: FinalState) -> bool:
+        """Store the end of a run that is not this process's any more, if the provider reported it.
 
-        Raises StoreUnavailable.
+        Returns whether it is stored. Raises StoreUnavailable.
         """
-        if await self.store.finish(run_id, final_state):
-            return True, True
-        known = final_state.status in {"succeeded", "failed"}
-        return False, known and await self.store.revise(run_id, final_state)
+        return final_state.status in {"succeeded", "failed"} and await self.store.revise(run_id, final_state)
+
+    async def _store_end(self, run_id: str, final_state: FinalState) -> None:
+        """Store the end of a run. Raises StoreUnavailable."""
+        if not await self.store.finish(run_id, final_state):
+            await self._revise(run_id, final_state)
 
     async def close(self) -> None:
         """Write what can be written now; the rest is left to the replicas that adopt the runs."""
@@ -158,8 +173,7 @@ class RunCompletion:
         self, record: RunRecord, stored: StoredRun, error: RunError | None, response: StoredResponse | None
     ) -> FinalState:
         """Return the end of a run for the store, with the body of its callback."""
-        members = rendering.finished_run_document(record, error)
-        document = strict_json.write(members)
+        document = _document(record, error, response)
         render = self.callback_renderers.get(record.spec.api, render_callback)
         finished_at = record.created_at.timestamp() + record.duration
         return FinalState(
@@ -171,8 +185,8 @@ class RunCompletion:
             provider_run_id=record.provider_run_id,
             response=response,
             callback=render(record.spec, document, self.clock.now()) if stored.callback_url else None,
-            callback_due_at=finished_at + self.first_delay(),
-            details=encode_end_details(record, members),
+            callback_due_at=finished_at + self.first_delay() if stored.callback_url else None,
+            details=encode_end_details(record, None if error is None else (error.code, error.detail or None)),
             events=self._events(record, error),
             usage=usage_of(record),
         )
@@ -193,3 +207,10 @@ class RunCompletion:
                 continue
             self._unstored.pop(run_id, None)
             return
+
+
+def _document(record: RunRecord, error: RunError | None, response: StoredResponse | None) -> bytes:
+    """Return the document of a run that has ended; most final responses consist of it."""
+    if error is None and response is not None and record.spec.synchronous and not record.raw_errors:
+        return response.body
+    return strict_json.write(rendering.finished_run_document(record, error))

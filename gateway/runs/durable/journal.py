@@ -48,17 +48,6 @@ class DurableRun:
     on_acknowledged: Callable[[RunOverview], None] | None = None
     interruption: Interruption = field(default_factory=Interruption)
 
-    async def execute(self, work: Callable[[], Awaitable[None]], clock: Clock) -> None:
-        """Await the work on the run. Raises RunCancelled once `stop_cancelled` is called."""
-        try:
-            with self.interruption:
-                await work()
-        except RunCancelled as error:
-            if self.record.finished_at is None:
-                self.record.finish(error.ending, clock)
-                error.run = self.record.summary()
-            raise
-
     def note_request(self, request: CancelRequest, clock: Clock) -> None:
         """Note that the cancellation was asked for after a start was sent; that an operator did is noted once more."""
         noted = self.cancel_request
@@ -160,7 +149,7 @@ class StoreJournal:
     async def _advance(self) -> bool:
         """Store the state of the run and its new events; after a failure, the events are stored with the next state."""
         record = self.run.record
-        events = record.take_events() if self.keep_timelines() else b""
+        events = record.take_events() if record.timeline.count and self.keep_timelines() else b""
         try:
             return await self._write(self.store.advance(self.run.stored, events))
         except StoreUnavailable:
@@ -176,12 +165,12 @@ class StoreJournal:
                 return cancelled_error(found)
         return StoreError("Another replica works on this run.", ending="unknown")
 
-    async def _write(self, write: Awaitable[bool]) -> bool:
+    def _write(self, write: Awaitable[bool]) -> Awaitable[bool]:
         """Await a write; the time counts as `external_wait` of the run."""
-        return await self.run.record.await_external(write, self.clock, "store")
+        return self.run.record.await_external(write, self.clock, "store")
 
     def _cancel_if_closing(self) -> None:
-        if self.is_closing() and not self.run.record.spec.synchronous:
+        if not self.run.record.spec.synchronous and self.is_closing():
             raise asyncio.CancelledError
 
     def _set_phase(self, phase: Phase, *, attempts: int, status: str = "running") -> None:

@@ -139,7 +139,8 @@ class DurableRuns:
         Raises RunError if nothing was run; then the key is free again.
         """
         record = run.record
-        error = await self._run_to_end(run, partial(self._execute, run, workflow))
+        execute = partial(self.executor.run, record, workflow, self._journal(run))
+        error = await self.completion.run_to_end(run, execute)
         if record.status == "not_run" and error is not None and not isinstance(error, RunCancelled):
             await self.discard(record.id)
             raise error
@@ -243,7 +244,7 @@ class DurableRuns:
         A run that ends as `not_run` while the gate is open is deleted, because the response says so.
         """
         run.gate = gate
-        self._spawn_task(run, partial(self._execute, run, workflow))
+        self._spawn_task(run, partial(self.executor.run, run.record, workflow, self._journal(run)))
 
     def gate_of(self, run_id: str) -> StartGate | None:
         """Return the gate of a run in progress here."""
@@ -309,12 +310,6 @@ class DurableRuns:
         """The runs of this process that have not ended, by id."""
         return self._active
 
-    def _run_to_end(self, run: DurableRun, execute: Execute) -> Awaitable[RunError | None]:
-        return self.completion.run_to_end(run.record, partial(run.execute, execute, self.clock))
-
-    async def _execute(self, run: DurableRun, workflow: Workflow) -> None:
-        await self.executor.run(run.record, workflow, self._journal(run))
-
     def _journal(self, run: DurableRun) -> StoreJournal:
         return StoreJournal(run, self.store, self.clock, self.log, lambda: self.closing, self.keep_timelines)
 
@@ -344,7 +339,7 @@ class DurableRuns:
     async def _run_and_complete(self, run: DurableRun, execute: Execute) -> None:
         with Hold(self.executor.context.byte_budget) as hold:
             current_hold.set(hold)
-            error = await self._run_to_end(run, execute)
+            error = await self.completion.run_to_end(run, execute)
             try:
                 if run.gate is not None and await self._ends_refused(run, run.gate, error):
                     return
