@@ -37,30 +37,33 @@ def encode_run(run: RunRecord, *, owner: str, leased_until_at: float, callback_u
     """Return a new run as the store keeps it."""
     spec = run.spec
     created_at = run.created_at.timestamp()
+    labels = labels_of(spec.metadata, spec.tags, spec.replay_of)
     return StoredRun(
         id=run.id,
         client=spec.client,
         workflow=spec.workflow,
         provider=run.provider,
-        order=encode_order(spec, run.provider),
+        order=_encode_order(spec, run.provider, labels, redacted=False),
         created_at=created_at,
         deadline_at=created_at + spec.timeout,
         owner=owner,
         leased_until_at=leased_until_at,
         callback_url=callback_url,
-        details=strict_json.write(
-            {**_bounded_labels(labels_of(spec.metadata, spec.tags, spec.replay_of)), **_facts(spec)}
-        ),
+        details=strict_json.write({**_bounded_labels(labels), **_facts(spec)}),
     )
 
 
 def encode_order(spec: RunSpec, provider: str, *, redacted: bool = False) -> bytes:
     """Return `StoredRun.order`. `provider`: that of the requested workflow. `redacted`: its input has changed."""
+    return _encode_order(spec, provider, labels_of(spec.metadata, spec.tags, spec.replay_of), redacted=redacted)
+
+
+def _encode_order(spec: RunSpec, provider: str, labels: Mapping[str, Any], *, redacted: bool) -> bytes:
     return strict_json.write(
         {
             "timeout": spec.timeout,
             "input": spec.input,
-            **labels_of(spec.metadata, spec.tags, spec.replay_of),
+            **labels,
             "label": spec.label,
             "version": spec.version,
             "return_all_outputs": spec.return_all_outputs,

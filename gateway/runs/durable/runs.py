@@ -99,14 +99,17 @@ class DurableRuns:
             if key is not None and (existing := await self._creator.find_key(key)) is not None:
                 return existing
             raise
-        with slot:
+        try:
             lease_end = self.clock.now().timestamp() + self.lease
             stored = encode_run(record, owner=self.owner, leased_until_at=lease_end, callback_url=callback_url)
             existing = await self._creator.create(record, stored, key)
-            if existing is not None:
-                return existing
-            slot.keep()
-            return self._track(record, stored, slot, maybe_keyed=key is not None)
+        except BaseException:
+            slot.release()
+            raise
+        if existing is not None:
+            slot.release()
+            return existing
+        return self._track(record, stored, slot, maybe_keyed=key is not None)
 
     def owns(self, run_id: str) -> bool:
         """Return whether this process stored or adopted the run, and it has not ended."""

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 from gateway.store.contract import StoreUnavailable
 from gateway.store.sqlite.file import SQLITE_ERRORS, translate_error
@@ -26,13 +26,8 @@ MAX_QUEUED = 10_000
 _MAX_BATCH = 1_000  # changes of one commit; bounds the wait of the first one
 
 
-@dataclass(slots=True)
-class _Job:
-    """A change, the future of its caller, and the run that it concerns. It may run twice, so it must only use SQL."""
-
-    change: Callable[[sqlite3.Connection], Any]
-    future: asyncio.Future[Any]
-    run_id: str | None
+_Job: TypeAlias = tuple[Callable[[sqlite3.Connection], Any], asyncio.Future[Any], str | None]
+"""A change, the future of its caller, and the run that it concerns. It may run twice, so it must only use SQL."""
 
 
 @dataclass(slots=True)
@@ -98,7 +93,7 @@ class SqliteWriter:
         future: asyncio.Future[T] = self._loop.create_future()
         if not self._incoming:
             self._loop.call_soon(self._enqueue_incoming)
-        self._incoming.append(_Job(change, future, run_id))
+        self._incoming.append((change, future, run_id))
         self._pending_count += 1
         return future
 
@@ -116,10 +111,9 @@ class SqliteWriter:
     def _resolve_jobs(self, jobs: Sequence[_Job], outcomes: Sequence[Any]) -> None:
         """Pass the outcome of each job, a result or `_JobFailed`, to its caller."""
         self._pending_count -= len(jobs)
-        self._on_changes([job.run_id for job in jobs if job.run_id is not None])
+        self._on_changes([run_id for _, _, run_id in jobs if run_id is not None])
         self.failing = isinstance(outcomes[-1], _JobFailed) and isinstance(outcomes[-1].error, StoreUnavailable)
-        for job, outcome in zip(jobs, outcomes, strict=True):
-            future = job.future
+        for (_, future, _), outcome in zip(jobs, outcomes, strict=True):
             if future.done():  # its caller was cancelled
                 continue
             if isinstance(outcome, _JobFailed):
@@ -176,7 +170,7 @@ class SqliteWriter:
         try:
             if summary is not None:
                 summary.begin()
-            results = [None if job.future.cancelled() else job.change(db) for job in jobs]
+            results = [None if future.cancelled() else change(db) for change, future, _ in jobs]
             if summary is not None:
                 summary.write(db)
         except Exception as error:
