@@ -62,7 +62,7 @@ class SqliteFile:
     """
 
     def __init__(self, path: Path, *, busy_timeout: float) -> None:
-        self._path = path
+        self._path = self._log_path = path
         self._busy_timeout = busy_timeout
         self._lock_descriptor: int | None = None
         self._identity: _FileIdentity | None = None
@@ -100,7 +100,7 @@ class SqliteFile:
 
     def _identify(self) -> _FileIdentity | None:
         try:
-            database, log = self._path.stat(), self._path.with_name(self._path.name + "-wal").stat()
+            database, log = self._path.stat(), self._log_path.stat()
         except OSError:
             return None
         if not database.st_size:
@@ -133,6 +133,7 @@ class SqliteFile:
         """
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._path = self._path.resolve()  # symbolic links to one file share its lock
+        self._log_path = self._path.with_name(self._path.name + "-wal")
         self._lock_descriptor = os.open(self._path.with_name(self._path.name + ".lock"), os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(self._lock_descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
