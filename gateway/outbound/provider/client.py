@@ -126,20 +126,28 @@ class ProviderClient:
         """
         request = self._encode_request(call, traceparent)
         monotonic = self._clock.monotonic
-        started_at, result = monotonic(), "given_up"
+        ended_at, result, connection = 0.0, "given_up", None
+        started_at = connected_at = monotonic()
         try:
-            idle = self._checkout(started_at)
-            connection = idle or await self._connect(deadline - started_at)
-            response = await connection.exchange(request, deadline - monotonic())
+            connection = idle = self._checkout(started_at)
+            if connection is None:
+                connection = await self._connect(deadline - started_at)
+                connected_at = monotonic()
+            response = await connection.exchange(request, deadline - connected_at)
+            ended_at = monotonic()
             if connection.reusable:
-                self._checkin(connection)
+                self._checkin(connection, ended_at)
+            connection = None
             reply = self._parse_reply(response, reused=idle is not None)
             result = "ok"
         except ProviderFault as fault:
             result = fault.cause.value
             raise
         finally:
-            self._metrics.call_ended(self._endpoint.provider, call.operation, result, monotonic() - started_at)
+            if connection is not None:  # the exchange has failed or was cancelled
+                connection.abort()
+            seconds = (ended_at or monotonic()) - started_at
+            self._metrics.call_ended(self._endpoint.provider, call.operation, result, seconds)
         return reply
 
     @asynccontextmanager
@@ -157,7 +165,7 @@ class ProviderClient:
         else:
             request = with_provider_key(request, key, max_body)
         started_at, result = self._clock.monotonic(), "given_up"
-        response = None
+        response = connection = None
         try:
             connection = self._checkout(started_at) or await self._connect(deadline - started_at)
             response = await connection.exchange(
@@ -167,7 +175,7 @@ class ProviderClient:
                 may_stream=True,
             )
             if connection.reusable:
-                self._checkin(connection)
+                self._checkin(connection, self._clock.monotonic())
             if len(response.body) > _INLINE_BYTES:
                 parsed = await asyncio.to_thread(self._parse_passthrough, response, max_body)
             else:
@@ -178,6 +186,8 @@ class ProviderClient:
             result = fault.cause.value
             raise
         finally:
+            if response is None and connection is not None:  # the exchange has failed or was cancelled
+                connection.abort()
             if response is not None and response.stream is not None:
                 response.stream.close()
             elapsed = self._clock.monotonic() - started_at
@@ -218,11 +228,11 @@ class ProviderClient:
             connection.abort()
         return None
 
-    def _checkin(self, connection: ProviderConnection) -> None:
+    def _checkin(self, connection: ProviderConnection, now: float) -> None:
         if self._pooling_stopped:
             connection.abort()
             return
-        now = connection.idle_since = self._clock.monotonic()
+        connection.idle_since = now
         self._idle.append(connection)
         if now - self._idle[0].idle_since > _IDLE_SECONDS:
             self._idle.pop(0).abort()

@@ -93,15 +93,15 @@ class ProviderConnection(asyncio.Protocol):
             return False
         return self._probe is None or not self._probe.poll(0)
 
-    async def exchange(
+    def exchange(
         self, request: bytes, seconds: float, *, max_body: int | None = None, may_stream: bool = False
-    ) -> HttpResponse:
-        """Send `request` and return its response, within `seconds`.
+    ) -> asyncio.Future[HttpResponse]:
+        """Send `request`; returns a future of its response, or of a ProviderFault, within `seconds`.
 
-        `max_body`: the maximum size of the body, if not the connection's own. `may_stream`: a response without a
-        length, or of server-sent events, is returned with a `stream` once its head has arrived; its connection is not
-        used again. Once this method is called, the request counts as sent, unless the fault is UNREACHABLE. Raises
-        ProviderFault.
+        A caller that does not wait for the future any longer has to `abort` the connection. `max_body`: the maximum
+        size of the body, if not the connection's own. `may_stream`: a response without a length, or of server-sent
+        events, is returned with a `stream` once its head has arrived; its connection is not used again. Once this
+        method has returned, the request counts as sent, unless the fault is UNREACHABLE. Raises ProviderFault.
         """
         transport = self._transport
         if transport is None or transport.is_closing():
@@ -116,21 +116,7 @@ class ProviderConnection(asyncio.Protocol):
             self._start_timer()
         self._unsent = request
         self._write_batch.add(self)
-        try:
-            response: HttpResponse = await waiter
-        except BaseException:
-            self.abort()
-            raise
-        finally:
-            self._waiter = None
-            self._body, self._large_body = [], None  # an idle connection keeps no response
-            if self._claim_timer is not None:
-                self._end_claim()
-        if self._hold is not None:
-            self._hold.receive_answer(len(response.body))
-        if not self._keep_alive and response.stream is None:
-            transport.close()
-        return response
+        return waiter
 
     def write_pending(self) -> None:
         """Send the request of the exchange in progress, if it is to be sent."""
@@ -170,15 +156,29 @@ class ProviderConnection(asyncio.Protocol):
             self._stream.end(fault)
             self.abort()
             return
-        if self._waiter is None or self._waiter.done():
+        waiter = self._waiter
+        if waiter is None or waiter.done():
             return
         if fault is not None:
-            self._waiter.set_exception(fault)
-        else:
-            body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
-            if self._large_body is not None:
-                body = cast("bytes", self._large_body)  # a copy would take as much again
-            self._waiter.set_result(HttpResponse(self._status, self._headers, body))
+            self._end_exchange()
+            self.abort()
+            waiter.set_exception(fault)
+            return
+        body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+        if self._large_body is not None:
+            body = cast("bytes", self._large_body)  # a copy would take as much again
+        if self._hold is not None:
+            self._hold.receive_answer(len(body))
+        self._end_exchange()
+        if not self._keep_alive and self._transport is not None:
+            self._transport.close()
+        waiter.set_result(HttpResponse(self._status, self._headers, body))
+
+    def _end_exchange(self) -> None:
+        """Free what belongs to the exchange: an idle connection keeps no response."""
+        self._waiter, self._body, self._large_body = None, [], None
+        if self._claim_timer is not None:
+            self._end_claim()
 
     def _claim_room(self, size: int) -> None:
         """Pause reading until the byte budget has room for the response, at most for half of the time that is left.
@@ -214,7 +214,9 @@ class ProviderConnection(asyncio.Protocol):
         for part in (*self._body, bytes(self._large_body or b"")):
             if part:
                 self._stream.feed(part)
-        self._body, self._large_body = [], None
+        if self._hold is not None:
+            self._hold.receive_answer(0)
+        self._end_exchange()
         waiter.set_result(HttpResponse(self._status, self._headers, b"", self._stream))
 
     def _pause_reading(self) -> None:

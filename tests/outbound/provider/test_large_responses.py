@@ -37,7 +37,7 @@ async def read_in_pieces(hold: Hold | None, response: FakeResponse, seconds: flo
     transport = PausableTransport(connection)
     connection.connection_made(transport)
     current_hold.set(hold)
-    task = asyncio.create_task(connection.exchange(b"request", seconds))
+    task = connection.exchange(b"request", seconds)
     await asyncio.sleep(0)
     await asyncio.sleep(0)  # the request is written
     data, paused = response.encode(), False
