@@ -26,7 +26,7 @@ from gateway.observability.tracing.spans import Tracer
 from gateway.problems import PROBLEMS
 from gateway.runs.budgets.keeper import BudgetKeeper
 from gateway.runs.catalog import Workflow
-from gateway.runs.model import Journal, RunRecord
+from gateway.runs.model import NULL_JOURNAL, Journal, RunRecord
 from gateway.runs.polling.poll_timer import PollTimer
 from gateway.runs.polling.provider_hints import ProviderHints
 from gateway.runs.polling.schedule import PollSchedule
@@ -135,10 +135,15 @@ class WorkflowAttempt:
                 raise InternalError("This provider cannot be asked about a run.")
             step = _accepted(next(steps))
             while not isinstance(step, Outcome):
-                if isinstance(step, Call):
-                    step = await self._call_with_retries(step, steps)
-                else:
+                if isinstance(step, Pause):
                     step = await self._wait_for_poll(step, steps)
+                    continue
+                call, self.resends = step, 0
+                result = await (self._send_and_read(call, steps) if call.safe else self._start_once(call, steps))
+                if isinstance(result, (RepeatableFault, FinalFault)):
+                    step = await self._repeat_call(call, steps, result)
+                else:
+                    step = result
             self._apply_outcome(step)
         except RunError:
             raise
@@ -161,22 +166,19 @@ class WorkflowAttempt:
             notify_url=poll_hints.notify_url(self.record.id) if poll_hints else None,
         )
 
-    async def _call_with_retries(self, call: Call, steps: Steps) -> NextStep:
-        """Make a call, repeat it as the retry table says, and return the adapter's next step. Raises ProviderError."""
-        self.resends = 0
-        result = await (self._send_and_read(call, steps) if call.safe else self._start_once(call, steps))
-        if not isinstance(result, (RepeatableFault, FinalFault)):
-            return result
+    async def _repeat_call(self, call: Call, steps: Steps, result: RepeatableFault | FinalFault) -> NextStep:
+        """Repeat a failed call as the retry table says; returns the adapter's next step. Raises ProviderError."""
         if isinstance(result, RepeatableFault) and call.optional:
             return _accepted(_next_step(steps, _NO_REPLY))
+        repeated: StepResult = result
         too_late = not call.safe and self.record.must_not_start(self.context.clock)
         if isinstance(result, RepeatableFault) and not too_late:
-            result = await self._retry(call, steps, result.fault)
-        while isinstance(result, RepeatableFault) and call.safe and await self._follow_on():
-            result = await self._retry(call, steps, result.fault)
-        if isinstance(result, (RepeatableFault, FinalFault)):
-            raise self._error_from_fault(result.fault, call) from None
-        return result
+            repeated = await self._retry(call, steps, result.fault)
+        while isinstance(repeated, RepeatableFault) and call.safe and await self._follow_on():
+            repeated = await self._retry(call, steps, repeated.fault)
+        if isinstance(repeated, (RepeatableFault, FinalFault)):
+            raise self._error_from_fault(repeated.fault, call) from None
+        return repeated
 
     async def _start_once(self, call: Call, steps: Steps) -> StepResult:
         """Send the start request once and report its result to the circuit breaker exactly once."""
@@ -187,15 +189,16 @@ class WorkflowAttempt:
             self._require_in_time()
         if record.reservation is not None:
             await self._extend_reservation()
-        await self.journal.record_dispatch()
+        if self.journal is not NULL_JOURNAL:
+            await self.journal.record_dispatch()
         if record.start_by < inf:  # the store may have taken long
             self._require_in_time()
         start_result, generation = StartResult.INCONCLUSIVE, breaker.start()
         try:
             record.attempts += 1
             maybe_started_before, record.maybe_started = record.maybe_started, True  # until the result says otherwise
-            price = record.price or 0
-            record.maybe_paid += price
+            if price := record.price or 0:
+                record.maybe_paid += price
             result = await self._send_and_read(call, steps)
             if not isinstance(result, (RepeatableFault, FinalFault)):
                 start_result = StartResult.SUCCESS
@@ -251,10 +254,10 @@ class WorkflowAttempt:
                 return RepeatableFault(ProviderFault(Cause.TIMEOUT))  # the deadline ended the attempt to connect
             return RepeatableFault(fault.with_traceback(None))
         finally:
-            answered_at = monotonic()
-            record.external_wait += answered_at - sent_at
+            seconds = monotonic() - sent_at
+            record.external_wait += seconds
         record.timeline.add_call(
-            sent_at, answered_at - sent_at, (call.operation, reply.status, None, "yes"), reused=reply.connection_reused
+            sent_at, seconds, (call.operation, reply.status, None, "yes"), reused=reply.connection_reused
         )
         if reply.repairs:
             self.repairs |= dict.fromkeys(reply.repairs)

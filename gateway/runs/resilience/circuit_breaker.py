@@ -107,6 +107,8 @@ class CircuitBreaker:
 
         Raises CircuitOpen, ProviderSuspended.
         """
+        if self.state is CircuitState.CLOSED and self._override.mode is None:
+            return self._generation
         generation = self.allow_start()
         if generation is None:
             raise self._refusal()
@@ -146,18 +148,18 @@ class CircuitBreaker:
         if generation != self._generation:
             return
         if result is StartResult.SUCCESS:
-            self._record_success()
+            if self.state is CircuitState.HALF_OPEN:
+                self._close()
+            self._window.add(1, 0)
         elif result is StartResult.FAILURE:
             self._record_failure()
         elif self.state is CircuitState.HALF_OPEN:
             self._set_state(CircuitState.OPEN)  # the next start is the probe
 
-    def _record_success(self) -> None:
-        if self.state is CircuitState.HALF_OPEN:
-            self._cooldown = self._config.cooldown
-            self._window.clear()
-            self._set_state(CircuitState.CLOSED)
-        self._window.add(1, 0)
+    def _close(self) -> None:
+        self._cooldown = self._config.cooldown
+        self._window.clear()
+        self._set_state(CircuitState.CLOSED)
 
     def _record_failure(self) -> None:
         if self.state is CircuitState.HALF_OPEN:
