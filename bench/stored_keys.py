@@ -19,7 +19,7 @@ from pathlib import Path
 import structlog
 
 from gateway.auth.client import Client
-from gateway.auth.keys import KeyRing, hash_key, new_key
+from gateway.auth.keys import KeyRing, PresentedKey, hash_key, new_key
 from gateway.auth.stored_keys.directory import KeyDirectory
 from gateway.auth.stored_keys.follower import KeyFollower
 from gateway.auth.stored_keys.terms import KeyTerms
@@ -86,8 +86,8 @@ async def measure(url: str, count: int) -> None:
     tracemalloc.stop()
     now = clock.now()
     configured = KeyRing({"configured": [(hash_key(text), None) for text in texts]})
-    of_configuration = microseconds(lambda text: configured.find(text, now), texts)
-    of_store = microseconds(lambda text: directory.find(text, now, clients), texts)
+    of_configuration = microseconds(lambda text: configured.find(PresentedKey(text), clock.now), texts)
+    of_store = microseconds(lambda text: directory.find(PresentedKey(text), now, clients), texts)
     print(f"{url.partition(':')[0]}, {len(directory)} keys")
     print(f"  read at start: {read:.2f} s; when nothing has changed: {unchanged * 1e3:.2f} ms")
     print(f"  memory of the copy: {size / 1e6:.0f} MB, {size / count:.0f} bytes a key")

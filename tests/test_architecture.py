@@ -52,7 +52,7 @@ RESTRICTED_NAMES = {
     "structlog": ("gateway.observability.console_logger",),
     "aiohttp.ClientSession": (),
     "jwt": ("gateway.auth.oidc.key_set",),
-    "httptools": ("gateway.http.connection.http1_connection", "gateway.outbound"),
+    "httptools": ("gateway.http.connection.usual_request", "gateway.outbound"),
     "asyncio.sleep": ("gateway.clock",),
     "time.time": ("gateway.clock",),
     "time.monotonic": ("gateway.clock",),

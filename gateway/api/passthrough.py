@@ -13,7 +13,7 @@ from aiohttp import web
 
 from gateway.clock import Clock
 from gateway.content_decoding import CODINGS, UndecodableError, decode
-from gateway.http.authentication import Authenticator, presented_key
+from gateway.http.authentication import Authenticator
 from gateway.http.body import read_coded_body
 from gateway.http.headers import accepts_gzip, content_type
 from gateway.http.pipeline import InFlightLimiter
@@ -100,11 +100,11 @@ class PassthroughHandler:
         path = normalize_path(request.target_path)
         if path is None:
             raise _unknown_route()
-        return await self._forward(request, parsed=_ParsedRequest(path, presented_key(request)))
+        return await self._forward(request, parsed=_ParsedRequest(path, request.head.key.text))
 
     async def _parse(self, request: Request, path: str) -> _ParsedRequest:
         """Find the key; the body is read if it has to be: older calls of the SDKs send `api_key` in the body only."""
-        key = presented_key(request)
+        key = request.head.key.text
         if key or request.method != "POST" or not _has_json_body(request):
             return _ParsedRequest(path, key)
         body, coding = await self._read_unauthenticated_body(request)

@@ -71,7 +71,7 @@ class ReplayRunHandler:
         raw = await self._read_body(request)
         body = parse_json_body(ReplayRequest, raw)
         run_id, client = request.path_param, request.client_name
-        key = parse_key(client, request.headers.getall("Idempotency-Key", ()), raw, path_name=f"replay {run_id}")
+        key = parse_key(client, request.head.idempotency_keys, raw, path_name=f"replay {run_id}")
         run = await self.reader.find(run_id)
         if run is None or run.client != client:
             raise RunNotFound("The client has no run with this id.")

@@ -13,7 +13,6 @@ from gateway.auth.client import Client
 from gateway.clock import Clock
 from gateway.errors import IdempotencyInFlight, RunError
 from gateway.http.body import hold_replay, parse_json_body, read_json_body
-from gateway.http.headers import prefers_async
 from gateway.http.request import Request
 from gateway.http.response import Response, make_response
 from gateway.http.traceparent import request_traceparent
@@ -52,9 +51,9 @@ class RunHandler:
         """Answer `POST /run`: when the run has ended, or at once if the client does not wait."""
         raw = await read_json_body(request, max_bytes=self.max_body, timeout=self.body_timeout)
         body = parse_json_body(RunRequest, raw)
-        key = parse_key(request.client_name, request.headers.getall("Idempotency-Key", ()), raw)
-        synchronous = body.callback_url is None and not prefers_async(request.headers)
-        is_traced = request.span is not None or "traceparent" in request.headers
+        key = parse_key(request.client_name, request.head.idempotency_keys, raw)
+        synchronous = body.callback_url is None and not request.head.prefers_async
+        is_traced = request.span is not None or request.head.traceparents
         traceparent = request_traceparent(request, self.clock) if is_traced else ""
         workflow = self._find_workflow(body, request.client)
         start_before = None if body.start_before is None else await self._start_before(body.start_before, key)

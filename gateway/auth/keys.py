@@ -1,10 +1,10 @@
-"""Gateway keys: generation, checksum, and look-up of the client by the hash of its key."""
+"""Gateway keys: generation, checksum, and look-up of the client by the hash of the key that a request presents."""
 
 from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from hashlib import sha256
 from typing import TypeAlias
@@ -42,6 +42,38 @@ def hash_key(text: str) -> str:
     return "sha256:" + _digest(text).hex()
 
 
+JWS_STARTS = ("ey", "ew")
+"""`{` and a quote or white space in base64url: a token's header begins so. Gateway keys begin with `rw_`."""
+
+
+class PresentedKey:
+    """What a request presents as its key. `digest`: its SHA-256, by which it is looked up; empty without a key.
+
+    `text`: the key, until `forget_text`. `may_be_token`: it has the form of a token, of which the text is needed.
+    """
+
+    __slots__ = ("_refusal", "digest", "may_be_token", "text")
+
+    def __init__(self, text: str) -> None:
+        """`text`: "" if the request has no key."""
+        self.text = text
+        self.digest = _digest(text) if text else b""
+        self.may_be_token = text[:2] in JWS_STARTS and "." in text
+        self._refusal: KeyRefusal | None = None
+
+    @property
+    def refusal(self) -> KeyRefusal:
+        """Reason for the refusal if no key has the digest."""
+        if self._refusal is None:
+            self._refusal = _refusal(self.text)
+        return self._refusal
+
+    def forget_text(self) -> None:
+        """Drop the text: what is kept for further requests must not contain a key."""
+        self._refusal = self.refusal
+        self.text = ""
+
+
 class KeyRing:
     """The keys of all clients by hash; a look-up takes one hash, whatever the number of clients."""
 
@@ -68,13 +100,16 @@ class KeyRing:
     def __len__(self) -> int:
         return len(self._owners)
 
-    def find(self, presented: str, now: datetime) -> str | KeyRefusal:
-        """Return the name of the client with this key, or the reason for its refusal; "" is a missing key."""
-        owner = self._owners.get(sha256(presented.encode("utf-8", "surrogatepass")).digest())
-        if owner is None or not presented:
-            return _refusal(presented)
+    def find(self, presented: PresentedKey, now: Callable[[], datetime]) -> str | KeyRefusal:
+        """Return the name of the client with this key, or the reason for its refusal.
+
+        `now` is called only for a key that expires.
+        """
+        owner = self._owners.get(presented.digest)
+        if owner is None:
+            return presented.refusal
         client, expires = owner
-        if expires is not None and now >= expires:
+        if expires is not None and now() >= expires:
             return KeyRefusal.EXPIRED
         return client
 

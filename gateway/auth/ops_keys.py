@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from gateway.auth.keys import KeyRefusal, KeyRing
+from gateway.auth.keys import KeyRefusal, KeyRing, PresentedKey
 
 
 class Role(enum.Enum):
@@ -64,7 +64,7 @@ class OpsKeys:
     def __iter__(self) -> Iterator[OpsKey]:
         return iter(self._keys)
 
-    def find(self, presented: str, now: datetime) -> OpsKey | KeyRefusal:
-        """Return the key, or the reason for its refusal; "" is a missing key."""
+    def find(self, presented: PresentedKey, now: Callable[[], datetime]) -> OpsKey | KeyRefusal:
+        """Return the key, or the reason for its refusal."""
         found = self._ring.find(presented, now)
         return found if isinstance(found, KeyRefusal) else self._keys[int(found)]

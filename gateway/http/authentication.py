@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
-from typing import cast
 
 from gateway.auth.certificates import CertificateIndex
 from gateway.auth.client import Client
 from gateway.auth.failed_attempts import FailedAuthLimiter
-from gateway.auth.keys import KeyRefusal, KeyRing
+from gateway.auth.keys import JWS_STARTS, KeyRefusal, KeyRing, PresentedKey
 from gateway.auth.oidc.refusals import TokenRefusal
-from gateway.auth.oidc.verifier import JWS_STARTS, TokenVerifier
+from gateway.auth.oidc.verifier import TokenVerifier
 from gateway.auth.stored_keys.directory import DirectoryUnavailable, KeyDirectory
 from gateway.clock import Clock
 from gateway.http.forwarded import client_address
-from gateway.http.headers import bearer_token, single_value
 from gateway.http.request import Request
 from gateway.observability.logger_protocol import Logger
 from gateway.problems import Problem
@@ -64,9 +62,9 @@ class Authenticator:
         """
         if not request.route.requires_key:
             return None
-        key = presented_key(request)
-        found = self._find_client(request, key)
+        found = self._find_client(request, request.head.key)
         if not isinstance(found, Client):
+            key = request.head.key.text
             if may_wait and isinstance(found, TokenRefusal) and self.tokens and self.tokens.awaits_keys(key, found):
                 return self._authenticate_later(request, key)
             raise self._reject_key(found, request)
@@ -95,7 +93,7 @@ class Authenticator:
         Raises Problem: forbidden, if the client may not connect from the request's address; issuer_unavailable, and
         store_unavailable as `authenticate`.
         """
-        found = self._find_client(request, key)
+        found = self._find_client(request, PresentedKey(key))
         if found is TokenRefusal.KEYS_UNAVAILABLE:
             raise self._reject_key(found, request)
         if not isinstance(found, Client):
@@ -103,23 +101,22 @@ class Authenticator:
         self._check_address(request, found)
         return found
 
-    def _find_client(self, request: Request, key: str) -> Client | KeyRefusal | TokenRefusal:
+    def _find_client(self, request: Request, key: PresentedKey) -> Client | KeyRefusal | TokenRefusal:
         """Find the client. A presented key decides alone, so that a wrong one is never overlooked."""
-        if not key and self.certificates and request.transport is not None:
+        if not key.digest and self.certificates and request.transport is not None:
             name = self.certificates.find(request.transport.get_extra_info("peercert"))
             if name is not None:
                 return self.clients[name]
-        if key[:2] in JWS_STARTS and "." in key and self.tokens:
-            named = self.tokens.find(key)
+        if key.may_be_token and self.tokens:
+            named = self.tokens.find(key.text)
             return self.clients[named] if isinstance(named, str) else named
-        now = self.clock.now()
-        found = self.keys.find(key, now)
-        if found.__class__ is str:  # no call, on the path of every request
+        found = self.keys.find(key, self.clock.now)
+        if isinstance(found, str):
             return self.clients[found]
         if found is not KeyRefusal.UNKNOWN or self.stored_keys is None:
-            return cast("KeyRefusal", found)
+            return found
         try:
-            return self.stored_keys.find(key, now, self.clients)
+            return self.stored_keys.find(key, self.clock.now(), self.clients)
         except DirectoryUnavailable as error:
             raise self._reject_undecided(request, known=error.known) from None
 
@@ -140,7 +137,7 @@ class Authenticator:
 
     def _reject_key(self, reason: KeyRefusal | TokenRefusal, request: Request) -> Problem:
         address = client_address(request, self.trusted_proxies)
-        key_id = None if self.stored_keys is None else self.stored_keys.id_of(presented_key(request))
+        key_id = None if self.stored_keys is None else self.stored_keys.id_of(request.head.key)
         stored = {} if key_id is None else {"key_id": key_id}
         self.log.info("key_refused", request_id=request.request_id, why=reason.value, peer=address, **stored)
         if self.tokens is not None and isinstance(reason, TokenRefusal):
@@ -156,13 +153,3 @@ class Authenticator:
 def _too_many_failures(retry_after: float) -> Problem:
     detail = "Too many requests with invalid keys from this address."
     return Problem("too_many_failures", detail, retry_after=retry_after)
-
-
-def presented_key(request: Request) -> str:
-    """Key of `Authorization: Bearer`, else of `X-API-KEY` or the route's key headers. Empty if there is none."""
-    headers = request.headers
-    token = bearer_token(headers)
-    if token:
-        return token
-    values = (single_value(headers, name) for name in ("X-API-KEY", *request.route.key_headers))
-    return next(filter(None, values), "")

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from gateway.byte_budget import BUDGET_EXHAUSTED, LARGE
 from gateway.errors import IdempotencyInFlight
-from gateway.http.headers import content_codings, expects_continue, has_transfer_coding, is_encoded, is_json
+from gateway.http.headers import content_codings, expects_continue, has_transfer_coding
 from gateway.http.request import AiohttpRequest, Request
 from gateway.json import strict_json
 from gateway.problems import FieldError, Problem, invalid_body
@@ -37,10 +37,10 @@ async def read_json_body(request: Request, *, max_bytes: int, timeout: float) ->
     Raises Problem: unsupported_media_type, payload_too_large, request_timeout, malformed_request, and
     client_closed_request if the client disconnects before the end of the body.
     """
-    headers, body = request.headers, request.body
-    if "Content-Encoding" in headers or "Transfer-Encoding" in headers:
-        _reject_encoded(request)
-    if not is_json(headers):
+    head, body = request.head, request.body
+    if head.is_encoded:
+        raise _encoded_problem()
+    if not head.is_json:
         raise Problem("unsupported_media_type", "Send Content-Type: application/json, encoded in UTF-8.")
     if body is None or len(body) > max_bytes or len(body) >= LARGE:
         return await _read_bounded(request, max_bytes, timeout)
@@ -51,7 +51,8 @@ async def read_json_body(request: Request, *, max_bytes: int, timeout: float) ->
 
 async def read_raw_body(request: Request, *, max_bytes: int, timeout: float) -> bytes:  # noqa: ASYNC109
     """Read a body of any media type. Bounds and errors as in `read_json_body`."""
-    _reject_encoded(request)
+    if request.head.is_encoded:
+        raise _encoded_problem()
     return await _read_bounded(request, max_bytes, timeout)
 
 
@@ -121,10 +122,8 @@ def _hold_body(request: Request, size: int) -> None:
         )
 
 
-def _reject_encoded(request: Request) -> None:
-    headers = request.headers
-    if ("Content-Encoding" in headers or "Transfer-Encoding" in headers) and is_encoded(headers):
-        raise Problem("unsupported_media_type", "Compressed request bodies are not supported.")
+def _encoded_problem() -> Problem:
+    return Problem("unsupported_media_type", "Compressed request bodies are not supported.")
 
 
 async def _read_stream(request: AiohttpRequest, max_bytes: int, timeout: float) -> bytes:  # noqa: ASYNC109

@@ -96,6 +96,8 @@ def _is_json(line: str) -> bool:
 
 def is_encoded(headers: Headers) -> bool:
     """True if the body has a content coding such as gzip, or a transfer coding other than chunked."""
+    if "Content-Encoding" not in headers and "Transfer-Encoding" not in headers:
+        return False
     return bool(content_codings(headers)) or has_transfer_coding(headers)
 
 
@@ -165,6 +167,19 @@ def bearer_token(headers: Headers) -> str:
     lines = headers.getall("Authorization", [])
     scheme, _, token = lines[0].partition(" ") if len(lines) == 1 else ("", "", "")
     return token.strip(" ") if scheme.lower() == "bearer" else ""
+
+
+KEY_FIELDS = ("Authorization", "X-API-KEY")
+"""Header fields that carry the key, on every route."""
+
+
+def presented_key(headers: Headers, further_fields: Sequence[str]) -> str:
+    """Key of `Authorization: Bearer`, else of `X-API-KEY` or of `further_fields`. Empty if there is none."""
+    token = bearer_token(headers)
+    if token:
+        return token
+    values = (single_value(headers, name) for name in ("X-API-KEY", *further_fields))
+    return next(filter(None, values), "")
 
 
 def single_value(headers: Headers, name: str) -> str:

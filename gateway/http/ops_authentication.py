@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gateway.auth.failed_attempts import FailedAuthLimiter
-from gateway.auth.keys import KeyRefusal
+from gateway.auth.keys import KeyRefusal, PresentedKey
 from gateway.auth.oidc.login import LoginConfig, OidcLogin
 from gateway.auth.oidc.login_sessions import is_session
 from gateway.auth.ops_keys import OpsCaller, OpsKey, OpsKeys, Role
 from gateway.auth.sessions import Sessions
 from gateway.clock import Clock
-from gateway.http.authentication import presented_key
 from gateway.http.forwarded import Networks, client_address
 from gateway.http.headers import single_value
 from gateway.http.request import AnyResponse, Handler, Request
@@ -108,9 +107,9 @@ class OpsAuthenticator:
         if caller is not None and caller.role is Role.VIEWER:
             raise Problem("forbidden", _VIEWER)
 
-    def find_key(self, presented: str, request: Request) -> OpsKey:
-        """Return the key with this text. Raises Problem (unauthorized, too_many_failures), and counts the failure."""
-        found = self.keys.find(presented, self.clock.now())
+    def find_key(self, presented: PresentedKey, request: Request) -> OpsKey:
+        """Return the key. Raises Problem (unauthorized, too_many_failures), and counts the failure."""
+        found = self.keys.find(presented, self.clock.now)
         if isinstance(found, KeyRefusal):
             raise self._reject(found, request)
         return found
@@ -118,8 +117,8 @@ class OpsAuthenticator:
     async def _find_caller(self, request: Request) -> OpsCaller:
         if not self.requires_credentials:
             return OpsCaller(Role.OPERATOR)
-        presented, token = presented_key(request), session_token(request)
-        if presented or not token:
+        presented, token = request.head.key, session_token(request)
+        if presented.digest or not token:
             key = self.find_key(presented, request)
             return OpsCaller(key.role, key.name, team=key.team)
         session = await self.find_session(request)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import cast
@@ -24,7 +23,6 @@ from gateway.problems import Problem
 from gateway.runs.model import RunRecord
 from gateway.store.contract import ContentUnreadable, StoreUnavailable
 
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}").fullmatch
 _CONTENT_UNREADABLE = "The content of this run cannot be decrypted with the keys that are configured."
 _CONTENT_RETRY = 60.0  # seconds: an operator has to add the key
 
@@ -54,8 +52,7 @@ class RequestPipeline:
 
         async def handle(request: Request) -> AnyResponse:
             started = monotonic()
-            client_id = request.headers.get("X-Request-Id", "")
-            request.request_id = client_id if _REQUEST_ID(client_id) else "req_" + self.clock.new_id()
+            request.request_id = request.head.request_id or "req_" + self.clock.new_id()
             status, code = 499, "client_closed_request"
             try:
                 try:

@@ -1,4 +1,4 @@
-"""Requests as handlers see them, with their whole body or with a body that has to be read; and their routes."""
+"""Requests as handlers see them, with their whole body or with a body that has to be read; their heads and routes."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from aiohttp import web
 from multidict import CIMultiDict, CIMultiDictProxy, MultiMapping
 from yarl import URL
 
+from gateway.auth.keys import PresentedKey
+from gateway.http.headers import is_encoded, is_json, prefers_async, presented_key
 from gateway.http.response import Response
 from gateway.problems import Problem
 
@@ -28,15 +30,17 @@ if TYPE_CHECKING:
 class Request(ABC):
     """Request with the attributes that the router and the pipeline set.
 
-    `body`: the whole body; None if it has to be read from an `AiohttpRequest`. `target_path`, `target_query`: the two
-    parts of the request target, still percent-encoded. `path_param`: the part of the path that `{id}` or `{path}` of
-    the route matched, still percent-encoded. `path_prefix`: the path that a trusted proxy has removed from the front of
-    the target, without a slash at its end. `hold`: the bytes of the request, until the response has been written.
-    `serving_task`: the task that handles the request. `span`: None unless the request is traced. `ops_caller`: on the
-    operations port, what its key permits. `audit_target`, `audit_details`: what the handler says for the audit
-    record of a route with an `action`: the id or name of what it changes, and short texts; never anything secret.
+    `head`: request line and header fields. `body`: the whole body; None if it has to be read from an `AiohttpRequest`.
+    `target_path`, `target_query`: the two parts of the request target, still percent-encoded. `path_param`: the part of
+    the path that `{id}` or `{path}` of the route matched, still percent-encoded. `path_prefix`: the path that a trusted
+    proxy has removed from the front of the target, without a slash at its end. `hold`: the bytes of the request, until
+    the response has been written. `serving_task`: the task that handles the request. `span`: None unless the request is
+    traced. `ops_caller`: on the operations port, what its key permits. `audit_target`, `audit_details`: what the
+    handler says for the audit record of a route with an `action`: the id or name of what it changes, and short texts;
+    never anything secret.
     """
 
+    head: RequestHead
     body: bytes | None = None
     route: Route
     path_param: str = ""
@@ -105,19 +109,18 @@ class Request(ABC):
         return lambda: not is_closing()
 
 
-_NO_HEADERS: MultiMapping[str] = CIMultiDictProxy(CIMultiDict())
-
-
 class CompleteRequest(Request):
-    """Request that has arrived as a whole, for routes that answer with a `Response`."""
+    """Request that has arrived as a whole, for routes that answer with a `Response`.
+
+    Its `headers` are without those that carry the key: its head may be kept for further requests.
+    """
 
     __slots__ = (
         "body",
         "client",
         "client_name",
-        "headers",
+        "head",
         "hold",
-        "method",
         "ops_caller",
         "path_param",
         "path_prefix",
@@ -126,42 +129,48 @@ class CompleteRequest(Request):
         "run",
         "serving_task",
         "span",
-        "target_path",
-        "target_query",
         "transport",
     )
 
-    headers: MultiMapping[str]
-    method: str
-    target_path: str
-    target_query: str
     transport: asyncio.Transport
 
-    def __init__(
-        self,
-        method: str,
-        target: tuple[str, str],
-        headers: MultiMapping[str],
-        body: bytes,
-        transport: asyncio.Transport,
-    ) -> None:
-        """`target`: path and query of the request target, still percent-encoded."""
-        self.client_name = self.path_param = self.path_prefix = self.request_id = ""
+    def __init__(self, head: RequestHead, body: bytes, transport: asyncio.Transport) -> None:
+        self.client_name = self.path_prefix = self.request_id = ""
         self.hold = self.run = self.serving_task = self.span = self.ops_caller = None
-        self.method = method
-        self.target_path, self.target_query = target
-        self.headers = headers
+        self.head = head
+        self.route = head.route
+        self.path_param = head.path_param
         self.body = body
         self.transport = transport
 
     def discard_input(self) -> None:
         """Free header fields and body."""
-        self.headers, self.body = _NO_HEADERS, b""
+        self.head, self.body = _NO_HEAD, b""
+
+    @property
+    def method(self) -> str:
+        """Method, in upper case."""
+        return self.head.method
+
+    @property
+    def target_path(self) -> str:
+        """Path of the request target."""
+        return self.head.path
+
+    @property
+    def target_query(self) -> str:
+        """Query of the request target, without the question mark."""
+        return self.head.query
+
+    @property
+    def headers(self) -> MultiMapping[str]:
+        """Header fields."""
+        return self.head.headers
 
     @property
     def query(self) -> MultiMapping[str]:
         """Decoded parameters of the query."""
-        return URL.build(path="/", query_string=self.target_query, encoded=True).query
+        return URL.build(path="/", query_string=self.head.query, encoded=True).query
 
     @property
     def content_length(self) -> int:
@@ -237,3 +246,76 @@ class Route:
     starts_run: bool = False
     shows_team: bool = False
     action: str = ""
+
+
+_is_request_id: Callable[[str], object] = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}").fullmatch
+
+
+class RequestHead:
+    """Request line and header fields of a request, its route, and everything else that follows from them alone.
+
+    It does not change, so usual requests that begin with the same bytes share it. What depends on anything else, such
+    as whether the key is valid, is decided for each request.
+
+    `path`, `query`, `path_param`: as of a `Request`. `content_length`, `keep_alive`: of a usual request, the bytes of
+    its body, and whether another one may follow. `request_id`: the client's own, if valid, else "". `is_json`: the body
+    is. `is_encoded`: the body has a content coding, or a transfer coding other than chunked. `prefers_async`: `Prefer:
+    respond-async` was sent. `idempotency_keys`, `traceparents`: the values of these fields. `keep_as`: digest and size
+    of the bytes under which a `HeadCache` may keep the head.
+    """
+
+    __slots__ = (
+        "content_length",
+        "headers",
+        "idempotency_keys",
+        "is_encoded",
+        "is_json",
+        "keep_alive",
+        "keep_as",
+        "key",
+        "method",
+        "path",
+        "path_param",
+        "prefers_async",
+        "query",
+        "request_id",
+        "route",
+        "traceparents",
+    )
+
+    def __init__(
+        self,
+        method: str,
+        target: tuple[str, str],
+        headers: MultiMapping[str],
+        route: Route,
+        path_param: str = "",
+        *,
+        content_length: int = 0,
+        keep_alive: bool = True,
+    ) -> None:
+        """`target`: path and query."""
+        self.method = method
+        self.path, self.query = target
+        self.headers = headers
+        self.route = route
+        self.path_param = path_param
+        self.content_length = content_length
+        self.keep_alive = keep_alive
+        self.key = PresentedKey(presented_key(headers, route.key_headers))
+        client_id = headers.get("X-Request-Id", "")
+        self.request_id = client_id if _is_request_id(client_id) else ""
+        self.is_json = is_json(headers)
+        self.is_encoded = is_encoded(headers)
+        self.prefers_async = prefers_async(headers)
+        self.idempotency_keys: Sequence[str] = headers.getall("Idempotency-Key", ())
+        self.traceparents: Sequence[str] = headers.getall("traceparent", ())
+        self.keep_as: tuple[bytes, int] | None = None
+
+
+async def _no_handler(_request: Request) -> Response:
+    raise NotImplementedError
+
+
+_NO_HEAD = RequestHead("", ("", ""), CIMultiDictProxy(CIMultiDict[str]()), Route("", "", _no_handler, ""))
+"""Head of a request whose input was discarded."""

@@ -47,26 +47,30 @@ class Router:
         patterns.sort(key=lambda span: -len(span[0]) - len(span[1]))  # the longest match first
         return cls(table, patterns, fallback)
 
-    def find(self, request: Request) -> Route:
-        """Route of the request; for an unknown path or method, a route that raises the problem."""
-        path = request.target_path
+    def find(self, method: str, path: str) -> tuple[Route, str]:
+        """Route of a request, and what its `{id}` or `{path}` matched, or "".
+
+        For an unknown path or method, a route that raises the problem.
+        """
+        parameter = ""
         methods = self.routes.get(path)
         if methods is None:
-            parent, _, request.path_param = path.rpartition("/")
-            methods = self.routes.get(parent + "/{id}") or self._match_pattern(path, request)
+            parent, _, parameter = path.rpartition("/")
+            methods = self.routes.get(parent + "/{id}")
         if methods is None:
-            return self.fallback
-        return methods.get(request.method) or self._method_not_allowed(methods)
+            methods, parameter = self._match_pattern(method, path)
+        if methods is None:
+            return self.fallback, ""
+        return methods.get(method) or self._method_not_allowed(methods), parameter
 
-    def _match_pattern(self, path: str, request: Request) -> Mapping[str, Route] | None:
+    def _match_pattern(self, method: str, path: str) -> tuple[Mapping[str, Route] | None, str]:
         other_methods: Mapping[str, Route] | None = None
         for before, after, methods in self.patterns:
             if len(path) > len(before) + len(after) and path.startswith(before) and path.endswith(after):
-                if request.method in methods:
-                    request.path_param = path[len(before) : len(path) - len(after)]
-                    return methods
+                if method in methods:
+                    return methods, path[len(before) : len(path) - len(after)]
                 other_methods = other_methods or methods
-        return other_methods
+        return other_methods, ""
 
     @staticmethod
     def _method_not_allowed(methods: Mapping[str, Route]) -> Route:

@@ -9,6 +9,7 @@ from aiohttp import StreamReader, web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import HttpVersion10, HttpVersion11
 from aiohttp.http_parser import RawRequestMessage
+from multidict import CIMultiDict, CIMultiDictProxy
 
 from gateway.byte_budget import ByteBudget
 from gateway.http.connection.aiohttp_connection import (
@@ -17,9 +18,19 @@ from gateway.http.connection.aiohttp_connection import (
     header_too_large_route,
     written_response,
 )
+from gateway.http.connection.head_cache import HeadCache
 from gateway.http.connection.http1_connection import Http1Connection
 from gateway.http.connection.idle_sweep import IdleSweep
-from gateway.http.request import AiohttpRequest, AnyResponse, Handler, Middleware, Request, Route, is_valid_host
+from gateway.http.request import (
+    AiohttpRequest,
+    AnyResponse,
+    Handler,
+    Middleware,
+    Request,
+    RequestHead,
+    Route,
+    is_valid_host,
+)
 from gateway.http.router import UNKNOWN_ROUTE, Router
 from gateway.write_batch import WriteBatch
 
@@ -57,10 +68,11 @@ class Server(web.Server):
         self.header_timeout, self.idle_timeout = header_timeout, idle_timeout
         self.max_header = max_header
         self.max_usual_head = min(max_header, MAX_HEADER)
+        self.head_cache = HeadCache()
         self.http1_connections = IdleSweep[Http1Connection](min(header_timeout, idle_timeout))
         self.write_batch = WriteBatch()
         self._header_too_large_route = header_too_large_route(max_header)
-        handler: Handler = _dispatch
+        handler: Handler = self._dispatch
         for middleware in reversed(middlewares):
             handler = middleware(handler)
         self.handler = handler
@@ -124,11 +136,19 @@ class Server(web.Server):
         version_supported = message.version in _HTTP_VERSIONS
         if not version_supported:  # the parser accepts HTTP/2.0 and 0.9, and the response would state that version
             message = message._replace(version=HttpVersion11)
+        if not message.headers:  # of malformed data: a plain dictionary
+            message = message._replace(headers=CIMultiDictProxy(CIMultiDict()))
         request = AiohttpRequest(message, payload, protocol, writer, task, self._loop)
         well_formed = version_supported and is_valid_host(message.headers.get("Host", ""))
-        request.route = self.router.find(request) if well_formed else MALFORMED_ROUTE
+        path = request.target_path
+        route, parameter = self.router.find(request.method, path) if well_formed else (MALFORMED_ROUTE, "")
+        request.head = RequestHead(request.method, (path, request.target_query), request.headers, route, parameter)
+        request.route, request.path_param = route, parameter
         return request
 
-
-def _dispatch(request: Request) -> Awaitable[AnyResponse]:
-    return request.route.handler(request)
+    def _dispatch(self, request: Request) -> Awaitable[AnyResponse]:
+        """Call the handler of a request that the middlewares have let through."""
+        head = request.head
+        if head.keep_as is not None and request.client_name:
+            self.head_cache.keep(head)
+        return request.route.handler(request)

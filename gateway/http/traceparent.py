@@ -35,13 +35,12 @@ def request_traceparent(request: Request, clock: Clock) -> str:
     """The `traceparent` of the request's span, or without tracing that of the client, as `read_traceparent`."""
     if request.span is not None:
         return request.span.traceparent
-    return read_traceparent(request.headers.getall("traceparent", ()), clock)
+    return read_traceparent(request.head.traceparents, clock)
 
 
 def start_span(tracer: Tracer, request: Request, seconds_ago: float = 0.0) -> None:
     """Start the span of a request that arrived `seconds_ago`, unless its route needs no key."""
     route = request.route
     if route.requires_key:
-        headers = request.headers
-        context = headers.getall("traceparent", ()), headers.getall("tracestate", ())
+        context = request.head.traceparents, request.headers.getall("tracestate", ())
         request.span = tracer.start_request(request.method, route.path, context, seconds_ago)

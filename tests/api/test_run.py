@@ -14,8 +14,9 @@ from gateway.api.start_run import RunHandler, stored_response
 from gateway.auth.client import Client
 from gateway.byte_budget import ByteBudget, Hold
 from gateway.errors import IdempotencyInFlight
-from gateway.http.request import Request
+from gateway.http.request import Request, RequestHead
 from gateway.http.response import Response
+from gateway.http.router import UNKNOWN_ROUTE
 from gateway.json import strict_json
 from gateway.runs.catalog import Catalog
 from gateway.runs.history import HistoryRecorder
@@ -72,6 +73,7 @@ def _start_handler(api: str, harness: DurableRunsHarness) -> Callable[[Request],
 def _request(workflow: str, hold: Hold) -> Request:
     """Return a request of either API with a key."""
     raw = strict_json.write({"workflow": workflow, "input": {}})
+    headers = CIMultiDict({"Content-Type": "application/json", "Idempotency-Key": "k"})
     return cast(
         "Request",
         SimpleNamespace(
@@ -80,7 +82,7 @@ def _request(workflow: str, hold: Hold) -> Request:
             connection_check=lambda: lambda: True,
             body=raw,
             content_length=len(raw),
-            headers=CIMultiDict({"Content-Type": "application/json", "Idempotency-Key": "k"}),
+            head=RequestHead("POST", ("/run", ""), headers, UNKNOWN_ROUTE),
             hold=hold,
             path_param=workflow,
             discard_input=lambda: None,

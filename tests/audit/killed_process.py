@@ -23,7 +23,7 @@ from gateway.auth.sessions import Sessions
 from gateway.clock import SystemClock
 from gateway.http.audit_trail import AuditTrail
 from gateway.http.ops_authentication import OpsAuthenticator
-from gateway.http.request import CompleteRequest, Request, Route
+from gateway.http.request import CompleteRequest, Request, RequestHead, Route
 from gateway.http.response import Response
 from gateway.store.provider_override import ProviderOverride
 from gateway.store.sqlite.store import SqliteStore
@@ -46,9 +46,9 @@ async def main(path: Path, *, after: bool) -> None:
         OpsKeys(), Sessions(store, clock), OidcLogin(None, store, clock), FailedAuthLimiter(clock), (), clock, log
     )
     trail = AuditTrail(authenticator, AuditRecorder(store.audit, clock, log, lambda _: None, "here/1"))
-    request = CompleteRequest("POST", ("/providers/override/studio", ""), CIMultiDict(), b"", asyncio.Transport())
-    request.route = Route("POST", "/providers/override/{id}", handle, "providers", action="providers.override")
-    request.path_param = "studio"
+    route = Route("POST", "/providers/override/{id}", handle, "providers", action="providers.override")
+    head = RequestHead("POST", ("/providers/override/studio", ""), CIMultiDict(), route, "studio")
+    request = CompleteRequest(head, b"", asyncio.Transport())
     await trail(handle)(request)
 
 

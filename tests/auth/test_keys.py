@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.auth.keys import KeyRefusal, KeyRing, hash_key, new_key
+from gateway.auth.keys import KeyRefusal, KeyRing, PresentedKey, hash_key, new_key
 from gateway.key_format import is_well_formed
 from tests.support.clock import ManualClock
 
@@ -65,7 +65,7 @@ def test_a_key_is_kept_as_its_sha256() -> None:
 
 def test_a_key_leads_to_its_client_among_ten_thousand() -> None:
     ring = KeyRing({f"client-{n}": [(hash_key(f"key-{n}"), None)] for n in range(10_000)})
-    assert "client-7777" == ring.find("key-7777", NOW)
+    assert "client-7777" == ring.find(PresentedKey("key-7777"), lambda: NOW)
 
 
 @pytest.mark.parametrize(
@@ -80,35 +80,35 @@ def test_a_key_leads_to_its_client_among_ten_thousand() -> None:
 )
 def test_a_refused_key_has_a_reason_for_the_log(presented: str, refusal: KeyRefusal) -> None:
     ring = KeyRing({"checkout": [(hash_key(KEY), None)]})
-    assert refusal is ring.find(presented, NOW)
+    assert refusal is ring.find(PresentedKey(presented), lambda: NOW)
 
 
 def test_a_missing_key_belongs_to_no_client() -> None:
     """R75: in any configuration."""
-    assert KeyRefusal.MISSING is KeyRing({"one": [(hash_key(""), None)]}).find("", NOW)
+    assert KeyRefusal.MISSING is KeyRing({"one": [(hash_key(""), None)]}).find(PresentedKey(""), lambda: NOW)
 
 
 def test_a_key_ends_at_its_very_moment() -> None:
     """R77: the expiry is exact."""
     ring = KeyRing({"checkout": [(hash_key(KEY), NOW)]})
-    assert "checkout" == ring.find(KEY, NOW - timedelta(microseconds=1))
-    assert KeyRefusal.EXPIRED is ring.find(KEY, NOW)
+    assert "checkout" == ring.find(PresentedKey(KEY), lambda: NOW - timedelta(microseconds=1))
+    assert KeyRefusal.EXPIRED is ring.find(PresentedKey(KEY), lambda: NOW)
 
 
 def test_an_expiry_in_another_time_zone_is_the_same_time() -> None:
     ring = KeyRing({"checkout": [(hash_key(KEY), datetime.fromisoformat("2026-11-21T13:00:00+01:00"))]})
-    assert KeyRefusal.EXPIRED is ring.find(KEY, NOW)
+    assert KeyRefusal.EXPIRED is ring.find(PresentedKey(KEY), lambda: NOW)
 
 
 def test_both_keys_work_while_they_are_rotated() -> None:
     """R77: during a rotation both keys are valid."""
     ring = KeyRing({"checkout": [(hash_key("old"), NOW + timedelta(days=1)), (hash_key("new"), None)]})
-    assert ["checkout", "checkout"] == [ring.find(key, NOW) for key in ("old", "new")]
+    assert ["checkout", "checkout"] == [ring.find(PresentedKey(key), lambda: NOW) for key in ("old", "new")]
 
 
 def test_a_hash_in_capitals_is_the_same_hash() -> None:
     ring = KeyRing({"checkout": [("sha256:" + hash_key(KEY)[7:].upper(), None)]})
-    assert "checkout" == ring.find(KEY, NOW)
+    assert "checkout" == ring.find(PresentedKey(KEY), lambda: NOW)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import structlog
 from structlog.testing import LogCapture
 
 from gateway.auth.client import Client
-from gateway.auth.keys import KeyRefusal, new_key
+from gateway.auth.keys import KeyRefusal, PresentedKey, new_key
 from gateway.auth.stored_keys.directory import KEPT_AFTER_END, MAX_AGE, DirectoryUnavailable, KeyDirectory
 from gateway.auth.stored_keys.follower import KEYS_CHANGED, KeyFollower
 from gateway.auth.stored_keys.terms import KeyTerms, decode_terms
@@ -46,7 +46,7 @@ class Process:
         return self.clock.now().timestamp()
 
     def find(self, text: str) -> Client | KeyRefusal:
-        return self.directory.find(text, self.clock.now(), self.clients)
+        return self.directory.find(PresentedKey(text), self.clock.now(), self.clients)
 
     async def add(
         self, name: str = "key_1", *, client: str = "shop", terms: KeyTerms = TERMS, **members: object
@@ -187,7 +187,7 @@ async def test_no_key_is_unknown_before_all_were_read(process: Process) -> None:
     text = await process.add()
     starting = KeyDirectory(process.clock)
     with pytest.raises(DirectoryUnavailable):
-        starting.find(text, process.clock.now(), process.clients)
+        starting.find(PresentedKey(text), process.clock.now(), process.clients)
 
 
 async def test_during_an_outage_the_copy_is_used_for_a_bounded_time(process: Process) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 
-from gateway.auth.keys import KeyRefusal, KeyRing
+from gateway.auth.keys import KeyRefusal, KeyRing, PresentedKey
 from gateway.key_format import is_well_formed
 from gateway.settings import ClientSettings
 
@@ -33,8 +33,8 @@ def test_the_printed_configuration_accepts_the_key(runward: RunCommand) -> None:
     settings = ClientSettings.model_validate(clients["checkout"])
     ring = KeyRing({"checkout": [(key.hash, key.expires) for key in settings.keys]})
     key = result.out.strip()
-    assert "checkout" == ring.find(key, NOW)
-    assert KeyRefusal.EXPIRED is ring.find(key, NOW.replace(day=22))
+    assert "checkout" == ring.find(PresentedKey(key), lambda: NOW)
+    assert KeyRefusal.EXPIRED is ring.find(PresentedKey(key), lambda: NOW.replace(day=22))
 
 
 def test_a_keys_hash_is_what_new_printed(runward: RunCommand) -> None:

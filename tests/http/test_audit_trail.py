@@ -18,7 +18,7 @@ from gateway.auth.sessions import Sessions
 from gateway.errors import RunNotFound, StoreError
 from gateway.http.audit_trail import AuditTrail
 from gateway.http.ops_authentication import OpsAuthenticator
-from gateway.http.request import AnyResponse, CompleteRequest, Handler, Request, Route
+from gateway.http.request import AnyResponse, CompleteRequest, Handler, Request, RequestHead, Route
 from gateway.http.response import Response, make_response
 from gateway.store.audit import AuditFilter
 from gateway.store.contract import StoreUnavailable
@@ -46,9 +46,9 @@ class Harness:
 
     async def handle(self, handler: Handler, method: str = "POST", action: str = "things.change") -> AnyResponse:
         """Send a request to `/things/{id}`."""
-        request = CompleteRequest(method, ("/things/one", ""), CIMultiDict(), b"", asyncio.Transport())
-        request.route = Route(method, "/things/{id}", handler, "things", action=action)
-        request.path_param = "one"
+        route = Route(method, "/things/{id}", handler, "things", action=action)
+        head = RequestHead(method, ("/things/one", ""), CIMultiDict(), route, "one")
+        request = CompleteRequest(head, b"", asyncio.Transport())
         return await self.trail(handler)(request)
 
     async def results(self) -> list[tuple[object, object]]:

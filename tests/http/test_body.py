@@ -19,8 +19,9 @@ from pydantic import JsonValue
 from gateway.api.run_request import RunRequest
 from gateway.byte_budget import LARGE, ByteBudget, Hold
 from gateway.http.body import parse_json_body, read_raw_body
-from gateway.http.request import Request
+from gateway.http.request import Request, RequestHead
 from gateway.http.response import make_response, problem_response
+from gateway.http.router import UNKNOWN_ROUTE
 from gateway.problems import FieldError, Problem
 from tests.http.server_harness import (
     KEY,
@@ -446,7 +447,7 @@ async def test_only_the_body_of_a_known_client_is_held_before_it_arrives(client:
         body=None,
         content=content,
         content_length=200_000,
-        headers=CIMultiDict(),
+        head=RequestHead("POST", ("/", ""), CIMultiDict(), UNKNOWN_ROUTE),
         transport=mock.Mock(),
         version=HttpVersion10,
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from gateway.http.headers import is_json
 from gateway.http.request import Request
 from gateway.problems import Problem
 
@@ -13,5 +12,5 @@ def refuse_cross_site(request: Request, *, body: str) -> None:
     A browser sends this content type to another site only after a preflight request, which fails. `OpsAuthenticator`
     has checked `Origin` before. `body`: what the body has to be.
     """
-    if not is_json(request.headers):
+    if not request.head.is_json:
         raise Problem("unsupported_media_type", f"Send Content-Type: application/json; {body}.")

@@ -16,7 +16,7 @@ from gateway.api.admin.cross_site import refuse_cross_site
 from gateway.api.admin.key_documents import format_time, key_document
 from gateway.api.admin.key_requests import CheckKeyRequest, CreateKeyRequest, ExpireKeyRequest, RotateKeyRequest
 from gateway.api.admin.protected_port import require_protected_port
-from gateway.auth.keys import KeyRefusal, KeyRing, new_key
+from gateway.auth.keys import KeyRefusal, KeyRing, PresentedKey, new_key
 from gateway.auth.scope import is_within
 from gateway.auth.stored_keys.directory import key_state
 from gateway.auth.stored_keys.follower import KEYS_CHANGED
@@ -162,7 +162,7 @@ class KeyAdminHandlers:
         wanted = await _read(CheckKeyRequest, request, 'the body is an object with "key"')
         clients = self.settings().clients
         configured = KeyRing({name: [(key.hash, key.expires) for key in each.keys] for name, each in clients.items()})
-        found = configured.find(wanted.key, self.clock.now())
+        found = configured.find(PresentedKey(wanted.key), self.clock.now)
         stored = await self.store.client_keys.find(_digest(wanted.key))
         request.audit_target = "" if stored is None else stored.id
         key = None if stored is None else self._document(stored)

@@ -10,6 +10,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from gateway.auth.keys import PresentedKey
 from gateway.auth.ops_keys import OpsCaller, Role
 from gateway.auth.sessions import SESSION_SECONDS
 from gateway.http.body import parse_json_body, read_json_body
@@ -52,7 +53,8 @@ class SessionHandlers:
     async def log_in(self, request: Request) -> Response:
         """Handle `POST /api/session`: 204 with the cookie of a new session."""
         body = await read_json_body(request, max_bytes=_MAX_BODY, timeout=_BODY_TIMEOUT)
-        key = self.authenticator.find_key(parse_json_body(LogInRequest, body).key, request)
+        presented = PresentedKey(parse_json_body(LogInRequest, body).key)
+        key = self.authenticator.find_key(presented, request)
         token = await self.authenticator.sessions.issue(key)
         request.ops_caller = OpsCaller(key.role, key.name)
         actor = {} if key.name is None else {"actor": key.name}

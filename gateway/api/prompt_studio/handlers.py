@@ -90,7 +90,7 @@ class PromptStudioHandlers:
         raw = await read_json_body(request, max_bytes=self.max_body, timeout=self.body_timeout)
         body = parse_json_body(PromptStudioRunRequest, raw)
         name = _workflow_name(request.path_param)
-        values = request.headers.getall("Idempotency-Key", ())
+        values = request.head.idempotency_keys
         key = parse_key(request.client_name, values, raw, path_name=f"{_API} {name}")
         workflow = self.catalog.find_for_api(_API, name, request.client)
         record = RunRecord.create(self._build_spec(request, body, workflow), workflow.provider.name, self.clock)

@@ -181,7 +181,7 @@ def _in_flight() -> IdempotencyInFlight:
 
 def _idempotency_key(request: Request, raw: bytes, workflow: str) -> IdempotencyKey | None:
     """Return the Idempotency-Key; its fingerprint includes the API and the workflow."""
-    values = request.headers.getall("Idempotency-Key", ())
+    values = request.head.idempotency_keys
     return parse_key(request.client_name, values, raw, path_name=f"promptlayer {workflow}")
 
 

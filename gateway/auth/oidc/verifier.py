@@ -21,8 +21,6 @@ from gateway.observability.metrics import Metrics
 KEPT_SECONDS = 300.0
 """Longest time for which a verified token is not verified again."""
 _MAX_KEPT = 10_000
-JWS_STARTS = ("ey", "ew")
-"""`{` and a quote or white space in base64url: a token's header begins so. Gateway keys begin with `rw_`."""
 _AWAITED = frozenset({TokenRefusal.UNKNOWN_KEY, TokenRefusal.KEYS_UNAVAILABLE})
 
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from hashlib import sha256
 from math import inf
 from typing import Literal, TypeAlias
 
 from gateway.auth.client import Client
-from gateway.auth.keys import KeyRefusal
+from gateway.auth.keys import KeyRefusal, PresentedKey
 from gateway.auth.stored_keys.terms import decode_terms
 from gateway.clock import Clock
 from gateway.store.client_key import StoredKey
@@ -76,7 +75,7 @@ class _Entry:
 
 @dataclass(slots=True)
 class KeyDirectory:
-    """The stored keys. A look-up takes one hash, whatever their number, and never the store.
+    """The stored keys. A look-up takes the hash of a key, whatever their number, and never the store.
 
     `revision`: the newest of the changes that are in the copy.
     """
@@ -97,12 +96,12 @@ class KeyDirectory:
         """Seconds since the copy had all changes; infinite until it is complete."""
         return inf if self._confirmed is None else self.clock.monotonic() - self._confirmed
 
-    def find(self, presented: str, now: datetime, clients: Mapping[str, Client]) -> Client | KeyRefusal:
+    def find(self, presented: PresentedKey, now: datetime, clients: Mapping[str, Client]) -> Client | KeyRefusal:
         """Return the client as this key stands for it, or the reason for its refusal.
 
         `clients`: those of the configuration. Raises DirectoryUnavailable if that is not known.
         """
-        digest = _digest(presented)
+        digest = presented.digest
         entry = self._by_digest.get(digest)
         age = self.age
         if entry is None:
@@ -127,9 +126,9 @@ class KeyDirectory:
             return known[1]
         return self._narrow(entry, configured)
 
-    def id_of(self, presented: str) -> str | None:
+    def id_of(self, presented: PresentedKey) -> str | None:
         """Return the id of the key with this text, or this text before its rotation; None if there is none."""
-        entry = self._by_digest.get(_digest(presented))
+        entry = self._by_digest.get(presented.digest)
         return None if entry is None else entry.id
 
     def _narrow(self, entry: _Entry, configured: Client) -> Client | KeyRefusal:
@@ -217,7 +216,3 @@ def key_state(revoked_at: float | None, expires_at: float | None, now: float, *,
     if expires_at is not None and now >= expires_at:
         return "expired"
     return "active" if configured else "no_client"
-
-
-def _digest(text: str) -> bytes:
-    return sha256(text.encode("utf-8", "surrogatepass")).digest()  # bytes above 0x7f of a header are lone surrogates

@@ -1,10 +1,9 @@
 """HTTP/1.1 connection of a client, for requests of the usual form; aiohttp's connection continues with any other.
 
-The parser is llhttp (of Node.js, through httptools), as in aiohttp. A request is of the usual form if it has arrived as
-a whole, is small, and its route answers with a `Response`: no transfer coding, no `Expect`, no upgrade. Any other
-request, and everything that the parser rejects, is handed over with its bytes to an `AiohttpConnection`, which keeps
-the connection. So there is one implementation of each rule of framing; to receive a usual request and to write its
-response takes a fifth of the time that aiohttp's connection takes.
+Requests of the usual form are those that `UsualRequestParser` reads, and repetitions of their heads, as the `HeadCache`
+keeps them. Any other request, and everything that the parser rejects, is handed over with its bytes to an
+`AiohttpConnection`, which keeps the connection. So there is one implementation of each rule of framing; to receive a
+usual request and to write its response takes a fifth of the time that aiohttp's connection takes.
 """
 
 from __future__ import annotations
@@ -13,26 +12,22 @@ import asyncio
 import math
 from typing import Protocol, cast
 
-import httptools
 from aiohttp import web
 from aiohttp.tcp_helpers import tcp_keepalive
-from multidict import CIMultiDict
 
 from gateway.byte_budget import ByteBudget, Hold, current_hold
+from gateway.http.connection.head_cache import HeadCache
 from gateway.http.connection.idle_sweep import IdleSweep
+from gateway.http.connection.usual_request import UsualRequestParser
 from gateway.http.connection.write_timeout import WriteTimeout
-from gateway.http.request import CompleteRequest, Handler, is_valid_host, never
+from gateway.http.request import CompleteRequest, Handler, RequestHead
 from gateway.http.response import BODILESS, MAX_SINGLE_WRITE, Response
 from gateway.http.router import Router
 from gateway.problems import CONTENT_TYPE, Problem
 from gateway.write_batch import WriteBatch
 
-_MAX_REQUEST = 65_536  # bytes of a request that is collected here
-_MAX_FIELDS = 64
 _BODY_SECONDS = 0.05  # wait for the rest of a body, which follows at once in most cases, before it is handed over
 _MAX_BATCHED = 16_384  # bytes of the body of a response that is written with those of other connections
-_UNUSUAL_FIELDS = frozenset({b"transfer-encoding", b"expect", b"upgrade", b"sec-websocket-key1"})
-_METHODS = {b"GET": "GET", b"POST": "POST"}
 
 
 class ConnectionServer(Protocol):
@@ -40,6 +35,7 @@ class ConnectionServer(Protocol):
 
     byte_budget: ByteBudget
     handler: Handler
+    head_cache: HeadCache
     header_timeout: float
     http1_connections: IdleSweep[Http1Connection]
     idle_timeout: float
@@ -61,25 +57,16 @@ class Http1Connection(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_body",
         "_body_timer",
         "_closing",
-        "_complete",
         "_drained",
-        "_fields",
-        "_keep_alive",
         "_loop",
         "_lost",
-        "_method",
         "_parser",
         "_pipelined",
-        "_raw",
-        "_raw_size",
         "_server",
         "_transport",
         "_unsent",
-        "_unusual",
-        "_url",
         "_write_timeout",
         "closes_at",
         "task",
@@ -89,7 +76,7 @@ class Http1Connection(asyncio.Protocol):
         self._server = server
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
-        self._parser: httptools.HttpRequestParser | None = httptools.HttpRequestParser(self)
+        self._parser: UsualRequestParser | None = None  # unless all requests so far had heads that were kept
         self._body_timer: asyncio.TimerHandle | None = None
         self.closes_at = math.inf
         self._closing = False
@@ -99,15 +86,6 @@ class Http1Connection(asyncio.Protocol):
         self._write_timeout: WriteTimeout | None = None
         self._lost: asyncio.Future[None] | None = None
         self.task: asyncio.Task[None] | None = None
-        self._reset()
-
-    def _reset(self) -> None:
-        self._raw: list[bytes] = []
-        self._raw_size = 0
-        self._url = self._method = b""
-        self._fields: list[tuple[bytes, bytes]] = []
-        self._body: list[bytes] = []
-        self._complete = self._unusual = self._keep_alive = False
 
     def close_when_idle(self) -> asyncio.Future[None]:
         """Close the connection now or after the response in progress, once everything is written.
@@ -148,32 +126,47 @@ class Http1Connection(asyncio.Protocol):
         self._server.http1_connections.add(self)
 
     def data_received(self, data: bytes) -> None:
-        """Parse a part of a request, and handle it once it is complete."""
+        """Handle a request in a task once it is complete."""
         if self.task is not None:  # it was sent before the response of the one before
             self._pipelined += data
             if self._transport is not None:
                 self._transport.pause_reading()
             return
-        parser = self._parser
-        if parser is None:
+        transport = self._transport
+        if transport is None:
             return
-        self._raw.append(data)
-        self._raw_size += len(data)
-        try:
-            parser.feed_data(data)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-            self._unusual = True
-        if self._complete and not self._unusual:
-            self._handle()
-        elif self._unusual or not self._awaits_small_body():
+        parser, found = self._parser, None
+        if parser is None or not parser.parts:  # `data` begins with a request
+            found = self._server.head_cache.find(data)
+        if found is None:
+            found = self._parse(data)
+        if found is not None:
+            head, body = found
+            self._closing = self._closing or not head.keep_alive
+            request = CompleteRequest(head, body, transport)
+            request.hold = Hold(self._server.byte_budget)
+            self.task = request.serving_task = self._loop.create_task(self._serve(request))
+
+    def _parse(self, data: bytes) -> tuple[RequestHead, bytes] | None:
+        """Return head and body of a request once it is complete. One that is not of the usual form is handed over."""
+        server, parser = self._server, self._parser
+        if parser is None:
+            parser = self._parser = UsualRequestParser(server.router, server.head_cache, server.max_usual_head)
+        found = parser.feed(data)
+        if parser.is_unusual:
             self._hand_over()
-        elif len(self._raw) == 1:
+        elif len(parser.parts) == 1:
             self._stop_body_timer()
             self._body_timer = self._loop.call_later(_BODY_SECONDS, self._on_body_timeout)
+        return found
+
+    def _is_reading(self) -> bool:
+        """Return whether a request has arrived in part."""
+        return self._parser is not None and bool(self._parser.parts)
 
     def eof_received(self) -> None:
         """Close the connection; a request that is not complete is handed over before."""
-        if self._raw:
+        if self._is_reading():
             self._hand_over()
 
     def pause_writing(self) -> None:
@@ -194,7 +187,7 @@ class Http1Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Free everything; a request in progress continues."""
-        if self._raw:
+        if self._is_reading():
             connection = self._hand_over()
             self._loop.call_soon(connection.connection_lost, exc)  # once it has begun with the request, to be logged
         self._server.http1_connections.discard(self)
@@ -202,74 +195,18 @@ class Http1Connection(asyncio.Protocol):
         self.resume_writing()
         if self._lost is not None and not self._lost.done():
             self._lost.set_result(None)
-        self._transport = self._parser = None  # the parser refers to the connection
-
-    def _awaits_small_body(self) -> bool:
-        """Return whether the rest of the body is all that is missing, and the client sends it without being asked."""
-        fields = {name.lower(): value for name, value in self._fields}
-        length = fields.get(b"content-length", b"")
-        return (
-            b"\r\n\r\n" in self._raw[0]
-            and b"expect" not in fields
-            and 0 < len(length) <= len(str(_MAX_REQUEST))
-            and int(length) <= _MAX_REQUEST
-            and self._raw_size <= _MAX_REQUEST
-        )
-
-    def _handle(self) -> None:
-        """Handle a complete request in a task, or hand it over."""
-        request = self._read_request()
-        if request is None:
-            self._hand_over()
-            return
-        self._reset()
-        request.hold = Hold(self._server.byte_budget)
-        self.task = request.serving_task = self._loop.create_task(self._serve(request))
-
-    def _read_request(self) -> CompleteRequest | None:
-        """Return the request; None if it is not of the usual form."""
-        parser, fields, transport = self._parser, self._fields, self._transport
-        body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
-        names, headers = set(), CIMultiDict[str]()
-        for name, value in fields:
-            names.add(name.lower())
-            headers.add(
-                name.decode("utf-8", "surrogateescape"), value.rstrip(b" \t").decode("utf-8", "surrogateescape")
-            )
-        method = _METHODS.get(self._method)
-        if (
-            transport is None
-            or parser is None
-            or method is None
-            or len(names) != len(fields)  # repeated fields: aiohttp knows which may be
-            or len(fields) > _MAX_FIELDS
-            or b"host" not in names
-            or not names.isdisjoint(_UNUSUAL_FIELDS)
-            or self._raw_size - len(body) > self._server.max_usual_head
-            or not self._url.isascii()
-            or b"#" in self._url
-            or self._url[:1] != b"/"
-            or parser.get_http_version() != "1.1"
-        ):
-            return None
-        path, _, query = self._url.decode().partition("?")
-        request = CompleteRequest(method, (path, query), headers, body, transport)
-        route = request.route = self._server.router.find(request)
-        if (route.streams is not never and route.streams(headers)) or not is_valid_host(headers["Host"]):
-            return None
-        self._closing = self._closing or not self._keep_alive
-        return request
+        self._transport = None
+        self._free_parser()
 
     def _hand_over(self) -> web.RequestHandler:
         """Continue as a connection of aiohttp, which begins with the request in progress."""
-        transport, parts = cast("asyncio.Transport", self._transport), self._raw
         self.write_pending()
+        transport, parts = cast("asyncio.Transport", self._transport), self._free_parser()
         self._stop_body_timer()
         self._server.http1_connections.discard(self)
         if self._lost is not None and not self._lost.done():
             self._lost.set_result(None)  # the server closes the other connection
-        self._transport = self._parser = None
-        self._reset()
+        self._transport = None
         connection = self._server.aiohttp_connection()
         transport.set_protocol(connection)
         connection.connection_made(transport)
@@ -278,6 +215,14 @@ class Http1Connection(asyncio.Protocol):
         for part in parts:  # not joined: it makes a difference to what aiohttp responds if a later one is malformed
             connection.data_received(part)
         return connection
+
+    def _free_parser(self) -> list[bytes]:
+        """Free the parser; returns what has arrived of a request that is not complete."""
+        parser, self._parser = self._parser, None
+        if parser is None:
+            return []
+        parser.close()
+        return parser.parts
 
     async def _serve(self, request: CompleteRequest) -> None:
         hold = request.hold
@@ -366,7 +311,7 @@ class Http1Connection(asyncio.Protocol):
         """Close the connection if no request is in progress; one that is not complete is handed over."""
         if self.task is not None or self._transport is None:
             return
-        if self._raw:
+        if self._is_reading():
             self._hand_over()
         else:
             self._close()
@@ -374,36 +319,10 @@ class Http1Connection(asyncio.Protocol):
     def _on_body_timeout(self) -> None:
         """Hand over a request whose body has not arrived."""
         self._body_timer = None
-        if self.task is None and self._transport is not None and self._raw:
+        if self.task is None and self._transport is not None and self._is_reading():
             self._hand_over()
 
     def _stop_body_timer(self) -> None:
         if self._body_timer is not None:
             self._body_timer.cancel()
             self._body_timer = None
-
-    # Callbacks of the parser.
-
-    def on_message_begin(self) -> None:
-        """Hand over a second request in the same data, of which the parser has taken some bytes already."""
-        self._unusual = self._unusual or self._complete
-
-    def on_url(self, url: bytes) -> None:
-        """Store a part of the request target."""
-        self._url += url
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Store a header field."""
-        self._fields.append((name, value))
-
-    def on_body(self, body: bytes) -> None:
-        """Store a part of the body."""
-        self._body.append(body)
-
-    def on_message_complete(self) -> None:
-        """Note the end of the request, its method, and whether another one may follow."""
-        if self._parser is None or self._complete:
-            return
-        self._complete = True
-        self._method = self._parser.get_method()
-        self._keep_alive = self._parser.should_keep_alive()

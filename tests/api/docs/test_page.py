@@ -19,7 +19,6 @@ from gateway.api.admin.openapi.document import openapi_document as operations_do
 from gateway.api.docs.document import openapi_document
 from gateway.api.docs.page import DocsHandlers
 from gateway.app.listeners import Listener
-from gateway.http.authentication import presented_key
 from gateway.http.request import AnyResponse, Handler, Request, Route
 from gateway.http.response import problem_response
 from gateway.http.server import Server
@@ -42,7 +41,7 @@ def key_check(inner: Handler) -> Handler:
 
     async def handle(request: Request) -> AnyResponse:
         try:
-            if request.route.requires_key and presented_key(request) != KEY:
+            if request.route.requires_key and request.head.key.text != KEY:
                 raise Problem("unauthorized")
             return await inner(request)
         except Problem as problem:

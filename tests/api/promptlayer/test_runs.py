@@ -17,8 +17,9 @@ from gateway.api.promptlayer.runs import PromptLayerRunHandlers
 from gateway.auth.client import Client
 from gateway.byte_budget import ByteBudget, Hold
 from gateway.errors import GatewayError, RunError
-from gateway.http.request import Request
+from gateway.http.request import Request, RequestHead
 from gateway.http.response import Response
+from gateway.http.router import UNKNOWN_ROUTE
 from gateway.json import strict_json
 from gateway.problems import PROBLEMS, Problem
 from gateway.runs.catalog import Catalog
@@ -56,8 +57,8 @@ def handlers_for(harness: DurableRunsHarness, clock: ManualClock | None = None) 
 
 def post(name: str, **body: JsonValue) -> Request:
     raw = strict_json.write(body)
-    headers = CIMultiDict({"Content-Type": "application/json"})
-    found = {"hold": None, "path_param": name, "headers": headers, "content_length": len(raw), "body": raw}
+    head = RequestHead("POST", ("/", ""), CIMultiDict({"Content-Type": "application/json"}), UNKNOWN_ROUTE)
+    found = {"hold": None, "path_param": name, "head": head, "content_length": len(raw), "body": raw}
     return cast("Request", SimpleNamespace(client=Client("one", ("*",)), client_name="one", span=None, **found))
 
 
@@ -218,7 +219,7 @@ async def test_a_key_goes_with_the_deepest_input_that_is_taken() -> None:
     harness = await DurableRunsHarness().open()
     workflow = harness.add_workflow(harness.harness.studio(DONE))
     deep = post(workflow.alias, input_variables={"a": strict_json.read(b"[" * 199 + b"]" * 199)})
-    deep.headers.add("Idempotency-Key", "k")  # type: ignore[attr-defined]  # the test's own fields
+    deep.head.idempotency_keys = ["k"]
     answered = await handlers_for(harness).start(deep)
     await yield_to_loop()
     await harness.runs.close()

@@ -1,4 +1,7 @@
-"""Both kinds of connection give the same responses to the same bytes, whatever they are and however they are cut."""
+"""Both kinds of connection give the same responses to the same bytes, whatever they are and however they are cut.
+
+The usual one does so twice: the second time, the server has kept the heads of the requests.
+"""
 
 from __future__ import annotations
 
@@ -80,11 +83,15 @@ async def echo(request: Request) -> Response:
     return make_response(200, json.dumps(seen).encode(), "application/json")
 
 
+def accept(request: Request) -> None:
+    request.client_name = "one"
+
+
 def new_server() -> Server:
-    pipeline = RequestPipeline(Metrics(), configure("error", "json", ManualClock()), ManualClock())
+    pipeline = RequestPipeline(Metrics(), configure("error", "json", ManualClock()), ManualClock(), accept)
     routes = [
-        Route("POST", "/run", echo, "run"),
-        Route("GET", "/runs/{id}", echo, "runs"),
+        Route("POST", "/run", echo, "run", requires_key=True),
+        Route("GET", "/runs/{id}", echo, "runs", requires_key=True),
         Route("POST", "/stream", echo, "stream", streams=has_accept),
     ]
     return Server(routes, [pipeline], header_timeout=30)
@@ -94,9 +101,11 @@ def has_accept(headers: MultiMapping[str]) -> bool:
     return "Accept" in headers
 
 
-async def responses_of(connection: Callable[[Server], asyncio.Protocol], parts: Sequence[bytes]) -> tuple[bytes, bool]:
+async def responses_of(
+    connection: Callable[[Server], asyncio.Protocol], parts: Sequence[bytes], server: Server | None = None
+) -> tuple[bytes, bool]:
     """Return what a connection writes, without what differs between two requests, and whether it closes."""
-    server, transport = new_server(), MemoryTransport()
+    server, transport = server or new_server(), MemoryTransport()
     protocol = connection(server)
     transport.set_protocol(protocol)
     protocol.connection_made(transport)
@@ -136,9 +145,12 @@ def normalized(written: bytes) -> list[tuple[bytes, frozenset[bytes], bytes]]:
 
 
 async def compare(parts: Sequence[bytes]) -> None:
-    usual = await responses_of(lambda server: server(), parts)
+    server = new_server()
+    usual = await responses_of(lambda server: server(), parts, server)
+    again = await responses_of(lambda server: server(), parts, server)
     aiohttp = await responses_of(lambda server: server.aiohttp_connection(), parts)
     assert (normalized(aiohttp[0]), aiohttp[1]) == (normalized(usual[0]), usual[1])
+    assert (normalized(aiohttp[0]), aiohttp[1]) == (normalized(again[0]), again[1])
 
 
 LINES = st.sampled_from(
@@ -228,6 +240,23 @@ REQUEST = b"POST /run?q=1 HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n{}"
 @pytest.mark.parametrize("cut", range(len(REQUEST) + 1))
 async def test_a_request_that_is_cut_anywhere_is_answered(cut: int) -> None:
     await compare([part for part in (REQUEST[:cut], REQUEST[cut:] + REQUEST) if part])
+
+
+@pytest.mark.parametrize("between", [b"\r", b"\n", b"\r\n", b"\r\n\r\n", b" ", b"\0", b"x"])
+async def test_bytes_between_two_requests_are_read_alike(between: bytes) -> None:
+    """The second request is not parsed once its head is known, whatever the parser has read before it."""
+    await compare([REQUEST, between + REQUEST])
+    await compare([REQUEST, between, REQUEST])
+    await compare([REQUEST, REQUEST + between, REQUEST])
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"{}}", b"{}\r\n", b"{}GET /runs/run_1 HTTP/1.1\r\nHost: h\r\n\r\n"])
+async def test_a_body_of_another_size_than_announced_is_read_alike(body: bytes) -> None:
+    """R70: what follows the announced size is the next request, also if the head is known."""
+    other_size = REQUEST[:-2] + body
+    await compare([REQUEST, other_size])
+    await compare([REQUEST, other_size, REQUEST])
+    await compare([REQUEST, REQUEST + other_size])
 
 
 CHUNKED = b"POST /run HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
