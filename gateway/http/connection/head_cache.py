@@ -10,7 +10,7 @@ MAX_HEAD = 2048
 """Maximum size in bytes of the request line and header fields of a head that is kept."""
 MAX_HEADS = 1024
 MAX_BYTES = 262_144
-"""Maximum number and total size of the heads of one generation."""
+"""Maximum number and total size in bytes of the heads of one generation; in memory, they take several times that."""
 _END = b"\r\n\r\n"
 
 
@@ -18,7 +18,8 @@ class HeadCache:
     """Heads of usual requests by the digest of their bytes, from the request line to the empty line.
 
     What the parser has accepted once, it accepts again: for the same bytes, followed by a body of the same size, it
-    makes the same decision. Nothing else is remembered; the key is looked up for each request.
+    makes the same decision, and the routes of a server do not change. Nothing else is remembered; the key is looked up
+    for each request.
 
     A head is kept once a request with it was authenticated, so that others can neither fill the cache nor displace
     anything. A head that differs from request to request is not kept. There are two generations: a head of the older
