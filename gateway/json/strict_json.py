@@ -52,7 +52,7 @@ def read_unique(data: bytes) -> JsonValue:
     value = read(data)
     # A parsed value lacks a duplicate key, and its quotes. Without unicode escapes, which can encode a quote, equal
     # counts of quotes prove that there is none; otherwise the slow parser decides.
-    if b"\\u" in data or data.count(b'"') != write(value).count(b'"'):
+    if data.find(b"\\u") >= 0 or data.count(b'"') != write(value).count(b'"'):
         json.loads(data, object_pairs_hook=_unique)
     return value
 

@@ -10,7 +10,7 @@ from gateway.errors import ClientDisconnected
 from gateway.limits.blocking_scope import blocking_scope
 from gateway.limits.client_limiter import ClientLimiter
 from gateway.limits.config import HeaderFields, LimitScope
-from gateway.limits.counters import Parts, TakeResult
+from gateway.limits.counters import BLOCKED, TAKEN, Parts, TakeResult
 from gateway.limits.daily_quota import DailyQuota
 from gateway.limits.queue.fair_queue import Waiter
 from gateway.limits.registry import Callers, LimiterRegistry, Route
@@ -96,7 +96,7 @@ class Admission:
         for caller in callers:
             if caller.daily_quota is not None and not caller.daily_quota.next_is_recorded(now):
                 return False
-        if self._counters.try_take(self._slot_id, parts, "take", now) is not TakeResult.TAKEN:
+        if self._counters.try_take(self._slot_id, parts, "take", now) is not TAKEN:
             return False
         self._held = self._wanted = parts
         if callers:
@@ -178,10 +178,10 @@ class Admission:
             result = counters.try_take(self._slot_id, parts, "take" if may_take else "peek", now)
             if not isinstance(result, TakeResult):
                 result, now = await result, registry.monotonic()
-            if result is TakeResult.TAKEN:
+            if result is TAKEN:
                 self._hold_wanted(now)
                 return None
-            if result is TakeResult.BLOCKED:
+            if result is BLOCKED:
                 break
         self._raise_if_caller_blocked(now)
         waiter = self._waiter(now, deadline, self._take_start_turn, self._undo_start)
@@ -213,10 +213,10 @@ class Admission:
             result = self._counters.try_take(self._slot_id, queue.call_parts, "take", now)
             if not isinstance(result, TakeResult):
                 result, now = await result, registry.monotonic()
-            if result is TakeResult.TAKEN:
+            if result is TAKEN:
                 self._report(queue.limiter, None)
                 return
-            if result is TakeResult.BLOCKED:
+            if result is BLOCKED:
                 break
         blocking_scope.set("provider")
         blocker = await wait(self._waiter(now, deadline, self._take_call_turn, self._undo_call))
@@ -244,11 +244,9 @@ class Admission:
 
     def _finish_start_turn(self, result: TakeResult, now: float) -> TakeResult:
         """Hold what was taken. Raises RateLimited if only the limits of the client, its team or its key block."""
-        if result is TakeResult.TAKEN:
+        if result is TAKEN:
             self._hold_wanted(now)
-        elif result is TakeResult.BLOCKED and not (
-            self._route.queue.limiter.blocked(now) or self._route.workflow.blocked(now)
-        ):
+        elif result is BLOCKED and not (self._route.queue.limiter.blocked(now) or self._route.workflow.blocked(now)):
             self._raise_if_caller_blocked(now)
         return result
 

@@ -28,6 +28,9 @@ class TakeResult(enum.Enum):
     """The server was lost during the attempt. Repeat it: this process counts from now on."""
 
 
+# Of each admission: CPython 3.11 takes 70 ns to find a member in its class.
+TAKEN, BLOCKED = TakeResult.TAKEN, TakeResult.BLOCKED
+
 TakeMode: TypeAlias = Literal["take", "peek", "reserve"]
 """Take; take nothing, but refresh the local copy of the counts; take, or else reserve the next free slot."""
 
@@ -137,13 +140,13 @@ class LocalCounters:
     def try_take(self, slot_id: str, parts: Parts, mode: TakeMode, now: float) -> TakeResult:  # noqa: ARG002
         """Take every part or none."""
         if mode == "peek":
-            return TakeResult.BLOCKED
+            return BLOCKED
         for part in parts:
             if part.blocked(now):
-                return TakeResult.BLOCKED
+                return BLOCKED
         for part in parts:
             part.take(now)
-        return TakeResult.TAKEN
+        return TAKEN
 
     def give_back(
         self,

@@ -145,7 +145,8 @@ class Http1Connection(asyncio.Protocol):
             self._closing = self._closing or not head.keep_alive
             request = CompleteRequest(head, body, transport)
             request.hold = Hold(self._server.byte_budget)
-            self.task = request.serving_task = self._loop.create_task(self._serve(request))
+            # With a name, which asyncio would otherwise format for each task.
+            self.task = request.serving_task = asyncio.Task(self._serve(request), loop=self._loop, name="request")
 
     def _parse(self, data: bytes) -> tuple[RequestHead, bytes] | None:
         """Return head and body of a request once it is complete. One that is not of the usual form is handed over."""

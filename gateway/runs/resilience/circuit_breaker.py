@@ -39,6 +39,11 @@ class StartResult(enum.Enum):
     INCONCLUSIVE = "nothing was learned: the run was cancelled, or its own time was too short"
 
 
+# Members that each start is compared with: CPython 3.11 takes 70 ns to find one in its class.
+_CLOSED, _HALF_OPEN = CircuitState.CLOSED, CircuitState.HALF_OPEN
+_SUCCESS = StartResult.SUCCESS
+
+
 @dataclass(frozen=True, slots=True)
 class BreakerConfig:
     """Thresholds: `min_failures`, and `failure_ratio` of the starts, within `window` seconds open the circuit.
@@ -83,7 +88,7 @@ class CircuitBreaker:
         override: StartOverride | None = None,
     ) -> None:
         """`override`: the one of the provider, shared by its circuit breakers."""
-        self.state = CircuitState.CLOSED
+        self.state = _CLOSED
         self._generation = 0
         self._config = config
         self._monotonic = monotonic
@@ -99,7 +104,7 @@ class CircuitBreaker:
             self._window = SlidingWindow(config.window, self._monotonic)
         self._config = config
         self._cooldown = min(self._cooldown, config.cooldown_max)
-        if self.state is CircuitState.CLOSED:
+        if self.state is _CLOSED:
             self._cooldown = config.cooldown
 
     def start(self) -> int:
@@ -107,7 +112,7 @@ class CircuitBreaker:
 
         Raises CircuitOpen, ProviderSuspended.
         """
-        if self.state is CircuitState.CLOSED and self._override.mode is None:
+        if self.state is _CLOSED and self._override.mode is None:
             return self._generation
         generation = self.allow_start()
         if generation is None:
@@ -116,7 +121,7 @@ class CircuitBreaker:
 
     def raise_if_open(self) -> None:
         """Raise CircuitOpen or ProviderSuspended if `start` would at this moment."""
-        if self.state is CircuitState.CLOSED and self._override.mode is None:
+        if self.state is _CLOSED and self._override.mode is None:
             return
         if self.retry_after() > 0:
             raise self._refusal()
@@ -124,12 +129,12 @@ class CircuitBreaker:
     def allow_start(self) -> int | None:
         """Return the generation of a start that may be sent now, or None. Half-open allows one start, the probe."""
         mode = self._override.mode
-        if self.state is CircuitState.CLOSED and mode is None:
+        if self.state is _CLOSED and mode is None:
             return self._generation
         if self.retry_after() > 0:
             return None
         if self.state is CircuitState.OPEN and self._cooldown_left() == 0:
-            self._set_state(CircuitState.HALF_OPEN)
+            self._set_state(_HALF_OPEN)
         return self._generation
 
     def retry_after(self) -> float:
@@ -137,9 +142,9 @@ class CircuitBreaker:
         mode = self._override.mode
         if mode is not None:
             return 0.0 if mode is OverrideMode.CLOSED else _OVERRIDE_RETRY_AFTER
-        if self.state is CircuitState.HALF_OPEN:
+        if self.state is _HALF_OPEN:
             return 1.0
-        if self.state is CircuitState.CLOSED:
+        if self.state is _CLOSED:
             return 0.0
         return self._cooldown_left()
 
@@ -147,22 +152,22 @@ class CircuitBreaker:
         """Record the result of a start that was allowed as `generation`."""
         if generation != self._generation:
             return
-        if result is StartResult.SUCCESS:
-            if self.state is CircuitState.HALF_OPEN:
+        if result is _SUCCESS:
+            if self.state is _HALF_OPEN:
                 self._close()
             self._window.add(1, 0)
         elif result is StartResult.FAILURE:
             self._record_failure()
-        elif self.state is CircuitState.HALF_OPEN:
+        elif self.state is _HALF_OPEN:
             self._set_state(CircuitState.OPEN)  # the next start is the probe
 
     def _close(self) -> None:
         self._cooldown = self._config.cooldown
         self._window.clear()
-        self._set_state(CircuitState.CLOSED)
+        self._set_state(_CLOSED)
 
     def _record_failure(self) -> None:
-        if self.state is CircuitState.HALF_OPEN:
+        if self.state is _HALF_OPEN:
             self._cooldown = min(self._cooldown * self._config.cooldown_growth, self._config.cooldown_max)
             self._open()
             return
