@@ -18,10 +18,10 @@ from gateway.observability.metrics import Metrics
 from gateway.outbound.connect_tunnel import Proxy
 from gateway.outbound.provider.client import (
     ProviderClient,
-    ProviderEndpoint,
     TlsContextFactory,
     create_tls_context,
 )
+from gateway.outbound.provider.endpoint import ProviderEndpoint
 from gateway.outbound.webhook.egress_policy import EgressPolicy
 from gateway.outbound.webhook.sender import WebhookSender
 from gateway.passthrough_rules import PassthroughRule

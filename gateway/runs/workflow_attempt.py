@@ -168,19 +168,18 @@ class WorkflowAttempt:
             notify_url=poll_hints.notify_url(self.record.id) if poll_hints else None,
         )
 
-    async def _repeat_call(self, call: Call, steps: Steps, result: RepeatableFault | FinalFault) -> NextStep:
+    async def _repeat_call(self, call: Call, steps: Steps, result: StepResult) -> NextStep:
         """Repeat a failed call as the retry table says; returns the adapter's next step. Raises ProviderError."""
         if isinstance(result, RepeatableFault) and call.optional:
             return _accepted(_next_step(steps, _NO_REPLY))
-        repeated: StepResult = result
         too_late = not call.safe and self.record.must_not_start(self.context.clock)
         if isinstance(result, RepeatableFault) and not too_late:
-            repeated = await self._retry(call, steps, result.fault)
-        while isinstance(repeated, RepeatableFault) and call.safe and await self._follow_on():
-            repeated = await self._retry(call, steps, repeated.fault)
-        if isinstance(repeated, (RepeatableFault, FinalFault)):
-            raise self._error_from_fault(repeated.fault, call) from None
-        return repeated
+            result = await self._retry(call, steps, result.fault)
+        while isinstance(result, RepeatableFault) and call.safe and await self._follow_on():
+            result = await self._retry(call, steps, result.fault)
+        if isinstance(result, (RepeatableFault, FinalFault)):
+            raise self._error_from_fault(result.fault, call) from None
+        return result
 
     async def _start_once(self, call: Call, steps: Steps) -> StepResult:
         """Send the start request once and report its result to the circuit breaker exactly once."""

@@ -15,7 +15,8 @@ from gateway.clock import SystemClock
 from gateway.errors import CallbackUrlRefused
 from gateway.observability.metrics import Metrics
 from gateway.outbound.connect_tunnel import Proxy
-from gateway.outbound.provider.client import ProviderClient, ProviderEndpoint
+from gateway.outbound.provider.client import ProviderClient
+from gateway.outbound.provider.endpoint import ProviderEndpoint
 from gateway.outbound.webhook import callback_url
 from gateway.outbound.webhook.egress_policy import EgressPolicy
 from gateway.outbound.webhook.http1_connection import DeliveryFault

@@ -15,28 +15,31 @@ import ssl
 from bisect import bisect_right
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from functools import lru_cache
 from operator import attrgetter
 from pathlib import Path
 from typing import TypeAlias
-from urllib.parse import quote, urlencode, urlsplit
-
-from pydantic import SecretStr
+from urllib.parse import urlsplit
 
 from gateway import happy_eyeballs
 from gateway.clock import Clock
 from gateway.content_decoding import CODINGS, Decoder, UndecodableError, decode
 from gateway.json import strict_json
 from gateway.observability.metrics import Metrics
-from gateway.outbound.connect_tunnel import Proxy, ProxyRefused
+from gateway.outbound.connect_tunnel import ProxyRefused
+from gateway.outbound.provider.endpoint import ProviderEndpoint
 from gateway.outbound.provider.http1_connection import HttpResponse, ProviderConnection
 from gateway.outbound.provider.passthrough_request import PassthroughRequest, PassthroughResponse, with_provider_key
 from gateway.outbound.provider.redaction import ExposedKeyError, Redaction
+from gateway.outbound.provider.request_encoding import (
+    encode_body,
+    encode_header_fields,
+    encode_request_line,
+    request_target,
+)
 from gateway.outbound.provider.stream import RedactedStream
 from gateway.outbound.retry_after import parse_retry_after
 from gateway.write_batch import WriteBatch
-from providers.contract import UNREADABLE, Call, Cause, KeyHeader, ProviderFault, Reply, invalid
+from providers.contract import UNREADABLE, Call, Cause, ProviderFault, Reply, invalid
 
 _JSON_FIELD = b"Content-Type: application/json\r\n"
 _idle_since = attrgetter("idle_since")
@@ -50,31 +53,12 @@ _CONTENT_ENCODING = b"content-encoding"
 _INLINE_BYTES = 262_144  # larger bodies are searched for keys in a thread
 _MAX_EXPANSION = 10  # of a compressed response, whose decoded form is searched for the key
 _is_header_value = re.compile(r"[!-~](?:[ -~]{0,998}[!-~])?").fullmatch
-_is_request_target = re.compile(r"/[!-~]*").fullmatch
+_isrequest_target = re.compile(r"/[!-~]*").fullmatch
 
 
 def create_tls_context(ca_file: Path | None) -> ssl.SSLContext:
     """Return a new context that trusts the CA certificates in a file, or those of the system."""
     return ssl.create_default_context(cafile=ca_file)
-
-
-@dataclass(frozen=True, slots=True)
-class ProviderEndpoint:
-    """Address and connection settings of a provider. Times in seconds, sizes in bytes.
-
-    `request_headers` are the header names, in lower case, that a call may set.
-    """
-
-    provider: str
-    base_url: str
-    key_header: KeyHeader
-    key: SecretStr
-    request_headers: frozenset[str] = frozenset()
-    user_agent: str = "runward"
-    ca_file: Path | None = None
-    connect_timeout: float = 5.0
-    max_response: int = 10_000_000
-    proxy: Proxy | None = None
 
 
 class ProviderClient:
@@ -103,9 +87,9 @@ class ProviderClient:
         self._host = base.hostname or ""
         self._port = base.port or (443 if self._secure else 80)
         self._path_prefix = base.path.rstrip("/")
-        self._header_fields = _encode_header_fields(base.netloc, endpoint, accept="application/json")
+        self._header_fields = encode_header_fields(base.netloc, endpoint, accept="application/json")
         self._passthrough_header_fields = {
-            accepts_gzip: _encode_header_fields(base.netloc, endpoint, accept_encoding=accept_encoding)
+            accepts_gzip: encode_header_fields(base.netloc, endpoint, accept_encoding=accept_encoding)
             for accepts_gzip, accept_encoding in ((False, "identity"), (True, "gzip"))
         }
         self._tls = tls_context(endpoint.ca_file) if self._secure else None
@@ -270,14 +254,14 @@ class ProviderClient:
             self._idle.remove(connection)
 
     def _encode_request(self, call: Call, traceparent: str) -> bytes:
-        target = _request_target(call) if call.query else call.path
-        request_line = _encode_request_line(call.method, self._path_prefix, target)
+        target = request_target(call) if call.query else call.path
+        request_line = encode_request_line(call.method, self._path_prefix, target)
         trace = f"traceparent: {traceparent}\r\n".encode() if traceparent else b""
         fields = self._encode_call_headers(call) if call.headers else b""
         if call.form is None and call.json is not None:
             content_type, body = _JSON_FIELD, strict_json.write(call.json)
         else:
-            content_type, body = _encode_body(call)
+            content_type, body = encode_body(call)
         if call.method == "GET" and not content_type:
             return b"%b%b%b%b\r\n" % (request_line, self._header_fields, trace, fields)
         framing = b"%bContent-Length: %d\r\n\r\n" % (content_type, len(body))
@@ -346,28 +330,6 @@ class ProviderClient:
         return Reply(response.status, value, retry_after_seconds, repairs, reused)
 
 
-@lru_cache(maxsize=1024)  # most calls go to few paths
-def _encode_request_line(method: str, prefix: str, target: str) -> bytes:
-    """Encode the request line; ValueError where the target is not percent-encoded."""
-    if not _is_request_target(target):
-        raise ValueError("an adapter's path is not encoded")
-    return f"{method} {prefix}{target} HTTP/1.1\r\n".encode()
-
-
-def _request_target(call: Call) -> str:
-    """Return the call's path with its query."""
-    return f"{call.path}{'&' if '?' in call.path else '?'}{urlencode(call.query, quote_via=quote)}"
-
-
-def _encode_body(call: Call) -> tuple[bytes, bytes]:
-    """Return the Content-Type field and the body of a form; both empty where the call has no body."""
-    if call.form is not None:
-        if call.json is not None:
-            raise ValueError("an adapter's call has two bodies")
-        return b"Content-Type: application/x-www-form-urlencoded\r\n", urlencode(call.form).encode()
-    return b"", b""
-
-
 def _reject_unsupported(response: HttpResponse) -> None:
     """Raise ProviderFault for a redirect or a compressed response."""
     if 300 <= response.status < 400:
@@ -386,17 +348,3 @@ def _content_coding(response: HttpResponse) -> str:
     if len(codings) > 1 or codings[0] not in CODINGS:
         raise invalid("the response is compressed in a way that was not asked for")
     return codings[0]
-
-
-def _encode_header_fields(
-    host: str, endpoint: ProviderEndpoint, *, accept: str = "", accept_encoding: str = "identity"
-) -> bytes:
-    """Encode the header fields that all requests have."""
-    fields = {
-        "Host": host,
-        endpoint.key_header.name: endpoint.key_header.prefix + endpoint.key.get_secret_value(),
-        "Accept": accept,
-        "Accept-Encoding": accept_encoding,
-        "User-Agent": endpoint.user_agent,
-    }
-    return "".join(f"{name}: {value}\r\n" for name, value in fields.items() if value).encode()

@@ -9,7 +9,8 @@ import pytest
 from pydantic import SecretStr
 
 from gateway.observability.metrics import Metrics
-from gateway.outbound.provider.client import ProviderClient, ProviderEndpoint
+from gateway.outbound.provider.client import ProviderClient
+from gateway.outbound.provider.endpoint import ProviderEndpoint
 from providers.contract import Call, KeyHeader
 from tests.support.clock import ManualClock
 from tests.support.fake_upstream.connection import ReceivedRequest

@@ -20,7 +20,8 @@ from gateway.clock import Clock, SystemClock
 from gateway.errors import InvalidRequest
 from gateway.json import strict_json
 from gateway.observability.metrics import Metrics
-from gateway.outbound.provider.client import ProviderClient, ProviderEndpoint
+from gateway.outbound.provider.client import ProviderClient
+from gateway.outbound.provider.endpoint import ProviderEndpoint
 from gateway.outbound.provider.passthrough_request import PassthroughRequest, PassthroughResponse
 from providers.contract import UNREADABLE, Call, Cause, JsonValue, KeyHeader, ProviderFault, Reply
 from tests.support.clock import ManualClock
