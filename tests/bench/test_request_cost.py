@@ -9,12 +9,12 @@ import sys
 
 from tests.support.process import ROOT
 
-MAX_PYTHON_CALLS = 200
+MAX_PYTHON_CALLS = 177
 """Calls of Python functions for a `POST /run` with everything on, and for its record in the history (Python 3.11)."""
-MAX_BUILTIN_CALLS = 190
-MAX_BLOCKS = 95
+MAX_BUILTIN_CALLS = 136
+MAX_BLOCKS = 78
 """Blocks of memory that a run in flight holds, without its sockets."""
-MAX_BYTES = 11_700
+MAX_BYTES = 10_000
 
 MEASURE = """
 import asyncio, dataclasses, json, sys
