@@ -13,7 +13,7 @@ from gateway.limits.config import HeaderFields, LimitScope
 from gateway.limits.counters import BLOCKED, TAKEN, Parts, TakeResult
 from gateway.limits.daily_quota import DailyQuota
 from gateway.limits.queue.fair_queue import Waiter
-from gateway.limits.registry import Callers, LimiterRegistry, Route
+from gateway.limits.registry import Callers, LimiterRegistry, StartLimiters
 from gateway.limits.resource_limiter import ResourceLimiter
 
 
@@ -39,10 +39,10 @@ class Admission:
         "_client",
         "_counters",
         "_held",
+        "_limiters",
         "_max_wait",
         "_registry",
         "_released",
-        "_route",
         "_slot_id",
         "_still_wanted",
         "_wanted",
@@ -53,7 +53,7 @@ class Admission:
         self,
         registry: LimiterRegistry,
         client: str,
-        route: Route,
+        limiters: StartLimiters,
         still_wanted: Callable[[], bool] | None = None,
         max_wait: float | None = None,
     ) -> None:
@@ -61,7 +61,7 @@ class Admission:
         self._registry = registry
         self._counters = registry.counters
         self._client = client
-        self._route = route
+        self._limiters = limiters
         self._still_wanted = still_wanted
         self._max_wait = max_wait
         self._slot_id = registry.counters.new_slot_id()
@@ -77,8 +77,8 @@ class Admission:
 
     async def acquire(self, *, deadline: float) -> None:
         """Take all that a start needs, at once or after a wait. Raises as `Limiter.admit`."""
-        registry, callers = self._registry, self._route.callers
-        blocker = await self._take_start(self._route.parts, deadline)
+        registry, callers = self._registry, self._limiters.callers
+        blocker = await self._take_start(self._limiters.parts, deadline)
         for caller in callers:
             if caller.daily_quota is not None and caller.daily_quota.record_due:
                 await self._record_usage(caller.daily_quota)
@@ -89,7 +89,7 @@ class Admission:
 
     def try_acquire(self, *, deadline: float) -> bool:
         """Take all that a start needs if that needs no wait and no round trip; returns whether it was taken."""
-        callers, workflow, queue, parts, limited_scopes = self._route
+        callers, workflow, queue, parts, limited_scopes = self._limiters
         now = self._registry.monotonic()
         if deadline <= now or not queue.may_start(workflow, now):
             return False
@@ -112,13 +112,13 @@ class Admission:
 
         Raises as `Limiter.admit`; then the run holds the slots of its client, team and key only.
         """
-        callers = self._route.callers
+        callers = self._limiters.callers
         shared = tuple(part for part in self._held if part not in callers)
         self._held = tuple(part for part in self._held if part in callers)
         if shared:
             self._give_back(shared)
-        self._route = self._registry.route_from(callers, workflow, provider)
-        blocker = await self._take_start((self._route.workflow, self._route.queue.limiter), deadline)
+        self._limiters = self._registry.of_callers(callers, workflow, provider)
+        blocker = await self._take_start((self._limiters.workflow, self._limiters.queue.limiter), deadline)
         self._report_start(blocker)
 
     async def admit_retry(self, *, deadline: float) -> None:
@@ -126,7 +126,7 @@ class Admission:
 
         Raises Overloaded, DeadlineExceeded or ClientDisconnected, with the ending `not_run` (of this attempt).
         """
-        await self._take_call(self._route.queue.wait_for_retry, deadline)
+        await self._take_call(self._limiters.queue.wait_for_retry, deadline)
 
     async def admit_poll(self, *, deadline: float) -> None:
         """Take one more call of the provider's rate for a poll; it goes after starts.
@@ -134,7 +134,7 @@ class Admission:
         A poll is never refused, and goes before starts once it has waited for the provider's `max_wait`, so that the
         end of a run is always seen. Raises DeadlineExceeded, with the ending `unknown`.
         """
-        await self._take_call(self._route.queue.wait_for_poll, deadline)
+        await self._take_call(self._limiters.queue.wait_for_poll, deadline)
 
     def release(self) -> None:
         """Free every slot. Idempotent."""
@@ -143,7 +143,7 @@ class Admission:
         self._released = True
         held, self._held = self._held, ()
         if held:
-            self._counters.give_back(self._slot_id, held, self._route.queue.dispatch_if_waiting)
+            self._counters.give_back(self._slot_id, held, self._limiters.queue.dispatch_if_waiting)
 
     def refund(self) -> None:
         """Free every slot and give the charges back, because nothing was sent (a circuit breaker is open).
@@ -170,7 +170,7 @@ class Admission:
     ) -> ResourceLimiter | None:
         """Take `parts`; returns the limiter that the request waited for, or None if it did not wait."""
         registry, counters = self._registry, self._counters
-        callers, workflow, queue, *_ = self._route
+        callers, workflow, queue, *_ = self._limiters
         self._wanted = parts
         while True:
             now = registry.monotonic()
@@ -207,7 +207,7 @@ class Admission:
             raise
 
     async def _take_call(self, wait: Callable[[Waiter], Awaitable[ResourceLimiter]], deadline: float) -> None:
-        registry, queue = self._registry, self._route.queue
+        registry, queue = self._registry, self._limiters.queue
         now = registry.monotonic()
         while deadline > now and queue.may_call(now):
             result = self._counters.try_take(self._slot_id, queue.call_parts, "take", now)
@@ -230,7 +230,7 @@ class Admission:
         undo: Callable[[], None],
     ) -> Waiter:
         return Waiter(
-            self._client, self._route.workflow, now, deadline, try_take, undo, self._is_wanted, self._max_wait
+            self._client, self._limiters.workflow, now, deadline, try_take, undo, self._is_wanted, self._max_wait
         )
 
     def _take_start_turn(self, now: float) -> TakeResult | Awaitable[TakeResult]:
@@ -246,12 +246,14 @@ class Admission:
         """Hold what was taken. Raises RateLimited if only the limits of the client, its team or its key block."""
         if result is TAKEN:
             self._hold_wanted(now)
-        elif result is BLOCKED and not (self._route.queue.limiter.blocked(now) or self._route.workflow.blocked(now)):
+        elif result is BLOCKED and not (
+            self._limiters.queue.limiter.blocked(now) or self._limiters.workflow.blocked(now)
+        ):
             self._raise_if_caller_blocked(now)
         return result
 
     def _take_call_turn(self, now: float) -> TakeResult | Awaitable[TakeResult]:
-        return self._counters.try_take(self._slot_id, self._route.queue.call_parts, "reserve", now)
+        return self._counters.try_take(self._slot_id, self._limiters.queue.call_parts, "reserve", now)
 
     def _hold_wanted(self, now: float) -> None:
         """Hold the parts that were taken. Raises ClientDisconnected if the run was released during the round trip."""
@@ -259,8 +261,8 @@ class Admission:
             self._give_back(self._wanted, refund=True)
             raise ClientDisconnected
         self._held += self._wanted
-        if self._route.callers and self._wanted[0] is self._route.callers[0]:
-            self.headers = _header_fields(self._route.callers, now)
+        if self._limiters.callers and self._wanted[0] is self._limiters.callers[0]:
+            self.headers = _header_fields(self._limiters.callers, now)
 
     def _undo_start(self) -> None:
         """Give back what a start took whose task was cancelled at the same time."""
@@ -269,16 +271,16 @@ class Admission:
             self._give_back(self._wanted, refund=True)
 
     def _undo_call(self) -> None:
-        self._give_back(self._route.queue.call_parts, refund=True)
+        self._give_back(self._limiters.queue.call_parts, refund=True)
 
     def _give_back(self, parts: Parts, *, refund: bool = False) -> None:
-        self._counters.give_back(self._slot_id, parts, self._route.queue.dispatch_if_waiting, refund=refund)
+        self._counters.give_back(self._slot_id, parts, self._limiters.queue.dispatch_if_waiting, refund=refund)
 
     def _is_wanted(self) -> bool:
         return not self._released and (self._still_wanted is None or self._still_wanted())
 
     def _raise_if_caller_blocked(self, now: float) -> None:
-        for caller in self._route.callers:
+        for caller in self._limiters.callers:
             if caller not in self._wanted:  # of a fallback, which takes from the workflow and the provider alone
                 return
             refusal = caller.refusal(now)
@@ -289,8 +291,8 @@ class Admission:
                 raise refusal
 
     def _report_start(self, blocker: ResourceLimiter | None) -> None:
-        self._report(self._route.workflow, blocker)
-        self._report(self._route.queue.limiter, blocker)
+        self._report(self._limiters.workflow, blocker)
+        self._report(self._limiters.queue.limiter, blocker)
 
     def _report(self, limiter: ResourceLimiter, blocker: ResourceLimiter | None) -> None:
         if self._registry.on_decision is not None and limiter.limited:

@@ -72,8 +72,8 @@ class Limiter:
         if the wait would be too long or the queue is full; DeadlineExceeded; ClientDisconnected. `retry_after` is exact
         if a rate or a daily quota decides, and 1 second if a slot does.
         """
-        route = self._registry.route(client, workflow, provider, key_limits)
-        admission = Admission(self._registry, client, route, still_wanted, max_wait)
+        limiters = self._registry.of_start(client, workflow, provider, key_limits)
+        admission = Admission(self._registry, client, limiters, still_wanted, max_wait)
         await admission.acquire(deadline=deadline)
         return admission
 
@@ -94,8 +94,8 @@ class Limiter:
         """
         if self._counters.shared:
             return None
-        route = self._registry.route(client, workflow, provider, key_limits)
-        admission = Admission(self._registry, client, route, still_wanted, max_wait)
+        limiters = self._registry.of_start(client, workflow, provider, key_limits)
+        admission = Admission(self._registry, client, limiters, still_wanted, max_wait)
         return admission if admission.try_acquire(deadline=deadline) else None
 
     def admit_adopted(self, client: str, workflow: str, provider: str) -> Admission:
@@ -103,7 +103,7 @@ class Limiter:
 
         It is never refused and takes no slot, because the run continues at its provider anyway. Only polls count.
         """
-        return Admission(self._registry, client, self._registry.route_from((), workflow, provider))
+        return Admission(self._registry, client, self._registry.of_callers((), workflow, provider))
 
     def reconfigure(self, config: LimitsConfig) -> None:
         """Apply other limits. Names that remain keep usage and waiting requests; removed names stop limiting."""

@@ -23,14 +23,17 @@ from gateway.limits.queue.provider_queue import ProviderQueue
 from gateway.limits.resource_limiter import ResourceLimiter
 
 _MAX_KEYS = 10_000  # key limiters; the least recently used one without a request is dropped
-_MAX_ROUTES = 10_000  # routes of clients to workflows that are kept
+_MAX_STARTS = 10_000  # pairs of a client and a workflow whose limiters are kept
 
 Callers: TypeAlias = tuple[ClientLimiter, ...]
 """Limiters of a client, of its team and of its key, as far as these have limits."""
 
 
-class Route(NamedTuple):
-    """Limiters that a start takes from, `parts` all of them. `limited_scopes`: those with limits."""
+class StartLimiters(NamedTuple):
+    """Limiters that a start takes from; `parts` are all of them.
+
+    `limited_scopes`: the scopes of those with limits, for the metrics.
+    """
 
     callers: Callers
     workflow: ResourceLimiter
@@ -54,7 +57,7 @@ class LimiterRegistry:
         self.clients: dict[str, ClientLimiter] = {}
         self.teams: dict[str, ClientLimiter] = {}
         self._callers: dict[str, Callers] = {}
-        self._routes: dict[tuple[str, str, str], Route] = {}
+        self._starts: dict[tuple[str, str, str], StartLimiters] = {}
         self._keys: OrderedDict[str, ClientLimiter] = OrderedDict()
         self._key_limits: dict[str, ClientLimitsConfig] = {}
         self.workflows: dict[str, ResourceLimiter] = {}
@@ -75,24 +78,24 @@ class LimiterRegistry:
         self.usage_recorder = recorder
         self._bind_quotas(recorder)
 
-    def route(self, client: str, workflow: str, provider: str, key_limits: KeyLimits | None = None) -> Route:
-        """Return what a start of a client on a workflow takes from."""
+    def of_start(self, client: str, workflow: str, provider: str, key_limits: KeyLimits | None = None) -> StartLimiters:
+        """Return the limiters that a start of a client on a workflow takes from."""
         if key_limits is not None and key_limits.limits != ClientLimitsConfig():
-            return self.route_from((*self._callers.get(client, ()), self._key(key_limits)), workflow, provider)
+            return self.of_callers((*self._callers.get(client, ()), self._key(key_limits)), workflow, provider)
         names = (client, workflow, provider)
-        route = self._routes.get(names)
-        if route is None:
-            if len(self._routes) >= _MAX_ROUTES:
-                self._routes.clear()
-            route = self._routes[names] = self.route_from(self._callers.get(client, ()), workflow, provider)
-        return route
+        limiters = self._starts.get(names)
+        if limiters is None:
+            if len(self._starts) >= _MAX_STARTS:
+                self._starts.clear()
+            limiters = self._starts[names] = self.of_callers(self._callers.get(client, ()), workflow, provider)
+        return limiters
 
-    def route_from(self, callers: Callers, workflow: str, provider: str) -> Route:
-        """Return what a start of these callers on a workflow takes from."""
+    def of_callers(self, callers: Callers, workflow: str, provider: str) -> StartLimiters:
+        """Return the limiters that a start of these callers on a workflow takes from."""
         limiter, queue = self.workflows.get(workflow, self._unlimited_workflow), self.queue(provider)
         limited = (each.scope for each in (limiter, queue.limiter) if each.limited)
         scopes = (*(caller.scope for caller in callers), *limited)
-        return Route(callers, limiter, queue, (*callers, limiter, queue.limiter), scopes)
+        return StartLimiters(callers, limiter, queue, (*callers, limiter, queue.limiter), scopes)
 
     def queue(self, provider: str) -> ProviderQueue:
         """Return the wait queue of a provider."""
@@ -116,7 +119,7 @@ class LimiterRegistry:
             workflow.reconfigure(config.workflows.get(name, ResourceLimitsConfig()), now)
         for name, queue in queues.items():
             queue.limiter.reconfigure(config.providers.get(name, ResourceLimitsConfig()), now)
-        self._routes.clear()
+        self._starts.clear()
         if self.usage_recorder is not None:
             self._bind_quotas(self.usage_recorder)
         self._register_limiters()

@@ -117,7 +117,7 @@ class RecordedScenario:
             elif what == "move_to_fallback":
                 # A request that waits for the freed slot gets it before or after this one is queued again: that
                 # differs between the counters, and is fair in both cases.
-                if not admission._route.queue.waiting:
+                if not admission._limiters.queue.waiting:
                     self.start_task(admission.move_to_fallback(*rest[1], deadline=now + rest[2]), admission)
             else:
                 self.start_task(getattr(admission, what)(deadline=now + 1), admission)
