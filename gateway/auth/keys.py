@@ -13,6 +13,7 @@ from gateway.clock import Clock
 from gateway.key_format import encode_key, is_well_formed
 
 _RANDOM_BYTES = 32  # 256 bits cannot be guessed, so a fast hash is sufficient to store a key
+_JWS_STARTS = ("ey", "ew")  # `{` and a quote or white space in base64url; gateway keys begin with `rw_`
 _HASH_PATTERN = re.compile(r"sha256:([0-9a-fA-F]{64})", re.ASCII)
 
 KeyHash: TypeAlias = tuple[str, datetime | None]
@@ -39,11 +40,17 @@ def new_key(clock: Clock) -> str:
 
 def hash_key(text: str) -> str:
     """Return the hash of a key for the configuration: `sha256:<hex>`."""
-    return "sha256:" + _digest(text).hex()
+    return "sha256:" + key_digest(text).hex()
 
 
-JWS_STARTS = ("ey", "ew")
-"""`{` and a quote or white space in base64url: a token's header begins so. Gateway keys begin with `rw_`."""
+def key_digest(text: str) -> bytes:
+    """Return the SHA-256 of the text of a key, by which it is looked up."""
+    return sha256(text.encode("utf-8", "surrogatepass")).digest()  # bytes above 0x7f of a header are lone surrogates
+
+
+def may_be_token(text: str) -> bool:
+    """Return whether a text has the form of a token, not of a gateway key."""
+    return text[:2] in _JWS_STARTS and "." in text
 
 
 class PresentedKey:
@@ -57,8 +64,8 @@ class PresentedKey:
     def __init__(self, text: str) -> None:
         """`text`: "" if the request has no key."""
         self.text = text
-        self.digest = _digest(text) if text else b""
-        self.may_be_token = text[:2] in JWS_STARTS and "." in text
+        self.digest = key_digest(text) if text else b""
+        self.may_be_token = may_be_token(text)
         self._refusal: KeyRefusal | None = None
 
     @property
@@ -118,7 +125,3 @@ def _refusal(presented: str) -> KeyRefusal:
     if not presented:
         return KeyRefusal.MISSING
     return KeyRefusal.UNKNOWN if is_well_formed(presented) else KeyRefusal.MALFORMED
-
-
-def _digest(text: str) -> bytes:
-    return sha256(text.encode("utf-8", "surrogatepass")).digest()  # bytes above 0x7f of a header are lone surrogates

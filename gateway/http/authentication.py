@@ -9,7 +9,7 @@ from ipaddress import IPv4Network, IPv6Network
 from gateway.auth.certificates import CertificateIndex
 from gateway.auth.client import Client
 from gateway.auth.failed_attempts import FailedAuthLimiter
-from gateway.auth.keys import JWS_STARTS, KeyRefusal, KeyRing, PresentedKey
+from gateway.auth.keys import KeyRefusal, KeyRing, PresentedKey, may_be_token
 from gateway.auth.oidc.refusals import TokenRefusal
 from gateway.auth.oidc.verifier import TokenVerifier
 from gateway.auth.stored_keys.directory import DirectoryUnavailable, KeyDirectory
@@ -81,7 +81,7 @@ class Authenticator:
 
     async def wait_for_keys(self, key: str) -> None:
         """Wait, for some seconds at most, if `key` is a token whose issuer's keys are being fetched."""
-        if not self.tokens or key[:2] not in JWS_STARTS:
+        if not self.tokens or not may_be_token(key):
             return
         found = self.tokens.find(key)
         if isinstance(found, TokenRefusal) and self.tokens.awaits_keys(key, found):

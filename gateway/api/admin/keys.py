@@ -9,14 +9,13 @@ import re
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from hashlib import sha256
 from typing import Protocol
 
 from gateway.api.admin.cross_site import refuse_cross_site
 from gateway.api.admin.key_documents import format_time, key_document
 from gateway.api.admin.key_requests import CheckKeyRequest, CreateKeyRequest, ExpireKeyRequest, RotateKeyRequest
 from gateway.api.admin.protected_port import require_protected_port
-from gateway.auth.keys import KeyRefusal, KeyRing, PresentedKey, new_key
+from gateway.auth.keys import KeyRefusal, KeyRing, PresentedKey, key_digest, new_key
 from gateway.auth.scope import is_within
 from gateway.auth.stored_keys.directory import key_state
 from gateway.auth.stored_keys.follower import KEYS_CHANGED
@@ -98,7 +97,7 @@ class KeyAdminHandlers:
         terms = wanted.terms(actor_fields(request).get("actor"))
         expires_at = None if wanted.expires is None else wanted.expires.timestamp()
         key_id = "key_" + self.clock.token(16).hex()
-        key = StoredKey(key_id, wanted.client, _digest(text), terms.encode(), self._now, expires_at)
+        key = StoredKey(key_id, wanted.client, key_digest(text), terms.encode(), self._now, expires_at)
         _describe(request, key, name=wanted.name)
         if not await self.store.client_keys.add(key, most=MAX_KEYS):
             raise Problem("too_many_keys", f"There are {MAX_KEYS} stored keys, ended ones included.")
@@ -123,7 +122,7 @@ class KeyAdminHandlers:
             kept = key.previous_digest if wanted.keep == "previous" and grace_runs else key.digest
             rotated = replace(
                 key,
-                digest=_digest(text),
+                digest=key_digest(text),
                 previous_digest=kept if wanted.grace else None,
                 previous_until_at=now + wanted.grace if wanted.grace else None,
                 rotated_at=now,
@@ -162,8 +161,9 @@ class KeyAdminHandlers:
         wanted = await _read(CheckKeyRequest, request, 'the body is an object with "key"')
         clients = self.settings().clients
         configured = KeyRing({name: [(key.hash, key.expires) for key in each.keys] for name, each in clients.items()})
-        found = configured.find(PresentedKey(wanted.key), self.clock.now)
-        stored = await self.store.client_keys.find(_digest(wanted.key))
+        presented = PresentedKey(wanted.key)
+        found = configured.find(presented, self.clock.now)
+        stored = await self.store.client_keys.find(presented.digest)
         request.audit_target = "" if stored is None else stored.id
         key = None if stored is None else self._document(stored)
         if found is not KeyRefusal.UNKNOWN:
@@ -179,7 +179,7 @@ class KeyAdminHandlers:
         state = self._state(key)
         if state != "active":
             return state
-        if _digest(text) != key.digest and self._now >= (key.previous_until_at or 0.0):
+        if key_digest(text) != key.digest and self._now >= (key.previous_until_at or 0.0):
             return KeyRefusal.ROTATED.value
         return None if self._document(key)["supported"] else KeyRefusal.NOT_SUPPORTED.value
 
@@ -254,10 +254,6 @@ def _check_response(
 ) -> Response:
     accepted = refusal is None
     return _response(200, {"accepted": accepted, "why": refusal, "source": source, "client": client, "stored": key})
-
-
-def _digest(text: str) -> bytes:
-    return sha256(text.encode("utf-8", "surrogatepass")).digest()
 
 
 def _response(status: int, document: Mapping[str, object], headers: tuple[tuple[str, str], ...] = ()) -> Response:
