@@ -98,6 +98,7 @@ class ClientLimiter:
     def blocked(self, now: float) -> bool:
         """Return True if one more request at `now` exceeds a limit."""
         daily, rate = self.daily_quota, self.rate_limiter
+        # `remaining` starts a new day if one is due, which is of interest only if the last one is used up.
         return (
             self.in_flight >= self.capacity
             or now < rate.full_at - rate.tolerance
@@ -133,7 +134,7 @@ class ClientLimiter:
         """Charge one request and take a slot; `blocked` was False at the same `now`."""
         self.in_flight += 1
         rate = self.rate_limiter
-        rate.full_at = (max(now, rate.full_at)) + rate.interval
+        rate.full_at = max(now, rate.full_at) + rate.interval
         if self.daily_quota is not None:
             self.daily_quota.take(now)
 

@@ -52,7 +52,7 @@ class ResourceLimiter:
         """Charge one request and take a slot; `blocked` was False at the same `now`."""
         self.in_flight += 1
         rate = self.rate_limiter
-        rate.full_at = (max(now, rate.full_at)) + rate.interval
+        rate.full_at = max(now, rate.full_at) + rate.interval
 
     def take_slot(self) -> None:
         """Take one slot, without a charge."""

@@ -113,7 +113,7 @@ class CircuitBreaker:
         Raises CircuitOpen, ProviderSuspended.
         """
         if self.state is _CLOSED and self._override.mode is None:
-            return self._generation
+            return self._generation  # as `allow_start` does, two calls less
         generation = self.allow_start()
         if generation is None:
             raise self._refusal()
@@ -128,9 +128,6 @@ class CircuitBreaker:
 
     def allow_start(self) -> int | None:
         """Return the generation of a start that may be sent now, or None. Half-open allows one start, the probe."""
-        mode = self._override.mode
-        if self.state is _CLOSED and mode is None:
-            return self._generation
         if self.retry_after() > 0:
             return None
         if self.state is CircuitState.OPEN and self._cooldown_left() == 0:
