@@ -183,10 +183,8 @@ class ProviderClient:
         Connections are kept. The next request has the new key; a response may still quote an old key.
         """
         self._endpoint, self._tls = replacement._endpoint, replacement._tls
-        self._header_fields, self._passthrough_header_fields = (
-            replacement._header_fields,
-            replacement._passthrough_header_fields,
-        )
+        self._header_fields = replacement._header_fields
+        self._passthrough_header_fields = replacement._passthrough_header_fields
         self._redaction = replacement._redaction.with_keys_of(self._redaction)
 
     def stop_pooling(self) -> None:
