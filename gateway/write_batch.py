@@ -36,6 +36,6 @@ class WriteBatch:
         for connection in pending:
             try:
                 connection.write_pending()
-            except Exception as error:  # noqa: BLE001  # the others are written nevertheless
+            except Exception as error:  # noqa: BLE001 - the others are written nevertheless
                 context = {"message": "a write failed", "exception": error}
                 asyncio.get_running_loop().call_exception_handler(context)

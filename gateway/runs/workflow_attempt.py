@@ -190,7 +190,7 @@ class WorkflowAttempt:
             self._require_in_time()
         if record.reservation is not None:
             await self._extend_reservation()
-        if self.journal is not NULL_JOURNAL:
+        if self.journal is not NULL_JOURNAL:  # it would only cost a coroutine
             await self.journal.record_dispatch()
         if record.start_by < inf:  # the store may have taken long
             self._require_in_time()
@@ -198,8 +198,8 @@ class WorkflowAttempt:
         try:
             record.attempts += 1
             maybe_started_before, record.maybe_started = record.maybe_started, True  # until the result says otherwise
-            if price := record.price or 0:
-                record.maybe_paid += price
+            price = record.price or 0
+            record.maybe_paid += price
             result = await self._send_and_read(call, steps)
             if not isinstance(result, (RepeatableFault, FinalFault)):
                 start_result = _SUCCESS

@@ -37,7 +37,7 @@ class HttpResponse(NamedTuple):
 
 
 class ProviderConnection(asyncio.Protocol):
-    """Sends a request, and returns its response or raises `ProviderFault`.
+    """Sends a request, and resolves a future with its response or a `ProviderFault`.
 
     `idle_since` belongs to the connection pool. After anything but one complete response the connection is closed.
     """
@@ -96,7 +96,7 @@ class ProviderConnection(asyncio.Protocol):
     def exchange(
         self, request: bytes, seconds: float, *, max_body: int | None = None, may_stream: bool = False
     ) -> asyncio.Future[HttpResponse]:
-        """Send `request`; returns a future of its response, or of a ProviderFault, within `seconds`.
+        """Send `request` with the write batch; returns a future of its response or a ProviderFault, within `seconds`.
 
         A caller that does not wait for the future any longer has to `abort` the connection. `max_body`: the maximum
         size of the body, if not the connection's own. `may_stream`: a response without a length, or of server-sent

@@ -103,7 +103,7 @@ def encode_record_details(
 
 
 def _end_details(run: RunRecord, error: tuple[str, str | None] | None) -> dict[str, Any]:
-    """Return what the document of a run that has ended has too, but its times, and facts for operators."""
+    """Return some members of the document of a run that has ended, without its times, and facts for operators."""
     spec, waits = run.spec, run.timeline.waits
     details = _bounded_labels(labels_of(spec.metadata, spec.tags, spec.replay_of))
     if run.warning is not None:

@@ -68,7 +68,7 @@ class RunCompletion:
     async def run_to_end(self, run: DurableRun, execute: Callable[[], Awaitable[None]]) -> RunError | None:
         """Execute a run to its end; returns the error that it ended with, if any.
 
-        It ends with RunCancelled once its `stop_cancelled` is called.
+        It ends with RunCancelled once `DurableRun.stop_cancelled` is called.
         """
         record = run.record
         try:

@@ -166,7 +166,7 @@ class StoreJournal:
         return StoreError("Another replica works on this run.", ending="unknown")
 
     def _write(self, write: Awaitable[bool]) -> Awaitable[bool]:
-        """Await a write; the time counts as `external_wait` of the run."""
+        """Return the result of a write, once awaited; the time counts as `external_wait` of the run."""
         return self.run.record.await_external(write, self.clock, "store")
 
     def _cancel_if_closing(self) -> None:

@@ -62,7 +62,8 @@ class SqliteFile:
     """
 
     def __init__(self, path: Path, *, busy_timeout: float) -> None:
-        self._path = self._log_path = path
+        self._path = path
+        self._log_path = path  # set with the resolved path, once for all commits
         self._busy_timeout = busy_timeout
         self._lock_descriptor: int | None = None
         self._identity: _FileIdentity | None = None

@@ -320,7 +320,7 @@ class SqliteStore(Store):
             raise
 
     def _write(self, change: Callable[[sqlite3.Connection], T], run_id: str | None = None) -> Awaitable[T]:
-        return (self._open_store or self._require_open()).writer.execute(change, run_id)
+        return (self._open_store or self._require_open()).writer.execute(change, run_id)  # one call less while open
 
     async def _release_free_pages(self) -> None:
         while await self._write(maintenance.release_free_pages):
