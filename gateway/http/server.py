@@ -147,7 +147,7 @@ class Server(web.Server):
         return request
 
     def _dispatch(self, request: Request) -> Awaitable[AnyResponse]:
-        """Call the handler of one that passed the middlewares. Its head is kept if the client is authenticated."""
+        """Call the handler of a request that passed the middlewares. Keep its head if the client was authenticated."""
         head = request.head
         if head.keep_as is not None and request.client_name:
             self.head_cache.keep(head)
