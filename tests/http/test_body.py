@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import cast
 from unittest import mock
@@ -224,13 +223,6 @@ def test_any_json_is_a_request_or_a_problem(body: object) -> None:
 
 
 # Answers.
-
-
-@dataclass
-class FakeRequest:
-    """Stub of the parts of a request that a response needs."""
-
-    request_id: str = "req_1"
 
 
 @pytest.mark.parametrize(("seconds", "shown"), [(0, "0"), (0.001, "1"), (1, "1"), (1.2, "2"), (86_399.5, "86400")])
