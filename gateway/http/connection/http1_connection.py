@@ -76,7 +76,7 @@ class Http1Connection(asyncio.Protocol):
         self._server = server
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
-        self._parser: UsualRequestParser | None = None  # of the first request whose head is not in the cache
+        self._parser: UsualRequestParser | None = None  # None as long as all heads were in the cache
         self._body_timer: asyncio.TimerHandle | None = None
         self.closes_at = math.inf
         self._closing = False
