@@ -34,11 +34,11 @@ class Clock(Protocol):
         """Return `size` cryptographically random bytes, for keys and secrets."""
 
     def new_id(self) -> str:
-        """Return 24 hexadecimal digits that cannot be guessed, for ids of requests and runs."""
+        """Return 24 hexadecimal digits that cannot be guessed, for ids of requests, runs and acts."""
 
 
 _ids: list[str] = []
-os.register_at_fork(after_in_child=_ids.clear)  # the parent uses them
+os.register_at_fork(after_in_child=_ids.clear)  # the parent will return them
 
 
 def _new_id() -> str:

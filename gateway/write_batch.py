@@ -1,7 +1,7 @@
 """Write batch: what many connections have to send is written in a row, once in an iteration of the event loop.
 
-On one machine each write wakes the process that it is for, if that sleeps: about 10 us of processor time. Writes in a
-row find it awake.
+On one machine a write wakes the process that it is for, if that sleeps: about 10 us of processor time. Of writes in a
+row, most find it running.
 """
 
 from __future__ import annotations

@@ -258,10 +258,10 @@ class RequestHead:
     as whether the key is valid, is decided for each request.
 
     `path`, `query`, `path_param`: as of a `Request`. `content_length`, `keep_alive`: of a usual request, the bytes of
-    its body, and whether another one may follow. `request_id`: the client's own, if valid, else "". `is_json`: the body
-    is. `is_encoded`: the body has a content coding, or a transfer coding other than chunked. `prefers_async`: `Prefer:
-    respond-async` was sent. `idempotency_keys`, `traceparents`: the values of these fields. `keep_as`: digest and size
-    of the bytes under which a `HeadCache` may keep the head.
+    its body, and whether another one may follow. `request_id`: the client's own, if valid, else "". `is_json`: the
+    `Content-Type` is that of JSON. `is_encoded`: the body has a content coding, or a transfer coding other than
+    chunked. `prefers_async`: `Prefer: respond-async` was sent. `idempotency_keys`, `traceparents`: the values of these
+    fields. `keep_as`: digest and size of the bytes under which a `HeadCache` may keep the head, until it does.
     """
 
     __slots__ = (

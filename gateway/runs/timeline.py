@@ -102,7 +102,7 @@ class Timeline:
     def encode_success(self, offset: float, ended: float) -> bytes:
         """Return the events of a run that has succeeded and is not durable as a line.
 
-        Adding `offset` to a time makes it one since 1970. To be called once.
+        `ended`: its end, in monotonic seconds; with `offset` added, a time is in seconds since 1970. To be called once.
         """
         events = self._events
         events.append([ended, "ended", "succeeded", None])

@@ -24,7 +24,7 @@ _ROWS = 500  # rows of one batch
 def usage_of(run: RunRecord) -> RunUsage:
     """Return the usage of a run that has ended."""
     spec, day = run.spec, int(run.created_at.timestamp() // DAY)
-    if run.status == "succeeded" and not spec.tags:
+    if run.status == "succeeded" and not spec.tags:  # most runs: one look-up
         facts = spec.client, spec.workflow, run.provider, spec.api, spec.team, spec.key_id, run.price, run.maybe_paid
         return usage_of_success(day, facts)
     cost = run.cost()
