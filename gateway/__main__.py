@@ -3,25 +3,25 @@
 Prepares the process before anything else is imported, so that it starts and ends properly from its first moment on.
 """
 
-import gc
 import os
 import signal
 import sys
 
+from gateway import garbage_collection
+
 _SERVERS = {"serve", "worker"}
-_GC_THRESHOLD = 100_000
-"""Objects from one garbage collection to the next: a start creates many, and nearly all of them stay."""
 
 
 def main() -> None:
     """Run the command line."""
-    gc.set_threshold(_GC_THRESHOLD, 20, 50)
+    garbage_collection.pause()
     open_standard_streams()
     set_early_signals(sys.argv[1:2])
     from gateway.cli import main as run_command_line  # noqa: PLC0415 - takes most of the time of a start
 
     if not _SERVERS.intersection(sys.argv[1:2]):
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        garbage_collection.resume_after_start()
     run_command_line()
 
 

@@ -7,6 +7,7 @@ import signal
 import socket
 from collections.abc import Sequence
 
+from gateway import garbage_collection
 from gateway.api.admin.live_feed import LiveFeed
 from gateway.api.admin.logs import LogAdminHandlers
 from gateway.api.admin.providers import ProviderAdminHandlers
@@ -162,6 +163,7 @@ async def _handle_signals(
 
 async def _log_listening(pool: WorkerPool, public_url: str, ops_url: str, manager: Notifier) -> None:
     await pool.all_ready.wait()
+    garbage_collection.resume_after_start()
     pool.log.info("listening", url=public_url, ops_url=ops_url, workers=pool.count)
     manager.ready(f"{pool.count} workers serve at {public_url}")
     await manager.keep_alive(pool.clock)
