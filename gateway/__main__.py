@@ -19,10 +19,11 @@ def main() -> None:
     set_early_signals(sys.argv[1:2])
     from gateway.cli import main as run_command_line  # noqa: PLC0415 - takes most of the time of a start
 
-    if not _SERVERS.intersection(sys.argv[1:2]):
+    is_server = not _SERVERS.isdisjoint(sys.argv[1:2])
+    if not is_server:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         garbage_collection.resume_after_start()
-    run_command_line()
+    run_command_line(is_server=is_server)
 
 
 def open_standard_streams() -> None:

@@ -58,6 +58,8 @@ UNNEEDED = {
     "gateway.api.docs.document": "built at the first request of /openapi.json",
     "gateway.api.admin.openapi": "built at the first request of /openapi.json on the operations port",
     "gateway.supervisor": "--workers",
+    "gateway.cli.commands": "commands other than those of a server",
+    "gateway.cli.operations": "commands for a running gateway",
     "gateway.sandbox": "runward demo",
     "gateway.cli.demo": "runward demo",
     "promptlayer": "for tests only",
