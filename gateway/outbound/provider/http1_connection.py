@@ -147,6 +147,8 @@ class ProviderConnection(asyncio.Protocol):
             return
         if self._timer_at < self._deadline:
             self._start_timer()
+        elif self._unsent:
+            self._resolve(ProviderFault(Cause.UNREACHABLE, "the deadline passed before the request was sent"))
         else:
             self._resolve(ProviderFault(Cause.TIMEOUT, "no complete response arrived in time"))
 
