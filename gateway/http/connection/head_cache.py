@@ -12,6 +12,7 @@ MAX_HEADS = 1024
 MAX_BYTES = 262_144
 """Maximum number and total size in bytes of the heads of one generation; in memory, they take several times that."""
 _END = b"\r\n\r\n"
+_SECRET_FIELDS = ("Cookie", "Proxy-Authorization")  # besides those of the key, which no head has
 
 
 class HeadCache:
@@ -24,7 +25,8 @@ class HeadCache:
     A head is kept once a request with it was authenticated, so that others can neither fill the cache nor displace
     anything. A head that differs from request to request is not kept. There are two generations: a head of the older
     one that is used moves to the younger one; once that is full, it takes the place of the older one, which is dropped.
-    Neither the bytes nor the text of a key are kept, so that a key is in memory no longer than its requests.
+    Neither the bytes nor the text of a key are kept, nor a head with a cookie or a token, so that a secret is in memory
+    no longer than its requests.
     """
 
     __slots__ = ("_older", "_size", "_younger")
@@ -58,7 +60,8 @@ class HeadCache:
         `data`: the request, of which the first `size` bytes are the head.
         """
         varies = head.request_id or head.idempotency_keys or head.traceparents
-        if head.route.requires_key and size <= MAX_HEAD and not varies and not head.key.may_be_token:
+        has_secret = head.key.may_be_token or any(field in head.headers for field in _SECRET_FIELDS)
+        if head.route.requires_key and size <= MAX_HEAD and not varies and not has_secret:
             head.keep_as = blake2b(data[:size]).digest(), size
 
     def keep(self, head: RequestHead) -> None:
@@ -70,8 +73,9 @@ class HeadCache:
             self._add(digest, head, size)
 
     def _add(self, digest: bytes, head: RequestHead, size: int) -> None:
+        if digest in self._younger:
+            return
         if len(self._younger) >= MAX_HEADS or self._size + size > MAX_BYTES:
             self._older, self._younger, self._size = self._younger, {}, 0
-        if digest not in self._younger:
-            self._size += size
+        self._size += size
         self._younger[digest] = head, size

@@ -219,11 +219,13 @@ async def test_a_kept_head_contains_no_key() -> None:
         (run_request("Idempotency-Key: 1"), 200),
         (run_request("X-Request-Id: 1"), 200),
         (run_request("traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"), 200),
+        (run_request("Cookie: session=1"), 200),
+        (run_request("Proxy-Authorization: Basic eDp5"), 200),
         (run_request(line="POST /nowhere HTTP/1.1"), 404),
     ],
 )
 async def test_a_head_is_not_kept(request_bytes: bytes, status: int) -> None:
-    """Of an unauthenticated request, or with a field that differs from request to request."""
+    """Of an unauthenticated request, with a field that differs from request to request, or with a secret."""
     async with running() as gateway, gateway.connect() as client:
         assert [status] * 2 == [await client.send(request_bytes) for _ in range(2)]
         assert (2, []) == (len(gateway.parsed), gateway.kept)
