@@ -29,7 +29,8 @@ CLIENTS = st.sampled_from(["a", "b"])
 OWNERS = st.sampled_from(["one", "two", "three"])
 TIMES = st.integers(0, 12).map(float) | st.floats(0, 12)
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=5)
-STATUSES = st.sampled_from(["queued", "running", "succeeded", "failed", "unknown"])
+ENDINGS = ("succeeded", "failed", "not_run", "unknown")
+STATUSES = st.sampled_from(["queued", "running", *ENDINGS])
 REVISIONS = st.integers(0, 1)
 WORKFLOWS = st.sampled_from(["triage", "summary"])
 LIMITS = st.integers(1, 4)
@@ -60,11 +61,11 @@ ADVANCES = st.builds(
     attempts=st.integers(0, 5),
     provider=TEXTS,
     provider_run_id=st.none() | TEXTS,
-)
+).filter(lambda run: run.phase is not Phase.DONE or run.status in ENDINGS)  # as of every run that has ended
 FINAL_STATES = st.builds(
     FinalState,
     owner=OWNERS,
-    status=STATUSES,
+    status=st.sampled_from(ENDINGS),
     document=st.binary(max_size=20),
     finished_at=TIMES,
     attempts=st.integers(0, 5),
