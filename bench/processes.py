@@ -26,9 +26,9 @@ class ServerProcess(AbstractContextManager["ServerProcess"]):
     """A process that prints its port, or the gateway's "listening" line, when it is ready."""
 
     def __init__(self, command: list[str], *, core: int | None, env: Mapping[str, str] | None = None) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, *command], stdout=subprocess.PIPE, env={**os.environ, **(env or {})}, text=True
-        )
+        environment = {**os.environ, **(env or {})}
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)  # or each start would compile all modules
+        self._process = subprocess.Popen([sys.executable, *command], stdout=subprocess.PIPE, env=environment, text=True)
         if core is not None:
             _pin(self._process.pid, core)
         assert self._process.stdout is not None
