@@ -65,9 +65,9 @@ class ProviderClient:
     """Connection pool to one provider. Its size is bounded by the concurrency limit of the provider.
 
     HTTP/1.1 has no request ids: an unsolicited response of one exchange could be taken for the response of the next
-    one, and so for the result of another run. Therefore a connection rests before its reuse, bytes outside of an
-    exchange close it, and it is probed right before a request is sent. Only an unsolicited response that arrives after
-    that, and before the response of the next request, cannot be distinguished.
+    one, and so for the result of another run. Therefore a connection rests before its reuse, it is probed when it is
+    taken from the pool, and bytes that arrive outside of an exchange, or before its request is written, close it. Only
+    an unsolicited response that arrives between the request and its response cannot be distinguished.
     """
 
     def __init__(
